@@ -20,8 +20,9 @@ from collector.errors import InputError
 from collector.recording.index import PendingErasure, Recording, VaultIndex
 from collector.recording.keys import Keys, TrackKey, read_recipient
 from collector.recording.manifest import Chunk
+from collector.recording.names import chunk_key, prefix, read_key
 from collector.recording.refusals import Refused
-from collector.recording.storage import Bucket, ChunkFiles, chunk_key, prefix, read_key
+from collector.recording.storage import Bucket, ChunkFiles
 
 __all__ = [
     "Erasures",
@@ -122,13 +123,19 @@ class Sealer:
             raise Refused("full" if error.errno in _FULL else "unavailable") from None
         self._step("add: written")
         rest = (key.object, chunk.number, key.kind, len(sealed), len(chunk.data), digest.result())
-        self._index.add(
-            recording,
-            lambda line, previous: Chunk(line, previous, *rest),  # type: ignore[arg-type]
-            start=chunk.start,
-            tag=chunk.tag,
-            is_queued=is_queued,
-        )
+        try:
+            self._index.add(
+                recording,
+                lambda line, previous: Chunk(line, previous, *rest),  # type: ignore[arg-type]
+                start=chunk.start,
+                tag=chunk.tag,
+                is_queued=is_queued,
+            )
+        except Refused:  # several such files, of several tracks, would be a finding
+            with suppress(OSError, Refused):
+                if self._index.chunk(recording, key.object, chunk.number) is None:
+                    self._files.remove(name)
+            raise
         self._step("add: committed")
 
 

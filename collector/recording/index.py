@@ -16,8 +16,9 @@ from typing import Any, Literal
 from collector.recording import manifest
 from collector.recording.database import Database
 from collector.recording.manifest import Begin, Chunk, Destroyed, End, Line, ManifestTip
+from collector.recording.names import chunk_key, prefix
 from collector.recording.refusals import Refused
-from collector.recording.storage import Queued, chunk_key, prefix
+from collector.recording.storage import Queued
 
 __all__ = ["PendingErasure", "Recording", "StoredChunk", "VaultIndex"]
 
@@ -62,8 +63,9 @@ _PAGE = 256
 """Lines that are read at once."""
 
 State = Literal["open", "finished", "erased"]
-Step = Literal["keys", "journal", "objects", "bucket"]
-"""The next step of an erasure: destroy keys, tell the journal, remove files, remove objects."""
+Step = Literal["keys", "journal", "objects", "bucket", "again"]
+"""The next step of an erasure: destroy keys, tell the journal, remove files, remove objects, and
+remove again what a bucket may have got late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,13 +276,18 @@ class VaultIndex:
 
     def removals(self) -> list[str]:
         """Return prefixes below which every object of the bucket has to go."""
-        return [prefix(e.recording, e.object) for e in self.erasures() if e.step == "bucket"]
+        steps = ("bucket", "again")
+        return [prefix(e.recording, e.object) for e in self.erasures() if e.step in steps]
 
-    def removed(self, beginning: str) -> None:
-        """Take a removal from the queue."""
+    def removed(self, beginning: str, *, is_again: bool = False) -> None:
+        """Take a removal from the queue, or note that it is done, and is to be made again."""
         _, recording, object_, *_ = [*beginning.split("/"), ""]
+        statement = "UPDATE erasures SET step = 'again' WHERE recording = ? AND object = ?"
         with self.database.transaction() as db:
-            _end(db, recording, object_)
+            if is_again:
+                db.execute(statement, (recording, object_))
+            else:
+                _end(db, recording, object_)
 
     # -- erasures ---------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """The closed vocabularies and the grammar of names that recordings use.
 
 A meeting, a pseudonym and a track have a name of at most 64 letters, digits, ``_`` and ``-``; a
-recording has 128 random bits in hexadecimal; a chunk has a number. None of them can be a path.
+recording has 128 random bits in hexadecimal; a chunk has a number. None of them can be a path; the
+key of a chunk's object is one, of the random names of recording and track.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ __all__ = [
     "MAX_CHUNK_BYTES",
     "MAX_CHUNK_NUMBER",
     "MIXED",
+    "OBJECTS",
     "ROLES",
     "Kind",
     "Language",
     "Medium",
     "Role",
     "Storage",
+    "chunk_key",
     "chunk_number",
     "is_name",
     "is_pseudonym",
     "is_recording",
     "new_recording",
+    "prefix",
+    "read_key",
 ]
 
 Kind = Literal["audio", "video", "screen", "chat", "captions"]
@@ -45,6 +50,9 @@ Language = Literal["en", "id"]
 
 MIXED = "mixed"
 """The owner of a track that holds several members' content; no member can have that pseudonym."""
+
+OBJECTS = "recordings"
+"""The directory of all objects."""
 
 MAX_CHUNK_NUMBER = 2**31 - 1
 MAX_CHUNK_BYTES = 4 << 20
@@ -78,3 +86,21 @@ def chunk_number(text: str) -> int | None:
     """Read a chunk's number, 0 to 2³¹-1 without leading zeros, or return ``None``."""
     number = int(text) if _NUMBER(text) else MAX_CHUNK_NUMBER + 1
     return number if number <= MAX_CHUNK_NUMBER else None
+
+
+def prefix(recording: str, object_: str = "") -> str:
+    """Return the beginning of the keys of a recording's objects, or of a track's."""
+    return f"{OBJECTS}/{recording}/{object_ + '/' if object_ else ''}"
+
+
+def chunk_key(recording: str, object_: str, number: int) -> str:
+    """Return the key of a chunk's object, and the path of its file."""
+    return f"{prefix(recording, object_)}{number}.age"
+
+
+def read_key(key: str) -> tuple[str, int]:
+    """Return track and number of a chunk's key; number -1 for any other key."""
+    object_, _, name = key.rpartition("/")
+    number = chunk_number(name.removesuffix(".age"))
+    is_chunk = number is not None and name.endswith(".age")
+    return object_.rpartition("/")[2], number if is_chunk and number is not None else -1

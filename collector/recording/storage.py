@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from collector.errors import ConfigError
-from collector.recording.names import MAX_CHUNK_BYTES, chunk_number
+from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
 from collector.sqlite.files import need_room, sync
 
 if TYPE_CHECKING:
@@ -36,12 +37,8 @@ __all__ = [
     "Queued",
     "Retries",
     "Uploads",
-    "chunk_key",
-    "prefix",
-    "read_key",
 ]
 
-_ROOT = "recordings"
 _TIMEOUT = timedelta(seconds=60)
 """Of one request: 4 MiB at about 0.6 Mbit/s."""
 _CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -54,30 +51,12 @@ _CLIENT_OPTIONS = ("allow_http", "allow_invalid_certificates", "proxy_url", "tim
 _STOP_SECONDS = 5.0
 
 
-def prefix(recording: str, object_: str = "") -> str:
-    """Return the beginning of the keys of a recording's objects, or of a track's."""
-    return f"{_ROOT}/{recording}/{object_ + '/' if object_ else ''}"
-
-
-def chunk_key(recording: str, object_: str, number: int) -> str:
-    """Return the key of a chunk's object, and the path of its file."""
-    return f"{prefix(recording, object_)}{number}.age"
-
-
-def read_key(key: str) -> tuple[str, int]:
-    """Return track and number of a chunk's key; number -1 for any other key."""
-    object_, _, name = key.rpartition("/")
-    number = chunk_number(name.removesuffix(".age"))
-    is_chunk = number is not None and name.endswith(".age")
-    return object_.rpartition("/")[2], number if is_chunk and number is not None else -1
-
-
 class ChunkFiles:
     """Files of sealed chunks below a directory, private, and on disk when ``write`` returns."""
 
     def __init__(self, directory: Path) -> None:
         self._root = directory
-        self._make_directory(self._root / _ROOT)
+        self._make_directory(self._root / OBJECTS)
 
     def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
         """Write a file, whatever was there: without a line in the manifest it counts for nothing.
@@ -142,7 +121,7 @@ class ChunkFiles:
 
     def recordings(self) -> list[str]:
         """Return the recordings that have a directory."""
-        return sorted(path.name for path in (self._root / _ROOT).iterdir())
+        return sorted(path.name for path in (self._root / OBJECTS).iterdir())
 
     def _make_directory(self, path: Path) -> None:
         """Make a directory, and that above it, durably."""
@@ -319,8 +298,9 @@ class Queue(Protocol):
     def removals(self) -> list[str]:
         """Return prefixes below which every object has to go. Raises ``Refused``."""
 
-    def removed(self, beginning: str) -> None:
-        """Take a removal from the queue. Raises ``Refused``."""
+    def removed(self, beginning: str, *, is_again: bool = False) -> None:
+        """Take a removal from the queue, or note that it is done, and is to be made again. Raises
+        ``Refused``."""
 
 
 class Retries(NamedTuple):
@@ -338,8 +318,20 @@ class Retries(NamedTuple):
 RETRIES = Retries()
 
 
+@dataclass
+class _Removal:
+    """A removal from the bucket: when it is tried (``monotonic``), the pause after a failure, and
+    whether it was done once."""
+
+    pause: float
+    due: float = 0.0
+    is_again: bool = False
+
+
 class Uploads:
     """Upload and remove what a queue holds, in a thread of its own, until ``close``.
+
+    Each removal has pauses of its own: one that the bucket refuses holds up no upload.
 
     Removals begin when no upload is on its way, so that an object cannot come after its removal.
     The bucket may still carry out an upload that had no answer: a removal is made again when that
@@ -355,7 +347,7 @@ class Uploads:
         self.errors: int = 0
         self.is_failing: bool = False
         self._after = 0
-        self._again = dict[str, float]()  # when a prefix is to be removed again
+        self._removals = dict[str, _Removal]()
         self._is_started = Event()
         self._thread = Thread(target=asyncio.run, args=(self._main(),), daemon=True, name="uploads")
         self._thread.start()
@@ -384,7 +376,8 @@ class Uploads:
         while True:
             self._has_work.clear()
             try:
-                number, failed = await self._run_once()
+                number, failed = await self._upload_next()
+                number += await self._remove_due()
             except Exception:  # noqa: BLE001 - the thread must not end while chunks wait
                 number, failed = 1, 1
             self.errors += failed
@@ -395,26 +388,35 @@ class Uploads:
             else:
                 pause = self._retries.pause
                 if not number:
-                    due = min(self._again.values(), default=None)
+                    due = min((each.due for each in self._removals.values()), default=None)
                     with suppress(TimeoutError):
                         left = None if due is None else max(0.0, due - monotonic())
                         await asyncio.wait_for(self._has_work.wait(), left)
 
-    async def _run_once(self) -> tuple[int, int]:
-        """Try the next uploads, then all removals; return how many, and how many of them failed."""
+    async def _upload_next(self) -> tuple[int, int]:
+        """Try the next uploads; return how many, and how many of them failed."""
         found = self._queue.waiting(self._after, _AT_ONCE)
         if not found and self._after:
             self._after, found = 0, self._queue.waiting(0, _AT_ONCE)
         if found:
             self._after = found[-1].sequence
         work = [self._upload(each) for each in found]
-        done = list(await asyncio.gather(*work, return_exceptions=True))
-        removals = self._queue.removals()
-        self._again = {each: self._again[each] for each in removals if each in self._again}
-        for beginning in removals:
-            if monotonic() >= self._again.get(beginning, 0):
-                done += await asyncio.gather(self._remove(beginning), return_exceptions=True)
+        done = await asyncio.gather(*work, return_exceptions=True)
         return len(done), sum(result is not None for result in done)
+
+    async def _remove_due(self) -> int:
+        """Try the removals whose time has come; return how many."""
+        known, pause = self._removals, self._retries.pause
+        self._removals = {each: known.get(each, _Removal(pause)) for each in self._queue.removals()}
+        due = [each for each in self._removals.items() if monotonic() >= each[1].due]
+        for beginning, removal in due:
+            try:
+                await self._remove(beginning, removal)
+            except Exception:  # noqa: BLE001 - the others have to go on
+                self.errors += 1
+                removal.due = monotonic() + removal.pause
+                removal.pause = min(2 * removal.pause, self._retries.longest_pause)
+        return len(due)
 
     async def _upload(self, chunk: Queued) -> None:
         file = self._files.path(chunk.key)
@@ -428,9 +430,10 @@ class Uploads:
         await asyncio.to_thread(self._queue.uploaded, chunk.sequence)
         await asyncio.to_thread(self._files.remove, chunk.key)
 
-    async def _remove(self, beginning: str) -> None:
+    async def _remove(self, beginning: str, removal: _Removal) -> None:
         await self._bucket.remove(beginning)
-        if beginning in self._again or not self._unanswered:
-            await asyncio.to_thread(self._queue.removed, beginning)
-        else:
-            self._again[beginning] = monotonic() + self._unanswered
+        is_last = removal.is_again or not self._unanswered
+        await asyncio.to_thread(self._queue.removed, beginning, is_again=not is_last)
+        if not is_last:
+            due = monotonic() + self._unanswered
+            self._removals[beginning] = _Removal(self._retries.pause, due, is_again=True)

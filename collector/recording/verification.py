@@ -31,9 +31,8 @@ from collector.recording.manifest import (
     read_line,
     read_signature,
 )
-from collector.recording.names import MAX_CHUNK_BYTES, is_name
+from collector.recording.names import MAX_CHUNK_BYTES, chunk_key, is_name, prefix, read_key
 from collector.recording.refusals import Refused
-from collector.recording.storage import chunk_key, prefix, read_key
 
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity
@@ -208,8 +207,9 @@ class _Verification:
         return is_there or self._pending(track)
 
     def _leftovers(self, there: Collection[str]) -> list[str]:
-        """Return what is left of an erased recording whose erasure is said to be done."""
-        if self._index.erasures(self._recording):
+        """Return what is left of an erased recording. The removal that is made again is no fault:
+        until then, what comes late is found like anything else."""
+        if any(each.step != "again" for each in self._index.erasures(self._recording)):
             return ["the erasure is not done: what the bucket has of it is not removed yet"]
         found = [f"an object of the erased recording is there: {key}" for key in there]
         if self._keys.tracks(self._recording) or self._keys.has(self._recording):

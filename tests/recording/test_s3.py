@@ -164,9 +164,23 @@ def test_what_a_bucket_carries_out_late_is_removed_again(
         wait_until(lambda: not _names(s3, proxy.port))
         proxy.release.set()
         wait_until(lambda: _names(s3, proxy.port))
-        assert len(vault.parts.index.erasures()) == 1
+        assert [each.step for each in vault.parts.index.erasures()] == ["again"]
         wait_until(lambda: not vault.parts.index.erasures())
         assert _objects(s3, proxy.port) == {}
+
+
+def test_an_erasure_that_the_bucket_carried_out_holds(tmp_path: Path, proxy: Proxy) -> None:
+    """While it is made again, a quarter of an hour later, nothing is wrong; a restart waits too."""
+    options = _options(proxy.port, unanswered=3600)
+    for _ in range(2):
+        with opened(tmp_path, **options) as vault:
+            if vault.parts.index.find(RECORDING) is None:
+                create(vault)
+                add(vault)
+                wait_until(lambda: vault.state().queued_files == 0)
+                vault.erase(RECORDING)
+            wait_until(lambda: [e.step for e in vault.parts.index.erasures()] == ["again"])
+            assert vault.verify(RECORDING) == []
 
 
 def test_a_slow_bucket_does_not_hold_up_the_end(tmp_path: Path, proxy: Proxy) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from collector.errors import ConfigError
+from collector.recording.names import chunk_key, prefix, read_key
 from collector.recording.refusals import Refused
-from collector.recording.storage import Bucket, ChunkFiles, Retries, chunk_key, prefix, read_key
+from collector.recording.storage import Bucket, ChunkFiles, Retries
 from collector.recording.vault import Vault
 from tests.deadline import wait_until
-from tests.recording.vaults import RECORDING, add, content, create, opened
+from tests.recording.vaults import RECORDING, add, content, create, key, opened
 
 TRACK = "a" * 32
 
@@ -146,6 +149,62 @@ def test_a_foreign_object_stops_its_own_chunk_only(tmp_path: Path) -> None:
         )
         expected = b"".join(content("cam", number) for number in range(9))
         assert b"".join(vault.read(RECORDING, "cam")) == expected
+
+
+@pytest.mark.parametrize("pause", [0.01, 3600.0])
+def test_a_removal_that_is_refused_holds_up_no_upload(tmp_path: Path, pause: float) -> None:
+    """It is tried again after pauses of its own; the bucket is not said to fail."""
+    bucket, retries = tmp_path / "bucket", Retries(pause=pause, longest_pause=pause)
+    with opened(tmp_path / "vault", bucket=bucket.as_uri(), retries=retries) as vault:
+        create(vault)
+        add(vault)
+        wait_until(lambda: vault.state().queued_files == 0)
+        folder = next(bucket.rglob("0.age")).parent
+        shutil.rmtree(folder)
+        folder.write_text("no directory")
+        vault.destroy(RECORDING, ["cam"])
+        wait_until(lambda: vault.state().errors)
+        add(vault, "mix", range(20), owner="mixed")
+        wait_until(lambda: vault.state().queued_files == 0)
+        assert not vault.state().is_failing
+        assert len(vault.parts.index.erasures()) == 1
+        if pause < 1:
+            wait_until(lambda: vault.state().errors > 3)
+            folder.unlink()
+            wait_until(lambda: not vault.parts.index.erasures())
+
+
+def test_an_erasure_that_is_made_again_is_no_fault(tmp_path: Path) -> None:
+    """What the bucket got late is, until it is removed."""
+    bucket = tmp_path / "bucket"
+    with opened(tmp_path / "vault") as vault:
+        create(vault)
+        add(vault)
+        index = vault.parts.index
+        index.mark_erased(RECORDING)
+        vault.parts.keys.destroy(RECORDING)
+        vault.parts.files.remove(prefix(RECORDING))
+        (erasure,) = index.erasures()
+        index.advance(erasure, "bucket")
+        assert vault.verify(RECORDING) == [
+            "the erasure is not done: what the bucket has of it is not removed yet"
+        ]
+        assert index.removals() == [prefix(RECORDING)]
+        index.removed(prefix(RECORDING), is_again=True)
+        assert index.removals() == [prefix(RECORDING)]
+        assert vault.verify(RECORDING) == []
+    late = bucket / chunk_key(RECORDING, TRACK, 0)
+    late.parent.mkdir(parents=True)
+    late.write_bytes(b"sealed")
+    reader = Vault(
+        tmp_path / "vault", signer=key(tmp_path / "vault"), bucket=bucket.as_uri(), is_reader=True
+    )
+    with closing(reader):
+        (fault,) = reader.verify(RECORDING)
+    assert "is there" in fault
+    with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
+        wait_until(lambda: not vault.parts.index.erasures())
+        assert vault.verify(RECORDING) == []
 
 
 def _queued_files(vault: Vault, object_: str) -> list[Path]:

@@ -19,8 +19,8 @@ import pytest
 
 from collector.errors import ConfigError, InputError, InUse
 from collector.recording.manifest import check_manifest
+from collector.recording.names import chunk_key
 from collector.recording.refusals import Refused
-from collector.recording.storage import chunk_key
 from collector.recording.vault import Added, Vault
 from collector.recording.verification import find_faults
 from collector.testing import canaries, scan
@@ -192,6 +192,40 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         assert reader.verify(RECORDING) == []
         assert b"".join(reader.read(RECORDING, "cam")) == _whole(numbers=range(3))
         reader.close()
+
+
+def test_a_rotation_beside_a_reader(tmp_path: Path) -> None:
+    """A reader that was there before sees nothing changed, and reads on."""
+    with opened(tmp_path) as vault:
+        create(vault)
+        add(vault)
+        with closing(Vault(tmp_path, signer=key(tmp_path), is_reader=True)) as reader:
+            content_ = reader.read(RECORDING, "cam")
+            first = next(content_)
+            vault.rotate()
+            assert reader.verify(RECORDING) == []
+            vault.rotate()
+            assert first + b"".join(content_) == _whole(numbers=range(3))
+
+
+def test_chunks_whose_lines_find_no_room_leave_no_file(tmp_path: Path) -> None:
+    """Of however many tracks; they are taken when there is room."""
+    with opened(tmp_path) as vault:
+        create(vault)
+        db = vault.parts.index.database._db
+        db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+        tracks = ("cam", "mix", "chat")
+        for track in tracks:
+            with pytest.raises(Refused, match="full"):
+                add(vault, track, range(1000), size=10)
+        added = dict.fromkeys(tracks, 0) | {t.name: t.chunks for t in vault.tracks(RECORDING)}
+        files = [path for path in tmp_path.rglob("*.age") if path.is_file()]
+        assert len(files) == sum(added.values())
+        assert vault.verify(RECORDING) == []
+        db.execute("PRAGMA max_page_count = 1000000")
+        for track, number in added.items():
+            add(vault, track, range(number, number + 1), size=10)
+        assert vault.verify(RECORDING) == []
 
 
 def test_directories_that_cannot_be_used(tmp_path: Path) -> None:

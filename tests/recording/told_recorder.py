@@ -15,7 +15,7 @@ from typing import Any
 
 from collector.errors import CollectorError
 from collector.recording import Caller, Recorder, Refused
-from collector.recording.storage import read_key
+from collector.recording.names import read_key
 from tests.deadline import wait_until
 from tests.recording.recorder_process import LOCAL, LONGEST, Answer, Content
 from tests.recording.syscalls import install
