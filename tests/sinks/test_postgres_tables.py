@@ -4,13 +4,16 @@ server."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
 import psycopg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.contracts import Batch, Layout, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
@@ -116,6 +119,22 @@ def test_names_of_tables() -> None:
     check_names([_layout(table, "os.type", "oid", "a" * 63) for table in free])
 
 
+@given(
+    names=st.lists(st.from_regex(r"[a-z]([_-]?[a-z0-9]){0,12}", fullmatch=True), unique=True),
+    day=st.dates(date(1000, 1, 1)),
+    chosen=st.randoms(use_true_random=False),
+)
+def test_no_schema_has_the_name_of_a_partition(names: list[str], day: date, chosen: Random) -> None:
+    """Whatever names and days are: it is refused in any order, and others never are."""
+    layouts = [_layout(name, "os.type") for name in names if not name[-8:].isdecimal()]
+    check_names(layouts)
+    if layouts:
+        layouts.append(_layout(f"{chosen.choice(layouts).table}_{day:%Y%m%d}", "os.type"))
+        chosen.shuffle(layouts)
+        with raises("E504", DeliveryError):
+            check_names(layouts)
+
+
 @pytest.mark.servers
 @pytest.mark.parametrize("name", ["tableoid", "ctid", "xmin", "cmin", "xmax", "cmax"])
 def test_a_field_with_the_name_of_a_system_column(
@@ -173,6 +192,10 @@ def test_a_partition_that_was_detached(clean: PostgresServer, tmp_path: Path) ->
         sink.deliver(_batch(1, schema, days=-1))
     day = f"collector.calls_{_DAY}"
     clean.ask(f"ALTER TABLE collector.calls DETACH PARTITION {day}")
+    clean.ask("INSERT INTO collector._unswept (partition) VALUES (%s)", f"calls_{_DAY}")
+    with _sink(clean, tmp_path, schema, is_offline=True) as sink:
+        assert sink.prune(_NOW) == Removal(is_swept=True)
+    assert clean.ask("SELECT count(*) FROM collector._unswept") == [(0,)]
     with raises("E504", DeliveryError, match="attach"):
         _check(clean, tmp_path, schema)
     with _sink(clean, tmp_path, schema) as sink:
