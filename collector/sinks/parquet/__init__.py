@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,19 +19,23 @@ from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, count_lines, layout_of, to_minute
-from collector.errors import ConfigError, DeliveryError, InUse
+from collector.errors import ConfigError, DeliveryError
 from collector.filter.redaction import Expiry, RedactionRule, matching, redact, removal_rule
 from collector.filter.stored import Records, Values, read, values
 from collector.sinks.line_sink import EARLY
 from collector.sinks.parquet.segment_reader import (
     Segment,
-    disk,
-    has_segments,
     is_own_file,
-    read_segments,
 )
 from collector.sinks.parquet.segments import Segments
 from collector.sinks.parquet.settings import PARTITION, ParquetSettings
+from collector.sinks.parquet.waiting import (
+    RESERVED_NAMES,
+    Routing,
+    SegmentDirectories,
+    columns,
+    scratch,
+)
 from collector.sinks.sink import (
     ErasableSink,
     Guarantee,
@@ -55,7 +59,6 @@ _AHEAD = timedelta(days=1)
 _MOST_SQUARES = 14 << 30
 """Of records times columns times columns: a row group has a million cells or more, and the end of a
 file may describe 16,000 columns of row groups."""
-_RESERVED = frozenset({"schema", "received", "count"})
 
 
 class ParquetSink(ErasableSink):
@@ -72,14 +75,17 @@ class ParquetSink(ErasableSink):
         self._left_out = 0
         self._has_failed = False
         self._directory = own_directory(opening.data, opening.name)
-        self._besides = dict(_besides(settings, opening))
+        self._waiting = SegmentDirectories(settings, opening)
+        self._routing = Routing(opening.schemas, settings.purposes)
         self._lake = _lake(settings, self._directory)
         self._types = _types(opening)
         self._staged: Segments | None = None
         if not opening.is_offline:
             self._staged = Segments(opening.directory, is_shared=opening.is_shared)
-            with self._staged.locked():
+            with self._staged.locked() as staged:
                 self._lake.clear()
+                for segment in staged.all():
+                    self._adopt(staged, segment)
 
     @classmethod
     def check(cls, settings: ParquetSettings, opening: Opening) -> None:
@@ -103,14 +109,14 @@ class ParquetSink(ErasableSink):
             raise DeliveryError("E508", "the sink is open for a command, not for delivery")
         with self._staged.locked() as staged:
             self._put_due(staged)
-            staged.add(batches, self._types_of, self._size)
+            staged.add(batches, self._types_of, self._size, self._notes)
         self._check_left_out()
 
     def finish(self) -> None:
         """Make files of all that was collected."""
         if self._staged is not None:
             with self._staged.locked() as staged:
-                for segment in staged.all():
+                for segment in self._current(staged):
                     self._put(staged, segment)
         self._check_left_out()
 
@@ -153,21 +159,55 @@ class ParquetSink(ErasableSink):
         return min(self.settings.size, line * _MOST_SQUARES // (len(layout.columns) + 3) ** 2)
 
     def _put_due(self, staged: Segments) -> None:
-        segments, settings = staged.all(), self.settings
+        segments, settings = self._current(staged), self.settings
         due = [each for each in segments if each.is_due(settings.every, settings.size)]
         if not due and sum(each.length for each in segments) > 2 * settings.size:
             due = [max(segments, key=lambda each: each.length)]
         for segment in due:
             self._put(staged, segment)
 
+    def _notes(self, layout: Layout) -> tuple[str, str]:
+        return self._waiting.place, self._routing.note(layout.table)
+
+    def _adopt(self, staged: Segments, segment: Segment) -> None:
+        """Take a segment of an earlier process: for this place if none is noted, with the fields
+        that reach the sink now. What the disk does not take is done before it becomes a file."""
+        if segment.place is None:
+            segment = staged.note(segment, place=self._waiting.place)
+        if self._may_put(staged, segment):
+            with suppress(DeliveryError):
+                self._narrowed(staged, segment)
+
+    def _may_put(self, staged: Segments, segment: Segment) -> bool:
+        """Return whether a segment is for the lake, and it is known with which fields."""
+        is_for_lake = self._waiting.may_put(staged, segment)
+        return is_for_lake and (self._is_other(staged) or self._routing.tells_of(segment))
+
+    def _is_other(self, staged: Segments) -> bool:
+        """Return whether segments are an application's, which has a routing of its own."""
+        return staged.directory != self._directory
+
+    def _current(self, staged: Segments) -> list[Segment]:
+        return [segment for segment in staged.all() if self._may_put(staged, segment)]
+
+    def _narrowed(self, staged: Segments, segment: Segment) -> Segment:
+        """Rewrite a segment without the fields that reach the sink no more."""
+        rule = None if self._is_other(staged) else self._routing.narrowing(segment)
+        if rule is None:
+            return segment
+        staged.revise(segment, _redactor(rule))
+        name = segment.schema.partition("/")[0]
+        return staged.note(segment, routed=self._routing.note(name))
+
     def _put(self, staged: Segments, segment: Segment) -> None:
         """Make a file of a segment. It is closed before, so that the same batches are in the file
         whenever it is made again."""
+        segment = self._narrowed(staged, segment)
         if not segment.length and not segment.is_closed:
             staged.remove(segment)  # all of it was erased
             return
         segment = staged.close_segment(segment)
-        pieces, types = staged.pieces(segment), staged.types(segment)
+        pieces, types = staged.pieces(segment), columns(segment, staged.types(segment))
         known = self._types.known(segment.digest)
         types = {name: known.get(name, type_) for name, type_ in types.items()}
         self._left_out += self._lake.write(segment.key, pieces, segment.schema, types)
@@ -181,8 +221,8 @@ class ParquetSink(ErasableSink):
 
         expiry = Expiry.of(self.opening.schemas, now)
         deleted = shortened = 0
-        with self._writable() as found, self._lake.past_unreadable() as others:
-            for staged, segment in _each(found):
+        with self._waiting.changed(self._staged) as found, self._lake.past_unreadable() as others:
+            for staged, segment in self._waiting.all_of(found):
                 if segment.last < expiry.until:
                     deleted += staged.revise(segment, _redactor(expiry))
             for key in list(self._lake.all_keys()):
@@ -217,7 +257,7 @@ class ParquetSink(ErasableSink):
         """Report what should have been pruned before, and what was received in the future."""
         expiry, old, early = Expiry.of(self.opening.schemas, now - _LATE), 0, 0
         ahead = to_minute(now + _AHEAD)
-        with self._segments() as segments:
+        with self._waiting.read() as segments:
             for segment, pieces in segments:
                 if segment.last < expiry.until:
                     old += sum(redact(piece, expiry, minute).records for minute, piece in pieces)
@@ -238,7 +278,7 @@ class ParquetSink(ErasableSink):
 
     def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
         """Yield a person's records as they are, collected ones too."""
-        with self._segments() as segments:
+        with self._waiting.read() as segments:
             waiting = {segment.key for segment, _ in segments}
             for segment, pieces in segments:
                 if segment.concerns(subject):
@@ -268,15 +308,15 @@ class ParquetSink(ErasableSink):
         from collector.sinks.parquet.lake import WithoutSubjects  # noqa: PLC0415 - pyarrow
 
         total = [[0, 0] for _ in steps]
-        with self._writable() as found, self._lake.past_unreadable() as others:
+        with self._waiting.changed(self._staged) as found, self._lake.past_unreadable() as others:
             for (subject, fields), done in zip(steps, total, strict=True):
                 rule = removal_rule(subject, fields)
-                for staged, segment in _each(found):
+                for staged, segment in self._waiting.all_of(found):
                     if segment.concerns(subject):
                         done[1] += staged.revise(segment, _redactor(rule))
-            for staged, segment in _each(found):
+            for staged, segment in self._waiting.all_of(found):
                 is_concerned = any(segment.concerns(subject) for subject, _ in steps)
-                if segment.is_closed and is_concerned and self._may_put(staged):
+                if segment.is_closed and is_concerned and self._may_put(staged, segment):
                     self._put(staged, segment)
             for key in list(self._lake.all_keys()):
                 chosen = [
@@ -290,50 +330,18 @@ class ParquetSink(ErasableSink):
                         self._fields.pop(key.text, None)
         return [Removal(deleted, shortened) for shortened, deleted in total]
 
-    @contextmanager
-    def _writable(self) -> Iterator[list[Segments]]:
-        """Return the segments to change them, in each directory in which there ever were any."""
-        with ExitStack() as stack:
-            found = [] if self._staged is None else [self._staged]
-            if self._staged is None and has_segments(self._directory):
-                found.append(Segments(self._directory, is_shared=self.opening.is_shared))
-                stack.callback(found[-1].close)
-            for directory, is_of_lake in self._besides.items():
-                with nullcontext() if is_of_lake else suppress(InUse):  # a sink of another name
-                    if has_segments(directory):
-                        found.append(Segments(directory, is_shared=is_of_lake))
-                        stack.callback(found[-1].close)
-            for staged in found:
-                stack.enter_context(staged.locked())
-                staged.clear()
-                with disk():
-                    _scratch(self.settings, staged.directory).unlink(missing_ok=True)
-            yield found
-
-    @contextmanager
-    def _segments(self) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
-        """Return the segments in all these directories, as they are at the moment."""
-        with ExitStack() as stack:
-            directories = (self._directory, *self._besides)
-            each = [stack.enter_context(read_segments(directory)) for directory in directories]
-            yield [segment for segments in each for segment in segments]
-
-    def _may_put(self, staged: Segments) -> bool:
-        """Return whether what was collected is for this lake only, and may still go there."""
-        return not self.opening.is_former and self._besides.get(staged.directory, True)
-
     # -- what is there ----------------------------------------------------------------------------
 
     @property
     def exists(self) -> bool:
         """Whether there is a file, or a segment."""
-        with self._segments() as segments:
+        with self._waiting.read() as segments:
             return bool(segments) or any(True for _ in self._lake.all_keys())
 
     @property
     def is_ours(self) -> bool:
         """Whether there are segments, or a file that bears our mark."""
-        with self._segments() as segments:
+        with self._waiting.read() as segments:
             keys = self._lake.all_keys()
             return bool(segments) or any(self._lake.is_ours(key.text) for key in keys)
 
@@ -345,7 +353,7 @@ class ParquetSink(ErasableSink):
 
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece of a segment, and of each row group of a file."""
-        with self._segments() as segments:
+        with self._waiting.read(former=False) as segments:
             waiting = {segment.key for segment, _ in segments}
             for _, pieces in segments:
                 for minute, piece in pieces:
@@ -357,7 +365,10 @@ class ParquetSink(ErasableSink):
                         yield from self._lake.values(key.text) if key.text not in waiting else ()
 
     def unproven(self) -> Iterator[str]:
-        """Say that a bucket keeps earlier versions, if it has said so."""
+        """Say that a bucket keeps earlier versions, if it has said so, and that ``values`` leaves
+        out what was collected for an earlier place."""
+        if self._waiting.has_former:
+            yield "records wait that were collected for an earlier place of the sink"
         if self._lake.objects.keeps_versions:
             yield "the bucket keeps earlier versions of what was rewritten or removed"
 
@@ -365,14 +376,14 @@ class ParquetSink(ErasableSink):
         """Count records and fields, schema by schema."""
         fields: dict[str, Counter[str]] = {}
         records, minutes = Counter[str](), dict[str, set[str]]()
-        with self._segments() as segments:
+        with self._waiting.read() as segments:
             waiting = {segment.key for segment, _ in segments}
             for segment, pieces in segments:
                 name = segment.schema.partition("/")[0]
                 for minute, piece in pieces:
                     for record in Records(piece):
                         records[name] += 1
-                        fields.setdefault(name, Counter()).update(record.keys() - _RESERVED)
+                        fields.setdefault(name, Counter()).update(record.keys() - RESERVED_NAMES)
                     minutes.setdefault(name, set()).add(minute)
             for key in self._lake.all_keys():
                 found = None if key.text in waiting else self._lake.statistics(key.text)
@@ -386,29 +397,6 @@ class ParquetSink(ErasableSink):
             yield Holding(name, records[name], fields[name], first, last)
 
 
-def _each(found: Sequence[Segments]) -> Iterator[tuple[Segments, Segment]]:
-    return ((staged, segment) for staged in found for segment in staged.all())
-
-
-def _besides(settings: ParquetSettings, opening: Opening) -> Iterator[tuple[Path, bool]]:
-    """Yield the directories besides its own in which applications collect, or collected, for the
-    lake, and whether they do for this one only: earlier all lakes with one parent shared one."""
-    own = own_directory(opening.data, opening.name)
-    data = opening.data if settings.path is None else settings.path.resolve().parent
-    for_this, for_any = (own_directory(data, n) for n in (settings.shared_name, "parquet"))
-    if for_this != own:
-        yield for_this, True
-    if for_any != own and (opening.is_shared or data.resolve() != opening.data.resolve()):
-        yield for_any, False
-
-
-def _scratch(settings: ParquetSettings, directory: Path) -> Path:
-    """Return the path of the file that is being written by a sink with a directory of its own."""
-    if settings.path is None:
-        return directory / "upload.parquet"
-    return settings.path / f".{directory.name}.new"
-
-
 def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference that
     leads to no secret, E204 for options that cannot be used."""
@@ -418,7 +406,7 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects  # noqa: PLC0415
 
     if settings.path is not None:
-        return Lake(DirectoryObjects(settings.path, _scratch(settings, directory)))
+        return Lake(DirectoryObjects(settings.path, scratch(settings, directory)))
     options = {
         "endpoint": settings.endpoint,
         "region": settings.region,
@@ -426,7 +414,7 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
         "secret_access_key": settings.secret_key and resolved(settings.secret_key),
     }
     named = {name: option for name, option in options.items() if option is not None}
-    return Lake(BucketObjects(str(settings.url), named, _scratch(settings, directory)))
+    return Lake(BucketObjects(str(settings.url), named, scratch(settings, directory)))
 
 
 def _types(opening: Opening) -> ColumnTypes:

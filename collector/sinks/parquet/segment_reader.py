@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -19,6 +19,7 @@ from collector.sqlite.files import connect
 __all__ = [
     "COLUMNS",
     "DATABASE",
+    "NOTES",
     "Segment",
     "all_segments",
     "disk",
@@ -32,7 +33,10 @@ __all__ = [
 
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
-COLUMNS = "number, key, schema, digest, hour, opened, length, revision, is_closed"
+_FIRST = "number, key, schema, digest, hour, opened, length, revision, is_closed"
+NOTES: Mapping[str, str] = {"place": "TEXT", "routed": "TEXT", "is_limited": "INTEGER"}
+"""Columns that segments of earlier versions do not have, and their types."""
+COLUMNS = f"{_FIRST}, {', '.join(NOTES)}"
 """Those of a segment in the database."""
 _OWN_FILE = re.compile(r"lock|segments\.db(-\w+)?|[0-9-]+\.ndjson|upload\.parquet")
 _PIECE = 2 << 20
@@ -46,7 +50,12 @@ def is_own_file(name: str) -> bool:
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A segment. ``key`` is that of its object, ``hour`` when its records were received,
-    ``length`` the bytes of its file that count."""
+    ``length`` the bytes of its file that count.
+
+    ``place`` is the digest of the place for which it was collected, and ``routed`` tells the fields
+    that reached the sink, in lines with their purposes; earlier versions noted neither.
+    ``is_limited`` is true if there are records of people who granted some purposes only.
+    """
 
     number: int
     key: str
@@ -57,6 +66,9 @@ class Segment:
     length: int
     revision: int
     is_closed: int
+    place: str | None = None
+    routed: str | None = None
+    is_limited: int | None = None
 
     @property
     def file_name(self) -> str:
@@ -141,9 +153,10 @@ def _close_all(files: list[int]) -> None:
 
 def all_segments(db: sqlite3.Connection) -> list[Segment]:
     """Return all segments of a database, the oldest first."""
-    tables = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone()
-    query = f"SELECT {COLUMNS} FROM segments ORDER BY number"  # noqa: S608 - no value
-    return [Segment(*row) for row in db.execute(query)] if tables else []
+    known = {row[1] for row in db.execute("PRAGMA table_info(segments)")}
+    columns = COLUMNS if known.issuperset(NOTES) else _FIRST
+    query = f"SELECT {columns} FROM segments ORDER BY number"  # noqa: S608 - no value
+    return [Segment(*row) for row in db.execute(query)] if known else []
 
 
 def frames_of(db: sqlite3.Connection, segment: Segment) -> list[tuple[str, int, int]]:

@@ -24,6 +24,7 @@ from collector.errors import DeliveryError, InUse, Unacceptable
 from collector.sinks.parquet.segment_reader import (
     COLUMNS,
     DATABASE,
+    NOTES,
     Segment,
     all_segments,
     disk,
@@ -34,13 +35,15 @@ from collector.sinks.parquet.segment_reader import (
 from collector.sinks.record_files import FileLock
 from collector.sqlite.files import make_durable, sync, transaction
 
-__all__ = ["Segments", "TypesOf"]
+__all__ = ["NotesOf", "Segments", "SizeOf", "TypesOf"]
 
 TypesOf = Callable[[Batch, Mapping[str, str]], Mapping[str, str | None]]
 """Returns the type of each column that records of a batch's layout can have, as far as it is known;
 it gets those that were noted before."""
 SizeOf = Callable[[Layout], int]
 """Returns the length from which a segment of a layout gets no more."""
+NotesOf = Callable[[Layout], tuple[str, str]]
+"""Returns what is noted with records of a layout: ``place`` and ``routed`` of their segment."""
 
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
@@ -115,6 +118,10 @@ class Segments:
         try:
             make_durable(self._db)
             self._db.executescript(_TABLES)
+            known = {row[1] for row in self._db.execute("PRAGMA table_info(segments)")}
+            for name, type_ in NOTES.items():
+                if name not in known:
+                    self._db.execute(f"ALTER TABLE segments ADD COLUMN {name} {type_}")
             self._clear()
         except BaseException:
             self._db.close()
@@ -137,7 +144,9 @@ class Segments:
 
     # -- delivery ---------------------------------------------------------------------------------
 
-    def add(self, batches: Iterable[Batch], types_of: TypesOf, size_of: SizeOf) -> None:
+    def add(
+        self, batches: Iterable[Batch], types_of: TypesOf, size_of: SizeOf, notes_of: NotesOf
+    ) -> None:
         """Store batches durably, each once by its id.
 
         Raises ``Unacceptable`` for a batch that names no minute or no schema.
@@ -148,7 +157,10 @@ class Segments:
             with disk(), transaction(self._db):
                 new = [batch for batch in batches if self._is_new(batch)]
                 for _, group in groupby(sorted(new, key=_place), key=_place):
-                    self._append(list(group), types_of, size_of, touched)
+                    some = list(group)
+                    self._note_types(some, types_of)
+                    layout = layout_of(some[0])
+                    self._append(some, size_of(layout), notes_of(layout), touched)
                 for segment in touched.values():
                     self._sync(segment)
             is_done = True
@@ -167,37 +179,36 @@ class Segments:
         return not (batch.origin and self._db.execute(known, (batch.origin,)).fetchone())
 
     def _append(
-        self, batches: list[Batch], types_of: TypesOf, size_of: SizeOf, touched: dict[int, Segment]
+        self, batches: list[Batch], size: int, notes: tuple[str, str], touched: dict[int, Segment]
     ) -> None:
         """Append batches of one schema and hour, in the order of their minutes."""
         layout, hour = layout_of(batches[0]), _hour(batches[0])
-        self._note_types(batches, types_of)
-        segment = self._segment(layout, hour)
+        is_limited = int(any(batch.granted is not None for batch in batches))
+        segment = self._segment(layout, hour, notes)
         for minute, payload in pieces((batch.received, batch.payload) for batch in batches):
-            if segment.length >= size_of(layout):
+            if segment.length >= size:
                 self._update(segment, is_closed=1)
-                segment = self._segment(layout, hour)
+                segment = self._segment(layout, hour, notes)
             touched.setdefault(segment.number, segment)
             _write(self.directory / segment.file_name, payload, segment.length)
             frame = (segment.number, segment.length, len(payload), minute)
             self._db.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", frame)
-            segment = self._update(segment, length=segment.length + len(payload))
+            is_limited = max(is_limited, segment.is_limited or 0)
+            length = segment.length + len(payload)
+            segment = self._update(segment, length=length, is_limited=is_limited)
 
-    def _segment(self, layout: Layout, hour: str) -> Segment:
-        """Return the open segment of a schema and hour; make one if there is none."""
-        where = "schema = ? AND digest = ? AND hour = ? AND is_closed = 0"
-        query = f"SELECT {COLUMNS} FROM segments WHERE {where}"  # noqa: S608 - no value
-        row = self._db.execute(query, (layout.schema, layout.digest, hour)).fetchone()
+    def _segment(self, layout: Layout, hour: str, notes: tuple[str, str]) -> Segment:
+        """Return the open segment of a schema, an hour and notes; make one if there is none."""
+        where = "schema = ? AND digest = ? AND hour = ? AND place = ? AND routed = ?"
+        query = f"SELECT {COLUMNS} FROM segments WHERE is_closed = 0 AND {where}"  # noqa: S608
+        row = self._db.execute(query, (layout.schema, layout.digest, hour, *notes)).fetchone()
         if row is not None:
             return Segment(*row)
         key = f"{layout.table}/day={hour[:10]}/{hour[11:13]}-{uuid4().hex}.parquet"
-        values = (key, layout.schema, layout.digest, hour, time())
-        new = "(key, schema, digest, hour, opened, length, revision, is_closed)"
-        made = self._db.execute(
-            f"INSERT INTO segments {new} VALUES (?, ?, ?, ?, ?, 0, 0, 0)",  # noqa: S608
-            values,
-        )
-        return Segment(made.lastrowid or 0, *values, 0, 0, 0)
+        values = (None, key, layout.schema, layout.digest, hour, time(), 0, 0, 0, *notes, 0)
+        query = f"INSERT INTO segments ({COLUMNS}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608
+        made = self._db.execute(query, values)
+        return Segment(made.lastrowid or 0, *values[1:])
 
     def _note_types(self, batches: list[Batch], types_of: TypesOf) -> None:
         """Note the types of columns that have reached the sink, and those that are others now."""
@@ -214,7 +225,7 @@ class Segments:
         query = "SELECT name, type FROM types WHERE digest = ? ORDER BY place, name"
         return list(self._db.execute(query, (digest,)))
 
-    def _update(self, segment: Segment, **changes: int) -> Segment:
+    def _update(self, segment: Segment, **changes: int | str) -> Segment:
         names = ", ".join(f"{name} = ?" for name in changes)
         query = f"UPDATE segments SET {names} WHERE number = ? RETURNING {COLUMNS}"  # noqa: S608
         (row,) = self._db.execute(query, (*changes.values(), segment.number)).fetchall()
@@ -257,6 +268,11 @@ class Segments:
             return segment
         with disk(), transaction(self._db):
             return self._update(segment, is_closed=1)
+
+    def note(self, segment: Segment, **notes: str) -> Segment:
+        """Note something else with a segment."""
+        with disk(), transaction(self._db):
+            return self._update(segment, **notes)
 
     def remove(self, segment: Segment) -> None:
         """Remove a segment; the ids of its batches stay."""

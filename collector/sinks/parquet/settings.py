@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -73,6 +75,12 @@ class ParquetSettings(SinkSettings):
     def known_at(self) -> str | None:
         """The prefix of a bucket."""
         return None if self.url is None else f"{self.endpoint or ''} {self.url}"
+
+    @property
+    def place_digest(self) -> str:
+        """The digest by which the place is known again."""
+        place = self.known_at or str(Path(self.place(Path())).resolve())
+        return sha256(os.fsencode(place.rstrip("/"))).hexdigest()
 
     def files(self) -> Mapping[str, Path]:
         """Return the directory."""

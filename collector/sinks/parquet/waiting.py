@@ -1,0 +1,213 @@
+"""Records that wait for a lake: in which directories, and which of them may go there by now.
+
+A segment notes the place for which it was collected, and which fields reached the sink for which
+purposes. It becomes a file at that place only, without the fields that reach the sink no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.errors import InUse
+from collector.schema.model import Schema
+from collector.sinks.parquet.segment_reader import Segment, disk, has_segments, read_segments
+from collector.sinks.parquet.segments import Segments
+from collector.sinks.parquet.settings import ParquetSettings
+from collector.sinks.sink import Opening, own_directory
+
+__all__ = ["RESERVED_NAMES", "Narrowing", "Routing", "SegmentDirectories", "columns", "scratch"]
+
+RESERVED_NAMES = frozenset({"schema", "received", "count"})
+"""Members of a record that are no fields."""
+_ALL = "*"
+
+
+def scratch(settings: ParquetSettings, directory: Path) -> Path:
+    """Return the path of the file that is being written by a sink with a directory of its own."""
+    if settings.path is None:
+        return directory / "upload.parquet"
+    return settings.path / f".{directory.name}.new"
+
+
+class Narrowing(NamedTuple):
+    """Removes all fields but some, a ``RedactionRule``."""
+
+    fields: Collection[str]
+
+    @property
+    def until(self) -> str:
+        """A text after each minute."""
+        return "~"
+
+    def may_concern(self, text: bytes) -> bool:
+        """Return whether there are lines at all."""
+        return bool(text)
+
+    def fields_to_remove(self, record: Mapping[str, object], _minute: str) -> Iterable[str]:
+        """Return the other fields."""
+        return [name for name in record if name not in self.fields and name not in RESERVED_NAMES]
+
+
+class Routing:
+    """The fields that reach a sink for its purposes under the schemas in force, as the pipeline has
+    them; without purposes, all fields of any schema do."""
+
+    def __init__(self, schemas: Iterable[Schema], purposes: Collection[str] | None) -> None:
+        self._schemas = {schema.name: schema for schema in schemas}
+        self._purposes = purposes
+
+    def note(self, schema: str) -> str:
+        """Return what to note with records of a schema, by its name."""
+        fields = self._fields(schema)
+        if fields is None:
+            return _ALL
+        return "\n".join(" ".join((name, *purposes)) for name, purposes in fields.items())
+
+    def _fields(self, schema: str) -> dict[str, list[str]] | None:
+        if self._purposes is None:
+            return None
+        fields = self._schemas[schema].fields if schema in self._schemas else {}
+        reached = {
+            name: [purpose for purpose in field.purposes if purpose in (self._purposes or ())]
+            for name, field in fields.items()
+        }
+        return {name: purposes for name, purposes in reached.items() if purposes}
+
+    def tells_of(self, segment: Segment) -> bool:
+        """Return whether it is known which fields of a segment reach the sink: not of a schema that
+        is not in force, unless they reached it for purposes that it still has."""
+        if self._purposes is None or _name(segment) in self._schemas:
+            return True
+        noted = _noted(segment)
+        return noted is not None and all(
+            purpose in self._purposes for purposes in noted.values() for purpose in purposes
+        )
+
+    def narrowing(self, segment: Segment) -> Narrowing | None:
+        """Return the rule by which a segment loses the fields that may not go to the lake any more;
+        ``None`` if there can be none.
+
+        Where people have granted some purposes only, it is not noted whose records those are: a
+        field stays if the sink still has each purpose for which it can have been collected.
+        """
+        name = _name(segment)
+        fields = self._fields(name)
+        if fields is None or name not in self._schemas:
+            return None
+        noted, own = _noted(segment), self._schemas[name].fields
+        remaining = {
+            field
+            for field, purposes in fields.items()
+            if not segment.is_limited
+            or {*((noted or {}).get(field) or own[field].purposes)} <= {*purposes}
+        }
+        if noted is not None and noted.keys() <= remaining:
+            return None
+        return Narrowing(remaining)
+
+
+def columns(segment: Segment, types: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the columns, with their types, that can have values in a segment."""
+    noted = _noted(segment)
+    return {name: type_ for name, type_ in types.items() if noted is None or name in noted}
+
+
+def _name(segment: Segment) -> str:
+    return segment.schema.partition("/")[0]
+
+
+def _noted(segment: Segment) -> dict[str, list[str]] | None:
+    """Return the fields that reached the sink, with their purposes; ``None`` if all did, or it is
+    not known."""
+    if segment.routed in (None, _ALL):
+        return None
+    lines = (line.split(" ") for line in segment.routed.splitlines())
+    return {name: purposes for name, *purposes in lines}
+
+
+class SegmentDirectories:
+    """The directories in which records are collected for a lake: the sink's own, and those of
+    applications, which lie beside a lake of this machine, or in the data directory."""
+
+    def __init__(self, settings: ParquetSettings, opening: Opening) -> None:
+        self.own: Path = own_directory(opening.data, opening.name)
+        self._settings = settings
+        self._is_shared = opening.is_shared
+        self._is_former = opening.is_former
+        self.place: str = settings.place_digest
+        self._besides = dict(_besides(settings, opening, self.own))
+
+    def __repr__(self) -> str:
+        return "<SegmentDirectories>"
+
+    def is_current(self, directory: Path, segment: Segment) -> bool:
+        """Return whether a segment was collected for the lake, and not for an earlier place of the
+        sink."""
+        return self._besides.get(directory, False) or segment.place in (None, self.place)
+
+    @property
+    def has_former(self) -> bool:
+        """Whether segments in the sink's own directory were collected for an earlier place."""
+        with read_segments(self.own) as segments:
+            return not all(self.is_current(self.own, segment) for segment, _ in segments)
+
+    def may_put(self, staged: Segments, segment: Segment) -> bool:
+        """Return whether a segment is known to be for the lake, to which the sink still puts."""
+        is_known = self._besides.get(staged.directory, True)
+        return is_known and not self._is_former and self.is_current(staged.directory, segment)
+
+    @contextmanager
+    def read(
+        self, *, former: bool = True
+    ) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+        """Return the segments as they are at the moment, with those for an earlier place or
+        without."""
+        with ExitStack() as stack:
+            yield [
+                found
+                for directory in (self.own, *self._besides)
+                for found in stack.enter_context(read_segments(directory))
+                if (former and directory == self.own) or self.is_current(directory, found[0])
+            ]
+
+    @contextmanager
+    def changed(self, own: Segments | None) -> Iterator[Sequence[Segments]]:
+        """Return the segments to change them, in each directory in which there ever were any;
+        ``own`` are those of the sink if they are open."""
+        with ExitStack() as stack:
+            found = [] if own is None else [own]
+            if own is None and has_segments(self.own):
+                found.append(Segments(self.own, is_shared=self._is_shared))
+                stack.callback(found[-1].close)
+            for directory, is_of_lake in self._besides.items():
+                with nullcontext() if is_of_lake else suppress(InUse):  # a sink of another name
+                    if has_segments(directory):
+                        found.append(Segments(directory, is_shared=is_of_lake))
+                        stack.callback(found[-1].close)
+            for staged in found:
+                stack.enter_context(staged.locked())
+                staged.clear()
+                with disk():
+                    scratch(self._settings, staged.directory).unlink(missing_ok=True)
+            yield found
+
+    def all_of(self, found: Sequence[Segments]) -> Iterator[tuple[Segments, Segment]]:
+        """Yield each segment to change, as it is when it is its turn."""
+        for staged in found:
+            for segment in staged.all():
+                if staged.directory == self.own or self.is_current(staged.directory, segment):
+                    yield staged, segment
+
+
+def _besides(settings: ParquetSettings, opening: Opening, own: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield the directories besides its own in which applications collect, or collected, for the
+    lake, and whether they do for this one only: earlier all lakes with one parent shared one."""
+    data = opening.data if settings.path is None else settings.path.resolve().parent
+    for_this, for_any = (own_directory(data, name) for name in (settings.shared_name, "parquet"))
+    if for_this != own:
+        yield for_this, True
+    if for_any != own and (opening.is_shared or data.resolve() != opening.data.resolve()):
+        yield for_any, False

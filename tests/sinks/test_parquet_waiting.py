@@ -1,0 +1,190 @@
+"""What waits in segments goes to the place for which it was collected, with the fields that reach
+the sink when it becomes a file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from collector.contracts import Batch, Granted, Subject, to_minute
+from collector.errors import DeliveryError
+from collector.filter.stored import read
+from collector.routing import entitled
+from collector.schema import load_schema
+from collector.schema.model import Schema
+from collector.sinks.parquet import ParquetSettings, ParquetSink
+from collector.sinks.sink import Opening
+from collector.testing.sinks import batch_of, person
+
+_SCHEMA = load_schema("conferencing")
+_PURPOSES = ["service_operations", "security", "capacity_planning"]
+_Purposes = Collection[str] | None
+
+
+def _opened(
+    directory: Path,
+    purposes: _Purposes,
+    lake: str = "lake",
+    *,
+    schemas: tuple[Schema, ...] = (_SCHEMA,),
+    offline: bool = False,
+) -> ParquetSink:
+    stated: dict[str, Any] = {} if purposes is None else {"purposes": [*purposes]}
+    chosen = ParquetSettings(type="parquet", path=directory / lake, **stated)
+    return ParquetSink(chosen, Opening("lake", schemas, directory / "data", is_offline=offline))
+
+
+def _routed(number: int, purposes: _Purposes, granted: Granted = None) -> Batch:
+    """A batch of one record as a drain delivers it."""
+    batch = replace(batch_of(number, [number], _SCHEMA), granted=granted)
+    fields = None if purposes is None else entitled(_SCHEMA, purposes, granted)
+    return read(batch, fields)
+
+
+def _fields(directory: Path, lake: str = "lake") -> set[str]:
+    """The fields that have a value in a file."""
+    found = set[str]()
+    for path in (directory / lake).rglob("*.parquet"):
+        table = parquet.read_table(path)
+        found |= {name for row in table.to_pylist() for name in row if row[name] is not None}
+    return found - {"schema", "received", "count"}
+
+
+def _bytes(directory: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+
+
+def _subject(number: int) -> Subject:
+    now, day = datetime.now(UTC), timedelta(days=1)
+    return Subject("client.address", person(number), to_minute(now - day), to_minute(now + day))
+
+
+@pytest.mark.parametrize("before", [None, ["service_operations", "capacity_planning"]])
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_fewer_purposes(tmp_path: Path, before: _Purposes, is_closed: bool) -> None:
+    """A field that does not reach the sink any more is in no file, and in no segment either."""
+    with _opened(tmp_path, before) as sink:
+        sink.deliver(_routed(1, before))
+        if is_closed:
+            failing = mock.patch.object(sink._lake, "write", side_effect=DeliveryError("E508", ""))
+            with failing, pytest.raises(DeliveryError):
+                sink.finish()
+    assert person(1).encode() in _bytes(tmp_path / "data")
+    with _opened(tmp_path, ["capacity_planning"]) as sink:
+        assert person(1).encode() not in _bytes(tmp_path / "data")
+        assert {name for _, found in sink.values() for name in found} == {"os.type", "received"}
+        sink.finish()
+    assert _fields(tmp_path) == {"os.type"}
+    (path,) = (tmp_path / "lake").rglob("*.parquet")
+    assert "client.address" not in parquet.read_table(path).column_names
+
+
+def test_where_the_disk_is_full(tmp_path: Path) -> None:
+    """The sink opens, and makes no file of what has too many fields."""
+    with _opened(tmp_path, None) as sink:
+        sink.deliver(_routed(1, None))
+    full = mock.patch("collector.sinks.parquet.segments._sync_file", side_effect=OSError)
+    with full, _opened(tmp_path, ["capacity_planning"]) as sink, pytest.raises(DeliveryError):
+        sink.finish()
+    assert _fields(tmp_path) == set()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    before=st.none() | st.sets(st.sampled_from(_PURPOSES), min_size=1),
+    now=st.sets(st.sampled_from(_PURPOSES), min_size=1),
+    granted=st.lists(st.none() | st.sets(st.sampled_from(_PURPOSES)), min_size=1, max_size=3),
+)
+def test_no_more_than_reaches_the_sink_now(
+    before: set[str] | None, now: set[str], granted: list[set[str] | None]
+) -> None:
+    """Whatever purposes the sink had, and people granted: and all of it where everyone did."""
+    with TemporaryDirectory() as folder:
+        directory = Path(folder)
+        grants = [None if each is None else tuple(sorted(each)) for each in granted]
+        with _opened(directory, before) as sink:
+            for number, each in enumerate(grants):
+                batch = _routed(number, before, each)
+                if batch.payload:
+                    sink.deliver(batch)
+        with _opened(directory, now) as sink:
+            sink.finish()
+        may = set[str]()
+        for each in grants:
+            may |= entitled(_SCHEMA, now, each).keys() & entitled(_SCHEMA, before, each).keys()
+        may &= {"client.address", "os.type"}
+        assert _fields(directory) <= may
+        if all(each is None for each in grants):
+            assert _fields(directory) == may
+
+
+def test_another_place(tmp_path: Path) -> None:
+    """Gets nothing of what was collected for the one before; rights reach that, and it goes there
+    when the sink does again."""
+    with _opened(tmp_path, None) as sink:
+        sink.deliver(_routed(1, None), _routed(2, None))
+    with _opened(tmp_path, None, "other") as sink:
+        assert [name for name, _ in sink.values()] == []
+        assert len(list(sink.unproven())) == 1
+        sink.deliver(_routed(3, None))
+        sink.finish()
+        assert len(list(sink.find(_subject(1)))) == 1
+        assert sink.erase(_subject(1)).deleted == 1
+    assert person(1).encode() not in _bytes(tmp_path)
+    assert person(2).encode() not in _bytes(tmp_path / "other")
+    assert not (tmp_path / "lake").exists()
+    with _opened(tmp_path, None, offline=True) as sink:
+        assert list(sink.unproven()) == []
+    with _opened(tmp_path, None) as sink:
+        sink.finish()
+    (path,) = (tmp_path / "lake").rglob("*.parquet")
+    assert parquet.read_table(path)["client.address"].to_pylist() == [person(2)]
+    with _opened(tmp_path, None, "other") as sink:
+        assert sink.prune(datetime.now(UTC) + timedelta(days=400)).deleted == 1
+
+
+def test_a_schema_that_is_not_in_force(tmp_path: Path) -> None:
+    """Its records wait where it is not known which of their fields reach the sink."""
+    web = load_schema("web")
+    with _opened(tmp_path, None) as sink:
+        sink.deliver(_routed(1, None))
+    with _opened(tmp_path, ["security"], schemas=(web,)) as sink:
+        sink.finish()
+    assert _fields(tmp_path) == set()
+    with _opened(tmp_path, ["security"]) as sink:
+        sink.deliver(_routed(2, ["security"]))
+    with _opened(tmp_path, ["security", "service_operations"], schemas=(web,)) as sink:
+        sink.finish()
+    assert _fields(tmp_path) == {"client.address"}
+
+
+def test_segments_of_an_earlier_version(tmp_path: Path) -> None:
+    """Count as of the place that the sink has, with the fields that reach it."""
+    with _opened(tmp_path, None) as sink:
+        sink.deliver(_routed(1, None))
+    database = tmp_path / "data" / "sinks" / "lake" / "segments.db"
+    with closing(sqlite3.connect(database)) as db:
+        for name in ("place", "routed", "is_limited"):
+            db.execute(f"ALTER TABLE segments DROP COLUMN {name}")
+    with _opened(tmp_path, None, offline=True) as sink:
+        assert len(list(sink.find(_subject(1)))) == 1
+    with _opened(tmp_path, ["capacity_planning"]) as sink:
+        sink.deliver(_routed(2, ["capacity_planning"]))
+    with _opened(tmp_path, None, "other") as sink:
+        sink.finish()
+    assert _fields(tmp_path, "other") == set()
+    with _opened(tmp_path, None) as sink:
+        sink.finish()
+    assert _fields(tmp_path) == {"os.type"}
