@@ -54,7 +54,7 @@ _DATA = ("22", "23")
 """Classes of errors that concern the values of a batch, where some are sent."""
 _NO_ANSWER = "the server does not answer"
 _OF_OTHERS: tuple[str, Cause] = (
-    "rows or constraints of others in the tables are in the way; see docs/postgres.md",
+    "rows or constraints of others are in the way: move or drop them, see docs/postgres.md",
     "changed",
 )
 _WORDS: dict[str, tuple[str, Cause]] = {
