@@ -147,10 +147,10 @@ class RecorderApi:
         return "<RecorderApi>"
 
     def close(self) -> None:
-        """Wait for what runs in threads."""
+        """Wait for what runs in threads, but for readers: the bucket may not respond to them."""
+        self._reading.shutdown(wait=False, cancel_futures=True)
         self._threads.shutdown()
         self._verifying.shutdown()
-        self._reading.shutdown()
 
     async def _run(self, function: Callable[..., _T], *arguments: Any, **options: Any) -> _T:
         """Call a function in one of the threads."""

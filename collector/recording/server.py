@@ -62,7 +62,8 @@ def serve(loaded: Loaded) -> int:
     deadline = Timer(_SHUTDOWN_SECONDS, os._exit, (0,))
     deadline.daemon = True
     with ExitStack() as stack:
-        stack.callback(deadline.cancel)
+        # After a signal it stays: Python waits for threads, and one may wait for the bucket.
+        stack.push(lambda kind, *_: None if kind is None else deadline.cancel())
         for setting, place in places.items():
             listeners.check(place, setting)
         verifying = verifier(config.recorder)

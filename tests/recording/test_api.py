@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -13,12 +14,17 @@ from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
 from select import select
+from threading import Event
 
 import pytest
 
-from collector.recording.api import MEMORY, THREADS
+from collector.ingest.limits import IngestLimits
+from collector.recording.access import Verifier, create_key, key_set
+from collector.recording.api import MEMORY, THREADS, RecorderApi
 from collector.recording.bodies import MOST_STREAMS, ErrorBody
+from collector.recording.jwks import KeySource
 from collector.recording.names import MAX_CHUNK_BYTES
+from collector.recording.recorder import Recorder
 from collector.recording.refusals import REFUSALS
 from collector.recording.routes import ROUTES
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -359,6 +365,45 @@ def test_events(meeting: Meeting) -> None:
     ):
         with _events(meeting, token, last) as stream:
             assert json.loads(stream.read())["error"]["code"] == code
+
+
+def test_members_are_told_of_an_erasure(meeting: Meeting) -> None:
+    """Also who reads the events at that moment, and who comes later; no other meeting is."""
+    meeting.opened("ben")
+    meeting.control("stop")
+    token = meeting.token("participant", "ben")
+    erased = {"state": "erased", "indicator": False, "reason": None}
+    with _events(meeting, token) as stream:
+        assert b'"closed"' in _until(stream, b"data:")
+        assert meeting.call("host", "ana", "DELETE", "").status == 204
+        assert json.loads(_until(stream, b"data:")[5:]) == erased
+    with _events(meeting, token) as stream:
+        assert json.loads(_until(stream, b"data:")[5:]) == erased
+    other = Meeting(meeting.process, meeting.key, "another", meeting.recording)
+    with _events(other, other.token("participant", "ben")) as stream:
+        assert json.loads(stream.read())["error"]["code"] == "not_found"
+
+
+def test_a_reader_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """The bucket may not respond for a minute; recordings have to be closed before that."""
+    create_key(tmp_path / "key")
+    (tmp_path / "keys.json").write_bytes(key_set(tmp_path / "key"))
+    verifier = Verifier(KeySource(str(tmp_path / "keys.json")))
+    has_ended = Event()
+    with closing(Recorder(tmp_path / "r")) as recorder:
+
+        async def run() -> None:
+            api = RecorderApi(recorder, verifier, IngestLimits())
+            reading = asyncio.create_task(api._read(has_ended.wait))
+            await asyncio.sleep(0)
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await asyncio.to_thread(api.close)
+            finally:
+                has_ended.set()
+            await reading
+
+        asyncio.run(run())
 
 
 def test_one_caller_does_not_hold_every_stream(meeting: Meeting) -> None:

@@ -176,6 +176,9 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
         noted = ("--checkpoint", folder / "kept")
         assert run("recording", "verify", meeting.recording, *noted, *config).code == 0
         assert meeting.call("viewer", "v", "GET", "/tracks/b").body == b"content"
+        for other in ("ab c", "é", "0" * 32):  # the recorder answers, whatever is asked for
+            ended = run("recording", "erase", other, "--yes", *config)
+            assert (ended.code, b"E432" in ended.err) == (65, True)
         assert run("recording", "erase", meeting.recording, "--yes", *config).code == 0
         assert meeting.code(meeting.call("viewer", "v", "GET", "/tracks/b")) == "erased"
         assert run("recording", "erase", "0" * 32, "--yes", *config).code == 65
@@ -218,6 +221,38 @@ def test_a_full_queue_is_not_ready(tmp_path: Path) -> None:
             assert (ready.status, number) == (503, 3)
             assert meeting.call("participant", "ben", "DELETE", "/members/me").status == 204
             assert meeting.process.request("GET", "/readyz", to="recorder").status == 200
+
+
+@pytest.mark.long
+def test_a_stop_while_the_bucket_hangs(tmp_path: Path) -> None:
+    """A reader and an upload wait for it: recordings are closed nevertheless, and the process does
+    not live on for the minute that a request may take."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as silent:
+        (tmp_path / "secret").write_text("secret")
+        secrets = dict.fromkeys(
+            ("bucket_access_key", "bucket_secret_key"), f"file:{tmp_path / 'secret'}"
+        )
+        place = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        chosen = {"bucket": "s3://recordings", "bucket_endpoint": place}
+        with running(tmp_path, **chosen, **secrets) as meeting:
+            meeting.opened("ben")
+            assert meeting.chunk("b", 0, b"content").status == 201
+            meeting.control("stop")
+            next(tmp_path.rglob("0.age")).unlink()  # only the bucket could have it
+            token = meeting.token("viewer", "v")
+            head = (
+                f"GET /v1/recordings/{meeting.recording}/tracks/b HTTP/1.1\r\nHost: localhost\r\n"
+            )
+            address = ("127.0.0.1", meeting.process.ports["recorder"])
+            with socket.create_connection(address) as reader:
+                reader.sendall(f"{head}Authorization: Bearer {token}\r\n\r\n".encode())
+                assert reader.recv(12) == b"HTTP/1.1 200"
+                meeting.opened("ben")
+                code, seconds = meeting.process.stop()
+            assert (code, seconds < 40) == (0, True)
+            assert meeting.process.events[-1]["event"] == "stopped"
+    closed = [dict(e.facts) for e in _entries(tmp_path) if dict(e.facts).get("what") == "close"]
+    assert [each["outcome"] for each in closed] == ["stopped", "restarted"]
 
 
 def test_tls(tmp_path: Path) -> None:
