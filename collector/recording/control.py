@@ -17,6 +17,7 @@ from pathlib import Path
 from collector.errors import DeliveryError
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
+from collector.recording.names import is_recording
 from collector.recording.recorder import Recorder
 from collector.recording.refusals import REFUSALS, Refused
 
@@ -94,6 +95,8 @@ def ask(directory: Path, action: str, recording: str = "") -> None:
 
     Raises ``Refused`` as it does, and ``DeliveryError`` E512 without an answer.
     """
+    if action == "erase" and not is_recording(recording):  # no path of a request may have it
+        raise Refused("not_found")
     code = "unanswered"
     with (
         suppress(OSError, http.client.HTTPException, ValueError, KeyError),

@@ -86,7 +86,7 @@ def _expected(name: str, person: Person, state: str) -> str:
         not_open = state if state != "open" else ""
         return ended or not_open or choices.get(person.subject, "left")
     if name == "events":
-        is_there = is_member and state != "erased"
+        is_there = is_member or state == "erased"
         return "" if person.role != "participant" or is_there else "forbidden"
     if name == "track":
         return {"closed": "", "erased": "erased"}.get(state, "open")
