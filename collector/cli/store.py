@@ -53,7 +53,7 @@ def prune(
         out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
         out.print(f"sums of hours: {done.hours:,} deleted")
     for table in done.unruled:
-        message = f"table {table}: no retention is known; open the store with its schema once"
+        message = f"{table}: no retention is known; let its schema run once with these data"
         err.print(message, markup=False)
     if not done.is_swept:
         err.print(

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -35,11 +35,16 @@ __all__ = [
     "read_tables",
     "seen_types",
     "shuffled",
+    "stated_retentions",
     "writer",
 ]
 
 MARK = b"collector"
 """The key of the metadata by which a Parquet file is known as one of ours."""
+_RETENTIONS = b"collector.retentions"
+"""The key of the metadata that has the retentions of fields, in seconds."""
+_RETENTION = re.compile(r"([^ =]+)=([1-9][0-9]{0,9})", re.ASCII).fullmatch
+_SECOND = timedelta(seconds=1)
 RESERVED = ("schema", "received", "count")
 """Columns that are no fields."""
 _INSTANT = pa.timestamp("us", "UTC")
@@ -142,12 +147,31 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-def arrow_schema(types: Mapping[str, str], mark: bytes, *, received: bool = True) -> pa.Schema:
+def arrow_schema(
+    types: Mapping[str, str],
+    mark: bytes,
+    *,
+    received: bool = True,
+    retentions: Mapping[str, timedelta] | None = None,
+) -> pa.Schema:
     """Return the columns of a table: the schema's name, the minute unless ``received`` is false,
-    the fields and the count. ``mark`` is kept in the metadata."""
+    the fields and the count. ``mark`` is kept in the metadata, with the retentions of fields."""
+    metadata = {MARK: mark}
+    if retentions:
+        pairs = (f"{name}={span // _SECOND}" for name, span in retentions.items())
+        metadata[_RETENTIONS] = " ".join(pairs).encode()
     columns = [("schema", pa.string()), *([("received", _INSTANT)] if received else [])]
     columns += [(name, _TYPES[type_]) for name, type_ in types.items()]
-    return pa.schema([*columns, ("count", pa.int64())], {MARK: mark})
+    return pa.schema([*columns, ("count", pa.int64())], metadata)
+
+
+def stated_retentions(schema: pa.Schema) -> dict[str, timedelta]:
+    """Return the retentions of fields that a file of such columns states; none if it states none,
+    or anything else."""
+    text = (schema.metadata or {}).get(_RETENTIONS, b"").decode(errors="replace")
+    pairs = [_RETENTION(pair) for pair in text.split(" ")]
+    found = {each[1]: int(each[2]) * _SECOND for each in pairs if each is not None}
+    return found if len(found) == len(pairs) else {}
 
 
 def read_table(

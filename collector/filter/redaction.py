@@ -9,6 +9,7 @@ bytes that they are.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -152,11 +153,15 @@ class Expiry:
     ``spans`` are by field; a field that is not among them goes with the first that does. Records of
     a schema that is among ``schemas``, by name, have the retentions of that one instead. A minute
     that cannot be read counts as too old.
+
+    Without ``spans``, records of other schemas stay whole; ``unruled`` counts those which were old
+    enough that they might have been concerned.
     """
 
     spans: Mapping[str, timedelta]
     now: datetime
     schemas: Mapping[str, Mapping[str, timedelta]] = field(default_factory=dict)
+    unruled: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
 
     @classmethod
     def of(cls, schemas: Sequence[Schema], now: datetime) -> Expiry:
@@ -168,6 +173,11 @@ class Expiry:
         for name, span in (pair for each in schemas for pair in each.retentions.items()):
             shortest[name] = min(span, shortest.get(name, span))
         return cls(shortest, now, {each.name: each.retentions for each in schemas})
+
+    @classmethod
+    def by_name(cls, retentions: Mapping[str, Mapping[str, timedelta]], now: datetime) -> Expiry:
+        """Make the rule of schemas by their names, for a place where records of others may lie."""
+        return cls({}, now, retentions)
 
     @cached_property
     def before(self) -> Mapping[str, str]:
@@ -184,7 +194,8 @@ class Expiry:
     @cached_property
     def until(self) -> str:
         """Lines received at that minute or later stay whole."""
-        return max(self.before.values())
+        minutes = (self.before, *self._by_schema.values())
+        return max((minute for each in minutes for minute in each.values()), default="")
 
     def may_concern(self, text: bytes) -> bool:
         """Return whether there are lines at all: their age takes a closer look."""
@@ -201,15 +212,27 @@ class Expiry:
         received at a minute."""
         if minute >= self.until:
             return []
-        before, first = self.before, self.until
-        own = self._by_schema.get(schema)
-        if own is not None:
-            before, first = own, max(own.values())
+        before = self._by_schema.get(schema, self.before)
+        if not before:
+            self.unruled.update([schema] if any(True for _ in names) else [])
+            return []
+        first = max(before.values())
         return [name for name in names if minute < before.get(name, first)]
 
+    def rules(self, schema: str) -> bool:
+        """Return whether there are retentions for a schema, by its name."""
+        return bool(self._by_schema.get(schema, self.before))
+
+    def for_schema(self, name: str, stated: Callable[[], Mapping[str, timedelta]]) -> Expiry:
+        """Return the rule for records of a schema: this one, or that of the retentions which are
+        stated beside the records, where this one has none and there are some."""
+        spans = {} if self.rules(name) else stated()
+        return self.by_name({name: spans}, self.now) if spans else self
+
     def all_before(self, schema: str) -> str:
-        """Return the minute before which all fields of a schema are too old."""
-        return min(self._by_schema.get(schema, self.before).values())
+        """Return the minute before which all fields of a schema are too old; the empty text, which
+        precedes all, for one without retentions."""
+        return min(self._by_schema.get(schema, self.before).values(), default="")
 
 
 class _SubjectRule:
@@ -307,9 +330,12 @@ def redactor(rule: RedactionRule) -> Redactor:
     return lambda payload, minute=None: redact(payload, rule, minute)
 
 
-def retention_redactor(*schemas: Schema) -> Callable[[bytes], Redacted]:
-    """Return a function that applies the retentions of schemas, as of each call, to files."""
-    return lambda text: redact(text, Expiry.of(schemas, datetime.now(UTC)))
+def retention_redactor(
+    retentions: Callable[[], Mapping[str, Mapping[str, timedelta]]],
+) -> Callable[[bytes], Redacted]:
+    """Return a function that applies the retentions of schemas by their names, as of each call, to
+    files."""
+    return lambda text: redact(text, Expiry.by_name(retentions(), datetime.now(UTC)))
 
 
 def matching(payload: bytes, subject: Subject, minute: str | None = None) -> list[Record]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from collector.contracts import count_lines, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.filter.redaction import Expiry, RedactionRule, redact, redactor
-from collector.ledger import Note
+from collector.ledger import Note, earlier_schemas
 from collector.schema.model import Schema
 from collector.sinks.line_sink import EARLY
 from collector.sinks.sink import Removal, in_place
@@ -117,7 +117,7 @@ def _revised(spool: Spool, revision: Revision, wait: float) -> RevisionOutcome:
 def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> SpoolOutcome:
     """Prune a spool and what was set aside. Raises ``DeliveryError`` E506."""
     now = datetime.now(UTC)
-    expiry, aside = Expiry.of(schemas, now), now - aside_for(schemas)
+    expiry, aside = _expiry(spool.path, schemas, now), now - aside_for(schemas)
     revision = Revision(
         redactor(expiry),
         before=expiry.until,
@@ -128,6 +128,15 @@ def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> SpoolOu
     with suppress(ConfigError):
         files = delete_quarantined(spool.path, until=aside)
     return SpoolOutcome(outcome, files)
+
+
+def _expiry(path: Path, schemas: Sequence[Schema], now: datetime) -> Expiry:
+    """Return the rule for what waits in a spool: a batch may be of a schema that ran before."""
+    named = {schema.name: schema for schema in schemas}
+    with suppress(CollectorError):
+        for schema in earlier_schemas(path).values():
+            named.setdefault(schema.name, schema)
+    return Expiry.of([*named.values()], now)
 
 
 @dataclass(frozen=True)
@@ -301,7 +310,8 @@ def overdue(locations: Locations) -> Iterator[str]:
 
 def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
     """Report records in the spool, and those that were set aside."""
-    expiry, ahead = Expiry.of(locations.schemas, now - _HOURLY), to_minute(now + _AHEAD)
+    expiry = _expiry(locations.spool, locations.schemas, now - _HOURLY)
+    ahead = to_minute(now + _AHEAD)
     old = early = 0
     refused = (each.batch for each in SetAside(locations.data).all())
     for batch in chain(pending_batches(locations.spool), refused):

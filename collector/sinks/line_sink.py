@@ -18,9 +18,10 @@ from collector.filter.stored import Records, Values, foreign_lines, values
 from collector.sinks.record_files import Change
 from collector.sinks.sink import ErasableSink, Holding, Opening, Removal
 
-__all__ = ["EARLY", "Change", "LineSink", "lines"]
+__all__ = ["EARLY", "Change", "LineSink", "findings", "lines"]
 
 EARLY = "were received in the future: a clock was wrong, and they would stay for too long"
+_UNRULED = "stay, as no retention of their schemas is known: let these run once with these data"
 _AHEAD = timedelta(days=1)
 """No sender's clock is assumed to be further ahead."""
 _NO_FIELDS = frozenset({"schema", "received", "count"})
@@ -48,6 +49,16 @@ def _redacted(text: bytes, redactors: Sequence[Redactor]) -> tuple[bytes, list[i
     return text, numbers
 
 
+def findings(name: str, unit: str, old: int, early: int, unruled: int) -> Iterator[str]:
+    """Report how many records of a sink are overdue, of the future, and without a retention."""
+    if old:
+        yield f"{name}: {old} {unit} have fields older than they may be"
+    if early:
+        yield f"{name}: {early} {unit} {EARLY}"
+    if unruled:
+        yield f"{name}: {unruled} {unit} {_UNRULED}"
+
+
 class LineSink(ErasableSink):
     """A sink of lines as ``lines`` makes them. A type implements ``deliver``, ``pieces`` and
     ``revise``."""
@@ -71,19 +82,18 @@ class LineSink(ErasableSink):
 
     def prune(self, now: datetime) -> Removal:
         """Remove what is older than its retention at that moment."""
-        return Removal(self.revise(redactor(Expiry.of(self.opening.schemas, now))))
+        expiry = Expiry.by_name(self.opening.retentions, now)
+        number = self.revise(redactor(expiry))
+        return Removal(number, unruled=(self.opening.name,) if expiry.unruled else ())
 
     def overdue(self, now: datetime) -> Iterator[str]:
         """Report what should have been pruned before, and what was received in the future."""
-        expiry = Expiry.of(self.opening.schemas, now - self.late)
+        expiry = Expiry.by_name(self.opening.retentions, now - self.late)
         ahead, old, early = to_minute(now + _AHEAD).encode(), 0, 0
         for piece in self.pieces():
             old += redact(piece, expiry).records
             early += sum(minute > ahead for minute in _RECEIVED(piece))
-        if old:
-            yield f"{self.opening.name}: {old} {self.unit} have fields older than they may be"
-        if early:
-            yield f"{self.opening.name}: {early} {self.unit} {EARLY}"
+        yield from findings(self.opening.name, self.unit, old, early, expiry.unruled.total())
 
     def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
         """Yield a person's records as they are."""

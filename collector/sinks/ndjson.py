@@ -334,7 +334,7 @@ class NdjsonSink(LineSink):
             rotate=self.settings.rotate,
             keep=self.settings.keep,
             shared=self.opening.is_shared,
-            prune=retention_redactor(*self.opening.schemas),
+            prune=retention_redactor(lambda: self.opening.retentions),
             pruned=lambda number: self.opening.report(Removal(number)),
         )
 

@@ -73,7 +73,7 @@ class Removal:
     """The counts of a removal: deleted records, and ``shortened`` ones, which lost some fields.
 
     ``is_swept`` is true if no byte of it is left; otherwise the same call does that later.
-    ``unruled`` are the names of tables without a known retention.
+    ``unruled`` are the names of collections with records of which no retention is known.
     """
 
     deleted: int = 0
@@ -155,6 +155,15 @@ class Opening:
         with suppress(CollectorError):
             return earlier_schemas(path) if path.is_file() else {}
         return {}
+
+    @cached_property
+    def retentions(self) -> Mapping[str, Mapping[str, timedelta]]:
+        """The retentions of fields by the name of their schema: of one that runs, else of that
+        which ran last, as far as the ledger of the data directory says."""
+        found: dict[str, Mapping[str, timedelta]] = {}
+        for schema in (*self.schemas, *self.earlier.values()):
+            found.setdefault(schema.name, schema.retentions)
+        return found
 
     def schema_of(self, digest: str) -> Schema | None:
         """Return the schema with a digest; ``None`` if neither the schemas that run nor the ledger

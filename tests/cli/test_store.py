@@ -68,7 +68,7 @@ def test_a_table_of_which_nothing_is_known_is_said(lives: PopulatedDirectory) ->
     """Exit 1: the operator must say how long it may stay."""
     query(lives.data / "store.db", "CREATE TABLE other (received TEXT, a TEXT)")
     done = _run(lives)
-    assert (done.code, b"table other: no retention is known" in done.err) == (1, True)
+    assert (done.code, b"other: no retention is known" in done.err) == (1, True)
 
 
 def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> None:

@@ -65,6 +65,29 @@ def test_each_schema_has_its_own_retention() -> None:
         assert found.payload == (lines if left == 6 else _lines(*records[:left])), age
 
 
+def test_records_of_a_schema_of_which_nothing_is_known() -> None:
+    """Stay whole where those of several programs may lie, and are counted once they are old."""
+    names = ("first", "second", "third")
+    records: list[Record] = [{"schema": f"{name}/1.0.0", "os.type": "linux"} for name in names]
+    lines = _lines(*records)
+    spans = {"first": timedelta(days=30), "second": timedelta(days=5)}
+    rule = {name: {"os.type": span} for name, span in spans.items()}
+    for age, left, unruled in ((5, 3, 0), (6, 2, 1), (31, 1, 1)):
+        expiry = Expiry.by_name(rule, _NOW)
+        found = redact(lines, expiry, _minute(days=age))
+        kept = names if left == 3 else ("first", "third")[2 - left :]
+        assert [orjson.loads(line)["schema"] for line in found.payload.splitlines()] == [
+            f"{name}/1.0.0" for name in kept
+        ]
+        assert (expiry.unruled["third"], expiry.unruled.total()) == (unruled, unruled)
+        assert expiry.all_before("third") == ""
+        assert expiry.for_schema("first", dict) is expiry.for_schema("third", dict) is expiry
+    stated = Expiry.by_name(rule, _NOW).for_schema("third", lambda: {"os.type": timedelta(days=1)})
+    assert not redact(
+        _lines({"schema": "third/2", "os.type": "x"}), stated, _minute(days=2)
+    ).payload
+
+
 def test_lines_of_a_file_have_their_own_minute() -> None:
     """``received`` says it, and stays; a line that does not say it came too long ago."""
     old, new = _minute(days=31), _minute(days=1)
@@ -139,7 +162,7 @@ def test_late_lines_are_told_by_their_end() -> None:
 
 def test_files_are_pruned_by_the_clock() -> None:
     """The change for a schema asks for the time whenever it is called."""
-    change = retention_redactor(load_schema("conferencing"))
+    change = retention_redactor(lambda: {"s": _SPANS})
     days = [datetime.now(UTC) - timedelta(days=days) for days in (31, 29)]
     old, new = (_lines(_BOTH | {"received": f"{day:%Y-%m-%dT%H:%M:00Z}"}) for day in days)
     left, number = change(old + new)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from collector.ledger import Entry
-from collector.retention.upkeep import Upkeep
+from collector.ledger import Entry, Note
+from collector.retention.upkeep import Upkeep, prune
+from collector.schema import load_schema
 from collector.sinks.sink import Removal
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory
@@ -51,6 +52,25 @@ def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
         assert b"".join(left).count(b'"os.type"') == 25
     first = _facts(_entries(populated)[0])
     assert first == {"command": "serve", "rows": "0", "values": "0", "batches": "2", "files": "1"}
+
+
+def test_a_backlog_of_a_schema_that_ran_before(tmp_path: Path) -> None:
+    """Goes by its own retention, which the ledger knows, not by that of the schema which runs."""
+    populated = PopulatedDirectory(tmp_path)
+    short = {"retention": timedelta(days=1)}
+    web = load_schema("web")
+    fields = {name: field.model_copy(update=short) for name, field in web.fields.items()}
+    web = web.model_copy(update={"fields": fields})
+    populated.spool(range(10), days=5)
+    with Spool(populated.data / "spool.db", sinks=["store"]) as spool:
+        earlier = populated.schema
+        facts = {"schema": earlier.id, "change": "first"}
+        spool.note(Note.of("schema", document=earlier.document, **facts)).result()
+        prune(spool, [web])
+        assert populated.left(range(10)) == set(range(10))
+        commit(spool, populated.entry(range(10, 15), days=91))
+        prune(spool, [web])
+    assert populated.left(range(15)) == set(range(10))
 
 
 def test_what_sinks_pruned_is_noted(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import orjson
 import pyarrow as pa
@@ -14,14 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from collector.contracts import Batch, Layout, to_minute
+from collector.contracts import Batch, Layout, Subject, to_minute
+from collector.filter.arrow import arrow_schema
 from collector.filter.stored import read
 from collector.ledger import Note
 from collector.schema import Schema
 from collector.schema.load import parse_source
 from collector.schema.source import Source
+from collector.sinks.ndjson import NdjsonSettings, NdjsonSink
 from collector.sinks.parquet import ParquetSettings, ParquetSink
-from collector.sinks.sink import Opening
+from collector.sinks.sink import ErasableSink, Opening
 from collector.spool import Spool, note
 
 _KINDS: Mapping[str, dict[str, Any]] = {
@@ -169,6 +174,135 @@ def test_a_text_that_looks_like_a_time(tmp_path: Path) -> None:
         "2026-11-28T09:00:00Z",
         "linux",
     ]
+
+
+# -- retention -------------------------------------------------------------------------------------
+
+_ADDRESS = {"client.address": "203.0.113.1"}
+
+
+def _left(folder: Path) -> list[str]:
+    return sorted(
+        row["schema"].partition("/")[0] for table in _files(folder) for row in table.to_pylist()
+    )
+
+
+def _pruned(sink: ErasableSink) -> tuple[int, tuple[str, ...], int]:
+    """What pruning deletes, of which schemas it knows no retention, and what is overdue then."""
+    now = datetime.now(UTC)
+    found = sink.prune(now)
+    return found.deleted, found.unruled, len(list(sink.overdue(now)))
+
+
+@pytest.mark.parametrize("is_waiting", [False, True])
+@pytest.mark.parametrize(("own", "other", "left"), [("365d", "1d", ["calls"]), ("1d", "365d", [])])
+def test_each_schema_by_its_own_retention(
+    tmp_path: Path, own: str, other: str, left: list[str], is_waiting: bool
+) -> None:
+    """Also one that another program sends to the same lake, of which this one knows nothing: its
+    files say it, and so does what waits."""
+    calls, web = _schema("1.0.0", retention=own), _schema("1.0.0", name="web", retention=other)
+    with _opened(tmp_path, calls, is_shared=True) as sink:
+        sink.deliver(_batch(1, calls, _ADDRESS, days=5))
+        if not is_waiting:
+            sink.finish()
+    with _opened(tmp_path, web, is_shared=True) as sink:
+        assert _pruned(sink) == (1 - len(left), (), 0)
+        sink.finish()
+        assert _left(tmp_path) == left
+
+
+def test_versions_of_one_name_go_by_the_version_that_runs(tmp_path: Path) -> None:
+    """Whatever their files say."""
+    old, new = _schema("1.0.0", retention="365d"), _schema("2.0.0", retention="1d")
+    with _opened(tmp_path, old) as sink:
+        sink.deliver(_batch(1, old, _ADDRESS, days=5))
+        sink.finish()
+    with _opened(tmp_path, new) as sink:
+        assert _pruned(sink) == (1, (), 0)
+    with _opened(tmp_path, new) as sink:
+        sink.deliver(_batch(2, new, _ADDRESS, days=5))
+        sink.finish()
+    with _opened(tmp_path, old) as sink:
+        assert _pruned(sink) == (0, (), 0)
+    assert _left(tmp_path) == ["calls"]
+
+
+def test_a_schema_that_ran_before(tmp_path: Path) -> None:
+    """The ledger has its retention, the last one of its name, also for files that state none."""
+    first, last = _schema("1.0.0", retention="365d"), _schema("2.0.0", retention="1d")
+    web = _schema("1.0.0", name="web")
+    with _stating_none(), _opened(tmp_path, first) as sink:
+        sink.deliver(_batch(1, first, _ADDRESS, days=5))
+        sink.finish()
+    _note(tmp_path, first, last, web)
+    with _opened(tmp_path, web, is_offline=True) as sink:
+        assert _pruned(sink) == (1, (), 0)
+    assert _left(tmp_path) == []
+
+
+def test_nothing_is_known_of_a_schema(tmp_path: Path) -> None:
+    """Nothing is deleted, and it is said; also where a file states what is no retention."""
+    calls, web = _schema("1.0.0"), _schema("1.0.0", name="web", retention="1d")
+    for number, stated in enumerate((None, b"client.address=-1", b"client.address=1 x", b"")):
+        with _stating_none(stated), _opened(tmp_path, calls) as sink:
+            sink.deliver(_batch(number, calls, _ADDRESS, days=5 + number))
+            sink.finish()
+    with _opened(tmp_path, web) as sink:
+        assert _pruned(sink) == (0, ("calls",), 1)
+        (finding,) = sink.overdue(datetime.now(UTC))
+        assert finding.startswith("lake: 4 records stay, as no retention")
+    assert _left(tmp_path) == ["calls"] * 4
+    with _opened(tmp_path, calls, web) as sink:
+        assert _pruned(sink) == (0, (), 0)
+
+
+@contextmanager
+def _stating_none(text: bytes | None = None) -> Iterator[None]:
+    """Write files as earlier releases did, or with another text in place of the retentions."""
+
+    def schema(types: Mapping[str, str], mark: bytes, **_: object) -> pa.Schema:
+        found = arrow_schema(types, mark)
+        more = {} if text is None else {b"collector.retentions": text}
+        return found.with_metadata({**found.metadata, **more})
+
+    with mock.patch("collector.sinks.parquet.lake.arrow_schema", schema):
+        yield
+
+
+def test_what_a_file_states(tmp_path: Path) -> None:
+    """Are the retentions of its fields in seconds, which stay when it is rewritten."""
+    calls = _schema("1.0.0", "os", retention="3d")
+    with _opened(tmp_path, calls) as sink:
+        sink.deliver(_batch(1, calls, _ADDRESS, {"client.address": "203.0.113.2"}))
+        sink.finish()
+        for left in (2, 1):
+            (table,) = _files(tmp_path)
+            assert len(table) == left
+            stated = table.schema.metadata[b"collector.retentions"]
+            assert stated == b"client.address=259200 os=259200"
+            start, end = (to_minute(datetime.now(UTC) + timedelta(days=each)) for each in (-1, 1))
+            sink.erase(Subject("client.address", "203.0.113.2", start, end))
+
+
+def test_lines_of_a_file_by_several_programs(tmp_path: Path) -> None:
+    """Go by the schema that each names; of one that ran before, as the ledger says."""
+    calls, web = _schema("1.0.0", retention="1d"), _schema("1.0.0", name="web", retention="84h")
+    writing = _schema("1.0.0"), _schema("1.0.0", name="web")
+    settings = NdjsonSettings(type="ndjson", path=tmp_path / "out.ndjson")
+    with NdjsonSink(settings, Opening("out", writing, tmp_path / "data")) as sink:
+        for number, schema in enumerate((writing[0], writing[1], writing[1])):
+            sink.deliver(_batch(number, schema, _ADDRESS, days=2 + number))
+    opening = Opening("out", (calls,), tmp_path / "data", is_offline=True)
+    with NdjsonSink(settings, opening) as sink:
+        assert _pruned(sink) == (1, ("out",), 1)
+        (finding,) = sink.overdue(datetime.now(UTC))
+        assert finding.startswith("out: 2 lines stay, as no retention")
+    _note(tmp_path, web)
+    with NdjsonSink(settings, replace(opening)) as sink:
+        assert _pruned(sink) == (1, (), 0)
+    assert settings.path is not None
+    assert settings.path.read_bytes().count(b'"web/1.0.0"') == 1
 
 
 _SHAPES = {

@@ -8,10 +8,11 @@ expire, or a person's are erased.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,9 +21,9 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, count_lines, layout_of, to_minute
 from collector.errors import ConfigError, DeliveryError
-from collector.filter.redaction import Expiry, RedactionRule, matching, redact, removal_rule
+from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, read, values
-from collector.sinks.line_sink import EARLY
+from collector.sinks.line_sink import findings
 from collector.sinks.parquet.segment_reader import (
     Segment,
     is_own_file,
@@ -56,9 +57,6 @@ _LATE = timedelta(hours=3)
 """A field is overdue so long after its retention: a file has the records of an hour, is pruned when
 the last of them is too old, and once an hour."""
 _AHEAD = timedelta(days=1)
-_MOST_SQUARES = 14 << 30
-"""Of records times columns times columns: a row group has a million cells or more, and the end of a
-file may describe 16,000 columns of row groups."""
 
 
 class ParquetSink(ErasableSink):
@@ -72,6 +70,7 @@ class ParquetSink(ErasableSink):
         self.settings = settings
         self.opening = opening
         self._fields: dict[str, frozenset[str]] = {}
+        self._noted = set[str]()
         self._left_out = 0
         self._has_failed = False
         self._directory = own_directory(opening.data, opening.name)
@@ -109,6 +108,7 @@ class ParquetSink(ErasableSink):
             raise DeliveryError("E508", "the sink is open for a command, not for delivery")
         with self._staged.locked() as staged:
             self._put_due(staged)
+            self._note_retentions(staged, batches)
             staged.add(batches, self._types_of, self._size, self._notes)
         self._check_left_out()
 
@@ -151,12 +151,16 @@ class ParquetSink(ErasableSink):
         rows = read(replace(batch, rows=None)).rows
         return self._types.of(layout_of(batch), rows or list, noted)
 
+    def _note_retentions(self, staged: Segments, batches: Sequence[Batch]) -> None:
+        for digest in {layout_of(batch).digest for batch in batches} - self._noted:
+            if (schema := self.opening.schema_of(digest)) is not None:
+                staged.note_retentions(digest, schema.retentions)
+            self._noted.add(digest)
+
     def _size(self, layout: Layout) -> int:
-        """Return how many bytes of records become a file: fewer than the setting where there are so
-        many columns that its end might not be read any more."""
-        shortest = min((len(name) for name, _ in layout.columns), default=0)
-        line = len(f'{{"schema":"{layout.schema}","":0}}\n') + shortest
-        return min(self.settings.size, line * _MOST_SQUARES // (len(layout.columns) + 3) ** 2)
+        from collector.sinks.parquet.bounded import most_bytes  # noqa: PLC0415 - pyarrow
+
+        return min(self.settings.size, most_bytes(layout))
 
     def _put_due(self, staged: Segments) -> None:
         segments, settings = self._current(staged), self.settings
@@ -195,8 +199,8 @@ class ParquetSink(ErasableSink):
         rule = None if self._is_other(staged) else self._routing.narrowing(segment)
         if rule is None:
             return segment
-        staged.revise(segment, _redactor(rule))
-        name = segment.schema.partition("/")[0]
+        staged.revise(segment, redactor(rule))
+        name = segment.name
         return staged.note(segment, routed=self._routing.note(name))
 
     def _put(self, staged: Segments, segment: Segment) -> None:
@@ -210,7 +214,9 @@ class ParquetSink(ErasableSink):
         pieces, types = staged.pieces(segment), columns(segment, staged.types(segment))
         known = self._types.known(segment.digest)
         types = {name: known.get(name, type_) for name, type_ in types.items()}
-        self._left_out += self._lake.write(segment.key, pieces, segment.schema, types)
+        spans = staged.retentions(segment) or self.opening.retentions.get(segment.name, {})
+        spans = {name: span for name, span in spans.items() if name in types}
+        self._left_out += self._lake.write(segment.key, pieces, segment.schema, types, spans)
         staged.remove(segment)
 
     # -- retention and rights ---------------------------------------------------------------------
@@ -219,21 +225,23 @@ class ParquetSink(ErasableSink):
         """Remove the files whose records are all too old, and fields that are."""
         from collector.sinks.parquet.lake import WithoutFields  # noqa: PLC0415 - pyarrow
 
-        expiry = Expiry.of(self.opening.schemas, now)
+        expiry = Expiry.by_name(self.opening.retentions, now)
         deleted = shortened = 0
         with self._waiting.changed(self._staged) as found, self._lake.past_unreadable() as others:
             for staged, segment in self._waiting.all_of(found):
-                if segment.last < expiry.until:
-                    deleted += staged.revise(segment, _redactor(expiry))
+                rule = expiry.for_schema(segment.name, partial(staged.retentions, segment))
+                if segment.last < rule.until:
+                    deleted += staged.revise(segment, redactor(rule))
             for key in list(self._lake.all_keys()):
                 with others():
-                    if key.last < expiry.all_before(key.schema):
+                    rule = expiry.for_schema(key.schema, partial(self._lake.retentions, key.text))
+                    if key.last < rule.all_before(key.schema):
                         deleted += self._drop(key)
-                    elif gone := self._expired(key, expiry, key.last):
+                    elif gone := self._expired(key, rule, key.last):
                         for some, whole in self._lake.revise(key.text, WithoutFields(gone)):
                             deleted, shortened = deleted + whole, shortened + some
                         self._fields.pop(key.text, None)
-        return Removal(deleted, shortened)
+        return Removal(deleted, shortened, unruled=tuple(sorted(expiry.unruled)))
 
     def _drop(self, key: FileKey) -> int:
         """Remove a file; return the number of its records. One that cannot be read stays: it may be
@@ -255,26 +263,28 @@ class ParquetSink(ErasableSink):
 
     def overdue(self, now: datetime) -> Iterator[str]:
         """Report what should have been pruned before, and what was received in the future."""
-        expiry, old, early = Expiry.of(self.opening.schemas, now - _LATE), 0, 0
-        ahead = to_minute(now + _AHEAD)
+        expiry = Expiry.by_name(self.opening.retentions, now - _LATE)
+        ahead, noted, old, early = to_minute(now + _AHEAD), self._waiting.retentions, 0, 0
         with self._waiting.read() as segments:
             for segment, pieces in segments:
-                if segment.last < expiry.until:
-                    old += sum(redact(piece, expiry, minute).records for minute, piece in pieces)
+                rule = expiry.for_schema(segment.name, partial(dict, noted.get(segment.digest, {})))
+                if segment.last < rule.until:
+                    old += sum(redact(piece, rule, minute).records for minute, piece in pieces)
                 elif segment.first > ahead:
                     early += sum(count_lines(piece) for _, piece in pieces)
+        unruled = expiry.unruled.total()
         with self._lake.past_unreadable() as others:
             for key in self._lake.all_keys():
                 with others():
-                    is_old = bool(self._expired(key, expiry, key.first))
-                    if is_old or key.first > ahead:
+                    rule = expiry.for_schema(key.schema, partial(self._lake.retentions, key.text))
+                    is_unruled = not rule.rules(key.schema) and key.last < rule.until
+                    is_old = bool(self._expired(key, rule, key.first))
+                    if is_old or is_unruled or key.first > ahead:
                         found = self._lake.statistics(key.text)
                         number = found.records if found else 0
-                        old, early = old + number * is_old, early + number * (not is_old)
-        if old:
-            yield f"{self.opening.name}: {old} {self.unit} have fields older than they may be"
-        if early:
-            yield f"{self.opening.name}: {early} {self.unit} {EARLY}"
+                        old, unruled = old + number * is_old, unruled + number * is_unruled
+                        early += number * (key.first > ahead)
+        yield from findings(self.opening.name, self.unit, old, early, unruled)
 
     def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
         """Yield a person's records as they are, collected ones too."""
@@ -282,7 +292,7 @@ class ParquetSink(ErasableSink):
             waiting = {segment.key for segment, _ in segments}
             for segment, pieces in segments:
                 if segment.concerns(subject):
-                    name = segment.schema.partition("/")[0]
+                    name = segment.name
                     for minute, piece in pieces:
                         for record in matching(piece, subject, minute):
                             yield name, {**record, "received": minute}
@@ -313,7 +323,7 @@ class ParquetSink(ErasableSink):
                 rule = removal_rule(subject, fields)
                 for staged, segment in self._waiting.all_of(found):
                     if segment.concerns(subject):
-                        done[1] += staged.revise(segment, _redactor(rule))
+                        done[1] += staged.revise(segment, redactor(rule))
             for staged, segment in self._waiting.all_of(found):
                 is_concerned = any(segment.concerns(subject) for subject, _ in steps)
                 if segment.is_closed and is_concerned and self._may_put(staged, segment):
@@ -379,7 +389,7 @@ class ParquetSink(ErasableSink):
         with self._waiting.read() as segments:
             waiting = {segment.key for segment, _ in segments}
             for segment, pieces in segments:
-                name = segment.schema.partition("/")[0]
+                name = segment.name
                 for minute, piece in pieces:
                     for record in Records(piece):
                         records[name] += 1
@@ -421,7 +431,3 @@ def _types(opening: Opening) -> ColumnTypes:
     from collector.filter.arrow import ColumnTypes  # noqa: PLC0415 - pyarrow
 
     return ColumnTypes(opening.schemas, opening.schema_of)
-
-
-def _redactor(rule: RedactionRule) -> Callable[[bytes, str], tuple[bytes, int]]:
-    return lambda piece, minute: redact(piece, rule, minute)

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from collector.contracts import Layout
 from collector.errors import UnreadableFile
 from collector.sinks.parquet.object_store import Ranges
 
-__all__ = ["BoundedFile", "ColumnChunk", "RowGroup", "bounded_groups"]
+__all__ = ["BoundedFile", "ColumnChunk", "RowGroup", "bounded_groups", "most_bytes"]
 
 _MAGIC = b"PAR1"
 _TAIL = 64 << 10
@@ -36,6 +37,9 @@ _MOST_COMPRESSED = 16 << 20
 _MOST_BYTES = 2 << 30
 """Of all pages of a file, before compression: more than any that was written."""
 _MOST_ROWS = 1 << 25
+_MOST_SQUARES = 14 << 30
+"""Of records times columns times columns: a row group has a million values or more, and the end of
+a file may describe 16,000 columns of row groups."""
 _WIDTH = 8
 """The most bytes that a value has in memory, besides those of a text."""
 _MOST_HEAD = 64 << 10
@@ -71,6 +75,14 @@ _ELSEWHERE = frozenset({1, 8, 9})
 """Fields of a column that is in another file, or encrypted."""
 _MALFORMED = (ValueError, LookupError, TypeError)
 """Raised where bytes are not of the form that they should have."""
+
+
+def most_bytes(layout: Layout) -> int:
+    """Return how many bytes of records may become one file: there are fewer row groups the more
+    columns a record can have, as the end of the file describes each column of each."""
+    shortest = min((len(name) for name, _ in layout.columns), default=0)
+    line = len(f'{{"schema":"{layout.schema}","":0}}\n') + shortest
+    return line * _MOST_SQUARES // (len(layout.columns) + 3) ** 2
 
 
 def bounded_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

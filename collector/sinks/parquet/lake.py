@@ -29,6 +29,7 @@ from collector.filter.arrow import (
     read_records,
     read_tables,
     shuffled,
+    stated_retentions,
     writer,
 )
 from collector.sinks.parquet.bounded import BoundedFile, bounded_groups
@@ -88,12 +89,13 @@ class FileKey(NamedTuple):
 
 class Statistics(NamedTuple):
     """What the end of a file says: the number of records, in how many of them each field has a
-    value, and the first and the last minute."""
+    value, the first and the last minute, and the retentions that were written with them."""
 
     records: int
     fields: Mapping[str, int]
     first: str | None
     last: str | None
+    retentions: Mapping[str, timedelta]
 
 
 class Lake:
@@ -101,6 +103,7 @@ class Lake:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
+        self._retentions: dict[str, Mapping[str, timedelta]] = {}
 
     def __repr__(self) -> str:
         return "<Lake>"
@@ -140,7 +143,12 @@ class Lake:
             raise _no_room()
 
     def write(
-        self, key: str, pieces: Iterable[tuple[str, bytes]], schema: str, types: Mapping[str, str]
+        self,
+        key: str,
+        pieces: Iterable[tuple[str, bytes]],
+        schema: str,
+        types: Mapping[str, str],
+        retentions: Mapping[str, timedelta],
     ) -> int:
         """Make a file of records, by the minutes at which they were received, in random order,
         unless it is there already. Lines that cannot be read are left out, as wherever records are
@@ -148,7 +156,7 @@ class Lake:
 
         Raises ``DeliveryError`` where another file is in its place.
         """
-        columns = arrow_schema(types, f"{schema} {key}".encode())
+        columns = arrow_schema(types, f"{schema} {key}".encode(), retentions=retentions)
         left_out = 0
 
         def readable() -> Iterator[pa.Table]:
@@ -176,6 +184,12 @@ class Lake:
         with suppress(FileNotFoundError), self._opened(key) as file:
             return _statistics(file)
         return None
+
+    def retentions(self, key: str) -> Mapping[str, timedelta]:
+        """Return the retentions of fields that a file states; they never change."""
+        if key not in self._retentions and (found := self.statistics(key)) is not None:
+            self._retentions[key] = found.retentions
+        return self._retentions.get(key, {})
 
     def is_ours(self, key: str) -> bool:
         """Return whether a file bears our mark."""
@@ -417,7 +431,8 @@ def _statistics(file: BoundedFile) -> Statistics:
                 elif name not in RESERVED:
                     fields[name] = fields.get(name, 0) + group.rows - column.nulls
         ends = [to_minute(each) for each in (min(minutes), max(minutes))] if minutes else [None] * 2
-        return Statistics(sum(g.rows for g in file.row_groups), fields, ends[0], ends[1])
+        number, stated = sum(g.rows for g in file.row_groups), stated_retentions(file.schema)
+        return Statistics(number, fields, ends[0], ends[1], stated)
     raise UnreadableFile
 
 

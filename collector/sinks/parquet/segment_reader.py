@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from time import time
@@ -26,6 +27,7 @@ __all__ = [
     "frames_of",
     "has_segments",
     "is_own_file",
+    "noted_retentions",
     "pieces",
     "read_frames",
     "read_segments",
@@ -76,6 +78,11 @@ class Segment:
         return f"{self.number}-{self.revision}.ndjson"
 
     @property
+    def name(self) -> str:
+        """The name of its schema, without the version."""
+        return self.schema.partition("/")[0]
+
+    @property
     def first(self) -> str:
         """The first minute at which its records can have been received."""
         return f"{self.hour}:00:00Z"
@@ -100,6 +107,21 @@ def has_segments(directory: Path) -> bool:
     with suppress(OSError):
         return (directory / DATABASE).is_file()
     return False
+
+
+def noted_retentions(directory: Path) -> dict[str, dict[str, timedelta]]:
+    """Return the retentions of fields that were noted with segments, by the schema's digest. Raises
+    ``DeliveryError`` E508."""
+    found: dict[str, dict[str, timedelta]] = {}
+    db = connect(directory / DATABASE) if has_segments(directory) else None
+    if db is not None:
+        with closing(db), disk(_UNREADABLE):
+            known = "SELECT 1 FROM sqlite_master WHERE name = 'retentions'"
+            rows = "SELECT digest, name, seconds FROM retentions"
+            is_noted = db.execute(known).fetchone() is not None
+            for digest, name, seconds in db.execute(rows) if is_noted else ():
+                found.setdefault(digest, {})[name] = timedelta(seconds=seconds)
+    return found
 
 
 @contextmanager

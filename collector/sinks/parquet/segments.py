@@ -13,6 +13,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from time import time
@@ -59,6 +60,9 @@ CREATE TABLE IF NOT EXISTS frames (
   PRIMARY KEY (segment, at)) STRICT;
 CREATE TABLE IF NOT EXISTS types (
   digest TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
+  PRIMARY KEY (digest, name)) STRICT;
+CREATE TABLE IF NOT EXISTS retentions (
+  digest TEXT NOT NULL, name TEXT NOT NULL, seconds INTEGER NOT NULL,
   PRIMARY KEY (digest, name)) STRICT;
 CREATE TABLE IF NOT EXISTS delivered (
   number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
@@ -251,6 +255,19 @@ class Segments:
         """Return the types of a segment's columns, in the order of its schema."""
         with disk():
             return dict(self._types(segment.digest))
+
+    def note_retentions(self, digest: str, spans: Mapping[str, timedelta]) -> None:
+        """Note the retentions of a schema's fields durably, for when it is not known any more."""
+        rows = [(digest, name, span // timedelta(seconds=1)) for name, span in spans.items()]
+        with disk(), transaction(self._db):
+            self._db.executemany("INSERT OR IGNORE INTO retentions VALUES (?, ?, ?)", rows)
+
+    def retentions(self, segment: Segment) -> dict[str, timedelta]:
+        """Return the retentions of a segment's fields; none if they were not noted."""
+        query = "SELECT name, seconds FROM retentions WHERE digest = ?"
+        with disk():
+            rows = self._db.execute(query, (segment.digest,))
+            return {name: timedelta(seconds=seconds) for name, seconds in rows}
 
     def pieces(self, segment: Segment) -> Iterator[tuple[str, bytes]]:
         """Yield the records of a segment by the minutes at which they were received, in pieces of a

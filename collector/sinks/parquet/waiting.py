@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from collector.errors import InUse
 from collector.schema.model import Schema
-from collector.sinks.parquet.segment_reader import Segment, disk, has_segments, read_segments
+from collector.sinks.parquet.segment_reader import (
+    Segment,
+    disk,
+    has_segments,
+    noted_retentions,
+    read_segments,
+)
 from collector.sinks.parquet.segments import Segments
 from collector.sinks.parquet.settings import ParquetSettings
 from collector.sinks.sink import Opening, own_directory
@@ -79,7 +86,7 @@ class Routing:
     def tells_of(self, segment: Segment) -> bool:
         """Return whether it is known which fields of a segment reach the sink: not of a schema that
         is not in force, unless they reached it for purposes that it still has."""
-        if self._purposes is None or _name(segment) in self._schemas:
+        if self._purposes is None or segment.name in self._schemas:
             return True
         noted = _noted(segment)
         return noted is not None and all(
@@ -93,7 +100,7 @@ class Routing:
         Where people have granted some purposes only, it is not noted whose records those are: a
         field stays if the sink still has each purpose for which it can have been collected.
         """
-        name = _name(segment)
+        name = segment.name
         fields = self._fields(name)
         if fields is None or name not in self._schemas:
             return None
@@ -113,10 +120,6 @@ def columns(segment: Segment, types: Mapping[str, str]) -> dict[str, str]:
     """Return those of the columns, with their types, that can have values in a segment."""
     noted = _noted(segment)
     return {name: type_ for name, type_ in types.items() if noted is None or name in noted}
-
-
-def _name(segment: Segment) -> str:
-    return segment.schema.partition("/")[0]
 
 
 def _noted(segment: Segment) -> dict[str, list[str]] | None:
@@ -158,6 +161,14 @@ class SegmentDirectories:
         """Return whether a segment is known to be for the lake, to which the sink still puts."""
         is_known = self._besides.get(staged.directory, True)
         return is_known and not self._is_former and self.is_current(staged.directory, segment)
+
+    @property
+    def retentions(self) -> dict[str, dict[str, timedelta]]:
+        """The retentions of fields that were noted with segments, by the digest of the schema."""
+        found: dict[str, dict[str, timedelta]] = {}
+        for directory in (self.own, *self._besides):
+            found.update(noted_retentions(directory))
+        return found
 
     @contextmanager
     def read(
