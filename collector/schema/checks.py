@@ -214,17 +214,19 @@ def patterns_spell_little(schema: Schema) -> Iterator[Finding]:
     """Check that no pattern has room for words, and that all of them together have little."""
     bits = letter_bits(schema)
     for name, found in bits.items():
-        if found > LETTER_BITS:  # which a list of letters never has
+        if found > LETTER_BITS:
+            options = ("pattern", "catalogue", "values")
+            option = next(key for key in options if getattr(schema.fields[name], key, None))
             message = (
-                f"this pattern has {found:.1f} bits of letters, {LETTER_BITS} are allowed: it could"
-                " spell words, or `no-content` would not hold; write a catalogue, an enum, or"
+                f"this {option} has {found:.1f} bits of letters, {LETTER_BITS} are allowed: it"
+                " could spell words, or `no-content` would not hold; list whole words, or write"
                 " letters only where the source has them"
             )
-            yield ("fields", name, "pattern"), "E311", message
+            yield ("fields", name, option), "E311", message
     if (total := sum(bits.values())) > LETTER_BITS_SCHEMA:
         message = (
-            f"the patterns of this schema have {total:.1f} bits of letters together,"
-            f" {LETTER_BITS_SCHEMA} are allowed; make them narrower, or lists"
+            f"the patterns and lists of this schema have {total:.1f} bits of letters together,"
+            f" {LETTER_BITS_SCHEMA} are allowed; make them narrower, or list whole words"
         )
         yield ("fields",), "E314", message
 

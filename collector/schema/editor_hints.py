@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from collector.schema.scalars import PATH_PATTERN, RECORDS_PATTERN, RESERVED
+from collector.schema.scalars import PATH_PATTERN, RECORDS_PATTERN, RESERVED, RESERVED_PREFIX
 
 __all__ = ["DOCUMENT", "FIELD", "PARTS", "PRINTABLE", "UNIQUE_LIST", "Hints", "matching"]
 
@@ -94,6 +94,7 @@ DOCUMENT: Hints = {
         "description": "The schema's name. Records carry `name/version`.",
         "examples": ["call-quality"],
         **_NAME,
+        "not": {"pattern": f"^{RESERVED_PREFIX}"},
     },
     "version": {
         "description": "MAJOR.MINOR.PATCH. What is let through changes only with it.",

@@ -31,6 +31,7 @@ from collector.schema.names.words import name_of
 from collector.schema.policy import content_names
 from collector.schema.scalars import (
     BUILDS_LATER,
+    DocumentName,
     FieldName,
     Name,
     Path,
@@ -173,7 +174,7 @@ HomonymName = Annotated[str, AfterValidator(_homonym)]
 class DocumentHead(_Part):
     """The document without its purposes, fields and tests, which are checked one by one."""
 
-    name: Annotated[Name, Option(alias="schema")]
+    name: Annotated[DocumentName, Option(alias="schema")]
     version: Version
     title: Text
     owner: Text

@@ -37,6 +37,7 @@ __all__ = [
     "ConditionalPath",
     "ConditionalRecords",
     "Day",
+    "DocumentName",
     "Duration",
     "FieldName",
     "Name",
@@ -70,6 +71,9 @@ none, and most schemas few. Older versions of pydantic do not keep threads apart
 RESERVED = frozenset({"schema", "received", "count"})
 """Keys that a record, or a row of the store, has besides its fields."""
 
+RESERVED_PREFIX = "sqlite_"
+"""With which no name of a table may begin in SQLite, and so none of a schema."""
+
 _MAX_SEGMENTS = 8
 _LONGEST_SECONDS = 100 * 31_536_000
 """A hundred years."""
@@ -102,6 +106,13 @@ def _field_name(text: str) -> str:
             "E138",
             "`schema`, `received` and `count` are keys of the record itself; use another name",
         )
+    return text
+
+
+def _schema_name(text: str) -> str:
+    if text.startswith(RESERVED_PREFIX):
+        message = f"SQLite keeps names of tables with `{RESERVED_PREFIX}` to itself; use another"
+        raise fault("E108", message)
     return text
 
 
@@ -343,6 +354,7 @@ Name = Annotated[
         "a name must be lower case, at most 64 characters: words of a-z, 0-9 joined by - or _",
     ),
 ]
+DocumentName = Annotated[Name, AfterValidator(_schema_name)]
 FieldName = Annotated[
     str,
     _matches(

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from collector.schema import resources
 from collector.schema.policy import DERIVABLE
-from collector.schema.scalars import Name
+from collector.schema.scalars import DocumentName
 
 __all__ = ["AROUND", "EDITOR_FILE", "PLACES", "copy", "is_name", "propose", "starter"]
 
@@ -148,7 +148,7 @@ _SAMPLES = {
 def is_name(text: str) -> bool:
     """Return whether a schema may be called so."""
     try:
-        TypeAdapter(Name).validate_python(text, strict=True)
+        TypeAdapter(DocumentName).validate_python(text, strict=True)
     except ValidationError:
         return False
     return True

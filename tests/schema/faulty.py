@@ -98,6 +98,7 @@ TABLE: dict[str, str] = {
     "left blank": f"{PLAIN}«E107»max_bits:\n«E107»records:\n«E107»tests:\n",
     "a name in capitals": PLAIN.replace("schema: sample", "«E108»schema: Sample"),
     "a name too long": PLAIN.replace("schema: sample", f"«E108»schema: {_LONG}"),
+    "a name of SQLite's own": PLAIN.replace("schema: sample", "«E108»schema: sqlite_stuff"),
     "a title of dots": PLAIN.replace("title: A sample", "«E108»title: ..."),
     "a version of two parts": PLAIN.replace("1.0.0", '"1.0"').replace("ver", "«E109»ver"),
     "a version with a zero in front": PLAIN.replace("ver", "«E109»ver").replace("1.0.0", "01.0.0"),

@@ -235,7 +235,7 @@ class FieldBase(BaseModel):
 
     def letter_bits(self) -> float:
         """Compute the bits that the letters of a value carry, where it has letters of free choice:
-        those of a pattern, or of a list of single letters."""
+        those of a pattern, or of a list that has an alphabet."""
         return 0.0
 
     def phrase(self) -> tuple[str, Mapping[str, Any]]:

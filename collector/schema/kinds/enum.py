@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from math import log2
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -12,7 +11,7 @@ from pydantic import AfterValidator, model_validator
 
 from collector.schema.editor_hints import PRINTABLE, UNIQUE_LIST, Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
-from collector.schema.names import CLOSED, Holds
+from collector.schema.names import CLOSED, Holds, alphabet_bits
 from collector.schema.scalars import fault, unique
 from collector.schema.verdict import Shift
 
@@ -29,8 +28,6 @@ def _values(values: tuple[str, ...]) -> tuple[str, ...]:
     return unique(values, "E113", "value")
 
 
-_FEW_LETTERS = 8
-"""The most single letters among values: classes and grades have as many."""
 _Value = Annotated[str, AfterValidator(_value)]
 _VALUE_HINT = matching(
     rf"(?!\s){PRINTABLE}+(?<!\s)", "Printable, without blanks around it.", maxLength=64
@@ -138,18 +135,13 @@ class EnumField(FieldBase):
     def carries(self) -> Holds:
         if len(self.values) > CLOSED:
             return "spells"
-        return "text" if self._is_alphabet() else "closed"
+        return "text" if self.letter_bits() else "closed"
 
     def has_letters(self) -> bool:
         return self.carries() != "closed"
 
     def letter_bits(self) -> float:
-        return log2(len(self.values)) if self._is_alphabet() else 0.0
-
-    def _is_alphabet(self) -> bool:
-        """Return whether the values are letters rather than words, so that several fields spell
-        one."""
-        return sum(len(value) == 1 and value.isalpha() for value in self.values) > _FEW_LETTERS
+        return alphabet_bits(self.values)
 
     def phrase(self) -> tuple[str, Mapping[str, Any]]:
         return "values", {"size": self.size()}

@@ -17,7 +17,7 @@ from pydantic import PrivateAttr, ValidationInfo, model_validator
 from collector.schema import catalogue
 from collector.schema.editor_hints import Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
-from collector.schema.names import CLOSED, LETTER_BITS, Holds
+from collector.schema.names import CLOSED, LETTER_BITS, Holds, alphabet_bits
 from collector.schema.pattern import Pattern, PatternFault
 from collector.schema.scalars import Catalogue, fault
 from collector.schema.verdict import Shift, ordered_shifts
@@ -171,16 +171,22 @@ class TokenField(FieldBase):
         """Judge a shipped catalogue as closed however long it is: it lists products."""
         if self._language is not None:
             return "spells" if self._language.letter_bits > LETTER_BITS else "text"
-        is_closed = len(self._entries) <= CLOSED or self._is_shipped()
-        return "closed" if is_closed else "spells"
+        if self._is_shipped():
+            return "closed"
+        if len(self._entries) > CLOSED:
+            return "spells"
+        return "text" if self.letter_bits() else "closed"
 
     def has_letters(self) -> bool:
         if self._language is not None:
             return self._language.has_letter_class
-        return self.carries() == "spells"
+        return self.carries() != "closed"
 
     def letter_bits(self) -> float:
-        return 0.0 if self._language is None else self._language.letter_bits
+        if self._language is not None:
+            return self._language.letter_bits
+        bits = alphabet_bits(self._entries)
+        return 0.0 if bits and self._is_shipped() else bits
 
     def _is_shipped(self) -> bool:
         """Return whether the entries are those of the shipped catalogue of this name."""

@@ -5,8 +5,9 @@ The matrix is code and not configuration, so that no document can widen it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from math import log2
 from typing import Literal, NamedTuple, get_args
 
 from collector.schema.names.words import Match, Name, lexicon, name_of
@@ -20,6 +21,7 @@ __all__ = [
     "Category",
     "Holds",
     "NameFault",
+    "alphabet_bits",
     "content_word",
     "objection",
     "positive_from",
@@ -33,6 +35,10 @@ LETTER_BITS = 16
 LETTER_BITS_SCHEMA = 48
 CLOSED = 64
 SERIES = 3
+_FEW_LETTERS = 8
+"""The most letters among the entries of a list: classes and grades have as many."""
+_SHORT = 2
+"""The most letters of an entry that is a piece of a word rather than a word."""
 
 Category = Literal[
     "special", "credential", "government", "finance", "contact", "location", "behaviour",
@@ -243,3 +249,16 @@ def content_word(path: str, *, is_way: bool = False) -> str:
             continue
         return match.phrase
     return ""
+
+
+def alphabet_bits(entries: Iterable[str]) -> float:
+    """Compute the bits that an entry of a list carries, where the list has letters among its
+    entries, so that several fields spell a word; zero where it has none, or few.
+
+    What is no letter in an entry (``a.``, ``-b7``) does not count.
+    """
+    said = {"".join(filter(str.isalpha, entry)) for entry in entries}
+    letters = {text for text in said if 1 <= len(text) <= _SHORT}
+    if len(letters) <= _FEW_LETTERS:
+        return 0.0
+    return log2(len(letters) + (len(letters) < len(said)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -71,3 +72,42 @@ def test_max_length(tmp_path: Path, most: int, code: str | None) -> None:
 def test_options(options: dict[str, Any], code: str | None) -> None:
     """Exactly one closed set, of texts of at most 64 characters."""
     assert refuses("token", **options) == code
+
+
+@pytest.mark.parametrize(
+    ("written", "bits"),
+    [
+        ("{}", 4.7),
+        ("{}.", 4.7),
+        ("-{}7", 4.7),
+        ("v{}", 4.7),
+        ("word{}", 0.0),
+    ],
+)
+def test_an_alphabet_is_letters_in_a_catalogue_as_in_an_enum(
+    written: str, bits: float, tmp_path: Path
+) -> None:
+    """Several fields with letters spell a word, whatever stands around each."""
+    entries = [written.format(letter) for letter in ascii_lowercase]
+    (tmp_path / "mine.txt").write_text("\n".join(["# source: made up", *entries]))
+    for of in (field("token", tmp_path, catalogue="mine"), field("enum", values=entries)):
+        assert round(of.letter_bits(), 1) == bits, of.kind
+        assert of.carries() == ("text" if bits else "closed")
+        assert of.has_letters() == bool(bits)
+
+
+def test_what_is_no_alphabet(tmp_path: Path) -> None:
+    """Numbered classes and grades are none, nor is a shipped list, which has a few short names."""
+    classes = [f"{letter}{number}" for letter in "abcdefgh" for number in range(7)]
+    assert field("enum", values=classes).letter_bits() == 0
+    for name in ("device-manufacturers", "device-models", "os-names"):
+        assert field("token", catalogue=name).letter_bits() == 0
+
+
+def test_an_alphabet_in_a_long_list(tmp_path: Path) -> None:
+    """Words around the letters hide none of them."""
+    words = [f"word number {number}" for number in range(100)]
+    (tmp_path / "mine.txt").write_text("\n".join(["# source: made up", *ascii_lowercase, *words]))
+    of = field("token", tmp_path, catalogue="mine")
+    assert of.letter_bits() > 4.7
+    assert of.carries() == "spells"
