@@ -47,10 +47,9 @@ def _opened(
 
 
 def _routed(number: int, purposes: _Purposes, granted: Granted = None) -> Batch:
-    """A batch of one record as a drain delivers it."""
+    """A batch of one record, of fields for which there is a grant, as a drain delivers it."""
     batch = replace(batch_of(number, [number], _SCHEMA), granted=granted)
-    fields = None if purposes is None else entitled(_SCHEMA, purposes, granted)
-    return read(batch, fields)
+    return read(batch, entitled(_SCHEMA, purposes, granted))
 
 
 def _fields(directory: Path, lake: str = "lake") -> set[str]:
@@ -188,3 +187,33 @@ def test_segments_of_an_earlier_version(tmp_path: Path) -> None:
     with _opened(tmp_path, None) as sink:
         sink.finish()
     assert _fields(tmp_path) == {"os.type"}
+
+
+def test_another_name_at_the_same_place(tmp_path: Path) -> None:
+    """Takes over what waits, and knows what was delivered; not from a sink that is open, of another
+    place, or of an application."""
+    lake = ParquetSettings(type="parquet", path=tmp_path / "lake")
+    other = lake.model_copy(update={"path": tmp_path / "other"})
+    names = {"lake": lake, "beside": other, lake.shared_name: lake}
+    for number, (name, chosen) in enumerate(names.items(), 1):
+        is_shared = name == lake.shared_name
+        opening = Opening(name, (_SCHEMA,), tmp_path / "data", is_shared=is_shared)
+        with ParquetSink(chosen, opening) as sink:
+            sink.deliver(_routed(number, None))
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / ".lake.new").write_bytes(person(9).encode())
+    renamed = Opening("warehouse", (_SCHEMA,), tmp_path / "data")
+    with ParquetSink(lake, renamed) as sink:
+        assert not (tmp_path / "lake" / ".lake.new").exists()
+        sink.deliver(_routed(1, None), _routed(4, None))
+        with ParquetSink(lake, replace(renamed, name="third")) as third:
+            third.deliver(_routed(5, None))
+        sink.finish()
+    found = [
+        address
+        for path in (tmp_path / "lake").rglob("*.parquet")
+        for address in parquet.read_table(path)["client.address"].to_pylist()
+    ]
+    assert sorted(found) == [person(1), person(4)]
+    left = {path.name for path in (tmp_path / "data" / "sinks").iterdir()}
+    assert left == {"warehouse", "beside", "third", lake.shared_name}

@@ -80,8 +80,10 @@ class ParquetSink(ErasableSink):
         self._types = _types(opening)
         self._staged: Segments | None = None
         if not opening.is_offline:
+            self._waiting.take_over()
             self._staged = Segments(opening.directory, is_shared=opening.is_shared)
             with self._staged.locked() as staged:
+                staged.note_place(self._waiting.place)
                 self._lake.clear()
                 for segment in staged.all():
                     self._adopt(staged, segment)

@@ -29,6 +29,7 @@ __all__ = [
     "is_own_file",
     "noted_retentions",
     "pieces",
+    "place_of",
     "read_frames",
     "read_segments",
 ]
@@ -122,6 +123,17 @@ def noted_retentions(directory: Path) -> dict[str, dict[str, timedelta]]:
             for digest, name, seconds in db.execute(rows) if is_noted else ():
                 found.setdefault(digest, {})[name] = timedelta(seconds=seconds)
     return found
+
+
+def place_of(directory: Path) -> str | None:
+    """Return the digest of the place of the sink that had a directory last, if that is noted."""
+    db = connect(directory / DATABASE) if has_segments(directory) else None
+    if db is None:
+        return None
+    with closing(db), suppress(sqlite3.Error):
+        (found,) = db.execute("SELECT digest FROM places").fetchone() or (None,)
+        return found if isinstance(found, str) else None
+    return None
 
 
 @contextmanager

@@ -64,6 +64,7 @@ CREATE TABLE IF NOT EXISTS types (
 CREATE TABLE IF NOT EXISTS retentions (
   digest TEXT NOT NULL, name TEXT NOT NULL, seconds INTEGER NOT NULL,
   PRIMARY KEY (digest, name)) STRICT;
+CREATE TABLE IF NOT EXISTS places (digest TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS delivered (
   number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
 """
@@ -285,6 +286,12 @@ class Segments:
             return segment
         with disk(), transaction(self._db):
             return self._update(segment, is_closed=1)
+
+    def note_place(self, place: str) -> None:
+        """Note the place of the sink that has the directory now."""
+        with disk(), transaction(self._db):
+            self._db.execute("DELETE FROM places")
+            self._db.execute("INSERT INTO places VALUES (?)", (place,))
 
     def note(self, segment: Segment, **notes: str) -> Segment:
         """Note something else with a segment."""

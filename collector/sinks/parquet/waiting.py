@@ -6,6 +6,7 @@ purposes. It becomes a file at that place only, without the fields that reach th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import timedelta
@@ -19,11 +20,14 @@ from collector.sinks.parquet.segment_reader import (
     disk,
     has_segments,
     noted_retentions,
+    place_of,
     read_segments,
 )
 from collector.sinks.parquet.segments import Segments
 from collector.sinks.parquet.settings import ParquetSettings
+from collector.sinks.record_files import FileLock
 from collector.sinks.sink import Opening, own_directory
+from collector.sqlite.files import sync
 
 __all__ = ["RESERVED_NAMES", "Narrowing", "Routing", "SegmentDirectories", "columns", "scratch"]
 
@@ -145,6 +149,33 @@ class SegmentDirectories:
 
     def __repr__(self) -> str:
         return "<SegmentDirectories>"
+
+    def take_over(self) -> None:
+        """Take the directory that a sink of the same place had under another name, if this one has
+        none: what waits there becomes a file, and batches that were delivered are known again.
+        Raises ``DeliveryError`` E508."""
+        if self._is_shared or has_segments(self.own):
+            return
+        with disk():
+            others = [*self.own.parent.glob("*")]
+        for other in others:
+            is_earlier = other.name not in (self.own.name, self._settings.shared_name)
+            if is_earlier and place_of(other) == self.place:
+                with disk():
+                    self._take(other)
+                return
+
+    def _take(self, other: Path) -> None:
+        handle = os.open(other / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = FileLock(handle, shared=False)
+        try:
+            with lock as is_locked:
+                if is_locked:  # else another process has it
+                    scratch(self._settings, other).unlink(missing_ok=True)
+                    other.rename(self.own)
+                    sync(self.own.parent)
+        finally:
+            lock.close()
 
     def is_current(self, directory: Path, segment: Segment) -> bool:
         """Return whether a segment was collected for the lake, and not for an earlier place of the
