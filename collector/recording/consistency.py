@@ -34,24 +34,27 @@ _Facts = tuple[tuple[str, str], ...]
 
 @dataclass
 class History:
-    """What the ledger has of a recording: its host, each choice by the mark of its member, the last
-    minute of its close, and what was done."""
+    """What the ledger has of a recording: its host, each choice by the mark of its member, what was
+    done, and the latest minute of any entry up to its close: a clock may be set back meanwhile, and
+    a grant's time never goes back."""
 
     host: str | None = None
     choices: dict[str, str] = field(default_factory=dict[str, str])
     closed: float | None = None
     done: set[str] = field(default_factory=set[str])
+    latest: float = 0.0
 
     def add(self, facts: Mapping[str, str], minute: float) -> None:
         """Add an entry."""
         what, who = facts.get("what", ""), facts.get("who")
         self.done.add(what)
+        self.latest = max(self.latest, minute)
         if what in ("request", "accept"):
             self.host = who
         elif what in ("stay", "leave", "withdraw") and who is not None:
             self.choices[who] = "stay" if what == "stay" else "leave"
         elif what == "close":
-            self.closed = minute
+            self.closed = self.latest
 
 
 def histories(ledger: Path) -> dict[str, History]:

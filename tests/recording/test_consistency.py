@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from collector.contracts import to_minute
 from collector.recording import NewChunk, Recorder
 from collector.recording.consistency import find_contradictions
 from collector.recording.opening import open_vault
 from tests.cli.process import run
 from tests.database import query
-from tests.recording.recorders import caller, terms
+from tests.recording.recorders import caller, opened_recording, terms
 
 _Change = Callable[[dict[str, Any], dict[str, Any]], object]
 
@@ -152,6 +155,21 @@ def test_a_row_that_was_changed(copied: tuple[Path, str], name: str) -> None:
     assert _found(directory)
     assert run("recording", "verify", "--data", directory).code == 1
     assert run("recording", "verify", recording, "--data", directory).code == 1
+
+
+def test_a_clock_that_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording that began before it ends at the latest time that it has seen."""
+    ahead = [500.0]
+    monkeypatch.setattr(
+        "collector.ledger.journal.to_minute", lambda now: to_minute(now + timedelta(0, ahead[0]))
+    )
+    with closing(Recorder(tmp_path, clock=lambda: time.time() + ahead[0])) as recorder:
+        recording = opened_recording(recorder)
+        ahead[0] = 0.0
+        recorder.control(caller("host"), recording, "stop")
+    assert _found(tmp_path) == []
+    _change(tmp_path, recording, _later)
+    assert _found(tmp_path) != []
 
 
 def test_rows_that_are_gone_or_put_in(copied: tuple[Path, str]) -> None:
