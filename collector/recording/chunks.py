@@ -112,6 +112,13 @@ class Sealer:
     def add(self, recording: str, key: TrackKey, chunk: Unsealed, *, is_queued: bool) -> None:
         """Seal a chunk, write and sync it, and commit its line. Raises ``Refused``: ``full``,
         ``unavailable``."""
+        try:
+            self._add(recording, key, chunk, is_queued)
+        except BaseException:
+            self._files.suspects.add(recording)
+            raise
+
+    def _add(self, recording: str, key: TrackKey, chunk: Unsealed, is_queued: bool) -> None:
         import pyrage  # noqa: PLC0415 - heavy
 
         sealed = pyrage.encrypt(chunk.data, [read_recipient(key.recipient)])
@@ -263,8 +270,17 @@ class Erasures:
         """Remove files whose upload has ended, and the one whose line a crash left uncommitted.
 
         More than one, or another than the next of its track, is left for ``verify`` to report:
-        lines were lost then.
+        lines were lost then. Raises ``Refused``.
         """
+        self._files.suspects.discard(recording)
+        try:
+            self._remove_strays(recording)
+        except (OSError, Refused) as error:
+            self._files.suspects.add(recording)  # it is tried again
+            if isinstance(error, Refused):
+                raise
+
+    def _remove_strays(self, recording: str) -> None:
         strays, uploaded = list[str](), list[str]()
         for name in self._files.keys(prefix(recording)):
             object_, number = read_key(name)
@@ -274,6 +290,5 @@ class Erasures:
                 strays += [name] if is_next else [name, ""]
             elif self._index.is_uploaded(recording, object_, number):
                 uploaded.append(name)
-        with suppress(OSError):
-            for name in [*uploaded, *(strays if len(strays) == 1 else ())]:
-                self._files.remove(name)
+        for name in [*uploaded, *(strays if len(strays) == 1 else ())]:
+            self._files.remove(name)

@@ -52,11 +52,16 @@ _STOP_SECONDS = 5.0
 
 
 class ChunkFiles:
-    """Files of sealed chunks below a directory, private, and on disk when ``write`` returns."""
+    """Files of sealed chunks below a directory, private, and on disk when ``write`` returns.
+
+    ``suspects`` are recordings that may have files without a line, or uploaded ones: any at first,
+    then those of which something failed.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._root = directory
         self._make_directory(self._root / OBJECTS)
+        self.suspects: set[str] = set(self.recordings())
 
     def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
         """Write a file, whatever was there: without a line in the manifest it counts for nothing.
@@ -402,7 +407,11 @@ class Uploads:
             self._after = found[-1].sequence
         work = [self._upload(each) for each in found]
         done = await asyncio.gather(*work, return_exceptions=True)
-        return len(done), sum(result is not None for result in done)
+        failed = [
+            chunk.key for chunk, result in zip(found, done, strict=True) if result is not None
+        ]
+        self._files.suspects.update(key.split("/")[1] for key in failed)
+        return len(done), len(failed)
 
     async def _remove_due(self) -> int:
         """Try the removals whose time has come; return how many."""

@@ -365,13 +365,14 @@ class Vault:
             self._resume(recording)
 
     def recover(self) -> None:
-        """Go on with erasures that were interrupted, and remove files that no manifest names. Call
-        it after the start, and now and then. Raises ``Refused`` if something cannot be done."""
+        """Go on with erasures that were interrupted, and remove files that no manifest names, of
+        all recordings the first time, then where something failed. Call it after the start, and now
+        and then. Raises ``Refused`` if something cannot be done."""
         self._keys.recover()
         for recording in dict.fromkeys(each.recording for each in self._index.erasures()):
             with self._locked(recording):
                 self._resume(recording)
-        for recording in self._files.recordings():
+        for recording in list(self._files.suspects):
             with self._locked(recording):
                 self._erasures.remove_strays(recording)
 

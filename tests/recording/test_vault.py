@@ -228,6 +228,35 @@ def test_chunks_whose_lines_find_no_room_leave_no_file(tmp_path: Path) -> None:
         assert vault.verify(RECORDING) == []
 
 
+def test_files_are_looked_up_once(tmp_path: Path) -> None:
+    """At the start, and where something failed since: nothing else can leave one."""
+    with opened(tmp_path) as vault:
+        create(vault)
+        add(vault)
+    with opened(tmp_path) as vault:
+        statements, stray = list[str](), next(tmp_path.rglob("2.age"))
+        stray = stray.with_name("3.age")
+        vault.parts.index.database._reader.set_trace_callback(statements.append)
+        for _ in range(3):
+            vault.recover()
+        assert not [each for each in statements if "lines" in each]
+        with patch.object(vault.parts.index, "add", side_effect=MemoryError):
+            with pytest.raises(MemoryError):
+                add(vault, numbers=range(3, 4))
+        assert stray.exists()
+        vault.recover()
+        assert not stray.exists()
+        stray.write_bytes(b"sealed")
+        stray.chmod(0o600)
+        vault.parts.files.suspects.add(RECORDING)
+        with patch.object(vault.parts.files, "remove", side_effect=OSError):
+            vault.recover()
+        assert stray.exists()
+        vault.recover()
+        assert not stray.exists()
+        assert vault.verify(RECORDING) == []
+
+
 def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
     """The error has a code, and names no path."""
     (tmp_path / "vault.db").write_text("no database, but long enough to be looked at" * 99)
