@@ -407,10 +407,8 @@ class Uploads:
             self._after = found[-1].sequence
         work = [self._upload(each) for each in found]
         done = await asyncio.gather(*work, return_exceptions=True)
-        failed = [
-            chunk.key for chunk, result in zip(found, done, strict=True) if result is not None
-        ]
-        self._files.suspects.update(key.split("/")[1] for key in failed)
+        failed = [each for each, error in zip(found, done, strict=True) if error is not None]
+        self._files.suspects.update(each.key.split("/")[1] for each in failed)
         return len(done), len(failed)
 
     async def _remove_due(self) -> int:

@@ -240,9 +240,9 @@ def test_files_are_looked_up_once(tmp_path: Path) -> None:
         for _ in range(3):
             vault.recover()
         assert not [each for each in statements if "lines" in each]
-        with patch.object(vault.parts.index, "add", side_effect=MemoryError):
-            with pytest.raises(MemoryError):
-                add(vault, numbers=range(3, 4))
+        failing = patch.object(vault.parts.index, "add", side_effect=MemoryError)
+        with failing, pytest.raises(MemoryError):
+            add(vault, numbers=range(3, 4))
         assert stray.exists()
         vault.recover()
         assert not stray.exists()
