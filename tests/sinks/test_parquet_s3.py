@@ -416,7 +416,7 @@ def test_killed_at_any_time_while_the_bucket_fails(
         rest, _ = writer.communicate(timeout=WAIT_SECONDS)
         taken = int(rest.split()[-1]) if rest.strip() else taken
     proxy.mode = ""
-    with _opened(tmp_path, s3) as sink:
+    with _opened(tmp_path, proxy.port) as sink:  # what waits is put at the place it is for alone
         sink.deliver(_batch(taken, [taken % 200]))
         _put(sink)
     expected = sorted(person(number % 200) for number in range(1, taken + 1))
