@@ -247,9 +247,8 @@ class Recorder:
         """Return the changes of state with numbers above ``since``; also for media, which cuts its
         tracks at a pause. Of an erased recording no members are known: any participant may."""
         with self._checked(caller, recording, "events") as active:
-            grant, is_any = active.grant, caller.role != "participant"
-            is_any |= isinstance(grant.state, Erased)
-            if not is_any and self._mark(caller) not in grant.members:
+            may = caller.role != "participant" or isinstance(active.grant.state, Erased)
+            if not may and self._mark(caller) not in active.grant.members:
                 raise Refused("forbidden")
             return self.grants.store.events(recording, since)
 

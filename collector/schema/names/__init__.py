@@ -257,8 +257,8 @@ def alphabet_bits(entries: Iterable[str]) -> float:
 
     What is no letter in an entry (``a.``, ``-b7``) does not count.
     """
-    said = {"".join(filter(str.isalpha, entry)) for entry in entries}
-    letters = {text for text in said if 1 <= len(text) <= _SHORT}
+    spelled = {"".join(filter(str.isalpha, entry)) for entry in entries}
+    letters = {text for text in spelled if 1 <= len(text) <= _SHORT}
     if len(letters) <= _FEW_LETTERS:
         return 0.0
-    return log2(len(letters) + (len(letters) < len(said)))
+    return log2(len(letters) + (len(letters) < len(spelled)))
