@@ -70,6 +70,10 @@ EventName = Literal[
     "unconfined",
     "uploads_failing",
     "uploads_recovered",
+    "disk_full",
+    "disk_recovered",
+    "keys_failing",
+    "keys_recovered",
     "unexpected",
     "library",
     "unlisted",
@@ -174,6 +178,12 @@ EVENTS: dict[EventName, Event] = {
     ),
     "uploads_failing": Event("warning", "the bucket of recordings takes nothing; chunks wait"),
     "uploads_recovered": Event("info", "the bucket of recordings takes chunks again"),
+    "disk_full": Event("error", "the disk of recordings has no room; chunks are refused"),
+    "disk_recovered": Event("info", "the disk of recordings has room again"),
+    "keys_failing": Event(
+        "error", "the keys of `recorder.keys` cannot be read; those of before serve for a while"
+    ),
+    "keys_recovered": Event("info", "the keys of `recorder.keys` can be read again"),
     "pruning_held": Event(
         "warning",
         "expired data cannot be deleted: the disk is full, or a process reads an old state of the"

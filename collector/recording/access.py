@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import orjson
 from joserfc import jwt
@@ -105,6 +105,10 @@ class Verifier:
 
     def __repr__(self) -> str:
         return "<Verifier>"
+
+    def state(self) -> Literal["ok", "late", "failing"]:
+        """Return whether the platform's keys can be had: ``late`` while older ones are used."""
+        return self._source.state()
 
     def verify(self, token: bytes, meeting: str | None, now: float) -> Caller:
         """Return the caller whose token it is; ``now`` is in seconds since 1970.

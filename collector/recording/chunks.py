@@ -20,9 +20,10 @@ from collector.errors import InputError
 from collector.recording.index import PendingErasure, Recording, VaultIndex
 from collector.recording.keys import Keys, TrackKey, read_recipient
 from collector.recording.manifest import Chunk
-from collector.recording.names import chunk_key, prefix, read_key
+from collector.recording.names import MAX_CHUNK_BYTES, chunk_key, prefix, read_key
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles
+from collector.sqlite.files import need_room
 
 __all__ = [
     "Erasures",
@@ -48,6 +49,13 @@ class VaultParts:
     keys: Keys
     files: ChunkFiles
     bucket: Bucket | None
+
+    def has_room(self) -> bool:
+        """Return whether the disk takes a chunk of the largest size."""
+        with suppress(OSError):
+            need_room(self.files.path(""), MAX_CHUNK_BYTES + _SPARE_BYTES)
+            return True
+        return False
 
     def sealed(self, key: str) -> bytes | None:
         """Return an age file from disk or bucket, or ``None`` if neither has it. Raises

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from joserfc.jwk import OKPKey
@@ -163,6 +163,15 @@ class KeySource:
         if not self._keys or self._clock() - self._loaded > _STALE_SECONDS:
             raise Refused("unavailable")
         return self._keys.get(kid)
+
+    def state(self) -> Literal["ok", "late", "failing"]:
+        """Return ``late`` if the last refresh failed and the keys of before are used, ``failing``
+        if there are none to compare with. Begins the next one then: no token may come meanwhile."""
+        if not self.is_failing:
+            return "ok"
+        self._begin()
+        is_usable = self._keys and self._clock() - self._loaded <= _STALE_SECONDS
+        return "late" if is_usable else "failing"
 
     def _wait(self) -> None:
         """Wait for the refresh that runs, unless enough threads do."""

@@ -22,7 +22,7 @@ from collector.errors import ConfigError, ConfigFaults
 from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
-from collector.ops.log import EventLog, LibraryLogHandler
+from collector.ops.log import EventLog, EventName, LibraryLogHandler
 from collector.ops.metrics import MetricType
 from collector.recording.access import Verifier
 from collector.recording.api import MEMORY, RecorderApi
@@ -44,6 +44,12 @@ _GRACE_SECONDS = 3
 _SHUTDOWN_SECONDS = 20.0
 """A disk or a bucket that does not respond must not keep the process."""
 _TICK_SECONDS = 1.0
+_FAILING: dict[str, tuple[EventName, EventName]] = {
+    "bucket": ("uploads_failing", "uploads_recovered"),
+    "disk": ("disk_full", "disk_recovered"),
+    "keys": ("keys_failing", "keys_recovered"),
+}
+"""Events of the log when a part is not ready, and when it is again."""
 _OPERATORS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
@@ -158,14 +164,15 @@ class _Process:
         return stopped_at
 
     async def _watch(self, ending: asyncio.Future[tuple[int, float]]) -> None:
-        """Log when the bucket begins or ends to fail, until a signal comes."""
-        was_failing = False
+        """Log when bucket, disk or keys begin or end to fail, until a signal comes."""
+        failing = set[str]()
         while not ending.done():
             await asyncio.wait([ending], timeout=_TICK_SECONDS)
-            is_failing = self._recorder.state().vault.is_failing
-            if is_failing != was_failing:
-                was_failing = is_failing
-                self._log.write("uploads_failing" if is_failing else "uploads_recovered")
+            states = self._readiness()
+            for name, events in _FAILING.items():
+                if (states[name] != "ok") != (name in failing):
+                    failing ^= {name}
+                    self._log.write(events[name not in failing])
 
     def _api(self) -> RecorderApi:
         chosen = self._config.recorder
@@ -196,6 +203,8 @@ class _Process:
         return {
             "queue": "failing" if is_full else "ok",
             "bucket": "late" if vault.is_failing else "ok",
+            "disk": "ok" if self._recorder.vault.parts.has_room() else "failing",
+            "keys": self._verifier.state(),
         }
 
 

@@ -144,6 +144,20 @@ def test_a_file_that_breaks(tmp_path: Path) -> None:
     assert not source.is_failing
 
 
+def test_the_state_of_keys(tmp_path: Path) -> None:
+    """It is read anew while it fails, though no token comes."""
+    platform, clock = Platform(tmp_path), Clock()
+    source = KeySource(str(platform.path), interval=0, clock=clock)
+    assert source.state() == "ok"
+    platform.path.write_text("{")
+    source.find("two")
+    assert source.state() == "late"
+    clock.now += 1e9
+    wait_until(lambda: source.state() == "failing")
+    platform.publish(_OTHER)
+    wait_until(lambda: source.state() == "ok")
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", '{"keys": []}', json.dumps({"keys": [{**_KEY, "d": "x"}]})]
 )

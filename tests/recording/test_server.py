@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import signal
 import socket
@@ -17,14 +18,19 @@ from unittest.mock import patch
 
 import pytest
 
+from collector.config import Config
 from collector.ledger import Entry, opened
+from collector.ops.log import EventLog
 from collector.recording import Recorder
+from collector.recording.access import Verifier, create_key, key_set
+from collector.recording.jwks import KeySource
+from collector.recording.server import _Process
 from tests.cli.process import run, run_process
 from tests.database import query
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority, Pair
 from tests.recording.recorders import opened_recording
-from tests.recording.serving import running
+from tests.recording.serving import TERMS, running
 
 _CANARY = b"CANARY-0123456789-CONTENT" * 4000
 
@@ -221,6 +227,44 @@ def test_a_full_queue_is_not_ready(tmp_path: Path) -> None:
             assert (ready.status, number) == (503, 3)
             assert meeting.call("participant", "ben", "DELETE", "/members/me").status == 204
             assert meeting.process.request("GET", "/readyz", to="recorder").status == 200
+
+
+def test_without_keys_it_is_not_ready(tmp_path: Path) -> None:
+    """Every call would be refused; the log says why."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        keys = f"https://127.0.0.1:{closed.getsockname()[1]}/jwks"
+    with running(tmp_path, keys=keys) as meeting:
+        ready = meeting.process.request("GET", "/readyz?verbose", to="recorder")
+        assert (ready.status, b"[-] keys failing" in ready.body) == (503, True)
+        assert meeting.code(meeting.call("host", "ana", "POST", "", TERMS)) == "unavailable"
+        wait_until(lambda: meeting.process.events[-1]["event"] == "keys_failing")
+
+
+def test_a_full_disk_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As is a full queue, and the log says when it begins and ends."""
+    create_key(tmp_path / "key")
+    (tmp_path / "keys").write_bytes(key_set(tmp_path / "key"))
+    config = Config.model_validate({"recorder": {"keys": str(tmp_path / "keys")}})
+    with closing(Recorder(tmp_path / "r")) as recorder, monkeypatch.context() as patched:
+        verifier = Verifier(KeySource(str(tmp_path / "keys")))
+        process = _Process(config, EventLog("info"), recorder, verifier)
+        assert set(process._readiness().values()) == {"ok"}
+        patched.setattr("collector.recording.server._TICK_SECONDS", 0.01)
+        written = list[str]()
+        patched.setattr(process._log, "write", lambda event, **_: written.append(event))
+
+        async def watch() -> None:
+            ending = asyncio.get_running_loop().create_future()
+            watching = asyncio.create_task(process._watch(ending))
+            with patch("collector.recording.chunks._SPARE_BYTES", 1 << 60):
+                assert process._readiness()["disk"] == "failing"
+                await asyncio.to_thread(wait_until, lambda: written)
+            await asyncio.to_thread(wait_until, lambda: len(written) > 1)
+            ending.set_result((15, 0.0))
+            await watching
+
+        asyncio.run(watch())
+    assert written == ["disk_full", "disk_recovered"]
 
 
 @pytest.mark.long

@@ -228,6 +228,15 @@ def test_chunks_whose_lines_find_no_room_leave_no_file(tmp_path: Path) -> None:
         assert vault.verify(RECORDING) == []
 
 
+def test_room_on_the_disk(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is for a chunk of any size, beside what is left free."""
+    assert vault.parts.has_room()
+    monkeypatch.setattr("collector.recording.chunks._SPARE_BYTES", 1 << 60)
+    assert not vault.parts.has_room()
+    with pytest.raises(Refused, match="full"):
+        add(vault, "new", range(1))
+
+
 def test_files_are_looked_up_once(tmp_path: Path) -> None:
     """At the start, and where something failed since: nothing else can leave one."""
     with opened(tmp_path) as vault:
