@@ -22,9 +22,10 @@ from collector.schema.names import (
     SERIES,
     NameFault,
     content_word,
+    named_person,
     objection,
 )
-from collector.schema.names.words import without_numbers
+from collector.schema.names.words import name_of, without_numbers
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
 from collector.schema.source import Loc
 
@@ -137,8 +138,8 @@ _MESSAGES = {
     " leave it out, or name what of the device is meant (`device.{last}`)",
     "E312": "a text is collected only of what is known: `{word}` says nothing of whose or what;"
     " name it after the device, system or medium it describes",
-    "E316": "letters of two scripts in one name, or letters that look like others; write it in one"
-    " script",
+    "E316": "letters of two scripts in one name, letters that look like others, or symbols; write"
+    " it in words of one script",
 }
 _NEVER_READ = (
     "`{word}` is where content travels, which is counted and never read, nor is an element of it,"
@@ -170,6 +171,8 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
         word = content_word(path, is_way=True) or policy.name_on(path, schema.content_names)
         if word:
             yield loc, "E305", _NEVER_READ.format(word=word)
+        elif name_of(path).is_mixed:
+            yield loc, "E316", _MESSAGES["E316"]
     for name, field in schema.fields.items():
         is_one = policy.category_is_allowed(field.category) and policy.is_identifier(field.category)
         if is_one and values[name][0] != "pseudonym":
@@ -184,8 +187,18 @@ def compared_members_fit(schema: Schema) -> Iterator[Finding]:
         path = spoken(written)
         if word := _never_read(schema, path):
             yield loc, "E305", _NEVER_READ.format(word=word)
-        elif found := objection(path, "closed", homonyms=frozenset(schema.homonyms)):
+            continue
+        found = objection(path, "closed", homonyms=frozenset(schema.homonyms))
+        for whole in (path, *_full(schema, path)):
+            found = found or named_person(whole)
+        if found:
             yield loc, found.code, _message_of(found, path)
+
+
+def _full(schema: Schema, path: str) -> Iterator[str]:
+    """Yield the ways from the event to what a path of a record leads to."""
+    for way in schema.ways:
+        yield spoken(f"{way.removesuffix('.*')}.{path}" if way != "." else path)
 
 
 _LEADING = re.compile(r"^(?:\[[0-9]+\])+\.?")

@@ -214,3 +214,33 @@ def test_every_category_has_words(category: str) -> None:
     assert len(phrases) > 20
     for phrase in phrases:
         assert objection("_".join(phrase), "spells") is not None, phrase
+
+
+@pytest.mark.parametrize("holds", get_args(Holds))
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ᴄʜᴀᴛ", "chɑt", "ꓚꓧꓮꓔ", "ᏟᎻᎪᎢ", "🅲🅷🅰🆃", "💬", "device.💬", "device💬", "my_ᴄʜᴀᴛ"),
+        *("ᴄʜᴀᴛText", "💬.model", "[2].💬", "\ue000.type"),
+    ],
+)
+def test_letters_that_imitate_and_symbols(name: str, holds: Holds) -> None:
+    """A name that looks like a word, or shows it as a picture, is refused whatever it holds."""
+    found = objection(name, holds)
+    assert found is not None
+    assert found.code in ("E316", "E305")
+
+
+@pytest.mark.parametrize(
+    "name", ["[0].count", "_", "a.$.b", "temp_°C", "größe", "łączność", "ᎣᏏᏲ", "ɔkasa"]
+)
+def test_what_imitates_nothing(name: str) -> None:
+    """Punctuation, units, and words of other scripts and alphabets."""
+    found = objection(name, "count")
+    assert found is None or found.code != "E316"
+
+
+@pytest.mark.parametrize("name", ["transcrıpt", "phøne", "reℓigion"])
+def test_strokes_and_missing_dots(name: str) -> None:
+    """Latin letters with a stroke are read as those without, like letters with an accent."""
+    assert objection(name, "closed") is not None

@@ -228,6 +228,18 @@ TABLE: dict[str, str] = {
         "[{path: net.ip, when: {«E310»gender: [f]}}, {path: ip, when: {«E305»chat: 'yes'}}]",
         "kind: ip",
     ),
+    "conditions on a person's name": _paths(
+        "[{path: participants.address, when: {«E310»name: [a], type: [x]}},"
+        " {path: 'caller[0].ip', when: {«E310»Number: 5}}, {path: participants.browser.ip, when:"
+        " {name: [x]}}, {path: net.ip, when: {name: [x]}}]",
+        "kind: ip",
+    ),
+    "records under a condition on a person's name": PLAIN
+    + "records: [{path: 'a[].attendees', when: {«E310»name: [x]}}]\n",
+    "a person's name beside a value in records": _paths("[{path: ip, when: {«E310»name: [x]}}]")
+    + "records: [a.users.*]\n",
+    "symbols, and letters that imitate others": _paths("[«E316»ᴄʜᴀᴛ, «E316»device.💬]"),
+    "records under a name that imitates": f"{PLAIN}«E316»records: сhat\n",
     "records under a condition": _paths("[kind_of_os]")
     + "records: [{path: list, when: {kind: [x]}}, {path: a.b.*, when: {«E147»k: []}},"
     " {«E128»path: 'a[][]', when: {k: x}}, «E106»{path: c},"

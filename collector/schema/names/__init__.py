@@ -23,6 +23,7 @@ __all__ = [
     "NameFault",
     "alphabet_bits",
     "content_word",
+    "named_person",
     "objection",
     "positive_from",
 ]
@@ -249,6 +250,18 @@ def content_word(path: str, *, is_way: bool = False) -> str:
             continue
         return match.phrase
     return ""
+
+
+def named_person(path: str) -> NameFault | None:
+    """Return why a path that ends at the name or the number of a person may not be compared;
+    ``None`` if it does not."""
+    name = name_of(path)
+    if not name.words or name.words[-1].text not in _NAMES | {"number"}:
+        return None
+    for match in name.matches:
+        if "person" in match.categories and match.segment >= name.last - 1:
+            return NameFault("E310", match.phrase, "person")
+    return None
 
 
 def alphabet_bits(entries: Iterable[str]) -> float:

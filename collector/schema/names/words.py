@@ -27,11 +27,25 @@ _CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _DIGITS = re.compile(r"(?<=[a-z])(?=[0-9])|(?<=[0-9])(?=[a-z])")
 _INDEX = re.compile(r"\[[0-9]*\]")
 _LOOKALIKES = str.maketrans(
-    "аеорсухѕіјһԁԛԝмткнвгпαορνικτυχ",
-    "aeopcyxsijhdqwmtkhbrnaopviktux",
+    "аеорсухѕіјһԁԛԝмткнвгпαορνικτυχ"
+    "ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢɑɡɩɪʋɛɔ"
+    "ꓐꓑꓒꓓꓔꓖꓗꓙꓚꓜꓝꓟꓠꓡꓢꓣꓦꓧꓪꓫꓬꓮꓰꓲꓳꓴ"
+    "ᎠᎡᎢᎥᎩᎪᎫᎬᎳᎷᎻᎽᏀᏃᏏᏒᏕᏙᏚᏞᏟᏢᏦᏧᏂᏴ",
+    "aeopcyxsijhdqwmtkhbrnaopviktux"
+    "abcdefghijklmnoprstuvwyzagiiveo"
+    "bpddtgkjczfmnlsrvhwxyaeiou"
+    "drtiyajewmhygzbrsvslcpkdhb",
 )
-"""Cyrillic and Greek letters, and the Latin ones that they look like."""
-_SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "ARABIC", "HEBREW", "DEVANAGARI", "HANGUL")
+"""Letters of Cyrillic and Greek, small capitals and phonetic ones, of Lisu and of Cherokee, and the
+Latin ones that they look like."""
+_BARRED = str.maketrans("ıłøđħŧɨʉ", "ilodhtiu")
+"""Latin letters with a stroke, or without a dot, which Unicode does not take apart."""
+_SYMBOLS = 0x2000
+"""From here on, symbols are pictures, arrows and letters in boxes, which stand for words."""
+_SCRIPTS = (
+    "LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "ARABIC", "HEBREW", "DEVANAGARI", "HANGUL",
+    "LISU", "CHEROKEE",
+)  # fmt: skip
 
 
 class Word(NamedTuple):
@@ -53,7 +67,7 @@ class Match(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Name:
     """A path as words. ``last`` is the number of its last segment; ``is_mixed`` says that letters
-    of two scripts, or such as look like others, stand in one segment."""
+    of two scripts, such as look like others, or symbols stand in one segment."""
 
     words: tuple[Word, ...]
     matches: tuple[Match, ...]
@@ -118,7 +132,7 @@ def name_of(path: str) -> Name:
     is_mixed = False
     for number, segment in enumerate(segments):
         folded = _folded(_INDEX.sub(" ", segment))
-        is_mixed |= _is_mixed(folded)
+        is_mixed |= _is_mixed(folded) or _is_pictured(segment)
         words += (Word(text, number) for text in _split(folded))
     spelled = tuple(_joined(words))
     last = max((word.segment for word in spelled), default=len(segments) - 1)
@@ -137,7 +151,7 @@ def _folded(text: str) -> str:
         return text
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text))
     letters = (_plain(c) for c in plain if unicodedata.category(c) != "Cf" and c not in _ACCENTS)
-    return unicodedata.normalize("NFC", "".join(letters))
+    return unicodedata.normalize("NFC", "".join(letters)).translate(_BARRED)
 
 
 def _plain(char: str) -> str:
@@ -148,9 +162,25 @@ def _is_mixed(text: str) -> bool:
     if text.isascii():
         return False
     scripts = {_script(char) for char in text if char.isalpha()}
-    alike = text.casefold().translate(_LOOKALIKES)
-    return len(scripts) > 1 or (
-        bool(scripts & {"CYRILLIC", "GREEK"}) and alike.isascii() and alike in lexicon().vocabulary
+    return len(scripts) > 1 or any(map(_is_imitated, _SEPARATORS.split(text)))
+
+
+def _is_imitated(part: str) -> bool:
+    """Return whether a part of a name looks like known Latin words, and is none."""
+    plain = part.casefold()
+    alike = plain.translate(_LOOKALIKES).casefold()
+    if alike == plain or not alike.isascii():
+        return False
+    return _singular(alike) in lexicon().vocabulary or bool(_taken_apart(alike[:_LONGEST_WORD]))
+
+
+def _is_pictured(segment: str) -> bool:
+    """Return whether symbols that are no punctuation stand in a segment for words."""
+    if segment.isascii():
+        return False
+    plain = unicodedata.normalize("NFKC", segment)
+    return any(
+        ord(c) >= _SYMBOLS and unicodedata.category(c) in ("So", "Sk", "Co", "Cn") for c in plain
     )
 
 
