@@ -10,7 +10,7 @@ pattern can be made to backtrack.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log2
@@ -395,14 +395,24 @@ class Pattern:
 
     def fullmatch(self, text: str) -> bool:
         """Return whether the whole text is in the language."""
-        state = 0
-        moves = self._moves
+        state, moves = 0, self._moves
         for char in text:
             target = moves[state].get(char)
             if target is None:
                 return False
             state = target
         return self._final[state]
+
+    def words_within(self, words: Iterable[str]) -> Iterator[str]:
+        """Yield the words that some text has in it, in any case, with no letter beside them."""
+        moves, starts = self._moves, {0}
+        starts |= {to for each in moves for char, to in each.items() if not char.isalpha()}
+        for word in words:
+            states = starts
+            for both in zip(word.lower(), word.upper(), strict=True):
+                states = {moves[at][c] for at in states for c in both if c in moves[at]}
+            if any(self._final[at] or not all(map(str.isalpha, moves[at])) for at in states):
+                yield word
 
     def texts(self) -> Iterator[str]:
         """Yield every text of the language, in order of its characters. For small languages."""

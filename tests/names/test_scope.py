@@ -114,3 +114,30 @@ def test_a_pattern_that_says_words(tmp_path: Path) -> None:
         schema = _schema(one(f"kind: token, pattern: '{pattern}'"), tmp_path)
         assert list(spelling_fields(schema)) == ["os.name"], pattern
     assert not list(spelling_fields(_schema(PLAIN, tmp_path)))
+
+
+@pytest.mark.parametrize("around", ["-{}", "{}[0-9]?-", "[.]{{0,2}}{}", "a1 {} b", "({})[0-9]"])
+def test_a_pattern_with_words_between_other_characters(around: str, tmp_path: Path) -> None:
+    """What stands around the words hides none of them."""
+    pattern = around.format("(that|With|HAVE)")
+    schema = _schema(one(f"kind: token, pattern: '{pattern}'"), tmp_path)
+    assert list(spelling_fields(schema)) == ["os.name"]
+
+
+@pytest.mark.parametrize("pattern", ["Windows 1[01] (Home|Pro)", "x(that|with|have)", "SM-[A-Z]"])
+def test_a_pattern_with_few_words_or_none(pattern: str, tmp_path: Path) -> None:
+    """Editions of systems, and letters that go on, are no words that are said."""
+    schema = _schema(one(f"kind: token, pattern: '{pattern}'"), tmp_path)
+    assert list(spelling_fields(schema)) == []
+
+
+@pytest.mark.parametrize("written", ["{}", "-{}", "{}1", " {}!".strip()])
+def test_a_list_of_words(written: str, tmp_path: Path) -> None:
+    """A long list of the words that are said most often, whatever else it has."""
+    words = [written.format(word) for word in common_words()]
+    entries = [*words, *(f"Model {number}" for number in range(3000))]
+    (tmp_path / "mine.txt").write_text("\n".join(["# source: made up", *entries]))
+    schema = _schema(one("kind: token, catalogue: mine"), tmp_path)
+    assert list(spelling_fields(schema)) == ["os.name"]
+    schema = _schema(one(f"kind: enum, values: {words}"), tmp_path)
+    assert list(spelling_fields(schema)) == ["os.name"]

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from collector.schema.conditions import Condition
+from collector.schema.kinds.enum import EnumField
 from collector.schema.kinds.token import TokenField
 from collector.schema.model import Schema
 from collector.schema.names import CLAIMS, positive_from
 from collector.schema.names.words import lexicon, name_of
+from collector.schema.pattern import Pattern
 from collector.schema.scalars import RecordsPath, Source, condition_of, spoken
 
 __all__ = [
@@ -68,6 +70,12 @@ POSITIVE: Mapping[str, frozenset[str]] = {
     }.items()
 }
 """The fields that are exactly address, device or operating system, with their kinds."""
+
+
+_WORDS_OF_A_PATTERN = 2
+"""The most common words between other characters of a pattern: editions of systems have one."""
+_WORDS_OF_A_LIST = 8
+"""The most common words in a long list: catalogues of brands and models have two."""
 
 
 class Scope(NamedTuple):
@@ -165,12 +173,25 @@ def common_words() -> tuple[str, ...]:
 
 
 def spelling_fields(schema: Schema) -> Iterator[str]:
-    """Yield the fields whose pattern accepts a common word, in any of three spellings."""
+    """Yield the fields that could keep common words: whose pattern accepts one, in any of three
+    spellings, or has several between other characters, or whose list has many."""
     for name, field in schema.fields.items():
-        language = field.language if isinstance(field, TokenField) else None
-        if language is not None and any(
+        if isinstance(field, TokenField) and field.language is not None:
+            if _says_words(field.language):
+                yield name
+        elif isinstance(field, TokenField | EnumField) and field.carries() == "spells":
+            entries = field.entries if isinstance(field, TokenField) else field.values
+            said = {"".join(filter(str.isalpha, entry)).lower() for entry in entries}
+            if len(said.intersection(common_words())) > _WORDS_OF_A_LIST:
+                yield name
+
+
+def _says_words(language: Pattern) -> bool:
+    return (
+        any(
             language.fullmatch(spelled)
             for word in common_words()
             for spelled in (word, word.capitalize(), word.upper())
-        ):
-            yield name
+        )
+        or len([*language.words_within(common_words())]) > _WORDS_OF_A_PATTERN
+    )
