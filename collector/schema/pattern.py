@@ -19,16 +19,14 @@ __all__ = ["MAX_BITS", "Pattern", "PatternFault"]
 
 MAX_BITS = 64
 """The widest language a pattern may have, in bits (docs/schema.md)."""
-_MAX_LENGTH = 64
-_MAX_POSITIONS = 2048
-_MAX_STATES = 4096
-_MAX_WORK = 10_000_000
-_MAX_WALK = 500_000
-_MAX_TEXT = 4096
+_MAX_LENGTH, _MAX_TEXT = 64, 4096
+_MAX_POSITIONS, _MAX_STATES = 2048, 4096
+_MAX_WORK, _MAX_WALK = 10_000_000, 500_000
 _BRACES = re.compile(r"\{([0-9]{1,6})(?:,([0-9]{1,6}))?\}")
 _SPECIAL = set(".*+?{}[]()|^$\\")
-_LETTER_CLASS = 3
-"""Letters that a place of a text may have, from which on it can spell."""
+_LETTER_CLASS, _LOOSE_LETTERS = 3, 9
+"""Letters that a place of a text may have, from which on it can spell; and those behind which other
+characters stand."""
 _MAX_HEX = 12
 """The most hexadecimal digits whose letters are no letters."""
 _DIGITS = frozenset("0123456789")
@@ -342,18 +340,15 @@ class Pattern:
         """Count the texts that the pattern matches."""
         counts: dict[int, int] = {}
         for state in self._backwards():
-            ways = sum(counts[target] for target in self._moves[state].values())
-            counts[state] = ways + self._final[state]
+            ways = (counts[target] for target in self._moves[state].values())
+            counts[state] = sum(ways, int(self._final[state]))
         return counts[0]
 
     @cached_property
     def letter_bits(self) -> float:
         """Compute how much the letters of a text can say, in bits: the texts, of which those that
-        differ in digits and punctuation alone count once.
-
-        Where characters lead to the same state, all that are no letters count as one; so do
-        hexadecimal digits, where a text has at most ``_MAX_HEX`` of them.
-        """
+        differ in digits and punctuation alone count once. Where characters lead to the same state,
+        all that are no letters count as one; so do up to ``_MAX_HEX`` hexadecimal digits."""
         counts: dict[int, int] = {}
         for state in self._backwards():
             ways = sum(
@@ -365,8 +360,15 @@ class Pattern:
 
     @property
     def has_letter_class(self) -> bool:
-        """Whether some place of a text has a choice of three letters or more, as in ``[a-z]``."""
-        return any(letters >= _LETTER_CLASS for steps in self._steps for _, letters, _ in steps)
+        """Whether some place of a text has a choice of three letters, as in ``[a-z]``, or of nine
+        with other characters behind them, as in ``(a0?|b1?|c2?…)``."""
+        ends = [
+            end or not all(map(str.isalpha, m))
+            for end, m in zip(self._final, self._moves, strict=True)
+        ]
+        letters = (sum(c.isalpha() and ends[to] for c, to in m.items()) for m in self._moves)
+        is_class = any(of >= _LETTER_CLASS for steps in self._steps for _, of, _ in steps)
+        return is_class or max(letters) >= _LOOSE_LETTERS
 
     @cached_property
     def _steps(self) -> list[list[tuple[int, int, bool]]]:
@@ -397,8 +399,7 @@ class Pattern:
         """Return whether the whole text is in the language."""
         state, moves = 0, self._moves
         for char in text:
-            target = moves[state].get(char)
-            if target is None:
+            if (target := moves[state].get(char)) is None:
                 return False
             state = target
         return self._final[state]
@@ -421,17 +422,15 @@ class Pattern:
             state, text = stack.pop()
             if self._final[state]:
                 yield text
-            moves = self._moves[state]
-            stack.extend((moves[char], text + char) for char in sorted(moves, reverse=True))
+            moves = sorted(self._moves[state].items(), reverse=True)
+            stack.extend((target, text + char) for char, target in moves)
 
     def within(self, other: Pattern) -> bool:
         """Return whether every text of this language is one of the other, by walking both automata.
 
         ``False`` also where they are too tangled to be walked in a fraction of a second.
         """
-        seen = {(0, 0)}
-        stack = [(0, 0)]
-        work = 0
+        seen, stack, work = {(0, 0)}, [(0, 0)], 0
         while stack:
             mine, its = stack.pop()
             if self._final[mine] and not other._final[its]:

@@ -264,3 +264,11 @@ def test_accepted_means_compilable(text: str) -> None:
     if pattern.size < 500:
         assert all(map(expected, pattern.texts()))
     assert [short for short in _SHORT if pattern.fullmatch(short)] == list(filter(expected, _SHORT))
+
+
+def test_letters_with_other_characters_behind_them_are_a_choice() -> None:
+    """A digit behind each letter hides no alphabet; words and architectures are none."""
+    hidden = "|".join(f"{letter}{number}?" for number, letter in enumerate("abcdefghij"))
+    assert Pattern(f"({hidden})(k0?|l1?)").has_letter_class
+    for pattern in ("linux|windows|macos|ios|android|chromeos|tizen|webos|fuchsia|qnx", "x86|i386"):
+        assert not Pattern(pattern).has_letter_class
