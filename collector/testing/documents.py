@@ -72,6 +72,18 @@ _DERIVED: dict[str, _Document] = {
     "device.type": {"kind": "enum", "values": ["desktop", "phone"]},
     "device.model.identifier": {"kind": "token", "pattern": "SM-[AS][0-9]{3}[BU]"},
 }
+_FIGURES: dict[str, list[str]] = {
+    "audio.jitter": ["audio.jitter"],
+    "chat.count": ["a", "chat.count"],
+    "os.load": ["video.rtt", "os.load"],
+    "b.count": ["b", "messages.a.count"],
+}
+"""Numbers below names of content, each by its field, with the paths that it reads."""
+_STEPS: tuple[_Document, ...] = (
+    {"kind": "integer", "minimum": 0, "maximum": 100, "step": 1},
+    {"kind": "integer", "minimum": 0, "maximum": 60, "step": 5, "text": True},
+    {"kind": "number", "minimum": 0, "maximum": 1, "step": 0.1},
+)
 _CONTENT = {"audio": ["hum", "a.hum"], "chat": ["backchannel", "шёпот"], "file": ["fax sheet"]}
 
 
@@ -171,6 +183,18 @@ def _derived() -> _Part:
 
 
 @cache
+def _figures() -> _Part:
+    """No field, or numbers that lie below names of content."""
+    rest = st.builds(_merged, st.sampled_from(_STEPS), st.sampled_from(_USED))
+    each = {
+        name: st.builds(_merged, rest, st.just({"from": paths})) for name, paths in _FIGURES.items()
+    }
+    names = st.sets(st.sampled_from(sorted(_FIGURES)), min_size=1, max_size=2)
+    some = names.flatmap(lambda names: st.fixed_dictionaries({n: each[n] for n in sorted(names)}))
+    return weighted((5, st.just({})), (1, some))
+
+
+@cache
 def _addressed() -> _Part:
     """No field, or one that the address of the sender may fill."""
     field = st.builds(_merged, _kinds("ip", "pseudonym"), _rest(), st.just({"source": "peer"}))
@@ -230,7 +254,7 @@ def _categories() -> st.SearchStrategy[dict[str, None]]:
 @st.composite
 def documents(draw: st.DrawFn) -> _Document:
     """The documents of ``schemas``."""
-    fields = {**draw(_fields()), **draw(_derived()), **draw(_addressed())}
+    fields = {**draw(_fields()), **draw(_derived()), **draw(_addressed()), **draw(_figures())}
     content = draw(_categories())
     document: _Document = {
         "schema": "generated",
@@ -282,8 +306,8 @@ def _loaded(document: dict[str, Any]) -> Schema:
 def schemas() -> st.SearchStrategy[Schema]:
     """Valid schemas of a few fields of every kind, with and without ``records``, additional
     content names, required fields, fields that are derived or that a request may fill, fields that
-    expire around 2026-06-01, and with purposes that a person may refuse, by what lies at a
-    ``consent`` path too.
+    expire around 2026-06-01, numbers below names of content, and with purposes that a person may
+    refuse, by what lies at a ``consent`` path too.
 
     A schema with a field of kind ``pseudonym`` needs a filter with ``keys``.
     """

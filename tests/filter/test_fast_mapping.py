@@ -56,15 +56,16 @@ def test_both_paths_agree_under_the_shipped_schemas(name: str, data: st.DataObje
 
 @given(st.data(), schemas())
 def test_the_fast_path_takes_all_that_json_can_say(data: st.DataObject, schema: Schema) -> None:
-    """Every mapping whose keys are texts, unless records may lie in it, or something is read as an
-    object and as a list."""
+    """Every mapping whose keys are texts, unless records may lie in it, or something is read below
+    content, or as an object and as a list."""
     event = data.draw(events(schema, plain=True, now=NOW))
     router = made(schema).router
     paths = [path for path in router.plan.paths if type(path[0]) is str]  # others are of lists
     below = {(path[:at], type(path[at])) for path in paths for at in range(1, len(path))}
     is_both = len({above for above, _ in below}) < len(below)
     is_taken = router.admit_mapping(event) is not None
-    assert is_taken == (not router.plan.records and not is_both)
+    is_usual = not router.plan.records and not router.plan.reads_below_content
+    assert is_taken == (is_usual and not is_both)
 
 
 def test_other_keys_are_left_to_the_slow_path() -> None:
