@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["MOST_EVENTS", "SLICE", "Acceptor", "Filtered", "Intake", "RequestSlots"]
 
 MOST_EVENTS = 100_000
-"""The events of one request, over lines, elements and nested lists together: the default."""
+"""The events of one request, over lines, elements and nested lists of all levels: the default."""
 _MOST_RECORD_BYTES = 64 << 20
 """The bytes of records that one request may become."""
 
@@ -82,13 +82,14 @@ class Filtered:
         self.key: bytes | None = key
         self._batches = JoinedBatches()
         self._most_events, self._most_bytes = most_events, most_bytes
-        self._records = 0
+        self._records, self._elements = 0, [0]
         self.size: int = 0
 
     @property
     def left(self) -> Bounds:
         """What the rest of the request may become."""
-        return Bounds(self._most_events - self._events, _MOST_RECORD_BYTES - self.size)
+        left = self._most_events - self._events
+        return Bounds(left, _MOST_RECORD_BYTES - self.size, self._elements)
 
     @property
     def _events(self) -> int:
@@ -103,7 +104,7 @@ class Filtered:
             self._records += batch.record_count
             self.size += len(batch.payload)
             self._batches.add(batch)
-        if min(self.left) < 0 and self.total.rejected["too_large"] < self._events:
+        if self.left.is_exceeded and self.total.rejected["too_large"] < self._events:
             raise too_many()
         if self.size > self._most_bytes:
             raise _Outgrown

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import msgspec
 
@@ -40,20 +40,28 @@ _PIECE = 1000
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class Bounds(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bounds:
     """The most events that a call may read, and the most bytes of records it may make.
 
     A small body can become very much: a list of three bytes an element gets the values of the
     document around it in every record. So elements are counted before records are made of them, and
-    records are encoded a piece at a time.
+    records are encoded a piece at a time. ``elements`` holds one number, how many elements that
+    hold lists of records were read so far; they count as events do.
     """
 
     events: int
     bytes: int
+    elements: list[int] = field(default_factory=lambda: [0])
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether there is less than nothing left."""
+        return min(self.events, self.bytes) < 0
 
     def check(self, events: int) -> None:
-        """Raise ``InputError`` E431 if these are more events than allowed."""
-        if events > self.events:
+        """Raise ``InputError`` E431 if these are more events than allowed, with the elements."""
+        if events + self.elements[0] > self.events:
             raise too_many()
 
     def check_bytes(self, size: int) -> None:
@@ -195,7 +203,7 @@ class AdmissionBuilder:
     content: list[int] = field(default_factory=lambda: [0] * len(CATEGORIES))
     rejected: list[Rejection] = field(default_factory=list)
     oversized: list[int] = field(default_factory=list)
-    """Numbers of events in documents that hold too many of them: ``too_large``."""
+    """The number of events in documents that hold too many of them, if any: ``too_large``."""
     sender: SenderInfo | None = None
     """Sender values of a request that holds a single event."""
     by_grant: bool = False
@@ -240,6 +248,17 @@ class AdmissionBuilder:
         """Note that so many events follow. Raises ``InputError`` E431 if these are too many."""
         if self.bounds is not None:
             self.bounds.check(self.received + number)
+
+    def expect_elements(self, number: int) -> None:
+        """Note that so many elements follow which may hold lists of records. Raises ``InputError``
+        E431 if these are too many."""
+        if self.bounds is not None:
+            self.bounds.elements[0] += number
+            self.bounds.check(self.received)
+
+    def add_oversized(self, number: int) -> None:
+        """Count the events of a document that holds too many of them."""
+        self.oversized[:] = [sum(self.oversized) + number]
 
     def add_found(
         self,

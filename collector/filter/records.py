@@ -6,9 +6,9 @@ object of a hundred bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,6 +31,7 @@ __all__ = [
     "at_most",
     "decode_list",
     "find_records",
+    "groups_within",
     "has_many_commas",
     "may_be_typed",
     "records_in_list",
@@ -47,6 +48,8 @@ ReadRecords = Callable[[Any, AdmissionBuilder, int], "list[Any] | None"]
 
 They are counted as rejected if there are more than ``limit``, or if the value cannot hold any;
 ``None`` leaves the event to the next path."""
+
+_T = TypeVar("_T")
 
 Readers = tuple[ReadRecords, ReadRecords]
 """How to read a list, and an object."""
@@ -172,7 +175,8 @@ class NestedRecords:
     """Finds records that lie in lists within lists, under one plan.
 
     Each level is counted as a whole, with the elements that are rejected, before the next is read.
-    If one has more than allowed, all of it is too much.
+    If one has more than allowed, all of it is too much. A bounded call counts the elements of all
+    levels.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -187,19 +191,20 @@ class NestedRecords:
         builder: AdmissionBuilder,
         limit: int,
     ) -> list[RecordGroup]:
-        """Return the records by the list that they lie in. Elements without one are counted as
-        rejected."""
+        """Return the records by the list that they lie in; lists without any are left out. Elements
+        without a list are counted as rejected. Raises ``InputError`` E431."""
         groups: list[RecordGroup] = [((), elements)]
         if level.below is None:
             return groups
         counted = AdmissionBuilder(builder.plan, builder.record)
-        total = 0
+        number, total = len(elements), 0
         below: RecordPath | None = level.below
         while below is not None:
+            builder.expect_elements(number)
             groups, number = self._next(below, groups, readers, counted, limit)
             total = number + counted.event_count
             if total > limit:
-                builder.oversized.append(total)
+                builder.add_oversized(total)
                 return []
             below = below.below
         builder.expect(total)
@@ -227,7 +232,7 @@ class NestedRecords:
                     counted.rejected.append(reason or "not_an_object")
                     continue
                 number += len(records)
-                if number <= limit:
+                if records and number <= limit:
                     found.append(((*chain, element), records))
         return found, number
 
@@ -251,12 +256,43 @@ class NestedRecords:
         return next((value for _, value in found.records), None), None
 
 
+def groups_within(
+    groups: list[RecordGroup], outermost: _T, enter: Callable[[_T, Any], _T | None]
+) -> Iterable[tuple[_T | None, list[Any]]]:
+    """Return the records of each group with what ``enter(around, element)`` makes of the elements
+    that they lie in, one after the other, from ``outermost`` on.
+
+    Each element is entered once, though many groups lie in it. Of one that ``enter`` returns
+    ``None`` for, and of all within it, that is what is made.
+    """
+    if groups and not groups[0][0]:  # the only one, of most documents
+        return ((outermost, groups[0][1]),)
+    return _groups_entered(groups, outermost, enter)
+
+
+def _groups_entered(
+    groups: list[RecordGroup], outermost: _T, enter: Callable[[_T, Any], _T | None]
+) -> Iterator[tuple[_T | None, list[Any]]]:
+    entered: list[tuple[Any, _T | None]] = []
+    for chain, records in groups:
+        shared = 0
+        for (known, _), element in zip(entered, chain, strict=False):
+            if known is not element:
+                break
+            shared += 1
+        del entered[shared:]
+        for element in chain[shared:]:
+            around = entered[-1][1] if entered else outermost
+            entered.append((element, None if around is None else enter(around, element)))
+        yield entered[-1][1], records
+
+
 def at_most(limit: int, number: int, records: Any, builder: AdmissionBuilder) -> list[Any]:
     """Return the records, or none where they are more than the limit, which is counted."""
     if number <= limit:
         builder.expect(number)
         return list(records)
-    builder.oversized.append(number)
+    builder.add_oversized(number)
     return []
 
 

@@ -33,9 +33,9 @@ from collector.filter.records import (
     OBJECTS,
     TEXTS,
     NestedRecords,
-    RecordGroup,
     at_most,
     find_records,
+    groups_within,
     may_be_typed,
     records_in_list,
 )
@@ -199,7 +199,7 @@ class EventRouter:
         blank_counts: bool = False,
     ) -> None:
         """Add the payloads of a text, which is valid UTF-8 if it is given."""
-        for router, group in self.by_router(text, payloads):
+        for router, group in self.by_router(payloads, self.may_choose(text)):
             its_builder = builder.for_plan(router.plan)
             if self.plan.records:
                 for payload in group:
@@ -207,12 +207,15 @@ class EventRouter:
             else:
                 router.add_texts(group, its_builder, None, blank_counts, self.plan.selection)
 
+    def may_choose(self, text: _Text | None) -> bool:
+        """Return whether choices may lie in a text, if it is given: all of it is searched."""
+        return self.consent is not None and (text is None or self.consent.may_occur_in(text))
+
     def by_router(
-        self, text: _Text | None, payloads: Iterable[Any]
+        self, payloads: Iterable[Any], may_choose: bool
     ) -> Iterable[tuple[EventRouter, Iterable[Any]]]:
         """Group consecutive payloads by the router that their choices require."""
-        consent = self.consent
-        if consent is None or (text is not None and not consent.may_occur_in(text)):
+        if self.consent is None or not may_choose:
             return ((self, payloads),)
         return groupby(payloads, self.router_for)
 
@@ -284,45 +287,29 @@ class EventRouter:
         if not level.paths:
             self._add_tolerantly(builder, None, blank_counts, level.selection, payload)
         elif records:
-            outer = self.outer_values(found, payload)
-            for group in self._nested.groups(level, records, TEXTS, builder, limit):
-                self._add_group(group, builder, outer, level.selection, payload)
+            outer, may_choose = self.outer_values(found, payload), self.may_choose(payload)
+            if level.below is None:
+                self.add_group(records, builder, outer, level.selection, may_choose)
+                return
+            groups = self._nested.groups(level, records, TEXTS, builder, limit)
+            for within, texts in groups_within(groups, (self, outer), partial(_enter, may_choose)):
+                if within is None:
+                    builder.for_plan(self.plan).rejected += ["too_deep"] * len(texts)
+                else:
+                    within[0].add_group(texts, builder, within[1], level.selection, may_choose)
 
-    def _add_group(
+    def add_group(
         self,
-        group: RecordGroup,
+        records: list[Any],
         builder: AdmissionBuilder,
         outer: OuterValues,
         selection: int | None,
-        text: Any,
+        may_choose: bool,
     ) -> None:
         """Add records of one list as JSON texts, with the values of all that is around them."""
-        chain, records = group
-        within = self._within(chain, outer, text)
-        if within is None:
-            builder.for_plan(self.plan).rejected += ["too_deep"] * len(records)
-            return
-        inner, outer = within
-        for router, texts in inner.by_router(text, records):
-            its_builder = builder.for_plan(router.plan)
-            its_outer = router.outer_for(outer)
+        for router, texts in self.by_router(records, may_choose):
+            its_builder, its_outer = builder.for_plan(router.plan), router.outer_for(outer)
             router.add_texts(texts, its_builder, its_outer, True, selection)
-
-    def _within(
-        self, chain: tuple[Any, ...], outer: OuterValues, text: Any = None
-    ) -> tuple[EventRouter, OuterValues] | None:
-        """Return the router that the choices of elements require, one within the other, and their
-        values; ``None`` if one of them cannot be read from here."""
-        router: EventRouter = self
-        for element in chain:
-            ((router, _),) = router.by_router(text, (element,))
-            around = router.outer_for(outer)
-            found = router.read_outer(element)
-            if not isinstance(found, EventValues):
-                return None
-            merged = EventValues(*around.merge(found), [])
-            outer = router.outer_values(merged, element, around)
-        return router, outer
 
     def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
         """Add the records of a document whose types are all right, and that is small.
@@ -406,8 +393,8 @@ class EventRouter:
             builder.add_found(found, found[:3], level.selection)
         elif records:
             outer = self.outer_values(found, event)
-            for chain, group in self._nested.groups(level, records, OBJECTS, builder, MAX_ITEMS):
-                within = self._within(chain, outer)
+            groups = self._nested.groups(level, records, OBJECTS, builder, MAX_ITEMS)
+            for within, group in groups_within(groups, (self, outer), partial(_enter, True)):
                 if within is not None:
                     within[0].add_mappings(group, builder, within[1], level.selection)
 
@@ -433,6 +420,20 @@ class EventRouter:
         """Add a record of a dictionary, whose choices this router grants."""
         found = self._mapping_reader.read(record)
         builder.add_found(found, outer.merge(found), selection)
+
+
+def _enter(
+    may_choose: bool, around: tuple[EventRouter, OuterValues], element: Any
+) -> tuple[EventRouter, OuterValues] | None:
+    """Return the router that the choices of an element require within that of what is around it,
+    and the values of both; ``None`` if it cannot be read from here."""
+    router, outer = around
+    ((router, _),) = router.by_router((element,), may_choose)
+    outer = router.outer_for(outer)
+    found = router.read_outer(element)
+    if not isinstance(found, EventValues):
+        return None
+    return router, router.outer_values(EventValues(*outer.merge(found), []), element, outer)
 
 
 def _leave(_payload: Any) -> None:

@@ -125,13 +125,14 @@ def _received(admission: Admission) -> tuple[int, object]:
 def test_too_many_are_counted_before_any_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of one level over a whole document, with what is rejected there; and of a whole call."""
+    """Of one level over a whole document, with what is rejected there; and of a whole call, with
+    the elements around records."""
     filter_ = made(tmp_path, _NESTED, "records: ['a[].b[]']")
     event = {"a": [{"b": [{"n": 1}] * 3}, {"b": [{"n": 1}] * 2}, {}]}
     text = json.dumps(event).encode()
     with pytest.raises(InputError):
-        filter_.admit_by_grant("json", text, bounds=Bounds(5, 1 << 20))
-    assert filter_.admit_by_grant("json", text, bounds=Bounds(6, 1 << 20))[0].tally.received == 6
+        filter_.admit_by_grant("json", text, bounds=Bounds(8, 1 << 20))
+    assert filter_.admit_by_grant("json", text, bounds=Bounds(9, 1 << 20))[0].tally.received == 6
     monkeypatch.setattr(router, "MAX_ITEMS", 5)
     for form in (event, text):
         assert _received(filter_.admit(form)) == (6, {"too_large": 6})

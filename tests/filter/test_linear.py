@@ -1,0 +1,140 @@
+"""The filter's time is linear in the bytes of a body, however the records lie in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import orjson
+import pytest
+
+from collector.errors import InputError
+from collector.filter import Filter
+from collector.filter.admission import Bounds
+from collector.filter.records import MAX_ITEMS
+from collector.schema import load_schema
+from tests.filter.schema_cases import counts
+from tests.schema.make import HEAD, REST
+
+_MOST = 2.6
+"""Twice the elements may take so many times the CPU."""
+_CONSENT = """\
+  planning:
+    {use: analytics.reporting.system.performance, basis: consent, optional: true, reason: To plan}
+consent: choices
+"""
+_LINUX = b'{"os.type":"linux"}'
+_REFUSING = b'{"choices":["planning"],"os.type":"linux"}'
+
+
+def made(folder: Path, records: Any, *, consent: bool) -> Filter:
+    """A filter of one field."""
+    path = folder / "sample.yaml"
+    path.write_text(
+        f"{HEAD}{_CONSENT if consent else ''}records: {json.dumps(records)}\n"
+        f"fields:\n  os.type: {{kind: enum, values: [linux], {REST}}}\n"
+    )
+    return Filter(load_schema(path))
+
+
+def elements(element: bytes, number: int) -> bytes:
+    return b",".join([element] * number)
+
+
+def padded(number: int, element: bytes) -> bytes:
+    """Elements within one that is large for other reasons too."""
+    pad = b"x" * (50 * number)
+    return b'{"a":[{"x":"%b","b":[%b]}]}' % (pad, elements(element, number))
+
+
+_SHAPES: dict[str, tuple[str, Callable[[int], bytes]]] = {
+    "empty": ("a[].b[].c", lambda n: b'{"a":[{"b":[%b]}]}' % elements(b'{"c":[]}', n)),
+    "records": ("a[].b[].c", lambda n: padded(n, b'{"c":[%b]}' % _LINUX)),
+    "members": ("a[].b[].c.*", lambda n: padded(n, b'{"c":{"x":%b}}' % _LINUX)),
+    "choices": (
+        "a[].b[].c",
+        lambda n: padded(n // 2, b'{"c":[%b]},{"choices":["planning"],"c":[{}]}' % _REFUSING),
+    ),
+    "two levels": ("a[].b", lambda n: b'{"a":[%b]}' % elements(b'{"b":[%b]}' % _LINUX, n)),
+    "beside": (
+        "a[].b",
+        lambda n: b'{"x":"%b","a":[%b]}' % (b"x" * (300 * n), elements(b'{"b":[{}]}', n)),
+    ),
+    "documents": ("a", lambda n: b"[%b]" % elements(b'{"a":[%b]}' % _LINUX, n)),
+}
+
+
+def seconds(filter_: Filter, event: Any) -> float:
+    """The least CPU time of a few."""
+    least = float("inf")
+    for _ in range(2):
+        start = process_time()
+        filter_.admit(event)
+        least = min(least, process_time() - start)
+    return least
+
+
+@pytest.mark.parametrize("consent", [False, True], ids=["plain", "consent"])
+@pytest.mark.parametrize("shape", _SHAPES)
+def test_time_is_linear(shape: str, consent: bool, tmp_path: Path) -> None:
+    """Of JSON and of mappings: the best of some measurements is as good as it has to be."""
+    records, write = _SHAPES[shape]
+    filter_ = made(tmp_path, records, consent=consent)
+    texts = [write(number) for number in (800, 1_600)]
+    forms: list[list[Any]] = [texts]
+    if shape != "documents":
+        forms.append([orjson.loads(text) for text in texts])
+    for few, many in forms:
+        ratios = (seconds(filter_, many) / seconds(filter_, few) for _ in range(5))
+        assert any(ratio <= _MOST for ratio in ratios)
+
+
+def test_wide_elements_are_read_once(tmp_path: Path) -> None:
+    """A dictionary of many members, around many lists."""
+    filter_ = made(tmp_path, "a[].b[].c", consent=True)
+
+    def wide(number: int) -> dict[str, Any]:
+        others = {str(at): at for at in range(10 * number)}
+        lists = [{"c": [{"os.type": "linux"}]} for _ in range(number)]
+        return {"a": [{**others, "b": lists}]}
+
+    ratios = (seconds(filter_, wide(800)) / seconds(filter_, wide(400)) for _ in range(5))
+    assert any(ratio <= _MOST for ratio in ratios)
+
+
+def test_documents_that_are_too_much_are_counted_in_linear_time(tmp_path: Path) -> None:
+    """Each of them is refused for its number of elements."""
+    filter_ = made(tmp_path, "a", consent=False)
+    full = b'{"a":[%b]}' % elements(b"{}", MAX_ITEMS)
+
+    def over(number: int) -> bytes:
+        return b"[%b,%b]" % (full, elements(b'{"a":[{}]}', number))
+
+    assert counts(filter_.admit(over(2))) == {
+        "admitted": 0,
+        "nothing_admitted": MAX_ITEMS,
+        "too_large": 2,
+    }
+    alone = seconds(filter_, b"[%b]" % full)
+    ratios = (
+        (seconds(filter_, over(16_000)) - alone) / (seconds(filter_, over(8_000)) - alone)
+        for _ in range(5)
+    )
+    assert any(0 < ratio <= _MOST for ratio in ratios)
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+@pytest.mark.parametrize("last", [b"[]", b"[{}]"])
+def test_elements_of_all_levels_count(form: Any, last: bytes, tmp_path: Path) -> None:
+    """Together, over all documents of a call; records too."""
+    filter_ = made(tmp_path, "a[].b[].c", consent=False)
+    document = b'{"a":[{"b":[%b]}]}' % elements(b'{"c":%b}' % last, 10)
+    text = b"\n".join([document] * 3) if form == "ndjson" else b"[%b]" % elements(document, 3)
+    found = 30 * (last != b"[]")
+    (admission,) = filter_.admit_by_grant(form, text, bounds=Bounds(33 + found, 1 << 20))
+    assert admission.tally.received == found
+    with pytest.raises(InputError, match="E431"):
+        filter_.admit_by_grant(form, text, bounds=Bounds(32 + found, 1 << 20))
