@@ -141,3 +141,18 @@ def test_a_list_of_words(written: str, tmp_path: Path) -> None:
     assert list(spelling_fields(schema)) == ["os.name"]
     schema = _schema(one(f"kind: enum, values: {words}"), tmp_path)
     assert list(spelling_fields(schema)) == ["os.name"]
+
+
+@pytest.mark.parametrize(
+    ("path", "is_inside"),
+    [
+        *((path, False) for path in ("phone.client.name", "gps.client.name", "sender.client.name")),
+        *((path, True) for path in ("participants.os.name", "payload.os.name", "client.os.name")),
+    ],
+)
+def test_a_path_about_a_person_or_a_place_is_not_inside(
+    path: str, is_inside: bool, tmp_path: Path
+) -> None:
+    """Words of a device at its end do not make it one of the device."""
+    schema = _schema(one(f"kind: enum, values: [a], from: [{path}]"), tmp_path)
+    assert (scope(schema).verdict == "holds") == is_inside

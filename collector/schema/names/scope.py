@@ -124,9 +124,20 @@ def scope(schema: Schema) -> Scope:
 
 
 def _is_inside(name: str, kind: str, paths: tuple[str, ...]) -> bool:
-    return kind in POSITIVE.get(name, ()) and all(
-        positive_from(name_of(spoken(p))) is not None for p in paths
-    )
+    return kind in POSITIVE.get(name, ()) and all(map(_is_positive, map(spoken, paths)))
+
+
+def _is_positive(path: str) -> bool:
+    """Return whether a path speaks of the address, the device or the system, and not of a place or
+    of how to reach a person, nor of the name or number of a person's client."""
+    name = name_of(path)
+    if positive_from(name) is None:
+        return False
+    told = {category for match in name.matches for category in match.categories}
+    is_named = name.words[-1].text in ("name", "number") and not name.texts(
+        name.last - 1
+    ).isdisjoint(["client", "uidevice"])
+    return told.isdisjoint(["contact", "location"]) and not (is_named and "person" in told)
 
 
 class Conditions(NamedTuple):
