@@ -370,8 +370,8 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 
 def schema_named(text: bytes, names: Container[str]) -> str | None:
     """Return which of some schemas, by their names, the first line names that names one of them;
-    ``None`` where no line does in what the text begins with."""
-    start = text.removeprefix(BOM)
+    ``None`` where no line does in what the text begins with, besides blank lines."""
+    start = text.removeprefix(BOM).lstrip(b" \t\r\n")
     if len(start) > _PIECE:
         start = start[: start.rfind(b"\n", 0, _PIECE) + 1 or start.find(b"\n") + 1 or None]
     for line in readable_lines(start, lambda _: None):

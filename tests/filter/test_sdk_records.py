@@ -19,7 +19,13 @@ from collector import Filter, InputError, Schema, load_schema
 from collector.contracts import REJECTIONS, PendingBatch, Record, Tally
 from collector.filter import sdk_records
 from collector.filter.recheck import Recheck
-from collector.filter.sdk_records import COUNT_VALUES, MAX_TIMES, MOST_MINUTES, RECEIVED_VALUES
+from collector.filter.sdk_records import (
+    COUNT_VALUES,
+    MAX_TIMES,
+    MOST_MINUTES,
+    RECEIVED_VALUES,
+    schema_named,
+)
 from collector.filter.text import MAX_LINE
 from collector.testing import lines, payloads, schemas
 from collector.testing.documents import PURPOSES
@@ -613,3 +619,11 @@ def test_it_shows_nothing() -> None:
     CONFERENCING.admit_records(text(RECORD | {"os.version": CANARY}))
     records = CONFERENCING.router.sdk_records
     assert repr(records) == "<SdkRecordFilter of conferencing/1.0.0>"
+
+
+@pytest.mark.parametrize("before", [b"", b"\n" * 17_000, b" \r\n\t\n" * 5_000])
+def test_blank_lines_do_not_hide_the_schema(before: bytes) -> None:
+    """However many stand before the first record."""
+    text = before + b'{"schema":"web/1.0.0","os.type":"linux"}\n'
+    for mark in (b"", b"\xef\xbb\xbf"):
+        assert schema_named(mark + text, {"web", "conferencing"}) == "web"
