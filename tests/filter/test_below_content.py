@@ -80,8 +80,8 @@ def test_choices_beside_figures_below_content_decide(tmp_path: Path) -> None:
     filter_ = Filter(load_schema(path))
     event = {"audio": {"jitter": 3.2}, "chat": {"count": 7}}
     for choices, kept in (({}, ["audio.jitter", "chat.count"]), (["planning"], ["chat.count"])):
-        said = event | {"preferences": choices}
-        for admission in (filter_.admit(orjson.dumps(said)), filter_.admit(said)):
+        chosen = event | {"preferences": choices}
+        for admission in (filter_.admit(orjson.dumps(chosen)), filter_.admit(chosen)):
             assert [sorted(record) for record in admission.records] == [[*kept, "schema"]]
 
 

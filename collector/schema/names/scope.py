@@ -133,11 +133,13 @@ def _is_positive(path: str) -> bool:
     name = name_of(path)
     if positive_from(name) is None:
         return False
-    told = {category for match in name.matches for category in match.categories}
+    categories = {category for match in name.matches for category in match.categories}
     is_named = name.words[-1].text in ("name", "number") and not name.texts(
         name.last - 1
     ).isdisjoint(["client", "uidevice"])
-    return told.isdisjoint(["contact", "location"]) and not (is_named and "person" in told)
+    return categories.isdisjoint(["contact", "location"]) and not (
+        is_named and "person" in categories
+    )
 
 
 class Conditions(NamedTuple):
@@ -192,8 +194,8 @@ def spelling_fields(schema: Schema) -> Iterator[str]:
                 yield name
         elif isinstance(field, TokenField | EnumField) and field.carries() == "spells":
             entries = field.entries if isinstance(field, TokenField) else field.values
-            said = {"".join(filter(str.isalpha, entry)).lower() for entry in entries}
-            if len(said.intersection(common_words())) > _WORDS_OF_A_LIST:
+            words = {"".join(filter(str.isalpha, entry)).lower() for entry in entries}
+            if len(words.intersection(common_words())) > _WORDS_OF_A_LIST:
                 yield name
 
 
