@@ -166,7 +166,9 @@ class Limits(Section):
         100, description="How many times larger a body may become, past its first `1MiB`."
     )
     events: Annotated[Whole, Field(ge=1, le=10_000_000)] = Field(
-        100_000, description="How many events a request may hold: lines, elements, nested lists."
+        100_000,
+        description="How many events a request may hold: lines, elements, nested lists; elements"
+        " that hold lists of records count too.",
     )
     header: Annotated[Size, Field(ge=_KIB, le=_MIB)] = Field(
         64 * _KIB, description="All headers of a request together."
