@@ -54,6 +54,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("spool:receipts.schema", "segments:segments.schema", "segments:segments.key"),
         *("otlp:scope", "ndjson:schema", "file:lake/*", "spool:batches.layout"),
         *("parquet:schema", "parquet:metadata", "postgres:table", "segments:segments.digest"),
+        "segments:segments.routed",
     ),
     "sums": (
         *("spool:hours.what", "spool:hours.name", "spool:hours.reason", "spool:hours.times"),
@@ -78,7 +79,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         "answer:message",
     ),
     "refusals": ("metric:collector_requests_refused_*", "log:refused.*"),
-    "purposes": ("spool:batches.granted",),
+    "purposes": ("spool:batches.granted", "segments:segments.is_limited"),
     "clock": (
         *("spool:entries.minute", "spool:hours.hour", "spool:key_days.day"),
         "segments:segments.hour",
@@ -114,7 +115,8 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("header:connection", "header:server", "log:stopping.*", "log:stopped.*"),
         *("file:data/*.db", "file:data/*.db-wal", "file:data/*.db-shm", "file:data/collector.lock"),
         *("file:records/records.ndjson", "file:records/*.state", "file:data/sinks/*"),
-        *("file:data/control.sock", "segments:types.*"),
+        *("file:data/control.sock", "segments:types.*", "segments:retentions.*"),
+        *("segments:places.*", "segments:segments.place"),
         *("otlp-header:*", "otlp:resource", "postgres:_*", "status:schemas"),
         *("metric:collector_worker*", "metric:collector_config_reloads_total"),
     ),
@@ -127,7 +129,12 @@ PLACES: dict[str, tuple[str, ...]] = {
 }
 """The places of each channel, as patterns; the most exact one that fits counts."""
 
-_VARYING = frozenset(["spool:documents.digest", "spool:documents.text", "otlp-header:host"])
+_VARYING = frozenset(
+    [
+        *("spool:documents.digest", "spool:documents.text", "otlp-header:host"),
+        *("segments:places.digest", "segments:segments.place"),
+    ]
+)
 """Of the constant places, those that name the paths of a sidecar: its configuration."""
 _METRIC = re.compile(r"^([a-z_]+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
 

@@ -88,9 +88,9 @@ def of_ip(field: IpField, text: str) -> str | None:
 
 def is_local(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address is of this host, or of a network that the internet does not have."""
-    if address.version == 6:
-        return address.is_unspecified or address.is_loopback or address in ip_network("fc00::/7")
     local = "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 172.16.0.0/12 192.168.0.0/16"
+    if address.version == 6:
+        local = "::/96 ::ffff:0:0:0/96 64:ff9b:1::/48 fc00::/7 fec0::/10"
     networks = (ip_network(text) for text in local.split())
     return any(address in network for network in networks) or str(address) == "255.255.255.255"
 

@@ -127,8 +127,11 @@ class ParquetSink(ErasableSink):
         if self._staged is not None:
             with self._staged.locked() as staged:
                 self._put_due(staged)
-        self._has_failed = True
-        super().idle()
+        try:
+            super().idle()
+        except BaseException:
+            self._has_failed = True
+            raise
         self._has_failed = False
         self._check_left_out()
 
