@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 from pyarrow import parquet
 
-from collector.contracts import Layout, Record, Row
+from collector.contracts import Layout, Record, Row, count_lines
 from collector.errors import DeliveryError
 from collector.schema.model import Schema
 
@@ -207,8 +207,12 @@ def read_table(
 
 def read_tables(text: bytes, schema: pa.Schema, minute: str, name: str) -> Iterator[pa.Table]:
     """Yield records as tables of a bounded number of cells, without lines that cannot be read."""
-    lines = text.splitlines(keepends=True)
     number = max(1, _MOST_CELLS // len(schema))
+    if count_lines(text) < number:
+        with suppress(DeliveryError):
+            yield read_table(text, schema, minute, name)
+            return
+    lines = text.splitlines(keepends=True)
     for at in range(0, len(lines), number):
         yield from _readable(lines[at : at + number], schema, minute, name)
 
