@@ -272,28 +272,19 @@ _HERE = "party: first"
     [
         *(
             (
-                f"{{type: postgres, url: {url}, {_HERE}}}",
-                f"{{type: postgres, url: {same}, {_HERE}}}",
+                f"{{type: {kind}, url: {url}, {_HERE}}}",
+                f"{{type: {kind}, url: {same}, {_HERE}}}",
                 refused,
             )
-            for url, same, refused in [
-                ("postgres://a@db/telemetry", "postgres://b@db:5432/telemetry", True),
-                ("postgres://a@db/telemetry", "postgres://a@db/other", False),
-                ("postgres://a@db/telemetry", "postgres://a@da/telemetry", False),
-            ]
-        ),
-        *(
-            (
-                f"{{type: parquet, url: {url}, {_HERE}}}",
-                f"{{type: parquet, url: {same}, {_HERE}}}",
-                refused,
-            )
-            for url, same, refused in [
-                ("s3://lake/x", "s3://lake/x/", True),
-                ("s3://lake/x", "s3://lake/x/y", True),
-                ("s3://lake", "s3://lake/y", True),
-                ("s3://lake/x", "s3://lake/xy", False),
-                ("s3://lake/x", "gs://lake/x", False),
+            for kind, url, same, refused in [
+                ("postgres", "postgres://a@db/telemetry", "postgres://b@db:5432/telemetry", True),
+                ("postgres", "postgres://a@db/telemetry", "postgres://a@db/other", False),
+                ("postgres", "postgres://a@db/telemetry", "postgres://a@da/telemetry", False),
+                ("parquet", "s3://lake/x", "s3://lake/x/", True),
+                ("parquet", "s3://lake/x", "s3://lake/x/y", True),
+                ("parquet", "s3://lake", "s3://lake/y", True),
+                ("parquet", "s3://lake/x", "s3://lake/xy", False),
+                ("parquet", "s3://lake/x", "gs://lake/x", False),
             ]
         ),
         (
