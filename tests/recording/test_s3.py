@@ -153,7 +153,7 @@ def test_what_a_bucket_carries_out_late_is_removed_again(
     tmp_path: Path, s3: int, proxy: Proxy
 ) -> None:
     """An upload without an answer is made again, and an object comes back after its erasure."""
-    with opened(tmp_path, **_options(proxy.port, unanswered=10)) as vault:
+    with opened(tmp_path, **_options(proxy.port, unanswered=20)) as vault:
         create(vault)
         proxy.mode = "late"
         add(vault, numbers=range(1))
@@ -161,10 +161,10 @@ def test_what_a_bucket_carries_out_late_is_removed_again(
         proxy.mode = ""
         wait_until(lambda: vault.state().queued_files == 0)
         vault.erase(RECORDING)
-        wait_until(lambda: not _names(s3, proxy.port))
+        wait_until(lambda: [each.step for each in vault.parts.index.erasures()] == ["again"])
+        assert _names(s3, proxy.port) == []
         proxy.release.set()
         wait_until(lambda: _names(s3, proxy.port))
-        assert [each.step for each in vault.parts.index.erasures()] == ["again"]
         wait_until(lambda: not vault.parts.index.erasures())
         assert _objects(s3, proxy.port) == {}
 
