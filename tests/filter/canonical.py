@@ -12,7 +12,7 @@ from base64 import b32encode
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeVar
 
 from collector.schema import resources
@@ -79,11 +79,22 @@ def of_ip(field: IpField, text: str) -> str | None:
         return None
     if address is None:
         return None
-    length = field.truncate.ipv4 if address.version == 4 else field.truncate.ipv6
+    length = field.truncate.ipv4
+    if isinstance(address, IPv6Address):
+        begins = 128 if length == 32 else ipv4_begins(address)
+        length = min(field.truncate.ipv6, begins + length)
     prefix = ip_network((address, length), strict=False).network_address
     if field.scope == "global" and (is_local(address) or is_local(prefix)):
         return None
     return str(prefix) if undressed(prefix) == prefix else None
+
+
+def ipv4_begins(address: IPv6Address) -> int:
+    """The first bit of an IPv4 address within: Teredo, NAT64, compatible, translated, ISATAP."""
+    for text in ("2001::/32", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96"):
+        if address in (network := IPv6Network(text)):
+            return network.prefixlen
+    return 96 if address.exploded[20:29] in ("0000:5efe", "0200:5efe") else 128
 
 
 def is_local(address: IPv4Address | IPv6Address) -> bool:

@@ -3,7 +3,8 @@
 Refused: zones, ports, host names, multicast and link-local addresses; with ``scope: global`` also
 those of this host and of networks of their own. IPv4 addresses embedded in
 IPv6 (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) become IPv4 before truncation, so that
-they are truncated as such. Canonical form: compressed lower case (RFC 5952).
+they are truncated as such. Other addresses of IPv6 that hold one of IPv4 stay what they are, and
+are cut where that one would be. Canonical form: compressed lower case (RFC 5952).
 """
 
 from __future__ import annotations
@@ -137,6 +138,19 @@ _LOCAL_BYTES = bytes([0, 10, 127])
 _COMPATIBLE = (bytes(12), bytes(8) + b"\xff\xff" + bytes(2))
 _LOCAL_NAT64 = b"\x00\x64\xff\x9b\x00\x01"
 _BROADCAST = b"\xff" * 4
+_TEREDO = b"\x20\x01\0\0"
+_ISATAP = (b"\0\0\x5e\xfe", b"\x02\0\x5e\xfe")
+_HOLDERS = {_TEREDO: 32, _LOCAL_NAT64: 48, **dict.fromkeys(_COMPATIBLE, 96)}
+"""Networks of IPv6 that hold IPv4 addresses from some bit on (RFC 4380, RFC 8215, RFC 4291, RFC
+2765). Teredo begins with its server's; a local NAT64 may write one at any later bit."""
+
+
+def _ipv4_begins(packed: bytes) -> int:
+    """Return the first bit at which an address of IPv6 can hold one of IPv4, or its length."""
+    for network, bits in _HOLDERS.items():
+        if packed.startswith(network):
+            return bits
+    return 96 if packed[8:12] in _ISATAP else 128  # RFC 5214, in any network
 
 
 def _text(packed: bytes) -> str:
@@ -235,14 +249,19 @@ class IpField(FieldBase):
         is_any = self.scope == "any"
         if self.identifies:
             return _whole if is_any else _whole_global
-        lose4, lose6 = 32 - self.truncate.ipv4, 128 - self.truncate.ipv6
+        keep4, keep6 = self.truncate.ipv4, self.truncate.ipv6
 
         def canonical(text: str) -> str | None:
             packed = _packed(text)
             if packed is None or not (is_any or _is_global(packed)):
                 return None
             size = len(packed)
-            lose = lose4 if size == 4 else lose6
+            if size == 4:
+                lose = 32 - keep4
+            elif keep4 == 32:
+                lose = 128 - keep6
+            else:
+                lose = 128 - min(keep6, _ipv4_begins(packed) + keep4)
             prefix = (int.from_bytes(packed) >> lose << lose).to_bytes(size)
             # A prefix that reads as another address (64:ff9b::, 169.254.0.0/15) is not canonical.
             text = _text(prefix)
@@ -273,7 +292,19 @@ class IpField(FieldBase):
         local: int = 0
         if self.scope == "global":
             local = _networks(_LOCAL4, 32, p4) + _networks(_LOCAL6, 128, p6)
-        return ipv4 + (1 << p6) - special - mapped - nat64 - local
+        return ipv4 + (1 << p6) - special - mapped - nat64 - local - self._merged()
+
+    def _merged(self) -> int:
+        """Count the prefixes that are none because they hold too much of an IPv4 address."""
+        p4, p6, is_any = self.truncate.ipv4, self.truncate.ipv6, self.scope == "any"
+        if p4 == 32:
+            return 0
+        isatap = (1 << 64) - (1 << 56) - (1 << 54) - (1 << 48) - (1 << 32) - (1 << 16)
+        if not is_any:
+            isatap -= (1 << 57) + (1 << 54)
+        holders = [(32, 1), (96, 2 * isatap), *[(48, 1), (96, 2)] * is_any]
+        bits = [(max(0, p6 - begin), count) for begin, count in holders]
+        return sum(count * ((1 << more) - (1 << min(more, p4))) for more, count in bits)
 
     def shifts(self, new: Self) -> Iterator[Shift]:
         """Compare the prefix lengths. Some short prefixes are refused because they read as another
@@ -400,7 +431,10 @@ def _any_ipv6(random: Random) -> IPv6Address:
 
 
 _SPECIAL = ("::", "::1", "0.0.0.0", "255.255.255.255", "fe80::1", "ff02::1")  # noqa: S104 - data
-_EMBEDDING = ("::ffff:", "64:ff9b::", "::", "2001:db8::")
+_EMBEDDING = (
+    *("::ffff:", "64:ff9b::", "::", "2001:db8::", "::ffff:0:", "64:ff9b:1::", "2001::"),
+    *("2001:db8::5efe:", "2001:db8::200:5efe:"),
+)
 _FORMS: tuple[Callable[[Random], str], ...] = (
     lambda random: str(_any_ipv4(random)),
     lambda random: str(_any_ipv6(random)),

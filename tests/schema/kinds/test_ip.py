@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -34,6 +36,20 @@ def _unclothed(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
+_COMPATIBLE, _TRANSLATED = IPv6Network("::/96"), IPv6Network("::ffff:0:0:0/96")
+_TEREDO, _LOCAL_NAT64 = IPv6Network("2001::/32"), IPv6Network("64:ff9b:1::/48")
+_ISATAP = (0x5EFE, 0x02005EFE)
+"""The first half of an interface's identifier (RFC 5214)."""
+
+
+def _begins(address: IPv6Address) -> int:
+    """The first bit of an IPv4 address that is in one of IPv6."""
+    for network in (_TEREDO, _LOCAL_NAT64, _COMPATIBLE, _TRANSLATED):
+        if address in network:
+            return network.prefixlen
+    return 96 if int(address) >> 32 & 0xFFFFFFFF in _ISATAP else 128
+
+
 def expected(text: str, ipv4: int = 32, ipv6: int = 128) -> str | None:
     """What the standard library makes of it: IPv4 first, then truncated; unicast or nothing."""
     try:
@@ -42,7 +58,11 @@ def expected(text: str, ipv4: int = 32, ipv6: int = 128) -> str | None:
         return None
     if "%" in text or address.is_multicast or address.is_link_local:
         return None
-    kept = ip_network((address, ipv4 if address.version == 4 else ipv6), strict=False)
+    bits = ipv4
+    if address.version == 6:
+        within = [_begins(address) + ipv4] if ipv4 < 32 else []
+        bits = min([ipv6, *within])
+    kept = ip_network((address, bits), strict=False)
     network = kept.network_address
     stays = network == _unclothed(network) and not (network.is_multicast or network.is_link_local)
     return str(network) if stays else None
@@ -60,6 +80,40 @@ _SIX_TO_FOUR = st.builds(
     _V4,
     st.integers(0, 2**80 - 1),
 )
+
+
+def _in_teredo(client: int, server: int, rest: int) -> int:
+    """RFC 4380: the server, flags and a port, and the client's address with its bits inverted."""
+    return 0x20010000 << 96 | server << 64 | rest % 2**32 << 32 | client ^ 0xFFFFFFFF
+
+
+def _in_nat64(bits: int, inner: int, rest: int) -> int:
+    """RFC 6052, section 2.2, in the network of RFC 8215: bits 64 to 71 are left out."""
+    written = inner
+    if bits < 96:
+        after = bits - 32  # of its bits, those behind them
+        written = inner >> after << 64 | inner % 2**after << 56 - after
+    subnet: int = rest % 2 ** (bits - 48)
+    return 0x64FF9B0001 << 80 | subnet << 128 - bits | written
+
+
+_HOLDING: dict[str, Callable[[int, int], int]] = {
+    "mapped": lambda inner, rest: 0xFFFF << 32 | inner,
+    "compatible": lambda inner, rest: inner,
+    "translated": lambda inner, rest: 0xFFFF << 48 | inner,
+    "6to4": lambda inner, rest: 0x2002 << 112 | inner << 80 | rest % 2**80,
+    "NAT64": lambda inner, rest: 0x64FF9B << 96 | inner,
+    "Teredo client": lambda inner, rest: _in_teredo(inner, rest >> 32 & 0xFFFFFFFF, rest),
+    "Teredo server": lambda inner, rest: _in_teredo(rest >> 32 & 0xFFFFFFFF, inner, rest),
+    "ISATAP": lambda inner, rest: 0x20010DB8 << 96 | rest % 2**32 << 64 | 0x5EFE << 32 | inner,
+    "ISATAP global": lambda inner, rest: (
+        0x20010DB8 << 96 | rest % 2**32 << 64 | 0x02005EFE << 32 | inner
+    ),
+    **{f"local NAT64 /{bits}": partial(_in_nat64, bits) for bits in (48, 56, 64, 96)},
+}
+"""Where an IPv4 address stands in one of IPv6: of the address and other bits."""
+
+
 _SPELLED = st.one_of(
     _V4.map(str),
     _V6.map(str),
@@ -72,6 +126,12 @@ _SPELLED = st.one_of(
     _V4.map(lambda inner: f"::{inner}"),
     _CLOTHES,
     _SIX_TO_FOUR,
+    st.builds(
+        lambda form, inner, rest: str(IPv6Address(form(int(inner), rest))),
+        st.sampled_from([*_HOLDING.values()]),
+        _V4,
+        st.integers(0, 2**80 - 1),
+    ),
 )
 _LIKE = st.text(alphabet="0123456789abcdefABCDEF:.%/ []x-\n٣１", max_size=45)
 
@@ -221,6 +281,46 @@ def test_truncation_cannot_be_dodged(text: str, result: str) -> None:
     assert canonical(field("ip", truncate={"ipv4": 24, "ipv6": 48}))(text) == result
 
 
+@pytest.mark.parametrize("form", _HOLDING)
+@given(
+    inner=st.integers(0, 2**32 - 1),
+    other=st.integers(0, 2**32 - 1),
+    rest=st.integers(0, 2**80 - 1),
+    prefixes=st.tuples(st.integers(8, 32), st.integers(16, 128)),
+    scope=st.sampled_from(["any", "global"]),
+)
+def test_an_ipv4_address_is_truncated_wherever_it_stands(
+    form: str, inner: int, other: int, rest: int, prefixes: tuple[int, int], scope: str
+) -> None:
+    """Two addresses of one network of IPv4 become one value, in all that IPv6 holds them in."""
+    ipv4, ipv6 = prefixes
+    other = inner >> 32 - ipv4 << 32 - ipv4 | other % 2 ** (32 - ipv4)
+    of = canonical(field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6}, scope=scope))
+    texts = [str(IPv6Address(_HOLDING[form](each, rest))) for each in (inner, other)]
+    made = {of(text) for text in texts}
+    assert len(made - {None}) <= 1, "the values tell the addresses apart"
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("::203.0.113.7", "::cb00:7100"),
+        ("::ffff:0:203.0.113.7", "::ffff:0:cb00:7100"),
+        ("2001:0:cb00:7107:0:f227:34ff:8ef8", "2001:0:cb00:7100::"),
+        ("2001:db8::5efe:203.0.113.7", "2001:db8::5efe:cb00:7100"),
+        ("2001:db8::200:5efe:203.0.113.7", "2001:db8::200:5efe:cb00:7100"),
+        ("64:ff9b:1::203.0.113.7", "64:ff9b:1::"),
+        ("64:ff9b:1:cb00:71:700::", "64:ff9b:1:cb00::"),
+        ("2001:db8::203.0.113.7", "2001:db8::cb00:7107"),
+    ],
+)
+def test_truncation_within_ipv6(text: str, result: str) -> None:
+    """What is no address of IPv4 stays one of IPv6."""
+    of = canonical(field("ip", truncate={"ipv4": 24}))
+    assert of(text) == result
+    assert of(result) == result
+
+
 def test_a_prefix_that_reads_as_another_address_is_refused() -> None:
     """Truncating 169.255.0.1 to 15 bits would give a link-local address, which is not canonical."""
     assert canonical(field("ip", truncate={"ipv4": 15}))("169.255.0.1") is None
@@ -299,7 +399,8 @@ def test_size_of_global_addresses(ipv4: int, ipv6: int) -> None:
     """The networks that are canonical themselves."""
     of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6}, scope="global")
     excluded4, excluded6 = [*_EXCLUDED4, *_LOCAL4], [*_EXCLUDED6, *_LOCAL6]
-    assert of.size() == _stable(excluded4, ipv4, 32) + _stable(excluded6, ipv6, 128)
+    held = _held(ipv4, ipv6, [(_TEREDO, 1), *_isatap(excluded6)])
+    assert of.size() == _stable(excluded4, ipv4, 32) + _stable(excluded6, ipv6, 128) - held
 
 
 def test_a_scope_is_any_unless_written() -> None:
@@ -307,6 +408,19 @@ def test_a_scope_is_any_unless_written() -> None:
     assert "scope" not in field("ip", scope="any").document()
     assert field("ip", scope="global").document()["scope"] == "global"
     assert refuses("ip", scope="public") == "literal_error"
+
+
+def _isatap(excluded: list[IPv6Network]) -> list[tuple[IPv6Network, int]]:
+    """A network of ISATAP, and how many there are: two in each /64 that is not another's."""
+    others = {*excluded, _TEREDO, _LOCAL_NAT64}
+    taken = sum(1 << 64 - each.prefixlen for each in others if each.prefixlen <= 64)
+    return [(IPv6Network("2001:db8::5efe:0:0/96"), 2 * (2**64 - taken))]
+
+
+def _held(ipv4: int, ipv6: int, holders: list[tuple[IPv6Network, int]]) -> int:
+    """How many networks would tell more of an IPv4 address than is kept of one."""
+    bits = [(max(0, ipv6 - holder.prefixlen), count) for holder, count in holders]
+    return sum(count * (2**more - 2 ** min(more, ipv4)) for more, count in bits if ipv4 < 32)
 
 
 def _stable(networks: list[IPv4Network] | list[IPv6Network], prefix: int, width: int) -> int:
@@ -325,7 +439,9 @@ def _stable(networks: list[IPv4Network] | list[IPv6Network], prefix: int, width:
 def test_size(ipv4: int, ipv6: int) -> None:
     """The size is the number of networks that are canonical themselves."""
     of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6})
-    assert of.size() == _stable(_EXCLUDED4, ipv4, 32) + _stable(_EXCLUDED6, ipv6, 128)
+    holders = [(each, 1) for each in (_TEREDO, _LOCAL_NAT64, _COMPATIBLE, _TRANSLATED)]
+    held = _held(ipv4, ipv6, [*holders, *_isatap(_EXCLUDED6)])
+    assert of.size() == _stable(_EXCLUDED4, ipv4, 32) + _stable(_EXCLUDED6, ipv6, 128) - held
 
 
 @pytest.mark.parametrize(("ipv4", "ipv6"), [(8, 16), (12, 16), (15, 16), (16, 17)])
