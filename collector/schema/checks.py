@@ -20,6 +20,7 @@ from collector.schema.names import (
     LETTER_BITS,
     LETTER_BITS_SCHEMA,
     SERIES,
+    Holds,
     NameFault,
     content_word,
     named_person,
@@ -153,7 +154,7 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
     values = {name: (f.carries(), f.has_letters()) for name, f in schema.fields.items()}
     for loc, name, written in _sources(schema):
         path, (holds, has_letters) = spoken(written), values[name]
-        if word := _never_read(schema, path):
+        if word := _never_read(schema, path, holds):
             yield loc, "E305", _NEVER_READ.format(word=word)
             continue
         above = path.rpartition(".")[0]
@@ -185,7 +186,7 @@ def compared_members_fit(schema: Schema) -> Iterator[Finding]:
     listed ones stood beside it."""
     for loc, written in _compared(schema):
         path = spoken(written)
-        if word := _never_read(schema, path):
+        if word := _never_read(schema, path, "closed"):
             yield loc, "E305", _NEVER_READ.format(word=word)
             continue
         found = objection(path, "closed", homonyms=frozenset(schema.homonyms))
@@ -201,17 +202,23 @@ def _full(schema: Schema, path: str) -> Iterator[str]:
         yield spoken(f"{way.removesuffix('.*')}.{path}" if way != "." else path)
 
 
+_COUNTED: tuple[Holds, ...] = ("count", "bool", "time")
 _LEADING = re.compile(r"^(?:\[[0-9]+\])+\.?")
 
 
-def _never_read(schema: Schema, path: str) -> str:
+def _never_read(schema: Schema, path: str, holds: Holds) -> str:
     """Return the name of the member that is counted as content at which a path ends, or of which
-    it reads an element, or the name that the schema added through which it leads."""
+    it reads an element, or the name that the schema added through which it leads. Numbers, times
+    and yes or no may be read from an element of content that is not a member of the event."""
     member = _LEADING.sub("", path).partition("[")[0]
     if member in schema.content_names:
         return member
     added = [name for names in schema.content.values() for name in names]
-    return policy.name_on(path, added)
+    if word := policy.name_on(path, added):
+        return word
+    indexed = (segment for segment in path.split(".") if "[" in segment)
+    elements = (policy.name_on(segment, schema.content_names) for segment in indexed)
+    return "" if holds in _COUNTED else next(filter(None, elements), "")
 
 
 def _message_of(found: NameFault, path: str) -> str:

@@ -147,7 +147,14 @@ def test_a_list_of_words(written: str, tmp_path: Path) -> None:
     ("path", "is_inside"),
     [
         *((path, False) for path in ("phone.client.name", "gps.client.name", "sender.client.name")),
-        *((path, True) for path in ("participants.os.name", "payload.os.name", "client.os.name")),
+        *(
+            (path, False)
+            for path in ("client.number", "clientNumbers", "payload.client_info.number")
+        ),
+        *((path, False) for path in ("client.name", "uidevice.name", "device.number", "ip.number")),
+        *((path, True) for path in ("os.build.number", "cpu.logical_number", "model_number")),
+        *((path, True) for path in ("client_os.name", "client.model.name", "participants.os.name")),
+        *((path, True) for path in ("payload.os.name", "client.os.name")),
     ],
 )
 def test_a_path_about_a_person_or_a_place_is_not_inside(

@@ -264,6 +264,14 @@ TABLE: dict[str, str] = {
         " 'tracks[0].model.name']",
         _TEXT,
     ),
+    "an element of content further down": _paths(
+        "[«E305»'a.chat[0].device.model', «E305»'a.Messages[0][1].device', «E305»'Chat[0].device',"
+        " «E305»'[1].a.\"chat\"[2].device.model', 'a.tracks[0].device.model']",
+        _TEXT,
+    ),
+    "conditions in an element of content": _paths(
+        "[{path: 'a.monitors[0].width', when: {«E305»'chat[0].device': x}}]",
+    ),
     "an element under an added name": _paths(
         "[«E305»'back_channel[0].model', «E305»'a.backchannel[1]']"
     )

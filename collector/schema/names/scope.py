@@ -72,6 +72,12 @@ POSITIVE: Mapping[str, frozenset[str]] = {
 """The fields that are exactly address, device or operating system, with their kinds."""
 
 
+_NUMBERED = frozenset(
+    "api build core cpu kernel level logical model patch physical product release".split()
+)
+"""Words before `number` of a device or a system; any other may be one to call, or a person's."""
+_BETWEEN = frozenset(["context", "info"])
+
 _WORDS_OF_A_PATTERN = 2
 """The most common words between other characters of a pattern: editions of systems have one."""
 _WORDS_OF_A_LIST = 8
@@ -129,17 +135,15 @@ def _is_inside(name: str, kind: str, paths: tuple[str, ...]) -> bool:
 
 def _is_positive(path: str) -> bool:
     """Return whether a path speaks of the address, the device or the system, and not of a place or
-    of how to reach a person, nor of the name or number of a person's client."""
+    of how to reach a person, nor of the name or number of a client."""
     name = name_of(path)
     if positive_from(name) is None:
         return False
     categories = {category for match in name.matches for category in match.categories}
-    is_named = name.words[-1].text in ("name", "number") and not name.texts(
-        name.last - 1
-    ).isdisjoint(["client", "uidevice"])
-    return categories.isdisjoint(["contact", "location"]) and not (
-        is_named and "person" in categories
-    )
+    *_, before, last = ["", "", *(word.text for word in name.words if word.text not in _BETWEEN)]
+    is_of_client = last == "name" and before in ("client", "uidevice")
+    is_number = last == "number" and before not in _NUMBERED
+    return categories.isdisjoint(["contact", "location"]) and not (is_of_client or is_number)
 
 
 class Conditions(NamedTuple):
