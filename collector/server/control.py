@@ -112,7 +112,7 @@ class ControlServer:
     async def start(self) -> None:
         """Begin to accept."""
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=self._socket, limit=_MOST_BYTES
+            self._serve, sock=self._socket, limit=_MOST_BYTES, **listeners.KEEP_FILE
         )
 
     async def stop(self, grace_seconds: float) -> None:

@@ -57,7 +57,10 @@ class HttpReceiver:
         loop = asyncio.get_running_loop()
         if self._listening.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(
-                self._protocol, sock=self._listening, backlog=listeners.BACKLOG
+                self._protocol,
+                sock=self._listening,
+                backlog=listeners.BACKLOG,
+                **listeners.KEEP_FILE,
             )
         else:
             self._server = await loop.create_server(

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+import sys
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKLOG",
+    "KEEP_FILE",
     "Location",
     "accepted_hosts",
     "certificates",
@@ -35,6 +37,10 @@ Location = Address | Path
 """A TCP address, or the path of a socket file."""
 
 BACKLOG = 1024
+
+KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"""Options of ``create_unix_server``: a server that ends leaves the socket file to other processes
+that listen on it. Before Python 3.13 each does."""
 
 _REASONS = {
     errno.EADDRINUSE: "another process listens there; stop it, or choose another address",

@@ -295,7 +295,7 @@ def test_a_directory_that_cannot_be_written(lives: PopulatedDirectory) -> None:
         done = ask(lives, "SELECT * FROM conferencing")
     finally:
         lives.data.chmod(0o700)
-    assert (done.code, done.out) == (78, b"")
+    assert (done.code, done.out, b"E506" in done.err) == (1, b"", True)
 
 
 def test_where_there_is_no_ledger_none_is_made(

@@ -59,8 +59,8 @@ _TABLE = (
     Refused("E209", "sinks.store.country", f"sinks: {{store: {{country: {_SECRET}}}}}"),
     Refused("E209", "about.controller", 'about: {controller: "hunter2secret\\n"}'),
     # settings together
-    Refused("E210", "http.address", "http: {address: 0.0.0.0:1}\n" + _TOKENS),
-    Refused("E210", "grpc.address", "grpc: {address: 0.0.0.0:1}\n" + _PAIR),
+    Refused("E210", "http.address", "http: {address: 0.0.0.0:0}\n" + _TOKENS),
+    Refused("E210", "grpc.address", "grpc: {address: 0.0.0.0:0}\n" + _PAIR),
     Refused("E211", "tls.certificate", "tls: {certificate: good.pem}"),
     Refused("E211", "tls.key", "tls: {key: good.key}"),
     Refused("E211", "tls.client_ca", "tls: {client_ca: good.pem}"),

@@ -79,6 +79,15 @@ def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
     assert run("ledger", "verify", "--data", data).code == 0
 
 
+def test_a_directory_whose_path_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    """The socket is made and found by a shorter way."""
+    data = tmp_path / ("d" * 120)
+    with started(tmp_path, environ={"COLLECTOR__DATA": str(data)}) as sidecar:
+        assert ask(data, Status()) is not None
+        assert sidecar.stop()[0] == 0
+    assert not (data / FILE_NAME).exists()
+
+
 def test_what_waits_is_erased_too(tmp_path: Path) -> None:
     """While the store takes nothing, out of the spool; then it gets the others. The state of the
     sidecar can be asked meanwhile."""

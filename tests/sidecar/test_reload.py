@@ -42,7 +42,7 @@ from tests.sidecar.clients import Client, KeyedClient, LinesClient, clients
 from tests.sidecar.erasing import address, addresses_stored, erasure, event_of, left
 from tests.sidecar.faults import metric
 from tests.sidecar.processes import children
-from tests.sidecar.serving import FREE_PORTS, Sidecar, started
+from tests.sidecar.serving import FREE_PORTS, Sidecar, UnixConnection, started
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="processes are read from /proc"
@@ -435,6 +435,24 @@ def test_workers_are_replaced_for_ports_and_numbers(tmp_path: Path) -> None:
         assert first != other
         path = tmp_path / "events.sock"
         assert it.outcome(_ports(http=other) + f"http: {{unix: {path}}}\n") == "refused"
+
+
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_a_socket_file_outlives_the_workers_that_are_replaced(sandbox: str, tmp_path: Path) -> None:
+    """Those that end leave it to those that listen on it now; it goes with the sidecar."""
+    path = tmp_path / "events.sock"
+    text = f"http: {{unix: {path}}}\n"
+    with _reloading(tmp_path, text, COLLECTOR__SANDBOX=sandbox) as it:
+        before = children(it.sidecar.process.pid)
+        assert it.outcome(f"{text}workers: 2\n") == "replaced"
+        wait_until(lambda: not set(before) & set(children(it.sidecar.process.pid)))
+        with closing(UnixConnection(path)) as connection:
+            connection.request(
+                "POST", "/v1/events", _EVENT, {"Content-Type": "application/x-ndjson"}
+            )
+            assert connection.getresponse().status == 200
+        assert it.sidecar.stop()[0] == 0
+    assert not path.exists()
 
 
 def test_addresses_that_overlap_those_in_use(
