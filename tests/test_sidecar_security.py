@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from collector.ingest.auth import hashed
 from tests.conftest import required
 from tests.database import query
+from tests.tcp import free_port
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "sidecar-security.md").read_text()
 _SENDER = """
@@ -36,11 +36,6 @@ traces.get_tracer("sender").start_span("", attributes={"device.type": "laptop"})
 """
 _READY = "until curl -sk {} https://localhost:{}/ --output /dev/null; do sleep 0.1; done"
 _BLOCK = r"<!-- (?:run|sender) -->\n```(console|sh)\n(.*?)```"
-
-
-def _free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
 
 
 def _typed(block: str) -> Iterator[tuple[str, str]]:
@@ -84,7 +79,7 @@ def test_everything_in_order(tmp_path: Path) -> None:
         if shutil.which(program) is None:
             required(program)
     (tmp_path / "sender.py").write_text(_SENDER)
-    script, expected = _script(_free_port(), _free_port())
+    script, expected = _script(str(free_port()), str(free_port()))
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=tmp_path,
@@ -115,7 +110,7 @@ def test_a_stranger_gets_nowhere(tmp_path: Path) -> None:
     done = subprocess.run(
         ["collector", "serve"],
         cwd=tmp_path,
-        env=_environment() | {"COLLECTOR__GRPC__ADDRESS": f"0.0.0.0:{_free_port()}"},
+        env=_environment() | {"COLLECTOR__GRPC__ADDRESS": f"0.0.0.0:{free_port()}"},
         capture_output=True,
         text=True,
         timeout=60,

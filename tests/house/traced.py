@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from tests.deadline import wait_until
 from tests.house.figures import PACKAGE, ROOT
+from tests.tcp import free_port
 
 __all__ = ["ANSWER", "COMMIT", "PHASES", "STORE", "Walk", "walk"]
 
@@ -65,8 +66,7 @@ class Walk:
 def walk(folder: Path) -> Walk:
     """Start a sidecar in an empty folder, send requests, and take what all of them had in common,
     since what runs once a second or once a minute is not a request's."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     names = ("GRPC__ADDRESS", "ADMIN__ADDRESS", "SANDBOX")  # what a worker notes is a file
     off = {f"COLLECTOR__{name}": "off" for name in names}
     data = {"COLLECTOR__DATA": str(folder / "data")}

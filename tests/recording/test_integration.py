@@ -10,7 +10,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from time import sleep
 from typing import IO
 
@@ -72,12 +72,17 @@ def test_a_local_recording_opens_with_age_alone(tmp_path: Path) -> None:
 
 def test_a_pipe_is_delivered_from_the_choice_on(tmp_path: Path) -> None:
     """Nothing that was in the pipe before is recorded, and nothing of a pause."""
-    said, spoken = [b"\1"], Event()
+    said, speaking, spoken = [b"\1"], Lock(), Event()
 
     def speak(pipe: IO[bytes]) -> None:
         with suppress(BrokenPipeError):
             while not spoken.wait(0.05):
-                pipe.write(said[0] * 1_600)
+                with speaking:
+                    pipe.write(said[0] * 1_600)
+
+    def say(sound: bytes) -> None:
+        with speaking:
+            said[0] = sound
 
     def chunks() -> int:
         return len([*(tmp_path / "recorder").rglob("*.age")])
@@ -91,11 +96,12 @@ def test_a_pipe_is_delivered_from_the_choice_on(tmp_path: Path) -> None:
             speaker = Thread(target=speak, args=(delivery.stdin,))
             speaker.start()
             stays(lambda: chunks() == 0, 2)
+            say(b"")  # nothing between the choice and what follows it
             meeting.choose("ana")
-            said[0] = b"\2"
+            say(b"\2")
             wait_until(lambda: chunks() >= 3)  # the first one is filler
             meeting.control("pause")
-            said[0] = b"\3"
+            say(b"\3")
             sleep(2)
             meeting.control("stop")
             assert delivery.wait(WAIT_SECONDS) == 3, "the recording is closed"

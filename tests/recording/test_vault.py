@@ -478,6 +478,7 @@ def _check(directory: Path, action: str, step: str, bucket: str | None) -> None:
     with opened(directory, bucket=bucket, on_erased=lambda _, whole: told.append(whole)) as vault:
         if bucket is not None:
             wait_until(lambda: vault.state().queued_files == 0 and not vault.parts.index.erasures())
+            wait_until(lambda: not _objects(vault))  # files are removed after they are uploaded
         assert vault.verify(RECORDING) == [], (action, step)
         journal = directory / JOURNAL
         if action in {"destroy", "erase"}:

@@ -89,7 +89,7 @@ def drained(
         try:
             yield Running(consumer, spool, sink)
         finally:
-            consumer.stop(10 if stops else 0)
+            consumer.stop(60 if stops else 0)
             delivery.close(5)
 
 

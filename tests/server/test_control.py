@@ -139,7 +139,7 @@ def test_a_sink_that_takes_long_is_waited_for(
 ) -> None:
     """Once its turn has come: the answer counts what it did. A turn that does not come is an
     error."""
-    monkeypatch.setattr(control, "_BUSY_SECONDS", 1.0)
+    monkeypatch.setattr(control, "_BUSY_SECONDS", 3.0)
     started, goes_on = Event(), Event()
 
     def stay() -> None:
@@ -157,7 +157,7 @@ def test_a_sink_that_takes_long_is_waited_for(
         revise_all = sink.revise_all
 
         def slow(steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-            sleep(2.5)
+            sleep(4)
             return revise_all(steps)
 
         monkeypatch.setattr(sink, "revise_all", slow)

@@ -26,6 +26,7 @@ from collector.sinks.ndjson import BEGIN
 from collector.spool.tables import APPLICATION
 from tests.ingest.certificates import Authority
 from tests.schema.make import PLAIN
+from tests.tcp import free_port
 
 _OFF = {
     "COLLECTOR__HTTP__ADDRESS": "127.0.0.1:0",
@@ -217,8 +218,7 @@ def _two_addresses(folder: Path, first: str, second: str) -> Loaded:
 )
 def test_one_port_by_two_names(first: str, second: str, tmp_path: Path) -> None:
     """Two receivers cannot share it; different ports, or any free ones, are no fault."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     assert _faults(_two_addresses(tmp_path, first.format(port), second.format(port))) == {
         "admin.address": "E211"
     }
@@ -325,10 +325,8 @@ def test_what_the_check_finds_is_what_keeps_it_from_starting(
     there: dict[str, str], settings: dict[str, str]
 ) -> None:
     """No fault: it starts. A fault: it does not, and nothing was made or changed."""
-    with TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-        free.close()
-        folder = Path(name)
+    with TemporaryDirectory() as name:
+        port, folder = free_port(), Path(name)
         with chdir(folder):
             for path, kind in sorted(there.items()):
                 with suppress(OSError, sqlite3.Error):

@@ -43,6 +43,7 @@ def _searched(sidecar: Sidecar, texts: list[bytes], planted: str) -> Iterator[Ca
 
     with keeper, workers:
         yield passed
+        wait_until(lambda: keeper.taken >= 2)
     assert keeper.taken >= 3
     print(f"{keeper.taken} samples of {keeper.bytes >> 20} MiB together: {keeper.found}")
     assert keeper.found == {planted.encode(): keeper.taken}

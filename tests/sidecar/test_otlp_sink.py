@@ -52,7 +52,7 @@ def _events(number: int, start: int = 0) -> bytes:
 
 
 @contextmanager
-def _sender(folder: Path, port: int, protocol: str, timeout: str = "2s") -> Iterator[Sidecar]:
+def _sender(folder: Path, port: int, protocol: str) -> Iterator[Sidecar]:
     """A sidecar that sends to a port, and has a store; all that it writes is in the folder."""
     folder.mkdir()
     settings = {
@@ -64,7 +64,7 @@ def _sender(folder: Path, port: int, protocol: str, timeout: str = "2s") -> Iter
         "recipient": "Example Observability",
         "country": "NL",
         "purposes": ["service_operations"],
-        "timeout": timeout,
+        "timeout": "60s",  # what is late for the sender comes twice
     }
     (folder / "c.yaml").write_text(json.dumps({"data": "data", "sinks": {"backend": settings}}))
     environ = {"OTLP_SINK_TOKEN": _SECRET, "COLLECTOR__LOG__LEVEL": "debug"}
@@ -198,7 +198,7 @@ def test_a_receiver_that_is_away(tmp_path: Path, protocol: str) -> None:
 
     receiver = http_receiver if protocol == "http" else grpc_receiver
     with receiver(answer) as received:
-        with _sender(tmp_path / "first", received.port, protocol, "10s") as first:
+        with _sender(tmp_path / "first", received.port, protocol) as first:
             end = monotonic() + _AWAY_SECONDS
             while monotonic() < end:
                 first.send(_events(200, sent % 60_000))

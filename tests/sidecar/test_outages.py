@@ -104,10 +104,15 @@ class Load:
                 seen[name] = max(seen[name], reached)
             self.ended.wait(_PAUSE / 2)
 
-    def reached(self) -> bool:
-        """Return whether the sinks have all that was sent so far."""
-        sent, states = len(self.answered), self.states()
-        return all(states[name]["delivered"] >= sent for name in self.sinks)
+    def wait(self) -> None:
+        """Wait until the sinks have all that was sent so far."""
+        sent = len(self.answered)
+
+        def reached() -> bool:
+            states = self.states()
+            return all(states[name]["delivered"] >= sent for name in self.sinks)
+
+        wait_until(reached, _LONGEST_PAUSE)
 
     def during(self, seconds: float) -> dict[str, list[float]]:
         """Return the lags of a span of time."""
@@ -129,11 +134,12 @@ def _under_load(
     load = Load(sidecar, states, sinks)
     with threads(load.send, load.watch):
         try:
-            wait_until(lambda: load.sent and load.reached())
+            wait_until(lambda: load.answered)
+            load.wait()
             yield load
         finally:
             load.ended.set()
-    wait_until(load.reached, _LONGEST_PAUSE)
+    load.wait()
     assert peak(sidecar.process.pid) < _MOST_MB
     assert sidecar.stop()[0] == 0
 
@@ -179,14 +185,15 @@ def test_servers_that_are_away(all_places: Places, say: Say) -> None:
     """Both are killed and started again, under load; nothing is lost or doubled, and the store and
     the files do not wait for them."""
     with _loaded(all_places) as load:
-        quiet = load.during(10)
+        quiet = defaultdict[str, list[float]](list, load.during(5))
         all_places.postgres.kill()
         all_places.s3.kill()
         sick = load.during(_AWAY_SECONDS)
         causes = {each["cause"] for each in load.sidecar.events if each["event"] == "sink_failing"}
         all_places.postgres.start()
         all_places.s3.start()
-        wait_until(load.reached, _LONGEST_PAUSE)
+        load.wait()
+        _add(quiet, load.during(5))
     assert causes == {"unreachable"}
     for name in _OTHERS:
         say(_compared(name, quiet[name], sick[name]))
@@ -210,7 +217,7 @@ def test_servers_that_fail(all_places: Places, say: Say) -> None:
                 _wait_for_failures(all_places, failed)
             say(f"{database}, {bucket}: {peak(load.sidecar.process.pid):.0f} MB at most so far")
             all_places.postgres_proxy.mode = all_places.s3_proxy.mode = ""
-            wait_until(load.reached, _LONGEST_PAUSE)
+            load.wait()
     for name in _OTHERS:
         say(_compared(name, quiet[name], sick[name]))
         _are_as_soon(quiet[name], sick[name])
@@ -237,7 +244,7 @@ def test_a_receiver_of_otlp_that_fails(
                     wait_until(lambda: proxy.refused > failed, 20)  # noqa: B023
                 say(f"{mode}: {peak(load.sidecar.process.pid):.0f} MB at most so far")
                 proxy.mode = ""
-                wait_until(load.reached, _LONGEST_PAUSE)
+                load.wait()
         assert received.people().keys() == {*load.sent}
     for name in _OTHERS:
         say(_compared(name, quiet[name], sick[name]))

@@ -43,6 +43,7 @@ from tests.sidecar.erasing import address, addresses_stored, erasure, event_of, 
 from tests.sidecar.faults import metric
 from tests.sidecar.processes import children
 from tests.sidecar.serving import FREE_PORTS, Sidecar, UnixConnection, started
+from tests.tcp import free_port
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="processes are read from /proc"
@@ -423,8 +424,7 @@ def test_workers_are_replaced_for_ports_and_numbers(tmp_path: Path) -> None:
         answer = _raised(lambda: it.outcome(_ports(http=taken)))
         assert "E207" in answer or "E211" in answer
         it.stored()
-        with _free_port() as port:
-            other = port
+        other = free_port()
         assert it.outcome(_ports(http=other) + "workers: 2\n") == "replaced"
         wait_until(lambda: _is_free(first))  # workers before it end a moment after its answer
         it.sidecar.ports["http"] = other
@@ -461,8 +461,7 @@ def test_addresses_that_overlap_those_in_use(
     """Both cannot be listened on at once, as it takes to replace workers: it is refused, and says
     so, where another process is not to blame. A port of gRPC is shared by what comes after."""
     pair, token = Authority(tmp_path).issue("served"), sha256(b"0" * 32).hexdigest()
-    with _free_port() as first, _free_port() as second:
-        http, grpc = first, second
+    http, grpc = free_port(), free_port()
     monkeypatch.delitem(FREE_PORTS, "COLLECTOR__HTTP__ADDRESS")
     monkeypatch.delitem(FREE_PORTS, "COLLECTOR__GRPC__ADDRESS")
 
@@ -579,9 +578,7 @@ def _ports(http: int) -> str:
 @contextmanager
 def _file_ports(folder: Path) -> Iterator[_Reloading]:
     """A sidecar whose port of HTTP is of the file, not of the environment."""
-    with _free_port() as port:
-        free = port
-    _write(folder / _FILE, _ports(free))
+    _write(folder / _FILE, _ports(free_port()))
     environ = {name: value for name, value in FREE_PORTS.items() if "HTTP" not in name}
     saved = FREE_PORTS.pop("COLLECTOR__HTTP__ADDRESS")
     try:
@@ -589,13 +586,6 @@ def _file_ports(folder: Path) -> Iterator[_Reloading]:
             yield _Reloading(sidecar)
     finally:
         FREE_PORTS["COLLECTOR__HTTP__ADDRESS"] = saved
-
-
-@contextmanager
-def _free_port() -> Iterator[int]:
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        yield free.getsockname()[1]
 
 
 def _raised(call: Callable[[], str]) -> str:
@@ -614,14 +604,16 @@ def test_certificates_are_replaced(tmp_path: Path) -> None:
     for source, target in zip((first.certificate, first.key), pair, strict=True):
         shutil.copy(source, target)
     with _reloading(tmp_path, f"tls: {{certificate: {pair[0]}, key: {pair[1]}}}\n") as it:
-        port = it.sidecar.ports["http"]
+        port, before = it.sidecar.ports["http"], children(it.sidecar.process.pid)
         assert _encrypted(port, old.own.certificate) == 200
         shutil.copy(second.certificate, pair[0])
         assert it.reload()["outcome"] == "refused"
         assert _encrypted(port, old.own.certificate) == 200
         shutil.copy(second.key, pair[1])
         assert it.reload()["outcome"] == "replaced"
-        wait_until(lambda: not _is_trusted(port, old.own.certificate))  # by workers from before
+        # Workers from before end a moment after the answer.
+        wait_until(lambda: not {*before} & {*children(it.sidecar.process.pid)})
+        assert not _is_trusted(port, old.own.certificate)
         assert _encrypted(port, new.own.certificate) == 200
         (entry,) = it.entries("reload")
         assert entry["digest"] == entry["before"]
@@ -722,7 +714,7 @@ def test_no_request_fails_by_swaps_under_load(tmp_path: Path) -> None:
         assert set(found) == {"200"}, found
         assert ends == 0
         assert {parcel.answer for parcel in account.parcels} == {200}
-        assert len(it.said("reloaded")) == _SECONDS
+        it.hear("reloaded", _SECONDS)
         _settled(it, account)
 
 
@@ -734,7 +726,7 @@ def test_new_connections_do_not_fail_by_replacements_under_load(tmp_path: Path) 
     with _reloading(tmp_path, COLLECTOR__WORKERS="2") as it:
         found, _ = _load(it, account, lambda n: f"limits: {{ratio: {200 + n}}}\n")
         assert set(found) == {"200"}, found
-        assert len(it.said("reloaded")) == _SECONDS
+        it.hear("reloaded", _SECONDS)
         assert eventually(lambda: len(children(it.sidecar.process.pid)) == 2)
         _settled(it, account)
 

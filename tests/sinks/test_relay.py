@@ -25,7 +25,7 @@ from tests.ingest.certificates import Authority
 from tests.programs import script
 from tests.s3 import Proxy
 from tests.sinks.postgres_proxy import postgres_proxy
-from tests.tcp import Behaviour, tcp_server
+from tests.tcp import Behaviour, free_port, tcp_server
 
 _IDLE = 1 << 16
 _PIECE = 1 << 16
@@ -199,8 +199,7 @@ def test_a_server_that_does_not_close(end: str) -> None:
 
 def test_a_server_that_is_away() -> None:
     """The connection is closed."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     relay = Relay(lambda _: connected("127.0.0.1", port))
     with _client(relay.port) as client:
         assert _read(client) == b""
