@@ -82,28 +82,34 @@ class Track:
 
 
 def arriving(source: int, seconds: float) -> bytes | None:
-    """Return what arrives within that time, at most 1 MiB; ``None`` at the end of the pipe."""
+    """Return what arrives within that time, at most 1 MiB, and what is there by then, also where
+    this process was held up meanwhile; ``None`` at the end of the pipe."""
     found, end = bytearray(), monotonic() + seconds
-    while len(found) < _MOST_BYTES and (left := end - monotonic()) > 0:
-        if select.select([source], [], [], left)[0]:
-            piece = read(source, min(_PIECE, _MOST_BYTES - len(found)))
-            if not piece:
-                return bytes(found) or None
-            found += piece
+    while len(found) < _MOST_BYTES:
+        if not select.select([source], [], [], max(0.0, end - monotonic()))[0]:
+            break
+        piece = read(source, min(_PIECE, _MOST_BYTES - len(found)))
+        if not piece:
+            return bytes(found) or None
+        found += piece
     return bytes(found)
 
 
 def run(track: Track, source: int, unit: int, filler: bytes, settle: float) -> int:
     """Deliver until one of both ends; return the exit code."""
-    is_taken, settled_at, rest, position = False, 0.0, b"", 0
+    is_taken, rest, position = False, b"", 0
+    settled_at: float | None = None
     while True:
-        left = settled_at - monotonic()
-        if (arrived := arriving(source, left if left > 0 else 1)) is None:
+        is_settling = settled_at is not None
+        left = 1.0 if settled_at is None else max(0.0, settled_at - monotonic())
+        if (arrived := arriving(source, left)) is None:
             return 0
+        if settled_at is not None and monotonic() >= settled_at:
+            settled_at = None
         rest, position = rest + arrived, position + len(arrived)
         whole = len(rest) - position % unit  # units begin at multiples of their size
         chunk, rest = rest[:whole], rest[whole:]
-        if left > 0 or (is_taken and not chunk):
+        if is_settling or (is_taken and not chunk):
             continue
         code = track.deliver(chunk if is_taken else filler)
         if code and code not in _WAIT:

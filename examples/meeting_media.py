@@ -6,9 +6,10 @@ other time. A ``MediaServer`` receives them over aiortc, as an SFU does, and han
 second and track to ``deliver``: mono s16le at 16 kHz, or 8×8 pixels of rgb24 per frame.
 
 The server is not told who has chosen what. It asks with silence: a track that was refused is
-offered silence of the same length until that is taken, and only what arrives ``SETTLE_SECONDS``
-after the answer is recorded, since packets of before may still be on their way. ``cut`` throws away
-what is not delivered yet. ``tones`` and ``colours`` find the participants in what was recorded.
+offered silence of the same length until that is taken, and only what was captured
+``SETTLE_SECONDS`` after the answer is recorded: packets of before may be on their way for any time,
+so that their own timestamps count. ``cut`` throws away what is not delivered yet. ``tones`` and
+``colours`` find the participants in what was recorded.
 """
 
 from __future__ import annotations
@@ -50,9 +51,11 @@ __all__ = [
 RATE = 16_000
 """Samples per second of a chunk of audio."""
 FRAME_BYTES = 8 * 8 * 3
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 1.0
+"""More than a packet takes at best."""
 _SENT_RATE, _SENT_SAMPLES = 48_000, 960
 _FRAMES_PER_SECOND = 10
+_LATE_SECONDS = 0.2
 _WIDTH, _HEIGHT = 160, 120
 _LOUDNESS = 6_000
 """Of 32,767: the sum of five is not clipped."""
@@ -60,6 +63,7 @@ CHUNK_BYTES = {"audio": 2 * RATE, "video": _FRAMES_PER_SECOND * FRAME_BYTES}
 """Bytes of a chunk, by kind."""
 
 Colour = tuple[int, int, int]
+_BLACK = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -75,28 +79,36 @@ class Person:
 
 
 class _Tone(AudioStreamTrack):  # type: ignore[misc]
-    """Send a sine of 20 ms frames in real time; the phase goes on where the tone changes."""
+    """Send a sine of 20 ms frames in real time, each of which has whole periods."""
 
     def __init__(self, peer: Peer) -> None:
         super().__init__()
-        self.peer, self.start, self.sent, self.phase = peer, monotonic(), 0, 0.0
+        self.peer, self.start, self.sent = peer, monotonic(), 0
+        self.sounds = [*map(_sine, peer.person.tones), bytes(2 * _SENT_SAMPLES)]
 
     async def recv(self) -> av.AudioFrame:
-        due = self.start + self.sent / _SENT_RATE
-        await asyncio.sleep(max(0.0, due - monotonic()))
-        hertz = self.peer.person.tones[self.peer.is_private]
-        step = 2 * math.pi * hertz / _SENT_RATE
-        samples = array("h", (round(_LOUDNESS * math.sin(self.phase + step * n)) for n in _FRAME))
-        self.phase = (self.phase + step * _SENT_SAMPLES) % (2 * math.pi)
+        self.sent = await _next_frame(self.start, self.sent, _SENT_RATE / _SENT_SAMPLES)
+        heard = -1 if self.peer.is_silent else self.peer.is_private
         frame = av.AudioFrame(format="s16", layout="mono", samples=_SENT_SAMPLES)
-        frame.planes[0].update(samples.tobytes())
-        frame.sample_rate, frame.pts = _SENT_RATE, self.sent
+        frame.planes[0].update(self.sounds[heard])
+        frame.sample_rate, frame.pts = _SENT_RATE, self.sent * _SENT_SAMPLES
         frame.time_base = fractions.Fraction(1, _SENT_RATE)
-        self.sent += _SENT_SAMPLES
+        self.sent += 1
         return frame
 
 
-_FRAME = range(_SENT_SAMPLES)
+def _sine(hertz: int) -> bytes:
+    step = 2 * math.pi * hertz / _SENT_RATE
+    samples = (round(_LOUDNESS * math.sin(step * n)) for n in range(_SENT_SAMPLES))
+    return array("h", samples).tobytes()
+
+
+async def _next_frame(start: float, number: int, per_second: float) -> int:
+    """Wait until a frame is due, and return its number: a later one where this process was held up,
+    as a microphone and a camera do not wait for who reads them."""
+    behind = monotonic() - start - number / per_second
+    await asyncio.sleep(max(0.0, -behind))
+    return number if behind < _LATE_SECONDS else number + int(behind * per_second)
 
 
 class _Colour(VideoStreamTrack):  # type: ignore[misc]
@@ -105,12 +117,12 @@ class _Colour(VideoStreamTrack):  # type: ignore[misc]
     def __init__(self, peer: Peer, colours: tuple[Colour, Colour]) -> None:
         super().__init__()
         self.peer, self.start, self.sent = peer, monotonic(), 0
-        self.pictures = [_picture(colour) for colour in colours]
+        self.pictures = [_picture(colour) for colour in (*colours, _BLACK)]
 
     async def recv(self) -> av.VideoFrame:
-        due = self.start + self.sent / _FRAMES_PER_SECOND
-        await asyncio.sleep(max(0.0, due - monotonic()))
-        frame = self.pictures[self.peer.is_private].reformat(format="yuv420p")
+        self.sent = await _next_frame(self.start, self.sent, _FRAMES_PER_SECOND)
+        shown = -1 if self.peer.is_silent else self.peer.is_private
+        frame = self.pictures[shown].reformat(format="yuv420p")
         frame.pts, frame.time_base = self.sent, fractions.Fraction(1, _FRAMES_PER_SECOND)
         self.sent += 1
         return frame
@@ -123,10 +135,11 @@ def _picture(colour: Colour) -> av.VideoFrame:
 
 
 class Peer:
-    """The client of a participant; ``is_private`` says which tone and colour it sends."""
+    """The client of a participant; ``is_private`` says which tone and colour it sends, unless it
+    ``is_silent``."""
 
     def __init__(self, person: Person) -> None:
-        self.person, self.is_private = person, True
+        self.person, self.is_private, self.is_silent = person, True, False
         self.connection = RTCPeerConnection()
 
     async def connect(self, server: MediaServer) -> None:
@@ -149,7 +162,8 @@ class Track:
     """A track that is delivered, single or mixed.
 
     ``parts`` is what has arrived from each participant since the last chunk, ``is_taken`` whether
-    that was taken; ``seconds`` are those of the chunks that were taken, in order.
+    that was taken; ``seconds`` are those of the chunks that were taken, in order, and ``spans``
+    the times between which their content arrived.
     """
 
     name: str
@@ -160,10 +174,12 @@ class Track:
     is_taken: bool = False
     ignored_until: float = 0.0
     seconds: list[int] = field(default_factory=list)
+    spans: dict[int, tuple[float, float]] = field(default_factory=dict)
+    chunked_at: float = field(default_factory=monotonic)
 
-    def add(self, name: str, data: bytes) -> None:
-        """Keep what has arrived, unless it may be of before the last change."""
-        if monotonic() >= self.ignored_until:
+    def add(self, name: str, data: bytes, captured: float) -> None:
+        """Keep what was captured at a time, unless that may be before the last change."""
+        if captured >= self.ignored_until:
             self.parts.setdefault(name, bytearray()).extend(data)
 
     def cut(self) -> None:
@@ -274,9 +290,12 @@ class MediaServer:
 
     async def _deliver(self, track: Track, second: int) -> None:
         was_taken, number = track.is_taken, len(track.seconds)
+        span = track.chunked_at, monotonic()
+        track.chunked_at = span[1]
         track.is_taken = await self.deliver(track, number, track.chunk())
         if track.is_taken:
             track.seconds.append(second)
+            track.spans[second] = span
         if track.is_taken != was_taken:
             track.cut()
 
@@ -284,16 +303,20 @@ class MediaServer:
         kind: Literal["audio", "video"] = "audio" if source.kind == "audio" else "video"
         track = self.tracks[f"{name}-{kind}"] = Track(f"{name}-{kind}", kind, name)
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+        quickest = math.inf
         try:
             while True:
                 frame = await source.recv()
+                sent = float(frame.pts * frame.time_base)  # by the clock of the sender
+                quickest = min(quickest, monotonic() - sent)
+                captured = sent + quickest
                 if kind == "video":
-                    track.add(name, _pixels(frame))
+                    track.add(name, _pixels(frame), captured)
                     continue
                 for each in resampler.resample(frame):
                     data = bytes(each.planes[0])[: 2 * each.samples]
-                    track.add(name, data)
-                    self.mix.add(name, data)
+                    track.add(name, data, captured)
+                    self.mix.add(name, data, captured)
         except MediaStreamError:
             return
 
@@ -352,7 +375,8 @@ def tones(chunk: bytes, people: Iterable[Person]) -> set[str]:
 
 
 def colours(chunk: bytes, people: Iterable[Person]) -> set[str]:
-    """Return whose colour is in any pixel, as ``tones`` does; ``?`` for one of no participant."""
+    """Return whose colour is in any pixel that is not black, as ``tones`` does; ``?`` for one of no
+    participant."""
     known = {
         name: colour
         for person in people
@@ -360,10 +384,11 @@ def colours(chunk: bytes, people: Iterable[Person]) -> set[str]:
             (person.name, person.name.upper()), person.colours or (), strict=False
         )
     }
-    pixels = {chunk[n : n + 3] for n in range(0, len(chunk), 3)} - {bytes(3)}
+    pixels = {chunk[n : n + 3] for n in range(0, len(chunk), 3)}
     return {
         next((name for name, colour in known.items() if _is_near(pixel, colour)), "?")
         for pixel in pixels
+        if not _is_near(pixel, _BLACK)
     }
 
 

@@ -4,7 +4,8 @@
     python examples/recorded_meeting.py
 
 Each participant sends a tone and a colour of their own over WebRTC, in an *open* form while the
-participant may be recorded and in a *private* one at any other time. The platform keeps the roster,
+participant may be recorded and in a *private* one at any other time; nothing while a request is
+under way by which that begins. The platform keeps the roster,
 the media server (``meeting_media.py``) delivers a chunk per track and second, and the recorder is a
 process of its own. Ana hosts; Ben is handed the recording, and crashes; Chloe stays and then
 leaves; Dewi joins late; a guest joins by telephone, without a token. When the recording is closed,
@@ -22,7 +23,6 @@ import asyncio
 import json
 import math
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -225,12 +225,14 @@ class Meeting:
     async def choose(self, person: Person, choice: str) -> None:
         """Let a participant hear the notice, and choose with its digest.
 
-        Who leaves speaks in private before the request, who stays after the answer.
+        Who leaves speaks in private before the request; who stays is silent until the answer.
         """
         await self.platform.ask("participant", person.name, "GET", "/notice.wav")
         if choice == "leave":
             self.staying.discard(person.name)
             self.update()
+        else:
+            self.peers[person.name].is_silent = True
         chosen = {"choice": choice, "notice": self.notice}
         await self.platform.ask("participant", person.name, "PUT", "/choice", chosen)
         if choice == "stay":
@@ -240,6 +242,9 @@ class Meeting:
 
     async def decide(self, what: str, said: str) -> None:
         """Let the host start, pause or resume."""
+        if what != "pause":
+            for peer in self.peers.values():
+                peer.is_silent = True
         await self.platform.ask("host", self.host, "POST", f"/{what}")
         self.is_open = what != "pause"
         self.update()
@@ -270,7 +275,7 @@ class Meeting:
         """Tell the peers who may be recorded now, and note it."""
         recorded = frozenset(self.staying if self.is_open else ())
         for peer in self.peers.values():
-            peer.is_private = peer.person.name not in recorded
+            peer.is_private, peer.is_silent = peer.person.name not in recorded, False
         self.account.append((monotonic(), recorded))
 
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -287,10 +292,10 @@ class Meeting:
             print(f"{self.media.second:4} s  {said}", flush=True)
             await asyncio.sleep(self.step)
 
-    def recorded(self, second: int) -> frozenset[str]:
-        """Return the participants who may be in the chunk that was delivered in that second."""
-        end = self.media.start + second
-        begin, found = end - 1 - SETTLE_SECONDS, frozenset[str]()
+    def recorded(self, track: Track, second: int) -> frozenset[str]:
+        """Return the participants who may be in the chunk of a track of that second."""
+        begin, end = track.spans[second]
+        begin, found = begin - SETTLE_SECONDS, frozenset[str]()
         for (since, names), (until, _) in pairwise([*self.account, (math.inf, frozenset())]):
             if since <= end and until >= begin:
                 found |= names
@@ -343,8 +348,9 @@ def faults(result: Found, meeting: Meeting) -> Iterator[str]:
     """Yield each second of a track in which a participant is found who may not be."""
     for name, track in meeting.media.tracks.items():
         for second, names in result.get(name, {}).items():
-            owners = {track.owner} if track.owner != "mixed" else meeting.recorded(second)
-            for each in sorted(names - (meeting.recorded(second) & owners)):
+            recorded = meeting.recorded(track, second)
+            owners = {track.owner} if track.owner != "mixed" else recorded
+            for each in sorted(names - (recorded & owners)):
                 yield f"{name}: {each} is in second {second}"
 
 
@@ -370,26 +376,28 @@ _SINGLE = tuple(f"{name}-{kind}" for name in sorted(_MIXED) for kind in ("audio"
 @contextmanager
 def recorder(folder: Path, key: OKPKey) -> Iterator[int]:
     """Run ``collector recorder`` on a free port, with the platform's public key."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     keys, config = folder / "keys.json", folder / "collector.json"
     keys.write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
-    settings = {"data": str(folder / "recorder"), "address": f"127.0.0.1:{port}", "keys": str(keys)}
+    settings = {"data": str(folder / "recorder"), "address": "127.0.0.1:0", "keys": str(keys)}
     config.write_text(json.dumps({"recorder": {"enabled": True, **settings}}))
     command = [sys.executable, "-m", "collector", "recorder", "--config", str(config)]
     with (folder / "recorder.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
     try:
-        for _ in range(600):
-            with socket.socket() as trial:
-                if process.poll() is not None or not trial.connect_ex(("127.0.0.1", port)):
-                    break
-            sleep(0.05)
-        yield port
+        yield _port(folder / "recorder.log", process)
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _port(log: Path, process: subprocess.Popen[bytes]) -> int:
+    """Wait until the recorder has logged the port that it listens on, and return that."""
+    while process.poll() is None:
+        for line in log.read_text().splitlines(keepends=True):
+            if line.endswith("\n") and (said := json.loads(line))["event"] == "started":
+                return int(said["recorder"])
+        sleep(0.05)
+    raise SystemExit(log.read_text())
 
 
 def main() -> None:

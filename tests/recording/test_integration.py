@@ -3,12 +3,14 @@ recording that is opened with age."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import sleep
@@ -68,6 +70,35 @@ def test_a_local_recording_opens_with_age_alone(tmp_path: Path) -> None:
         token = meeting.token("host", "ana")
         _typed(tmp_path, _BLOCKS[1], TOKEN=token, RECORDER=address, ID=meeting.recording)
         assert (tmp_path / "ana-audio.pcm").read_bytes() == b"".join(chunks)
+
+
+def test_what_was_in_the_pipe_is_thrown_away_however_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process is held up for ten seconds whenever it looks at its clock: what was captured
+    before the recorder took the first chunk is none the less not delivered."""
+    monkeypatch.syspath_prepend(str(_ROOT / "examples"))
+    deliver_stream = importlib.import_module("deliver_stream")
+    reading, writing = os.pipe()
+    looks, delivered = count(1), list[bytes]()
+
+    def clock() -> float:
+        if (number := next(looks)) == 20:
+            os.write(writing, b"\2\2")
+            os.close(writing)
+        return 10.0 * number
+
+    class Track:
+        """Takes every chunk; something is captured before it has the first one."""
+
+        def deliver(self, chunk: bytes) -> str:
+            if not delivered:
+                os.write(writing, b"\1\1")
+            delivered.append(chunk)
+            return ""
+
+    monkeypatch.setattr(deliver_stream, "monotonic", clock)
+    assert deliver_stream.run(Track(), reading, 2, b"filler", 0.5) == 0
+    os.close(reading)
+    assert delivered == [b"filler", b"\2\2"]
 
 
 def test_a_pipe_is_delivered_from_the_choice_on(tmp_path: Path) -> None:
