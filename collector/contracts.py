@@ -29,6 +29,7 @@ from collector.errors import Cause, Refusal
 
 __all__ = [
     "CATEGORIES",
+    "COUNTED_AT_ONCE",
     "DROPS",
     "MESSAGE_OUTCOMES",
     "REFUSALS",
@@ -235,16 +236,17 @@ class Layout:
     columns: tuple[tuple[str, str], ...]
 
 
-_COUNTED_AT_ONCE = 1 << 16
+COUNTED_AT_ONCE = 1 << 16
+"""Bytes in which lines are counted while no other thread runs."""
 
 
 def count_lines(text: bytes) -> int:
     """Count the ends of lines, piece by piece, so that other threads run. To remove them takes a
     third of the time that ``bytes.count`` takes."""
-    if len(text) <= _COUNTED_AT_ONCE:
+    if len(text) <= COUNTED_AT_ONCE:
         return len(text) - len(text.replace(b"\n", b""))
-    starts = range(0, len(text), _COUNTED_AT_ONCE)
-    return sum(count_lines(text[at : at + _COUNTED_AT_ONCE]) for at in starts)
+    starts = range(0, len(text), COUNTED_AT_ONCE)
+    return sum(count_lines(text[at : at + COUNTED_AT_ONCE]) for at in starts)
 
 
 @dataclass(frozen=True, repr=False)

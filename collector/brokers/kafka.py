@@ -23,6 +23,7 @@ from collector.errors import Cause, ConfigError, Unreachable
 from collector.http_client import tls
 
 __all__ = [
+    "CLOSE_SECONDS",
     "TOGETHER_BYTES",
     "KafkaClient",
     "KafkaTopic",
@@ -39,7 +40,7 @@ _SEGMENT = 7 * 86_400_000
 """What Kafka's own defaults are, about: bytes of a message, and milliseconds of a segment."""
 _CONNECT_SECONDS = 5.0
 _LOOK_SECONDS = 3.0
-_CLOSE_SECONDS = 2.0
+CLOSE_SECONDS = 2.0
 TOGETHER_BYTES = 8 << 20
 _NO_ANSWER = "no server of the broker answers"
 _CERTIFICATE = "the broker's certificate is not one that is trusted"
@@ -325,7 +326,7 @@ def close_in_time(client: Any) -> None:
     """Close a client in a thread: without its servers that may take longer than there is time."""
     thread = threading.Thread(target=_close, args=(client,), name="collector-kafka", daemon=True)
     thread.start()
-    thread.join(_CLOSE_SECONDS)
+    thread.join(CLOSE_SECONDS)
 
 
 def _close(client: Any) -> None:

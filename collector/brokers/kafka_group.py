@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 from collector.brokers.kafka import (
+    CLOSE_SECONDS,
     TOGETHER_BYTES,
     KafkaClient,
     close_in_time,
@@ -26,7 +27,6 @@ from collector.errors import Unreachable
 __all__ = ["KafkaGroup", "Offsets", "kafka_group"]
 
 _MOST_AT_HAND = 1 << 13
-_CLOSE_SECONDS = 2.0
 _UNREADABLE = ("_BAD_COMPRESSION", "_BAD_MSG")
 """Errors of a message that stay as they are however often it is fetched."""
 _BY_BROKER = 2
@@ -178,7 +178,7 @@ class KafkaGroup(KafkaClient):
         """Tell the group what is done, and leave it."""
         client = self._client
         if client is not None:
-            deadline = monotonic() + _CLOSE_SECONDS
+            deadline = monotonic() + CLOSE_SECONDS
             with suppress(Exception):
                 self._commit(client)
                 self._pause(client, is_paused=True)

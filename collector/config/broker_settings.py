@@ -23,6 +23,7 @@ __all__ = [
     "Subject",
     "TopicName",
     "servers",
+    "url_of_servers",
 ]
 
 _URL = re.compile(r"([a-z+]{3,12})://([!-.0-~]{1,4096})", re.ASCII).fullmatch
@@ -57,6 +58,16 @@ class Servers(NamedTuple):
 
     def __str__(self) -> str:
         return ",".join(map(str, self.addresses))
+
+
+def url_of_servers(*schemes: str) -> BeforeValidator:
+    """Return what checks that a setting is an address as ``servers`` reads it."""
+
+    def check(value: Any) -> str:
+        servers(value, schemes)
+        return str(value)
+
+    return BeforeValidator(check)
 
 
 def _fault(message: str) -> PydanticCustomError:
@@ -164,15 +175,10 @@ _OF_NATS = ("stream", "consumer", "auth_token", "credentials")
 _OF_KAFKA = ("topic", "group", "mechanism")
 
 
-def _source(value: Any) -> str:
-    servers(value, _SOURCES)
-    return str(value)
-
-
 class DrainSection(NatsAccess, KafkaAccess):
     """Where a drain takes batches from, which are delivered to the sinks."""
 
-    url: Annotated[str | None, BeforeValidator(_source)] = Field(
+    url: Annotated[str | None, url_of_servers(*_SOURCES)] = Field(
         None,
         description="The servers: `tls://HOST:4222` of NATS or `kafka+tls://HOST:9092`, several"
         " hosts between commas; `nats://` and `kafka://` are for this machine only. With it, the"

@@ -207,25 +207,15 @@ def read_table(
 
 def read_tables(text: bytes, schema: pa.Schema, minute: str, name: str) -> Iterator[pa.Table]:
     """Yield records as tables of a bounded number of cells, without lines that cannot be read."""
-    number = max(1, _MOST_CELLS // len(schema))
-    if count_lines(text) < number:
+    most = max(1, _MOST_CELLS // len(schema))
+    if count_lines(text) <= most:
         with suppress(DeliveryError):
             yield read_table(text, schema, minute, name)
             return
     lines = text.splitlines(keepends=True)
-    for at in range(0, len(lines), number):
-        yield from _readable(lines[at : at + number], schema, minute, name)
-
-
-def _readable(
-    lines: Sequence[bytes], schema: pa.Schema, minute: str, name: str
-) -> Iterator[pa.Table]:
-    with suppress(DeliveryError):
-        yield read_table(b"".join(lines), schema, minute, name)
-        return
-    middle = len(lines) // 2
-    for half in (lines[:middle], lines[middle:]) if middle else ():
-        yield from _readable(half, schema, minute, name)
+    step = min(most, (len(lines) + 1) // 2)
+    for at in range(0, len(lines), step) if len(lines) > 1 else ():
+        yield from read_tables(b"".join(lines[at : at + step]), schema, minute, name)
 
 
 def moment(text: str) -> pa.Scalar:

@@ -10,21 +10,27 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from collector.brokers.message import mac_key, outgoing
 from collector.brokers.source import Publisher
 from collector.config.broker_settings import BrokerAccess
 from collector.config.sink_settings import SinkSettings
+from collector.config.values import Duration
 from collector.contracts import Batch, Granted, layout_of
 from collector.errors import ConfigError, DeliveryError
 from collector.schema.model import Schema
 from collector.sinks.sink import Opening, Sink
 
-__all__ = ["BrokerSettings", "BrokerSink", "of_address"]
+__all__ = ["BrokerSettings", "BrokerSink", "BrokerTimeout", "of_address"]
+
+BrokerTimeout = Annotated[
+    Duration,
+    Field(ge=0.1, le=60, description="How long the broker may take to store what is sent."),
+]
 
 
 class BrokerSettings(SinkSettings, BrokerAccess):

@@ -7,16 +7,21 @@ extra ``kafka``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from collector.brokers.kafka import KafkaTopic, kafka_topic
-from collector.config.broker_settings import KafkaAccess, Servers, TopicName, servers
+from collector.config.broker_settings import (
+    KafkaAccess,
+    Servers,
+    TopicName,
+    servers,
+    url_of_servers,
+)
 from collector.config.sink_settings import SinkSettings
-from collector.config.values import Duration
 from collector.errors import ConfigError
-from collector.sinks.broker import BrokerSettings, BrokerSink, of_address
+from collector.sinks.broker import BrokerSettings, BrokerSink, BrokerTimeout, of_address
 
 __all__ = ["KafkaSettings", "KafkaSink"]
 
@@ -28,24 +33,17 @@ _NO_ADDRESS = (
 )
 
 
-def _url(value: Any) -> str:
-    servers(value, _SCHEMES)
-    return str(value)
-
-
 class KafkaSettings(BrokerSettings, KafkaAccess):
     """A topic of Kafka."""
 
-    url: Annotated[str, BeforeValidator(_url)] = Field(
+    url: Annotated[str, url_of_servers(*_SCHEMES)] = Field(
         description="The servers: `kafka+tls://HOST:9092`, several hosts between commas; `kafka://`"
         " is for this machine only."
     )
     topic: TopicName = Field(
         description="The topic, which is there already and is not made by the sink."
     )
-    timeout: Annotated[Duration, Field(ge=0.1, le=60)] = Field(
-        10.0, description="How long the broker may take to store what is sent."
-    )
+    timeout: BrokerTimeout = 10.0
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:

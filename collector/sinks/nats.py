@@ -7,16 +7,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from collector.brokers.jetstream import JetStream, jetstream
-from collector.config.broker_settings import NatsAccess, Servers, StreamName, Subject, servers
+from collector.config.broker_settings import (
+    NatsAccess,
+    Servers,
+    StreamName,
+    Subject,
+    servers,
+    url_of_servers,
+)
 from collector.config.sink_settings import SinkSettings
-from collector.config.values import Duration
 from collector.errors import ConfigError
-from collector.sinks.broker import BrokerSettings, BrokerSink, of_address
+from collector.sinks.broker import BrokerSettings, BrokerSink, BrokerTimeout, of_address
 
 __all__ = ["NatsSettings", "NatsSink"]
 
@@ -29,15 +35,10 @@ _NO_ADDRESS = (
 )
 
 
-def _url(value: Any) -> str:
-    servers(value, _SCHEMES)
-    return str(value)
-
-
 class NatsSettings(BrokerSettings, NatsAccess):
     """A stream of NATS JetStream."""
 
-    url: Annotated[str, BeforeValidator(_url)] = Field(
+    url: Annotated[str, url_of_servers(*_SCHEMES)] = Field(
         description="The servers: `tls://HOST:4222`, several hosts between commas; `nats://` is for"
         " this machine only."
     )
@@ -47,9 +48,7 @@ class NatsSettings(BrokerSettings, NatsAccess):
     subject: Subject = Field(
         "collector.records", description="The subject of messages, which the stream takes."
     )
-    timeout: Annotated[Duration, Field(ge=0.1, le=60)] = Field(
-        10.0, description="How long the broker may take to store what is sent."
-    )
+    timeout: BrokerTimeout = 10.0
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:

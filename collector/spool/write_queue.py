@@ -18,7 +18,14 @@ from itertools import chain
 from time import monotonic
 from typing import NamedTuple
 
-from collector.contracts import Batch, Granted, PendingBatch, Tally, count_lines
+from collector.contracts import (
+    COUNTED_AT_ONCE,
+    Batch,
+    Granted,
+    PendingBatch,
+    Tally,
+    count_lines,
+)
 from collector.errors import DeliveryError
 from collector.ledger.entry import Note
 
@@ -56,7 +63,6 @@ requests wait for their commit (on a disk that writes 100 MiB a second, 7 ms).""
 MOST_TOGETHER = 100
 """The most parts that are written, or deleted, in one transaction: 3 ms of work."""
 
-_COUNTED_AT_ONCE = 1 << 16
 _MOST_RECENT_BYTES = 4 << 20
 """Bytes of records of batches whose rows are kept, which take three times as many;"""
 _BATCH_BYTES = 1 << 10
@@ -169,8 +175,8 @@ def _end_of_rows(payload: bytes, start: int, end: int) -> int:
     """Return the end of the most rows that a batch may have, or ``end`` if there are fewer. Each
     byte is counted once: senders wait meanwhile."""
     left = MOST_ROWS
-    for at in range(start, end, _COUNTED_AT_ONCE):
-        rows = count_lines(payload[at : min(at + _COUNTED_AT_ONCE, end)])
+    for at in range(start, end, COUNTED_AT_ONCE):
+        rows = count_lines(payload[at : min(at + COUNTED_AT_ONCE, end)])
         if rows >= left:
             last = at - 1
             for _ in range(left):

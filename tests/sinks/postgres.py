@@ -21,7 +21,7 @@ from collector.errors import DeliveryError
 from collector.sinks.postgres import PostgresSettings
 from tests.deadline import wait_until
 
-__all__ = ["PostgresServer", "programs", "require_postgres"]
+__all__ = ["PostgresServer", "clean", "programs", "require_postgres", "server"]
 
 _START_SECONDS = 60
 _SESSIONS = "FROM pg_stat_activity WHERE usename = 'collector'"
@@ -260,3 +260,17 @@ class PostgresServer:
     def _run(self, program: str, *words: str) -> None:
         command = [str(require_postgres() / program), *words]
         subprocess.run(command, check=True, capture_output=True, cwd="/", **_as_user())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """One server for all tests of the module."""
+    with PostgresServer.made() as server:
+        yield server
+
+
+@pytest.fixture
+def clean(server: PostgresServer) -> PostgresServer:
+    """The server without tables of ours."""
+    server.reset()
+    return server

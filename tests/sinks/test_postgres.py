@@ -42,13 +42,6 @@ from tests.tcp import free_port
 pytestmark = pytest.mark.servers
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """One server for all tests of the module."""
-    with PostgresServer.made() as server:
-        yield server
-
-
 class TestPostgres(SinkConformance):
     """The tests that every type passes."""
 
@@ -87,13 +80,6 @@ def _numbers(server: PostgresServer) -> list[str]:
 
 def _many(number: int, times: int = 1) -> Batch:
     return batch_of(number, [1 + each % 200 for each in range(times)], _SCHEMA)
-
-
-@pytest.fixture
-def clean(server: PostgresServer) -> PostgresServer:
-    """The server without tables of ours."""
-    server.reset()
-    return server
 
 
 def test_the_types_of_columns(clean: PostgresServer, tmp_path: Path) -> None:

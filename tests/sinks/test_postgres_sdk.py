@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,20 +16,6 @@ from tests.deadline import wait_until
 from tests.sinks.postgres import PostgresServer
 
 pytestmark = pytest.mark.servers
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """One server for all tests of the module."""
-    with PostgresServer.made() as server:
-        yield server
-
-
-@pytest.fixture
-def clean(server: PostgresServer) -> PostgresServer:
-    """The server without tables of ours."""
-    server.reset()
-    return server
 
 
 def _event(number: int) -> dict[str, object]:

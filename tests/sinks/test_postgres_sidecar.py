@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import sleep
@@ -21,13 +20,6 @@ pytestmark = pytest.mark.servers
 
 _DEAD_SECONDS = float(os.environ.get("COLLECTOR_DEAD_SECONDS", "5"))
 _ASKED = ("--from", "2020-01-01", "--to", "2090-01-01")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """One server for all tests of the module."""
-    with PostgresServer.made() as server:
-        yield server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@ server."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -63,20 +62,6 @@ def _batch(number: int, schema: Schema, *, days: float = 0, **values: Any) -> Ba
     received = to_minute(_NOW - timedelta(days=days))
     payload = orjson.dumps(record) + b"\n"
     return read(Batch(number.to_bytes(16), received, layout=schema.layout, payload=payload))
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """One server for all tests of the module."""
-    with PostgresServer.made() as server:
-        yield server
-
-
-@pytest.fixture
-def clean(server: PostgresServer) -> PostgresServer:
-    """The server without tables of ours."""
-    server.reset()
-    return server
 
 
 def _opening(folder: Path, *schemas: Schema, **more: Any) -> Opening:

@@ -28,15 +28,15 @@ from collector.sinks.parquet.segment_reader import (
     Segment,
     is_own_file,
 )
-from collector.sinks.parquet.segments import Segments
-from collector.sinks.parquet.settings import PARTITION, ParquetSettings
-from collector.sinks.parquet.waiting import (
+from collector.sinks.parquet.segment_routing import (
     RESERVED_NAMES,
     Routing,
     SegmentDirectories,
     columns,
     scratch,
 )
+from collector.sinks.parquet.segments import Segments
+from collector.sinks.parquet.settings import PARTITION, ParquetSettings
 from collector.sinks.sink import (
     ErasableSink,
     Guarantee,

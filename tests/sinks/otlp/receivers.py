@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import ssl
 import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,18 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
+import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
 
+from collector.contracts import Batch
+from collector.errors import CollectorError
+from collector.sinks.otlp import OtlpSink
 from tests.ingest.certificates import Pair
 
 __all__ = [
     "ECHO",
+    "SECRET",
     "Answer",
     "Received",
+    "answering",
     "attributes",
+    "failure",
     "grpc_receiver",
     "http_receiver",
     "partial",
@@ -35,6 +43,8 @@ __all__ = [
 
 ECHO = "canary-of-an-answer"
 """A text that receivers say, and that must be nowhere else."""
+SECRET = "5cd51f4e-of-the-test"
+"""What a sender shows in a header, likewise."""
 _PROTOBUF = "application/x-protobuf"
 
 
@@ -207,3 +217,20 @@ def grpc_receiver(
     finally:
         server.stop(0).wait()
         pool.shutdown()
+
+
+def answering(*answers: Answer) -> Callable[[object, object], Answer]:
+    """Answer one after the other, then take everything."""
+    left = list(answers)
+    return lambda _request, _headers: left.pop(0) if left else taken()
+
+
+def failure(sink: OtlpSink, *batches: Batch) -> CollectorError:
+    """Deliver, which must fail; check that the failure quotes neither records nor answers."""
+    with pytest.raises(CollectorError) as caught:
+        sink.deliver(*batches)
+    text = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert caught.value.__context__ is None
+    for canary in (ECHO, "203.0.113", SECRET, "linux"):
+        assert canary not in text
+    return caught.value

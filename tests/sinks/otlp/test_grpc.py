@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from collector.contracts import Batch
-from collector.errors import CollectorError, ConfigError, DeliveryError, Unacceptable
+from collector.errors import ConfigError, DeliveryError, Unacceptable
 from collector.schema import load_schema
 from collector.sinks.otlp import OtlpSettings, OtlpSink
 from collector.sinks.otlp.logs import of_code
@@ -24,8 +23,11 @@ from collector.sinks.sink import Opening, check_sink, open_sink
 from collector.testing.sinks import batch_of, person
 from tests.sinks.otlp.receivers import (
     ECHO,
+    SECRET,
     Answer,
+    answering,
     attributes,
+    failure,
     grpc_receiver,
     partial,
     records,
@@ -34,7 +36,6 @@ from tests.sinks.otlp.receivers import (
 from tests.tcp import tcp_server
 
 _SCHEMA = load_schema("conferencing")
-_SECRET = "5cd51f4e-of-the-test"
 _RETRIED = [1, 4, 10, 11, 14, 15]
 _OTHERS = [2, 5, 6, 7, 9, 12, 13, 16]
 
@@ -46,7 +47,7 @@ def _batch(number: int, people: int = 1) -> Batch:
 @contextmanager
 def _sink(port: int, directory: Path, **settings: Any) -> Iterator[OtlpSink]:
     secret = directory / "secret"
-    secret.write_text(_SECRET)
+    secret.write_text(SECRET)
     made = OtlpSettings(
         type="otlp",
         protocol="grpc",
@@ -58,21 +59,6 @@ def _sink(port: int, directory: Path, **settings: Any) -> Iterator[OtlpSink]:
     assert isinstance(sink, OtlpSink)
     with sink:
         yield sink
-
-
-def _failure(sink: OtlpSink, *batches: Batch) -> CollectorError:
-    with pytest.raises(CollectorError) as caught:
-        sink.deliver(*batches)
-    text = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
-    assert caught.value.__context__ is None
-    for canary in (ECHO, "203.0.113", _SECRET, "linux"):
-        assert canary not in text
-    return caught.value
-
-
-def _answering(*answers: Answer) -> Any:
-    left = list(answers)
-    return lambda request, _headers: left.pop(0) if left else taken()
 
 
 def _details(seconds: int, nanos: int = 0) -> bytes:
@@ -96,17 +82,17 @@ def test_what_is_sent(tmp_path: Path, compression: str) -> None:
     (metadata,) = {frozenset(each.items()) for each in received.headers}
     headers = dict(metadata)
     assert headers.pop("user-agent").startswith("data-minimisation-collector ")
-    assert headers == {"api-key": _SECRET}
+    assert headers == {"api-key": SECRET}
 
 
 @pytest.mark.parametrize("code", _RETRIED + _OTHERS)
 def test_what_is_asked_again(tmp_path: Path, code: int) -> None:
     """What OTLP has clients retry, and what an operator can set right."""
     with (
-        grpc_receiver(_answering(Answer(code))) as received,
+        grpc_receiver(answering(Answer(code))) as received,
         _sink(received.port, tmp_path) as sink,
     ):
-        error = _failure(sink, _batch(1), _batch(2))
+        error = failure(sink, _batch(1), _batch(2))
         assert isinstance(error, DeliveryError)
         assert (error.code, f"gRPC status {code}" in error.message) == ("E514", True)
         sink.deliver(_batch(1), _batch(2))
@@ -123,7 +109,7 @@ def test_what_is_refused_is_said_of_its_batch_alone(tmp_path: Path) -> None:
     with grpc_receiver(answer) as received, _sink(received.port, tmp_path) as sink:
         batches = [_batch(1), _batch(2), _batch(3)]
         for _ in range(2):
-            error = _failure(sink, *batches)
+            error = failure(sink, *batches)
             assert isinstance(error, Unacceptable)
             assert error.batch == batches[1].id
         sink.deliver(batches[0], batches[2])
@@ -134,11 +120,11 @@ def test_a_partial_success_is_not_sent_again(tmp_path: Path) -> None:
     """But when an operator hands it over again. Its answer is compressed, and its text is not
     looked at."""
     with (
-        grpc_receiver(_answering(partial(1), partial(0))) as received,
+        grpc_receiver(answering(partial(1), partial(0))) as received,
         _sink(received.port, tmp_path) as sink,
     ):
         for each in ([1, 2], [1], [2]):
-            error = _failure(sink, *map(_batch, each))
+            error = failure(sink, *map(_batch, each))
             assert isinstance(error, Unacceptable)
             assert error.batch == _batch(each[0]).id
         assert len(received.requests) == 1
@@ -160,13 +146,13 @@ def test_a_partial_success_is_not_sent_again(tmp_path: Path) -> None:
 def test_retry_info(tmp_path: Path, code: int, details: bytes, least: float, most: float) -> None:
     """Nothing is sent before, for five minutes at most."""
     with (
-        grpc_receiver(_answering(Answer(code, details=details))) as received,
+        grpc_receiver(answering(Answer(code, details=details))) as received,
         _sink(received.port, tmp_path) as sink,
     ):
-        _failure(sink, _batch(1))
+        failure(sink, _batch(1))
         assert least < sink._not_before - monotonic() <= most
         if least > 0:
-            assert "pause" in _failure(sink, _batch(1)).message
+            assert "pause" in failure(sink, _batch(1)).message
             assert len(received.requests) == 1
 
 
@@ -180,18 +166,18 @@ def test_a_smaller_limit_is_learned(tmp_path: Path) -> None:
         sink.deliver(_batch(1, 300))
         assert received.people() == {person(1): 300}
     with grpc_receiver(lambda *_: Answer(8)) as received, _sink(received.port, tmp_path) as sink:
-        assert _failure(sink, _batch(1)).code == "E514"
+        assert failure(sink, _batch(1)).code == "E514"
 
 
 def test_a_bomb_as_an_answer(tmp_path: Path) -> None:
     """A large answer is refused unread; a compressed one is read within the limit."""
     large, zeros = Answer(body=ECHO.encode() * 100_000), Answer(body=b"\0" * (8 << 20))
     with (
-        grpc_receiver(_answering(large, zeros)) as received,
+        grpc_receiver(answering(large, zeros)) as received,
         _sink(received.port, tmp_path) as sink,
     ):
         for _ in range(2):
-            assert _failure(sink, _batch(1)).code == "E514"
+            assert failure(sink, _batch(1)).code == "E514"
         sink.deliver(_batch(1))
 
 
@@ -210,7 +196,7 @@ def test_a_receiver_that_is_none(tmp_path: Path, behave: Any) -> None:
     """One deadline for all of it."""
     with tcp_server(behave) as port, _sink(port, tmp_path, timeout="500ms") as sink:
         start = monotonic()
-        assert _failure(sink, _batch(1)).code == "E514"
+        assert failure(sink, _batch(1)).code == "E514"
         assert monotonic() - start < 30
 
 

@@ -15,9 +15,7 @@ from collector.sdk.target import target
 from collector.sinks.otlp import OtlpSettings, OtlpSink
 from collector.sinks.sink import Opening
 from tests.deadline import wait_until
-from tests.sinks.otlp.receivers import ECHO, Answer, http_receiver, partial, taken
-
-_SECRET = "5cd51f4e-of-the-test"
+from tests.sinks.otlp.receivers import ECHO, SECRET, Answer, http_receiver, partial, taken
 
 
 def _event(number: int) -> dict[str, object]:
@@ -26,17 +24,17 @@ def _event(number: int) -> dict[str, object]:
 
 def test_records_arrive_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a spool and without one, with the headers of the address."""
-    monkeypatch.setenv("OTLP_TEST_TOKEN", _SECRET)
+    monkeypatch.setenv("OTLP_TEST_TOKEN", SECRET)
     for spool in (None, tmp_path / "spool"):
         with http_receiver() as received:
             to = f"otlp+http://localhost:{received.port}/a?api-key=env:OTLP_TEST_TOKEN"
             with Collector("conferencing", to, spool=spool) as telemetry:
-                assert _SECRET not in repr(telemetry)
+                assert SECRET not in repr(telemetry)
                 for number in range(1, 101):
                     telemetry.emit(_event(number))
                 assert telemetry.flush(30)
             assert received.people() == {f"203.0.113.{number}": 1 for number in range(1, 101)}
-            assert {each["api-key"] for each in received.headers} == {_SECRET}
+            assert {each["api-key"] for each in received.headers} == {SECRET}
             assert set(received.paths) == {"/a/v1/logs"}
 
 

@@ -1,0 +1,3 @@
+"""The server of the tests with PostgreSQL."""
+
+from tests.sinks.postgres import clean, server  # noqa: F401 - fixtures
