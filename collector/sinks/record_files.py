@@ -13,7 +13,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -31,6 +31,7 @@ __all__ = [
     "PruneSchedule",
     "files_of",
     "is_free",
+    "locked_directory",
     "pieces",
     "remove_unfinished",
     "rewrite",
@@ -50,6 +51,7 @@ MARKS_BYTES = 2 * _ROOM
 """The most that a file of marks has."""
 _LOCK_SECONDS = 5.0
 _LOCK_PAUSE = 0.01
+_DIRECTORY_SECONDS = 20.0
 _MOST_NUMBER = 1000
 """Files with a higher number are not ours; it may be a date."""
 _PIECE = 1 << 20
@@ -97,6 +99,35 @@ def is_free(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True
     return False
+
+
+@contextmanager
+def locked_directory(path: Path) -> Iterator[None]:
+    """Let no other process, and no other thread, be in such a block for the same directory; where
+    the file system has no such lock, there is none.
+
+    Raises ``DeliveryError`` E508 if another one is for too long, and ``OSError``.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        deadline = monotonic() + _DIRECTORY_SECONDS
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if monotonic() < deadline:
+                    sleep(_LOCK_PAUSE)
+                    continue
+                message = "another process changes files in the directory all the time"
+                raise DeliveryError("E508", message, "busy") from None
+            except OSError:
+                pass
+            break
+        yield
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a child process may have the file open, too
+        os.close(handle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -315,6 +317,27 @@ def test_a_line_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
     assert _people(tmp_path) == [person(1), person(2), person(3), person(4)]
 
 
+@pytest.mark.parametrize("length", [None, 0, 300])
+def test_a_damaged_segment_keeps_no_other_back(tmp_path: Path, length: int | None) -> None:
+    """One whose file is gone or has lost its end becomes a file with what is left, without those
+    who are erased meanwhile; what comes later is put into another one."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1, 2, 3, 4, 5, 6]), _batch(2, [7]))
+    (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
+    path.unlink() if length is None else os.truncate(path, length)
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(3, [8, 9]))
+        assert sink.erase(_subject(9)).records == 1
+        assert sink.erase(_subject(2)).records == (length == 300)
+        with raises("E509", DeliveryError):
+            sink.finish()
+        sink.deliver(_batch(4, [10]))
+        sink.finish()
+        assert not sink.erase(_subject(2))
+    left = [person(1), person(3)] if length else []
+    assert _people(tmp_path) == sorted([*left, person(8), person(10)])
+
+
 @pytest.mark.parametrize(
     "received", ["", "../../x", "2026-11-27T12:30:30Z", "2026-11-27T12/:00:00Z"]
 )
@@ -460,6 +483,32 @@ def test_several_processes_of_an_application(tmp_path: Path) -> None:
     one.finish()
     one.close()
     assert _people(tmp_path) == [person(n) for n in (1, 2, 5, 6, 7, 8)]
+
+
+def test_two_sidecars_with_one_lake(tmp_path: Path) -> None:
+    """Sinks of one name and of two data directories write and rewrite files of the same lake at the
+    same time: nothing of one is lost, repeated, or brought back by the other."""
+    settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
+    one, other = (
+        ParquetSink(settings, Opening("lake", (_SCHEMA,), tmp_path / each)) for each in "ab"
+    )
+
+    def deliver(sink: ParquetSink, first: int) -> None:
+        for number in range(first, first + 8):
+            sink.deliver(_batch(number, [number, *range(first, first + 8)] * 20))
+            sink.finish()
+
+    def erase(sink: ParquetSink, first: int) -> None:
+        for number in range(first, first + 3):
+            sink.erase(_subject(number))
+
+    with one, other, ThreadPoolExecutor(2) as pool:
+        for action, left in ((deliver, range(1, 17)), (erase, [*range(4, 9), *range(12, 17)])):
+            for _ in pool.map(action, (one, other), (1, 9), timeout=WAIT_SECONDS):
+                pass
+            assert Counter(_people(tmp_path)) == dict.fromkeys(map(person, left), 180)
+    assert person(2).encode() not in _bytes(tmp_path)
+    assert not list((tmp_path / "lake").glob(".*"))
 
 
 def test_an_application(tmp_path: Path) -> None:

@@ -135,6 +135,11 @@ class Lake:
     def clear(self) -> None:
         """Remove what writing a file has left, also in a process that was killed. Raises
         ``DeliveryError`` E508."""
+        if os.path.lexists(self.objects.scratch):
+            with self.objects.locked():
+                self._clear()
+
+    def _clear(self) -> None:
         is_clear = False
         with suppress(OSError):
             self.objects.scratch.unlink(missing_ok=True)
@@ -167,11 +172,12 @@ class Lake:
                     left_out -= len(table)
                     yield table
 
-        with self._writing(columns) as file:
-            for table in bounded_groups(readable()):
-                file.write_table(shuffled(table))
-        is_new = self.objects.create(key, self.objects.scratch)
-        self.clear()
+        with self.objects.locked():
+            with self._writing(columns) as file:
+                for table in bounded_groups(readable()):
+                    file.write_table(shuffled(table))
+            is_new = self.objects.create(key, self.objects.scratch)
+            self._clear()
         if is_new:
             return left_out
         with suppress(FileNotFoundError), self._opened(key) as found:
@@ -220,7 +226,8 @@ class Lake:
         records left stays as one without any: nothing that is on its way to this key can then be
         created there any more."""
         for _ in range(_TRIES):
-            outcome = self._revise(key, change)
+            with self.objects.locked():
+                outcome = self._revise(key, change)
             if outcome is not None:
                 return outcome
         raise DeliveryError("E508", "a file of the lake was changed by another process")
@@ -247,7 +254,7 @@ class Lake:
         is_done = not any(map(any, counts)) or self.objects.replace(
             key, self.objects.scratch, version
         )
-        self.clear()
+        self._clear()
         return counts if is_done else None
 
     def _writing(self, columns: pa.Schema) -> _Writing:

@@ -11,7 +11,7 @@ import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
@@ -19,6 +19,7 @@ from weakref import finalize
 
 from collector.config.extras import install
 from collector.errors import Cause, ConfigError, DeliveryError, Unreachable
+from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
 from collector.sqlite.files import sync
 
@@ -65,6 +66,12 @@ class Objects(ABC):
     def scratch(self) -> Path:
         """The path of a file that becomes an object."""
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let no other process write the scratch file, or change an object, during the block, where
+        ``create`` and ``replace`` cannot tell that by themselves. Raises ``DeliveryError`` E508."""
+        yield
+
     @abstractmethod
     def create(self, key: str, path: Path) -> bool:
         """Let a file be the object of that key; return whether there was none. The file is gone
@@ -104,8 +111,17 @@ class DirectoryObjects(Objects):
                     if not name.startswith("."):
                         yield (Path(folder) / name).relative_to(self._root).as_posix()
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock the directory: sinks of other sidecars may have it."""
+        with ExitStack() as stack:
+            with _disk():
+                self._make_directories(self._root)
+                stack.enter_context(locked_directory(self._root))
+            yield
+
     def open(self, key: str) -> tuple[BinaryIO, Any]:
-        """Open the file; this process alone changes it."""
+        """Open the file; it is changed by who has locked the directory."""
         with _disk():
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
             return cast("BinaryIO", os.fdopen(os.open(self._root / key, flags), "rb")), None
@@ -132,7 +148,7 @@ class DirectoryObjects(Objects):
 
     def remove(self, key: str) -> None:
         """Remove the file, and the directory of its day if it was the last."""
-        with _disk():
+        with self.locked(), _disk():
             target = self._root / key
             target.unlink(missing_ok=True)
             with suppress(OSError):

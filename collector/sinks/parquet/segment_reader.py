@@ -157,6 +157,7 @@ def read_segments(directory: Path) -> Iterator[list[tuple[Segment, Iterator[tupl
 
 
 _TRIES = 100
+_LOST = b"?\n"
 _UNREADABLE = "what waits for the lake cannot be read; is the directory of the sink damaged?"
 
 
@@ -199,12 +200,18 @@ def frames_of(db: sqlite3.Connection, segment: Segment) -> list[tuple[str, int, 
     return list(db.execute(query, (segment.number,)))
 
 
-def read_frames(frames: Iterable[tuple[str, int, int]], file: int) -> Iterator[tuple[str, bytes]]:
-    """Yield the bytes of frames out of an open file, by their minutes."""
+def read_frames(
+    frames: Iterable[tuple[str, int, int]], file: int, *, is_partial: bool = False
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the bytes of frames out of an open file, by their minutes. Raises ``DeliveryError``
+    E508 if the file has lost some; with ``is_partial`` a line that cannot be read stands for them.
+    """
     for minute, at, length in frames:
         payload = os.pread(file, length, at)
         if len(payload) < length:
-            raise DeliveryError("E508", _UNREADABLE)
+            if not is_partial or os.fstat(file).st_size >= at + length:
+                raise DeliveryError("E508", _UNREADABLE)
+            payload += _LOST
         yield minute, payload
 
 

@@ -25,7 +25,7 @@ from collector.sinks.parquet.segment_reader import (
 )
 from collector.sinks.parquet.segments import Segments
 from collector.sinks.parquet.settings import ParquetSettings
-from collector.sinks.record_files import FileLock
+from collector.sinks.record_files import FileLock, locked_directory
 from collector.sinks.sink import Opening, own_directory
 from collector.sqlite.files import sync
 
@@ -41,6 +41,15 @@ def scratch(settings: ParquetSettings, directory: Path) -> Path:
     if settings.path is None:
         return directory / "upload.parquet"
     return settings.path / f".{directory.name}.new"
+
+
+def _remove_scratch(settings: ParquetSettings, directory: Path) -> None:
+    """Remove what writing a file has left of such a sink. Raises ``DeliveryError`` E508."""
+    path = scratch(settings, directory)
+    with disk():
+        if os.path.lexists(path):
+            with nullcontext() if settings.path is None else locked_directory(settings.path):
+                path.unlink(missing_ok=True)
 
 
 class Narrowing(NamedTuple):
@@ -171,7 +180,7 @@ class SegmentDirectories:
         try:
             with lock as is_locked:
                 if is_locked:  # else another process has it
-                    scratch(self._settings, other).unlink(missing_ok=True)
+                    _remove_scratch(self._settings, other)
                     other.rename(self.own)
                     sync(self.own.parent)
         finally:
@@ -232,8 +241,7 @@ class SegmentDirectories:
             for staged in found:
                 stack.enter_context(staged.locked())
                 staged.clear()
-                with disk():
-                    scratch(self._settings, staged.directory).unlink(missing_ok=True)
+                _remove_scratch(self._settings, staged.directory)
             yield found
 
     def all_of(self, found: Sequence[Segments]) -> Iterator[tuple[Segments, Segment]]:

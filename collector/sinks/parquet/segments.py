@@ -208,7 +208,10 @@ class Segments:
         query = f"SELECT {COLUMNS} FROM segments WHERE is_closed = 0 AND {where}"  # noqa: S608
         row = self._db.execute(query, (layout.schema, layout.digest, hour, *notes)).fetchone()
         if row is not None:
-            return Segment(*row)
+            found = Segment(*row)
+            if (self._size(found) or 0) >= found.length:
+                return found
+            self._update(found, is_closed=1)  # its file is damaged
         key = f"{layout.table}/day={hour[:10]}/{hour[11:13]}-{uuid4().hex}.parquet"
         values = (None, key, layout.schema, layout.digest, hour, time(), 0, 0, 0, *notes, 0)
         query = f"INSERT INTO segments ({COLUMNS}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608
@@ -272,11 +275,21 @@ class Segments:
 
     def pieces(self, segment: Segment) -> Iterator[tuple[str, bytes]]:
         """Yield the records of a segment by the minutes at which they were received, in pieces of a
-        bounded size."""
+        bounded size. For those that its file has lost there is a line that cannot be read."""
         with disk():
             frames = frames_of(self._db, segment)
-            with (self.directory / segment.file_name).open("rb") as file:
-                yield from pieces(read_frames(frames, file.fileno()))
+            is_gone = self._size(segment) is None
+            path = Path(os.devnull) if is_gone else self.directory / segment.file_name
+            with path.open("rb") as file:
+                yield from pieces(read_frames(frames, file.fileno(), is_partial=True))
+
+    def _size(self, segment: Segment) -> int | None:
+        """Return the length of a segment's file; ``None`` if it alone is gone, and not the whole
+        directory, as where its volume is not mounted."""
+        with suppress(FileNotFoundError):
+            return (self.directory / segment.file_name).stat().st_size
+        (self.directory / DATABASE).stat()
+        return None
 
     # -- changes ----------------------------------------------------------------------------------
 
@@ -341,7 +354,7 @@ class Segments:
             self._db.execute("DELETE FROM frames WHERE segment = ?", (segment.number,))
             self._db.executemany("INSERT INTO frames VALUES (?, ?, ?, ?)", frames)
             self._update(segment, length=length, revision=segment.revision + 1)
-        (self.directory / segment.file_name).unlink()
+        (self.directory / segment.file_name).unlink(missing_ok=True)
         sync(self.directory)
         return number
 
