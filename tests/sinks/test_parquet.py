@@ -31,6 +31,7 @@ from collector.sdk.sender import open_sink_of
 from collector.sdk.target import Target
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.parquet.lake import FileKey
+from collector.sinks.parquet.segments import Segments
 from collector.sinks.sink import Opening, check_sink
 from collector.testing.sinks import batch_of, person
 from tests.conftest import required
@@ -315,6 +316,35 @@ def test_a_line_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
         sink.deliver(_batch(2, [4]))
         sink.finish()
     assert _people(tmp_path) == [person(1), person(2), person(3), person(4)]
+
+
+def test_a_full_disk_below_a_lake(tmp_path: Path) -> None:
+    """The sink says so, and leaves nothing of the file, also where its end is what does not fit."""
+
+    def full(path: Path) -> Any:
+        path.touch()
+        return Path("/dev/full").open("wb")
+
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1]))
+        patch = mock.patch("collector.sinks.parquet.lake.written", full)
+        with patch, raises("E508", DeliveryError):
+            sink.finish()
+        assert not list((tmp_path / "lake").glob(".*"))
+        sink.finish()
+    assert _people(tmp_path) == [person(1)]
+
+
+@pytest.mark.parametrize("failing", ["note_place", "all"])
+def test_opened_anew_after_a_failure(tmp_path: Path, failing: str) -> None:
+    """As where the disk was full when a sidecar reloaded: the process does not keep its lock."""
+    failure = DeliveryError("E508", "the disk is full")
+    with mock.patch.object(Segments, failing, side_effect=failure), raises("E508", DeliveryError):
+        _opened(tmp_path)
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1]))
+        sink.finish()
+    assert _people(tmp_path) == [person(1)]
 
 
 @pytest.mark.parametrize("length", [None, 0, 300])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -81,12 +81,16 @@ class ParquetSink(ErasableSink):
         self._staged: Segments | None = None
         if not opening.is_offline:
             self._waiting.take_over()
-            self._staged = Segments(opening.directory, is_shared=opening.is_shared)
-            with self._staged.locked() as staged:
-                staged.note_place(self._waiting.place)
-                self._lake.clear()
-                for segment in staged.all():
-                    self._adopt(staged, segment)
+            with ExitStack() as stack:
+                staged = Segments(opening.directory, is_shared=opening.is_shared)
+                stack.callback(staged.close)
+                with staged.locked():
+                    staged.note_place(self._waiting.place)
+                    self._lake.clear()
+                    for segment in staged.all():
+                        self._adopt(staged, segment)
+                self._staged = staged
+                stack.pop_all()
 
     @classmethod
     def check(cls, settings: ParquetSettings, opening: Opening) -> None:

@@ -286,7 +286,7 @@ class _Writing:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         is_whole = False
-        with self._file, suppress(OSError):
+        with suppress(OSError), self._file:  # to close it may write, too
             self._writer.close()
             self._file.flush()
             os.fsync(self._file.fileno())
