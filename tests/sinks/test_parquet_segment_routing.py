@@ -8,6 +8,7 @@ from collections.abc import Collection
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,19 +19,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from collector.contracts import Batch, Granted, Subject, to_minute
+from collector.contracts import Batch, Granted, Subject, count_lines, to_minute
 from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.routing import entitled
 from collector.schema import load_schema
 from collector.schema.model import Schema
+from collector.server.control_client import Reload, ask
 from collector.sinks.parquet import ParquetSettings, ParquetSink
+from collector.sinks.parquet.segment_reader import read_segments
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, person
+from tests.deadline import wait_until
+from tests.raising import raises
+from tests.sidecar.serving import started
 
 _SCHEMA = load_schema("conferencing")
 _PURPOSES = ["service_operations", "security", "capacity_planning"]
 _Purposes = Collection[str] | None
+_USAGE = """\
+schema: usage
+version: 1.0.0
+title: Usage
+owner: tests
+purposes:
+  service: {use: essential.service.operations, basis: contract, reason: Run the service}
+  quality: {use: essential.service.operations, basis: contract, reason: Run it well}
+fields:
+"""
+_FIELD = """\
+  {0}: {{kind: enum, values: [known], category: user.device, purposes: [{1}], retention: 30d,
+    reason: Run the service}}
+"""
+_REACHING = {"os.type": "service", "device.type": "service", "os.name": "quality"}
+_EVENT = b'{"os": {"type": "known", "name": "known"}, "device": {"type": "known"}}'
 
 
 def _opened(
@@ -152,6 +174,62 @@ def test_another_place(tmp_path: Path) -> None:
     assert parquet.read_table(path)["client.address"].to_pylist() == [person(2)]
     with _opened(tmp_path, None, "other") as sink:
         assert sink.prune(datetime.now(UTC) + timedelta(days=400)).deleted == 1
+
+
+def test_what_waits_for_another_place_is_reported(tmp_path: Path) -> None:
+    """The sink fails once after it was opened, so that the log says that something has changed; it
+    takes and puts what comes."""
+    with _opened(tmp_path, None) as sink:
+        sink.deliver(_routed(1, None))
+        sink.idle()
+    for _ in range(2):
+        with _opened(tmp_path, None, "other") as sink:
+            with raises("E508", DeliveryError, match="earlier place") as error:
+                sink.idle()
+            assert error.value.cause == "changed"
+            sink.idle()
+            sink.deliver(_routed(2, None))
+            sink.finish()
+    with _opened(tmp_path, None) as sink:
+        sink.idle()
+
+
+def test_fewer_fields_by_a_reload(tmp_path: Path) -> None:
+    """A sidecar that goes on with fewer purposes, then with a schema that has fewer fields: what
+    waits loses them, and no record is lost."""
+    schema, file, lake = tmp_path / "usage.yaml", tmp_path / "collector.yaml", tmp_path / "lake"
+    data = tmp_path / "collector-data"
+
+    def write(fields: Collection[str], purposes: str) -> None:
+        lines = (_FIELD.format(name, _REACHING[name]) for name in fields)
+        schema.write_text(_USAGE + "".join(lines))
+        sink = f"{{type: parquet, path: {lake}, every: 1h, purposes: [{purposes}]}}"
+        file.write_text(f"schema: {schema}\nsinks: {{lake: {sink}}}\n")
+
+    write(_REACHING, "service, quality")
+    with started(tmp_path, "--config", file.name) as sidecar:
+        for number, change in enumerate((_REACHING, ["os.type", "os.name"], None)):
+            assert sidecar.send(_EVENT).status == 200
+            wait_until(partial(_waits, data / "sinks" / "lake", number + 1))
+            if change is not None:
+                write(change, "service")
+                answer = ask(data, Reload(allow_widening=False))
+                assert answer is not None
+                assert answer["change"] == "narrowing"
+        assert sidecar.stop()[0] == 0
+    opening = Opening("lake", (load_schema(str(schema)),), data)
+    chosen = ParquetSettings(type="parquet", path=lake, purposes=["service"])
+    with ParquetSink(chosen, opening) as sink:
+        sink.finish()
+    assert _fields(tmp_path) == {"os.type"}
+    files = lake.rglob("*.parquet")
+    assert sum(parquet.read_table(each).num_rows for each in files) == 3
+
+
+def _waits(directory: Path, number: int) -> bool:
+    with read_segments(directory) as segments:
+        pieces = [piece for _, found in segments for _, piece in found]
+    return sum(map(count_lines, pieces)) == number
 
 
 def test_a_schema_that_is_not_in_force(tmp_path: Path) -> None:

@@ -24,10 +24,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, read, values
 from collector.sinks.line_sink import findings
-from collector.sinks.parquet.segment_reader import (
-    Segment,
-    is_own_file,
-)
+from collector.sinks.parquet.segment_reader import Segment, is_own_file
 from collector.sinks.parquet.segment_routing import (
     RESERVED_NAMES,
     Routing,
@@ -57,6 +54,7 @@ _LATE = timedelta(hours=3)
 """A field is overdue so long after its retention: a file has the records of an hour, is pruned when
 the last of them is too old, and once an hour."""
 _AHEAD = timedelta(days=1)
+_FORMER = "records wait for an earlier place of the sink, or for a schema that is not in force"
 
 
 class ParquetSink(ErasableSink):
@@ -72,7 +70,7 @@ class ParquetSink(ErasableSink):
         self._fields: dict[str, frozenset[str]] = {}
         self._noted = set[str]()
         self._left_out = 0
-        self._has_failed = False
+        self._has_failed = self._is_checked = False
         self._directory = own_directory(opening.data, opening.name)
         self._waiting = SegmentDirectories(settings, opening)
         self._routing = Routing(opening.schemas, settings.purposes)
@@ -138,6 +136,7 @@ class ParquetSink(ErasableSink):
             raise
         self._has_failed = False
         self._check_left_out()
+        self._check_former()
 
     def close(self) -> None:
         """Release the directory. What was collected is on disk, and becomes a file next time."""
@@ -155,6 +154,13 @@ class ParquetSink(ErasableSink):
         number, self._left_out = self._left_out, 0
         if number:
             raise DeliveryError("E509", f"{number} collected records cannot be read, and are lost")
+
+    def _check_former(self) -> None:
+        """Raise ``DeliveryError`` E508 once where records wait that may not go to the lake now."""
+        if self._staged is not None and not self._is_checked:
+            self._is_checked, number = True, len(self._staged.all())
+            if number > len(self._current(self._staged)):
+                raise DeliveryError("E508", _FORMER, "changed")
 
     def _types_of(self, batch: Batch, noted: Mapping[str, str]) -> Mapping[str, str | None]:
         rows = read(replace(batch, rows=None)).rows
