@@ -84,7 +84,7 @@ class TestConformance(SinkConformance):
 
     def settings(self, directory: Path) -> SinkSettings:
         """A topic of its own."""
-        return _settings(self.kafka, directory, timeout="5s")
+        return _settings(self.kafka, directory, timeout="10s")
 
     def records(self, directory: Path) -> dict[str, int]:
         """Read the topic."""
@@ -177,7 +177,7 @@ def test_a_cluster_of_three(tmp_path: Path) -> None:
 def test_what_the_broker_refuses(kafka: KafkaServer, tmp_path: Path) -> None:
     """A topic that is not there, which is not made either, and a broker that is away; each waits,
     and says why."""
-    sound = _settings(kafka, tmp_path, timeout="1s")
+    sound = _settings(kafka, tmp_path, timeout="5s")
     missing = sound.model_copy(update={"topic": "none"})
     for _ in range(2):
         with (
@@ -257,7 +257,7 @@ def test_tls_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     context.load_cert_chain(pair.certificate, pair.key)
     with front(context, b"\0sidecar\0canary-5ecret") as before:
         url = f"kafka+tls://localhost:{before.port}"
-        base = {"type": "kafka", "url": url, "topic": "t", "party": "first", "timeout": "3s"}
+        base = {"type": "kafka", "url": url, "topic": "t", "party": "first", "timeout": "10s"}
         login = {"user": "env:KAFKA_USER", "password": "env:KAFKA_SECRET", "mechanism": "PLAIN"}
         ca = ours.own.certificate
         access = {

@@ -71,7 +71,7 @@ class TestConformance(SinkConformance):
 
     def settings(self, directory: Path) -> SinkSettings:
         """A stream of its own."""
-        return _settings(self.nats, directory, timeout="1s")
+        return _settings(self.nats, directory, timeout="5s")
 
     def records(self, directory: Path) -> dict[str, int]:
         """Read the stream."""
@@ -232,7 +232,7 @@ def test_a_stream_that_deletes_what_nobody_took(
 
 def test_what_the_broker_refuses(nats: NatsServer, tmp_path: Path) -> None:
     """A stream that is not there, is another's, or is full; each waits, and says why."""
-    settings = _settings(nats, tmp_path, timeout="1s")
+    settings = _settings(nats, tmp_path, timeout="5s")
     cases = {"no_such": settings.subject, settings.stream: "nothing.takes.this"}
     for stream, subject in cases.items():
         wrong = settings.model_copy(update={"stream": stream, "subject": subject})
@@ -242,7 +242,7 @@ def test_what_the_broker_refuses(nats: NatsServer, tmp_path: Path) -> None:
             assert "203.0.113" not in str(caught.value)
     full = tmp_path / "full"
     nats.stream(_stream(full), max_msgs=1, discard="new")
-    with _opened(_settings(nats, full, timeout="1s"), full) as sink:
+    with _opened(_settings(nats, full, timeout="5s"), full) as sink:
         sink.deliver(batch_of(1, [1], SCHEMA))
         with raises("E514", Unreachable):
             sink.deliver(batch_of(2, [2], SCHEMA))
@@ -262,7 +262,7 @@ def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             await stream.add_stream(name="s", subjects=["collector.records"], max_age=60)
 
         nats.ask(make, token="t0ken-that-is-secret")
-        right = NatsSettings(**where, auth_token="env:NATS_TOKEN", timeout="2s")
+        right = NatsSettings(**where, auth_token="env:NATS_TOKEN")
         with _opened(right, tmp_path) as sink:
             sink.deliver(batch_of(1, [1], SCHEMA))
         wrong = NatsSettings(**where, auth_token="env:NATS_OTHER", timeout="2s")
@@ -335,7 +335,7 @@ def test_encryption(tmp_path: Path) -> None:
             "type": "nats",
             "url": nats.url.replace("nats://127.0.0.1", "tls://localhost"),
             "stream": "none",
-            "timeout": "3s",
+            "timeout": "10s",
         }
         for authority, reason in ((ours, "no such stream"), (theirs, "no server")):
             settings = NatsSettings(**where, ca=authority.own.certificate)

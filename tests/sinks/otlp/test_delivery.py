@@ -179,8 +179,8 @@ def test_retry_after(tmp_path: Path) -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     for status, header, least in (
         (429, "60", 50.0),
-        (503, later, 299.0),
-        (502, "9" * 400, 299.0),
+        (503, later, 250.0),
+        (502, "9" * 400, 250.0),
         (504, "60", 50.0),
         (500, "60", 0.0),
         (503, "-5", 0.0),

@@ -137,7 +137,7 @@ def test_a_partial_success_is_not_sent_again(tmp_path: Path) -> None:
     [
         (14, _details(60, 500_000_000), 50, 61),
         (8, _details(60), 50, 61),
-        (14, _details(1 << 60), 299, 300),
+        (14, _details(1 << 60), 250, 300),
         (14, _details(-5), -1, 0),
         (14, b"\xff" * 50, -1, 0),
         (14, b"", -1, 0),
