@@ -75,16 +75,9 @@ class _Served(NamedTuple):
     def lose_third_answer(self, telemetry: Collector) -> None:
         """Deliver until the third part is accepted, whose response is lost; then cut the wire."""
         between = self.between
-        between.text = b" 200 "
-
-        def is_lost() -> bool:
-            accepted = bytes(between.answered).count(b" 200 ")
-            between.swallow = int(accepted == 2)
-            return accepted >= 3 or telemetry.flush(0.001)
-
-        wait_until(is_lost)
-        between.is_cut = True
-        between.swallow = 0
+        between.text, between.loses = b" 200 ", 3
+        wait_until(lambda: telemetry.flush(0.001) or between.is_cut)
+        between.loses = 0
 
 
 @contextmanager
@@ -296,9 +289,10 @@ def test_the_queue_keeps_its_bound_while_parts_wait(tmp_path: Path) -> None:
     """The parts of a batch count as queued, and ``close`` counts unsent ones as lost."""
     with _serving(tmp_path) as served:
         telemetry = Collector(to=served.to, queue=200, batch=200, interval=3600)
+        served.between.text, served.between.loses = b" 200 ", 1
         _emit(telemetry, range(200))
-        wait_until(lambda: served.refusals or telemetry.flush(0.001))
-        served.between.is_cut = True
+        wait_until(lambda: telemetry.flush(0.001) or served.between.is_cut)
+        assert served.refusals
         wait_until(lambda: telemetry.tally().failing or telemetry.flush(0.01))
         queued = telemetry.tally().queued
         assert 0 < queued <= 200

@@ -17,12 +17,14 @@ __all__ = ["Wire", "hung", "wire"]
 class Wire:
     """Forwards connections to a port of this machine, ``to``. ``sent`` and ``answered`` are the
     bytes of each direction. While ``is_cut``, nothing passes; the next ``swallow`` responses with
-    ``text`` in them are lost on their way back, with the connection."""
+    ``text`` in them are lost on their way back, with the connection. The wire is cut with the response
+    of the number ``loses`` that has it; with none if that is 0."""
 
     def __init__(self, port: int) -> None:
         self.sent, self.answered = bytearray(), bytearray()
         self.is_cut = False
         self.swallow = 0
+        self.loses = 0
         self.text = b""
         self.connections = 0
         self.to = port
@@ -46,6 +48,8 @@ class Wire:
                 if seen is self.answered and self.swallow and self.text in data:
                     self.swallow -= 1
                     break
+                if seen is self.answered and 0 < self.loses <= seen.count(self.text):
+                    self.is_cut = True
                 if self.is_cut:
                     break
                 target.sendall(data)
