@@ -17,8 +17,8 @@ __all__ = ["Wire", "hung", "wire"]
 class Wire:
     """Forwards connections to a port of this machine, ``to``. ``sent`` and ``answered`` are the
     bytes of each direction. While ``is_cut``, nothing passes; the next ``swallow`` responses with
-    ``text`` in them are lost on their way back, with the connection. The wire is cut with the response
-    of the number ``loses`` that has it; with none if that is 0."""
+    ``text`` in them are lost on their way back, with the connection. The wire is cut with that
+    response of the number ``loses``, with none if it is 0."""
 
     def __init__(self, port: int) -> None:
         self.sent, self.answered = bytearray(), bytearray()
