@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from glob import escape
 from itertools import chain
 from os.path import realpath
 from pathlib import Path
@@ -21,6 +22,7 @@ from collector.contracts import CATEGORIES, DROPS
 from collector.errors import DeliveryError
 from collector.filter.stored import Values, foreign_lines, values
 from collector.ledger import journal, opened
+from collector.ledger.signing import KEY_NAME
 from collector.ledger.stored import TABLES as LEDGER_TABLES
 from collector.ledger.verification import MINUTE
 from collector.retention.locations import Locations
@@ -184,12 +186,10 @@ def mismatches(locations: Locations, matrices: Sequence[Flows]) -> Iterator[Mism
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed)
     if number := sum(1 for _ in _foreign_files(locations)):
-        message = f"{number} files in the data directory are not of Collector's making"
+        message = f"{number} files in the data directory, or copies, are not of Collector's making"
         yield Mismatch(message, is_open=True)
     if number := sum(map(_has_more, _own_files(locations))):
-        message = (
-            f"{number} files of Collector's are longer than it makes them, or were left behind"
-        )
+        message = f"{number} files of Collector's are longer than it makes them, or left behind"
         yield Mismatch(message, is_open=True)
 
 
@@ -347,25 +347,26 @@ _COMPANION = re.compile(
     r"\.state|(\.[0-9]+)?(\.new)?|-wal|-shm|-journal|\.compact-[0-9a-f]+"
 ).fullmatch
 """Matches the ends of names of files that a sink makes beside its own."""
+_LONGEST = {LOCK_NAME: 0, KEY_NAME: 128}
+"""The most bytes of files that are not looked at."""
 
 
 def _foreign_files(locations: Locations) -> Iterator[Path]:
-    """Yield the files in the data directory that are neither Collector's nor of a sink."""
+    """Yield the files in the data directory, and copies of sinks' files, that are not ours."""
     data = Path(realpath(locations.data))
     places = [
         Path(realpath(sink.place(own_directory(data, name))))
         for name, sink in locations.sinks.items()
         if sink.is_local
     ]
-    stateful = (name for name, sink in locations.sinks.items() if sink.has_state)
-    names = (locations.directories.get(name, name) for name in stateful)
-    places += [Path(realpath(own_directory(data, name))) for name in names]
-    for file in data.rglob("*"):
-        if not (file.is_file() or file.is_symlink()):
-            continue
-        if file.parent == data and _OWN_FILE(file.name):
-            continue
-        if not any(_is_of(file, place) for place in places):
+    for name in (name for name, sink in locations.sinks.items() if sink.has_state):
+        place = own_directory(data, locations.directories.get(name, name))
+        places.append(Path(realpath(place)))
+    beside = (place.parent.glob(f"{escape(place.name)}?*") for place in places)
+    for file in {*data.rglob("*"), *chain.from_iterable(beside)}:
+        is_own = file.parent == data and _OWN_FILE(file.name) is not None
+        is_ours = is_own or any(_is_of(file, place) for place in places)
+        if not is_ours and (file.is_file() or file.is_symlink()):
             yield file
 
 
@@ -381,11 +382,11 @@ def _own_files(locations: Locations) -> Iterator[Path]:
 
 def _has_more(file: Path) -> bool:
     """Return whether there is something in a file that is looked at nowhere: in a lock, in what an
-    interrupted change left, or behind the end of a database or of a file's marks."""
-    if file.name == LOCK_NAME or _LEFT_BEHIND(file.name):
-        return file.stat().st_size > 0
-    pages = MARKS_BYTES if file.name.endswith(".state") else foreign.database_bytes(file)
-    return pages is not None and file.stat().st_size > pages
+    interrupted change left, or behind the end of a key, a database or a file's marks."""
+    longest = 0 if _LEFT_BEHIND(file.name) else _LONGEST.get(file.name)
+    if longest is None:
+        longest = MARKS_BYTES if file.name.endswith(".state") else foreign.database_bytes(file)
+    return longest is not None and file.stat().st_size > longest
 
 
 _LEFT_BEHIND = re.compile(r".*(\.part|\.new|-journal|\.compact-[0-9a-f]+)").fullmatch
@@ -394,9 +395,8 @@ _LEFT_BEHIND = re.compile(r".*(\.part|\.new|-journal|\.compact-[0-9a-f]+)").full
 def _is_of(file: Path, place: Path) -> bool:
     """Return whether a file is a sink's file, one beside it, or in its directory."""
     is_beside = file.parent == place.parent and file.name.startswith(place.name)
-    return place in file.parents or (
-        is_beside and _COMPANION(file.name[len(place.name) :]) is not None
-    )
+    end = file.name[len(place.name) :]
+    return place in file.parents or (is_beside and _COMPANION(end) is not None)
 
 
 _NO_RECORD = "E509"

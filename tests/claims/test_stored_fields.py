@@ -142,6 +142,9 @@ _LEFT: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
         lambda of: made_longer(of.lines.with_name(f"{of.lines.name}.state")),
         "unproven",
     ),
+    "text behind a key": (lambda of: left(of, "ledger.key", after=True), "unproven"),
+    "a rotated copy": (lambda of: copied(of, "-20260101"), "unproven"),
+    "a compressed copy": (lambda of: copied(of, ".1.gz"), "unproven"),
     "what a planner knows": (
         lambda of: edit(of.data / "store.db", "ANALYZE", _PLANNED),
         "unproven",
@@ -152,6 +155,11 @@ _LEFT: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
     ),
     "a number of a name": (lambda of: edit(of.data / "spool.db", *_NUMBERED), "unproven"),
 }
+
+
+def copied(lives: PopulatedDirectory, end: str) -> None:
+    """A file beside that of records, as another program makes one."""
+    lives.lines.with_name(f"{lives.lines.name}{end}").write_bytes(lives.lines.read_bytes())
 
 
 def made_longer(path: Path) -> None:
