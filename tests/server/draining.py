@@ -62,12 +62,21 @@ class Running:
 
 
 class Slow(Recorded):
-    """Takes ten milliseconds for a batch."""
+    """Takes so many seconds for a batch, and ``taken`` for all, which is longer where the machine
+    is busy."""
+
+    def __init__(self, seconds: float = 0.01) -> None:
+        super().__init__()
+        self.taken = 0.0
+        self._seconds = seconds
 
     def deliver(self, *batches: Batch) -> None:
-        """Wait, then keep batches."""
-        time.sleep(0.01 * len(batches))
-        super().deliver(*batches)
+        """Wait, then keep the next batch."""
+        for batch in batches:
+            began = time.monotonic()
+            time.sleep(self._seconds)
+            super().deliver(batch)
+            self.taken += time.monotonic() - began
 
 
 @contextmanager
