@@ -112,6 +112,10 @@ def _listening(path: str) -> socket.socket:
     return listening
 
 
+_SECONDS = {"slow": 0.5, "slower": 3.0}
+"""How long a pipeline takes for a request, by its mood."""
+
+
 class Accepting:
     """A pipeline without the disk; it fails as its ``mood`` tells, or in turns."""
 
@@ -122,8 +126,7 @@ class Accepting:
 
     async def __call__(self, request: Request) -> Tally:
         """Filter a request for an event loop."""
-        if self._mood == "slow":
-            await asyncio.sleep(0.5)
+        await asyncio.sleep(_SECONDS.get(self._mood, 0.0))
         return self.now(request)
 
     def now(self, request: Request) -> Tally:

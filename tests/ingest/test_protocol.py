@@ -425,12 +425,12 @@ def test_a_thousand_slow_sockets(tmp_path: Path, sockets: list[socket.socket], k
 def test_more_connections_than_there_may_be(tmp_path: Path, sockets: list[socket.socket]) -> None:
     """One that has kept us waiting makes way; where all are at work, 503."""
     limits = {"connections": 4}
-    with serving(tmp_path, limits=limits, mood="slow") as server:
+    with serving(tmp_path, limits=limits, mood="slower") as server:
         for _ in range(4):
             line = server.connect()
             line.sendall(_LAST)
             sockets.append(line)
-        time.sleep(0.1)
+        time.sleep(0.6)  # until all of them are read, and before the first is answered
         assert _statuses(server.say(_LAST)) == [503]
         assert [_statuses(heard(line)) for line in sockets] == [[200]] * 4
         sockets.extend(server.connect() for _ in range(4))
