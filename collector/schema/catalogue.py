@@ -7,12 +7,22 @@ from pathlib import Path
 
 from collector.schema import resources
 
-__all__ = ["MAX_LENGTH", "CatalogueFault", "is_comment", "is_entry", "read", "source_of", "text_of"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_LENGTH",
+    "CatalogueFault",
+    "is_comment",
+    "is_entry",
+    "read",
+    "source_of",
+    "text_of",
+]
 
 MAX_LENGTH = 64
 """Characters of an entry."""
 
-_MAX_BYTES = 4 << 20
+MAX_BYTES = 4 << 20
+"""The most bytes of a catalogue."""
 _SOURCE = "# source:"
 
 
@@ -47,11 +57,9 @@ def text_of(data: bytes) -> str:
 
     Raises ``CatalogueFault`` E121 when they are no UTF-8 or too many.
     """
-    text = data.decode("utf-8-sig", "replace") if len(data) <= _MAX_BYTES else "\ufffd"
+    text = data.decode("utf-8-sig", "replace") if len(data) <= MAX_BYTES else "\ufffd"
     if "\ufffd" in text:
-        raise CatalogueFault(
-            "E121", f"a catalogue must be UTF-8 text of at most {_MAX_BYTES} bytes"
-        )
+        raise CatalogueFault("E121", f"a catalogue must be UTF-8 text of at most {MAX_BYTES} bytes")
     return text
 
 
@@ -73,7 +81,7 @@ def is_entry(line: str) -> bool:
 @lru_cache(maxsize=64)
 def _entries(path: Path, changed: int, size: int) -> frozenset[str]:
     """Read the entries; the file's time and size are cache keys that change with it."""
-    lines = text_of(path.read_bytes() if size <= _MAX_BYTES else b"\xff").splitlines()
+    lines = text_of(path.read_bytes() if size <= MAX_BYTES else b"\xff").splitlines()
     if not lines or not source_of(lines[0]):
         raise CatalogueFault("E121", "the first line of a catalogue must be `# source: …`")
     entries = [line for line in lines if not is_comment(line)]

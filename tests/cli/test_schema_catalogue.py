@@ -8,7 +8,7 @@ import pytest
 
 from collector.schema import resources
 from collector.schema.catalogue import read
-from tests.cli.process import run
+from tests.cli.process import run, run_measured
 
 SOURCE = "the vendor's list, https://example.org/models, 2026-11-25"
 GOOD = f"# source: {SOURCE}\n# A note.\nAlpha\nGamma\n"
@@ -52,6 +52,17 @@ def _snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    """No more of it is read than a catalogue may have."""
+    path = tmp_path / "large.txt"
+    with path.open("wb") as file:
+        file.truncate(400 << 20)
+    ended = run_measured("schema", "catalogue", "check", path)
+    assert ended.code == 78
+    assert ended.err.count(b"[E121]") == 1
+    assert ended.peak < 200
 
 
 def test_check_says_what_the_shipped_ones_are() -> None:

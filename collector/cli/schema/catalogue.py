@@ -15,6 +15,7 @@ from collector.cli.console import err, group, new_table, out, print_json
 from collector.cli.options import AsJson, unwritable
 from collector.errors import Fault, SchemaError
 from collector.schema import resources
+from collector.schema.catalogue import MAX_BYTES
 from collector.schema.catalogue_lint import (
     CatalogueFile,
     CatalogueFinding,
@@ -131,8 +132,8 @@ def _path(reference: str) -> Path:
 
 def _read(path: Path) -> bytes:
     """Read the bytes of a catalogue file. Raises ``SchemaError`` E120."""
-    with suppress(OSError):
-        return path.read_bytes()
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
     message = "the catalogue cannot be read; check the path and its permissions"
     raise SchemaError([Fault(str(path), 1, 1, "", message, "E120")])
 
