@@ -20,7 +20,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.conftest import required
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.tcp import free_port
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "server",
 ]
 
-_START_SECONDS = 30
+_START_SECONDS = WAIT_SECONDS
 _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
 _CLUSTER = """
 import sys, confluent_kafka

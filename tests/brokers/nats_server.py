@@ -19,12 +19,12 @@ import nats
 from nats.js.errors import BadRequestError
 
 from tests.conftest import required
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.tcp import free_port
 
 __all__ = ["NatsServer", "cluster", "program", "require_nats", "server"]
 
-_START_SECONDS = 30
+_START_SECONDS = WAIT_SECONDS
 _T = TypeVar("_T")
 
 
