@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from tests.cli.process import run
 
 _SCHEMA = load_schema("conferencing")
 _ADDRESS = "203.0.113.7"
-_MINUTE = "2026-11-26T10:20:00Z"
+_DAY = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
+_MINUTE = f"{_DAY}T10:20:00Z"
 
 
 def configured(folder: Path, name: str, **more: Any) -> Path:
@@ -72,7 +74,7 @@ def store_at(path: Path) -> Path:
 
 def erased(folder: Path, *arguments: object, cwd: Path | None = None) -> Any:
     """Erase a person, and return the outcome."""
-    window = ("--from", "2026-11-26", "--to", "2026-11-26", "--json")
+    window = ("--from", _DAY, "--to", _DAY, "--json")
     field = f"client.address={_ADDRESS}"
     return run("subject", "erase", "--field", field, *window, *arguments, directory=cwd or folder)
 
@@ -195,7 +197,7 @@ def test_the_schema_is_the_ledgers(tmp_path: Path) -> None:
         pass
     fact = {"schema": web.id, "change": "first"}
     note(data, Note.of("schema", document=web.document, **fact))
-    window = ("--from", "2026-11-26", "--to", "2026-11-26")
+    window = ("--from", _DAY, "--to", _DAY)
     field = "client.address=203.0.113.7"
     done = run("subject", "export", "--data", data, "--field", field, *window)
     assert done.json["schema"] == web.id

@@ -254,7 +254,8 @@ def test_one_pass_for_all_who_are_erased(tmp_path: Path) -> None:
 
 def test_a_person_who_is_not_there(tmp_path: Path) -> None:
     """Costs a part of each object: its end, and the columns by which people are found."""
-    path = tmp_path / "lake" / "conferencing" / "day=2026-11-27" / f"13-{'a' * 32}.parquet"
+    day = datetime.now(UTC).strftime("day=%Y-%m-%d")
+    path = tmp_path / "lake" / "conferencing" / day / f"13-{'a' * 32}.parquet"
     path.parent.mkdir(parents=True)
     rows = 20_000
     more = {f"n{at}": pa.array([at * each for each in range(rows)]) for at in range(1, 20)}
