@@ -149,7 +149,21 @@ def head(path: Path) -> bytes:
                 text = handle.read(_HEAD_BYTES)
                 if len(text) == _HEAD_BYTES:  # else the log was cut, and all is in the file
                     return text
-        return stack.enter_context(path.open("rb")).read(_HEAD_BYTES) if path.exists() else b""
+        return _first_bytes(path) if path.exists() else b""
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Return the first bytes of a database. Where this process has it open, they are read by that
+    descriptor: to close another one would end the locks that the process has on it, and with them
+    what keeps other processes from removing the log."""
+    status = path.stat()
+    with suppress(OSError):
+        for each in Path("/dev/fd").iterdir():
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(int(each.name)), status):
+                    return os.pread(int(each.name), _HEAD_BYTES, 0)
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
 
 
 def copy_with_log(path: Path, log: Path, copy: Path) -> None:

@@ -189,6 +189,36 @@ def test_a_schema_is_swapped_between_two_requests(tmp_path: Path) -> None:
     assert Counter(row["device.type"] for row in answer) == {"phone": 2, None: 1}
 
 
+def test_locks_outlive_a_reload(tmp_path: Path) -> None:
+    """Those that the keeper has on its files: commands that open and close them meanwhile do not
+    remove a log, and what is acknowledged afterwards outlives a kill."""
+    sinks = f"sinks: {{store: true, lake: {{type: parquet, path: {tmp_path}/lake}}}}\n"
+    with _reloading(tmp_path, sinks) as it:
+        it.stored()
+        spool = it.data / "spool.db"
+        with closing(sqlite3.connect(spool)) as db:  # the log has not the first page any more
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert it.outcome(f"log: {{level: debug}}\n{sinks}") == "kept"
+        asked = (
+            "--field",
+            "client.address=203.0.113.7",
+            "--from",
+            "2020-01-01",
+            "--to",
+            "2090-01-01",
+        )
+        assert run("subject", "export", *asked, "--data", it.data).code == 0
+        assert all(Path(f"{path}-wal").exists() for path in it.data.rglob("*.db"))
+        it.stored()
+        it.sidecar.process.kill()
+        it.sidecar.process.wait(WAIT_SECONDS)
+    with started(tmp_path, "--config", _FILE) as sidecar:
+        assert sidecar.stop()[0] == 0
+    query = "SELECT sum(count) AS events FROM conferencing"
+    (row,) = run("store", "query", "--data", tmp_path / "collector-data", query, "--json").json
+    assert row == {"events": 2}
+
+
 def test_terms_are_swapped(tmp_path: Path) -> None:
     """Tokens, limits of events, origins and the page; over HTTP and gRPC."""
     token = "ab" * 16

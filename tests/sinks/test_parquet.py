@@ -515,6 +515,32 @@ def test_several_processes_of_an_application(tmp_path: Path) -> None:
     assert _people(tmp_path) == [person(n) for n in (1, 2, 5, 6, 7, 8)]
 
 
+_OTHER_PROCESS = """
+import sys
+from pathlib import Path
+from collector.schema import load_schema
+from collector.sinks.parquet import ParquetSettings, ParquetSink
+from collector.sinks.sink import Opening
+folder = Path(sys.argv[1])
+opening = Opening("parquet", (load_schema("conferencing"),), folder / "data", is_shared=True)
+ParquetSink(ParquetSettings.at("parquet", folder / "lake"), opening).close()
+"""
+
+
+def test_two_sinks_of_one_process(tmp_path: Path) -> None:
+    """The second does not end the locks of the first: else another process that is closed would
+    remove the log of their database, and what is delivered afterwards would be lost in a crash."""
+    opening = Opening("parquet", (_SCHEMA,), tmp_path / "data", is_shared=True)
+    settings = ParquetSettings.at("parquet", tmp_path / "lake")
+    one, other = (ParquetSink(settings, opening) for _ in range(2))
+    with one, other:
+        subprocess.run([sys.executable, "-c", _OTHER_PROCESS, tmp_path], check=True)
+        assert (tmp_path / "data" / "sinks" / "parquet" / "segments.db-wal").exists()
+        one.deliver(_batch(1, [1]))
+        with ParquetSink(settings, replace(opening, is_offline=True)) as offline:
+            assert len(list(offline.find(_subject(1)))) == 1
+
+
 def test_two_sidecars_with_one_lake(tmp_path: Path) -> None:
     """Sinks of one name and of two data directories write and rewrite files of the same lake at the
     same time: nothing of one is lost, repeated, or brought back by the other."""

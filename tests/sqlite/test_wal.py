@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -131,3 +133,18 @@ def test_a_full_disk_is_found_before_anything_is_opened(disk: Path) -> None:
             need_room(path)
         with pytest.raises(OSError, match="No space"):
             Index(path)
+
+
+def test_locks_outlive_a_look_at_the_head(tmp_path: Path) -> None:
+    """Of a database that is open here: else another process that opens and closes it would remove
+    the log, and with it what is committed afterwards."""
+    path = tmp_path / "a.db"
+    code = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM t').fetchall()"
+    with closing(_database(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert head(path).startswith(wal.MAGIC)
+        subprocess.run([sys.executable, "-c", code, path], check=True)
+        assert path.with_name("a.db-wal").exists()
+        db.execute("INSERT INTO t VALUES (1)")
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("SELECT * FROM t").fetchall() == [(1,)]

@@ -22,6 +22,7 @@ from uuid import uuid4
 
 from collector.contracts import Batch, Layout, layout_of
 from collector.errors import DeliveryError, InUse, Unacceptable
+from collector.file_modes import make_private
 from collector.sinks.parquet.segment_reader import (
     COLUMNS,
     DATABASE,
@@ -118,7 +119,7 @@ class Segments:
 
     def _open(self) -> None:
         path = self.directory / DATABASE
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        make_private(path)  # without opening one that is there: another sink may have locks on it
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             make_durable(self._db)
