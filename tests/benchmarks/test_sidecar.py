@@ -28,7 +28,7 @@ from tests.conftest import required
 from tests.tcp import tcp_server
 
 _ROOT = Path(__file__).parents[2]
-SHORT = measure.Effort(rounds=1, seconds=0.6, warmup=0.2, steady=1.0, bodies=2, connections=2)
+SHORT = measure.Effort(rounds=1, seconds=1.5, warmup=0.3, steady=1.0, bodies=2, connections=2)
 
 
 @pytest.fixture
@@ -117,8 +117,7 @@ def test_waiting_for_a_connection_is_latency() -> None:
     with answering(pause=0.04) as port:
         outcome = drive(_plan(port, rate=50.0))
     assert sum(outcome.statuses.values()) == len(outcome.latencies) == 25
-    assert outcome.latencies[0] < 0.1
-    assert outcome.latencies[-1] > 0.4
+    assert outcome.latencies[-1] - outcome.latencies[0] > 0.4
 
 
 @pytest.mark.usefixtures("possible")
