@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Lock
 from typing import IO, NamedTuple
 
 from collector.sqlite import files
@@ -37,6 +38,10 @@ _HEAD = struct.Struct("=14xHI28x")
 """In the machine's order: size of pages, and frames that count. It is there twice;"""
 _COPIED = struct.Struct("=I")
 """and behind it, how many of the frames are in the database as well."""
+_open: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
+"""By device and inode of an index: the files of it that are open in this process, and those that
+are to be closed with the last of them."""
+_open_lock = Lock()
 
 
 class Counted(NamedTuple):
@@ -61,14 +66,17 @@ class Counted(NamedTuple):
 class Index:
     """The index of the log of a database that is open, and has a log.
 
-    ``close`` it only when all connections of this process to the database are closed: the system
-    lets go of all their locks with it. Raises ``OSError`` when the disk is full.
+    ``close`` it when the connections that belong to it are closed: the system lets go of all locks
+    of this process with the file. So it stays open as long as another one of the same database is.
+    Raises ``OSError`` when the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
         self._handle = -1
         with suppress(FileNotFoundError):
             self._handle = os.open(f"{path}-shm", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with _open_lock:
+                _open.setdefault(_place(self._handle), (set(), set()))[0].add(self._handle)
         if self._handle >= 0 and hasattr(os, "posix_fallocate"):
             self._reserve()
 
@@ -81,10 +89,19 @@ class Index:
         return Counted(*_HEAD.unpack_from(head), *_COPIED.unpack_from(head, end))
 
     def close(self) -> None:
-        """Close the file."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+        """Close the file, or have it closed with the last one of the same database."""
+        if self._handle < 0:
+            return
+        with _open_lock:
+            place = _place(self._handle)
+            used, unused = _open[place]
+            used.discard(self._handle)
+            unused.add(self._handle)
+            if not used:
+                del _open[place]
+                for handle in unused:
+                    os.close(handle)
+        self._handle = -1
 
     def _reserve(self) -> None:
         try:
@@ -93,6 +110,11 @@ class Index:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 self.close()
                 raise
+
+
+def _place(handle: int) -> tuple[int, int]:
+    status = os.fstat(handle)
+    return status.st_dev, status.st_ino
 
 
 def need_room(path: Path) -> None:

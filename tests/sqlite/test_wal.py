@@ -148,3 +148,27 @@ def test_locks_outlive_a_look_at_the_head(tmp_path: Path) -> None:
         db.execute("INSERT INTO t VALUES (1)")
         with closing(sqlite3.connect(path)) as other:
             assert other.execute("SELECT * FROM t").fetchall() == [(1,)]
+
+
+def test_locks_outlive_an_index_of_another_store(tmp_path: Path) -> None:
+    """Of the same database in the same process: the file is closed with the last one."""
+    path = tmp_path / "a.db"
+    code = (
+        "import fcntl, sys\n"
+        "with open(sys.argv[1], 'r+b') as file:\n"
+        "    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 128)\n"
+    )
+
+    def is_locked() -> bool:
+        return (
+            subprocess.run([sys.executable, "-c", code, f"{path}-shm"], check=False).returncode != 0
+        )
+
+    with closing(_opened_again(path)), closing(Index(path)) as index:
+        for _ in range(2):
+            Index(path).close()
+        assert is_locked()
+        assert index.counted() is not None
+        other = Index(path)
+    other.close()
+    assert not path.with_name("a.db-shm").exists()
