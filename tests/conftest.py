@@ -46,6 +46,12 @@ def required(what: str) -> None:
     pytest.skip(message)
 
 
+def required_root() -> None:
+    """Skip a test that looks into a sidecar, which no other process of its user may."""
+    if os.geteuid():
+        required("root, to look into another process")
+
+
 @pytest.fixture(scope="session")
 def corpora() -> Path:
     """The folder of public test data."""

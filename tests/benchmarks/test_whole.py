@@ -95,7 +95,9 @@ def test_memory_is_of_a_fresh_process() -> None:
 # Fluent Bit itself is in no registry of packages. Its place is taken by a program that keeps the
 # top-level keys it is told to, if it is told what Fluent Bit documents.
 STAND_IN = """\
-#!{python}
+#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+'''
 import json, sys
 if sys.argv[1:] == ["--version"]:
     print("Fluent Bit v4.2.0\\nGit commit: none")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def _typed(folder: Path, block: str, **variables: str) -> None:
 
 
 def _delivery(meeting: Meeting, *options: str) -> subprocess.Popen[bytes]:
-    token = f"{sys.executable} -m collector recording token --key {meeting.key}"
+    token = f"{shlex.quote(sys.executable)} -m collector recording token --key {meeting.key}"
     token += f" --meeting {MEETING} --role media --subject media-1"
     address = f"http://127.0.0.1:{meeting.process.ports['recorder']}"
     program = [sys.executable, str(_ROOT / "examples" / "deliver_stream.py"), address]

@@ -20,7 +20,7 @@ from random import Random
 from threading import Event
 from typing import NamedTuple
 
-from tests.conftest import required
+from tests.conftest import required, required_root
 from tests.deadline import WAIT_SECONDS
 from tests.programs import threads
 from tests.sidecar.account import Account
@@ -70,6 +70,7 @@ class Tracer:
     @property
     def command(self) -> list[str]:
         """The sidecar's, traced; it is the process that is started, strace a grandchild of it."""
+        required_root()
         strace = shutil.which("strace")
         if strace is None:
             required("strace")

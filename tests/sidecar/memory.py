@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Self
 
-from tests.conftest import required
+from tests.conftest import required_root
 
 __all__ = ["Samples", "memory", "needles"]
 
@@ -52,8 +52,7 @@ class Samples:
     def __init__(
         self, pids: Callable[[], Sequence[int]], texts: Sequence[bytes], seconds: float = 0.25
     ) -> None:
-        if os.geteuid():
-            required("root, to read the memory of another process")
+        required_root()
         self.found: Counter[bytes] = Counter()
         self.taken = self.bytes = 0
         self._pids, self._seconds = pids, seconds

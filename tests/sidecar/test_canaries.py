@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped]
 
 from collector.ingest.auth import hashed
+from tests.conftest import required_root
 from tests.sidecar.delivery import delivered, held, log_is_empty
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
@@ -142,6 +143,7 @@ http.EventsHandler._accept = faulty
 @pytest.mark.long
 def test_a_program_that_leaks_is_found(tmp_path: Path) -> None:
     """It echoes, it logs, or it leaves a packed temporary file: the search finds each."""
+    required_root()
     marks = Marks()
     program = tmp_path / "program"
     program.mkdir()

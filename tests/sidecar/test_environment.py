@@ -22,7 +22,7 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from collector.ops.log import EVENTS, fits
-from tests.conftest import required
+from tests.conftest import required, required_root
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority, Pair
 from tests.server.test_hardening import HOSTILE
@@ -242,6 +242,7 @@ def _seen(log: Path) -> tuple[int, set[str]]:
 def test_no_system_call_goes_elsewhere(tmp_path: Path) -> None:
     """By the system's own account: it connects to nobody, and opens nothing for writing but what is
     in its data directory."""
+    required_root()
     command = [*_traced(tmp_path / "log"), *COMMAND]
     pair, folder = Authority(tmp_path).issue("server"), tmp_path / "inside"
     folder.mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gzip
-import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from collector.ingest.decompression import zstd_library
 from collector.ingest.grpc import METHODS
 from collector.sandbox import seccomp, support
 from collector.sandbox.attempts import ATTEMPTS
-from tests.conftest import required
+from tests.conftest import required, required_root
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority
 from tests.sandbox.confined import post, requests
@@ -182,8 +181,7 @@ def test_all_threads_are_confined(worker: Inside) -> None:
 
 def test_a_worker_has_sockets_and_nothing_else(worker: Inside) -> None:
     """No file, and no pipe to another process."""
-    if os.geteuid():
-        required("root, to look at another process")
+    required_root()
     folder = Path(f"/proc/{worker.pid}/fd")
     opened = {str(path.readlink()).partition(":")[0] for path in folder.iterdir()}
     assert opened <= {"/dev/null", "socket", "anon_inode", "pipe"}
