@@ -282,7 +282,6 @@ class Spool(Closing):
                 self._reopen()
         with self._changed:
             self._is_closing = True
-            self._refuse(self._queue.take_all())
             for _, future in self._jobs:
                 future.set_exception(unwritable())
         self._close_file()
@@ -404,7 +403,6 @@ class Spool(Closing):
         """Close the file, and retry opening it until that succeeds or the spool is closed."""
         with self._changed:
             self._errors, self._staging = self._errors + 1, None
-            self._refuse(self._queue.take_all())
         self._close_file()
         while not self._open():
             with self._changed:
@@ -416,6 +414,7 @@ class Spool(Closing):
         self._checkpoints.drop()
         with self._reading, self._changed:
             file, self._file = self._file, None
+            self._refuse(self._queue.take_all())  # nothing is put any more
             if file is not None:
                 file.close()
 

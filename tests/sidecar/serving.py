@@ -141,7 +141,7 @@ def started(
         reader.start()
         try:
             assert ready.wait(_START_SECONDS), "it does not start"
-            assert sidecar.ports, sidecar.log
+            assert sidecar.ports, (process.poll(), sidecar.log)
             yield sidecar
         finally:
             process.kill()

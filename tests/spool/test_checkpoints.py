@@ -12,7 +12,7 @@ from collector.errors import DeliveryError
 from collector.spool import Spool, checkpoints
 from collector.spool import spool as spool_module
 from tests.database import query
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.faults import fill, small_disk
 from tests.spool.make import commit, drained, entry, told_checkpoints
 
@@ -71,6 +71,20 @@ def test_a_checkpoint_that_fails_has_the_file_opened_again(
         commit(spool, entry(3))
         assert sorted(drained(spool)) == list(range(4))
         assert (spool.state().errors, spool.quarantined) == (1, [])
+
+
+def test_what_is_put_until_the_file_is_closed_is_refused(path: Path) -> None:
+    """After a failure, while a checkpoint is under way: nobody waits until there is room."""
+    with Spool(path, sinks=["sink"]) as spool:
+        with spool._checkpoints.paused():
+            spool._fail(OSError())
+            wait_until(lambda: spool.state().errors == 1)
+            future = spool.put(entry(1))
+        with pytest.raises(DeliveryError, match="E506"):
+            future.result(WAIT_SECONDS)
+        wait_until(lambda: spool.state().is_ready)
+        commit(spool, entry(2))
+        assert drained(spool) == [2]
 
 
 def test_an_idle_log_is_emptied(path: Path) -> None:
