@@ -26,7 +26,7 @@ from collector.sinks.store_file import (
 )
 from collector.sqlite.files import connect
 from collector.sqlite.foreign import LONGEST_BYTES, foreign_columns, foreign_objects
-from collector.sqlite.wal import MAGIC, head, is_log
+from collector.sqlite.wal import MAGIC, head, is_log, need_room
 
 __all__ = [
     "Contents",
@@ -79,6 +79,10 @@ def check_store(path: Path, table: Table) -> None:
     require_known_format(int.from_bytes(text[60:64]))
     if not text or (has_log and not has_index):
         return  # empty, or only to be read by a connection that may write
+    try:
+        need_room(path)
+    except OSError:
+        return  # a page of the index for which there is no room would end the process
     try:
         _check_tables(path, table, "" if has_index else "&immutable=1")  # else an index is made
     except DeliveryError as error:

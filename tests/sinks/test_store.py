@@ -16,9 +16,12 @@ from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError
 from collector.schema import Schema, load_schema
 from collector.sinks import store_file
+from collector.sinks.inventory import check_store
 from collector.sinks.store import Store
+from collector.sinks.store_file import Table
 from tests.database import query
 from tests.raising import raises
+from tests.sidecar.faults import fill, small_disk
 
 _MINUTE = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
 _RECORDS: list[dict[str, Any]] = [
@@ -145,6 +148,19 @@ def test_a_changed_type_is_refused(tmp_path: Path) -> None:
     second = _write_schema(tmp_path / "turn.yaml", a={"kind": "ip"})
     with pytest.raises(DeliveryError, match="E504"):
         Store(tmp_path / "store.db", second)
+
+
+def test_a_store_on_a_full_disk_is_not_looked_at(tmp_path: Path) -> None:
+    """Where there is no room, the system ends a process that makes the index anew that a killed one
+    has left. The store says all of that when it opens."""
+    first = _write_schema(tmp_path / "turn.yaml", a={"kind": "boolean"})
+    with small_disk(tmp_path / "small", megabytes=8) as place, Store(place / "store.db", first):
+        second = Table(_write_schema(tmp_path / "turn.yaml", a={"kind": "ip"}).layout)
+        fill(place / "ballast")
+        check_store(place / "store.db", second)
+        (place / "ballast").unlink()
+        with pytest.raises(DeliveryError, match="E504"):
+            check_store(place / "store.db", second)
 
 
 def test_names_that_meet_in_the_view_stay_apart(tmp_path: Path) -> None:
