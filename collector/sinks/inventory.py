@@ -80,7 +80,8 @@ def check_store(path: Path, table: Table) -> None:
     if not text or (has_log and not has_index):
         return  # empty, or only to be read by a connection that may write
     try:
-        need_room(path)
+        if has_index:
+            need_room(path)
     except OSError:
         return  # a page of the index for which there is no room would end the process
     try:
