@@ -183,7 +183,7 @@ class Proxy:
             return
         try:
             server = socket.create_connection(("127.0.0.1", self._to))
-        except ConnectionRefusedError:  # it is down
+        except ConnectionError:  # it is down
             return
         with server:
             change = _with_version if mode == "versions" else None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -440,10 +441,9 @@ def test_files_are_watched(tmp_path: Path) -> None:
 
 
 def _is_free(port: int) -> bool:
-    """Whether nothing listens there."""
-    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-        return False
-    return True
+    """Whether nothing listens there: one who is about to close answers with a reset."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def test_workers_are_replaced_for_ports_and_numbers(tmp_path: Path) -> None:
