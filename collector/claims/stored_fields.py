@@ -298,8 +298,7 @@ def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
     yield from _refused("spool", refused, allowed)
     if unknown:
         yield Mismatch(f"spool: {unknown} batches are of a schema that is not known", is_open=True)
-    with suppress(sqlite3.Error):  # a file that cannot be read is reported above
-        damaged += _foreign_parts(locations.data, allowed.words)
+    damaged += sum(_foreign_parts(locations.data / name, allowed.words) for name in _FILES)
     if damaged:
         yield Mismatch(
             f"spool: {damaged} batches, files or tables are damaged or are not Collector's",
@@ -433,18 +432,15 @@ _WORDS = frozenset(
 )
 
 
-def _foreign_parts(data: Path, words: Collection[str]) -> int:
-    """Count the tables and columns of the spool's files that have anything but the spool's own:
-    names among ``words``, times, hashes. Raises ``sqlite3.Error``."""
-    number, listed = 0, {*words, *_WORDS}
-    for name, (definitions, passed) in _FILES.items():
-        known = _names(definitions)
-        db = connect(data / name) if (data / name).is_file() else None
-        if db is not None:
-            with closing(db):
-                number += foreign.foreign_objects(db, known)
-                number += foreign.added_columns(db, definitions)
-                number += sum(
-                    1 for _ in foreign.foreign_columns(db, known.difference(passed), listed)
-                )
-    return number
+def _foreign_parts(path: Path, words: Collection[str]) -> int:
+    """Count the tables and columns of a file of the spool that have anything but the spool's own:
+    names among ``words``, times, hashes. A file that cannot be read counts as one."""
+    (definitions, passed), db = _FILES[path.name], connect(path)
+    if db is None:
+        return int(path.exists())
+    known = _names(definitions)
+    with closing(db), suppress(sqlite3.Error):
+        columns = foreign.foreign_columns(db, known.difference(passed), {*words, *_WORDS})
+        parts = foreign.foreign_objects(db, known) + foreign.added_columns(db, definitions)
+        return parts + len([*columns])
+    return 1

@@ -38,6 +38,7 @@ from collector.cli.stdout import write
 from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
 from collector.sinks.inventory import Contents, contents, read_or_raise, reading
 from collector.sinks.query import Answer, ask
+from collector.sinks.store_file import BUSY_SECONDS
 
 __all__ = ["FORMS", "MOST_ROWS", "Form", "Piece", "query", "time_limit"]
 
@@ -169,7 +170,7 @@ def _write_answer(
     """Write the answer to a statement; a short one once the store is closed. Note before a long one
     that a reading begins, and after each how many rows it had."""
     rows, whole = 0, b""
-    with reading(path):
+    with reading(path, min(seconds, BUSY_SECONDS)):
         pass  # what is no store is not read, and nothing is noted
     try:
         with time_limit(seconds), answering(path, statement, form, seconds) as pieces:

@@ -13,6 +13,7 @@ from collector.errors import ConfigError, DeliveryError, file_name
 from collector.filter.stored import Values
 from collector.sinks.sink import Holding
 from collector.sinks.store_file import (
+    BUSY_SECONDS,
     FOREIGN,
     RESERVED_COLUMNS,
     Table,
@@ -48,9 +49,9 @@ _T = TypeVar("_T")
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
     """Open a read-only connection to one state of a store's file. Its temporary tables are in
-    memory only.
+    memory only. Wait so long where another process has the file for itself.
 
     Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` when it cannot be read
     (E501) or is of a newer version (E502); run queries by ``looked``.
@@ -58,7 +59,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"
         raise ConfigError("E203", message)
-    db = connect(path)
+    db = connect(path, seconds)
     if db is None:
         raise DeliveryError("E501", FOREIGN)
     with closing(db):

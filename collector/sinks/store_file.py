@@ -48,7 +48,7 @@ __all__ = [
 FORMAT = 2
 """``user_version`` of the file: the form of everything but the schemas' own tables."""
 BUSY_SECONDS = 5.0
-FOREIGN = "the store cannot be read: it is damaged, or no store of ours"
+FOREIGN = "the store cannot be read: it is damaged, locked by another program, or no store of ours"
 RESERVED_COLUMNS = ("received", "count")
 """The columns of each table that are no fields."""
 _ABOUT = (

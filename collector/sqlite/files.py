@@ -117,25 +117,44 @@ def sync(directory: Path) -> None:
         os.close(handle)
 
 
-def connect(path: Path) -> sqlite3.Connection | None:
+def connect(path: Path, seconds: float = _BUSY_SECONDS) -> sqlite3.Connection | None:
     """Open a read-only connection in a transaction, which disturbs no process that writes.
 
-    Returns ``None`` if the file cannot be opened and read, or is no database. Tables of its own,
-    and what sorting needs, are in memory only.
+    Returns ``None`` if the file cannot be opened and read, or is no database; and if another
+    process has it for itself for so many seconds. Tables of its own, and what sorting needs, are in
+    memory only.
     """
     place = f"{path.absolute().as_uri()}?mode=ro"
-    for way in ("", "&immutable=1"):  # the latter where no process may write
-        with ExitStack() as stack, suppress(sqlite3.Error):
-            uri = f"{place}{way}"
-            db = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-            stack.callback(db.close)
-            db.execute("PRAGMA temp_store = MEMORY")
-            db.execute("PRAGMA trusted_schema = OFF")
-            db.execute("BEGIN")
-            db.execute("SELECT 1 FROM sqlite_master").fetchone()
-            stack.pop_all()
-            return db
+    with suppress(sqlite3.Error):
+        try:
+            return _read(place, seconds)
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code != sqlite3.SQLITE_BUSY and not _has_log(path):
+                return _read(f"{place}&immutable=1", seconds)  # where no process may write
     return None
+
+
+def _read(place: str, seconds: float) -> sqlite3.Connection:
+    with ExitStack() as stack:
+        db = sqlite3.connect(place, uri=True, timeout=seconds, isolation_level=None)
+        stack.callback(db.close)
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("BEGIN")
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+        stack.pop_all()
+        return db
+
+
+def _has_log(path: Path) -> bool:
+    """Return whether a file has a log, which would be left out: it may hold all of its rows."""
+    with suppress(OSError):
+        return any(
+            log.exists() and log.stat().st_size > 0
+            for log in (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal"))
+        )
+    return True
 
 
 @contextmanager

@@ -18,10 +18,12 @@ from collector.config import load
 from collector.contracts import Batch
 from collector.ledger import Note
 from collector.schema import load_schema
+from collector.sinks import inventory
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.store import Store
 from collector.spool import Spool, note
 from collector.spool.set_aside import SetAside
+from collector.sqlite.files import connect
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
 from tests.retention.test_earlier import configured, note_configuration
@@ -298,6 +300,10 @@ ATTACKS: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
         "unproven",
     ),
     "a file that was set aside": (lambda of: of.set_aside(1), "unproven"),
+    "no database of what was set aside": (
+        lambda of: (of.data / "spool-aside.db").write_bytes(b"hello from Ana" * 999),
+        "unproven",
+    ),
     "a damaged batch": (lambda of: of.damage(1), "unproven"),
 }
 
@@ -332,6 +338,19 @@ def test_what_should_not_be_there(lives: PopulatedDirectory, name: str) -> None:
     outcome = found(lives.config_file)
     assert outcome["stored"]
     assert expected in verdicts(outcome) <= {expected, "broken"}, "another check may find more"
+
+
+def test_a_store_that_another_program_has_for_itself(
+    lives: PopulatedDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has written there is in a log that nobody else reads."""
+    monkeypatch.setattr(inventory, "connect", lambda path, _seconds: connect(path, 0.01))
+    with closing(sqlite3.connect(lives.data / "store.db", isolation_level=None)) as db:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("CREATE TABLE chat AS SELECT ? AS said", (_CANARY,))
+        assert verdicts(found(lives.config_file)) <= {"broken", "unproven"}
 
 
 def test_a_place_that_was_not_shown(tmp_path: Path) -> None:

@@ -53,6 +53,37 @@ def test_it_sees_one_moment(tmp_path: Path) -> None:
                 looking.execute("DELETE FROM t")
 
 
+def test_a_log_is_not_left_out(tmp_path: Path) -> None:
+    """Where its index cannot be made, a file is read without a log, and only if there is none."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE t (x)")
+        copy = tmp_path / "copy.db"
+        copy.with_name("copy.db-shm").symlink_to("nowhere")
+        for end in ("", "-wal"):
+            copy.with_name(f"copy.db{end}").write_bytes(Path(f"{path}{end}").read_bytes())
+    assert connect(copy) is None
+    copy.write_bytes(path.read_bytes())  # which has all of it since it was closed
+    copy.with_name("copy.db-wal").write_bytes(b"")
+    looking = connect(copy)
+    assert looking is not None
+    with closing(looking):
+        assert looking.execute("SELECT count(*) FROM t").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_it_is_not_read_while_another_has_it_for_itself(mode: str, tmp_path: Path) -> None:
+    """What was written since may be in a log, or be half of a transaction."""
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute(f"PRAGMA journal_mode = {mode}")
+        db.execute("CREATE TABLE t (x)")
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")
+        assert connect(path, 0.01) is None
+
+
 def test_what_is_none(tmp_path: Path) -> None:
     """No file, a directory, and no database: nothing."""
     (tmp_path / "text").write_bytes(b"no database" * 999)
