@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -71,6 +71,7 @@ class Sidecar:
     directory: Path
     ports: dict[str, int] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    reader: threading.Thread | None = None
 
     def request(
         self,
@@ -84,7 +85,9 @@ class Sidecar:
         """Ask one of its ports."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[to], timeout=WAIT_SECONDS)
         try:
-            connection.request(method, path, body, headers or {})
+            connection.connect()
+            with suppress(ConnectionError):  # it may be answered before all is sent
+                connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
             named = {name.lower(): value for name, value in answer.getheaders()}
             return Answer(answer.status, named, answer.read())
@@ -102,11 +105,14 @@ class Sidecar:
     def stop(
         self, number: int = signal.SIGTERM, seconds: float = WAIT_SECONDS
     ) -> tuple[int, float]:
-        """Send a signal and wait; returns the exit code and how long it took."""
+        """Send a signal and wait; returns the exit code and how long it took. Its log is whole."""
         began = monotonic()
         self.process.send_signal(number)
         code = self.process.wait(seconds)
-        return code, monotonic() - began
+        took = monotonic() - began
+        if self.reader is not None:
+            self.reader.join(WAIT_SECONDS)
+        return code, took
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -138,6 +144,7 @@ def started(
         sidecar = Sidecar(process, directory)
         ready = threading.Event()
         reader = threading.Thread(target=_read, args=(log, sidecar, ready), daemon=True)
+        sidecar.reader = reader
         reader.start()
         try:
             assert ready.wait(_START_SECONDS), "it does not start"
@@ -180,10 +187,10 @@ class UnixConnection(http.client.HTTPConnection):
     """HTTP over a socket file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=WAIT_SECONDS)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(20)
+        self.sock.settimeout(WAIT_SECONDS)
         self.sock.connect(str(self._path))
