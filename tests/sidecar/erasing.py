@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from collector.server.control_client import Erase
+from tests.deadline import WAIT_SECONDS, wait_until
 
 __all__ = ["WINDOW", "address", "addresses_stored", "erasure", "event_of", "left"]
 
@@ -35,7 +36,7 @@ def event_of(person: str) -> bytes:
 
 def left(folder: Path, *people: str) -> set[str]:
     """Those addresses of which a byte is in any file."""
-    texts = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    texts = wait_until(lambda: _texts(folder))
     forms = (b'%b"', b"%blinux")  # in a line, and in a row
     return {
         person
@@ -44,7 +45,15 @@ def left(folder: Path, *people: str) -> set[str]:
     }
 
 
+def _texts(folder: Path) -> list[bytes]:
+    """The files of a folder; none if one of them goes meanwhile."""
+    with suppress(FileNotFoundError):
+        return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    return []
+
+
 def addresses_stored(data: Path) -> list[str]:
     """The addresses in the store of a data directory."""
-    with closing(sqlite3.connect(f"file:{data / 'store.db'}?mode=ro", uri=True)) as store:
+    path = f"file:{data / 'store.db'}?mode=ro"
+    with closing(sqlite3.connect(path, WAIT_SECONDS, uri=True)) as store:
         return [row[0] for row in store.execute('SELECT "client.address" FROM conferencing')]

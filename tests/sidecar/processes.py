@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["children", "command", "peak"]
+__all__ = ["children", "command", "is_gone", "peak"]
 
 _KEEPER = """
 import sys
@@ -35,8 +35,19 @@ def command(folder: Path, before: str) -> list[str]:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
-    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    return sorted(int(number) for text in found for number in text.split())
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread has ended
+            found += path.read_text().split()
+    return sorted(map(int, found))
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, be it that nobody has waited for it yet."""
+    with suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z"
+    return True
 
 
 def peak(pid: int) -> float:

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
@@ -171,10 +172,12 @@ def test_nothing_that_a_program_tries_succeeds(
 
 def test_all_threads_are_confined(worker: Inside) -> None:
     """Those of libraries too, which were there before; and no thread can gain privileges."""
-    threads = list(Path(f"/proc/{worker.pid}/task").iterdir())
-    assert len(threads) > 4
-    for thread in threads:
-        status = (thread / "status").read_text()
+    found = []
+    for thread in Path(f"/proc/{worker.pid}/task").iterdir():
+        with suppress(OSError):  # it has ended
+            found.append((thread / "status").read_text())
+    assert len(found) > 4
+    for status in found:
         assert "\nSeccomp:\t2\n" in status
         assert "\nNoNewPrivs:\t1\n" in status
 
@@ -183,7 +186,11 @@ def test_a_worker_has_sockets_and_nothing_else(worker: Inside) -> None:
     """No file, and no pipe to another process."""
     required_root()
     folder = Path(f"/proc/{worker.pid}/fd")
-    opened = {str(path.readlink()).partition(":")[0] for path in folder.iterdir()}
+    opened = set()
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # it is closed by now
+            opened.add(str(path.readlink()).partition(":")[0])
+    assert "socket" in opened
     assert opened <= {"/dev/null", "socket", "anon_inode", "pipe"}
     environ = Path(f"/proc/{worker.pid}/environ").read_bytes()
     assert b"COLLECTOR__" not in environ
@@ -218,7 +225,7 @@ def _ways(sidecar: Sidecar) -> None:
     with grpc.insecure_channel(place) as channel, ThreadPoolExecutor(8) as pool:
         call = channel.unary_unary(next(iter(METHODS)))
         kinds = [None, grpc.Compression.Gzip, grpc.Compression.Deflate] * 8
-        called = pool.map(lambda kind: call(b"", timeout=20, compression=kind), kinds)
+        called = pool.map(lambda kind: call(b"", timeout=60, compression=kind), kinds)
         assert list(called) == [b""] * 24
 
 
@@ -227,9 +234,9 @@ def test_what_it_is_for(running: tuple[Sidecar, Inside]) -> None:
     sidecar, worker = running
     _ways(sidecar)
     name = 'collector_request_duration_seconds_count{receiver="%s",status="%s"}'
-    assert metric(sidecar, name % ("http", "2xx")) >= 10
-    assert metric(sidecar, name % ("http", "4xx")) >= 6
-    assert metric(sidecar, name % ("grpc", "2xx")) >= 24
+    least = {("http", "2xx"): 10, ("http", "4xx"): 6, ("grpc", "2xx"): 24}
+    # What a worker did not report in time is counted later.
+    wait_until(lambda: all(metric(sidecar, name % key) >= least[key] for key in least))
     code = """
     from collector.errors import ConfigError
     def fail():
@@ -263,7 +270,7 @@ def test_tls_and_a_graceful_stop(tmp_path: Path) -> None:
             assert post(sidecar.ports["http"], context, *each).split()[1] == status
         trusted = grpc.ssl_channel_credentials(authority.own.certificate.read_bytes())
         with grpc.secure_channel(f"localhost:{sidecar.ports['grpc']}", trusted) as channel:
-            assert channel.unary_unary(next(iter(METHODS)))(b"", timeout=20) == b""
+            assert channel.unary_unary(next(iter(METHODS)))(b"", timeout=60) == b""
         place = ("127.0.0.1", sidecar.ports["http"])
         body = b'{"ip": "203.0.113.7"}'
         head = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
