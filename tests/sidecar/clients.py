@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from contextlib import closing, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from random import Random
 from threading import Thread
@@ -13,13 +14,14 @@ from uuid import UUID
 
 import grpc  # type: ignore[import-untyped]
 
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, Parcel
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar
 
 __all__ = ["Client", "GrpcClient", "KeyedClient", "LinesClient", "ProtobufClient", "clients"]
 
-_SECONDS = 10
+_SECONDS = WAIT_SECONDS / 2
 
 
 class Client(ABC, Thread):
@@ -130,9 +132,9 @@ class KeyedClient(Client):
                     sleep(0.01)
 
     def again(self) -> None:
-        """Send what has no answer; it is a test's last word on each."""
+        """Send what has no answer until it has one: a worker that ends may take a connection."""
         for parcel, key in list(self._account.keyed):
-            assert self._is_answered(parcel, key)
+            wait_until(partial(self._is_answered, parcel, key))
 
     def _is_answered(self, parcel: Parcel, key: str) -> bool:
         head = {"Content-Type": "application/x-ndjson", "Idempotency-Key": key}

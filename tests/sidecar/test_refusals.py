@@ -101,7 +101,7 @@ def test_they_are_not_said_otherwise(tmp_path: Path) -> None:
     """At `info` a refused request is a count and no line."""
     with started(tmp_path) as sidecar:
         assert sidecar.request("POST", "/v1/nothing", b"{}").status == 404
-        assert metric(sidecar, f'{_NAME}{{code="E413",receiver="http"}}') == 1
+        wait_until(lambda: metric(sidecar, f'{_NAME}{{code="E413",receiver="http"}}') == 1)
         assert sidecar.stop()[0] == 0
     assert not _refused(sidecar)
 
@@ -136,6 +136,7 @@ def test_a_flood_holds_up_nothing(tmp_path: Path) -> None:
     environ = {"COLLECTOR__LOG__LEVEL": "debug"}
     with started(tmp_path, environ=environ, command=COMMAND) as sidecar:
         _flood(sidecar.ports["http"], 8_000)
+        wait_until(lambda: _refused(sidecar).total() == 8_000)  # and no line is on its way
         sidecar.log = unread = _Unread(sidecar.log)
         before, slowest = peak(sidecar.process.pid), 0.0
         for _ in range(90):
@@ -144,7 +145,7 @@ def test_a_flood_holds_up_nothing(tmp_path: Path) -> None:
             assert sidecar.send(b'{"os.type":"linux"}').status == 200
             slowest = max(slowest, monotonic() - began)
         assert peak(sidecar.process.pid) - before < 10
-        assert metric(sidecar, f'{_NAME}{{code="E413",receiver="http"}}') == 80_000
+        wait_until(lambda: metric(sidecar, f'{_NAME}{{code="E413",receiver="http"}}') == 80_000)
         unread.is_read.set()
         wait_until(lambda: _refused(sidecar) == {("http", "E413", 404): 80_000})
         assert len(sidecar.log) < 80_000

@@ -31,8 +31,9 @@ from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.schema.make import PSEUDONYM
 from tests.sidecar.account import Account, kept
 from tests.sidecar.clients import KeyedClient, clients
+from tests.sidecar.delivery import delivered
 from tests.sidecar.faults import metric
-from tests.sidecar.processes import children, command
+from tests.sidecar.processes import children, command, is_gone
 from tests.sidecar.serving import NEW_INTERPRETERS, Sidecar, started
 
 pytestmark = pytest.mark.skipif(
@@ -48,9 +49,8 @@ _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}}\n'
 def _workers(sidecar: Sidecar, number: int) -> list[int]:
     """The processes of the workers, once there are so many and all receive."""
     wait_until(lambda: metric(sidecar, "collector_workers ") == number)
-    found = children(sidecar.process.pid)
-    assert len(found) == number
-    return found
+    wait_until(lambda: len(children(sidecar.process.pid)) == number)  # one may be about to end
+    return children(sidecar.process.pid)
 
 
 def _sent(sidecar: Sidecar, body: bytes, times: int, path: str, **headers: str) -> list[int]:
@@ -70,13 +70,6 @@ def _rows(data: Path, query: str) -> list[tuple[object, ...]]:
         return list(store.execute(query))
 
 
-def _is_gone(pid: int) -> bool:
-    with suppress(OSError):
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        return state == "Z"
-    return True
-
-
 def _events(sidecar: Sidecar, name: str) -> list[dict[str, object]]:
     return [event for event in sidecar.events if event["event"] == name]
 
@@ -89,9 +82,10 @@ def test_two_workers_are_one_sidecar(tmp_path: Path) -> None:
         assert set(_sent(sidecar, _EVENT * 2, 60, "/v1/events")) == {200}
         assert metric(sidecar, 'collector_events_total{outcome="admitted"') == 120
         name = 'collector_request_duration_seconds_count{receiver="http",status="2xx"}'
-        assert metric(sidecar, name) == 60
+        wait_until(lambda: metric(sidecar, name) == 60)  # a worker may report a moment later
+        delivered(sidecar)
         assert sidecar.stop()[0] == 0
-        assert all(map(_is_gone, workers))
+        assert all(map(is_gone, workers))
     assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(120,)]
 
 
@@ -107,6 +101,7 @@ def test_a_person_has_one_pseudonym(tmp_path: Path) -> None:
         wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 2)
         _workers(sidecar, 2)
         assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
+        delivered(sidecar)
         assert sidecar.stop()[0] == 0
     query = 'SELECT count(DISTINCT "device.id"), sum(count) FROM devices'
     assert _rows(tmp_path / "collector-data", query) == [(1, 80)]
@@ -120,8 +115,8 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
         wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
         assert sidecar.send(_EVENT).status == 200
         assert _workers(sidecar, 1) != [pid]
-        assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1]
         assert sidecar.stop()[0] == 0
+        assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1]
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")
@@ -138,6 +133,7 @@ def test_a_worker_that_cannot_be_replaced_is_replaced_later(tmp_path: Path) -> N
         resource.prlimit(keeper_pid, kind, before)
         assert sidecar.send(_EVENT).status == 200
         assert _workers(sidecar, 1) != [pid]
+        delivered(sidecar)
         assert sidecar.stop()[0] == 0
     assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
 
@@ -152,6 +148,7 @@ def test_a_key_is_stored_once_over_all_workers(tmp_path: Path) -> None:
         wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
         _workers(sidecar, 2)
         assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
+        delivered(sidecar)
         assert sidecar.stop()[0] == 0
     assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
 
@@ -162,7 +159,7 @@ def test_workers_end_with_the_keeper(tmp_path: Path) -> None:
         workers = _workers(sidecar, 2)
         sidecar.process.kill()
         sidecar.process.wait(WAIT_SECONDS)
-        wait_until(lambda: all(map(_is_gone, workers)))
+        wait_until(lambda: all(map(is_gone, workers)))
 
 
 _PUT = (
@@ -229,6 +226,7 @@ Queue.put = lying
             wait_until(lambda ended=number + 1: len(_events(sidecar, "worker_distrusted")) == ended)  # type: ignore[misc]
             wait_until(lambda: metric(sidecar, "collector_workers ") == 1)
             assert sidecar.send(_EVENT).status == 200
+        delivered(sidecar)
         assert sidecar.stop()[0] == 0
     rows = _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing")
     assert rows == [(len(lies),)]
@@ -260,6 +258,7 @@ def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
         said = sidecar.admin("/readyz?verbose").body
         assert (b"sandbox" in said) == (sandbox == "auto")
         is_late = b"[!] sandbox late\n" in said
+        assert sidecar.stop()[0] == 0
         assert bool(_events(sidecar, "unconfined")) == is_late
 
 
