@@ -49,6 +49,14 @@ def _connected(data: Path) -> socket.socket:
     return connection
 
 
+def _delivered(data: Path) -> int:
+    """The batches that the store has, by the sidecar's own count."""
+    status = ask(data, Status())
+    assert status is not None
+    found: int = status["sinks"]["store"]["delivered"]
+    return found
+
+
 def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
     """By the command, out of store, files, spool and what was set aside; the answer names places
     and what is beyond them, and the socket is its owner's alone."""
@@ -94,7 +102,8 @@ def test_what_waits_is_erased_too(tmp_path: Path) -> None:
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         wait_until((data / "store.db").exists)
-        with closing(sqlite3.connect(data / "store.db", isolation_level=None)) as holder:
+        store = sqlite3.connect(data / "store.db", WAIT_SECONDS, isolation_level=None)
+        with closing(store) as holder:
             holder.execute("BEGIN IMMEDIATE")
             for number in range(1, 6):
                 assert sidecar.send(event_of(address(number))).status == 200
@@ -125,9 +134,9 @@ def test_commands_of_all_kinds(tmp_path: Path) -> None:
         status = ask(data, Status())
         assert status is not None
         assert status["checks"]["spool"] == "ok"
-        assert status["sinks"]["store"]["delivered"] >= 1
+        wait_until(lambda: _delivered(data) >= 1)  # it is counted a moment after it is there
         assert run("status", "--data", data).code == 0
-        pruned = ask(data, Prune(1.0))
+        pruned = ask(data, Prune(WAIT_SECONDS))
         assert pruned is not None
         assert (pruned["rows"], pruned["is_swept"]) == (0, True)
         assert run("store", "prune", "--data", data).code == 0

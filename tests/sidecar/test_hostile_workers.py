@@ -48,6 +48,10 @@ def _served(sidecar: Sidecar) -> Counter[int]:
     return found
 
 
+def _is_distrusted(sidecar: Sidecar) -> bool:
+    return any(each["event"] == "worker_distrusted" for each in sidecar.events)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "flood",
@@ -63,8 +67,8 @@ def test_nothing_of_a_lie_is_stored(flood: str, tmp_path: Path) -> None:
         statuses = _served(sidecar)
         peak = _peak(sidecar.process.pid)
         if flood in ("a lie", "content", "arbitrary bytes"):
+            wait_until(lambda: _is_distrusted(sidecar))
             wait_until(lambda: metric(sidecar, "collector_workers ") == 2)
-            assert any(each["event"] == "worker_distrusted" for each in sidecar.events)
         assert sidecar.send(_EVENT).status in (200, 503)
         assert sidecar.stop()[0] == 0
     print(f"{flood}: {dict(statuses)}, {peak:.0f} MB")

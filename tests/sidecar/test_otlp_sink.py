@@ -177,7 +177,7 @@ def test_what_is_rejected_is_set_aside(tmp_path: Path) -> None:
             delivered(first)
             name = 'collector_sink_set_aside_batches_total{sink="backend"}'
             assert metric(first, name) == 1
-            assert "batches_set_aside" in str(first.events)
+            wait_until(lambda: "batches_set_aside" in str(first.events))
         assert [len(each.resource_logs[0].scope_logs[0].log_records) for each in received.requests]
         assert sum(_uids(received).values()) == 30
     _swept(tmp_path / "first")
