@@ -11,7 +11,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -48,6 +49,7 @@ class Kills:
         senders = clients(sidecar, account, random)
         for client in senders:
             client.start()
+        wait_until(lambda: any(client.began for client in senders))
         sleep(random.uniform(0.02, _MOST_LOAD_SECONDS))
         at = monotonic()
         sidecar.process.kill()
@@ -171,13 +173,22 @@ def test_the_account_sees_what_is_wrong(tmp_path: Path) -> None:
     assert f"{acknowledged} and so on: acknowledged and lost" in faults
 
 
+@contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """Somebody reads a database meanwhile: what is written stays in its log."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        db.execute("SELECT count(*) FROM batches").fetchone()
+        yield
+
+
 def test_a_spool_that_forgets_is_found_out(tmp_path: Path) -> None:
     """Acknowledged batches wait in the spool; a kill, and its log is gone: they are missed."""
     account = Account()
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         _passes(sidecar, account)
-        with held(data / "store.db"):
+        with held(data / "store.db"), _unchanged(data / "spool.db"):
             lost = account.parcel(3)
             answer = sidecar.send(lost.body)
             lost.answered(answer.status, answer.body)
