@@ -1,8 +1,9 @@
 """An honest sender in a process of its own: small batches of lines, one after the other.
 
-``python -m tests.sidecar.healthy PORT SCHEMA`` sends until its stdin is closed, and then prints, as
-JSON, when each batch was acknowledged (``time.monotonic()``, one clock for all processes) and the
-seconds that it took. It ends with an error if one of them was not.
+``python -m tests.sidecar.healthy PORT SCHEMA`` sends until its stdin is closed. It prints an empty
+line when the first batch is acknowledged, and in the end, as JSON, when each of them was
+(``time.monotonic()``, one clock for all processes) and the seconds that it took. It ends with an
+error if one of them was not.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main(port: int, schema: str) -> None:
         over.set()
 
     threading.Thread(target=wait, daemon=True).start()
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
     headers = {"Content-Type": "application/x-ndjson"}
     times: Times = []
     while not over.wait(_PAUSE_SECONDS):
@@ -47,6 +48,8 @@ def main(port: int, schema: str) -> None:
         ended = time.monotonic()
         times.append((ended, ended - began))
         assert answer.status == 200, said
+        if len(times) == 1:
+            print(flush=True)
         wanted = BATCH if schema == "conferencing" else said["admitted"]
         assert said["admitted"] == wanted, said
     print(json.dumps(times))
@@ -54,11 +57,14 @@ def main(port: int, schema: str) -> None:
 
 @contextmanager
 def honest(port: int, schema: str = "conferencing") -> Iterator[Times]:
-    """When its batches were acknowledged and how long they took; there once it is over."""
+    """When its batches were acknowledged and how long they took; there once it is over. One batch
+    was acknowledged before."""
     times: Times = []
     command = [sys.executable, "-m", "tests.sidecar.healthy", str(port), schema]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
     try:
+        process.stdout.readline()
         yield times
     finally:
         said, _ = process.communicate(timeout=WAIT_SECONDS)
