@@ -63,7 +63,7 @@ def _ended(directory: Path, account: Account) -> tuple[dict[str, object], float]
         damaged = metric(sidecar, "collector_spool_damaged_files")
         assert sidecar.admin("/readyz").status == 200
         _send(sidecar, account)
-        wait_until(lambda: not kept(directory / "collector-data").waiting, 5.0)
+        wait_until(lambda: not kept(directory / "collector-data").waiting)
         assert sidecar.stop()[0] == 0
     assert ("spool_damaged" in {line["event"] for line in sidecar.events}) == bool(damaged)
     ended = run("ledger", "verify", "--data", directory / "collector-data", "--json")

@@ -147,7 +147,9 @@ def test_killed_while_writes_fail(tmp_path: Path, say: Say) -> None:
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         assert sidecar.stop()[0] == 0
-    for _ in range(_LIVES):
+    lives = 0
+    while lives < _LIVES or not hits:  # some faults do not come about in the time that there is
+        lives += 1
         files, faults = _drawn(random)
         tracer = _tracer(tmp_path, files, *faults)
         serving = started(tmp_path, command=tracer.command)
@@ -159,13 +161,12 @@ def test_killed_while_writes_fail(tmp_path: Path, say: Say) -> None:
         hits.update(tracer.counted())
         assert account.faults(kept(data)) == [], faults
         with started(tmp_path) as sidecar, sending(sidecar, account, random) as load:
-            load.ended.wait(0.1)
+            wait_until(lambda: load.statuses)
         assert set(load.statuses) == {200}
     with started(tmp_path) as sidecar:
-        wait_until(lambda: not kept(data).waiting, 5.0)
+        wait_until(lambda: not kept(data).waiting)
         assert sidecar.stop()[0] == 0
-    say(f"killed {_LIVES} times while writes failed: {dict(hits)}")
+    say(f"killed {lives} times while writes failed: {dict(hits)}")
     found = kept(data)
     assert account.faults(found) == []
-    assert hits.total() > 0
     assert list(data.glob("*damaged*")) == []
