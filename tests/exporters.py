@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from collector.contracts import Signal
+from tests.deadline import WAIT_SECONDS
 
 __all__ = ["COMPRESSIONS", "exporter"]
 
@@ -34,4 +35,4 @@ def exporter(
         is_insecure = "credentials" not in options
         place = f"{'http' if is_insecure else 'https'}://127.0.0.1:{port}"
         options = {"insecure": is_insecure, **options}
-    return make(endpoint=place, compression=packing, **{"timeout": 10, **options})
+    return make(endpoint=place, compression=packing, **{"timeout": WAIT_SECONDS, **options})

@@ -84,11 +84,11 @@ def exchange(port: int, sent: Iterable[bytes], seconds: float = 3.0) -> bytes:
     """Everything that comes back until a call's status is there, the end, or so many seconds."""
     got = b""
     with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as connection:
-        until = time.monotonic() + seconds
-        connection.settimeout(0.1)
         with suppress(ConnectionError):  # it has heard enough
             for part in sent:
                 connection.sendall(part)
+        until = time.monotonic() + seconds
+        connection.settimeout(0.1)
         while time.monotonic() < until:
             try:
                 data = connection.recv(1 << 16)

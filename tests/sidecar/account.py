@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 )
 
 from collector.ledger import Ledger, Verification
+from tests.deadline import WAIT_SECONDS
 
 __all__ = ["Account", "Kept", "Parcel", "kept"]
 
@@ -60,7 +61,8 @@ def kept(data: Path) -> Kept:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as db:
+    place = f"file:{path}?mode=ro"
+    with closing(sqlite3.connect(place, WAIT_SECONDS, uri=True, isolation_level=None)) as db:
         db.execute("BEGIN")
         yield db
 

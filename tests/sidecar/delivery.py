@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar
 
@@ -17,7 +17,7 @@ __all__ = ["delivered", "held", "log_is_empty"]
 @contextmanager
 def held(store: Path) -> Iterator[None]:
     """The store takes nothing meanwhile, so that batches wait in the spool."""
-    with closing(sqlite3.connect(store, isolation_level=None)) as db:
+    with closing(sqlite3.connect(store, WAIT_SECONDS, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("ROLLBACK")

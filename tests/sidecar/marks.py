@@ -15,6 +15,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from collector.testing import canaries, scan
+from tests.deadline import WAIT_SECONDS
 
 __all__ = ["Leak", "Marks"]
 
@@ -172,7 +173,7 @@ def _varint(value: int) -> bytes:
 
 def _values(file: Path) -> Iterator[float]:
     """Every number in a database, of whatever size it is there."""
-    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as db:
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)) as db:
         for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
             for row in db.execute(f'SELECT * FROM "{name}"'):
                 yield from (value for value in row if isinstance(value, int | float))

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import grpc  # type: ignore[import-untyped]
 
 from collector.contracts import Signal
+from tests.deadline import WAIT_SECONDS
 from tests.ingest import http2
 from tests.sidecar.marks import Marks
 from tests.sidecar.serving import Sidecar
@@ -26,7 +27,7 @@ METHODS: dict[Signal, str] = {
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
 _AT_ONCE = 8
-_SECONDS = 20
+_SECONDS = WAIT_SECONDS / 2
 _ODD_SECONDS = 0.4
 _JSON, _PROTOBUF = "application/json", "application/x-protobuf"
 _T = TypeVar("_T")

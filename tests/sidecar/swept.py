@@ -145,7 +145,7 @@ def prepared(
         "COLLECTOR__SINKS__NDJSON__PATH": str(folder / "records" / "records.ndjson"),
         "COLLECTOR__LOG__LEVEL": "debug",
         "COLLECTOR__HTTP__TRUSTED_HOPS": "1",
-        "COLLECTOR__LIMITS__BODY_TIME": "2s",
+        "COLLECTOR__LIMITS__BODY_TIME": "60s",
         "SWEPT_KEY": "a secret that is long enough",
         "TMPDIR": str(folder / "tmp"),
         "HOME": str(folder / "home"),

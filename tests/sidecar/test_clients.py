@@ -50,11 +50,11 @@ def stored(sidecar: Sidecar, number: int) -> dict[str, tuple[str, str, int]]:
     """What the store holds by address, once there are so many records: device, system, count."""
     query = 'SELECT "client.address", "device.type", "os.type", count FROM conferencing'
     file = sidecar.directory / "collector-data" / "store.db"
-    command = ["sqlite3", "-json", f"file:{file}?mode=ro", query]
+    command = ["sqlite3", "-cmd", ".timeout 60000", "-json", f"file:{file}?mode=ro", query]
     rows: list[tuple[Any, ...]] = []
 
     def are_there() -> bool:
-        said = subprocess.run(command, capture_output=True, check=True, timeout=20).stdout
+        said = subprocess.run(command, capture_output=True, check=True, timeout=WAIT_SECONDS).stdout
         rows[:] = [tuple(row.values()) for row in json.loads(said or b"[]")]
         return sum(int(row[3]) for row in rows) >= number
 
@@ -187,7 +187,7 @@ def test_javascript(sidecar: Sidecar, node_modules: Path) -> None:
         cwd=node_modules,
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=WAIT_SECONDS,
     )
     results = json.loads(done.stdout)
     assert done.stderr == b""
@@ -225,7 +225,7 @@ def test_curl(sidecar: Sidecar) -> None:
         address = f"198.51.100.{number}"
         body = event.format(address, _CANARY).encode()
         done = subprocess.run(
-            ["curl", "--silent", "--show-error", "--fail", "--max-time", "20", *shlex.split(way)],
+            ["curl", "--silent", "--show-error", "--fail", "--max-time", "60", *shlex.split(way)],
             input=gzip.compress(body) if "gzip" in way else body,
             capture_output=True,
             check=False,
@@ -241,7 +241,7 @@ def test_curl_is_told_what_is_wrong(sidecar: Sidecar) -> None:
     """By a status, which ``--fail`` understands, and by a sentence."""
     url = f"http://127.0.0.1:{sidecar.ports['http']}/v1/events"
     command = ["curl", "--silent", "--fail-with-body", "--json", f"{{{_CANARY}", url]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=20)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_SECONDS)
     assert done.returncode == 22
     assert json.loads(done.stdout)["error"]["code"] == "E422"
     assert re.search(_CANARY.encode(), done.stdout) is None

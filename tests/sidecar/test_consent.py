@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from collector.sdk import Collector
 from tests.database import query
+from tests.deadline import WAIT_SECONDS
 from tests.filter.test_event_consent import made
 from tests.sidecar.delivery import delivered, held
 from tests.sidecar.senders import METHODS
@@ -114,7 +115,7 @@ def _send(sidecar: Sidecar) -> list[set[str]]:
             (False, (("sec-gpc", "1"),)),
             (False, (("dnt", "1"),)),
         ):
-            export(_logs(choices=choices), metadata=metadata, timeout=20)
+            export(_logs(choices=choices), metadata=metadata, timeout=WAIT_SECONDS)
     left += [_NO_PLANNING, _NEITHER, _NO_PLANNING, _NEITHER, _NEITHER]
     return left + _records(sidecar)
 
@@ -138,6 +139,7 @@ def _records(sidecar: Sidecar) -> list[set[str]]:
     with Collector(schema, to, consent=["planning"]) as telemetry:
         assert telemetry.emit(_EVENT)
         assert telemetry.emit({**_EVENT, "choices": ["crashes"]})
+        assert telemetry.flush(WAIT_SECONDS)
     return [_NO_PLANNING, _NO_PLANNING, _NEITHER, _NEITHER, _NO_PLANNING, _NEITHER]
 
 

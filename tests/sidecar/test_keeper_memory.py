@@ -96,7 +96,7 @@ def test_nor_over_tls(tmp_path: Path) -> None:
         with grpc.secure_channel(f"localhost:{sidecar.ports['grpc']}", trusted) as channel:
             for method, message in exports(marks).calls()[::5]:
                 metadata = [(marks.text("name"), marks.text("value"))]
-                channel.unary_unary(method)(message, metadata=metadata, timeout=20)
+                channel.unary_unary(method)(message, metadata=metadata, timeout=60)
 
 
 def _bodies(marks: Marks) -> list[Body]:

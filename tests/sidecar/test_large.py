@@ -22,7 +22,7 @@ from collector import Collector, load_schema
 from collector.contracts import PendingBatch, Tally
 from collector.spool import Spool, write_queue
 from tests.database import query
-from tests.deadline import eventually, wait_until
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ledgers import check_ledger
 from tests.sidecar.faults import small_disk
 from tests.sidecar.serving import Answer, Sidecar, started
@@ -259,7 +259,7 @@ def test_an_older_batch_of_an_sdk_keeps_its_id(
         url = f"http://127.0.0.1:{sidecar.ports['http']}"
         with Collector("conferencing", to=url, spool=tmp_path / "sdk") as telemetry:
             telemetry.emit({"ip": _HONEST})
-            assert telemetry.flush(20)
+            assert telemetry.flush(WAIT_SECONDS)
         _until(tmp_path / "collector-data", "conferencing", Counter([*addresses, _HONEST]))
         assert sidecar.stop()[0] == 0
     assert _rows(tmp_path / "collector-data", "conferencing") == Counter([*addresses, _HONEST])

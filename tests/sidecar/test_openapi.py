@@ -73,7 +73,7 @@ def _forwarded(path: Path) -> Iterator[int]:
             target.shutdown(socket.SHUT_WR)
 
     def forward(ours: socket.socket) -> None:
-        with ours, socket.socket(socket.AF_UNIX) as theirs:
+        with suppress(OSError), ours, socket.socket(socket.AF_UNIX) as theirs:
             theirs.connect(str(path))
             back = Thread(target=pump, args=(theirs, ours), daemon=True)
             back.start()

@@ -73,7 +73,7 @@ def _count(sidecar: Sidecar, address: str, seconds: float = WAIT_SECONDS) -> int
     query = 'SELECT sum(count) FROM conferencing WHERE "client.address" = ?'
 
     def count() -> int:
-        with closing(sqlite3.connect(sidecar.directory / _STORE)) as db:
+        with closing(sqlite3.connect(sidecar.directory / _STORE, WAIT_SECONDS)) as db:
             return int(db.execute(query, (address,)).fetchone()[0] or 0)
 
     return eventually(count, seconds)
@@ -165,7 +165,7 @@ def test_what_is_final_over_grpc(
 def _refused(sidecar: Sidecar, method: str, message: bytes) -> Any:
     place = f"127.0.0.1:{sidecar.ports['grpc']}"
     with grpc.insecure_channel(place) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(method)(message, timeout=20)
+        channel.unary_unary(method)(message, timeout=WAIT_SECONDS)
     return caught.value
 
 
@@ -176,7 +176,7 @@ def _full(directory: Path) -> Iterator[tuple[Sidecar, Callable[[], object]]]:
     line = b'{"ip_address":"203.0.113.1","os_type":"linux"}\n'
     with (
         started(directory, environ=limit) as sidecar,
-        closing(sqlite3.connect(directory / _STORE, isolation_level=None)) as db,
+        closing(sqlite3.connect(directory / _STORE, WAIT_SECONDS, isolation_level=None)) as db,
     ):
         db.execute("BEGIN IMMEDIATE")
         for number in (5000, 100, 1):
@@ -222,7 +222,7 @@ def test_the_sdk_tries_again(tmp_path: Path) -> None:
 
     with _full(tmp_path) as (sidecar, release):
         place = f"http://127.0.0.1:{sidecar.ports['http']}/v1/logs"
-        exporter: Any = OTLPLogExporter(endpoint=place, timeout=30)
+        exporter: Any = OTLPLogExporter(endpoint=place, timeout=WAIT_SECONDS)
         results = []
         export = exporter.export
 

@@ -32,17 +32,19 @@ def _send(sidecar: Sidecar) -> None:
 
 def test_a_field_expires_on_its_day_without_a_restart(tmp_path: Path) -> None:
     """The day before, it is collected; on the day it is not, and is counted as expired."""
-    moved = clock(tmp_path)
-    day = (datetime.now(UTC) + timedelta(days=2)).date()
+    moved, now = clock(tmp_path), datetime.now(UTC)
+    noon = now.replace(hour=12)  # no day ends meanwhile
+    to_noon, day = int((noon - now).total_seconds()), (noon + timedelta(days=2)).date()
+    moved.move(to_noon)
     shipped = (resources.shipped() / "conferencing.yaml").read_text()
     document = shipped.replace("    kind: ip\n", f"    kind: ip\n    expires: {day}\n")
     (tmp_path / "conferencing.yaml").write_text(document)
     environ = moved.environ | {"COLLECTOR__SCHEMA": str(tmp_path / "conferencing.yaml")}
     with started(tmp_path, environ=environ) as sidecar:
         _send(sidecar)
-        moved.move(_DAY)
+        moved.move(to_noon + _DAY)
         _send(sidecar)
-        moved.move(2 * _DAY)
+        moved.move(to_noon + 2 * _DAY)
         _send(sidecar)
         wait_until(lambda: len(_rows(tmp_path / "collector-data")) == 3)
         metrics = sidecar.admin("/metrics").body.decode()

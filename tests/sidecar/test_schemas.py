@@ -20,7 +20,7 @@ from collector.schema import load_schema
 from collector.spool import Spool
 from tests.cli.process import run
 from tests.database import query
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.faults import metric
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar, started
@@ -121,7 +121,7 @@ def test_requests_of_one_connection(sidecar: Sidecar) -> None:
     one that is refused comes between."""
     before, body = _counted(sidecar), b'{"client.address": "203.0.113.7"}'
     names = [None, "web", "none", "conferencing", "web", None, "web"]
-    with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), 20) as line:
+    with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), WAIT_SECONDS) as line:
         line.sendall(b"".join(_request(name, body) for name in names))
         said = b""
         while said.count(b"HTTP/1.1 ") < len(names) or not said.endswith(b"}"):
@@ -142,11 +142,11 @@ def test_otlp_over_grpc_names_it_in_metadata(sidecar: Sidecar) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{sidecar.ports['grpc']}") as channel:
         export = channel.unary_unary(METHODS["logs"])
         for metadata in ((), (("collector-schema", "web"),), (("collector-schema", "web"),) * 2):
-            export(request.SerializeToString(), metadata=metadata, timeout=20)
+            export(request.SerializeToString(), metadata=metadata, timeout=WAIT_SECONDS)
         for names in ((_CANARY,), ("web", "conferencing"), ("",)):
             several = tuple(("collector-schema", name) for name in names)
             with pytest.raises(grpc.RpcError) as raised:
-                export(request.SerializeToString(), metadata=several, timeout=20)
+                export(request.SerializeToString(), metadata=several, timeout=WAIT_SECONDS)
             assert raised.value.code() == grpc.StatusCode.NOT_FOUND
             assert _CANARY not in raised.value.details()
     assert _counted(sidecar) - before == {"conferencing admitted": 1, "web admitted": 2}

@@ -45,7 +45,7 @@ for (const [signal, [name, title, run]] of Object.entries(kinds)) {
     for (const compression of ["none", "gzip"]) {
       const module = await import(`@opentelemetry/exporter-${name}-otlp-${way}`);
       const url = way === "grpc" ? `http://${grpc}` : `http://${http}/v1/${signal}`;
-      const exporter = new module[`OTLP${title}Exporter`]({ url, compression, timeoutMillis: 10_000 });
+      const exporter = new module[`OTLP${title}Exporter`]({ url, compression, timeoutMillis: 60_000 });
       const attributes = { "client.address": `203.0.113.${++number}`, "device.type": "phone", [canary]: canary };
       const send = exporter.export.bind(exporter);
       exporter.export = (items, done) =>
