@@ -37,6 +37,8 @@ FREE_PORTS = {
     "COLLECTOR__GRPC__ADDRESS": "127.0.0.1:0",
     "COLLECTOR__ADMIN__ADDRESS": "127.0.0.1:0",
 }
+_PATIENT = {"COLLECTOR__LIMITS__HEADER_TIME": "60s"}
+"""Tests may be slow to send what they have begun."""
 NEW_INTERPRETERS = {"PYTEST_NEW_INTERPRETERS": "1"}
 """The environment of a sidecar whose workers are started as they are where no test runs, not forked
 (``tests.sidecar.forked_workers``)."""
@@ -163,7 +165,7 @@ def _begin(
     files: tuple[IO[bytes] | None, int],
     loaded: tuple[str, ...],
 ) -> Process:
-    whole = {**os.environ, **FREE_PORTS, **environ}
+    whole = {**os.environ, **FREE_PORTS, **_PATIENT, **environ}
     with Path(os.devnull).open("r+b") as nothing:
         stdin, out, stderr = nothing.fileno(), (files[0] or nothing).fileno(), files[1]
         if loaded:
