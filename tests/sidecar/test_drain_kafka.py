@@ -99,7 +99,8 @@ def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
             ready = taking.admin("/readyz?verbose")
             assert (ready.status, b"receiver broker ok" in ready.body) == (200, True)
             foreign = 'collector_messages_total{outcome="foreign"}'
-            wait_until(lambda: float(metric(taking, foreign)) == 60, seconds=_SECONDS)
+            # More where partitions change hands: what was read, and not noted, is read again.
+            wait_until(lambda: float(metric(taking, foreign)) >= 60, seconds=_SECONDS)
             assert taking.stop()[0] == 0
         batches = len(kafka.messages("telemetry"))
         _send(sending, "203.0.113.3", "203.0.113.4")

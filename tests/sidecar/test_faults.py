@@ -18,6 +18,7 @@ import pytest
 
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.sidecar.account import Account, kept
+from tests.sidecar.delivery import delivered
 from tests.sidecar.faults import Fault, Say, Tracer, metric, sending
 from tests.sidecar.serving import Sidecar, started
 
@@ -112,6 +113,7 @@ def test_a_sink_that_cannot_be_written(
     with started(tmp_path, command=tracer.command, environ=environ) as sidecar:
         seen = _through(sidecar, account, tracer)
         assert metric(sidecar, f'collector_sink_failures_total{{sink="{sink}"') > 0
+        delivered(sidecar)  # to the file, too
         assert sidecar.stop()[0] == 0, sidecar.log
     found = kept(tmp_path / "collector-data")
     assert account.faults(found) == []

@@ -24,6 +24,7 @@ from collector.spool import Spool, write_queue
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ledgers import check_ledger
+from tests.sidecar.delivery import delivered
 from tests.sidecar.faults import small_disk
 from tests.sidecar.serving import Answer, Sidecar, started
 from tests.spool.make import downgrade
@@ -179,6 +180,7 @@ def test_a_large_batch_of_an_older_spool_through_kills(
             sidecar.process.wait()
     with started(tmp_path, environ=environ) as sidecar:
         _until(data, "conferencing", expected, 60)
+        delivered(sidecar)  # to the file, too
         assert sidecar.stop()[0] == 0
     assert _rows(data, "conferencing") == expected
     lines = [
