@@ -53,13 +53,12 @@ Handler = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
 Phase = Literal["between", "head", "body"]
 
 _LINGER_SECONDS = 1.0
-"""How long input is discarded after the last response."""
+"""How long input is discarded after the last response, and a stop waits for a first request."""
 _MAX_DISCARDED = 16 << 20
 """Bytes of input that are discarded; a sender of more gets a reset."""
 _PIECE = 64 << 10
 """Bytes that are parsed before limits are checked, and that a body may buffer unread."""
-_FRAMING_BYTES = 64 << 10
-_FRAMING_SHARE = 4
+_FRAMING_BYTES, _FRAMING_SHARE = 64 << 10, 4
 """Sizes and extensions of chunks may take so many bytes, and a quarter of the body."""
 _MAX_HEADERS = 200
 """In one request. As Python objects short ones take twenty times the bytes that are allowed."""
@@ -142,12 +141,15 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         return True
 
     def shutdown(self) -> None:
-        """Finish the response in progress, unless it has no end, and close."""
+        """Finish the response in progress, unless it is endless; who has just come may ask once."""
         self._cut_stream()
         if self._requests:
             self._fail(STOPPING)
-        else:
+        elif self.is_proven or self._ignore_input or self._phase == "body":
             self._close()
+        else:
+            self._is_last = True
+            self._deadline = min(self._deadline, self._loop.time() + _LINGER_SECONDS)
 
     def pause_writing(self) -> None:
         """Set a deadline for the sender to read responses."""
@@ -286,15 +288,13 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         is_current = version == "1.1"
         if version not in _VERSIONS or self._parser.should_upgrade():
             raise _StopParsing
-        if self._hosts > 1 or (is_current and not self._hosts):
-            raise _StopParsing
-        if self._is_chunked and not is_current:
+        if self._hosts > 1 or (not self._hosts if is_current else self._is_chunked):
             raise _StopParsing
         url = httptools.parse_url(self._target)
         if not url.path or len(self._requests) > _MAX_QUEUED:
             raise _StopParsing
         path = url.path.decode("ascii")
-        self._is_last = not (is_current and self._parser.should_keep_alive())
+        self._is_last |= not (is_current and self._parser.should_keep_alive())
         request = HttpRequest(
             self._parser.get_method().decode("ascii"),
             unquote(path) if "%" in path else path,

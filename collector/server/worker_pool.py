@@ -322,8 +322,9 @@ class WorkerPool(ABC):
             link.prepared.set_result(False)
         if not link.started.done():
             link.started.set_exception(ConfigError("E218", "a worker ended while it started"))
-            link.started.exception()  # it may be that nothing waits for it
-        elif not (self._is_stopping or link.is_retired or link.started.exception()):
+        if link.started.exception():  # it may be that nothing waits for it
+            self._keep(self._drains, self._end(link))
+        elif not (self._is_stopping or link.is_retired):
             self._fails = 0 if monotonic() - link.began > _STABLE_SECONDS else self._fails + 1
             self._keep(self._tasks, self._replace(link))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import http.client
 import json
 import os
 import shutil
+import socket
 import subprocess
 import zlib
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from collector.contracts import SIGNALS
 from collector.ingest.decompression import zstd_library
 from collector.ingest.limits import MIB
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.serving import Server, exchange, serving
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"},"chat":["not kept"]}'
@@ -414,6 +416,28 @@ def test_a_server_that_stops_answers_what_it_has(tmp_path: Path) -> None:
         assert server.process.wait(WAIT_SECONDS) in (0, -15)
         for line in (idle, whole, half):
             line.close()
+
+
+def test_a_server_that_stops_answers_those_who_have_just_connected(tmp_path: Path) -> None:
+    """One request, after which it closes; it does not wait for those who send nothing."""
+    with serving(tmp_path) as server:
+        silent, late = server.connect(), server.client()
+        late.connect()
+        _until_read(server)
+        server.process.terminate()
+        wait_until(lambda: _is_refused(server.port))
+        late.request("POST", "/v1/events", _EVENT, {"content-type": "application/json"})
+        response = late.getresponse()
+        assert (response.status, response.headers["connection"]) == (200, "close")
+        assert silent.recv(1) == b""
+        assert server.process.wait(WAIT_SECONDS) in (0, -15)
+        for line in (silent, late):
+            line.close()
+
+
+def _is_refused(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def _until_read(server: Server) -> None:

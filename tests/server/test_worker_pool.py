@@ -401,3 +401,34 @@ def test_a_change_that_cannot_be_written(tmp_path: Path) -> None:
 
     with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
         run(change())
+
+
+class _Dying(Place):
+    """A worker that ends before it has started."""
+
+    was_ended = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.theirs.close()
+        self.their_keys.close()
+
+    def end(self) -> None:
+        self.was_ended = True
+        super().end()
+
+
+def test_a_worker_that_ends_while_it_starts_for_a_change(tmp_path: Path) -> None:
+    """The change fails, and the process is waited for: else the system keeps something of it."""
+    second = _following(tmp_path, "second")
+
+    async def change() -> None:
+        dying, worker = _Dying(), ScriptedWorker(prepares=False)
+        async with _keeper(kept, dying, worker) as keeper:
+            await keeper.start()
+            with pytest.raises(ConfigError, match="ended while it started"):
+                await _changed(keeper, second, _nothing)
+            await until(lambda: dying.was_ended)
+
+    with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
+        run(change())
