@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
@@ -20,7 +21,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.tcp import tcp_server
+from tests.tcp import choose_port, own_ports, tcp_server
 
 __all__ = ["ECHO", "Proxy", "S3Server", "proxy", "s3", "s3_server"]
 
@@ -44,7 +45,8 @@ _BOMB = 64 << 20
 _GRPC = 10_000
 """gRPC listens at each port plus so many."""
 _PORTS = range(10_001, 32_768 - _GRPC)
-"""Below the ports that the system gives to clients."""
+"""Below the ports that the system gives to clients. What is added divides by the number of shares
+of ports, so that both are of one share."""
 
 
 def _free_ports(number: int) -> list[int]:
@@ -52,10 +54,12 @@ def _free_ports(number: int) -> list[int]:
     a server that ends for that is started again."""
     found: list[int] = []
     with ExitStack() as held:
-        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        ports = own_ports(_PORTS)
+        for port in random.SystemRandom().sample(ports, len(ports)):
             with suppress(OSError), ExitStack() as pair:
                 for each in (port, port + _GRPC):
                     pair.enter_context(socket.create_server(("127.0.0.1", each)))
+                    choose_port(each)
                 held.enter_context(pair.pop_all())
                 found.append(port)
             if len(found) == number:
@@ -84,11 +88,16 @@ class S3Server:
                 names = ("s3", "master", "volume", "filer")
                 self.ports = dict(zip(names, _free_ports(4), strict=True))
             self.process = server = self._begun()
-            wait_until(lambda: server.poll() is not None or _answers(self.port))  # noqa: B023
+            wait_until(lambda: server.poll() is not None or self._is_ready())  # noqa: B023
             if server.poll() is None:
                 return
             self.ports = {}
         pytest.fail((self.directory / "log").read_text()[-3000:])
+
+    def _is_ready(self) -> bool:
+        """Whether it answers, and its master knows of a place for objects: a moment before, it
+        refuses them."""
+        return _answers(self.port) and _has_volumes(self.ports["master"])
 
     def _begun(self) -> subprocess.Popen[bytes]:
         arguments = [f"-{name}.port={port}" for name, port in self.ports.items()]
@@ -108,7 +117,7 @@ class S3Server:
         """Kill it, as a power cut does."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait(30)
+            self.process.wait(WAIT_SECONDS)
             self.process = None
 
 
@@ -144,8 +153,17 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 _TRIES = 3
 
 
+def _has_volumes(master: int) -> bool:
+    with (
+        suppress(OSError, HTTPException, ValueError, KeyError),
+        urlopen(f"http://127.0.0.1:{master}/dir/status", timeout=2) as answer,
+    ):
+        return bool(json.load(answer)["Topology"]["Max"])
+    return False
+
+
 def _answers(port: int) -> bool:
-    with suppress(OSError):
+    with suppress(OSError, HTTPException):
         try:
             urlopen(f"http://127.0.0.1:{port}/", timeout=2)
         except HTTPError:
@@ -173,6 +191,9 @@ class Proxy:
             echo = ECHO if mode != "bomb" else ECHO * (_BOMB // len(ECHO))
             status = _STATUS.get(mode, b"400 Bad Request")
             client.sendall(_ANSWER % (status, len(echo), echo))
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1 << 16):  # what is not read resets the connection, and the answer
+                pass
             return
         if mode == "late":
             self._carry_out_later(client)
@@ -247,7 +268,8 @@ def _pump(
     with suppress(OSError):
         while goes_on() and (piece := source.recv(1 << 14)):
             target.sendall(piece if change is None else change(piece))
-        for each in (source, target):
+    for each in (source, target):  # also where one of them has reset the connection
+        with suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
 
 

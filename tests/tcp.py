@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["Behaviour", "free_port", "tcp_server"]
+__all__ = ["Behaviour", "choose_port", "free_port", "own_ports", "tcp_server"]
 
 Behaviour = Callable[[socket.socket], object]
+
+_SHARES = 16
+"""A server listens a moment after its port was found free: so processes that run tests side by side
+choose from ports of their own, none of them twice."""
+_chosen = set[int]()
+
+
+def own_ports(ports: range) -> list[int]:
+    """Return those of some ports that this process may choose."""
+    share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
+    return [port for port in ports if port % _SHARES == share and port not in _chosen]
+
+
+def choose_port(port: int) -> None:
+    """Note that a port was chosen."""
+    _chosen.add(port)
 
 
 def free_port() -> int:
     """Return a port below those of clients: one of these could connect to itself, where a server is
     away."""
     while True:
-        port = secrets.choice(range(20_000, 32_000))
+        port = secrets.choice(own_ports(range(20_000, 32_000)))
         with suppress(OSError), socket.socket() as listening:
             listening.bind(("127.0.0.1", port))
+            choose_port(port)
             return port
 
 

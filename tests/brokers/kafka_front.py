@@ -34,7 +34,7 @@ def front(context: ssl.SSLContext, login: bytes | None = None) -> Iterator[Front
 
     def behave(raw: socket.socket) -> None:
         with suppress(OSError), context.wrap_socket(raw, server_side=True) as client:
-            upstream = socket.create_connection(("127.0.0.1", made[0].kafka.port), 10)
+            upstream = socket.create_connection(("127.0.0.1", made[0].kafka.port))
             with upstream:
                 threading.Thread(target=_answers, args=(upstream, client), daemon=True).start()
                 _requests(client, upstream, made[0].logins, login)

@@ -38,7 +38,7 @@ _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
 _CLUSTER = """
 import sys, confluent_kafka
 client = confluent_kafka.Producer({"test.mock.num.brokers": 3, "log_level": 0})
-brokers = client.list_topics(timeout=30).brokers.values()
+brokers = client.list_topics(timeout=120).brokers.values()
 print(",".join(f"127.0.0.1:{one.port}" for one in brokers), flush=True)
 sys.stdin.read()
 """
@@ -124,7 +124,7 @@ class KafkaServer:
         asked = [TopicPartition(topic, each) for each in range(partitions)]
         client = _reader(self.address, group)
         try:
-            return [one.offset for one in client.committed(asked, timeout=10)]
+            return [one.offset for one in client.committed(asked, timeout=WAIT_SECONDS)]
         finally:
             client.close()
 
@@ -140,7 +140,7 @@ def add_topic(access: dict[str, Any], name: str, partitions: int = 1, **config: 
     admin = AdminClient({**access, **_QUIET})
     made = admin.create_topics([NewTopic(name, partitions, 1, config=texts)])
     with suppress(Exception):
-        made[name].result(10)
+        made[name].result(WAIT_SECONDS)
 
 
 def put(
@@ -159,20 +159,20 @@ def put(
     for each in data:
         client.produce(topic, each, on_delivery=lambda error, _: failures.append(error), **place)
         client.poll(0)
-    assert client.flush(60) == 0
+    assert client.flush(WAIT_SECONDS) == 0
     assert set(failures) == {None}
 
 
 def make_topic(address: str, topic: str) -> None:
     """Make a topic at a broker that makes whatever a writer asks for."""
-    Producer({"bootstrap.servers": address, **_QUIET}).list_topics(topic, timeout=10)
+    Producer({"bootstrap.servers": address, **_QUIET}).list_topics(topic, timeout=WAIT_SECONDS)
 
 
 def messages(address: str, topic: str) -> list[Any]:
     """Return all messages of a topic at a broker, read to the end that the broker tells of."""
     client, found = _reader(address, "reader"), []
     try:
-        known = set(client.list_topics(topic, timeout=10).topics[topic].partitions)
+        known = set(client.list_topics(topic, timeout=WAIT_SECONDS).topics[topic].partitions)
         client.assign([TopicPartition(topic, each, 0) for each in known])
         while known:
             for one in client.consume(500, 0.1):

@@ -25,6 +25,8 @@ from tests.tcp import free_port
 __all__ = ["NatsServer", "cluster", "program", "require_nats", "server"]
 
 _START_SECONDS = WAIT_SECONDS
+_SECONDS = 30
+"""For a connection, and for an answer."""
 _T = TypeVar("_T")
 
 
@@ -121,9 +123,10 @@ def ask(
             pass
 
         urls = [one.url for one in servers]
-        client = await nats.connect(urls, error_cb=ignore, max_reconnect_attempts=3, **options)
+        patience = {"max_reconnect_attempts": 3, "connect_timeout": _SECONDS}
+        client = await nats.connect(urls, error_cb=ignore, **patience, **options)
         try:
-            return await work(client.jetstream(timeout=10))
+            return await work(client.jetstream(timeout=_SECONDS))
         finally:
             await client.close()
 

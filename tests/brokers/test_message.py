@@ -258,7 +258,7 @@ def test_records_that_waited(minutes: int) -> None:
         _delayed(LINE, received="2026-01-01T00:00:00Z"),
         _delayed(LINE, received="2999-01-01T00:00:00Z"),
         _delayed(LINE, received="yesterday"),
-        _delayed(LINE, minutes=-60),
+        _delayed(LINE, minutes=-60 * 24),
         _delayed(LINE, granted=("advertising",)),
         _delayed(LINE, granted=()),
         _delayed(b"[" * 5000 + b"\n"),

@@ -135,5 +135,6 @@ def test_sums_of_hours_have_their_time(tmp_path: Path) -> None:
         upkeep.start()
         wait_until(lambda: spool.depth() == 3)
         upkeep.stop()
+        upkeep.join(WAIT_SECONDS)
     hours = [datetime.fromisoformat(str(row[0])) for row in query(path, "SELECT hour FROM hours")]
     assert len(set(hours)) == 1

@@ -19,11 +19,11 @@ import pytest
 
 from collector.errors import DeliveryError
 from collector.sinks.postgres import PostgresSettings
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 
 __all__ = ["PostgresServer", "clean", "programs", "require_postgres", "server"]
 
-_START_SECONDS = 60
+_END_SECONDS = WAIT_SECONDS
 _SESSIONS = "FROM pg_stat_activity WHERE usename = 'collector'"
 
 
@@ -48,11 +48,20 @@ def require_postgres() -> Path:
     return found
 
 
-def _is_alive(process: int) -> bool:
+def _state(process: int) -> str:
+    """The state of a process in a letter; ``X`` if it is gone."""
     with suppress(FileNotFoundError, ProcessLookupError):
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-        return state not in ("Z", "X")
-    return False
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    return "X"
+
+
+def _is_alive(process: int) -> bool:
+    return _state(process) not in ("Z", "X")
+
+
+def _signal(process: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # a session may end at any time
+        os.kill(process, number)
 
 
 def _user() -> str | None:
@@ -191,17 +200,20 @@ class PostgresServer:
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """Let the server's processes stand still."""
-        found = self._processes()
+        found = self._halted()
         for each in found:
-            os.kill(each, signal.SIGSTOP)
+            _signal(each, signal.SIGSTOP)
         try:
             yield
         finally:
             for each in reversed(found):
-                os.kill(each, signal.SIGCONT)
+                _signal(each, signal.SIGCONT)
 
-    def _processes(self) -> list[int]:
+    def _halted(self) -> list[int]:
+        """Let the first process stand still, and return all: it starts none meanwhile."""
         pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
+        _signal(pid, signal.SIGSTOP)
+        wait_until(lambda: _state(pid) in "TZX")
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [pid, *map(int, children)]
 
@@ -210,12 +222,10 @@ class PostgresServer:
         the others are counted: one that it starts meanwhile would hold its memory, and let no
         other server start."""
         if self.process is not None:
-            os.kill(self.process.pid, signal.SIGSTOP)
-            found = self._processes()
+            found = self._halted()
             for each in reversed(found):
-                with suppress(ProcessLookupError):
-                    os.kill(each, signal.SIGKILL)
-            self.process.wait(_START_SECONDS)
+                _signal(each, signal.SIGKILL)
+            self.process.wait(_END_SECONDS)
             wait_until(lambda: not any(map(_is_alive, found)))
             self.process = None
             (self.data / "postmaster.pid").unlink(missing_ok=True)
@@ -225,7 +235,7 @@ class PostgresServer:
         if self.process is not None:
             pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
             os.kill(pid, signal.SIGQUIT)
-            self.process.wait(_START_SECONDS)
+            self.process.wait(_END_SECONDS)
             self.process = None
 
     @classmethod
@@ -253,9 +263,11 @@ class PostgresServer:
         """Return the bytes of all tables and indexes, as they are after a checkpoint; not of the
         write-ahead log."""
         self.ask("CHECKPOINT")
-        return b"".join(
-            path.read_bytes() for path in (self.data / "base").rglob("*") if path.is_file()
-        )
+        found = []
+        for path in (self.data / "base").rglob("*"):
+            with suppress(FileNotFoundError, IsADirectoryError):  # the server removes some
+                found.append(path.read_bytes())
+        return b"".join(found)
 
     def _run(self, program: str, *words: str) -> None:
         command = [str(require_postgres() / program), *words]

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 from time import sleep
 
+from tests.deadline import WAIT_SECONDS
 from tests.tcp import tcp_server
 
 __all__ = ["ECHO", "MODES", "PostgresProxy", "postgres_proxy"]
@@ -67,7 +68,7 @@ class PostgresProxy:
                     if self.mode not in ("", "slow"):
                         ended.set()
                         server.shutdown(socket.SHUT_RDWR)
-                        back.join(1)
+                        back.join(WAIT_SECONDS)
                         self._fail(client, piece)
                         return
                     server.sendall(piece)
@@ -79,6 +80,7 @@ class PostgresProxy:
         with suppress(OSError):
             while (piece := source.recv(_PIECE)) and not ended.is_set():
                 client.sendall(piece)
+        with suppress(OSError):  # also where the server has reset the connection
             if not ended.is_set():
                 client.shutdown(socket.SHUT_RDWR)
 

@@ -120,7 +120,8 @@ class TestOtlp(SinkConformance):
 
     def settings(self, directory: Path) -> SinkSettings:
         """An address."""
-        return OtlpSettings(type="otlp", endpoint=f"http://127.0.0.1:{self.received.port}")
+        endpoint = f"http://127.0.0.1:{self.received.port}"
+        return OtlpSettings(type="otlp", endpoint=endpoint, timeout="60s")
 
     def records(self, directory: Path) -> dict[str, int]:
         """Count what the receiver has; it gets each uid as often as its batch comes."""

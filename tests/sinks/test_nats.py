@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from nats.js.errors import BadRequestError
@@ -24,10 +25,13 @@ from collector.sinks.nats import NatsSettings, NatsSink
 from collector.sinks.sink import Opening
 from collector.testing.sinks import SinkConformance, batch_of
 from tests.brokers.nats_server import NatsServer, require_nats, server
+from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority
 from tests.raising import raises
 
 SCHEMA = load_schema("conferencing")
+_CONNECT_SECONDS = "collector.brokers.jetstream._CONNECT_SECONDS"
+"""Which pass where a server is away."""
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +50,8 @@ def _settings(nats: NatsServer, directory: Path, **more: Any) -> NatsSettings:
     """Return the settings for a stream that belongs to a directory; it is made."""
     name = _stream(directory)
     nats.stream(name)
-    return NatsSettings(
-        type="nats", url=nats.url, stream=name, subject=f"{name}.records", party="first", **more
-    )
+    where = {"url": nats.url, "stream": name, "subject": f"{name}.records", "timeout": "30s"}
+    return NatsSettings(type="nats", party="first", **where, **more)
 
 
 def _opened(settings: NatsSettings, directory: Path) -> closing[NatsSink]:
@@ -71,7 +74,7 @@ class TestConformance(SinkConformance):
 
     def settings(self, directory: Path) -> SinkSettings:
         """A stream of its own."""
-        return _settings(self.nats, directory, timeout="5s")
+        return _settings(self.nats, directory)
 
     def records(self, directory: Path) -> dict[str, int]:
         """Read the stream."""
@@ -82,7 +85,8 @@ class TestConformance(SinkConformance):
         """The server is away."""
         self.nats.kill()
         try:
-            yield
+            with mock.patch(_CONNECT_SECONDS, 3.0):
+                yield
         finally:
             self.nats.start()
 
@@ -232,7 +236,7 @@ def test_a_stream_that_deletes_what_nobody_took(
 
 def test_what_the_broker_refuses(nats: NatsServer, tmp_path: Path) -> None:
     """A stream that is not there, is another's, or is full; each waits, and says why."""
-    settings = _settings(nats, tmp_path, timeout="5s")
+    settings = _settings(nats, tmp_path)
     cases = {"no_such": settings.subject, settings.stream: "nothing.takes.this"}
     for stream, subject in cases.items():
         wrong = settings.model_copy(update={"stream": stream, "subject": subject})
@@ -242,7 +246,7 @@ def test_what_the_broker_refuses(nats: NatsServer, tmp_path: Path) -> None:
             assert "203.0.113" not in str(caught.value)
     full = tmp_path / "full"
     nats.stream(_stream(full), max_msgs=1, discard="new")
-    with _opened(_settings(nats, full, timeout="5s"), full) as sink:
+    with _opened(_settings(nats, full), full) as sink:
         sink.deliver(batch_of(1, [1], SCHEMA))
         with raises("E514", Unreachable):
             sink.deliver(batch_of(2, [2], SCHEMA))
@@ -262,7 +266,7 @@ def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             await stream.add_stream(name="s", subjects=["collector.records"], max_age=60)
 
         nats.ask(make, token="t0ken-that-is-secret")
-        right = NatsSettings(**where, auth_token="env:NATS_TOKEN")
+        right = NatsSettings(**where, auth_token="env:NATS_TOKEN", timeout="30s")
         with _opened(right, tmp_path) as sink:
             sink.deliver(batch_of(1, [1], SCHEMA))
         wrong = NatsSettings(**where, auth_token="env:NATS_OTHER", timeout="2s")
@@ -309,7 +313,7 @@ def test_an_application_sends_to_a_stream(nats: NatsServer, tmp_path: Path) -> N
     """By an address, with the stream as its path."""
     settings = _settings(nats, tmp_path)
     to = f"{nats.url}/{settings.stream}?subject={settings.subject}"
-    with Collector("conferencing", to, spool=None) as telemetry:
+    with Collector("conferencing", to, spool=None, exit_timeout=WAIT_SECONDS) as telemetry:
         telemetry.emit({"ip_address": "203.0.113.7", "os": {"type": "linux"}})
     (record,) = _records(nats, tmp_path)
     assert record["client.address"] == "203.0.113.7"
@@ -325,7 +329,7 @@ def test_an_application_sends_to_a_stream(nats: NatsServer, tmp_path: Path) -> N
 
 
 @pytest.mark.long
-def test_encryption(tmp_path: Path) -> None:
+def test_encryption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a certificate of the authority that is named, and of no other."""
     ours, theirs = Authority(tmp_path), Authority(tmp_path, "another")
     pair = ours.issue("localhost")
@@ -335,9 +339,11 @@ def test_encryption(tmp_path: Path) -> None:
             "type": "nats",
             "url": nats.url.replace("nats://127.0.0.1", "tls://localhost"),
             "stream": "none",
-            "timeout": "10s",
         }
-        for authority, reason in ((ours, "no such stream"), (theirs, "no server")):
-            settings = NatsSettings(**where, ca=authority.own.certificate)
-            with raises("E514", Unreachable, reason):
-                NatsSink.read_expiry(settings)
+        settings = NatsSettings(**where, ca=ours.own.certificate, timeout="30s")
+        with raises("E514", Unreachable, "no such stream"):
+            NatsSink.read_expiry(settings)
+        monkeypatch.setattr(_CONNECT_SECONDS, 3.0)
+        settings = NatsSettings(**where, ca=theirs.own.certificate, timeout="5s")
+        with raises("E514", Unreachable, "no server"):
+            NatsSink.read_expiry(settings)

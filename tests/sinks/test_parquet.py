@@ -39,6 +39,7 @@ from tests.deadline import WAIT_SECONDS
 from tests.raising import raises
 
 _SCHEMA = load_schema("conferencing")
+_NOW = datetime.now(UTC)
 _DUE = "collector.sinks.parquet.segments.Segment.is_due"
 
 
@@ -54,7 +55,8 @@ def _put(sink: ParquetSink) -> None:
 
 
 def _batch(number: int, people: list[int], **ago: float) -> Batch:
-    return batch_of(number, people, _SCHEMA, age=timedelta(**ago))
+    """A batch of so long ago; an hour may end while a test runs."""
+    return replace(batch_of(number, people, _SCHEMA), received=to_minute(_NOW - timedelta(**ago)))
 
 
 def _files(directory: Path) -> list[Path]:
@@ -91,7 +93,7 @@ def test_a_file_of_each_schema_and_hour(tmp_path: Path) -> None:
     )
     assert old is not None
     assert new is not None
-    assert (old.schema, new.first <= to_minute(datetime.now(UTC)) <= new.last) == (
+    assert (old.schema, new.first <= to_minute(_NOW) <= new.last) == (
         "conferencing",
         True,
     )
@@ -569,17 +571,18 @@ def test_two_sidecars_with_one_lake(tmp_path: Path) -> None:
 
 def test_an_application(tmp_path: Path) -> None:
     """The SDK makes a file when it is closed."""
-    with Collector("conferencing", f"parquet:///{tmp_path}/lake") as telemetry:
+    with Collector("conferencing", f"parquet:///{tmp_path}/lake", **_PATIENT) as telemetry:
         telemetry.emit({"ip_address": person(1), "os": {"type": "linux"}, "chat": ["never kept"]})
     assert _people(tmp_path) == [person(1)]
 
 
+_PATIENT: Any = {"exit_timeout": WAIT_SECONDS}
 _CRASH = """
 import os, sys
 from collector import Collector
 telemetry = Collector("conferencing", sys.argv[1], interval=0)
 telemetry.emit({"ip_address": sys.argv[2]})
-assert telemetry.flush()
+assert telemetry.flush(100)
 os._exit(0)
 """
 
@@ -592,9 +595,9 @@ def _collect_and_crash(lake: str, address: str, **variables: str) -> None:
 def test_lakes_beside_each_other(tmp_path: Path) -> None:
     """Get what an application collects for each of them, also after a crash."""
     _collect_and_crash(f"parquet:///{tmp_path}/one", person(1))
-    with Collector("conferencing", f"parquet:///{tmp_path}/other", interval=0) as other:
+    with Collector("conferencing", f"parquet:///{tmp_path}/other", **_PATIENT) as other:
         other.emit({"ip_address": person(2)})
-        with Collector("conferencing", f"parquet:///{tmp_path}/one", interval=0) as one:
+        with Collector("conferencing", f"parquet:///{tmp_path}/one", **_PATIENT) as one:
             one.emit({"ip_address": person(3)})
     for lake, people in (("one", [person(1), person(3)]), ("other", [person(2)])):
         assert _people(tmp_path, lake) == people
@@ -635,7 +638,7 @@ def test_rights_reach_what_an_application_collected(tmp_path: Path) -> None:
         assert list(sink.find(_subject(1))) == []
         assert len(list(sink.overdue(datetime.now(UTC) + timedelta(days=99)))) == 1
     assert person(1).encode() not in _bytes(tmp_path)
-    with Collector("conferencing", f"parquet:///{tmp_path}/lake") as telemetry:
+    with Collector("conferencing", f"parquet:///{tmp_path}/lake", **_PATIENT) as telemetry:
         telemetry.emit({"ip_address": person(3)})
     assert _people(tmp_path) == [person(2), person(3)]
     with ParquetSink(settings, command) as sink:

@@ -29,7 +29,7 @@ from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import Opening, Removal, Sink
 from collector.testing.sinks import SinkConformance, person
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import script
 from tests.s3 import ECHO, Proxy
 from tests.sinks.test_parquet import _batch, _bytes, _Crash, _crashing, _put, _subject
@@ -48,7 +48,7 @@ def _bucket(s3: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in _SECRETS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("collector.sinks.parquet.object_store._RETRIES", {"max_retries": 0})
-    obstore.put(_store(s3, ""), "is-there", b"")
+    obstore.put(_store(s3, ""), "is-there", b"x")
 
 
 def _store(port: int, prefix: str) -> S3Store:
@@ -329,7 +329,8 @@ def _emitted(telemetry: Collector) -> Collector:
 def test_an_application(tmp_path: Path, s3: int, ask_bucket: Callable[[int], None]) -> None:
     """The SDK puts a file when it is closed; credentials come from the environment."""
     ask_bucket(s3)
-    with Collector("conferencing", f"parquet+s3://lake/{_prefix(tmp_path)}") as telemetry:
+    to = f"parquet+s3://lake/{_prefix(tmp_path)}"
+    with Collector("conferencing", to, exit_timeout=WAIT_SECONDS) as telemetry:
         _emitted(telemetry)
     assert _people(tmp_path, s3) == [person(1)]
 
@@ -348,6 +349,7 @@ def test_an_application_ends_in_time(
         assert telemetry.close()
         assert monotonic() - began < WAIT_SECONDS / 4
         never.set()
+    wait_until(lambda: not any("sdk-end" in each.name for each in threading.enumerate()))
     ask_bucket(s3)
     with Collector("conferencing", to, exit_timeout=WAIT_SECONDS):
         pass
@@ -358,7 +360,8 @@ def test_a_fork_puts_nothing(tmp_path: Path, s3: int, ask_bucket: Callable[[int]
     """It would wait for the bucket, and each would make a file."""
     ask_bucket(s3)
     to = f"parquet+s3://lake/{_prefix(tmp_path)}"
-    with _emitted(Collector("conferencing", to, interval=0.1)) as telemetry:
+    made = Collector("conferencing", to, interval=0.1, exit_timeout=WAIT_SECONDS)
+    with _emitted(made) as telemetry:
         assert telemetry.flush(WAIT_SECONDS)
         child = os.fork()
         if child == 0:

@@ -36,6 +36,8 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     "jitter": {"kind": "number", "minimum": 0, "maximum": 1, "step": 0.125},
     "os": {"kind": "enum", "values": ["linux", "ios"]},
 }
+_NOW = datetime.now(UTC)
+"""An hour may end while a test runs."""
 _VALUES = {"tablet": True, "cores": 1, "started": "2026-11-28T08:00:00Z", "jitter": 0.5}
 
 
@@ -75,7 +77,7 @@ def _opened(folder: Path, *schemas: Schema, name: str = "lake", **more: Any) -> 
 
 def _batch(number: int, schema: Schema, *records: Mapping[str, Any], days: float = 0) -> Batch:
     lines = [orjson.dumps({"schema": schema.id, **record}) + b"\n" for record in records]
-    minute = to_minute(datetime.now(UTC) - timedelta(days=days))
+    minute = to_minute(_NOW - timedelta(days=days))
     payload = b"".join(lines)
     return read(Batch(number.to_bytes(16), minute, layout=schema.layout, payload=payload))
 

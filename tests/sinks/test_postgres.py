@@ -85,8 +85,9 @@ def _many(number: int, times: int = 1) -> Batch:
 def test_the_types_of_columns(clean: PostgresServer, tmp_path: Path) -> None:
     """Addresses and times have types of their own, texts have a limit, and no samples are kept of
     what is analysed."""
+    batch = _many(1, 500)
     with _sink(clean, tmp_path) as sink:
-        sink.deliver(_many(1, 500))
+        sink.deliver(batch)
     clean.ask("ANALYZE")
     types = dict(
         clean.ask(
@@ -102,10 +103,10 @@ def test_the_types_of_columns(clean: PostgresServer, tmp_path: Path) -> None:
         " WHERE c.relname LIKE 'conferencing%'"
     )
     assert samples == [(0,)]
-    (day,) = {batch.received[:10].replace("-", "") for batch in [_many(1)]}
-    insert = f'INSERT INTO collector.conferencing_{day} (received, "os.type") VALUES (now(), %s)'
+    day = batch.received[:10].replace("-", "")
+    insert = f'INSERT INTO collector.conferencing_{day} (received, "os.type") VALUES (%s, %s)'
     with pytest.raises(psycopg.errors.CheckViolation):
-        clean.ask(insert, "a" * 257)
+        clean.ask(insert, batch.received, "a" * 257)
 
 
 def test_rows_are_shuffled(clean: PostgresServer, tmp_path: Path) -> None:
@@ -213,6 +214,7 @@ def test_a_server_that_does_not_answer(
         sink.deliver(_many(1))
         with clean.stopped(), monkeypatch.context() as patched:
             patched.setattr("collector.sinks.postgres.server.ANSWER_SECONDS", 1.0)
+            patched.setattr("collector.sinks.postgres.server._CONNECT_SECONDS", 5)
             for _ in range(2):
                 started = monotonic()
                 with raises("E514", Unreachable):
@@ -229,14 +231,14 @@ def test_a_server_that_stands_still_in_a_long_change(
     clean: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An erasure may take an hour, but not of a server that takes no connection meanwhile."""
-    monkeypatch.setattr("collector.sinks.postgres.server._PROBE_SECONDS", 6.0)
+    monkeypatch.setattr("collector.sinks.postgres.server._PROBE_SECONDS", 20.0)
     user = {"user": "collector", "dbname": "telemetry"}
     server = Server({"host": str(clean.directory), "port": clean.port, **user})
 
     def sleep_for(seconds: int) -> None:
         server.run(lambda cursor: cursor.execute("SELECT pg_sleep(%s)", (seconds,)), 3600.0)
 
-    sleep_for(7)
+    sleep_for(21)
     with ThreadPoolExecutor(1) as pool:
         done = pool.submit(sleep_for, 3600)
         wait_until(lambda: clean.ask(_SLEEPING))
@@ -350,12 +352,13 @@ def test_an_old_snapshot_keeps_nothing(clean: PostgresServer, tmp_path: Path) ->
 
 def test_partitions_that_others_have_made(clean: PostgresServer, tmp_path: Path) -> None:
     """A person is erased there as well; or it is said that they cannot be."""
+    batch = _many(1, 5)
     with _sink(clean, tmp_path) as sink:
-        sink.deliver(_many(1, 5))
+        sink.deliver(batch)
     days = "ALTER TABLE collector.conferencing DETACH PARTITION collector.{0};"
     days += "ALTER TABLE collector.{0} RENAME TO merged;"
     days += "ALTER TABLE collector.conferencing ATTACH PARTITION collector.merged DEFAULT"
-    (day,) = {batch.received[:10].replace("-", "") for batch in [_many(1)]}
+    day = batch.received[:10].replace("-", "")
     clean.ask(days.format(f"conferencing_{day}"))
     with _sink(clean, tmp_path, is_offline=True) as sink:
         assert sink.erase(_subject(3)) == Removal(1, is_swept=True)

@@ -12,7 +12,7 @@ import pytest
 from collector import Collector
 from collector.errors import CollectorError
 from collector.sdk.target import target
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sinks.postgres import PostgresServer
 
 pytestmark = pytest.mark.servers
@@ -37,10 +37,10 @@ def test_records_arrive(clean: PostgresServer, tmp_path: Path, *, has_spool: boo
     with Collector("conferencing", clean.url, spool=spool) as telemetry:
         for number in range(1, 101):
             telemetry.emit(_event(number))
-        assert telemetry.flush(30)
+        assert telemetry.flush(WAIT_SECONDS)
         wait_until(lambda: _rows(clean) == 100)
         telemetry.emit(_event(101))
-        assert telemetry.flush(30)
+        assert telemetry.flush(WAIT_SECONDS)
         wait_until(lambda: _rows(clean) == 101)
 
 
@@ -49,7 +49,7 @@ def test_consent_is_withdrawn(clean: PostgresServer) -> None:
     with Collector("conferencing", clean.url) as telemetry:
         for number in (1, 2):
             telemetry.emit(_event(number))
-        assert telemetry.flush(30)
+        assert telemetry.flush(WAIT_SECONDS)
         done = telemetry.withdraw("client.address", "203.0.113.1", since="2020-01-01")
         assert (done.stored, done.is_swept) == (1, True)
         assert any("write-ahead log" in place for place in done.beyond)
@@ -59,13 +59,13 @@ def test_consent_is_withdrawn(clean: PostgresServer) -> None:
 
 def test_a_child_delivers_too(clean: PostgresServer) -> None:
     """By a connection of its own."""
-    with Collector("conferencing", clean.url) as telemetry:
+    with Collector("conferencing", clean.url, exit_timeout=WAIT_SECONDS) as telemetry:
         telemetry.emit(_event(1))
-        assert telemetry.flush(30)
+        assert telemetry.flush(WAIT_SECONDS)
         child = os.fork()
         if child == 0:
             telemetry.emit(_event(2))
-            os._exit(0 if telemetry.close(30) else 1)
+            os._exit(0 if telemetry.close(WAIT_SECONDS) else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         telemetry.emit(_event(3))
     assert _rows(clean) == 3
@@ -79,7 +79,7 @@ def test_a_server_that_starts_later(clean: PostgresServer) -> None:
             telemetry.emit(_event(1))
             assert not telemetry.flush(1)
             clean.start()
-            assert telemetry.flush(60)
+            assert telemetry.flush(WAIT_SECONDS)
         wait_until(lambda: _rows(clean) == 1)
     finally:
         if clean.process is None:

@@ -69,8 +69,8 @@ def test_tombstones_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.M
 def test_what_is_received_later_is_kept(tmp_path: Path, minutes: int, *, is_dropped: bool) -> None:
     """Also in a window without an end: an erasure is of what there is, here as in a store."""
     with closing(Tombstones(tmp_path)) as tombstones:
+        minute = to_minute(datetime.now(UTC) + timedelta(minutes=minutes))  # one may end now
         remember(tmp_path, [(replace(SUBJECT, end="2099-01-01T00:00:00Z"), None)])
-        minute = to_minute(datetime.now(UTC) + timedelta(minutes=minutes))
         assert _left(tombstones, minute) == (b"" if is_dropped else LINE)
 
 

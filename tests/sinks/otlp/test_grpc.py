@@ -53,7 +53,7 @@ def _sink(port: int, directory: Path, **settings: Any) -> Iterator[OtlpSink]:
         protocol="grpc",
         endpoint=f"http://127.0.0.1:{port}",
         headers={"api-key": f"file:{secret}"},
-        **settings,
+        **{"timeout": "60s", **settings},
     )
     sink = open_sink(made, Opening("backend", (_SCHEMA,), directory))
     assert isinstance(sink, OtlpSink)
@@ -135,8 +135,8 @@ def test_a_partial_success_is_not_sent_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "details", "least", "most"),
     [
-        (14, _details(60, 500_000_000), 50, 61),
-        (8, _details(60), 50, 61),
+        (14, _details(200, 500_000_000), 150, 201),
+        (8, _details(200), 150, 201),
         (14, _details(1 << 60), 250, 300),
         (14, _details(-5), -1, 0),
         (14, b"\xff" * 50, -1, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 from time import monotonic
 
@@ -14,7 +15,7 @@ from collector.errors import CollectorError, ConfigError
 from collector.sdk.target import target
 from collector.sinks.otlp import OtlpSettings, OtlpSink
 from collector.sinks.sink import Opening
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sinks.otlp.receivers import ECHO, SECRET, Answer, http_receiver, partial, taken
 
 
@@ -28,11 +29,12 @@ def test_records_arrive_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for spool in (None, tmp_path / "spool"):
         with http_receiver() as received:
             to = f"otlp+http://localhost:{received.port}/a?api-key=env:OTLP_TEST_TOKEN"
-            with Collector("conferencing", to, spool=spool) as telemetry:
+            made = Collector("conferencing", to, spool=spool, exit_timeout=WAIT_SECONDS)
+            with made as telemetry:
                 assert SECRET not in repr(telemetry)
                 for number in range(1, 101):
                     telemetry.emit(_event(number))
-                assert telemetry.flush(30)
+                assert telemetry.flush(WAIT_SECONDS)
             assert received.people() == {f"203.0.113.{number}": 1 for number in range(1, 101)}
             assert {each["api-key"] for each in received.headers} == {SECRET}
             assert set(received.paths) == {"/a/v1/logs"}
@@ -43,12 +45,14 @@ def test_a_receiver_that_comes_back(tmp_path: Path) -> None:
     is_away = True
     with http_receiver(lambda *_: Answer(503, ECHO.encode()) if is_away else taken()) as received:
         to = f"otlp+http://localhost:{received.port}"
+        before = {*threading.enumerate()}
         telemetry = Collector("conferencing", to, spool=tmp_path, exit_timeout=0.5)
         telemetry.emit(_event(1))
         start = monotonic()
         telemetry.close()
-        assert monotonic() - start < 20
+        assert monotonic() - start < WAIT_SECONDS / 2
         assert not received.records
+        wait_until(lambda: not {*threading.enumerate()} - before)  # nothing is under way
         is_away = False
         with Collector("conferencing", to, spool=tmp_path) as telemetry:
             wait_until(lambda: received.records)
@@ -61,7 +65,7 @@ def test_what_is_rejected_is_counted() -> None:
         to = f"otlp+http://localhost:{received.port}"
         with Collector("conferencing", to) as telemetry:
             telemetry.emit(_event(1))
-            assert telemetry.flush(30)
+            assert telemetry.flush(WAIT_SECONDS)
             assert telemetry.tally().lost == {"refused": 1}
         assert len(received.requests) == 1
 
@@ -72,13 +76,13 @@ def test_a_child_sends_its_own() -> None:
     with http_receiver() as received:
         with Collector("conferencing", f"otlp+http://localhost:{received.port}") as telemetry:
             telemetry.emit(_event(1))
-            assert telemetry.flush(30)
+            assert telemetry.flush(WAIT_SECONDS)
             child = os.fork()
             if not child:
                 telemetry.emit(_event(2))
-                os._exit(0 if telemetry.flush(30) else 1)
+                os._exit(0 if telemetry.flush(WAIT_SECONDS) else 1)
             telemetry.emit(_event(3))
-            assert telemetry.flush(30)
+            assert telemetry.flush(WAIT_SECONDS)
             assert os.waitpid(child, 0)[1] == 0
         assert received.people() == {f"203.0.113.{number}": 1 for number in (1, 2, 3)}
 

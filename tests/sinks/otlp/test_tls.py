@@ -46,7 +46,7 @@ def test_mutual_tls(tmp_path: Path, protocol: str, receiver: Any) -> None:
                 type="otlp",
                 protocol=protocol,
                 endpoint=f"https://localhost:{received.port}",
-                timeout="10s",
+                timeout="60s",
                 **made,
             )
             with open_sink(settings, Opening("backend", (_SCHEMA,), tmp_path)) as sink:
