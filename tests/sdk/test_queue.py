@@ -203,6 +203,26 @@ def test_what_is_spooled_is_not_delivered(tmp_path: Path) -> None:
         assert (account.failing, account.spooled, account.delivered) == (True, 2, 0)
 
 
+@pytest.mark.parametrize("abandoned", ["never", "before", "after"])
+def test_what_is_delivered_before_it_counts_as_spooled(abandoned: str) -> None:
+    """The thread that put a batch into the spool may be the last to learn that it is delivered:
+    each record is in one place, and no count is below zero."""
+    queue = _queue()
+    queue.put(_FILTER.admit(_EVENT))
+    assert queue.take() is not None
+    if abandoned == "before":
+        queue.abandon()
+    queue.count_spool_delivered(1)
+    if abandoned == "after":
+        queue.abandon()
+    for is_told in (False, True):
+        if is_told:
+            queue.acknowledge(1, spooled=True)
+        account = queue.snapshot()
+        assert (account.delivered, account.spooled, account.queued) == (1, 0, 0)
+        assert account.lost == {}
+
+
 def test_repr_shows_the_length(tmp_path: Path) -> None:
     """``repr`` shows the length and nothing else."""
     queue = _queue()
