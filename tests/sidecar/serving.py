@@ -180,10 +180,10 @@ class UnixConnection(http.client.HTTPConnection):
     """HTTP over a socket file."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=20)
+        super().__init__("localhost", timeout=WAIT_SECONDS)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(20)
+        self.sock.settimeout(WAIT_SECONDS)
         self.sock.connect(str(self._path))
