@@ -27,8 +27,12 @@ _FOREVER = 30.0
 def _arrived(sidecar: Sidecar, number: int) -> list[str]:
     """Wait for so many addresses in its store, and return them."""
     path = sidecar.directory / "collector-data" / "store.db"
-    wait_until(lambda: path.exists() and len(addresses(path)) >= number)
-    return addresses(path)
+
+    def found() -> list[str]:
+        known = addresses(path) if path.exists() else []
+        return known if len(known) >= number else []
+
+    return wait_until(found)
 
 
 def _tries(telemetry: Collector, *why: str) -> None:
