@@ -196,6 +196,8 @@ def test_a_slow_reader_gets_it_all() -> None:
     server, which goes on with each piece that is read."""
     loop = _Ahead()
     server = Server(lambda: loop, 30.0)
+    # The system takes little of it at a time: the server waits for its reader again and again.
+    server._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.connect(("127.0.0.1", server.port))
