@@ -34,4 +34,4 @@ def exporter(
         is_insecure = "credentials" not in options
         place = f"{'http' if is_insecure else 'https'}://127.0.0.1:{port}"
         options = {"insecure": is_insecure, **options}
-    return make(endpoint=place, compression=packing, **{"timeout": 60, **options})
+    return make(endpoint=place, compression=packing, **{"timeout": 10, **options})

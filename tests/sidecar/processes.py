@@ -35,11 +35,8 @@ def command(folder: Path, before: str) -> list[str]:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started."""
-    found = list[int]()
-    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # it has ended
-            found += map(int, thread.read_text().split())
-    return sorted(found)
+    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return sorted(int(number) for text in found for number in text.split())
 
 
 def peak(pid: int) -> float:
