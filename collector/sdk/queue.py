@@ -223,7 +223,7 @@ class RecordQueue:
         remove them."""
         with self._locked():
             if self.is_abandoned:  # counted as unsent, but it has arrived after all
-                self._count_loss("unsent", -number)
+                self._count_loss("unsent", self._early - number)
             self.account.spooled += number if spooled else 0
             self.account.delivered += 0 if spooled else number - refused
             self._count_loss("refused", refused)
@@ -235,7 +235,10 @@ class RecordQueue:
     def count_spool_delivered(self, number: int, *, refused: int = 0) -> None:
         """Count records that went from the spool to the sink, some of which it refused."""
         with self._locked():
+            before = self._early
             self.account.spooled -= number
+            if self.is_abandoned:  # as above
+                self._count_loss("unsent", before - self._early)
             self.account.delivered += number - refused
             self._count_loss("refused", refused)
         self._count_success()
@@ -317,7 +320,7 @@ class RecordQueue:
         """Refuse all later records, and count those that are here as lost."""
         with self._locked():
             self._is_closed = self.is_abandoned = True
-            self._count_loss("unsent", len(self._backlog))
+            self._count_loss("unsent", len(self._backlog) - self._early)
             self._backlog.clear()
         self._wake.put(None)
         self._notify()
@@ -331,7 +334,8 @@ class RecordQueue:
             found.content = Counter(found.content)
             found.dropped = {name: Counter(why) for name, why in found.dropped.items()}
             self._counts.add_to(found)
-            found.queued = len(self._backlog)
+            found.queued = max(0, len(self._backlog) - self._early)
+            found.spooled = max(0, found.spooled)
             if is_nested:
                 placed = found.delivered + found.spooled + sum(found.lost.values())
                 found.queued = found.admitted + found.recovered - placed
@@ -362,6 +366,12 @@ class RecordQueue:
             except Empty:
                 return bool(is_met())
         return True
+
+    @property
+    def _early(self) -> int:
+        """How many records in flight went from the spool to the sink before the thread that spooled
+        them has said so: they are counted as delivered, and as nothing else."""
+        return max(0, -self.account.spooled)
 
     def _notify(self) -> None:
         """Wake the callers of ``flush``."""

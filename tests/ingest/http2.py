@@ -80,7 +80,7 @@ def message(body: bytes, *, flag: int = 0, length: int | None = None, stream: in
     return frame(DATA, END_STREAM, stream, struct.pack(">BI", flag, size) + body)
 
 
-def exchange(port: int, sent: Iterable[bytes], seconds: float = 3.0) -> bytes:
+def exchange(port: int, sent: Iterable[bytes], seconds: float = WAIT_SECONDS) -> bytes:
     """Everything that comes back until a call's status is there, the end, or so many seconds."""
     got = b""
     with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as connection:

@@ -13,11 +13,11 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -35,6 +35,8 @@ _LOADED = (
     *("collector.server.receivers", "tests.warm", "uvloop"),
 )
 _MOODS = ("", "full", "failing")
+_PATIENCE = {"header_seconds": WAIT_SECONDS, "body_seconds": WAIT_SECONDS}
+"""The limits of a receiver for which a test has no others: no sender is late."""
 
 
 # -- the process --------------------------------------------------------------------------------
@@ -91,8 +93,9 @@ def _serve_http(accepting: Accepting, options: Any, common: dict[str, Any]) -> N
     )
 
     async def serve() -> None:
-        ending = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+        ending, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, ending.set)
+        loop.add_signal_handler(signal.SIGUSR1, accepting.goes_on.set)
         await receiver.start()
         print(location.port if isinstance(location, Address) else 0, flush=True)
         await ending.wait()
@@ -112,7 +115,7 @@ def _listening(path: str) -> socket.socket:
     return listening
 
 
-_SECONDS = {"slow": 0.5, "slower": 3.0}
+_SECONDS = {"slow": 0.5}
 """How long a pipeline takes for a request, by its mood."""
 
 
@@ -123,9 +126,14 @@ class Accepting:
         self._filter = filter_
         self._mood = mood
         self._count = count()
+        self.goes_on = asyncio.Event()
+        """What requests to a pipeline that is ``held`` wait for."""
 
     async def __call__(self, request: Request) -> Tally:
         """Filter a request for an event loop."""
+        if self._mood == "held":
+            print("held", flush=True)
+            await self.goes_on.wait()
         await asyncio.sleep(_SECONDS.get(self._mood, 0.0))
         return self.now(request)
 
@@ -175,22 +183,27 @@ class Server:
         """A new connection."""
         if self.unix:
             line = socket.socket(socket.AF_UNIX)
-            line.settimeout(20)
+            line.settimeout(WAIT_SECONDS)
             line.connect(self.unix)
             return line
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_SECONDS)
 
-    def say(self, *parts: bytes, pause: float = 0.0) -> bytes:
-        """Send raw bytes on a new connection, and return all that comes back until it is closed."""
+    def say(self, *parts: bytes, in_turn: bool = False) -> bytes:
+        """Send raw bytes on a new connection, and return all that comes back until it is closed;
+        what is sent ``in_turn`` waits for the answer to what was sent before. A receiver that has
+        refused them may close the connection while they come."""
+        came = b""
         with self.connect() as line:
-            for part in parts:
-                line.sendall(part)
-                time.sleep(pause)
-            return heard(line)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                for number, part in enumerate(parts):
+                    if number and in_turn:
+                        came += line.recv(1 << 16)
+                    line.sendall(part)
+            return came + heard(line)
 
     def client(self) -> http.client.HTTPConnection:
         """A client of the standard library."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_SECONDS)
 
     def post(
         self, body: bytes, path: str = "/v1/events", method: str = "POST", **headers: str
@@ -210,6 +223,14 @@ class Server:
     def said(self) -> str:
         """All that the process has written."""
         return self.stderr.read_text("utf-8", "replace") + self.stdout.read_text()
+
+    def held(self) -> int:
+        """How many requests a pipeline that is ``held`` has got."""
+        return self.stdout.read_text().splitlines().count("held")
+
+    def release(self) -> None:
+        """Let them, and all later ones, go on."""
+        self.process.send_signal(signal.SIGUSR1)
 
     def observed(self) -> list[int]:
         """The statuses that were observed, in order."""
@@ -246,7 +267,8 @@ def exchange(
     """One request on a connection that may be used again."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     named.setdefault("content-type", "application/json")
-    client.request(method, path, body, named)
+    with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+        client.request(method, path, body, named)  # it may be refused before all of it is sent
     answer = client.getresponse()
     got = {name.lower(): value for name, value in answer.getheaders()}
     return Reply(answer.status, got, answer.read())
@@ -267,15 +289,16 @@ def heard(line: socket.socket) -> bytes:
 def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
     """A receiver in a process of its own.
 
-    Options: ``grpc``, ``limits``, ``mood`` (full, failing, changing, slow, telling), ``token``,
-    ``origins``, ``hops``, ``hosts``, ``unix``, ``loop``, ``tls`` (certificate, key, authority),
-    and ``environment`` for the process.
+    Options: ``grpc``, ``limits``, ``mood`` (full, failing, changing, slow, held, telling),
+    ``token``, ``origins``, ``hops``, ``hosts``, ``unix``, ``loop``, ``tls`` (certificate, key,
+    authority), and ``environment`` for the process.
     """
     environ = {**os.environ, **options.pop("environment", {})}
     environ = {k: v for k, v in environ.items() if v}
     defaults: dict[str, Any] = {"grpc": False, "limits": {}, "mood": "", "token": "", "origins": []}
     defaults |= {"hops": 0, "hosts": [], "unix": "", "loop": "uvloop", "tls": []}
     assert set(options) <= set(defaults)
+    options["limits"] = _PATIENCE | options.get("limits", {})
     stderr, stdout = tmp_path / "stderr", tmp_path / "stdout"
     said = json.dumps(defaults | options)
     with Path(os.devnull).open("rb") as nothing, stdout.open("wb") as out, stderr.open("wb") as err:

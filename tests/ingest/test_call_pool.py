@@ -105,7 +105,7 @@ def test_work_does_not_count_as_waiting(pool: CallPool) -> None:
     def work(call: _Call) -> bool:
         call.came.set()
         kept = call.run(pool)
-        release.wait(30)
+        release.wait(WAIT_SECONDS)
         return kept
 
     futures = [pool.submit(work, call) for call in calls]
@@ -162,7 +162,7 @@ def test_larger_ones_are_limited(size: int, at_once: int) -> None:
                 most = max(most, now)
                 if now == at_once:
                     full.set()
-            assert full.wait(10)
+            assert full.wait(WAIT_SECONDS)
             with lock:
                 now -= 1
                 done += 1

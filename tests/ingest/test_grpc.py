@@ -41,6 +41,7 @@ from tests.ingest import http2
 from tests.ingest.certificates import Authority
 from tests.latency import assert_served, at_most
 from tests.raising import raises
+from tests.tcp import free_port
 
 LOGS = next(iter(METHODS))
 Listen = Callable[..., int]
@@ -108,9 +109,10 @@ def _called(
     channel: grpc.Channel, body: bytes, method: str = LOGS, **options: Any
 ) -> tuple[bytes, grpc.StatusCode, str]:
     try:
-        return channel.unary_unary(method)(body, timeout=20, **options), grpc.StatusCode.OK, ""
+        answer = channel.unary_unary(method)(body, timeout=WAIT_SECONDS, **options)
     except grpc.RpcError as error:
         return b"", error.code(), error.details()
+    return answer, grpc.StatusCode.OK, ""
 
 
 def _logs(number: int = 1, **attributes: str) -> bytes:
@@ -268,7 +270,7 @@ def test_too_many_events(
                 assert answer == refused if number > most else answer[1] is grpc.StatusCode.OK
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 with pytest.raises(grpc.RpcError) as caught:
-                    channel.unary_unary(method)(make(most + 1), timeout=20)
+                    channel.unary_unary(method)(make(most + 1), timeout=WAIT_SECONDS)
                 assert "grpc-status-details-bin" not in dict(caught.value.trailing_metadata())
         finally:
             receiver.stop(2)
@@ -335,6 +337,7 @@ def test_slow_messages_are_cancelled(listen: Listen, accepting: Accepting) -> No
     answer = http2.exchange(port, [http2.HELLO, http2.call(LOGS.encode()), half], at_most(5))
     assert b"grpc-status\x011" in answer or http2.frame(3, 0, 1, b"\0\0\0\x08") in answer
     assert 0.4 < time.monotonic() - began < at_most(6)
+    wait_until(lambda: accepting.observed)  # by a thread that the call has left
     assert accepting.requests == []
     assert accepting.observed == [(408, "E415")]
 
@@ -393,8 +396,8 @@ def test_calls_under_way_are_answered(listen: Listen, accepting: Accepting) -> N
     port = receiver.start()
     with ThreadPoolExecutor(2) as pool:
         answer = pool.submit(_call, port, _logs())
-        assert begun.wait(10)
-        stopped = pool.submit(receiver.stop, 10)
+        assert begun.wait(WAIT_SECONDS)
+        stopped = pool.submit(receiver.stop, WAIT_SECONDS)
         before: list[object] = []  # calls that came before the stop
         while (code := _call(port, _logs())[1]) is not grpc.StatusCode.UNAVAILABLE:
             before.append(code)
@@ -448,9 +451,7 @@ def _unusable(address: str) -> str:
 
 def test_free_addresses() -> None:
     """A free port, and any port."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    for address in (f"127.0.0.1:{port}", "127.0.0.1:0", "localhost:0"):
+    for address in (f"127.0.0.1:{free_port()}", "127.0.0.1:0", "localhost:0"):
         check_address(address)
 
 

@@ -366,11 +366,13 @@ def test_a_unix_socket(tmp_path: Path) -> None:
 def test_memory_for_bodies_is_one_for_all(tmp_path: Path) -> None:
     """When all together hold as much as they may, others are told to come again."""
     limits = {"memory": 1, "wire": 100_000, "body": 100_000}
-    with serving(tmp_path, mood="slower", limits=limits) as server:
+    with serving(tmp_path, mood="held", limits=limits) as server:
         clients = [server.client() for _ in range(4)]
         body = _EVENT + b" " * 90_000
         for client in clients:
             client.request("POST", "/v1/events", body, {"content-type": "application/json"})
+        wait_until(lambda: (server.held(), server.observed()) == (2, [503, 503]))
+        server.release()
         replies = [client.getresponse() for client in clients]
         statuses = sorted(reply.status for reply in replies)
         assert statuses == [200, 200, 503, 503]

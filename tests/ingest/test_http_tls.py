@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from collector.ingest.limits import MIB
+from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority
 from tests.ingest.serving import Server, exchange, heard, serving
 from tests.latency import at_most
@@ -31,7 +32,9 @@ class Secured:
     def client(self) -> http.client.HTTPSConnection:
         """A client that checks the certificate."""
         port = self.server.port
-        return http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=self.context)
+        return http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=WAIT_SECONDS, context=self.context
+        )
 
     def connect(self) -> ssl.SSLSocket:
         """A connection after its handshake."""
@@ -39,17 +42,33 @@ class Secured:
 
 
 @pytest.fixture(scope="module", params=["uvloop", "asyncio"])
-def secured(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Secured]:
-    """A receiver with a certificate, on either event loop."""
-    folder: Path = tmp_path_factory.mktemp("tls")
+def loop(request: pytest.FixtureRequest) -> str:
+    """Either event loop."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def secured(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A receiver with a certificate."""
+    with _secured(tmp_path_factory.mktemp("tls"), loop) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hasty(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """One without much patience."""
+    limits = {"header_seconds": 1.0, "body_seconds": 1.0}
+    with _secured(tmp_path_factory.mktemp("hasty"), loop, limits) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _secured(folder: Path, loop: str, limits: dict[str, float] | None = None) -> Iterator[Secured]:
     authority = Authority(folder)
     pair = authority.issue("server")
     context = ssl.create_default_context(cafile=str(authority.own.certificate))
     tls = [str(pair.certificate), str(pair.key)]
-    limits = {"header_seconds": 0.6, "body_seconds": 0.6, "idle_seconds": 2.0}
-    with serving(folder, loop=request.param, tls=tls, limits=limits) as server:
+    with serving(folder, loop=loop, tls=tls, limits=limits or {}) as server:
         yield Secured(server, context)
     assert "Traceback" not in server.said()
     assert "no effect" not in server.said()
@@ -87,10 +106,12 @@ def test_refused_half_way(secured: Secured) -> None:
         (_HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}", b"200"),
     ],
 )
-def test_what_ends_a_connection(secured: Secured, sent: bytes, status: bytes) -> None:
+def test_what_ends_a_connection(
+    secured: Secured, hasty: Secured, sent: bytes, status: bytes
+) -> None:
     """Its last answer comes through, and then it is closed soon."""
     began = time.monotonic()
-    with secured.connect() as line:
+    with (hasty if status == b"408" else secured).connect() as line:
         line.sendall(sent)
         with contextlib.suppress(ssl.SSLError):
             answer = heard(line)

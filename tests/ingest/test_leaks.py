@@ -21,6 +21,7 @@ import pytest
 
 from collector.ingest.grpc import METHODS
 from collector.testing import canaries, scan
+from tests.deadline import WAIT_SECONDS
 from tests.ingest import http2
 from tests.ingest.serving import Server, heard, serving
 
@@ -190,7 +191,9 @@ def _polite(port: int, canary: str) -> Iterator[str]:
             for body in (*[canary.encode()] * 3, b"", bytes(5 << 20)):
                 metadata = ((canary, canary), (f"{canary}-bin", canary.encode()))
                 try:
-                    answer = channel.unary_unary(method)(body, metadata=metadata, timeout=20)
+                    answer = channel.unary_unary(method)(
+                        body, metadata=metadata, timeout=WAIT_SECONDS
+                    )
                     yield str(answer)
                 except grpc.RpcError as error:
                     yield f"{error.details()} {error.trailing_metadata()}"
@@ -218,6 +221,6 @@ def test_what_is_out_of_our_hands(tmp_path: Path, name: bytes) -> None:
     against the protocol: newer libraries return the name to its sender only."""
     with serving(tmp_path, grpc=True) as server:
         sent = [http2.HELLO, http2.call(_LOGS, {name: b"secret!"}), http2.message(b"")]
-        answer = http2.exchange(server.port, sent)
+        answer = http2.exchange(server.port, sent, 3.0)
     assert b"secret" not in answer
     assert name not in (tmp_path / "stderr").read_bytes()

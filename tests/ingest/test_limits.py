@@ -116,7 +116,7 @@ def test_others_are_not_closed() -> None:
         working, fresh = _Connection(limiter), _Connection(limiter)
         assert _enter(limiter, working, 9)
         working.stop_waiting()
-        assert _enter(limiter, fresh, 0.1)
+        assert _enter(limiter, fresh, -60)  # it has just come, also on a machine that is late
         assert not _enter(limiter, _Connection(limiter), None)
         assert (working.aborted, fresh.aborted) == (False, False)
         limiter.remove(working)

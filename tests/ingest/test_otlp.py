@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from collector.contracts import SIGNALS
 from collector.ingest.grpc import METHODS
+from tests.deadline import WAIT_SECONDS
 from tests.ingest.serving import Server, serving
 
 _PROTOBUF = "application/x-protobuf"
@@ -50,7 +51,7 @@ def _over_grpc(server: Server, body: bytes, signal: str = "logs", **headers: str
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         call = channel.unary_unary(_METHODS[signal])
         try:
-            return Answer(0, "", call(body, timeout=20, metadata=metadata))
+            return Answer(0, "", call(body, timeout=WAIT_SECONDS, metadata=metadata))
         except grpc.RpcError as failure:
             error = failure
     code, retry = error.code().value[0], error_details_pb2.RetryInfo()

@@ -112,11 +112,14 @@ def test_large_bodies_are_decompressed_one_after_the_other() -> None:
     large = small * 40
 
     async def all_of_them() -> None:
-        barrier = asyncio.Event()
+        barrier, slots = asyncio.Event(), accepting.handler.budget.large_bodies
         accepting.during = barrier.wait
         packed = [gzip.compress(data, 1) for data in (*[large] * 5, small)]
         requests = [_request(data, encoding=b"gzip") for data in packed]
-        tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
+        async with slots, slots:  # as if there were others
+            tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
+            await asyncio.to_thread(wait_until, lambda: accepting.bodies)
+            assert accepting.bodies == [small]
         await asyncio.to_thread(wait_until, lambda: len(accepting.bodies) == len(requests))
         barrier.set()
         assert {response.status for response in await asyncio.gather(*tasks) if response} == {200}

@@ -58,7 +58,7 @@ def _handshake(context: ssl.SSLContext, client: ssl.SSLContext) -> str | None:
         thread = threading.Thread(target=serve)
         thread.start()
         try:
-            raw = socket.create_connection(listener.getsockname(), timeout=10)
+            raw = socket.create_connection(listener.getsockname(), timeout=WAIT_SECONDS)
             with client.wrap_socket(raw, server_hostname="localhost") as encrypted:
                 encrypted.sendall(b"x")
                 return encrypted.version() if encrypted.recv(1) == b"x" else None

@@ -10,7 +10,16 @@ import pytest
 from collector.sdk import Collector
 from tests.deadline import WAIT_SECONDS, wait_until
 
-__all__ = ["SURVEY", "YESTERDAY", "address", "adds_up", "both_ways", "deliver_all", "spool_of"]
+__all__ = [
+    "SURVEY",
+    "YESTERDAY",
+    "address",
+    "adds_up",
+    "both_ways",
+    "deliver_all",
+    "ends",
+    "spool_of",
+]
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 """The beginning of every window of a withdrawal, also around midnight."""
@@ -59,3 +68,13 @@ def deliver_all(telemetry: Collector) -> None:
     """Wait until no record is in flight or spooled."""
     assert telemetry.flush(WAIT_SECONDS)
     wait_until(lambda: not telemetry.tally().spooled)
+
+
+def ends(telemetry: Collector) -> None:
+    """Wait until the threads of a collector, which is closed, use no file any more: a busy machine
+    leaves the end of a delivery to its own thread."""
+    worker = telemetry._worker
+    assert worker is not None
+    if worker.ident is not None:  # else the caller of ``close`` has delivered
+        worker.join(WAIT_SECONDS)
+    wait_until(lambda: worker.delivery is None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import collector
 from collector.errors import CODES, CollectorError, ConfigError, ConfigFaults, SchemaError
 from collector.schema import load_schema
 from collector.sdk import Account, Collector
+from tests.deadline import wait_until
 from tests.sdk.stores import addresses, lines, rows
 
 _EVENT = {"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["not kept"]}
@@ -168,17 +168,13 @@ def test_flush_and_close_say_what_they_did(tmp_path: Path) -> None:
     assert (account.admitted, account.delivered, account.lost) == (3, 2, {"closed": 1})
 
 
+@pytest.mark.usefixtures("one_minute")
 def test_a_batch_goes_when_it_is_full(tmp_path: Path) -> None:
     """It is delivered long before the interval is over."""
-    done = threading.Event()
     with Collector(to=f"sqlite:///{tmp_path}/t.db", interval=3600, batch=10) as telemetry:
         for _ in range(10):
             telemetry.emit(_EVENT)
-        for _ in range(1000):
-            if telemetry.tally().delivered == 10:
-                break
-            done.wait(0.01)
-        assert telemetry.tally().delivered == 10
+        wait_until(lambda: telemetry.tally().delivered == 10)
 
 
 def test_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from collector.drain import Drain
-from collector.sdk import Collector
+from collector.sdk import Collector, client
 from collector.sdk.delivery import DeliveryWorker
 from collector.sdk.spooled_delivery import SpooledDelivery
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool.file import SpoolFile
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sdk.accounts import adds_up
+from tests.sdk.accounts import adds_up, ends
 from tests.sdk.stores import addresses
 
 _EVENT = {"ip": "203.0.113.7"}
@@ -82,14 +82,6 @@ def opened(tmp_path: Path) -> Callable[..., Collector]:
     return open_
 
 
-def _ends(telemetry: Collector) -> None:
-    """Wait until the threads of a collector, which is closed, use no file any more."""
-    worker = telemetry._worker
-    assert worker is not None
-    worker.join(WAIT_SECONDS)
-    wait_until(lambda: worker.delivery is None)
-
-
 def _spooled_delivery(telemetry: Collector) -> SpooledDelivery:
     assert telemetry._worker is not None
     delivery = telemetry._worker.delivery
@@ -120,9 +112,9 @@ def test_what_was_delivered_is_not_recovered(
         assert gate.reached.wait(WAIT_SECONDS)
         _later(gate, seconds)
         telemetry.close(0.01)
-        account = telemetry.tally()
         gate.go_on.wait(WAIT_SECONDS)
-    wait_until(lambda: telemetry.tally() == account)
+    ends(telemetry)
+    account = telemetry.tally()
     assert account.delivered in delivered
     assert account.delivered + account.spooled == 1
     with opened() as later:
@@ -166,7 +158,7 @@ def test_a_record_that_is_being_spooled(
         is_closed, lost = telemetry.close(0.01), telemetry.tally().lost
         assert is_closed is not bool(lost) or gate.go_on.is_set()
         adds_up(telemetry)
-    _ends(telemetry)
+    ends(telemetry)
     account = telemetry.tally()
     assert (account.delivered + account.spooled, account.lost) == (1, {})
     adds_up(telemetry)
@@ -184,7 +176,7 @@ def test_a_record_that_arrives_late(
         assert gate.reached.wait(WAIT_SECONDS)
         assert not telemetry.close(0.01)
         assert telemetry.tally().lost == {"unsent": 1}
-    _ends(telemetry)
+    ends(telemetry)
     assert (telemetry.tally().delivered, telemetry.tally().lost) == (1, {})
     assert len(addresses(tmp_path / "t.ndjson")) == 1
 
@@ -207,6 +199,7 @@ def test_closing_while_the_first_event_starts_the_thread(
     monkeypatch: pytest.MonkeyPatch, opened: Callable[..., Collector]
 ) -> None:
     """One thread delivers: closing waits for one that is starting, and none starts after it."""
+    monkeypatch.setattr(client, "_START_SECONDS", WAIT_SECONDS)
     with _held_up(monkeypatch, Collector, "_new_worker") as gate:
         telemetry = opened(spooled=False)
         emitting = Thread(target=telemetry.emit, args=(_EVENT,))

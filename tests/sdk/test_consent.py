@@ -165,17 +165,19 @@ def requests() -> Iterator[list[tuple[str | None, int]]]:
     server.server_close()
 
 
+@pytest.mark.usefixtures("one_minute")
 @pytest.mark.parametrize("has_spool", [False, True])
 def test_a_sidecar_is_told(
     tmp_path: Path, schema: Schema, requests: list[tuple[str | None, int]], has_spool: bool
 ) -> None:
     """A batch holds records of one set of purposes, which the request names; from a spool too."""
     port, _ = requests.pop()
-    spool = tmp_path / "spool" if has_spool else None
-    with Collector(schema, f"http://127.0.0.1:{port}", spool=spool, interval=3600) as telemetry:
+    to, spool = f"http://127.0.0.1:{port}", tmp_path / "spool" if has_spool else None
+    patience: dict[str, Any] = {"interval": 3600, "timeout": WAIT_SECONDS}
+    with Collector(schema, to, spool=spool, **patience) as telemetry:
         for consent in (None, None, ["planning"], ["planning"], False, None):
             assert telemetry.emit(_EVENT, consent=consent)
-        assert telemetry.flush(20)
+        assert telemetry.flush(WAIT_SECONDS)
         account = telemetry.tally()
         assert account.admitted == 6
     assert sorted(requests, key=str) == sorted(

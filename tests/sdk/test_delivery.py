@@ -12,7 +12,7 @@ import pytest
 from collector.sdk import Collector
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory, address
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
 from tests.sdk.accounts import both_ways, spool_of
 from tests.sdk.wires import hung
@@ -86,7 +86,7 @@ def test_blocked_deletion_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFix
 
             def deliver() -> list[str]:
                 assert telemetry.emit({"ip": "203.0.113.7"})
-                assert telemetry.flush(30)
+                assert telemetry.flush(WAIT_SECONDS)
                 return _of_expired_data(caplog)
 
             assert wait_until(deliver) == ["cannot delete expired data"]

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.data import lines
 from collector.sdk import Collector
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.latency import at_most
 from tests.sdk.program import run_module
 from tests.sdk.stores import addresses
@@ -80,12 +81,14 @@ def test_the_queue_is_bounded_and_delivered_later(tmp_path: Path) -> None:
             assert telemetry.tally().lost == {"queue_full": 30}
             assert telemetry.tally().queued == 50
             between.is_cut = False
-            assert telemetry.flush(30)
+            assert telemetry.flush(WAIT_SECONDS)
             assert telemetry.emit({"ip": "10.0.0.99"})
-            assert telemetry.flush(30)
+            assert telemetry.flush(WAIT_SECONDS)
         assert telemetry.tally().delivered == 51
+        store = tmp_path / "collector-data" / "store.db"
+        wait_until(lambda: len(addresses(store)) == 51)
         assert sidecar.stop()[0] == 0
-    assert len(addresses(tmp_path / "collector-data" / "store.db")) == 51
+    assert len(addresses(store)) == 51
 
 
 def test_the_oldest_are_dropped_instead(tmp_path: Path) -> None:

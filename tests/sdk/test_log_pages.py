@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from collector.ops.log_allowlist import LEFT_OUT
 from tests.deadline import WAIT_SECONDS
+from tests.sdk.program import PATIENCE
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _PAGES = {name: (_DOCS / f"{name}.md").read_text() for name in ("logging", "opentelemetry")}
@@ -24,6 +26,7 @@ def test_examples(tmp_path: Path, program: str, says: str) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=tmp_path,
+        env=os.environ | PATIENCE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -18,7 +18,9 @@ from collector.contracts import Tally
 from collector.sdk.account import LOSSES, Account
 from collector.sdk.settings import settings
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.sdk.program import PATIENCE
 from tests.sdk.stores import rows
+from tests.tcp import free_port
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
 _BLOCKS = re.findall(r"<!-- (\w+) -->\n```python\n(.*?)```", _PAGE, re.DOTALL)
@@ -53,6 +55,7 @@ def _run(arguments: list[str], folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
+        env=os.environ | PATIENCE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         check=False,
@@ -93,11 +96,11 @@ def serve_the_app(python: Path, folder: Path) -> None:
     """Write the application of the page, serve it with an interpreter, and request it once."""
     (example,) = _blocks("app")
     (folder / "rooms.py").write_text(example)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [python, "-m", "uvicorn", "rooms:app", f"--port={port}"],
         cwd=folder,
+        env=os.environ | PATIENCE,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )

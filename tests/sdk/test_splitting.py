@@ -24,6 +24,7 @@ from tests.sdk.accounts import (
     adds_up,
     both_ways,
     deliver_all,
+    ends,
     spool_of,
 )
 from tests.sdk.stores import rows
@@ -227,6 +228,7 @@ def test_parts_stay_the_same_when_the_limit_is_raised(tmp_path: Path, with_spool
         assert telemetry.tally().delivered < 400
         if with_spool:
             telemetry.close(0)
+            ends(telemetry)
             before = telemetry.tally().delivered
             assert telemetry.tally().spooled + before == 400
         with _restarted(served, None) as anew:

@@ -140,7 +140,8 @@ def test_a_sink_that_would_end_its_thread(tmp_path: Path, with_spool: bool) -> N
     with Collector(to=f"wild:///{path}", spool=spool, batch=1, interval=0) as telemetry:
         assert telemetry.emit(_EVENT)
         wait_until(lambda: telemetry.tally().delivered == 1)
-        assert telemetry.tally().failures == 2
+        failures = telemetry.tally().failures
+        assert failures == 2 or (with_spool and failures > 2)  # it is left to tidy up, too
         assert telemetry.emit(_EVENT)
         assert telemetry.flush(WAIT_SECONDS)
         wait_until(lambda: telemetry.tally().delivered == 2)

@@ -54,7 +54,7 @@ def telemetry(tmp_path: Path) -> Iterator[Collector]:
 
 def _kept(telemetry: Collector, tmp_path: Path) -> list[dict[str, Any]]:
     """Return the records so far, without schema and time."""
-    assert telemetry.flush(5)
+    assert telemetry.flush(WAIT_SECONDS)
     path = tmp_path / "records.ndjson"
     lines = path.read_text().splitlines() if path.exists() else []
     return [

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
 from threading import Event
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from collector.server import control
 from collector.server.control import ControlServer
 from collector.server.control_client import Erase, Object, Status, ask
 from collector.sinks.sink import ErasableSink, Removal
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
 from tests.server.keeping import Keeping, keeping, run
 from tests.sidecar.erasing import WINDOW, address, addresses_stored, erasure, event_of, left
@@ -139,12 +139,13 @@ def test_a_sink_that_takes_long_is_waited_for(
 ) -> None:
     """Once its turn has come: the answer counts what it did. A turn that does not come is an
     error."""
-    monkeypatch.setattr(control, "_BUSY_SECONDS", 3.0)
+    passed = [0.0]
+    monkeypatch.setattr(control, "monotonic", lambda: monotonic() + passed[0])
     started, goes_on = Event(), Event()
 
     def stay() -> None:
         started.set()
-        goes_on.wait(60)
+        goes_on.wait(WAIT_SECONDS)
 
     async def serve(kept: Keeping, stack: ExitStack) -> None:
         components = kept.components
@@ -157,7 +158,8 @@ def test_a_sink_that_takes_long_is_waited_for(
         revise_all = sink.revise_all
 
         def slow(steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-            sleep(4)
+            passed[0] += 2 * control._BUSY_SECONDS
+            sleep(3 * control._LOOK_SECONDS)
             return revise_all(steps)
 
         monkeypatch.setattr(sink, "revise_all", slow)
@@ -167,7 +169,11 @@ def test_a_sink_that_takes_long_is_waited_for(
         answers.append(await asyncio.to_thread(_asked, data, command))
         components.delivery.submit(name, stay)
         await asyncio.to_thread(started.wait)
-        answers.append(await asyncio.to_thread(_asked, data, command))
+        asked = asyncio.create_task(asyncio.to_thread(_asked, data, command))
+        while not asked.done():
+            passed[0] += control._BUSY_SECONDS
+            await asyncio.sleep(0.1)
+        answers.append(await asked)
         goes_on.set()
         await server.stop(0)
         accepting.close()

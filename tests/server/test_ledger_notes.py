@@ -60,7 +60,7 @@ def lived(folder: Path, settings: str = "") -> list[tuple[str, str | None]]:
     """The entries of a start and a stop."""
     before = len(told(folder)) if (folder / "data" / "spool.db").exists() else 0
     with sidecar(folder, settings) as (_, writes):
-        writes.begin()
+        writes.begin(WAIT_SECONDS)
         writes.end()
     return told(folder)[before:]
 
@@ -125,7 +125,7 @@ def test_a_document_that_is_gone_makes_a_change_unknown(tmp_path: Path) -> None:
         query(components.spool.path, "UPDATE documents SET text = x'00'")
     change(tmp_path, "retention: 30d", "retention: 60d")
     with sidecar(tmp_path) as (_, writes):
-        writes.begin()
+        writes.begin(WAIT_SECONDS)
     with opened(tmp_path / "data" / "spool.db") as ledger:
         newest = ledger.newest("schema")
     assert newest is not None
@@ -136,7 +136,7 @@ def test_checkpoints_come_in_time(tmp_path: Path) -> None:
     """After so many receipts, and after an hour without any."""
     seconds = [0.0]
     with sidecar(tmp_path, clock=lambda: seconds[0]) as (components, writes):
-        writes.begin()
+        writes.begin(WAIT_SECONDS)
         for n in range(7):
             commit(components.spool, entry(n))
             writes.update()
@@ -199,7 +199,7 @@ def test_schemas_that_come_and_go(tmp_path: Path) -> None:
             components = prepare(read(file, FREE_PORTS))
             components.open(stack)
             writes = LedgerNotes(components, EventLog("info"))
-            writes.begin()
+            writes.begin(WAIT_SECONDS)
             writes.end()
         assert [schema.name for schema in noted_schemas(data.parent)] == [*names]
         noted = [each for each in entries(tmp_path)[before:] if each.kind == "schema"]
@@ -230,7 +230,7 @@ def test_a_reload_beside_the_first_entries(tmp_path: Path, monkeypatch: pytest.M
     with sidecar(tmp_path) as (components, writes):
         with threads(*[writes.update] * 3):
             pass
-        writes.begin()
+        writes.begin(WAIT_SECONDS)
         components.spool.close()
     assert told(tmp_path)[-1:] == [START]
     assert told(tmp_path).count(START) == 2

@@ -26,6 +26,7 @@ from collector.sinks.ndjson import BEGIN
 from collector.spool.tables import APPLICATION
 from tests.ingest.certificates import Authority
 from tests.schema.make import PLAIN
+from tests.spool.make import told_checkpoints
 from tests.tcp import free_port
 
 _OFF = {
@@ -292,7 +293,7 @@ def test_a_sidecar_that_runs_or_was_killed_can_be_checked(
     monkeypatch.chdir(tmp_path)
     loaded = _loaded({"sinks.ndjson.path": "out", "http.unix": "d/collector.sock"})
     assert _faults(loaded) == {}
-    with opened(loaded, _LOG):
+    with told_checkpoints(), opened(loaded, _LOG):
         assert _faults(loaded) == {}
         shutil.copytree("d", "copy", ignore=shutil.ignore_patterns("*.sock", "*-shm"))
     assert (Path("copy") / "store.db-wal").stat().st_size

@@ -112,7 +112,7 @@ def test_a_stop_lets_requests_finish_and_cancels_late_ones() -> None:
         for begun, (_, writer) in enumerate(connections, 1):
             writer.write(_REQUEST)
             await asyncio.to_thread(wait_until, lambda begun=begun: len(handled) == begun)
-        asyncio.get_running_loop().call_later(0.2, handled[0].set)
+        asyncio.get_running_loop().call_soon(handled[0].set)
         await receiver.stop(0.5)
         heard = [await reader.read() for reader, _ in connections]
         assert [text[9:12] for text in heard] == [b"204", b"503"]
