@@ -7,13 +7,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from tests.deadline import WAIT_SECONDS
+
 __all__ = ["query"]
 
 
 def query(path: Path, *statements: str) -> list[tuple[Any, ...]]:
     """Run statements on a database that may be in use, and return the rows of the last one."""
     rows: list[tuple[Any, ...]] = []
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+    with closing(sqlite3.connect(path, WAIT_SECONDS, isolation_level=None)) as db:
         for statement in statements:
             rows = db.execute(statement).fetchall()
     return rows
