@@ -208,14 +208,14 @@ def test_a_batch_is_divided(path: Path) -> None:
         _put(spool, 1, 2, 3, 4)
         _put(spool, 5, minute=_LATER)
         (first, whole), _ = spool.after("sink")
-        assert spool.divide(whole.id, _halves).result(5) == 2
-        assert spool.divide(whole.id, _halves).result(5) == 0
+        assert spool.divide(whole.id, _halves).result(WAIT_SECONDS) == 2
+        assert spool.divide(whole.id, _halves).result(WAIT_SECONDS) == 0
         spool.delivered("sink", first)
         assert [each.id[:1] for _, each in spool.after("sink")[1:]] == [b"a", b"b"]
         assert spool.depth() == 5
     with Spool(path, sinks=["sink"]) as spool:
         assert [each.id[:1] for _, each in spool.after("sink")[1:]] == [b"a", b"b"]
-        spool.revise(_without(b'"n":2')).result(5)
+        spool.revise(_without(b'"n":2')).result(WAIT_SECONDS)
         assert _verified(path) == (5, 5)
         assert sorted(drained(spool)) == [1, 3, 4, 5]
     assert _verified(path) == (5, 5)
@@ -227,6 +227,6 @@ def test_parts_of_other_records_are_refused(tmp_path: Path) -> None:
         _put(spool, 1, 2, 3, 4)
         ((_, whole),) = spool.after("sink")
         with pytest.raises(DeliveryError, match="E506"):
-            spool.divide(whole.id, lambda batch: _halves(batch)[:1]).result(5)
-        spool.wait("sink", 5)
+            spool.divide(whole.id, lambda batch: _halves(batch)[:1]).result(WAIT_SECONDS)
+        spool.wait("sink", WAIT_SECONDS)
         assert drained(spool) == [1, 2, 3, 4]
