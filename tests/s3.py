@@ -20,7 +20,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.tcp import tcp_server
+from tests.tcp import share, tcp_server
 
 __all__ = ["ECHO", "Proxy", "S3Server", "proxy", "s3", "s3_server"]
 
@@ -43,8 +43,9 @@ _BOMB = 64 << 20
 
 _GRPC = 10_000
 """gRPC listens at each port plus so many."""
-_PORTS = range(10_001, 32_768 - _GRPC)
-"""Below the ports that the system gives to clients."""
+_PORTS = range(10_001, 16_000)
+"""Below the ports that the system gives to clients, as those of gRPC, and those of other servers of
+tests (``free_port``)."""
 
 
 def _free_ports(number: int) -> list[int]:
@@ -52,7 +53,8 @@ def _free_ports(number: int) -> list[int]:
     a server that ends for that is started again."""
     found: list[int] = []
     with ExitStack() as held:
-        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        own = share(_PORTS)
+        for port in random.SystemRandom().sample(own, len(own)):
             with suppress(OSError), ExitStack() as pair:
                 for each in (port, port + _GRPC):
                     pair.enter_context(socket.create_server(("127.0.0.1", each)))

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["Behaviour", "free_port", "tcp_server"]
+__all__ = ["Behaviour", "free_port", "share", "tcp_server"]
 
 Behaviour = Callable[[socket.socket], object]
+_PORTS = range(26_000, 32_000)
+_returned = deque[int](maxlen=100)
+
+
+def share(ports: range) -> range:
+    """Return the ports that no other process of the same run of tests takes: each is bound some
+    time after it was found free."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    size = len(ports) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return ports[number * size : (number + 1) * size]
 
 
 def free_port() -> int:
     """Return a port below those of clients: one of these could connect to itself, where a server is
-    away."""
+    away. It is none of those that were returned last."""
     while True:
-        port = secrets.choice(range(20_000, 32_000))
+        port = secrets.choice(share(_PORTS))
         with suppress(OSError), socket.socket() as listening:
             listening.bind(("127.0.0.1", port))
-            return port
+            if port not in _returned:
+                _returned.append(port)
+                return port
 
 
 @contextmanager
