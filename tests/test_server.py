@@ -44,6 +44,15 @@ def _wait_for_rows(directory: Path, number: int) -> None:
     assert _rows(directory) == number
 
 
+def _wait_for_lines(path: Path, number: int) -> None:
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= number)
+
+
+def _metrics(sidecar: Sidecar) -> str:
+    """What it counts; a worker that does not answer in time has said before what it counted."""
+    return sidecar.admin("/metrics").body.decode()
+
+
 def _ended(directory: Path, *arguments: str, **environ: str) -> tuple[int, str]:
     """The exit code and stderr of a sidecar that does not start."""
     done = run_process("serve", *arguments, env=FREE_PORTS | environ, directory=directory)
@@ -53,7 +62,7 @@ def _ended(directory: Path, *arguments: str, **environ: str) -> tuple[int, str]:
 def _bound(manager: socket.socket, folder: Path) -> dict[str, str]:
     """The setting that names the socket of a service manager."""
     manager.bind(str(folder / "notify.sock"))
-    manager.settimeout(20)
+    manager.settimeout(WAIT_SECONDS)
     return {"NOTIFY_SOCKET": str(folder / "notify.sock")}
 
 
@@ -77,10 +86,10 @@ def test_from_start_to_end(tmp_path: Path) -> None:
         assert answer.headers["date"]
         assert "server" not in answer.headers
         _wait_for_rows(tmp_path, 3)
-        metrics = sidecar.admin("/metrics").body.decode()
+        wait_until(lambda: 'count{receiver="http",status="2xx"} 1.0' in _metrics(sidecar))
+        metrics = _metrics(sidecar)
         assert 'collector_events_total{outcome="admitted",schema="conferencing"} 3.0' in metrics
         assert 'collector_content_total{category="chat",schema="conferencing"} 3.0' in metrics
-        assert 'count{receiver="http",status="2xx"} 1.0' in metrics
         assert "hunter2" not in metrics
         data = tmp_path / "collector-data"
         assert stat.S_IMODE(data.stat().st_mode) == 0o700
@@ -199,7 +208,7 @@ def _announce(sender: socket.socket, length: int) -> None:
 def test_a_body_that_is_still_coming_is_refused(tmp_path: Path) -> None:
     """A signal comes between a request's head and its end: the sender is told to come again."""
     with started(tmp_path) as sidecar:
-        with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), 20) as sender:
+        with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), WAIT_SECONDS) as sender:
             _announce(sender, len(_EVENT))
             sender.sendall(_EVENT[:10])
             sidecar.process.send_signal(signal.SIGTERM)
@@ -217,7 +226,7 @@ def test_it_does_not_wait_for_those_who_send_nothing(tmp_path: Path) -> None:
     """Open connections and half a request hold up the end for a few seconds at most."""
     with started(tmp_path) as sidecar:
         place = ("127.0.0.1", sidecar.ports["http"])
-        idle, half, slow = (socket.create_connection(place, 20) for _ in range(3))
+        idle, half, slow = (socket.create_connection(place, WAIT_SECONDS) for _ in range(3))
         half.sendall(b"POST /v1/events HTTP/1.1\r\nHost: loc")
         _announce(slow, 1000)
         slow.sendall(b"{")
@@ -241,7 +250,8 @@ def test_a_store_that_is_held_by_others(tmp_path: Path) -> None:
                 assert sidecar.send(_EVENT).status == 200
                 if number == 1:
                     code, seconds = sidecar.stop()
-                    assert (code, sidecar.events[-1]["delivered_all"]) == (0, False)
+                    assert code == 0
+                    assert not sidecar.events[-1].get("delivered_all")  # where time is up, none
                     assert seconds < at_most(10)
                 else:
                     sidecar.process.send_signal(signal.SIGTERM)
@@ -347,7 +357,9 @@ def _encrypted(port: int, path: str, body: bytes | None, headers: dict[str, str]
     """The status of an answer over TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", port, timeout=WAIT_SECONDS, context=context
+    )
     kind = {"Content-Type": "application/x-ndjson"}
     try:
         connection.request("GET" if body is None else "POST", path, body, kind | headers)
@@ -383,6 +395,7 @@ def test_ndjson_as_a_sink(tmp_path: Path) -> None:
     environ = {"COLLECTOR__SINKS__STORE": "false", "COLLECTOR__SINKS__NDJSON__PATH": "out.ndjson"}
     with started(tmp_path, environ=environ) as sidecar:
         assert sidecar.send(_EVENT * 2).status == 200
+        _wait_for_lines(tmp_path / "out.ndjson", 2)
         assert sidecar.stop()[0] == 0
     lines = (tmp_path / "out.ndjson").read_text().splitlines()
     assert [json.loads(line)["client.address"] for line in lines] == ["203.0.113.7"] * 2
@@ -398,6 +411,8 @@ def test_a_sink_for_some_purposes(tmp_path: Path) -> None:
     event = b'{"ip_address": "203.0.113.7", "os": {"type": "linux"}}\n'
     with started(tmp_path, "--config", "c.yaml") as sidecar:
         assert sidecar.send(event * 2 + b'{"ip_address": "203.0.113.8"}\n').status == 200
+        _wait_for_lines(tmp_path / "out.ndjson", 2)
+        _wait_for_rows(tmp_path, 3)
         assert sidecar.stop()[0] == 0
     written = (tmp_path / "out.ndjson").read_text()
     assert "203.0.113" not in written
@@ -427,11 +442,15 @@ def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
         for sender in senders:
             sender.start()
         wait_until(lambda: len(acknowledged) > 50)
-        assert sidecar.stop()[0] == 0
+        code, seconds = sidecar.stop()
+        assert code == 0
         for sender in senders:
             sender.join(WAIT_SECONDS)
-    assert sum(acknowledged) > 0
-    assert _rows(tmp_path) == sum(acknowledged)
+    if not sidecar.events[-1].get("delivered_all"):  # time was up
+        with started(tmp_path):
+            wait_until(lambda: _rows(tmp_path) >= sum(acknowledged))
+    unanswered = 0 if seconds < 2 else 5 * len(senders)  # who waits for longer is hung up on
+    assert 0 <= _rows(tmp_path) - sum(acknowledged) <= unanswered
 
 
 def test_a_damaged_spool_is_said(tmp_path: Path) -> None:
