@@ -20,8 +20,10 @@ _returned = deque[int](maxlen=100)
 def share(ports: range) -> range:
     """Return the ports that no other process of the same run of tests takes: each is bound some
     time after it was found free."""
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    size = len(ports) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    # One that takes the place of another that has ended has a higher number.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % count
+    size = len(ports) // count
     return ports[number * size : (number + 1) * size]
 
 
