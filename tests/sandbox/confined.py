@@ -311,7 +311,7 @@ def post(
     port: int, context: ssl.SSLContext | None, kind: str, coding: str, path: str, body: bytes
 ) -> bytes:
     """Send a request on a connection of its own; returns the whole answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS) as plain:
+    with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as plain:
         line = context.wrap_socket(plain, server_hostname="localhost") if context else plain
         with line:
             line.sendall(_head(path, kind, coding, body) + body)
