@@ -26,6 +26,7 @@ from ruamel.yaml import YAML
 from collector.ops.metrics import METRICS
 from collector.ops.requests import REFUSAL_STATUSES, REFUSING, STATUSES
 from tests.conftest import required
+from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority
 from tests.sidecar.serving import COMMAND, started
 
@@ -173,7 +174,7 @@ def test_the_unit_allows_what_a_sidecar_calls(tmp_path: Path) -> None:
         tracer = Path(f"/proc/{sidecar.process.pid}/task/{sidecar.process.pid}/children")
         (keeper, *_) = tracer.read_text().split()
         os.kill(int(keeper), signal.SIGTERM)
-        assert sidecar.process.wait(20) == 0
+        assert sidecar.process.wait(WAIT_SECONDS) == 0
     called = set(re.findall(r"^\d+ +([a-z_0-9]+)\(", trace.read_text(), re.MULTILINE))
     as_root = {"fchown"}  # SQLite does that for root only
     assert "fdatasync" in called or "fsync" in called
@@ -246,7 +247,9 @@ def _probed(port: int, path: str) -> int:
     """The status of a probe that calls this machine by an address that others have for it."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(_address(), port, timeout=10, context=context)
+    connection = http.client.HTTPSConnection(
+        _address(), port, timeout=WAIT_SECONDS, context=context
+    )
     try:
         connection.request("GET", path)
         return connection.getresponse().status

@@ -58,7 +58,7 @@ def test_the_holder_is_named(tmp_path: Path, kind: str) -> None:
 
 def test_it_ends_with_its_holder(tmp_path: Path) -> None:
     """Also where a child of the holder is still running; its note goes then."""
-    lock = MachineLock(tmp_path, wait=20)
+    lock = MachineLock(tmp_path, wait=WAIT_SECONDS)
     with _holder(tmp_path, "exclusive") as process:
         process.kill()
         process.wait(WAIT_SECONDS)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.deadline import WAIT_SECONDS
 from tests.sidecar.serving import COMMAND, FREE_PORTS, started
 
 pytestmark = pytest.mark.long
@@ -97,7 +98,7 @@ def test_a_terminal_is_told_in_words(tmp_path: Path) -> None:
         while told.count(b"\n") < 2:
             told += os.read(ours, 1000)
         process.terminate()
-        assert process.wait(15) == 0
+        assert process.wait(WAIT_SECONDS) == 0
     os.close(ours)
     first, second = told.decode().splitlines()[:2]
     assert first.startswith("collector: http 127.0.0.1:")

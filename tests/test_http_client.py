@@ -19,7 +19,7 @@ from tests.tcp import Behaviour
 _HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
 _COUNTS = b'{"received":1,"admitted":1,"rejected":{}}'
 _OK = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(_COUNTS)
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 def _answers(*pieces: bytes) -> Behaviour:

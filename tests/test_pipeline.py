@@ -70,7 +70,7 @@ def running(
     try:
         yield pipeline, total
     finally:
-        pipeline.close(10)
+        pipeline.close(60)
         spool.close()
         store.close()
 
@@ -446,7 +446,7 @@ def test_a_person_erased_while_a_sink_refuses(tmp_path: Path, number: int) -> No
     with Spool(tmp_path / "spool.db", sinks=("refusing",)) as spool, ExitStack() as stack:
         pipeline = Pipeline(Filter(SCHEMA), spool, {"refusing": sink}, lambda _: None, times=_QUICK)
         pipeline.start()
-        stack.callback(pipeline.close, 10)
+        stack.callback(pipeline.close, 60)
         pipeline.accept_now(Request("ndjson", ndjson(number)))
         assert sink.has_read.wait(WAIT_SECONDS)
         address = str(sink.batches[0].records[0]["client.address"])
@@ -483,14 +483,13 @@ def test_whatever_a_sink_raises_is_counted_and_asked_again(
     faulty, store = Faulty(error, 3), Store(tmp_path / "store.db", SCHEMA)
     with running(tmp_path, {"store": store, "faulty": faulty}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
-        wait_until(lambda: pipeline.deliveries()["faulty"].failing)
         wait_until(lambda: stored(tmp_path) == 10)
-        wait_until(lambda: len(faulty.records) == 10, 20)
+        wait_until(lambda: len(faulty.records) == 10)
         wait_until(lambda: not pipeline.deliveries()["faulty"].failing)
         assert pipeline.deliveries()["faulty"].failures == 3
         pipeline.accept_now(Request("ndjson", ndjson(10, 2)))
         wait_until(lambda: len(faulty.records) == 20)
-        assert pipeline.close(5)
+        assert pipeline.close(WAIT_SECONDS)
     store.close()
 
 
@@ -558,7 +557,6 @@ def test_a_sink_that_fails_while_it_rests_goes_on(tmp_path: Path) -> None:
     """Also there it is counted and asked again, and takes what comes meanwhile."""
     faulty = Faulty(RuntimeError("canary"), 2, idle=True)
     with running(tmp_path, {"faulty": faulty}) as (pipeline, _):
-        wait_until(lambda: pipeline.deliveries()["faulty"].failing)
         wait_until(lambda: pipeline.deliveries()["faulty"].failures == 2)
         wait_until(lambda: not pipeline.deliveries()["faulty"].failing)
         pipeline.accept_now(Request("ndjson", ndjson(10)))
@@ -572,7 +570,7 @@ def test_a_large_request_holds_up_no_sender(tmp_path: Path) -> None:
         pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 60_000))
         pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
         moody.takes.set()
-        wait_until(lambda: len(moody.records) == total.admitted, 20)
+        wait_until(lambda: len(moody.records) == total.admitted)
     found = [record.get("client.address") for record in moody.records].index("203.0.113.7")
     assert found < 2 * MOST_ROWS
 
@@ -605,7 +603,7 @@ def test_a_batch_that_is_never_taken_does_not_hold_up_the_other_lane(
         for _ in range(senders if never == "::" else 0):
             pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.8"}\n'))
         expected = senders + 1 if never == "::" else 10_001
-        wait_until(lambda: len(sink.records) == expected, 10)
+        wait_until(lambda: len(sink.records) == expected, 60)  # it fails for longer
         wait_until(lambda: pipeline.deliveries()["sink"].delivered == len(sink.taken))
         assert pipeline.deliveries()["sink"].failing
         assert not pipeline.close(0.5)
@@ -620,7 +618,7 @@ def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:
     moody.takes.set()
     with running(tmp_path, {"moody": moody}) as (pipeline, _):
         wait_until(lambda: len(moody.taken) == 1)
-        assert pipeline.close(5)
+        assert pipeline.close(WAIT_SECONDS)
 
 
 def test_what_cannot_be_kept_is_not_counted(tmp_path: Path) -> None:
@@ -636,7 +634,7 @@ def test_what_cannot_be_kept_is_not_counted(tmp_path: Path) -> None:
         assert set(codes) == {"E505"}
         assert total.received == 10 * (200 - codes["E505"]) > 0
         moody.takes.set()
-        assert pipeline.close(10)
+        assert pipeline.close(WAIT_SECONDS)
         counts = [int(record.get("count", 1)) for record in moody.records]
         assert sum(counts) == total.admitted
 

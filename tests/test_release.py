@@ -31,10 +31,13 @@ _BILL = _ROOT / ".ci" / "bill.py"
 
 
 def _tree(folder: Path) -> Path:
-    """A copy of what builds read, made now."""
+    """A copy of what builds read, made now, but for what is being compiled meanwhile."""
     folder.mkdir(parents=True)
+    ignored = shutil.ignore_patterns("*.pyc.*")
     for name in _PARTS:
-        shutil.copytree(_ROOT / name, folder / name, copy_function=shutil.copy, symlinks=True)
+        shutil.copytree(
+            _ROOT / name, folder / name, copy_function=shutil.copy, symlinks=True, ignore=ignored
+        )
     for file in (*_ROOT.glob("*.md"), *map(_ROOT.joinpath, ("LICENSE", "pyproject.toml"))):
         shutil.copy(file, folder)
     shutil.copy(_ROOT / ".gitignore", folder)

@@ -46,6 +46,15 @@ def _wait_for_rows(directory: Path, number: int) -> None:
     assert _rows(directory) == number
 
 
+def _wait_for_lines(path: Path, number: int) -> None:
+    wait_until(lambda: path.exists() and path.read_bytes().count(b"\n") >= number)
+
+
+def _metrics(sidecar: Sidecar) -> str:
+    """What it counts; a worker that does not answer in time has said before what it counted."""
+    return sidecar.admin("/metrics").body.decode()
+
+
 def _ended(directory: Path, *arguments: str, **environ: str) -> tuple[int, str]:
     """The exit code and stderr of a sidecar that does not start."""
     done = run_process("serve", *arguments, env=FREE_PORTS | environ, directory=directory)
@@ -79,7 +88,8 @@ def test_from_start_to_end(tmp_path: Path) -> None:
         assert answer.headers["date"]
         assert "server" not in answer.headers
         _wait_for_rows(tmp_path, 3)
-        metrics = sidecar.admin("/metrics").body.decode()
+        wait_until(lambda: 'count{receiver="http",status="2xx"} 1.0' in _metrics(sidecar))
+        metrics = _metrics(sidecar)
         assert 'collector_events_total{outcome="admitted",schema="conferencing"} 3.0' in metrics
         assert 'collector_content_total{category="chat",schema="conferencing"} 3.0' in metrics
         assert "hunter2" not in metrics
@@ -246,7 +256,8 @@ def test_a_store_that_is_held_by_others(tmp_path: Path) -> None:
                 assert sidecar.send(_EVENT).status == 200
                 if number == 1:
                     code, seconds = sidecar.stop()
-                    assert (code, sidecar.events[-1]["delivered_all"]) == (0, False)
+                    assert code == 0
+                    assert not sidecar.events[-1].get("delivered_all")  # where time is up, none
                     assert seconds < at_most(10)
                 else:
                     sidecar.process.send_signal(signal.SIGTERM)
@@ -392,7 +403,7 @@ def test_ndjson_as_a_sink(tmp_path: Path) -> None:
     environ = {"COLLECTOR__SINKS__STORE": "false", "COLLECTOR__SINKS__NDJSON__PATH": "out.ndjson"}
     with started(tmp_path, environ=environ) as sidecar:
         assert sidecar.send(_EVENT * 2).status == 200
-        wait_until(lambda: (tmp_path / "out.ndjson").read_bytes().count(b"\n") == 2)
+        _wait_for_lines(tmp_path / "out.ndjson", 2)
         assert sidecar.stop()[0] == 0
     lines = (tmp_path / "out.ndjson").read_text().splitlines()
     assert [json.loads(line)["client.address"] for line in lines] == ["203.0.113.7"] * 2
@@ -408,8 +419,8 @@ def test_a_sink_for_some_purposes(tmp_path: Path) -> None:
     event = b'{"ip_address": "203.0.113.7", "os": {"type": "linux"}}\n'
     with started(tmp_path, "--config", "c.yaml") as sidecar:
         assert sidecar.send(event * 2 + b'{"ip_address": "203.0.113.8"}\n').status == 200
+        _wait_for_lines(tmp_path / "out.ndjson", 2)
         _wait_for_rows(tmp_path, 3)
-        wait_until(lambda: (tmp_path / "out.ndjson").read_bytes().count(b"\n") == 2)
         assert sidecar.stop()[0] == 0
     written = (tmp_path / "out.ndjson").read_text()
     assert "203.0.113" not in written
@@ -444,13 +455,11 @@ def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
         assert code == 0
         for sender in senders:
             sender.join(WAIT_SECONDS)
-    number = sum(acknowledged)
-    assert number > 0
-    if seconds < _FLUSH_SECONDS:
-        assert _rows(tmp_path) == number
-    else:
+    if not sidecar.events[-1].get("delivered_all"):  # time was up
         with started(tmp_path):
-            wait_until(lambda: _rows(tmp_path) >= number)
+            wait_until(lambda: _rows(tmp_path) >= sum(acknowledged))
+    unanswered = 0 if seconds < 2 else 5 * len(senders)  # who waits for longer is hung up on
+    assert 0 <= _rows(tmp_path) - sum(acknowledged) <= unanswered
 
 
 def test_a_damaged_spool_is_said(tmp_path: Path) -> None:

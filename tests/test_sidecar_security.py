@@ -15,6 +15,8 @@ import pytest
 from collector.ingest.auth import hashed
 from tests.conftest import required
 from tests.database import query
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.sidecar.serving import started
 from tests.tcp import free_port
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "sidecar-security.md").read_text()
@@ -31,7 +33,7 @@ class Telling(OTLPSpanExporter):
         return result
 
 traces = TracerProvider(resource=Resource({}))
-traces.add_span_processor(SimpleSpanProcessor(Telling(timeout=10)))
+traces.add_span_processor(SimpleSpanProcessor(Telling(timeout=60)))
 traces.get_tracer("sender").start_span("", attributes={"device.type": "laptop"}).end()
 """
 _READY = "until curl -sk {} https://localhost:{}/ --output /dev/null; do sleep 0.1; done"
@@ -86,18 +88,21 @@ def test_everything_in_order(tmp_path: Path) -> None:
         env=_environment() | {"COLLECTOR__ADMIN__ADDRESS": "127.0.0.1:0"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.replace("\n", "") == expected.replace("\n", ""), "curl ends without a line"
-    kept = query(
-        tmp_path / "collector-data" / "store.db",
-        'SELECT "device.type" FROM conferencing ORDER BY 1',
-    )
-    assert kept == [("laptop",), ("laptop",), ("phone",), ("phone",)]
+    with started(tmp_path):  # what was not delivered at the end is now
+        wait_until(lambda: len(_stored(tmp_path)) == 4)
+    assert _stored(tmp_path) == [("laptop",), ("laptop",), ("phone",), ("phone",)]
     token, digest = (tmp_path / "another.token").read_text().split()
     assert hashed(token) == digest
+
+
+def _stored(folder: Path) -> list[tuple[object, ...]]:
+    store = folder / "collector-data" / "store.db"
+    return query(store, 'SELECT "device.type" FROM conferencing ORDER BY 1')
 
 
 def _environment() -> dict[str, str]:
@@ -113,7 +118,7 @@ def test_a_stranger_gets_nowhere(tmp_path: Path) -> None:
         env=_environment() | {"COLLECTOR__GRPC__ADDRESS": f"0.0.0.0:{free_port()}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_SECONDS,
         check=False,
     )
     assert done.returncode == 78

@@ -13,6 +13,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,10 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
     yield from (("ready:line", shown) for shown in sidecar.readiness().splitlines())
     for path in sidecar.files():
         name = path.relative_to(sidecar.directory)
-        yield from ((f"file:{name}", ""), (f"time:{name}", path.stat().st_mtime_ns))
-        yield f"size:{name}", path.stat().st_size
+        yield f"file:{name}", ""
+        with suppress(FileNotFoundError):  # a segment of a lake, say, that is a file there by now
+            about = path.stat()
+            yield from ((f"time:{name}", about.st_mtime_ns), (f"size:{name}", about.st_size))
     for line in sidecar.lines():
         yield from ((f"ndjson:{name}", value) for name, value in json.loads(line).items())
     for name, labels, value in _METRIC.findall(sidecar.metrics()):

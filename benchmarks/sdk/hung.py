@@ -21,27 +21,38 @@ RATE = 10_000
 
 _EVENTS = 2_000
 _BEHIND_SECONDS = 0.1
+_TRIES = 5
+"""A machine that others use too may stand still just before the end."""
 
 
 def measure(seconds: float, rate: int = RATE) -> Hung:
     """Emit medium mappings at a rate; the queue holds half of them, and overflows then.
 
-    Raises ``BenchmarkError`` if the calling thread could not keep the rate.
+    Raises ``BenchmarkError`` if the calling thread could not keep the rate, in none of some tries.
     """
+    for _ in range(_TRIES):
+        found, late = _measured(seconds, rate)
+        if late <= _BEHIND_SECONDS:
+            return found
+    raise BenchmarkError(f"{rate:,} events per second are too many here")
+
+
+def _measured(seconds: float, rate: int) -> tuple[Hung, float]:
+    """Measure once; return also how many seconds it took too long."""
     events = KINDS[0].events(_EVENTS)
     number = int(seconds * rate)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
         to = f"http://127.0.0.1:{listening.getsockname()[1]}"
         telemetry = Collector("conferencing", to, queue=number // 2, exit_timeout=0.1)
         try:
-            took = _paced(telemetry.emit, list(islice(cycle(events), number)), rate)
+            took, late = _paced(telemetry.emit, list(islice(cycle(events), number)), rate)
             account = telemetry.tally()
         finally:
             telemetry.close()
     if account.delivered:
         raise BenchmarkError("a receiver that never answers has taken records")
     microseconds = sorted(each / 1_000 for each in took)
-    return Hung(
+    found = Hung(
         rate,
         seconds,
         p50=percentile(microseconds, 0.5),
@@ -50,10 +61,14 @@ def measure(seconds: float, rate: int = RATE) -> Hung:
         kept=account.queued,
         dropped=account.lost["queue_full"],
     )
+    return found, late
 
 
-def _paced(job: Callable[[Any], object], events: Sequence[Any], rate: int) -> list[int]:
-    """Call the job for each event as soon as it is due; what each call took, in ns."""
+def _paced(
+    job: Callable[[Any], object], events: Sequence[Any], rate: int
+) -> tuple[list[int], float]:
+    """Call the job for each event as soon as it is due; return what each call took, in ns, and by
+    how many seconds the last one ended too late."""
     took = []
     begun = perf_counter()
     for number, event in enumerate(events):
@@ -63,6 +78,4 @@ def _paced(job: Callable[[Any], object], events: Sequence[Any], rate: int) -> li
         start = perf_counter_ns()
         job(event)
         took.append(perf_counter_ns() - start)
-    if perf_counter() - begun > len(events) / rate + _BEHIND_SECONDS:
-        raise BenchmarkError(f"{rate:,} events per second are too many here")
-    return took
+    return took, perf_counter() - begun - len(events) / rate

@@ -31,7 +31,7 @@ ready = perf_counter()
 telemetry = collector.Collector("conferencing", "sqlite:///" + sys.argv[1])
 assert telemetry.emit({"ip_address": "203.0.113.7"})
 first = perf_counter()
-assert telemetry.close()
+assert telemetry.close(60)
 print([there - began, ready - there, first - ready])
 """
 

@@ -23,7 +23,7 @@ __all__ = ["commit", "serve"]
 
 _CONNECTIONS = 24
 """So many that a server seldom has nothing to do while it waits for the disk."""
-_DRAIN_SECONDS = 20.0
+_DRAIN_SECONDS = 60.0
 _LOOK_SECONDS = 0.3
 
 

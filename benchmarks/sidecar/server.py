@@ -11,17 +11,19 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 from benchmarks.results import BenchmarkError
 
 __all__ = ["Server", "Usage", "collector", "cores", "obstacle", "pinned", "stored", "two_cores"]
 
-_START_SECONDS = 30.0
-_STOP_SECONDS = 20.0
+_START_SECONDS = 60.0
+_DELIVERY_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+_LOOK_SECONDS = 0.05
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FREE = {f"COLLECTOR__{receiver}__ADDRESS": "127.0.0.1:0" for receiver in ("HTTP", "GRPC", "ADMIN")}
 _WAITING = re.compile(r"^collector_spool_records (\S+)$", re.MULTILINE)
@@ -68,7 +70,11 @@ class Server:
         return int(float(found[1]))
 
     def stop(self) -> None:
-        """Ask it to end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
+        """Wait until no record does, as it delivers at its end for a few seconds only; ask it to
+        end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
+        until = monotonic() + _DELIVERY_SECONDS
+        while self.waiting() and monotonic() < until:
+            sleep(_LOOK_SECONDS)
         self.process.terminate()
         try:
             code = self.process.wait(_STOP_SECONDS)
@@ -80,7 +86,10 @@ class Server:
 
 def _children(pid: int) -> list[int]:
     """Return the processes that a process has started."""
-    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended
+            found.append(path.read_text())
     return [int(number) for text in found for number in text.split()]
 
 

@@ -40,7 +40,7 @@ def soak(
     """
     core, other = cores()
     whole = seconds * (1 + _WARMUP)
-    pause = min(_LONGEST_PAUSE, seconds / (2 * SAMPLES))  # a busy machine sleeps longer
+    pause = min(_LONGEST_PAUSE, seconds / (4 * SAMPLES))  # a busy machine sleeps longer
     samples: list[tuple[float, float]] = []
     with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
         directory, output = Path(name, "served"), Path(name, "outcome.json")

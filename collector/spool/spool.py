@@ -101,7 +101,7 @@ class Spool(Closing):
         self._unreadable: set[int] = set()
         self._is_damaged = self._must_reopen = self._is_closing = False
         self._quarantined: list[str] = []
-        self._errors = self._damaged = 0
+        self._errors = self._damaged = self._due_jobs = 0
         self._arrivals = Arrivals()
         self._sums: HourlySums = Counter()
         self._summed = monotonic()
@@ -307,7 +307,7 @@ class Spool(Closing):
         with self._changed:
             if self._is_damaged or self._must_reopen:
                 return False
-            writes = self._queue.take()
+            writes, self._due_jobs = self._queue.take(), len(self._jobs)  # what came before them
             cursors = {sink: self._cursors[sink] for sink in self._moved}
             unreadable = set(self._unreadable)
             self._moved.clear()
@@ -359,8 +359,9 @@ class Spool(Closing):
     def _do_job(self, file: SpoolFile) -> bool:
         """Do the next job, if there is one. Return ``False`` if the file must be reopened."""
         with self._changed:
-            if not self._jobs or self._staging or self._is_damaged or self._must_reopen:
+            if not self._due_jobs or self._staging or self._is_damaged or self._must_reopen:
                 return True
+            self._due_jobs -= 1
             work, future = self._jobs.popleft()
         try:
             with self._checkpoints.paused(), self._reading:

@@ -48,14 +48,14 @@ def test_a_sidecar_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main(["sidecar", "--quick", "--against", str(_ROOT), *files]) == 0
     figures = json.loads(told.read_text())
     (served,) = (each for each in figures["servers"] if each["name"] == "collector serve")
-    assert served["stored"] == served["acknowledged"] > 1_000
-    assert served["rounds"][0]["events_per_second"] > 1_000
-    assert 1 < served["rounds"][0]["cpu_seconds"] / served["rounds"][0]["events"] * 1e6 < 500
+    assert served["stored"] == served["acknowledged"] >= 2 * measure.EVENTS
+    assert served["rounds"][0]["events_per_second"] >= measure.EVENTS / SHORT.seconds
+    assert 1 < served["rounds"][0]["cpu_seconds"] / served["rounds"][0]["events"] * 1e6 < 5_000
     assert 0 < served["steady"]["p50"] <= served["steady"]["p99"] <= served["steady"]["longest"]
     assert 20 < served["peak_mb"] < served["resident_mb"] < 300  # of one process, of all
     assert 0 < served["rounds"][0]["share"] < 1
     against = figures["against"]
-    assert [each["stored"] == each["acknowledged"] > 500 for each in against] == [True] * 3
+    assert [each["stored"] == each["acknowledged"] > 0 for each in against] == [True] * 3
     assert [each["shares"] for each in against] == [False, False, os.cpu_count() == 2]
     assert [name[:14] for name in figures["otlp"]] == ["logs, protobuf"] * 2
     shown = capsys.readouterr().out
@@ -70,7 +70,7 @@ def test_a_sidecar_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_soak_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At least 60 samples under load, a slope with its interval, and a verdict."""
     told = tmp_path / "soak.json"
-    arguments = ["--minutes", "0.05", "--rate", "2000", "--json", str(told)]
+    arguments = ["--minutes", "0.1", "--rate", "2000", "--json", str(told)]
     assert main(["soak", *arguments, "--directory", str(tmp_path / "data")]) == 0
     found = json.loads(told.read_text())
     assert len(found["samples"]) >= soak.SAMPLES

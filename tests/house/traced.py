@@ -43,7 +43,7 @@ _IDLE_SECONDS = 0.6
 """Between two requests, so that no delivery of the last one is left."""
 _AFTER_SECONDS = 0.05
 """After the row is in the store, for the note that it is."""
-_TIMEOUT_SECONDS = 110
+_TIMEOUT_SECONDS = 200
 _KEEPER, _WORKER = "keeper", "worker"
 _DRAIN, _SPOOL = f"{_KEEPER} {PACKAGE}-drain", f"{_KEEPER} {PACKAGE}-spool"
 _BESIDE = f"{_KEEPER} {PACKAGE}-checkpoints"

@@ -25,7 +25,7 @@ from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger
 from tests.raising import raises
-from tests.spool.make import commit, commit_to, drained, entry
+from tests.spool.make import commit, commit_to, drained, entry, told_checkpoints
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_damaged_file_of_the_seventh_format(path: Path) -> None:
 
 def test_it_is_read_after_a_crash(path: Path, tmp_path: Path) -> None:
     """The log of a process that was killed counts."""
-    with Spool(path, sinks=["sink"]) as spool:
+    with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(7))
         copy = tmp_path / "copy"
         copy.mkdir()

@@ -13,6 +13,7 @@ import pytest
 
 from collector.ingest.decompression import zstd_library
 from collector.ingest.grpc import METHODS
+from tests.deadline import WAIT_SECONDS
 from tests.sandbox.confined import Confined, confined, post, requests
 
 Pair = tuple[Path, Path, Path]
@@ -32,7 +33,7 @@ def _call(worker: Confined, pair: Pair, compression: Any = None) -> bytes:
     trusted = grpc.ssl_channel_credentials(pair[2].read_bytes())
     with grpc.secure_channel(f"localhost:{worker.ports['grpc']}", trusted) as channel:
         call: Callable[..., bytes] = channel.unary_unary(next(iter(METHODS)))
-        return call(b"", timeout=20, compression=compression)
+        return call(b"", timeout=WAIT_SECONDS, compression=compression)
 
 
 def test_http(worker: Confined) -> None:
@@ -89,7 +90,7 @@ def test_nothing_is_imported_and_it_stops(pair: Pair, loop: str, schema: str) ->
         worker.ask("traceback")
         assert worker.ask("imported") == []
         worker.process.terminate()
-        said, complained = worker.process.communicate(timeout=30)
+        said, complained = worker.process.communicate(timeout=WAIT_SECONDS)
         assert said == "stopped in good order\n"
         assert complained == ""
         assert worker.process.returncode == 0

@@ -55,6 +55,7 @@ def test_a_checkpoint_that_fails_has_the_file_opened_again(
 ) -> None:
     """Nothing is acknowledged until there is room; what was acknowledged before is there."""
     monkeypatch.setattr(checkpoints, "_PIECE_BYTES", 1 << 40)
+    monkeypatch.setattr(checkpoints, "_BUSY_SECONDS", 3600.0)
     monkeypatch.setattr(spool_module, "IDLE_SECONDS", 3600.0)
     with (
         small_disk(tmp_path / "small", megabytes=8) as place,

@@ -9,12 +9,14 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from collector.contracts import Batch
 from collector.errors import DeliveryError
 from collector.spool import Spool
+from collector.spool.file import SpoolFile
 from collector.spool.pending import delete_quarantined, quarantined
 from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
 from tests.database import query
@@ -88,6 +90,30 @@ def test_what_was_asked_before_is_done_before(tmp_path: Path) -> None:
             spool.delivered("sink", 1)
             spool.put(entry(3, 4))
             future = spool.revise(_without(b'"n":2', b'"n":4'))
+        assert future.result(WAIT_SECONDS) == RevisionOutcome(1, 1, 1, 0, 0, is_swept=True)
+        assert drained(spool) == [3]
+
+
+def test_what_was_asked_after_a_commit_is_done_in_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also between a commit and the turn of revisions: what was put before one is looked at."""
+    committed, goes_on = Event(), Event()
+    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
+        stage = spool._stage
+
+        def late(file: SpoolFile) -> bool:
+            committed.set()
+            assert goes_on.wait(WAIT_SECONDS)
+            return stage(file)
+
+        monkeypatch.setattr(spool, "_stage", late)
+        spool.put(entry(1, 2))
+        assert committed.wait(WAIT_SECONDS)
+        spool.delivered("sink", 1)
+        spool.put(entry(3, 4))
+        future = spool.revise(_without(b'"n":2', b'"n":4'))
+        goes_on.set()
         assert future.result(WAIT_SECONDS) == RevisionOutcome(1, 1, 1, 0, 0, is_swept=True)
         assert drained(spool) == [3]
 
@@ -208,14 +234,14 @@ def test_a_batch_is_divided(path: Path) -> None:
         _put(spool, 1, 2, 3, 4)
         _put(spool, 5, minute=_LATER)
         (first, whole), _ = spool.after("sink")
-        assert spool.divide(whole.id, _halves).result(5) == 2
-        assert spool.divide(whole.id, _halves).result(5) == 0
+        assert spool.divide(whole.id, _halves).result(WAIT_SECONDS) == 2
+        assert spool.divide(whole.id, _halves).result(WAIT_SECONDS) == 0
         spool.delivered("sink", first)
         assert [each.id[:1] for _, each in spool.after("sink")[1:]] == [b"a", b"b"]
         assert spool.depth() == 5
     with Spool(path, sinks=["sink"]) as spool:
         assert [each.id[:1] for _, each in spool.after("sink")[1:]] == [b"a", b"b"]
-        spool.revise(_without(b'"n":2')).result(5)
+        spool.revise(_without(b'"n":2')).result(WAIT_SECONDS)
         assert _verified(path) == (5, 5)
         assert sorted(drained(spool)) == [1, 3, 4, 5]
     assert _verified(path) == (5, 5)
@@ -227,6 +253,6 @@ def test_parts_of_other_records_are_refused(tmp_path: Path) -> None:
         _put(spool, 1, 2, 3, 4)
         ((_, whole),) = spool.after("sink")
         with pytest.raises(DeliveryError, match="E506"):
-            spool.divide(whole.id, lambda batch: _halves(batch)[:1]).result(5)
-        spool.wait("sink", 5)
+            spool.divide(whole.id, lambda batch: _halves(batch)[:1]).result(WAIT_SECONDS)
+        spool.wait("sink", WAIT_SECONDS)
         assert drained(spool) == [1, 2, 3, 4]

@@ -203,7 +203,7 @@ def test_waiting_ends_when_something_comes(path: Path) -> None:
         assert not spool.wait("sink", 0.01)
         timer = threading.Timer(0.1, lambda: spool.put(entry(1)))
         timer.start()
-        assert spool.wait("sink", 10)
+        assert spool.wait("sink", WAIT_SECONDS)
         timer.join(WAIT_SECONDS)
         assert drained(spool) == [1]
 

@@ -84,6 +84,7 @@ def test_others_are_committed_between_its_parts(
         large = spool.put(entry(*range(_LARGE), rejected={"malformed": 7}))
         large.add_done_callback(lambda _: order.append("large"))
         assert large.result(WAIT_SECONDS)
+        wait_until(lambda: "large" in order)  # a result is there before it is called back
         assert order == ["small", "large"]
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
     _verified(path, _LARGE + 8)

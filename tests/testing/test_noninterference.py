@@ -108,10 +108,10 @@ def test_the_filter_keeps_the_law(name: str, purposes: tuple[str, ...] | None) -
 def test_a_filter_that_breaks_the_law_is_found(
     filter_: type[Filter], monkeypatch: pytest.MonkeyPatch, unshrunk: None
 ) -> None:
-    """Within a few hundred examples."""
+    """Within a few hundred examples. Which they are differs with what else is loaded."""
     monkeypatch.setattr(laws, "Filter", filter_)
     with pytest.raises(AssertionError):
-        assert_noninterference(SCHEMA, examples=200)
+        assert_noninterference(SCHEMA, examples=500)
 
 
 @pytest.mark.parametrize("filter_", [Curt, Spiteful, Filter])
@@ -126,7 +126,7 @@ def test_what_people_choose_is_under_the_law(
         assert_noninterference(schema, purposes=["security"], examples=20)
         return
     with pytest.raises(AssertionError):
-        assert_noninterference(schema, purposes=["security"], examples=60)
+        assert_noninterference(schema, purposes=["security"], examples=400)
 
 
 def test_options_are_those_of_the_filter() -> None:

@@ -42,11 +42,11 @@ class _Enough(Exception):
 
 
 def draw(strategy: st.SearchStrategy[_T], take: Callable[[_T], bool]) -> None:
-    """Draw until ``take`` says that it needs no more, or 4,000 times: examples differ with what
+    """Draw until ``take`` says that it needs no more, or 20,000 times: examples differ with what
     else is loaded, and what is rare may come late."""
 
     @settings(
-        max_examples=4000,
+        max_examples=20_000,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -32,6 +32,8 @@ _SUMMED = 31
 _FEW = 16
 """More requests than are sent to spell with their number."""
 _SLOW_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
+"""Between two looks at metrics that a worker reports after it has answered."""
 _MOMENTS, _MOMENT_SECONDS = 4, 2
 
 
@@ -129,14 +131,16 @@ def _buckets(sidecar: Sidecar) -> Counter[tuple[str, float]]:
 
 def _durations(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     """A request takes longer than a second or not, and is refused or not: nothing but metrics tells
-    of one that is refused. A quick one that a busy machine makes slow is sent again."""
+    of one that is refused. A quick one that a busy machine makes slow is sent again; a slow one is
+    slow enough for a server that begins to read it late."""
     is_slow, is_refused = bool(random.getrandbits(1)), bool(random.getrandbits(1))
     path, body = ("/v1/logs", b"{") if is_refused else ("/v1/events", b'{"os.type":"linux"}')
     before, took = Counter[tuple[str, float]](), 2 * _SLOW_SECONDS
     while (took > _SLOW_SECONDS) != is_slow or not before:
         before = _buckets(sidecar)
-        took = sidecar.post_slowly(path, JSON, body, 1.2 * _SLOW_SECONDS * is_slow)
-    new = _buckets(sidecar) - before
+        took = sidecar.post_slowly(path, JSON, body, 4 * _SLOW_SECONDS * is_slow)
+    while not (new := _buckets(sidecar) - before):
+        sleep(_LOOK_SECONDS)
     status = "4xx" if is_refused else "2xx"
     is_told = {each for each, _ in new} == {status}
     is_told = is_told and (new[status, _SLOW_SECONDS] == 0) == is_slow
@@ -179,11 +183,14 @@ def _refusals(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     name = "collector_requests_refused_total"
     before = {labels["code"]: times for labels, times in sidecar.counters(name) if times}
     sidecar.post_slowly(*_REFUSED[code], 0)
-    told = [
-        labels["code"]
-        for labels, times in sidecar.counters(name)
-        if labels["receiver"] == "http" and times > before.get(labels["code"], 0)
-    ]
+    told: list[str] = []
+    while not told:
+        sleep(_LOOK_SECONDS)
+        told = [
+            labels["code"]
+            for labels, times in sidecar.counters(name)
+            if labels["receiver"] == "http" and times > before.get(labels["code"], 0)
+        ]
     return log2(len(_REFUSED)), log2(len(_REFUSED)) * (told == [code])
 
 
