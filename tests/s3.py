@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import socket
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
@@ -45,6 +47,9 @@ _GRPC = 10_000
 """gRPC listens at each port plus so many."""
 _PORTS = range(10_001, 32_768 - _GRPC)
 """Below the ports that the system gives to clients."""
+_MOST_WORKERS = 16
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _MOST_WORKERS
+"""Processes that run tests side by side take ports of their own."""
 
 
 def _free_ports(number: int) -> list[int]:
@@ -52,7 +57,8 @@ def _free_ports(number: int) -> list[int]:
     a server that ends for that is started again."""
     found: list[int] = []
     with ExitStack() as held:
-        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        own = [port for port in _PORTS if port % _MOST_WORKERS == _WORKER]
+        for port in random.SystemRandom().sample(own, len(own)):
             with suppress(OSError), ExitStack() as pair:
                 for each in (port, port + _GRPC):
                     pair.enter_context(socket.create_server(("127.0.0.1", each)))
@@ -145,7 +151,7 @@ _TRIES = 3
 
 
 def _answers(port: int) -> bool:
-    with suppress(OSError):
+    with suppress(OSError, HTTPException):
         try:
             urlopen(f"http://127.0.0.1:{port}/", timeout=2)
         except HTTPError:
@@ -245,15 +251,22 @@ def _pump(
     change: Callable[[bytes], bytes] | None = None,
 ) -> None:
     with suppress(OSError):
-        while goes_on() and (piece := source.recv(1 << 14)):
+        while (piece := source.recv(1 << 14)) and goes_on():
             target.sendall(piece if change is None else change(piece))
         for each in (source, target):
             each.shutdown(socket.SHUT_RDWR)
 
 
+_USED = set[int]()
+
+
 @pytest.fixture
 def proxy(s3: int) -> Iterator[Proxy]:
-    """A proxy before the server."""
+    """A proxy before the server, on a port that no test had before: some name their objects by
+    it."""
     made = Proxy(s3)
-    with tcp_server(made.handle) as made.port:
+    with ExitStack() as stack:
+        while made.port in {0, *_USED}:
+            made.port = stack.enter_context(tcp_server(made.handle))
+        _USED.add(made.port)
         yield made
