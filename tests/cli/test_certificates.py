@@ -48,7 +48,6 @@ def test_two_commands_are_a_secure_start(tmp_path: Path) -> None:
     folder = tmp_path / "of 'ours'"
     settings = ("--config", str(folder / "collector.yaml"))
     environ = {f"COLLECTOR__{name}__ADDRESS": "0.0.0.0:0" for name in ("HTTP", "GRPC")}
-    environ["COLLECTOR__LIMITS__HEADER_TIME"] = "60s"  # no sender is slow that is held up
     for _ in range(2):
         assert run("certificates", "new", *_HOSTS, "--directory", folder).code == 0
         token = (folder / "token").read_text().strip()
