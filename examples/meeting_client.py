@@ -25,18 +25,21 @@ LINES = ("Can you hear me?", "The numbers are confidential.", "Bye, see you on M
 
 
 class Meeting:
-    """The server: relay each message of a client to all others."""
+    """The server: relay each message of a client to all others, from when so many have come until
+    none has more to say."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: int) -> None:
         self.writers: set[StreamWriter] = set()
+        self.everyone = asyncio.Barrier(size)
 
     async def __call__(self, reader: StreamReader, writer: StreamWriter) -> None:
         self.writers.add(writer)
+        await self.everyone.wait()
         with suppress(ConnectionError):
             while line := await reader.readline():
                 for other in self.writers - {writer}:
                     other.write(line)
-        self.writers.discard(writer)
+        await self.everyone.wait()
         writer.close()
 
 
@@ -59,8 +62,9 @@ class Client:
             writer.write(json.dumps(message).encode() + b"\n")
             self.report("chat", address, chat=[message])
             await asyncio.sleep(0.01)
-        writer.close()
+        writer.write_eof()
         await listening
+        writer.close()
         self.report("leave", address, transcript={"messages": self.received})
 
     async def listen(self, reader: StreamReader) -> None:
@@ -75,7 +79,7 @@ class Client:
 
 async def hold(people: list[str], telemetry: Collector) -> list[Client]:
     """Run the server, and a client for each participant."""
-    server = await asyncio.start_server(Meeting(), "127.0.0.1", 0)
+    server = await asyncio.start_server(Meeting(len(people)), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     clients = [Client(name, telemetry) for name in people]
     async with server:

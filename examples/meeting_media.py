@@ -162,8 +162,8 @@ class Track:
     """A track that is delivered, single or mixed.
 
     ``parts`` is what has arrived from each participant since the last chunk, ``is_taken`` whether
-    that was taken; ``seconds`` are those of the chunks that were taken, in order, and ``spans``
-    the times between which their content arrived.
+    that was taken; ``seconds`` are those of the chunks that were taken, in order, ``spans`` the
+    times between which their content arrived, and ``heard`` the participants of whom it is.
     """
 
     name: str
@@ -175,6 +175,7 @@ class Track:
     ignored_until: float = 0.0
     seconds: list[int] = field(default_factory=list)
     spans: dict[int, tuple[float, float]] = field(default_factory=dict)
+    heard: set[str] = field(default_factory=set)
     chunked_at: float = field(default_factory=monotonic)
 
     def add(self, name: str, data: bytes, captured: float) -> None:
@@ -292,10 +293,12 @@ class MediaServer:
         was_taken, number = track.is_taken, len(track.seconds)
         span = track.chunked_at, monotonic()
         track.chunked_at = span[1]
+        names = {name for name, part in track.parts.items() if part and was_taken}
         track.is_taken = await self.deliver(track, number, track.chunk())
         if track.is_taken:
             track.seconds.append(second)
             track.spans[second] = span
+            track.heard |= names
         if track.is_taken != was_taken:
             track.cut()
 

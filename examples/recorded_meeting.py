@@ -26,8 +26,8 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from itertools import pairwise
@@ -191,11 +191,10 @@ class Meeting:
         await self.choose(CHLOE, "leave")
         self.media.new_mix()
         await self.hang_up(CHLOE, "chloe hangs up")
+        await self.until(lambda: self.media.mix.heard >= _MIXED)  # later on a machine that is busy
         await self.hang_up(ANA, "ana hangs up; ben is the host")
         await self.hang_up(BEN, f"ben crashes; closed in {_ABSENCE_SECONDS} s")
-        deadline = monotonic() + 2 * _ABSENCE_SECONDS
-        while self.state != "closed" and monotonic() < deadline:
-            await asyncio.sleep(0.1)
+        await self.until(lambda: self.state == "closed")
         delivery.cancel()
         await self.media.close()
         for peer in self.peers.values():
@@ -281,9 +280,17 @@ class Meeting:
     def listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Cut what is not delivered at each event of the recorder, such as a pause."""
         while self.state != "closed":
-            for event in self.platform.events():
-                self.state = event.get("state", self.state)
-                loop.call_soon_threadsafe(self.media.cut)
+            with suppress(OSError, HTTPException):
+                for event in self.platform.events():
+                    self.state = event.get("state", self.state)
+                    loop.call_soon_threadsafe(self.media.cut)
+            sleep(0.1)
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds, or should have for long."""
+        deadline = monotonic() + 2 * _ABSENCE_SECONDS
+        while not holds() and monotonic() < deadline:
+            await asyncio.sleep(0.1)
 
     async def next_step(self, said: str) -> None:
         """Note what has happened, and let the meeting go on for a while."""

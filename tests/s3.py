@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import socket
@@ -266,16 +267,23 @@ def _pump(
     change: Callable[[bytes], bytes] | None = None,
 ) -> None:
     with suppress(OSError):
-        while goes_on() and (piece := source.recv(1 << 14)):
+        while (piece := source.recv(1 << 14)) and goes_on():
             target.sendall(piece if change is None else change(piece))
     for each in (source, target):  # also where one of them has reset the connection
         with suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
 
 
+_USED = set[int]()
+
+
 @pytest.fixture
 def proxy(s3: int) -> Iterator[Proxy]:
-    """A proxy before the server."""
+    """A proxy before the server, on a port that no test had before: some name their objects by
+    it."""
     made = Proxy(s3)
-    with tcp_server(made.handle) as made.port:
+    with ExitStack() as stack:
+        while made.port in {0, *_USED}:
+            made.port = stack.enter_context(tcp_server(made.handle))
+        _USED.add(made.port)
         yield made

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -15,8 +16,8 @@ Behaviour = Callable[[socket.socket], object]
 
 _SHARES = 16
 """A server listens a moment after its port was found free: so processes that run tests side by side
-choose from ports of their own, none of them twice."""
-_chosen = set[int]()
+choose from ports of their own, and none again soon."""
+_chosen = deque[int](maxlen=300)
 
 
 def own_ports(ports: range) -> list[int]:
@@ -27,7 +28,7 @@ def own_ports(ports: range) -> list[int]:
 
 def choose_port(port: int) -> None:
     """Note that a port was chosen."""
-    _chosen.add(port)
+    _chosen.append(port)
 
 
 def free_port() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,12 +20,14 @@ def test_the_meeting_client(tmp_path: Path) -> None:
     people = canaries(2)
     program = [sys.executable, "-W", "error", str(_EXAMPLES / "meeting_client.py")]
     options = ["--people", ",".join(people), "--store", str(tmp_path / "telemetry.db")]
+    environ = os.environ | {"COLLECTOR_SDK_EXIT_TIMEOUT": "60"}
     done = subprocess.run(
-        [*program, *options], capture_output=True, check=False, timeout=WAIT_SECONDS
+        [*program, *options], capture_output=True, check=False, env=environ, timeout=WAIT_SECONDS
     )
     assert (done.returncode, done.stderr) == (0, b"")
     shown = done.stdout.decode()
     assert f"{people[1]}: Can you hear me?" in shown
+    assert f"{people[1]}: Bye, see you on Monday!" in shown
     assert "0 of 5 texts are in it" in shown
     counted = json.loads(shown.partition("counted: ")[2].splitlines()[0])
     assert counted["received"] == counted["delivered"] == 10

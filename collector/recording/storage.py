@@ -271,9 +271,11 @@ def _is_file(url: str) -> bool:
 
 def _remove_tree(path: Path) -> None:
     """Remove a directory with all that is in it, also parts of objects, which obstore does not list
-    and which an upload leaves that was killed."""
+    and which an upload leaves that was killed. The thread of uploads may remove files meanwhile."""
     with suppress(FileNotFoundError):
-        shutil.rmtree(path)
+        while path.exists():
+            with suppress(FileNotFoundError):  # before Python 3.13 for a file too: all others stay
+                shutil.rmtree(path)
         sync(path.parent)
 
 

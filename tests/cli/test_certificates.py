@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.process import run
 from tests.conftest import required
+from tests.deadline import WAIT_SECONDS
 from tests.sidecar.serving import Sidecar, started
 
 _EVENT = b'{"ip_address": "203.0.113.7"}'
@@ -32,7 +33,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 def _sent(sidecar: Sidecar, folder: Path, token: str, host: str = "127.0.0.1") -> int:
     context = ssl.create_default_context(cafile=str(folder / "authority.pem"))
     port = sidecar.ports["http"]
-    connection = http.client.HTTPSConnection(host, port, timeout=20, context=context)
+    connection = http.client.HTTPSConnection(host, port, timeout=WAIT_SECONDS, context=context)
     try:
         head = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
         connection.request("POST", "/v1/events", _EVENT, head)

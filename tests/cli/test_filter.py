@@ -75,7 +75,7 @@ done.set()
 def test_jobs_do_not_copy_a_process_that_has_threads(corpus: Path, expected: bytes) -> None:
     """A copy of such a process may hang; the processes are started anew, and give the same."""
     command = [sys.executable, "-W", "error", "-c", _BESIDE_A_THREAD, str(corpus)]
-    ended = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    ended = subprocess.run(command, capture_output=True, timeout=WAIT_SECONDS, check=True)
     assert (ended.stdout, ended.stderr) == (expected, b"")
 
 

@@ -23,6 +23,8 @@ TERMS: dict[str, Any] = {
     "retention": "30d",
     "notice": {"medium": "audio", "language": "en"},
 }
+_LIMITS = {"header_time": "60s", "body_time": "60s"}
+"""Longer than a machine stands still: a test that is held up is no slow sender or reader."""
 _LOADED = (
     *("collector.cli.app", "collector.cli.recorder", "collector.recording.server", "uvloop"),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt", "tests.warm"),
@@ -124,7 +126,7 @@ def running(
         keys.write_bytes(key_set(key))
     chosen = {"enabled": True, "keys": str(keys), "address": "127.0.0.1:0", **settings}
     chosen = {"data": str(directory / "recorder"), **chosen}
-    sections = {"recorder": chosen, "limits": {"body_time": "4s"}, **(more or {})}
+    sections = {"recorder": chosen, "limits": _LIMITS, **(more or {})}
     config.write_text(json.dumps(sections))
     with started(directory, "--config", str(config), word="recorder", loaded=_LOADED) as process:
         yield Meeting(process, key)

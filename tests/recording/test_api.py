@@ -338,7 +338,7 @@ def _events(
     meeting: Meeting, token: str, last: str | None = None
 ) -> Iterator[http.client.HTTPResponse]:
     port = meeting.process.ports["recorder"]
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)) as connection:
         sent = {"Authorization": f"Bearer {token}"} | ({"Last-Event-ID": last} if last else {})
         connection.request("GET", f"/v1/recordings/{meeting.recording}/events", headers=sent)
         with connection.getresponse() as response:
@@ -349,16 +349,17 @@ def test_events(meeting: Meeting) -> None:
     """They come as the state changes, end when the token does, and go on where they ended."""
     meeting.request()
     meeting.join("ben")
-    with _events(meeting, meeting.token("participant", "ben", 3)) as stream:
+    with _events(meeting, meeting.token("participant", "ben")) as stream:
         assert stream.getheader("content-type") == "text/event-stream"
         assert b'"announced"' in _until(stream, b"data:")
         meeting.control("start")
         state = {"state": "open", "indicator": True, "reason": None}
         assert json.loads(_until(stream, b"data:")[5:]) == state
-        assert b"data:" not in stream.read()
     meeting.control("pause")
-    with _events(meeting, meeting.token("host", "ana", 1), "1") as stream:
-        assert re.findall(rb"id: (\d+)", stream.read()) == [b"2", b"3"]
+    with _events(meeting, meeting.token("host", "ana", 3), "1") as stream:
+        meeting.control("resume")  # of which it tells, unless the token has ended by then
+        found = re.findall(rb"id: (\d+)", stream.read())
+        assert found in ([b"2", b"3"], [b"2", b"3", b"4"])
     for token, last, code in (
         (meeting.token("host", "ana"), "x", "malformed"),
         (meeting.token("participant", "eve"), None, "forbidden"),
@@ -389,15 +390,20 @@ def test_a_reader_does_not_hold_up_the_end(tmp_path: Path) -> None:
     create_key(tmp_path / "key")
     (tmp_path / "keys.json").write_bytes(key_set(tmp_path / "key"))
     verifier = Verifier(KeySource(str(tmp_path / "keys.json")))
-    has_ended = Event()
+    has_begun, has_ended = Event(), Event()
+
+    def read() -> None:
+        has_begun.set()
+        has_ended.wait()
+
     with closing(Recorder(tmp_path / "r")) as recorder:
 
         async def run() -> None:
             api = RecorderApi(recorder, verifier, IngestLimits())
-            reading = asyncio.create_task(api._read(has_ended.wait))
-            await asyncio.sleep(0)
+            reading = asyncio.create_task(api._read(read))
             try:
                 async with asyncio.timeout(WAIT_SECONDS):
+                    await asyncio.to_thread(has_begun.wait, WAIT_SECONDS)
                     await asyncio.to_thread(api.close)
             finally:
                 has_ended.set()
@@ -450,12 +456,12 @@ def test_bodies_are_counted_before_they_are_read(meeting: Meeting) -> None:
     address = ("127.0.0.1", meeting.process.ports["recorder"])
     with ExitStack() as stack:
         senders = [
-            stack.enter_context(socket.create_connection(address, 20))
+            stack.enter_context(socket.create_connection(address, WAIT_SECONDS))
             for _ in range(MEMORY // MAX_CHUNK_BYTES + 1)
         ]
         for sender in senders:
             sender.sendall(head.encode())
-        answered, _, _ = select(senders, [], [], 20)
+        answered, _, _ = select(senders, [], [], WAIT_SECONDS)
         assert [sender.recv(12) for sender in answered] == [b"HTTP/1.1 429"]
         assert meeting.call("participant", "chloe", "DELETE", "/members/me").status == 204
         assert meeting.code(meeting.chunk("c", 0, b"x", "chloe")) == "left"
@@ -467,7 +473,9 @@ def test_one_slow_member_holds_up_no_other(meeting: Meeting) -> None:
     meeting.opened("ben", "chloe")
     address = ("127.0.0.1", meeting.process.ports["recorder"])
     with ExitStack() as stack:
-        senders = [stack.enter_context(socket.create_connection(address, 20)) for _ in range(8)]
+        senders = [
+            stack.enter_context(socket.create_connection(address, WAIT_SECONDS)) for _ in range(8)
+        ]
         for at, sender in enumerate(senders):
             head = (
                 f"PUT /v1/recordings/{meeting.recording}/tracks/b{at}/chunks/0 HTTP/1.1\r\n"
@@ -477,7 +485,7 @@ def test_one_slow_member_holds_up_no_other(meeting: Meeting) -> None:
             sender.sendall(head.encode())
         refused = set[socket.socket]()
         while len(refused) < 6:
-            answered, _, _ = select(set(senders) - refused, [], [], 20)
+            answered, _, _ = select(set(senders) - refused, [], [], WAIT_SECONDS)
             assert [sender.recv(12) for sender in answered] == [b"HTTP/1.1 429"] * len(answered)
             refused.update(answered)
         whole = bytes(MAX_CHUNK_BYTES)
@@ -530,18 +538,25 @@ def test_a_bucket_that_hangs_holds_up_readers_only(tmp_path: Path) -> None:
         )
         address = ("127.0.0.1", meeting.process.ports["recorder"])
         for _ in range(THREADS + 1):
-            stack.enter_context(socket.create_connection(address, 20)).sendall(ask.encode())
+            reader = stack.enter_context(socket.create_connection(address, WAIT_SECONDS))
+            reader.sendall(ask.encode())
         for _ in range(THREADS + 1):  # until the readers wait for the bucket
             stack.enter_context(silent.accept()[0])
             if select([silent], [], [], 1)[0] == []:
                 break
         begun = time.monotonic()
         assert meeting.call("participant", "ben", "DELETE", "/members/me").status == 204
-        assert time.monotonic() - begun < 20
+        assert time.monotonic() - begun < 40  # a request to the bucket may take a minute
 
 
-def test_readers_who_take_nothing_hold_up_others_for_a_while_only(meeting: Meeting) -> None:
+def test_readers_who_take_nothing_hold_up_others_for_a_while_only(tmp_path: Path) -> None:
     """What is on its way to readers is bounded: more wait, and get all once others are gone."""
+    with running(tmp_path, {"limits": {"header_time": "60s", "body_time": "10s"}}) as meeting:
+        _outlast(meeting)
+
+
+def _outlast(meeting: Meeting) -> None:
+    """Read a track while others take nothing."""
     meeting.opened("ben")
     data = bytes(range(256)) * (MAX_CHUNK_BYTES // 256)
     for number in range(2):
@@ -554,7 +569,7 @@ def test_readers_who_take_nothing_hold_up_others_for_a_while_only(meeting: Meeti
     address = ("127.0.0.1", meeting.process.ports["recorder"])
     with ExitStack() as stack:
         for _ in range(MEMORY // MAX_CHUNK_BYTES + 2):
-            idle = stack.enter_context(socket.create_connection(address, 20))
+            idle = stack.enter_context(socket.create_connection(address, WAIT_SECONDS))
             idle.sendall(ask.encode())
         whole = stack.enter_context(ThreadPoolExecutor(1)).submit(
             meeting.call, "viewer", "v", "GET", "/tracks/b"

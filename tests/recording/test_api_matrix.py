@@ -15,6 +15,7 @@ import pytest
 
 from collector.recording.registry import read_rows
 from collector.recording.routes import ROUTES
+from tests.deadline import WAIT_SECONDS
 from tests.recording.serving import TERMS, Meeting, running
 from tests.sidecar.serving import Answer
 
@@ -167,7 +168,7 @@ def _first_of(meeting: Meeting, person: Person, token: str | None) -> Answer:
     """The begin of a stream of events."""
     port = meeting.process.ports["recorder"]
     sent = {"Authorization": f"Bearer {token or meeting.token(*person)}"}
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)) as connection:
         connection.request("GET", f"/v1/recordings/{meeting.recording}/events", headers=sent)
         response = connection.getresponse()
         body = response.readline() if response.status == 200 else response.read()

@@ -42,12 +42,13 @@ def _meeting(recorder: Meeting, name: str) -> Meeting:
 
 def _raw(recorder: Meeting, data: bytes) -> bytes:
     """Send bytes, and return all that comes back."""
-    address = ("127.0.0.1", recorder.process.ports["recorder"])
-    with socket.create_connection(address, 30) as line, suppress(OSError):
+    address, answer = ("127.0.0.1", recorder.process.ports["recorder"]), bytearray()
+    with socket.create_connection(address, WAIT_SECONDS) as line, suppress(OSError):
         line.sendall(data)
         line.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: line.recv(65536), b""))
-    return b""
+        while piece := line.recv(65536):
+            answer += piece
+    return bytes(answer)
 
 
 def _refusals(recorder: Meeting) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import threads
 
 _TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
@@ -91,7 +91,7 @@ def test_what_is_committed_is_read_while_another_thread_commits(database: Databa
         found = list[list[int]]()
         thread = Thread(target=lambda: found.append(_numbers(database)))
         thread.start()
-        thread.join(20)
+        thread.join(WAIT_SECONDS)
         assert found == [[]]
     assert _numbers(database) == [1]
     assert database.cut_log()

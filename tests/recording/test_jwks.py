@@ -35,6 +35,8 @@ from tests.recording.recorders import Clock
 from tests.recording.tokens import NOW, Platform, encoded, member
 from tests.tcp import Behaviour, tcp_server
 
+_PATIENT: dict[str, Any] = {"fetch_seconds": WAIT_SECONDS, "wait_seconds": WAIT_SECONDS}
+"""With time for a busy machine."""
 _KEY = member(Ed25519PrivateKey.generate(), "one")
 _OTHER = member(Ed25519PrivateKey.generate(), "two")
 
@@ -122,7 +124,7 @@ def test_no_document_breaks_it(document: bytes) -> None:
 def test_a_file_that_changes(tmp_path: Path) -> None:
     """A new key is found when a token names it; a withdrawn one is gone by then."""
     platform = Platform(tmp_path)
-    source = KeySource(str(platform.path), interval=0)
+    source = KeySource(str(platform.path), interval=0, **_PATIENT)
     platform.publish(_OTHER)
     assert source.find("two") is not None
     assert source.find("one") is None
@@ -131,7 +133,7 @@ def test_a_file_that_changes(tmp_path: Path) -> None:
 def test_a_file_that_breaks(tmp_path: Path) -> None:
     """Leaves the keys before it; that is known."""
     platform = Platform(tmp_path)
-    source = KeySource(str(platform.path), interval=0)
+    source = KeySource(str(platform.path), interval=0, **_PATIENT)
     for text in ("{", '{"keys": []}', json.dumps({"keys": [_KEY, _KEY]})):
         platform.path.write_text(text)
         assert source.find("two") is None
@@ -147,7 +149,7 @@ def test_a_file_that_breaks(tmp_path: Path) -> None:
 def test_the_state_of_keys(tmp_path: Path) -> None:
     """It is read anew while it fails, though no token comes."""
     platform, clock = Platform(tmp_path), Clock()
-    source = KeySource(str(platform.path), interval=0, clock=clock)
+    source = KeySource(str(platform.path), interval=0, clock=clock, **_PATIENT)
     assert source.state() == "ok"
     platform.path.write_text("{")
     source.find("two")
@@ -172,7 +174,7 @@ def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
 def test_keys_that_are_too_old(tmp_path: Path) -> None:
     """Are refreshed by themselves, and not used where that fails for an hour."""
     platform, clock = Platform(tmp_path), Clock()
-    source = KeySource(str(platform.path), interval=0, clock=clock)
+    source = KeySource(str(platform.path), interval=0, clock=clock, **_PATIENT)
     platform.path.write_text("{")
     clock.now += 3500.0
     assert source.find("one") is not None
@@ -200,12 +202,8 @@ def _found(source: KeySource, kid: str) -> bool:
 class Endpoint:
     """An https server that answers each request with ``say``, in a thread of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        authority = Authority(folder)
-        pair = authority.issue("server")
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.load_cert_chain(pair.certificate, pair.key)
-        self.trust = ssl.create_default_context(cafile=str(authority.own.certificate))
+    def __init__(self, context: ssl.SSLContext, trust: ssl.SSLContext) -> None:
+        self.context, self.trust = context, trust
         self.address = ""
         self.requests: list[bytes] = []
         self.greet: Behaviour = lambda _: None
@@ -239,27 +237,30 @@ class Endpoint:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """One endpoint for all tests of this module."""
-    endpoint = Endpoint(tmp_path_factory.mktemp("endpoint"))
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A certificate of an endpoint, and the authority that signed it."""
+    authority = Authority(tmp_path_factory.mktemp("endpoint"))
+    pair = authority.issue("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    return context, ssl.create_default_context(cafile=str(authority.own.certificate))
+
+
+@pytest.fixture
+def endpoint(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> Iterator[Endpoint]:
+    """An endpoint with a key. Each test has one of its own: what the last one asked for and gave up
+    may be read late."""
+    endpoint = Endpoint(*contexts)
+    endpoint.document(_document(_KEY))
     with tcp_server(endpoint.answer) as port:
         endpoint.address = f"https://localhost:{port}/jwks"
         yield endpoint
     endpoint.is_stopping.set()
 
 
-@pytest.fixture
-def endpoint(served: Endpoint) -> Endpoint:
-    """The endpoint with a key."""
-    served.requests.clear()
-    served.document(_document(_KEY))
-    return served
-
-
 def _source(endpoint: Endpoint, **changes: Any) -> KeySource:
-    """A source that asks at once, with time for a busy machine."""
-    times: dict[str, Any] = {"fetch_seconds": WAIT_SECONDS, "wait_seconds": WAIT_SECONDS}
-    options = {"context": endpoint.trust, "interval": 0, **times, **changes}
+    """A source that asks at once."""
+    options = {"context": endpoint.trust, "interval": 0, **_PATIENT, **changes}
     return KeySource(endpoint.address, **options)
 
 
@@ -353,7 +354,7 @@ def test_a_handshake_without_an_end(endpoint: Endpoint, monkeypatch: pytest.Monk
         assert source.find("one") is not None
     ends.set()
     endpoint.document(_document(_KEY, _OTHER))
-    assert _found(source, "two")
+    wait_until(lambda: source.find("two") is not None)
 
 
 @pytest.mark.parametrize("fault", ["expired", "not yet", "another name", "self-signed"])
@@ -365,9 +366,7 @@ def test_certificates_that_do_not_fit(
     authority, pair = _certificate(fault, tmp_path)
     context.load_cert_chain(pair)
     monkeypatch.setattr(endpoint, "context", context)
-    source = KeySource(
-        endpoint.address, context=ssl.create_default_context(cafile=authority), interval=0
-    )
+    source = _source(endpoint, context=ssl.create_default_context(cafile=authority))
     with pytest.raises(Refused, match=r"^unavailable"):
         source.find("one")
     assert source.is_failing
@@ -451,6 +450,7 @@ def test_a_flood_of_unknown_keys(endpoint: Endpoint) -> None:
         *(lambda at=at: [source.find(f"{at}-{n}") for n in range(200)] for at in range(8))
     ):
         pass
+    wait_until(source._done.is_set)
     assert len(endpoint.requests) == 2  # at the start, and once
 
 

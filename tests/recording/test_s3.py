@@ -24,16 +24,17 @@ _MODES = ("away", "slow", "full", "500", "cut")
 _SIZE = 800_000
 """Of a chunk that is larger than what a connection carries before it is cut, and that takes longer
 than a request may where the bucket is slow."""
+_HASTY = "10s"
 
 
-def _options(port: int, unanswered: float = 0.0) -> dict[str, object]:
+def _options(port: int, unanswered: float = 0.0, timeout: str = "60s") -> dict[str, object]:
     options = {
         "aws_access_key_id": "key",
         "aws_secret_access_key": "secret",
         "aws_region": "us-east-1",
         "endpoint": f"http://127.0.0.1:{port}",
         "allow_http": "true",
-        "timeout": "10s",
+        "timeout": timeout,
     }
     retries = Retries(0, 0.05, 0.2, unanswered)
     return {"bucket": f"s3://recordings/{port}", "options": options, "retries": retries}
@@ -70,7 +71,8 @@ def _read(vault: Vault, track: str = "cam") -> bytes:
 @pytest.mark.parametrize("mode", _MODES)
 def test_a_failing_bucket_loses_nothing(tmp_path: Path, s3: int, proxy: Proxy, mode: str) -> None:
     """Chunks are acknowledged and read while it fails; once it answers, all of them are there."""
-    with opened(tmp_path, **_options(proxy.port)) as vault:
+    options = _options(proxy.port, timeout=_HASTY) if mode == "slow" else _options(proxy.port)
+    with opened(tmp_path, **options) as vault:
         create(vault)
         add(vault, "cam", range(3), size=_SIZE)
         wait_until(lambda: vault.state().queued_files == 0)
@@ -89,6 +91,7 @@ def test_a_failing_bucket_loses_nothing(tmp_path: Path, s3: int, proxy: Proxy, m
         wait_until(lambda: vault.state().queued_files == 0)
         wait_until(lambda: not vault.state().is_failing)
         wait_until(lambda: not list(tmp_path.rglob("*.age")))
+    with opened(tmp_path, **_options(proxy.port)) as vault:
         assert len(_objects(s3, proxy.port)) == 9
         expected = b"".join(content("cam", number, _SIZE) for number in range(9))
         assert _read(vault) == expected
@@ -188,7 +191,6 @@ def test_an_erasure_that_the_bucket_carried_out_holds(tmp_path: Path, proxy: Pro
 def test_a_slow_bucket_does_not_hold_up_the_end(tmp_path: Path, proxy: Proxy) -> None:
     """Closing does not wait for an upload; it is made again at the next start."""
     options = _options(proxy.port)
-    options["options"]["timeout"] = "60s"  # type: ignore[index]
     with opened(tmp_path, **options) as vault:
         create(vault)
         proxy.mode = "slow"
@@ -212,6 +214,7 @@ def test_no_plaintext_in_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> No
             data = text.encode() * 2000
             vault.add(RECORDING, track, number, data, owner_mark="owner", kind="chat")
         wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: not list(tmp_path.rglob("*.age")))  # else one may go while it is read
         assert list(scan([tmp_path], (text,))) == []
         (secret,) = vault.parts.keys.database.rows("SELECT identity FROM tracks")[0]
         copy = tmp_path / "copy"
@@ -228,7 +231,7 @@ def test_memory_is_bounded_while_the_bucket_is_slow(tmp_path: Path, proxy: Proxy
     """128 MB wait on disk, and not in memory."""
     proxy.mode = "slow"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with opened(tmp_path, **_options(proxy.port)) as vault:
+    with opened(tmp_path, **_options(proxy.port, timeout=_HASTY)) as vault:
         create(vault)
         for number in range(32):
             data = os.urandom(4 << 20)

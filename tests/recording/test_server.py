@@ -87,6 +87,7 @@ def test_a_stop_closes_recordings(tmp_path: Path) -> None:
             while reader.recv(65536):
                 pass
         assert code == 0
+        wait_until(lambda: meeting.process.events[-1]["event"] == "stopped")
         assert [each["event"] for each in meeting.process.events] == [
             "started",
             "stopping",
@@ -294,7 +295,7 @@ def test_a_stop_while_the_bucket_hangs(tmp_path: Path) -> None:
                 meeting.opened("ben")
                 code, seconds = meeting.process.stop()
             assert (code, seconds < 40) == (0, True)
-            assert meeting.process.events[-1]["event"] == "stopped"
+            wait_until(lambda: meeting.process.events[-1]["event"] == "stopped")
     closed = [dict(e.facts) for e in _entries(tmp_path) if dict(e.facts).get("what") == "close"]
     assert [each["outcome"] for each in closed] == ["stopped", "restarted"]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,28 @@ def test_files_are_private_and_replaced(tmp_path: Path) -> None:
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077
     files.remove(prefix(RECORDING, TRACK))
     files.remove(prefix(RECORDING, TRACK))
+    assert list(files.keys(prefix(RECORDING))) == []
+
+
+def test_all_files_are_removed_although_one_goes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the file of an upload does that has ended: the others of its track do not stay."""
+    files, others = ChunkFiles(tmp_path / "objects"), list[Path]()
+    with ThreadPoolExecutor() as pool:
+        for number in range(4):
+            files.write(chunk_key(RECORDING, TRACK, number), b"sealed", 0, pool.submit)
+
+    def unlink(name: str, **options: Any) -> None:
+        if not others:
+            others.extend(path for path in tmp_path.rglob("*.age") if path.name != name)
+            real(others[0])
+        real(name, **options)
+
+    real = os.unlink
+    monkeypatch.setattr(os, "unlink", unlink)
+    files.remove(prefix(RECORDING, TRACK))
+    assert len(others) == 3
     assert list(files.keys(prefix(RECORDING))) == []
 
 
