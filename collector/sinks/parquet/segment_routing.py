@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from collector.errors import InUse
 from collector.schema.model import Schema
+from collector.sinks.parquet.segment_contents import foreign_parts
 from collector.sinks.parquet.segment_reader import (
     Segment,
     disk,
@@ -201,6 +202,13 @@ class SegmentDirectories:
         """Return whether a segment is known to be for the lake, to which the sink still puts."""
         is_known = self._besides.get(staged.directory, True)
         return is_known and not self._is_former and self.is_current(staged.directory, segment)
+
+    def others(self, opening: Opening) -> int:
+        """Count what is in these directories, and is not of a sink's making."""
+        return sum(
+            foreign_parts(directory, (*opening.schemas, *opening.earlier.values()))
+            for directory in (self.own, *self._besides)
+        )
 
     @property
     def retentions(self) -> dict[str, dict[str, timedelta]]:
