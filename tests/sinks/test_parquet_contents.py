@@ -8,15 +8,18 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyarrow import parquet
 
 from collector.contracts import Subject, to_minute
+from collector.errors import DeliveryError
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, person
+from tests.raising import raises
 
 _SCHEMA = load_schema("conferencing")
 _CANARY = "hello from Ana"
@@ -122,6 +125,20 @@ def test_what_is_not_of_its_making(folder: Path, name: str) -> None:
     _PARTS[name](folder)
     with _opened(folder, offline=True) as sink:
         assert sink.others > 0
+
+
+def test_a_directory_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of another user: nobody says that no records wait there."""
+    stat = os.stat
+
+    def refused(path: Any, **more: Any) -> os.stat_result:
+        if str(path).endswith("sinks/lake/segments.db"):
+            raise PermissionError
+        return stat(path, **more)
+
+    monkeypatch.setattr(os, "stat", refused)
+    with _opened(folder, offline=True) as sink, raises("E508", DeliveryError):
+        list(sink.inventory())
 
 
 def test_a_directory_on_another_disk(folder: Path) -> None:

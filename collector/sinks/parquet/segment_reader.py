@@ -122,6 +122,15 @@ def has_segments(directory: Path) -> bool:
     return False
 
 
+def _may_know(directory: Path) -> bool:
+    """Return whether this user may know whether there are segments in a directory."""
+    with suppress(OSError):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (directory / DATABASE).stat()
+        return True
+    return False
+
+
 def noted_retentions(directory: Path) -> dict[str, dict[str, timedelta]]:
     """Return the retentions of fields that were noted with segments, by the schema's digest. Raises
     ``DeliveryError`` E508."""
@@ -149,12 +158,17 @@ def place_of(directory: Path) -> str | None:
 
 
 @contextmanager
-def read_segments(directory: Path) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+def read_segments(
+    directory: Path, *, must_know: bool = False
+) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
     """Return the segments in a directory with their records, as of one moment, while another
-    process may write there. Raises ``DeliveryError`` E508."""
+    process may write there. Raises ``DeliveryError`` E508; with ``must_know``, also where this user
+    may not know whether there are any."""
     found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
     files = list[int]()
     try:
+        if must_know and not _may_know(directory):
+            raise DeliveryError("E508", _UNREADABLE)
         if has_segments(directory):
             for _ in range(_TRIES):
                 if _opened(directory, found, files):

@@ -228,7 +228,9 @@ class SegmentDirectories:
             yield [
                 found
                 for directory in (self.own, *self._besides)
-                for found in stack.enter_context(read_segments(directory))
+                for found in stack.enter_context(
+                    read_segments(directory, must_know=directory == self.own)
+                )
                 if (former and directory == self.own) or self.is_current(directory, found[0])
             ]
 
