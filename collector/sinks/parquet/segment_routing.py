@@ -204,11 +204,10 @@ class SegmentDirectories:
         return is_known and not self._is_former and self.is_current(staged.directory, segment)
 
     def others(self, opening: Opening) -> int:
-        """Count what is in these directories, and is not of a sink's making."""
-        return sum(
-            foreign_parts(directory, (*opening.schemas, *opening.earlier.values()))
-            for directory in (self.own, *self._besides)
-        )
+        """Count what is in the directories for this lake alone, and is not of a sink's making."""
+        of_lake = (directory for directory, is_of_lake in self._besides.items() if is_of_lake)
+        schemas = (*opening.schemas, *opening.earlier.values())
+        return sum(foreign_parts(directory, schemas) for directory in (self.own, *of_lake))
 
     @property
     def retentions(self) -> dict[str, dict[str, timedelta]]:
