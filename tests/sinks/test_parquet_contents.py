@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -125,6 +126,25 @@ def test_what_is_not_of_its_making(folder: Path, name: str) -> None:
     _PARTS[name](folder)
     with _opened(folder, offline=True) as sink:
         assert sink.others > 0
+
+
+def test_a_file_that_is_being_written(folder: Path) -> None:
+    """It is waited for, and one that was left is counted."""
+    scratch = folder / "lake" / ".lake.new"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        _opened(folder, offline=True) as sink,
+        _opened(folder, offline=True) as writing,
+    ):
+        with writing._lake.objects.locked():
+            scratch.touch()
+            counted = pool.submit(lambda: sink.others)
+            with pytest.raises(TimeoutError):
+                counted.result(0.2)
+            scratch.unlink()
+        assert counted.result() == 0
+        scratch.touch()
+        assert sink.others == 1
 
 
 def test_a_directory_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

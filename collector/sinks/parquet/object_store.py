@@ -113,8 +113,13 @@ class DirectoryObjects(Objects):
 
     @property
     def hidden(self) -> int:
-        """How many hidden files there are, and files in hidden directories."""
-        return sum(is_hidden for _, is_hidden in self._files())
+        """How many hidden files there are, and files in hidden directories; one that a process is
+        writing under the lock is waited for. Raises as ``locked``."""
+        found = [text for text, is_hidden in self._files() if is_hidden]
+        if any(text.startswith(".") and text.endswith(".new") for text in found):
+            with self.locked():
+                found = [text for text, is_hidden in self._files() if is_hidden]
+        return len(found)
 
     def _files(self) -> Iterator[tuple[str, bool]]:
         """Yield the paths of all files, and whether they are hidden. Links to directories are
