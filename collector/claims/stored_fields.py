@@ -11,18 +11,16 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from glob import escape
 from itertools import chain
-from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
 from collector.claims.document import Check
+from collector.claims.stored_files import altered_files, foreign_files
 from collector.contracts import CATEGORIES, DROPS
 from collector.errors import DeliveryError
 from collector.filter.stored import Values, foreign_lines, values
 from collector.ledger import journal, opened
-from collector.ledger.signing import KEY_NAME
 from collector.ledger.stored import TABLES as LEDGER_TABLES
 from collector.ledger.verification import MINUTE
 from collector.retention.locations import Locations
@@ -32,10 +30,8 @@ from collector.schema.kinds import FieldBase
 from collector.schema.model import Schema
 from collector.schema.names.scope import scope, spelling_fields
 from collector.schema.stored_document import load_stored
-from collector.sinks.record_files import MARKS_BYTES
-from collector.sinks.sink import ErasableSink, is_erasable, own_directory
+from collector.sinks.sink import ErasableSink, is_erasable
 from collector.spool import FILE_NAME as SPOOL_NAME
-from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
 from collector.spool.set_aside import TABLES as ASIDE_TABLES
@@ -185,11 +181,11 @@ def mismatches(locations: Locations, matrices: Sequence[Flows]) -> Iterator[Mism
     if locations.spool.is_file():
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed)
-    if number := sum(1 for _ in _foreign_files(locations)):
+    if number := foreign_files(locations):
         message = f"{number} files in the data directory, or copies, are not of Collector's making"
         yield Mismatch(message, is_open=True)
-    if number := sum(map(_has_more, _own_files(locations))):
-        message = f"{number} files of Collector's are longer than it makes them, or left behind"
+    if number := altered_files(locations):
+        message = f"{number} files of Collector's are longer than it makes them, damaged, or left"
         yield Mismatch(message, is_open=True)
 
 
@@ -334,68 +330,6 @@ def _of_earlier_schemas(current: Iterable[Schema], allowed: _Allowed) -> Iterato
             is_open = now is not None and name in now.fields
             message = f"{name}: it is stored, and {schema.id} accepts words that people say"
             yield Mismatch(message, is_open, "policy", "E311", schema=named)
-
-
-_OWN_FILE = re.compile(
-    r"collector\.lock|ledger\.key(\.new)?(\.part)?"
-    r"|(spool|spool-aside|store)\.db(-wal|-shm|-journal|\.compact-[0-9a-f]+)?"
-    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?"
-).fullmatch
-"""Matches the names of files in the data directory that are looked at, or hold no records."""
-_COMPANION = re.compile(
-    r"\.state|(\.[0-9]+)?(\.new)?|-wal|-shm|-journal|\.compact-[0-9a-f]+"
-).fullmatch
-"""Matches the ends of names of files that a sink makes beside its own."""
-_LONGEST = {LOCK_NAME: 0, KEY_NAME: 128}
-"""The most bytes of files that are not looked at."""
-
-
-def _foreign_files(locations: Locations) -> Iterator[Path]:
-    """Yield the files in the data directory, and copies of sinks' files, that are not ours."""
-    data = Path(realpath(locations.data))
-    places = [
-        Path(realpath(sink.place(own_directory(data, name))))
-        for name, sink in locations.sinks.items()
-        if sink.is_local
-    ]
-    for name in (name for name, sink in locations.sinks.items() if sink.has_state):
-        place = own_directory(data, locations.directories.get(name, name))
-        places.append(Path(realpath(place)))
-    beside = (place.parent.glob(f"{escape(place.name)}?*") for place in places)
-    for file in {*data.rglob("*"), *chain.from_iterable(beside)}:
-        is_own = file.parent == data and _OWN_FILE(file.name) is not None
-        is_ours = is_own or any(_is_of(file, place) for place in places)
-        if not is_ours and (file.is_file() or file.is_symlink()):
-            yield file
-
-
-def _own_files(locations: Locations) -> Iterator[Path]:
-    """Yield the files in the data directory, and those of sinks that are files and beside these."""
-    files = {*locations.data.iterdir()}
-    for name, sink in locations.sinks.items():
-        place = Path(sink.place(own_directory(locations.data, name)))
-        if sink.is_local and not place.is_dir():
-            files.update(each for each in place.parent.glob("*") if _is_of(each, place))
-    return (each for each in sorted(files) if each.is_file())
-
-
-def _has_more(file: Path) -> bool:
-    """Return whether there is something in a file that is looked at nowhere: in a lock, in what an
-    interrupted change left, or behind the end of a key, a database or a file's marks."""
-    longest = 0 if _LEFT_BEHIND(file.name) else _LONGEST.get(file.name)
-    if longest is None:
-        longest = MARKS_BYTES if file.name.endswith(".state") else foreign.database_bytes(file)
-    return longest is not None and file.stat().st_size > longest
-
-
-_LEFT_BEHIND = re.compile(r".*(\.part|\.new|-journal|\.compact-[0-9a-f]+)").fullmatch
-
-
-def _is_of(file: Path, place: Path) -> bool:
-    """Return whether a file is a sink's file, one beside it, or in its directory."""
-    is_beside = file.parent == place.parent and file.name.startswith(place.name)
-    end = file.name[len(place.name) :]
-    return place in file.parents or (is_beside and _COMPANION(end) is not None)
 
 
 _NO_RECORD = "E509"

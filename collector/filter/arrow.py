@@ -29,6 +29,7 @@ __all__ = [
     "arrow_schema",
     "column_types",
     "distinct",
+    "has_own_metadata",
     "moment",
     "read_records",
     "read_table",
@@ -44,6 +45,7 @@ MARK = b"collector"
 _RETENTIONS = b"collector.retentions"
 """The key of the metadata that has the retentions of fields, in seconds."""
 _RETENTION = re.compile(r"([^ =]+)=([1-9][0-9]{0,9})", re.ASCII).fullmatch
+_SCHEMA = re.compile(rb"[A-Za-z0-9_.-]{1,101}/[0-9]+\.[0-9]+\.[0-9]+", re.ASCII).fullmatch
 _SECOND = timedelta(seconds=1)
 RESERVED = ("schema", "received", "count")
 """Columns that are no fields."""
@@ -163,6 +165,16 @@ def arrow_schema(
     columns = [("schema", pa.string()), *([("received", _INSTANT)] if received else [])]
     columns += [(name, _TYPES[type_]) for name, type_ in types.items()]
     return pa.schema([*columns, ("count", pa.int64())], metadata)
+
+
+def has_own_metadata(schema: pa.Schema, key: str) -> bool:
+    """Return whether the metadata of a file under a key has nothing but what is written there: the
+    name of a schema with the key, and retentions; and its columns have none."""
+    metadata = dict(schema.metadata or {})
+    named, _, stated_key = metadata.pop(MARK, b"").partition(b" ")
+    is_stated = metadata.pop(_RETENTIONS, None) is None or bool(stated_retentions(schema))
+    is_marked = stated_key == key.encode() and _SCHEMA(named) is not None
+    return is_marked and is_stated and not metadata and not any(each.metadata for each in schema)
 
 
 def stated_retentions(schema: pa.Schema) -> dict[str, timedelta]:

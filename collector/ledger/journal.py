@@ -111,11 +111,12 @@ def _append(db: sqlite3.Connection, note: Note, signer: Signer | None) -> Entry:
 
 
 def decompress(digest: str, data: bytes) -> bytes | None:
-    """Decompress a document; return ``None`` if its digest is another."""
+    """Decompress a document; return ``None`` if its digest is another, or there is more."""
     decompressor, text = zlib.decompressobj(), b""
     with suppress(zlib.error):
         text = decompressor.decompress(data, _MOST_BYTES)
-    return text if hashlib.sha256(text).hexdigest() == digest else None
+    is_whole = decompressor.eof and not decompressor.unused_data
+    return text if is_whole and hashlib.sha256(text).hexdigest() == digest else None
 
 
 def _newest(db: sqlite3.Connection) -> Tip:

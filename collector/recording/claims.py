@@ -3,6 +3,8 @@ changed."""
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 import time
 from collections import Counter, defaultdict
@@ -53,6 +55,9 @@ def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
     """Look at a recorder's directory, and return the findings of each check: a note if there is no
     recording in it."""
     if not (place.directory / registry.FILE_NAME).is_file():
+        if _is_any(place.directory):
+            message = "there are files of recordings, and no list of these"
+            return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_open=True),))
         message = "there is no recording in the recorder's directory"
         return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_note=True),))
     found: dict[Check, list[ClaimFinding]] = {check: [] for check in RECORDING_CHECKS}
@@ -63,6 +68,14 @@ def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
         message = "the recorder's directory cannot be read"
         return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_open=True),))
     return {check: tuple(findings) for check, findings in found.items()}
+
+
+def _is_any(directory: Path) -> bool:
+    """Return whether there is a file in a directory that has no list of recordings, or something
+    that cannot be looked at."""
+    unread = list[OSError]()
+    files = (names for _, _, names in os.walk(directory, onerror=unread.append))
+    return any(map(bool, files)) or not all(isinstance(e, FileNotFoundError) for e in unread)
 
 
 def counts(directory: Path) -> dict[str, dict[str, int]] | None:
@@ -94,6 +107,7 @@ def counts(directory: Path) -> dict[str, dict[str, int]] | None:
 def directory_findings(place: Place) -> _Findings:
     """Yield what is wrong in a recorder's directory, with the check that it is a finding of."""
     yield from _modes(place.directory)
+    yield from _others(place.directory)
     histories = defaultdict[str, _History](_History)
     if not (place.directory / journal.FILE_NAME).is_file():
         message = "there are recordings, and no ledger of what was done with them"
@@ -107,6 +121,27 @@ def directory_findings(place: Place) -> _Findings:
                 _follow(histories, entry)
         yield from (("access", ClaimFinding(f"the recorder's ledger: {flaw}")) for flaw in flaws)
     yield from _recordings(place, histories)
+
+
+_OWN_FILE = re.compile(
+    r"collector\.lock|ledger\.key(\.new)?|subjects\.key|(recorder|spool)\.db(-wal|-shm)?"
+    r"|vault/(collector\.lock|master\.key(\.new)?|(vault|keys)\.db(-wal|-shm)?"
+    r"|objects/recordings/[0-9a-f]{32}/[0-9a-f]{32}/[0-9]+\.age)"
+).fullmatch
+"""Matches the names of files in a recorder's directory."""
+
+
+def _others(directory: Path) -> _Findings:
+    """Check that there are no other files, of which nothing is known: copies, or what was left."""
+    unread, number = list[OSError](), 0
+    for folder, folders, names in os.walk(directory, onerror=unread.append):
+        paths = (Path(folder) / name for name in (*folders, *names))
+        files = (each for each in paths if each.is_symlink() or each.is_file())
+        number += sum(not _OWN_FILE(each.relative_to(directory).as_posix()) for each in files)
+    number += sum(not isinstance(error, FileNotFoundError) for error in unread)
+    if number:
+        message = f"{number} files in the recorder's directory are not of Collector's making"
+        yield "storage", ClaimFinding(message, is_open=True)
 
 
 def _modes(directory: Path) -> _Findings:

@@ -119,10 +119,10 @@ class ChunkFiles:
                 sync(path.parent)
 
     def keys(self, beginning: str) -> Iterator[str]:
-        """Yield the keys of the files below a prefix."""
-        for folder, _, names in os.walk(self._root / beginning):
-            for name in names:
-                yield str((Path(folder) / name).relative_to(self._root))
+        """Yield the keys of files, and of links, below a prefix. Raises ``OSError``."""
+        for folder, folders, names in os.walk(self._root / beginning, onerror=_raise):
+            names.extend(each for each in folders if (Path(folder) / each).is_symlink())
+            yield from (str((Path(folder) / each).relative_to(self._root)) for each in names)
 
     def recordings(self) -> list[str]:
         """Return the recordings that have a directory."""
@@ -136,9 +136,14 @@ class ChunkFiles:
             sync(each.parent)
 
 
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def _release(handle: int) -> None:
     """Take a file out of the page cache: a chunk is read once, if at all. Pages that are used again
-    at once cost a fifth of the time of new ones where a hypervisor lends the memory."""
+    cost a fifth of the time of new ones where a hypervisor lends the memory."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 

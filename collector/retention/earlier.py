@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +217,16 @@ class _Search:
             with open_sink(sink, opening) as made:
                 if isinstance(made, ErasableSink) and made.exists:
                     return made.is_ours
+                place = sink.place(own_directory(self.data, name))
+                return False if sink.is_local and _has_copies(Path(place)) else None
         except (CollectorError, OSError):
             return False
-        return None
+
+
+def _has_copies(place: Path) -> bool:
+    """Return whether other programs have left files of a sink under other names, as by rotation."""
+    beside = place.parent.glob(f"{escape(place.name)}[-.~]*")
+    return any(each.is_file() for each in beside if each.suffix != ".state")
 
 
 def _place(data: Path, name: str, sink: SinkSettings) -> str:

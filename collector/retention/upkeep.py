@@ -115,7 +115,8 @@ def _revised(spool: Spool, revision: Revision, wait: float) -> RevisionOutcome:
 
 
 def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> SpoolOutcome:
-    """Prune a spool and what was set aside. Raises ``DeliveryError`` E506."""
+    """Prune a spool and what was set aside; it is not swept where a quarantined file cannot be
+    deleted. Raises ``DeliveryError`` E506."""
     now = datetime.now(UTC)
     expiry, aside = _expiry(spool.path, schemas, now), now - aside_for(schemas)
     revision = Revision(
@@ -125,8 +126,10 @@ def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> SpoolOu
         hours=to_minute(now - HOURS),
     )
     outcome, files = _revised(spool, revision, wait), 0
-    with suppress(ConfigError):
+    try:
         files = delete_quarantined(spool.path, until=aside)
+    except ConfigError:
+        outcome = replace(outcome, is_swept=False)
     return SpoolOutcome(outcome, files)
 
 

@@ -26,7 +26,7 @@ from collector.sinks.store_file import (
     view_of,
 )
 from collector.sqlite.files import connect
-from collector.sqlite.foreign import LONGEST_BYTES, foreign_columns, foreign_objects
+from collector.sqlite.foreign import LONGEST_BYTES, foreign_columns, foreign_objects, hidden_columns
 from collector.sqlite.wal import MAGIC, head, is_log, need_room
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _OWN_TABLES = ("_delivered", "_remains", "_retention")
+_OWN_COLUMNS = frozenset({"number", "id", "one", "table", "field", "seconds"})
 _ROWS = 5_000
 _LONGEST_VALUE = 512
 """Bytes: more than any kind has; its longest values are 64 characters."""
@@ -200,8 +201,10 @@ def _count_others(db: sqlite3.Connection) -> int:
     views = {each.view for each in found if each.view and _shows(each)}
     fields = {name for each in found for name in (each.table, *each.columns)}
     own = [name for name in _OWN_TABLES if columns_of(db, name)]
+    added = sum(len(columns_of(db, name).keys() - _OWN_COLUMNS) for name in own)
+    added += hidden_columns(db, [*own, *(each.table for each in found)])
     number = foreign_objects(db, {*_OWN_TABLES, *(each.table for each in found), *views})
-    return number + sum(1 for _ in foreign_columns(db, own, fields))
+    return number + added + sum(1 for _ in foreign_columns(db, own, fields))
 
 
 def _shows(shape: Shape) -> bool:

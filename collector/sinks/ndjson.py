@@ -29,9 +29,9 @@ from collector.sinks.record_files import (
     Mark,
     Marks,
     PruneSchedule,
+    all_pieces,
     files_of,
     is_free,
-    pieces,
     remove_unfinished,
     rewrite,
     rotate,
@@ -398,8 +398,7 @@ class NdjsonSink(LineSink):
     def pieces(self) -> Iterator[bytes]:
         """Read all files. Raises ``DeliveryError`` E508."""
         try:
-            for file in files_of(self._path):
-                yield from pieces(file)
+            yield from all_pieces(self._path)
         except OSError:
             pass
         else:

@@ -57,6 +57,7 @@ _RETENTION = (
     'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
     ' seconds INTEGER NOT NULL, PRIMARY KEY ("table", field)) STRICT, WITHOUT ROWID'
 )
+_NOTED = 'SELECT "table", field, seconds FROM _retention'
 _REMAINS = "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT"
 """Has a row while deleted bytes may be in the file or its log."""
 _ROWS = 5000
@@ -107,7 +108,7 @@ def rules(db: sqlite3.Connection) -> Iterator[Rule]:
     existing = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     noted: dict[str, dict[str, timedelta]] = {}
     if "_retention" in existing:
-        for table, field, seconds in db.execute("SELECT * FROM _retention"):
+        for table, field, seconds in db.execute(_NOTED):
             noted.setdefault(table, {})[field] = timedelta(seconds=seconds)
     for table, spans in noted.items():
         if table in existing:

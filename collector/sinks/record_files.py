@@ -13,12 +13,12 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from time import monotonic, sleep
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from collector.errors import DeliveryError
 
@@ -29,6 +29,7 @@ __all__ = [
     "Mark",
     "Marks",
     "PruneSchedule",
+    "all_pieces",
     "files_of",
     "is_free",
     "locked_directory",
@@ -55,6 +56,8 @@ _DIRECTORY_SECONDS = 20.0
 _MOST_NUMBER = 1000
 """Files with a higher number are not ours; it may be a date."""
 _PIECE = 1 << 20
+_TRIES = 100
+_MOST_OPEN = 200
 _DAY = 24 * 3600.0
 _HOUR = 3600.0
 
@@ -258,8 +261,41 @@ def rewrite(path: Path, change: Change, ready: Callable[[int, int], None] | None
 def pieces(path: Path) -> Iterator[bytes]:
     """Yield a file in pieces of whole lines; the last line may have no end."""
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece + file.readline()
+        yield from _pieces(file)
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece + file.readline()
+
+
+def all_pieces(path: Path) -> Iterator[bytes]:
+    """Yield all files of records at a path in pieces, as they were at one moment: another process
+    may rename them meanwhile. They are opened all at once; of very many, the newest ones are, and
+    it is looked whether the others are still there at the end. Raises ``OSError``."""
+    for attempt in range(_TRIES):
+        sleep(_LOCK_PAUSE * bool(attempt))
+        with ExitStack() as stack:
+            found = files_of(path)
+            try:
+                files = [stack.enter_context(each.open("rb")) for each in found[:_MOST_OPEN]]
+                more = {each: each.stat().st_ino for each in found[_MOST_OPEN:]}
+                is_same = all(map(_is_at, files, found)) and found == files_of(path)
+            except FileNotFoundError:
+                continue
+            if is_same:
+                for file in files:
+                    yield from _pieces(file)
+                for each in more:
+                    yield from pieces(each)
+                if any(each.stat().st_ino != inode for each, inode in more.items()):
+                    break
+                return
+    raise OSError("another process renames the files all the time")
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat())
 
 
 class PruneSchedule:

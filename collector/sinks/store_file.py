@@ -235,10 +235,12 @@ class Table:
         execute(f"CREATE VIEW IF NOT EXISTS {short} AS SELECT {names} FROM {table}")  # noqa: S608
 
 
-def tables(db: sqlite3.Connection) -> list[str]:
-    """Return the names of the tables that contain records."""
+def tables(db: sqlite3.Connection, *, own: bool = False) -> list[str]:
+    """Return the names of the tables that contain records; with ``own``, also of those that are
+    named like the store's own, as other programs may name one."""
     found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-    return [row[0] for row in found if not row[0].startswith(("_", "sqlite_"))]
+    others = ("sqlite_",) if own else ("_", "sqlite_")
+    return [row[0] for row in found if not row[0].startswith(others)]
 
 
 def columns_of(db: sqlite3.Connection, table: str) -> dict[str, str]:

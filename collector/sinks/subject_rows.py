@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from collector.contracts import Record, Subject
+from collector.errors import DeliveryError
 from collector.sinks.pruning import mark, try_sweep
 from collector.sinks.store_file import (
     RESERVED_COLUMNS,
@@ -78,15 +79,44 @@ def remove(
             for subject, fields in steps
         ]
 
+    def change_all(db: sqlite3.Connection) -> tuple[list[int], bool]:
+        numbers = change(db)
+        if _is_left(db, steps):
+            change(db)  # a trigger of another program has copied some
+        return numbers, not _is_left(db, steps)
+
     with opened(path) as db:
-        numbers = run_or_raise(lambda: transaction(db, lambda: change(db)))
-        return numbers, try_sweep(db, path, wait)
+        numbers, is_gone = run_or_raise(lambda: transaction(db, lambda: change_all(db)))
+        is_swept = try_sweep(db, path, wait)
+    if not is_gone:
+        raise DeliveryError("E501", _IN_THE_WAY)
+    return numbers, is_swept
+
+
+def _is_left(
+    db: sqlite3.Connection, steps: Sequence[tuple[Subject, Collection[str] | None]]
+) -> bool:
+    return any(_has_rows(db, subject, fields) for subject, fields in steps)
+
+
+_IN_THE_WAY = "a trigger of another program keeps rows that are deleted; remove it from the store"
+
+
+def _has_rows(db: sqlite3.Connection, subject: Subject, fields: Collection[str] | None) -> bool:
+    """Return whether rows of a person are there, with one of the fields if they are named."""
+    for table in _tables_with_field(db, subject):
+        names = [quoted(name) for name in columns_of(db, table) if fields and name in fields]
+        some = "1" if fields is None else " OR ".join(f"{name} IS NOT NULL" for name in names)
+        query = f"SELECT 1 FROM {quoted(table)} WHERE {_is(subject)} AND ({some or '0'})"  # noqa: S608
+        if db.execute(query, _values(subject)).fetchone() is not None:
+            return True
+    return False
 
 
 def _tables_with_field(db: sqlite3.Connection, subject: Subject) -> list[str]:
     """Return the tables that have the field and the time of receipt, as ours do."""
     needed = {subject.field, "received"}
-    concerned = filter(subject.concerns, tables(db))
+    concerned = filter(subject.concerns, tables(db, own=True))
     return [table for table in concerned if needed <= columns_of(db, table).keys()]
 
 

@@ -15,6 +15,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
+from glob import escape
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -58,7 +59,7 @@ def compact(db: sqlite3.Connection, path: Path) -> None:
 def remove_copies(path: Path) -> None:
     """Remove the copies of a database that compactions left behind which were killed. One that a
     process is at work on is locked, and stays. Raises ``OSError``."""
-    for copy in path.parent.glob(f"{path.name}{_COPY}*"):
+    for copy in path.parent.glob(f"{escape(path.name)}{_COPY}*"):
         with suppress(FileNotFoundError, BlockingIOError):
             handle = os.open(copy, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             try:

@@ -14,6 +14,7 @@ __all__ = [
     "database_bytes",
     "foreign_columns",
     "foreign_objects",
+    "hidden_columns",
 ]
 
 LONGEST_BYTES = 64 << 20
@@ -40,11 +41,14 @@ def database_bytes(file: Path) -> int | None:
 
 
 def foreign_objects(db: sqlite3.Connection, known: Collection[str]) -> int:
-    """Count the tables, views, indexes and triggers of other names than the known ones, and those
-    whose definition has a comment or a text, which none of ours has; with them the rows of SQLite's
-    own tables that say more than these names and numbers. Raises ``sqlite3.Error``."""
-    found = db.execute("SELECT name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'")
-    number = sum(name not in known or _FREE_TEXT(sql or "") is not None for name, sql in found)
+    """Count the tables and views of other names than the known ones, indexes and triggers, and
+    those whose definition has a comment or a text, which none of ours has; with them the rows of
+    SQLite's own tables that say more than these names and numbers. Raises ``sqlite3.Error``."""
+    found = db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'")
+    number = sum(
+        kind not in ("table", "view") or name not in known or _FREE_TEXT(sql or "") is not None
+        for kind, name, sql in found
+    )
     return number + sum(1 for _ in _foreign_notes(db))
 
 
@@ -74,6 +78,12 @@ def added_columns(db: sqlite3.Connection, definitions: Iterable[str]) -> int:
             model.execute(definition)
         tables = [name for (name,) in model.execute("SELECT name FROM sqlite_master")]
         return sum(len(_columns(db, table) - _columns(model, table)) for table in tables)
+
+
+def hidden_columns(db: sqlite3.Connection, tables: Iterable[str]) -> int:
+    """Count the generated columns, which SQLite does not show. Raises ``sqlite3.Error``."""
+    found = (db.execute(f"PRAGMA table_xinfo({_quoted(table)})") for table in tables)
+    return sum(row[6] != 0 for rows in found for row in rows)
 
 
 def _columns(db: sqlite3.Connection, table: str) -> set[str]:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
+from time import sleep
 from typing import IO, NamedTuple
 
 from collector.sqlite import files
@@ -26,6 +27,7 @@ __all__ = [
     "copy_with_log",
     "head",
     "is_log",
+    "is_whole",
     "last_commit",
     "need_room",
     "truncate_log",
@@ -133,6 +135,10 @@ _VERSIONS = 18
 """Where a database says that it has a log (2, 2) or none (1, 1)."""
 
 
+_WORD = (1 << 32) - 1
+_TRIES, _PAUSE = 5, 0.05
+
+
 class _Frame(NamedTuple):
     page: int
     is_commit: bool
@@ -145,6 +151,44 @@ def is_log(log: Path) -> bool:
         return True
     with log.open("rb") as handle:
         return _header(handle) is not None
+
+
+def is_whole(log: Path) -> bool:
+    """Return whether SQLite reads a log up to its last commit: it is one, and no frame before that
+    is damaged. Another process may write meanwhile. Raises ``OSError``."""
+    for attempt in range(_TRIES):
+        sleep(_PAUSE * bool(attempt))
+        with suppress(FileNotFoundError):
+            if log.stat().st_size and (not is_log(log) or _is_damaged(log)):
+                continue
+        return True
+    return False
+
+
+def _is_damaged(log: Path) -> bool:
+    with log.open("rb") as handle:
+        first = handle.read(_HEADER.size)
+        order = "<" if first[:4] == _LOG_MAGIC[0].to_bytes(4) else ">"
+        sums = _added((0, 0), first[:24], order)
+        is_read = sums == struct.unpack(">II", first[24:])
+        for frame in _frames(handle):
+            handle.seek(frame.offset - _FRAME.size)
+            text = handle.read(_FRAME.size + int.from_bytes(first[8:12]))
+            sums = _added(sums, text[:8] + text[_FRAME.size :], order)
+            is_read = is_read and sums == struct.unpack(">II", text[16 : _FRAME.size])
+            if frame.is_commit and not is_read:
+                return True
+    return False
+
+
+def _added(sums: tuple[int, int], text: bytes, order: str) -> tuple[int, int]:
+    """Return the sums of a log's frames with those of a further text."""
+    one, two = sums
+    words = struct.unpack(f"{order}{len(text) // 4}I", text)
+    for first, second in zip(words[::2], words[1::2], strict=True):
+        one = (one + first + two) & _WORD
+        two = (two + second + one) & _WORD
+    return one, two
 
 
 def last_commit(log: Path) -> int:

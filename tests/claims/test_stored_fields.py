@@ -3,6 +3,7 @@ ledger knows."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -170,8 +171,71 @@ def made_longer(path: Path) -> None:
         file.write(_CANARY.encode() * 2000)
 
 
+def numbered(path: Path) -> None:
+    """A database with a table of chat."""
+    edit(path, "CREATE TABLE chat (text TEXT)", f"INSERT INTO chat VALUES ('{_CANARY}')")
+
+
+def torn_log(lives: PopulatedDirectory) -> None:
+    """A log of which SQLite reads nothing, as its first frame is damaged; a table of chat is in
+    it."""
+    path, copy = lives.data / "store.db", lives.directory / "copy.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        db.execute("CREATE TABLE chat AS SELECT ? AS said", (_CANARY,))
+        copy.write_bytes(path.read_bytes())
+        log = bytearray(path.with_name("store.db-wal").read_bytes())
+    log[1000] ^= 255
+    copy.rename(path)
+    path.with_name("store.db-wal").write_bytes(log)
+
+
+def noted(lives: PopulatedDirectory) -> None:
+    """A text behind the documents of the ledger."""
+    with closing(sqlite3.connect(lives.data / "spool.db")) as db, db:
+        for digest, text in db.execute("SELECT digest, text FROM documents").fetchall():
+            longer = text + _CANARY.encode()
+            db.execute("UPDATE documents SET text = ? WHERE digest = ?", (longer, digest))
+
+
+def generated(table: str) -> str:
+    """A statement that adds a column which SQLite does not show."""
+    return f'ALTER TABLE {table} ADD COLUMN "{_CANARY}" INTEGER AS (1)'
+
+
+_NOTED = f"UPDATE _delivered SET chat = '{_CANARY}'"
+_TRIGGER = f'CREATE TRIGGER conferencing AFTER INSERT ON conferencing BEGIN SELECT "{_CANARY}"; END'
+_UNSEEN: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
+    "a numbered copy of a store": (lambda of: numbered(of.data / "store.db.1"), "unproven"),
+    "marks of a store": (lambda of: left(of, "store.db.state"), "unproven"),
+    "a log of records": (lambda of: copied(of, "-wal"), "unproven"),
+    "an index of records": (lambda of: copied(of, "-shm"), "unproven"),
+    "a log that is none": (lambda of: left(of, "store.db-wal"), "unproven"),
+    "a log that is torn": (torn_log, "unproven"),
+    "a column of the store's own": (
+        lambda of: edit(of.data / "store.db", "ALTER TABLE _delivered ADD COLUMN chat ANY", _NOTED),
+        "unproven",
+    ),
+    "a column of retentions": (
+        lambda of: edit(of.data / "store.db", "ALTER TABLE _retention ADD COLUMN chat ANY"),
+        "unproven",
+    ),
+    "a column that is computed": (
+        lambda of: edit(of.data / "store.db", generated("conferencing")),
+        "unproven",
+    ),
+    "one of the store's own": (
+        lambda of: edit(of.data / "store.db", generated("_delivered")),
+        "unproven",
+    ),
+    "a trigger of a known name": (lambda of: edit(of.data / "store.db", _TRIGGER), "unproven"),
+    "a text behind documents": (noted, "unproven"),
+}
+
+
 ATTACKS: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
     **_LEFT,
+    **_UNSEEN,
     "a column with chat": (lambda of: edit(of.data / "store.db", _COLUMN, _SAID), "broken"),
     "an empty column": (lambda of: edit(of.data / "store.db", _COLUMN), "unproven"),
     "a table": (
@@ -379,6 +443,47 @@ def test_a_place_that_was_not_shown(tmp_path: Path) -> None:
     hidden.unlink()
     assert verdicts(found(later)) == {"holds"}
     hidden.write_text("of another program")
+    assert verdicts(found(later)) == {"unproven"}
+
+
+def test_a_store_that_no_configuration_names(tmp_path: Path) -> None:
+    """It has the name of ours, and is looked at nowhere."""
+    data, path = tmp_path / "data", tmp_path / "other.db"
+    file = configured(tmp_path, "c.json", data=str(data), sinks={"store": {"path": str(path)}})
+    note_configuration(data, file)
+    assert verdicts(found(file)) == {"holds"}
+    numbered(data / "store.db")
+    assert verdicts(found(file)) == {"unproven"}
+
+
+def test_a_directory_that_cannot_be_read(
+    lives: PopulatedDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user has made one in the data directory."""
+    made(lives.data / "other" / "chat.txt")
+    scan_of = os.scandir
+
+    def refused(path: Any) -> Any:
+        if not isinstance(path, int) and Path(path).name == "other":
+            raise PermissionError(13, "denied", str(path))
+        return scan_of(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert verdicts(found(lives.config_file)) == {"unproven"}
+
+
+def test_copies_at_an_earlier_place(tmp_path: Path) -> None:
+    """Another program has renamed all files of records that an earlier configuration named."""
+    data, path = tmp_path / "data", tmp_path / "records.ndjson"
+    ran = configured(tmp_path, "ran.json", data=str(data), sinks={"ndjson": {"path": str(path)}})
+    note_configuration(data, ran)
+    with NdjsonFile(path):
+        pass
+    later = configured(tmp_path, "later.json", data=str(data))
+    note_configuration(data, later)
+    path.unlink()
+    assert verdicts(found(later)) == {"holds"}
+    path.with_name("records.ndjson-20260101").write_text(_CANARY)
     assert verdicts(found(later)) == {"unproven"}
 
 

@@ -128,11 +128,22 @@ def _flip(trial: dry_run.TrialRecorder) -> None:
     sealed.write_bytes(data)
 
 
+def _left(path: Path) -> None:
+    path.touch(0o600)
+    path.write_bytes(b"canary-1")
+
+
 ATTACKS: dict[str, tuple[Callable[[dry_run.TrialRecorder], object], set[str]]] = {
     "a file that others may read": (lambda of: of.files()[0].chmod(0o644), {"access"}),
     "a directory that others may read": (lambda of: of.directory.chmod(0o755), {"access"}),
     "a bit": (_flip, {"access"}),
     "an object that is gone": (lambda of: of.files()[0].unlink(), {"access"}),
+    "a file of another program": (lambda of: _left(of.directory / "said.wav"), {"storage"}),
+    "one among the sealed": (
+        lambda of: _left(of.files()[0].with_name("said.wav")),
+        {"storage", "access"},
+    ),
+    "a link": (lambda of: (of.directory / "more").symlink_to("/"), {"storage"}),
     "a recording after its time": (
         lambda of: _edit(of.directory / "recorder.db", "UPDATE recordings SET due = 1"),
         {"storage"},
@@ -165,6 +176,13 @@ def test_a_directory_that_cannot_be_read(used: dry_run.TrialRecorder) -> None:
     """Nothing is shown then."""
     used.recorder.close()
     (used.directory / "recorder.db").write_bytes(b"no database" * 1000)
+    assert set(verdicts(look(Place(used.directory))).values()) == {"unproven"}
+
+
+def test_a_directory_whose_list_is_gone(used: dry_run.TrialRecorder) -> None:
+    """Recordings may be there all the same."""
+    used.recorder.close()
+    (used.directory / "recorder.db").unlink()
     assert set(verdicts(look(Place(used.directory))).values()) == {"unproven"}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from collector.errors import ConfigError
-from collector.recording.names import chunk_key, prefix, read_key
+from collector.recording.names import OBJECTS, chunk_key, prefix, read_key
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles, Retries
 from collector.recording.vault import Vault
@@ -299,3 +299,21 @@ def test_an_object_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "large").open("wb") as file:
         file.truncate(1 << 40)
     assert bucket.get("large") == b""
+
+
+def test_what_is_not_looked_at_is_no_empty_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that cannot be read is an error, and a link to one is a key of its own."""
+    files = ChunkFiles(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / OBJECTS / "link").symlink_to(tmp_path / "elsewhere")
+    assert [*files.keys(f"{OBJECTS}/")] == [f"{OBJECTS}/link"]
+    assert [*files.keys("nothing/")] == []
+
+    def refused(_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.scandir", refused)
+    with pytest.raises(PermissionError):
+        list(files.keys(f"{OBJECTS}/"))

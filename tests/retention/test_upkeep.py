@@ -138,3 +138,14 @@ def test_sums_of_hours_have_their_time(tmp_path: Path) -> None:
         upkeep.join(WAIT_SECONDS)
     hours = [datetime.fromisoformat(str(row[0])) for row in query(path, "SELECT hour FROM hours")]
     assert len(set(hours)) == 1
+
+
+def test_a_damaged_file_that_cannot_be_deleted(tmp_path: Path) -> None:
+    """It is said that something is left."""
+    schema = load_schema("web")
+    with Spool(tmp_path / "spool.db") as spool:
+        assert prune(spool, [schema]).outcome.is_swept
+        (tmp_path / "spool.db.damaged-20200101T000000Z").mkdir()
+        done = prune(spool, [schema])
+        assert not done.outcome.is_swept
+        assert done.files == 0

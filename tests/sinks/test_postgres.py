@@ -500,6 +500,49 @@ def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
         sink.deliver(_many(2))
 
 
+_PARTS = {
+    "a column": "ALTER TABLE collector._delivered ADD COLUMN chat text",
+    "a comment": "COMMENT ON TABLE collector.conferencing IS 'hello from Ana'",
+    "a comment of a column": "COMMENT ON COLUMN collector.conferencing.count IS 'hello from Ana'",
+    "a comment of the namespace": "COMMENT ON SCHEMA collector IS 'hello from Ana'",
+    "a type": "CREATE TYPE collector.said AS ENUM ('hello from Ana')",
+    "a function": (
+        "CREATE FUNCTION collector.said() RETURNS text LANGUAGE sql AS $$SELECT 'hello'$$"
+    ),
+    "a retention": "INSERT INTO collector._retention VALUES ('hello', 'from Ana', 1)",
+    "a mark": "INSERT INTO collector._unswept VALUES ('hello from Ana')",
+    "an id": "INSERT INTO collector._delivered (id) VALUES ('hello from Ana')",
+}
+
+
+@pytest.mark.parametrize("name", _PARTS)
+def test_what_others_put_into_the_namespace(
+    clean: PostgresServer, tmp_path: Path, name: str
+) -> None:
+    """It is counted, beside tables."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1))
+        assert sink.others == 0
+        clean.ask(_PARTS[name])
+        assert sink.others == 1
+
+
+def test_rows_that_a_policy_hides(clean: PostgresServer, tmp_path: Path) -> None:
+    """Nothing says that there are none: it fails, or it goes by the partition."""
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1))
+    clean.ask("ALTER TABLE collector.conferencing ENABLE ROW LEVEL SECURITY")
+    clean.ask("ALTER TABLE collector.conferencing FORCE ROW LEVEL SECURITY")
+    with _sink(clean, tmp_path, is_offline=True) as sink:
+        with raises("E514", DeliveryError):
+            list(sink.values())
+        with raises("E514", DeliveryError):
+            sink.inventory()
+        with raises("E514", DeliveryError):
+            sink.find(_subject(1))
+        assert sink.erase(_subject(1)).records == 1
+
+
 # -- encryption, and no room ----------------------------------------------------------------------
 
 

@@ -12,10 +12,12 @@ import pytest
 
 from collector.contracts import Batch
 from collector.errors import DeliveryError
+from collector.sinks import record_files
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.record_files import (
     Change,
     PruneSchedule,
+    all_pieces,
     files_of,
     rewrite,
     rotate,
@@ -285,3 +287,50 @@ def test_fewer_stay_when_fewer_are_to(tmp_path: Path) -> None:
         "r.ndjson.1": "r.ndjson",
         "r.ndjson.20261124": "r.ndjson.20261124",
     }
+
+
+def _four(directory: Path) -> Path:
+    path = directory / "r.ndjson"
+    for number, end in enumerate(("", ".1", ".2", ".3")):
+        path.with_name(f"r.ndjson{end}").write_bytes(b"%d\n" % number)
+    return path
+
+
+def test_files_that_are_renamed_while_they_are_read(tmp_path: Path) -> None:
+    """Each is read, and once, whatever names they have by then."""
+    path = _four(tmp_path)
+    found = all_pieces(path)
+    read = [next(found)]
+    rotate(path, 8)
+    path.write_bytes(b"4\n")
+    assert [*read, *found] == [b"0\n", b"1\n", b"2\n", b"3\n"]
+
+
+def test_files_that_are_renamed_while_they_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are opened again."""
+    path, done = _four(tmp_path), list[bool]()
+
+    def listed(path: Path) -> list[Path]:
+        found = files_of(path)
+        if not done:
+            done.append(True)
+            rotate(path, 8)
+            path.write_bytes(b"4\n")
+        return found
+
+    monkeypatch.setattr(record_files, "files_of", listed)
+    assert [*all_pieces(path)] == [b"4\n", b"0\n", b"1\n", b"2\n", b"3\n"]
+
+
+def test_too_many_files_to_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are read; if they are renamed meanwhile, that is said."""
+    monkeypatch.setattr(record_files, "_MOST_OPEN", 2)
+    path = _four(tmp_path)
+    assert [*all_pieces(path)] == [b"0\n", b"1\n", b"2\n", b"3\n"]
+    found = all_pieces(path)
+    next(found)
+    rotate(path, 8)
+    with pytest.raises(OSError, match="renames"):
+        list(found)

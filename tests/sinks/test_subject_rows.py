@@ -73,3 +73,43 @@ def test_what_is_no_store_is_said(tmp_path: Path) -> None:
     (tmp_path / "store.db").write_bytes(b"no database at all" * 100)
     with raises("E501", DeliveryError), opened(tmp_path / "store.db"):
         pass
+
+
+_AUDITED = (
+    'CREATE TABLE audit (received TEXT, "client.address" TEXT)',
+    (
+        "CREATE TRIGGER noting AFTER DELETE ON conferencing BEGIN"
+        ' INSERT INTO audit VALUES (old.received, old."client.address"); END'
+    ),
+)
+_GUARDED = "CREATE TRIGGER guard BEFORE DELETE ON webrtc BEGIN SELECT RAISE(IGNORE); END"
+_STEPS = [(_SUBJECT, None)]
+
+
+def test_a_trigger_that_copies_what_is_deleted(path: Path) -> None:
+    """The copies go as well, in a table that was done before they were made."""
+    with opened(path) as db:
+        for statement in _AUDITED:
+            db.execute(statement)
+    assert subject_rows.remove(path, _STEPS, 0)[0] == [4]
+    with opened(path) as db:
+        assert list(subject_rows.rows(db, _SUBJECT)) == []
+
+
+def test_a_trigger_that_keeps_what_is_deleted(path: Path) -> None:
+    """All other rows go, and it is not said that all are gone."""
+    with opened(path) as db:
+        db.execute(_GUARDED)
+    with raises("E501", DeliveryError):
+        subject_rows.remove(path, _STEPS, 0)
+    with opened(path) as db:
+        assert {table for table, _ in subject_rows.rows(db, _SUBJECT)} == {"webrtc"}
+
+
+def test_a_copy_that_is_named_like_a_table_of_ours(path: Path) -> None:
+    """It is another program's, with the field and the time."""
+    with opened(path) as db:
+        db.execute("CREATE TABLE _backup AS SELECT * FROM conferencing")
+    assert subject_rows.remove(path, _STEPS, 0)[0] == [6]
+    with opened(path) as db:
+        assert list(subject_rows.rows(db, _SUBJECT)) == []

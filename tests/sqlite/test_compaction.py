@@ -198,10 +198,11 @@ def test_a_write_between_copy_and_database_is_found(
         assert _sum(db)[0] == 2001
 
 
-def test_copies_of_killed_processes_are_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["some.db", "some[1].db"])
+def test_copies_of_killed_processes_are_removed(tmp_path: Path, name: str) -> None:
     """Not one that another process is at work on."""
-    path = tmp_path / "some.db"
-    left, taken = (tmp_path / f"some.db.compact-{name}" for name in ("left", "taken"))
+    path = tmp_path / name
+    left, taken = (tmp_path / f"{name}.compact-{end}" for end in ("left", "taken"))
     left.write_bytes(b"secret-of-somebody")
     with taken.open("wb") as handle:
         flock(handle, LOCK_EX)

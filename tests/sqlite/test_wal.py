@@ -13,7 +13,7 @@ from typing import IO, Any
 import pytest
 
 from collector.sqlite import wal
-from collector.sqlite.wal import Index, head, need_room
+from collector.sqlite.wal import Index, head, is_whole, last_commit, need_room
 from tests.sidecar.faults import fill, small_disk
 
 _PAGE = 4096
@@ -172,3 +172,29 @@ def test_locks_outlive_an_index_of_another_store(tmp_path: Path) -> None:
         other = Index(path)
     other.close()
     assert not path.with_name("a.db-shm").exists()
+
+
+def test_a_log_is_whole_up_to_its_last_commit(tmp_path: Path) -> None:
+    """Also beside a writer, and with what an earlier log or a broken write left; a damaged frame
+    before a commit hides that, and what is no log is not read at all."""
+    path = tmp_path / "some.db"
+    log = tmp_path / "some.db-wal"
+    assert is_whole(log)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("CREATE TABLE t (a)")
+        for number in range(50):
+            db.execute("INSERT INTO t VALUES (?)", (str(number) * 1000,))
+            assert is_whole(log)
+        db.execute("PRAGMA wal_checkpoint(RESTART)")
+        db.execute("INSERT INTO t VALUES (1)")
+        text = log.read_bytes()
+        assert is_whole(log)
+        whole = last_commit(log)
+        assert len(text) > 2 * whole * (4096 + 24), "an earlier log is behind this one"
+    log.write_bytes(text[:1000] + b"!" + text[1001:])
+    assert not is_whole(log)
+    log.write_bytes(b"hello from Ana")
+    assert not is_whole(log)
+    log.write_bytes(b"")
+    assert is_whole(log)

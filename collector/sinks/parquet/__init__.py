@@ -24,7 +24,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, read, values
 from collector.sinks.line_sink import findings
-from collector.sinks.parquet.segment_reader import Segment, is_own_file
+from collector.sinks.parquet.segment_reader import Segment
 from collector.sinks.parquet.segment_routing import (
     RESERVED_NAMES,
     Routing,
@@ -373,7 +373,7 @@ class ParquetSink(ErasableSink):
     @property
     def others(self) -> int:
         """Count what is there and in the sink's directory besides, and is no file of ours."""
-        foreign = sum(not is_own_file(each.name) for each in self._directory.glob("*"))
+        foreign = self._lake.objects.hidden + self._waiting.others(self.opening)
         return foreign + sum(not self._lake.is_ours(text) for text in self._lake.objects.all_keys())
 
     def values(self) -> Iterator[Values]:

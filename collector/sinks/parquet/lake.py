@@ -25,6 +25,7 @@ from collector.filter.arrow import (
     RESERVED,
     arrow_schema,
     distinct,
+    has_own_metadata,
     moment,
     read_records,
     read_tables,
@@ -56,8 +57,7 @@ class RowChange(Protocol):
         """Return whether rows are concerned, of which only ``columns`` need be there."""
 
     def apply(self, table: pa.Table) -> tuple[pa.Table, list[tuple[int, int]]]:
-        """Return what is left of some rows, and how many of them each step has shortened and
-        deleted."""
+        """Return what is left of rows, and how many each step has shortened and deleted."""
 
 
 class FileKey(NamedTuple):
@@ -198,9 +198,9 @@ class Lake:
         return self._retentions.get(key, {})
 
     def is_ours(self, key: str) -> bool:
-        """Return whether a file bears our mark."""
-        with suppress(FileNotFoundError, DeliveryError), self._opened(key):
-            return True
+        """Return whether a file bears our mark, and no other, and has a key of ours."""
+        with suppress(FileNotFoundError, DeliveryError), self._opened(key) as file:
+            return FileKey.of(key) is not None and has_own_metadata(file.schema, key)
         return False
 
     def find(self, key: str, subject: Subject) -> Iterator[Record]:

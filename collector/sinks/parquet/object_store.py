@@ -52,6 +52,11 @@ class Objects(ABC):
     keeps_versions: bool = False
     """Whether a server has said that it keeps earlier versions of objects."""
 
+    @property
+    def hidden(self) -> int:
+        """How many objects there are that ``all_keys`` leaves out."""
+        return 0
+
     @abstractmethod
     def all_keys(self) -> Iterator[str]:
         """Yield the keys of all objects, also of those that are not ours."""
@@ -104,12 +109,33 @@ class DirectoryObjects(Objects):
 
     def all_keys(self) -> Iterator[str]:
         """Yield the paths of all files but hidden ones."""
+        yield from (text for text, is_hidden in self._files() if not is_hidden)
+
+    @property
+    def hidden(self) -> int:
+        """How many hidden files there are, and files in hidden directories; one that a process is
+        writing under the lock is waited for. Raises as ``locked``."""
+        found = [text for text, is_hidden in self._files() if is_hidden]
+        if any(text.startswith(".") and text.endswith(".new") for text in found):
+            with self.locked():
+                found = [text for text, is_hidden in self._files() if is_hidden]
+        return len(found)
+
+    def _files(self) -> Iterator[tuple[str, bool]]:
+        """Yield the paths of all files, and whether they are hidden. Links to directories are
+        followed, each once, as readers of the lake do."""
+        seen = set[tuple[int, int]]()
         with _disk():
-            for folder, folders, names in os.walk(self._root, onerror=_raise):
-                folders[:] = sorted(each for each in folders if not each.startswith("."))
+            for folder, folders, names in os.walk(self._root, onerror=_raise, followlinks=True):
+                status = Path(folder).stat()
+                if (status.st_dev, status.st_ino) in seen:
+                    folders.clear()
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                folders.sort()
                 for name in sorted(names):
-                    if not name.startswith("."):
-                        yield (Path(folder) / name).relative_to(self._root).as_posix()
+                    path = (Path(folder) / name).relative_to(self._root)
+                    yield path.as_posix(), any(each.startswith(".") for each in path.parts)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -123,7 +149,7 @@ class DirectoryObjects(Objects):
     def open(self, key: str) -> tuple[BinaryIO, Any]:
         """Open the file; it is changed by who has locked the directory."""
         with _disk():
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # it may be a pipe
             return cast("BinaryIO", os.fdopen(os.open(self._root / key, flags), "rb")), None
 
     def create(self, key: str, path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -21,12 +20,12 @@ __all__ = [
     "COLUMNS",
     "DATABASE",
     "NOTES",
+    "TABLES",
     "Segment",
     "all_segments",
     "disk",
     "frames_of",
     "has_segments",
-    "is_own_file",
     "noted_retentions",
     "pieces",
     "place_of",
@@ -41,13 +40,26 @@ NOTES: Mapping[str, str] = {"place": "TEXT", "routed": "TEXT", "is_limited": "IN
 """Columns that segments of earlier versions do not have, and their types."""
 COLUMNS = f"{_FIRST}, {', '.join(NOTES)}"
 """Those of a segment in the database."""
-_OWN_FILE = re.compile(r"lock|segments\.db(-\w+)?|[0-9-]+\.ndjson|upload\.parquet")
+TABLES = """
+CREATE TABLE IF NOT EXISTS segments (
+  number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, schema TEXT NOT NULL, digest TEXT NOT NULL,
+  hour TEXT NOT NULL, opened REAL NOT NULL, length INTEGER NOT NULL, revision INTEGER NOT NULL,
+  is_closed INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS frames (
+  segment INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL, received TEXT NOT NULL,
+  PRIMARY KEY (segment, at)) STRICT;
+CREATE TABLE IF NOT EXISTS types (
+  digest TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
+  PRIMARY KEY (digest, name)) STRICT;
+CREATE TABLE IF NOT EXISTS retentions (
+  digest TEXT NOT NULL, name TEXT NOT NULL, seconds INTEGER NOT NULL,
+  PRIMARY KEY (digest, name)) STRICT;
+CREATE TABLE IF NOT EXISTS places (digest TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS delivered (
+  number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
+"""
+"""Those of the database; columns of ``NOTES`` are added to that of segments."""
 _PIECE = 2 << 20
-
-
-def is_own_file(name: str) -> bool:
-    """Tell whether a sink has a file of that name in its directory."""
-    return _OWN_FILE.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,15 @@ def has_segments(directory: Path) -> bool:
     return False
 
 
+def _may_know(directory: Path) -> bool:
+    """Return whether this user may know whether there are segments in a directory."""
+    with suppress(OSError):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (directory / DATABASE).stat()
+        return True
+    return False
+
+
 def noted_retentions(directory: Path) -> dict[str, dict[str, timedelta]]:
     """Return the retentions of fields that were noted with segments, by the schema's digest. Raises
     ``DeliveryError`` E508."""
@@ -137,12 +158,17 @@ def place_of(directory: Path) -> str | None:
 
 
 @contextmanager
-def read_segments(directory: Path) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+def read_segments(
+    directory: Path, *, must_know: bool = False
+) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
     """Return the segments in a directory with their records, as of one moment, while another
-    process may write there. Raises ``DeliveryError`` E508."""
+    process may write there. Raises ``DeliveryError`` E508; with ``must_know``, also where this user
+    may not know whether there are any."""
     found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
     files = list[int]()
     try:
+        if must_know and not _may_know(directory):
+            raise DeliveryError("E508", _UNREADABLE)
         if has_segments(directory):
             for _ in range(_TRIES):
                 if _opened(directory, found, files):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from collector.errors import InUse
 from collector.schema.model import Schema
+from collector.sinks.parquet.segment_contents import foreign_parts
 from collector.sinks.parquet.segment_reader import (
     Segment,
     disk,
@@ -202,6 +203,12 @@ class SegmentDirectories:
         is_known = self._besides.get(staged.directory, True)
         return is_known and not self._is_former and self.is_current(staged.directory, segment)
 
+    def others(self, opening: Opening) -> int:
+        """Count what is in the directories for this lake alone, and is not of a sink's making."""
+        of_lake = (directory for directory, is_of_lake in self._besides.items() if is_of_lake)
+        schemas = (*opening.schemas, *opening.earlier.values())
+        return sum(foreign_parts(directory, schemas) for directory in (self.own, *of_lake))
+
     @property
     def retentions(self) -> dict[str, dict[str, timedelta]]:
         """The retentions of fields that were noted with segments, by the digest of the schema."""
@@ -220,7 +227,9 @@ class SegmentDirectories:
             yield [
                 found
                 for directory in (self.own, *self._besides)
-                for found in stack.enter_context(read_segments(directory))
+                for found in stack.enter_context(
+                    read_segments(directory, must_know=directory == self.own)
+                )
                 if (former and directory == self.own) or self.is_current(directory, found[0])
             ]
 

@@ -27,6 +27,7 @@ from collector.sinks.parquet.segment_reader import (
     COLUMNS,
     DATABASE,
     NOTES,
+    TABLES,
     Segment,
     all_segments,
     disk,
@@ -51,24 +52,6 @@ _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
 _MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}):[0-9]{2}:00Z", re.ASCII).fullmatch
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", re.ASCII).fullmatch
-_TABLES = """
-CREATE TABLE IF NOT EXISTS segments (
-  number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, schema TEXT NOT NULL, digest TEXT NOT NULL,
-  hour TEXT NOT NULL, opened REAL NOT NULL, length INTEGER NOT NULL, revision INTEGER NOT NULL,
-  is_closed INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS frames (
-  segment INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL, received TEXT NOT NULL,
-  PRIMARY KEY (segment, at)) STRICT;
-CREATE TABLE IF NOT EXISTS types (
-  digest TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
-  PRIMARY KEY (digest, name)) STRICT;
-CREATE TABLE IF NOT EXISTS retentions (
-  digest TEXT NOT NULL, name TEXT NOT NULL, seconds INTEGER NOT NULL,
-  PRIMARY KEY (digest, name)) STRICT;
-CREATE TABLE IF NOT EXISTS places (digest TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS delivered (
-  number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
-"""
 _NEW_TYPE = (
     "INSERT INTO types VALUES (?, ?, ?, ?)"
     " ON CONFLICT (digest, name) DO UPDATE SET type = excluded.type"
@@ -123,7 +106,7 @@ class Segments:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             make_durable(self._db)
-            self._db.executescript(_TABLES)
+            self._db.executescript(TABLES)
             known = {row[1] for row in self._db.execute("PRAGMA table_info(segments)")}
             for name, type_ in NOTES.items():
                 if name not in known:

@@ -366,9 +366,10 @@ class PostgresSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count relations that are not of our making."""
-        space = self._namespace
-        return self._ask(lambda c: len(space.relations(c).keys() - space.own_relations(c)), 0)
+        """Count relations and other objects that are not of our making."""
+        from collector.sinks.postgres.foreign import foreign_parts  # noqa: PLC0415
+
+        return self._ask(partial(foreign_parts, space=self._namespace), 0)
 
     def prune(self, now: datetime) -> Removal:
         """Drop what is older than its retention, day by day."""
@@ -426,8 +427,7 @@ class PostgresSink(ErasableSink):
 
     def inventory(self) -> list[Holding]:
         """Count rows and values, table by table."""
-        space = self._namespace
-        return self._ask(lambda cursor: [*space.holdings(cursor)], [])
+        return self._ask(lambda cursor: [*self._namespace.holdings(cursor)], [])
 
 
 def _offline(opening: Opening) -> Opening:

@@ -46,10 +46,10 @@ SET application_name = 'collector'; SET client_min_messages = 'error';
 SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
 SET synchronous_commit = 'on'; SET jit = 'off'; SET statement_timeout = '45s';
 SET default_transaction_isolation = 'read committed';
-SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'
+SET row_security = 'off'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'
 """
 """Of each connection. Whatever the defaults of the database are, a commit is durable, and each
-statement sees what others have committed before it."""
+statement sees what others have committed before it, or fails where a policy would hide rows."""
 _DATA = ("22", "23")
 """Classes of errors that concern the values of a batch, where some are sent."""
 _NO_ANSWER = "the server does not answer"

@@ -57,6 +57,12 @@ class Namespace:
     def __repr__(self) -> str:
         return "<Namespace>"
 
+    @property
+    def fields(self) -> set[str]:
+        """The names of fields of all schemas that are known."""
+        known = (*self._schemas, *self._opening.earlier.values())
+        return {name for schema in known for name in schema.fields}
+
     def of(self, *names: str) -> sql.Composed:
         """Return the SQL name of a table."""
         return sql.SQL(".").join(map(sql.Identifier, (self.name, *names)))
