@@ -169,7 +169,8 @@ class Bucket:
                 "recordings need obstore: pip install 'data-minimisation-collector[recording]'"
             )
             raise ConfigError("E201", message) from None
-        self._directory = Path(url2pathname(urlsplit(url).path)) if _is_file(url) else None
+        place = urlsplit(url)
+        self._directory = Path(url2pathname(place.path)) if place.scheme == "file" else None
         self.is_remote: bool = self._directory is None
         limits: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
         client = limits | {name: options[name] for name in _CLIENT_OPTIONS if name in options}
@@ -268,10 +269,6 @@ class Bucket:
             raise OSError(_FAILED) from None
         if left:
             raise OSError("the bucket has objects that it said it deleted")
-
-
-def _is_file(url: str) -> bool:
-    return urlsplit(url).scheme == "file"
 
 
 def _remove_tree(path: Path) -> None:
