@@ -14,7 +14,7 @@ from collector.config.model import Config
 from collector.errors import ConfigError
 from collector.file_modes import Tightened, make_private, tighten_directory, write_private
 from collector.schema import load_schema
-from collector.server.permissions import tighten_all
+from collector.server.process import tighten_all
 from collector.sinks.store import Store
 from collector.spool import Spool
 from tests.database import query

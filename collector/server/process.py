@@ -7,15 +7,18 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from threading import Timer
 from time import monotonic
 
-from collector.config import Address, Loaded
+from collector.config import Address, Config, Loaded
 from collector.config.extras import NO_GRPC
+from collector.file_modes import Tightened, tighten, tighten_directory
 from collector.ops.log import EventLog, LibraryLogHandler
 from collector.ops.metrics import WorkerReading
+from collector.schema import Schema
 from collector.server.admin import State, opened_admin
 from collector.server.components import Components
 from collector.server.consumer import MessageIntake
@@ -32,17 +35,19 @@ from collector.server.lifecycle import (
     signalled,
 )
 from collector.server.listeners import Location
-from collector.server.permissions import tighten_all
 from collector.server.preflight import prepare
 from collector.server.reload import Reloader
 from collector.server.worker_process import WorkerProcess
+from collector.server.worker_setup import pseudonyms
 
-__all__ = ["Receivers", "notify", "opened", "serve"]
+__all__ = ["Receivers", "notify", "opened", "serve", "tighten_all"]
 
 _GRACE_SECONDS = 3
 _FLUSH_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 8.5
 _CHECK_SECONDS = 1.0
+_FILES = ("spool.db*", "store.db*", "ledger.key*", "collector.lock", "sinks/*/*")
+_ANYONE = 0o007
 
 
 class Receivers:
@@ -304,3 +309,27 @@ class _StatusLog:
         if refused > 2 * self._refused:
             self._refused = refused
             self._log.write("control_refused", times=refused)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def tighten_all(config: Config, schemas: Iterable[Schema]) -> Tightened:
+    """Make the files of the data directory and of sinks their owner's alone, and the directory if
+    nothing else is in it. From key files of the operator only other users are kept out: a group
+    may be meant to read them."""
+    data = config.data or Path()
+    written = [path for sink in config.sinks.values() for path in sink.files().values()]
+    ours = [path for pattern in _FILES for path in data.glob(pattern) if path.is_file()]
+    ours += [*written, *(path for each in written for path in each.parent.glob(f"{each.name}.*"))]
+    keys = [path.resolve() for path in _keys(config, schemas) if path.is_file()]
+    return tighten(ours) + tighten(keys, _ANYONE) + tighten_directory(data, written)
+
+
+def _keys(config: Config, schemas: Iterable[Schema]) -> Iterator[Path]:
+    if config.tls.key is not None:
+        yield config.tls.key
+    for field in pseudonyms(schemas):
+        scheme, _, place = field.key.partition(":")
+        if scheme == "file":
+            yield Path(place)

@@ -768,14 +768,13 @@ def test_no_request_fails_by_swaps_under_load(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_new_connections_do_not_fail_by_replacements_under_load(tmp_path: Path) -> None:
     """Nothing is lost, no new connection is refused, and what is sent again under its key is stored
-    once. A worker that ends may have taken a connection on which nothing has come yet: at most one
-    of each sender."""
+    once. A sender who has connected to a worker that ends has a second for its request: who stood
+    still for longer connects again."""
     account = Account()
     with _reloading(tmp_path, COLLECTOR__WORKERS="2") as it:
         found, _ = _load(it, account, lambda n: f"limits: {{ratio: {200 + n}}}\n")
         assert found.keys() <= {"200", *_ENDED}, found
-        assert found.total() - found["200"] <= 2 * 2 * _SECONDS, found
-        assert found["200"] > found.total() / 2, found
+        assert found.total() - found["200"] <= 2, found
         it.hear("reloaded", _SECONDS)
         assert eventually(lambda: len(children(it.sidecar.process.pid)) == 2)
         _settled(it, account)

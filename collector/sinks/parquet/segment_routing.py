@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from collector.errors import InUse
 from collector.schema.model import Schema
-from collector.sinks.parquet.segment_contents import foreign_parts
 from collector.sinks.parquet.segment_reader import (
     Segment,
     disk,
+    foreign_parts,
     has_segments,
     noted_retentions,
     place_of,

@@ -221,10 +221,10 @@ class PostgresSink(ErasableSink):
 
     def check_tables(self) -> None:
         """Check the role and the tables. Raises ``ConfigError``, and ``DeliveryError``."""
-        from collector.sinks.postgres.tables import check_names, check_role  # noqa: PLC0415
+        from collector.sinks.postgres.server import check_role  # noqa: PLC0415
+        from collector.sinks.postgres.tables import check_names  # noqa: PLC0415
 
-        layouts = [schema.layout for schema in self.opening.schemas]
-        check_names(layouts)
+        check_names(layouts := [schema.layout for schema in self.opening.schemas])
 
         def look(cursor: Cursor) -> None:
             check_role(cursor, self._namespace.name)
@@ -238,7 +238,7 @@ class PostgresSink(ErasableSink):
 
     def _prepare(self, cursor: Cursor) -> None:
         """Make the tables ready, at the beginning of each connection."""
-        from collector.sinks.postgres.tables import check_role  # noqa: PLC0415
+        from collector.sinks.postgres.server import check_role  # noqa: PLC0415
 
         check_role(cursor, self._namespace.name)
         self._namespace.create(cursor)
@@ -367,7 +367,7 @@ class PostgresSink(ErasableSink):
     @property
     def others(self) -> int:
         """Count relations and other objects that are not of our making."""
-        from collector.sinks.postgres.foreign import foreign_parts  # noqa: PLC0415
+        from collector.sinks.postgres.tables import foreign_parts  # noqa: PLC0415
 
         return self._ask(partial(foreign_parts, space=self._namespace), 0)
 

@@ -21,10 +21,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from collector.errors import Cause, CollectorError, DeliveryError, Unreachable
+from collector.errors import Cause, CollectorError, ConfigError, DeliveryError, Unreachable
 from collector.sinks.relay import Relay, connected
 
-__all__ = ["ANSWER_SECONDS", "READ_BYTES", "Cursor", "DataRefused", "Server"]
+__all__ = ["ANSWER_SECONDS", "READ_BYTES", "Cursor", "DataRefused", "Server", "check_role"]
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 ANSWER_SECONDS = 50.0
@@ -344,3 +344,45 @@ def _translated(state: str | None, *, has_values: bool = False) -> Exception:
     state = state or "08000"
     message, cause = _WORDS.get(state[:2], _OTHER)
     return Unreachable(message, _BY_STATE.get(state, cause))
+
+
+def check_role(cursor: Cursor, namespace: str) -> None:
+    """Check what the role may do. Raises ``ConfigError`` E219 for rights that it does not need, for
+    one that it lacks, for a server whose commits are not durable, and for a database that lacks
+    letters."""
+    row = cursor.execute(_ROLE, {"namespace": namespace}).fetchone()
+    too_much, lacks, is_unsafe, encoding = row or (None, None, None, None)
+    if too_much:
+        message = f"the role has more rights than it needs: {too_much}; see docs/postgres.md"
+        raise ConfigError("E219", message)
+    if lacks:
+        raise ConfigError("E219", f"the role lacks rights: {lacks}; see docs/postgres.md")
+    if is_unsafe:
+        raise ConfigError("E219", "the server has `fsync` off: what it has taken may be lost")
+    if encoding != "UTF8":
+        message = f"the database has the encoding {encoding}, which may lack letters of records"
+        raise ConfigError("E219", f"{message}: create one with ENCODING 'UTF8'")
+
+
+_ROLE = """
+SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
+    CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
+    CASE WHEN r.rolreplication THEN 'REPLICATION' END,
+    CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
+    (SELECT string_agg(p.rolname, ', ' ORDER BY p.rolname) FROM pg_roles p
+     WHERE NOT r.rolsuper AND p.rolname LIKE 'pg\\_%%' AND p.rolname <> 'pg_database_owner'
+     AND pg_has_role(r.oid, p.oid, 'MEMBER'))),
+  concat_ws(', ', CASE WHEN NOT has_database_privilege(current_database(), 'TEMPORARY')
+    THEN 'TEMPORARY on the database' END,
+    CASE WHEN n.oid IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
+    THEN 'CREATE on the database, or a schema that it may use' END,
+    CASE WHEN NOT coalesce(has_schema_privilege(n.oid, 'CREATE')
+      AND has_schema_privilege(n.oid, 'USAGE'), true)
+    THEN 'CREATE and USAGE on the schema' END,
+    CASE WHEN EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = n.oid
+      AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE'))
+    THEN 'ownership of the tables' END),
+  current_setting('fsync') = 'off', current_setting('server_encoding')
+FROM pg_roles r LEFT JOIN pg_namespace n ON n.nspname = %(namespace)s
+WHERE r.rolname = current_user
+"""

@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from psycopg import sql
 
 from collector.contracts import Layout, Subject
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import DeliveryError
 from collector.schema.model import Schema
 from collector.sinks.postgres.columns import (
     FAMILIES,
@@ -27,7 +27,7 @@ from collector.sinks.postgres.columns import (
 from collector.sinks.postgres.server import Cursor
 from collector.sinks.sink import Holding, Opening
 
-__all__ = ["FORMAT", "Namespace", "check_names", "check_role", "window_days"]
+__all__ = ["FORMAT", "Namespace", "check_names", "foreign_parts", "window_days"]
 
 FORMAT = 1
 _NAMES = {"timestamp with time zone": "timestamptz"}
@@ -386,43 +386,51 @@ def window_days(subject: Subject) -> tuple[date, date]:
     return start.astimezone(UTC).date(), (end - timedelta(minutes=1)).astimezone(UTC).date()
 
 
-def check_role(cursor: Cursor, namespace: str) -> None:
-    """Check what the role may do. Raises ``ConfigError`` E219 for rights that it does not need, for
-    one that it lacks, for a server whose commits are not durable, and for a database that lacks
-    letters."""
-    row = cursor.execute(_ROLE, {"namespace": namespace}).fetchone()
-    too_much, lacks, is_unsafe, encoding = row or (None, None, None, None)
-    if too_much:
-        message = f"the role has more rights than it needs: {too_much}; see docs/postgres.md"
-        raise ConfigError("E219", message)
-    if lacks:
-        raise ConfigError("E219", f"the role lacks rights: {lacks}; see docs/postgres.md")
-    if is_unsafe:
-        raise ConfigError("E219", "the server has `fsync` off: what it has taken may be lost")
-    if encoding != "UTF8":
-        message = f"the database has the encoding {encoding}, which may lack letters of records"
-        raise ConfigError("E219", f"{message}: create one with ENCODING 'UTF8'")
-
-
-_ROLE = """
-SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
-    CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
-    CASE WHEN r.rolreplication THEN 'REPLICATION' END,
-    CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
-    (SELECT string_agg(p.rolname, ', ' ORDER BY p.rolname) FROM pg_roles p
-     WHERE NOT r.rolsuper AND p.rolname LIKE 'pg\\_%%' AND p.rolname <> 'pg_database_owner'
-     AND pg_has_role(r.oid, p.oid, 'MEMBER'))),
-  concat_ws(', ', CASE WHEN NOT has_database_privilege(current_database(), 'TEMPORARY')
-    THEN 'TEMPORARY on the database' END,
-    CASE WHEN n.oid IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
-    THEN 'CREATE on the database, or a schema that it may use' END,
-    CASE WHEN NOT coalesce(has_schema_privilege(n.oid, 'CREATE')
-      AND has_schema_privilege(n.oid, 'USAGE'), true)
-    THEN 'CREATE and USAGE on the schema' END,
-    CASE WHEN EXISTS (SELECT 1 FROM pg_class c WHERE c.relnamespace = n.oid
-      AND c.relkind IN ('r', 'p') AND NOT pg_has_role(c.relowner, 'USAGE'))
-    THEN 'ownership of the tables' END),
-  current_setting('fsync') = 'off', current_setting('server_encoding')
-FROM pg_roles r LEFT JOIN pg_namespace n ON n.nspname = %(namespace)s
-WHERE r.rolname = current_user
+_OWN_COLUMNS = (
+    "_format.version _delivered.number _delivered.id _retention.relation _retention.field"
+    " _retention.seconds _unswept.partition _unswept.pid _unswept.started"
+).split()
+_OBJECTS = """
+SELECT
+  (SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+   WHERE c.relnamespace = n.oid AND c.relname IN ('_format', '_delivered', '_retention', '_unswept')
+   AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+   AND c.relname || '.' || a.attname <> ALL (%(columns)s)),
+  (SELECT count(*) FROM pg_description d WHERE (d.classoid = 'pg_namespace'::regclass
+   AND d.objoid = n.oid) OR (d.classoid = 'pg_class'::regclass AND d.objoid IN
+   (SELECT oid FROM pg_class WHERE relnamespace = n.oid)) OR (d.classoid = 'pg_constraint'::regclass
+   AND d.objoid IN (SELECT oid FROM pg_constraint WHERE connamespace = n.oid))),
+  (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid),
+  (SELECT count(*) FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid
+   WHERE t.typnamespace = n.oid AND (t.typtype IN ('d', 'e', 'r', 'm') OR c.relkind = 'c')),
+  (SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+   WHERE c.relnamespace = n.oid AND NOT t.tgisinternal)
+FROM pg_namespace n WHERE n.nspname = %(namespace)s
 """
+"""Columns that were added to our own tables, comments, functions, types and triggers."""
+_TEXTS = {
+    "_retention": """
+SELECT count(*) FROM {} WHERE field <> ALL (%(fields)s) AND (relation, field) NOT IN
+  (SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+   JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %(namespace)s)
+""",
+    "_unswept": """
+SELECT count(*) FROM {} WHERE partition !~ '^[A-Za-z0-9_.-]{{1,54}}_[0-9]{{8}}$' AND partition
+  NOT IN (SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+   WHERE n.nspname = %(namespace)s)
+""",
+    "_delivered": "SELECT count(*) FROM {} WHERE length(id) NOT IN (8, 16, 32)",
+}
+"""Texts and bytes of our own tables that are no names of what there is, and no ids."""
+
+
+def foreign_parts(cursor: Cursor, space: Namespace) -> int:
+    """Count relations, columns, comments and other objects that are not of our making, and texts in
+    our own tables that are no names."""
+    number = len(space.relations(cursor).keys() - space.own_relations(cursor))
+    names = {"columns": _OWN_COLUMNS, "namespace": space.name, "fields": sorted(space.fields)}
+    number += sum(cursor.execute(_OBJECTS, names).fetchone() or ())
+    for table, text in _TEXTS.items():
+        row = cursor.execute(space.query(text, table), names).fetchone()
+        number += row[0] if row else 0
+    return number
