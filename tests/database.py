@@ -15,7 +15,7 @@ __all__ = ["query"]
 def query(path: Path, *statements: str) -> list[tuple[Any, ...]]:
     """Run statements on a database that may be in use, and return the rows of the last one."""
     rows: list[tuple[Any, ...]] = []
-    with closing(sqlite3.connect(path, WAIT_SECONDS, isolation_level=None)) as db:
+    with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db:
         for statement in statements:
             rows = db.execute(statement).fetchall()
     return rows

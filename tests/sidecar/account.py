@@ -62,7 +62,9 @@ def kept(data: Path) -> Kept:
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     place = f"file:{path}?mode=ro"
-    with closing(sqlite3.connect(place, WAIT_SECONDS, uri=True, isolation_level=None)) as db:
+    with closing(
+        sqlite3.connect(place, timeout=WAIT_SECONDS, uri=True, isolation_level=None)
+    ) as db:
         db.execute("BEGIN")
         yield db
 

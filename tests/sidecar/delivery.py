@@ -17,7 +17,7 @@ __all__ = ["delivered", "held", "log_is_empty"]
 @contextmanager
 def held(store: Path) -> Iterator[None]:
     """The store takes nothing meanwhile, so that batches wait in the spool."""
-    with closing(sqlite3.connect(store, WAIT_SECONDS, isolation_level=None)) as db:
+    with closing(sqlite3.connect(store, timeout=WAIT_SECONDS, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("ROLLBACK")

@@ -55,5 +55,5 @@ def _texts(folder: Path) -> list[bytes]:
 def addresses_stored(data: Path) -> list[str]:
     """The addresses in the store of a data directory."""
     path = f"file:{data / 'store.db'}?mode=ro"
-    with closing(sqlite3.connect(path, WAIT_SECONDS, uri=True)) as store:
+    with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, uri=True)) as store:
         return [row[0] for row in store.execute('SELECT "client.address" FROM conferencing')]

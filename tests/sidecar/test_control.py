@@ -102,7 +102,7 @@ def test_what_waits_is_erased_too(tmp_path: Path) -> None:
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         wait_until((data / "store.db").exists)
-        store = sqlite3.connect(data / "store.db", WAIT_SECONDS, isolation_level=None)
+        store = sqlite3.connect(data / "store.db", timeout=WAIT_SECONDS, isolation_level=None)
         with closing(store) as holder:
             holder.execute("BEGIN IMMEDIATE")
             for number in range(1, 6):

@@ -73,7 +73,7 @@ def _count(sidecar: Sidecar, address: str, seconds: float = WAIT_SECONDS) -> int
     query = 'SELECT sum(count) FROM conferencing WHERE "client.address" = ?'
 
     def count() -> int:
-        with closing(sqlite3.connect(sidecar.directory / _STORE, WAIT_SECONDS)) as db:
+        with closing(sqlite3.connect(sidecar.directory / _STORE, timeout=WAIT_SECONDS)) as db:
             return int(db.execute(query, (address,)).fetchone()[0] or 0)
 
     return eventually(count, seconds)
@@ -176,7 +176,9 @@ def _full(directory: Path) -> Iterator[tuple[Sidecar, Callable[[], object]]]:
     line = b'{"ip_address":"203.0.113.1","os_type":"linux"}\n'
     with (
         started(directory, environ=limit) as sidecar,
-        closing(sqlite3.connect(directory / _STORE, WAIT_SECONDS, isolation_level=None)) as db,
+        closing(
+            sqlite3.connect(directory / _STORE, timeout=WAIT_SECONDS, isolation_level=None)
+        ) as db,
     ):
         db.execute("BEGIN IMMEDIATE")
         for number in (5000, 100, 1):

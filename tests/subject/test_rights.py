@@ -231,7 +231,7 @@ def test_no_byte_of_anybody_erased_is_left(tmp_path: Path, run: int) -> None:
 
 def _read(path: Path, ended: threading.Event) -> None:
     """Read the store again and again, with pauses."""
-    with closing(sqlite3.connect(path, WAIT_SECONDS, isolation_level=None)) as db:
+    with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db:
         while not ended.is_set():
             db.execute("BEGIN")
             db.execute("SELECT count(*) FROM conferencing").fetchone()
