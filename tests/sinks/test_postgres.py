@@ -527,6 +527,22 @@ def test_what_others_put_into_the_namespace(
         assert sink.others == 1
 
 
+def test_the_comment_that_each_database_has(clean: PostgresServer, tmp_path: Path) -> None:
+    """The one of the namespace `public` is the server's; another one there is counted."""
+    clean.ask("GRANT CREATE, USAGE ON SCHEMA public TO collector")
+    settings = clean.settings(namespace="public")
+    try:
+        with PostgresSink(settings, Opening("warehouse", (_SCHEMA,), tmp_path)) as sink:
+            sink.deliver(_many(1))
+            assert sink.others == 0
+            clean.ask("COMMENT ON SCHEMA public IS 'hello from Ana'")
+            assert sink.others == 1
+    finally:
+        clean.ask("DROP SCHEMA public CASCADE")
+        clean.ask("CREATE SCHEMA public")
+        clean.ask("COMMENT ON SCHEMA public IS 'standard public schema'")
+
+
 def test_rows_that_a_policy_hides(clean: PostgresServer, tmp_path: Path) -> None:
     """Nothing says that there are none: it fails, or it goes by the partition."""
     with _sink(clean, tmp_path) as sink:

@@ -397,7 +397,8 @@ SELECT
    AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
    AND c.relname || '.' || a.attname <> ALL (%(columns)s)),
   (SELECT count(*) FROM pg_description d WHERE (d.classoid = 'pg_namespace'::regclass
-   AND d.objoid = n.oid) OR (d.classoid = 'pg_class'::regclass AND d.objoid IN
+   AND d.objoid = n.oid AND (n.nspname, d.description) <> ('public', 'standard public schema'))
+   OR (d.classoid = 'pg_class'::regclass AND d.objoid IN
    (SELECT oid FROM pg_class WHERE relnamespace = n.oid)) OR (d.classoid = 'pg_constraint'::regclass
    AND d.objoid IN (SELECT oid FROM pg_constraint WHERE connamespace = n.oid))),
   (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid),
