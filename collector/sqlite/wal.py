@@ -168,12 +168,16 @@ def is_whole(log: Path) -> bool:
 def _is_damaged(log: Path) -> bool:
     with log.open("rb") as handle:
         first = handle.read(_HEADER.size)
+        if len(first) < _HEADER.size:
+            return False  # another process has cut the log meanwhile
         order = "<" if first[:4] == _LOG_MAGIC[0].to_bytes(4) else ">"
         sums = _added((0, 0), first[:24], order)
         is_read = sums == struct.unpack(">II", first[24:])
         for frame in _frames(handle):
             handle.seek(frame.offset - _FRAME.size)
-            text = handle.read(_FRAME.size + int.from_bytes(first[8:12]))
+            text = handle.read(length := _FRAME.size + int.from_bytes(first[8:12]))
+            if len(text) < length:
+                return False
             sums = _added(sums, text[:8] + text[_FRAME.size :], order)
             is_read = is_read and sums == struct.unpack(">II", text[16 : _FRAME.size])
             if frame.is_commit and not is_read:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -197,4 +198,25 @@ def test_a_log_is_whole_up_to_its_last_commit(tmp_path: Path) -> None:
     log.write_bytes(b"hello from Ana")
     assert not is_whole(log)
     log.write_bytes(b"")
+    assert is_whole(log)
+
+
+@pytest.mark.parametrize("step", ["is_log", "_frames"])
+def test_a_log_that_is_cut_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """So it is when a checkpoint of another process ends: nothing is damaged."""
+    log, look = tmp_path / "some.db-wal", getattr(wal, step)
+    with closing(_database(tmp_path / "some.db")) as db:
+        db.execute("INSERT INTO t VALUES (?)", ("a" * 100_000,))
+        text = log.read_bytes()
+    log.write_bytes(text)
+
+    def cut(place: Any) -> Any:
+        found = look(place)
+        found = found if step == "is_log" else iter([*found])
+        os.truncate(log, 0)
+        return found
+
+    monkeypatch.setattr(wal, step, cut)
     assert is_whole(log)
