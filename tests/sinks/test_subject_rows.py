@@ -83,6 +83,7 @@ _AUDITED = (
     ),
 )
 _GUARDED = "CREATE TRIGGER guard BEFORE DELETE ON webrtc BEGIN SELECT RAISE(IGNORE); END"
+_IS_OF_SUBJECT = "old.\"client.address\" = '10.0.0.1'"
 _STEPS = [(_SUBJECT, None)]
 
 
@@ -100,6 +101,20 @@ def test_a_trigger_that_keeps_what_is_deleted(path: Path) -> None:
     """All other rows go, and it is not said that all are gone."""
     with opened(path) as db:
         db.execute(_GUARDED)
+    with raises("E501", DeliveryError):
+        subject_rows.remove(path, _STEPS, 0)
+    with opened(path) as db:
+        assert {table for table, _ in subject_rows.rows(db, _SUBJECT)} == {"webrtc"}
+
+
+def test_a_trigger_that_keeps_the_rows_of_one_of_two(path: Path) -> None:
+    """Nothing is done for both together: by itself, each counts what it has removed."""
+    other = Subject("client.address", "10.0.0.2", _SUBJECT.start, _SUBJECT.end)
+    with opened(path) as db:
+        db.execute(_GUARDED.replace(" BEGIN", f" WHEN {_IS_OF_SUBJECT} BEGIN", 1))
+    with raises("E501", DeliveryError):
+        subject_rows.remove(path, [*_STEPS, (other, None)], 0)
+    assert subject_rows.remove(path, [(other, None)], 0)[0] == [4]
     with raises("E501", DeliveryError):
         subject_rows.remove(path, _STEPS, 0)
     with opened(path) as db:
