@@ -102,9 +102,8 @@ class Spool(Closing):
         self._is_damaged = self._must_reopen = self._is_closing = False
         self._quarantined: list[str] = []
         self._errors = self._damaged = self._due_jobs = 0
-        self._arrivals = Arrivals()
+        self._arrivals, self._summed = Arrivals(), monotonic()
         self._sums: HourlySums = Counter()
-        self._summed = monotonic()
         self._pause = 0.0
         self._checkpoints = Checkpoints(self._reading, self._fail)
         self._thread = threading.Thread(target=self._run, name="collector-spool", daemon=True)
@@ -386,6 +385,7 @@ class Spool(Closing):
         """Update the state after a commit, which added new writes."""
         with self._changed:
             self._depth, self._last = file.depth, file.last
+            self._queue.count_taken()
             self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
                 self._arrivals.mark(file.last)

@@ -269,20 +269,22 @@ class WriteQueue:
     def __init__(self) -> None:
         self.large: deque[PendingWrite] = deque()
         self._queue: deque[PendingWrite] = deque()
-        self._bytes = self._large_bytes = 0
+        self._bytes = self._large_bytes = self._taken_bytes = 0
 
     def __len__(self) -> int:
         return len(self._queue) + len(self.large)
 
     def put(self, batches: Sequence[PendingBatch], key: bytes | None, room: int) -> Future[bool]:
-        """Add batches, if they and those before them have at most ``room`` bytes. Raises
-        ``DeliveryError`` E505 otherwise, and ``ValueError`` for a tally that does not add up."""
+        """Add batches, if they and those before them, also those that were taken and not counted
+        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, and
+        ``ValueError`` for a tally that does not add up."""
         for batch in batches:
             _check(batch)
         size = self._bytes + _size(batches)
         is_full = size > _MOST_BYTES or self._large_bytes > 2 * _MOST_BYTES
         is_full = is_full or len(self) >= _MOST_WRITES
-        if size + self._large_bytes > room or (len(self) and is_full):
+        before = self._large_bytes + self._taken_bytes
+        if size + before > room or (len(self) and is_full):
             raise DeliveryError("E505", "the spool is full; send again later")
         future: Future[bool] = Future()
         self._queue.append(PendingWrite(tuple(batches), key, future))
@@ -314,12 +316,18 @@ class WriteQueue:
             else:
                 taken.append(write)
                 size += written
+        self._taken_bytes = size
         return taken
+
+    def count_taken(self) -> None:
+        """Count what was taken no more: it is counted as stored."""
+        self._taken_bytes = 0
 
     def take_large(self) -> PendingWrite:
         """Remove and return the first of the large requests."""
         write = self.large.popleft()
-        self._large_bytes -= _size(write.batches)
+        self._taken_bytes = _size(write.batches)
+        self._large_bytes -= self._taken_bytes
         return write
 
     def take_all(self) -> list[PendingWrite]:

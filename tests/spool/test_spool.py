@@ -21,6 +21,7 @@ from collector.contracts import REJECTIONS, Layout, PendingBatch, Tally, layout_
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
+from collector.spool.file import SpoolFile
 from collector.spool.tables import NEW_HOUR, connect
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -148,6 +149,25 @@ def test_a_full_spool_refuses_and_forgets_nothing(path: Path) -> None:
         commit(spool, put)
     with Spool(path, sinks=["sink"], limit=size) as spool, pytest.raises(DeliveryError):
         spool.put(put)
+
+
+def test_what_is_being_written_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks at the file nothing is free that a commit is about to take."""
+    put, outcomes, write = entry(1), list[str](), SpoolFile.write
+
+    def written(self: SpoolFile, *args: Any) -> list[bool]:
+        try:
+            spool.put(put)
+            outcomes.append("taken")
+        except DeliveryError as error:
+            outcomes.append(error.code)
+        return write(self, *args)
+
+    monkeypatch.setattr(SpoolFile, "write", written)
+    with Spool(path, sinks=["sink"], limit=len(put.payload)) as spool:
+        assert spool.put(put).result(WAIT_SECONDS)
+        assert spool.state().batches == 1
+    assert outcomes[0] == "E505"
 
 
 @pytest.mark.parametrize(
