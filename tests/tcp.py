@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -10,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["Behaviour", "choose_port", "free_port", "own_ports", "tcp_server"]
+__all__ = ["Behaviour", "choose_port", "free_port", "is_refused", "own_ports", "tcp_server"]
 
 Behaviour = Callable[[socket.socket], object]
 
@@ -40,6 +41,12 @@ def free_port() -> int:
             listening.bind(("127.0.0.1", port))
             choose_port(port)
             return port
+
+
+def is_refused(port: int) -> bool:
+    """Whether nothing listens there: one who is about to close answers with a reset."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 @contextmanager

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import zlib
 from collections.abc import Iterator
@@ -24,6 +22,7 @@ from collector.ingest.limits import MIB
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.serving import Server, exchange, serving
+from tests.tcp import is_refused
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"},"chat":["not kept"]}'
 _LONG = b"".join(os.urandom(2000) + bytes(20_000) for _ in range(800))
@@ -427,7 +426,7 @@ def test_a_server_that_stops_answers_those_who_have_just_connected(tmp_path: Pat
         late.connect()
         _until_read(server)
         server.process.terminate()
-        wait_until(lambda: _is_refused(server.port))
+        wait_until(lambda: is_refused(server.port))
         late.request("POST", "/v1/events", _EVENT, {"content-type": "application/json"})
         response = late.getresponse()
         assert (response.status, response.headers["connection"]) == (200, "close")
@@ -435,11 +434,6 @@ def test_a_server_that_stops_answers_those_who_have_just_connected(tmp_path: Pat
         assert server.process.wait(WAIT_SECONDS) in (0, -15)
         for line in (silent, late):
             line.close()
-
-
-def _is_refused(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def _until_read(server: Server) -> None:

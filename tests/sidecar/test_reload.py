@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -45,7 +44,7 @@ from tests.sidecar.erasing import address, addresses_stored, erasure, event_of, 
 from tests.sidecar.faults import metric
 from tests.sidecar.processes import children, is_gone
 from tests.sidecar.serving import FREE_PORTS, Sidecar, UnixConnection, started
-from tests.tcp import free_port
+from tests.tcp import free_port, is_refused
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="processes are read from /proc"
@@ -446,12 +445,6 @@ def test_files_are_watched(tmp_path: Path) -> None:
     assert [entry["cause"] for entry in it.entries("reload")] == ["watch"] * 3
 
 
-def _is_free(port: int) -> bool:
-    """Whether nothing listens there: one who is about to close answers with a reset."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
-
-
 def test_workers_are_replaced_for_ports_and_numbers(tmp_path: Path) -> None:
     """Another address is listened on before the one before is given up; a taken one is refused."""
     with _file_ports(tmp_path) as it:
@@ -462,7 +455,7 @@ def test_workers_are_replaced_for_ports_and_numbers(tmp_path: Path) -> None:
         it.stored()
         other = free_port()
         assert it.outcome(_ports(http=other) + "workers: 2\n") == "replaced"
-        wait_until(lambda: _is_free(first))  # workers before it end a moment after its answer
+        wait_until(lambda: is_refused(first))  # workers before it end a moment after its answer
         it.sidecar.ports["http"] = other
         it.stored()
         assert eventually(lambda: len(children(it.sidecar.process.pid)) == 2)
