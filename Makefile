@@ -17,7 +17,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist image lint bench soak charts reloads leaks package laws fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
+.PHONY: help demo test long names pipelines taxonomy deployment openapi dist image lint bench soak charts reloads leaks package laws fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -30,9 +30,6 @@ test: $(VENV)/.dev ## Run the tests.
 
 long: $(VENV)/.dev ## Run the tests that take longer: attacks beside senders, fresh environments, whole benchmarks.
 	$(BIN)/python -m pytest -n $(WORKERS) -m "long and not recordings" $(LONGER) $(PYTEST)
-
-house: $(VENV)/.dev ## Print the figures of the structure (import graph, names, the walk of a request).
-	$(BIN)/python -m tests.house
 
 names: $(VENV)/.dev ## Try 100,000 schemas for patterns that say words, and print how names are judged.
 	COLLECTOR_SPELLING=100000 $(BIN)/python -m pytest tests/names $(UNLIMITED) $(PYTEST)
@@ -70,7 +67,7 @@ lint: $(VENV)/.dev ## Check types, style, layers, structure and schemas.
 	@found=$$($(PYRIGHT) --verifytypes collector --ignoreexternal) \
 		|| { echo "$$found"; exit 1; }; echo "$$found" | grep score
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m long tests/test_house.py tests/test_architecture.py
+	$(BIN)/python -m pytest -m long tests/test_architecture.py
 	$(BIN)/collector schema check --strict $(SCHEMAS)
 	$(BIN)/collector schema catalogue check
 	$(BIN)/collector schema test $(SCHEMAS)

@@ -18,7 +18,6 @@ from tests.programs import STRICT, script
 
 _ROOT = Path(__file__).parent.parent
 _README = (_ROOT / "README.md").read_text()
-_README_BYTES = 9000
 _COMMANDS_PAGE = (_ROOT / "docs" / "commands.md").read_text()
 _SCHEMAS_PAGE = (_ROOT / "docs" / "shipped-schemas.md").read_text()
 _DOCUMENTS = sorted(
@@ -117,11 +116,6 @@ def test_the_schema_of_the_readme_loads(tmp_path: Path) -> None:
         whole = [sys.executable, "-m", "collector", "schema", *command, str(path)]
         done = subprocess.run(whole, capture_output=True, check=False, timeout=WAIT_SECONDS)
         assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-
-
-def test_the_readme_fits_on_a_page() -> None:
-    """It is read whole; everything else has a page of its own."""
-    assert len(_README.encode()) <= _README_BYTES
 
 
 def test_every_page_is_in_the_index() -> None:
