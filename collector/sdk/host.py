@@ -72,47 +72,6 @@ def _without_filler(text: str) -> str:
     return "" if re.sub(r"[^a-z0-9]", "", text.casefold()) in _FILLERS else text
 
 
-# -- Android: the system properties, which every app may read --------------------------------------
-
-_LONGEST_PROPERTY = 92
-"""PROP_VALUE_MAX of Android's sys/system_properties.h, in bytes."""
-
-
-def _describe_android(source: Source) -> dict[str, str]:
-    """Describe this machine; fields without a fact are empty or missing.
-
-    Android has one text for a model; as in OpenTelemetry, it is both identifier and name.
-    """
-    fields = {
-        "os.type": "android",
-        "os.name": "Android",
-        "os.version": source("ro.build.version.release"),
-        "os.build_id": source("ro.build.id"),
-    }
-    if source("ro.kernel.qemu") == "1" or source("ro.boot.qemu") == "1":
-        return fields
-    forms = source("ro.build.characteristics").split(",")
-    model = source("ro.product.model")
-    return fields | {
-        "device.type": next((form for form in ("tablet", "phone") if form in forms), ""),
-        "device.manufacturer": source("ro.product.manufacturer"),
-        "device.model.identifier": model,
-        "device.model.name": model,
-    }
-
-
-def _read_property(name: str) -> str:
-    """Read a system property; a ``Source``."""
-    import ctypes  # noqa: PLC0415 - not everywhere
-
-    text = ctypes.create_string_buffer(_LONGEST_PROPERTY)
-    try:
-        ctypes.CDLL(None)["__system_property_get"](name.encode(), text)
-    except (OSError, AttributeError):
-        return ""
-    return text.value.decode("utf-8", "replace").strip()
-
-
 # -- Linux: os-release of the distribution, SMBIOS or the device tree of the machine ---------------
 
 _SMBIOS = "/sys/class/dmi/id/"
@@ -314,7 +273,6 @@ class System(NamedTuple):
 
 
 SYSTEMS = {
-    "android": System(_describe_android, _read_property),
     "darwin": System(_describe_macos, _read_macos),
     "linux": System(_describe_linux, _read_text),
     "win32": System(_describe_windows, _read_registry),
@@ -327,10 +285,9 @@ def host_event() -> dict[str, str]:
 
     ``device.type``, ``device.manufacturer``, ``device.model.identifier``, ``device.model.name``,
     ``os.type``, ``os.name``, ``os.version``, ``os.build_id``. A virtual machine has no device. On
-    systems other than Android, Linux, macOS and Windows the event is empty. Never raises.
+    systems other than Linux, macOS and Windows the event is empty. Never raises.
     """
-    on_android = hasattr(sys, "getandroidapilevel")  # its platform is linux until 3.12
-    system = SYSTEMS.get("android" if on_android else sys.platform)
+    system = SYSTEMS.get(sys.platform)
     if system is None:
         return {}
     return {name: text for name, text in system.describe(system.read).items() if text}

@@ -54,10 +54,6 @@ _ASKED = {
         _SERVICES + ".SystemVersionPlatform.plist",
         _SERVICES + "SystemVersion.plist",
     },
-    "android": {
-        *("ro.build.id", "ro.build.version.release", "ro.build.characteristics"),
-        *("ro.product.model", "ro.product.manufacturer", "ro.kernel.qemu", "ro.boot.qemu"),
-    },
 }
 """Everything that may be asked of a system. No serial number, name or machine id is among it."""
 
@@ -153,18 +149,11 @@ def test_other_systems_have_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host_event() == {}
 
 
-def test_android_is_recognised_whatever_it_calls_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before Python 3.13, Android's platform was ``linux``."""
-    monkeypatch.setattr(sys, "getandroidapilevel", lambda: 34, raising=False)
-    assert host_event() == {"os.type": "android", "os.name": "Android"}
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere these are there")
 def test_what_is_not_there_is_empty() -> None:
     """Sources of other systems, and files that are missing or unreadable, have no text."""
     assert SYSTEMS["win32"].read(_VERSION + "ProductName") == ""
     assert SYSTEMS["darwin"].read("hw.model") == ""
-    assert SYSTEMS["android"].read("ro.product.model") == ""
     assert SYSTEMS["linux"].read("/nowhere/at/all") == ""
     assert SYSTEMS["linux"].read("/etc") == ""
 
