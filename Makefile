@@ -117,7 +117,7 @@ spark: $(VENV)/.spark ## Minimise an archive (EVENTS lines) on a Spark of two ex
 	COLLECTOR_SPARK_EVENTS=$(or $(EVENTS),20000) $(BIN)/python -m pytest -m spark $(UNLIMITED) $(PYTEST)
 
 brokers: $(VENV)/.dev ## Kill sidecars, drains, brokers and PostgreSQL at random (KILLS), under load; nothing may be lost or repeated.
-	COLLECTOR_BROKER_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -m servers tests/sidecar/test_drain.py tests/sidecar/test_drain_kafka.py -s $(UNLIMITED) $(PYTEST)
+	COLLECTOR_BROKER_KILLS=$(or $(KILLS),200) $(BIN)/python -m pytest -m servers tests/sidecar/test_drain.py -s $(UNLIMITED) $(PYTEST)
 
 outages: $(VENV)/.dev ## Let the servers of sinks be away for ten minutes (SECONDS), fail and be hostile, under load; nothing may be lost or said.
 	COLLECTOR_AWAY=$(or $(SECONDS),600) $(BIN)/python -m pytest -n 3 -s -m outages $(UNLIMITED) $(PYTEST)

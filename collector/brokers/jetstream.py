@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as WaitTimeout
 from contextlib import suppress
@@ -115,9 +115,6 @@ class JetStream:
         """Return whether the stream makes room for new messages by old ones, or keeps none without
         a consumer; ``False`` where this user may not ask. Raises ``Unreachable`` likewise."""
         return self._run(self._drops())
-
-    def before_handover(self, finish: Callable[[], None]) -> None:
-        """Do nothing: a server hands messages on only when it has not heard of them for long."""
 
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
         """Take up to ``most`` messages by the durable consumer, which is made if it is not there;

@@ -22,16 +22,7 @@ from collector.config.extras import install, is_installed
 from collector.errors import Cause, ConfigError, Unreachable
 from collector.http_client import tls
 
-__all__ = [
-    "CLOSE_SECONDS",
-    "TOGETHER_BYTES",
-    "KafkaClient",
-    "KafkaTopic",
-    "close_in_time",
-    "code_of",
-    "kafka_options",
-    "kafka_topic",
-]
+__all__ = ["KafkaTopic", "kafka_topic"]
 
 _FRAME_BYTES = 512
 """What a message takes at most besides its data: its key, and the head of a batch of Kafka."""
@@ -40,8 +31,8 @@ _SEGMENT = 7 * 86_400_000
 """What Kafka's own defaults are, about: bytes of a message, and milliseconds of a segment."""
 _CONNECT_SECONDS = 5.0
 _LOOK_SECONDS = 3.0
-CLOSE_SECONDS = 2.0
-TOGETHER_BYTES = 8 << 20
+_CLOSE_SECONDS = 2.0
+_TOGETHER_BYTES = 8 << 20
 _NO_ANSWER = "no server of the broker answers"
 _CERTIFICATE = "the broker's certificate is not one that is trusted"
 _CREDENTIALS = "the broker refuses the credentials"
@@ -83,10 +74,10 @@ def kafka_topic(
 ) -> KafkaTopic:
     """Return the connection of a sink, not made yet. Raises ``ConfigError``: E201 without the
     library, E202 for secrets that are not there, E212 for the files of TLS."""
-    return KafkaTopic(kafka_options(access, servers), topic, servers, seconds=seconds)
+    return KafkaTopic(_kafka_options(access, servers), topic, servers, seconds=seconds)
 
 
-def kafka_options(access: KafkaAccess, servers: Servers) -> _Options:
+def _kafka_options(access: KafkaAccess, servers: Servers) -> _Options:
     """Return what all clients of the library are made with."""
     if not is_installed("confluent_kafka"):
         raise ConfigError("E201", f"Kafka needs an extra: {install('kafka')}")
@@ -124,12 +115,20 @@ def kafka_options(access: KafkaAccess, servers: Servers) -> _Options:
     return options | {"security.protocol": protocol}
 
 
-class KafkaClient:
-    """Looks at a topic before it is used."""
+class KafkaTopic:
+    """A producer, made when it is needed and again after an error. For one thread at a time."""
 
-    def __init__(self, options: _Options, topic: str, servers: Servers) -> None:
+    def __init__(
+        self, options: _Options, topic: str, servers: Servers, *, seconds: float = 10.0
+    ) -> None:
         self._options, self._topic, self._servers = options, topic, servers
+        self._seconds = seconds
         self._reason: Unreachable | None = None
+        self._producer: Any = None
+        self._most = 0
+
+    def __repr__(self) -> str:
+        return f"<KafkaTopic, {'open' if self._producer is not None else 'closed'}>"
 
     def _client_options(self) -> dict[str, Any]:
         return {**self._options, "error_cb": self._note}
@@ -159,9 +158,9 @@ class KafkaClient:
             found = client.list_topics(self._topic, timeout=_LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001 - the library's errors may quote servers
             client.poll(0)  # for what it has to say of connections
-            failure = self._failure(code_of(error))
+            failure = self._failure(_code_of(error))
         finally:
-            close_in_time(client)
+            _close_in_time(client)
         if found is None:
             raise Unreachable(failure.message, failure.cause)
         if not self._servers.is_encrypted and not all(map(_is_local, found.brokers.values())):
@@ -181,7 +180,7 @@ class KafkaClient:
             asked = asking.describe_configs([wanted], request_timeout=_LOOK_SECONDS)
             found = asked[wanted].result(_LOOK_SECONDS + 1)
         except Exception as error:  # noqa: BLE001 - likewise
-            code = code_of(error)
+            code = _code_of(error)
             if _name(code) in _NOT_PERMITTED or isinstance(error, TimeoutError):
                 return None
             failure = self._failure(code)
@@ -203,6 +202,67 @@ class KafkaClient:
         found = self.configuration() or {}
         most = _number(found, "retention.bytes")
         return "compact" in found.get("cleanup.policy", "") or (most is not None and most >= 0)
+
+    def most_bytes(self) -> int:
+        """Return the most bytes of a message that the topic takes. Raises ``Unreachable``."""
+        self._opened()
+        return self._most
+
+    def publish(self, messages: Sequence[Outgoing]) -> None:
+        """Publish messages; return when all replicas that are in sync have all. Raises
+        ``Unreachable`` with the reason, and then some may be there."""
+        producer = self._opened()
+        for some in _pieces(messages):
+            failure = self._publish(producer, some)
+            if failure is not None:
+                self.close()  # what waits in it would be sent later, behind our backs
+                raise Unreachable(failure.message, failure.cause)
+
+    def close(self) -> None:
+        """Close the connection; a call after that opens it anew."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            with suppress(Exception):
+                producer.purge(blocking=False)
+            _close_in_time(producer)
+
+    def _opened(self) -> Any:
+        if self._producer is None:
+            from confluent_kafka import Producer  # noqa: PLC0415 - an extra
+
+            self.look()
+            found = self.configuration() or {}
+            most = min(_number(found, "max.message.bytes") or _MOST, 1 << 24)
+            self._most = most - _FRAME_BYTES
+            self._producer = Producer(
+                {
+                    **self._client_options(),
+                    "enable.idempotence": True,
+                    "compression.type": "none",
+                    "message.max.bytes": max(most, 1000),
+                    "batch.size": max(self._most, 1),
+                    "queue.buffering.max.kbytes": 4 * _TOGETHER_BYTES >> 10,
+                    "message.timeout.ms": int(1000 * self._seconds),
+                    "request.timeout.ms": int(1000 * self._seconds),
+                }
+            )
+        return self._producer
+
+    def _publish(self, producer: Any, some: Sequence[Outgoing]) -> Unreachable | None:
+        """Publish messages; return the first failure."""
+        failures: list[Unreachable] = []
+
+        def note(error: Any, _: Any) -> None:
+            if error is not None:
+                failures.append(self._failure(error))
+
+        try:
+            for one in some:
+                producer.produce(self._topic, one.data, one.batch, on_delivery=note)
+            left = producer.flush(self._seconds + 1)
+        except Exception as error:  # noqa: BLE001 - the library's errors may quote what was sent
+            return self._failure(_code_of(error))
+        return next(iter(failures), self._failure(None) if left else None)
 
 
 _NO_MEMBER: Mapping[str, Any] = {"group.id": "collector", "allow.auto.create.topics": False}
@@ -229,87 +289,11 @@ def _number(found: Mapping[str, str], name: str) -> int | None:
     return None
 
 
-class KafkaTopic(KafkaClient):
-    """A producer, made when it is needed and again after an error. For one thread at a time."""
-
-    def __init__(
-        self, options: _Options, topic: str, servers: Servers, *, seconds: float = 10.0
-    ) -> None:
-        super().__init__(options, topic, servers)
-        self._seconds = seconds
-        self._producer: Any = None
-        self._most = 0
-
-    def __repr__(self) -> str:
-        return f"<KafkaTopic, {'open' if self._producer is not None else 'closed'}>"
-
-    def most_bytes(self) -> int:
-        """Return the most bytes of a message that the topic takes. Raises ``Unreachable``."""
-        self._opened()
-        return self._most
-
-    def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Publish messages; return when all replicas that are in sync have all. Raises
-        ``Unreachable`` with the reason, and then some may be there."""
-        producer = self._opened()
-        for some in _pieces(messages):
-            failure = self._publish(producer, some)
-            if failure is not None:
-                self.close()  # what waits in it would be sent later, behind our backs
-                raise Unreachable(failure.message, failure.cause)
-
-    def close(self) -> None:
-        """Close the connection; a call after that opens it anew."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            with suppress(Exception):
-                producer.purge(blocking=False)
-            close_in_time(producer)
-
-    def _opened(self) -> Any:
-        if self._producer is None:
-            from confluent_kafka import Producer  # noqa: PLC0415 - an extra
-
-            self.look()
-            found = self.configuration() or {}
-            most = min(_number(found, "max.message.bytes") or _MOST, 1 << 24)
-            self._most = most - _FRAME_BYTES
-            self._producer = Producer(
-                {
-                    **self._client_options(),
-                    "enable.idempotence": True,
-                    "compression.type": "none",
-                    "message.max.bytes": max(most, 1000),
-                    "batch.size": max(self._most, 1),
-                    "queue.buffering.max.kbytes": 4 * TOGETHER_BYTES >> 10,
-                    "message.timeout.ms": int(1000 * self._seconds),
-                    "request.timeout.ms": int(1000 * self._seconds),
-                }
-            )
-        return self._producer
-
-    def _publish(self, producer: Any, some: Sequence[Outgoing]) -> Unreachable | None:
-        """Publish messages; return the first failure."""
-        failures: list[Unreachable] = []
-
-        def note(error: Any, _: Any) -> None:
-            if error is not None:
-                failures.append(self._failure(error))
-
-        try:
-            for one in some:
-                producer.produce(self._topic, one.data, one.batch, on_delivery=note)
-            left = producer.flush(self._seconds + 1)
-        except Exception as error:  # noqa: BLE001 - the library's errors may quote what was sent
-            return self._failure(code_of(error))
-        return next(iter(failures), self._failure(None) if left else None)
-
-
 def _pieces(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
     """Split messages so that no piece is much larger than what is sent at once."""
     together, size = list[Outgoing](), 0
     for message in messages:
-        if together and size + len(message.data) > TOGETHER_BYTES:
+        if together and size + len(message.data) > _TOGETHER_BYTES:
             yield together
             together, size = [], 0
         together.append(message)
@@ -322,11 +306,11 @@ def _is_local(broker: Any) -> bool:
     return Address(broker.host, broker.port).is_loopback
 
 
-def close_in_time(client: Any) -> None:
+def _close_in_time(client: Any) -> None:
     """Close a client in a thread: without its servers that may take longer than there is time."""
     thread = threading.Thread(target=_close, args=(client,), name="collector-kafka", daemon=True)
     thread.start()
-    thread.join(CLOSE_SECONDS)
+    thread.join(_CLOSE_SECONDS)
 
 
 def _close(client: Any) -> None:
@@ -334,7 +318,7 @@ def _close(client: Any) -> None:
         client.close()
 
 
-def code_of(error: BaseException) -> Any:
+def _code_of(error: BaseException) -> Any:
     """Return the library's own error out of an exception; ``None`` if it has none."""
     first = error.args[0] if error.args else None
     return first if hasattr(first, "name") else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple, Protocol
 
@@ -50,10 +50,6 @@ class Publisher(Protocol):
 
 class MessageSource(Protocol):
     """A work queue that several drains share. All methods but ``close`` raise ``Unreachable``."""
-
-    def before_handover(self, finish: Callable[[], None]) -> None:
-        """Have ``finish`` called, within ``fetch``, before the broker gives messages at hand to
-        another drain: those that are over by then are not given."""
 
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
         """Return up to ``most`` messages, or none if none comes in time. With 0 it takes none, and

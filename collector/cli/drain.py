@@ -31,8 +31,7 @@ def drain(
         typer.Option(
             "--from",
             metavar="URL",
-            help="`tls://HOST/STREAM`, or `kafka+tls://HOST/TOPIC?group=NAME`: `drain.url` and"
-            " `drain.stream`, or `drain.topic` and `drain.group`.",
+            help="`tls://HOST/STREAM`: `drain.url` and `drain.stream`.",
         ),
     ] = None,
     to: Annotated[
@@ -65,30 +64,20 @@ def drain(
     variables = {variable(loc): value for loc, value in given.items() if value}
     loaded = read(one_file(file, config), {**os.environ, **variables})
     if not loaded.config.drain.is_on:
-        message = (
-            "there is nothing to take from: set `drain.url`, and `drain.stream` or `drain.topic`"
-        )
+        message = "there is nothing to take from: set `drain.url` and `drain.stream`"
         raise ConfigError("E211", message)
     raise typer.Exit(run(loaded))
 
 
 def _source(url: str | None) -> dict[tuple[str, ...], str]:
-    """Return the settings for the address of a stream or of a topic."""
+    """Return the settings for the address of a stream."""
     if url is None:
         return {}
-    place, mark, query = url.partition("?")
-    servers, slash, name = place.rpartition("/")
-    is_kafka = servers.startswith(("kafka://", "kafka+tls://"))
-    key, equals, group = query.partition("=")
+    servers, slash, name = url.rpartition("/")
     if not slash or servers.endswith("/") or not name:
-        form = "`tls://HOST/STREAM` or `kafka+tls://HOST/TOPIC`"
-        raise typer.BadParameter(f"name the stream or the topic too: {form}", param_hint="--from")
-    if mark and not (is_kafka and key == "group" and equals and group):
-        message = "only `?group=NAME` may follow, after a topic of Kafka"
+        message = "name the stream too: `tls://HOST/STREAM`"
         raise typer.BadParameter(message, param_hint="--from")
-    found: dict[tuple[str, ...], str] = {("drain", "url"): servers}
-    found["drain", "topic" if is_kafka else "stream"] = name
-    return found | ({("drain", "group"): group} if group else {})
+    return {("drain", "url"): servers, ("drain", "stream"): name}
 
 
 def _sinks(targets: list[str]) -> dict[tuple[str, ...], str]:

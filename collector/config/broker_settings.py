@@ -51,11 +51,6 @@ class Servers(NamedTuple):
         """Whether connections are by TLS."""
         return self.scheme not in _ENCRYPTED
 
-    @property
-    def is_kafka(self) -> bool:
-        """Whether they are Kafka's, and not those of NATS."""
-        return self.scheme.startswith("kafka")
-
     def __str__(self) -> str:
         return ",".join(map(str, self.addresses))
 
@@ -170,19 +165,16 @@ class KafkaAccess(BrokerAccess):
     )
 
 
-_SOURCES = ("nats", "tls", "kafka", "kafka+tls")
-_OF_NATS = ("stream", "consumer", "auth_token", "credentials")
-_OF_KAFKA = ("topic", "group", "mechanism")
+_SOURCES = ("nats", "tls")
 
 
-class DrainSection(NatsAccess, KafkaAccess):
+class DrainSection(NatsAccess):
     """Where a drain takes batches from, which are delivered to the sinks."""
 
     url: Annotated[str | None, url_of_servers(*_SOURCES)] = Field(
         None,
-        description="The servers: `tls://HOST:4222` of NATS or `kafka+tls://HOST:9092`, several"
-        " hosts between commas; `nats://` and `kafka://` are for this machine only. With it, the"
-        " configuration is that of a drain.",
+        description="The servers: `tls://HOST:4222`, several hosts between commas; `nats://` is for"
+        " this machine only. With it, the configuration is that of a drain.",
     )
     stream: Annotated[str | None, BeforeValidator(_name)] = Field(
         None, description="The stream, which is there already and is not made by the drain."
@@ -190,12 +182,6 @@ class DrainSection(NatsAccess, KafkaAccess):
     consumer: StreamName = Field(
         "collector",
         description="The durable consumer, which drains share; it is made if it is not there.",
-    )
-    topic: Annotated[str | None, BeforeValidator(_topic)] = Field(
-        None, description="With Kafka, the topic, which is there already and is not made either."
-    )
-    group: TopicName = Field(
-        "collector", description="With Kafka, the consumer group, whose drains share the topic."
     )
     previous_mac: Reference = Field(
         None, description="Where the key before is, whose messages are taken too after a change."
@@ -218,12 +204,5 @@ class DrainSection(NatsAccess, KafkaAccess):
 
     @property
     def place(self) -> str:
-        """Name the servers, and the stream or the topic."""
-        if self.servers.is_kafka:
-            return f"Kafka at {self.servers}, topic {self.topic}"
+        """Name the servers and the stream."""
         return f"NATS at {self.servers}, stream {self.stream}"
-
-    def of_another(self) -> list[str]:
-        """Return the settings that are set and belong to the other kind of broker."""
-        others = _OF_NATS if self.is_on and self.servers.is_kafka else _OF_KAFKA
-        return [name for name in others if name in self.model_fields_set]

@@ -228,18 +228,12 @@ def other_parties(config: Config) -> Iterator[Finding]:
 
 
 def has_stream(config: Config) -> Iterator[Finding]:
-    """Require the stream or the topic of a drain, a drain for these, and nothing that belongs to
-    another kind of broker."""
+    """Require the address and the stream of a drain together."""
     drain, at = config.drain, "drain"
-    named = "topic" if drain.topic is not None and not drain.is_on else "stream"
-    named = "topic" if drain.is_on and drain.servers.is_kafka else named
-    if drain.is_on != (getattr(drain, named) is not None):
-        missing = named if drain.is_on else "url"
-        message = f"a drain needs `url` and `{named}`; set `drain.{missing}` too"
-        yield ((at, missing), (at, "url"), (at, named)), "E211", message
-    for name in drain.of_another() if drain.is_on else ():
-        message = f"`drain.{name}` is for another kind of broker than `drain.url` names"
-        yield ((at, name), (at, "url")), "E211", message
+    if drain.is_on != (drain.stream is not None):
+        missing = "stream" if drain.is_on else "url"
+        message = f"a drain needs `url` and `stream`; set `drain.{missing}` too"
+        yield ((at, missing), (at, "url"), (at, "stream")), "E211", message
 
 
 def one_or_several_schemas(config: Config) -> Iterator[Finding]:

@@ -127,11 +127,10 @@ class Locations:
 
 
 def _waiting(drain: DrainSection) -> tuple[str, ...]:
-    """Name the stream or the topic that a drain takes batches from."""
+    """Name the stream that a drain takes batches from."""
     if not drain.is_on:
         return ()
-    what = "is" if drain.servers.is_kafka else "waits"  # a topic keeps what was taken out of it
-    return (f"what {what} in {drain.place}: each of its drains drops what is erased there",)
+    return (f"what waits in {drain.place}: each of its drains drops what is erased there",)
 
 
 def _recipient(name: str, sink: SinkSettings, country: str | None) -> str:

@@ -20,7 +20,6 @@ from time import monotonic, time
 
 from collector.addresses import Address
 from collector.brokers.jetstream import jetstream
-from collector.brokers.kafka_group import kafka_group
 from collector.brokers.message import mac_key, read_message
 from collector.brokers.source import Fetched, MessageSource
 from collector.config.model import DrainSection
@@ -63,15 +62,11 @@ _EXTEND_SECONDS = 20.0
 """How often the broker is told that messages are still at hand: a third of what it waits."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _POLL_SECONDS = 0.02
-_FINISH_SECONDS = 3.0
-"""How long a drain keeps the others of a group waiting for messages that it still has."""
 
 
 def source_of(drain: DrainSection) -> MessageSource:
     """Return the source that settings name, not connected yet. Raises ``ConfigError``: E201 without
     the library, E202 for secrets that are not there, E212 for the files of TLS."""
-    if drain.servers.is_kafka:
-        return kafka_group(drain, drain.servers, drain.topic or "", drain.group)
     return jetstream(drain, drain.servers, drain.stream or "", consumer=drain.consumer)
 
 
@@ -132,7 +127,6 @@ class Consumer(threading.Thread):
         self._damaged = spool.state().damaged
         self._destroy_at = 0.0
         self._stopping, self._cut = threading.Event(), threading.Event()
-        source.before_handover(self._finish)
 
     def __repr__(self) -> str:
         return f"<Consumer, {len(self._waiting)} messages wait>"
@@ -196,12 +190,6 @@ class Consumer(threading.Thread):
             self._source.acknowledge([one.token for one in taken], "again")
             raise
         return bool(taken)
-
-    def _finish(self) -> None:
-        """Let sinks take what is at hand for a while, before it is another drain's."""
-        deadline = monotonic() + _FINISH_SECONDS
-        while self._waiting and monotonic() < deadline and not self._cut.wait(_POLL_SECONDS):
-            self._acknowledge()
 
     def _acknowledge(self) -> None:
         """Tell the broker of messages that every sink has, and of those that take longer."""

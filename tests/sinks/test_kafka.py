@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from collector import Collector, load_schema
 from collector.brokers.kafka import KafkaTopic
-from collector.brokers.kafka_group import KafkaGroup
 from collector.brokers.message import MOST_BYTES, outgoing, read_message
 from collector.config.broker_settings import servers
 from collector.config.sink_settings import SinkSettings
@@ -372,7 +371,6 @@ def test_addresses_of_the_sdk() -> None:
     assert (made.topic, made.user, made.mechanism) == ("t", "env:NAME", "PLAIN")
     at = servers("kafka://127.0.0.1", ("kafka",))
     assert repr(KafkaTopic({}, "t", at)) == "<KafkaTopic, closed>"
-    assert repr(KafkaGroup({}, "t", at, "g")) == "<KafkaGroup, closed>"
 
 
 @pytest.mark.servers
