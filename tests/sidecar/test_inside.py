@@ -182,6 +182,36 @@ def test_all_threads_are_confined(worker: Inside) -> None:
         assert "\nNoNewPrivs:\t1\n" in status
 
 
+def test_a_worker_names_none_of_its_threads(worker: Inside) -> None:
+    """Others would read a name in ``/proc``, and the kernel copies it into its log."""
+    code = """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.pthread_self.restype = ctypes.c_ulong
+    own = ctypes.c_ulong(libc.pthread_self())
+    found["calls"] = [
+        libc.prctl(15, b"canary", 0, 0, 0), libc.pthread_setname_np(own, b"canary")
+    ]
+    found["opened"] = []
+    for path in ("self", "thread-self", *(f"self/task/{n}" for n in THREADS)):
+        try:
+            found["opened"].append(open(f"/proc/{path}/comm", "wb").write(b"canary"))
+        except OSError:
+            pass
+    """
+    tasks = Path(f"/proc/{worker.pid}/task")
+    code = code.replace("THREADS", repr([each.name for each in tasks.iterdir()]))
+    for where in ("main", "thread"):
+        tried = worker.do(code, where)
+        assert 0 not in tried["calls"]
+        assert tried["opened"] == []
+    names = set()
+    for thread in tasks.iterdir():
+        with suppress(FileNotFoundError):  # it has ended
+            names.add((thread / "comm").read_text())
+    assert names
+    assert not any("canary" in name for name in names)
+
+
 def test_a_worker_has_sockets_and_nothing_else(worker: Inside) -> None:
     """No file, and no pipe to another process."""
     required_root()
