@@ -277,14 +277,18 @@ def test_a_batch_that_is_damaged_comes_again(
         if running is not None:
             wait_until(lambda: running.spool.state().batches == number)
             running.consumer.stop(0)
-    with stream.drained(tmp_path, sink) as running:
-        wait_until(lambda: running.spool.state().batches == number)
-        with closing(sqlite3.connect(tmp_path / "spool.db", timeout=10)) as db:
+
+    def damage_first() -> None:
+        with closing(sqlite3.connect(tmp_path / "spool.db", timeout=WAIT_SECONDS)) as db:
             first = "sequence = (SELECT min(sequence) FROM batches)"
             changed = "CAST(replace(payload, 'linux', 'lunix') AS BLOB)"
             db.execute(f"UPDATE batches SET payload = {changed} WHERE {first}")
             db.commit()
         sink.fails = False
+
+    with stream.drained(tmp_path, sink) as running:
+        wait_until(lambda: running.spool.state().batches == number)
+        running.between_deliveries(damage_first)
         if restarts:
             wait_until(lambda: running.spool.state().damaged > 0)
             stream.send(numbered(1, [1] * 1000))  # as a server does, after a minute
