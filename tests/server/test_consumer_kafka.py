@@ -143,7 +143,6 @@ def test_what_the_spool_does_not_take_comes_again(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the same membership; what came with it is known by its id."""
-    topic.send(*(numbered(number, [number]) for number in range(1, 41)))
     with topic.drained(tmp_path) as running:
         taken, refused = running.spool.put, 0
 
@@ -154,7 +153,8 @@ def test_what_the_spool_does_not_take_comes_again(
                 raise DeliveryError("E508", "not now")
             return taken(batch, **more)
 
-        monkeypatch.setattr(running.spool, "put", put_some)
+        monkeypatch.setattr(running.spool, "put", put_some)  # before there is anything to take
+        topic.send(*(numbered(number, [number]) for number in range(1, 41)))
         _until_read(topic)
         assert refused == 2
         assert running.consumer.counts()["taken"] == 40

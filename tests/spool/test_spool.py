@@ -72,7 +72,8 @@ def test_a_batch_is_as_it_was_put(path: Path) -> None:
 def test_many_at_once_become_few_commits(path: Path) -> None:
     """What waits at the same time shares a commit, a batch and a receipt."""
     with Spool(path, sinks=["sink"]) as spool:
-        futures = [spool.put(entry(n, rejected={"malformed": 1})) for n in range(500)]
+        with spool.paused():
+            futures = [spool.put(entry(n, rejected={"malformed": 1})) for n in range(500)]
         for future in futures:
             future.result(WAIT_SECONDS)
         assert drained(spool) == list(range(500))
