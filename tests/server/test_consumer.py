@@ -8,7 +8,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -273,10 +273,10 @@ def test_a_batch_that_is_damaged_comes_again(
     number = 1 if restarts else 80
     for at in range(1, number + 1):
         stream.send(numbered(at, [at] * 1000))
-    with stream.drained(tmp_path, sink) if restarts else nullcontext() as running:
-        if running is not None:
-            wait_until(lambda: running.spool.state().batches == number)
-            running.consumer.stop(0)
+    if restarts:
+        with stream.drained(tmp_path, sink) as earlier:
+            wait_until(lambda: earlier.spool.state().batches == number)
+            earlier.consumer.stop(0)
 
     def damage_first() -> None:
         with closing(sqlite3.connect(tmp_path / "spool.db", timeout=WAIT_SECONDS)) as db:
