@@ -107,9 +107,9 @@ def _names(process: subprocess.Popen[str]) -> set[str]:
     return {(thread / "comm").read_text().strip() for thread in threads}
 
 
-@pytest.fixture
-def log() -> Iterator[Callable[[], str]]:
-    """Returns what the kernel has logged since the test began."""
+@contextmanager
+def kernel_log() -> Iterator[Callable[[], str]]:
+    """Returns what the kernel has logged since the block began; skips the test where it may not."""
     try:
         descriptor = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -126,8 +126,17 @@ def log() -> Iterator[Callable[[], str]]:
             except BlockingIOError:
                 return "".join(lines)
 
-    yield read
-    os.close(descriptor)
+    try:
+        yield read
+    finally:
+        os.close(descriptor)
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], str]]:
+    """Returns what the kernel has logged since the test began."""
+    with kernel_log() as read:
+        yield read
 
 
 def _name() -> str:
