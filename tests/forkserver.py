@@ -22,10 +22,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Self
+from typing import ClassVar
 
 __all__ = ["Process", "begin"]
 
@@ -191,11 +190,16 @@ class Nursery:
             )
         atexit.register(self._close)
 
+    _shared: ClassVar[dict[tuple[str, ...], Nursery]] = {}
+
     @classmethod
-    @cache
-    def of_this_process(cls, *modules: str) -> Self:
-        """The one that is shared by all tests."""
-        return cls(*modules)
+    def of_this_process(cls, *modules: str) -> Nursery:
+        """The one that is shared by all tests. It is made anew where it has ended: a test that
+        takes too long ends it, if that test was the first to need it."""
+        found = cls._shared.get(modules)
+        if found is None or found._process.poll() is not None:
+            found = cls._shared[modules] = cls(*modules)
+        return found
 
     def fits(self, environ: Mapping[str, str]) -> bool:
         """Whether children can have this environment."""

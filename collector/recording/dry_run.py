@@ -80,9 +80,11 @@ class TrialRecorder:
         self.recorder.add_chunk(by or self.caller("media", "media-1"), self.id, chunk)
         self.numbers[name] = number + 1
 
-    def read(self, track: str, role: Role = "viewer", meeting: str = _MEETING) -> bytes:
+    def read(
+        self, track: str, role: Role = "viewer", subject: str = "viewer-1", meeting: str = _MEETING
+    ) -> bytes:
         """Read a track to its end."""
-        caller = self.caller(role, "viewer-1", meeting)
+        caller = self.caller(role, subject, meeting)
         reader = self.recorder.open_track(caller, self.id, track)
         return reader.sealed(0) if reader.is_sealed else b"".join(reader.read(0, None))
 
@@ -271,9 +273,20 @@ def _access(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     for role in ("participant", "media", "platform", "auditor"):
         read = lambda by=role: trial.read(_GUEST, by)  # noqa: E731
         yield from _refused("forbidden", f"reading in the role {role}", read)
+    foreign = trial.caller("host", _LATE)
+    trial.recorder.request(foreign, _terms(None))
+    for what, try_it in {
+        "reading": lambda: trial.read(_GUEST, "host", _LATE),
+        "listing tracks": lambda: trial.recorder.tracks(foreign, trial.id),
+        "fetching the manifest": lambda: trial.recorder.manifest(foreign, trial.id),
+        "erasing": lambda: trial.recorder.erase(foreign, trial.id),
+    }.items():
+        yield from _refused("forbidden", f"{what} as the host of another recording", try_it)
+    if trial.read(_GUEST, "host", _HOST) != trial.content:
+        yield ClaimFinding("the host cannot read the recording", is_open=True)
     other = lambda: trial.read(_GUEST, meeting="another")  # noqa: E731
     yield from _refused("not_found", "reading with another meeting's token", other)
-    if _accesses(trial) - before < 6:
+    if _accesses(trial) - before < 11:
         yield ClaimFinding("not every access is in the ledger")
     yield from _tokens(trial)
     caller = trial.caller("host")

@@ -23,6 +23,7 @@ The rules:
 - A member who leaves after having stayed destroys his tracks and every mixed one, also after the
   recording was closed, also when he has departed. A destroyed track takes no chunk again.
 - A handover names an heir; when the heir, who is present, accepts, he is the host.
+- Of the hosts of a meeting, only this recording's host and the heir may read it.
 - Time never goes back: a call counts as made at the latest time that the grant has seen. A grant
   closes at the time when it was due to, however late the next call comes.
 
@@ -314,6 +315,17 @@ class Grant:
             raise Refused("left")
         self._require_consent(owner)
         return covered
+
+    def check_reader(self, by: str, role: str, now: float) -> None:
+        """Raise ``Refused`` (``forbidden``) for the host of another recording of the meeting, and
+        (``erased``) for anybody where nothing is left to read.
+
+        ``role`` is one that may read at all. The heir may read before accepting, and also where the
+        recording was closed before that; a host who has handed over may not.
+        """
+        self._require_not_erased(now)
+        if role == "host" and by not in (self.host, self.heir):
+            raise Refused("forbidden")
 
     def check_readable(self, now: float) -> None:
         """Raise ``Refused`` (``open``, ``erased``) unless the recording is closed."""

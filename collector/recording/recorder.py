@@ -43,8 +43,10 @@ RIGHTS: dict[str, frozenset[str]] = {
     "manifest": frozenset({"host", "viewer", "auditor"}),
     "erase": frozenset({"host", "participant"}),
 }
-"""What a role may ask for. Under ``control`` and ``erase``, the grant or the recording asks for the
-host: a participant may have become that by a handover."""
+"""What a role may ask for. A token's ``host`` is a host of the meeting, perhaps of another of its
+recordings. So the grant asks for this recording's host under ``control`` and ``erase`` (a
+participant may have become that by a handover), and for its host or heir under ``track`` and
+``manifest``."""
 
 
 class NewChunk(NamedTuple):
@@ -245,10 +247,12 @@ class Recorder:
 
     def events(self, caller: Caller, recording: str, since: int = 0) -> list[StateEvent]:
         """Return the changes of state with numbers above ``since``; also for media, which cuts its
-        tracks at a pause. Of an erased recording no members are known: any participant may."""
+        tracks at a pause. Of an erased recording no members are known: whoever is in the meeting
+        may."""
         with self._checked(caller, recording, "events") as active:
-            may = caller.role != "participant" or isinstance(active.grant.state, Erased)
-            if not may and self._mark(caller) not in active.grant.members:
+            grant = active.grant
+            may = caller.role in ("media", "platform") or isinstance(grant.state, Erased)
+            if not may and self._mark(caller) not in (*grant.members, grant.heir):
                 raise Refused("forbidden")
             return self.grants.store.events(recording, since)
 
@@ -295,13 +299,13 @@ class Recorder:
 
     def tracks(self, caller: Caller, recording: str) -> list[Track]:
         """Return the tracks of a closed recording; their owners are marks."""
-        with self._access(caller, recording, "track", "track") as active:
+        with self._reading(caller, recording, "track") as active:
             active.grant.check_readable(self._clock())
             return self.vault.tracks(recording)
 
     def open_track(self, caller: Caller, recording: str, track: str) -> ReadableTrack:
         """Return a reader of a track of a closed recording; the ledger has it then."""
-        with self._access(caller, recording, "track", "track", track) as active:
+        with self._reading(caller, recording, "track", track) as active:
             active.grant.check_readable(self._clock())
             return self._reader(recording, track, active.grant)
 
@@ -321,7 +325,7 @@ class Recorder:
 
     def manifest(self, caller: Caller, recording: str) -> Iterator[bytes]:
         """Return the lines of the signed manifest; the ledger has it then."""
-        with self._access(caller, recording, "manifest", "manifest"):
+        with self._reading(caller, recording, "manifest"):
             return self.vault.manifest_lines(recording)
 
     def verify(self, recording: str, checkpoint: bytes | None = None) -> list[str]:
@@ -398,6 +402,15 @@ class Recorder:
             self._accesses[what] += 1
             found = (recording, what, outcome, track if outcome == "done" else "")
             self.journal.add_access(caller, *found, now=self._clock())
+
+    @contextmanager
+    def _reading(
+        self, caller: Caller, recording: str, what: Literal["track", "manifest"], track: str = ""
+    ) -> Iterator[Active]:
+        """Give a grant to a caller who may read the recording, with the ledger entry of it."""
+        with self._access(caller, recording, what, what, track) as active:
+            active.grant.check_reader(self._mark(caller), caller.role, self._clock())
+            yield active
 
     def _change(
         self,

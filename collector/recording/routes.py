@@ -111,12 +111,12 @@ ROUTES: tuple[Endpoint, ...] = (
         answer="text/event-stream",
     ),
     Endpoint(
-        *("track", "GET", _TRACK, "host, viewer"),
+        *("track", "GET", _TRACK, "host, heir, viewer"),
         "Read a track of a closed recording; in local storage it is a tar of age files.",
         answer=_OCTETS,
     ),
     Endpoint(
-        *("manifest", "GET", f"{_ONE}/manifest", "host, viewer, auditor"),
+        *("manifest", "GET", f"{_ONE}/manifest", "host, heir, viewer, auditor"),
         "Fetch the signed manifest.",
         answer="application/x-ndjson",
     ),
@@ -188,7 +188,8 @@ def document() -> bytes:
             "version": version("data-minimisation-collector"),
             "description": "Recordings by a host's decision. Without a token that is validly signed"
             " for the meeting, the answer is 404 whatever is asked for. A token's `jti` serves for"
-            " one POST, DELETE or choice; the same request again has the same answer.",
+            " one POST, DELETE or choice; the same request again has the same answer. The host is"
+            " this recording's; another host of the meeting is like any other participant.",
         },
         "security": [{"token": []}],
         "paths": paths,

@@ -243,6 +243,9 @@ _PROCESSES: tuple[_Row, ...] = (
     ("change capabilities", "capset", 0, 0),
     ("change the personality", "personality", 0xFFFFFFFF),
     ("change how the kernel treats the process", "prctl", 3, 0, 0, 0, 0),
+    ("change the name of a thread", "prctl", 15, 0, 0, 0, 0),
+    ("change the name of a thread", "openat", _HERE, b"/proc/thread-self/comm", _WRITE),
+    ("change the command line that others see", "prctl", 35, 15, 0, 0, 0),
     ("change priorities", "setpriority", 0, _NO_PROCESS, 0),
     ("change processors", "sched_setaffinity", _NO_PROCESS, 8, b"\1" + bytes(7)),
 )

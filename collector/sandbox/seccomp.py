@@ -28,7 +28,8 @@ _FLAGS = 1 << 0 | 1 << 2
 """``TSYNC``: all threads at once. ``SPEC_ALLOW``: no change to the processor's speculation, which
 kernels before 5.16 otherwise slow down in processes that have a filter."""
 _X32 = 0x40000000
-"""``__X32_SYSCALL_BIT``: numbers from there on are another table of x86-64."""
+"""``__X32_SYSCALL_BIT``: numbers from there on are another table of x86-64, with the same number of
+its processor in the filter's data. Elsewhere there are no such numbers."""
 _NEWEST = 462
 """``mseal``, the last call of Linux 6.12. Later ones fail with ENOSYS as they do on that kernel: a
 C library that tries one then uses an older one."""
@@ -93,7 +94,6 @@ _TCP_OPTIONS = (1, 3, 4, 5, 6, 12, 18, 36)
 _AF_UNIX, _SOCK_STREAM, _PAIR_FLAGS = 1, 1, 0o2000000 | 0o4000
 """``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK``. An event loop wakes itself through a pair of streams,
 which lead nowhere else; a pair of datagrams could send to any socket of the machine."""
-_PR_SET_NAME = 15
 _AT_EMPTY_PATH = 0x1000
 
 
@@ -117,7 +117,6 @@ def _limited() -> dict[str, tuple[tuple[_Condition, ...], ...]]:
             (_Condition(0, (_AF_UNIX,)), _Condition(1, (_SOCK_STREAM,), _ALL_BITS & ~_PAIR_FLAGS)),
         ),
         "tgkill": ((_Condition(0, (os.getpid(),)),),),
-        "prctl": ((_Condition(0, (_PR_SET_NAME,)),),),
     }
 
 
@@ -140,7 +139,7 @@ _LIMITED = numbers(
     """
     sendto 44 206  sendmsg 46 211  mmap 9 222  mprotect 10 226  clone 56 220  fcntl 72 25
     ioctl 16 29  setsockopt 54 208  socketpair 53 199
-    newfstatat 262 79  tgkill 234 131  prctl 157 167
+    newfstatat 262 79  tgkill 234 131
     """
 )
 _CLONE3, _IO_URING_SETUP = 435, 425
@@ -160,10 +159,12 @@ def forbid_io_uring() -> None:
 def restrict_calls() -> None:
     """Leave all threads only the system calls of a process that serves connections and computes.
 
-    Others fail with EPERM, ``clone3`` and calls that are newer than this module with ENOSYS; calls
-    of another processor's table end the process. Whatever is loaded late (modules, time zones) must
-    be loaded before. Raises ``SandboxError`` where the kernel has no seccomp, if a thread has rules
-    of its own, and if a descriptor is open that is a way out.
+    Others fail with EPERM; ``clone3``, calls that are newer than this module and calls of x32 fail
+    with ENOSYS. The kernel logs neither. Only a call of another processor's table ends the process:
+    no library of this process makes one. A thread keeps the name that it has (``prctl`` is not
+    allowed), because the kernel copies names into its log. Whatever is loaded late (modules, time
+    zones) must be loaded before. Raises ``SandboxError`` where the kernel has no seccomp, if a
+    thread has rules of its own, and if a descriptor is open that is a way out.
     """
     require_no_way_out()
     _install(_allowlist)
@@ -177,7 +178,7 @@ def _install(program: Callable[[], list[bytes]]) -> None:
         _operation(_LOAD, _ARCHITECTURE),
         *(_operation(_EQUAL, own.audit, 1, 0), _KILL),
         _operation(_LOAD, _NUMBER),
-        *(_operation(_AT_LEAST, _X32, 0, 1), _KILL),
+        *(_operation(_AT_LEAST, _X32, 0, 1), _UNKNOWN),
         *program(),
     ]
     instructions = ctypes.create_string_buffer(b"".join(code))

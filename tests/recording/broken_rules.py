@@ -88,8 +88,9 @@ BROKEN: dict[str, _Breaker] = {
     "erased": _ignored(Grant, "erase"),
     "open": _lenient(Grant, "check_readable", "open"),
     "forbidden": _everyone,
+    "forbidden to other hosts": _lenient(Grant, "check_reader", "forbidden"),
     "not_found": _any_meeting,
     "expired": _lenient(Verifier, "verify", "expired"),
     "replayed": _lenient(Recorder, "answer_to", "replayed"),
 }
-"""Code → how to break the rule."""
+"""Code, and where a rule can be broken in several ways by which part of it → how to break it."""

@@ -161,6 +161,18 @@ class Model:
             found.add("left")
         return found
 
+    def against_reading(self, who: str, role: str, *, is_content: bool) -> set[str]:
+        """The reasons that speak against reading, by a caller whose role may read at all: the
+        content, or what is known of it at any time."""
+        phase, found = self.phase, set()
+        if phase == "erased":
+            found.add("erased")
+        elif role == "host" and who not in (self.current_host, self.heir):
+            found.add("forbidden")
+        if is_content and phase not in ENDS:
+            found.add("open")
+        return found
+
     def against_chunk(self, who: str, role: str, track: str, owner: str, kind: str) -> set[str]:
         """The reasons that speak against a chunk."""
         found: set[str] = set()

@@ -148,13 +148,19 @@ class RecordingModel:
         after.content.setdefault(track, []).append(data)
         return Outcome(set(), (number + 1, True), after, [admitted])
 
-    def read(self, now: float) -> Outcome:
-        """What comes of reading it."""
+    def read(self, now: float, who: str = "viewer", role: str = "viewer") -> Outcome:
+        """What comes of reading its content."""
         after = self.copy()
         after.grant.pass_time(now)
-        phase = after.grant.phase
-        codes = {"closed": set[str](), "erased": {"erased"}}.get(phase, {"open"})
+        codes = after.grant.against_reading(who, role, is_content=True)
         return Outcome(codes, after.content, after, [])
+
+    def manifest(self, now: float, who: str, role: str) -> Outcome:
+        """What comes of asking for its manifest."""
+        after = self.copy()
+        after.grant.pass_time(now)
+        codes = after.grant.against_reading(who, role, is_content=False)
+        return Outcome(codes, None, after, [])
 
     def restarted(self, now: float, *, is_killed: bool) -> RecordingModel:
         """The recording after the process has started again."""

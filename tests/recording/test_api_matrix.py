@@ -24,7 +24,7 @@ pytestmark = pytest.mark.long
 
 class Person(NamedTuple):
     """A caller: Ana is the host, Ben stays and is her heir, Chloe has not chosen, Dan has left, and
-    Eve is no member."""
+    Eve is no member. Chloe and Eve are hosts of other recordings of the meeting."""
 
     role: str
     subject: str
@@ -32,7 +32,7 @@ class Person(NamedTuple):
 
 PEOPLE = [
     Person("platform", "backend"),
-    *(Person("host", each) for each in ("ana", "ben", "eve")),
+    *(Person("host", each) for each in ("ana", "ben", "chloe", "eve")),
     *(Person("participant", each) for each in ("ana", "ben", "chloe", "dan", "eve")),
     Person("media", "egress"),
     Person("viewer", "victor"),
@@ -88,11 +88,12 @@ def _expected(name: str, person: Person, state: str) -> str:
         return ended or not_open or choices.get(person.subject, "left")
     if name == "events":
         is_there = is_member or state == "erased"
-        return "" if person.role != "participant" or is_there else "forbidden"
-    if name == "track":
-        return {"closed": "", "erased": "erased"}.get(state, "open")
-    if name == "manifest":
-        return "erased" if state == "erased" else ""
+        return "" if person.role in ("media", "platform") or is_there else "forbidden"
+    if name in ("track", "manifest"):
+        if state != "erased" and person.role == "host" and person.subject not in ("ana", "ben"):
+            return "forbidden"
+        is_there = name == "manifest" or state == "closed"  # a manifest is there at any time
+        return "erased" if state == "erased" else ("" if is_there else "open")
     if name == "erase" and state != "erased":
         return "forbidden" if not is_host else ("" if state == "closed" else "open")
     return ""  # a request, a notice, and what is there to be done no more
@@ -184,6 +185,8 @@ def test_each_endpoint_for_each_caller(recorder: Meeting, state: str) -> None:
     done."""
     desk = Desk(recorder)
     shared, refused = desk.recording(state), 0
+    for other in ("chloe", "eve"):
+        Meeting(recorder.process, recorder.key, shared.name).request(other)
     directory = Path(recorder.process.directory) / "recorder"
     stored = {each.id: each for each in read_rows(directory)}[shared.recording]
     before, wrong = desk.refusals(), list[str]()

@@ -134,6 +134,40 @@ def test_a_name_that_another_took_first(recorder: Meeting) -> None:
     assert meeting.call("viewer", "v", "GET", "/tracks/ben-audio-2").body == b"content"
 
 
+def test_a_host_has_nothing_of_another_hosts_recording(recorder: Meeting) -> None:
+    """Eve records the same meeting, with a token of the same role, and tries each endpoint of
+    Ana's recording, before and after the close: nothing of it is in an answer, nothing changes."""
+    meeting = _meeting(recorder, "two-hosts")
+    meeting.opened("ben")
+    assert meeting.chunk("b", 0, CANARY.encode()).status == 201
+    own = _meeting(recorder, "two-hosts")
+    own.request("eve")
+    eve = ("host", "eve")
+    for stopped in (200, 409):
+        answers = {
+            path or "erase": meeting.call(*eve, method, path, body)
+            for method, path, body in (
+                ("GET", "/tracks/b", None),
+                ("GET", "/tracks/none", None),
+                ("GET", "/manifest", None),
+                ("GET", "/events", None),
+                ("DELETE", "", None),
+                *(("POST", f"/{each}", None) for each in ("start", "pause", "resume", "stop")),
+                ("POST", "/handover", {"to": "eve"}),
+                ("POST", "/accept", None),
+            )
+        }
+        codes = {path: meeting.code(answer) for path, answer in answers.items()}
+        assert set(codes.values()) <= {"forbidden", "handover", "closed"}
+        reads = {"/tracks/b", "/tracks/none", "/manifest", "/events", "erase"}
+        assert {codes[each] for each in reads} == {"forbidden"}
+        assert not any(CANARY.encode() in answer.body for answer in answers.values())
+        assert meeting.control("stop").status == stopped
+    assert meeting.call("host", "ana", "GET", "/tracks/b").body == CANARY.encode()
+    assert meeting.call("host", "ana", "DELETE", "").status == 204
+    assert own.control("start", "eve").status == 200
+
+
 def test_garbage_is_no_request(recorder: Meeting) -> None:
     """Random bytes, broken requests and mixtures of sound ones are refused; the recorder serves."""
     meeting = _meeting(recorder, "garbage")

@@ -45,7 +45,7 @@ def test_the_tables_agree() -> None:
     of the trials."""
     assert set(REFUSALS) <= refusals.REFUSALS.keys()
     assert {rule for claim in _CLAIMS.values() for rule in claim.rules} == set(REFUSALS)
-    assert BROKEN.keys() == set(REFUSALS)
+    assert {name.partition(" ")[0] for name in BROKEN} == set(REFUSALS)
     assert tuple(dry_run.TRIALS) == RECORDING_CHECKS
 
 
@@ -56,14 +56,15 @@ def test_they_hold(tmp_path: Path) -> None:
     assert found == dict.fromkeys(RECORDING_CHECKS, ())
 
 
-@pytest.mark.parametrize("rule", BROKEN)
+@pytest.mark.parametrize("broken", BROKEN)
 def test_a_rule_that_is_not_kept(
-    rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A recorder that takes or shows what it must not breaks a claim that names the rule."""
+    rule = broken.partition(" ")[0]
     naming = {name: claim for name, claim in _CLAIMS.items() if rule in claim.rules}
     checks = [check for claim in naming.values() for check in claim.checks]
-    BROKEN[rule](monkeypatch)
+    BROKEN[broken](monkeypatch)
     found = dry_run.run(tmp_path, "canary-1", _no_search, checks)
     assert rule in {each.rule for findings in found.values() for each in findings}
     assert "broken" in {verdicts(found)[name] for name in naming}

@@ -310,6 +310,29 @@ class GrantSteps(RuleBasedStateMachine):
         if killed:
             self.restart()
 
+    @rule(
+        who=st.none() | pseudonyms,
+        role=st.sampled_from(["host", "host", "viewer", "auditor"]),
+        moment=moments,
+    )
+    def read(self, who: str | None, role: str, moment: float) -> None:
+        """A viewer, an auditor or a host of the meeting asks for the manifest, and the content."""
+        reader = who or self.model.heir or self.model.current_host
+        self.call(
+            moment,
+            lambda: self.model.against_reading(reader, role, is_content=False),
+            lambda: self.grant.check_reader(reader, role, self.clock),
+        )
+
+        def open_content() -> None:
+            self.grant.check_reader(reader, role, self.clock)
+            self.grant.check_readable(self.clock)
+
+        self.call(
+            0.0, lambda: self.model.against_reading(reader, role, is_content=True), open_content
+        )
+        self.save()
+
     # -- time and crashes ------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.model.events) > 12 or self.model.phase == "paused")

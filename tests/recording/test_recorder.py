@@ -191,6 +191,69 @@ def test_reads_are_in_the_ledger_first(recorder: Recorder, tmp_path: Path) -> No
     assert facts[0]["who"] == facts[1]["who"] != "victor"
 
 
+def test_only_its_own_hosts_read_a_recording(recorder: Recorder, clock: Clock) -> None:
+    """Three hosts record the same meeting. Each reads the recordings that are the host's own or
+    whose heir the host is, before a handover, during one, after one, and after a restart."""
+    hosts = ("ana", "ben", "cas")
+    recording = opened_recording(recorder)
+    for host in ("ben", "cas"):
+        recorder.request(caller("host", host), terms())
+        recorder.join(caller("platform", "p"), recording, host)
+
+    def readers() -> set[str]:
+        """The hosts who get anything of the recording; it is all or nothing."""
+        found = set[str]()
+        for host in hosts:
+            codes = set[str]()
+            for read in (
+                lambda by: list(recorder.manifest(by, recording)),
+                lambda by: recorder.tracks(by, recording),
+                lambda by: recorder.open_track(by, recording, "a"),
+                lambda by: recorder.open_track(by, recording, "none"),
+            ):
+                try:
+                    read(caller("host", host, jti=f"{host} {len(codes)}"))
+                    codes.add("read")
+                except Refused as refused:
+                    codes.add(refused.code)
+            found |= {host} if codes != {"forbidden"} else set()
+        return found
+
+    assert readers() == {"ana"}
+    recorder.handover(caller("host"), recording, "ben")
+    assert readers() == {"ana", "ben"}
+    recorder.handover(caller("host"), recording, "cas")
+    assert readers() == {"ana", "cas"}
+    recorder.handover(caller("host"), recording, "ana")
+    assert readers() == {"ana"}
+    recorder.handover(caller("host"), recording, "ben")
+    recorder.control(caller("participant", "ben"), recording, "accept")
+    assert readers() == {"ben"}
+    recorder.handover(caller("host", "ben"), recording, "cas")
+    recorder.control(caller("host", "ben"), recording, "stop")
+    assert readers() == {"ben", "cas"}
+    assert content(recorder, recording) == b"content"
+    for host in ("ana", "cas"):
+        with pytest.raises(Refused, match="forbidden"):
+            recorder.erase(caller("host", host), recording)
+    recorder.erase(caller("host", "ben"), recording)
+    assert readers() == set(hosts)  # who are told that it is erased
+
+
+def test_a_host_follows_no_recording_of_another(recorder: Recorder) -> None:
+    """The states of a recording are for its members, its heir among them, for media and for the
+    platform."""
+    recording = opened_recording(recorder)
+    with pytest.raises(Refused, match="forbidden"):
+        recorder.events(caller("host", "ben"), recording)
+    recorder.join(caller("platform", "p"), recording, "ben")
+    assert recorder.events(caller("host", "ben"), recording)
+    recorder.handover(caller("host"), recording, "ben")
+    recorder.depart(caller("platform", "p"), recording, "ben")
+    assert recorder.events(caller("host", "ben"), recording)
+    assert recorder.events(caller("media", "egress"), recording)
+
+
 def test_operators(recorder: Recorder) -> None:
     """An operator erases what is open too, and rotates keys; other commands there are none."""
     recording = opened_recording(recorder)

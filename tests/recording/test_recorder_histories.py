@@ -467,11 +467,18 @@ class RecorderHistories(RuleBasedStateMachine):
         each = self.newest(place)
         self.send(each, sender, role, track, owner, kind, which, kill)
 
-    @rule(place=places)
-    def read(self, place: int) -> None:
-        """A viewer reads what there is, once the recording is closed."""
+    @rule(place=places, who=st.none() | pseudonyms, role=st.sampled_from(["viewer", "host"]))
+    def read(self, place: int, who: str | None, role: str) -> None:
+        """A viewer, or a host of the meeting, reads what there is, and asks for the manifest."""
         each = self.newest(place)
-        self.look_at(each)
+        reader = who or each.models[0].grant.heir or each.models[0].grant.current_host
+        self.look_at(each, reader, role)
+        caller = _caller(role, reader, each.meeting)
+        self.call(
+            each,
+            lambda model: model.manifest(self.now, reader, role),
+            *("lines", caller, each.id),
+        )
 
     # -- rules: time, erasing, crashes ------------------------------------------------------------
 
@@ -556,7 +563,7 @@ class RecorderHistories(RuleBasedStateMachine):
         self.masters.add((self.directory / "vault/master.key").read_bytes().strip())
 
     def look_at_all(self) -> None:
-        """What viewers get, keys, files and ledger are as the models say."""
+        """What viewers and hosts get, keys, files and ledger are as the models say."""
         for each in self.recordings:
             caller = _caller("platform", "platform", each.meeting)
             answer = self.running.call(self.now, "events", caller, each.id)
@@ -565,6 +572,8 @@ class RecorderHistories(RuleBasedStateMachine):
             assert each.models, state
             assert state[0] in ENDS
             self.look_at(each)
+            for who in PSEUDONYMS[:2]:
+                self.look_at(each, who, "host")
         if self.bucket is not None:
             self.running.call(self.now, "settle")
         for each in self.recordings:
@@ -573,12 +582,12 @@ class RecorderHistories(RuleBasedStateMachine):
         self.look_at_files()
         self.look_at_ledger()
 
-    def look_at(self, each: Recording) -> None:
-        """A viewer gets exactly the content of a model."""
-        caller = _caller("viewer", "viewer", each.meeting)
+    def look_at(self, each: Recording, who: str = "viewer", role: str = "viewer") -> None:
+        """A reader gets exactly the content of a model, or the refusal that it says."""
+        caller = _caller(role, who, each.meeting)
         answer = self.running.call(self.now, "look", caller, each.id)
         found = {} if answer.result is None else answer.result
-        outcomes = [model.read(self.now) for model in each.models]
+        outcomes = [model.read(self.now, who, role) for model in each.models]
         each.models = [
             outcome.after
             for outcome in outcomes

@@ -47,7 +47,13 @@ def settle(recorder: Recorder) -> None:
     wait_until(is_settled)
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"look": look, "settle": settle}
+def lines(recorder: Recorder, reader: Caller, recording: str) -> None:
+    """Have a reader fetch the manifest to its end."""
+    for _ in recorder.manifest(reader, recording):
+        pass
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"look": look, "lines": lines, "settle": settle}
 
 
 def _answer(recorder: Recorder, what: str, values: tuple[Any, ...]) -> Answer | str:

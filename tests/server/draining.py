@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +22,7 @@ from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
 from collector.subject.tombstones import Tombstones
 from collector.testing.sinks import batch_of
+from tests.deadline import WAIT_SECONDS
 
 __all__ = ["KEY", "SCHEMA", "Recorded", "Running", "Slow", "drained", "minute_text", "numbered"]
 
@@ -59,6 +60,12 @@ class Running:
     consumer: Consumer
     spool: Spool
     sink: Recorded
+    delivery: Delivery
+
+    def between_deliveries(self, change: Callable[[], None]) -> None:
+        """Change something while the sink's thread has no batch in hand: the next one is read
+        after that."""
+        self.delivery.submit("sink", change).result(WAIT_SECONDS)
 
 
 class Slow(Recorded):
@@ -96,7 +103,7 @@ def drained(
         delivery.start()
         consumer.start()
         try:
-            yield Running(consumer, spool, sink)
+            yield Running(consumer, spool, sink, delivery)
         finally:
             consumer.stop(60 if stops else 0)
             delivery.close(5)

@@ -8,7 +8,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -273,18 +273,22 @@ def test_a_batch_that_is_damaged_comes_again(
     number = 1 if restarts else 80
     for at in range(1, number + 1):
         stream.send(numbered(at, [at] * 1000))
-    with stream.drained(tmp_path, sink) if restarts else nullcontext() as running:
-        if running is not None:
-            wait_until(lambda: running.spool.state().batches == number)
-            running.consumer.stop(0)
-    with stream.drained(tmp_path, sink) as running:
-        wait_until(lambda: running.spool.state().batches == number)
-        with closing(sqlite3.connect(tmp_path / "spool.db", timeout=10)) as db:
+    if restarts:
+        with stream.drained(tmp_path, sink) as earlier:
+            wait_until(lambda: earlier.spool.state().batches == number)
+            earlier.consumer.stop(0)
+
+    def damage_first() -> None:
+        with closing(sqlite3.connect(tmp_path / "spool.db", timeout=WAIT_SECONDS)) as db:
             first = "sequence = (SELECT min(sequence) FROM batches)"
             changed = "CAST(replace(payload, 'linux', 'lunix') AS BLOB)"
             db.execute(f"UPDATE batches SET payload = {changed} WHERE {first}")
             db.commit()
         sink.fails = False
+
+    with stream.drained(tmp_path, sink) as running:
+        wait_until(lambda: running.spool.state().batches == number)
+        running.between_deliveries(damage_first)
         if restarts:
             wait_until(lambda: running.spool.state().damaged > 0)
             stream.send(numbered(1, [1] * 1000))  # as a server does, after a minute

@@ -20,10 +20,11 @@ from collector.ingest.grpc import METHODS
 from collector.sandbox import seccomp, support
 from collector.sandbox.attempts import ATTEMPTS
 from tests.conftest import required, required_root
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.certificates import Authority
 from tests.sandbox.confined import post, requests
 from tests.sandbox.test_attempts import FAMILIES, REFUSED
+from tests.sandbox.test_kernel_log import kernel_log
 from tests.sandbox.test_seccomp import refused_arguments, refused_numbers
 from tests.sidecar.faults import metric
 from tests.sidecar.inside import Inside, inside
@@ -180,6 +181,60 @@ def test_all_threads_are_confined(worker: Inside) -> None:
     for status in found:
         assert "\nSeccomp:\t2\n" in status
         assert "\nNoNewPrivs:\t1\n" in status
+
+
+def test_a_worker_names_none_of_its_threads(worker: Inside) -> None:
+    """Others would read a name in ``/proc``, and the kernel copies it into its log."""
+    assert _renamed(worker) == ([], [])
+    names = set()
+    for thread in Path(f"/proc/{worker.pid}/task").iterdir():
+        with suppress(FileNotFoundError):  # it has ended
+            names.add((thread / "comm").read_text())
+    assert names
+    assert not any("canary" in name for name in names)
+
+
+_RENAME = """
+libc = ctypes.CDLL(None, use_errno=True)
+libc.pthread_self.restype = ctypes.c_ulong
+own = ctypes.c_ulong(libc.pthread_self())
+calls = [libc.prctl(15, b"canary", 0, 0, 0), libc.pthread_setname_np(own, b"canary")]
+found["done"] = [each for each in calls if each == 0]
+found["opened"] = []
+for path in ("self", "thread-self", *(f"self/task/{n}" for n in THREADS)):
+    try:
+        with open(f"/proc/{path}/comm", "wb") as file:
+            found["opened"].append(file.write(b"canary"))
+    except OSError:
+        pass
+"""
+
+
+def _renamed(worker: Inside) -> tuple[list[int], list[int]]:
+    """Have its threads named in every way; returns which calls and which files let it."""
+    threads = [each.name for each in Path(f"/proc/{worker.pid}/task").iterdir()]
+    code = _RENAME.replace("THREADS", repr(threads))
+    tried = [worker.do(code, where) for where in ("main", "thread")]
+    done, opened = ([one for each in tried for one in each[name]] for name in ("done", "opened"))
+    return done, opened
+
+
+@pytest.mark.long
+def test_a_worker_that_faults_logs_no_chosen_name(tmp_path: Path) -> None:
+    """The kernel logs its fault under the name that the worker was started with; another worker
+    takes its place."""
+    fault = """
+    import signal
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    threading.Timer(0.1, lambda: ctypes.string_at(8)).start()
+    """
+    with kernel_log() as log, inside(tmp_path) as (sidecar, worker):
+        assert _renamed(worker) == ([], [])
+        worker.do(fault)
+        wait_until(lambda: any(each["event"] == "worker_replaced" for each in sidecar.events))
+        if not eventually(lambda: "segfault at 8 " in log(), 2):
+            pytest.skip("the kernel does not log faults here (debug.exception-trace)")
+        assert "canary" not in log()
 
 
 def test_a_worker_has_sockets_and_nothing_else(worker: Inside) -> None:

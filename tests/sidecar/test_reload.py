@@ -32,7 +32,7 @@ import pytest
 
 from collector.errors import CollectorError
 from collector.ledger import opened
-from collector.server.control_client import Reload, ask
+from collector.server.control_client import Reload, Status, ask
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.certificates import Authority
@@ -397,6 +397,7 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
                     for _ in range(3):
                         it.sidecar.process.send_signal(signal.SIGHUP)
                         assert _is_silent(manager)
+                    assert ask(it.data, Status()) is not None  # so the signals have been seen
                     began = monotonic_ns() // 1000
                     reader.execute("COMMIT")
                     asked.result(WAIT_SECONDS)

@@ -1,0 +1,25 @@
+"""The process that children of tests are forked from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.forkserver import Nursery, begin
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+def test_it_is_made_anew_where_it_was_killed(tmp_path: Path) -> None:
+    """As at the time-out of a test: the tests that follow have their children."""
+    for _ in range(2):
+        with (tmp_path / "out").open("wb") as out:
+            streams = (out.fileno(),) * 3
+            begin("this", [], streams, tmp_path, dict(os.environ), ()).wait(60)
+        assert b"Zen" in (tmp_path / "out").read_bytes()
+        nursery = Nursery.of_this_process()
+        assert nursery is Nursery.of_this_process()
+        nursery._process.kill()
+        nursery._process.wait(60)
