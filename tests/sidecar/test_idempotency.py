@@ -28,7 +28,6 @@ from threading import Thread
 from typing import Any
 
 import pytest
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -121,13 +120,13 @@ def _days_pass(directory: Path, number: int) -> None:
     """Make the days of keys, of a sidecar that does not run, so many days older."""
     spool = directory / "collector-data" / "spool.db"
     for table in ("key_days", "request_keys"):
-        ((first, last),) = query(spool, f"SELECT min(day), max(day) FROM {table}")  # noqa: S608
+        ((first, last),) = query(spool, f"SELECT min(day), max(day) FROM {table}")
         if first is None:
             continue
         day = date.fromisoformat(first)
         while day <= date.fromisoformat(last):  # the oldest first, so that no two are the same
             earlier = day - timedelta(days=number)
-            query(spool, f"UPDATE {table} SET day = '{earlier}' WHERE day = '{day}'")  # noqa: S608
+            query(spool, f"UPDATE {table} SET day = '{earlier}' WHERE day = '{day}'")
             day += timedelta(days=1)
 
 
