@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from time import monotonic
-from typing import Literal, Protocol, Self, get_args
+from typing import Literal, NamedTuple, Protocol, Self, get_args
 
-from collector.errors import Cause, Refusal
+from collector.errors import Cause, InputError, Refusal
 
 __all__ = [
     "CATEGORIES",
@@ -43,20 +43,24 @@ __all__ = [
     "Closing",
     "DeliveryState",
     "Drop",
+    "Earlier",
     "Form",
     "Granted",
+    "KeyUsed",
     "Layout",
     "MessageOutcome",
     "PendingBatch",
     "Record",
     "Rejection",
     "Request",
+    "RequestKey",
     "Row",
     "Scalar",
     "Signal",
     "SpoolState",
     "Subject",
     "Tally",
+    "Written",
     "count_lines",
     "layout_of",
     "minute_number",
@@ -212,11 +216,44 @@ def minute_number(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp()) // 60
 
 
+class RequestKey(NamedTuple):
+    """An idempotency key as it is handed on: a hash of the key, and an HMAC of the body under the
+    key; ``None`` where only the key counts. ``collector.spool.idempotency`` makes them."""
+
+    key: bytes
+    body: bytes | None = None
+
+
+class Earlier(NamedTuple):
+    """What an earlier request stored under a key: its counts, without dropped fields, content and
+    bytes. ``is_same`` tells whether its body was the same."""
+
+    counts: Tally
+    is_same: bool
+
+
+Written = Future[Earlier | None]
+"""Resolved when a write is on disk, with ``None``. If a request was stored under its key before, it
+is not stored, and that is the result."""
+
+
+class KeyUsed(InputError):
+    """E435: an earlier request has stored something under the idempotency key, so nothing of this
+    one is stored or counted."""
+
+    def __init__(self, earlier: Earlier) -> None:
+        super().__init__("E435", "an earlier request was stored under this idempotency key")
+        self.earlier = earlier
+
+    def __reduce__(self) -> tuple[type[KeyUsed], tuple[Earlier]]:
+        return (KeyUsed, (self.earlier,))
+
+
 Accept = Callable[[Request], Awaitable[Tally]]
 """Filters a request and returns its tally once all its records are on disk. Raises
 ``DeliveryError`` if they could not be stored: then none of them is, and the sender may retry.
 Raises ``InputError``: E429 for records of another schema, E431 for a request that becomes too
-much, E434 for a schema that there is not."""
+much, E434 for a schema that there is not, and ``KeyUsed`` E435."""
 
 AcceptNow = Callable[[Request], Tally]
 """Does the same for a thread, which blocks."""
@@ -277,9 +314,8 @@ class BatchQueue(Protocol):
     """Takes the batches of requests and stores them: a spool, or a channel to the process that has
     one."""
 
-    def put(self, *batches: PendingBatch, key: bytes | None = None) -> Future[bool]:
-        """Store the batches of one request, all of them or none. The future is resolved when they
-        are on disk: ``False`` if a request with the same key was stored before, else ``True``.
+    def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
+        """Store the batches of one request, all of them or none.
 
         Raises ``DeliveryError`` E505 or E506, at once or from the future, if they are not stored.
         """

@@ -155,8 +155,9 @@ CODES: dict[str, str] = {
     # E432 and E433: what is asked of recordings
     "E432": "there is no such recording or track",
     "E433": "the recorder refused",
-    # E434: one more request that is refused
+    # E434 and E435: more requests that are refused
     "E434": "the collector has no such schema",
+    "E435": "the idempotency key was used for another body",
     # E5xx: delivery
     "E501": "the store cannot be opened",
     "E502": "the store was written by a newer version",

@@ -20,13 +20,23 @@ from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from collector.contracts import BatchQueue, PendingBatch, Request, Tally, count_lines, to_minute
+from collector.contracts import (
+    BatchQueue,
+    Earlier,
+    KeyUsed,
+    PendingBatch,
+    Request,
+    RequestKey,
+    Tally,
+    count_lines,
+    to_minute,
+)
 from collector.errors import DeliveryError, InputError
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
 from collector.filter.sdk_records import schema_named
 from collector.filter.text import MOST_LINES, Pace, has_more_lines, slices
-from collector.spool.idempotency import key_within
+from collector.spool.idempotency import key_within, request_key
 from collector.spool.write_queue import MOST_BYTES, JoinedBatches
 
 if TYPE_CHECKING:
@@ -77,9 +87,9 @@ class Filtered:
     """What has become of a request so far: its tally, and its batches, joined as they come.
     Raises ``InputError`` E431 when it becomes too much; ``_Outgrown`` beyond ``most_bytes``."""
 
-    def __init__(self, most_events: int, most_bytes: int, key: bytes | None = None) -> None:
+    def __init__(self, most_events: int, most_bytes: int, key: RequestKey | None = None) -> None:
         self.total: Tally = Tally()
-        self.key: bytes | None = key
+        self.key: RequestKey | None = key
         self._batches = JoinedBatches()
         self._most_events, self._most_bytes = most_events, most_bytes
         self._records, self._elements = 0, [0]
@@ -264,7 +274,7 @@ class Intake:
     def _filter_now(
         self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
     ) -> Filtered:
-        found = Filtered(self._most_events, most_bytes, key)
+        found = Filtered(self._most_events, most_bytes, _request_key(key, request.body))
         for piece in self._pieces(request, filter_, Pace(MOST_LINES)):
             _add_piece(found, piece)
         return found
@@ -273,8 +283,11 @@ class Intake:
         self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
     ) -> Filtered | None:
         """Filter a request while others go on; ``None`` if it has become more than that."""
-        found, pace = Filtered(self._most_events, most_bytes, key), Pace()
         is_large = most_bytes > MOST_BYTES
+        hashes = partial(_request_key, key, request.body)
+        is_long = key is not None and len(request.body) > SLICE
+        made = await self._run_in_thread(hashes, is_large=is_large) if is_long else hashes()
+        found, pace = Filtered(self._most_events, most_bytes, made), Pace()
         with suppress(_Outgrown):
             for piece in self._pieces(request, filter_, pace):
                 add = partial(_add_piece, found, piece)
@@ -360,23 +373,28 @@ class Acceptor:
         """Filter a request; return its tally when its records are on disk.
         Raises ``DeliveryError`` E505 or E506 if they could not be stored; then none of them is. And
         ``InputError``: E429 for records of another schema, E431 for a request that
-        becomes more events or bytes than one may, E434 for a schema that there is not.
+        becomes more events or bytes than one may, E434 for a schema that there is not; and
+        ``KeyUsed`` if a request was stored under the key before.
         """
         async with self._intake.filtered(request) as found:
-            if found.total.received:
+            if found.total.received or found.key is not None:
                 stored = self._queue.put(*found.batches(), key=found.key)
-                if await asyncio.wrap_future(stored) and self._observe is not None:
-                    self._observe(found.total)
+                self._count(found.total, await asyncio.wrap_future(stored))
             return found.total
 
     def accept_now(self, request: Request) -> Tally:
         """Do the same in a thread, which blocks."""
         with self._intake.filtered_now(request) as found:
-            if found.total.received:
+            if found.total.received or found.key is not None:
                 stored = self._queue.put(*found.batches(), key=found.key)
-                if stored.result() and self._observe is not None:
-                    self._observe(found.total)
+                self._count(found.total, stored.result())
             return found.total
+
+    def _count(self, total: Tally, earlier: Earlier | None) -> None:
+        if earlier is not None:
+            raise KeyUsed(earlier)
+        if self._observe is not None:
+            self._observe(total)
 
     def close(self) -> None:
         """Finish what is in progress."""
@@ -393,6 +411,10 @@ def _refused(request: Request, filter_: Filter) -> Collection[str]:
         return optional
     granted = optional if request.granted is None else request.granted
     return [name for name in optional if name not in granted or name in request.refused]
+
+
+def _request_key(key: bytes | None, body: bytes) -> RequestKey | None:
+    return None if key is None else request_key(key, body)
 
 
 def _is_sparse(request: Request, filter_: Filter, part: bytes) -> bool:

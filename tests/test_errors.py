@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from collector import errors
+from collector.contracts import Earlier, KeyUsed, Tally
 from collector.errors import (
     CODES,
     CollectorError,
@@ -50,6 +51,7 @@ _THIRD, _FOURTH = (
 _ERRORS = [
     ConfigError("E202", "no key"),
     InputError("E401", "no input"),
+    KeyUsed(Earlier(Tally(3, 2), is_same=False)),
     DeliveryError("E503", "no room"),
     DeliveryError("E503", "no room", "full"),
     SchemaError([_FIRST, _SECOND]),

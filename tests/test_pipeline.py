@@ -17,7 +17,16 @@ import orjson
 import pytest
 
 from collector import intake
-from collector.contracts import Batch, Form, Request, Scalar, Subject, Tally
+from collector.contracts import (
+    Batch,
+    Earlier,
+    Form,
+    KeyUsed,
+    Request,
+    Scalar,
+    Subject,
+    Tally,
+)
 from collector.drain import DeliveryTimes, FieldsFor, all_fields
 from collector.errors import DeliveryError, InputError, Unacceptable, Unreachable
 from collector.filter import Filter
@@ -196,23 +205,32 @@ def test_records_keep_minute_and_count(tmp_path: Path, number: int, waits: bool)
 
 
 def test_records_that_come_again_change_nothing(tmp_path: Path) -> None:
-    """The same counts for each copy, and everything once: also of copies at the same time, from an
-    event loop and from threads, and after a restart. Another key is another body."""
+    """Each copy is told the counts of the first, and everything is there once: also of copies at
+    the same time, from an event loop and from threads, and after a restart. Another body under the
+    key is told so, and another key is another body."""
     request = Request("records", _records(50, _ago(3)) + b"{\n", key=_KEY)
     with running(tmp_path) as (pipeline, total):
 
-        async def copies() -> list[Tally]:
+        async def copies() -> list[Tally | BaseException]:
             others = [asyncio.to_thread(pipeline.accept_now, request) for _ in range(5)]
-            return await asyncio.gather(*others, *(pipeline.accept(request) for _ in range(5)))
+            here = [pipeline.accept(request) for _ in range(5)]
+            return await asyncio.gather(*others, *here, return_exceptions=True)
 
         answers = asyncio.run(copies())
-        assert answers == [total] * 10
-        assert (total.received, total.admitted) == (101, 100)
+        (first,) = (each for each in answers if isinstance(each, Tally))
+        assert (first, first.received, first.admitted) == (total, 101, 100)
+        counts = Tally(101, 100, Counter({"malformed": 1}))
+        told = [each.earlier for each in answers if isinstance(each, KeyUsed)]
+        assert told == [Earlier(counts, is_same=True)] * 9
     with running(tmp_path) as (pipeline, total):
-        assert pipeline.accept_now(request) == answers[0]
+        for body in (request.body, request.body[:-2], b""):
+            for accept in (pipeline.accept_now, lambda r: asyncio.run(pipeline.accept(r))):
+                with raises("E435", KeyUsed) as caught:
+                    accept(replace(request, body=body))
+                assert caught.value.earlier == Earlier(counts, is_same=body == request.body)
         assert total == Tally()
         pipeline.accept_now(replace(request, key=b"o" * 16))
-        assert total == answers[0]
+        assert total == first
         wait_until(lambda: stored(tmp_path) == 200)
     with opened(tmp_path / "spool.db") as ledger:
         found = ledger.verify()

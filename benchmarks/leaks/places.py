@@ -102,7 +102,7 @@ PLACES: dict[str, tuple[str, ...]] = {
             "store:_delivered.id",
             "file:data/ledger.key",
             "log:started.*",
-            "spool:request_keys.hash",
+            *("spool:request_keys.hash", "spool:request_keys.body", "spool:request_keys.counts"),
         ),
     ),
     "constant": (

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from io import BytesIO
 
-from collector.contracts import Accept, Request
+from collector.contracts import Accept, KeyUsed, Request
 from collector.errors import DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.decompression import Encoding, pieces
@@ -42,6 +42,7 @@ from collector.ingest.responses import (
     JSON_HEADERS,
     Dialect,
     HttpResponse,
+    earlier_response,
     refusal_response,
     tally_response,
 )
@@ -188,6 +189,8 @@ class EventsHandler:
             return await self._accept(request, reserve, dialect)
         except RequestRefused as error:
             refusal = error.refusal
+        except KeyUsed as error:
+            return earlier_response(error.earlier)
         except DeliveryError:
             refusal = NOT_STORED
         except InputError as error:

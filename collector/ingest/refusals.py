@@ -19,6 +19,7 @@ __all__ = [
     "INFLATED",
     "INTERNAL_ERROR",
     "INVALID_KEY",
+    "KEY_REUSED",
     "MALFORMED",
     "METHOD_NOT_ALLOWED",
     "NOT_FOUND",
@@ -155,6 +156,13 @@ UNKNOWN_SCHEMA = Refusal(
     5,
     "there is no schema of the name that the request has, or it has several names: name one of the"
     " configured schemas, or none for the default",
+)
+KEY_REUSED = Refusal(
+    "E435",
+    409,
+    6,
+    "another body was stored under this Idempotency-Key, and nothing of this one was: the counts"
+    " are those of the other; use a new key for a new body",
 )
 
 REFUSALS: tuple[Refusal, ...] = tuple(

@@ -17,8 +17,8 @@ from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Literal, NamedTuple
 
-from collector.contracts import REJECTIONS, Signal, Tally
-from collector.ingest.refusals import TOO_LARGE, UNREADABLE, Headers, Refusal
+from collector.contracts import REJECTIONS, Earlier, Signal, Tally
+from collector.ingest.refusals import KEY_REUSED, TOO_LARGE, UNREADABLE, Headers, Refusal
 
 __all__ = [
     "EVENTS",
@@ -30,6 +30,7 @@ __all__ = [
     "HttpResponse",
     "Observe",
     "Outcome",
+    "earlier_response",
     "export_json",
     "export_protobuf",
     "outcome",
@@ -103,10 +104,20 @@ def tally_response(dialect: Dialect, tally: Tally, *, lines: bool = False) -> Ht
     if result != "accepted":
         return refusal_response(UNREADABLE if result == "malformed" else TOO_LARGE, dialect)
     if dialect.signal is None:
-        return HttpResponse(200, JSON_HEADERS, _counts_json(tally))
+        return HttpResponse(200, JSON_HEADERS, f"{{{_counts_json(tally)}}}".encode())
     if dialect.protobuf:
         return HttpResponse(200, _PROTOBUF, export_protobuf(tally))
     return HttpResponse(200, JSON_HEADERS, export_json(dialect.signal, tally))
+
+
+def earlier_response(earlier: Earlier) -> HttpResponse:
+    """Build the response to a request of records whose key was used before: the counts of what was
+    stored then, and an error if that was another body."""
+    members = f'{_counts_json(earlier.counts)},"repeated":true'
+    if earlier.is_same:
+        return HttpResponse(200, JSON_HEADERS, f"{{{members}}}".encode())
+    body = f'{{{members},"error":{_error_json(KEY_REUSED)}}}'.encode()
+    return HttpResponse(KEY_REUSED.status, JSON_HEADERS, body, code=KEY_REUSED.code)
 
 
 @cache
@@ -158,13 +169,12 @@ def _error_json(refusal: Refusal) -> str:
     return f'{{"code":"{refusal.code}","message":"{refusal.message}"}}'
 
 
-def _counts_json(tally: Tally) -> bytes:
+def _counts_json(tally: Tally) -> str:
+    """Return the members of an object, without its braces."""
     rejected = ",".join(
         f'"{reason}":{tally.rejected[reason]}' for reason in REJECTIONS if tally.rejected[reason]
     )
-    return (
-        f'{{"received":{tally.received},"admitted":{tally.admitted},"rejected":{{{rejected}}}}}'
-    ).encode()
+    return f'"received":{tally.received},"admitted":{tally.admitted},"rejected":{{{rejected}}}'
 
 
 def outcome(tally: Tally) -> Outcome:

@@ -25,7 +25,7 @@ REFUSAL_STATUSES: dict[str, int] = {
     "E434": 404,
     "E414": 405,
     "E415": 408,
-    "E429": 409,
+    **dict.fromkeys(("E429", "E435"), 409),
     **dict.fromkeys(("E416", "E417", "E431"), 413),
     **dict.fromkeys(("E418", "E419"), 415),
     "E421": 421,

@@ -42,13 +42,17 @@ _CLOSE_SECONDS = 1.0
 """For a sink to be closed in, where the time is over before."""
 
 _PATH = "/v1/records"
-_OK, _SERVER = 200, 500
+_OK, _CONFLICT, _SERVER = 200, 409, 500
 _TOO_LARGE = 413
 _PERMANENT = frozenset({400, _TOO_LARGE, 415, 422})
 """Refusals for good. Other statuses may change, when a token is set or the sidecar gets the newer
 schema."""
 _LONGEST_PAUSE = 300
-_COUNTS = re.compile(rb'\{"received":([0-9]{1,9}),"admitted":([0-9]{1,9}),"rejected":\{.*\}\}')
+_COUNTS = re.compile(
+    rb'\{"received":[0-9]{1,9},"admitted":([0-9]{1,9}),"rejected":\{[^{}]*\}'
+    rb'(?:,"repeated":true(,"error":\{"code":"E435",[^{}]*\})?)?\}'
+)
+"""Counts of what was stored, now or at an earlier attempt; with E435, that was another body."""
 _REASONS = {
     "refused": "nothing listens there; is it running?",
     "timed_out": "it did not answer in time",
@@ -57,7 +61,7 @@ _REASONS = {
     "malformed": "what answers there is no sidecar",
     "401": "it wants a token, or another one (401)",
     "404": "it has no such path (404); is it a sidecar?",
-    "409": "it has another schema (409)",
+    "409": "it has another schema, or is no sidecar (409)",
     "5xx": "it cannot take records at present (5xx)",
     "status": "it answered with a status that a sidecar does not use",
 }
@@ -199,7 +203,9 @@ class Sidecar:
     is opened when it is needed.
 
     Only the settings decide where batches go: no proxy, redirect or environment variable is
-    followed. The id of a batch is its idempotency key, so that sending it again is safe.
+    followed. The id of a batch is its idempotency key, so that sending it again is safe. A batch
+    whose response was lost may have shrunk since, as consent was withdrawn or fields have expired.
+    Then the sidecar has what was sent first, and answers 409 with its counts: it is delivered.
 
     Raises ``ConfigError`` E212 when the files for TLS cannot be used.
     """
@@ -236,7 +242,8 @@ class Sidecar:
         return self._limit.next()
 
     def send(self, *batches: Batch) -> int:
-        """Send batches, and return how many of their records the sidecar refuses for good.
+        """Send batches, and return how many of their records the sidecar refuses for good; at least
+        so many, where it has an earlier, larger form of a batch.
 
         Raises ``BodyTooLarge`` when it refuses a batch of several records for its size, and
         ``DeliveryError`` E510 when it did not accept a batch, or the response was lost.
@@ -269,12 +276,12 @@ class Sidecar:
             raise BodyTooLarge
         if response.status in _PERMANENT:
             return number
-        found = _COUNTS.fullmatch(response.body) if response.status == _OK else None
-        if found is None:
+        found = _COUNTS.fullmatch(response.body)
+        if found is None or response.status != (_CONFLICT if found[2] else _OK):
             self._why = _reason(response.status)
             raise NotTaken(self._why)
         self._limit.accepted(len(body))
-        return max(0, number - int(found[2]))
+        return max(0, number - int(found[1]))
 
     def _request(self, body: bytes, headers: dict[str, str]) -> Response | None:
         """Return the response, or ``None`` if there is none in time."""

@@ -21,8 +21,11 @@ from collector.contracts import (
     CATEGORIES,
     DROPS,
     REJECTIONS,
+    Earlier,
     PendingBatch,
+    RequestKey,
     Tally,
+    Written,
     minute_number,
     minute_text,
 )
@@ -40,7 +43,6 @@ from collector.server.messages import (
     PutTally,
     Tried,
 )
-from collector.spool.idempotency import hashed
 from collector.spool.write_queue import JoinedBatches, merge, unwritable
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "Channel",
     "ChannelQueue",
     "Frames",
+    "answer_of",
     "framed",
     "frames_of_keeper",
     "frames_of_probe",
@@ -288,10 +291,11 @@ class BatchCode:
                 self._codes.append(code)
                 self._by_digest[schema.layout.digest] = code
 
-    def put(self, number: int, key_hash: bytes | None, batches: Sequence[PendingBatch]) -> Put:
+    def put(self, number: int, key: RequestKey | None, batches: Sequence[PendingBatch]) -> Put:
         """Return the message that announces batches."""
         announced = [self._by_digest[each.layout.digest].announced(each) for each in batches]
-        return Put(number, key_hash, announced)
+        hashes = None if key is None or key.body is None else (key.key, key.body)
+        return Put(number, hashes, announced)
 
     def batches(self, put: Put, records: bytearray) -> Iterator[PendingBatch]:
         """Yield the batches of a message, of which nothing is checked; what is yielded is no longer
@@ -353,6 +357,15 @@ def _counts(names: tuple[_N, ...], numbers: list[int]) -> Counter[_N]:
     return Counter({name: n for name, n in zip(names, numbers, strict=True) if n})
 
 
+def answer_of(number: int, outcome: int | Earlier) -> tuple[int, int, list[int]]:
+    """Return what became of a put, as ``Answers`` says it."""
+    if isinstance(outcome, int):
+        return number, outcome, []
+    counts = outcome.counts
+    rejected = [counts.rejected[reason] for reason in REJECTIONS]
+    return number, 0 if outcome.is_same else 409, [counts.admitted, *rejected]
+
+
 class ChannelQueue:
     """Sends batches to the keeper, and resolves their futures with its answers.
 
@@ -370,20 +383,20 @@ class ChannelQueue:
         self._channel = channel
         self.code: BatchCode = BatchCode(schemas)
         self._numbers = count()
-        self._pending: dict[int, list[Future[bool]]] = {}
+        self._pending: dict[int, list[Written]] = {}
         self._handed: deque[list[bytes]] = deque()
-        self._group: list[Future[bool]] = []
+        self._group: list[Written] = []
         self._grouped, self._group_bytes = JoinedBatches(), 0
 
     def __repr__(self) -> str:
         return f"<ChannelQueue of {len(self._pending)} requests>"
 
-    def put(self, *batches: PendingBatch, key: bytes | None = None) -> Future[bool]:
+    def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
         """Have the keeper store the batches of one request, as ``BatchQueue.put`` says."""
         merged = [batch for batch in merge(batches) if batch.tally.received]
-        future: Future[bool] = Future()
-        if not merged:
-            future.set_result(True)
+        future: Written = Future()
+        if not merged and key is None:
+            future.set_result(None)
             return future
         if self._channel.waiting > _MOST_WAITING:
             raise DeliveryError("E505", "the spool is full; send again later")
@@ -394,9 +407,7 @@ class ChannelQueue:
             self._announce([future], key, merged)
         return future
 
-    def _add_to_group(
-        self, future: Future[bool], batches: Sequence[PendingBatch], size: int
-    ) -> None:
+    def _add_to_group(self, future: Written, batches: Sequence[PendingBatch], size: int) -> None:
         if not self._group:
             self._loop.call_soon(self._send_group)
         self._group.append(future)
@@ -413,12 +424,14 @@ class ChannelQueue:
             self._announce(futures, None, batches)
 
     def _announce(
-        self, futures: list[Future[bool]], key: bytes | None, batches: Sequence[PendingBatch]
+        self,
+        futures: list[Written],
+        key: RequestKey | None,
+        batches: Sequence[PendingBatch],
     ) -> None:
         number = next(self._numbers)
         self._pending[number] = futures
-        key_hash = None if key is None else hashed(key)  # a key may be made of a sender's data
-        put = framed(self.code.put(number, key_hash, batches))
+        put = framed(self.code.put(number, key, batches))
         self.send([put, *(batch.payload for batch in batches)])
 
     def send(self, parts: list[bytes]) -> None:
@@ -435,15 +448,19 @@ class ChannelQueue:
 
     def answered(self, answers: Answers) -> None:
         """Resolve futures."""
-        for number, outcome in answers.outcomes:
+        for number, outcome, counts in answers.outcomes:
             for future in self._pending.pop(number, ()):
                 if future.set_running_or_notify_cancel():
-                    _resolve(future, outcome)
+                    _resolve(future, outcome, counts)
 
 
-def _resolve(future: Future[bool], outcome: int) -> None:
-    if outcome in (0, 1):
-        future.set_result(bool(outcome))
+def _resolve(future: Written, outcome: int, counts: list[int]) -> None:
+    if outcome == 1:
+        future.set_result(None)
+    elif outcome in (0, 409):
+        admitted, *rejected = counts
+        tally = Tally(sum(counts), admitted, _counts(REJECTIONS, rejected))
+        future.set_result(Earlier(tally, is_same=outcome == 0))
     elif outcome == 506:
         future.set_exception(unwritable())
     else:

@@ -11,7 +11,6 @@ import asyncio
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +26,9 @@ from collector.contracts import (
     MESSAGE_OUTCOMES,
     MessageOutcome,
     PendingBatch,
+    RequestKey,
     Tally,
+    Written,
     count_lines,
 )
 from collector.errors import (
@@ -46,6 +47,7 @@ from collector.schema.model import Schema
 from collector.server.components import Components
 from collector.server.listeners import Location
 from collector.spool import Spool
+from collector.spool.idempotency import hashed
 from collector.spool.write_queue import MOST_ROWS
 from collector.subject.tombstones import LONGEST_RETENTION, Tombstones
 
@@ -260,7 +262,7 @@ class Consumer(threading.Thread):
         batch: PendingBatch,
         rules: Sequence[tuple[MessageOutcome, RedactionRule]],
         again: list[str],
-    ) -> Future[bool] | None:
+    ) -> Written | None:
         """Store a batch without those who were erased meanwhile, and without what is too old;
         ``None`` if nothing is left, or the spool takes nothing now."""
         payload = batch.payload
@@ -276,19 +278,23 @@ class Consumer(threading.Thread):
                 recheck = self._schemas[batch.layout.digest][1]
                 changed = replace(batch, payload=payload, rows=None)
                 batch = replace(recheck.check_delayed(changed), id=batch.id)
-            return self._spool.put(batch, key=batch.id)
+            return self._spool.put(batch, key=RequestKey(hashed(batch.id or b"")))
         except (DeliveryError, RecheckError):  # the latter where a minute ends between two checks
             again.append(one.token)
             return None
 
     def _note(
-        self, one: Fetched, batch: PendingBatch, stored: Future[bool], again: list[str]
+        self,
+        one: Fetched,
+        batch: PendingBatch,
+        stored: Written,
+        again: list[str],
     ) -> None:
         """Wait until a batch is on disk, and note from when on every sink has it."""
         if stored.exception() is not None:
             again.append(one.token)
             return
-        outcome: MessageOutcome = "taken" if stored.result() else "repeated"
+        outcome: MessageOutcome = "taken" if stored.result() is None else "repeated"
         self._counts[outcome] += 1
         if outcome == "taken":
             self._tallies.append((batch.layout.table, batch.tally))

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from collector.contracts import Tally
+from collector.contracts import Earlier, RequestKey, Tally, Written
 from collector.errors import ConfigError, DeliveryError, RecheckError, SandboxError
 from collector.ops.error_log import LIBRARIES
 from collector.ops.log import EventLog
 from collector.ops.requests import RequestCounts
-from collector.server.channel import framed
+from collector.server.channel import answer_of, framed
 from collector.server.components import Components
 from collector.server.messages import (
     Answers,
@@ -58,7 +58,7 @@ _MOST_UNSTORED = 96 << 20
 """Bytes of records of all workers that are not stored yet; more must be sent again."""
 _PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES, _PURPOSE_BYTES = 1 << 10, 4 << 10, 1 << 9, 1 << 6
 """What a ``Put`` takes besides, each batch, field with dropped values, and number of a purpose."""
-_DISTRUSTED = -1
+_STORED, _DISTRUSTED = 1, -1
 _Totals = Mapping[str, Tally]  # of a request, by the name of the schema
 _NO_TOTALS: _Totals = {}
 _T = TypeVar("_T")
@@ -113,7 +113,7 @@ class Keeper(WorkerPool):
         """The requests of workers that have ended, and of the keeper itself."""
         self._places: set[tuple[str, str]] = set()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="collector-recheck")
-        self._finished: deque[tuple[_Request, int, _Totals]] = deque()
+        self._finished: deque[tuple[_Request, int | Earlier, _Totals]] = deque()
         self._is_woken = False
 
     def __repr__(self) -> str:
@@ -229,7 +229,10 @@ class Keeper(WorkerPool):
             link.reported = None
 
     def _on_put(self, link: WorkerLink, put: Put, records: bytearray | None) -> None:
-        """Store the batches of a request, once they are checked."""
+        """Store the batches of a request, once they are checked. Raises ``ChannelError`` for one
+        that has neither batches nor a key."""
+        if records is not None and not put.batches and put.key is None:
+            raise ChannelError
         request = _Request(link, put.number, link.frames.reserved)
         link.frames.reserved = 0
         if records is None:
@@ -261,16 +264,24 @@ class Keeper(WorkerPool):
         for name, tally in ((batch.layout.table, batch.tally) for batch in batches):
             totals[name] = totals[name] + tally if name in totals else tally
         try:
-            stored = self._components.spool.put(*batches, key_hash=put.key_hash)
+            key = None if put.key is None else RequestKey(*put.key)
+            stored = self._components.spool.put(*batches, key=key)
         except DeliveryError as error:
             self._finish(request, int(error.code[1:]))
         else:
             stored.add_done_callback(partial(self._on_stored, request, totals))
 
-    def _on_stored(self, request: _Request, totals: _Totals, stored: Future[bool]) -> None:
-        self._finish(request, 506 if stored.exception() is not None else stored.result(), totals)
+    def _on_stored(self, request: _Request, totals: _Totals, stored: Written) -> None:
+        if stored.exception() is not None:
+            self._finish(request, 506)
+        elif (earlier := stored.result()) is not None:
+            self._finish(request, earlier)
+        else:
+            self._finish(request, _STORED, totals)
 
-    def _finish(self, request: _Request, outcome: int, totals: _Totals = _NO_TOTALS) -> None:
+    def _finish(
+        self, request: _Request, outcome: int | Earlier, totals: _Totals = _NO_TOTALS
+    ) -> None:
         """Note what became of a request, from any thread."""
         self._finished.append((request, outcome, totals))
         if not self._is_woken:
@@ -281,20 +292,20 @@ class Keeper(WorkerPool):
     def _answer(self) -> None:
         """Count what was stored, and answer the workers."""
         self._is_woken = False
-        answers: dict[WorkerLink, list[tuple[int, int]]] = {}
+        answers: dict[WorkerLink, list[tuple[int, int, list[int]]]] = {}
         while self._finished:
             request, outcome, totals = self._finished.popleft()
             self._budget.used -= request.size
             if outcome == _DISTRUSTED:
                 self._distrust(request.link)
                 continue
-            for name, total in totals.items() if outcome == 1 else ():
+            for name, total in totals.items():
                 self._components.metrics.observe(name, total)
-            answers.setdefault(request.link, []).append((request.number, int(outcome)))
+            answers.setdefault(request.link, []).append(answer_of(request.number, outcome))
         for link, outcomes in answers.items():
             self._tell(link, outcomes)
 
-    def _tell(self, link: WorkerLink, outcomes: list[tuple[int, int]]) -> None:
+    def _tell(self, link: WorkerLink, outcomes: list[tuple[int, int, list[int]]]) -> None:
         """Answer a worker, or end one that reads no answers."""
         if link.channel is not None and link.channel.waiting > _MOST_UNREAD:
             self._distrust(link)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import suppress
 from hashlib import sha256
 from math import inf
@@ -14,6 +14,7 @@ from typing import Literal
 import orjson
 
 from collector.config.model import settings
+from collector.contracts import Written
 from collector.errors import CollectorError, DeliveryError
 from collector.ledger import Ledger, Note
 from collector.ledger import opened as opened_ledger
@@ -51,7 +52,7 @@ class LedgerNotes:
         self._components = components
         self._log = log
         self._most_seconds, self._most_receipts, self._clock = seconds, receipts, clock
-        self._first: Future[bool] | None = None
+        self._first: Written | None = None
         self._beginning = Lock()
         self._has_begun = False
         self._at = clock()
@@ -76,7 +77,7 @@ class LedgerNotes:
             with suppress(CollectorError):
                 self._write(_checkpoint(due))
 
-    def reload(self, following: Components, cause: ReloadCause, change: str) -> Future[bool]:
+    def reload(self, following: Components, cause: ReloadCause, change: str) -> Written:
         """Write that other components take the place of these, with what changes, in one commit.
         Raises ``DeliveryError`` E506 while nothing can be written."""
         if not self._has_begun:
@@ -127,13 +128,13 @@ class LedgerNotes:
                     notes = _changes(ledger, self._components)
                 self._first = self._write(*notes, _checkpoint("start"))
 
-    def _write(self, *notes: Note) -> Future[bool]:
+    def _write(self, *notes: Note) -> Written:
         written = self._components.spool.note(*notes)
         self._at, self._receipts = self._clock(), self._components.spool.last
         written.add_done_callback(self._look)
         return written
 
-    def _look(self, written: Future[bool]) -> None:
+    def _look(self, written: Written) -> None:
         """Have a checkpoint written again that could not be written."""
         if written.cancelled() or written.exception() is not None:
             self._at = -inf

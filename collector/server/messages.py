@@ -50,6 +50,7 @@ _HASH_BYTES = 16
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _Small = Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+_Hash = Annotated[bytes, msgspec.Meta(min_length=_HASH_BYTES, max_length=_HASH_BYTES)]
 
 
 class ChannelError(Exception):
@@ -98,11 +99,12 @@ class PutBatch(_Message):
 
 
 class Put(_Message, tag=0):
-    """The batches of one request, to be stored, and the hash of its idempotency key."""
+    """The batches of one request, to be stored, and the hashes of its idempotency key and its body.
+    With a key there may be no batch."""
 
     number: _Number
-    key_hash: Annotated[bytes, msgspec.Meta(min_length=_HASH_BYTES, max_length=_HASH_BYTES)] | None
-    batches: Annotated[list[PutBatch], msgspec.Meta(min_length=1, max_length=_MOST_BATCHES)]
+    key: tuple[_Hash, _Hash] | None
+    batches: Annotated[list[PutBatch], msgspec.Meta(max_length=_MOST_BATCHES)]
 
 
 class Ready(_Message, tag=1):
@@ -223,9 +225,11 @@ class Setup(_Message, tag=0):
 
 
 class Answers(_Message, tag=1):
-    """What became of puts, by their numbers: 1 stored, 0 stored before, else 505 or 506."""
+    """What became of puts, by their numbers: 1 if they were stored, 505 or 506 if not. 0, and 409
+    for another body, if an earlier request has the key; then its counts: admitted, and rejected in
+    the order of their table."""
 
-    outcomes: list[tuple[int, int]]
+    outcomes: list[tuple[int, int, list[int]]]
 
 
 class Ask(_Message, tag=2):

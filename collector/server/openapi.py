@@ -17,6 +17,7 @@ from collector.ingest.refusals import (
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
     INVALID_KEY,
+    KEY_REUSED,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     REFUSALS,
@@ -42,6 +43,7 @@ _REJECTED = {
     "properties": dict.fromkeys(REJECTIONS, _COUNT),
     "additionalProperties": False,
 }
+_COUNTS: _Json = {"received": _COUNT, "admitted": _COUNT, "rejected": _REJECTED}
 _MEANINGS = {
     "/v1/events": "Send events: a JSON object or array, or one a line. They are filtered.",
     "/v1/records": "Send records that an SDK has filtered, one a line. They are checked.",
@@ -54,7 +56,7 @@ _LISTS: dict[Signal, str] = {
     "traces": "resourceSpans",
     "metrics": "resourceMetrics",
 }
-_OF_RECORDS = (INVALID_KEY, SCHEMA_MISMATCH)
+_OF_RECORDS = (INVALID_KEY, SCHEMA_MISMATCH, KEY_REUSED)
 _OTHERWHERE = (*_OF_RECORDS, METHOD_NOT_ALLOWED, NOT_FOUND, UNAUTHENTICATED)
 _PROTOCOL = tuple(
     refusal
@@ -134,6 +136,22 @@ _PACKAGE = "data-minimisation-collector"
 _ERROR: _Json = {_JSON: {"$ref": "#/components/schemas/Error"}}
 
 
+_ERRORS: _Json = {
+    "error": {
+        "type": "object",
+        "properties": {"code": {"const": KEY_REUSED.code}, "message": {"type": "string"}},
+        "required": ["code", "message"],
+        "additionalProperties": False,
+    }
+}
+"""The member of a refusal that has counts beside it."""
+
+
+def _earlier(more: _Json) -> _Json:
+    """Return the schema of the counts of an earlier request that had the same key."""
+    return _object({**_COUNTS, "repeated": {"const": True}, **more})
+
+
 def _error() -> _Json:
     """Return the schema of a refusal; OTLP's members are beside Collector's own."""
     own = _object(
@@ -173,7 +191,10 @@ def _sending(
     found["parameters"] = [*_parameters(schemas, is_records=is_records)]
     bodies = {kind.decode(): {"schema": _sent(kind.decode(), route)} for kind in route.forms}
     found["requestBody"] = {"required": True, "content": bodies}
-    found["responses"] = {"200": _taken(route.signal)} | _of(refusals, errors)
+    found["responses"] = {"200": _taken(route.signal, is_records)} | _of(refusals, errors)
+    if is_records:
+        refused = found["responses"][str(KEY_REUSED.status)]
+        refused["content"] = {_JSON: {"schema": {"anyOf": [_ERROR[_JSON], _earlier(_ERRORS)]}}}
     if has_tokens:
         found["security"] = [{"token": []}]
     return found
@@ -199,14 +220,19 @@ def _parameters(schemas: Sequence[str], *, is_records: bool) -> Iterable[_Json]:
     yield {"name": "Sec-GPC", "description": "1: no optional purpose is granted."} | signal
     if is_records:
         key = {"type": "string", "pattern": '^([0-9A-Fa-f]{32}|"[0-9A-Fa-f]{32}")$'}
-        described = "Of a request that may come again: it is stored once."
+        described = (
+            "Of a request that may come again: it is stored once. Later ones are answered with what"
+            " was stored: 200 for the same body, 409 for another."
+        )
         yield {"name": "Idempotency-Key", "in": "header", "description": described, "schema": key}
 
 
-def _taken(signal: Signal | None) -> _Json:
+def _taken(signal: Signal | None, is_records: bool) -> _Json:
+    if is_records:
+        counts = {"anyOf": [_object(_COUNTS), _earlier({})]}
+        return _answer("What was stored, now or before, is on disk; the counts.", {_JSON: counts})
     if signal is None:
-        counts = _object({"received": _COUNT, "admitted": _COUNT, "rejected": _REJECTED})
-        return _answer("What was stored is on disk; the counts.", {_JSON: counts})
+        return _answer("What was stored is on disk; the counts.", {_JSON: _object(_COUNTS)})
     partial = {REJECTED_MEMBERS[signal]: _DIGITS, "errorMessage": {"type": "string"}}
     whole = {"type": "object", "properties": {"partialSuccess": _object(partial)}}
     content = {_JSON: whole | {"additionalProperties": False}, _PROTOBUF: {}}

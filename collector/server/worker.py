@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Lock
 
 from collector.addresses import Address
-from collector.contracts import PendingBatch
+from collector.contracts import PendingBatch, RequestKey, Written
 from collector.errors import ConfigError, SandboxError
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
@@ -351,10 +351,10 @@ def _end(_: bool) -> None:
 class _NoQueue:
     """Stores nothing."""
 
-    def put(self, *_: PendingBatch, key: bytes | None = None) -> Future[bool]:
+    def put(self, *_: PendingBatch, key: RequestKey | None = None) -> Written:
         """Return as if the batches were stored."""
-        future: Future[bool] = Future()
-        future.set_result(True)
+        future: Written = Future()
+        future.set_result(None)
         return future
 
 

@@ -11,11 +11,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
-from collector.contracts import Batch, Layout, PendingBatch, Tally, count_lines, layout_of
+from collector.contracts import Batch, Earlier, Layout, PendingBatch, Tally, count_lines, layout_of
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import idempotency, write_queue
@@ -183,16 +182,17 @@ class SpoolFile:
         cursors: Mapping[str, Position],
         sums: HourlySums,
         damaged: Iterable[int],
-    ) -> list[bool]:
+    ) -> list[Earlier | None]:
         """Write one transaction: batches with their receipts, and keys of requests; entries of the
         ledger; cursors that moved, hourly sums, and the quarantine of damaged batches. It is
-        durable on return. Returns for each write whether it is new: only these are stored."""
+        durable on return. Returns for each write what was stored under its key before: only those
+        are stored for which that is ``None``."""
         self.db.execute("BEGIN IMMEDIATE")
-        new, is_new = list(writes), [True] * len(writes)
-        if any(write.key for write in writes):
-            is_new = idempotency.unseen(self.db, [write.key for write in writes])
-            new = list(compress(writes, is_new))
-            idempotency.add_keys(self.db, [write.key for write in new if write.key is not None])
+        new, found = list(writes), list[Earlier | None]([None] * len(writes))
+        if any(write.key is not None for write in writes):
+            found = idempotency.earlier(self.db, [write.keyed for write in writes])
+            new = [write for write, each in zip(writes, found, strict=True) if each is None]
+            idempotency.add_keys(self.db, [write.keyed for write in new])
         tip, depth = self._add_all(write_queue.group(write.batches for write in new))
         parts = self.parts
         if notes := [note for write in writes for note in write.notes]:
@@ -210,7 +210,7 @@ class SpoolFile:
         self.depth, self.parts = depth, parts
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
-        return is_new
+        return found
 
     def commit(self) -> None:
         """Commit a transaction. One that fails leaves nothing in the log."""

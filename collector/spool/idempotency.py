@@ -1,9 +1,14 @@
 """Idempotency keys of requests: a request that is repeated under the same key is stored once.
 
 A key is random, chosen by the sender, and the same at each attempt. But a sender may have made it
-of something that can be guessed, as a telephone number. So what is stored is an HMAC of its hash
-under a secret of the day (UTC), in the same commit as the request's records; a month later the
-secret is destroyed with the day's hashes. A key is looked up under the secrets of all days.
+of something that can be guessed, such as a telephone number. So the spool stores an HMAC of the
+key's hash under a secret of the day (UTC), in the commit of the request's records, and destroys the
+secret with the day's rows a month later. A key is looked up under the secrets of all days.
+
+With the key, the spool stores an HMAC of the body under the same secret, and the counts that the
+sender was answered, so that a repeated request can be told from another one and be answered alike.
+The counts say how much one person sent, which is stored nowhere else. So they are encrypted: with a
+stream of bytes that follows from the secret and the key's hash, which the spool does not have.
 """
 
 from __future__ import annotations
@@ -12,8 +17,11 @@ import hashlib
 import hmac
 import secrets
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+
+from collector.contracts import REJECTIONS, Earlier, RequestKey, Tally
 
 __all__ = [
     "DAYS",
@@ -22,30 +30,39 @@ __all__ = [
     "NEW_KEY",
     "TABLES",
     "add_keys",
+    "earlier",
     "forget_batch",
     "forget_keys",
     "hashed",
     "key_within",
-    "migrate_keys",
-    "unseen",
+    "request_key",
 ]
 
 MOST = 1_000_000
-"""The number of newest keys that are stored: a day's at eleven requests a second, in 80 MB."""
+"""The number of newest keys that are stored: a day's at eleven requests a second, in 140 MB."""
 DAYS = 31
-"""How long a key is stored, and the secret of its day."""
+"""How long a key is stored, and the secret of its day, after that day."""
+
+_HASH_BYTES = 16
+_SECRET_BYTES = 32
+_COUNT_BYTES = 6
+_MOST_COUNT = (1 << 8 * _COUNT_BYTES) - 1
+_COUNTS_BYTES = _COUNT_BYTES * (1 + len(REJECTIONS))
+assert hashlib.sha512().digest_size >= _COUNTS_BYTES  # noqa: S101 - they are encrypted at once
 
 TABLES = (
     "CREATE TABLE key_days (day TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT, WITHOUT ROWID",
-    """CREATE TABLE request_keys (
-        number INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, day TEXT NOT NULL
+    f"""CREATE TABLE request_keys (
+        number INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, day TEXT NOT NULL, body BLOB,
+        counts BLOB NOT NULL CHECK (length(counts) = {_COUNTS_BYTES})
     ) STRICT""",
 )
 NEW_DAY = "INSERT INTO key_days VALUES (?, ?)"
-NEW_KEY = "INSERT INTO request_keys (hash, day) VALUES (?, ?)"
+NEW_KEY = "INSERT INTO request_keys (hash, day, body, counts) VALUES (?, ?, ?, ?)"
 _TRIM = "DELETE FROM request_keys WHERE number <= (SELECT max(number) FROM request_keys) - ?"
-_HASH_BYTES = 16
-_SECRET_BYTES = 32
+
+Keyed = tuple[RequestKey | None, Tally]
+"""The key of a request, if it has one, and its counts."""
 
 
 def hashed(key: bytes) -> bytes:
@@ -59,29 +76,63 @@ def key_within(schema: str, key: bytes) -> bytes:
     return hashlib.sha256(schema.encode() + b"/" + key).digest()[:_HASH_BYTES]
 
 
-def unseen(db: sqlite3.Connection, hashes: Iterable[bytes | None]) -> list[bool]:
-    """Return for each request of a commit, by the hash of its key, whether it is new. One without a
-    key is; of several with the same key the first is, if the key is not stored."""
-    living = [secret for (secret,) in db.execute("SELECT secret FROM key_days")]
-    known = f"SELECT 1 FROM request_keys WHERE hash IN ({', '.join('?' * len(living))}) LIMIT 1"  # noqa: S608
-    seen: set[bytes] = set()
-    found = []
-    for each in hashes:
-        is_new = each is None or (
-            each not in seen
-            and not db.execute(known, [_sealed(secret, each) for secret in living]).fetchone()
-        )
-        found.append(is_new)
-        if each is not None:
-            seen.add(each)
+def request_key(key: bytes, body: bytes) -> RequestKey:
+    """Return what is handed on of a sender's key and of a body, decompressed. Without the key no
+    guess of the body can be tried."""
+    return RequestKey(hashed(key), hmac.digest(key, body, "sha256")[:_HASH_BYTES])
+
+
+def earlier(db: sqlite3.Connection, requests: Iterable[Keyed]) -> list[Earlier | None]:
+    """Return for each request of a commit what was stored under its key before; ``None`` if it is
+    new. One without a key is; of several with the same key the first is, if the key is not
+    stored."""
+    days = db.execute("SELECT secret FROM key_days WHERE day >= ?", (_oldest(),))
+    living = [secret for (secret,) in days]
+    first: dict[bytes, tuple[bytes | None, Tally]] = {}
+    found = list[Earlier | None]()
+    for key, tally in requests:
+        if key is None:
+            found.append(None)
+        elif key.key in first:
+            body, counts = first[key.key]
+            found.append(Earlier(_counts(_packed(counts)), _is_same(key.body, body)))
+        else:
+            found.append(_stored(db, living, key))
+            if found[-1] is None:
+                first[key.key] = key.body, tally
     return found
 
 
-def add_keys(db: sqlite3.Connection, hashes: Sequence[bytes]) -> None:
-    """Store hashes that are new, within a transaction, and delete the oldest beyond the limit."""
-    if hashes:
+def _stored(db: sqlite3.Connection, living: Sequence[bytes], key: RequestKey) -> Earlier | None:
+    """Return what the table has under a key."""
+    secret_of = {_sealed(secret, key.key): secret for secret in living}
+    marks = ", ".join("?" * len(secret_of))
+    query = f"SELECT hash, body, counts FROM request_keys WHERE hash IN ({marks}) LIMIT 1"  # noqa: S608
+    row = db.execute(query, [*secret_of]).fetchone()
+    if row is None:
+        return None
+    secret = secret_of[row[0]]
+    sent = None if key.body is None else _sealed(secret, key.body)
+    return Earlier(_counts(_encrypted(secret, key.key, row[2])), _is_same(sent, row[1]))
+
+
+def _is_same(body: bytes | None, other: bytes | None) -> bool:
+    """Return whether two bodies are the same, or nothing is known of one."""
+    return body is None or other is None or hmac.compare_digest(body, other)
+
+
+def add_keys(db: sqlite3.Connection, requests: Iterable[Keyed]) -> None:
+    """Store the keys of requests that are new, within a transaction, and delete the oldest beyond
+    the limit."""
+    keyed = [(key, tally) for key, tally in requests if key is not None]
+    if keyed:
         day, secret = _day(db)
-        db.executemany(NEW_KEY, [(_sealed(secret, each), day) for each in hashes])
+        rows = []
+        for key, tally in keyed:
+            body = None if key.body is None else _sealed(secret, key.body)
+            counts = _encrypted(secret, key.key, _packed(tally))
+            rows.append((_sealed(secret, key.key), day, body, counts))
+        db.executemany(NEW_KEY, rows)
         db.execute(_TRIM, (MOST,))
 
 
@@ -95,18 +146,12 @@ def forget_batch(db: sqlite3.Connection, sequence: int) -> None:
 
 
 def forget_keys(db: sqlite3.Connection) -> None:
-    """Destroy, within a transaction, the secrets of days that are over for long, and their keys."""
-    oldest = str(_today() - timedelta(days=DAYS))
-    if db.execute("DELETE FROM key_days WHERE day < ?", (oldest,)).rowcount:
-        db.execute("DELETE FROM request_keys WHERE day < ?", (oldest,))
-
-
-def migrate_keys(db: sqlite3.Connection) -> None:
-    """Replace the table of earlier formats, within a transaction. It had the hashes themselves."""
-    day, secret = _day(db)
-    rows = db.execute("SELECT hash FROM keys ORDER BY number")
-    db.executemany(NEW_KEY, ((_sealed(secret, each), day) for (each,) in rows))
-    db.execute("DROP TABLE keys")
+    """Destroy, within a transaction, the secrets of days that are over for long, and their keys.
+    SQLite overwrites deleted rows, but not the copies that it made when it split pages of the index
+    of hashes. So the index is written anew: 5 s for a million keys."""
+    if db.execute("DELETE FROM key_days WHERE day < ?", (_oldest(),)).rowcount:
+        db.execute("DELETE FROM request_keys WHERE day < ?", (_oldest(),))
+        db.execute("REINDEX request_keys")
 
 
 def _day(db: sqlite3.Connection) -> tuple[str, bytes]:
@@ -114,10 +159,14 @@ def _day(db: sqlite3.Connection) -> tuple[str, bytes]:
     day = str(_today())
     found = db.execute("SELECT secret FROM key_days WHERE day = ?", (day,)).fetchone()
     if found is None:
-        forget_keys(db)
         found = (secrets.token_bytes(_SECRET_BYTES),)
         db.execute(NEW_DAY, (day, *found))
     return day, found[0]
+
+
+def _oldest() -> str:
+    """Return the first day whose keys are known."""
+    return str(_today() - timedelta(days=DAYS))
 
 
 def _today() -> date:
@@ -126,3 +175,22 @@ def _today() -> date:
 
 def _sealed(secret: bytes, hash_: bytes) -> bytes:
     return hmac.digest(secret, hash_, "sha256")[:_HASH_BYTES]
+
+
+def _packed(tally: Tally) -> bytes:
+    """Return the counts of a tally as bytes, as many for all; ``received`` is their sum."""
+    numbers = (tally.admitted, *(tally.rejected[reason] for reason in REJECTIONS))
+    return b"".join(min(n, _MOST_COUNT).to_bytes(_COUNT_BYTES, "big") for n in numbers)
+
+
+def _counts(packed: bytes) -> Tally:
+    pieces = [packed[at : at + _COUNT_BYTES] for at in range(0, len(packed), _COUNT_BYTES)]
+    admitted, *rejected = (int.from_bytes(piece, "big") for piece in pieces)
+    reasons = {reason: n for reason, n in zip(REJECTIONS, rejected, strict=True) if n}
+    return Tally(admitted + sum(rejected), admitted, Counter(reasons))
+
+
+def _encrypted(secret: bytes, key_hash: bytes, packed: bytes) -> bytes:
+    """Encrypt or decrypt counts. No two rows have the same stream."""
+    stream = hmac.digest(secret, b"counts" + key_hash, "sha512")
+    return bytes(a ^ b for a, b in zip(packed, stream[: len(packed)], strict=True))

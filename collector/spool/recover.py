@@ -23,7 +23,7 @@ from collector.ledger.receipt import NOTHING, Start, Tip
 from collector.ledger.stored import Ledger
 from collector.ledger.verification import Verification
 from collector.spool.file import SpoolFile
-from collector.spool.idempotency import NEW_DAY, NEW_KEY, add_keys
+from collector.spool.idempotency import NEW_DAY, NEW_KEY
 from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.lock import check_lock
 from collector.spool.pending import quarantine
@@ -251,11 +251,9 @@ _MOST_SEQUENCE = 1 << 53
 _OTHERS = (
     ("SELECT * FROM hours", NEW_HOUR),
     ("SELECT day, secret FROM key_days", NEW_DAY),
-    ("SELECT hash, day FROM request_keys ORDER BY number", NEW_KEY),
+    ("SELECT hash, day, body, counts FROM request_keys ORDER BY number", NEW_KEY),
     ("SELECT digest, text FROM documents", NEW_DOCUMENT),
 )
-_OLD_KEYS = "SELECT hash FROM keys ORDER BY number"
-"""The keys of a file of an earlier format."""
 _Row = tuple[Any, ...]
 
 
@@ -281,8 +279,6 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
                 for row in _rows(source, query):
                     with suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):
                         target.execute(insert, row)
-            old_keys = dict.fromkeys(row[0] for row in _rows(source, _OLD_KEYS))
-            add_keys(target, [hash_ for hash_ in old_keys if isinstance(hash_, bytes)])
             target.execute("COMMIT")
             target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 

@@ -20,17 +20,24 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import chain, compress
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-from collector.contracts import Batch, Closing, Layout, PendingBatch, SpoolState
+from collector.contracts import (
+    Batch,
+    Closing,
+    Layout,
+    PendingBatch,
+    RequestKey,
+    SpoolState,
+    Written,
+)
 from collector.errors import ConfigError
 from collector.ledger import Note
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import Depth, Selection, SpoolFile
-from collector.spool.idempotency import hashed
 from collector.spool.lock import Lock
 from collector.spool.recover import is_corrupt, try_open
 from collector.spool.revision import Divide, Revision, RevisionOutcome, divide, revise
@@ -137,27 +144,24 @@ class Spool(Closing):
 
     # -- writing ----------------------------------------------------------------------------------
 
-    def put(
-        self, *batches: PendingBatch, key: bytes | None = None, key_hash: bytes | None = None
-    ) -> Future[bool]:
+    def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
         """Store the batches of one request, all of them in one commit. The future is resolved when
         they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
-        If one of the newest million had the same ``key`` (``key_hash``, where another process has
-        the key), nothing is added, and the result is ``False``, else ``True``.
+        If one of the newest million had the same ``key``, nothing is added, and the result is what
+        that one stored, else ``None``. A request without batches leaves its key.
         Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
-        key_hash = key_hash if key is None else hashed(key)
         with self._changed:
             self._check_writable()
-            if merged:
-                future = self._queue.put(merged, key_hash, self._limit - self._depth.bytes)
+            if merged or key is not None:
+                future = self._queue.put(merged, key, self._limit - self._depth.bytes)
                 self._changed.notify_all()
             else:
-                (future := Future[bool]()).set_result(True)
+                (future := Written()).set_result(None)
         return future
 
-    def note(self, *notes: Note) -> Future[bool]:
+    def note(self, *notes: Note) -> Written:
         """Add entries to the ledger. Resolved when they are on disk. Raises E506, also later."""
         with self._changed:
             self._check_writable()
@@ -317,7 +321,7 @@ class Spool(Closing):
         try:
             if is_idle or self._checkpoints.is_due:
                 self._checkpoints.finish(is_idle=is_idle, is_last=self._is_closing)
-            is_new = file.write(writes, cursors, sums, unreadable) if has_work else []
+            found = file.write(writes, cursors, sums, unreadable) if has_work else []
             if has_work:
                 has_log.set()
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged
@@ -326,9 +330,10 @@ class Spool(Closing):
             return False
         if sums:
             self._sums, self._summed = Counter(), monotonic()
-        self._update(file, unreadable, list(compress(writes, is_new)))
-        for write, new in zip(writes, is_new, strict=True):
-            write.future.set_result(new)
+        done = list(zip(writes, found, strict=True))
+        self._update(file, unreadable, [write for write, earlier in done if earlier is None])
+        for write, earlier in done:
+            write.future.set_result(earlier)
         return True
 
     def _stage(self, file: SpoolFile) -> bool:
@@ -340,19 +345,19 @@ class Spool(Closing):
                 return True
             write = self._queue.large[0]
         try:
-            self._staging = self._staging or Staging(file, self.path, write)
-            is_new = self._staging.step()
+            staging = self._staging = self._staging or Staging(file, self.path, write)
+            is_done = staging.step()
         except Exception as error:  # noqa: BLE001 - as in a commit
             self._is_damaged = is_corrupt(error)
             return False
         self._checkpoints.has_log.set()
-        if is_new is not None:
+        if is_done:
             with self._changed:
                 self._staging = None
                 self._queue.take_large()
-            self._update(file, set(), [write] if is_new else [])
+            self._update(file, set(), [write] if staging.is_new else [])
             if not write.future.done():
-                write.future.set_result(is_new)
+                write.future.set_result(staging.earlier)
         return True
 
     def _do_job(self, file: SpoolFile) -> bool:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from collector.contracts import PendingBatch
+from collector.contracts import Earlier, PendingBatch
 from collector.ledger.receipt import Tip
 from collector.spool import idempotency
 from collector.spool.file import Depth, SpoolFile, new_batch
@@ -40,31 +40,36 @@ _STAGED = (
 
 
 class Staging:
-    """A large request that is being written. Raises ``sqlite3.Error`` or ``OSError`` as
-    ``SpoolFile`` does; then its file must be opened again."""
+    """A large request that is being written. ``is_new`` tells whether it is stored, and ``earlier``
+    what was stored under its key before. Raises ``sqlite3.Error`` or ``OSError`` as ``SpoolFile``
+    does; then its file must be opened again."""
 
     def __init__(self, file: SpoolFile, path: Path, write: PendingWrite) -> None:
         self._file, self._path, self._write = file, path, write
+        self.is_new: bool = True
+        self.earlier: Earlier | None = None
         self._parts = parts_before(write.batches)
-        self._is_new: bool | None = None
+        self._is_begun = False
 
-    def step(self) -> bool | None:
-        """Write the next parts, or accept all of them when there is none; then return whether the
-        request is new. Before the first one, refuse it if the disk has no room for all."""
-        if self._is_new is None:
-            (self._is_new,) = idempotency.unseen(self._file.db, [self._write.key])
-            if self._is_new and not self._has_room():
-                self._is_new = False
+    def step(self) -> bool:
+        """Write the next parts, or accept all of them when there is none; return whether there is
+        nothing more to do. Before the first one, refuse the request if the disk has no room."""
+        if not self._is_begun:
+            self._is_begun = True
+            (self.earlier,) = idempotency.earlier(self._file.db, [self._write.keyed])
+            self.is_new = self.earlier is None
+            if self.is_new and not self._has_room():
+                self.is_new = False
                 self._write.future.set_exception(unwritable())
-        if not self._is_new:
-            return False
+        if not self.is_new:
+            return True
         parts = next(self._parts, None)
         if parts is None:
             self._accept()
             return True
         self._file.db.execute("BEGIN IMMEDIATE")
         self._commit(self._add(parts))
-        return None
+        return False
 
     def _has_room(self) -> bool:
         """Return whether the disk has room for all parts, and for what deleting them takes."""
@@ -78,13 +83,12 @@ class Staging:
         return False
 
     def _accept(self) -> None:
-        file, key, depth = self._file, self._write.key, self._file.depth
+        file, depth = self._file, self._file.depth
         file.db.execute("BEGIN IMMEDIATE")
         tip, parts = self._add(last_parts(self._write.batches))
         batches, records, size = file.db.execute(_STAGED).fetchone()
         file.db.execute("DELETE FROM staging")
-        if key is not None:
-            idempotency.add_keys(file.db, [key])
+        idempotency.add_keys(file.db, [self._write.keyed])
         self._commit((tip, {n: replace(part, is_staged=False) for n, part in parts.items()}))
         file.depth = Depth(depth.batches + batches, depth.records + records, depth.bytes + size)
 

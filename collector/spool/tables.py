@@ -74,12 +74,13 @@ __all__ = [
 ]
 
 _NEWER = "the spool was written by a newer version of Collector"
-FORMAT = 8
+FORMAT = 9
 """Format 1 had no keys of requests, 2 no entries of the ledger, 3 no granted purposes of a batch, 4
-no parts, 5 keys without secrets, 6 no staged parts, 7 no events that were not selected."""
+no parts, 5 keys without secrets, 6 no staged parts, 7 no events that were not selected, 8 keys
+without bodies."""
 GRANTED_SINCE = 4
 """The first format with the granted purposes of a batch."""
-_KEYS_SINCE, _PARTS_SINCE, _SECRETS_SINCE, _STAGING_SINCE = 2, 5, 6, 7
+_PARTS_SINCE, _STAGING_SINCE, _BODIES_SINCE = 5, 7, 9
 APPLICATION = int.from_bytes(b"Cspl")
 """The file's ``application_id``, which tells a spool from other databases."""
 
@@ -165,9 +166,8 @@ _READ = {
     "damaged": BATCH,
     "cursors": "sink, sequence, seal",
     "hours": "hour, what, name, reason, times",
-    "keys": "number, hash",
     "key_days": "day, secret",
-    "request_keys": "number, hash, day",
+    "request_keys": "number, hash, day, body, counts",
     "receipts": ", ".join(COLUMNS),
     "starts": "first, reason, after",
     "tip": "one, sequence, hash",
@@ -179,19 +179,16 @@ _READ = {
     "staging": "sequence",
 }
 _SINCE = {
-    "keys": 2,
     "entries": 3,
     "last_entry": 3,
     "documents": 3,
     "parts": 5,
     "part_cursors": 5,
-    "key_days": 6,
-    "request_keys": 6,
+    "key_days": 9,
+    "request_keys": 9,
     "staging": 7,
 }
 """The first format with a table, where that is not format 1."""
-_UNTIL = {"keys": 5}
-"""The last format with a table, where that is not the present one."""
 _WAL_PAGES = 1024
 _WAL_BYTES = 16 << 20
 BUSY_SECONDS = 5.0
@@ -203,12 +200,14 @@ _SETTINGS = (
 
 
 def upgrade(db: sqlite3.Connection, format_: int) -> None:
-    """Add the tables and columns that a file of an earlier format lacks."""
+    """Add the tables and columns that a file of an earlier format lacks. Its keys are forgotten."""
     if format_ < FORMAT:
         added = list(receipt_upgrade(db.execute))
         if format_ < _STAGING_SINCE:
             added.append(_STAGING)
-        if format_ < _SECRETS_SINCE:
+        if format_ < _BODIES_SINCE:
+            former = ("keys", "key_days", "request_keys")
+            added += [f"DROP TABLE IF EXISTS {table}" for table in former]
             added += idempotency.TABLES
         if format_ < _PARTS_SINCE:
             added += _PARTS.split(";")
@@ -220,8 +219,6 @@ def upgrade(db: sqlite3.Connection, format_: int) -> None:
         with transaction(db):
             for statement in added:
                 db.execute(statement)
-            if _KEYS_SINCE <= format_ < _SECRETS_SINCE:
-                idempotency.migrate_keys(db)
             db.execute("UPDATE about SET format = ?", (FORMAT,))
             db.execute(f"PRAGMA user_version = {FORMAT}")
 
@@ -431,11 +428,7 @@ def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) 
     is_known = format_ in range(1, FORMAT + 1)
     if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames():
         raise _DamagedError
-    tables = {
-        name: columns
-        for name, columns in _READ.items()
-        if _SINCE.get(name, 1) <= format_ <= _UNTIL.get(name, FORMAT)
-    }
+    tables = {name: columns for name, columns in _READ.items() if _SINCE.get(name, 1) <= format_}
     if format_ < GRANTED_SINCE:
         tables |= {"batches": BATCH_BEFORE, "damaged": BATCH_BEFORE}
     if format_ < FORMAT:

@@ -23,7 +23,9 @@ from collector.contracts import (
     Batch,
     Granted,
     PendingBatch,
+    RequestKey,
     Tally,
+    Written,
     count_lines,
 )
 from collector.errors import DeliveryError
@@ -250,13 +252,18 @@ _NEWLINE = ord("\n")
 
 
 class PendingWrite(NamedTuple):
-    """What one request adds to one commit: batches and the hash of its key, or notes for the
-    ledger. The future's result is whether the batches are new; it is set after the commit."""
+    """What one request adds to one commit: batches and its key, or notes for the ledger. The future
+    is resolved after the commit, as ``Spool.put`` says."""
 
     batches: tuple[PendingBatch, ...]
-    key: bytes | None
-    future: Future[bool]
+    key: RequestKey | None
+    future: Written
     notes: tuple[Note, ...] = ()
+
+    @property
+    def keyed(self) -> tuple[RequestKey | None, Tally]:
+        """The key, and the counts of all batches."""
+        return self.key, sum((batch.tally for batch in self.batches), Tally())
 
 
 class WriteQueue:
@@ -274,7 +281,7 @@ class WriteQueue:
     def __len__(self) -> int:
         return len(self._queue) + len(self.large)
 
-    def put(self, batches: Sequence[PendingBatch], key: bytes | None, room: int) -> Future[bool]:
+    def put(self, batches: Sequence[PendingBatch], key: RequestKey | None, room: int) -> Written:
         """Add batches, if they and those before them, also those that were taken and not counted
         since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, and
         ``ValueError`` for a tally that does not add up."""
@@ -286,14 +293,14 @@ class WriteQueue:
         before = self._large_bytes + self._taken_bytes
         if size + before > room or (len(self) and is_full):
             raise DeliveryError("E505", "the spool is full; send again later")
-        future: Future[bool] = Future()
+        future: Written = Future()
         self._queue.append(PendingWrite(tuple(batches), key, future))
         self._bytes = size
         return future
 
-    def note(self, notes: Sequence[Note]) -> Future[bool]:
+    def note(self, notes: Sequence[Note]) -> Written:
         """Add notes for the ledger; there is always room for them."""
-        future: Future[bool] = Future()
+        future: Written = Future()
         self._queue.append(PendingWrite((), None, future, tuple(notes)))
         return future
 
@@ -339,9 +346,11 @@ class WriteQueue:
             taken.append(self.take_large())
         return taken
 
-    def _is_copy(self, key: bytes | None) -> bool:
+    def _is_copy(self, key: RequestKey | None) -> bool:
         """Return whether a large request that is not written yet has the same key."""
-        return key is not None and any(key == each.key for each in self.large)
+        if key is None:
+            return False
+        return any(each.key is not None and each.key.key == key.key for each in self.large)
 
 
 class Arrivals:

@@ -14,7 +14,8 @@ from collector.errors import ConfigError
 from collector.sdk import Collector
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority
-from tests.sdk.accounts import ends
+from tests.ledgers import check_ledger
+from tests.sdk.accounts import YESTERDAY, address, adds_up, both_ways, deliver_all, ends, spool_of
 from tests.sdk.stores import addresses, rows
 from tests.sdk.wires import hung, wire
 from tests.sidecar.serving import Sidecar, started
@@ -231,3 +232,124 @@ def test_a_response_of_another_server(
             assert account.as_dict()["why"] == account.why
             wait_until(lambda: "telemetry is not being delivered at present [E510 " in caplog.text)
     assert "canary" not in caplog.text
+
+
+_SHRINKING = """
+schema: survey
+version: 1.0.0
+title: A survey
+owner: tests
+purposes:
+  planning:
+    use: analytics.reporting.system.performance
+    basis: consent
+    reason: Which networks to test with
+    optional: true
+  service:
+    use: essential.service.operations
+    basis: contract
+    reason: Which systems to test with
+fields:
+  client.address:
+    kind: ip
+    category: user.device.ip_address
+    purposes: [planning]
+    retention: 30d
+    reason: Which networks to test with
+  os.type:
+    kind: enum
+    values: [linux]
+    category: user.device
+    purposes: [service]
+    retention: 30d
+    reason: Which systems to test with
+"""
+
+
+@both_ways
+@pytest.mark.parametrize("has_rest", [False, True], ids=["records go", "records lose a field"])
+def test_a_retry_that_has_shrunk(tmp_path: Path, with_spool: bool, has_rest: bool) -> None:
+    """The sidecar has stored a batch, and the response is lost; then people withdraw their consent.
+    The retry is another body under the same key: it is delivered, and each record counts once."""
+    schema, spool = tmp_path / "survey.yaml", spool_of(tmp_path, with_spool)
+    schema.write_text(_SHRINKING)
+    rest = {"os": {"type": "linux"}} if has_rest else {}
+    environ = {"COLLECTOR__SCHEMA": str(schema)}
+    with started(tmp_path, environ=environ) as sidecar, wire(sidecar.ports["http"]) as between:
+        to = f"http://127.0.0.1:{between.port}"
+        with Collector(schema, to, batch=10, interval=3600, spool=spool, timeout=5) as telemetry:
+            between.text, between.loses = b" 200 ", 1
+            for number in range(10):
+                assert telemetry.emit({"client": {"address": address(number)}, **rest})
+            wait_until(lambda: telemetry.flush(0.001) or between.is_cut)
+            wait_until(lambda: between.is_cut)
+            assert telemetry.tally().delivered == 0
+            for number in range(3):
+                telemetry.withdraw("client.address", address(number), since=YESTERDAY)
+                adds_up(telemetry)
+            between.loses, between.is_cut = 0, False
+            deliver_all(telemetry)
+            adds_up(telemetry)
+        assert bytes(between.answered).count(b'"E435"') == 1
+        account = telemetry.tally()
+        lost = {} if has_rest else {"withdrawn": 3}
+        assert (account.delivered, account.lost) == (10 if has_rest else 7, lost)
+        path = tmp_path / "collector-data" / "store.db"
+        wait_until(lambda: path.exists() and len(rows(path, "survey")) == 10)
+        assert sorted(row["client.address"] for row in rows(path, "survey")) == sorted(
+            map(address, range(10))
+        )
+    assert check_ledger(tmp_path / "collector-data" / "spool.db").received == 10
+
+
+_STORED = b'{"received":9,"admitted":%d,"rejected":{"malformed":1}'
+_AGAIN = b',"repeated":true'
+_REUSED = b',"error":{"code":"E435","message":"a sentence."}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "delivered"),
+    [
+        (200, _STORED % 5 + b"}", 5),
+        (200, _STORED % 3 + b"}", 3),
+        (200, _STORED % 3 + _AGAIN + b"}", 3),
+        (200, _STORED % 8 + _AGAIN + b"}", 5),
+        (409, _STORED % 8 + _AGAIN + _REUSED + b"}", 5),
+        (409, _STORED % 3 + _AGAIN + _REUSED + b"}", 3),
+        (409, _STORED % 0 + _AGAIN + _REUSED + b"}", 0),
+        (409, b"", None),
+        (409, b"<html>Conflict</html>", None),
+        (409, _STORED % 5 + b"}", None),
+        (409, _STORED % 5 + _AGAIN + b"}", None),
+        (409, _STORED % 5 + _REUSED + b"}", None),
+        (409, _STORED % 5 + _AGAIN + _REUSED.replace(b"E435", b"E429") + b"}", None),
+        (409, b'{"error":{"code":"E435","message":"a sentence."}}', None),
+        (409, b'{"error":{"code":"E429","message":"a sentence."}}', None),
+        (200, _STORED % 5 + _AGAIN + _REUSED + b"}", None),
+        (403, _STORED % 5 + _AGAIN + _REUSED + b"}", None),
+    ],
+)
+def test_what_a_response_says_of_a_batch(status: int, body: bytes, delivered: int | None) -> None:
+    """Of five records at most so many are delivered as were admitted, now or before, and the others
+    are refused. A 409 that is none of a sidecar's for the key says nothing: the batch waits."""
+
+    def serve(end: socket.socket) -> None:
+        while b'"client.address"' not in end.recv(1 << 16):
+            pass
+        end.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
+
+    with tcp_server(serve) as port:
+        to = f"http://127.0.0.1:{port}"
+        with Collector(to=to, exit_timeout=0, batch=5, timeout=WAIT_SECONDS) as telemetry:
+            for _ in range(5):
+                telemetry.emit(_EVENT)
+            if delivered is None:
+                why = {200: "malformed", 403: "status", 409: "409"}[status]
+                _tries(telemetry, why)
+                assert (telemetry.tally().delivered, telemetry.tally().queued) == (0, 5)
+            else:
+                assert telemetry.flush(_FOREVER)
+                account = telemetry.tally()
+                refused = {"refused": 5 - delivered} if delivered < 5 else {}
+                assert (account.delivered, account.lost) == (delivered, refused)
+            adds_up(telemetry)

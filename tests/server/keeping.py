@@ -101,7 +101,7 @@ class ScriptedWorker(Place):
         elif isinstance(message, Switch):
             await self.say(framed(Switched()))
         elif isinstance(message, Answers):
-            self.outcomes.update(message.outcomes)
+            self.outcomes.update((number, outcome) for number, outcome, _ in message.outcomes)
         elif isinstance(message, Stop):
             self.theirs.shutdown(socket.SHUT_RDWR)
 
@@ -133,7 +133,7 @@ class Heard:
     """What came of bytes: whether the keeper believed no more, and what it answered, by number."""
 
     is_distrusted: bool
-    outcomes: list[tuple[int, int]] = field(default_factory=list)
+    outcomes: list[tuple[int, int, list[int]]] = field(default_factory=list)
 
 
 class Keeping:
@@ -176,7 +176,7 @@ class Keeping:
                     for schema in self.components.schemas
                 }
             starting = asyncio.create_task(keeper.start())
-            answers: list[tuple[int, int]] = []
+            answers: list[tuple[int, int, list[int]]] = []
             reading = asyncio.create_task(_read(place.theirs, answers)) if reads else None
             try:
                 for piece in (before, *pieces):
@@ -225,7 +225,7 @@ def _is_taken(line: socket.socket, keeper: Keeper) -> bool:
     return not waiting[0] and keeper._budget.used == reserved
 
 
-async def _read(line: socket.socket, answers: list[tuple[int, int]]) -> None:
+async def _read(line: socket.socket, answers: list[tuple[int, int, list[int]]]) -> None:
     """Take what the keeper says, until it closes."""
     loop = asyncio.get_running_loop()
     frames: Frames[FromKeeper] = frames_of_keeper()

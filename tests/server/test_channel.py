@@ -7,7 +7,6 @@ import socket
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +15,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Drop, PendingBatch, Tally, to_minute
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    REJECTIONS,
+    Drop,
+    Earlier,
+    PendingBatch,
+    RequestKey,
+    Tally,
+    Written,
+    to_minute,
+)
 from collector.errors import DeliveryError
 from collector.schema import load_schema
 from collector.server.channel import (
@@ -79,14 +89,15 @@ _BATCHES = st.builds(
     tally=st.integers(1, 99).map(lambda n: Tally(n, n, dropped={"os.build_id": _WRONG})),
     granted=st.sampled_from([None, ("service_operations",), ("capacity_planning",)]),
 )
-_KEYS = st.none() | st.binary(min_size=16, max_size=16)
+_HASHES = st.binary(min_size=16, max_size=16)
+_KEYS = st.none() | st.builds(RequestKey, _HASHES, _HASHES)
 
 
 def _frames(most: int = 1 << 30) -> Frames[FromWorker]:
     return frames_of_workers(RecordBudget(most).take)
 
 
-def _sent(puts: list[tuple[bytes | None, list[PendingBatch]]]) -> bytes:
+def _sent(puts: list[tuple[RequestKey | None, list[PendingBatch]]]) -> bytes:
     parts = []
     for number, (key, batches) in enumerate(puts):
         parts.append(framed(_CODE.put(number, key, batches)))
@@ -95,11 +106,11 @@ def _sent(puts: list[tuple[bytes | None, list[PendingBatch]]]) -> bytes:
 
 
 @given(
-    st.lists(st.tuples(_KEYS, st.lists(_BATCHES, min_size=1, max_size=4)), max_size=4),
+    st.lists(st.tuples(_KEYS, st.lists(_BATCHES, max_size=4)), max_size=4),
     st.lists(st.integers(1, 200), min_size=1),
 )
 def test_batches_come_through(
-    puts: list[tuple[bytes | None, list[PendingBatch]]], cuts: list[int]
+    puts: list[tuple[RequestKey | None, list[PendingBatch]]], cuts: list[int]
 ) -> None:
     """In order, with their keys, in pieces of any size."""
     data, frames, found = _sent(puts), _frames(), []
@@ -113,7 +124,8 @@ def test_batches_come_through(
     for message, records in messages:
         assert isinstance(message, Put)
         assert records is not None
-        got.append((message.key_hash, list(_CODE.batches(message, records))))
+        key = None if message.key is None else RequestKey(*message.key)
+        got.append((key, list(_CODE.batches(message, records))))
         assert not records
     assert got == puts
 
@@ -175,8 +187,7 @@ def _put(size: int, number: int = 1) -> bytes:
     [
         (1 << 31).to_bytes(4, "big"),
         _put(MOST_BYTES, 2),
-        framed(Put(1, b"short", [])),
-        framed(Put(1, None, [])),
+        framed(Put(1, (bytes(16), b"short"), [])),
         framed(Report([1] * 2000, [], [], 0)),
         framed(Report([], [float("nan")], [], 0)),
         framed(Report([-1], [], [], 0)),
@@ -214,13 +225,16 @@ def _batch(number: int, minute: str = "2026-01-01T00:00:00Z", size: int = 1) -> 
     return PendingBatch(_SCHEMA.layout, minute, payload, Tally(size, size, bytes_out=len(payload)))
 
 
+_NONE = [0] * (len(REJECTIONS) - 1)
+
+
 def _said(
-    put: Callable[[ChannelQueue], list[Future[bool]]], outcomes: list[tuple[int, int]]
-) -> tuple[list[tuple[bytes | None, list[bytes], int]], list[Future[bool]]]:
+    put: Callable[[ChannelQueue], list[Written]], outcomes: list[tuple[int, int, list[int]]]
+) -> tuple[list[tuple[bytes | None, list[bytes], int]], list[Written]]:
     """What a worker says when it puts requests, all in one turn: whether with a key, the records
     and the number of events; and the futures after these outcomes."""
 
-    async def say() -> tuple[list[tuple[bytes | None, list[bytes], int]], list[Future[bool]]]:
+    async def say() -> tuple[list[tuple[bytes | None, list[bytes], int]], list[Written]]:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
@@ -238,7 +252,7 @@ def _said(
                     batches = list(_CODE.batches(message, records))
                     events = sum(batch.tally.received for batch in batches)
                     payloads = [batch.payload for batch in batches]
-                    found.append((message.key_hash and b"key", payloads, events))
+                    found.append((message.key and b"key", payloads, events))
             queue.answered(Answers(outcomes))
             channel.close()
             await asyncio.sleep(0)
@@ -252,19 +266,19 @@ def test_small_requests_of_a_turn_share_a_message() -> None:
     themselves. Each has the outcome of its message."""
     later, long = _batch(3, "2026-01-01T00:01:00Z"), _batch(5, size=9000)
 
-    def put(queue: ChannelQueue) -> list[Future[bool]]:
-        keyed = queue.put(_batch(4), key=bytes(16))
+    def put(queue: ChannelQueue) -> list[Written]:
+        keyed = queue.put(_batch(4), key=RequestKey(bytes(16), bytes(16)))
         return [*map(queue.put, (_batch(1), _batch(2), later)), keyed, queue.put(long)]
 
-    found, futures = _said(put, [(0, 0), (1, 506), (2, 1)])
+    found, futures = _said(put, [(0, 0, [2, 1, *_NONE]), (1, 506, []), (2, 1, [])])
     assert found == [
         (b"key", [b"4\n"], 1),
         (None, [long.payload], 9000),
         (None, [b"1\n2\n", b"3\n"], 3),
     ]
     *small, keyed, large = futures
-    assert [each.result() for each in small] == [True] * 3
-    assert keyed.result() is False
+    assert [each.result() for each in small] == [None] * 3
+    assert keyed.result() == Earlier(Tally(3, 2, Counter({REJECTIONS[0]: 1})), is_same=True)
     with pytest.raises(DeliveryError, match="E506"):
         large.result()
 
@@ -273,10 +287,10 @@ def test_what_shares_a_message_is_bounded() -> None:
     """However many requests come in a turn, each is in one message, and all are there."""
     one = _batch(1, size=4000)
 
-    def put(queue: ChannelQueue) -> list[Future[bool]]:
+    def put(queue: ChannelQueue) -> list[Written]:
         return [queue.put(replace(one)) for _ in range(100)]
 
-    found, futures = _said(put, [(0, 1), (1, 505), (2, 1), (3, 1)])
+    found, futures = _said(put, [(0, 1, []), (1, 505, []), (2, 1, []), (3, 1, [])])
     sizes = [sum(map(len, payloads)) for _, payloads, _ in found]
     assert sum(sizes) == 100 * len(one.payload)
     assert max(sizes) < (1 << 18) + len(one.payload)

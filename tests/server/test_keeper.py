@@ -15,7 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Batch, PendingBatch, Tally, to_minute
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    REJECTIONS,
+    Batch,
+    PendingBatch,
+    RequestKey,
+    Tally,
+    to_minute,
+)
 from collector.keyring import Keyring
 from collector.ops.error_log import LIBRARIES
 from collector.server import keeper
@@ -60,7 +69,7 @@ def _pending(payload: bytes = LINE, minute: str = MINUTE, **counts: Any) -> Pend
     return PendingBatch(CONFERENCING.layout, minute, payload, replace(tally, **counts))
 
 
-def _put(*found: PendingBatch, number: int = 1, key: bytes | None = None) -> bytes:
+def _put(*found: PendingBatch, number: int = 1, key: RequestKey | None = None) -> bytes:
     """A message with its records."""
     return framed(_CODE.put(number, key, found)) + b"".join(each.payload for each in found)
 
@@ -126,12 +135,15 @@ def _changed(draw: st.DrawFn, message: bytes) -> bytes:
     return len(raw).to_bytes(4, "big") + raw
 
 
+_HASHES = st.sampled_from([b"a" * 16, b"b" * 16])
+
+
 @st.composite
 def _puts(draw: st.DrawFn) -> bytes:
     """Batches that a filter made, in which the message, the records, or none are changed."""
     found = draw(batches(CONFERENCING)) or [_pending()]
     payload = b"".join(each.payload for each in found)
-    key = draw(st.none() | st.sampled_from([b"a" * 16, b"b" * 16]))
+    key = draw(st.none() | st.builds(RequestKey, _HASHES, _HASHES))
     message = framed(_CODE.put(draw(st.integers(0, 3)), key, found))
     where = draw(st.integers(0, 3))
     if where == 1:
@@ -167,7 +179,7 @@ def test_whatever_is_said(kept: Keeping, said: list[bytes], cut: int) -> None:
     before, data = len(kept.batches()), b"".join(said)
     pieces = [data[at : at + cut] for at in range(0, len(data), cut)]
     heard = kept.hear(_put(_pending(), number=99), *pieces, now=NOW)
-    assert (99, 1) in heard.outcomes or heard.is_distrusted
+    assert (99, 1, []) in heard.outcomes or heard.is_distrusted
     assert _holds(kept, before)
     assert scan([kept.components.spool.path.parent], [CANARY]) == []
 
@@ -219,7 +231,7 @@ _LIES = {
     "an error that is none": framed(ErrorSeen(len(error_types()), None, 0)),
     "a module that is none": framed(ErrorSeen(0, len(modules()), 0)),
     "a library that is none": framed(LibrarySeen(len(LIBRARIES))),
-    "a message of the keeper": framed(Ask()) + framed(Answers([(1, 1)])),
+    "a message of the keeper": framed(Ask()) + framed(Answers([(1, 1, [])])),
     "a great message": (1 << 31).to_bytes(4, "big"),
     "an empty message": bytes(4),
     "no message": b"\0\0\0\1\xc1",
@@ -232,7 +244,7 @@ def test_a_lie(kept: Keeping, lie: str) -> None:
     before = len(kept.batches())
     heard = kept.hear(_put(_pending()), _LIES[lie] + 2 * _put(_pending(), number=7), now=NOW)
     assert heard.is_distrusted
-    assert 7 not in dict(heard.outcomes)
+    assert 7 not in [number for number, *_ in heard.outcomes]
     (stored,) = _holds(kept, before)
     assert stored.payload == LINE
 
@@ -252,12 +264,28 @@ def test_keys_of_nothing(kept: Keeping, asked: bytes) -> None:
 
 
 def test_a_key_is_stored_once(kept: Keeping) -> None:
-    """Also where numbers repeat, in one message after another, and through another worker."""
-    before, key = len(kept.batches()), Random().randbytes(16)
+    """Also where numbers repeat, in one message after another, and through another worker; what
+    comes later is answered with the counts of the first."""
+    before, key = len(kept.batches()), RequestKey(Random().randbytes(16), bytes(16))
+    counts = [1] + [0] * len(REJECTIONS)
     same = [_put(_pending(), number=number, key=key) for number in (1, 2, 1)]
-    assert sorted(kept.hear(*same, now=NOW).outcomes) == [(1, 0), (1, 1), (2, 0)]
-    assert kept.hear(_put(_pending(), number=5, key=key), now=NOW).outcomes == [(5, 0)]
+    expected = [(1, 0, counts), (1, 1, []), (2, 0, counts)]
+    assert sorted(kept.hear(*same, now=NOW).outcomes) == expected
+    assert kept.hear(_put(_pending(), number=5, key=key), now=NOW).outcomes == [(5, 0, counts)]
+    other = _put(_pending(LINE * 3), number=6, key=key._replace(body=b"o" * 16))
+    assert kept.hear(other, now=NOW).outcomes == [(6, 409, counts)]
+    assert kept.hear(_put(number=7, key=key), now=NOW).outcomes == [(7, 0, counts)]
     assert len(_holds(kept, before)) == 1
+
+
+def test_a_key_without_batches(kept: Keeping) -> None:
+    """It is stored, with counts of nothing. Without a key there is nothing to store: a lie."""
+    before, key = len(kept.batches()), RequestKey(Random().randbytes(16), bytes(16))
+    assert kept.hear(_put(number=1, key=key), now=NOW).outcomes == [(1, 1, [])]
+    counts = [0] * (1 + len(REJECTIONS))
+    assert kept.hear(_put(_pending(), number=2, key=key), now=NOW).outcomes == [(2, 0, counts)]
+    assert kept.hear(_put(number=3), now=NOW).is_distrusted
+    assert _holds(kept, before) == []
 
 
 def test_half_a_message(kept: Keeping) -> None:
@@ -291,7 +319,7 @@ def test_messages_that_are_small_count_as_what_they_become(kept: Keeping) -> Non
     many = framed(Put(1, None, [batch] * 10_000))
     few = b"".join(framed(Put(number, None, [batch])) for number in range(2, 2000))
     heard = kept.hear(many, many, many, few)
-    outcomes = dict(heard.outcomes)
+    outcomes = {number: outcome for number, outcome, _ in heard.outcomes}
     assert not heard.is_distrusted
     assert (outcomes[1], set(outcomes.values())) == (505, {1, 505}) or set(outcomes.values()) == {1}
 

@@ -18,6 +18,7 @@ from collector.contracts import PendingBatch, to_minute
 from collector.filter import Filter
 from collector.schema import load_schema
 from collector.spool import Spool
+from collector.spool.idempotency import request_key
 from tests.cli.process import run
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -254,7 +255,7 @@ def test_a_schema_is_taken_out_while_batches_wait(tmp_path: Path) -> None:
     key, out = token_hex(16), tmp_path / "out.ndjson"
     both = _answered(tmp_path, "web,conferencing", **sinks)
     with Spool(tmp_path / "data" / "spool.db", sinks=["store", "ndjson"]) as spool:
-        spool.put(*_made("web"), key=bytes.fromhex(key)).result()
+        spool.put(*_made("web"), key=request_key(bytes.fromhex(key), f"{_WEB}\n".encode())).result()
         spool.put(*_made("conferencing")).result()
     with started(tmp_path, environ=_answered(tmp_path, "web", **sinks)) as sidecar:
         name = 'collector_sink_set_aside_batches_total{sink="ndjson"}'

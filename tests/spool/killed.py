@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
-from concurrent.futures import Future
 from pathlib import Path
 from threading import Thread
 
+from collector.contracts import RequestKey, Written
 from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.sinks.ndjson import NdjsonFile
@@ -31,9 +31,10 @@ def say(mark: str, number: int) -> None:
     os.write(1, f"{mark}{number}\n".encode())
 
 
-def send(spool: Spool, number: int) -> Future[bool]:
+def send(spool: Spool, number: int) -> Written:
     """Put a number under a key of its own, beside something that was rejected."""
-    return spool.put(entry(number, rejected={"malformed": 1}), key=number.to_bytes(16))
+    key = RequestKey(number.to_bytes(16))
+    return spool.put(entry(number, rejected={"malformed": 1}), key=key)
 
 
 def put_large(spool: Spool, first: int) -> None:
@@ -41,7 +42,8 @@ def put_large(spool: Spool, first: int) -> None:
     write_queue.MOST_ROWS = PART
     for number in range(first, first + 1_000_000_000, LARGE):
         say(">", number)
-        spool.put(entry(*range(number, number + LARGE)), key=number.to_bytes(16)).result()
+        key = RequestKey(number.to_bytes(16))
+        spool.put(entry(*range(number, number + LARGE)), key=key).result()
         say("<", number)
 
 

@@ -36,23 +36,19 @@ def entry(
     return PendingBatch(layout, minute, payload, Tally(received, len(numbers), refused))
 
 
-def without_secrets(db: sqlite3.Connection, *hashes: bytes) -> None:
-    """Keep keys of requests as files of up to the fifth format do."""
-    for table in ("request_keys", "key_days"):
-        db.execute(f"DROP TABLE {table}")
-    db.execute("CREATE TABLE keys (number INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE) STRICT")
-    db.executemany("INSERT INTO keys (hash) VALUES (?)", [(each,) for each in hashes])
-
-
 def downgrade(path: Path, format_: int) -> None:
     """Make a spool's file one of an earlier format, without the tables and columns added since."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        if format_ < 6:
-            without_secrets(db)
+        for table in ("request_keys", "key_days"):
+            db.execute(f"DROP TABLE {table}")
+        if 2 <= format_ < 6:
+            db.execute("CREATE TABLE keys (number INTEGER PRIMARY KEY, hash BLOB NOT NULL) STRICT")
+        elif format_ >= 6:
+            db.execute("CREATE TABLE key_days (day TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT")
+            db.execute("CREATE TABLE request_keys (number INTEGER PRIMARY KEY, hash BLOB) STRICT")
         db.execute("DROP TABLE staging")
         tables = ["parts", "part_cursors"] if format_ < 5 else []
         tables += ["entries", "last_entry", "documents"] if format_ < 3 else []
-        tables += ["keys"] if format_ < 2 else []
         for table in tables:
             db.execute(f"DROP TABLE {table}")
         for table in ("batches", "damaged") if format_ < 4 else ():

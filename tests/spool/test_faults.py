@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.contracts import RequestKey
 from collector.errors import ConfigError, DeliveryError
 from collector.spool import Spool
 from tests.conftest import required
@@ -90,9 +91,9 @@ def test_a_full_disk_that_is_freed_again(small: Path) -> None:
 
 def test_what_was_refused_is_new_when_it_is_sent_again(small: Path) -> None:
     """Its key went with it; the key of what was kept before did not."""
-    kept, refused = b"k" * 16, b"r" * 16
+    kept, refused = RequestKey(b"k" * 16), RequestKey(b"r" * 16)
     with Spool(small / "spool.db", sinks=["sink"]) as spool:
-        assert spool.put(entry(1), key=kept).result(WAIT_SECONDS)
+        assert spool.put(entry(1), key=kept).result(WAIT_SECONDS) is None
         fill(small / "ballast")
         number = 2
         while _try(spool, number):
@@ -101,8 +102,8 @@ def test_what_was_refused_is_new_when_it_is_sent_again(small: Path) -> None:
             spool.put(entry(0, text="x" * 200_000), key=refused).result(WAIT_SECONDS)
         (small / "ballast").unlink()
         wait_until(lambda: _try(spool, -1))
-        assert not spool.put(entry(1), key=kept).result(WAIT_SECONDS)
-        assert spool.put(entry(0), key=refused).result(WAIT_SECONDS)
+        assert spool.put(entry(1), key=kept).result(WAIT_SECONDS) is not None
+        assert spool.put(entry(0), key=refused).result(WAIT_SECONDS) is None
         assert drained(spool).count(0) == 1
 
 

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.contracts import PendingBatch, Tally
+from collector.contracts import REJECTIONS, Earlier, PendingBatch, RequestKey, Tally, Written
 from collector.errors import DeliveryError
 from collector.ledger import Note, opened
 from collector.spool import Spool, idempotency
+from collector.spool.idempotency import request_key
 from collector.spool.pending import pending_batches
 from collector.spool.revision import Revision
 from collector.spool.tables import FORMAT
@@ -36,11 +36,14 @@ from tests.spool.make import (
     drained,
     entry,
     told_checkpoints,
-    without_secrets,
 )
 
-KEY, OTHER = b"k" * 16, b"o" * 16
+KEY, OTHER = request_key(b"k" * 16, b"body"), request_key(b"o" * 16, b"body")
 EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
+
+
+def _key(number: int, body: bytes = b"body") -> RequestKey:
+    return request_key(bytes([number]) * 16, body)
 
 
 def _received(path: Path) -> int:
@@ -54,14 +57,14 @@ def test_what_is_sent_again_adds_nothing(path: Path) -> None:
     tally = Tally(2, 1, Counter({"malformed": 1}), content=Counter({"chat": 1}), bytes_in=9)
     sent = PendingBatch(LAYOUT, EARLIER, entry(1).payload, tally)
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.put(sent, key=KEY).result(WAIT_SECONDS)
-        assert not spool.put(sent, key=KEY).result(WAIT_SECONDS)
-        assert spool.put(entry(2), key=OTHER).result(WAIT_SECONDS)
+        assert spool.put(sent, key=KEY).result(WAIT_SECONDS) is None
+        assert spool.put(sent, key=KEY).result(WAIT_SECONDS) is not None
+        assert spool.put(entry(2), key=OTHER).result(WAIT_SECONDS) is None
     with Spool(path, sinks=["sink"]) as spool:
-        assert not spool.put(sent, key=KEY).result(WAIT_SECONDS)
-        assert not spool.put(entry(2), key=OTHER).result(WAIT_SECONDS)
+        assert spool.put(sent, key=KEY).result(WAIT_SECONDS) is not None
+        assert spool.put(entry(2), key=OTHER).result(WAIT_SECONDS) is not None
         assert drained(spool) == [1, 2]
-        assert not spool.put(sent, key=KEY).result(WAIT_SECONDS)
+        assert spool.put(sent, key=KEY).result(WAIT_SECONDS) is not None
         assert drained(spool) == []
     assert _received(path) == 3
     assert query(path, "SELECT times FROM hours WHERE what = 'content'") == [(1,)]
@@ -70,20 +73,78 @@ def test_what_is_sent_again_adds_nothing(path: Path) -> None:
 def test_without_a_key_everything_is_new(path: Path) -> None:
     """Two equal requests are two requests."""
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.put(entry(1)).result(WAIT_SECONDS)
-        assert spool.put(entry(1)).result(WAIT_SECONDS)
+        assert spool.put(entry(1)).result(WAIT_SECONDS) is None
+        assert spool.put(entry(1)).result(WAIT_SECONDS) is None
         assert drained(spool) == [1, 1]
 
 
-def test_nothing_is_kept_under_no_key(path: Path) -> None:
-    """A body without events leaves its key to the next one."""
+def test_a_request_without_events_leaves_its_key(path: Path) -> None:
+    """What comes later under the key is answered by its counts, which are of nothing."""
+    none = Earlier(Tally(), is_same=True)
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.put(entry(), key=KEY).result(WAIT_SECONDS)
-        assert spool.put(key=KEY).result(WAIT_SECONDS)
-        assert spool.put(entry(1), key=KEY).result(WAIT_SECONDS)
+        assert spool.put(entry(), key=KEY).result(WAIT_SECONDS) is None
+        assert spool.put(key=KEY).result(WAIT_SECONDS) == none
+        assert spool.put(entry(1), key=KEY).result(WAIT_SECONDS) == none
+        assert drained(spool) == []
+    assert query(path, "SELECT count(*) FROM receipts") == [(0,)]
 
 
-def _at_once(spool: Spool, *puts: tuple[PendingBatch, bytes | None]) -> list[Future[bool]]:
+def test_another_body_is_told_from_the_first(path: Path) -> None:
+    """Also in one commit with it, and after a restart; a body of which nothing is known is the
+    same."""
+    tally = Tally(7, 4, Counter({"malformed": 1, "not_selected": 2}), bytes_in=9)
+    first = PendingBatch(LAYOUT, EARLIER, entry(1, 2).payload, tally)
+    other, unknown = KEY._replace(body=OTHER.body), KEY._replace(body=None)
+    counts = Tally(7, 4, Counter({"malformed": 1, "not_selected": 2}))
+    expected = [Earlier(counts, is_same=same) for same in (False, True, True)]
+    with Spool(path, sinks=["sink"]) as spool:
+        later = [(entry(3), key) for key in (other, KEY, unknown)]
+        new, *found = (each.result(WAIT_SECONDS) for each in _at_once(spool, (first, KEY), *later))
+        assert (new, found) == (None, expected)
+    with Spool(path, sinks=["sink"]) as spool:
+        found = [spool.put(each, key=key).result(WAIT_SECONDS) for each, key in later]
+        assert found == expected
+        assert drained(spool) == [1, 2]
+    assert _received(path) == 7
+
+
+@given(
+    st.lists(st.integers(0, 1 << 60), min_size=1 + len(REJECTIONS), max_size=1 + len(REJECTIONS))
+)
+def test_counts_come_back_from_their_row(numbers: list[int]) -> None:
+    """All of them, up to a bound that no honest request reaches; what is stored has one length, and
+    is not the counts."""
+    admitted, *rejected = numbers
+    reasons = Counter({reason: n for reason, n in zip(REJECTIONS, rejected, strict=True) if n})
+    with closing(sqlite3.connect(":memory:")) as db:
+        for table in idempotency.TABLES:
+            db.execute(table)
+        tally = Tally(sum(numbers), admitted, reasons)
+        idempotency.add_keys(db, [(KEY, tally), (OTHER, tally)])
+        found = idempotency.earlier(db, [(KEY, Tally()), (OTHER, Tally())])
+        rows = [row for (row,) in db.execute("SELECT counts FROM request_keys")]
+    bounded = [min(n, (1 << 48) - 1) for n in numbers]
+    kept = {reason: n for reason, n in zip(REJECTIONS, bounded[1:], strict=True) if n}
+    assert found == [Earlier(Tally(sum(bounded), bounded[0], Counter(kept)), is_same=True)] * 2
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0] != rows[1]
+
+
+def test_a_row_that_is_damaged_is_not_used(path: Path) -> None:
+    """The file is recovered without it, and goes on."""
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.put(entry(1), key=KEY).result(WAIT_SECONDS) is None
+        assert spool.put(entry(2), key=OTHER).result(WAIT_SECONDS) is None
+    damage = "UPDATE request_keys SET counts = X'00' WHERE number = 1"
+    query(path, "PRAGMA ignore_check_constraints = ON", damage)
+    with Spool(path, sinks=["sink"], layouts=[LAYOUT]) as spool:
+        assert spool.quarantined
+        assert spool.put(entry(2), key=OTHER).result(WAIT_SECONDS) is not None
+        assert spool.put(entry(1), key=KEY).result(WAIT_SECONDS) is None
+        assert drained(spool) == [1, 2, 1]
+
+
+def _at_once(spool: Spool, *puts: tuple[PendingBatch, RequestKey | None]) -> list[Written]:
     """What is put together waits for the same commit."""
     with spool.paused():
         return [spool.put(put, key=key) for put, key in puts]
@@ -94,13 +155,8 @@ def test_copies_that_wait_for_the_same_commit(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         copy = (entry(1), KEY)
         futures = _at_once(spool, copy, (entry(2), OTHER), copy, (entry(3), None), copy)
-        assert [future.result(WAIT_SECONDS) for future in futures] == [
-            True,
-            True,
-            False,
-            True,
-            False,
-        ]
+        same = Earlier(Tally(1, 1), is_same=True)
+        assert [future.result(WAIT_SECONDS) for future in futures] == [None, None, same, None, same]
         assert drained(spool) == [1, 2, 3]
 
 
@@ -110,7 +166,7 @@ def test_a_copy_takes_the_place_of_one_that_was_given_up(path: Path) -> None:
         with spool.paused():
             first, second = spool.put(entry(1), key=KEY), spool.put(entry(1), key=KEY)
             assert first.cancel()
-        assert second.result(WAIT_SECONDS)
+        assert second.result(WAIT_SECONDS) is None
         assert drained(spool) == [1]
 
 
@@ -118,7 +174,7 @@ def test_entries_of_a_request_are_kept_together(path: Path) -> None:
     """Each minute is a batch and a receipt, in one commit, whatever their order; or none is."""
     minutes = [entry(1, minute=LATER), entry(2, minute=EARLIER), entry(rejected={"malformed": 1})]
     with Spool(path, sinks=["sink"], limit=len(entry(1).payload) * 3) as spool:
-        assert spool.put(*minutes, key=KEY).result(WAIT_SECONDS)
+        assert spool.put(*minutes, key=KEY).result(WAIT_SECONDS) is None
         with pytest.raises(DeliveryError, match="E505"):
             spool.put(*minutes, key=OTHER)
         assert [batch.received for _, batch in spool.after("sink")] == [LATER, EARLIER]
@@ -133,22 +189,25 @@ def test_of_very_many_the_newest_are_known(path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(idempotency, "MOST", 5)
     with Spool(path, sinks=["sink"]) as spool:
         for number in range(12):
-            assert spool.put(entry(number), key=bytes([number]) * 16).result(WAIT_SECONDS)
+            assert spool.put(entry(number), key=_key(number)).result(WAIT_SECONDS) is None
         assert query(path, "SELECT min(number), max(number) FROM request_keys") == [(8, 12)]
-        assert not spool.put(entry(7), key=bytes([7]) * 16).result(WAIT_SECONDS)
-        assert spool.put(entry(6), key=bytes([6]) * 16).result(WAIT_SECONDS)
+        assert spool.put(entry(7), key=_key(7)).result(WAIT_SECONDS) is not None
+        assert spool.put(entry(6), key=_key(6)).result(WAIT_SECONDS) is None
 
 
 def test_a_key_is_not_in_the_file(path: Path) -> None:
     """What is noted is a hash, which does not lead back to it."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1), key=b"canary-canary-16").result(WAIT_SECONDS)
+        spool.put(entry(1), key=request_key(b"canary-canary-16", b"canary-body")).result(
+            WAIT_SECONDS
+        )
         written = b"".join(each.read_bytes() for each in path.parent.iterdir())
     assert b"canary" not in written
     assert idempotency.hashed(b"canary-canary-16") not in written
 
 
 _PHONE = b"+62 812 5550 123"
+_OF_PHONE = request_key(_PHONE, b"body")
 
 
 def _guessed(directory: Path) -> bool:
@@ -174,11 +233,13 @@ def test_a_key_that_can_be_guessed_is_gone_in_a_month(
     is sent; and each day has a secret of its own."""
     today = datetime.now(UTC).date()
     monkeypatch.setattr(idempotency, "_today", lambda: today)
+    same: Earlier | None = None
     with Spool(path, sinks=["sink"]) as spool:
         for number in range(idempotency.DAYS + 1):
             today += timedelta(days=1)
-            assert spool.put(entry(number), key=_PHONE).result(WAIT_SECONDS) is (number == 0)
-            assert spool.put(entry(number), key=bytes([number]) * 16).result(WAIT_SECONDS)
+            assert spool.put(entry(number), key=_OF_PHONE).result(WAIT_SECONDS) == same
+            same = Earlier(Tally(1, 1), is_same=True)
+            assert spool.put(entry(number), key=_key(number)).result(WAIT_SECONDS) is None
         assert query(path, "SELECT count(*) FROM key_days") == [(idempotency.DAYS + 1,)]
         assert drained(spool)
     assert _guessed(path.parent)
@@ -189,26 +250,7 @@ def test_a_key_that_can_be_guessed_is_gone_in_a_month(
         assert query(path, "SELECT count(*) FROM request_keys") == [(idempotency.DAYS,)]
     assert not _guessed(path.parent)
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.put(entry(1), key=_PHONE).result(WAIT_SECONDS)
-
-
-def test_keys_of_the_fifth_format_get_a_secret(path: Path) -> None:
-    """They are known as before, and their hashes are in no file any more."""
-    commit_to(path, entry(1))
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        without_secrets(db, idempotency.hashed(_PHONE), idempotency.hashed(KEY))
-        db.execute("DROP TABLE staging")
-        db.execute("UPDATE about SET format = 5")
-        db.execute("PRAGMA user_version = 5")
-    assert _guessed(path.parent)
-    with Spool(path, sinks=["sink"]) as spool:
-        assert (spool.state().damaged, spool.quarantined) == (0, [])
-        for key in (_PHONE, KEY):
-            assert not spool.put(entry(1), key=key).result(WAIT_SECONDS)
-        assert spool.put(entry(2), key=OTHER).result(WAIT_SECONDS)
-        assert drained(spool) == [1, 2]
-    written = b"".join(each.read_bytes() for each in path.parent.iterdir())
-    assert idempotency.hashed(_PHONE) not in written
+        assert spool.put(entry(1), key=_OF_PHONE).result(WAIT_SECONDS) is None
 
 
 @pytest.mark.parametrize("format_", [1, 2, 3])
@@ -221,8 +263,8 @@ def test_a_file_of_an_earlier_format_gets_what_it_lacks(path: Path, format_: int
     with Spool(path, sinks=["sink"]) as spool:
         assert (spool.state().damaged, spool.quarantined) == (0, [])
         granted = replace(entry(2), granted=("a",))
-        assert spool.put(granted, key=KEY).result(WAIT_SECONDS)
-        assert not spool.put(granted, key=KEY).result(WAIT_SECONDS)
+        assert spool.put(granted, key=KEY).result(WAIT_SECONDS) is None
+        assert spool.put(granted, key=KEY).result(WAIT_SECONDS) is not None
         spool.note(Note.of("read", command="store query", rows=1)).result(WAIT_SECONDS)
         assert [one.granted for _, one in spool.after("sink", 100)] == [None, ("a",)]
         assert drained(spool) == [1, 2]
@@ -259,9 +301,11 @@ def _no_name(path: Path) -> None:
         handle.write(b"none")
 
 
-@pytest.mark.parametrize(("damage", "known"), [(_no_name, True), (_no_table, False)])
+@pytest.mark.parametrize(
+    ("damage", "known"), [(_no_name, Earlier(Tally(1, 1), is_same=True)), (_no_table, None)]
+)
 def test_keys_are_saved_from_a_damaged_file(
-    path: Path, damage: Callable[[Path], None], known: bool
+    path: Path, damage: Callable[[Path], None], known: Earlier | None
 ) -> None:
     """As far as they can be read; batches and receipts do not depend on them."""
     with Spool(path, sinks=["sink"]) as spool:
@@ -269,7 +313,7 @@ def test_keys_are_saved_from_a_damaged_file(
     damage(path)
     with Spool(path, sinks=["sink"], layouts=[LAYOUT]) as spool:
         assert spool.quarantined
-        assert spool.put(entry(1), key=KEY).result(WAIT_SECONDS) is not known
+        assert spool.put(entry(1), key=KEY).result(WAIT_SECONDS) == known
         assert drained(spool) == ([1] if known else [1, 1])
     assert _received(path) == (1 if known else 2)
 
@@ -285,16 +329,17 @@ def test_each_key_counts_once(
     """However often and in whatever order bodies are sent, together or one by one."""
     path = tmp_path_factory.mktemp("law") / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
-        waiting: list[Future[bool]] = []
-        answers: list[bool] = []
+        waiting: list[Written] = []
+        answers: list[Earlier | None] = []
         for number, waits in sent:
-            waiting.append(spool.put(entry(number), key=bytes([number]) * 16))
+            waiting.append(spool.put(entry(number), key=_key(number)))
             if waits:
                 answers += [future.result(WAIT_SECONDS) for future in waiting]
                 waiting.clear()
         answers += [future.result(WAIT_SECONDS) for future in waiting]
         numbers = [number for number, _ in sent]
-        firsts = [number not in numbers[:at] for at, number in enumerate(numbers)]
+        same = Earlier(Tally(1, 1), is_same=True)
+        firsts = [same if number in numbers[:at] else None for at, number in enumerate(numbers)]
         assert answers == firsts
         assert drained(spool) == list(dict.fromkeys(numbers))
     assert _received(path) == len(set(numbers))

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.contracts import REJECTIONS, Layout, PendingBatch, Tally, layout_of
+from collector.contracts import REJECTIONS, Earlier, Layout, PendingBatch, Tally, layout_of
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool
@@ -156,7 +156,7 @@ def test_what_is_being_written_counts(path: Path, monkeypatch: pytest.MonkeyPatc
     """Between two looks at the file nothing is free that a commit is about to take."""
     put, outcomes, write = entry(1), list[str](), SpoolFile.write
 
-    def written(self: SpoolFile, *args: Any) -> list[bool]:
+    def written(self: SpoolFile, *args: Any) -> list[Earlier | None]:
         try:
             spool.put(put)
             outcomes.append("taken")
@@ -166,7 +166,7 @@ def test_what_is_being_written_counts(path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(SpoolFile, "write", written)
     with Spool(path, sinks=["sink"], limit=len(put.payload)) as spool:
-        assert spool.put(put).result(WAIT_SECONDS)
+        assert spool.put(put).result(WAIT_SECONDS) is None
         assert spool.state().batches == 1
     assert outcomes[0] == "E505"
 

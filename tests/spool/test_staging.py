@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from collector.contracts import PendingBatch, to_minute
+from collector.contracts import Earlier, PendingBatch, RequestKey, Tally, Written, to_minute
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, staging, write_queue
@@ -33,7 +33,7 @@ from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
 _ROWS, _LARGE = 100, 1001
 _PARTS = 10
 """The parts of a large request but for the last, which is one record."""
-KEY = b"k" * 16
+KEY = RequestKey(b"k" * 16, b"b" * 16)
 _NOW = datetime.now(UTC)
 Halfway = Callable[[Callable[[], object]], None]
 
@@ -83,7 +83,7 @@ def test_others_are_committed_between_its_parts(
         halfway(put_small)
         large = spool.put(entry(*range(_LARGE), rejected={"malformed": 7}))
         large.add_done_callback(lambda _: order.append("large"))
-        assert large.result(WAIT_SECONDS)
+        assert large.result(WAIT_SECONDS) is None
         wait_until(lambda: "large" in order)  # a result is there before it is called back
         assert order == ["small", "large"]
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
@@ -110,7 +110,7 @@ def test_nothing_of_it_counts_until_all_is_there(path: Path, halfway: Halfway) -
 
         halfway(look)
         large = entry(*range(_LARGE))
-        assert spool.put(large).result(WAIT_SECONDS)
+        assert spool.put(large).result(WAIT_SECONDS) is None
         assert looked
         state = spool.state()
         assert (state.records, state.bytes) == (_LARGE, len(large.payload))
@@ -142,7 +142,7 @@ def test_what_was_staged_before_a_crash_is_gone(
     assert not any(b"canary" in each.read_bytes() for each in copy.parent.iterdir())
     _verified(copy, 1)
     with Spool(copy, sinks=["sink"]) as spool:
-        assert spool.put(entry(*range(_LARGE)), key=KEY).result(WAIT_SECONDS)
+        assert spool.put(entry(*range(_LARGE)), key=KEY).result(WAIT_SECONDS) is None
         assert sorted(drained(spool)) == list(range(_LARGE))
     _verified(copy, _LARGE + 1)
 
@@ -172,7 +172,7 @@ def test_jobs_wait_for_the_last_part(path: Path, halfway: Halfway) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         revised: list[Future[RevisionOutcome]] = []
         halfway(lambda: revised.append(spool.revise(Revision(_without_fives))))
-        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS)
+        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS) is None
         assert revised[0].result(WAIT_SECONDS).gone == 100
         assert sorted(drained(spool)) == [each for each in range(_LARGE) if each % 10 != 5]
     _verified(path, _LARGE)
@@ -187,17 +187,19 @@ def _without_fives(payload: bytes, _minute: str) -> tuple[bytes, int]:
 def test_copies_wait_for_the_request(path: Path, halfway: Halfway) -> None:
     """Whatever their size: it is stored once, under its key."""
     with Spool(path, sinks=["sink"]) as spool:
-        copies: list[Future[bool]] = []
+        copies: list[Written] = []
 
         def put_copies() -> None:
-            copies.append(spool.put(entry(-1), key=KEY))
+            copies.append(spool.put(entry(-1), key=KEY._replace(body=b"o" * 16)))
             copies.append(spool.put(entry(*range(_LARGE)), key=KEY))
             assert not any(copy.done() for copy in copies)
 
         halfway(put_copies)
         large = spool.put(entry(*range(_LARGE)), key=KEY)
-        assert large.result(WAIT_SECONDS)
-        assert [copy.result(WAIT_SECONDS) for copy in copies] == [False, False]
+        assert large.result(WAIT_SECONDS) is None
+        assert [copy.result(WAIT_SECONDS) for copy in copies] == [
+            Earlier(Tally(_LARGE, _LARGE), is_same=same) for same in (False, True)
+        ]
         assert sorted(drained(spool)) == list(range(_LARGE))
     _verified(path, _LARGE)
 
@@ -208,7 +210,7 @@ def test_batches_of_many_minutes(path: Path) -> None:
     batches = [entry(*range(at * 10, at * 10 + 10), minute=m) for at, m in enumerate(minutes)]
     batches.append(entry(rejected={"malformed": 3}, minute="2026-11-24T11:00:00Z"))
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.put(*batches).result(WAIT_SECONDS)
+        assert spool.put(*batches).result(WAIT_SECONDS) is None
         assert sorted(drained(spool)) == list(range(600))
     _verified(path, 603)
     with opened(path) as ledger:
@@ -224,7 +226,7 @@ def test_a_spool_that_is_closed_meanwhile_writes_it_to_its_end(
     with spool.paused():
         large = spool.put(entry(*range(_LARGE)))
     spool.close()
-    assert large.result(0)
+    assert large.result(0) is None
     _verified(path, _LARGE)
 
 
@@ -241,7 +243,7 @@ def test_a_request_for_which_a_disk_has_no_room(disk: Path) -> None:
         with pytest.raises(DeliveryError, match="E506"):
             commit(spool, entry(*range(6000), text="x" * 1000))
         assert (spool.state().is_ready, spool.state().errors) == (True, 0)
-        assert spool.put(entry(1)).result(WAIT_SECONDS)
+        assert spool.put(entry(1)).result(WAIT_SECONDS) is None
         assert query(path, "SELECT count(*) FROM staging") == [(0,)]
     check_ledger(path)
 
@@ -253,28 +255,27 @@ def test_a_disk_that_fills_up_between_two_parts(
     monkeypatch.setattr(write_queue, "MOST_ROWS", _ROWS)
     path, large = disk / "spool.db", entry(*range(_LARGE), text="x" * 1000)
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.put(entry(-1)).result(WAIT_SECONDS)
+        assert spool.put(entry(-1)).result(WAIT_SECONDS) is None
         halfway(lambda: fill(disk / "ballast"))
         with pytest.raises(DeliveryError, match="E506"):
             spool.put(large, key=KEY).result(WAIT_SECONDS)
         (disk / "ballast").unlink()
         wait_until(lambda: query(path, "SELECT count(*) FROM staging") == [(0,)])
         wait_until(lambda: spool.state().is_ready)
-        assert spool.put(large, key=KEY).result(WAIT_SECONDS)
+        assert spool.put(large, key=KEY).result(WAIT_SECONDS) is None
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
     _verified(path, _LARGE + 1)
 
 
 def test_a_file_of_the_sixth_format(path: Path) -> None:
-    """It opens with all that is in it; its keys are known."""
+    """It opens with all that is in it, but for its keys."""
     with Spool(path, sinks=["sink"]) as spool:
         spool.put(entry(1), key=KEY).result(WAIT_SECONDS)
     downgrade(path, 6)
     assert len(list(pending_batches(path))) == 1
     with Spool(path, sinks=["sink"]) as spool:
         assert (spool.state().damaged, spool.quarantined) == (0, [])
-        assert not spool.put(entry(1), key=KEY).result(WAIT_SECONDS)
-        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS)
+        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS) is None
         assert sorted(drained(spool)) == sorted([1, *range(_LARGE)])
     found = query(path, "SELECT format FROM about")
     assert found == query(path, "PRAGMA user_version") == [(FORMAT,)]
@@ -286,7 +287,7 @@ def test_parts_that_all_sinks_have_are_deleted_one_by_one(
     """Each commit deletes about as many bytes as one writes, so others wait no longer for it."""
     monkeypatch.setattr(write_queue, "MOST_PART_BYTES", 2000)
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS)
+        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS) is None
         batches = spool.state().batches
     file = open_file(path, [LAYOUT], ["sink"]).file
     try:
@@ -326,7 +327,7 @@ def test_no_commit_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     sizes: list[int] = []
     write = SpoolFile.write
 
-    def note(file: SpoolFile, writes: list[PendingWrite], *others: Any) -> list[bool]:
+    def note(file: SpoolFile, writes: list[PendingWrite], *others: Any) -> list[Earlier | None]:
         sizes.append(sum(len(each.payload) for one in writes for each in one.batches) // size)
         return write(file, writes, *others)
 
@@ -335,7 +336,7 @@ def test_no_commit_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with Spool(path) as spool:
         with spool.paused():
             puts = [spool.put(*_numbers(2)), spool.put(*_numbers(2)), spool.put(*_numbers(4))]
-        assert all(put.result(WAIT_SECONDS) for put in puts)
+        assert [put.result(WAIT_SECONDS) for put in puts] == [None] * 3
     assert [each for each in sizes if each] == [2, 2]
     assert len(query(path, "SELECT 1 FROM parts")) == 4
 
@@ -354,7 +355,7 @@ def test_small_parts_share_a_transaction(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(SpoolFile, "commit", note)
     with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
-        assert spool.put(*lines).result(WAIT_SECONDS)
+        assert spool.put(*lines).result(WAIT_SECONDS) is None
         assert [each for each in steps if each] == list(range(20, 501, 20))
         steps.clear()
         assert len(drained(spool)) == 1000
