@@ -30,16 +30,18 @@ import msgspec
 
 from collector import drain
 from collector.contracts import Subject
-from collector.errors import CollectorError, DeliveryError
+from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.ops.error_log import ErrorLog
+from collector.retention import upkeep
 from collector.retention.locations import Locations, Reachable
-from collector.retention.upkeep import prune_all
+from collector.retention.upkeep import Dropped, prune_all
 from collector.routing import reaching
 from collector.server import listeners
 from collector.server.components import Components
 from collector.server.control_client import (
     FILE_NAME,
     Command,
+    Drop,
     Erase,
     Object,
     Prune,
@@ -208,6 +210,8 @@ class ControlServer:
         try:
             if isinstance(command, Prune):
                 return asdict(prune_all(self._locations(), _bounded(command.wait)))
+            if isinstance(command, Drop):
+                return asdict(self._drop(command))
             if isinstance(command, Redeliver):
                 return self._redeliver(command.sink)
             return self._status()
@@ -247,6 +251,12 @@ class ControlServer:
         self._log.unexpected(error)
         return _UNEXPECTED
 
+    def _drop(self, command: Drop) -> Dropped:
+        if command.sink in self._components.sinks:
+            raise ConfigError("E224", "the sidecar delivers to this sink; switch it off first")
+        spool = self._components.spool
+        return upkeep.drop(spool, command.sink, is_dry_run=command.is_dry_run)
+
     def _redeliver(self, only: str | None) -> dict[str, Any]:
         components, aside, taken = self._components, SetAside(self._data), 0
         refused = [each for each in aside.all() if only in (None, each.sink)]
@@ -281,6 +291,7 @@ class ControlServer:
                 }
                 for name, state in components.delivery.deliveries().items()
             },
+            "absent": {name: asdict(each) for name, each in components.spool.absent().items()},
         }
 
     def _locations(self) -> _Running:

@@ -50,6 +50,7 @@ def downgrade(path: Path, format_: int) -> None:
         if format_ < 6:
             without_secrets(db)
         db.execute("DROP TABLE staging")
+        db.execute("DROP TABLE gaps")
         tables = ["parts", "part_cursors"] if format_ < 5 else []
         tables += ["entries", "last_entry", "documents"] if format_ < 3 else []
         tables += ["keys"] if format_ < 2 else []

@@ -198,6 +198,7 @@ def test_keys_of_the_fifth_format_get_a_secret(path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         without_secrets(db, idempotency.hashed(_PHONE), idempotency.hashed(KEY))
         db.execute("DROP TABLE staging")
+        db.execute("DROP TABLE gaps")
         db.execute("UPDATE about SET format = 5")
         db.execute("PRAGMA user_version = 5")
     assert _guessed(path.parent)
