@@ -18,7 +18,11 @@ from collector.cli.data_dir import (
     Wait,
     directory,
     located,
+    print_beyond,
+    reach,
+    reached_by_sidecar,
     readable,
+    warn_unreached,
 )
 from collector.cli.options import AsJson
 from collector.cli.query import query
@@ -54,20 +58,24 @@ def prune(
     """Take out of store, spool and files what is older than its retention, and every byte of it.
 
     A sidecar does it by itself once an hour, and at once when it is asked by this. Exit 1 if bytes
-    are left since another process was reading all the time or the disk has no room, or if the store
-    has a table of which no retention is known.
+    are left since another process was reading all the time or the disk has no room, if the store
+    has a table of which no retention is known, or if something of ours could not be reached.
     """
     locations = located(config, data, store)
     answer = None if store else ask(locations.data, Prune(wait))
-    done = prune_all(locations, wait) if answer is None else PruneCounts(**answer)
+    if answer is None:
+        done = prune_all(locations, wait)
+    else:
+        done, locations = PruneCounts(**answer["pruned"]), reached_by_sidecar(answer, locations)
     if as_json:
-        print_json(asdict(done))
+        print_json({**asdict(done), **reach(locations)})
     else:
         out.print(f"store: {done.rows:,} rows deleted, {done.shortened:,} lost fields")
         out.print(f"spool: {done.batches:,} batches lost records or fields")
         out.print(f"files of records: {done.lines:,} lines lost fields or are gone")
         out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
         out.print(f"sums of hours: {done.hours:,} deleted")
+        print_beyond(locations)
     for table in done.unruled:
         message = f"{table}: no retention is known; let its schema run once with these data"
         err.print(message, markup=False)
@@ -76,7 +84,8 @@ def prune(
             "bytes of deleted data are left: another process reads an earlier state, or the disk"
             " has no room; do it again"
         )
-    raise typer.Exit(0 if done.is_swept and not done.unruled else 1)
+    is_left = warn_unreached(locations) or done.unruled or not done.is_swept
+    raise typer.Exit(1 if is_left else 0)
 
 
 @app.command("drop")

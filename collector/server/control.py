@@ -209,7 +209,9 @@ class ControlServer:
         of the configuration."""
         try:
             if isinstance(command, Prune):
-                return asdict(prune_all(self._locations(), _bounded(command.wait)))
+                locations = self._locations()
+                pruned = prune_all(locations, _bounded(command.wait))
+                return {"pruned": asdict(pruned), **_reach(locations)}
             if isinstance(command, Drop):
                 return asdict(self._drop(command))
             if isinstance(command, Redeliver):
@@ -235,10 +237,9 @@ class ControlServer:
         try:
             locations = self._locations()
             done = remove_all(locations, [*requests.values()], _bounded(commands[0].wait))
-            beyond = {"beyond": locations.beyond, "unreached": locations.unreached}
             for at, removed in zip(requests, done, strict=True):
                 if isinstance(removed, Removed):
-                    answers[at] = {"removed": asdict(removed), **beyond}
+                    answers[at] = {"removed": asdict(removed), **_reach(locations)}
                 else:
                     answers[at] = self._failed(removed)
         except CollectorError as error:
@@ -311,6 +312,10 @@ def _is_own(writer: asyncio.StreamWriter) -> bool:
     return _CREDENTIALS.unpack(text)[1] in (0, os.geteuid())
 
 
+def _reach(locations: Locations) -> _Answer:
+    return {"beyond": locations.beyond, "unreached": locations.unreached}
+
+
 def _of_error(error: CollectorError) -> _Answer:
     return {"code": error.code, "message": error.message}
 
@@ -356,7 +361,13 @@ class _Running(Locations):
             if isinstance(sink, ErasableSink)
         }
         others = {name: sink for name, sink in self.sinks.items() if name not in running}
-        locations = Locations(self.data, self.schemas, others, directories=self.directories)
+        locations = Locations(
+            self.data,
+            self.schemas,
+            others,
+            directories=self.directories,
+            elsewhere=self.elsewhere,
+        )
         with locations.opened(wait) as sinks:
             yield {**running, **sinks}
 

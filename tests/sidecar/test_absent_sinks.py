@@ -93,7 +93,7 @@ def test_batches_wait_until_their_sink_returns(waiting: Path) -> None:
         person = ("--field", f"client.address={address(2)}")
         window = ("--from", WINDOW[0], "--to", WINDOW[1])
         done = run("subject", "erase", "--config", file, *person, *window, "--json")
-        assert (done.json["records"], done.json["places"]["store"]) == (1, 1)
+        assert (done.json["records"], done.json["sinks"]["store"]) == (1, 1)
         wait_until(lambda: _absent(sidecar) == {_NAME: 2})
         sidecar.stop(signal.SIGKILL)
     with http_receiver() as receiver:
