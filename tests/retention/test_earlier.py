@@ -240,9 +240,14 @@ def test_a_record_is_counted_once(tmp_path: Path) -> None:
     note_configuration(data, old)
     opening = Opening("lake", (_SCHEMA,), data)
     lake = ParquetSettings.model_validate(settings)
+
+    def put() -> bool:
+        sink.idle()
+        return any((tmp_path / "lake").rglob("*.parquet"))
+
     with ParquetSink(lake, opening) as sink:
         sink.deliver(batch(_ADDRESS))
-        wait_until(lambda: sink.idle() or [*(tmp_path / "lake").rglob("*.parquet")])
+        wait_until(put)
         sink.deliver(batch(_ADDRESS))
     settings["path"] = f"{tmp_path}/./lake/"
     new = configured(tmp_path, "b.json", data=str(data), sinks={"store": False, "other": settings})
