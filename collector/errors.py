@@ -103,6 +103,7 @@ CODES: dict[str, str] = {
     "E221": "a setting cannot change while the sidecar runs",
     "E222": "a reload would let more flow",
     "E223": "a reload did not come to its end",
+    "E224": "what waits for the sink cannot be dropped",
     # E3xx: policy
     "E301": "the use is forbidden",
     "E302": "the use is unknown to the taxonomy",

@@ -55,10 +55,13 @@ def parse_span(text: str, units: str) -> int | None:
 
 
 def duration_text(seconds: float) -> str:
-    """Write a duration as ``parse_duration`` reads it."""
+    """Write a duration as ``parse_duration`` reads it, so that it reads the same again."""
     if seconds >= _SETTING_SECONDS["h"] and seconds % _SETTING_SECONDS["h"] == 0:
         return f"{int(seconds // _SETTING_SECONDS['h'])}h"
-    return f"{seconds:.9g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
+    units = ("s", "ms") if seconds >= 1 else ("ms", "s")
+    numbers = (f"{seconds / _SETTING_SECONDS[unit]:.6f}".rstrip("0").rstrip(".") for unit in units)
+    texts = [f"{number}{unit}" for number, unit in zip(numbers, units, strict=True)]
+    return next((text for text in texts if parse_duration(text) == seconds), texts[0])
 
 
 def size_text(size: int) -> str:

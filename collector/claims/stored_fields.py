@@ -173,7 +173,7 @@ def mismatches(locations: Locations, matrices: Sequence[Flows]) -> Iterator[Mism
     for name, settings in matrix.sinks.items():
         if not is_erasable(settings):
             yield Mismatch(f"{name}: what it holds cannot be read", is_open=True)
-    yield from (Mismatch(f"not looked at: {place}", is_open=True) for place in locations.unreached)
+    yield from (Mismatch(f"not looked at: {place}", is_open=True) for place in locations.unread)
     with locations.opened() as sinks:
         for name, sink in sinks.items():
             is_listed = name in matrix.sinks

@@ -132,7 +132,7 @@ def _text(value: Any) -> str:
     if value is None or value == []:
         return "none"
     if isinstance(value, list):
-        return ", ".join(value)
+        return ", ".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from os.path import realpath
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from collector.cli.console import err, out
 from collector.cli.serve import ConfigFile
 from collector.config import Config, Loaded, load, read
 from collector.config.model import Sinks
@@ -29,8 +31,12 @@ __all__ = [
     "Wait",
     "directory",
     "located",
+    "print_beyond",
+    "reach",
+    "reached_by_sidecar",
     "readable",
     "settings",
+    "warn_unreached",
 ]
 
 _STORE = "store"
@@ -69,6 +75,9 @@ def located(config_file: Path | None, data: Path | None, store: Path | None) -> 
     """
     loaded = read(config_file)
     config = _in_directory(loaded.config, data)
+    if data is not None and not _states_sinks(loaded):  # the default is no sink that anybody named
+        off = {_STORE: config.sinks[_STORE].model_copy(update={"enabled": False})}
+        config = config.model_copy(update={"sinks": Sinks({**config.sinks, **off})})
     if store is not None:
         config = config.model_copy(update={"sinks": _with_store(config.sinks, store)})
     schemas = () if is_stated(loaded) or data is None else noted_schemas(data)
@@ -89,6 +98,41 @@ def is_stated(loaded: Loaded) -> bool:
     return any(loaded.origins[name] != "default" for name in ("schema", "schemas"))
 
 
+def _states_sinks(loaded: Loaded) -> bool:
+    """Return whether there is a configuration, or a setting of the environment that is a sink's."""
+    origins = (origin for name, origin in loaded.origins.items() if name.startswith("sinks."))
+    return loaded.file is not None or any(origin != "default" for origin in origins)
+
+
+def reach(locations: Locations) -> dict[str, list[str]]:
+    """Return what is beyond reach, and what could not be reached, for an answer as JSON."""
+    return {"beyond": [*locations.beyond], "unreached": [*locations.unreached]}
+
+
+def reached_by_sidecar(answer: Mapping[str, Any], locations: Locations) -> Locations:
+    """Return the locations as a sidecar reaches them that has answered."""
+    beyond, unreached = tuple(answer["beyond"]), tuple(answer["unreached"])
+    return replace(locations, beyond=beyond, unreached=unreached)
+
+
+def print_beyond(locations: Locations) -> None:
+    """Print what is beyond reach."""
+    for place in locations.beyond:
+        out.print(f"beyond our reach: {place}", markup=False)
+
+
+def warn_unreached(locations: Locations) -> bool:
+    """Say what of ours could not be reached, and return whether there is something."""
+    for place in locations.unreached:
+        err.print(f"not reached: {place}", markup=False)
+    if locations.unreached:
+        err.print(
+            "something of ours may be there: name the configuration, or mend what keeps it from"
+            " being reached; `collector store drop SINK` says that a sink does not return"
+        )
+    return bool(locations.unreached)
+
+
 def _may_exist(sink: ErasableSink) -> bool:
     """Return whether a sink has a location, as far as its server answers."""
     try:
@@ -99,7 +143,8 @@ def _may_exist(sink: ErasableSink) -> bool:
 
 def _with_store(sinks: Sinks, path: Path) -> Sinks:
     """Return the sinks with the store at another path."""
-    return Sinks({**sinks, _STORE: sinks[_STORE].model_copy(update={"path": path})})
+    store = sinks[_STORE].model_copy(update={"enabled": True, "path": path})
+    return Sinks({**sinks, _STORE: store})
 
 
 @dataclass(frozen=True)

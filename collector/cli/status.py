@@ -39,6 +39,9 @@ def status(config: ConfigFile = None, data: Data = None, as_json: AsJson = False
             out.print(
                 f"sink {name} {state}: {counts}, {sink['set_aside']:,} set aside", markup=False
             )
+        for name, waiting in answer["absent"].items():
+            counts = f"{waiting['batches']:,} batches with {waiting['records']:,} records wait"
+            out.print(f"sink {name} is not in the configuration: {counts}", markup=False)
         for name, state in answer["checks"].items():
             if state != "ok":
                 out.print(f"{name}: {state}", markup=False)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from collector.cli.console import err, group, out, print_json
-from collector.cli.data_dir import ConfigFile, Data, StoreFile, Wait, located
+from collector.cli.data_dir import (
+    ConfigFile,
+    Data,
+    StoreFile,
+    Wait,
+    located,
+    print_beyond,
+    reach,
+    reached_by_sidecar,
+    warn_unreached,
+)
 from collector.cli.options import AsJson
 from collector.retention.locations import Locations
 from collector.schema import Schema
@@ -55,22 +65,21 @@ def show(
     locations = located(config, data, store)
     selected = _selected(locations.schemas, field, since, until)
     found = export(locations, selected)
-    tables: dict[str, list[Any]] = {}
-    for table, row in found.rows:
-        tables.setdefault(table, []).append(row)
+    sinks: dict[str, dict[str, list[Any]]] = {name: {} for name in found.sinks}
+    for name, records in found.sinks.items():
+        for collection, record in records:
+            sinks[name].setdefault(collection, []).append(record)
     print_json(
         {
             **_of(locations.schemas),
             **_asked(selected),
-            "store": tables,
+            "sinks": sinks,
             "spool": found.spool,
-            "files": found.lines,
-            "places": dict(found.places),
             "unreadable": {"batches": found.unreadable, "files": found.aside},
-            "beyond": list(locations.beyond),
+            **reach(locations),
         }
     )
-    if _warn(locations):
+    if warn_unreached(locations):
         raise typer.Exit(1)
 
 
@@ -135,8 +144,7 @@ def _person(selected: Sequence[SchemaSubject]) -> tuple[str, str]:
 
 def _of_sidecar(answer: dict[str, Any], locations: Locations) -> tuple[Removed, Locations]:
     """Return what a sidecar has removed, and the locations with those that it could not reach."""
-    beyond, unreached = tuple(answer["beyond"]), tuple(answer["unreached"])
-    return Removed(**answer["removed"]), replace(locations, beyond=beyond, unreached=unreached)
+    return Removed(**answer["removed"]), reached_by_sidecar(answer, locations)
 
 
 def _of(schemas: Sequence[Schema]) -> dict[str, Any]:
@@ -163,30 +171,17 @@ def _print_removed(
     done: Removed, selected: Sequence[SchemaSubject], locations: Locations, as_json: bool
 ) -> None:
     if as_json:
-        print_json({**_asked(selected), **asdict(done), "beyond": list(locations.beyond)})
+        print_json({**_asked(selected), **asdict(done), **reach(locations)})
     else:
-        out.print(f"store: {done.rows:,} rows")
-        out.print(f"spool: {done.records:,} records in {done.batches:,} batches")
-        out.print(f"files of records: {done.lines:,} lines")
-        out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
-        for name, number in done.places.items():
+        for name, number in done.sinks.items():
             out.print(f"sink {name}: {number:,} records", markup=False)
-        for place in locations.beyond:
-            out.print(f"beyond our files: {place}", markup=False)
+        out.print(f"spool: {done.records:,} records in {done.batches:,} batches")
+        out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
+        print_beyond(locations)
     if not done.is_swept:
         err.print(
             "another process reads the store or the spool: bytes of what was removed are left in"
             " the log; do it again when it has ended"
         )
-    if _warn(locations) or not done.is_swept:
+    if warn_unreached(locations) or not done.is_swept:
         raise typer.Exit(1)
-
-
-def _warn(locations: Locations) -> bool:
-    """Say that something could not be reached, and return whether that is so."""
-    if locations.unreached:
-        err.print(
-            "not all that earlier configurations named could be reached, see what is beyond our"
-            " files: name the configuration, or look there yourself"
-        )
-    return bool(locations.unreached)

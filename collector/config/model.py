@@ -60,6 +60,7 @@ __all__ = [
     "Sinks",
     "Spool",
     "Tls",
+    "plain_settings",
     "settings",
     "variable",
 ]
@@ -395,9 +396,13 @@ class Setting(NamedTuple):
         for key in self.loc:
             name = "schema_" if key == "schema" else key
             value = value[key] if isinstance(value, Sinks) else getattr(value, name)
-        plain = plain_value(self.info, value)
-        is_plain = plain is None or isinstance(plain, str | int | float | list)
-        return plain if is_plain else str(plain)
+        return plain_value(self.info, value)
+
+
+def plain_settings(config: Config) -> dict[str, Any]:
+    """Return all settings by their names, as ``Setting.of`` does. For the ledger, which makes the
+    settings of sinks anew from them."""
+    return {each.name: each.of(config) for each in settings(config.sinks.sections())}
 
 
 def variable(loc: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, to_jsonable_python
 
 from collector.addresses import Address, IpAddress, ip_addresses, is_ip, overlap
 from collector.errors import ConfigError
@@ -296,7 +296,8 @@ def resolved(reference: str) -> str:
 
 
 def plain_value(info: FieldInfo, value: Any) -> Any:
-    """Return a setting's value as plain data in the notation of the file; of secrets the number."""
+    """Return a setting's value as plain data in the notation of the file, from which the same value
+    is read again; of secrets the number."""
     reads = {getattr(mark, "func", None) for mark in info.metadata}
     if _listen in reads:
         return "off" if value is None else str(value)
@@ -304,6 +305,6 @@ def plain_value(info: FieldInfo, value: Any) -> Any:
         return size_text(value)
     if _duration in reads:
         return duration_text(value)
-    if isinstance(value, tuple):
-        return len(value) if info.annotation == tuple[Hash, ...] else list(value)
-    return str(value) if isinstance(value, Path) else value
+    if info.annotation == tuple[Hash, ...]:
+        return len(value)
+    return to_jsonable_python(value, fallback=str)

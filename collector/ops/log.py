@@ -47,6 +47,8 @@ EventName = Literal[
     "stopped",
     "sink_failing",
     "sink_recovered",
+    "sink_absent",
+    "sink_absent_done",
     "batches_set_aside",
     "spool_failing",
     "spool_recovered",
@@ -102,6 +104,15 @@ EVENTS: dict[EventName, Event] = {
         ("sink", "failures", "cause"),
     ),
     "sink_recovered": Event("info", "the sink takes batches again", ("sink", "delivered")),
+    "sink_absent": Event(
+        "warning",
+        "batches wait for a sink that the configuration does not have: they stay until it returns,"
+        " or until `collector store drop`",
+        ("sink", "waiting"),
+    ),
+    "sink_absent_done": Event(
+        "info", "nothing waits any more for a sink that the configuration does not have", ("sink",)
+    ),
     "batches_set_aside": Event(
         "error",
         "a sink will not take some batches: `collector spool show`",

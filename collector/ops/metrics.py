@@ -124,6 +124,9 @@ METRICS: dict[str, MetricType] = {
     "collector_sink_last_success_timestamp_seconds": MetricType(
         "gauge", "When a sink last took a batch, or was opened.", ("sink",)
     ),
+    "collector_sink_absent_batches": MetricType(
+        "gauge", "Batches that wait for a sink that the configuration does not have.", ("sink",)
+    ),
     "collector_workers": MetricType("gauge", "Workers that receive."),
     "collector_worker_replacements_total": MetricType(
         "counter", "Workers that ended and were replaced."
@@ -177,8 +180,8 @@ class ReloadReading:
 class Metrics:
     """The counters of the sidecar, in a registry of their own. Safe to use from several threads.
 
-    ``spool``, ``sinks``, ``workers`` and ``reloads`` are called at each scrape; ``sinks`` always
-    returns the same names.
+    ``spool``, ``sinks``, ``workers``, ``reloads`` and ``absent`` are called at each scrape;
+    ``sinks`` always returns the same names, ``absent`` how many batches wait for other sinks.
     """
 
     def __init__(
@@ -190,6 +193,7 @@ class Metrics:
         messages: Callable[[], Mapping[MessageOutcome, int]] = dict,
         *,
         reloads: Callable[[], ReloadReading] | None = None,
+        absent: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
@@ -203,7 +207,9 @@ class Metrics:
         _, meaning, labels = METRICS["collector_build_info"]
         self._info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
         self.use(layouts)
-        self.registry.register(_Readings(spool, sinks, workers, messages, reloads))
+        self.registry.register(
+            _Readings(spool, sinks, workers, messages, reloads=reloads, absent=absent)
+        )
         ProcessCollector(registry=self.registry)
 
     def __repr__(self) -> str:
@@ -272,13 +278,17 @@ class _Readings(Collector):
         sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading],
         messages: Callable[[], Mapping[MessageOutcome, int]],
+        *,
         reloads: Callable[[], ReloadReading] | None,
+        absent: Callable[[], Mapping[str, int]],
     ) -> None:
         self._spool = spool
         self._sinks = sinks
         self._workers = workers
         self._messages = messages
         self._reloads = reloads or ReloadReading
+        self._absent = absent
+        self._were_absent: dict[str, int] = {}
 
     def collect(self) -> Iterator[Metric]:
         spool = self._spool()
@@ -302,6 +312,12 @@ class _Readings(Collector):
             aside.add_metric([name], sink.set_aside)
             last.add_metric([name], now + sink.last)
         yield from (delivered, failures, aside, last)
+        waiting = _by_sink(GaugeMetricFamily, "collector_sink_absent_batches")
+        now_absent = self._absent()
+        self._were_absent |= dict.fromkeys(now_absent, 0)
+        for name in self._were_absent:
+            waiting.add_metric([name], now_absent.get(name, 0))
+        yield waiting
         workers = self._workers()
         yield _gauge("collector_workers", workers.ready)
         name = "collector_worker_replacements_total"

@@ -11,12 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from collector.config.sink_settings import SinkSettings, is_sink_name
 from collector.config.sink_types import settings_of
+from collector.config.values import plain_value
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.ledger import Ledger, opened
 from collector.schema.model import Schema
@@ -33,17 +36,22 @@ from collector.spool import FILE_NAME as SPOOL_NAME
 __all__ = ["EarlierSinks", "earlier_sinks", "in_force", "noted_schemas", "ran_elsewhere"]
 
 _Plain = Mapping[str, Any]
+_NO_RECIPIENT = "no recipient is named"
 
 
 @dataclass
 class EarlierSinks:
     """``sinks`` are those that hold something of ours, under names of their own. ``unreached`` says
-    in words where else something may be, which cannot be read or is not recognisably ours.
-    ``directories`` are the names that those sinks had which left files in their own directories."""
+    in words where something of ours may be that could not be looked at, and ``beyond`` what is out
+    of reach: sinks that cannot forget, or where nothing bears a mark of ours.
+    ``directories`` are the names that those sinks had which left files in their own directories,
+    and ``elsewhere`` those whose location another sink has by now."""
 
     sinks: dict[str, SinkSettings] = field(default_factory=dict)
     unreached: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
     directories: dict[str, str] = field(default_factory=dict)
+    elsewhere: set[str] = field(default_factory=set)
 
 
 def earlier_sinks(
@@ -56,22 +64,21 @@ def earlier_sinks(
     try:
         configurations = list(_configurations(data / SPOOL_NAME))
     except DeliveryError:
-        search.note_unreached("where earlier configurations wrote: the ledger cannot be read")
+        search.note(search.found.unreached, "earlier configurations: the ledger cannot be read")
         configurations = []
-    for settings, places in configurations:
-        base = _base(data, settings.get("data"))
-        for name, values in _sinks(settings).items():
-            search.add(name, _made(name, values), base, places.get(name))
+    for noted in configurations:
+        for name, values in _sinks(noted.settings).items():
+            search.add(name, _made(name, values), noted)
     return search.found
 
 
 def ran_elsewhere(data: Path, on: Mapping[str, SinkSettings]) -> bool:
     """Return whether a sidecar last ran with sinks at other places than those of ``on``."""
-    last, _ = next(_configurations(data / SPOOL_NAME, newest=True), (None, None))
-    if last is None or not _sinks(last):
+    last = next(_configurations(data / SPOOL_NAME, newest=True), None)
+    if last is None or not _sinks(last.settings):
         return False
-    base, places = _base(data, last.get("data")), set[str]()
-    for name, values in _sinks(last).items():
+    base, places = _base(data, last.settings.get("data")), set[str]()
+    for name, values in _sinks(last.settings).items():
         sink = _made(name, values)
         if sink is None:
             return True
@@ -116,46 +123,82 @@ def _names(flows: bytes) -> Iterator[str]:
             yield each["schema"].partition("/")[0]
 
 
-def _configurations(
-    spool: Path, *, newest: bool = False
-) -> Iterator[tuple[_Plain, Mapping[str, str]]]:
-    """Yield the settings of each configuration, or of the newest, and the place of each sink: the
-    second line of its document, and a part of the first, the flows."""
+class _Noted(NamedTuple):
+    """A configuration of the ledger: its settings, the place of each sink as the flows state it,
+    and the sinks that were dropped since it ran."""
+
+    settings: _Plain
+    places: Mapping[str, str]
+    dropped: frozenset[str]
+
+
+def _configurations(spool: Path, *, newest: bool = False) -> Iterator[_Noted]:
+    """Yield each configuration, or the newest: its document has the flows in the first line, and
+    the settings in the second."""
     if not spool.is_file():
         return
     with opened(spool) as ledger:
-        digests = {ledger.digest("configuration")}
-        if not newest:
-            digests = {e.fact("digest") for e in ledger.entries() if e.kind == "configuration"}
-        documents = [text for digest, text in ledger.documents() if digest in digests]
-    for document in documents:
+        last, ran, dropped = ledger.digest("configuration"), dict[str, int](), dict[str, int]()
+        for entry in ledger.entries():
+            if entry.kind == "configuration":
+                ran[entry.fact("digest") or ""] = entry.sequence
+            elif entry.kind == "drop":
+                dropped[entry.fact("sink") or ""] = entry.sequence
+        documents = [
+            (digest, text)
+            for digest, text in ledger.documents()
+            if digest == last or (digest in ran and not newest)
+        ]
+    for digest, document in documents:
         flows, _, settings = map(load_plain, (document or b"").partition(b"\n"))
+        since = {
+            name for name, at in dropped.items() if at > ran.get(digest, at) and digest != last
+        }
         if isinstance(settings, dict):
-            yield settings, _places(flows)
+            yield _Noted(settings, _places(flows), frozenset(since))
 
 
 def _places(flows: Any) -> dict[str, str]:
-    sinks = flows.get("sinks") if isinstance(flows, dict) else None
+    """Return the place of each sink, which is the same for all schemas."""
+    first = flows[0] if isinstance(flows, list) and flows else flows
+    sinks = first.get("sinks") if isinstance(first, dict) else None
     found = {} if not isinstance(sinks, dict) else sinks
     return {name: str(each["place"]) for name, each in found.items() if "place" in each}
 
 
 def _sinks(settings: _Plain) -> dict[str, dict[str, Any]]:
-    """Return the stated settings of each sink."""
+    """Return the stated settings of each sink; those of a section within are a mapping."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in settings.items():
         section, _, rest = str(key).partition(".")
-        name, _, setting = rest.partition(".")
-        if section == "sinks" and is_sink_name(name) and value is not None:
-            found.setdefault(name, {})[setting] = value
+        name, *within = rest.split(".")
+        if section == "sinks" and within and is_sink_name(name) and value is not None:
+            part = found.setdefault(name, {})
+            for each in within[:-1]:
+                part = part.setdefault(each, {})
+            part[within[-1]] = value
     return found
 
 
 def _made(name: str, values: Mapping[str, Any]) -> SinkSettings | None:
-    """Make settings; ``None`` for a type that there is no more, or that takes others now."""
+    """Make settings; ``None`` for a type that there is no more, or that takes others now. What is
+    a default is not stated: a type need not take it as a value of a file."""
     with suppress(ConfigError, ValidationError, TypeError):
-        return settings_of(values.get("type", name))(**{"type": name, **values})
+        type_ = settings_of(values.get("type", name))
+        stated = {
+            key: value
+            for key, value in values.items()
+            if key not in type_.model_fields or value != _default(type_.model_fields[key])
+        }
+        return type_(**{"type": name, **stated})
     return None
+
+
+def _default(info: FieldInfo) -> Any:
+    """Return the default of a setting as the ledger has it."""
+    if info.is_required():
+        return PydanticUndefined
+    return plain_value(info, info.get_default(call_default_factory=True))
 
 
 @dataclass
@@ -169,58 +212,67 @@ class _Search:
     with_directories: set[tuple[str, str | None]]
     found: EarlierSinks = field(default_factory=EarlierSinks)
 
-    def note_unreached(self, what: str) -> None:
-        """Note a place that cannot be reached."""
-        if what not in self.found.unreached:
-            self.found.unreached.append(what)
+    def note(self, listed: list[str], what: str) -> None:
+        """Note a place once."""
+        if what not in listed:
+            listed.append(what)
 
-    def add(
-        self, name: str, sink: SinkSettings | None, base: Path | None, noted: str | None
-    ) -> None:
-        """Add a sink if it was on, and is none that was seen before. ``noted`` is the place that
-        the flows of its configuration state."""
+    def add(self, name: str, sink: SinkSettings | None, noted: _Noted) -> None:
+        """Add a sink if it was on, and was not seen before."""
+        named = f"sink {name} of an earlier configuration"
+        # What its operator has dropped does not return: then it is no failure.
+        unreached = self.found.beyond if name in noted.dropped else self.found.unreached
         if sink is None:
-            self.note_unreached(f"sink {name} of an earlier configuration: its type is not there")
+            self.note(unreached, f"{named}: its type is not installed, or takes other settings now")
             return
+        base = _base(self.data, noted.settings.get("data"))
         paths = {key: _absolute(path, base) for key, path in sink.files().items()}
         sink = sink.model_copy(update=paths)
         place = _place(self.data, name, sink)
         own = own_directory(self.data, name)
         is_known = (name, sink.type) in self.with_directories
         has_directory = sink.has_state and not is_known and own.is_dir()
-        if not sink.is_on or (place in self.seen and not has_directory):
+        is_seen = place in self.seen
+        if not sink.is_on or (is_seen and not has_directory):
             return
         self.seen.add(place)
-        settled = sink.settled(own) if is_erasable(sink) else None
-        is_ours: bool | None
-        if noted is not None and not sink.is_local and sink.place(own) != noted:
-            is_ours, place = False, noted  # a reference of its settings leads elsewhere now
-        elif settled is not None:
-            sink, is_ours = settled, self._is_ours(name, settled)
-        else:  # its place follows from its name, which may be another sink's now
-            is_ours = False
-        if is_ours:
+        stated = noted.places.get(name)
+        if stated is not None and not sink.is_local and sink.place(own) != stated:
+            where = f"{named}: {stated}, which its settings do not lead to any more"
+            self.note(self.found.beyond if not is_erasable(sink) else unreached, where)
+            return
+        if not is_erasable(sink):
+            where = sink.place(own)
+            self.note(self.found.beyond, f"{named}: {where}, {sink.recipient or _NO_RECIPIENT}")
+            return
+        settled = sink.settled(own)
+        found = "unknown" if settled is None else self._look(name, settled)
+        if found == "ours" and settled is not None:
             key = f"{name} (earlier {len(self.found.sinks) + 1})"
-            self.found.sinks[key] = sink
+            self.found.sinks[key] = settled
             if has_directory:
                 self.with_directories.add((name, sink.type))
                 self.found.directories[key] = name
-        elif is_ours is not None:
-            self.note_unreached(f"sink {name} of an earlier configuration: {place}")
+                self.found.elsewhere |= {key} if is_seen else set()
+        elif found == "others":
+            self.note(self.found.beyond, f"{named}: {place}, which does not bear a mark of ours")
+        elif found == "unknown":  # also where its place follows from a name that is another's now
+            self.note(unreached, f"{named}: {place}, which cannot be looked at")
 
-    def _is_ours(self, name: str, sink: SinkSettings) -> bool | None:
-        """Return whether something of ours is at a sink's place; ``None`` if nothing is there."""
+    def _look(
+        self, name: str, sink: SinkSettings
+    ) -> Literal["ours", "others", "nothing", "unknown"]:
+        """Tell what is at a sink's place."""
         if not all(path.is_absolute() for path in sink.files().values()):
-            return False  # relative to a directory that is not known
-        try:
+            return "unknown"  # relative to a directory that is not known
+        with suppress(CollectorError, OSError):
             opening = Opening(name, self.schemas, self.data, is_offline=True)
             with open_sink(sink, opening) as made:
                 if isinstance(made, ErasableSink) and made.exists:
-                    return made.is_ours
+                    return "ours" if made.is_ours else "others"
                 place = sink.place(own_directory(self.data, name))
-                return False if sink.is_local and _has_copies(Path(place)) else None
-        except (CollectorError, OSError):
-            return False
+                return "others" if sink.is_local and _has_copies(Path(place)) else "nothing"
+        return "unknown"
 
 
 def _has_copies(place: Path) -> bool:
@@ -234,7 +286,7 @@ def _place(data: Path, name: str, sink: SinkSettings) -> str:
     if sink.is_local:
         return str(Path(place).resolve())
     names_location = type(sink).place is not SinkSettings.place
-    return place if names_location else f"{name} {place}"
+    return place.rstrip("/") if names_location else f"{name} {place}"
 
 
 def _base(data: Path, stated: object) -> Path | None:

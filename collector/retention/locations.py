@@ -37,20 +37,24 @@ class Reachable(Protocol):
 @dataclass(frozen=True)
 class Locations:
     """The locations of records: the erasable sinks, on, off or of an earlier configuration, and in
-    words those that no command reaches. ``schemas`` are those in force, the default first.
-    ``unreached`` are those of ``beyond`` that are ours to reach: an answer about a person is not
-    complete without them."""
+    words those that are ``beyond`` the reach of commands. ``schemas`` are those in force, the
+    default first. ``unreached`` says where something of ours may be that could not be looked at: an
+    answer about a person is not complete without it. ``unread`` are those of both that an earlier
+    configuration named."""
 
     data: Path
     schemas: tuple[Schema, ...]
     sinks: Mapping[str, SinkSettings]
     beyond: tuple[str, ...] = ()
     unreached: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     earlier: frozenset[str] = frozenset()
     """The names of sinks that an earlier configuration named."""
     directories: Mapping[str, str] = field(default_factory=dict)
     """By their names here, the names by which those of them are opened that left files in their own
     directories."""
+    elsewhere: frozenset[str] = frozenset()
+    """Those of them whose location is another sink's by now."""
 
     @classmethod
     def of(cls, config: Config, schemas: tuple[Schema, ...]) -> Locations:
@@ -59,9 +63,13 @@ class Locations:
         data = config.data or Path()
         if not data.is_dir():
             raise ConfigError("E203", f"{file_name(data)} is no directory; name that of the data")
-        sinks = {name: sink for name, sink in config.sinks.items() if is_erasable(sink)}
-        earlier = earlier_sinks(data, schemas, sinks)
         on = config.sinks.on()
+        sinks = {
+            name: sink
+            for name, sink in config.sinks.items()
+            if is_erasable(sink) and (name in on or _is_there(name, sink, schemas, data))
+        }
+        earlier = earlier_sinks(data, schemas, config.sinks)
         others = (
             _recipient(name, sink, config.about.place(sink))
             for name, sink in on.items()
@@ -74,7 +82,7 @@ class Locations:
             schemas,
             sinks | earlier.sinks,
             (
-                *earlier.unreached,
+                *earlier.beyond,
                 *others,
                 *_waiting(config.drain),
                 *dict.fromkeys((*elsewhere, *of_earlier)),
@@ -83,8 +91,10 @@ class Locations:
                 "what SDKs have not sent yet: their own queues, spools and stores",
             ),
             tuple(earlier.unreached),
+            (*earlier.unreached, *earlier.beyond),
             frozenset(earlier.sinks),
             earlier.directories,
+            frozenset(earlier.elsewhere),
         )
 
     @property
@@ -118,12 +128,20 @@ class Locations:
                     is_offline=True,
                     wait=wait,
                     is_former=name in self.directories,
+                    has_location=name not in self.elsewhere,
                 )
                 sink = open_sink(settings, opening)
                 stack.callback(sink.close)
                 if isinstance(sink, ErasableSink):
                     sinks[name] = sink
             yield sinks
+
+
+def _is_there(name: str, sink: SinkSettings, schemas: tuple[Schema, ...], data: Path) -> bool:
+    """Return whether something is at the location of a sink that is switched off: it was on
+    once."""
+    with open_sink(sink, Opening(name, schemas, data, is_offline=True)) as made:
+        return isinstance(made, ErasableSink) and made.exists
 
 
 def _waiting(drain: DrainSection) -> tuple[str, ...]:

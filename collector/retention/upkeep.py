@@ -27,6 +27,7 @@ from collector.sinks.line_sink import EARLY
 from collector.sinks.sink import Removal, in_place
 from collector.sinks.store_file import run_or_raise
 from collector.spool import Spool
+from collector.spool.file import Depth
 from collector.spool.pending import delete_quarantined, pending_batches, quarantined
 from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
 from collector.spool.set_aside import SetAside
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ASIDE",
     "HOURS",
+    "Dropped",
     "PruneCounts",
     "SpoolOutcome",
     "Upkeep",
     "aside_for",
     "clear",
+    "drop",
     "overdue",
     "places_fact",
     "prune",
@@ -227,6 +230,47 @@ def _prune_spool(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> 
         hours=done.hours,
         is_swept=done.is_swept,
     )
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What waited for a sink, or waits in a dry run: ``batches`` in the spool, ``set_aside`` ones,
+    and the ``records`` of both."""
+
+    sink: str
+    batches: int
+    set_aside: int
+    records: int
+
+
+def drop(spool: Spool, sink: str, *, is_dry_run: bool = False) -> Dropped:
+    """Delete what waits for a sink that is not there any more, and what was set aside for it. The
+    ledger notes it in the commit after which nothing waits; then the bytes are deleted.
+
+    Raises ``ConfigError`` E224 if there never was such a sink, and ``DeliveryError`` E506 and E507;
+    the same call does later what was not done.
+    """
+    aside = SetAside(spool.path.parent)
+    refused = [each.batch for each in aside.all() if each.sink == sink]
+    waiting = spool.waiting(sink).result()
+    if waiting is None and not refused:
+        raise ConfigError("E224", "no sink of this name ever ran with this data directory")
+
+    def found(waiting: Depth) -> Dropped:
+        records = waiting.records + sum(count_lines(batch.payload) for batch in refused)
+        return Dropped(sink, waiting.batches, len(refused), records)
+
+    def entry(waiting: Depth) -> Note:
+        done = found(waiting)
+        number = done.batches + done.set_aside
+        return Note.of("drop", command="store drop", sink=sink, rows=done.records, batches=number)
+
+    if is_dry_run:
+        return found(waiting or Depth())
+    done = found(spool.drop(sink, entry).result())
+    aside.drop(sink)
+    spool.delete_delivered()
+    return done
 
 
 def _note(done: PruneCounts, command: str, places: Mapping[str, int | None] | None = None) -> Note:

@@ -128,9 +128,8 @@ def open_delivery(settings: Settings, schema: Schema, queue: RecordQueue) -> Rec
             claim,
         )
 
-        name = settings.target.scheme
-        spools = claim(settings.spool, settings.spool_limit, name, [schema.layout])
-        return SpooledDelivery(name, spools, sender, queue, schema=schema, stack=stack.pop_all())
+        spools = claim(settings.spool, settings.spool_limit, [schema.layout])
+        return SpooledDelivery(spools, sender, queue, schema=schema, stack=stack.pop_all())
 
 
 class DeliveryWorker(threading.Thread):

@@ -37,6 +37,9 @@ __all__ = ["SpooledDelivery", "claim", "open_unclaimed", "redact_spool"]
 _STOP_SECONDS = 0.5
 """How long an exchange may take to notice that its time is over."""
 _MOST_SPOOLS = 1_000
+_SINK = "target"
+"""The name of an application's only sink in its spools, wherever that is: what waits goes to the
+target of the settings, also when it is another one than before."""
 
 
 class SpooledDelivery:
@@ -45,7 +48,6 @@ class SpooledDelivery:
 
     def __init__(
         self,
-        name: str,
         spools: list[Spool],
         sender: Sender,
         queue: RecordQueue,
@@ -61,7 +63,7 @@ class SpooledDelivery:
         self._parked: list[tuple[Spool, SpoolFile]] = []
         self._shared = _SharedSender(sender, queue, stack)
         self._drains = [
-            Drain(name, _SpoolSink(self._shared, spool), spool, lock=self._shared)
+            Drain(_SINK, _SpoolSink(self._shared, spool), spool, lock=self._shared)
             for spool in spools
         ]
         for drain in self._drains:
@@ -136,7 +138,7 @@ def _park(parked: SimpleQueue[SpoolFile], go_on: threading.Event, file: SpoolFil
     go_on.wait()
 
 
-def claim(root: Path, limit: int, sink: str, layouts: Iterable[Layout]) -> list[Spool]:
+def claim(root: Path, limit: int, layouts: Iterable[Layout]) -> list[Spool]:
     """Open the spool of the first free subdirectory, and those of other free ones that hold
     records.
 
@@ -150,7 +152,7 @@ def claim(root: Path, limit: int, sink: str, layouts: Iterable[Layout]) -> list[
                 if not directory.exists():
                     break
                 continue
-            spool = _open_if_free(directory, limit, sink, layouts)
+            spool = _open_if_free(directory, limit, layouts)
             if spool is None:
                 continue
             if found and not spool.depth():
@@ -167,23 +169,23 @@ def claim(root: Path, limit: int, sink: str, layouts: Iterable[Layout]) -> list[
 
 
 @contextmanager
-def open_unclaimed(root: Path, limit: int, sink: str) -> Iterator[list[Spool]]:
+def open_unclaimed(root: Path, limit: int) -> Iterator[list[Spool]]:
     """Open the spools that no process has open.
 
     Raises ``ConfigError`` E203 when one cannot be used.
     """
     with ExitStack() as stack:
         directories = [path for path in root.glob("[0-9]*") if (path / FILE_NAME).exists()]
-        found = (_open_if_free(path, limit, sink, ()) for path in sorted(directories))
+        found = (_open_if_free(path, limit, ()) for path in sorted(directories))
         yield [stack.enter_context(spool) for spool in found if spool is not None]
 
 
-def _open_if_free(
-    directory: Path, limit: int, sink: str, layouts: Iterable[Layout]
-) -> Spool | None:
+def _open_if_free(directory: Path, limit: int, layouts: Iterable[Layout]) -> Spool | None:
     try:
         # A sidecar knows a batch by its own id only. It is divided when it is too large for that.
-        return Spool(directory / FILE_NAME, limit=limit, sinks=[sink], layouts=layouts, split=False)
+        return Spool(
+            directory / FILE_NAME, limit=limit, sinks=[_SINK], layouts=layouts, split=False
+        )
     except InUse:
         return None
 

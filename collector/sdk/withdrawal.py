@@ -119,8 +119,7 @@ class WithdrawalRequest:
         else:
             from collector.sdk.spooled_delivery import open_unclaimed  # noqa: PLC0415 - as below
 
-            sink = self._settings.target.scheme
-            with open_unclaimed(root, self._settings.spool_limit, sink) as spools:
+            with open_unclaimed(root, self._settings.spool_limit) as spools:
                 yield spools
 
     def _redact_spool(self, spool: Spool, rows: int, queue: RecordQueue | None) -> SpoolOutcome:

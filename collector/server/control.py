@@ -30,16 +30,18 @@ import msgspec
 
 from collector import drain
 from collector.contracts import Subject
-from collector.errors import CollectorError, DeliveryError
+from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.ops.error_log import ErrorLog
+from collector.retention import upkeep
 from collector.retention.locations import Locations, Reachable
-from collector.retention.upkeep import prune_all
+from collector.retention.upkeep import Dropped, prune_all
 from collector.routing import reaching
 from collector.server import listeners
 from collector.server.components import Components
 from collector.server.control_client import (
     FILE_NAME,
     Command,
+    Drop,
     Erase,
     Object,
     Prune,
@@ -207,7 +209,11 @@ class ControlServer:
         of the configuration."""
         try:
             if isinstance(command, Prune):
-                return asdict(prune_all(self._locations(), _bounded(command.wait)))
+                locations = self._locations()
+                pruned = prune_all(locations, _bounded(command.wait))
+                return {"pruned": asdict(pruned), **_reach(locations)}
+            if isinstance(command, Drop):
+                return asdict(self._drop(command))
             if isinstance(command, Redeliver):
                 return self._redeliver(command.sink)
             return self._status()
@@ -231,10 +237,9 @@ class ControlServer:
         try:
             locations = self._locations()
             done = remove_all(locations, [*requests.values()], _bounded(commands[0].wait))
-            beyond = {"beyond": locations.beyond, "unreached": locations.unreached}
             for at, removed in zip(requests, done, strict=True):
                 if isinstance(removed, Removed):
-                    answers[at] = {"removed": asdict(removed), **beyond}
+                    answers[at] = {"removed": asdict(removed), **_reach(locations)}
                 else:
                     answers[at] = self._failed(removed)
         except CollectorError as error:
@@ -246,6 +251,12 @@ class ControlServer:
             return _of_error(error)
         self._log.unexpected(error)
         return _UNEXPECTED
+
+    def _drop(self, command: Drop) -> Dropped:
+        if command.sink in self._components.sinks:
+            raise ConfigError("E224", "the sidecar delivers to this sink; switch it off first")
+        spool = self._components.spool
+        return upkeep.drop(spool, command.sink, is_dry_run=command.is_dry_run)
 
     def _redeliver(self, only: str | None) -> dict[str, Any]:
         components, aside, taken = self._components, SetAside(self._data), 0
@@ -281,6 +292,7 @@ class ControlServer:
                 }
                 for name, state in components.delivery.deliveries().items()
             },
+            "absent": {name: asdict(each) for name, each in components.spool.absent().items()},
         }
 
     def _locations(self) -> _Running:
@@ -298,6 +310,10 @@ def _is_own(writer: asyncio.StreamWriter) -> bool:
     found = writer.get_extra_info("socket")
     text = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return _CREDENTIALS.unpack(text)[1] in (0, os.geteuid())
+
+
+def _reach(locations: Locations) -> _Answer:
+    return {"beyond": locations.beyond, "unreached": locations.unreached}
 
 
 def _of_error(error: CollectorError) -> _Answer:
@@ -345,7 +361,13 @@ class _Running(Locations):
             if isinstance(sink, ErasableSink)
         }
         others = {name: sink for name, sink in self.sinks.items() if name not in running}
-        locations = Locations(self.data, self.schemas, others, directories=self.directories)
+        locations = Locations(
+            self.data,
+            self.schemas,
+            others,
+            directories=self.directories,
+            elsewhere=self.elsewhere,
+        )
         with locations.opened(wait) as sinks:
             yield {**running, **sinks}
 

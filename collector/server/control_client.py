@@ -23,6 +23,7 @@ from collector.errors import CollectorError, ConfigError, DeliveryError, InputEr
 __all__ = [
     "FILE_NAME",
     "Command",
+    "Drop",
     "Erase",
     "Object",
     "Prune",
@@ -72,6 +73,15 @@ class Prune(
     wait: float
 
 
+class Drop(
+    msgspec.Struct, tag="store drop", tag_field="command", forbid_unknown_fields=True, frozen=True
+):
+    """Delete what waits for a sink that is not there any more, or say how much that is."""
+
+    sink: str
+    is_dry_run: bool = False
+
+
 class Redeliver(
     msgspec.Struct,
     tag="spool redeliver",
@@ -102,7 +112,7 @@ class Status(
     """Say how the sidecar does."""
 
 
-Command = Erase | Object | Prune | Redeliver | Reload | Status
+Command = Erase | Object | Prune | Drop | Redeliver | Reload | Status
 
 
 def ask(data: Path, command: Command) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import orjson
 
-from collector.config.model import settings
+from collector.config.model import plain_settings
 from collector.contracts import Written
 from collector.errors import CollectorError, DeliveryError
 from collector.ledger import Ledger, Note
@@ -176,8 +176,8 @@ def _schemas(ledger: Ledger, components: Components) -> list[Note]:
 def _configuration(ledger: Ledger, components: Components) -> list[Note]:
     """Compare flows and settings, the document's two lines; secrets are only counted in it."""
     flows, config = components.flows, components.config
-    shown = {each.name: each.of(config) for each in settings(config.sinks.sections())}
-    lines = (changes.document(*flows), orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
+    shown = orjson.dumps(plain_settings(config), option=orjson.OPT_SORT_KEYS)
+    lines = (changes.document(*flows), shown)
     document = b"\n".join(lines)
     before = ledger.digest("configuration")
     old = (ledger.document(before) or b"").split(b"\n")[0]

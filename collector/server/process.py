@@ -264,6 +264,7 @@ class _StatusLog:
         self._log = log
         self._failing: set[str] = set()
         self._set_aside: dict[str, int] = {}
+        self._absent: set[str] = set()
         self._damaged = self._errors = self._unhashed = self._refused = 0
         self._was_writable = True
         self._was_held = False
@@ -280,6 +281,7 @@ class _StatusLog:
             if delivery.set_aside > self._set_aside.get(name, 0):
                 self._set_aside[name] = delivery.set_aside
                 self._log.write("batches_set_aside", sink=name, set_aside=delivery.set_aside)
+        self._update_absent()
         self._update_refused()
         self._log.refused(self._keeper.requests().refused())
         if self._components.is_held != self._was_held:
@@ -296,6 +298,15 @@ class _StatusLog:
         if spool.damaged > self._damaged:
             self._damaged = spool.damaged
             self._log.write("spool_damaged", files=spool.damaged)
+
+    def _update_absent(self) -> None:
+        """Log for which other sinks batches wait, and that none do any more."""
+        absent = self._components.spool.absent()
+        for name in sorted(absent.keys() - self._absent):
+            self._log.write("sink_absent", sink=name, waiting=absent[name].batches)
+        for name in sorted(self._absent - absent.keys()):
+            self._log.write("sink_absent_done", sink=name)
+        self._absent = {*absent}
 
     def _update_refused(self) -> None:
         """Log how often a token itself was configured and shown, and a connection to the control

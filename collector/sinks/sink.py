@@ -120,7 +120,8 @@ class Opening:
     ``wait`` seconds for readers.
 
     ``is_former`` is true if an earlier configuration named the sink: nothing goes to its location
-    any more, also not what waits in its own directory.
+    any more, also not what waits in its own directory. With ``has_location`` false another sink has
+    its location by now, and this one is about its own directory alone.
 
     ``is_shared`` is true if an application's SDK opens the sink: other processes, and other sinks
     of this process, may have its location open, too.
@@ -134,6 +135,7 @@ class Opening:
     wait: float = 0.0
     is_shared: bool = False
     is_former: bool = False
+    has_location: bool = True
 
     @property
     def directory(self) -> Path:

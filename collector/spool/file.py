@@ -1,5 +1,9 @@
 """The spool's file: batches, receipts and cursors in one SQLite database, written by one thread.
 
+A sink has a cursor from the first start with it on. A sink that is not named at a later start is
+absent: batches that waited for it stay, and those that come meanwhile are not for it. They lie in a
+gap, which is closed when the sink is named again. A batch is deleted when no sink needs it.
+
 After an error the connection must not be used again: it is closed, and the file is reopened.
 """
 
@@ -8,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from collector.contracts import Batch, Earlier, Layout, PendingBatch, Tally, count_lines, layout_of
 from collector.ledger.journal import append_all
@@ -24,11 +30,14 @@ from collector.spool.tables import (
     NEW_BATCH,
     NEW_COLUMN,
     NEW_CURSOR,
+    NEW_GAP,
     NEW_HOUR,
     NEW_LAYOUT,
     NEW_PART_CURSOR,
     NEW_RECEIPT,
     NEW_TIP,
+    OPEN,
+    Gap,
     Part,
     Parts,
     Position,
@@ -41,8 +50,8 @@ from collector.spool.tables import (
     layout_seal,
     make_private,
     note_part,
+    read_gaps,
     read_parts,
-    sinks_with,
 )
 from collector.spool.write_queue import HourlySums, PendingWrite, RecentBatches
 from collector.sqlite.wal import Index, need_room, truncate_log
@@ -53,15 +62,17 @@ _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
     "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
 )
+_WAITING = _DEPTH.replace("SELECT", "SELECT min(sequence),")
 _BY_NUMBER = f"SELECT {BATCH} FROM batches WHERE sequence = ?"  # noqa: S608
 _NEXT = (
     "SELECT sequence FROM batches WHERE sequence > ?"
     " AND sequence NOT IN (SELECT sequence FROM parts) ORDER BY sequence LIMIT 1"
 )
-_DELIVERED = "WHERE sequence <= ? AND sequence NOT IN (SELECT sequence FROM parts)"
+_WITHIN = "WHERE sequence > ? AND sequence <= ? AND sequence NOT IN (SELECT sequence FROM parts)"
+_AMONG = "WHERE sequence IN (SELECT value FROM json_each(?))"
 _LAST_DELIVERED = (
     "SELECT max(sequence) FROM (SELECT sequence, sum(length(payload)) OVER (ORDER BY sequence)"  # noqa: S608
-    f" - length(payload) AS before FROM batches {_DELIVERED}) WHERE before < ?"
+    f" - length(payload) AS before FROM batches {_WITHIN}) WHERE before < ?"
 )
 _TOO_LARGE = (
     "SELECT sequence FROM batches WHERE records > 1 AND (records > ? OR length(payload) > ?)"
@@ -76,6 +87,11 @@ class Depth:
     batches: int = 0
     records: int = 0
     bytes: int = 0
+
+    def __add__(self, other: Depth) -> Depth:
+        return Depth(
+            self.batches + other.batches, self.records + other.records, self.bytes + other.bytes
+        )
 
 
 @dataclass(slots=True)
@@ -98,6 +114,12 @@ class SpoolFile:
     def __init__(self, path: Path) -> None:
         self.layouts: dict[str, Layout] = {}
         self.cursors: dict[str, Position] = {}
+        """Of all sinks, absent ones too."""
+        self.gaps: dict[str, tuple[Gap, ...]] = {}
+        self.absent: dict[str, Depth] = {}
+        """How much waits for each sink that is absent, if something does."""
+        self.oldest: int | None = None
+        """The first number that waits for an absent sink."""
         self.parts: Parts = Parts()
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
@@ -137,6 +159,7 @@ class SpoolFile:
         self.cursors = {
             sink: Position(batches.get(sink, 0), parts.get(sink, 0)) for sink in batches
         }
+        self.gaps = read_gaps(execute)
         self.parts = read_parts(self.db)
         self.tip = Tip(*execute("SELECT sequence, hash FROM tip").fetchone())
         self.chain_tip = self.tip
@@ -144,11 +167,13 @@ class SpoolFile:
         for row in execute(query, (self.tip.sequence,)):
             self.chain_tip = Tip(row[0] - 1, Start(*row).hash)
         self.depth = Depth(*execute(_DEPTH).fetchone())
+        self._count_absent()
 
     def prepare(self, layouts: Iterable[Layout], sinks: Sequence[str], *, split: bool) -> None:
         """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
-        pending batch, and the cursor of one that is not named is deleted. With ``split``, batches
-        of an earlier version that are too large become parts, if the disk has room for that."""
+        pending batch, one that is not named is absent from now on, and one that is named again goes
+        on. With ``split``, batches of an earlier version that are too large become parts, if the
+        disk has room for that."""
         execute = self.db.execute
         limits = write_queue.MOST_ROWS, write_queue.MOST_BYTES
         too_large = execute(_TOO_LARGE, limits).fetchall() if split else []
@@ -167,21 +192,59 @@ class SpoolFile:
         for layout in layouts:
             self._add_layout(layout)
         if sinks:
-            chosen = {sink: self.cursors.get(sink, Position()) for sink in sinks}
-            execute("DELETE FROM cursors")
-            execute("DELETE FROM part_cursors")
-            self.cursors = {}
-            self._set_cursors(chosen)
+            self._set_cursors({sink: self.cursors.get(sink, Position()) for sink in sinks})
+            for sink in self.cursors:
+                self._set_gaps(sink, is_absent=sink not in sinks)
         depth, parts = self._delete_delivered(self.depth, self.parts)
         execute("COMMIT")
         self.depth, self.parts = depth, parts
+        self._count_absent()
+
+    def _set_gaps(self, sink: str, *, is_absent: bool) -> None:
+        """Store, within a transaction, that a sink is absent from here on, or no longer. Gaps that
+        it has passed are forgotten."""
+        gaps, at = self.gaps.get(sink, ()), self.cursors[sink].batch
+        if is_absent and not _is_open(gaps):
+            gaps = (*gaps, Gap(self.last))
+        elif not is_absent and _is_open(gaps):
+            gaps = (*gaps[:-1], gaps[-1]._replace(upto=self.last))
+        self._store_gaps(sink, tuple(gap for gap in gaps if max(gap.after, at) < gap.upto))
+
+    def _store_gaps(self, sink: str, gaps: tuple[Gap, ...]) -> None:
+        self.db.execute("DELETE FROM gaps WHERE sink = ?", (sink,))
+        self.db.executemany(NEW_GAP, [(sink, *gap, checksum(sink, *gap)) for gap in gaps])
+        self.gaps = {**self.gaps, sink: gaps}
+
+    @property
+    def absentees(self) -> frozenset[str]:
+        """The sinks that are absent, whether something waits for them or not."""
+        return frozenset(sink for sink, gaps in self.gaps.items() if _is_open(gaps))
+
+    def waiting(self, sink: str) -> Depth:
+        """Count what waits for a sink; nothing for one that is not known. For the writing
+        thread."""
+        return self._waiting(sink)[0]
+
+    def drop(self, sink: str) -> None:
+        """Store, within a transaction, that nothing waits for a sink any more. What no other sink
+        needs is deleted by ``delete_delivered`` then."""
+        self._set_cursors({sink: Position(self.last, self.last)})
+        self._store_gaps(sink, (Gap(0),))  # also where a damaged file loses the cursor
+
+    def delete_delivered(self) -> bool:
+        """Delete some of the batches that no sink needs; return whether some are left."""
+        self.db.execute("BEGIN IMMEDIATE")
+        depth, parts = self._delete_delivered(self.depth, self.parts)
+        self.commit()
+        self.depth, self.parts = depth, parts
+        return self.has_delivered
 
     def write(
         self,
         writes: Sequence[PendingWrite],
         cursors: Mapping[str, Position],
         sums: HourlySums,
-        damaged: Iterable[int],
+        damaged: Collection[int],
     ) -> list[Earlier | None]:
         """Write one transaction: batches with their receipts, and keys of requests; entries of the
         ledger; cursors that moved, hourly sums, and the quarantine of damaged batches. It is
@@ -210,6 +273,8 @@ class SpoolFile:
         self.depth, self.parts = depth, parts
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
+        if damaged:
+            self._count_absent()
         return found
 
     def commit(self) -> None:
@@ -221,22 +286,78 @@ class SpoolFile:
                 truncate_log(self._path, self.index)
             raise
 
-    def select(self, sequence: int, last: int, limit: int) -> Selection:
-        """Select at most ``limit`` batches that are no parts after a number, up to ``last``."""
-        return _selection(self._batches(sequence, last), limit)
+    def select(self, sink: str, sequence: int, last: int, limit: int) -> Selection:
+        """Select at most ``limit`` batches for a sink that are no parts, after a number and up to
+        ``last``."""
+        return _selection(self._batches(sink, sequence, last), limit)
 
     def select_parts(self, sink: str, sequence: int, limit: int) -> Selection:
         """Select at most ``limit`` parts for a sink after a number."""
         return _selection(self._parts(sink, sequence), limit)
 
-    def _batches(self, sequence: int, last: int) -> Iterator[tuple[int, Batch | None]]:
-        """Yield the batches after a number that are no parts; ``None`` for a damaged one."""
-        while sequence < last:
-            row = self._reader.execute(_NEXT, (sequence,)).fetchone()
-            if row is None:
-                return
-            (sequence,) = row
-            yield sequence, self._recent.known.get(sequence) or self.get(sequence)
+    def _batches(self, sink: str, sequence: int, last: int) -> Iterator[tuple[int, Batch | None]]:
+        """Yield the batches for a sink after a number that are no parts; ``None`` for a damaged
+        one."""
+        for at, upto in self._needed(sink, sequence):
+            row = self._reader.execute(_NEXT, (at,)).fetchone()
+            while row is not None and row[0] <= min(upto, last):
+                yield row[0], self._recent.known.get(row[0]) or self.get(row[0])
+                row = self._reader.execute(_NEXT, row).fetchone()
+
+    def _needed(self, sink: str, sequence: int) -> Iterator[tuple[int, int]]:
+        """Yield where the batches are that a sink needs after a number: after one number, up to
+        another."""
+        for gap in self.gaps.get(sink, ()):
+            if sequence < gap.after:
+                yield sequence, gap.after
+            sequence = max(sequence, gap.upto)
+        if sequence < OPEN:
+            yield sequence, OPEN
+
+    def _unneeded(self) -> Iterator[tuple[int, int]]:
+        """Yield where the batches are that no sink needs, likewise."""
+        at = 0
+        needed = (
+            span for sink, to in self.cursors.items() for span in self._needed(sink, to.batch)
+        )
+        for after, upto in sorted(needed):
+            if at < after:
+                yield at, after
+            at = max(at, upto)
+        if at < self.last:
+            yield at, self.last
+
+    def _waiting(self, sink: str) -> tuple[Depth, int | None]:
+        """Return what waits for a sink, and the first number of it."""
+        found, first = Depth(), list[int]()
+        to = self.cursors.get(sink)
+        if to is None:
+            return found, None
+        numbers, number = list[int](), to.part
+        while (following := self.parts.next(sink, number)) is not None:
+            numbers.append(number := following)
+        spans = [(_WITHIN, span) for span in self._needed(sink, to.batch)]
+        for where, values in (*spans, (_AMONG, (orjson.dumps(numbers).decode(),))):
+            lowest, *depth = self.db.execute(f"{_WAITING} {where}", values).fetchone()
+            found += Depth(*depth)
+            first += [] if lowest is None else [lowest]
+        return found, min(first, default=None)
+
+    def _count_absent(self) -> None:
+        """Count what waits for absent sinks."""
+        found = {sink: self._waiting(sink) for sink in sorted(self.absentees & self.cursors.keys())}
+        self.absent = {sink: depth for sink, (depth, _) in found.items() if depth.batches}
+        self.oldest = min((at for _, at in found.values() if at is not None), default=None)
+
+    def _sinks_with(self, sequence: int, part: Part | None) -> frozenset[str]:
+        """Return the sinks that need a batch no more, which is a part or not."""
+        if part is not None:
+            return part.delivered | {s for s, at in self.cursors.items() if sequence <= at.part}
+        return frozenset(
+            sink
+            for sink, at in self.cursors.items()
+            if not any(after < sequence <= upto for after, upto in self._needed(sink, at.batch))
+        )
 
     def _parts(self, sink: str, sequence: int) -> Iterator[tuple[int, Batch | None]]:
         """Yield the parts after a number that are for a sink; ``None`` for a damaged one."""
@@ -324,11 +445,12 @@ class SpoolFile:
 
     def renumber(self, sequence: int, numbers: Iterable[int]) -> None:
         """Store, within a transaction, that a batch was replaced by others with these numbers. A
-        sink that has it gets none of them. ``load`` reads that."""
+        sink that has it gets none of them, and an absent one for which it waits gets all. ``load``
+        reads that."""
         part = self.parts.get(sequence)
-        delivered = sinks_with(sequence, part, self.cursors)
+        delivered = self._sinks_with(sequence, part)
         self.db.execute("DELETE FROM parts WHERE sequence = ?", (sequence,))
-        if part is not None or delivered:
+        if part is not None or delivered or self.absentees:
             origin = None if part is None else part.origin
             for number in numbers:
                 note_part(self.db, number, Part(origin, delivered))
@@ -340,7 +462,7 @@ class SpoolFile:
         if whole is None:
             return  # it is quarantined when it is read for a sink
         execute, tip = self.db.execute, self.chain_tip
-        delivered = sinks_with(sequence, None, self.cursors)
+        delivered = self._sinks_with(sequence, None)
         execute("BEGIN IMMEDIATE")
         execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
         for number, payload in enumerate(write_queue.split(whole.payload)):
@@ -376,21 +498,25 @@ class SpoolFile:
         self.cursors |= cursors
 
     def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
-        """Delete some of the batches that every sink has, as deleting takes as long as writing;
+        """Delete some of the batches that no sink needs, as deleting takes as long as writing;
         return depth and parts after that."""
         if not self.cursors:
             return depth, parts
-        done = Position(*map(min, zip(*self.cursors.values(), strict=True)))
-        self._recent.forget(done.batch)
         most = write_queue.MOST_PART_BYTES // 2
         enough = depth.bytes - most
-        (last,) = self.db.execute(_LAST_DELIVERED, (done.batch, most)).fetchone()
-        depth = self._delete(depth, _DELIVERED, last or 0)
+        present = self.cursors.keys() - self.absentees
+        self._recent.forget(min((self.cursors[sink].batch for sink in present), default=self.last))
+        for after, upto in self._unneeded():
+            if depth.bytes > enough:
+                span = (after, upto, depth.bytes - enough)
+                (last,) = self.db.execute(_LAST_DELIVERED, span).fetchone()
+                depth = self._delete(depth, _WITHIN, after, last or 0)
+        done = min(at.part for at in self.cursors.values())
         delivered = [
             number
             for number, part in parts.items()
-            if number <= done.part
-            or (part.delivered and sinks_with(number, part, self.cursors) >= self.cursors.keys())
+            if number <= done
+            or (part.delivered and self._sinks_with(number, part) >= self.cursors.keys())
         ]
         deleted = 0
         while deleted < min(len(delivered), write_queue.MOST_TOGETHER) and depth.bytes > enough:
@@ -407,16 +533,16 @@ class SpoolFile:
         gone = set(numbers)
         return Parts({number: part for number, part in parts.items() if number not in gone})
 
-    def _delete(self, depth: Depth, where: str, sequence: int, copy_to: str | None = None) -> Depth:
+    def _delete(self, depth: Depth, where: str, *numbers: int, copy_to: str | None = None) -> Depth:
         """Delete batches, perhaps after copying them to another table; return the depth after
         that."""
         execute = self.db.execute
-        batches, records, size = execute(f"{_DEPTH} {where}", (sequence,)).fetchone()
+        batches, records, size = execute(f"{_DEPTH} {where}", numbers).fetchone()
         if not batches:
             return depth
         if copy_to is not None:
-            execute(f"INSERT INTO {copy_to} SELECT * FROM batches {where}", (sequence,))  # noqa: S608
-        execute(f"DELETE FROM batches {where}", (sequence,))  # noqa: S608 - constants
+            execute(f"INSERT INTO {copy_to} SELECT * FROM batches {where}", numbers)  # noqa: S608
+        execute(f"DELETE FROM batches {where}", numbers)  # noqa: S608 - constants
         return Depth(depth.batches - batches, depth.records - records, depth.bytes - size)
 
 
@@ -432,6 +558,10 @@ def new_batch(pending: PendingBatch) -> Batch:
         rows=None if rows is None else lambda: rows,
         granted=pending.granted,
     )
+
+
+def _is_open(gaps: Sequence[Gap]) -> bool:
+    return bool(gaps) and gaps[-1].upto == OPEN
 
 
 def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selection:

@@ -31,13 +31,17 @@ from collector.spool.staging import discard
 from collector.spool.tables import (
     NEW_BATCH,
     NEW_COLUMN,
+    NEW_CURSOR,
     NEW_DAMAGED,
+    NEW_GAP,
     NEW_HOUR,
     NEW_LAYOUT,
     NEW_PART,
+    NEW_PART_CURSOR,
     NEW_RECEIPT,
     NEW_START,
     SELECT_PARTS,
+    Gap,
     batch_columns,
     check_format,
     check_version,
@@ -45,6 +49,7 @@ from collector.spool.tables import (
     create,
     is_intact,
     is_spool,
+    read_gaps,
     staged,
     upgrade,
 )
@@ -274,6 +279,7 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
             target.execute(NEW_START, (last + 1, "damaged", tip.hash))
             _entries(source, target)
             _parts(source, target)
+            _sinks(source, target)
             damaged = f"SELECT {batch_columns(source)} FROM damaged"  # noqa: S608 - constants
             for query, insert in ((damaged, NEW_DAMAGED), *_OTHERS):
                 for row in _rows(source, query):
@@ -358,6 +364,21 @@ def _parts(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     for row in _rows(source, SELECT_PARTS):
         if row[0] not in hidden and row[3] == checksum(*row[:3]):
             target.execute(NEW_PART, row)
+
+
+def _sinks(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    """Copy the names of sinks, and their intact gaps. Each begins anew with the batches, as a part
+    may have become one, and absent ones go on with the parts."""
+    gaps = dict[str, tuple[Gap, ...]]()
+    with suppress(sqlite3.Error):
+        gaps = read_gaps(source.execute)
+    for table, query in (("cursors", NEW_CURSOR), ("part_cursors", NEW_PART_CURSOR)):
+        for sink, number, seal in _rows(source, f"SELECT sink, sequence, seal FROM {table}"):  # noqa: S608
+            if seal == checksum(sink, number):
+                known = number if table == "part_cursors" and sink in gaps else 0
+                target.execute(query, (sink, known, checksum(sink, known)))
+    for sink, each in gaps.items():
+        target.executemany(NEW_GAP, [(sink, *gap, checksum(sink, *gap)) for gap in each])
 
 
 def _sequences(source: sqlite3.Connection) -> list[int]:

@@ -78,6 +78,12 @@ class SetAside:
             if db is not None:
                 db.execute("DELETE FROM batches WHERE sink = ? AND id = ?", (sink, id_))
 
+    def drop(self, sink: str) -> None:
+        """Delete all that was set aside for a sink."""
+        with self._opened() as db:
+            if db is not None:
+                db.execute("DELETE FROM batches WHERE sink = ?", (sink,))
+
     def revise(self, change: Callable[[bytes, str], tuple[bytes, int]]) -> tuple[int, int]:
         """Replace each payload by what a change leaves of it; delete batches without records.
         Return the number of batches and of records that were changed or deleted."""

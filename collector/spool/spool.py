@@ -2,8 +2,9 @@
 
 One thread writes the file. All pending writes become batches and receipts in one transaction; their
 futures are resolved after the commit. Each sink has a cursor, and a batch is deleted, with its
-salt, once every sink has it. A request that is too large for one batch becomes parts, which sinks
-get beside other batches and by a cursor of their own, so that parts delay no batch.
+salt, once every sink has it, also a sink that is not named at present. A request that is too large
+for one batch becomes parts, which sinks get beside other batches and by a cursor of their own, so
+that parts delay no batch.
 
 A failed write or sync makes the connection unusable, and what it leaves in the page cache may look
 written though it is not on disk. So all pending writes are refused, the file is closed, reopened
@@ -36,6 +37,7 @@ from collector.contracts import (
 )
 from collector.errors import ConfigError
 from collector.ledger import Note
+from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import Depth, Selection, SpoolFile
 from collector.spool.lock import Lock
@@ -52,6 +54,7 @@ from collector.spool.write_queue import (
     merge,
     unwritable,
 )
+from collector.sqlite.files import transaction
 
 __all__ = ["FILE_NAME", "LIMIT", "Spool"]
 
@@ -70,10 +73,10 @@ _Result = TypeVar("_Result")
 
 class Spool(Closing):
     """The spool of a data directory, which it locks. Safe to use from several threads.
-    ``sinks`` are those for which batches wait; the cursor of one that is no longer named is
-    deleted; without any, batches stay. ``layouts`` helps to recover batches from a damaged file.
-    ``split`` divides larger batches of an earlier version; not for a sink that knows a batch by its
-    own id only.
+    ``sinks`` are those for which batches wait. What waits for one that is no longer named stays
+    until it is named again or dropped; without any, all batches stay. ``layouts`` helps to recover
+    batches from a damaged file. ``split`` divides larger batches of an earlier version; not for a
+    sink that knows a batch by its own id only.
 
     Opening succeeds whatever the file holds; where the disk does not permit it, later. Raises
     ``ConfigError`` E203 when the directory cannot be used, is in use, or its spool is newer.
@@ -102,6 +105,7 @@ class Spool(Closing):
         self._file: SpoolFile | None = None
         self._staging: Staging | None = None
         self._depth = Depth()
+        self._absent: dict[str, Depth] = {}
         self._last = 0
         self._cursors = dict.fromkeys(self._sinks, Position())
         self._moved: set[str] = set()
@@ -178,6 +182,31 @@ class Spool(Closing):
         batch has the id), or ``DeliveryError`` E506. Raises E506 while it cannot write."""
         return self.submit(partial(divide, id_=id_, parts_of=parts_of))
 
+    def drop(self, sink: str, note_of: Callable[[Depth], Note]) -> Future[Depth]:
+        """Let nothing wait for a sink any more, and add the entry for what waited to the ledger, in
+        one commit. What no other sink needs is deleted by the next commits, or by
+        ``delete_delivered``. The future has what waited. Raises E506, also later."""
+
+        def work(file: SpoolFile) -> Depth:
+            waited = file.waiting(sink)
+            with transaction(file.db):
+                file.drop(sink)
+                append_all(file.db, self.path, [note_of(waited)])
+            file.load()
+            return waited
+
+        return self.submit(work)
+
+    def waiting(self, sink: str) -> Future[Depth | None]:
+        """Count what waits for a sink, absent or not; ``None`` if none of this name was ever named.
+        Raises E506, also later."""
+        return self.submit(lambda file: file.waiting(sink) if sink in file.cursors else None)
+
+    def delete_delivered(self) -> None:
+        """Delete all batches that no sink needs. Raises E506."""
+        while self.submit(lambda file: file.delete_delivered()).result():
+            pass
+
     def submit(self, work: Callable[[SpoolFile], _Result]) -> Future[_Result]:
         """Run work on the file between two commits. Raises E506 while it cannot write."""
         future: Future[_Result] = Future()
@@ -221,7 +250,7 @@ class Spool(Closing):
                 if (file := self._file) and parts:
                     selected = file.select_parts(sink, position.part, limit)
                 elif file:
-                    selected = file.select(position.batch, last, limit)
+                    selected = file.select(sink, position.batch, last, limit)
                     if selected == Selection():  # receipts without records, or parts
                         self._advance(sink, batch=last)
         except (sqlite3.Error, OSError) as error:
@@ -262,12 +291,19 @@ class Spool(Closing):
         """Return the number of records that are pending for a sink."""
         return self._depth.records
 
+    def absent(self) -> dict[str, Depth]:
+        """Return how much waits for each sink that is not named at present, if something does."""
+        with self._changed:
+            return dict(self._absent)
+
     def state(self) -> SpoolState:
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
-            parts = [] if self._file is None else self._file.parts.accepted
-            first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
+            waiting = [] if self._file is None else [*self._file.parts.accepted]
+            if self._file is not None and self._file.oldest is not None:
+                waiting.append(self._file.oldest)
+            first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *waiting])
             oldest = self._arrivals.age(first if depth.batches else None)
             counts = (depth.batches, depth.records, depth.bytes, self._limit, oldest, self._errors)
             return SpoolState(is_ready, *counts, self._damaged + len(self._unreadable))
@@ -389,7 +425,7 @@ class Spool(Closing):
     def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
         """Update the state after a commit, which added new writes."""
         with self._changed:
-            self._depth, self._last = file.depth, file.last
+            self._depth, self._last, self._absent = file.depth, file.last, file.absent
             self._queue.count_taken()
             self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
@@ -442,7 +478,7 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
-            self._depth, self._last = file.depth, file.last
+            self._depth, self._last, self._absent = file.depth, file.last, file.absent
             found = {sink: file.cursors[sink] for sink in self._cursors}
             # A recovered file has no cursors: a part may have become a batch like others.
             known = found if opened.quarantined else self._cursors

@@ -98,7 +98,8 @@ class Staging:
         for batch in batches:
             tip = file.add(new_batch(batch), batch.tally, tip)
             if batch.payload:
-                added[tip.sequence] = note_part(file.db, tip.sequence, Part(is_staged=True))
+                part = Part(delivered=file.absentees, is_staged=True)
+                added[tip.sequence] = note_part(file.db, tip.sequence, part)
         file.db.execute(NEW_TIP, (tip.sequence, tip.hash))
         return tip, file.parts | added
 

@@ -10,7 +10,7 @@ import hmac
 import os
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +40,7 @@ __all__ = [
     "NEW_COLUMN",
     "NEW_CURSOR",
     "NEW_DAMAGED",
+    "NEW_GAP",
     "NEW_HOUR",
     "NEW_LAYOUT",
     "NEW_PART",
@@ -48,8 +49,10 @@ __all__ = [
     "NEW_STAGED",
     "NEW_START",
     "NEW_TIP",
+    "OPEN",
     "SELECT_PARTS",
     "TABLES",
+    "Gap",
     "Part",
     "Parts",
     "Position",
@@ -67,8 +70,8 @@ __all__ = [
     "layout_seal",
     "make_private",
     "note_part",
+    "read_gaps",
     "read_parts",
-    "sinks_with",
     "staged",
     "upgrade",
 ]
@@ -77,10 +80,10 @@ _NEWER = "the spool was written by a newer version of Collector"
 FORMAT = 9
 """Format 1 had no keys of requests, 2 no entries of the ledger, 3 no granted purposes of a batch, 4
 no parts, 5 keys without secrets, 6 no staged parts, 7 no events that were not selected, 8 keys
-without bodies."""
+without bodies and no gaps of sinks."""
 GRANTED_SINCE = 4
 """The first format with the granted purposes of a batch."""
-_PARTS_SINCE, _STAGING_SINCE, _BODIES_SINCE = 5, 7, 9
+_PARTS_SINCE, _STAGING_SINCE, _BODIES_SINCE, _GAPS_SINCE = 5, 7, 9, 9
 APPLICATION = int.from_bytes(b"Cspl")
 """The file's ``application_id``, which tells a spool from other databases."""
 
@@ -118,6 +121,12 @@ CREATE TABLE part_cursors (
 them. ``delivered`` are the sinks that have the larger batch, ``origin``, whole."""
 _STAGING = "CREATE TABLE staging (sequence INTEGER PRIMARY KEY) STRICT"
 """The parts of a request that is not written to its end: no reader may take them."""
+_GAPS = (
+    "CREATE TABLE gaps (sink TEXT NOT NULL, after INTEGER NOT NULL, upto INTEGER NOT NULL,"
+    " seal BLOB NOT NULL, PRIMARY KEY (sink, after)) STRICT, WITHOUT ROWID"
+)
+OPEN = (1 << 63) - 1
+"""The end of a gap that is not closed: the sink is absent."""
 TABLES = (
     *_OTHERS.split(";"),
     f"CREATE TABLE batches {_BATCHES} STRICT",
@@ -127,6 +136,7 @@ TABLES = (
     *journal.TABLES,
     *_PARTS.split(";"),
     _STAGING,
+    _GAPS,
 )
 
 BATCH_BEFORE = "sequence, id, layout, received, records, salt, seal, payload"
@@ -142,6 +152,7 @@ NEW_COLUMN = "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)"
 NEW_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)"
 NEW_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
 NEW_STAGED = "INSERT INTO staging VALUES (?)"
+NEW_GAP = "INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?)"
 NEW_PART_CURSOR = "INSERT OR REPLACE INTO part_cursors VALUES (?, ?, ?)"
 NEW_TIP = "INSERT OR REPLACE INTO tip VALUES (1, ?, ?)"
 NEW_START = "INSERT INTO starts VALUES (?, ?, ?)"
@@ -177,6 +188,7 @@ _READ = {
     "parts": "sequence, origin, delivered, seal",
     "part_cursors": "sink, sequence, seal",
     "staging": "sequence",
+    "gaps": "sink, after, upto, seal",
 }
 _SINCE = {
     "entries": 3,
@@ -187,6 +199,7 @@ _SINCE = {
     "key_days": 9,
     "request_keys": 9,
     "staging": 7,
+    "gaps": 9,
 }
 """The first format with a table, where that is not format 1."""
 _WAL_PAGES = 1024
@@ -205,6 +218,8 @@ def upgrade(db: sqlite3.Connection, format_: int) -> None:
         added = list(receipt_upgrade(db.execute))
         if format_ < _STAGING_SINCE:
             added.append(_STAGING)
+        if format_ < _GAPS_SINCE:
+            added.append(_GAPS)
         if format_ < _BODIES_SINCE:
             former = ("keys", "key_days", "request_keys")
             added += [f"DROP TABLE IF EXISTS {table}" for table in former]
@@ -279,10 +294,19 @@ class Position(NamedTuple):
     part: int = 0
 
 
+class Gap(NamedTuple):
+    """The batches, no parts, that are not for a sink because it was absent when they came: those
+    after one number up to another, ``OPEN`` while it still is absent."""
+
+    after: int
+    upto: int = OPEN
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Part:
     """Marks a batch as a part: of a request, which ``is_staged`` while it is not written to its
-    end, or of the batch ``origin``, which the ``delivered`` sinks have whole."""
+    end, or of the batch ``origin``. The ``delivered`` sinks have it already, or it is not for them
+    because they were absent when it came."""
 
     origin: bytes | None = None
     delivered: frozenset[str] = frozenset()
@@ -332,11 +356,14 @@ def staged(db: sqlite3.Connection) -> frozenset[int]:
     return frozenset()
 
 
-def sinks_with(sequence: int, part: Part | None, cursors: Mapping[str, Position]) -> frozenset[str]:
-    """Return the sinks that have a batch, which is a part or not."""
-    if part is None:
-        return frozenset(sink for sink, at in cursors.items() if sequence <= at.batch)
-    return part.delivered | {sink for sink, at in cursors.items() if sequence <= at.part}
+def read_gaps(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, tuple[Gap, ...]]:
+    """Read the gaps of each sink, in order. A damaged one is left out: then its sink gets more."""
+    found: dict[str, tuple[Gap, ...]] = {}
+    query = "SELECT sink, after, upto, seal FROM gaps ORDER BY sink, after"
+    for sink, after, upto, seal in execute(query):
+        if seal == checksum(sink, after, upto):
+            found[sink] = (*found.get(sink, ()), Gap(after, upto))
+    return found
 
 
 def note_part(db: sqlite3.Connection, sequence: int, part: Part) -> Part:

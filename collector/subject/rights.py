@@ -47,35 +47,30 @@ __all__ = [
 
 @dataclass(frozen=True, repr=False)
 class Found:
-    """The stored records of a person. ``rows`` are of sinks that have tables, each with its table,
-    ``lines`` of other sinks. ``unreadable`` counts damaged batches; ``aside`` are the names of
-    files that were quarantined since the window began, which cannot be read. ``places`` are the
-    numbers of records by the name of the sink.
+    """The stored records of a person. ``sinks`` has those of each sink by its name, each with its
+    collection: a table, or the name of a sink without tables. ``unreadable`` counts damaged
+    batches; ``aside`` are the names of files that were quarantined since the window began, which
+    cannot be read.
     """
 
-    rows: list[tuple[str, Record]]
+    sinks: Mapping[str, list[tuple[str, Record]]]
     spool: list[dict[str, Any]]
-    lines: list[dict[str, Any]]
     unreadable: int
     aside: list[str]
-    places: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class Removed:
-    """The counts of what was removed: rows of stores, lines of files, batches of the spool and
+    """The counts of what was removed: records of each sink by its name, batches of the spool and
     records in them, damaged batches and quarantined files. ``is_swept`` is true if no byte of it is
-    left; otherwise another process reads an earlier state of a store or the spool. ``places`` are
-    the numbers of records by the name of the sink."""
+    left; otherwise another process reads an earlier state of a store or the spool."""
 
-    rows: int
+    sinks: Mapping[str, int]
     batches: int
     records: int
-    lines: int
     damaged: int
     files: int
     is_swept: bool
-    places: Mapping[str, int]
 
 
 _NO_PERSON = "E404"
@@ -195,30 +190,23 @@ def export(locations: Locations, selections: Sequence[SchemaSubject]) -> Found:
     what cannot be read."""
     subjects = [each.subject for each in selections]
     spool, unreadable = _spooled(locations, subjects)
-    rows: list[tuple[str, Record]] = []
-    lines: list[Record] = []
-    places: dict[str, int] = {}
+    found: dict[str, list[tuple[str, Record]]] = {}
     with locations.opened() as sinks:
         for name, sink in sinks.items():
             with in_place(name):
-                found = [each for subject in subjects for each in sink.find(subject)]
-            places[name] = len(found)
-            if sink.unit == "rows":
-                rows += found
-            else:
-                lines += [record for _, record in found]
+                found[name] = [each for subject in subjects for each in sink.find(subject)]
     since = _start(subjects[0])
     names = [path.name for path, moment in quarantined(locations.spool) if moment >= since]
-    number = len(rows) + len(spool) + len(lines)
+    places = {name: len(records) for name, records in found.items()}
     entry = Note.of(
         "export",
         command="subject export",
         field=subjects[0].field,
-        rows=number,
+        rows=len(spool) + sum(places.values()),
         places=places_fact(places),
     )
     note(locations.data, entry)
-    return Found(rows, spool, lines, unreadable, names, places)
+    return Found(found, spool, unreadable, names)
 
 
 def _spooled(locations: Locations, subjects: Sequence[Subject]) -> tuple[list[Record], int]:
@@ -284,10 +272,10 @@ def remove_all(
             for name, sink in sinks.items() if able else ():
                 outcomes = _removals(name, sink, [requests[at] for at in able])
                 for at, outcome in zip(able, outcomes, strict=True):
-                    done[at].add(name, sink.unit, outcome)
+                    done[at].add(name, outcome)
         finally:  # the ledger notes what was done, even if not all was
             notes = [
-                spool.note(request.entry(counts.rows + counts.lines, counts.cleared, counts.places))
+                spool.note(request.entry(counts.total, counts.cleared, counts.places))
                 for request, counts in zip(requests, done, strict=True)
             ]
             for note_ in notes:
@@ -324,21 +312,21 @@ class _Counts:
 
     cleared: upkeep.SpoolOutcome | None = None
     failure: Exception | None = None
-    rows: int = 0
-    lines: int = 0
     is_swept: bool = True
     places: dict[str, int | None] = field(default_factory=dict)
 
-    def add(self, name: str, unit: str, removals: Sequence[Removal] | Exception) -> None:
+    @property
+    def total(self) -> int:
+        """The number of records of all sinks."""
+        return sum(number or 0 for number in self.places.values())
+
+    def add(self, name: str, removals: Sequence[Removal] | Exception) -> None:
         """Add what one sink removed, or that it failed."""
         if isinstance(removals, Exception):
             self.places[name] = None
             self.failure = self.failure or removals
             return
-        number = sum(removal.records for removal in removals)
-        self.places[name] = number
-        self.rows += number if unit == "rows" else 0
-        self.lines += number if unit != "rows" else 0
+        self.places[name] = sum(removal.records for removal in removals)
         self.is_swept &= all(removal.is_swept for removal in removals)
 
     def outcome(self) -> Removed | Exception:
@@ -348,14 +336,12 @@ class _Counts:
         assert self.cleared is not None  # noqa: S101 - for the type
         spool = self.cleared.outcome
         return Removed(
-            self.rows,
+            {name: number or 0 for name, number in self.places.items()},
             spool.batches,
             spool.records,
-            self.lines,
             spool.damaged,
             self.cleared.files,
             self.is_swept and spool.is_swept,
-            {name: number or 0 for name, number in self.places.items()},
         )
 
 

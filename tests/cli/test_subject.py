@@ -39,8 +39,10 @@ def test_export(lives: PopulatedDirectory) -> None:
     found = done.json
     assert found["schema"] == "conferencing/1.0.0"
     assert (found["field"], found["before"]) == ("client.address", "9000-01-02T00:00:00Z")
-    assert [row["client.address"] for row in found["store"]["conferencing"]] == [address(3)]
-    assert [line["client.address"] for line in found["files"]] == [address(3)]
+    assert [row["client.address"] for row in found["sinks"]["store"]["conferencing"]] == [
+        address(3)
+    ]
+    assert [line["client.address"] for line in found["sinks"]["ndjson"]["ndjson"]] == [address(3)]
     assert found["spool"] == []
     assert found["unreadable"] == {"batches": 0, "files": []}
     assert f"backups and snapshots of {lives.data}" in found["beyond"]
@@ -51,10 +53,10 @@ def test_erase(lives: PopulatedDirectory) -> None:
     """Counts for people and as JSON, and what cannot be reached by name."""
     shown = _run(lives, "erase", 3)
     assert shown.code == 0
-    assert shown.out.decode().splitlines()[0] == "store: 1 rows"
-    assert b"beyond our files: backups" in shown.out
+    assert shown.out.decode().splitlines()[0] == "sink store: 1 records"
+    assert b"beyond our reach: backups" in shown.out
     told = _run(lives, "erase", 13, "--json").json
-    assert (told["rows"], told["records"], told["batches"]) == (0, 1, 1)
+    assert (told["sinks"]["store"], told["records"], told["batches"]) == (0, 1, 1)
     assert told["is_swept"] is True
     assert lives.left(range(20)) == set(range(20)) - {3, 13}
 
@@ -62,7 +64,7 @@ def test_erase(lives: PopulatedDirectory) -> None:
 def test_object(lives: PopulatedDirectory) -> None:
     """Optional fields go."""
     told = _run(lives, "object", 4, "--json").json
-    assert (told["rows"], told["lines"]) == (1, 1)
+    assert told["sinks"] == {"store": 1, "ndjson": 1}
     assert b"Pixel" not in _run(lives, "export", 4).out
     assert b"Pixel" in _run(lives, "export", 5).out
 
@@ -72,7 +74,7 @@ def test_where_nothing_is_optional_that_is_said(lives: PopulatedDirectory) -> No
     settings = orjson.loads(lives.config_file.read_bytes()) | {"schema": "webrtc"}
     lives.config_file.write_bytes(orjson.dumps(settings))
     done = _run(lives, "object", 4, "--json")
-    assert (done.code, done.json["rows"]) == (0, 0)
+    assert (done.code, done.json["sinks"]["store"]) == (0, 0)
     assert b"all of them stay" in done.err
 
 
@@ -83,7 +85,7 @@ def test_the_value_may_come_from_stdin(lives: PopulatedDirectory) -> None:
         "--json",
         stdin=f"{address(3)}\n".encode(),
     )
-    assert done.json["rows"] == 1
+    assert done.json["sinks"]["store"] == 1
 
 
 @pytest.mark.parametrize(

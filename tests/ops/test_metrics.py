@@ -36,7 +36,20 @@ _SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
 def _metrics() -> Metrics:
     last = monotonic() - 100
     sinks = {"store": DeliveryState(7, 2, last=last)}
-    return Metrics([_LAYOUT], lambda: _SPOOL, lambda: sinks, lambda: _WORKERS)
+    absent = {"lake": 4}
+    return Metrics(
+        [_LAYOUT], lambda: _SPOOL, lambda: sinks, lambda: _WORKERS, absent=lambda: absent
+    )
+
+
+def test_what_waits_for_absent_sinks() -> None:
+    """A series of a sink stays, at zero, once nothing waits for it any more."""
+    absent = {"lake": 4}
+    metrics = Metrics([_LAYOUT], lambda: _SPOOL, dict, absent=lambda: absent)
+    key = ("collector_sink_absent_batches", (("sink", "lake"),))
+    assert _samples(metrics)[key] == 4
+    absent.clear()
+    assert _samples(metrics)[key] == 0
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -59,7 +59,7 @@ def test_records_of_an_earlier_process_expire(tmp_path: Path) -> None:
     lives, spool = PopulatedDirectory(tmp_path), tmp_path / "spool"
     (spool / "0").mkdir(parents=True, mode=0o700)
     path = spool / "0" / "spool.db"
-    with Spool(path, sinks=["http"]) as left:
+    with Spool(path, sinks=["target"]) as left:
         commit(left, lives.entry(range(5), days=91), lives.entry(range(5, 8), days=1))
     aside = path.with_name("spool.db.damaged-20200101T000000Z")
     aside.write_bytes(b"who knows")
@@ -100,3 +100,22 @@ def _of_expired_data(caplog: pytest.LogCaptureFixture) -> list[str]:
     deliveries."""
     messages = [message.partition(":")[0] for message in caplog.messages]
     return [message for message in messages if "expired data" in message]
+
+
+def test_what_waits_goes_to_another_target(tmp_path: Path) -> None:
+    """An application's spool has one sink, wherever its target is by now: what waited for the first
+    one goes to the next, and nothing stays behind."""
+    spool, lines = tmp_path / "spool", tmp_path / "records.ndjson"
+    with hung() as port:
+        telemetry = Collector(to=f"http://127.0.0.1:{port}", spool=spool, timeout=0.2)
+        assert telemetry.emit({"ip": "203.0.113.7"})
+        wait_until(lambda: telemetry.tally().spooled)
+        telemetry.close(0)
+    with Collector(to=f"ndjson:///{lines}", spool=spool, interval=0) as telemetry:
+        assert telemetry.tally().recovered == 1
+        assert telemetry.emit({"ip": "203.0.113.8"})
+        wait_until(lambda: lines.is_file() and lines.read_bytes().count(b"\n") == 2)
+        wait_until(lambda: not telemetry.tally().spooled)
+    assert _OLD in lines.read_bytes()
+    with Spool(spool / "0" / "spool.db") as left:
+        assert (left.depth(), left.absent()) == (0, {})

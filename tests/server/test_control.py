@@ -192,4 +192,4 @@ def _asked(data: Path, command: Erase | Object) -> Any:
         return error.code
     assert answer is not None
     assert answer["removed"]["is_swept"]
-    return sum(answer["removed"]["places"].values())
+    return sum(answer["removed"]["sinks"].values())

@@ -76,7 +76,7 @@ def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
             env={"COLLECTOR__SINKS__NDJSON__PATH": str(lines)},
         )
         assert done.code == 0, done.err
-        assert (done.json["rows"], done.json["lines"], done.json["is_swept"]) == (1, 1, True)
+        assert (done.json["sinks"], done.json["is_swept"]) == ({"store": 1, "ndjson": 1}, True)
         assert any("backups" in place for place in done.json["beyond"])
         assert left(tmp_path, address(2)) == set()
         assert sorted(addresses_stored(data)) == [address(1), address(3)]
@@ -141,7 +141,7 @@ def test_commands_of_all_kinds(tmp_path: Path) -> None:
         assert run("status", "--data", data).code == 0
         pruned = ask(data, Prune(WAIT_SECONDS))
         assert pruned is not None
-        assert (pruned["rows"], pruned["is_swept"]) == (0, True)
+        assert (pruned["pruned"]["rows"], pruned["pruned"]["is_swept"]) == (0, True)
         assert run("store", "prune", "--data", data).code == 0
         assert ask(data, Redeliver()) == {"delivered": 0, "left": 0}
         for command, code in [

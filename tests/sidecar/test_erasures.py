@@ -121,7 +121,7 @@ def _names_what_remains(all_places: Places, person: str) -> None:
     )
     assert done.out, done.err
     assert done.json["is_swept"]
-    assert set(done.json["places"]) >= {"store", "warehouse", "lake", "lines"}
+    assert set(done.json["sinks"]) >= {"store", "warehouse", "lake", "lines"}
     beyond = "\n".join(done.json["beyond"])
     for word in ("write-ahead log", "replicas", "earlier versions", "s3://lake/records"):
         assert word in beyond

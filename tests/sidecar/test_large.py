@@ -252,7 +252,7 @@ def test_an_older_batch_of_an_sdk_keeps_its_id(
     """The sidecar has kept it, and the answer was lost: after an upgrade it is known by its id."""
     addresses, path = list(islice(_addresses(), 12_000)), tmp_path / "sdk" / "0" / "spool.db"
     path.parent.mkdir(parents=True, mode=0o700)
-    _older_spool(path, addresses, monkeypatch, sinks=("http",))
+    _older_spool(path, addresses, monkeypatch, sinks=("target",))
     id_, payload, minute = query(path, "SELECT id, payload, received FROM batches")[0]
     with started(tmp_path) as sidecar:
         headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": id_.hex()}

@@ -117,9 +117,9 @@ def _names_the_receiver(folder: Path) -> None:
         *window,
         directory=folder,
     )
-    assert len(found.json["store"]["conferencing"]) == 1
+    assert len(found.json["sinks"]["store"]["conferencing"]) == 1
     assert "sink backend: Example Observability, NL" in found.json["beyond"]
-    assert found.code == 1
+    assert (found.code, found.json["unreached"]) == (0, [])
 
 
 class _Receiver:

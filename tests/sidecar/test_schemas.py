@@ -301,13 +301,13 @@ def test_a_schema_is_added_and_a_person_erased_of_both(tmp_path: Path) -> None:
     asked = ["--field", "client.address=203.0.113.8", "--from", "2026-01-01", "--to", "2099-01-01"]
     exported = run("subject", "export", *asked, env=both).json
     assert exported["schemas"] == ["conferencing/1.0.0", "web/1.0.0"]
-    assert {name: len(rows) for name, rows in exported["store"].items()} == {
+    assert {name: len(rows) for name, rows in exported["sinks"]["store"].items()} == {
         "conferencing": 1,
         "web": 1,
     }
     by_ledger = run("subject", "export", *asked, "--data", str(tmp_path / "data"))
-    assert by_ledger.json["store"] == exported["store"]
-    assert run("subject", "erase", *asked, "--json", env=both).json["rows"] == 2
+    assert by_ledger.json["sinks"] == exported["sinks"]
+    assert run("subject", "erase", *asked, "--json", env=both).json["sinks"] == {"store": 2}
     assert query(store, "SELECT count(*) FROM conferencing") == [(0,)]
     assert query(store, "SELECT count(*) FROM web") == [(1,)]
     assert run("ledger", "verify", "--data", str(tmp_path / "data")).code == 0

@@ -47,6 +47,7 @@ def downgrade(path: Path, format_: int) -> None:
             db.execute("CREATE TABLE key_days (day TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT")
             db.execute("CREATE TABLE request_keys (number INTEGER PRIMARY KEY, hash BLOB) STRICT")
         db.execute("DROP TABLE staging")
+        db.execute("DROP TABLE gaps")
         tables = ["parts", "part_cursors"] if format_ < 5 else []
         tables += ["entries", "last_entry", "documents"] if format_ < 3 else []
         for table in tables:

@@ -202,7 +202,8 @@ def test_whoever_gives_up_is_not_kept(path: Path) -> None:
 
 
 def test_sinks_that_come_and_go(path: Path) -> None:
-    """A new one begins with what waits; one that is gone holds nothing up; none forgets nothing."""
+    """A new one begins with what waits. What waits for one that is not named stays, and it goes on
+    with that when it is named again; none forgets nothing."""
     with Spool(path, sinks=["a", "b"]) as spool:
         commit(spool, entry(1), entry(2))
         spool.delivered("a", 2)
@@ -212,10 +213,14 @@ def test_sinks_that_come_and_go(path: Path) -> None:
     with Spool(path, sinks=["a", "c"]) as spool:
         assert drained(spool, "a") == []
         assert drained(spool, "c") == [2]
+        assert spool.absent()["b"].records == 1
     with Spool(path, sinks=["b"]) as spool:
-        assert drained(spool, "b") == []
+        assert drained(spool, "b") == [2]
         commit(spool, entry(3))
         assert drained(spool, "b") == [3]
+        wait_until(lambda: spool.depth() == 0)
+    with Spool(path, sinks=["a", "c"]) as spool:
+        assert drained(spool, "a") == drained(spool, "c") == []
 
 
 def test_waiting_ends_when_something_comes(path: Path) -> None:

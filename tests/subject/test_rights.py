@@ -18,7 +18,7 @@ from collector.filter.stored import read
 from collector.ledger import opened
 from collector.sinks.store import Store, StoreSettings
 from collector.spool import Spool
-from collector.subject.rights import SchemaSubject, erase, export, object_to
+from collector.subject.rights import Removed, SchemaSubject, erase, export, object_to
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import entries_of
@@ -45,6 +45,11 @@ def _subject(
     return [SchemaSubject(subject, frozenset(fields))]
 
 
+def _counts(done: Removed) -> tuple[int, int, int]:
+    """What was removed from the store, from files and from the spool."""
+    return done.sinks["store"], done.sinks["ndjson"], done.records
+
+
 def _verified(populated: PopulatedDirectory) -> list[str]:
     """The kinds of the ledger's entries, which holds."""
     return [entry.kind for entry in entries_of(populated.data / "spool.db")]
@@ -57,15 +62,15 @@ def test_export_shows_it_all_as_it_is_kept(populated: PopulatedDirectory) -> Non
     stored = export(populated.locations, _subject(3))
     row = {"received": minute(), "client.address": address(3), "device.type": "phone"}
     rest = {"os.type": "android", "count": 1}
-    assert stored.rows == [("conferencing", row | rest)]
+    assert stored.sinks["store"] == [("conferencing", row | rest)]
     assert stored.spool == []
-    assert [line["received"] for line in stored.lines] == [minute()]
+    assert [line["received"] for _, line in stored.sinks["ndjson"]] == [minute()]
     assert (stored.unreadable, stored.aside) == (2, [aside.name])
     waiting = export(populated.locations, _subject(60))
-    assert (waiting.rows, waiting.lines) == ([], [])
+    assert waiting.sinks == {"store": [], "ndjson": []}
     assert [record["client.address"] for record in waiting.spool] == [address(60)]
     nothing = export(populated.locations, _subject(3, since=9, until=8))
-    assert (nothing.rows, nothing.spool, nothing.lines) == ([], [], [])
+    assert (nothing.sinks, nothing.spool) == ({"store": [], "ndjson": []}, [])
     with opened(populated.data / "spool.db") as ledger:
         assert [entry.kind for entry in ledger.entries()][-1] == "export"
 
@@ -73,7 +78,7 @@ def test_export_shows_it_all_as_it_is_kept(populated: PopulatedDirectory) -> Non
 def test_export_does_not_disturb_a_sidecar(populated: PopulatedDirectory) -> None:
     """It reads what another process has open; only its entry is written."""
     with Spool(populated.data / "spool.db", sinks=["store"]):
-        assert export(populated.locations, _subject(3)).rows
+        assert export(populated.locations, _subject(3)).sinks["store"]
         assert export(populated.locations, _subject(60)).spool
     assert "export" in _verified(populated)
 
@@ -87,7 +92,7 @@ def test_what_is_delivered_but_still_spooled_is_shown_twice(populated: Populated
         for _, spooled in spool.after("store"):
             store.deliver(read(spooled))
     found = export(populated.locations, _subject(60))
-    assert [len(each) for each in (found.rows, found.spool)] == [1, 1]
+    assert [len(each) for each in (found.sinks["store"], found.spool)] == [1, 1]
 
 
 def test_what_cannot_be_read_is_an_error(populated: PopulatedDirectory) -> None:
@@ -133,12 +138,12 @@ def test_erasing_takes_one_person_and_no_other(populated: PopulatedDirectory, nu
     populated.set_aside(number)
     done = erase(populated.locations, _subject(number), wait=1)
     assert done.is_swept
-    assert (done.rows, done.lines, done.records) == ((1, 1, 0) if number < 50 else (0, 0, 1))
+    assert _counts(done) == ((1, 1, 0) if number < 50 else (0, 0, 1))
     assert (done.damaged, done.files) == (2, 1)
     assert populated.left(range(100)) == set(range(100)) - {number}
     assert _verified(populated)[-1] == "erasure"
     again = erase(populated.locations, _subject(number), wait=1)
-    assert (again.rows, again.lines, again.records, again.damaged, again.files) == (0, 0, 0, 0, 0)
+    assert (*_counts(again), again.damaged, again.files) == (0, 0, 0, 0, 0)
 
 
 def test_what_came_outside_of_the_window_stays(tmp_path: Path) -> None:
@@ -149,12 +154,12 @@ def test_what_came_outside_of_the_window_stays(tmp_path: Path) -> None:
     before = populated.set_aside(1, days=6)
     populated.set_aside(1, days=2)
     done = erase(populated.locations, _subject(1, since=4, until=2), wait=1)
-    assert (done.rows, done.records, done.lines, done.files) == (0, 1, 0, 1)
+    assert (*_counts(done), done.files) == (0, 0, 1, 1)
     assert before.exists()
     done = erase(populated.locations, _subject(1, since=5, until=2), wait=1)
-    assert (done.rows, done.records, done.lines, done.files) == (1, 0, 1, 0)
+    assert (*_counts(done), done.files) == (1, 1, 0, 0)
     done = erase(populated.locations, _subject(1, since=9), wait=1)
-    assert (done.rows, done.records, done.lines, done.files) == (1, 0, 1, 1)
+    assert (*_counts(done), done.files) == (1, 1, 0, 1)
     assert populated.left([1]) == set()
 
 
@@ -180,7 +185,7 @@ def test_a_reader_is_waited_for_and_then_said(populated: PopulatedDirectory) -> 
         reader.execute("BEGIN")
         assert reader.execute("SELECT count(*) FROM conferencing").fetchone() == (50,)
         done = erase(populated.locations, _subject(3), wait=0.1)
-        assert (done.rows, done.is_swept) == (1, False)
+        assert (done.sinks["store"], done.is_swept) == (1, False)
         assert 3 in populated.left([3])
         reader.execute("COMMIT")
     assert erase(populated.locations, _subject(3), wait=5).is_swept
@@ -195,13 +200,16 @@ def test_an_objection_takes_what_is_optional(populated: PopulatedDirectory) -> N
     for number in (4, 61):
         done = object_to(populated.locations, _subject(number, fields=fields), wait=1)
         assert done.is_swept
-        assert (done.rows, done.lines, done.records) == ((1, 1, 0) if number < 50 else (0, 0, 1))
+        assert _counts(done) == ((1, 1, 0) if number < 50 else (0, 0, 1))
         found = export(populated.locations, _subject(number))
-        records = [row for _, row in found.rows] + found.spool + found.lines
+        records = [row for of in found.sinks.values() for _, row in of] + found.spool
         assert records
         assert all("device.model.name" not in record for record in records)
         assert all(record["os.type"] == "android" for record in records)
-    assert export(populated.locations, _subject(5)).rows[0][1]["device.model.name"] == "Pixel 8"
+    assert (
+        export(populated.locations, _subject(5)).sinks["store"][0][1]["device.model.name"]
+        == "Pixel 8"
+    )
     assert _verified(populated).count("amendment") == 2
 
 

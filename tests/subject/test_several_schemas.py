@@ -73,8 +73,8 @@ def _left(locations: Locations) -> dict[str, int]:
     """How many records are left in each of the three places, by schema; they agree."""
     found = export(locations, select((_CALLS,), "client.address", _PERSON, *_WINDOW))
     names = (_CALLS.name, _STRICT.name, _WEB.name, _RTC.name)
-    in_store = {name: sum(table == name for table, _ in found.rows) for name in names}
-    for each in (found.spool, found.lines):
+    in_store = {name: sum(table == name for table, _ in found.sinks["store"]) for name in names}
+    for each in (found.spool, [record for _, record in found.sinks["ndjson"]]):
         told = [str(record["schema"]).partition("/")[0] for record in each]
         assert {name: told.count(name) for name in names} == in_store
     return in_store
@@ -85,13 +85,14 @@ def test_truncated_values_lead_to_no_person(locations: Locations) -> None:
     more; in the others nothing is shown or deleted."""
     assert _left(locations) == dict(zip(_left(locations), (1, 2, 1, 1), strict=True))
     found = export(locations, _selected(locations))
-    assert sorted(table for table, _ in found.rows) == ["conferencing", "web", "webrtc"]
-    assert len(found.spool) == len(found.lines) == 3
+    assert sorted(table for table, _ in found.sinks["store"]) == ["conferencing", "web", "webrtc"]
+    assert len(found.spool) == len(found.sinks["ndjson"]) == 3
     done = erase(locations, _selected(locations), wait=1)
-    assert (done.rows, done.lines, done.records, done.is_swept) == (3, 3, 3, True)
+    assert (done.sinks, done.records, done.is_swept) == ({"store": 3, "ndjson": 3}, 3, True)
     assert _left(locations) == dict(zip(_left(locations), (0, 2, 0, 0), strict=True))
     others = export(locations, _selected(locations, _OTHER))
-    assert (len(others.rows), len(others.spool), len(others.lines)) == (3, 3, 3)
+    assert [len(each) for each in others.sinks.values()] == [3, 3]
+    assert len(others.spool) == 3
 
 
 def test_what_is_optional_is_so_by_its_own_schema(locations: Locations) -> None:
@@ -104,9 +105,9 @@ def test_what_is_optional_is_so_by_its_own_schema(locations: Locations) -> None:
         return object_to(chosen, _selected(chosen), wait=1)
 
     done = objected((_CALLS, _WEB))
-    assert (done.rows, done.lines, done.records) == (1, 1, 1)
+    assert (done.sinks, done.records) == ({"store": 1, "ndjson": 1}, 1)
     found = export(locations, select((_WEB,), "client.address", _PERSON, *_WINDOW))
-    by_table = {table: record for table, record in found.rows if "os.name" in record}
+    by_table = {table: record for table, record in found.sinks["store"] if "os.name" in record}
     assert set(by_table) == {"web"}
 
 

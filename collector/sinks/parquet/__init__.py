@@ -74,7 +74,9 @@ class ParquetSink(ErasableSink):
         self._directory = own_directory(opening.data, opening.name)
         self._waiting = SegmentDirectories(settings, opening)
         self._routing = Routing(opening.schemas, settings.purposes)
-        self._lake = _lake(settings, self._directory)
+        # What another sink has is a lake without files for this one.
+        own = settings if opening.has_location else settings.moved(self._directory / "none")
+        self._lake = _lake(own, self._directory)
         self._types = _types(opening)
         self._staged: Segments | None = None
         if not opening.is_offline:

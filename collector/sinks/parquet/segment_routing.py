@@ -155,7 +155,8 @@ class SegmentDirectories:
         self._is_shared = opening.is_shared
         self._is_former = opening.is_former
         self.place: str = settings.place_digest
-        self._besides = dict(_besides(settings, opening, self.own))
+        besides = _besides(settings, opening, self.own) if opening.has_location else ()
+        self._besides = dict(besides)
 
     def __repr__(self) -> str:
         return "<SegmentDirectories>"
