@@ -376,9 +376,11 @@ def in_place(name: str) -> Iterator[None]:
     try:
         yield
     except Unreachable as error:
-        failure = Unreachable(f"{name}: {error.message}", error.cause)
+        failure = Unreachable(f"{name}: {error.message}", error.cause, error.answer)
     except DeliveryError as error:
-        failure = DeliveryError(error.code, f"{name}: {error.message}", error.cause)
+        failure = DeliveryError(
+            error.code, f"{name}: {error.message}", error.cause, error.answer
+        )
     else:
         return
     raise failure
