@@ -370,13 +370,15 @@ class SpoolState:
 class DeliveryState:
     """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
     took, or of the start, and ``since`` that of a call at hand, which is late after ``hung``
-    seconds; ``set_aside`` counts the batches that it will not take; ``cause`` is that of the last
-    failure."""
+    seconds; ``set_aside`` counts the batches that it will not take. ``causes`` counts its failures;
+    ``cause`` is that of the last one, and ``answer`` the code with which the server refused it, as
+    ``HTTP 403``."""
 
     delivered: int = 0
-    failures: int = 0
+    causes: Counter[Cause] = field(default_factory=Counter)
     failing: bool = False
     cause: Cause = "failed"
+    answer: str = ""
     last: float = 0.0
     set_aside: int = 0
     since: float | None = None
@@ -388,9 +390,21 @@ class DeliveryState:
         since = self.since
         return self.failing or (since is not None and monotonic() - since > self.hung)
 
-    def failure(self) -> dict[str, int | str]:
-        """Return what the log says when the sink is late: the number of failures, and the cause."""
-        return {"failures": self.failures, "cause": self.cause if self.failing else "slow"}
+    @property
+    def failures(self) -> int:
+        """How often it failed."""
+        return self.causes.total()
+
+    def fail(self, cause: Cause, answer: str = "") -> None:
+        """Count a failure."""
+        self.causes[cause] += 1
+        self.cause, self.answer, self.failing = cause, answer, True
+
+    def reason(self) -> dict[str, str]:
+        """Return why the sink is late: the cause, and the code of an answer if there is one."""
+        if not self.failing:
+            return {"cause": "slow"}
+        return {"cause": self.cause} | ({"answer": self.answer} if self.answer else {})
 
 
 class Closing:

@@ -34,10 +34,11 @@ def status(config: ConfigFile = None, data: Data = None, as_json: AsJson = False
             f" bytes, the oldest for {spool['oldest_seconds']:,} s"
         )
         for name, sink in answer["sinks"].items():
-            state = "is late" if sink["late"] else "is up to date"
+            code = f" ({sink['answer']})" if sink["answer"] else ""
+            delay = f"is late, {sink['cause']}{code}" if sink["late"] else "is up to date"
             counts = f"{sink['delivered']:,} batches delivered, {sink['failures']:,} failures"
             out.print(
-                f"sink {name} {state}: {counts}, {sink['set_aside']:,} set aside", markup=False
+                f"sink {name} {delay}: {counts}, {sink['set_aside']:,} set aside", markup=False
             )
         for name, state in answer["checks"].items():
             if state != "ok":

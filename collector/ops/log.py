@@ -20,7 +20,7 @@ import orjson
 import structlog
 
 from collector.config.sink_settings import is_sink_name
-from collector.errors import CAUSES, CODES
+from collector.errors import CAUSES, CODES, is_answer
 from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler, place_of, type_of
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
 from collector.ops.requests import REFUSAL_STATUSES, REFUSING
@@ -99,7 +99,7 @@ EVENTS: dict[EventName, Event] = {
     "sink_failing": Event(
         "warning",
         "a sink did not take a batch, failed otherwise, or has not answered for a minute",
-        ("sink", "failures", "cause"),
+        ("sink", "failures", "cause", "answer"),
     ),
     "sink_recovered": Event("info", "the sink takes batches again", ("sink", "delivered")),
     "batches_set_aside": Event(
@@ -227,6 +227,7 @@ VALUES: dict[str, Callable[[object], bool]] = {
     "source": ("configuration", "environment", "schema").__contains__,
     "sink": _is_sink,
     "cause": CAUSES.__contains__,
+    "answer": is_answer,
     "library": LIBRARIES.__contains__,
     "error": _is_error,
     "place": _is_place,

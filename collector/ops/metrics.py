@@ -42,6 +42,7 @@ from collector.contracts import (
     SpoolState,
     Tally,
 )
+from collector.errors import CAUSES
 from collector.ops.requests import RECEIVERS, STATUSES, RequestCounts
 
 __all__ = [
@@ -116,7 +117,9 @@ METRICS: dict[str, MetricType] = {
         "counter", "Batches that a sink took.", ("sink",)
     ),
     "collector_sink_failures_total": MetricType(
-        "counter", "Times that a sink did not take a batch, or failed otherwise.", ("sink",)
+        "counter",
+        "Times that a sink did not take a batch, or failed otherwise, by cause.",
+        ("sink", "cause"),
     ),
     "collector_sink_set_aside_batches_total": MetricType(
         "counter", "Batches that a sink will not take, which were set aside.", ("sink",)
@@ -298,7 +301,8 @@ class _Readings(Collector):
         now = time() - monotonic()
         for name, sink in self._sinks().items():
             delivered.add_metric([name], sink.delivered)
-            failures.add_metric([name], sink.failures)
+            for cause in CAUSES:
+                failures.add_metric([name, cause], sink.causes[cause])
             aside.add_metric([name], sink.set_aside)
             last.add_metric([name], now + sink.last)
         yield from (delivered, failures, aside, last)

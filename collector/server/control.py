@@ -278,6 +278,7 @@ class ControlServer:
                     "failures": state.failures,
                     "set_aside": state.set_aside,
                     "late": state.is_late,
+                    **({"cause": None, "answer": ""} | (state.reason() if state.is_late else {})),
                 }
                 for name, state in components.delivery.deliveries().items()
             },

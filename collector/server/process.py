@@ -273,7 +273,8 @@ class _StatusLog:
         for name, delivery in self._components.delivery.deliveries().items():
             if delivery.is_late and name not in self._failing:
                 self._failing.add(name)
-                self._log.write("sink_failing", sink=name, **delivery.failure())
+                failures, reason = delivery.failures, delivery.reason()
+                self._log.write("sink_failing", sink=name, failures=failures, **reason)
             elif not delivery.is_late and name in self._failing:
                 self._failing.discard(name)
                 self._log.write("sink_recovered", sink=name, delivered=delivery.delivered)

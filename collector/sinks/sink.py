@@ -124,6 +124,9 @@ class Opening:
 
     ``is_shared`` is true if an application's SDK opens the sink: other processes, and other sinks
     of this process, may have its location open, too.
+
+    ``asks`` is false where a type's ``check`` must not wait for servers only to say that they do
+    not answer, as before a sidecar starts.
     """
 
     name: str
@@ -134,6 +137,7 @@ class Opening:
     wait: float = 0.0
     is_shared: bool = False
     is_former: bool = False
+    asks: bool = True
 
     @property
     def directory(self) -> Path:
@@ -378,9 +382,7 @@ def in_place(name: str) -> Iterator[None]:
     except Unreachable as error:
         failure = Unreachable(f"{name}: {error.message}", error.cause, error.answer)
     except DeliveryError as error:
-        failure = DeliveryError(
-            error.code, f"{name}: {error.message}", error.cause, error.answer
-        )
+        failure = DeliveryError(error.code, f"{name}: {error.message}", error.cause, error.answer)
     else:
         return
     raise failure

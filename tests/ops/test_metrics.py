@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, DeliveryState, SpoolState, Tally
+from collector.errors import CAUSES, Cause
 from collector.ops.metrics import (
     METRICS,
     RECEIVERS,
@@ -35,7 +36,7 @@ _SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
 
 def _metrics() -> Metrics:
     last = monotonic() - 100
-    sinks = {"store": DeliveryState(7, 2, last=last)}
+    sinks = {"store": DeliveryState(7, Counter[Cause]({"denied": 2}), last=last)}
     return Metrics([_LAYOUT], lambda: _SPOOL, lambda: sinks, lambda: _WORKERS)
 
 
@@ -101,7 +102,8 @@ def test_what_is_asked_at_each_scrape() -> None:
     assert found["collector_spool_damaged_files", ()] == 1
     store = (("sink", "store"),)
     assert found["collector_sink_delivered_batches_total", store] == 7
-    assert found["collector_sink_failures_total", store] == 2
+    assert found["collector_sink_failures_total", (("cause", "denied"), *store)] == 2
+    assert found["collector_sink_failures_total", (("cause", "busy"), *store)] == 0
     last = found["collector_sink_last_success_timestamp_seconds", store]
     assert began - 102 < last < time() - 98
 
@@ -117,6 +119,7 @@ def test_every_series_is_there_from_the_start() -> None:
     pairs = len(RECEIVERS) * len(STATUSES)
     assert number["collector_request_duration_seconds_count"] == pairs
     assert number["collector_requests_refused_total"] == len(REFUSING) * len(REFUSAL_STATUSES)
+    assert number["collector_sink_failures_total"] == len(CAUSES)
     assert number["collector_build_info"] == 1
 
 

@@ -205,8 +205,8 @@ def test_a_server_that_fails_a_login(
     """Only codes that PostgreSQL knows are told: another one might spell something."""
     with postgres_proxy(server.directory) as proxy:
         proxy.mode = mode
-        login = {"host": "127.0.0.1", "port": proxy.port, "user": "collector"}
-        connection = Server({**login, "dbname": "telemetry", "sslmode": "disable"})
+        login = {"host": "127.0.0.1", "user": "collector", "dbname": "telemetry"}
+        connection = Server({**login, "port": proxy.port, "sslmode": "disable"})
         with raises("E514", Unreachable) as caught:
             connection.connect()
     assert (caught.value.cause, caught.value.answer) == (cause, answer)

@@ -1,9 +1,9 @@
 """A PostgreSQL server: connections, transactions, and its errors in words of our own.
 
 Messages of the server may quote values, and are never shown: each SQLSTATE has a message here.
-psycopg knows no SQLSTATE of a login that fails, and the server's words are in the server's language.
-So libpq is told to report nothing but the SQLSTATE, from the first message on. Where the server says
-nothing at all, it is asked for its certificate.
+psycopg knows no SQLSTATE of a login that fails, and the server's words are in a language of the
+server's. So libpq is told to report nothing but the SQLSTATE, from the first message on. Where the
+server says nothing at all, it is asked for its certificate.
 
 A transaction ends with its ``COMMIT`` answered, or its connection is dropped.
 """
@@ -64,7 +64,7 @@ _DATA = ("22", "23")
 """Classes of errors that concern the values of a batch, where some are sent."""
 _NO_ANSWER = "the server does not answer"
 _BROKE_OFF = "the server ended the connection before the login was over"
-_NO_PASSWORD = "the server wants a password, and none is configured"
+_UNGIVEN = "the server wants a password, and none is configured"
 _NO_ENCRYPTION = "the server offers no encryption, which `sslmode` asks for"
 _NO_CA = "the file of `ca` cannot be read, or has no certificate in it"
 _CERTIFICATE = "the server's certificate is not valid"
@@ -233,7 +233,7 @@ class Server:
             login.finish()
             if state is not None:
                 raise _translated(state)
-            raise Unreachable(_NO_PASSWORD, "denied") if needs_password else self._silence()
+            raise Unreachable(_UNGIVEN, "denied") if needs_password else self._silence()
         login.nonblocking = 1  # as psycopg has it
         self._open = psycopg.Connection(login)
         self._open.autocommit = True
