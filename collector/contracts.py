@@ -37,6 +37,7 @@ __all__ = [
     "SIGNALS",
     "Accept",
     "AcceptNow",
+    "Backlog",
     "Batch",
     "BatchQueue",
     "Category",
@@ -281,7 +282,8 @@ class BatchQueue(Protocol):
         """Store the batches of one request, all of them or none. The future is resolved when they
         are on disk: ``False`` if a request with the same key was stored before, else ``True``.
 
-        Raises ``DeliveryError`` E505 or E506, at once or from the future, if they are not stored.
+        Raises ``DeliveryError`` E505, E506 or E515, at once or from the future, if they are not
+        stored.
         """
 
 
@@ -347,13 +349,32 @@ class Subject:
         return self.schema in (None, name) and name not in self.besides
 
 
+_BLOCKING = 0.9
+"""A sink holds up a full spool if for it as much waits as this share of what waits for the sink for
+which the most does: with less, others would still fill the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one sink. ``bytes`` are of records; ``oldest`` is the age in seconds of the
+    oldest batch that waits, 0 if none does, and ``lag`` how long the batch had waited that the sink
+    took last."""
+
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+    oldest: float = 0.0
+    lag: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolState:
     """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
-    the oldest pending batch in seconds.
+    the oldest pending batch in seconds; ``backlogs`` is what waits for each sink.
 
-    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
-    ``damaged`` the files and batches that were quarantined since the start.
+    ``is_ready`` is true while the file can be written; ``is_full`` while there is no room because
+    of what waits for sinks. ``errors`` counts failed writes and syncs, ``damaged`` the files and
+    batches that were quarantined since the start.
     """
 
     is_ready: bool
@@ -364,6 +385,21 @@ class SpoolState:
     oldest: float
     errors: int
     damaged: int
+    is_full: bool = False
+    backlogs: Mapping[str, Backlog] = field(default_factory=dict)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the spool takes batches."""
+        return self.is_ready and not self.is_full
+
+    @property
+    def blocking(self) -> list[str]:
+        """The sinks that hold up a full spool, the one with the most bytes first."""
+        sizes = {sink: each.bytes for sink, each in self.backlogs.items() if each.bytes}
+        least = _BLOCKING * max(sizes.values(), default=0)
+        found = [sink for sink, size in sizes.items() if self.is_full and size >= least]
+        return sorted(found, key=lambda sink: -sizes[sink])
 
 
 @dataclass(slots=True)

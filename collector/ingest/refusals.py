@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from collector.errors import InputError
+from collector.errors import DeliveryError, InputError
 
 __all__ = [
     "ALLOW",
@@ -149,6 +149,14 @@ TOO_MANY_EVENTS = Refusal(
     "the body holds too many events, or becomes too many bytes of records, none of them was kept:"
     " send it in smaller parts",
 )
+SPOOL_FULL = Refusal(
+    "E435",
+    503,
+    14,
+    "there is no room for the events, none of them was kept, because a destination does not take"
+    " what waits for it: try again later",
+    RETRY,
+)
 UNKNOWN_SCHEMA = Refusal(
     "E434",
     404,
@@ -162,9 +170,16 @@ REFUSALS: tuple[Refusal, ...] = tuple(
 )
 """All refusals, by code."""
 
+_OF_DELIVERY = {"E505": SPOOL_FULL, "E515": BUSY}
+
+
+def of_delivery(error: DeliveryError) -> Refusal:
+    """Return what a sender is told of records that could not be stored."""
+    return _OF_DELIVERY.get(error.code, NOT_STORED)
+
 
 class RequestRefused(InputError):
-    """E410 to E431, and E434: a request is refused with ``refusal``."""
+    """E410 to E431, E434 and E435: a request is refused with ``refusal``."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code, refusal.message)

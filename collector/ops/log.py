@@ -50,6 +50,8 @@ EventName = Literal[
     "batches_set_aside",
     "spool_failing",
     "spool_recovered",
+    "spool_full",
+    "spool_has_room",
     "spool_damaged",
     "pruning_held",
     "pruning_done",
@@ -107,8 +109,19 @@ EVENTS: dict[EventName, Event] = {
         "a sink will not take some batches: `collector spool show`",
         ("sink", "set_aside"),
     ),
-    "spool_failing": Event("error", "the spool takes nothing; senders are told to try again"),
-    "spool_recovered": Event("info", "the spool takes batches again"),
+    "spool_failing": Event(
+        "error",
+        "the disk of the data directory takes nothing: make room on it; senders are told to try"
+        " again",
+        ("code",),
+    ),
+    "spool_recovered": Event("info", "the disk of the data directory takes batches again"),
+    "spool_full": Event(
+        "error",
+        "the spool is full of what this sink does not take; senders are told to try again",
+        ("code", "sink"),
+    ),
+    "spool_has_room": Event("info", "the spool has room again"),
     "spool_damaged": Event("warning", "damaged files of the spool were set aside", ("files",)),
     "unsigned": Event("warning", "the ledger's entries are not signed: no extra, or no key"),
     "token_unhashed": Event(

@@ -26,7 +26,6 @@ from collector.contracts import (
     minute_number,
     minute_text,
 )
-from collector.errors import DeliveryError
 from collector.schema import Schema
 from collector.server.messages import (
     MOST_BYTES,
@@ -41,7 +40,7 @@ from collector.server.messages import (
     Tried,
 )
 from collector.spool.idempotency import hashed
-from collector.spool.write_queue import JoinedBatches, merge, unwritable
+from collector.spool.write_queue import JoinedBatches, busy, merge, no_room, unwritable
 
 __all__ = [
     "BatchCode",
@@ -386,7 +385,7 @@ class ChannelQueue:
             future.set_result(True)
             return future
         if self._channel.waiting > _MOST_WAITING:
-            raise DeliveryError("E505", "the spool is full; send again later")
+            raise busy()
         size = sum(len(batch.payload) for batch in merged)
         if key is None and size <= _MOST_SMALL and get_ident() == self._thread:
             self._add_to_group(future, merged, size)
@@ -441,10 +440,11 @@ class ChannelQueue:
                     _resolve(future, outcome)
 
 
+_REFUSED = {505: no_room, 506: unwritable}
+
+
 def _resolve(future: Future[bool], outcome: int) -> None:
     if outcome in (0, 1):
         future.set_result(bool(outcome))
-    elif outcome == 506:
-        future.set_exception(unwritable())
     else:
-        future.set_exception(DeliveryError("E505", "the spool is full; send again later"))
+        future.set_exception(_REFUSED.get(outcome, busy)())

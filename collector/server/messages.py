@@ -223,7 +223,8 @@ class Setup(_Message, tag=0):
 
 
 class Answers(_Message, tag=1):
-    """What became of puts, by their numbers: 1 stored, 0 stored before, else 505 or 506."""
+    """What became of puts, by their numbers: 1 stored, 0 stored before, else 505 (the
+    spool is full), 506 (its disk takes nothing) or 515 (too much is being stored)."""
 
     outcomes: list[tuple[int, int]]
 

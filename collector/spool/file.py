@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -64,6 +64,12 @@ _LAST_DELIVERED = (
     "SELECT max(sequence) FROM (SELECT sequence, sum(length(payload)) OVER (ORDER BY sequence)"  # noqa: S608
     f" - length(payload) AS before FROM batches {_DELIVERED}) WHERE before < ?"
 )
+_PASSED = (
+    f"{_DEPTH} WHERE sequence > ? AND sequence <= ?"  # noqa: S608 - constants
+    " AND sequence NOT IN (SELECT sequence FROM parts)"
+)
+_PARTS = "SELECT sequence, records, length(payload) FROM batches JOIN parts USING (sequence)"
+_END = Position(batch=(1 << 63) - 1, part=(1 << 63) - 1)
 _TOO_LARGE = (
     "SELECT sequence FROM batches WHERE records > 1 AND (records > ? OR length(payload) > ?)"
     " ORDER BY sequence"
@@ -78,6 +84,16 @@ class Depth:
     records: int = 0
     bytes: int = 0
 
+    def __add__(self, other: Depth) -> Depth:
+        return Depth(
+            self.batches + other.batches, self.records + other.records, self.bytes + other.bytes
+        )
+
+    def __sub__(self, other: Depth) -> Depth:
+        return Depth(
+            self.batches - other.batches, self.records - other.records, self.bytes - other.bytes
+        )
+
 
 @dataclass(slots=True)
 class Selection:
@@ -91,7 +107,8 @@ class SpoolFile:
     """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another;
     ``copy_log`` for a third.
 
-    ``parts`` has the pending parts by number, in order; it is replaced, never changed.
+    ``parts`` has the pending parts by number, in order, and ``backlogs`` how much is pending for
+    each sink that has a cursor; they are replaced, never changed.
 
     Raises ``sqlite3.Error`` or ``OSError``; then the caller must close the file.
     """
@@ -102,6 +119,7 @@ class SpoolFile:
         self.parts: Parts = Parts()
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
+        self.backlogs: Mapping[str, Depth] = {}
         self.has_delivered: bool = False
         """Whether some of the parts that every sink has are still to be deleted."""
         self.chain_tip: Tip = self.tip
@@ -145,6 +163,7 @@ class SpoolFile:
         for row in execute(query, (self.tip.sequence,)):
             self.chain_tip = Tip(row[0] - 1, Start(*row).hash)
         self.depth = Depth(*execute(_DEPTH).fetchone())
+        self.backlogs = self._passed({sink: (at, _END) for sink, at in self.cursors.items()})
 
     def prepare(self, layouts: Iterable[Layout], sinks: Sequence[str], *, split: bool) -> None:
         """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
@@ -173,16 +192,17 @@ class SpoolFile:
             execute("DELETE FROM part_cursors")
             self.cursors = {}
             self._set_cursors(chosen)
+        backlogs = self._passed({sink: (at, _END) for sink, at in self.cursors.items()})
         depth, parts = self._delete_delivered(self.depth, self.parts)
         execute("COMMIT")
-        self.depth, self.parts = depth, parts
+        self.depth, self.parts, self.backlogs = depth, parts, backlogs
 
     def write(
         self,
         writes: Sequence[PendingWrite],
         cursors: Mapping[str, Position],
         sums: HourlySums,
-        damaged: Iterable[int],
+        damaged: Collection[int],
     ) -> list[bool]:
         """Write one transaction: batches with their receipts, and keys of requests; entries of the
         ledger; cursors that moved, hourly sums, and the quarantine of damaged batches. It is
@@ -194,20 +214,26 @@ class SpoolFile:
             new = list(compress(writes, is_new))
             idempotency.add_keys(self.db, [write.key for write in new if write.key is not None])
         tip, depth = self._add_all(write_queue.group(write.batches for write in new))
-        parts = self.parts
+        parts, backlogs = self.parts, self.with_added(depth - self.depth)
         if notes := [note for write in writes for note in write.notes]:
             append_all(self.db, self._path, notes)
         if sums:
             self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
+        if cursors:
+            passed = self._passed({s: (self.cursors[s], at) for s, at in cursors.items()})
+            backlogs |= {sink: backlogs[sink] - some for sink, some in passed.items()}
+            self._set_cursors(cursors)
         for sequence in damaged:
             idempotency.forget_batch(self.db, sequence)
             depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
             parts = self._delete_parts(parts, [sequence])
+        if damaged:
+            left = {sink: (at, _END) for sink, at in self.cursors.items()}
+            backlogs = self._passed(left, parts)
         if cursors:
-            self._set_cursors(cursors)
             depth, parts = self._delete_delivered(depth, parts)
         self.commit()
-        self.depth, self.parts = depth, parts
+        self.depth, self.parts, self.backlogs = depth, parts, backlogs
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
         return is_new
@@ -374,6 +400,29 @@ class SpoolFile:
             rows = [(sink, to[at], checksum(sink, to[at])) for sink, to in cursors.items()]
             self.db.executemany(query, rows)
         self.cursors |= cursors
+
+    def with_added(self, added: Depth) -> dict[str, Depth]:
+        """Return the backlogs after something was added, which is pending for every sink."""
+        return {sink: backlog + added for sink, backlog in self.backlogs.items()}
+
+    def _passed(
+        self, moves: Mapping[str, tuple[Position, Position]], parts: Parts | None = None
+    ) -> dict[str, Depth]:
+        """Count for each sink what lies between two positions of its cursor, and is for it."""
+        parts = self.parts if parts is None else parts
+        found = dict[tuple[int, int], Depth]()
+        for old, new in moves.values():
+            bounds = old.batch, new.batch
+            if bounds not in found:
+                found[bounds] = Depth(*self.db.execute(_PASSED, bounds).fetchone())
+        passed = {sink: found[old.batch, new.batch] for sink, (old, new) in moves.items()}
+        has_parts = parts and any(new.part > old.part for old, new in moves.values())
+        for number, records, size in self.db.execute(_PARTS).fetchall() if has_parts else ():
+            part = parts.get(number)
+            for sink, (old, new) in moves.items():
+                if part and old.part < number <= new.part and sink not in part.delivered:
+                    passed[sink] += Depth(1, records, size)
+        return passed
 
     def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
         """Delete some of the batches that every sink has, as deleting takes as long as writing;

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
@@ -25,8 +25,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
-from collector.contracts import Batch, Closing, Layout, PendingBatch, SpoolState
-from collector.errors import ConfigError
+from collector.contracts import Backlog, Batch, Closing, Layout, PendingBatch, SpoolState
+from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import Depth, Selection, SpoolFile
@@ -40,6 +40,7 @@ from collector.spool.write_queue import (
     Arrivals,
     HourlySums,
     PendingWrite,
+    Room,
     WriteQueue,
     add_to_sums,
     merge,
@@ -94,7 +95,9 @@ class Spool(Closing):
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
         self._file: SpoolFile | None = None
         self._staging: Staging | None = None
-        self._depth = Depth()
+        self._depth, self._room = Depth(), Room(limit)
+        self._backlogs: Mapping[str, Depth] = {}
+        self._lags = dict.fromkeys(self._sinks, 0.0)
         self._last = 0
         self._cursors = dict.fromkeys(self._sinks, Position())
         self._moved: set[str] = set()
@@ -144,18 +147,29 @@ class Spool(Closing):
         they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
         If one of the newest million had the same ``key`` (``key_hash``, where another process has
         the key), nothing is added, and the result is ``False``, else ``True``.
-        Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
+        Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write,
+        E515 while too much is being stored.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
         key_hash = key_hash if key is None else hashed(key)
         with self._changed:
             self._check_writable()
             if merged:
-                future = self._queue.put(merged, key_hash, self._limit - self._depth.bytes)
+                future = self._put(merged, key_hash)
                 self._changed.notify_all()
             else:
                 (future := Future[bool]()).set_result(True)
         return future
+
+    def _put(self, batches: Sequence[PendingBatch], key: bytes | None) -> Future[bool]:
+        """Add batches to the queue; note that there is no room for them."""
+        try:
+            return self._queue.put(batches, key, self._limit - self._depth.bytes)
+        except DeliveryError as error:
+            if error.code == "E505":
+                self._room.refused(sum(len(batch.payload) for batch in batches))
+                self._room.is_full(self._depth.bytes)
+            raise
 
     def note(self, *notes: Note) -> Future[bool]:
         """Add entries to the ledger. Resolved when they are on disk. Raises E506, also later."""
@@ -231,6 +245,8 @@ class Spool(Closing):
     def delivered(self, sink: str, sequence: int, *, is_part: bool = False) -> None:
         """Note that a sink has the batch of that number, and all before it: of the parts, or of
         the other batches. The next commit stores it."""
+        with self._changed:
+            self._lags[sink] = self._arrivals.age_of(sequence)
         self._advance(sink, **{"part" if is_part else "batch": sequence})
 
     def _advance(self, sink: str, **numbers: int) -> None:
@@ -266,7 +282,22 @@ class Spool(Closing):
             first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *parts])
             oldest = self._arrivals.age(first if depth.batches else None)
             counts = (depth.batches, depth.records, depth.bytes, self._limit, oldest, self._errors)
-            return SpoolState(is_ready, *counts, self._damaged + len(self._unreadable))
+            damaged, is_full = (
+                self._damaged + len(self._unreadable),
+                self._room.is_full(depth.bytes),
+            )
+            backlogs = {sink: self._backlog(sink) for sink in self._cursors}
+            return SpoolState(is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs)
+
+    def _backlog(self, sink: str) -> Backlog:
+        """Return what waits for a sink."""
+        depth, at = self._backlogs.get(sink, Depth()), self._cursors[sink]
+        first = at.batch + 1
+        if self._file is not None and (part := self._file.parts.next(sink, at.part)) is not None:
+            first = min(first, part)
+        oldest = self._arrivals.age_of(first) if depth.batches else 0.0
+        lag = self._lags.get(sink, 0.0)
+        return Backlog(depth.batches, depth.records, depth.bytes, oldest, lag)
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -384,7 +415,8 @@ class Spool(Closing):
     def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
         """Update the state after a commit, which added new writes."""
         with self._changed:
-            self._depth, self._last = file.depth, file.last
+            self._depth, self._last, self._backlogs = file.depth, file.last, file.backlogs
+            self._room.is_full(self._depth.bytes)
             self._queue.count_taken()
             self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
@@ -437,7 +469,7 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
-            self._depth, self._last = file.depth, file.last
+            self._depth, self._last, self._backlogs = file.depth, file.last, file.backlogs
             found = {sink: file.cursors[sink] for sink in self._cursors}
             # A recovered file has no cursors: a part may have become a batch like others.
             known = found if opened.quarantined else self._cursors
