@@ -62,7 +62,8 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("metric:collector_fields_dropped_*", "metric:collector_content_*"),
         *("metric:collector_received_bytes_*", "metric:collector_admitted_bytes_*"),
         *("segments:segments.length", "segments:frames.at", "segments:frames.length"),
-        *("metric:collector_spool_bytes", "answer:dropped", "answer:content"),
+        *("metric:collector_spool_bytes", "metric:collector_spool_used_bytes"),
+        *("answer:dropped", "answer:content"),
         "otlp-header:content-length",
         *("answer:bytes_in", "answer:bytes_out", "header:content-length", "size:*"),
     ),
@@ -88,6 +89,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
     "moment": (
         *("metric:collector_spool_oldest_age_seconds", "metric:collector_sink_last_success_*"),
+        "metric:collector_spool_lag_seconds",
         *("metric:process_*", "metric:python_*", "metric:*_created", "header:date"),
         "metric:collector_config_last_reload_*",
         *("log:*.time", "log:*.timestamp", "time:*", "segments:segments.opened"),

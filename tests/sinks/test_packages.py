@@ -131,7 +131,7 @@ def test_they_work_with_every_command(installed: Installed) -> None:
         (folder / "flaky" / "go").touch()
         wait_until(lambda: _lines(flaky) == _REQUESTS)
         wait_until(lambda: has_logged("sink_recovered"))
-        wait_until(lambda: metric(sidecar, "collector_spool_records ") == 0)
+        wait_until(lambda: metric(sidecar, "collector_spool_records{") == 0)
         assert failures(sidecar, "flaky") > 10
         assert failures(sidecar, "copy") == count("set_aside_batches", "flaky") == 0
         found = installed.run("subject", "export", *_ASKED)
