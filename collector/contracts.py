@@ -395,10 +395,12 @@ class SpoolState:
 
     @property
     def blocking(self) -> list[str]:
-        """The sinks that hold up a full spool, the one with the most bytes first."""
+        """The sinks that hold up a full spool, the one with the most bytes first. None while the
+        file cannot be used: then they get nothing."""
         sizes = {sink: each.bytes for sink, each in self.backlogs.items() if each.bytes}
+        is_theirs = self.is_full and self.is_ready
         least = _BLOCKING * max(sizes.values(), default=0)
-        found = [sink for sink, size in sizes.items() if self.is_full and size >= least]
+        found = [sink for sink, size in sizes.items() if is_theirs and size >= least]
         return sorted(found, key=lambda sink: -sizes[sink])
 
 

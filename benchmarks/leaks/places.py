@@ -112,7 +112,11 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("spool:starts.*", "spool:tip.one", "spool:entries.kind", "spool:last_entry.one"),
         *("spool:documents.*", "spool:part*.*", "spool:staging.*", "spool:damaged.*"),
         *("store:_retention.*", "store:_remains.*", "metric:collector_spool_limit_bytes"),
-        *("metric:collector_spool_writable", "metric:collector_build_info"),
+        *(
+            "metric:collector_spool_writable",
+            "metric:collector_spool_blocking",
+            "metric:collector_build_info",
+        ),
         *("metric:collector_spool_errors_total", "metric:collector_spool_damaged_files"),
         *("metric:collector_sink_set_aside_batches_total", "header:content-type"),
         *("header:connection", "header:server", "log:stopping.*", "log:stopped.*"),

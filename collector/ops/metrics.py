@@ -113,6 +113,9 @@ METRICS: dict[str, MetricType] = {
     "collector_spool_lag_seconds": MetricType(
         "gauge", "How long the batch that a sink took last had waited for it.", ("sink",)
     ),
+    "collector_spool_blocking": MetricType(
+        "gauge", "1 if the spool is full of what waits for this sink, else 0.", ("sink",)
+    ),
     "collector_spool_used_bytes": MetricType(
         "gauge", "Bytes of records in the spool, where a batch for several sinks counts once."
     ),
@@ -301,6 +304,10 @@ class _Readings(Collector):
             for sink, backlog in spool.backlogs.items():
                 family.add_metric([sink], read(backlog))
             yield family
+        blocking = _by_sink(GaugeMetricFamily, "collector_spool_blocking")
+        for sink in spool.backlogs:
+            blocking.add_metric([sink], sink in spool.blocking)
+        yield blocking
         yield _gauge("collector_spool_used_bytes", spool.bytes)
         yield _gauge("collector_spool_limit_bytes", spool.limit)
         yield _gauge("collector_spool_writable", spool.is_writable)

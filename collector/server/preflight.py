@@ -176,7 +176,8 @@ class _Preflight:
             if kind and self.components and len(self._faults) == before:
                 schemas, asks = self.components.schemas, self._reaches
                 opening = Opening(name, schemas, data, is_offline=True, asks=asks)
-                self._try(next(iter(paths), f"sinks.{name}"), check_sink, sink, opening)
+                own = "data" if sink.is_local else f"sinks.{name}"
+                self._try(next(iter(paths), own), check_sink, sink, opening)
 
     def try_addresses(self) -> None:
         """Listen on all addresses at once, and stop."""

@@ -110,6 +110,7 @@ def test_what_is_asked_at_each_scrape() -> None:
     assert found["collector_spool_bytes", store] == 5000
     assert found["collector_spool_oldest_age_seconds", store] == 2.5
     assert found["collector_spool_lag_seconds", store] == 0.5
+    assert found["collector_spool_blocking", store] == 0
     assert found["collector_spool_used_bytes", ()] == 6000
     assert found["collector_spool_limit_bytes", ()] == 1 << 30
     assert found["collector_spool_writable", ()] == 1
@@ -127,7 +128,9 @@ def test_a_spool_that_takes_nothing(state: dict[str, bool]) -> None:
     """It is not writable, whether its disk is full or it is."""
     spool = replace(_SPOOL, **state)  # type: ignore[arg-type]
     metrics = Metrics([_LAYOUT], lambda: spool, dict)
-    assert _samples(metrics)["collector_spool_writable", ()] == 0
+    found, is_full = _samples(metrics), state.get("is_full", False)
+    assert found["collector_spool_writable", ()] == 0
+    assert found["collector_spool_blocking", (("sink", "store"),)] == is_full
 
 
 def test_every_series_is_there_from_the_start() -> None:

@@ -96,6 +96,8 @@ def _try(folder: Path, outage: _Outage) -> None:
         assert (ready.status, ready.body.decode()) == (503, f"{why}not ready\n")
         assert f"[-] sink {outage.sink} blocking" in sidecar.admin("/readyz?verbose").body.decode()
         assert metric(sidecar, "collector_spool_writable") == 0
+        assert metric(sidecar, f'collector_spool_blocking{{sink="{outage.sink}"}}') == 1
+        assert metric(sidecar, "collector_spool_blocking") == 1
         waiting = metric(sidecar, f'collector_spool_bytes{{sink="{outage.sink}"}}')
         assert waiting == metric(sidecar, "collector_spool_used_bytes") > 900_000
         records = metric(sidecar, f'collector_spool_records{{sink="{outage.sink}"}}')

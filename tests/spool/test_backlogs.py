@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -77,9 +78,7 @@ def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None
                 else:
                     spool.close()
                     if what == "damage":
-                        text = (
-                            "UPDATE batches SET payload = payload || x'0a' WHERE sequence = (SELECT"
-                        )
+                        text = "UPDATE batches SET payload = CAST(payload || x'0a' AS BLOB) WHERE sequence = (SELECT"
                         query(path, f"{text} sequence FROM batches ORDER BY sequence LIMIT 1)")
                     spool = Spool(path, sinks=_SINKS)
                 for each in _SINKS:
@@ -205,5 +204,7 @@ def test_the_sinks_that_hold_a_full_spool_up() -> None:
     }
     state = SpoolState(True, 1, 1, 100, 100, 0.0, 0, 0, is_full=True, backlogs=backlogs)
     assert state.blocking == ["c", "b"]
+    failing = replace(state, is_ready=False)
+    assert (failing.blocking, failing.is_writable) == ([], False)
     roomy = SpoolState(True, 1, 1, 100, 100, 0.0, 0, 0, backlogs=backlogs)
     assert (roomy.blocking, roomy.is_writable) == ([], True)
