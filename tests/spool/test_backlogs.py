@@ -78,8 +78,9 @@ def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None
                 else:
                     spool.close()
                     if what == "damage":
-                        text = "UPDATE batches SET payload = CAST(payload || x'0a' AS BLOB) WHERE sequence = (SELECT"
-                        query(path, f"{text} sequence FROM batches ORDER BY sequence LIMIT 1)")
+                        first = "(SELECT sequence FROM batches ORDER BY sequence LIMIT 1)"
+                        change = "payload = CAST(payload || x'0a' AS BLOB)"
+                        query(path, f"UPDATE batches SET {change} WHERE sequence = {first}")
                     spool = Spool(path, sinks=_SINKS)
                 for each in _SINKS:
                     assert eventually(partial(_agrees, spool, path, each), 20), (what, number)
