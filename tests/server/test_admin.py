@@ -167,6 +167,12 @@ def test_tokens() -> None:
     for sent in (_LOCAL, [*_LOCAL, (b"authorization", b"Bearer wrong")]):
         for query in (b"verbose", b"verbose=1"):
             assert _ask(admin, "/readyz", sent, query)[::2] == (200, b"ready\n")
+    full: dict[str, State] = {"spool": "full", "sink lake": "blocking"}
+    unready = _admin(full, admits=lambda header: header == b"Bearer right")
+    assert _ask(unready, "/readyz")[::2] == (503, b"not ready\n")
+    assert _ask(unready, "/readyz", query=b"verbose")[2] == b"not ready\n"
+    known = [*_LOCAL, (b"authorization", b"Bearer right")]
+    assert b"[-] sink lake blocking" in _ask(unready, "/readyz", known)[2]
     named = _ask(admin, "/readyz", [*_LOCAL, (b"authorization", b"Bearer right")], b"verbose")
     assert named[2] == b"[+] spool ok\nready\n"
     for path in ("/", "/metrics"):
