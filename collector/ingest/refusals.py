@@ -149,6 +149,13 @@ TOO_MANY_EVENTS = Refusal(
     "the body holds too many events, or becomes too many bytes of records, none of them was kept:"
     " send it in smaller parts",
 )
+UNKNOWN_SCHEMA = Refusal(
+    "E434",
+    404,
+    5,
+    "there is no schema of the name that the request has, or it has several names: name one of the"
+    " configured schemas, or none for the default",
+)
 SPOOL_FULL = Refusal(
     "E435",
     503,
@@ -156,13 +163,6 @@ SPOOL_FULL = Refusal(
     "there is no room for the events, none of them was kept, because a destination does not take"
     " what waits for it: try again later",
     RETRY,
-)
-UNKNOWN_SCHEMA = Refusal(
-    "E434",
-    404,
-    5,
-    "there is no schema of the name that the request has, or it has several names: name one of the"
-    " configured schemas, or none for the default",
 )
 
 REFUSALS: tuple[Refusal, ...] = tuple(
