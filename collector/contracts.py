@@ -37,6 +37,7 @@ __all__ = [
     "SIGNALS",
     "Accept",
     "AcceptNow",
+    "Backlog",
     "Batch",
     "BatchQueue",
     "Category",
@@ -317,7 +318,8 @@ class BatchQueue(Protocol):
     def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
         """Store the batches of one request, all of them or none.
 
-        Raises ``DeliveryError`` E505 or E506, at once or from the future, if they are not stored.
+        Raises ``DeliveryError`` E505, E506 or E515, at once or from the future, if they are not
+        stored.
         """
 
 
@@ -383,13 +385,32 @@ class Subject:
         return self.schema in (None, name) and name not in self.besides
 
 
+_BLOCKING = 0.9
+"""A sink holds up a full spool if for it as much waits as this share of what waits for the sink for
+which the most does: with less, others would still fill the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits for one sink. ``bytes`` are of records; ``oldest`` is the age in seconds of the
+    oldest batch that waits, 0 if none does, and ``lag`` how long the batch had waited that the sink
+    took last."""
+
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+    oldest: float = 0.0
+    lag: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class SpoolState:
     """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
-    the oldest pending batch in seconds.
+    the oldest pending batch in seconds; ``backlogs`` is what waits for each sink.
 
-    ``is_ready`` is true while the spool accepts writes; ``errors`` counts failed writes and syncs,
-    ``damaged`` the files and batches that were quarantined since the start.
+    ``is_ready`` is true while the file can be written; ``is_full`` while there is no room because
+    of what waits for sinks. ``errors`` counts failed writes and syncs, ``damaged`` the files and
+    batches that were quarantined since the start.
     """
 
     is_ready: bool
@@ -400,19 +421,38 @@ class SpoolState:
     oldest: float
     errors: int
     damaged: int
+    is_full: bool = False
+    backlogs: Mapping[str, Backlog] = field(default_factory=dict)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the spool takes batches."""
+        return self.is_ready and not self.is_full
+
+    @property
+    def blocking(self) -> list[str]:
+        """The sinks that hold up a full spool, the one with the most bytes first. None while the
+        file cannot be used: then they get nothing."""
+        sizes = {sink: each.bytes for sink, each in self.backlogs.items() if each.bytes}
+        is_theirs = self.is_full and self.is_ready
+        least = _BLOCKING * max(sizes.values(), default=0)
+        found = [sink for sink, size in sizes.items() if is_theirs and size >= least]
+        return sorted(found, key=lambda sink: -sizes[sink])
 
 
 @dataclass(slots=True)
 class DeliveryState:
     """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
     took, or of the start, and ``since`` that of a call at hand, which is late after ``hung``
-    seconds; ``set_aside`` counts the batches that it will not take; ``cause`` is that of the last
-    failure."""
+    seconds; ``set_aside`` counts the batches that it will not take. ``causes`` counts its failures;
+    ``cause`` is that of the last one, and ``answer`` the code with which the server refused it, as
+    ``HTTP 403``."""
 
     delivered: int = 0
-    failures: int = 0
+    causes: Counter[Cause] = field(default_factory=Counter)
     failing: bool = False
     cause: Cause = "failed"
+    answer: str = ""
     last: float = 0.0
     set_aside: int = 0
     since: float | None = None
@@ -424,9 +464,21 @@ class DeliveryState:
         since = self.since
         return self.failing or (since is not None and monotonic() - since > self.hung)
 
-    def failure(self) -> dict[str, int | str]:
-        """Return what the log says when the sink is late: the number of failures, and the cause."""
-        return {"failures": self.failures, "cause": self.cause if self.failing else "slow"}
+    @property
+    def failures(self) -> int:
+        """How often it failed."""
+        return self.causes.total()
+
+    def fail(self, cause: Cause, answer: str = "") -> None:
+        """Count a failure."""
+        self.causes[cause] += 1
+        self.cause, self.answer, self.failing = cause, answer, True
+
+    def reason(self) -> dict[str, str]:
+        """Return why the sink is late: the cause, and the code of an answer if there is one."""
+        if not self.failing:
+            return {"cause": "slow"}
+        return {"cause": self.cause} | ({"answer": self.answer} if self.answer else {})
 
 
 class Closing:

@@ -14,7 +14,14 @@ from time import monotonic, sleep
 from typing import Any, NamedTuple, TypeVar
 
 from collector.contracts import Batch, DeliveryState, Granted, layout_of
-from collector.errors import CAUSES, Cause, CollectorError, DeliveryError, Unacceptable
+from collector.errors import (
+    CAUSES,
+    Cause,
+    CollectorError,
+    DeliveryError,
+    Unacceptable,
+    is_answer,
+)
 from collector.filter.stored import read
 from collector.sinks.sink import Sink, close_sink, contained
 from collector.spool import Spool
@@ -48,14 +55,15 @@ def _jittered(seconds: float) -> float:
     return seconds * uniform(0.5, 1.5)  # noqa: S311 - no secret
 
 
-def _cause(error: BaseException) -> Cause:
-    """Return the word for why a sink failed: what it raises may be of any package."""
+def _reason(error: BaseException) -> tuple[Cause, str]:
+    """Return the word for why a sink failed, and the code of its server's answer: what it raises
+    may be of any package."""
     if isinstance(error, Unacceptable):
-        return "batch"
+        return "batch", ""
     with suppress(BaseException):
         if isinstance(error, DeliveryError) and error.cause in CAUSES:
-            return error.cause
-    return "failed"
+            return error.cause, error.answer if is_answer(error.answer) else ""
+    return "failed", ""
 
 
 def all_fields(_sink: str, _schema: str, _granted: Granted) -> None:
@@ -297,9 +305,7 @@ class Drain(threading.Thread):
             self.delivery.since = None
 
     def _count_failure(self, error: BaseException) -> None:
-        self.delivery.failures += 1
-        self.delivery.cause = _cause(error)
-        self.delivery.failing = True
+        self.delivery.fail(*_reason(error))
 
     def _deliver(self, lane: _Lane) -> bool:
         """Deliver the next batches of a lane, if there are some; return whether the sink took
@@ -342,7 +348,7 @@ class Drain(threading.Thread):
                 self._set_aside.discard(self.sink_name, batch.id)
                 raise
             self.delivery.set_aside += 1
-            self.delivery.failures += 1
+            self.delivery.causes["batch"] += 1
         else:
             self.delivery.delivered += len(pending)
             self.delivery.last = monotonic()

@@ -9,6 +9,7 @@ of a key that the schema does not list.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
@@ -27,7 +28,9 @@ __all__ = [
     "SandboxError",
     "SchemaError",
     "Unacceptable",
+    "cause_of_status",
     "file_name",
+    "is_answer",
 ]
 
 CODES: dict[str, str] = {
@@ -156,16 +159,17 @@ CODES: dict[str, str] = {
     # E432 and E433: what is asked of recordings
     "E432": "there is no such recording or track",
     "E433": "the recorder refused",
-    # E434 and E435: more requests that are refused
+    # E434 to E436: more requests that are refused
     "E434": "the collector has no such schema",
     "E435": "the idempotency key was used for another body",
+    "E436": "the spool has no room for the events",
     # E5xx: delivery
     "E501": "the store cannot be opened",
     "E502": "the store was written by a newer version",
     "E503": "the store did not take the batch",
     "E504": "the store's table does not fit the schema",
-    "E505": "the spool is full",
-    "E506": "the spool cannot write at present",
+    "E505": "the spool is full: a sink does not take what waits",
+    "E506": "the disk of the spool takes nothing",
     "E507": "the ledger cannot be read",
     "E508": "the file did not take the batch",
     "E509": "a spooled batch cannot be read",
@@ -174,6 +178,7 @@ CODES: dict[str, str] = {
     "E512": "the recorder does not answer, or cannot do it now",
     "E513": "a worker handed over what its filter cannot have made",
     "E514": "the server does not answer, or refuses it now",
+    "E515": "too much is being stored at once",
     "E518": "a sink's turn does not come",
     "E519": "the sidecar did not carry out a command",
     "E520": "a message of a broker is none that is taken",
@@ -184,6 +189,8 @@ CODES: dict[str, str] = {
 Cause = Literal[
     "unreachable",
     "denied",
+    "missing",
+    "certificate",
     "refused",
     "full",
     "busy",
@@ -197,6 +204,15 @@ Cause = Literal[
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
+_CAUSE_OF_STATUS: dict[int, Cause] = {
+    401: "denied",
+    403: "denied",
+    404: "missing",
+    429: "busy",
+    503: "busy",
+    507: "full",
+}
+
 _CAUSE_OF_CODE: dict[str, Cause] = {
     "E501": "changed",
     "E502": "changed",
@@ -207,6 +223,20 @@ _CAUSE_OF_CODE: dict[str, Cause] = {
     "E518": "busy",
     "E521": "changed",
 }
+
+
+_ANSWER = re.compile(r"SQLSTATE [0-9A-Z]{5}|HTTP [1-5][0-9]{2}|gRPC [0-9]{1,2}").fullmatch
+
+
+def is_answer(text: object) -> bool:
+    """Return whether a text is the code of a server's answer: `SQLSTATE 28P01`, `HTTP 403`, or
+    `gRPC 14`. Codes hold no values, so they may be logged."""
+    return isinstance(text, str) and bool(_ANSWER(text))
+
+
+def cause_of_status(status: int) -> Cause:
+    """Return why a server did not take a request that it answered with an HTTP status."""
+    return _CAUSE_OF_STATUS.get(status, "refused")
 
 
 _MOST_OF_NAME = 200
@@ -294,25 +324,29 @@ class InputError(CollectorError):
 
 class DeliveryError(CollectorError):
     """E5xx: a sink did not take a batch. The sink has stored nothing of it. ``cause`` is the word
-    for why; that of the code, where none is given."""
+    for why; that of the code, where none is given. ``answer`` is the code of the server's answer,
+    such as ``HTTP 403``; "" if there was none, or the text is no such code (``is_answer``)."""
 
-    def __init__(self, code: str, message: str, cause: Cause | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, cause: Cause | None = None, answer: str = ""
+    ) -> None:
         super().__init__(code, message)
         self.cause: Cause = cause or _CAUSE_OF_CODE.get(code, "refused")
+        self.answer: str = answer if is_answer(answer) else ""
 
     def __reduce__(self) -> tuple[type[DeliveryError], tuple[object, ...]]:
-        return (DeliveryError, (self.code, self.message, self.cause))
+        return (DeliveryError, (self.code, self.message, self.cause, self.answer))
 
 
 class Unreachable(DeliveryError):
     """E514: a server does not answer, or does not take or show anything now. What it holds is not
     known."""
 
-    def __init__(self, message: str, cause: Cause = "unreachable") -> None:
-        super().__init__("E514", message, cause)
+    def __init__(self, message: str, cause: Cause = "unreachable", answer: str = "") -> None:
+        super().__init__("E514", message, cause, answer)
 
-    def __reduce__(self) -> tuple[type[Unreachable], tuple[str, Cause]]:
-        return (Unreachable, (self.message, self.cause))
+    def __reduce__(self) -> tuple[type[Unreachable], tuple[str, Cause, str]]:
+        return (Unreachable, (self.message, self.cause, self.answer))
 
 
 class UnreadableFile(DeliveryError):

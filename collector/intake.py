@@ -146,11 +146,11 @@ class RequestSlots:
 
     @contextmanager
     def blocking(self) -> Iterator[None]:
-        """Hold a slot in a thread. Raises ``DeliveryError`` E505 if that would take long."""
+        """Hold a slot in a thread. Raises ``DeliveryError`` E515 if that would take long."""
         slot = self._enter()
         try:
             if wait([slot], self._most_wait).not_done:
-                raise DeliveryError("E505", "there are too many large requests; send again later")
+                raise DeliveryError("E515", "there are too many large requests; send again later")
             yield
         finally:
             self._leave(slot)
@@ -253,7 +253,7 @@ class Intake:
 
     @contextmanager
     def filtered_now(self, request: Request) -> Iterator[Filtered]:
-        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E505 as well."""
+        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E515 as well."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
             yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
@@ -371,7 +371,7 @@ class Acceptor:
 
     async def accept(self, request: Request) -> Tally:
         """Filter a request; return its tally when its records are on disk.
-        Raises ``DeliveryError`` E505 or E506 if they could not be stored; then none of them is. And
+        Raises ``DeliveryError`` E505, E506 or E515 if they could not be stored; then none is. And
         ``InputError``: E429 for records of another schema, E431 for a request that
         becomes more events or bytes than one may, E434 for a schema that there is not; and
         ``KeyUsed`` if a request was stored under the key before.

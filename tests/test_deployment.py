@@ -134,6 +134,74 @@ def test_promtool_takes_alerts_and_queries(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+_HISTORIES: dict[str, dict[str, str]] = {
+    "a spool that is full of what one sink does not take": {
+        "collector_spool_writable{X}": "1x5 0x30",
+        'collector_spool_blocking{X,sink="lake"}': "0x36",
+        'collector_spool_blocking{X,sink="warehouse"}': "0x5 1x30",
+    },
+    "a disk that takes nothing": {
+        "collector_spool_writable{X}": "1x5 0x30",
+        'collector_spool_blocking{X,sink="warehouse"}': "0x36",
+    },
+    "a sink with half of the spool, which is late and fails": {
+        'collector_spool_bytes{X,sink="lake"}': "10x36",
+        'collector_spool_bytes{X,sink="warehouse"}': "0+20x36",
+        "collector_spool_limit_bytes{X}": "1000x36",
+        'collector_spool_oldest_age_seconds{X,sink="lake"}': "3x36",
+        'collector_spool_oldest_age_seconds{X,sink="warehouse"}': "0+60x36",
+        'collector_sink_failures_total{X,sink="lake",cause="denied"}': "7x36",
+        'collector_sink_failures_total{X,sink="warehouse",cause="denied"}': "0+5x36",
+        'collector_sink_failures_total{X,sink="warehouse",cause="busy"}': "0x36",
+        'collector_sink_last_success_timestamp_seconds{X,sink="lake"}': "0x36",
+        'collector_sink_last_success_timestamp_seconds{X,sink="warehouse"}': "0x36",
+    },
+}
+_FIRING: dict[str, dict[str, dict[str, str]]] = {
+    "a spool that is full of what one sink does not take": {
+        "CollectorSpoolFull": {"sink": "warehouse"},
+    },
+    "a disk that takes nothing": {"CollectorSpoolNotWritable": {}},
+    "a sink with half of the spool, which is late and fails": {
+        "CollectorSpoolFilling": {"sink": "warehouse"},
+        "CollectorDeliveryLate": {"sink": "warehouse"},
+        "CollectorSinkFailing": {"sink": "warehouse", "cause": "denied"},
+    },
+}
+_OF_SPOOL = (
+    *("CollectorSpoolFull", "CollectorSpoolNotWritable", "CollectorSpoolFilling"),
+    *("CollectorDeliveryLate", "CollectorSinkFailing"),
+)
+
+
+@pytest.mark.parametrize("name", _HISTORIES)
+def test_alerts_of_the_spool_name_the_sink(tmp_path: Path, name: str) -> None:
+    """By Prometheus' own evaluation of a history: each fires for the sink that it is about and for
+    no other, with its name in the summary, and the others are silent."""
+    promtool = _need("promtool", "prometheus")
+    found = {rule["alert"]: rule for rule in _rules()}
+    expected = []
+    for alert in _OF_SPOOL:
+        firing = []
+        if (labels := _FIRING[name].get(alert)) is not None:
+            summary = found[alert]["annotations"]["summary"]
+            for label, value in labels.items():
+                summary = summary.replace(f"{{{{ $labels.{label} }}}}", value)
+            assert "{{" not in summary
+            each = {"job": "collector", "instance": "a", **found[alert]["labels"], **labels}
+            firing = [{"exp_labels": each, "exp_annotations": {"summary": summary}}]
+        expected.append({"eval_time": "35m", "alertname": alert, "exp_alerts": firing})
+    series = [
+        {"series": key.replace("X", 'job="collector",instance="a"'), "values": values}
+        for key, values in _HISTORIES[name].items()
+    ]
+    tests = [{"interval": "1m", "input_series": series, "alert_rule_test": expected}]
+    file = tmp_path / "alerts_test.json"
+    file.write_text(json.dumps({"rule_files": [str(_ALERTS)], "tests": tests}))
+    done = subprocess.run([promtool, "test", "rules", str(file)], capture_output=True, check=False)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+
+
 def test_the_guide_has_every_alert() -> None:
     """With what to do about it."""
     guide = (_ROOT / "docs" / "operating.md").read_text()

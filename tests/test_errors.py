@@ -215,5 +215,7 @@ def test_names() -> None:
         "SandboxError",
         "SchemaError",
         "Unacceptable",
+        "cause_of_status",
         "file_name",
+        "is_answer",
     ]

@@ -214,7 +214,7 @@ def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
 
 def test_a_thread_does_not_wait_for_ever() -> None:
     turns = RequestSlots(1, 0.01)
-    with turns.blocking(), pytest.raises(DeliveryError, match="E505"), turns.blocking():
+    with turns.blocking(), pytest.raises(DeliveryError, match="E515"), turns.blocking():
         pass
     with turns.blocking():
         pass

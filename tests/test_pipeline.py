@@ -328,6 +328,27 @@ def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
     assert len(found) == len([one for one in all_.records if {"os.type", "os.version"} & {*one}])
 
 
+class _Talking(Sink):
+    """Says what a server said, where the code of its answer belongs."""
+
+    def deliver(self, *batches: Batch) -> None:
+        error = DeliveryError("E503", "no", "denied", "HTTP 403 canary")
+        assert error.answer == ""
+        error.answer = "HTTP 403 canary"
+        raise error
+
+
+def test_only_the_code_of_an_answer_is_kept(tmp_path: Path) -> None:
+    """What a sink of a package says besides is dropped; its failures are counted by their cause."""
+    with running(tmp_path, {"talking": _Talking()}) as (pipeline, _):
+        pipeline.accept_now(Request("ndjson", ndjson(1, 1)))
+        state = pipeline.deliveries()["talking"]
+        wait_until(lambda: state.failures > 1)
+        assert (state.cause, state.answer) == ("denied", "")
+        assert set(state.causes) == {"denied"}
+        assert state.reason() == {"cause": "denied"}
+
+
 def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:
     """The store gets everything meanwhile; the other gets it all, in order, when it takes again."""
     moody = Moody()

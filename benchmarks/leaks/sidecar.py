@@ -160,7 +160,7 @@ class Sidecar:
     def delivered(self) -> None:
         """Wait until no batch waits."""
         until = monotonic() + _DELIVERY_SECONDS
-        while "\ncollector_spool_batches 0.0\n" not in self.metrics():
+        while "\ncollector_spool_used_bytes 0.0\n" not in self.metrics():
             if monotonic() > until:
                 raise BenchmarkError("the sidecar does not deliver")
             sleep(0.05)

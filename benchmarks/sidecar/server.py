@@ -26,7 +26,7 @@ _STOP_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _FREE = {f"COLLECTOR__{receiver}__ADDRESS": "127.0.0.1:0" for receiver in ("HTTP", "GRPC", "ADMIN")}
-_WAITING = re.compile(r"^collector_spool_records (\S+)$", re.MULTILINE)
+_WAITING = re.compile(r'^collector_spool_records\{sink="[^"]*"\} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ class Server:
         return Usage(sum(cpu), sum(resident), max(peaks))
 
     def waiting(self) -> int | None:
-        """Return how many records its spool holds, if it tells."""
+        """Return how many records wait for the sink that has the most to take, if it tells."""
         if self.admin is None:
             return None
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics") as answer:
-            found = _WAITING.search(answer.read().decode())
-        if found is None:
+            found = _WAITING.findall(answer.read().decode())
+        if not found:
             raise BenchmarkError("the sidecar does not tell how many records wait")
-        return int(float(found[1]))
+        return int(max(map(float, found)))
 
     def stop(self) -> None:
         """Wait until no record does, as it delivers at its end for a few seconds only; ask it to

@@ -22,7 +22,6 @@ def status(config: ConfigFile = None, data: Data = None, as_json: AsJson = False
     if answer is None:
         message = "no sidecar runs with this data directory; name it with `--data`"
         raise ConfigError("E203", message)
-    failing = [name for name, state in answer["checks"].items() if state == "failing"]
     if as_json:
         print_json(answer)
     else:
@@ -34,15 +33,20 @@ def status(config: ConfigFile = None, data: Data = None, as_json: AsJson = False
             f" bytes, the oldest for {spool['oldest_seconds']:,} s"
         )
         for name, sink in answer["sinks"].items():
-            state = "is late" if sink["late"] else "is up to date"
-            counts = f"{sink['delivered']:,} batches delivered, {sink['failures']:,} failures"
-            out.print(
-                f"sink {name} {state}: {counts}, {sink['set_aside']:,} set aside", markup=False
+            code = f" ({sink['answer']})" if sink["answer"] else ""
+            delay = f"is late, {sink['cause']}{code}" if sink["late"] else "is up to date"
+            waiting = sink["waiting"]
+            counts = (
+                f"{waiting['batches']:,} batches wait, {waiting['bytes']:,} bytes, the oldest for"
+                f" {waiting['oldest_seconds']:,} s; {sink['delivered']:,} batches delivered, the"
+                f" last after {waiting['lag_seconds']:,} s; {sink['failures']:,} failures,"
+                f" {sink['set_aside']:,} set aside"
             )
+            out.print(f"sink {name} {delay}: {counts}", markup=False)
         for name, waiting in answer["absent"].items():
             counts = f"{waiting['batches']:,} batches with {waiting['records']:,} records wait"
             out.print(f"sink {name} is not in the configuration: {counts}", markup=False)
         for name, state in answer["checks"].items():
             if state != "ok":
                 out.print(f"{name}: {state}", markup=False)
-    raise typer.Exit(1 if failing else 0)
+    raise typer.Exit(0 if answer["ready"] else 1)

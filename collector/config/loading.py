@@ -59,7 +59,7 @@ class Loaded:
     faults: tuple[Fault, ...] = ()
     faulty: frozenset[str] = frozenset()
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Line and column of the values that stand in the file."""
+    """Line and column of the values that stand in the file, and of the names of its sinks."""
     file: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Where they were read, to be read there again."""
@@ -81,7 +81,8 @@ class Loaded:
         return not any(".".join(parts[: end + 1]) in self.faulty for end in range(len(parts)))
 
     def fault(self, name: str, message: str, code: str) -> Fault:
-        """Return a fault of a setting, at the place where its value comes from."""
+        """Return a fault of a setting, at the place where its value comes from; or of a sink as a
+        whole (``sinks.NAME``), at its name."""
         origin, place = self.origins[name], self.places.get(name)
         if place is None:
             return Fault(origin, 0, 0, name, message, code)
@@ -141,7 +142,9 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
     draft.take_file()
     draft.take_environment(environ)
     config = draft.build(Config, ())
+    sinks: list[Loc] = [("sinks", name) for name in draft.sinks]
     origins = {one.name: draft.origin(one.loc) for one in settings(draft.sinks)}
+    origins |= {".".join(loc): draft.origin_of_sink(loc) for loc in sinks}
     if draft.can_do_without_grpc(config) and not is_installed("grpc"):
         config = _without_grpc(config)
         origins["grpc.address"] = NO_GRPC_ORIGIN
@@ -153,7 +156,10 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
         origins,
         tuple(sorted(set(draft.faults), key=_order)),
         frozenset(map(".".join, draft.faulty)),
-        {".".join(loc): draft.source.values[loc] for loc in draft.written},
+        {
+            **{".".join(loc): draft.source.values[loc] for loc in draft.written},
+            **{".".join(loc): at for loc in sinks if (at := draft.source.places.get(loc))},
+        },
         path,
         environ,
         {**file_stats(named for _, _, named in _named_files(config)), **seen},
@@ -398,6 +404,13 @@ class _Draft:
     def written(self) -> set[Loc]:
         """The settings whose values stand in the file."""
         return self.values.keys() - self.from_environment
+
+    def origin_of_sink(self, loc: Loc) -> str:
+        """Return where a sink is named: in the file, in the environment, or by default."""
+        if loc in self.source.places:
+            return f"{self.source.file}:{self.source.places[loc][0]}"
+        has_variable = any(each[: len(loc)] == loc for each in self.from_environment)
+        return _ENVIRONMENT if has_variable else "default"
 
     def origin(self, loc: Loc) -> str:
         if loc in self.from_environment:

@@ -44,6 +44,7 @@ from collector.ingest.refusals import (
     NOT_FOUND,
     NOT_STORED,
     REQUEST_TIMEOUT,
+    SPOOL_FULL,
     TOO_LARGE,
     TOO_MANY_EVENTS,
     UNAUTHENTICATED,
@@ -51,6 +52,7 @@ from collector.ingest.refusals import (
     UNREADABLE,
     Refusal,
     RequestRefused,
+    of_delivery,
 )
 from collector.ingest.responses import Observe, export_protobuf, outcome, retry_protobuf
 from collector.ingest.tls import Certificates
@@ -296,7 +298,7 @@ class GrpcService:
             return result
         code = _RESOURCE_EXHAUSTED if result in _OVERSIZED else result.rpc
         details = f"{result.message} [{result.code}]"
-        if result in (NOT_STORED, BUSY):
+        if result in (NOT_STORED, SPOOL_FULL, BUSY):
             retry = retry_protobuf(code, details, _RETRY_SECONDS)
             context.set_trailing_metadata((("grpc-status-details-bin", retry),))
         context.abort(self._codes[code], details)
@@ -315,8 +317,8 @@ class GrpcService:
             return None if message is None else self._filtered(signal, message, context)
         except RequestRefused as error:
             return error.refusal
-        except DeliveryError:
-            return NOT_STORED
+        except DeliveryError as error:
+            return of_delivery(error)
         except InputError as error:  # or it is none any more
             return UNKNOWN_SCHEMA if error.code == "E434" else TOO_MANY_EVENTS
         except Exception:  # noqa: BLE001 - its message may hold a value

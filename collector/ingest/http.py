@@ -24,7 +24,6 @@ from collector.ingest.refusals import (
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
-    NOT_STORED,
     SCHEMA_MISMATCH,
     STOPPING,
     TOO_LARGE,
@@ -34,6 +33,7 @@ from collector.ingest.refusals import (
     UNSUPPORTED_MEDIA_TYPE,
     Headers,
     RequestRefused,
+    of_delivery,
 )
 from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, HttpRequest
 from collector.ingest.request_body import Reserve, must_close, read_body
@@ -191,8 +191,8 @@ class EventsHandler:
             refusal = error.refusal
         except KeyUsed as error:
             return earlier_response(error.earlier)
-        except DeliveryError:
-            refusal = NOT_STORED
+        except DeliveryError as error:
+            refusal = of_delivery(error)
         except InputError as error:
             refusal = _REFUSALS.get(error.code, SCHEMA_MISMATCH)
         except asyncio.CancelledError:  # the server stops

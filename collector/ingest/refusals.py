@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from collector.errors import InputError
+from collector.errors import DeliveryError, InputError
 
 __all__ = [
     "ALLOW",
@@ -164,15 +164,30 @@ KEY_REUSED = Refusal(
     "another body was stored under this Idempotency-Key, and nothing of this one was: the counts"
     " are those of the other; use a new key for a new body",
 )
+SPOOL_FULL = Refusal(
+    "E436",
+    503,
+    14,
+    "there is no room for the events, none of them was kept, because a destination does not take"
+    " what waits for it: try again later",
+    RETRY,
+)
 
 REFUSALS: tuple[Refusal, ...] = tuple(
     each for each in tuple(globals().values()) if isinstance(each, Refusal)
 )
 """All refusals, by code."""
 
+_OF_DELIVERY = {"E505": SPOOL_FULL, "E515": BUSY}
+
+
+def of_delivery(error: DeliveryError) -> Refusal:
+    """Return what a sender is told of records that could not be stored."""
+    return _OF_DELIVERY.get(error.code, NOT_STORED)
+
 
 class RequestRefused(InputError):
-    """E410 to E431, and E434: a request is refused with ``refusal``."""
+    """E410 to E431, E434 to E436: a request is refused with ``refusal``."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code, refusal.message)

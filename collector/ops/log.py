@@ -20,7 +20,7 @@ import orjson
 import structlog
 
 from collector.config.sink_settings import is_sink_name
-from collector.errors import CAUSES, CODES
+from collector.errors import CAUSES, CODES, is_answer
 from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler, place_of, type_of
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
 from collector.ops.requests import REFUSAL_STATUSES, REFUSING
@@ -52,6 +52,8 @@ EventName = Literal[
     "batches_set_aside",
     "spool_failing",
     "spool_recovered",
+    "spool_full",
+    "spool_has_room",
     "spool_damaged",
     "pruning_held",
     "pruning_done",
@@ -101,7 +103,7 @@ EVENTS: dict[EventName, Event] = {
     "sink_failing": Event(
         "warning",
         "a sink did not take a batch, failed otherwise, or has not answered for a minute",
-        ("sink", "failures", "cause"),
+        ("sink", "failures", "cause", "answer"),
     ),
     "sink_recovered": Event("info", "the sink takes batches again", ("sink", "delivered")),
     "sink_absent": Event(
@@ -118,8 +120,19 @@ EVENTS: dict[EventName, Event] = {
         "a sink will not take some batches: `collector spool show`",
         ("sink", "set_aside"),
     ),
-    "spool_failing": Event("error", "the spool takes nothing; senders are told to try again"),
-    "spool_recovered": Event("info", "the spool takes batches again"),
+    "spool_failing": Event(
+        "error",
+        "the disk of the data directory takes nothing: make room on it; senders are told to try"
+        " again",
+        ("code",),
+    ),
+    "spool_recovered": Event("info", "the disk of the data directory takes batches again"),
+    "spool_full": Event(
+        "error",
+        "the spool is full of what this sink does not take; senders are told to try again",
+        ("code", "sink"),
+    ),
+    "spool_has_room": Event("info", "the spool has room again"),
     "spool_damaged": Event("warning", "damaged files of the spool were set aside", ("files",)),
     "unsigned": Event("warning", "the ledger's entries are not signed: no extra, or no key"),
     "token_unhashed": Event(
@@ -238,6 +251,7 @@ VALUES: dict[str, Callable[[object], bool]] = {
     "source": ("configuration", "environment", "schema").__contains__,
     "sink": _is_sink,
     "cause": CAUSES.__contains__,
+    "answer": is_answer,
     "library": LIBRARIES.__contains__,
     "error": _is_error,
     "place": _is_place,

@@ -36,12 +36,14 @@ from collector.contracts import (
     DROPS,
     MESSAGE_OUTCOMES,
     REJECTIONS,
+    Backlog,
     DeliveryState,
     Layout,
     MessageOutcome,
     SpoolState,
     Tally,
 )
+from collector.errors import CAUSES
 from collector.ops.requests import RECEIVERS, STATUSES, RequestCounts
 
 __all__ = [
@@ -100,14 +102,27 @@ METRICS: dict[str, MetricType] = {
     "collector_requests_refused_total": MetricType(
         "counter", "Requests that were refused, by the code of the error.", ("receiver", "code")
     ),
-    "collector_spool_batches": MetricType("gauge", "Batches that wait for delivery."),
-    "collector_spool_records": MetricType("gauge", "Records that wait for delivery."),
-    "collector_spool_bytes": MetricType("gauge", "Bytes of records that wait for delivery."),
-    "collector_spool_limit_bytes": MetricType("gauge", "How many may wait."),
-    "collector_spool_oldest_age_seconds": MetricType(
-        "gauge", "How long the oldest batch has waited; 0 if none does."
+    "collector_spool_batches": MetricType("gauge", "Batches that wait for a sink.", ("sink",)),
+    "collector_spool_records": MetricType("gauge", "Records that wait for a sink.", ("sink",)),
+    "collector_spool_bytes": MetricType(
+        "gauge", "Bytes of records that wait for a sink.", ("sink",)
     ),
-    "collector_spool_writable": MetricType("gauge", "1 if the spool takes batches, else 0."),
+    "collector_spool_oldest_age_seconds": MetricType(
+        "gauge", "How long the oldest batch has waited for a sink; 0 if none does.", ("sink",)
+    ),
+    "collector_spool_lag_seconds": MetricType(
+        "gauge", "How long the batch that a sink took last had waited for it.", ("sink",)
+    ),
+    "collector_spool_blocking": MetricType(
+        "gauge", "1 if the spool is full of what waits for this sink, else 0.", ("sink",)
+    ),
+    "collector_spool_used_bytes": MetricType(
+        "gauge", "Bytes of records in the spool, where a batch for several sinks counts once."
+    ),
+    "collector_spool_limit_bytes": MetricType("gauge", "How many the spool may hold."),
+    "collector_spool_writable": MetricType(
+        "gauge", "1 if the spool takes batches; 0 if it is full, or its disk takes nothing."
+    ),
     "collector_spool_errors_total": MetricType("counter", "Writes or syncs that failed."),
     "collector_spool_damaged_files": MetricType(
         "gauge", "Damaged files and batches that were set aside since the start."
@@ -116,7 +131,9 @@ METRICS: dict[str, MetricType] = {
         "counter", "Batches that a sink took.", ("sink",)
     ),
     "collector_sink_failures_total": MetricType(
-        "counter", "Times that a sink did not take a batch, or failed otherwise.", ("sink",)
+        "counter",
+        "Times that a sink did not take a batch, or failed otherwise, by cause.",
+        ("sink", "cause"),
     ),
     "collector_sink_set_aside_batches_total": MetricType(
         "counter", "Batches that a sink will not take, which were set aside.", ("sink",)
@@ -292,12 +309,18 @@ class _Readings(Collector):
 
     def collect(self) -> Iterator[Metric]:
         spool = self._spool()
-        yield _gauge("collector_spool_batches", spool.batches)
-        yield _gauge("collector_spool_records", spool.records)
-        yield _gauge("collector_spool_bytes", spool.bytes)
+        for name, read in _BACKLOG.items():
+            family = _by_sink(GaugeMetricFamily, name)
+            for sink, backlog in spool.backlogs.items():
+                family.add_metric([sink], read(backlog))
+            yield family
+        blocking = _by_sink(GaugeMetricFamily, "collector_spool_blocking")
+        for sink in spool.backlogs:
+            blocking.add_metric([sink], sink in spool.blocking)
+        yield blocking
+        yield _gauge("collector_spool_used_bytes", spool.bytes)
         yield _gauge("collector_spool_limit_bytes", spool.limit)
-        yield _gauge("collector_spool_oldest_age_seconds", spool.oldest)
-        yield _gauge("collector_spool_writable", spool.is_ready)
+        yield _gauge("collector_spool_writable", spool.is_writable)
         name = "collector_spool_errors_total"
         yield CounterMetricFamily(name, METRICS[name].meaning, value=spool.errors)
         yield _gauge("collector_spool_damaged_files", spool.damaged)
@@ -306,11 +329,12 @@ class _Readings(Collector):
         aside = _by_sink(CounterMetricFamily, "collector_sink_set_aside_batches_total")
         last = _by_sink(GaugeMetricFamily, "collector_sink_last_success_timestamp_seconds")
         now = time() - monotonic()
-        for name, sink in self._sinks().items():
-            delivered.add_metric([name], sink.delivered)
-            failures.add_metric([name], sink.failures)
-            aside.add_metric([name], sink.set_aside)
-            last.add_metric([name], now + sink.last)
+        for name, state in self._sinks().items():
+            delivered.add_metric([name], state.delivered)
+            for cause in CAUSES:
+                failures.add_metric([name, cause], state.causes[cause])
+            aside.add_metric([name], state.set_aside)
+            last.add_metric([name], now + state.last)
         yield from (delivered, failures, aside, last)
         waiting = _by_sink(GaugeMetricFamily, "collector_sink_absent_batches")
         now_absent = self._absent()
@@ -335,6 +359,15 @@ class _Readings(Collector):
         yield refused
         yield from _reloaded(self._reloads())
         yield _messages(self._messages())
+
+
+_BACKLOG: dict[str, Callable[[Backlog], float]] = {
+    "collector_spool_batches": lambda backlog: backlog.batches,
+    "collector_spool_records": lambda backlog: backlog.records,
+    "collector_spool_bytes": lambda backlog: backlog.bytes,
+    "collector_spool_oldest_age_seconds": lambda backlog: backlog.oldest,
+    "collector_spool_lag_seconds": lambda backlog: backlog.lag,
+}
 
 
 def _messages(counts: Mapping[MessageOutcome, int]) -> CounterMetricFamily:

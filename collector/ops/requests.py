@@ -31,7 +31,7 @@ REFUSAL_STATUSES: dict[str, int] = {
     "E421": 421,
     "E423": 431,
     "E428": 500,
-    **dict.fromkeys(("E424", "E425", "E426", "E427"), 503),
+    **dict.fromkeys(("E424", "E425", "E426", "E427", "E436"), 503),
 }
 """The codes of all refusals of requests, each with the status of its answer."""
 

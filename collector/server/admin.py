@@ -34,10 +34,12 @@ if TYPE_CHECKING:
     from collector.server.consumer import MessageIntake
     from collector.server.keeper import Keeper
 
-__all__ = ["AdminPages", "Readiness", "State", "opened_admin"]
+__all__ = ["UNREADY", "AdminPages", "Readiness", "State", "opened_admin"]
 
-State = Literal["ok", "late", "failing"]
-"""``late`` is a warning that leaves the process ready."""
+State = Literal["ok", "late", "full", "blocking", "failing"]
+"""``late`` is a warning that leaves the process ready. The spool is ``full`` of what the
+``blocking`` sinks have not taken."""
+UNREADY: frozenset[State] = frozenset({"full", "blocking", "failing"})
 Readiness = Callable[[], Mapping[str, State]]
 
 _TEXT = "text/plain; charset=utf-8"
@@ -51,7 +53,7 @@ _HEADERS = (
 )
 _FREE = ("/livez", "/readyz", DOCUMENT_PATH)
 """The paths that need no tokens: of probes, which get one word, and of what is constant."""
-_MARKS: dict[State, str] = {"ok": "+", "late": "!", "failing": "-"}
+_MARKS: dict[State, str] = {"ok": "+", "late": "!", **dict.fromkeys(UNREADY, "-")}
 _PAGE = b"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Collector</title>
 <h1>Collector</h1>
@@ -113,7 +115,7 @@ class AdminPages:
             return _response(200, _TEXT, b"ok\n")
         if request.path == "/readyz":
             is_asked = request.query.split(b"=")[0] == b"verbose"
-            return self._ready(is_verbose=is_asked and self._has_token(request))
+            return self._ready(is_verbose=is_asked, may_know=self._has_token(request))
         if request.path == "/metrics":
             return _response(200, CONTENT_TYPE, self._metrics())
         if request.path == DOCUMENT_PATH:
@@ -153,11 +155,16 @@ class AdminPages:
         except ValueError:
             return False
 
-    def _ready(self, *, is_verbose: bool) -> HttpResponse:
+    def _ready(self, *, is_verbose: bool, may_know: bool) -> HttpResponse:
+        """Say whether the process is ready; and if not, why, to a caller who may know it."""
         states = self._readiness()
-        is_ready = "failing" not in states.values()
-        lines = [f"[{_MARKS[state]}] {name} {state}" for name, state in states.items()]
-        lines = [*(lines if is_verbose else []), "ready" if is_ready else "not ready"]
+        is_ready = UNREADY.isdisjoint(states.values())
+        lines = [
+            f"[{_MARKS[state]}] {name} {state}"
+            for name, state in states.items()
+            if may_know and (is_verbose or state in UNREADY)
+        ]
+        lines.append("ready" if is_ready else "not ready")
         text = "".join(f"{line}\n" for line in lines)
         return _response(200 if is_ready else 503, _TEXT, text.encode())
 

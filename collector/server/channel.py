@@ -29,7 +29,6 @@ from collector.contracts import (
     minute_number,
     minute_text,
 )
-from collector.errors import DeliveryError
 from collector.schema import Schema
 from collector.server.messages import (
     MOST_BYTES,
@@ -43,7 +42,7 @@ from collector.server.messages import (
     PutTally,
     Tried,
 )
-from collector.spool.write_queue import JoinedBatches, merge, unwritable
+from collector.spool.write_queue import JoinedBatches, busy, merge, no_room, unwritable
 
 __all__ = [
     "BatchCode",
@@ -399,7 +398,7 @@ class ChannelQueue:
             future.set_result(None)
             return future
         if self._channel.waiting > _MOST_WAITING:
-            raise DeliveryError("E505", "the spool is full; send again later")
+            raise busy()
         size = sum(len(batch.payload) for batch in merged)
         if key is None and size <= _MOST_SMALL and get_ident() == self._thread:
             self._add_to_group(future, merged, size)
@@ -454,6 +453,9 @@ class ChannelQueue:
                     _resolve(future, outcome, counts)
 
 
+_REFUSED = {505: no_room, 506: unwritable}
+
+
 def _resolve(future: Written, outcome: int, counts: list[int]) -> None:
     if outcome == 1:
         future.set_result(None)
@@ -461,7 +463,5 @@ def _resolve(future: Written, outcome: int, counts: list[int]) -> None:
         admitted, *rejected = counts
         tally = Tally(sum(counts), admitted, _counts(REJECTIONS, rejected))
         future.set_result(Earlier(tally, is_same=outcome == 0))
-    elif outcome == 506:
-        future.set_exception(unwritable())
     else:
-        future.set_exception(DeliveryError("E505", "the spool is full; send again later"))
+        future.set_exception(_REFUSED.get(outcome, busy)())

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from collector import drain
-from collector.contracts import Subject
+from collector.contracts import Backlog, Subject
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.ops.error_log import ErrorLog
 from collector.retention import upkeep
@@ -37,6 +37,7 @@ from collector.retention.locations import Locations, Reachable
 from collector.retention.upkeep import Dropped, prune_all
 from collector.routing import reaching
 from collector.server import listeners
+from collector.server.admin import UNREADY
 from collector.server.components import Components
 from collector.server.control_client import (
     FILE_NAME,
@@ -272,9 +273,11 @@ class ControlServer:
     def _status(self) -> dict[str, Any]:
         components = self._components
         spool, workers = components.spool.state(), components.worker_reading()
+        checks = self._checks()
         return {
             "schemas": [schema.id for schema in components.schemas],
-            "checks": dict(self._checks()),
+            "ready": UNREADY.isdisjoint(checks.values()),
+            "checks": dict(checks),
             "workers": {"ready": workers.ready, "replaced": workers.replaced},
             "spool": {
                 "batches": spool.batches,
@@ -282,13 +285,16 @@ class ControlServer:
                 "bytes": spool.bytes,
                 "limit": spool.limit,
                 "oldest_seconds": round(spool.oldest, 1),
+                "blocking": spool.blocking,
             },
             "sinks": {
                 name: {
                     "delivered": state.delivered,
                     "failures": state.failures,
                     "set_aside": state.set_aside,
+                    "waiting": _waiting(spool.backlogs.get(name, Backlog())),
                     "late": state.is_late,
+                    **({"cause": None, "answer": ""} | (state.reason() if state.is_late else {})),
                 }
                 for name, state in components.delivery.deliveries().items()
             },
@@ -314,6 +320,17 @@ def _is_own(writer: asyncio.StreamWriter) -> bool:
 
 def _reach(locations: Locations) -> _Answer:
     return {"beyond": locations.beyond, "unreached": locations.unreached}
+
+
+def _waiting(backlog: Backlog) -> dict[str, float]:
+    """Return what waits for a sink."""
+    return {
+        "batches": backlog.batches,
+        "records": backlog.records,
+        "bytes": backlog.bytes,
+        "oldest_seconds": round(backlog.oldest, 1),
+        "lag_seconds": round(backlog.lag, 1),
+    }
 
 
 def _of_error(error: CollectorError) -> _Answer:

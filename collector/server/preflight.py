@@ -174,8 +174,10 @@ class _Preflight:
             for setting, path in paths.items():
                 self._try(setting, check_directory, path.parent)
             if kind and self.components and len(self._faults) == before:
-                opening = Opening(name, self.components.schemas, data, is_offline=True)
-                self._try(next(iter(paths), "data"), check_sink, sink, opening)
+                schemas, asks = self.components.schemas, self._reaches
+                opening = Opening(name, schemas, data, is_offline=True, asks=asks)
+                own = "data" if sink.is_local else f"sinks.{name}"
+                self._try(next(iter(paths), own), check_sink, sink, opening)
 
     def try_addresses(self) -> None:
         """Listen on all addresses at once, and stop."""

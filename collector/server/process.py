@@ -15,6 +15,7 @@ from time import monotonic
 
 from collector.config import Address, Config, Loaded
 from collector.config.extras import NO_GRPC
+from collector.contracts import SpoolState
 from collector.file_modes import Tightened, tighten, tighten_directory
 from collector.ops.log import EventLog, LibraryLogHandler
 from collector.ops.metrics import WorkerReading
@@ -123,11 +124,13 @@ class Receivers:
     def _readiness(self) -> dict[str, State]:
         """Return the states that readiness is made of."""
         components, keeper = self._components, self.keeper
-        states: dict[str, State] = {
-            "spool": "ok" if components.spool.state().is_ready else "failing"
-        }
+        spool = components.spool.state()
+        states: dict[str, State] = {"spool": "full" if spool.is_full else "ok"}
+        if not spool.is_ready:
+            states["spool"] = "failing"
         for name, delivery in components.delivery.deliveries().items():
             states[f"sink {name}"] = "late" if delivery.is_late else "ok"
+        states |= {f"sink {name}": "blocking" for name in spool.blocking}
         for name in keeper.addresses():
             states[f"receiver {name}"] = "ok" if keeper.ready else "failing"
         if keeper.number > 1:
@@ -267,14 +270,15 @@ class _StatusLog:
         self._absent: set[str] = set()
         self._damaged = self._errors = self._unhashed = self._refused = 0
         self._was_writable = True
-        self._was_held = False
+        self._was_held = self._was_full = False
 
     def update(self) -> None:
         """Log every change since the last call."""
         for name, delivery in self._components.delivery.deliveries().items():
             if delivery.is_late and name not in self._failing:
                 self._failing.add(name)
-                self._log.write("sink_failing", sink=name, **delivery.failure())
+                failures, reason = delivery.failures, delivery.reason()
+                self._log.write("sink_failing", sink=name, failures=failures, **reason)
             elif not delivery.is_late and name in self._failing:
                 self._failing.discard(name)
                 self._log.write("sink_recovered", sink=name, delivered=delivery.delivered)
@@ -287,14 +291,22 @@ class _StatusLog:
         if self._components.is_held != self._was_held:
             self._was_held = not self._was_held
             self._log.write("pruning_held" if self._was_held else "pruning_done")
-        spool = self._components.spool.state()
+        self._update_spool(self._components.spool.state())
+
+    def _update_spool(self, spool: SpoolState) -> None:
+        """Log that the spool takes nothing, and why, and that it takes batches again."""
         has_failed, self._errors = spool.errors > self._errors, spool.errors
         if self._was_writable and (has_failed or not spool.is_ready):
             self._was_writable = False
-            self._log.write("spool_failing")
+            self._log.write("spool_failing", code="E506")
         if spool.is_ready and not self._was_writable:
             self._was_writable = True
             self._log.write("spool_recovered")
+        if spool.is_full and not self._was_full:
+            self._log.write("spool_full", code="E505", sink=next(iter(spool.blocking), ""))
+        elif self._was_full and not spool.is_full:
+            self._log.write("spool_has_room")
+        self._was_full = spool.is_full
         if spool.damaged > self._damaged:
             self._damaged = spool.damaged
             self._log.write("spool_damaged", files=spool.damaged)

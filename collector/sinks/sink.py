@@ -125,6 +125,9 @@ class Opening:
 
     ``is_shared`` is true if an application's SDK opens the sink: other processes, and other sinks
     of this process, may have its location open, too.
+
+    ``asks`` is false where a type's ``check`` must not wait for servers only to say that they do
+    not answer, as before a sidecar starts.
     """
 
     name: str
@@ -136,6 +139,7 @@ class Opening:
     is_shared: bool = False
     is_former: bool = False
     has_location: bool = True
+    asks: bool = True
 
     @property
     def directory(self) -> Path:
@@ -378,9 +382,9 @@ def in_place(name: str) -> Iterator[None]:
     try:
         yield
     except Unreachable as error:
-        failure = Unreachable(f"{name}: {error.message}", error.cause)
+        failure = Unreachable(f"{name}: {error.message}", error.cause, error.answer)
     except DeliveryError as error:
-        failure = DeliveryError(error.code, f"{name}: {error.message}", error.cause)
+        failure = DeliveryError(error.code, f"{name}: {error.message}", error.cause, error.answer)
     else:
         return
     raise failure

@@ -18,8 +18,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from collector.contracts import Batch, Earlier, Layout, PendingBatch, Tally, count_lines, layout_of
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
@@ -62,18 +60,20 @@ _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
     "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
 )
-_WAITING = _DEPTH.replace("SELECT", "SELECT min(sequence),")
 _BY_NUMBER = f"SELECT {BATCH} FROM batches WHERE sequence = ?"  # noqa: S608
 _NEXT = (
     "SELECT sequence FROM batches WHERE sequence > ?"
     " AND sequence NOT IN (SELECT sequence FROM parts) ORDER BY sequence LIMIT 1"
 )
 _WITHIN = "WHERE sequence > ? AND sequence <= ? AND sequence NOT IN (SELECT sequence FROM parts)"
-_AMONG = "WHERE sequence IN (SELECT value FROM json_each(?))"
+_FIRST = f"SELECT min(sequence) FROM batches {_WITHIN}"  # noqa: S608 - constants
 _LAST_DELIVERED = (
     "SELECT max(sequence) FROM (SELECT sequence, sum(length(payload)) OVER (ORDER BY sequence)"  # noqa: S608
     f" - length(payload) AS before FROM batches {_WITHIN}) WHERE before < ?"
 )
+_PASSED = f"{_DEPTH} {_WITHIN}"
+_PARTS = "SELECT sequence, records, length(payload) FROM batches JOIN parts USING (sequence)"
+_END = Position(batch=(1 << 63) - 1, part=(1 << 63) - 1)
 _TOO_LARGE = (
     "SELECT sequence FROM batches WHERE records > 1 AND (records > ? OR length(payload) > ?)"
     " ORDER BY sequence"
@@ -93,6 +93,11 @@ class Depth:
             self.batches + other.batches, self.records + other.records, self.bytes + other.bytes
         )
 
+    def __sub__(self, other: Depth) -> Depth:
+        return Depth(
+            self.batches - other.batches, self.records - other.records, self.bytes - other.bytes
+        )
+
 
 @dataclass(slots=True)
 class Selection:
@@ -106,7 +111,8 @@ class SpoolFile:
     """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another;
     ``copy_log`` for a third.
 
-    ``parts`` has the pending parts by number, in order; it is replaced, never changed.
+    ``parts`` has the pending parts by number, in order, and ``backlogs`` how much is pending for
+    each sink that has a cursor; they are replaced, never changed.
 
     Raises ``sqlite3.Error`` or ``OSError``; then the caller must close the file.
     """
@@ -116,13 +122,12 @@ class SpoolFile:
         self.cursors: dict[str, Position] = {}
         """Of all sinks, absent ones too."""
         self.gaps: dict[str, tuple[Gap, ...]] = {}
-        self.absent: dict[str, Depth] = {}
-        """How much waits for each sink that is absent, if something does."""
         self.oldest: int | None = None
         """The first number that waits for an absent sink."""
         self.parts: Parts = Parts()
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
+        self.backlogs: Mapping[str, Depth] = {}
         self.has_delivered: bool = False
         """Whether some of the parts that every sink has are still to be deleted."""
         self.chain_tip: Tip = self.tip
@@ -167,7 +172,7 @@ class SpoolFile:
         for row in execute(query, (self.tip.sequence,)):
             self.chain_tip = Tip(row[0] - 1, Start(*row).hash)
         self.depth = Depth(*execute(_DEPTH).fetchone())
-        self._count_absent()
+        self._count()
 
     def prepare(self, layouts: Iterable[Layout], sinks: Sequence[str], *, split: bool) -> None:
         """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
@@ -198,7 +203,7 @@ class SpoolFile:
         depth, parts = self._delete_delivered(self.depth, self.parts)
         execute("COMMIT")
         self.depth, self.parts = depth, parts
-        self._count_absent()
+        self._count()
 
     def _set_gaps(self, sink: str, *, is_absent: bool) -> None:
         """Store, within a transaction, that a sink is absent from here on, or no longer. Gaps that
@@ -220,10 +225,11 @@ class SpoolFile:
         """The sinks that are absent, whether something waits for them or not."""
         return frozenset(sink for sink, gaps in self.gaps.items() if _is_open(gaps))
 
-    def waiting(self, sink: str) -> Depth:
-        """Count what waits for a sink; nothing for one that is not known. For the writing
-        thread."""
-        return self._waiting(sink)[0]
+    @property
+    def absent(self) -> dict[str, Depth]:
+        """How much waits for each sink that is absent, if something does."""
+        found = {sink: self.backlogs.get(sink, Depth()) for sink in sorted(self.absentees)}
+        return {sink: depth for sink, depth in found.items() if depth.batches}
 
     def drop(self, sink: str) -> None:
         """Store, within a transaction, that nothing waits for a sink any more. What no other sink
@@ -257,24 +263,27 @@ class SpoolFile:
             new = [write for write, each in zip(writes, found, strict=True) if each is None]
             idempotency.add_keys(self.db, [write.keyed for write in new])
         tip, depth = self._add_all(write_queue.group(write.batches for write in new))
-        parts = self.parts
+        parts, backlogs = self.parts, self.with_added(depth - self.depth)
         if notes := [note for write in writes for note in write.notes]:
             append_all(self.db, self._path, notes)
         if sums:
             self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
+        if cursors:
+            passed = self._passed({s: (self.cursors[s], at) for s, at in cursors.items()})
+            backlogs |= {sink: backlogs[sink] - some for sink, some in passed.items()}
+            self._set_cursors(cursors)
         for sequence in damaged:
             idempotency.forget_batch(self.db, sequence)
             depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
             parts = self._delete_parts(parts, [sequence])
         if cursors:
-            self._set_cursors(cursors)
             depth, parts = self._delete_delivered(depth, parts)
         self.commit()
-        self.depth, self.parts = depth, parts
+        self.depth, self.parts, self.backlogs = depth, parts, backlogs
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
         if damaged:
-            self._count_absent()
+            self._count()
         return found
 
     def commit(self) -> None:
@@ -327,27 +336,21 @@ class SpoolFile:
         if at < self.last:
             yield at, self.last
 
-    def _waiting(self, sink: str) -> tuple[Depth, int | None]:
-        """Return what waits for a sink, and the first number of it."""
-        found, first = Depth(), list[int]()
-        to = self.cursors.get(sink)
-        if to is None:
-            return found, None
-        numbers, number = list[int](), to.part
-        while (following := self.parts.next(sink, number)) is not None:
-            numbers.append(number := following)
-        spans = [(_WITHIN, span) for span in self._needed(sink, to.batch)]
-        for where, values in (*spans, (_AMONG, (orjson.dumps(numbers).decode(),))):
-            lowest, *depth = self.db.execute(f"{_WAITING} {where}", values).fetchone()
-            found += Depth(*depth)
-            first += [] if lowest is None else [lowest]
-        return found, min(first, default=None)
+    def _count(self) -> None:
+        """Count what is pending for each sink, and find what has waited for an absent one."""
+        self.backlogs = self._passed({sink: (at, _END) for sink, at in self.cursors.items()})
+        found = [first for sink in self.absent for first in self._firsts(sink)]
+        self.oldest = min(found, default=None)
 
-    def _count_absent(self) -> None:
-        """Count what waits for absent sinks."""
-        found = {sink: self._waiting(sink) for sink in sorted(self.absentees & self.cursors.keys())}
-        self.absent = {sink: depth for sink, (depth, _) in found.items() if depth.batches}
-        self.oldest = min((at for _, at in found.values() if at is not None), default=None)
+    def _firsts(self, sink: str) -> Iterator[int]:
+        """Yield the first number in each place where batches wait for a sink."""
+        to = self.cursors[sink]
+        for span in self._needed(sink, to.batch):
+            (number,) = self.db.execute(_FIRST, span).fetchone()
+            if number is not None:
+                yield number
+        if (part := self.parts.next(sink, to.part)) is not None:
+            yield part
 
     def _sinks_with(self, sequence: int, part: Part | None) -> frozenset[str]:
         """Return the sinks that need a batch no more, which is a part or not."""
@@ -496,6 +499,33 @@ class SpoolFile:
             rows = [(sink, to[at], checksum(sink, to[at])) for sink, to in cursors.items()]
             self.db.executemany(query, rows)
         self.cursors |= cursors
+
+    def with_added(self, added: Depth) -> dict[str, Depth]:
+        """Return the backlogs after something was added, which is pending for every sink that is
+        not absent."""
+        absent = self.absentees
+        return {
+            sink: backlog if sink in absent else backlog + added
+            for sink, backlog in self.backlogs.items()
+        }
+
+    def _passed(self, moves: Mapping[str, tuple[Position, Position]]) -> dict[str, Depth]:
+        """Count for each sink what lies between two positions of its cursor, and is for it."""
+        counted, passed = dict[tuple[int, int], Depth](), dict[str, Depth]()
+        for sink, (old, new) in moves.items():
+            passed[sink] = Depth()
+            for after, upto in self._needed(sink, old.batch):
+                span = after, min(upto, new.batch)
+                if span not in counted:
+                    counted[span] = Depth(*self.db.execute(_PASSED, span).fetchone())
+                passed[sink] += counted[span]
+        has_parts = self.parts and any(new.part > old.part for old, new in moves.values())
+        for number, records, size in self.db.execute(_PARTS).fetchall() if has_parts else ():
+            part = self.parts.get(number)
+            for sink, (old, new) in moves.items():
+                if part and old.part < number <= new.part and sink not in part.delivered:
+                    passed[sink] += Depth(1, records, size)
+        return passed
 
     def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
         """Delete some of the batches that no sink needs, as deleting takes as long as writing;

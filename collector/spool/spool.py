@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from functools import partial
@@ -27,6 +27,7 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from collector.contracts import (
+    Backlog,
     Batch,
     Closing,
     Layout,
@@ -35,7 +36,7 @@ from collector.contracts import (
     SpoolState,
     Written,
 )
-from collector.errors import ConfigError
+from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note
 from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
@@ -49,6 +50,7 @@ from collector.spool.write_queue import (
     Arrivals,
     HourlySums,
     PendingWrite,
+    Room,
     WriteQueue,
     add_to_sums,
     merge,
@@ -104,8 +106,10 @@ class Spool(Closing):
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
         self._file: SpoolFile | None = None
         self._staging: Staging | None = None
-        self._depth = Depth()
+        self._depth, self._room = Depth(), Room(limit)
         self._absent: dict[str, Depth] = {}
+        self._backlogs: Mapping[str, Depth] = {}
+        self._lags = dict.fromkeys(self._sinks, 0.0)
         self._last = 0
         self._cursors = dict.fromkeys(self._sinks, Position())
         self._moved: set[str] = set()
@@ -153,17 +157,28 @@ class Spool(Closing):
         they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
         If one of the newest million had the same ``key``, nothing is added, and the result is what
         that one stored, else ``None``. A request without batches leaves its key.
-        Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write.
+        Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write,
+        E515 while too much is being stored.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
         with self._changed:
             self._check_writable()
             if merged or key is not None:
-                future = self._queue.put(merged, key, self._limit - self._depth.bytes)
+                future = self._put(merged, key)
                 self._changed.notify_all()
             else:
                 (future := Written()).set_result(None)
         return future
+
+    def _put(self, batches: Sequence[PendingBatch], key: RequestKey | None) -> Written:
+        """Add batches to the queue; note that there is no room for them."""
+        try:
+            return self._queue.put(batches, key, self._limit - self._depth.bytes)
+        except DeliveryError as error:
+            if error.code == "E505":
+                self._room.refused(sum(len(batch.payload) for batch in batches))
+                self._room.is_full(self._depth.bytes)
+            raise
 
     def note(self, *notes: Note) -> Written:
         """Add entries to the ledger. Resolved when they are on disk. Raises E506, also later."""
@@ -188,7 +203,7 @@ class Spool(Closing):
         ``delete_delivered``. The future has what waited. Raises E506, also later."""
 
         def work(file: SpoolFile) -> Depth:
-            waited = file.waiting(sink)
+            waited = file.backlogs.get(sink, Depth())
             with transaction(file.db):
                 file.drop(sink)
                 append_all(file.db, self.path, [note_of(waited)])
@@ -200,7 +215,7 @@ class Spool(Closing):
     def waiting(self, sink: str) -> Future[Depth | None]:
         """Count what waits for a sink, absent or not; ``None`` if none of this name was ever named.
         Raises E506, also later."""
-        return self.submit(lambda file: file.waiting(sink) if sink in file.cursors else None)
+        return self.submit(lambda file: file.backlogs.get(sink))
 
     def delete_delivered(self) -> None:
         """Delete all batches that no sink needs. Raises E506."""
@@ -264,6 +279,8 @@ class Spool(Closing):
     def delivered(self, sink: str, sequence: int, *, is_part: bool = False) -> None:
         """Note that a sink has the batch of that number, and all before it: of the parts, or of
         the other batches. The next commit stores it."""
+        with self._changed:
+            self._lags[sink] = self._arrivals.age_of(sequence)
         self._advance(sink, **{"part" if is_part else "batch": sequence})
 
     def _advance(self, sink: str, **numbers: int) -> None:
@@ -306,7 +323,22 @@ class Spool(Closing):
             first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *waiting])
             oldest = self._arrivals.age(first if depth.batches else None)
             counts = (depth.batches, depth.records, depth.bytes, self._limit, oldest, self._errors)
-            return SpoolState(is_ready, *counts, self._damaged + len(self._unreadable))
+            damaged, is_full = (
+                self._damaged + len(self._unreadable),
+                self._room.is_full(depth.bytes),
+            )
+            backlogs = {sink: self._backlog(sink) for sink in self._cursors}
+            return SpoolState(is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs)
+
+    def _backlog(self, sink: str) -> Backlog:
+        """Return what waits for a sink."""
+        depth, at = self._backlogs.get(sink, Depth()), self._cursors[sink]
+        first = at.batch + 1
+        if self._file is not None and (part := self._file.parts.next(sink, at.part)) is not None:
+            first = min(first, part)
+        oldest = self._arrivals.age_of(first) if depth.batches else 0.0
+        lag = self._lags.get(sink, 0.0)
+        return Backlog(depth.batches, depth.records, depth.bytes, oldest, lag)
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -426,6 +458,8 @@ class Spool(Closing):
         """Update the state after a commit, which added new writes."""
         with self._changed:
             self._depth, self._last, self._absent = file.depth, file.last, file.absent
+            self._backlogs = file.backlogs
+            self._room.is_full(self._depth.bytes)
             self._queue.count_taken()
             self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
@@ -479,6 +513,7 @@ class Spool(Closing):
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
             self._depth, self._last, self._absent = file.depth, file.last, file.absent
+            self._backlogs = file.backlogs
             found = {sink: file.cursors[sink] for sink in self._cursors}
             # A recovered file has no cursors: a part may have become a batch like others.
             known = found if opened.quarantined else self._cursors

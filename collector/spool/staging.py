@@ -90,7 +90,8 @@ class Staging:
         file.db.execute("DELETE FROM staging")
         idempotency.add_keys(file.db, [self._write.keyed])
         self._commit((tip, {n: replace(part, is_staged=False) for n, part in parts.items()}))
-        file.depth = Depth(depth.batches + batches, depth.records + records, depth.bytes + size)
+        added = Depth(batches, records, size)
+        file.depth, file.backlogs = depth + added, file.with_added(added)
 
     def _add(self, batches: Iterable[PendingBatch]) -> tuple[Tip, dict[int, Part]]:
         """Insert staged parts; return the tip and the parts after that."""

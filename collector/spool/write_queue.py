@@ -42,12 +42,15 @@ __all__ = [
     "JoinedBatches",
     "PendingWrite",
     "RecentBatches",
+    "Room",
     "WriteQueue",
     "add_to_sums",
+    "busy",
     "group",
     "is_large",
     "last_parts",
     "merge",
+    "no_room",
     "parts_before",
     "split",
     "unwritable",
@@ -246,6 +249,9 @@ def _join(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
 
 _MOST_BYTES = 64 << 20
 _MOST_WRITES = 10_000
+_RESERVE, _NOTHING = 10, 100
+"""Parts of a spool's limit: it is full with less than a hundredth left, or when a request finds no
+room, and then until there is room for that request and a tenth."""
 _MARK_SECONDS = 1.0
 _MOST_MARKS = 256
 _NEWLINE = ord("\n")
@@ -283,16 +289,18 @@ class WriteQueue:
 
     def put(self, batches: Sequence[PendingBatch], key: RequestKey | None, room: int) -> Written:
         """Add batches, if they and those before them, also those that were taken and not counted
-        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, and
-        ``ValueError`` for a tally that does not add up."""
+        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, E515 if too
+        much is in the queue, and ``ValueError`` for a tally that does not add up."""
         for batch in batches:
             _check(batch)
         size = self._bytes + _size(batches)
         is_full = size > _MOST_BYTES or self._large_bytes > 2 * _MOST_BYTES
         is_full = is_full or len(self) >= _MOST_WRITES
         before = self._large_bytes + self._taken_bytes
-        if size + before > room or (len(self) and is_full):
-            raise DeliveryError("E505", "the spool is full; send again later")
+        if size + before > room:
+            raise no_room()
+        if len(self) and is_full:
+            raise busy()
         future: Written = Future()
         self._queue.append(PendingWrite(tuple(batches), key, future))
         self._bytes = size
@@ -353,6 +361,30 @@ class WriteQueue:
         return any(each.key is not None and each.key.key == key.key for each in self.large)
 
 
+class Room:
+    """Whether a spool with a ``limit`` of bytes is full, and remains so until there is a reserve:
+    then a sink has really taken something, and the next requests fit, too."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._wanted: int | None = None
+
+    def refused(self, size: int) -> None:
+        """Note that so many bytes found no room. A request that would not fit into a spool that is
+        nearly empty says nothing about sinks."""
+        if size <= self._limit - self._limit // _RESERVE:
+            self._wanted = max(size, self._wanted or 0)
+
+    def is_full(self, waiting: int) -> bool:
+        """Return whether the spool is full while so many bytes wait for sinks."""
+        room = self._limit - waiting
+        if self._wanted is None and room < self._limit // _NOTHING:
+            self._wanted = 0
+        if self._wanted is not None and room >= self._wanted + self._limit // _RESERVE:
+            self._wanted = None
+        return self._wanted is not None
+
+
 class Arrivals:
     """Times at which batches arrived: at most one a second, and fewer while very many wait."""
 
@@ -375,7 +407,16 @@ class Arrivals:
             return 0.0
         while len(self._marks) > 1 and self._marks[1][0] <= first:
             self._marks.popleft()
-        return max(0.0, monotonic() - self._marks[0][1]) if self._marks else 0.0
+        return self.age_of(first)
+
+    def age_of(self, sequence: int) -> float:
+        """Return the age in seconds of a batch that is no older than the first that is left; 0 if
+        it is not known."""
+        marks = self._marks
+        found = next((at for number, at in reversed(marks) if number <= sequence), None)
+        if found is None:
+            return max(0.0, monotonic() - marks[0][1]) if marks else 0.0
+        return max(0.0, monotonic() - found)
 
     def restore(self, sequence: int, minute: str) -> None:
         """Mark the first batch of an earlier process by its minute."""
@@ -419,8 +460,19 @@ class RecentBatches:
 
 
 def unwritable() -> DeliveryError:
-    """Build the error that a sender gets while the file cannot be written."""
-    return DeliveryError("E506", "the spool cannot write at present; send again later")
+    """Return the error for writes while the file cannot be written."""
+    message = "the disk of the data directory takes nothing: make room on it, or see what the"
+    return DeliveryError("E506", f"{message} system says of it; the spool then goes on by itself")
+
+
+def no_room() -> DeliveryError:
+    """Return the error for a request that does not fit beside what waits for sinks."""
+    return DeliveryError("E505", "the spool is full: a sink does not take what waits for it")
+
+
+def busy() -> DeliveryError:
+    """Return the error for a request while too many others are being stored."""
+    return DeliveryError("E515", "too much is being stored at once; send again later")
 
 
 def _size(batches: Sequence[PendingBatch]) -> int:

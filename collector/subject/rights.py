@@ -74,7 +74,13 @@ class Removed:
 
 
 _NO_PERSON = "E404"
-_CAUSES_OF_SINKS: tuple[Cause, ...] = ("unreachable", "denied", "full")
+_CAUSES_OF_SINKS: tuple[Cause, ...] = (
+    "unreachable",
+    "denied",
+    "missing",
+    "certificate",
+    "full",
+)
 _CODES_OF_SINKS = ("E518", "E521")
 """It is still at it, or has a file that cannot be read."""
 

@@ -165,7 +165,8 @@ def test_tokens(tmp_path: Path, start: Callable[..., Any], export: Export) -> No
             "full",
             Answer(
                 14,
-                "the events could not be kept, none of them was: try again later [E426]",
+                "there is no room for the events, none of them was kept, because a"
+                " destination does not take what waits for it: try again later [E436]",
                 retry=5,
             ),
         ),

@@ -303,6 +303,20 @@ def test_the_documentation_lists_the_causes() -> None:
     assert not fits(EVENTS["sink_failing"], "cause", f"unreachable {_SECRET}")
 
 
+@pytest.mark.parametrize("answer", ["SQLSTATE 28P01", "HTTP 403", "gRPC 14"])
+def test_the_code_of_a_server_s_answer(answer: str) -> None:
+    """It is written; nothing that a server may say besides is, however like a code it looks."""
+    assert fits(EVENTS["sink_failing"], "answer", answer)
+    for text in (
+        f"{answer} {_SECRET}",
+        f"{answer}\n",
+        answer.lower(),
+        "HTTP 999",
+        "SQLSTATE abcde",
+    ):
+        assert not fits(EVENTS["sink_failing"], "answer", text)
+
+
 def test_names() -> None:
     """``__all__`` is what others use."""
     assert set(log_module.__all__) >= {"EVENTS", "Event", "EventName", "fits"}

@@ -6,14 +6,25 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, DeliveryState, SpoolState, Tally
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    REJECTIONS,
+    Backlog,
+    DeliveryState,
+    SpoolState,
+    Tally,
+)
+from collector.errors import CAUSES, Cause
 from collector.ops.metrics import (
     METRICS,
     RECEIVERS,
@@ -30,12 +41,14 @@ _LAYOUT = load_schema("conferencing").layout
 _NAMED = ("schema", "conferencing")
 _FIELDS = [name for name, _ in _LAYOUT.columns]
 _WORKERS = WorkerReading(2, 1)
-_SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
+_SPOOL = SpoolState(
+    True, 4, 50, 6000, 1 << 30, 2.5, 6, 1, backlogs={"store": Backlog(3, 40, 5000, 2.5, 0.5)}
+)
 
 
 def _metrics() -> Metrics:
     last = monotonic() - 100
-    sinks = {"store": DeliveryState(7, 2, last=last)}
+    sinks = {"store": DeliveryState(7, Counter[Cause]({"denied": 2}), last=last)}
     absent = {"lake": 4}
     return Metrics(
         [_LAYOUT], lambda: _SPOOL, lambda: sinks, lambda: _WORKERS, absent=lambda: absent
@@ -104,19 +117,33 @@ def test_what_is_asked_at_each_scrape() -> None:
     """The spool and the sinks, as they are."""
     began = time()
     found = _samples(_metrics())
-    assert found["collector_spool_batches", ()] == 3
-    assert found["collector_spool_records", ()] == 40
-    assert found["collector_spool_bytes", ()] == 5000
+    store = (("sink", "store"),)
+    assert found["collector_spool_batches", store] == 3
+    assert found["collector_spool_records", store] == 40
+    assert found["collector_spool_bytes", store] == 5000
+    assert found["collector_spool_oldest_age_seconds", store] == 2.5
+    assert found["collector_spool_lag_seconds", store] == 0.5
+    assert found["collector_spool_blocking", store] == 0
+    assert found["collector_spool_used_bytes", ()] == 6000
     assert found["collector_spool_limit_bytes", ()] == 1 << 30
-    assert found["collector_spool_oldest_age_seconds", ()] == 2.5
     assert found["collector_spool_writable", ()] == 1
     assert found["collector_spool_errors_total", ()] == 6
     assert found["collector_spool_damaged_files", ()] == 1
-    store = (("sink", "store"),)
     assert found["collector_sink_delivered_batches_total", store] == 7
-    assert found["collector_sink_failures_total", store] == 2
+    assert found["collector_sink_failures_total", (("cause", "denied"), *store)] == 2
+    assert found["collector_sink_failures_total", (("cause", "busy"), *store)] == 0
     last = found["collector_sink_last_success_timestamp_seconds", store]
     assert began - 102 < last < time() - 98
+
+
+@pytest.mark.parametrize("state", [{"is_ready": False}, {"is_full": True}])
+def test_a_spool_that_takes_nothing(state: dict[str, bool]) -> None:
+    """It is not writable, whether its disk is full or it is."""
+    spool = replace(_SPOOL, **state)  # type: ignore[arg-type]
+    metrics = Metrics([_LAYOUT], lambda: spool, dict)
+    found, is_full = _samples(metrics), state.get("is_full", False)
+    assert found["collector_spool_writable", ()] == 0
+    assert found["collector_spool_blocking", (("sink", "store"),)] == is_full
 
 
 def test_every_series_is_there_from_the_start() -> None:
@@ -130,6 +157,7 @@ def test_every_series_is_there_from_the_start() -> None:
     pairs = len(RECEIVERS) * len(STATUSES)
     assert number["collector_request_duration_seconds_count"] == pairs
     assert number["collector_requests_refused_total"] == len(REFUSING) * len(REFUSAL_STATUSES)
+    assert number["collector_sink_failures_total"] == len(CAUSES)
     assert number["collector_build_info"] == 1
 
 

@@ -55,14 +55,20 @@ def test_it_lives() -> None:
         ),
         ({"spool": "ok", "sink store": "late"}, 200, b"[+] spool ok\n[!] sink store late\nready\n"),
         ({"spool": "failing"}, 503, b"[-] spool failing\nnot ready\n"),
+        (
+            {"spool": "full", "sink lake": "blocking"},
+            503,
+            b"[-] spool full\n[-] sink lake blocking\nnot ready\n",
+        ),
     ],
 )
 def test_it_is_ready(states: dict[str, State], status: int, verbose: bytes) -> None:
-    """One word, or all checks; a sink that is late does not make it unready."""
+    """One word and the checks that fail, or all checks; a sink that is late does not make it
+    unready."""
     admin = _admin(states)
     assert _ask(admin, "/readyz", query=b"verbose")[::2] == (status, verbose)
     assert _ask(admin, "/readyz", query=b"verbose=1")[::2] == (status, verbose)
-    short = b"ready\n" if status == 200 else b"not ready\n"
+    short = b"ready\n" if status == 200 else verbose
     assert _ask(admin, "/readyz")[::2] == (status, short)
 
 
@@ -161,6 +167,12 @@ def test_tokens() -> None:
     for sent in (_LOCAL, [*_LOCAL, (b"authorization", b"Bearer wrong")]):
         for query in (b"verbose", b"verbose=1"):
             assert _ask(admin, "/readyz", sent, query)[::2] == (200, b"ready\n")
+    full: dict[str, State] = {"spool": "full", "sink lake": "blocking"}
+    unready = _admin(full, admits=lambda header: header == b"Bearer right")
+    assert _ask(unready, "/readyz")[::2] == (503, b"not ready\n")
+    assert _ask(unready, "/readyz", query=b"verbose")[2] == b"not ready\n"
+    known = [*_LOCAL, (b"authorization", b"Bearer right")]
+    assert b"[-] sink lake blocking" in _ask(unready, "/readyz", known)[2]
     named = _ask(admin, "/readyz", [*_LOCAL, (b"authorization", b"Bearer right")], b"verbose")
     assert named[2] == b"[+] spool ok\nready\n"
     for path in ("/", "/metrics"):

@@ -26,8 +26,8 @@ def held(store: Path) -> Iterator[None]:
 def delivered(sidecar: Sidecar) -> int:
     """Wait until nothing waits any more, and for each step on the way; how many events were
     admitted."""
-    while waiting := metric(sidecar, "collector_spool_batches "):
-        wait_until(lambda most=waiting: metric(sidecar, "collector_spool_batches ") < most)  # type: ignore[misc]
+    while waiting := metric(sidecar, "collector_spool_batches{"):
+        wait_until(lambda most=waiting: metric(sidecar, "collector_spool_batches{") < most)  # type: ignore[misc]
     return int(metric(sidecar, 'collector_events_total{outcome="admitted"'))
 
 

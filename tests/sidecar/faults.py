@@ -20,6 +20,7 @@ from random import Random
 from threading import Event
 from typing import NamedTuple
 
+from collector.errors import CAUSES
 from tests.conftest import required, required_root
 from tests.deadline import WAIT_SECONDS
 from tests.programs import threads
@@ -33,6 +34,7 @@ __all__ = [
     "Sending",
     "Tracer",
     "clock",
+    "failures",
     "fill",
     "metric",
     "sending",
@@ -212,6 +214,12 @@ def clock(directory: Path) -> Clock:
     if not found:
         required("libfaketime")
     return Clock(found[0], directory / "offset")
+
+
+def failures(sidecar: Sidecar, sink: str) -> float:
+    """How often a sink has failed, for whatever cause."""
+    name = "collector_sink_failures_total"
+    return sum(metric(sidecar, f'{name}{{cause="{cause}",sink="{sink}"}}') for cause in CAUSES)
 
 
 def metric(sidecar: Sidecar, start: str) -> float:

@@ -109,7 +109,7 @@ def test_what_waits_is_erased_too(tmp_path: Path) -> None:
                 assert sidecar.send(event_of(address(number))).status == 200
             with ThreadPoolExecutor(1) as pool:
                 asked = pool.submit(ask, data, erasure(address(4)))
-                wait_until(lambda: metric(sidecar, "collector_spool_records") == 4)
+                wait_until(lambda: metric(sidecar, 'collector_spool_records{sink="store"}') == 4)
                 status = ask(data, Status())
                 assert status is not None
                 assert status["spool"]["records"] == 4

@@ -75,7 +75,7 @@ def _erased_everywhere(all_places: Places, say: Say) -> None:
             address = str(IPv6Address((0x20010DB8 << 96) + random.getrandbits(64)))
             assert sidecar.send(_event(address)).status == 200
             acknowledged.append(address)
-            waiting = metric(sidecar, "collector_spool_batches ")
+            waiting = metric(sidecar, "collector_spool_batches{")
             ended.wait(0.02 if waiting < _MOST_WAITING else 2.0)
 
     def erase(person: str) -> bool:
@@ -96,7 +96,7 @@ def _erased_everywhere(all_places: Places, say: Say) -> None:
                 erased.append(acknowledged[0])
             finally:
                 ended.set()
-        wait_until(lambda: not metric(sidecar, "collector_spool_batches "))
+        wait_until(lambda: not metric(sidecar, "collector_spool_batches{"))
         assert sidecar.stop()[0] == 0
     with all_places.serving() as sidecar:
         wait_until(lambda: not list(all_places.data.glob("sinks/lake/*.ndjson")))

@@ -313,7 +313,7 @@ def test_everything_is_killed(all_places: Places, say: Say) -> None:
                         server.start()
                 ended.set()
     with all_places.serving() as sidecar:
-        wait_until(lambda: not metric(sidecar, "collector_spool_batches "), _LONGEST_PAUSE)
+        wait_until(lambda: not metric(sidecar, "collector_spool_batches{"), _LONGEST_PAUSE)
         wait_until(lambda: not list(all_places.data.glob("sinks/lake/*.ndjson")), _LONGEST_PAUSE)
         assert sidecar.stop()[0] == 0
     say(f"killed: {dict(killed)}; {len(acknowledged)} acknowledged, {len(unanswered)} unanswered")

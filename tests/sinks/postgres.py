@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,9 +74,9 @@ def _user() -> str | None:
     return None
 
 
-def _as_user() -> dict[str, Any]:
-    """Return what lets a program run as that user."""
-    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+def _as_user(more: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what lets a program run as that user, with ``more`` in its environment."""
+    environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", **(more or {})}
     user = _user()
     return {"env": environ} if user is None else {"env": environ, "user": user, "extra_groups": []}
 
@@ -97,6 +97,7 @@ class PostgresServer:
     options: tuple[str, ...] = ()
     hosts: str = ""
     port: int = 5432
+    environ: dict[str, str] = field(default_factory=dict, repr=False)
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -147,7 +148,7 @@ class PostgresServer:
         log = (self.directory / "log").open("ab")
         command = [str(require_postgres() / "postgres"), *words]
         self.process = subprocess.Popen(
-            command, stdout=log, stderr=log, start_new_session=True, **_as_user()
+            command, stdout=log, stderr=log, start_new_session=True, **_as_user(self.environ)
         )
         log.close()
         process = self.process

@@ -19,6 +19,7 @@ ECHO = b"canary-of-a-database"
 """What an error says, beside what was sent."""
 MODES = ("away", "full", "denied", "internal", "redirect", "half", "bomb", "slow", "garbage")
 _STATES = {"full": b"53100", "denied": b"28P01", "internal": b"XX000", "data": b"22P02"}
+_STATES["invented"] = b"MEET1"
 _REDIRECT = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:9/\r\n\r\n" + ECHO
 _SECURED = (80877103, 80877104)
 """The first packet of a client that asks for encryption."""

@@ -18,7 +18,7 @@ import pytest
 from collector.claims.document import RECORDING_CHECKS
 from tests.cli.process import COMMAND
 from tests.deadline import wait_until
-from tests.sidecar.faults import metric
+from tests.sidecar.faults import failures, metric
 from tests.sidecar.serving import Sidecar, started
 from tests.sinks.packages import EXAMPLE, FAR, FLAKY, MOODY, ROOT, offered
 
@@ -131,9 +131,9 @@ def test_they_work_with_every_command(installed: Installed) -> None:
         (folder / "flaky" / "go").touch()
         wait_until(lambda: _lines(flaky) == _REQUESTS)
         wait_until(lambda: has_logged("sink_recovered"))
-        wait_until(lambda: metric(sidecar, "collector_spool_records ") == 0)
-        assert count("failures", "flaky") > 10
-        assert count("failures", "copy") == count("set_aside_batches", "flaky") == 0
+        wait_until(lambda: metric(sidecar, "collector_spool_records{") == 0)
+        assert failures(sidecar, "flaky") > 10
+        assert failures(sidecar, "copy") == count("set_aside_batches", "flaky") == 0
         found = installed.run("subject", "export", *_ASKED)
         assert len(_of(found, "copy")) == len(_of(found, "flaky")) == _REQUESTS
         assert len(_of(found, "store")) == len(found["spool"]) == _REQUESTS

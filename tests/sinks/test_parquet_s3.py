@@ -24,13 +24,15 @@ from obstore.store import S3Store
 
 from collector import Collector
 from collector.config.sink_settings import SinkSettings
-from collector.errors import DeliveryError, Unreachable
+from collector.errors import Cause, DeliveryError, Unreachable
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import Opening, Removal, Sink
 from collector.testing.sinks import SinkConformance, person
+from tests.cli.process import Ended, run
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import script
+from tests.raising import raises
 from tests.s3 import ECHO, Proxy
 from tests.sinks.test_parquet import _batch, _bytes, _Crash, _crashing, _put, _subject
 from tests.tcp import tcp_server
@@ -426,3 +428,82 @@ def test_killed_at_any_time_while_the_bucket_fails(
     found = _people(tmp_path, s3)
     assert len(expected) <= len(found) <= len(expected) + 1
     assert set(found) >= set(expected)
+
+
+_CANARY = "canary-of-a-secret"
+
+
+def _check(directory: Path, port: int, monkeypatch: pytest.MonkeyPatch, **more: str) -> Ended:
+    for name, value in {"KEY": "key", "SECRET": "secret"}.items():
+        monkeypatch.setenv(f"PARQUET_{name}", more.get(name, value))
+    bucket = more.get("bucket", "lake")
+    (directory / "collector.yaml").write_text(
+        f"""data: data
+sinks:
+  store: true
+  archive:
+    type: parquet
+    party: first
+    url: s3://{bucket}/{_prefix(directory)}
+    endpoint: http://127.0.0.1:{more.get("at", port)}
+    region: us-east-1
+    access_key: env:PARQUET_KEY
+    secret_key: env:PARQUET_SECRET
+"""
+    )
+    return run("config", "check", "--config", "collector.yaml", directory=directory)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"SECRET": _CANARY}, b"refuses the credentials"),
+        ({"KEY": _CANARY}, b"refuses the credentials"),
+        ({"bucket": "canary-bucket"}, b"there is no such bucket"),
+        ({"at": "1"}, b"does not answer"),
+    ],
+)
+def test_config_check_tells_what_is_wrong_with_a_bucket(
+    tmp_path: Path,
+    s3: int,
+    monkeypatch: pytest.MonkeyPatch,
+    more: dict[str, str],
+    words: bytes,
+) -> None:
+    """It names the sink and its line, and makes nothing: neither an object nor the bucket."""
+    before = set(_objects(tmp_path, s3))
+    done = _check(tmp_path, s3, monkeypatch)
+    assert (done.code, done.err) == (0, b"")
+    for _ in range(2):
+        done = _check(tmp_path, s3, monkeypatch, **more)
+        assert done.code == 78
+        assert done.err.startswith(b"collector.yaml:4:3: sinks.archive: "), done.err
+        assert words in done.err
+        assert _CANARY.encode() not in done.err
+    assert set(_objects(tmp_path, s3)) == before
+
+
+_CAUSES: dict[str, tuple[Cause, str]] = {
+    "403": ("denied", "HTTP 403"),
+    "404": ("missing", "HTTP 404"),
+    "500": ("refused", "HTTP 500"),
+    "full": ("full", "HTTP 507"),
+    "redirect": ("refused", "HTTP 307"),
+    "away": ("unreachable", ""),
+    "bomb": ("refused", ""),
+}
+
+
+@pytest.mark.parametrize("mode", _CAUSES)
+def test_each_failure_of_a_bucket_has_its_cause(
+    tmp_path: Path, proxy: Proxy, s3: int, mode: str
+) -> None:
+    """By the status of the answer; nothing else of it is told."""
+    with _opened(tmp_path, proxy.port) as sink:
+        sink.deliver(_batch(1, [1]))
+        proxy.mode = mode
+        with raises("E514", Unreachable) as caught:
+            _put(sink)
+        assert (caught.value.cause, caught.value.answer) == _CAUSES[mode]
+        assert ECHO.decode() not in f"{caught.value!r}"
+        proxy.mode = ""

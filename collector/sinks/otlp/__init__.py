@@ -182,4 +182,4 @@ def _exporter(settings: OtlpSettings) -> Exporter:
 
 def _unreachable(answer: str, cause: Cause) -> Unreachable:
     message = f"the receiver did not take the records, which are sent again later: {answer}"
-    return Unreachable(message, cause)
+    return Unreachable(message, cause, answer)

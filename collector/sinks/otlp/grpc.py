@@ -84,7 +84,7 @@ class GrpcExporter:
         rejected = rejected_records(_plain(answer))
         if rejected is None:
             return _NOT_OTLP
-        return Verdict("rejected" if rejected else "taken", "gRPC status 0")
+        return Verdict("rejected" if rejected else "taken", "gRPC 0")
 
     def close(self) -> None:
         """Close the connection."""

@@ -68,7 +68,7 @@ class HttpExporter:
 def _judged(response: Response) -> Verdict:
     """Judge a response of success: an empty message, or one of OTLP. A proxy that asks for a login
     may answer with a page, and has taken nothing."""
-    answer = f"HTTP status {response.status}"
+    answer = f"HTTP {response.status}"
     if not response.body:
         return Verdict("taken", answer)
     form = response.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 )
 
 from collector.contracts import Batch, Row, layout_of
-from collector.errors import Cause, DeliveryError
+from collector.errors import Cause, DeliveryError, cause_of_status
 from collector.sinks.otlp.settings import COUNT, UID
 from collector.sinks.sink import random_order
 
@@ -55,13 +55,6 @@ _WITH_PAUSE = frozenset({429, 502, 503, 504})
 _CODES: dict[int, Outcome] = {3: "refused", 7: "denied", 16: "denied"}
 """INVALID_ARGUMENT, PERMISSION_DENIED and UNAUTHENTICATED of gRPC."""
 _RESOURCE_EXHAUSTED = 8
-_STATUS_CAUSES: dict[int, Cause] = {
-    401: "denied",
-    403: "denied",
-    429: "busy",
-    503: "busy",
-    507: "full",
-}
 _CODE_CAUSES: dict[int, Cause] = {4: "unreachable", 7: "denied", 14: "unreachable", 16: "denied"}
 """DEADLINE_EXCEEDED, PERMISSION_DENIED, UNAVAILABLE and UNAUTHENTICATED of gRPC."""
 _MOST_DETAILS = 16
@@ -240,10 +233,9 @@ def retry_seconds(details: bytes) -> float | None:
 def of_status(status: int, retry_after: str) -> Verdict:
     """Judge an HTTP status that is no success. A redirect is not followed: records go where the
     configuration says, and nowhere else."""
-    answer = f"HTTP status {status}"
+    answer = f"HTTP {status}"
     pause = _seconds_after(retry_after) if status in _WITH_PAUSE else 0.0
-    cause = _STATUS_CAUSES.get(status, "refused")
-    return Verdict(_STATUSES.get(status, "later"), answer, pause, cause)
+    return Verdict(_STATUSES.get(status, "later"), answer, pause, cause_of_status(status))
 
 
 def _seconds_after(header: str) -> float:
@@ -263,7 +255,7 @@ def _seconds_after(header: str) -> float:
 def of_code(code: int, retry: float | None) -> Verdict:
     """Judge a status code of gRPC that is no success; ``retry`` are the seconds of its RetryInfo.
     Without one, RESOURCE_EXHAUSTED may mean that the message is too large."""
-    answer = f"gRPC status {code}"
+    answer = f"gRPC {code}"
     if code == _RESOURCE_EXHAUSTED and retry is None:
         return Verdict("exhausted", answer, cause="busy")
     pause = max(0.0, min(retry or 0.0, _LONGEST_PAUSE))

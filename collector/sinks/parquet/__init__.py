@@ -94,7 +94,8 @@ class ParquetSink(ErasableSink):
 
     @classmethod
     def check(cls, settings: ParquetSettings, opening: Opening) -> None:
-        """Check names of fields, the extra, the directories, and the options of the bucket."""
+        """Check names of fields, the extra, the directories, and whether the bucket is there and
+        lets the sink in."""
         names = {name.lower() for schema in opening.schemas for name in schema.fields}
         if PARTITION in names:
             message = f"`{PARTITION}` is in the path of each file, which readers take for a column"
@@ -103,7 +104,9 @@ class ParquetSink(ErasableSink):
         check_directory(directory)
         if settings.path is not None:
             check_directory(settings.path)
-        _lake(settings, directory)
+        lake = _lake(settings, directory)
+        if opening.asks:
+            lake.objects.check()
 
     # -- delivery ---------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,7 +19,13 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 from weakref import finalize
 
 from collector.config.extras import install
-from collector.errors import Cause, ConfigError, DeliveryError, Unreachable
+from collector.errors import (
+    Cause,
+    ConfigError,
+    DeliveryError,
+    Unreachable,
+    cause_of_status,
+)
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
 from collector.sqlite.files import sync
@@ -40,8 +47,17 @@ _PAGE_BYTES = 4 << 20
 """The same with a page of names: 5,000 of Azure's, of up to 1 KiB with all that is said of each."""
 _TRIED = 2
 """How often an object can come, when what is left of it is asked for again."""
-_REFUSED = "the bucket does not answer, or refuses"
-_UNREACHABLE: Cause = "unreachable"
+_MESSAGES: dict[Cause, str] = {
+    "unreachable": "the bucket's server does not answer",
+    "denied": "the bucket's server refuses the credentials, or they lack a right",
+    "missing": "there is no such bucket",
+    "changed": "an object of the bucket was changed or removed meanwhile",
+    "busy": "the bucket's server has too many requests",
+    "full": "the bucket's server has no room",
+    "refused": "the bucket's server answers with an error, or with more than it may",
+}
+_STATUS = re.compile(r"\bstatus(?: code)?:? ([1-5][0-9]{2})\b").search
+"""How obstore tells the status of an answer, before it quotes what the server says."""
 _DISK = "the files of the lake cannot be read or written; is the disk full?"
 
 
@@ -56,6 +72,10 @@ class Objects(ABC):
     def hidden(self) -> int:
         """How many objects there are that ``all_keys`` leaves out."""
         return 0
+
+    def check(self) -> None:
+        """Ask for the first key. That shows whether there is such a bucket and such a login."""
+        next(self.all_keys(), None)
 
     @abstractmethod
     def all_keys(self) -> Iterator[str]:
@@ -249,16 +269,16 @@ class BucketObjects(Objects):
 
         def read(start: int, end: int) -> bytes:
             if end - start > _MOST_PART_BYTES:  # as an object may ask for that is none of ours
-                raise Unreachable(_REFUSED, "refused")
+                raise _unreachable("refused")
 
             def ask() -> tuple[Any, bytes]:
                 found = obstore.get(self._store, key, options={"range": (start, end)})
                 return _version(found.meta), bytes(found.bytes())
 
-            seen, part = self._asked(ask, absent=False, size=end - start)
+            seen, part = self._asked(ask, absent=False, size=end - start, lost="changed")
             self._note(seen)
             if seen.get("e_tag") != version.get("e_tag"):
-                raise Unreachable(_REFUSED, "changed")
+                raise _unreachable("changed")
             return bytes(part)
 
         return cast("BinaryIO", Ranges(read, meta["size"])), version
@@ -297,27 +317,31 @@ class BucketObjects(Objects):
         with suppress(FileNotFoundError):
             self._asked(lambda: obstore.delete(self._store, key))
 
-    def _asked(self, ask: Callable[[], Any], *, absent: bool = True, size: int = 0) -> Any:
+    def _asked(
+        self,
+        ask: Callable[[], Any],
+        *,
+        absent: bool = True,
+        size: int = 0,
+        lost: Cause = "missing",
+    ) -> Any:
         """Return what the server answers; ``size`` are the bytes that it may say, if they are many.
-        Whatever obstore raises becomes ``Unreachable`` without its text; where an object may be
-        ``absent``, that stays ``FileNotFoundError``."""
-        from obstore.exceptions import PermissionDeniedError, UnauthenticatedError  # noqa: PLC0415
-
-        is_there, cause = True, _UNREACHABLE
+        Whatever obstore raises becomes ``Unreachable`` without its text, where something is not
+        there with the cause ``lost``; where an object may be ``absent``, that stays
+        ``FileNotFoundError``."""
+        is_absent, failure = False, _unreachable("unreachable")
         with self._relay.exchange(_ANSWER_BYTES + _TRIED * size) as exchange:
             try:
                 return ask()
-            except FileNotFoundError:
-                is_there, cause = not absent, "changed"
-            except (PermissionDeniedError, UnauthenticatedError):
-                cause = "denied"
-            except Exception:  # noqa: BLE001, S110 - not all of obstore's errors have its root
-                pass
+            except FileNotFoundError as error:
+                is_absent, failure = absent, _of_status(error, lost)
+            except Exception as error:  # noqa: BLE001 - not all of obstore's errors have its root
+                failure = _of_status(error, lost)
         if exchange.is_cut:
-            cause = "refused"
-        if is_there:
-            raise Unreachable(_REFUSED, cause)
-        raise FileNotFoundError
+            failure, is_absent = _unreachable("refused"), False
+        if is_absent:
+            raise FileNotFoundError
+        raise failure
 
     def _note(self, result: Mapping[str, Any]) -> None:
         if result.get("version") is not None:
@@ -353,6 +377,20 @@ class Ranges(io.RawIOBase):
         found = self._read(self._at, end) if end > self._at else b""
         self._at += len(found)
         return found
+
+
+def _unreachable(cause: Cause, answer: str = "") -> Unreachable:
+    return Unreachable(_MESSAGES.get(cause, _MESSAGES["refused"]), cause, answer)
+
+
+def _of_status(error: Exception, lost: Cause) -> Unreachable:
+    """Judge an error of obstore's by the status that it tells, and by nothing else of its text. One
+    that tells none is of a server that gave no answer."""
+    found = _STATUS(str(error))
+    status = found[1] if found else ""
+    if isinstance(error, FileNotFoundError) or status == "404":
+        return _unreachable(lost, f"HTTP {status}")
+    return _unreachable(cause_of_status(int(status)) if status else "unreachable", f"HTTP {status}")
 
 
 def _version(meta: Mapping[str, Any]) -> dict[str, Any]:

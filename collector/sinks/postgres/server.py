@@ -1,14 +1,23 @@
 """A PostgreSQL server: connections, transactions, and its errors in words of our own.
 
-Messages of the server may quote values, and are never shown: each SQLSTATE has a message here. A
-transaction ends with its ``COMMIT`` answered, or its connection is dropped.
+Messages of the server may quote values, and are never shown: each SQLSTATE has a message here.
+psycopg knows no SQLSTATE of a login that fails, and the server's words are in a language of the
+server's. So libpq is told to report nothing but the SQLSTATE, from the first message on. Where the
+server says nothing at all, it is asked for its certificate.
+
+A transaction ends with its ``COMMIT`` answered, or its connection is dropped.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import re
+import selectors
 import socket
+import ssl
 import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +27,9 @@ from time import monotonic
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import sql
+from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import lookup
 
 from collector.errors import Cause, CollectorError, ConfigError, DeliveryError, Unreachable
 from collector.sinks.relay import Relay, connected
@@ -53,6 +63,21 @@ statement sees what others have committed before it, or fails where a policy wou
 _DATA = ("22", "23")
 """Classes of errors that concern the values of a batch, where some are sent."""
 _NO_ANSWER = "the server does not answer"
+_BROKE_OFF = "the server ended the connection before the login was over"
+_UNGIVEN = "the server wants a password, and none is configured"
+_NO_ENCRYPTION = "the server offers no encryption, which `sslmode` asks for"
+_NO_CA = "the file of `ca` cannot be read, or has no certificate in it"
+_CERTIFICATE = "the server's certificate is not valid"
+_CERTIFICATES = {
+    10: "the server's certificate has expired",
+    18: "no trusted authority has signed the server's certificate; see `ca`",
+    19: "no trusted authority has signed the server's certificate; see `ca`",
+    20: "no trusted authority has signed the server's certificate; see `ca`",
+    21: "no trusted authority has signed the server's certificate; see `ca`",
+    62: "the server's certificate is for another name than that in `url`",
+    64: "the server's certificate is for another name than that in `url`",
+}
+"""By OpenSSL's number of the error, `X509_V_ERR_…`."""
 _OF_OTHERS: tuple[str, Cause] = (
     "rows or constraints of others are in the way: move or drop them, see docs/postgres.md",
     "changed",
@@ -63,7 +88,7 @@ _WORDS: dict[str, tuple[str, Cause]] = {
     "23": _OF_OTHERS,
     "25": ("the server takes no changes: it is a standby, or read-only", "refused"),
     "28": ("the server refuses the user or the password", "denied"),
-    "3D": ("the server has no such database", "changed"),
+    "3D": ("the server has no such database", "missing"),
     "40": ("another session was in the way", "busy"),
     "42": ("the role lacks a right, or the tables were changed; see docs/postgres.md", "changed"),
     "53": ("the server has no room: its disk is full, or it has too many connections", "full"),
@@ -74,6 +99,10 @@ _WORDS: dict[str, tuple[str, Cause]] = {
 _BY_STATE: dict[str, Cause] = {"42501": "denied", "53300": "busy"}
 """Where a whole SQLSTATE says more than its class: a right is lacking; too many connections."""
 _OTHER: tuple[str, Cause] = ("the server failed", "refused")
+_SQLSTATES_ONLY = 3
+"""``PQERRORS_SQLSTATE`` of libpq 12 or newer."""
+_REPORTED = re.compile(rb":  ([0-9A-Z]{5})\s*\Z")
+"""How libpq ends the error of a login then: severity, in the server's language, and SQLSTATE."""
 _T = TypeVar("_T")
 
 
@@ -198,12 +227,16 @@ class Server:
         if self._open is not None:
             return
         with self._relayed() as parameters, self._deadline(2 * _CONNECT_SECONDS):
-            self._open = psycopg.connect(
-                **parameters,  # type: ignore[arg-type]
-                autocommit=True,
-                client_encoding="utf8",
-                connect_timeout=_CONNECT_SECONDS,
-            )
+            login = _login(make_conninfo("", **parameters, client_encoding="utf8"))
+        if login.status != pq.ConnStatus.OK:
+            state, needs_password = _state_of(login), login.needs_password
+            login.finish()
+            if state is not None:
+                raise _translated(state)
+            raise Unreachable(_UNGIVEN, "denied") if needs_password else self._silence()
+        login.nonblocking = 1  # as psycopg has it
+        self._open = psycopg.Connection(login)
+        self._open.autocommit = True
         with self._deadline(_CONNECT_SECONDS):
             self._open.execute(_SETTINGS)
             if self._is_read_only:
@@ -232,6 +265,32 @@ class Server:
         if host.startswith("/"):
             return _connected(_socket_file(host, port))
         return connected(host, port, _CONNECT_SECONDS)
+
+    def _silence(self) -> Unreachable:
+        """Return why a login failed about which the server said nothing: nobody answers, or the
+        certificate is not the one that is wanted, as libpq says in words only."""
+        mode = self._parameters["sslmode"]
+        try:
+            with self._dial() as probe:
+                probe.settimeout(_CONNECT_SECONDS)
+                probe.sendall(_SSL_REQUEST)
+                offered = probe.recv(1)
+                if offered == b"N" and mode in ("require", "verify-ca", "verify-full"):
+                    return Unreachable(_NO_ENCRYPTION, "certificate")
+                if offered != b"S" or mode != "verify-full":
+                    return Unreachable(_BROKE_OFF if offered else _NO_ANSWER)
+                root = str(self._parameters["sslrootcert"])
+                try:
+                    context = ssl.create_default_context(cafile=None if root == "system" else root)
+                except OSError:
+                    return Unreachable(_NO_CA, "certificate")
+                with context.wrap_socket(probe, server_hostname=str(self._parameters["host"])):
+                    return Unreachable(_BROKE_OFF)
+        except ssl.SSLCertVerificationError as error:
+            message = _CERTIFICATES.get(error.verify_code, _CERTIFICATE)
+            return Unreachable(message, "certificate")
+        except OSError:
+            return Unreachable(_NO_ANSWER)
 
     def _transact(
         self, action: Callable[[Cursor], _T], seconds: float, most: int = _ANSWER_BYTES
@@ -280,6 +339,40 @@ class Server:
             probe.sendall(_SSL_REQUEST)
             return probe.recv(1) != b""
         return False
+
+
+def _login(conninfo: str) -> pq.abc.PGconn:
+    """Log in; return libpq's connection when that has succeeded, failed, or taken too long."""
+    login = pq.PGconn.connect_start(conninfo.encode())
+    _report_sqlstates(login)
+    until = monotonic() + _CONNECT_SECONDS
+    while login.status != pq.ConnStatus.BAD and monotonic() < until:
+        state = login.connect_poll()
+        if state not in (pq.PollingStatus.READING, pq.PollingStatus.WRITING):
+            break
+        is_reading = state == pq.PollingStatus.READING
+        with selectors.DefaultSelector() as waiting:  # the socket may be another one each time
+            event = selectors.EVENT_READ if is_reading else selectors.EVENT_WRITE
+            waiting.register(login.socket, event)
+            waiting.select(max(0.0, until - monotonic()))
+    return login
+
+
+def _report_sqlstates(login: pq.abc.PGconn) -> None:
+    """Have libpq report SQLSTATEs in the place of the server's messages. psycopg does not wrap this
+    call, and gives the pointer for such calls. Where it does not bring its own libpq, as in the
+    binary package, logins fail without an SQLSTATE."""
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(sys.modules[type(login).__module__].__file__)
+        report = library.PQsetErrorVerbosity  # found in the libpq that the module is linked with
+        report.argtypes, report.restype = (ctypes.c_void_p, ctypes.c_int), ctypes.c_int
+        report(getattr(login, "pgconn_ptr"), _SQLSTATES_ONLY)  # noqa: B009 - not in its protocol
+
+
+def _state_of(login: pq.abc.PGconn) -> str | None:
+    """Return the SQLSTATE with which the server refused a login; ``None`` if it said none."""
+    found = _REPORTED.search(login.error_message)
+    return None if found is None else found[1].decode()
 
 
 def _nothing(_: Cursor) -> None:
@@ -338,12 +431,16 @@ def _connected(path: str) -> socket.socket:
 
 
 def _translated(state: str | None, *, has_values: bool = False) -> Exception:
-    """Return the error for an SQLSTATE; none is a connection that broke."""
+    """Return the error for an SQLSTATE; none is a connection that broke. It tells the SQLSTATE if
+    that is one of PostgreSQL's: another one might spell something."""
     if has_values and state is not None and state[:2] in _DATA:
         return DataRefused()
+    answer = ""
+    with suppress(KeyError):
+        answer = f"SQLSTATE {state}" if state and lookup(state) else ""
     state = state or "08000"
     message, cause = _WORDS.get(state[:2], _OTHER)
-    return Unreachable(message, _BY_STATE.get(state, cause))
+    return Unreachable(message, _BY_STATE.get(state, cause), answer)
 
 
 def check_role(cursor: Cursor, namespace: str) -> None:

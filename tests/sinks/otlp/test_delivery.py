@@ -107,7 +107,7 @@ def test_what_is_asked_again(tmp_path: Path, status: int) -> None:
                 error = failure(sink, _batch(1), _batch(2))
                 assert isinstance(error, DeliveryError)
                 assert error.code == "E514"
-                assert f"HTTP status {status}" in error.message
+                assert f"HTTP {status}" in error.message
             sink.deliver(_batch(1), _batch(2))
         assert received.paths == ["/v1/logs"] * 3
         assert received.people() == {person(1): 1, person(2): 1}

@@ -1,0 +1,211 @@
+"""What waits for each sink, and when a spool is full of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.contracts import Backlog, SpoolState
+from collector.errors import DeliveryError
+from collector.spool import Spool, write_queue
+from collector.spool.revision import Revision
+from collector.spool.write_queue import Arrivals, Room
+from tests.database import query
+from tests.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.spool.make import commit, drained, entry
+
+_SINKS = ("sink", "other")
+_ROWS = 20
+_LIMIT = 10_000
+
+
+def _found(path: Path, sink: str) -> tuple[int, ...]:
+    """What a sink would get, counted row by row in the file."""
+    tables = ("cursors", "part_cursors")
+    batch, part = (dict(query(path, f"SELECT sink, sequence FROM {name}"))[sink] for name in tables)
+    parts = dict(query(path, "SELECT sequence, delivered FROM parts"))
+    rows = [
+        (1, records, size)
+        for at, records, size in query(
+            path, "SELECT sequence, records, length(payload) FROM batches"
+        )
+        if (at > part and sink not in parts[at].split() if at in parts else at > batch)
+    ]
+    return tuple(map(sum, zip((0, 0, 0), *rows, strict=True)))
+
+
+def _agrees(spool: Spool, path: Path, sink: str) -> bool:
+    return _told(spool, sink) == _found(path, sink)
+
+
+def _told(spool: Spool, sink: str) -> tuple[int, int, int]:
+    backlog = spool.state().backlogs[sink]
+    return backlog.batches, backlog.records, backlog.bytes
+
+
+_STEPS = st.one_of(
+    st.tuples(st.just("put"), st.integers(0, 3 * _ROWS)),
+    st.tuples(st.sampled_from(_SINKS), st.integers(1, 5)),
+    st.tuples(st.sampled_from([f"{sink} parts" for sink in _SINKS]), st.integers(1, 5)),
+    st.tuples(st.sampled_from(["revise", "damage", "open"]), st.integers(1, 9)),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(_STEPS, max_size=14))
+def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None:
+    """After any history of requests, deliveries, erasures, damage and restarts."""
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write_queue, "MOST_ROWS", _ROWS)
+        path = Path(name) / "spool.db"
+        spool = Spool(path, sinks=_SINKS)
+        try:
+            for what, number in steps:
+                sink, _, parts = what.partition(" ")
+                if what == "put":
+                    commit(spool, entry(*range(number)))
+                elif sink in _SINKS:
+                    if found := spool.after(sink, number, parts=bool(parts)):
+                        spool.delivered(sink, found[-1][0], is_part=bool(parts))
+                elif what == "revise":
+                    spool.revise(_without(number)).result(WAIT_SECONDS)
+                else:
+                    spool.close()
+                    if what == "damage":
+                        first = "(SELECT sequence FROM batches ORDER BY sequence LIMIT 1)"
+                        change = "payload = CAST(payload || x'0a' AS BLOB)"
+                        query(path, f"UPDATE batches SET {change} WHERE sequence = {first}")
+                    spool = Spool(path, sinks=_SINKS)
+                for each in _SINKS:
+                    assert eventually(partial(_agrees, spool, path, each), 20), (what, number)
+            state = spool.state()
+            assert max(each.bytes for each in state.backlogs.values()) <= state.bytes
+        finally:
+            spool.close()
+
+
+def _without(number: int) -> Revision:
+    """Deletes the records with a number."""
+
+    def change(payload: bytes, _: str) -> tuple[bytes, int]:
+        lines = payload.splitlines(keepends=True)
+        kept = [line for line in lines if not line.endswith(b'"n":%d}\n' % number)]
+        return b"".join(kept), len(lines) - len(kept)
+
+    return Revision(change)
+
+
+def test_ages_are_of_each_sink(path: Path) -> None:
+    """A sink that has all has no age; one that has nothing has the age of the first; and the lag is
+    how long a batch had waited when it was taken."""
+    with Spool(path, sinks=_SINKS) as spool:
+        commit(spool, entry(1))
+        wait_until(lambda: spool.state().backlogs["other"].oldest > 1.5)
+        drained(spool)
+        wait_until(lambda: spool.state().backlogs["sink"].batches == 0)
+        backlogs = spool.state().backlogs
+        assert backlogs["sink"].oldest == 0
+        assert backlogs["sink"].lag > 1.5
+        assert (backlogs["other"].batches, backlogs["other"].lag) == (1, 0)
+        assert backlogs["other"].oldest > 1.5
+        commit(spool, entry(2))
+        assert spool.state().backlogs["sink"].oldest < backlogs["other"].oldest
+        drained(spool, "other")
+        wait_until(lambda: spool.state().batches == 1)
+
+
+def test_the_age_of_a_batch_is_that_of_its_mark() -> None:
+    """Marks are a second apart: the age of a batch is at least its own, and at most a second more;
+    one before all marks is as old as the first."""
+    arrivals = Arrivals()
+    for number, ago in ((3, 30.0), (5, 20.0), (9, 10.0)):
+        arrivals.mark(number, ago)
+    assert [round(arrivals.age_of(number)) for number in (1, 3, 4, 5, 8, 9, 12)] == [
+        *(30, 30, 30, 20, 20, 10, 10)
+    ]
+    assert Arrivals().age_of(1) == 0
+
+
+def test_a_full_spool_says_so_until_there_is_a_reserve(path: Path) -> None:
+    """It is full from the request on that finds no room, also where a smaller one would, and after
+    a restart with as much. A sink that takes a little does not end that."""
+    put, small = entry(1, text="x" * 700), entry(1)
+    with Spool(path, sinks=_SINKS, limit=_LIMIT) as spool:
+        drained(spool)
+        while not spool.state().is_full:
+            try:
+                commit(spool, put)
+            except DeliveryError as error:
+                assert error.code == "E505"  # noqa: PT017 - until it is full
+        state = spool.state()
+        assert (state.is_ready, state.is_writable) == (True, False)
+        assert state.blocking == [*_SINKS]
+        assert len(drained(spool)) > 10
+        wait_until(lambda: spool.state().backlogs["sink"].batches == 0)
+        assert spool.state().blocking == ["other"]
+        if _LIMIT - state.bytes >= len(small.payload):
+            commit(spool, small)
+            assert spool.state().is_full
+        (first, *_) = spool.after("other")
+        spool.delivered("other", first[0])
+        wait_until(lambda: spool.state().bytes < state.bytes)
+        assert spool.state().is_full
+        for at, _ in spool.after("other")[:3]:
+            spool.delivered("other", at)
+        wait_until(lambda: not spool.state().is_full)
+        assert (spool.state().is_writable, spool.state().blocking) == (True, [])
+        assert spool.state().batches > 5
+    with Spool(path, sinks=_SINKS, limit=spool.state().bytes) as spool:
+        assert spool.state().is_full
+
+
+def test_a_request_that_never_fits_does_not_make_a_spool_full(path: Path) -> None:
+    """It is refused, and says nothing about sinks."""
+    with Spool(path, sinks=["sink"], limit=_LIMIT) as spool:
+        commit(spool, entry(1))
+        with pytest.raises(DeliveryError, match="E505"):
+            spool.put(entry(1, text="x" * _LIMIT))
+        assert not spool.state().is_full
+
+
+@given(st.integers(1000, 1 << 40), st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1.2))))
+def test_it_does_not_flap(limit: int, history: list[tuple[float, float]]) -> None:
+    """Whatever waits and is refused: a spool that was full is full no more only with a tenth of its
+    limit free and room for what was refused; then nothing less than that makes it full again."""
+    room, was_full, refused = Room(limit), False, 0
+    for share, part in history:
+        waiting_bytes, size = int(share * limit), int(part * limit)
+        free = limit - waiting_bytes
+        if size > free:
+            room.refused(size)
+            if size <= limit - limit // 10:
+                refused = max(refused, size)
+        is_full = room.is_full(waiting_bytes)
+        if was_full and not is_full:
+            assert free >= refused + limit // 10
+        if not is_full:
+            assert free >= limit // 100
+            refused = 0
+        if waiting_bytes == 0:
+            assert not is_full
+        was_full = is_full
+
+
+def test_the_sinks_that_hold_a_full_spool_up() -> None:
+    """Those for which nearly as much waits as for the last of them, the one with the most first;
+    none while the spool has room."""
+    backlogs = {
+        name: Backlog(bytes=size) for name, size in zip("abcd", (0, 95, 100, 89), strict=True)
+    }
+    state = SpoolState(True, 1, 1, 100, 100, 0.0, 0, 0, is_full=True, backlogs=backlogs)
+    assert state.blocking == ["c", "b"]
+    failing = replace(state, is_ready=False)
+    assert (failing.blocking, failing.is_writable) == ([], False)
+    roomy = SpoolState(True, 1, 1, 100, 100, 0.0, 0, 0, backlogs=backlogs)
+    assert (roomy.blocking, roomy.is_writable) == ([], True)
