@@ -130,7 +130,7 @@ class Receivers:
             states["spool"] = "failing"
         for name, delivery in components.delivery.deliveries().items():
             states[f"sink {name}"] = "late" if delivery.is_late else "ok"
-        states |= {f"sink {name}": "blocking" for name in spool.blocking}
+        states |= {f"sink {name}": "blocking" for name in _blocking(components, spool)}
         for name in keeper.addresses():
             states[f"receiver {name}"] = "ok" if keeper.ready else "failing"
         if keeper.number > 1:
@@ -257,6 +257,14 @@ def _announce(
         print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
+def _blocking(components: Components, spool: SpoolState) -> list[str]:
+    """Return the sinks that hold up a full spool. Where some of them are late, another one has only
+    not caught up with a burst yet, and is not named."""
+    deliveries = components.delivery.deliveries()
+    late = [name for name in spool.blocking if name in deliveries and deliveries[name].is_late]
+    return late or spool.blocking
+
+
 class _StatusLog:
     """Compares the components with their state at the last check."""
 
@@ -303,7 +311,9 @@ class _StatusLog:
             self._was_writable = True
             self._log.write("spool_recovered")
         if spool.is_full and not self._was_full:
-            self._log.write("spool_full", code="E505", sink=next(iter(spool.blocking), ""))
+            self._log.write(
+                "spool_full", code="E505", sink=next(iter(_blocking(self._components, spool)), "")
+            )
         elif self._was_full and not spool.is_full:
             self._log.write("spool_has_room")
         self._was_full = spool.is_full
