@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from collector.config import Address, Config, Loaded
-from collector.errors import ConfigError, ConfigFaults
+from collector.errors import ConfigError
 from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
@@ -31,7 +31,7 @@ from collector.recording.names import MAX_CHUNK_BYTES
 from collector.recording.recorder import Recorder, RecorderState
 from collector.recording.refusals import REFUSALS
 from collector.recording.routes import document
-from collector.recording.settings import bucket_options, find_faults, verifier
+from collector.recording.settings import bucket_options, require_sound, verifier
 from collector.server import listeners
 from collector.server.admin import AdminPages, State
 from collector.server.http_receiver import HttpReceiver
@@ -61,8 +61,7 @@ def serve(loaded: Loaded) -> int:
     """
     config = loaded.config
     places = _places(config)
-    if faults := find_faults(loaded):
-        raise ConfigFaults(faults)
+    require_sound(loaded)
     log = EventLog(config.log.level)
     LibraryLogHandler(log).install()
     deadline = Timer(_SHUTDOWN_SECONDS, os._exit, (0,))

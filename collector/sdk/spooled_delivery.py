@@ -143,6 +143,8 @@ def claim(root: Path, limit: int, sink: str, layouts: Iterable[Layout]) -> list[
     Raises ``ConfigError`` E203 when the directory cannot be used, or none is free.
     """
     found: list[Spool] = []
+    with suppress(OSError):  # the spool says why it cannot be made
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         for number in range(_MOST_SPOOLS):
             directory = root / str(number)

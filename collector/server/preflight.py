@@ -58,7 +58,7 @@ def prepare(loaded: Loaded) -> Components:
     if not preflight.faults:
         preflight.try_addresses()
     if preflight.faults or preflight.components is None:
-        raise ConfigFaults(preflight.faults)
+        raise ConfigFaults(preflight.faults, may_pass=preflight.may_pass)
     return preflight.components
 
 
@@ -80,6 +80,8 @@ class _Preflight:
         self._loaded, self._config = loaded, loaded.config
         self._in_use, self._reaches = in_use, reaches and not in_use
         self._faults: list[Fault] = []
+        self.may_pass: bool = True
+        """Whether all that is at fault may pass by itself."""
         self.components: Components | None = None
         self._check_parts()
         self._try("sandbox", _check_sandbox, self._config.sandbox)
@@ -105,8 +107,10 @@ class _Preflight:
         try:
             return check(*args, **options) if loaded.sound(name) else None
         except SchemaError as error:
+            self.may_pass = False
             self._faults += loaded.schema_faults(error)
         except ConfigFaults as error:
+            self.may_pass = False
             named = (one for one in error.faults if loaded.sound(one.field))
             self._faults += [loaded.fault(one.field, one.message, one.code) for one in named]
         except Unreachable as error:  # the sidecar starts all the same, and tries again
@@ -114,6 +118,7 @@ class _Preflight:
                 self._faults.append(loaded.fault(name, error.message, error.code))
         except CollectorError as error:
             if self._in_use or not isinstance(error, InUse):
+                self.may_pass = self.may_pass and error.may_pass
                 self._faults.append(loaded.fault(name, error.message, error.code))
         return None
 
@@ -172,7 +177,7 @@ class _Preflight:
             kind, before = self._try(f"sinks.{name}.type", sink_type, sink), len(self._faults)
             paths = {f"sinks.{name}.{key}": path for key, path in sink.files().items()}
             for setting, path in paths.items():
-                self._try(setting, check_directory, path.parent)
+                self._try(setting, check_directory, path.parent, within=data)
             if kind and self.components and len(self._faults) == before:
                 opening = Opening(name, self.components.schemas, data, is_offline=True)
                 self._try(next(iter(paths), "data"), check_sink, sink, opening)
