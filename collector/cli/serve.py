@@ -18,7 +18,15 @@ from collector.errors import ConfigError
 if TYPE_CHECKING:
     from http.client import HTTPConnection
 
-__all__ = ["ConfigFile", "File", "healthcheck", "needs_sidecar", "one_file", "serve"]
+__all__ = [
+    "AllowWidening",
+    "ConfigFile",
+    "File",
+    "healthcheck",
+    "needs_sidecar",
+    "one_file",
+    "serve",
+]
 
 _NEEDED = ["google.protobuf", "httptools", "prometheus_client"]
 if sys.platform != "win32":
@@ -31,6 +39,13 @@ _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listen
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="A YAML file; see docs/configuration.md."),
+]
+AllowWidening = Annotated[
+    bool,
+    typer.Option(
+        "--allow-widening",
+        help="Start also if more would flow than by what last ran with this data directory.",
+    ),
 ]
 File = Annotated[
     Path | None,
@@ -56,6 +71,7 @@ def serve(
             " one after it. 0: any free ones.",
         ),
     ] = None,
+    allow_widening: AllowWidening = False,
 ) -> None:
     """Receive events and OpenTelemetry data, and keep only what the schema lists.
 
@@ -73,7 +89,8 @@ def serve(
         ("data",): "" if data is None else str(data),
     }
     variables = {variable(loc): value for loc, value in given.items() if value}
-    raise typer.Exit(run(read(config, {**os.environ, **variables})))
+    loaded = read(config, {**os.environ, **variables})
+    raise typer.Exit(run(loaded, allow_widening=allow_widening))
 
 
 def _addresses(port: int | None) -> dict[tuple[str, ...], str]:

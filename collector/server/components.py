@@ -14,6 +14,7 @@ from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
 from collector.keyring import Keyring
+from collector.ledger import Ledger
 from collector.ops.metrics import Metrics, ReloadReading, WorkerReading
 from collector.pipeline import Delivery
 from collector.retention.locations import Locations
@@ -111,12 +112,17 @@ class Components:
             if is_other or sink != before[name]:
                 self.delivery.reopen(name, partial(self._open_sink, name, sink))
 
-    def open(self, stack: ExitStack) -> None:
-        """Open spool and sinks. Raises ``ConfigError`` and ``DeliveryError``."""
+    def open(self, stack: ExitStack, admit: Callable[[Ledger], None] | None = None) -> None:
+        """Open spool and sinks; ``admit`` is called with the ledger before it is used. Raises
+        ``ConfigError`` and ``DeliveryError``, and what ``admit`` does."""
         config, layouts = self.config, [schema.layout for schema in self.schemas]
         data = config.data or Path()
         self.spool = Spool(
-            data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=layouts
+            data / SPOOL_NAME,
+            limit=config.spool.limit,
+            sinks=config.sinks.on(),
+            layouts=layouts,
+            admit=admit,
         )
         stack.callback(self.spool.close)
         self.upkeep = Upkeep(self.spool, self.schemas, self._off())
