@@ -337,7 +337,6 @@ def test_only_a_socket_file(tmp_path: Path) -> None:
 
 def test_addresses_that_others_can_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Encrypted, and only for those who show a token; health needs none."""
-    monkeypatch.setattr("collector.cli.serve._SECONDS", WAIT_SECONDS)
     pair = Authority(tmp_path).issue("server")
     environ = {
         "COLLECTOR__HTTP__ADDRESS": "0.0.0.0:0",
@@ -357,8 +356,6 @@ def test_addresses_that_others_can_reach(tmp_path: Path, monkeypatch: pytest.Mon
         unhashed = {"Authorization": f"Bearer {hashed('a token')}"}
         assert _encrypted(sidecar.ports["http"], "/v1/events", _EVENT, unhashed) == 401
         wait_until(lambda: "token_unhashed" in [each["event"] for each in sidecar.events])
-        place = f"0.0.0.0:{sidecar.ports['admin']}"
-        assert run("healthcheck", env=environ | {"COLLECTOR__ADMIN__ADDRESS": place}).code == 0
         assert sidecar.stop()[0] == 0
 
 
@@ -385,19 +382,6 @@ def test_foreign_callers_of_admin(tmp_path: Path) -> None:
         assert sidecar.admin("/hunter2secret?hunter2secret").status == 404
         assert sidecar.request("POST", "/metrics", b"x", to="admin").status == 405
         assert sidecar.send(_EVENT).status == 200
-
-
-def test_healthcheck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """0 while it is ready, 1 when nobody answers."""
-    monkeypatch.setattr("collector.cli.serve._SECONDS", WAIT_SECONDS)
-    with started(tmp_path) as sidecar:
-        place = {"COLLECTOR__ADMIN__ADDRESS": f"127.0.0.1:{sidecar.ports['admin']}"}
-        proxy = {"http_proxy": "http://127.0.0.1:9"}
-        assert run("healthcheck", env=place | proxy).code == 0
-        assert sidecar.stop()[0] == 0
-    ended = run("healthcheck", env=place)
-    assert (ended.code, ended.err) == (1, b"no answer\n")
-    assert run("healthcheck", env={"COLLECTOR__ADMIN__ADDRESS": "off"}).code == 78
 
 
 def test_ndjson_as_a_sink(tmp_path: Path) -> None:

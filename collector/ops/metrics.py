@@ -124,6 +124,9 @@ METRICS: dict[str, MetricType] = {
     "collector_sink_last_success_timestamp_seconds": MetricType(
         "gauge", "When a sink last took a batch, or was opened.", ("sink",)
     ),
+    "collector_tls_certificate_expiry_timestamp_seconds": MetricType(
+        "gauge", "When the certificate of a receiver that has TLS expires.", ("receiver",)
+    ),
     "collector_workers": MetricType("gauge", "Workers that receive."),
     "collector_worker_replacements_total": MetricType(
         "counter", "Workers that ended and were replaced."
@@ -190,6 +193,7 @@ class Metrics:
         messages: Callable[[], Mapping[MessageOutcome, int]] = dict,
         *,
         reloads: Callable[[], ReloadReading] | None = None,
+        expiries: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
@@ -203,7 +207,9 @@ class Metrics:
         _, meaning, labels = METRICS["collector_build_info"]
         self._info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
         self.use(layouts)
-        self.registry.register(_Readings(spool, sinks, workers, messages, reloads))
+        self.registry.register(
+            _Readings(spool, sinks, workers, messages, reloads, expiries=expiries)
+        )
         ProcessCollector(registry=self.registry)
 
     def __repr__(self) -> str:
@@ -273,7 +279,10 @@ class _Readings(Collector):
         workers: Callable[[], WorkerReading],
         messages: Callable[[], Mapping[MessageOutcome, int]],
         reloads: Callable[[], ReloadReading] | None,
+        *,
+        expiries: Callable[[], Mapping[str, float]],
     ) -> None:
+        self._expiries = expiries
         self._spool = spool
         self._sinks = sinks
         self._workers = workers
@@ -302,6 +311,11 @@ class _Readings(Collector):
             aside.add_metric([name], sink.set_aside)
             last.add_metric([name], now + sink.last)
         yield from (delivered, failures, aside, last)
+        name = "collector_tls_certificate_expiry_timestamp_seconds"
+        expiry = GaugeMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+        for receiver, at in self._expiries().items():
+            expiry.add_metric([receiver], at)
+        yield expiry
         workers = self._workers()
         yield _gauge("collector_workers", workers.ready)
         name = "collector_worker_replacements_total"

@@ -139,6 +139,7 @@ class Components:
             self.worker_reading,
             self.message_counts,
             reloads=self.reload_reading,
+            expiries=self.expiries,
         )
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
 
@@ -169,6 +170,15 @@ class Components:
     def reload_reading(self) -> ReloadReading:
         """Return the state of reloads for metrics."""
         return self.reloads()
+
+    def expiries(self) -> Mapping[str, float]:
+        """Return when the certificate of each receiver that has TLS expires, for metrics."""
+        if self.certificates is None:
+            return {}
+        addresses = {name: getattr(self.config, name).address for name in ("http", "grpc")}
+        named = [name for name, address in addresses.items() if address is not None]
+        named += ["admin"] if self.config.admin.is_encrypted else []
+        return dict.fromkeys(named, self.certificates.validity[1])
 
     def worker_reading(self) -> WorkerReading:
         """Return the state of the workers for metrics."""

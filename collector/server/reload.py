@@ -40,7 +40,7 @@ from collector.server.worker_setup import pseudonyms
 
 __all__ = ["Reloader"]
 
-_RESTART = ("data", "sandbox", "spool.limit", "admin.address", "admin.hosts")
+_RESTART = ("data", "sandbox", "spool.limit", "admin.address", "admin.hosts", "admin.open")
 """The settings that change with a restart only, besides those of sinks but what is said of them."""
 _READ_SECONDS = 60.0
 _WATCH_SECONDS = 1.0
