@@ -19,7 +19,7 @@ from time import sleep
 import pytest
 
 from collector.ingest.auth import hashed
-from tests.cli.process import run, run_process
+from tests.cli.process import run_process
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.certificates import Authority
@@ -335,7 +335,7 @@ def test_only_a_socket_file(tmp_path: Path) -> None:
         assert sidecar.stop(signal.SIGINT)[0] == 0  # Ctrl-C is as good as SIGTERM
 
 
-def test_addresses_that_others_can_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_that_others_can_reach(tmp_path: Path) -> None:
     """Encrypted, and only for those who show a token; health needs none."""
     pair = Authority(tmp_path).issue("server")
     environ = {
