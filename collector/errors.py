@@ -102,7 +102,7 @@ CODES: dict[str, str] = {
     "E219": "a database server is not as it must be",
     "E220": "a broker keeps messages for too long, or not until they are taken",
     "E221": "a setting cannot change while the sidecar runs",
-    "E222": "a reload would let more flow",
+    "E222": "a start or a reload would let more flow",
     "E223": "a reload did not come to its end",
     # E3xx: policy
     "E301": "the use is forbidden",

@@ -168,9 +168,9 @@ def widenings(loaded: Loaded, components: Components, ledger: Ledger, command: s
     be compared is one, too. ``command`` says what allows it."""
     named, reasons = components.config.schema_setting, list[str]()
     for schema, before, found in _schema_changes(ledger, components):
-        if before is None:
-            reasons.append(f"schema {schema.name} added")
-        elif found is None:
+        if before is None:  # the flows say so, too
+            continue
+        if found is None:
             reasons.append(f"schema {schema.name}: {_UNKNOWN}")
         else:
             wider = (each for each in found.changes if each.verdict == "widening")

@@ -36,7 +36,13 @@ _SPOOL = SpoolState(True, 3, 40, 5000, 1 << 30, 2.5, 6, 1)
 def _metrics() -> Metrics:
     last = monotonic() - 100
     sinks = {"store": DeliveryState(7, 2, last=last)}
-    return Metrics([_LAYOUT], lambda: _SPOOL, lambda: sinks, lambda: _WORKERS)
+    return Metrics(
+        [_LAYOUT],
+        lambda: _SPOOL,
+        lambda: sinks,
+        lambda: _WORKERS,
+        expiries=lambda: {"http": 1_800_000_000.0},
+    )
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

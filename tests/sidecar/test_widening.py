@@ -144,7 +144,7 @@ _WIDER = {
     "a schema": (
         _Setup(),
         _Setup(named="schemas: [{folder}/usage.yaml, web]"),
-        ["schema web added"],
+        ["web: schema added"],
     ),
     "another party": (
         _Setup(_PLAIN + _MORE, _LINES.format("")),
