@@ -54,6 +54,7 @@ __all__ = [
     "Reload",
     "ReloadReading",
     "WorkerReading",
+    "expiry",
 ]
 
 _F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily)
@@ -311,11 +312,7 @@ class _Readings(Collector):
             aside.add_metric([name], sink.set_aside)
             last.add_metric([name], now + sink.last)
         yield from (delivered, failures, aside, last)
-        name = "collector_tls_certificate_expiry_timestamp_seconds"
-        expiry = GaugeMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
-        for receiver, at in self._expiries().items():
-            expiry.add_metric([receiver], at)
-        yield expiry
+        yield expiry(self._expiries())
         workers = self._workers()
         yield _gauge("collector_workers", workers.ready)
         name = "collector_worker_replacements_total"
@@ -333,6 +330,15 @@ class _Readings(Collector):
         yield refused
         yield from _reloaded(self._reloads())
         yield _messages(self._messages())
+
+
+def expiry(times: Mapping[str, float]) -> GaugeMetricFamily:
+    """Build the metric of certificates by the receivers that have one, in seconds of the epoch."""
+    name = "collector_tls_certificate_expiry_timestamp_seconds"
+    family = GaugeMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+    for receiver, at in times.items():
+        family.add_metric([receiver], at)
+    return family
 
 
 def _messages(counts: Mapping[MessageOutcome, int]) -> CounterMetricFamily:

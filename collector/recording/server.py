@@ -23,7 +23,7 @@ from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.ops.log import EventLog, EventName, LibraryLogHandler
-from collector.ops.metrics import MetricType
+from collector.ops.metrics import MetricType, expiry
 from collector.recording.access import Verifier
 from collector.recording.api import MEMORY, RecorderApi
 from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
@@ -191,7 +191,8 @@ class _Process:
             return HttpReceiver(ControlHandler(self._recorder), place, listening, self._limits)
         is_file = not isinstance(place, Address)
         certificates = None if is_file else listeners.certificates(self._config)
-        metrics = RecorderMetrics(self._recorder.state, lambda: api.refusals)
+        ends = None if certificates is None else certificates.validity[1]
+        metrics = RecorderMetrics(self._recorder.state, lambda: api.refusals, ends)
         pages = _Pages(api, partial(AdminPages, self._readiness, metrics.text))
         context = None if certificates is None else certificates.context()
         return HttpReceiver(pages, place, listening, self._limits, context=context)
@@ -287,12 +288,17 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 
 class RecorderMetrics(Collector):
-    """Reads the state of a recorder, and the counts of refusals, at each scrape."""
+    """Reads the state of a recorder, and the counts of refusals, at each scrape. The certificate of
+    a recorder that has one ends at ``expires``, in seconds of the epoch."""
 
     def __init__(
-        self, state: Callable[[], RecorderState], refusals: Callable[[], Mapping[str, int]]
+        self,
+        state: Callable[[], RecorderState],
+        refusals: Callable[[], Mapping[str, int]],
+        expires: float | None = None,
     ) -> None:
         self._state, self._refusals = state, refusals
+        self._expiries = {} if expires is None else {"recorder": expires}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -321,6 +327,7 @@ class RecorderMetrics(Collector):
         yield _counts("collector_recorder_queue_files", {"": vault.queued_files})
         yield _counts("collector_recorder_bucket_failing", {"": vault.is_failing})
         yield _counts("collector_recorder_bucket_errors_total", {"": vault.errors})
+        yield expiry(self._expiries)
 
 
 def _counts(name: str, counts: Mapping[str, int]) -> Metric:
