@@ -328,8 +328,8 @@ class Config(Section):
 
     data: Location = Field(
         Path("collector-data"),
-        description="The directory of spool and store, made if it is not there; the one above it must"
-        " exist. One process each.",
+        description="The directory of spool and store, made if it is not there; the one above it"
+        " must exist. One process each.",
     )
     schema_: Line = Field(
         "conferencing",
