@@ -204,10 +204,10 @@ def _place(change: Change, loaded: Loaded) -> str:
         for name, origin in loaded.origins.items()
         if name.startswith(prefix) and origin != "default"
     ]
+    if not (change.sink and stated):
+        return loaded.config.schema_setting
     key = prefix + _KEYS.get(change.what, "purposes")
-    if change.sink and (stated or key in loaded.origins):
-        return key if key in stated or not stated else stated[0]
-    return loaded.config.schema_setting
+    return key if key in stated else stated[0]
 
 
 def _all_digests(schemas: Sequence[Schema]) -> str:
