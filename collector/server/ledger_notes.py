@@ -174,7 +174,7 @@ def widenings(loaded: Loaded, components: Components, ledger: Ledger, command: s
             reasons.append(f"schema {schema.name}: {_UNKNOWN}")
         else:
             wider = (each for each in found.changes if each.verdict == "widening")
-            reasons += [f"{each.part}: {each.what}" for each in wider]
+            reasons += [": ".join(filter(None, (each.part, each.what))) for each in wider]
     before, flows = _flow_changes(ledger, components)
     if before is not None and flows is None:
         reasons.append(f"flows: {_UNKNOWN}")

@@ -329,6 +329,7 @@ class NdjsonSink(LineSink):
         self._open_file = None if opening.is_offline else self._opened()
 
     def _opened(self) -> NdjsonFile:
+        make_directory(self._path.parent, within=self.opening.data)
         return NdjsonFile(
             self._path,
             rotate=self.settings.rotate,
