@@ -24,6 +24,7 @@ __all__ = [
     "Fault",
     "InUse",
     "InputError",
+    "NotNow",
     "RecheckError",
     "SandboxError",
     "SchemaError",
@@ -104,7 +105,7 @@ CODES: dict[str, str] = {
     "E219": "a database server is not as it must be",
     "E220": "a broker keeps messages for too long, or not until they are taken",
     "E221": "a setting cannot change while the sidecar runs",
-    "E222": "a reload would let more flow",
+    "E222": "a start or a reload would let more flow",
     "E223": "a reload did not come to its end",
     "E224": "what waits for the sink cannot be dropped",
     # E3xx: policy
@@ -239,6 +240,8 @@ def cause_of_status(status: int) -> Cause:
     return _CAUSE_OF_STATUS.get(status, "refused")
 
 
+_LASTING = ("E501", "E502", "E504")
+"""The codes of a store that only an operator can mend."""
 _MOST_OF_NAME = 200
 
 
@@ -266,7 +269,10 @@ class Fault(NamedTuple):
 
 
 class CollectorError(Exception):
-    """Root of the tree. ``code`` is a key of ``CODES``; ``str()`` is a full sentence."""
+    """Root of the tree. ``code`` is a key of ``CODES``; ``str()`` is a full sentence. ``may_pass``
+    says whether the same may succeed later, though nobody changes a setting or a file."""
+
+    may_pass: bool = False
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
@@ -297,20 +303,29 @@ class ConfigError(CollectorError):
 
 
 class ConfigFaults(ConfigError):
-    """E2xx: the sidecar's settings are faulty; ``faults`` lists every fault."""
+    """E2xx: the sidecar's settings are faulty; ``faults`` lists every fault. ``may_pass`` is true
+    only if it is true of each."""
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    def __init__(self, faults: Iterable[Fault], *, may_pass: bool = False) -> None:
         self.faults: tuple[Fault, ...] = tuple(faults)
+        self.may_pass = may_pass
         super().__init__(self.faults[0].code, self.faults[0].message)
 
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults)
 
-    def __reduce__(self) -> tuple[type[ConfigFaults], tuple[tuple[Fault, ...]]]:
-        return (ConfigFaults, (self.faults,))
+    def __reduce__(self) -> tuple[object, ...]:
+        return (ConfigFaults, (self.faults,), {"may_pass": self.may_pass})
 
 
-class InUse(ConfigError):
+class NotNow(ConfigError):
+    """E203, E207, E212 or E218: an address, a volume or a certificate is not to be had yet, the
+    disk is full, or the machine is overloaded. A later start may succeed."""
+
+    may_pass = True
+
+
+class InUse(NotNow):
     """E203 or E207: another process has the directory, file or address now."""
 
 
@@ -333,6 +348,7 @@ class DeliveryError(CollectorError):
         super().__init__(code, message)
         self.cause: Cause = cause or _CAUSE_OF_CODE.get(code, "refused")
         self.answer: str = answer if is_answer(answer) else ""
+        self.may_pass = code not in _LASTING
 
     def __reduce__(self) -> tuple[type[DeliveryError], tuple[object, ...]]:
         return (DeliveryError, (self.code, self.message, self.cause, self.answer))

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from collector.config.sink_types import BUILT_IN
 from collector.ops.metrics import METRICS
 from collector.ops.requests import REFUSAL_STATUSES, REFUSING, STATUSES
 from tests.conftest import required
@@ -308,6 +309,76 @@ def test_the_service_answers_probes_without_a_certificate(tmp_path: Path) -> Non
     assert found == _PROBES
 
 
+def _environ(container: dict[str, Any]) -> dict[str, str]:
+    """The variables of a container, with any free port."""
+    stated = {each["name"]: str(each.get("value", "")) for each in container["env"]}
+    return {name: text.replace(":4319", ":0") for name, text in stated.items()}
+
+
+def test_the_sidecar_answers_kubelet_and_prometheus(tmp_path: Path) -> None:
+    """By the address of the pod, without TLS and without a token, as its manifest has it; senders
+    reach loopback only. Its probes ask paths that there are, over the port that is open."""
+    pod = _documents(_DEPLOY / "kubernetes" / "sidecar.yaml")[0]["spec"]["template"]["spec"]
+    (container,) = pod["initContainers"]
+    probes = [container[name]["httpGet"] for name in ("startupProbe", "livenessProbe")]
+    assert {(probe["path"], probe["port"]) for probe in probes} == {("/livez", "admin")}
+    assert container["ports"] == [{"name": "admin", "containerPort": 4319}]
+    with started(tmp_path, environ=_environ(container)) as sidecar:
+        for path in ("/livez", "/readyz", "/metrics"):
+            assert _asked(sidecar.ports["admin"], path, _address()) == 200
+        with socket.socket() as sender:
+            is_loopback = _address() == "127.0.0.1"
+            assert is_loopback or sender.connect_ex((_address(), sidecar.ports["http"])) != 0
+
+
+def test_prometheus_reaches_the_sidecar_of_compose(tmp_path: Path) -> None:
+    """By the name of the service whose network it shares, which is what Prometheus scrapes."""
+    services = _documents(_DEPLOY / "compose.yaml")[0]["services"]
+    collector = services["collector"]
+    (job,) = _documents(_DEPLOY / "prometheus" / "prometheus.yaml")[0]["scrape_configs"]
+    (target,) = job["static_configs"][0]["targets"]
+    assert collector["network_mode"] == f"service:{target.partition(':')[0]}"
+    stated = collector["environment"].items()
+    environ = {name: str(text).replace(":4319", ":0") for name, text in stated}
+    with started(tmp_path, environ=environ) as sidecar:
+        assert _asked(sidecar.ports["admin"], "/metrics", _address(), host=target) == 200
+        assert _asked(sidecar.ports["admin"], "/metrics", _address(), host="else:4319") == 421
+
+
+def _asked(port: int, path: str, address: str, host: str | None = None) -> int:
+    connection = http.client.HTTPConnection(address, port, timeout=WAIT_SECONDS)
+    try:
+        connection.request("GET", path, headers={} if host is None else {"Host": host})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_service_keeps_retries_and_certificates() -> None:
+    """A client stays with its pod, which knows its keys; a secret that is replaced is taken."""
+    documents = _documents(_DEPLOY / "kubernetes" / "service.yaml")
+    (service,) = (each for each in documents if each["kind"] == "Service")
+    assert service["spec"]["sessionAffinity"] == "ClientIP"
+    (config,) = (each["data"] for each in documents if each["kind"] == "ConfigMap")
+    assert YAML(typ="safe", pure=True).load(config["collector.yaml"])["watch"] is True
+
+
+def test_promtool_takes_what_is_scraped() -> None:
+    """The configuration of Prometheus names alerts and a job that there are."""
+    promtool = _need("promtool", "prometheus")
+    folder = _DEPLOY / "prometheus"
+    command = [promtool, "check", "config", str(folder / "prometheus.yaml")]
+    done = subprocess.run(command, capture_output=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_unit_tries_again_what_may_pass() -> None:
+    """Any failure but 78."""
+    unit = _UNIT.read_text()
+    assert "\nRestart=on-failure\n" in unit
+    assert re.findall(r"^RestartPreventExitStatus=(.*)$", unit, re.MULTILINE) == ["78"]
+
+
 _PROBES = {"/livez": 200, "/readyz": 200, "/metrics": 401}
 
 
@@ -345,5 +416,9 @@ def test_the_image_is_made_of_what_is_there() -> None:
     extras = re.search(r"'\.\[([a-z,]+)\]'", text)
     assert extras is not None
     project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
-    assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    there = set(project["optional-dependencies"])
+    assert {"sidecar", "grpc", "signing", *(there & BUILT_IN.keys())} == set(extras[1].split(","))
+    probe = (_DEPLOY / "healthcheck").read_text().splitlines()[0]
+    assert probe == "#!/opt/collector/bin/python -IS"
+    assert os.access(_DEPLOY / "healthcheck", os.X_OK)
     assert "USER 65532" in text

@@ -211,6 +211,7 @@ def test_names() -> None:
         "Fault",
         "InUse",
         "InputError",
+        "NotNow",
         "RecheckError",
         "SandboxError",
         "SchemaError",

@@ -1,6 +1,7 @@
 """The command line. ``main`` is the entry point, and the only place that decides exit codes.
 
-0 fine · 1 a check failed · 2 usage · 65 input refused · 78 schema or configuration fault.
+0 fine · 1 a check failed · 2 usage · 65 input refused · 75 not now: a later start may succeed ·
+78 schema or configuration fault, which no restart mends.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 from collector.cli.stdout import ReaderGoneError
-from collector.errors import CollectorError, ConfigError, InputError, SchemaError
+from collector.errors import (
+    CollectorError,
+    ConfigError,
+    DeliveryError,
+    InputError,
+    NotNow,
+    SchemaError,
+)
 
 __all__ = ["main", "reexec", "switches"]
 
@@ -29,6 +37,10 @@ _HARMLESS = frozenset(
 _OTHERS = ("LD_DEBUG", "LD_DEBUG_OUTPUT", "LD_PROFILE", "LD_PROFILE_OUTPUT", "MALLOC_TRACE")
 _INTERRUPTED = 130
 _BUG = 70
+_LATER = 75
+_FAULT = 78
+_SERVICES = (["serve"], ["drain"], ["recorder"])
+"""The commands that a service manager starts."""
 _USAGE = frozenset({"E401", "E404", "E405", "E406", "E407", "E408"})
 
 
@@ -67,7 +79,9 @@ def _refused_by_system(error: OSError) -> int:
         message = "the path of a file is too long, or its links lead in a circle; name another"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         _drop_output()
-        message = "the output cannot be written any further; is the disk full?"
+        full = NotNow("E203", "the output cannot be written any further; is the disk full?")
+        print(full, file=sys.stderr)
+        return _code(full)
     else:
         _print_bug(error)
         return _BUG
@@ -86,11 +100,13 @@ def _app() -> Callable[[], None]:
 
 
 def _code(error: CollectorError) -> int:
-    if isinstance(error, SchemaError | ConfigError):
-        return 78
     if isinstance(error, InputError):
         return 2 if error.code in _USAGE else 65
-    return 78 if error.code in ("E501", "E502", "E504") else 1
+    if isinstance(error, SchemaError | ConfigError):
+        return _LATER if error.may_pass else _FAULT
+    if isinstance(error, DeliveryError) and not error.may_pass:
+        return _FAULT
+    return _LATER if sys.argv[1:2] in _SERVICES else 1
 
 
 def _print_bug(error: Exception) -> None:

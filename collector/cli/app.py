@@ -28,7 +28,6 @@ _COMMANDS = {
     "drain": ("drain", "drain", _RUN),
     "recorder": ("recorder", "recorder", _RUN),
     "status": ("status", "status", _RUN),
-    "healthcheck": ("serve", "healthcheck", _RUN),
     "claims": ("claims", "claims", _PROVE),
 }
 """The module and the function of each command, and its panel of the help."""

@@ -54,17 +54,23 @@ _ESCAPES = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})
 def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Find every fault of the configuration at once, as `serve` would: also in the schema, in
     certificates, in directories that cannot be used, and in the recorder's settings if it may run.
-    Exit 78 if there is one."""
+    Exit 78 if there is one. A certificate that expires soon, and what a start would refuse without
+    `--allow-widening`, is a warning."""
     needs_sidecar()
     loaded = examine(one_file(file, config))
-    from collector.server.preflight import find_faults  # noqa: PLC0415 - imports all components
+    from collector.server import preflight  # noqa: PLC0415 - imports all components
 
-    found = [*loaded.faults, *find_faults(loaded), *_recorder_faults(loaded)]
+    checked = preflight.check(loaded)
+    found = [*loaded.faults, *checked.faults, *_recorder_faults(loaded)]
     faults = list(dict.fromkeys(found))
     if as_json:
-        print_json({"ok": not faults, "faults": [fault._asdict() for fault in faults]})
+        parts = {"faults": faults, "warnings": checked.warnings}
+        plain = {name: [each._asdict() for each in part] for name, part in parts.items()}
+        print_json({"ok": not faults, **plain})
     for fault in [] if as_json else faults:
         err.print(str(fault), markup=False)
+    for warning in [] if as_json else checked.warnings:
+        err.print(f"warning: {warning}", markup=False)
     if not faults and not as_json:
         out.print("no faults")
         if loaded.lacks_grpc:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
+from collector.cli.serve import AllowWidening, ConfigFile, File, needs_sidecar, one_file
 from collector.config import read
 from collector.config.model import variable
 from collector.errors import ConfigError
@@ -43,6 +43,8 @@ def drain(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="The setting `data`.")
     ] = None,
+    *,
+    allow_widening: AllowWidening = False,
 ) -> None:
     """Take batches of records out of a message broker, check them, and deliver them to sinks.
 
@@ -66,7 +68,7 @@ def drain(
     if not loaded.config.drain.is_on:
         message = "there is nothing to take from: set `drain.url` and `drain.stream`"
         raise ConfigError("E211", message)
-    raise typer.Exit(run(loaded))
+    raise typer.Exit(run(loaded, allow_widening=allow_widening))
 
 
 def _source(url: str | None) -> dict[tuple[str, ...], str]:

@@ -1,36 +1,44 @@
-"""``collector serve|healthcheck``: the sidecar, and whether it is ready."""
+"""``collector serve``: the sidecar."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from collector.cli.console import err
-from collector.config import Address, load, read
+from collector.config import read
 from collector.config.extras import install, is_installed, is_loadable, reinstall
 from collector.config.model import variable
 from collector.errors import ConfigError
 
-if TYPE_CHECKING:
-    from http.client import HTTPConnection
-
-__all__ = ["ConfigFile", "File", "healthcheck", "needs_sidecar", "one_file", "serve"]
+__all__ = [
+    "AllowWidening",
+    "ConfigFile",
+    "File",
+    "needs_sidecar",
+    "one_file",
+    "serve",
+]
 
 _NEEDED = ["google.protobuf", "httptools", "prometheus_client"]
 if sys.platform != "win32":
     _NEEDED.append("uvloop")
-_SECONDS = 3.0
 _MOST_PORT = 65_534
 _ANY_FREE = dict.fromkeys(("http", "grpc", "admin"), 0)
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, not by us
 
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="A YAML file; see docs/configuration.md."),
+]
+AllowWidening = Annotated[
+    bool,
+    typer.Option(
+        "--allow-widening",
+        help="Start also if more would flow than by what last ran with this data directory.",
+    ),
 ]
 File = Annotated[
     Path | None,
@@ -56,6 +64,7 @@ def serve(
             " one after it. 0: any free ones.",
         ),
     ] = None,
+    allow_widening: AllowWidening = False,
 ) -> None:
     """Receive events and OpenTelemetry data, and keep only what the schema lists.
 
@@ -73,7 +82,8 @@ def serve(
         ("data",): "" if data is None else str(data),
     }
     variables = {variable(loc): value for loc, value in given.items() if value}
-    raise typer.Exit(run(read(config, {**os.environ, **variables})))
+    loaded = read(config, {**os.environ, **variables})
+    raise typer.Exit(run(loaded, allow_widening=allow_widening))
 
 
 def _addresses(port: int | None) -> dict[tuple[str, ...], str]:
@@ -103,45 +113,3 @@ def needs_sidecar() -> None:
     if not all(map(is_loadable, _NEEDED)):
         message = "a library of the sidecar is installed and cannot be loaded; install it anew"
         raise ConfigError("E201", f"{message}: {reinstall('sidecar')}")
-
-
-def healthcheck(config: ConfigFile = None) -> None:
-    """Ask the local sidecar whether it is ready: exit 0 if it is, 1 if not.
-
-    It is found by the configuration that it runs under.
-    """
-    chosen = load(config)
-    if chosen.admin.address is None:
-        raise ConfigError("E211", "the sidecar has no admin address to ask; set `admin.address`")
-    status = _asked(chosen.admin.address)
-    if status != 200:
-        err.print("no answer" if status == 0 else "not ready")
-    raise typer.Exit(0 if status == 200 else 1)
-
-
-def _asked(address: Address) -> int:
-    """Request ``/readyz``, never through a proxy, and return the status; 0 without an answer."""
-    from http.client import HTTPException  # noqa: PLC0415 - keeps `collector --help` light
-
-    host = _ANYWHERE.get(address.host, address.host)
-    connection = _connection(host, address.port, encrypted=not address.is_loopback)
-    try:
-        connection.request("GET", "/readyz", headers={"Host": "localhost"})
-        return connection.getresponse().status
-    except (OSError, HTTPException):
-        return 0
-    finally:
-        connection.close()
-
-
-def _connection(host: str, port: int, *, encrypted: bool) -> HTTPConnection:
-    from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415
-
-    if not encrypted:
-        return HTTPConnection(host, port, timeout=_SECONDS)
-    import ssl  # noqa: PLC0415
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # it is asked on this machine, by an address
-    context.verify_mode = ssl.CERT_NONE
-    return HTTPSConnection(host, port, timeout=_SECONDS, context=context)

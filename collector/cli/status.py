@@ -6,24 +6,32 @@ from pathlib import Path
 
 import typer
 
-from collector.cli.console import out, print_json
+from collector.cli.console import err, out, print_json
 from collector.cli.data_dir import ConfigFile, Data, settings
 from collector.cli.options import AsJson
-from collector.errors import ConfigError
-from collector.server.control_client import Status, ask
+from collector.errors import DeliveryError
+from collector.server import control_client
 
 __all__ = ["status"]
+
+_DEAD = "not running"
 
 
 def status(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
     """Show how the sidecar of a data directory does: its checks, workers, spool and sinks, in names
-    and counts. Exit 1 if it is not ready."""
-    answer = ask(settings(config, data).data or Path(), Status())
+    and counts. Exit 1 if it is not ready, does not answer within five seconds, or does not run."""
+    folder = settings(config, data).data or Path()
+    try:
+        answer = control_client.status(folder)
+    except DeliveryError as error:
+        _print_absent("not answering", error.message, as_json)
+        raise typer.Exit(1) from None
     if answer is None:
-        message = "no sidecar runs with this data directory; name it with `--data`"
-        raise ConfigError("E203", message)
+        hint = "" if folder.is_dir() else "there is no such data directory; name it with `--data`"
+        _print_absent(_DEAD, hint, as_json)
+        raise typer.Exit(1)
     if as_json:
-        print_json(answer)
+        print_json({"running": True, **answer})
     else:
         spool, workers = answer["spool"], answer["workers"]
         out.print(f"schemas: {', '.join(answer['schemas'])}", markup=False)
@@ -50,3 +58,13 @@ def status(config: ConfigFile = None, data: Data = None, as_json: AsJson = False
             if state != "ok":
                 out.print(f"{name}: {state}", markup=False)
     raise typer.Exit(0 if answer["ready"] else 1)
+
+
+def _print_absent(state: str, hint: str, as_json: bool) -> None:
+    """Print that there is nothing to show, and why."""
+    if as_json:
+        print_json({"running": state != _DEAD, "state": state})
+    else:
+        out.print(state)
+    if hint:
+        err.print(hint, markup=False)

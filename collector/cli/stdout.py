@@ -7,7 +7,7 @@ import os
 import sys
 from typing import IO, Any
 
-from collector.errors import ConfigError
+from collector.errors import NotNow
 
 __all__ = ["ReaderGoneError", "may_be_terminal", "write", "write_all"]
 
@@ -44,4 +44,4 @@ def write_all(raw: IO[bytes], data: bytes) -> int:
         return len(data)
     if gone:
         raise ReaderGoneError
-    raise ConfigError("E203", "the output cannot be written any further; is the disk full?")
+    raise NotNow("E203", "the output cannot be written any further; is the disk full?")

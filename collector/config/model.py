@@ -152,6 +152,16 @@ class Admin(Section):
     hosts: Names = Field(
         (), description="Names by which it may be called, besides loopback's and its own address."
     )
+    open: Flag = Field(
+        False,
+        description="Whether others may reach it without TLS and without a token. It shows counts,"
+        " and names of schemas, fields and sinks, but no value.",
+    )
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it has TLS and wants a token: where others may reach it, and it is not open."""
+        return self.address is not None and not (self.address.is_loopback or self.open)
 
 
 class Limits(Section):
@@ -319,7 +329,8 @@ class Config(Section):
 
     data: Location = Field(
         Path("collector-data"),
-        description="The directory of spool and store, made if it is not there. One process each.",
+        description="The directory of spool and store, made if it is not there; the one above it"
+        " must exist. One process each.",
     )
     schema_: Line = Field(
         "conferencing",

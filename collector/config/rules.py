@@ -51,11 +51,12 @@ def _addresses(config: Config) -> Iterator[tuple[str, Address]]:
 
 
 def open_addresses(config: Config) -> Iterator[Finding]:
-    """Require encryption and authentication on addresses that other machines can reach. The
-    recorder has an authentication of its own, by tokens of the platform."""
+    """Require encryption and authentication on addresses that other machines can reach, but for an
+    admin address that is open. The recorder has an authentication of its own, by tokens of the
+    platform."""
     tls = config.tls
     for section, address in _addresses(config):
-        if address.is_loopback:
+        if address.is_loopback or (section == "admin" and config.admin.open):
             continue
         at = (section, "address")
         if tls.certificate is None or tls.key is None:

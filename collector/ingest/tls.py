@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
+from time import time
 from typing import TYPE_CHECKING
 
-from collector.errors import ConfigError
+from collector.errors import ConfigError, NotNow
 
 if TYPE_CHECKING:
     import grpc  # type: ignore[import-untyped]
@@ -26,6 +28,9 @@ __all__ = ["Certificates"]
 _LARGEST_FILE = 1 << 20
 """Bytes of a certificate, key or authority file: more than any chain or bundle needs."""
 _ALPN = ["http/1.1"]
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+_VERSION, _UTC_TIME, _FIRST_YEAR = 0xA0, 0x17, 50
+_SOON_SECONDS = 14 * 86_400
 Pem = tuple[bytes, bytes, bytes | None]
 
 
@@ -33,11 +38,19 @@ class Certificates:
     """A server's certificate chain and key (PEM files), and the clients' authority, if any.
 
     The files are read once and checked. Raises ``ConfigError`` E212 when one cannot be read or has
-    another content, when the key is encrypted, or when it does not fit the certificate; messages
-    name the setting, never a path or content of the file.
+    another content, when the key is encrypted, when it does not fit the certificate, or when the
+    certificate has expired, and ``NotNow`` when it is not valid yet; messages name the setting,
+    never a path or content of the file. ``now`` is in seconds of the epoch.
     """
 
-    def __init__(self, certificate: Path, key: Path, client_ca: Path | None = None) -> None:
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        client_ca: Path | None = None,
+        *,
+        now: Callable[[], float] = time,
+    ) -> None:
         self.pem: Pem = (
             _read(certificate, "certificate", "BEGIN CERTIFICATE"),
             _read(key, "key", "PRIVATE KEY"),
@@ -45,6 +58,14 @@ class Certificates:
         )
         """The contents of the files: chain, key and authority."""
         self.context()
+        began, ended = self.validity
+        if ended <= now():
+            message = "the certificate has expired; put a new one, with its key, in its place"
+            raise ConfigError("E212", message)
+        if began > now():
+            raise NotNow(
+                "E212", "the certificate is not valid yet; is the clock of this host right?"
+            )
 
     @classmethod
     def of(cls, pem: Pem) -> Certificates:
@@ -55,6 +76,17 @@ class Certificates:
 
     def __repr__(self) -> str:
         return "<Certificates for mutual TLS>" if self.mutual else "<Certificates>"
+
+    @property
+    def validity(self) -> tuple[float, float]:
+        """When the server's own certificate begins and ends to be valid, in seconds of the epoch.
+        Those of its issuers are not looked at: a client may know a newer one of them."""
+        return _validity(self.pem[0])
+
+    def ends_soon(self, now: float) -> bool:
+        """Return whether less than a third of its time is left, and less than two weeks."""
+        began, ended = self.validity
+        return ended - now < min((ended - began) / 3, _SOON_SECONDS)
 
     @property
     def mutual(self) -> bool:
@@ -127,6 +159,46 @@ def _load_pair(context: ssl.SSLContext, chain: bytes, secret: bytes) -> None:
             "the certificate and its key cannot be used; both must be whole PEM files, the key not"
             " encrypted, and neither too weak",
         )
+
+
+def _validity(chain: bytes) -> tuple[float, float]:
+    """Return when the first certificate begins and ends to be valid, by RFC 5280, section 4.1: the
+    fourth or fifth part of its first part. Raises ``ConfigError`` E212."""
+    times: list[float] = []
+    with suppress(ValueError, IndexError):
+        text = chain.decode("ascii", "ignore")
+        first = text[text.index(_BEGIN) : text.index(_END) + len(_END)]
+        parts = _parts(_parts(_parts(ssl.PEM_cert_to_DER_cert(first))[0][1])[0][1])
+        number = 4 if parts[0][0] == _VERSION else 3
+        times = [_time(tag, content) for tag, content in _parts(parts[number][1])]
+    if len(times) != 2:
+        raise ConfigError("E212", "the certificate does not say how long it is valid")
+    return times[0], times[1]
+
+
+def _parts(der: bytes) -> list[tuple[int, bytes]]:
+    """Return the tag and the content of each element of an encoding (X.690, DER). Raises
+    ``ValueError`` and ``IndexError``."""
+    found, at = list[tuple[int, bytes]](), 0
+    while at < len(der):
+        tag, length, at = der[at], der[at + 1], at + 2
+        if length & 0x80:
+            octets = length & 0x7F
+            length, at = int.from_bytes(der[at : at + octets]), at + octets
+        if at + length > len(der):
+            raise ValueError
+        found.append((tag, der[at : at + length]))
+        at += length
+    return found
+
+
+def _time(tag: int, content: bytes) -> float:
+    """Read a UTCTime, whose years are of 1950 to 2049, or a GeneralizedTime. Raises
+    ``ValueError``."""
+    text = content.decode("ascii")
+    if tag == _UTC_TIME:
+        text = f"{'19' if int(text[:2]) >= _FIRST_YEAR else '20'}{text}"
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 @contextmanager

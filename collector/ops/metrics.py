@@ -56,6 +56,7 @@ __all__ = [
     "Reload",
     "ReloadReading",
     "WorkerReading",
+    "expiry",
 ]
 
 _F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily)
@@ -144,6 +145,9 @@ METRICS: dict[str, MetricType] = {
     "collector_sink_absent_batches": MetricType(
         "gauge", "Batches that wait for a sink that the configuration does not have.", ("sink",)
     ),
+    "collector_tls_certificate_expiry_timestamp_seconds": MetricType(
+        "gauge", "When the certificate of a receiver that has TLS expires.", ("receiver",)
+    ),
     "collector_workers": MetricType("gauge", "Workers that receive."),
     "collector_worker_replacements_total": MetricType(
         "counter", "Workers that ended and were replaced."
@@ -211,6 +215,7 @@ class Metrics:
         *,
         reloads: Callable[[], ReloadReading] | None = None,
         absent: Callable[[], Mapping[str, int]] = dict,
+        expiries: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
@@ -225,7 +230,9 @@ class Metrics:
         self._info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
         self.use(layouts)
         self.registry.register(
-            _Readings(spool, sinks, workers, messages, reloads=reloads, absent=absent)
+            _Readings(
+                spool, sinks, workers, messages, reloads=reloads, absent=absent, expiries=expiries
+            )
         )
         ProcessCollector(registry=self.registry)
 
@@ -298,7 +305,9 @@ class _Readings(Collector):
         *,
         reloads: Callable[[], ReloadReading] | None,
         absent: Callable[[], Mapping[str, int]],
+        expiries: Callable[[], Mapping[str, float]],
     ) -> None:
+        self._expiries = expiries
         self._spool = spool
         self._sinks = sinks
         self._workers = workers
@@ -342,6 +351,7 @@ class _Readings(Collector):
         for name in self._were_absent:
             waiting.add_metric([name], now_absent.get(name, 0))
         yield waiting
+        yield expiry(self._expiries())
         workers = self._workers()
         yield _gauge("collector_workers", workers.ready)
         name = "collector_worker_replacements_total"
@@ -368,6 +378,15 @@ _BACKLOG: dict[str, Callable[[Backlog], float]] = {
     "collector_spool_oldest_age_seconds": lambda backlog: backlog.oldest,
     "collector_spool_lag_seconds": lambda backlog: backlog.lag,
 }
+
+
+def expiry(times: Mapping[str, float]) -> GaugeMetricFamily:
+    """Build the metric of certificates by the receivers that have one, in seconds of the epoch."""
+    name = "collector_tls_certificate_expiry_timestamp_seconds"
+    family = GaugeMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+    for receiver, at in times.items():
+        family.add_metric([receiver], at)
+    return family
 
 
 def _messages(counts: Mapping[MessageOutcome, int]) -> CounterMetricFamily:

@@ -18,12 +18,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from collector.config import Address, Config, Loaded
-from collector.errors import ConfigError, ConfigFaults
+from collector.errors import ConfigError
 from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.ops.log import EventLog, EventName, LibraryLogHandler
-from collector.ops.metrics import MetricType
+from collector.ops.metrics import MetricType, expiry
 from collector.recording.access import Verifier
 from collector.recording.api import MEMORY, RecorderApi
 from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
@@ -31,7 +31,7 @@ from collector.recording.names import MAX_CHUNK_BYTES
 from collector.recording.recorder import Recorder, RecorderState
 from collector.recording.refusals import REFUSALS
 from collector.recording.routes import document
-from collector.recording.settings import bucket_options, find_faults, verifier
+from collector.recording.settings import bucket_options, require_sound, verifier
 from collector.server import listeners
 from collector.server.admin import AdminPages, State
 from collector.server.http_receiver import HttpReceiver
@@ -61,8 +61,7 @@ def serve(loaded: Loaded) -> int:
     """
     config = loaded.config
     places = _places(config)
-    if faults := find_faults(loaded):
-        raise ConfigFaults(faults)
+    require_sound(loaded)
     log = EventLog(config.log.level)
     LibraryLogHandler(log).install()
     deadline = Timer(_SHUTDOWN_SECONDS, os._exit, (0,))
@@ -192,7 +191,8 @@ class _Process:
             return HttpReceiver(ControlHandler(self._recorder), place, listening, self._limits)
         is_file = not isinstance(place, Address)
         certificates = None if is_file else listeners.certificates(self._config)
-        metrics = RecorderMetrics(self._recorder.state, lambda: api.refusals)
+        ends = None if certificates is None else certificates.validity[1]
+        metrics = RecorderMetrics(self._recorder.state, lambda: api.refusals, ends)
         pages = _Pages(api, partial(AdminPages, self._readiness, metrics.text))
         context = None if certificates is None else certificates.context()
         return HttpReceiver(pages, place, listening, self._limits, context=context)
@@ -288,12 +288,17 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 
 class RecorderMetrics(Collector):
-    """Reads the state of a recorder, and the counts of refusals, at each scrape."""
+    """Reads the state of a recorder, and the counts of refusals, at each scrape. The certificate of
+    a recorder that has one ends at ``expires``, in seconds of the epoch."""
 
     def __init__(
-        self, state: Callable[[], RecorderState], refusals: Callable[[], Mapping[str, int]]
+        self,
+        state: Callable[[], RecorderState],
+        refusals: Callable[[], Mapping[str, int]],
+        expires: float | None = None,
     ) -> None:
         self._state, self._refusals = state, refusals
+        self._expiries = {} if expires is None else {"recorder": expires}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -322,6 +327,7 @@ class RecorderMetrics(Collector):
         yield _counts("collector_recorder_queue_files", {"": vault.queued_files})
         yield _counts("collector_recorder_bucket_failing", {"": vault.is_failing})
         yield _counts("collector_recorder_bucket_errors_total", {"": vault.errors})
+        yield expiry(self._expiries)
 
 
 def _counts(name: str, counts: Mapping[str, int]) -> Metric:

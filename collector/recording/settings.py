@@ -9,13 +9,13 @@ from collector.config import Loaded
 from collector.config.extras import install, is_installed
 from collector.config.model import RecorderSection
 from collector.config.values import resolved
-from collector.errors import CollectorError, ConfigError, Fault, InUse
+from collector.errors import CollectorError, ConfigError, ConfigFaults, Fault, InUse
 from collector.recording.access import Verifier
 from collector.recording.jwks import KeySource
 from collector.spool.recover import check as check_ledger
 from collector.sqlite.files import check_directory
 
-__all__ = ["LEDGER_NAME", "MODULES", "bucket_options", "find_faults", "verifier"]
+__all__ = ["LEDGER_NAME", "MODULES", "bucket_options", "find_faults", "require_sound", "verifier"]
 
 LEDGER_NAME = "spool.db"
 MODULES = ("cryptography", "httptools", "obstore", "pyrage")
@@ -25,7 +25,19 @@ MODULES = ("cryptography", "httptools", "obstore", "pyrage")
 def find_faults(loaded: Loaded) -> list[Fault]:
     """Return every fault of the recorder's settings that are sound in themselves: its extra, its
     directory, the file of keys, references. Nothing is made or changed, and no address is asked."""
-    recorder, faults = loaded.config.recorder, list[Fault]()
+    return _found(loaded)[0]
+
+
+def require_sound(loaded: Loaded) -> None:
+    """Raise ``ConfigFaults`` with these faults, if there are some."""
+    faults, may_pass = _found(loaded)
+    if faults:
+        raise ConfigFaults(faults, may_pass=may_pass)
+
+
+def _found(loaded: Loaded) -> tuple[list[Fault], bool]:
+    """Return the faults, and whether all of them may pass by themselves."""
+    recorder, faults, may_pass = loaded.config.recorder, list[Fault](), True
     checks: dict[str, Callable[[], object]] = {
         "recorder.enabled": _check_modules,
         "recorder.data": lambda: _check_directory(recorder.data or Path()),
@@ -41,7 +53,8 @@ def find_faults(loaded: Loaded) -> list[Fault]:
             pass
         except CollectorError as error:
             faults.append(loaded.fault(name, error.message, error.code))
-    return faults
+            may_pass = may_pass and error.may_pass
+    return faults, may_pass
 
 
 def verifier(recorder: RecorderSection) -> Verifier:

@@ -25,7 +25,7 @@ from urllib.request import url2pathname
 
 from collector.errors import ConfigError
 from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
-from collector.sqlite.files import need_room, sync
+from collector.sqlite.files import make_directory, need_room, sync
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -158,7 +158,8 @@ class Bucket:
     """A bucket or directory behind obstore. Its errors are ``OSError`` here, without their text:
     that may hold credentials or content. A request that fails is repeated ``retries`` times.
 
-    Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used.
+    Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used, and
+    as ``make_directory``.
     """
 
     def __init__(self, url: str, options: Mapping[str, str], retries: int = 2) -> None:
@@ -177,10 +178,10 @@ class Bucket:
         config: Any = {name: value for name, value in options.items() if name not in client}
         retry = {"max_retries": retries, "retry_timeout": _RETRY_TIMEOUT}
         remote: Any = {"config": config, "client_options": client, "retry_config": retry}
+        if self._directory is not None:
+            make_directory(self._directory)
         try:
-            self._store: ObjectStore = from_url(
-                url, **({"mkdir": True} if self._directory else remote)
-            )
+            self._store: ObjectStore = from_url(url, **({} if self._directory else remote))
         except Exception:  # noqa: BLE001 - the message might hold a credential
             message = "the bucket's URL or options cannot be used; check them against obstore's"
             raise ConfigError("E204", message) from None

@@ -346,10 +346,14 @@ def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -
         raise ConfigError(
             "E209", "`to` must name a type of sinks that is local, and that processes can share"
         )
+    folder = local_store().path.parent if target.url else target.path.resolve().parent
+    if wait is None:
+        with suppress(OSError):  # the sink says why it cannot be made
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     opening = Opening(
         settings.shared_name,
         (schema,),
-        local_store().path.parent if target.url else target.path.resolve().parent,
+        folder,
         is_offline=wait is not None,
         wait=wait or 0.0,
         is_shared=True,

@@ -145,6 +145,8 @@ def claim(root: Path, limit: int, layouts: Iterable[Layout]) -> list[Spool]:
     Raises ``ConfigError`` E203 when the directory cannot be used, or none is free.
     """
     found: list[Spool] = []
+    with suppress(OSError):  # the spool says why it cannot be made
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         for number in range(_MOST_SPOOLS):
             directory = root / str(number)

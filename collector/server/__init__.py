@@ -39,11 +39,12 @@ _M_TRIM_THRESHOLD, _RETAINED_BYTES = -1, 8 << 20
 _M_ARENA_MAX, _ARENAS = -8, 2
 
 
-def run(loaded: Loaded) -> int:
+def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
     """Run the sidecar until a signal; returns its exit code.
 
     Raises ``ConfigFaults`` if it cannot start: a port that is taken, a directory that cannot be
-    used, a faulty schema. Faults are found before any file is made.
+    used, a faulty schema. Faults are found before any file is made. Where more would flow than by
+    what last ran in the data directory, it starts only with ``allow_widening``.
     """
     clear_switches()
     harden()
@@ -52,13 +53,13 @@ def run(loaded: Loaded) -> int:
     if loaded.config.drain.is_on:
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 
-        return serve(_without_receivers(loaded), [])
+        return serve(_without_receivers(loaded), [], allow_widening=allow_widening)
     from collector.server.worker_process import count, spawned  # noqa: PLC0415 - only now, after
 
     with spawned(count(loaded.config)) as processes:  # they load meanwhile
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 
-        return serve(loaded, processes)
+        return serve(loaded, processes, allow_widening=allow_widening)
 
 
 def _without_receivers(loaded: Loaded) -> Loaded:

@@ -178,12 +178,12 @@ def opened_admin(
     """Listen on ``admin.address``, if there is to be one; return what makes its receiver, with the
     certificate and the limits of that time.
 
-    On loopback it needs neither tokens nor TLS, so that probes work. Raises ``ConfigError`` E207.
+    On loopback, and where it is open, it needs neither tokens nor TLS. Raises ``ConfigError`` E207.
     """
     chosen = components.config.admin
     if chosen.address is None:
         return None
-    address, is_public = chosen.address, not chosen.address.is_loopback
+    address, is_encrypted = chosen.address, chosen.is_encrypted
 
     def admits(header: bytes | None) -> bool:
         return components.tokens is None or components.tokens.admits(header)
@@ -192,13 +192,13 @@ def opened_admin(
         readiness,
         components.metrics.text,
         hosts=(*chosen.hosts, chosen.address.host),
-        is_public=is_public,
-        admits=admits if is_public else None,
+        is_public=not chosen.address.is_loopback,
+        admits=admits if is_encrypted else None,
     )
     listening = listeners.opened(chosen.address, "admin.address", stack)
 
     def made() -> HttpReceiver:
-        encrypted = components.certificates if is_public else None
+        encrypted = components.certificates if is_encrypted else None
         return HttpReceiver(
             respond,
             address,

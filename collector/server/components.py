@@ -14,6 +14,7 @@ from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
 from collector.keyring import Keyring
+from collector.ledger import Ledger
 from collector.ops.metrics import Metrics, ReloadReading, WorkerReading
 from collector.pipeline import Delivery
 from collector.retention.locations import Locations
@@ -111,12 +112,17 @@ class Components:
             if is_other or sink != before[name]:
                 self.delivery.reopen(name, partial(self._open_sink, name, sink))
 
-    def open(self, stack: ExitStack) -> None:
-        """Open spool and sinks. Raises ``ConfigError`` and ``DeliveryError``."""
+    def open(self, stack: ExitStack, admit: Callable[[Ledger], None] | None = None) -> None:
+        """Open spool and sinks; ``admit`` is called with the ledger before it is used. Raises
+        ``ConfigError`` and ``DeliveryError``, and what ``admit`` does."""
         config, layouts = self.config, [schema.layout for schema in self.schemas]
         data = config.data or Path()
         self.spool = Spool(
-            data / SPOOL_NAME, limit=config.spool.limit, sinks=config.sinks.on(), layouts=layouts
+            data / SPOOL_NAME,
+            limit=config.spool.limit,
+            sinks=config.sinks.on(),
+            layouts=layouts,
+            admit=admit,
         )
         stack.callback(self.spool.close)
         self.upkeep = Upkeep(self.spool, self.schemas, self._off())
@@ -134,6 +140,7 @@ class Components:
             self.message_counts,
             reloads=self.reload_reading,
             absent=lambda: {name: each.batches for name, each in self.spool.absent().items()},
+            expiries=self.expiries,
         )
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
 
@@ -164,6 +171,15 @@ class Components:
     def reload_reading(self) -> ReloadReading:
         """Return the state of reloads for metrics."""
         return self.reloads()
+
+    def expiries(self) -> Mapping[str, float]:
+        """Return when the certificate of each receiver that has TLS expires, for metrics."""
+        if self.certificates is None:
+            return {}
+        addresses = {name: getattr(self.config, name).address for name in ("http", "grpc")}
+        named = [name for name, address in addresses.items() if address is not None]
+        named += ["admin"] if self.config.admin.is_encrypted else []
+        return dict.fromkeys(named, self.certificates.validity[1])
 
     def worker_reading(self) -> WorkerReading:
         """Return the state of the workers for metrics."""

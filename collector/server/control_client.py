@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
 
-from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
+from collector.errors import CollectorError, ConfigError, DeliveryError, InputError, InUse
+from collector.spool.lock import check_lock
 
 __all__ = [
     "FILE_NAME",
@@ -30,12 +31,16 @@ __all__ = [
     "Redeliver",
     "Reload",
     "Status",
+    "StatusAnswer",
     "ask",
     "short_path",
+    "status",
 ]
 
 FILE_NAME = "control.sock"
 _PAUSES = (0.2, 1.0, 3.0)
+STATUS_SECONDS = 5.0
+_MOST_BYTES = 1 << 20
 _LONGEST_PATH = 100
 """Bytes of a socket's path; the system's limit is 104 or 108."""
 _KINDS: dict[str, type[CollectorError]] = {
@@ -112,6 +117,24 @@ class Status(
     """Say how the sidecar does."""
 
 
+class StatusAnswer(msgspec.Struct, frozen=True):
+    """How the sidecar does, in names and counts."""
+
+    ready: bool
+    schemas: list[str]
+    checks: dict[str, str]
+    workers: dict[str, int]
+    spool: dict[str, Any]
+    sinks: dict[str, dict[str, Any]]
+    absent: dict[str, dict[str, int]]
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    code: str
+    message: str
+
+
+_decode = msgspec.json.Decoder(StatusAnswer).decode
 Command = Erase | Object | Prune | Drop | Redeliver | Reload | Status
 
 
@@ -135,6 +158,44 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
         sleep(pause)
     message = "the sidecar refused the command, or ended before it was done; do it again"
     raise DeliveryError("E519", message)
+
+
+def status(data: Path, seconds: float = STATUS_SECONDS) -> dict[str, Any] | None:
+    """Return how the sidecar of a data directory does; ``None`` if none runs there: nothing listens
+    at its socket, or what listens is no sidecar.
+
+    Raises ``DeliveryError`` E519 if it does not answer within so many seconds, or cannot say it.
+    """
+    deadline, answer = monotonic() + seconds, b""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(seconds)
+        try:
+            with short_path(data) as path:
+                connection.connect(path)
+        except (TimeoutError, BlockingIOError):  # too many wait for an answer already
+            pass
+        except OSError:
+            return None
+        with suppress(OSError):
+            connection.sendall(msgspec.json.encode(Status()) + b"\n")
+            while not answer.endswith(b"\n") and len(answer) < _MOST_BYTES:
+                connection.settimeout(max(deadline - monotonic(), 0.001))
+                if not (more := connection.recv(1 << 16)):
+                    break
+                answer += more
+    with suppress(msgspec.MsgspecError):
+        _decode(answer)
+        found: dict[str, Any] = msgspec.json.decode(answer)
+        return found
+    with suppress(msgspec.MsgspecError):
+        failed = msgspec.json.decode(answer, type=_Failed)
+        raise DeliveryError("E519", failed.message)
+    try:
+        check_lock(data)
+    except InUse:
+        message = f"the sidecar runs, but does not answer within {seconds:g} s: look at its log"
+        raise DeliveryError("E519", message) from None
+    return None
 
 
 def _answered(data: Path, command: Command) -> bytes | None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from collector.contracts import Earlier, RequestKey, Tally, Written
-from collector.errors import ConfigError, DeliveryError, RecheckError, SandboxError
+from collector.errors import ConfigError, DeliveryError, NotNow, RecheckError, SandboxError
 from collector.ops.error_log import LIBRARIES
 from collector.ops.log import EventLog
 from collector.ops.requests import RequestCounts
@@ -206,7 +206,7 @@ class Keeper(WorkerPool):
         if not failed.is_confined:
             return SandboxError("E217", "the kernel did not let a worker confine itself")
         address = self._sockets.locations.get("grpc", "its address")
-        return ConfigError("E207", f"gRPC cannot listen on {address}; is it taken?")
+        return NotNow("E207", f"gRPC cannot listen on {address}; is it taken?")
 
     def _seen(self, seen: ErrorSeen) -> tuple[str, str]:
         """Return type and place of an error; constants once there were many. Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
 from hashlib import sha256
@@ -13,21 +13,32 @@ from typing import Literal
 
 import orjson
 
+from collector.config import Loaded
 from collector.config.model import plain_settings
 from collector.contracts import Written
-from collector.errors import CollectorError, DeliveryError
+from collector.errors import CollectorError, ConfigFaults, DeliveryError, Fault
 from collector.ledger import Ledger, Note
 from collector.ledger import opened as opened_ledger
 from collector.ops.log import EventLog
 from collector.retention.earlier import in_force
 from collector.routing import changes
-from collector.routing.changes import compared, strongest, widening_reasons
+from collector.routing.changes import Change, compared, strongest, widening_reasons
 from collector.schema import Schema
+from collector.schema.diff import Comparison
 from collector.server.components import Components
 
-__all__ = ["LedgerNotes", "ReloadCause"]
+__all__ = ["LedgerNotes", "ReloadCause", "refuse_widening", "widening_faults", "widenings"]
 
 _NOTE_SECONDS = 2.0
+_UNKNOWN = "what ran before cannot be compared with it"
+_KEYS = {
+    "further away": "party",
+    "another recipient": "recipient",
+    "another country": "country",
+    "another safeguard": "safeguard",
+    "no longer limited": "purposes",
+}
+"""The setting of a sink that makes a change."""
 ReloadCause = Literal["signal", "command", "watch"]
 """What asks for a reload: SIGHUP, the control socket, or a file that has changed."""
 
@@ -145,32 +156,108 @@ def _changes(ledger: Ledger, components: Components) -> list[Note]:
     return [*_schemas(ledger, components), *_configuration(ledger, components)]
 
 
+def refuse_widening(loaded: Loaded, components: Components, ledger: Ledger) -> None:
+    """Raise ``ConfigFaults`` E222 where more would flow than by what last ran: a fault for each
+    thing that widens. Nothing is compared where nothing ran before."""
+    command = "`--allow-widening` allows it, once"
+    if faults := widenings(loaded, components, ledger, command):
+        raise ConfigFaults(faults)
+
+
+def widenings(loaded: Loaded, components: Components, ledger: Ledger, command: str) -> list[Fault]:
+    """Return a fault for each thing that widens what last ran according to the ledger; what cannot
+    be compared is one, too. ``command`` says what allows it."""
+    named, reasons = components.config.schema_setting, list[str]()
+    for schema, before, found in _schema_changes(ledger, components):
+        if before is None:  # the flows say so, too
+            continue
+        if found is None:
+            reasons.append(f"schema {schema.name}: {_UNKNOWN}")
+        else:
+            wider = (each for each in found.changes if each.verdict == "widening")
+            reasons += [": ".join(filter(None, (each.part, each.what))) for each in wider]
+    before, flows = _flow_changes(ledger, components)
+    if before is not None and flows is None:
+        reasons.append(f"flows: {_UNKNOWN}")
+    faults = [loaded.fault(named, f"{each}; {command}", "E222") for each in reasons]
+    return list(dict.fromkeys([*faults, *widening_faults(flows or (), loaded, command)]))
+
+
+def widening_faults(found: Iterable[Change], loaded: Loaded, command: str) -> list[Fault]:
+    """Return a fault for each change that widens, or for several alike, at the setting of the sink
+    that it is about, or else that of the schema."""
+    places: dict[str, list[Change]] = {}
+    for change in found:
+        if change.verdict == "widening":
+            places.setdefault(_place(change, loaded), []).append(change)
+    return [
+        loaded.fault(place, f"{reason}; {command}", "E222")
+        for place, alike in places.items()
+        for reason in changes.reasons(alike)
+    ]
+
+
+def _place(change: Change, loaded: Loaded) -> str:
+    """Return the setting that a change is due to, as far as the change says that."""
+    prefix = f"sinks.{change.sink}."
+    stated = [
+        name
+        for name, origin in loaded.origins.items()
+        if name.startswith(prefix) and origin != "default"
+    ]
+    if not (change.sink and stated):
+        return loaded.config.schema_setting
+    key = prefix + _KEYS.get(change.what, "purposes")
+    return key if key in stated else stated[0]
+
+
 def _all_digests(schemas: Sequence[Schema]) -> str:
     """Return the digest of the only schema; of several, that of their digests, a line each."""
     lines = [schema.digest for schema in schemas]
     return lines[0] if len(lines) == 1 else sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _schemas(ledger: Ledger, components: Components) -> list[Note]:
-    """Compare each schema with that of its name, and one alone with one alone."""
+def _schema_changes(
+    ledger: Ledger, components: Components
+) -> Iterator[tuple[Schema, str | None, Comparison | None]]:
+    """Yield each schema that has changed, the digest before it, if there was one, and how the two
+    compare, if they can be compared. It is compared with that of its name, and one alone with one
+    alone."""
     schemas, known = components.schemas, in_force(ledger)
     replaced = next(iter(known.values())) if len(schemas) == len(known) == 1 else None
-    notes = []
-    for schema in schemas:
+    for schema in schemas if known else ():
         before = known.get(schema.name, replaced)
-        if before == schema.digest:
-            continue
-        found = compared(ledger.document(before), schema.document) if before else None
-        note = Note.of(
+        if before != schema.digest:
+            found = compared(ledger.document(before), schema.document) if before else None
+            yield schema, before, found
+
+
+def _schemas(ledger: Ledger, components: Components) -> list[Note]:
+    """Note each schema that has changed; all of them, where there was none before."""
+    if not in_force(ledger):
+        return [
+            Note.of("schema", document=each.document, schema=each.id, change="first")
+            for each in components.schemas
+        ]
+    return [
+        Note.of(
             "schema",
             document=schema.document,
             reasons=() if found is None else widening_reasons(found),
             schema=schema.id,
             before=before,
-            change=strongest(found) if before else "widening" if known else "first",
+            change=strongest(found) if before else "widening",
         )
-        notes.append(note)
-    return notes
+        for schema, before, found in _schema_changes(ledger, components)
+    ]
+
+
+def _flow_changes(ledger: Ledger, components: Components) -> tuple[str | None, list[Change] | None]:
+    """Return the digest of the last configuration, if there is one, and how the flows have changed
+    since, if they can be compared."""
+    before = ledger.digest("configuration")
+    old = (ledger.document(before) or b"").split(b"\n")[0]
+    return before, None if before is None else changes.since(old, *components.flows)
 
 
 def _configuration(ledger: Ledger, components: Components) -> list[Note]:
@@ -179,9 +266,7 @@ def _configuration(ledger: Ledger, components: Components) -> list[Note]:
     shown = orjson.dumps(plain_settings(config), option=orjson.OPT_SORT_KEYS)
     lines = (changes.document(*flows), shown)
     document = b"\n".join(lines)
-    before = ledger.digest("configuration")
-    old = (ledger.document(before) or b"").split(b"\n")[0]
-    found = None if before is None else changes.since(old, *flows)
+    before, found = _flow_changes(ledger, components)
     note = Note.of(
         "configuration",
         document=document,

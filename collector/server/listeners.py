@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collector.addresses import Address, IpAddress, ip_addresses
-from collector.errors import ConfigError, InUse
+from collector.errors import ConfigError, InUse, NotNow
 from collector.ingest.tls import Certificates
 
 if TYPE_CHECKING:
@@ -42,6 +42,11 @@ KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3,
 """Options of ``create_unix_server``: a server that ends leaves the socket file to other processes
 that listen on it. Before Python 3.13 each does."""
 
+_UNRESOLVED = -2
+"""In place of an error number: the name server did not answer."""
+_PASSING = (errno.EADDRNOTAVAIL, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOBUFS)
+"""What may pass by itself: an interface or a directory that is not there yet, a lack of memory or
+of file descriptors."""
 _REASONS = {
     errno.EADDRINUSE: "another process listens there; stop it, or choose another address",
     errno.EADDRNOTAVAIL: "this machine has no such address; choose one that it has",
@@ -49,6 +54,7 @@ _REASONS = {
     errno.EPERM: "the system does not allow it; choose another address",
     errno.ENOENT: "its directory does not exist; make it, or choose another place",
     errno.EEXIST: "there is a file that is no socket; choose another place",
+    _UNRESOLVED: "its host name cannot be resolved at present",
 }
 
 
@@ -204,7 +210,9 @@ def _is_stale(path: Path) -> bool:
 
 
 def _number(error: OSError) -> int:
-    return -1 if isinstance(error, socket.gaierror) else error.errno or -1
+    if isinstance(error, socket.gaierror):
+        return _UNRESOLVED if error.errno == socket.EAI_AGAIN else -1
+    return error.errno or -1
 
 
 def _refused(what: str, error_number: int, listening: socket.socket | None) -> ConfigError:
@@ -212,4 +220,5 @@ def _refused(what: str, error_number: int, listening: socket.socket | None) -> C
         listening.close()
     reason = _REASONS.get(error_number, "check its host name and port")
     kind = InUse if error_number == errno.EADDRINUSE else ConfigError
+    kind = NotNow if error_number in (*_PASSING, _UNRESOLVED) else kind
     return kind("E207", f"{what} cannot be listened on: {reason}")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from time import time
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from collector.config import Address, Loaded
 from collector.config.rules import SAME_ADDRESS
@@ -27,28 +29,61 @@ from collector.errors import (
 )
 from collector.filter import Filter
 from collector.keyring import Keyring
+from collector.ledger import opened as opened_ledger
 from collector.routing import all_flows
 from collector.routing.schemas import accepted, configured
 from collector.sandbox import support
 from collector.server import listeners
 from collector.server.components import Components, limits, tokens
 from collector.server.consumer import check_drain
+from collector.server.ledger_notes import widenings
 from collector.server.receivers import RECEIVERS
 from collector.sinks.sink import Opening, check_sink, sink_type
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import check as check_spool
 from collector.sqlite.files import check_directory
 
-__all__ = ["find_faults", "prepare", "prepare_next"]
+__all__ = ["Findings", "check", "find_faults", "prepare", "prepare_next"]
 
 _UNREADABLE = "E101"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+class Findings(NamedTuple):
+    """What is wrong with settings that are sound in themselves, and what is to be looked at though
+    a sidecar starts with them, or starts with ``--allow-widening``."""
+
+    faults: list[Fault]
+    warnings: list[Fault]
+
+
 def find_faults(loaded: Loaded) -> list[Fault]:
     """Return every fault of settings that are sound in themselves. Makes and changes nothing."""
-    return _Preflight(loaded, in_use=False).faults
+    return check(loaded).faults
+
+
+def check(loaded: Loaded) -> Findings:
+    """Return every fault and every warning, likewise."""
+    preflight = _Preflight(loaded, in_use=False)
+    components, warnings = preflight.components, list[Fault]()
+    if components is not None and not preflight.faults:
+        pair = components.certificates
+        if pair is not None and pair.ends_soon(time()):
+            at = datetime.fromtimestamp(pair.validity[1], UTC)
+            message = f"the certificate expires at {at:%Y-%m-%d %H:%M} UTC; replace it before"
+            warnings.append(loaded.fault("tls.certificate", message, "E212"))
+        warnings += _widenings(loaded, components)
+    return Findings(preflight.faults, warnings)
+
+
+def _widenings(loaded: Loaded, components: Components) -> list[Fault]:
+    """Return what a start would be refused for, as far as the ledger can be read."""
+    spool, found = (loaded.config.data or Path()) / SPOOL_NAME, list[Fault]()
+    if spool.is_file():
+        with suppress(CollectorError), opened_ledger(spool) as ledger:
+            found = widenings(loaded, components, ledger, "a start needs `--allow-widening`")
+    return found
 
 
 def prepare(loaded: Loaded) -> Components:
@@ -58,7 +93,7 @@ def prepare(loaded: Loaded) -> Components:
     if not preflight.faults:
         preflight.try_addresses()
     if preflight.faults or preflight.components is None:
-        raise ConfigFaults(preflight.faults)
+        raise ConfigFaults(preflight.faults, may_pass=preflight.may_pass)
     return preflight.components
 
 
@@ -80,6 +115,8 @@ class _Preflight:
         self._loaded, self._config = loaded, loaded.config
         self._in_use, self._reaches = in_use, reaches and not in_use
         self._faults: list[Fault] = []
+        self.may_pass: bool = True
+        """Whether all that is at fault may pass by itself."""
         self.components: Components | None = None
         self._check_parts()
         self._try("sandbox", _check_sandbox, self._config.sandbox)
@@ -105,8 +142,10 @@ class _Preflight:
         try:
             return check(*args, **options) if loaded.sound(name) else None
         except SchemaError as error:
+            self.may_pass = False
             self._faults += loaded.schema_faults(error)
         except ConfigFaults as error:
+            self.may_pass = False
             named = (one for one in error.faults if loaded.sound(one.field))
             self._faults += [loaded.fault(one.field, one.message, one.code) for one in named]
         except Unreachable as error:  # the sidecar starts all the same, and tries again
@@ -114,6 +153,7 @@ class _Preflight:
                 self._faults.append(loaded.fault(name, error.message, error.code))
         except CollectorError as error:
             if self._in_use or not isinstance(error, InUse):
+                self.may_pass = self.may_pass and error.may_pass
                 self._faults.append(loaded.fault(name, error.message, error.code))
         return None
 
@@ -172,7 +212,7 @@ class _Preflight:
             kind, before = self._try(f"sinks.{name}.type", sink_type, sink), len(self._faults)
             paths = {f"sinks.{name}.{key}": path for key, path in sink.files().items()}
             for setting, path in paths.items():
-                self._try(setting, check_directory, path.parent)
+                self._try(setting, check_directory, path.parent, within=data)
             if kind and self.components and len(self._faults) == before:
                 schemas, asks = self.components.schemas, self._reaches
                 opening = Opening(name, schemas, data, is_offline=True, asks=asks)

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Timer
 from time import monotonic
@@ -26,7 +27,7 @@ from collector.server.consumer import MessageIntake
 from collector.server.control import ControlServer
 from collector.server.http_receiver import HttpReceiver
 from collector.server.keeper import Keeper
-from collector.server.ledger_notes import LedgerNotes
+from collector.server.ledger_notes import LedgerNotes, refuse_widening
 from collector.server.lifecycle import (
     SWITCH_SECONDS,
     is_watched,
@@ -145,12 +146,17 @@ class Receivers:
 
 @contextmanager
 def opened(
-    loaded: Loaded, log: EventLog, processes: list[WorkerProcess] | None = None
+    loaded: Loaded,
+    log: EventLog,
+    processes: list[WorkerProcess] | None = None,
+    *,
+    allow_widening: bool = False,
 ) -> Iterator[tuple[Components, Receivers]]:
     """Open everything that a sidecar runs on, receivers included, and close it at the end.
     ``processes`` are workers that were started meanwhile.
 
-    Raises ``ConfigFaults`` with all faults before a file is made, and ``ConfigError`` or
+    Raises ``ConfigFaults`` with all faults before a file is made, and E222 before anything is used
+    if more would flow than by what last ran and that is not allowed; ``ConfigError`` or
     ``DeliveryError`` where another process or the disk comes between.
     """
     with ExitStack() as stack:
@@ -160,12 +166,15 @@ def opened(
             log.write("modes_tightened", files=modes.tightened)
         if modes.loose:
             log.write("modes_loose", files=modes.loose)
-        components.open(stack)
+        components.open(
+            stack, None if allow_widening else partial(refuse_widening, loaded, components)
+        )
         yield components, Receivers(components, log, stack, processes or [])
 
 
-def serve(loaded: Loaded, processes: list[WorkerProcess]) -> int:
-    """Run until SIGTERM or SIGINT; returns 0 when everything is flushed, or time is up.
+def serve(loaded: Loaded, processes: list[WorkerProcess], *, allow_widening: bool = False) -> int:
+    """Run until SIGTERM or SIGINT; returns 0 when everything is flushed, or time is up. Raises as
+    ``opened``.
 
     ``processes`` are workers that were started. A second signal ends the process at once:
     acknowledged records are on disk anyway.
@@ -178,7 +187,9 @@ def serve(loaded: Loaded, processes: list[WorkerProcess]) -> int:
     deadline.daemon = True
     with ExitStack() as stack:
         stack.callback(deadline.cancel)
-        components, receivers = stack.enter_context(opened(loaded, log, processes))
+        components, receivers = stack.enter_context(
+            opened(loaded, log, processes, allow_widening=allow_widening)
+        )
         notes = LedgerNotes(components, log)
         with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
             running = _run(components, receivers, notes, log, loaded=loaded, deadline=deadline)
@@ -224,6 +235,8 @@ async def _run(
         if watched:
             notify("WATCHDOG=1")
         await receivers.keeper.refresh()
+        if components.spool.refusal is not None:  # its file could be opened only now
+            raise components.spool.refusal
         status.update()
         notes.update()
         await asyncio.wait([ending], timeout=_CHECK_SECONDS)

@@ -31,7 +31,7 @@ from collector.server import listeners
 from collector.server.components import Components
 from collector.server.control import ControlServer
 from collector.server.keeper import Keeper
-from collector.server.ledger_notes import LedgerNotes, ReloadCause
+from collector.server.ledger_notes import LedgerNotes, ReloadCause, widening_faults
 from collector.server.lifecycle import notify
 from collector.server.listeners import Location
 from collector.server.preflight import prepare_next
@@ -40,7 +40,7 @@ from collector.server.worker_setup import pseudonyms
 
 __all__ = ["Reloader"]
 
-_RESTART = ("data", "sandbox", "spool.limit", "admin.address", "admin.hosts")
+_RESTART = ("data", "sandbox", "spool.limit", "admin.address", "admin.hosts", "admin.open")
 """The settings that change with a restart only, besides those of sinks but what is said of them."""
 _READ_SECONDS = 60.0
 _WATCH_SECONDS = 1.0
@@ -230,10 +230,8 @@ class Reloader:
         changed = changes.all_changes(mine.flows, following.flows)
         verdict = changes.verdict(changed)
         if verdict == "widening" and not allow_widening:
-            name = following.config.schema_setting
             command = "`collector config reload --allow-widening` allows it"
-            messages = (f"{reason}; {command}" for reason in changes.reasons(changed))
-            raise ConfigFaults([found.loaded.fault(name, each, "E222") for each in messages])
+            raise ConfigFaults(widening_faults(changed, found.loaded, command))
         return verdict
 
     async def _put_into_force(self, found: _Candidate, cause: ReloadCause, change: str) -> Reload:

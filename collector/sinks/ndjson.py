@@ -38,7 +38,7 @@ from collector.sinks.record_files import (
     unfinished_files,
 )
 from collector.sinks.sink import Guarantee, Opening, Removal, Sink, shuffled
-from collector.sqlite.files import check_file, sync
+from collector.sqlite.files import check_file, make_directory, sync
 
 __all__ = ["BEGIN", "NdjsonFile", "NdjsonSettings", "NdjsonSink", "files_of", "lines"]
 
@@ -268,7 +268,7 @@ def _open_state(path: Path) -> int:
     try:
         if path.is_file() and not _is_ours(path):
             raise ConfigError("E203", _FOREIGN)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(path.with_name(f"{path.name}.state"), flags, 0o600)
     except OSError:
@@ -329,6 +329,7 @@ class NdjsonSink(LineSink):
         self._open_file = None if opening.is_offline else self._opened()
 
     def _opened(self) -> NdjsonFile:
+        make_directory(self._path.parent, within=self.opening.data)
         return NdjsonFile(
             self._path,
             rotate=self.settings.rotate,
@@ -342,7 +343,7 @@ class NdjsonSink(LineSink):
     def check(cls, settings: NdjsonSettings, opening: Opening) -> None:
         """Check the file and those beside it, and whether another process writes there."""
         path = settings.path or opening.directory / "records.ndjson"
-        check_file(path, ".state", ".1000.new")
+        check_file(path, ".state", ".1000.new", within=opening.data)
         is_ours = has_lock = True
         with suppress(OSError):
             is_ours = not path.exists() or _is_ours(path)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collector.contracts import Batch, Closing, Record, Subject
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unreachable
+from collector.sqlite.files import make_directory
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
@@ -146,8 +147,7 @@ class Opening:
         """Return the sink's own directory; create it (0700) unless it is opened offline."""
         directory = own_directory(self.data, self.name)
         if not self.is_offline:
-            for each in (directory.parent, directory):
-                each.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory, within=self.data)
         return directory
 
     @cached_property

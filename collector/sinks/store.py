@@ -59,7 +59,7 @@ from collector.sinks.store_file import (
     transaction,
 )
 from collector.sqlite.compaction import remove_copies
-from collector.sqlite.files import check_database
+from collector.sqlite.files import check_database, make_directory
 from collector.sqlite.wal import Index, need_room
 
 __all__ = ["FILE_NAME", "Store", "StoreSettings", "StoreSink"]
@@ -309,13 +309,14 @@ class StoreSink(ErasableSink):
         self._path = settings.file(own_directory(opening.data, opening.name))
         self._open_store: Store | None = None
         if not opening.is_offline:
+            make_directory(self._path.parent, within=opening.data)
             self._open_store = Store(self._path, *opening.schemas, pruned=self._report)
 
     @classmethod
     def check(cls, settings: StoreSettings, opening: Opening) -> None:
         """Check the file: that it can be made, or is a store of ours with columns that fit."""
         path = settings.file(own_directory(opening.data, opening.name))
-        check_database(path)
+        check_database(path, within=opening.data)
         for schema in opening.schemas:
             check_store(path, Table(schema.layout))
 

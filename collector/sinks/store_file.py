@@ -19,7 +19,7 @@ from typing import TypeVar
 from collector import file_modes
 from collector.contracts import Batch, Layout, Row
 from collector.errors import ConfigError, DeliveryError, file_name
-from collector.sqlite.files import make_durable
+from collector.sqlite.files import make_directory, make_durable
 
 __all__ = [
     "BUSY_SECONDS",
@@ -75,11 +75,12 @@ _T = TypeVar("_T")
 
 
 def make_private(path: Path) -> None:
-    """Create the directory (0700) and the file (0600) where they do not exist; let only the owner
-    use an existing file. Raises ``ConfigError`` E203, also for a symbolic link."""
+    """Create the directory (0700), as ``make_directory`` does, and the file (0600) where they do
+    not exist; let only the owner use an existing file. Raises ``ConfigError`` E203, also for a
+    symbolic link."""
     message = "the store's file cannot be made or written; check its directory"
+    make_directory(path.parent)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file_modes.make_private(path)
         if os.access(path, os.R_OK | os.W_OK):
             return

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
-from collector.errors import ConfigError, InUse
+from collector.errors import ConfigError, InUse, NotNow
 from collector.file_modes import tighten_directory
+from collector.sqlite.files import make_directory
 
 __all__ = ["FILE_NAME", "InUse", "Lock", "check_lock"]
 
@@ -17,10 +19,12 @@ _IN_USE = "the data directory is in use by another collector; stop it, or name a
 
 
 class Lock:
-    """Lock a data directory until ``release``; create it (0700) if it does not exist.
+    """Lock a data directory until ``release``; create it (0700), but not the one above it, if it
+    does not exist.
 
     The system releases the lock when the process ends, however it ends. Raises ``ConfigError`` E203
-    when the directory cannot be used, and ``InUse`` when another process holds the lock.
+    when the directory cannot be used, ``NotNow`` when that may pass, and ``InUse`` when another
+    process holds the lock.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -56,11 +60,14 @@ def _is_locked(handle: int) -> bool:
 
 
 def _open(directory: Path) -> int:
+    make_directory(directory)
+    tighten_directory(directory)
+    is_full = False
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        tighten_directory(directory)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(directory / FILE_NAME, flags, 0o600)
-    except OSError:
-        pass
-    raise ConfigError("E203", "the data directory cannot be made or written; check its permissions")
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full:
+        raise NotNow("E203", "the disk of the data directory is full; make room")
+    raise ConfigError("E203", "the data directory cannot be written; check its permissions")

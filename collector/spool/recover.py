@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,10 @@ class OpenedFile:
     has_new_chain: bool
 
 
+def _admit_any(_: Ledger) -> None:
+    """Let any file be used."""
+
+
 def open_file(
     path: Path,
     layouts: Iterable[Layout],
@@ -113,14 +117,16 @@ def open_file(
     split: bool = True,
     is_damaged: bool = False,
     floor: int = 0,
+    admit: Callable[[Ledger], None] = _admit_any,
 ) -> OpenedFile:
     """Open the file, or create it; recover everything in it that can be read.
 
     On return its contents are on disk. ``is_damaged`` says that it is known to be damaged; no later
-    batch gets a number up to ``floor``.
+    batch gets a number up to ``floor``. ``admit`` is called with its ledger before the file is
+    prepared for these sinks.
 
-    Raises ``sqlite3.Error`` or ``OSError`` while the system does not permit it, and ``ConfigError``
-    E203 for a file of a newer version.
+    Raises ``sqlite3.Error`` or ``OSError`` while the system does not permit it, ``ConfigError``
+    E203 for a file of a newer version, and what ``admit`` raises.
     """
     layouts, quarantined = tuple(layouts), _resume(path)
     file = _open_intact(path, is_damaged)
@@ -134,6 +140,7 @@ def open_file(
     try:
         has_new_chain = _repair_chain(file)
         file.checkpoint()
+        admit(Ledger(file.db.execute))
         file.prepare(layouts, sinks, split=split)
     except BaseException:
         file.close()
@@ -159,11 +166,14 @@ def try_open(
     split: bool,
     is_damaged: bool,
     floor: int,
+    admit: Callable[[Ledger], None],
 ) -> OpenedFile | None:
     """Open the file as ``open_file`` does; return ``None`` while the system does not permit it, and
-    raise ``ConfigError`` E203 when the file cannot be used at all."""
+    raise ``ConfigError`` E203 when the file cannot be used at all, or what ``admit`` raises."""
     try:
-        return open_file(path, layouts, sinks, split=split, is_damaged=is_damaged, floor=floor)
+        return open_file(
+            path, layouts, sinks, split=split, is_damaged=is_damaged, floor=floor, admit=admit
+        )
     except sqlite3.Error:
         return None
     except OSError as error:

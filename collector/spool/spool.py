@@ -36,8 +36,8 @@ from collector.contracts import (
     SpoolState,
     Written,
 )
-from collector.errors import ConfigError, DeliveryError
-from collector.ledger import Note
+from collector.errors import CollectorError, ConfigError, ConfigFaults, DeliveryError
+from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import Depth, Selection, SpoolFile
@@ -78,10 +78,13 @@ class Spool(Closing):
     ``sinks`` are those for which batches wait. What waits for one that is no longer named stays
     until it is named again or dropped; without any, all batches stay. ``layouts`` helps to recover
     batches from a damaged file. ``split`` divides larger batches of an earlier version; not for a
-    sink that knows a batch by its own id only.
+    sink that knows a batch by its own id only. ``admit`` is called once with the ledger of the
+    file, before anything is read or written for others; where it raises ``ConfigFaults``, the file
+    is not used.
 
     Opening succeeds whatever the file holds; where the disk does not permit it, later. Raises
-    ``ConfigError`` E203 when the directory cannot be used, is in use, or its spool is newer.
+    ``ConfigError`` E203 when the directory cannot be used, is in use, or its spool is newer, and
+    what ``admit`` raises. What it raises later is in ``refusal``.
     """
 
     # ``_changed`` guards all state, and ``_reading`` the file's reader; of the two, and the lock of
@@ -95,8 +98,11 @@ class Spool(Closing):
         sinks: Iterable[str] = (),
         layouts: Iterable[Layout] = (),
         split: bool = True,
+        admit: Callable[[Ledger], None] | None = None,
     ) -> None:
         self.path: Path = Path(path)
+        self.refusal: ConfigFaults | None = None
+        self._admit = admit
         self.layouts: dict[str, Layout] = {layout.digest: layout for layout in layouts}
         self._sinks = tuple(sinks)
         self._limit, self._split = limit, split
@@ -499,11 +505,19 @@ class Spool(Closing):
         ``ConfigError`` E203, before the thread runs, when the file cannot be used at all."""
         opened, layouts = None, self.layouts.values()
         try:
-            settings = {"split": self._split, "is_damaged": self._is_damaged}
-            opened = try_open(self.path, layouts, self._sinks, floor=self._last, **settings)
-        except ConfigError:
+            opened = try_open(
+                self.path,
+                layouts,
+                self._sinks,
+                split=self._split,
+                is_damaged=self._is_damaged,
+                floor=self._last,
+                admit=self._try_admit,
+            )
+        except ConfigError as error:
             if not self._thread.is_alive():
                 raise
+            self.refusal = error if isinstance(error, ConfigFaults) else None
         if opened is None:
             return False
         self._checkpoints.take(opened.file)
@@ -524,3 +538,17 @@ class Spool(Closing):
                 self._arrivals.restore(*first)
             self._changed.notify_all()
         return True
+
+    def _try_admit(self, ledger: Ledger) -> None:
+        """Have the file admitted, unless it was. Raises what ``admit`` does, and ``sqlite3.Error``
+        where the ledger cannot be read."""
+        if self._admit is None:
+            return
+        try:
+            self._admit(ledger)
+        except CollectorError:
+            raise
+        except Exception as error:
+            self._is_damaged = is_corrupt(error)
+            raise sqlite3.OperationalError from error
+        self._admit = None

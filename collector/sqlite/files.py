@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from collector.errors import ConfigError
+from collector.errors import ConfigError, NotNow
 
 __all__ = [
     "check_database",
     "check_directory",
     "check_file",
     "connect",
+    "make_directory",
     "make_durable",
     "need_room",
     "sync",
@@ -29,6 +30,11 @@ _LONGEST_NAME = 255
 _LONGEST_PATH = 500
 """SQLite takes paths of at most 512 bytes, with the ends of its logs."""
 
+MISSING = (
+    "the directory above it does not exist: mount the volume that it is on, or make it, as with"
+    " `mkdir -p`"
+)
+"""What is said where a directory would have to be made together with the one above it."""
 _DURABLE = (
     "page_size = 8192",
     "journal_mode = WAL",
@@ -40,26 +46,69 @@ _DURABLE = (
 )
 
 
-def check_directory(path: Path, *, must_exist: bool = False) -> None:
-    """Check that a directory is writable, or can be made; make nothing. Raises ``ConfigError`` E203
-    if not."""
-    with suppress(OSError):
+def check_directory(path: Path, *, within: Path | None = None, must_exist: bool = False) -> None:
+    """Check that a directory is writable, or that ``make_directory`` can make it; make nothing.
+
+    Raises ``ConfigError`` E203 if not, and ``NotNow`` where the directory above is missing.
+    """
+    above = path if must_exist else _topmost(path, within).parent
+    try:
         there, names = path, list[str]()
-        while not (must_exist or _exists(there) or there == there.parent):
+        while not (_exists(there) or there == there.parent):
             names.append(there.name)
             there = there.parent
+        is_named = all(len(os.fsencode(name)) <= _LONGEST_NAME for name in names)
+        is_missing = len(there.parts) < len(above.parts) or _leads_nowhere(there)
         is_usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-        is_real = is_usable and os.statvfs(there).f_blocks > 0  # none: as in /proc
-        if is_real and all(len(os.fsencode(name)) <= _LONGEST_NAME for name in names):
-            return
-    message = "the directory cannot be made or written; check that it exists and may be written"
-    raise ConfigError("E203", message)
+        is_usable = is_usable and os.statvfs(there).f_blocks > 0  # none: as in /proc
+    except OSError:
+        is_named = is_missing = is_usable = False
+    if is_named and is_missing:
+        raise NotNow("E203", MISSING)
+    if not (is_named and is_usable):
+        message = "the directory cannot be made or written; check that it exists and may be written"
+        raise ConfigError("E203", message)
 
 
-def check_file(path: Path, *ends: str) -> None:
+def make_directory(path: Path, *, within: Path | None = None) -> None:
+    """Make a directory (0700) unless it exists, and those between it and ``within``, that one
+    included. The directory above them must exist: below a mount point whose volume is missing, a
+    new directory would fill the disk of the system.
+
+    Raises ``ConfigError`` E203, and ``NotNow`` where the directory above is missing or its disk is
+    full.
+    """
+    top, error_number = _topmost(path, within), 0
+    below = path.parts[len(top.parts) :]
+    try:
+        for depth in range(len(below) + 1):
+            top.joinpath(*below[:depth]).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        error_number = error.errno or -1
+        if isinstance(error, FileExistsError) and _leads_nowhere(path):
+            error_number = errno.ENOENT
+    if error_number == errno.ENOENT:
+        raise NotNow("E203", MISSING)
+    if error_number in (errno.ENOSPC, errno.EDQUOT):
+        raise NotNow("E203", "the directory cannot be made: its disk is full; make room")
+    if error_number:
+        raise ConfigError("E203", "the directory cannot be made; check its permissions")
+
+
+def _topmost(path: Path, within: Path | None) -> Path:
+    """Return the first directory that may be made on the way to a path."""
+    return within if within is not None and path.is_relative_to(within) else path
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Return whether a path is a link to what is not there."""
+    return path.is_symlink() and not path.exists()
+
+
+def check_file(path: Path, *ends: str, within: Path | None = None) -> None:
     """Check that a file can be made, or read and written; also those whose names have one of the
-    ends besides. Make nothing. Raises ``ConfigError`` E203 if not."""
-    check_directory(path.parent)
+    ends besides. Make nothing. Raises ``ConfigError`` E203 if not, and as ``check_directory``."""
+    check_directory(path.parent, within=within)
     for end in ("", *ends):
         each = path.with_name(path.name + end)
         if not _is_usable(each):
@@ -70,9 +119,9 @@ def check_file(path: Path, *ends: str) -> None:
             raise ConfigError("E203", message)
 
 
-def check_database(path: Path, *ends: str) -> None:
+def check_database(path: Path, *ends: str, within: Path | None = None) -> None:
     """Check a database's file and its logs likewise."""
-    check_file(path, "-wal", "-shm", "-journal", *ends)
+    check_file(path, "-wal", "-shm", "-journal", *ends, within=within)
     if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
         raise ConfigError("E203", "the path of the database is too long; choose a shorter one")
 

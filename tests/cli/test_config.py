@@ -23,7 +23,7 @@ def test_nothing_to_complain_about(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (done.code, done.out, done.err) == (0, b"no faults\n", b"")
     (tmp_path / "c.yaml").write_text("log: {level: debug}\n")
     done = run("config", "check", "c.yaml", "--json")
-    assert (done.code, done.json) == (0, {"ok": True, "faults": []})
+    assert (done.code, done.json) == (0, {"ok": True, "faults": [], "warnings": []})
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
 
 

@@ -390,14 +390,14 @@ def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("to_file", [True, False])
 def test_a_full_disk_is_said(corpus: Path, to_file: bool) -> None:
-    """Exit 78 with E203 and the counts so far; no traceback."""
+    """Exit 75 with E203 and the counts so far; no traceback."""
     more = ["-o", "/dev/full"] if to_file else []
     with (
         Path("/dev/full").open("wb") as full,
         started("filter", corpus, *more, out=full.fileno()) as running,
     ):
         ended = running.ended()
-    assert ended.code == 78
+    assert ended.code == 75
     assert b"[E203]" in ended.err
     assert b"unexpectedly" not in ended.err
     assert ended.tally["received"] > 0

@@ -72,9 +72,9 @@ def test_a_table_of_which_nothing_is_known_is_said(lives: PopulatedDirectory) ->
 
 
 def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> None:
-    """Exit 78 for the one, 1 for the other."""
+    """Exit 75 for the one, 1 for the other."""
     with Spool(lives.data / "spool.db"):
-        assert _run(lives).code == 78
+        assert _run(lives).code == 75
     with closing(sqlite3.connect(lives.data / "store.db", isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conferencing").fetchone()

@@ -146,10 +146,10 @@ def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, comm
 
 
 def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> None:
-    """Exit 78 for the one, 1 for the other: rows are gone then, but not all bytes."""
+    """Exit 75 for the one, 1 for the other: rows are gone then, but not all bytes."""
     with Spool(lives.data / "spool.db"):
         done = _run(lives, "erase", 3)
-    assert (done.code, b"stop it" in done.err) == (78, True)
+    assert (done.code, b"stop it" in done.err) == (75, True)
     with closing(sqlite3.connect(lives.data / "store.db", isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conferencing").fetchone()

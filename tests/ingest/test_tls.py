@@ -6,15 +6,18 @@ import socket
 import ssl
 import subprocess
 import threading
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from collector.errors import ConfigError
+from collector.errors import ConfigError, NotNow
 from collector.ingest import tls
 from collector.ingest.tls import Certificates
 from tests.deadline import WAIT_SECONDS
-from tests.ingest.certificates import Authority, Pair
+from tests.ingest.certificates import Authority, Pair, dated
 from tests.programs import script
 
 
@@ -208,3 +211,56 @@ def test_nothing_is_shown(authority: Authority, server: Pair) -> None:
 def test_names() -> None:
     """``__all__`` is the whole of the module."""
     assert tls.__all__ == ["Certificates"]
+
+
+_NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def _at(pair: Pair) -> Certificates:
+    return Certificates(pair.certificate, pair.key, now=_NOW.timestamp)
+
+
+def test_the_time_of_a_certificate(tmp_path: Path) -> None:
+    """Any time of any century is read as it was written."""
+    random = Random(7)
+    for _ in range(40):
+        begin = datetime(random.randint(1950, 2026), random.randint(1, 5), 28, 23, tzinfo=UTC)
+        begin += timedelta(seconds=random.randint(0, 10_000))
+        end = datetime(random.choice([2027, 2049, 2050, 2051, 2999, 9999]), 12, 31, tzinfo=UTC)
+        found = _at(dated(tmp_path, begin, end)).validity
+        assert found == (begin.timestamp(), end.timestamp())
+
+
+def test_a_certificate_out_of_its_time(tmp_path: Path) -> None:
+    """An expired one is refused; so is one that begins later, which may be tried again."""
+    day = timedelta(days=1)
+    cases = [(-2, -1, ConfigError), (-2, 0, ConfigError), (1, 2, NotNow)]
+    for begin, end, kind in cases:
+        with pytest.raises(ConfigError) as caught:
+            _at(dated(tmp_path, _NOW + begin * day, _NOW + end * day))
+        assert (type(caught.value), caught.value.code) == (kind, "E212")
+    assert _at(dated(tmp_path, _NOW, _NOW + day)).validity[0] == _NOW.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("days", "left", "is_soon"), [(90, 20, False), (90, 13, True), (6, 3, False), (6, 1, True)]
+)
+def test_a_certificate_that_ends_soon(tmp_path: Path, days: int, left: int, is_soon: bool) -> None:
+    """Less than two weeks, and less than a third of its time."""
+    end = _NOW + timedelta(days=left)
+    pair = _at(dated(tmp_path, end - timedelta(days=days), end))
+    assert pair.ends_soon(_NOW.timestamp()) is is_soon
+
+
+def test_damaged_times(tmp_path: Path) -> None:
+    """Whatever an encoding holds, it is read, or refused as a whole."""
+    pair = dated(tmp_path, _NOW - timedelta(days=9), _NOW + timedelta(days=9))
+    der, random = ssl.PEM_cert_to_DER_cert(pair.certificate.read_text()), Random(3)
+    for _ in range(2000):
+        damaged = bytearray(der)
+        for _ in range(random.randint(1, 3)):
+            damaged[random.randrange(len(der))] = random.randrange(256)
+        cut = bytes(damaged[: random.choice([len(der), random.randrange(len(der))])])
+        with suppress(ConfigError):
+            found = tls._validity(ssl.DER_cert_to_PEM_cert(cut).encode())
+            assert [type(each) for each in found] == [float, float]

@@ -51,7 +51,12 @@ def _metrics() -> Metrics:
     sinks = {"store": DeliveryState(7, Counter[Cause]({"denied": 2}), last=last)}
     absent = {"lake": 4}
     return Metrics(
-        [_LAYOUT], lambda: _SPOOL, lambda: sinks, lambda: _WORKERS, absent=lambda: absent
+        [_LAYOUT],
+        lambda: _SPOOL,
+        lambda: sinks,
+        lambda: _WORKERS,
+        absent=lambda: absent,
+        expiries=lambda: {"http": 1_800_000_000.0},
     )
 
 

@@ -35,6 +35,14 @@ def test_counts_are_shown() -> None:
     assert '"x"' not in text
 
 
+def test_the_expiry_of_its_certificate() -> None:
+    """It is shown where there is one."""
+    name = "collector_tls_certificate_expiry_timestamp_seconds{"
+    assert name not in RecorderMetrics(lambda: _NOTHING, dict).text().decode()
+    text = RecorderMetrics(lambda: _NOTHING, dict, 1_800_000_000.0).text().decode()
+    assert f'{name}receiver="recorder"}} 1.8e+09\n' in text
+
+
 def test_the_document_has_the_tables() -> None:
     """Metrics, codes and endpoints of the page are those of the code."""
     for name, kind in METRICS.items():

@@ -166,7 +166,7 @@ def test_another_version_of_the_schema(tmp_path: Path) -> None:
     account = telemetry.tally()
     assert (account.delivered, account.spooled, account.lost) == (0, 1, {})
     environ = {"COLLECTOR__SCHEMA": "conferencing-strict"}
-    with started(tmp_path, environ=environ) as sidecar:
+    with started(tmp_path, "--allow-widening", environ=environ) as sidecar:
         to = f"http://127.0.0.1:{sidecar.ports['http']}"
         with Collector("conferencing-strict", to, spool=tmp_path / "spool") as telemetry:
             assert telemetry.tally().recovered == 1

@@ -96,7 +96,7 @@ sinks.ndjson.path=out data=./out.state        | sinks.ndjson.path E211 |
 claims=none                                   | claims E203 |
 claims=in                                     | claims E203 | in directory
 tls.certificate=in tls.key=in                 | tls.certificate E212 | in pipe
-sinks.ndjson.path=out data=out/data           | sinks.ndjson.path E211 |
+sinks.ndjson.path=out data=out/data           | sinks.ndjson.path E211 data E203 |
 sinks.ndjson.path=a sinks.b.type=ndjson sinks.b.path=a/c | sinks.b.path E211 |
 sinks.ndjson.path=a sinks.b.type=ndjson sinks.b.path=a.1 | sinks.b.path E211 |
 sinks.ndjson.path=d/sinks/b/store.db sinks.b.type=store | sinks.ndjson.path E211 |
@@ -109,7 +109,7 @@ http.unix=d/spool.db-wal                      | http.unix E211 |
 http.unix=d/collector.lock                    | http.unix E211 |
 http.unix=d/sinks                             | http.unix E211 |
 http.unix=d                                   | http.unix E211 |
-http.unix=in data=in/data                     | http.unix E211 |
+http.unix=in data=in/data                     | http.unix E211 data E203 |
 http.unix=in                                  | http.unix E207 | in text
 http.unix=in                                  | http.unix E207 | in directory
 http.unix=in                                  | http.unix E207 | in link
@@ -121,6 +121,11 @@ data={"x" * 256}                              | data E203 |
 data=none/{"x" * 256}                         | data E203 |
 data={"/".join(["x" * 100] * 5)}              | data E203 |
 data=/proc/none                               | data E203 |
+data=none/d                                   | data E203 |
+data=/none/such/d                             | data E203 |
+sinks.store.path=none/such/x.db               | sinks.store.path E203 |
+sinks.ndjson.path=none/such/x                 | sinks.ndjson.path E203 |
+sinks.b.type=parquet sinks.b.path=none/lake   | sinks.b.path E203 |
                                               | data E203 | d/collector.lock directory
                                               | data E203 | d/spool.db directory
                                               | data E203 | d/spool.db newer
@@ -136,10 +141,10 @@ data=/proc/none                               | data E203 |
                                               | data E504 | d/store.db typed
 sinks.b.type=store                            | data E203 | d/sinks text
 sinks.store.path=x                            | sinks.store.path E501 | x text
-sinks.store.path=x data=x/y                   | sinks.store.path E211 |
+sinks.store.path=x data=x/y                   | sinks.store.path E211 data E203 |
 sinks.store.path=x sinks.ndjson.path=x-wal    | sinks.ndjson.path E211 |
 """.strip("\n").splitlines()
-"""Settings, the one fault that they have, and what is there before."""
+"""Settings, the faults that they have, and what is there before."""
 
 
 def _tree(folder: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -182,9 +187,10 @@ def test_a_fault_is_found_before_anything_is_made(
         _MAKERS[kind](Path(path))
     before = _tree(tmp_path)
     loaded = _loaded(dict(setting.split("=") for setting in written))
-    assert _faults(loaded) == {fault[0]: fault[1]}
+    faults = dict(zip(fault[::2], fault[1::2], strict=True))
+    assert _faults(loaded) == faults
     if not loaded.faults:
-        assert _refusal(loaded) == {fault[0]: fault[1]}
+        assert _refusal(loaded) == faults
     assert _tree(tmp_path) == before
 
 

@@ -197,3 +197,37 @@ def test_a_clock_that_jumps(tmp_path: Path, say: Say) -> None:
     assert len(years) >= 3, years
     assert run("ledger", "verify", "--data", data).code == 0
     say(f"clock: events of the years {sorted(years)}, {account.received():,} acknowledged")
+
+
+def test_a_start_on_a_full_disk_that_widens(disk: Path) -> None:
+    """What last ran cannot be read before there is room: until then nothing is taken, and then the
+    sidecar ends with 78, and has stored and delivered nothing. Once it is allowed, it serves."""
+    ballast, wider = disk / "ballast", {"COLLECTOR__SCHEMA": "conferencing"}
+    with started(disk, environ={"COLLECTOR__SCHEMA": "web"}) as sidecar:
+        assert sidecar.send(b"{}\n").status == 200
+        assert sidecar.stop()[0] == 0
+    fill(ballast)
+    with started(disk, environ=wider) as sidecar:
+        assert sidecar.send(b"{}\n").status == 503
+        assert sidecar.admin("/readyz").status == 503
+        ballast.unlink()
+        assert sidecar.process.wait(WAIT_SECONDS) == 78
+        assert sidecar.reader is not None
+        sidecar.reader.join(WAIT_SECONDS)
+        assert any("[E222]" in line for line in sidecar.log)
+    spool = disk / "collector-data" / "spool.db"
+    assert query(spool, "SELECT count(*), sum(received) FROM receipts") == [(1, 1)]
+    with started(disk, "--allow-widening", environ=wider) as sidecar:
+        assert sidecar.send(b"{}\n").status == 200
+
+
+def test_a_first_start_on_a_full_disk(disk: Path) -> None:
+    """It ends with 75, or serves once there is room; a later start works."""
+    ballast = disk / "ballast"
+    fill(ballast)
+    ended = subprocess.run(COMMAND, cwd=disk, capture_output=True, check=False, timeout=120)
+    assert ended.returncode == 75, ended.stderr
+    assert b"Traceback" not in ended.stderr
+    ballast.unlink()
+    with started(disk) as sidecar:
+        assert sidecar.send(b"{}\n").status == 200

@@ -289,7 +289,7 @@ def test_a_schema_is_added_and_a_person_erased_of_both(tmp_path: Path) -> None:
         assert _records(sidecar, _WEB)[0] == 409
         sidecar.stop()
     both = _answered(tmp_path, "conferencing,web")
-    with started(tmp_path, environ=both) as sidecar:
+    with started(tmp_path, "--allow-widening", environ=both) as sidecar:
         assert _records(sidecar, _WEB) == (200, 1)
         assert _records(sidecar, _WEB.replace("203.0.113.8", "203.0.113.9")) == (200, 1)
         wait_until(lambda: metric(sidecar, "collector_spool_batches") == 0)

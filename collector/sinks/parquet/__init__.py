@@ -101,9 +101,9 @@ class ParquetSink(ErasableSink):
             message = f"`{PARTITION}` is in the path of each file, which readers take for a column"
             raise DeliveryError("E504", f"{message}: rename the field")
         directory = own_directory(opening.data, opening.name)
-        check_directory(directory)
+        check_directory(directory, within=opening.data)
         if settings.path is not None:
-            check_directory(settings.path)
+            check_directory(settings.path, within=opening.data)
         lake = _lake(settings, directory)
         if opening.asks:
             lake.objects.check()

@@ -275,8 +275,7 @@ class _Writing:
     def __enter__(self) -> parquet.ParquetWriter:
         is_open = False
         with suppress(OSError):
-            parent = self._objects.scratch.parent
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._objects.scratch.parent.mkdir(mode=0o700, exist_ok=True)
             self._file = written(self._objects.scratch)
             self._writer = writer(self._file, self._columns)
             is_open = True

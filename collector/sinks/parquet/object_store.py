@@ -204,7 +204,9 @@ class DirectoryObjects(Objects):
             sync(target.parent)
 
     def _make_directories(self, path: Path) -> None:
-        missing = [each for each in (path, *path.parents) if not each.is_dir()]
+        """Make a directory below the root and those above it up to the root, but none above."""
+        ours = (each for each in (path, *path.parents) if each.is_relative_to(self._root))
+        missing = [each for each in ours if not each.is_dir()]
         for each in reversed(missing):
             each.mkdir(mode=0o700, exist_ok=True)
             sync(each.parent)
