@@ -200,7 +200,7 @@ def test_an_output_as_parquet(tmp_path: Path, corpus: Path, expected: bytes) -> 
     full = tmp_path / "full.parquet"
     full.symlink_to("/dev/full")
     ended = run("filter", corpus, "--output", full)
-    assert (ended.code, b"[E203]" in ended.err, b"Traceback" in ended.err) == (78, True, False)
+    assert (ended.code, b"[E203]" in ended.err, b"Traceback" in ended.err) == (75, True, False)
 
 
 @pytest.mark.parametrize("name", ["x.feather", "x.CSV", "x.ndjson.gz"])
