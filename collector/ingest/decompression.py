@@ -1,7 +1,12 @@
-"""Decompress bodies piece by piece, within the limits.
+"""Decompress bodies, within the limits and within memory that is known before.
 
-One encoding, one member or frame, nothing after it. A faulty body raises ``RequestRefused``,
-made of constants; no error of a library leaves this module, and none stays referenced.
+One encoding, one member or frame, nothing after it. What a body needs at most is read from its own
+first and last bytes: a zstd frame states its window (RFC 8878, 3.1.1.1) and often its size, a gzip
+member ends with its size (RFC 1952, 2.3.1). A body that grows beyond the size it states is damaged;
+one that states no size may have all that the limits allow.
+
+A faulty body raises ``RequestRefused``, made of constants; no error of a library leaves this
+module, and none stays referenced.
 """
 
 from __future__ import annotations
@@ -10,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
+from io import BytesIO
 from types import ModuleType
 from typing import Any, Literal
 
@@ -23,7 +29,16 @@ from collector.ingest.refusals import (
     RequestRefused,
 )
 
-__all__ = ["ENCODINGS", "PIECE", "Encoding", "allowed", "pieces", "zstd_library"]
+__all__ = [
+    "ENCODINGS",
+    "MOST_WINDOW",
+    "PIECE",
+    "Compressed",
+    "Encoding",
+    "allowed",
+    "most_memory",
+    "zstd_library",
+]
 
 Encoding = Literal["gzip", "zstd", "deflate"]
 
@@ -38,36 +53,125 @@ ENCODINGS: dict[bytes, Encoding | None] = {
 """Names of content encodings; ``None`` is an uncompressed body."""
 
 PIECE = 1 << 18
-"""Bytes that a body grows by at most before other requests go on."""
+"""Bytes that are decompressed at once; an event loop may do so much."""
+MOST_WINDOW = 8 * MIB
+"""Bytes of the largest window of a zstd frame: HTTP allows no larger one (RFC 9659)."""
 
 _INPUT = 1 << 16
-_SMALL = MIB
+_ANY_RATIO = MIB
 """Bytes up to which any ratio is allowed: heartbeats are that repetitive."""
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_ZLIB_BYTES = 64 << 10
+"""A decompressor of zlib: a window of 32 KiB, and its tables."""
+_ZSTD_BYTES, _ZSTD_BLOCK = 192 << 10, 128 << 10
+"""A decompressor of zstd without its buffers, which are its window and up to three blocks."""
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_DICTIONARY_BYTES = (0, 1, 2, 4)
+
+
+class Compressed:
+    """A compressed body, and what it may become.
+
+    Raises ``RequestRefused``: DAMAGED, also for a window above ``MOST_WINDOW``; TOO_LARGE and
+    INFLATED for a stated size beyond the limits; UNSUPPORTED_ENCODING without a zstd library.
+    """
+
+    def __init__(self, encoding: Encoding, wire: bytes, limits: IngestLimits) -> None:
+        self._encoding, self._wire = encoding, wire
+        most = allowed(len(wire), limits)
+        self._excess = TOO_LARGE if most == limits.body else INFLATED
+        decompressor, stated = _ZLIB_BYTES, None
+        if encoding == "zstd":
+            window, stated = _zstd_header(wire)
+            if stated is not None and stated > most:
+                raise RequestRefused(self._excess)
+            if window > MOST_WINDOW:
+                raise RequestRefused(DAMAGED)
+            decompressor = _zstd_memory(window)
+        elif encoding == "gzip":
+            # It may be what a member without an end has there, so a larger one says nothing.
+            size = int.from_bytes(wire[-4:], "little")
+            stated = size if size <= most else None
+        if stated is not None:
+            most, self._excess = stated, DAMAGED
+        self.most: int = most
+        """Bytes of the body at most."""
+        self.memory: int = decompressor + _INPUT + _output_memory(most)
+        """Bytes that are needed to decompress it: decompressor, input and output."""
+
+    def __repr__(self) -> str:
+        return f"<Compressed: {self._encoding}>"
+
+    @property
+    def is_short(self) -> bool:
+        """Whether an event loop may decompress it."""
+        return self.most <= PIECE
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body in pieces of at most ``PIECE`` bytes.
+
+        At most one piece is decompressed beyond the limits. Raises ``RequestRefused``: DAMAGED,
+        TOO_LARGE, INFLATED.
+        """
+        size = 0
+        for piece in _pieces(self._encoding, self._wire):
+            size += len(piece)
+            if size > self.most:
+                raise RequestRefused(self._excess)
+            yield piece
+
+    def body(self) -> bytes:
+        """Return the body. Raises ``RequestRefused`` as ``pieces`` does."""
+        buffer = BytesIO()  # whose value is not copied
+        buffer.writelines(self.pieces())
+        return buffer.getvalue()
 
 
 def allowed(wire: int, limits: IngestLimits) -> int:
     """Return the bytes that a body of ``wire`` compressed bytes may have."""
-    return min(limits.body, max(_SMALL, limits.ratio * wire))
+    return min(limits.body, max(_ANY_RATIO, limits.ratio * wire))
 
 
-def pieces(encoding: Encoding, wire: bytes, limits: IngestLimits) -> Iterator[bytes]:
-    """Yield the decompressed body in pieces of at most ``PIECE`` bytes.
-
-    At most one piece is decompressed beyond the limits. Raises ``RequestRefused``: DAMAGED,
-    TOO_LARGE, INFLATED, and UNSUPPORTED_ENCODING if there is no zstd library.
-    """
-    limit, size = allowed(len(wire), limits), 0
-    for piece in _raw_pieces(encoding, wire, limits):
-        size += len(piece)
-        if size > limit:
-            raise RequestRefused(TOO_LARGE if limit == limits.body else INFLATED)
-        yield piece
+def most_memory(most: int) -> int:
+    """Return the bytes that are needed to decompress any body of at most ``most`` bytes."""
+    return _zstd_memory(MOST_WINDOW) + _INPUT + _output_memory(most)
 
 
-def _raw_pieces(encoding: Encoding, wire: bytes, limits: IngestLimits) -> Iterator[bytes]:
+def _output_memory(most: int) -> int:
+    """Return the bytes of a body that grows by pieces, of which a library makes two copies; the
+    buffer that they are gathered in is up to an eighth larger."""
+    return most + most // 8 + 2 * min(most + 1, PIECE)
+
+
+def _zstd_memory(window: int) -> int:
+    return _ZSTD_BYTES + window + 3 * min(window, _ZSTD_BLOCK)
+
+
+def _zstd_header(wire: bytes) -> tuple[int, int | None]:
+    """Return the window of a frame, and the size of its content where it has that (RFC 8878,
+    3.1.1.1). Raises ``RequestRefused``: DAMAGED."""
+    if len(wire) <= len(_ZSTD_MAGIC) or not wire.startswith(_ZSTD_MAGIC):
+        raise RequestRefused(DAMAGED)
+    descriptor, at = wire[4], 5
+    is_single, window = descriptor >> 5 & 1, 0
+    if not is_single:
+        exponent, eighths = divmod(int.from_bytes(wire[at : at + 1]), 8)
+        window = (8 + eighths << exponent + 10) // 8
+        at += 1
+    at += _DICTIONARY_BYTES[descriptor & 3]
+    length = (is_single, 2, 4, 8)[descriptor >> 6]
+    field = wire[at : at + length]
+    size = int.from_bytes(field, "little") + (256 if length == 2 else 0) if length else None
+    if is_single and size is not None:
+        window = size
+    if len(field) < length:
+        raise RequestRefused(DAMAGED)
+    return window, size
+
+
+def _pieces(encoding: Encoding, wire: bytes) -> Iterator[bytes]:
     if encoding == "zstd":
-        return _zstd_pieces(wire, _window(limits))
+        return _zstd_pieces(wire)
     if encoding == "gzip":
         return _zlib_pieces(wire, _GZIP)
     return _zlib_pieces(wire, _ZLIB if _has_zlib_header(wire) else _RAW)
@@ -97,9 +201,9 @@ def _zlib_pieces(wire: bytes, window: int) -> Iterator[bytes]:
         raise RequestRefused(DAMAGED)
 
 
-def _zstd_pieces(wire: bytes, window: int) -> Iterator[bytes]:
+def _zstd_pieces(wire: bytes) -> Iterator[bytes]:
     library = _zstd()
-    options = {library.DecompressionParameter.window_log_max: window}
+    options = {library.DecompressionParameter.window_log_max: MOST_WINDOW.bit_length() - 1}
     frame = library.ZstdDecompressor(options=options)
     for part in _slices(wire):
         if frame.eof:
@@ -109,11 +213,6 @@ def _zstd_pieces(wire: bytes, window: int) -> Iterator[bytes]:
             yield _decompress(frame.decompress, b"")
     if not frame.eof or frame.unused_data:
         raise RequestRefused(DAMAGED)
-
-
-def _window(limits: IngestLimits) -> int:
-    """Return the logarithm of the largest window: content within the limits needs no larger one."""
-    return max(23, (limits.body - 1).bit_length())
 
 
 def zstd_library() -> ModuleType:

@@ -19,11 +19,11 @@ import errno
 import logging
 import socket
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
-from io import BytesIO
+from threading import BoundedSemaphore
 from time import monotonic, perf_counter
 from types import ModuleType
 from typing import Any
@@ -32,9 +32,10 @@ from collector.consent import SIGNALS, is_refusal
 from collector.contracts import AcceptNow, Request, Signal
 from collector.errors import ConfigError, DeliveryError, InputError
 from collector.ingest.auth import Tokens
-from collector.ingest.call_pool import BodyConcurrency, CallPool
-from collector.ingest.decompression import Encoding, pieces
+from collector.ingest.call_pool import CallPool
+from collector.ingest.decompression import Compressed, Encoding
 from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.memory import MemoryBudget, Reservation
 from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
     BUSY,
@@ -109,7 +110,7 @@ class GrpcServer:
         accept_now: AcceptNow,
         *,
         address: str = "127.0.0.1:4317",
-        limits: IngestLimits | None = None,
+        budget: MemoryBudget | None = None,
         tokens: Tokens | None = None,
         certificates: Certificates | None = None,
         hops: int = 0,
@@ -119,9 +120,10 @@ class GrpcServer:
     ) -> None:
         self._library = library()
         self._is_shared = is_shared
-        self._limits = limits or IngestLimits()
+        self._budget = budget or MemoryBudget(IngestLimits())
+        self._limits = self._budget.limits
         self._settings = ServiceSettings(
-            accept_now, self._limits, tokens, hops, observe, frozenset(schemas)
+            accept_now, self._budget, tokens, hops, observe, frozenset(schemas)
         )
         self._address, self._certificates = address, certificates
         self._pool: CallPool | None = None
@@ -185,12 +187,10 @@ class GrpcServer:
         self._pool.close()
 
     def _threads(self) -> int:
-        """Return the number of threads.
-
-        As many as messages of the largest size fit into the memory budget, each of them twice, as
-        the library copies it.
-        """
-        count = self._limits.memory_budget // (2 * self._limits.wire)
+        """Return the number of threads: each holds one message, and how long that is the library
+        tells only when it is there. So all together hold as much as HTTP may for bodies as they are
+        sent."""
+        count = self._budget.wire.amount // self._limits.wire
         return max(_MIN_THREADS, min(_MAX_THREADS, count))
 
     def _listen(self, server: Any) -> int:
@@ -226,7 +226,7 @@ class ServiceSettings:
     trusted proxies."""
 
     accept_now: AcceptNow
-    limits: IngestLimits
+    budget: MemoryBudget
     tokens: Tokens | None = None
     hops: int = 0
     observe: Observe | None = None
@@ -244,7 +244,7 @@ class GrpcService:
         self._pool = pool
         self._rpc_error = library.RpcError
         self._codes = {code.value[0]: code for code in library.StatusCode}
-        self._concurrency = BodyConcurrency(pool.count // 2)
+        self._large = BoundedSemaphore(pool.count // 2)
         handler = library.stream_unary_rpc_method_handler
         self._handlers = {
             method: handler(partial(self._export, signal)) for method, signal in METHODS.items()
@@ -268,7 +268,7 @@ class GrpcService:
 
     def _refusal(self, metadata: Metadata) -> Refusal | None:
         """Return the refusal of a call that is not to be read, if any."""
-        limits, tokens = self.settings.limits, self.settings.tokens
+        limits, tokens = self.settings.budget.limits, self.settings.tokens
         if sum(len(name) + len(value) for name, value in metadata) > limits.header_bytes:
             return HEADERS_TOO_LARGE
         if tokens is not None:
@@ -340,16 +340,19 @@ class GrpcService:
 
     def _filtered(self, signal: Signal, message: bytes, context: Any) -> bytes:
         """Decompress and filter a message, and build the response."""
+        budget, body, found = self.settings.budget, message, None
         encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
-        remaining = pieces(encoding, message, self.settings.limits) if encoding else iter([message])
-        body = BytesIO()  # its value is not copied
-        body.writelines(_first(MIB, remaining))
-        with self._concurrency.slot(body.tell()):
-            body.writelines(remaining)
+        if encoding is not None:
+            found = Compressed(encoding, message, budget.limits)
+        with self._slot(len(body) if found is None else found.most), Reservation(budget) as memory:
+            if found is not None:
+                memory.turn_now(found)
+                body = found.body()
+                memory.keep(len(body))
             metadata = context.invocation_metadata()
             request = Request(
                 signal,
-                body.getvalue(),
+                body,
                 protobuf=True,
                 peer=self._peer(metadata, context),
                 user_agent=next(iter(_values(metadata, "user-agent")), None),
@@ -362,6 +365,19 @@ class GrpcService:
             raise RequestRefused(UNREADABLE if result == "malformed" else TOO_LARGE)
         return export_protobuf(tally)
 
+    @contextmanager
+    def _slot(self, size: int) -> Iterator[None]:
+        """Let large bodies have half of the threads. Raises ``RequestRefused``: BUSY."""
+        if size <= MIB:
+            yield
+            return
+        if not self._large.acquire(blocking=False):
+            raise RequestRefused(BUSY)
+        try:
+            yield
+        finally:
+            self._large.release()
+
     def _peer(self, metadata: Metadata, context: Any) -> str | None:
         if self.settings.hops <= 0:
             return address_of(context.peer())
@@ -370,14 +386,6 @@ class GrpcService:
 
 def _values(metadata: Metadata, wanted: str) -> list[str]:
     return [str(value) for name, value in metadata if name == wanted]
-
-
-def _first(size: int, parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield parts until they exceed ``size`` bytes together."""
-    for part in parts:
-        yield part
-        if (size := size - len(part)) < 0:
-            return
 
 
 def _ms(seconds: float) -> int:
