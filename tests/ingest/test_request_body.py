@@ -75,9 +75,9 @@ def test_parts_are_joined(parts: list[bytes]) -> None:
 
 def test_a_body_has_a_limit_and_all_together() -> None:
     """A longer one is refused, as is one more than the memory is for; all is given back."""
-    limits = IngestLimits(wire=10, body=10, memory=1)
+    limits = IngestLimits(wire=100_000, body=100_000, memory=1)
     accepting = _Accepting(limits)
-    response = _answer(accepting, _request(b"12345", b"123456"))
+    response = _answer(accepting, _request(bytes(50_000), bytes(60_000)))
     assert response is not None
     assert (response.status, response.close) == (413, True)
     assert b"E416" in response.body
@@ -85,7 +85,7 @@ def test_a_body_has_a_limit_and_all_together() -> None:
     async def three() -> list[int]:
         barrier = asyncio.Event()
         accepting.during = barrier.wait
-        requests = [_request(b"1234567890") for _ in range(3)]
+        requests = [_request(bytes(70_000)) for _ in range(3)]
         tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
         refused = await tasks[2]
         barrier.set()
@@ -132,7 +132,7 @@ def test_nothing_is_decompressed_before_its_turn() -> None:
 
     asyncio.run(all_of_them())
     assert sorted(accepting.bodies[2:]) == large
-    assert accepting.used[-1] > len(large[0])
+    assert accepting.used[-1] >= len(large[0])
     assert budget.used == 0
 
 
