@@ -22,7 +22,9 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _CHECK_SECONDS = 0.5
 _QUEUE_WAIT_SECONDS = 1.0
-"""How long a call may wait for its message while one other call queues; a tenth while ten do."""
+"""How long a call may wait for its message while one other call queues; a tenth while ten do;"""
+_LEAST_WAIT_SECONDS = 0.01
+"""but at least so long: a message that is there takes some milliseconds through a busy process."""
 
 
 class Call(Protocol):
@@ -126,7 +128,8 @@ class CallPool(ThreadPoolExecutor):
             for key, pending in [*self._pending.items()]:
                 allowed = self._seconds
                 if self._is_short():
-                    allowed = min(allowed, _QUEUE_WAIT_SECONDS / self.queued)
+                    queued = max(_LEAST_WAIT_SECONDS, _QUEUE_WAIT_SECONDS / self.queued)
+                    allowed = min(allowed, queued)
                 left = pending.since + allowed - now
                 if left > 0:
                     return min(left, _CHECK_SECONDS)

@@ -2,8 +2,9 @@
 
 One encoding, one member or frame, nothing after it. What a body needs at most is read from its own
 first and last bytes: a zstd frame states its window (RFC 8878, 3.1.1.1) and often its size, a gzip
-member ends with its size (RFC 1952, 2.3.1). A body that grows beyond the size it states is damaged;
-one that states no size may have all that the limits allow.
+member ends with its size (RFC 1952, 2.3.1). A body that grows beyond the size it states is damaged.
+A body that states no size is taken for a small one at first. If it is not, it begins again, and may
+have all that the limits allow.
 
 A faulty body raises ``RequestRefused``, made of constants; no error of a library leaves this
 module, and none stays referenced.
@@ -20,12 +21,13 @@ from types import ModuleType
 from typing import Any, Literal
 
 from collector.errors import ConfigError
-from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import (
     DAMAGED,
     INFLATED,
     TOO_LARGE,
     UNSUPPORTED_ENCODING,
+    Refusal,
     RequestRefused,
 )
 
@@ -61,6 +63,7 @@ _INPUT = 1 << 16
 _ANY_RATIO = MIB
 """Bytes up to which any ratio is allowed: heartbeats are that repetitive."""
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_COPIED = MIB
 _ZLIB_BYTES = 64 << 10
 """A decompressor of zlib: a window of 32 KiB, and its tables."""
 _ZSTD_BYTES, _ZSTD_BLOCK = 192 << 10, 128 << 10
@@ -79,12 +82,13 @@ class Compressed:
     def __init__(self, encoding: Encoding, wire: bytes, limits: IngestLimits) -> None:
         self._encoding, self._wire = encoding, wire
         most = allowed(len(wire), limits)
-        self._excess = TOO_LARGE if most == limits.body else INFLATED
+        self._beyond = TOO_LARGE if most == limits.body else INFLATED
+        self._excess: Refusal | None = self._beyond
         decompressor, stated = _ZLIB_BYTES, None
         if encoding == "zstd":
             window, stated = _zstd_header(wire)
             if stated is not None and stated > most:
-                raise RequestRefused(self._excess)
+                raise RequestRefused(self._beyond)
             if window > MOST_WINDOW:
                 raise RequestRefused(DAMAGED)
             decompressor = _zstd_memory(window)
@@ -92,39 +96,46 @@ class Compressed:
             # It may be what a member without an end has there, so a larger one says nothing.
             size = int.from_bytes(wire[-4:], "little")
             stated = size if size <= most else None
+        self._decompressor = decompressor
+        self._allowed = most
         if stated is not None:
             most, self._excess = stated, DAMAGED
+        elif most > SMALL_BODY:
+            most, self._excess = SMALL_BODY, None
         self.most: int = most
-        """Bytes of the body at most."""
-        self.memory: int = decompressor + _INPUT + _output_memory(most)
-        """Bytes that are needed to decompress it: decompressor, input and output."""
+        """Bytes of the body at most, as far as is known."""
 
     def __repr__(self) -> str:
         return f"<Compressed: {self._encoding}>"
+
+    @property
+    def memory(self) -> int:
+        """Bytes that are needed to decompress it: decompressor, input and output."""
+        return self._decompressor + _INPUT + _output_memory(self.most)
 
     @property
     def is_short(self) -> bool:
         """Whether an event loop may decompress it."""
         return self.most <= PIECE
 
-    def pieces(self) -> Iterator[bytes]:
-        """Yield the body in pieces of at most ``PIECE`` bytes.
+    def body(self) -> bytes | None:
+        """Return the body, or ``None`` if it states no size, and is not small: then ``most`` and
+        ``memory`` are what it may have, and it is to be decompressed again.
 
-        At most one piece is decompressed beyond the limits. Raises ``RequestRefused``: DAMAGED,
+        At most one piece is decompressed beyond ``most``. Raises ``RequestRefused``: DAMAGED,
         TOO_LARGE, INFLATED.
         """
-        size = 0
-        for piece in _pieces(self._encoding, self._wire):
-            size += len(piece)
-            if size > self.most:
-                raise RequestRefused(self._excess)
-            yield piece
-
-    def body(self) -> bytes:
-        """Return the body. Raises ``RequestRefused`` as ``pieces`` does."""
         buffer = BytesIO()  # whose value is not copied
-        buffer.writelines(self.pieces())
-        return buffer.getvalue()
+        for piece in _pieces(self._encoding, self._wire, min(PIECE, self.most + 1)):
+            if buffer.tell() + len(piece) > self.most:
+                break
+            buffer.write(piece)
+        else:
+            return buffer.getvalue()
+        if self._excess is not None:
+            raise RequestRefused(self._excess)
+        self.most, self._excess = self._allowed, self._beyond
+        return None
 
 
 def allowed(wire: int, limits: IngestLimits) -> int:
@@ -138,9 +149,10 @@ def most_memory(most: int) -> int:
 
 
 def _output_memory(most: int) -> int:
-    """Return the bytes of a body that grows by pieces, of which a library makes two copies; the
-    buffer that they are gathered in is up to an eighth larger."""
-    return most + most // 8 + 2 * min(most + 1, PIECE)
+    """Return the bytes of a body that grows by pieces. A library makes two copies of a piece. The
+    buffer for all pieces is up to an eighth larger than they are, and is copied when it grows while
+    it is small; larger ones the C library moves (``collector.server.harden``)."""
+    return most + most // 8 + min(most, _COPIED) + 2 * min(most + 1, PIECE)
 
 
 def _zstd_memory(window: int) -> int:
@@ -169,12 +181,13 @@ def _zstd_header(wire: bytes) -> tuple[int, int | None]:
     return window, size
 
 
-def _pieces(encoding: Encoding, wire: bytes) -> Iterator[bytes]:
+def _pieces(encoding: Encoding, wire: bytes, most: int) -> Iterator[bytes]:
+    """Yield a body in pieces of at most ``most`` bytes."""
     if encoding == "zstd":
-        return _zstd_pieces(wire)
+        return _zstd_pieces(wire, most)
     if encoding == "gzip":
-        return _zlib_pieces(wire, _GZIP)
-    return _zlib_pieces(wire, _ZLIB if _has_zlib_header(wire) else _RAW)
+        return _zlib_pieces(wire, _GZIP, most)
+    return _zlib_pieces(wire, _ZLIB if _has_zlib_header(wire) else _RAW, most)
 
 
 def _has_zlib_header(wire: bytes) -> bool:
@@ -184,33 +197,33 @@ def _has_zlib_header(wire: bytes) -> bool:
     return len(wire) >= 2 and wire[0] & 0x0F == 8 and (wire[0] << 8 | wire[1]) % 31 == 0
 
 
-def _zlib_pieces(wire: bytes, window: int) -> Iterator[bytes]:
+def _zlib_pieces(wire: bytes, window: int, most: int) -> Iterator[bytes]:
     inflater = zlib.decompressobj(window)
     for part in _slices(wire):
         if inflater.eof:
             raise RequestRefused(DAMAGED)
         remaining: bytes | memoryview = part
         while remaining and not inflater.eof:
-            yield _decompress(inflater.decompress, remaining)
+            yield _decompress(inflater.decompress, remaining, most)
             remaining = inflater.unconsumed_tail
     while not inflater.eof:  # output that did not fit into the last piece
-        if not (piece := _decompress(inflater.decompress, b"")):
+        if not (piece := _decompress(inflater.decompress, b"", most)):
             raise RequestRefused(DAMAGED)
         yield piece
     if inflater.unused_data:
         raise RequestRefused(DAMAGED)
 
 
-def _zstd_pieces(wire: bytes) -> Iterator[bytes]:
+def _zstd_pieces(wire: bytes, most: int) -> Iterator[bytes]:
     library = _zstd()
     options = {library.DecompressionParameter.window_log_max: MOST_WINDOW.bit_length() - 1}
     frame = library.ZstdDecompressor(options=options)
     for part in _slices(wire):
         if frame.eof:
             raise RequestRefused(DAMAGED)
-        yield _decompress(frame.decompress, part)
+        yield _decompress(frame.decompress, part, most)
         while not frame.eof and not frame.needs_input:
-            yield _decompress(frame.decompress, b"")
+            yield _decompress(frame.decompress, b"", most)
     if not frame.eof or frame.unused_data:
         raise RequestRefused(DAMAGED)
 
@@ -244,9 +257,9 @@ def _slices(wire: bytes) -> Iterator[memoryview]:
     return (view[at : at + _INPUT] for at in range(0, len(wire), _INPUT))
 
 
-def _decompress(decompress: Callable[..., Any], part: bytes | memoryview) -> bytes:
+def _decompress(decompress: Callable[..., Any], part: bytes | memoryview, most: int) -> bytes:
     try:
-        return bytes(decompress(part, PIECE))
+        return bytes(decompress(part, most))
     except zlib.error:
         pass
     except Exception as error:

@@ -19,7 +19,7 @@ import errno
 import logging
 import socket
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -35,7 +35,7 @@ from collector.ingest.auth import Tokens
 from collector.ingest.call_pool import CallPool
 from collector.ingest.decompression import Compressed, Encoding
 from collector.ingest.limits import MIB, IngestLimits
-from collector.ingest.memory import MemoryBudget, Reservation
+from collector.ingest.memory import WAIT_SECONDS, MemoryBudget, Reservation
 from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
     BUSY,
@@ -245,10 +245,7 @@ class GrpcService:
         self._rpc_error = library.RpcError
         self._codes = {code.value[0]: code for code in library.StatusCode}
         self._large = BoundedSemaphore(pool.count // 2)
-        handler = library.stream_unary_rpc_method_handler
-        self._handlers = {
-            method: handler(partial(self._export, signal)) for method, signal in METHODS.items()
-        }
+        handler = self._handler = library.stream_unary_rpc_method_handler
         self._refusal_handlers = {
             refusal: handler(partial(self._refuse, refusal))
             for refusal in (HEADERS_TOO_LARGE, UNAUTHENTICATED, UNKNOWN_SCHEMA, BUSY)
@@ -257,14 +254,16 @@ class GrpcService:
 
     def service(self, details: Any) -> Any:
         """Return the handler of a call; ``None`` for an unknown method."""
-        handler = self._handlers.get(details.method)
-        if handler is None and details.method != _HEALTH:
+        signal = METHODS.get(details.method)
+        if signal is None and details.method != _HEALTH:
             self._count(0.0, NOT_FOUND)  # the library refuses it
             return None
-        if handler is None:
+        if signal is None:
             return self._health
         refusal = self._refusal(details.invocation_metadata)
-        return handler if refusal is None else self._refusal_handlers[refusal]
+        if refusal is not None:
+            return self._refusal_handlers[refusal]
+        return self._handler(partial(self._export, signal, monotonic() + WAIT_SECONDS))
 
     def _refusal(self, metadata: Metadata) -> Refusal | None:
         """Return the refusal of a call that is not to be read, if any."""
@@ -280,9 +279,11 @@ class GrpcService:
             return UNKNOWN_SCHEMA
         return BUSY if self._pool.queued > limits.connections else None
 
-    def _export(self, signal: Signal, messages: Iterator[bytes], context: Any) -> bytes:
+    def _export(
+        self, signal: Signal, until: float, messages: Iterator[bytes], context: Any
+    ) -> bytes:
         began = perf_counter()
-        return self._end(self._respond(signal, messages, context), context, began)
+        return self._end(self._respond(signal, until, messages, context), context, began)
 
     def _refuse(self, refusal: Refusal, _: Iterator[bytes], context: Any) -> bytes:
         return self._end(refusal, context, perf_counter())
@@ -308,11 +309,15 @@ class GrpcService:
             with suppress(Exception):  # the library would send its text to the caller
                 self.settings.observe(status, seconds, code)
 
-    def _respond(self, signal: Signal, messages: Iterator[bytes], context: Any) -> Result:
-        """Build the result of a call; never raises."""
+    def _respond(
+        self, signal: Signal, until: float, messages: Iterator[bytes], context: Any
+    ) -> Result:
+        """Build the result of a call that may wait ``until`` then; never raises."""
+        if monotonic() > until:
+            return BUSY
         try:
             message = self._message(messages, context)
-            return None if message is None else self._filtered(signal, message, context)
+            return None if message is None else self._filtered(signal, message, context, until)
         except RequestRefused as error:
             return error.refusal
         except DeliveryError:
@@ -338,17 +343,17 @@ class GrpcService:
             raise RequestRefused(UNREADABLE)
         return message
 
-    def _filtered(self, signal: Signal, message: bytes, context: Any) -> bytes:
-        """Decompress and filter a message, and build the response."""
-        budget, body, found = self.settings.budget, message, None
+    def _filtered(self, signal: Signal, message: bytes, context: Any, until: float) -> bytes:
+        """Decompress a message, which may wait until then; filter it, and build the response."""
+        body, found = message, None
         encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
         if encoding is not None:
-            found = Compressed(encoding, message, budget.limits)
-        with self._slot(len(body) if found is None else found.most), Reservation(budget) as memory:
-            if found is not None:
-                memory.turn_now(found)
-                body = found.body()
-                memory.keep(len(body))
+            found = Compressed(encoding, message, self.settings.budget.limits)
+        with ExitStack() as stack:
+            if found is None:
+                stack.enter_context(self._slot(len(message)))
+            else:
+                body = self._decompressed(found, stack, until)
             metadata = context.invocation_metadata()
             request = Request(
                 signal,
@@ -364,6 +369,17 @@ class GrpcService:
         if result != "accepted":
             raise RequestRefused(UNREADABLE if result == "malformed" else TOO_LARGE)
         return export_protobuf(tally)
+
+    def _decompressed(self, found: Compressed, stack: ExitStack, until: float) -> bytes:
+        """Decompress a message when it is its turn; it is counted until the stack is left."""
+        memory, body = stack.enter_context(Reservation(self.settings.budget)), None
+        while body is None:
+            if found.most > MIB:
+                stack.enter_context(self._slot(found.most))
+            memory.turn_now(found, max(0.0, until - monotonic()))
+            body = found.body()
+        memory.keep(len(body))
+        return body
 
     @contextmanager
     def _slot(self, size: int) -> Iterator[None]:

@@ -263,14 +263,16 @@ class EventsHandler:
         ``CancelledError`` if the sender is gone before that.
         """
         found = Compressed(encoding, wire, self.budget.limits)
-        with request.waiting(asyncio.current_task()):
-            await memory.turn(found)
-        if found.is_short:
-            body = found.body()
-        else:
-            # The future is in no variable: its exception refers to this frame, and such a cycle
-            # would keep the body in memory until the garbage collector runs.
-            body = await asyncio.get_running_loop().run_in_executor(None, found.body)
+        body = None
+        while body is None:
+            with request.waiting(asyncio.current_task()):
+                await memory.turn(found)
+            if found.is_short:
+                body = found.body()
+            else:
+                # The future is in no variable: its exception refers to this frame, and such a cycle
+                # would keep the body in memory until the garbage collector runs.
+                body = await asyncio.get_running_loop().run_in_executor(None, found.body)
         memory.keep(len(body))
         return body
 

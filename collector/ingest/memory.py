@@ -199,16 +199,24 @@ class Reservation:
         self._wire += size
 
     async def turn(self, body: Compressed) -> None:
-        """Wait until there is memory to decompress a body. Raises ``RequestRefused``: BUSY."""
-        self._turns = self._budget.turns(body)
-        await self._turns.awaited(body.memory)
+        """Wait until there is memory to decompress a body; what an earlier turn brought is given
+        back before. Raises ``RequestRefused``: BUSY."""
+        turns = self._following(body)
+        await turns.awaited(body.memory)
         self._work = body.memory
 
-    def turn_now(self, body: Compressed) -> None:
-        """Do the same in a thread, which blocks."""
-        self._turns = self._budget.turns(body)
-        self._turns.blocking(body.memory)
+    def turn_now(self, body: Compressed, seconds: float = WAIT_SECONDS) -> None:
+        """Do the same in a thread, which blocks for so many seconds at most."""
+        turns = self._following(body)
+        turns.blocking(body.memory, seconds)
         self._work = body.memory
+
+    def _following(self, body: Compressed) -> Turns:
+        work, self._work = self._work, 0
+        if work:
+            self._turns.give_back(work)
+        self._turns = self._budget.turns(body)
+        return self._turns
 
     def keep(self, size: int) -> None:
         """Give back all but so many bytes, which a body that was decompressed has."""

@@ -1,6 +1,6 @@
 """Waves of small compressed bodies that would grow large: many connections, again and again.
 
-``attacked`` sends them to one port; honest senders of small bodies send beside them. It tells how
+``attacked`` sends them to one port. Honest senders of small bodies send beside them. It returns how
 each request was answered, and after how long.
 """
 
@@ -8,23 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from time import monotonic
-from typing import Any
 
 from collector.ingest.decompression import zstd_library
+from tests.ingest import http2
+from tests.sidecar.senders import METHODS
 
-__all__ = ["BOMBS", "Answers", "Bomb", "attacked", "posted"]
+__all__ = [
+    "BOMBS",
+    "Answers",
+    "Bomb",
+    "Sent",
+    "attacked",
+    "called",
+    "honest_calls",
+    "honest_posts",
+    "posted",
+]
 
 _BLANKS = 15 << 20
 _EVENT = b'{"ip_address":"203.0.113.7","device_type":"phone","os":{"type":"linux"},"chat":[]}\n'
 _LATE_SECONDS = 60.0
 """A response that takes longer never came."""
 _HONEST_PAUSE_SECONDS = 0.02
+_GRPC_STATUS = re.compile(rb"grpc-status[\x01\x02](\d+)")
 
 
 @dataclass(frozen=True)
@@ -94,78 +107,123 @@ class Answers:
     lost: int = 0
     longest: float = 0.0
 
-    def add(self, head: bytes, seconds: float) -> None:
-        """Add the response with this head, or none."""
+    def add(self, answer: bytes, seconds: float) -> None:
+        """Add the head of a response, or what a call was answered, or nothing."""
         self.longest = max(self.longest, seconds)
-        if not head.startswith(b"HTTP/1.1 "):
+        called = _GRPC_STATUS.search(answer)
+        if called is None and not answer.startswith(b"HTTP/1.1 "):
             self.lost += 1
             return
-        status = int(head[9:12])
+        status = int(answer[9:12] if called is None else called[1])
         self.statuses[status] += 1
-        self.untold += status == 503 and b"\r\nretry-after:" not in head.lower()
+        self.untold += status == 503 and b"\r\nretry-after:" not in answer.lower()
 
 
-def posted(path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """A request that closes its connection."""
+@dataclass(frozen=True)
+class Sent:
+    """The bytes of a request; ``held`` of the last ones come after some seconds."""
+
+    request: bytes
+    held: int = 0
+    seconds: float = 0.0
+
+    @property
+    def is_call(self) -> bool:
+        """Whether it is a call of gRPC."""
+        return self.request.startswith(http2.PREFACE)
+
+
+def posted(
+    bomb: Bomb | None, body: bytes, headers: Mapping[str, str], start: str = "POST /v1/events"
+) -> Sent:
+    """A request for HTTP, which closes its connection."""
     fields = {"Host": "localhost", "Connection": "close", "Content-Length": str(len(body))}
+    if bomb is not None:
+        fields["Content-Encoding"] = bomb.encoding
     lines = [f"{name}: {text}" for name, text in {**fields, **headers}.items()]
-    return "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""]).encode() + body
+    request = "\r\n".join([f"{start} HTTP/1.1", *lines, "", ""]).encode() + body
+    return Sent(request) if bomb is None else Sent(request, bomb.held, bomb.seconds)
 
 
-async def _exchange(port: int, request: bytes, bomb: Bomb | None, answers: Answers) -> None:
-    began, head = monotonic(), b""
-    held = 0 if bomb is None else bomb.held
+def called(bomb: Bomb | None, body: bytes) -> Sent:
+    """A call of gRPC's logs, on a connection of its own."""
+    path = METHODS["logs"].encode()
+    if bomb is None:
+        return Sent(http2.HELLO + http2.call(path) + http2.message(body))
+    opened = http2.HELLO + http2.call(path, {b"grpc-encoding": bomb.encoding.encode()})
+    return Sent(opened + http2.message(body, flag=1), bomb.held, bomb.seconds)
+
+
+async def _exchange(port: int, sent: Sent, answers: Answers) -> None:
+    began, answer = monotonic(), b""
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(_LATE_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(request[: len(request) - held])
-            if held and bomb is not None:
-                await asyncio.sleep(bomb.seconds)
+            writer.write(sent.request[: len(sent.request) - sent.held])
+            if sent.held:
+                await asyncio.sleep(sent.seconds)
                 began = monotonic()
-                writer.write(request[-held:])
-            head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(sent.request[-sent.held :])
+            if not sent.is_call:
+                answer = await reader.readuntil(b"\r\n\r\n")
+            while sent.is_call and not _GRPC_STATUS.search(answer):
+                part = await reader.read(1 << 16)
+                answer += part
+                if not part:
+                    break
     except (OSError, asyncio.IncompleteReadError, TimeoutError):
         pass
     finally:
         if writer is not None:
             writer.close()
-    answers.add(head, monotonic() - began)
+    answers.add(answer, monotonic() - began)
 
 
-async def _honest(port: int, request: bytes, over: asyncio.Event) -> Answers:
+async def _honest(port: int, sent: Sent, over: asyncio.Event) -> Answers:
     answers = Answers()
     while not over.is_set():
-        await _exchange(port, request, None, answers)
+        await _exchange(port, sent, answers)
         await asyncio.sleep(_HONEST_PAUSE_SECONDS)
     return answers
 
 
 async def _waves(
-    port: int, bomb: Bomb, request: bytes, honest: list[bytes], connections: int, waves: int
+    port: int, sent: Sent, honest: Sequence[Sent], connections: int, waves: int
 ) -> tuple[Answers, list[Answers]]:
     over, answers = asyncio.Event(), Answers()
     senders = [asyncio.create_task(_honest(port, each, over)) for each in honest]
     for _ in range(waves):
-        requests = (_exchange(port, request, bomb, answers) for _ in range(connections))
-        await asyncio.gather(*requests)
+        await asyncio.gather(*(_exchange(port, sent, answers) for _ in range(connections)))
     over.set()
     return answers, [await each for each in senders]
 
 
 def attacked(
-    port: int, bomb: Bomb, connections: int, waves: int, *, more: Mapping[str, Any] | None = None
+    port: int, sent: Sent, honest: Sequence[Sent], connections: int, waves: int
 ) -> tuple[Answers, list[Answers]]:
-    """Send waves of a bomb; return the answers to these, and to the honest senders: of plain lines,
-    of gzip and of zstd."""
-    kind = {"Content-Type": "application/json", **(more or {})}
-    headers = {**kind, "Content-Encoding": bomb.encoding}
-    request = posted("/v1/events", bomb.content(), headers)
-    lines, small = {**kind, "Content-Type": "application/x-ndjson"}, _EVENT * 10
-    packed = {"gzip": gzip.compress(small), "zstd": bytes(zstd_library().compress(small))}
-    honest = [posted("/v1/events", small, lines)]
-    honest += [
-        posted("/v1/events", body, {**lines, "Content-Encoding": encoding})
-        for encoding, body in packed.items()
+    """Send waves of one request, over so many connections at once; return the answers to these, and
+    the answers to each honest sender, who sends one request after the other meanwhile."""
+    return asyncio.run(_waves(port, sent, honest, connections, waves))
+
+
+def honest_posts() -> list[Sent]:
+    """Requests of honest senders: lines as they are, in gzip, in zstd, and in zlib's format."""
+    kind = {"Content-Type": "application/x-ndjson"}
+    lines = _EVENT * 10
+    packed = {
+        "gzip": gzip.compress(lines),
+        "zstd": bytes(zstd_library().compress(lines)),
+        "deflate": zlib.compress(lines),
+    }
+    bombs = {name: Bomb(name, bytes) for name in packed}
+    return [posted(None, lines, kind)] + [
+        posted(bombs[name], body, kind) for name, body in packed.items()
     ]
-    return asyncio.run(_waves(port, bomb, request, honest, connections, waves))
+
+
+def honest_calls() -> list[Sent]:
+    """Calls of honest senders: a message as it is, and in gzip."""
+    message = b"\x0a\x18\x12\x16\x12\x14\x32\x12\x0a\x07os.type\x12\x07\x0a\x05linux"
+    packed = gzip.compress(message)
+    return [called(None, message), called(Bomb("gzip", bytes), packed)]
