@@ -1,4 +1,4 @@
-"""Limits on what gRPC calls do at once: a pool of threads, and semaphores for large bodies.
+"""The threads of gRPC calls.
 
 Slow senders can hold only half of the threads while others wait. A call takes a thread before its
 message has arrived, and keeps it until it ends. So a message has a deadline; and while calls queue
@@ -11,23 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from threading import BoundedSemaphore, Event, Lock, Thread
+from contextlib import contextmanager
+from threading import Event, Lock, Thread
 from time import monotonic
 from typing import ParamSpec, Protocol, TypeVar
 
-from collector.ingest.limits import MIB, SMALL_BODY
-from collector.ingest.refusals import BUSY, RequestRefused
-
-__all__ = ["BodyConcurrency", "Call", "CallPool", "PendingCall"]
+__all__ = ["Call", "CallPool", "PendingCall"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _CHECK_SECONDS = 0.5
 _QUEUE_WAIT_SECONDS = 1.0
-"""How long a call may wait for its message while one other call queues; a tenth while ten do."""
-_MEDIUM_AT_ONCE = 4
-_LARGE_AT_ONCE = 1
+"""How long a call may wait for its message while one other call queues; a tenth while ten do;"""
+_LEAST_WAIT_SECONDS = 0.01
+"""but at least so long: a message that is there takes some milliseconds through a busy process."""
 
 
 class Call(Protocol):
@@ -131,7 +128,8 @@ class CallPool(ThreadPoolExecutor):
             for key, pending in [*self._pending.items()]:
                 allowed = self._seconds
                 if self._is_short():
-                    allowed = min(allowed, _QUEUE_WAIT_SECONDS / self.queued)
+                    queued = max(_LEAST_WAIT_SECONDS, _QUEUE_WAIT_SECONDS / self.queued)
+                    allowed = min(allowed, queued)
                 left = pending.since + allowed - now
                 if left > 0:
                     return min(left, _CHECK_SECONDS)
@@ -139,29 +137,3 @@ class CallPool(ThreadPoolExecutor):
                 pending.is_cancelled = True
                 pending.call.cancel()
         return _CHECK_SECONDS
-
-
-class BodyConcurrency:
-    """Semaphores for bodies: those of up to 64 KiB are not limited, up to 1 MiB four at a time,
-    larger ones one at a time; at most ``max_large`` of these are in progress or wait."""
-
-    def __init__(self, max_large: int) -> None:
-        self._medium = BoundedSemaphore(_MEDIUM_AT_ONCE)
-        self._large = BoundedSemaphore(_LARGE_AT_ONCE)
-        self._max_large = BoundedSemaphore(max_large)
-
-    def slot(self, size: int) -> AbstractContextManager[object]:
-        """Return the semaphore of a body. Entering may wait, or raise ``RequestRefused``: BUSY."""
-        if size <= SMALL_BODY:
-            return nullcontext()
-        return self._medium if size <= MIB else self._large_slot()
-
-    @contextmanager
-    def _large_slot(self) -> Iterator[None]:
-        if not self._max_large.acquire(blocking=False):
-            raise RequestRefused(BUSY)
-        try:
-            with self._large:
-                yield
-        finally:
-            self._max_large.release()

@@ -1,7 +1,13 @@
-"""Decompress bodies piece by piece, within the limits.
+"""Decompress bodies, within the limits and within memory that is known before.
 
-One encoding, one member or frame, nothing after it. A faulty body raises ``RequestRefused``,
-made of constants; no error of a library leaves this module, and none stays referenced.
+One encoding, one member or frame, nothing after it. What a body needs at most is read from its own
+first and last bytes: a zstd frame states its window (RFC 8878, 3.1.1.1) and often its size, a gzip
+member ends with its size (RFC 1952, 2.3.1). A body that grows beyond the size it states is damaged.
+A body that states no size is taken for a small one at first. If it is not, it begins again, and may
+have all that the limits allow.
+
+A faulty body raises ``RequestRefused``, made of constants; no error of a library leaves this
+module, and none stays referenced.
 """
 
 from __future__ import annotations
@@ -10,20 +16,31 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
+from io import BytesIO
 from types import ModuleType
 from typing import Any, Literal
 
 from collector.errors import ConfigError
-from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import (
     DAMAGED,
     INFLATED,
     TOO_LARGE,
     UNSUPPORTED_ENCODING,
+    Refusal,
     RequestRefused,
 )
 
-__all__ = ["ENCODINGS", "PIECE", "Encoding", "allowed", "pieces", "zstd_library"]
+__all__ = [
+    "ENCODINGS",
+    "MOST_WINDOW",
+    "PIECE",
+    "Compressed",
+    "Encoding",
+    "allowed",
+    "most_memory",
+    "zstd_library",
+]
 
 Encoding = Literal["gzip", "zstd", "deflate"]
 
@@ -38,39 +55,139 @@ ENCODINGS: dict[bytes, Encoding | None] = {
 """Names of content encodings; ``None`` is an uncompressed body."""
 
 PIECE = 1 << 18
-"""Bytes that a body grows by at most before other requests go on."""
+"""Bytes that are decompressed at once; an event loop may do so much."""
+MOST_WINDOW = 8 * MIB
+"""Bytes of the largest window of a zstd frame: HTTP allows no larger one (RFC 9659)."""
 
 _INPUT = 1 << 16
-_SMALL = MIB
+_ANY_RATIO = MIB
 """Bytes up to which any ratio is allowed: heartbeats are that repetitive."""
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_COPIED = MIB
+_ZLIB_BYTES = 64 << 10
+"""A decompressor of zlib: a window of 32 KiB, and its tables."""
+_ZSTD_BYTES, _ZSTD_BLOCK = 192 << 10, 128 << 10
+"""A decompressor of zstd without its buffers, which are its window and up to three blocks."""
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_DICTIONARY_BYTES = (0, 1, 2, 4)
+
+
+class Compressed:
+    """A compressed body, and what it may become.
+
+    Raises ``RequestRefused``: DAMAGED, also for a window above ``MOST_WINDOW``; TOO_LARGE and
+    INFLATED for a stated size beyond the limits; UNSUPPORTED_ENCODING without a zstd library.
+    """
+
+    def __init__(self, encoding: Encoding, wire: bytes, limits: IngestLimits) -> None:
+        self._encoding, self._wire = encoding, wire
+        most = allowed(len(wire), limits)
+        self._beyond = TOO_LARGE if most == limits.body else INFLATED
+        self._excess: Refusal | None = self._beyond
+        decompressor, stated = _ZLIB_BYTES, None
+        if encoding == "zstd":
+            window, stated = _zstd_header(wire)
+            if stated is not None and stated > most:
+                raise RequestRefused(self._beyond)
+            if window > MOST_WINDOW:
+                raise RequestRefused(DAMAGED)
+            decompressor = _zstd_memory(window)
+        elif encoding == "gzip":
+            # It may be what a member without an end has there, so a larger one says nothing.
+            size = int.from_bytes(wire[-4:], "little")
+            stated = size if size <= most else None
+        self._decompressor = decompressor
+        self._allowed = most
+        if stated is not None:
+            most, self._excess = stated, DAMAGED
+        elif most > SMALL_BODY:
+            most, self._excess = SMALL_BODY, None
+        self.most: int = most
+        """Bytes of the body at most, as far as is known."""
+
+    def __repr__(self) -> str:
+        return f"<Compressed: {self._encoding}>"
+
+    @property
+    def memory(self) -> int:
+        """Bytes that are needed to decompress it: decompressor, input and output."""
+        return self._decompressor + _INPUT + _output_memory(self.most)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether an event loop may decompress it."""
+        return self.most <= PIECE
+
+    def body(self) -> bytes | None:
+        """Return the body, or ``None`` if it states no size, and is not small: then ``most`` and
+        ``memory`` are what it may have, and it is to be decompressed again.
+
+        At most one piece is decompressed beyond ``most``. Raises ``RequestRefused``: DAMAGED,
+        TOO_LARGE, INFLATED.
+        """
+        buffer = BytesIO()  # whose value is not copied
+        for piece in _pieces(self._encoding, self._wire, min(PIECE, self.most + 1)):
+            if buffer.tell() + len(piece) > self.most:
+                break
+            buffer.write(piece)
+        else:
+            return buffer.getvalue()
+        if self._excess is not None:
+            raise RequestRefused(self._excess)
+        self.most, self._excess = self._allowed, self._beyond
+        return None
 
 
 def allowed(wire: int, limits: IngestLimits) -> int:
     """Return the bytes that a body of ``wire`` compressed bytes may have."""
-    return min(limits.body, max(_SMALL, limits.ratio * wire))
+    return min(limits.body, max(_ANY_RATIO, limits.ratio * wire))
 
 
-def pieces(encoding: Encoding, wire: bytes, limits: IngestLimits) -> Iterator[bytes]:
-    """Yield the decompressed body in pieces of at most ``PIECE`` bytes.
-
-    At most one piece is decompressed beyond the limits. Raises ``RequestRefused``: DAMAGED,
-    TOO_LARGE, INFLATED, and UNSUPPORTED_ENCODING if there is no zstd library.
-    """
-    limit, size = allowed(len(wire), limits), 0
-    for piece in _raw_pieces(encoding, wire, limits):
-        size += len(piece)
-        if size > limit:
-            raise RequestRefused(TOO_LARGE if limit == limits.body else INFLATED)
-        yield piece
+def most_memory(most: int) -> int:
+    """Return the bytes that are needed to decompress any body of at most ``most`` bytes."""
+    return _zstd_memory(MOST_WINDOW) + _INPUT + _output_memory(most)
 
 
-def _raw_pieces(encoding: Encoding, wire: bytes, limits: IngestLimits) -> Iterator[bytes]:
+def _output_memory(most: int) -> int:
+    """Return the bytes of a body that grows by pieces. A library makes two copies of a piece. The
+    buffer for all pieces is up to an eighth larger than they are, and is copied when it grows while
+    it is small; larger ones the C library moves (``collector.server.harden``)."""
+    return most + most // 8 + min(most, _COPIED) + 2 * min(most + 1, PIECE)
+
+
+def _zstd_memory(window: int) -> int:
+    return _ZSTD_BYTES + window + 3 * min(window, _ZSTD_BLOCK)
+
+
+def _zstd_header(wire: bytes) -> tuple[int, int | None]:
+    """Return the window of a frame, and the size of its content where it has that (RFC 8878,
+    3.1.1.1). Raises ``RequestRefused``: DAMAGED."""
+    if len(wire) <= len(_ZSTD_MAGIC) or not wire.startswith(_ZSTD_MAGIC):
+        raise RequestRefused(DAMAGED)
+    descriptor, at = wire[4], 5
+    is_single, window = descriptor >> 5 & 1, 0
+    if not is_single:
+        exponent, eighths = divmod(int.from_bytes(wire[at : at + 1]), 8)
+        window = (8 + eighths << exponent + 10) // 8
+        at += 1
+    at += _DICTIONARY_BYTES[descriptor & 3]
+    length = (is_single, 2, 4, 8)[descriptor >> 6]
+    field = wire[at : at + length]
+    size = int.from_bytes(field, "little") + (256 if length == 2 else 0) if length else None
+    if is_single and size is not None:
+        window = size
+    if len(field) < length:
+        raise RequestRefused(DAMAGED)
+    return window, size
+
+
+def _pieces(encoding: Encoding, wire: bytes, most: int) -> Iterator[bytes]:
+    """Yield a body in pieces of at most ``most`` bytes."""
     if encoding == "zstd":
-        return _zstd_pieces(wire, _window(limits))
+        return _zstd_pieces(wire, most)
     if encoding == "gzip":
-        return _zlib_pieces(wire, _GZIP)
-    return _zlib_pieces(wire, _ZLIB if _has_zlib_header(wire) else _RAW)
+        return _zlib_pieces(wire, _GZIP, most)
+    return _zlib_pieces(wire, _ZLIB if _has_zlib_header(wire) else _RAW, most)
 
 
 def _has_zlib_header(wire: bytes) -> bool:
@@ -80,40 +197,35 @@ def _has_zlib_header(wire: bytes) -> bool:
     return len(wire) >= 2 and wire[0] & 0x0F == 8 and (wire[0] << 8 | wire[1]) % 31 == 0
 
 
-def _zlib_pieces(wire: bytes, window: int) -> Iterator[bytes]:
+def _zlib_pieces(wire: bytes, window: int, most: int) -> Iterator[bytes]:
     inflater = zlib.decompressobj(window)
     for part in _slices(wire):
         if inflater.eof:
             raise RequestRefused(DAMAGED)
         remaining: bytes | memoryview = part
         while remaining and not inflater.eof:
-            yield _decompress(inflater.decompress, remaining)
+            yield _decompress(inflater.decompress, remaining, most)
             remaining = inflater.unconsumed_tail
     while not inflater.eof:  # output that did not fit into the last piece
-        if not (piece := _decompress(inflater.decompress, b"")):
+        if not (piece := _decompress(inflater.decompress, b"", most)):
             raise RequestRefused(DAMAGED)
         yield piece
     if inflater.unused_data:
         raise RequestRefused(DAMAGED)
 
 
-def _zstd_pieces(wire: bytes, window: int) -> Iterator[bytes]:
+def _zstd_pieces(wire: bytes, most: int) -> Iterator[bytes]:
     library = _zstd()
-    options = {library.DecompressionParameter.window_log_max: window}
+    options = {library.DecompressionParameter.window_log_max: MOST_WINDOW.bit_length() - 1}
     frame = library.ZstdDecompressor(options=options)
     for part in _slices(wire):
         if frame.eof:
             raise RequestRefused(DAMAGED)
-        yield _decompress(frame.decompress, part)
+        yield _decompress(frame.decompress, part, most)
         while not frame.eof and not frame.needs_input:
-            yield _decompress(frame.decompress, b"")
+            yield _decompress(frame.decompress, b"", most)
     if not frame.eof or frame.unused_data:
         raise RequestRefused(DAMAGED)
-
-
-def _window(limits: IngestLimits) -> int:
-    """Return the logarithm of the largest window: content within the limits needs no larger one."""
-    return max(23, (limits.body - 1).bit_length())
 
 
 def zstd_library() -> ModuleType:
@@ -145,9 +257,9 @@ def _slices(wire: bytes) -> Iterator[memoryview]:
     return (view[at : at + _INPUT] for at in range(0, len(wire), _INPUT))
 
 
-def _decompress(decompress: Callable[..., Any], part: bytes | memoryview) -> bytes:
+def _decompress(decompress: Callable[..., Any], part: bytes | memoryview, most: int) -> bytes:
     try:
-        return bytes(decompress(part, PIECE))
+        return bytes(decompress(part, most))
     except zlib.error:
         pass
     except Exception as error:

@@ -19,11 +19,11 @@ import errno
 import logging
 import socket
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
-from io import BytesIO
+from threading import BoundedSemaphore
 from time import monotonic, perf_counter
 from types import ModuleType
 from typing import Any
@@ -32,9 +32,10 @@ from collector.consent import SIGNALS, is_refusal
 from collector.contracts import AcceptNow, Request, Signal
 from collector.errors import ConfigError, DeliveryError, InputError
 from collector.ingest.auth import Tokens
-from collector.ingest.call_pool import BodyConcurrency, CallPool
-from collector.ingest.decompression import Encoding, pieces
+from collector.ingest.call_pool import CallPool
+from collector.ingest.decompression import Compressed, Encoding
 from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.memory import WAIT_SECONDS, MemoryBudget, Reservation
 from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
     BUSY,
@@ -111,7 +112,7 @@ class GrpcServer:
         accept_now: AcceptNow,
         *,
         address: str = "127.0.0.1:4317",
-        limits: IngestLimits | None = None,
+        budget: MemoryBudget | None = None,
         tokens: Tokens | None = None,
         certificates: Certificates | None = None,
         hops: int = 0,
@@ -121,9 +122,10 @@ class GrpcServer:
     ) -> None:
         self._library = library()
         self._is_shared = is_shared
-        self._limits = limits or IngestLimits()
+        self._budget = budget or MemoryBudget(IngestLimits())
+        self._limits = self._budget.limits
         self._settings = ServiceSettings(
-            accept_now, self._limits, tokens, hops, observe, frozenset(schemas)
+            accept_now, self._budget, tokens, hops, observe, frozenset(schemas)
         )
         self._address, self._certificates = address, certificates
         self._pool: CallPool | None = None
@@ -187,12 +189,10 @@ class GrpcServer:
         self._pool.close()
 
     def _threads(self) -> int:
-        """Return the number of threads.
-
-        As many as messages of the largest size fit into the memory budget, each of them twice, as
-        the library copies it.
-        """
-        count = self._limits.memory_budget // (2 * self._limits.wire)
+        """Return the number of threads: each holds one message, and how long that is the library
+        tells only when it is there. So all together hold as much as HTTP may for bodies as they are
+        sent."""
+        count = self._budget.wire.amount // self._limits.wire
         return max(_MIN_THREADS, min(_MAX_THREADS, count))
 
     def _listen(self, server: Any) -> int:
@@ -228,7 +228,7 @@ class ServiceSettings:
     trusted proxies."""
 
     accept_now: AcceptNow
-    limits: IngestLimits
+    budget: MemoryBudget
     tokens: Tokens | None = None
     hops: int = 0
     observe: Observe | None = None
@@ -246,11 +246,8 @@ class GrpcService:
         self._pool = pool
         self._rpc_error = library.RpcError
         self._codes = {code.value[0]: code for code in library.StatusCode}
-        self._concurrency = BodyConcurrency(pool.count // 2)
-        handler = library.stream_unary_rpc_method_handler
-        self._handlers = {
-            method: handler(partial(self._export, signal)) for method, signal in METHODS.items()
-        }
+        self._large = BoundedSemaphore(pool.count // 2)
+        handler = self._handler = library.stream_unary_rpc_method_handler
         self._refusal_handlers = {
             refusal: handler(partial(self._refuse, refusal))
             for refusal in (HEADERS_TOO_LARGE, UNAUTHENTICATED, UNKNOWN_SCHEMA, BUSY)
@@ -259,18 +256,20 @@ class GrpcService:
 
     def service(self, details: Any) -> Any:
         """Return the handler of a call; ``None`` for an unknown method."""
-        handler = self._handlers.get(details.method)
-        if handler is None and details.method != _HEALTH:
+        signal = METHODS.get(details.method)
+        if signal is None and details.method != _HEALTH:
             self._count(0.0, NOT_FOUND)  # the library refuses it
             return None
-        if handler is None:
+        if signal is None:
             return self._health
         refusal = self._refusal(details.invocation_metadata)
-        return handler if refusal is None else self._refusal_handlers[refusal]
+        if refusal is not None:
+            return self._refusal_handlers[refusal]
+        return self._handler(partial(self._export, signal, monotonic() + WAIT_SECONDS))
 
     def _refusal(self, metadata: Metadata) -> Refusal | None:
         """Return the refusal of a call that is not to be read, if any."""
-        limits, tokens = self.settings.limits, self.settings.tokens
+        limits, tokens = self.settings.budget.limits, self.settings.tokens
         if sum(len(name) + len(value) for name, value in metadata) > limits.header_bytes:
             return HEADERS_TOO_LARGE
         if tokens is not None:
@@ -282,9 +281,11 @@ class GrpcService:
             return UNKNOWN_SCHEMA
         return BUSY if self._pool.queued > limits.connections else None
 
-    def _export(self, signal: Signal, messages: Iterator[bytes], context: Any) -> bytes:
+    def _export(
+        self, signal: Signal, until: float, messages: Iterator[bytes], context: Any
+    ) -> bytes:
         began = perf_counter()
-        return self._end(self._respond(signal, messages, context), context, began)
+        return self._end(self._respond(signal, until, messages, context), context, began)
 
     def _refuse(self, refusal: Refusal, _: Iterator[bytes], context: Any) -> bytes:
         return self._end(refusal, context, perf_counter())
@@ -310,11 +311,15 @@ class GrpcService:
             with suppress(Exception):  # the library would send its text to the caller
                 self.settings.observe(status, seconds, code)
 
-    def _respond(self, signal: Signal, messages: Iterator[bytes], context: Any) -> Result:
-        """Build the result of a call; never raises."""
+    def _respond(
+        self, signal: Signal, until: float, messages: Iterator[bytes], context: Any
+    ) -> Result:
+        """Build the result of a call that may wait ``until`` then; never raises."""
+        if monotonic() > until:
+            return BUSY
         try:
             message = self._message(messages, context)
-            return None if message is None else self._filtered(signal, message, context)
+            return None if message is None else self._filtered(signal, message, context, until)
         except RequestRefused as error:
             return error.refusal
         except DeliveryError as error:
@@ -340,18 +345,21 @@ class GrpcService:
             raise RequestRefused(UNREADABLE)
         return message
 
-    def _filtered(self, signal: Signal, message: bytes, context: Any) -> bytes:
-        """Decompress and filter a message, and build the response."""
+    def _filtered(self, signal: Signal, message: bytes, context: Any, until: float) -> bytes:
+        """Decompress a message, which may wait until then; filter it, and build the response."""
+        body, found = message, None
         encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
-        remaining = pieces(encoding, message, self.settings.limits) if encoding else iter([message])
-        body = BytesIO()  # its value is not copied
-        body.writelines(_first(MIB, remaining))
-        with self._concurrency.slot(body.tell()):
-            body.writelines(remaining)
+        if encoding is not None:
+            found = Compressed(encoding, message, self.settings.budget.limits)
+        with ExitStack() as stack:
+            if found is None:
+                stack.enter_context(self._slot(len(message)))
+            else:
+                body = self._decompressed(found, stack, until)
             metadata = context.invocation_metadata()
             request = Request(
                 signal,
-                body.getvalue(),
+                body,
                 protobuf=True,
                 peer=self._peer(metadata, context),
                 user_agent=next(iter(_values(metadata, "user-agent")), None),
@@ -364,6 +372,30 @@ class GrpcService:
             raise RequestRefused(UNREADABLE if result == "malformed" else TOO_LARGE)
         return export_protobuf(tally)
 
+    def _decompressed(self, found: Compressed, stack: ExitStack, until: float) -> bytes:
+        """Decompress a message when it is its turn; it is counted until the stack is left."""
+        memory, body = stack.enter_context(Reservation(self.settings.budget)), None
+        while body is None:
+            if found.most > MIB:
+                stack.enter_context(self._slot(found.most))
+            memory.turn_now(found, max(0.0, until - monotonic()))
+            body = found.body()
+        memory.keep(len(body))
+        return body
+
+    @contextmanager
+    def _slot(self, size: int) -> Iterator[None]:
+        """Let large bodies have half of the threads. Raises ``RequestRefused``: BUSY."""
+        if size <= MIB:
+            yield
+            return
+        if not self._large.acquire(blocking=False):
+            raise RequestRefused(BUSY)
+        try:
+            yield
+        finally:
+            self._large.release()
+
     def _peer(self, metadata: Metadata, context: Any) -> str | None:
         if self.settings.hops <= 0:
             return address_of(context.peer())
@@ -372,14 +404,6 @@ class GrpcService:
 
 def _values(metadata: Metadata, wanted: str) -> list[str]:
     return [str(value) for name, value in metadata if name == wanted]
-
-
-def _first(size: int, parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield parts until they exceed ``size`` bytes together."""
-    for part in parts:
-        yield part
-        if (size := size - len(part)) < 0:
-            return
 
 
 def _ms(seconds: float) -> int:

@@ -8,15 +8,14 @@ counts, and no exception leaves the handler.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from io import BytesIO
 
 from collector.contracts import Accept, KeyUsed, Request
 from collector.errors import DeliveryError, InputError
 from collector.ingest.auth import Tokens
-from collector.ingest.decompression import Encoding, pieces
-from collector.ingest.limits import MIB, IngestLimits, MemoryBudget
+from collector.ingest.decompression import Compressed, Encoding
+from collector.ingest.memory import MemoryBudget, Reservation
 from collector.ingest.refusals import (
     ALLOW,
     FOREIGN_HOST,
@@ -36,7 +35,7 @@ from collector.ingest.refusals import (
     of_delivery,
 )
 from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, HttpRequest
-from collector.ingest.request_body import Reserve, must_close, read_body
+from collector.ingest.request_body import must_close, read_body
 from collector.ingest.responses import (
     GPC,
     JSON_HEADERS,
@@ -74,8 +73,6 @@ _OF_PAGE = {
     for each in (FOREIGN_ORIGIN, METHOD_NOT_ALLOWED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE)
 }
 """The codes under which the page's refusals are counted; visitors read a sentence."""
-_SMALL = MIB
-"""Bytes up to which a body is decompressed without waiting for other bodies."""
 
 
 class CorsPolicy:
@@ -139,7 +136,7 @@ class EventsHandler:
         cls,
         accept: Accept,
         *,
-        limits: IngestLimits,
+        budget: MemoryBudget,
         tokens: Tokens | None = None,
         origins: Iterable[str] = (),
         hops: int = 0,
@@ -148,18 +145,17 @@ class EventsHandler:
         schemas: Iterable[str] = (),
         document: bytes = b"{}",
     ) -> EventsHandler:
-        """Make a handler with a memory budget of its own; ``document`` is that of OpenAPI."""
+        """Make a handler; ``document`` is that of OpenAPI."""
         names = frozenset(host.lower().encode() for host in hosts)
         known = frozenset(name.encode() for name in schemas)
-        budget, policy = MemoryBudget(limits), CorsPolicy(origins)
+        policy = CorsPolicy(origins)
         documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, document)}
         return cls(accept, budget, tokens, policy, hops, names, page, known, documents)
 
     def use(self, other: EventsHandler) -> None:
-        """Answer the next requests as another handler does, within the budget of this one."""
+        """Answer the next requests as another handler does."""
         for each in fields(self):
-            if each.name != "budget":
-                setattr(self, each.name, getattr(other, each.name))
+            setattr(self, each.name, getattr(other, each.name))
 
     async def __call__(self, request: HttpRequest) -> HttpResponse | None:
         """Respond to a request; ``None`` if the sender is gone."""
@@ -178,15 +174,9 @@ class EventsHandler:
         """Build the response; never raises."""
         dialect = Dialect(request.route.signal if request.route else None, request.protobuf)
         refusal = INTERNAL_ERROR
-        reserved = 0
-
-        def reserve(size: int) -> None:
-            nonlocal reserved
-            self.budget.reserve(size, max(reserved + size, request.length()))
-            reserved += size
-
         try:
-            return await self._accept(request, reserve, dialect)
+            with Reservation(self.budget, request.length()) as memory:
+                return await self._accept(request, memory, dialect)
         except RequestRefused as error:
             refusal = error.refusal
         except KeyUsed as error:
@@ -195,16 +185,16 @@ class EventsHandler:
             refusal = of_delivery(error)
         except InputError as error:
             refusal = _REFUSALS.get(error.code, SCHEMA_MISMATCH)
-        except asyncio.CancelledError:  # the server stops
+        except asyncio.CancelledError:  # the server stops, or the sender is gone
+            if request.is_closed:
+                return None
             refusal = STOPPING
         except Exception:  # noqa: BLE001, S110 - its message may hold a value
             pass
-        finally:
-            self.budget.release(reserved)
         return refusal_response(refusal, dialect)
 
     async def _accept(
-        self, request: HttpRequest, reserve: Reserve, dialect: Dialect
+        self, request: HttpRequest, memory: Reservation, dialect: Dialect
     ) -> HttpResponse | None:
         if self.hosts and not request.is_for(self.hosts):
             raise RequestRefused(FOREIGN_HOST)
@@ -212,7 +202,7 @@ class EventsHandler:
             if request.path in self.documents:
                 return _read(request, self.documents[request.path])
             if self.page is not None and request.path == PATH:
-                return await self._preferences(self.page, request, reserve)
+                return await self._preferences(self.page, request, memory)
             raise RequestRefused(NOT_FOUND)
         if request.method == "OPTIONS":
             return self.cors.preflight(request)
@@ -221,11 +211,11 @@ class EventsHandler:
         form, encoding = request.form(request.route), request.encoding()
         is_records = form == "records"
         key = request.idempotency_key() if is_records else None
-        body = await read_body(request, self.budget.limits.wire, reserve)
+        body = await read_body(request, self.budget.limits.wire, memory.add)
         if body is None:
             return None
         if encoding is not None:
-            body = await self._decompressed(encoding, body, reserve)
+            body = await self._decompressed(encoding, body, request, memory)
         elif len(body) > self.budget.limits.body:
             raise RequestRefused(TOO_LARGE)
         tally = await self.accept(
@@ -245,13 +235,13 @@ class EventsHandler:
         return tally_response(dialect, tally, lines=is_records or form == "ndjson")
 
     async def _preferences(
-        self, page: PreferencePage, request: HttpRequest, reserve: Reserve
+        self, page: PreferencePage, request: HttpRequest, memory: Reservation
     ) -> HttpResponse | None:
         """Respond to a request for the page of a visitor's choices."""
         if request.method == "POST":
             if request.length() > MOST_BYTES:
                 return _of_page(too_large())
-            form = await read_body(request, self.budget.limits.wire, reserve)
+            form = await read_body(request, self.budget.limits.wire, memory.add)
             return None if form is None else _of_page(page.choose(request.headers, form))
         if request.method not in ("GET", "HEAD"):
             return _of_page(not_allowed())
@@ -267,17 +257,27 @@ class EventsHandler:
         if self.tokens is not None and not self.tokens.admits(request.only(b"authorization")):
             raise RequestRefused(UNAUTHENTICATED)
 
-    async def _decompressed(self, encoding: Encoding, wire: bytes, reserve: Reserve) -> bytes:
-        """Decompress a body, while other requests go on.
+    async def _decompressed(
+        self, encoding: Encoding, wire: bytes, request: HttpRequest, memory: Reservation
+    ) -> bytes:
+        """Decompress a body when it is its turn, while other requests go on.
 
-        Raises ``RequestRefused``: TOO_LARGE, INFLATED, DAMAGED, UNSUPPORTED_ENCODING, BUSY.
+        Raises ``RequestRefused``: TOO_LARGE, INFLATED, DAMAGED, UNSUPPORTED_ENCODING, BUSY;
+        ``CancelledError`` if the sender is gone before that.
         """
-        remaining = pieces(encoding, wire, self.budget.limits)
-        body = BytesIO()  # whose value is not copied
-        if not await _append(remaining, body, reserve, _SMALL):
-            async with self.budget.large_bodies:
-                await _append(remaining, body, reserve, self.budget.limits.body)
-        return body.getvalue()
+        found = Compressed(encoding, wire, self.budget.limits)
+        body = None
+        while body is None:
+            with request.waiting(asyncio.current_task()):
+                await memory.turn(found)
+            if found.is_short:
+                body = found.body()
+            else:
+                # The future is in no variable: its exception refers to this frame, and such a cycle
+                # would keep the body in memory until the garbage collector runs.
+                body = await asyncio.get_running_loop().run_in_executor(None, found.body)
+        memory.keep(len(body))
+        return body
 
 
 def _read(request: HttpRequest, response: HttpResponse) -> HttpResponse:
@@ -289,27 +289,3 @@ def _read(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 def _of_page(page: PageResponse) -> HttpResponse:
     return HttpResponse(*page, code=_OF_PAGE.get(page.status))
-
-
-async def _append(remaining: Iterator[bytes], body: BytesIO, reserve: Reserve, most: int) -> bool:
-    """Append pieces until there are no more (true) or more than ``most`` bytes (false).
-
-    Most bodies have only one piece; the others use a thread, as the many pieces of many bodies
-    would hold up the event loop.
-    """
-    loop, size = asyncio.get_running_loop(), 0
-    while True:
-        # The future is in no variable: its exception refers to this frame, and such a cycle would
-        # keep the body in memory until the garbage collector runs.
-        piece = (
-            await loop.run_in_executor(None, next, remaining, None)
-            if body.tell()
-            else next(remaining, None)
-        )
-        if piece is None:
-            return True
-        reserve(len(piece))
-        body.write(piece)
-        size += len(piece)
-        if size > most:
-            return False

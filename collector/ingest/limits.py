@@ -9,7 +9,6 @@ import asyncio
 from dataclasses import dataclass
 
 from collector.errors import ConfigError
-from collector.ingest.refusals import BUSY, RequestRefused
 
 __all__ = [
     "CHECK_SECONDS",
@@ -19,7 +18,6 @@ __all__ = [
     "Connection",
     "ConnectionLimiter",
     "IngestLimits",
-    "MemoryBudget",
 ]
 
 MIB = 1 << 20
@@ -30,12 +28,8 @@ CHECK_SECONDS = 0.25
 """How late a deadline may be noticed."""
 _MIN_WAIT_SECONDS = 0.5
 """A connection that has kept the server waiting for less is not closed in favour of a new one."""
-_LARGE_AT_ONCE = 2
-"""How many large bodies are decompressed at the same time."""
 SMALL_BODY = 64 << 10
 """Bytes up to which a body counts as small: an honest sender's is, and waits for no large one."""
-_PART_OF_SMALL = 8
-"""So much of the memory, divided, is for small bodies: 128 of them, by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +46,9 @@ class IngestLimits:
     """How many times its size a body may grow, once it is past 1 MiB: honest heartbeats compress
     160-fold, but they are short."""
 
-    memory: int = 64 * MIB
-    """Bytes of all bodies together that are being read, decompressed, or written to disk; at least
-    what one of the largest needs. An eighth of it is for bodies of up to 64 KiB alone."""
+    memory: int = 80 * MIB
+    """Bytes for all bodies together: as they are sent, while they are decompressed, and for what
+    they become (``collector.ingest.memory``). One of the largest always finds room."""
 
     header_bytes: int = 64 << 10
     """Bytes of a request line and its headers."""
@@ -79,35 +73,6 @@ class IngestLimits:
         numbers = (self.ratio, self.memory, self.header_bytes, self.connections)
         if min(*numbers, self.header_seconds, self.body_seconds, self.idle_seconds) <= 0:
             raise ConfigError("E204", "every limit is above zero")
-
-    @property
-    def memory_budget(self) -> int:
-        """``memory``, or what the largest body needs if that is more."""
-        return max(self.memory, self.wire + self.body)
-
-
-class MemoryBudget:
-    """The memory that all request bodies may use together. However many large ones there are, or
-    how slow, small ones find room."""
-
-    def __init__(self, limits: IngestLimits) -> None:
-        self.limits = limits
-        self.used: int = 0
-        self.large_bodies: asyncio.Semaphore = asyncio.Semaphore(_LARGE_AT_ONCE)
-        of_small = limits.memory // _PART_OF_SMALL
-        self._most_of_large = max(limits.memory - of_small, limits.wire + limits.body)
-        self._most = self._most_of_large + of_small
-
-    def reserve(self, size: int, body: int = 0) -> None:
-        """Reserve so many bytes more for a body, which has ``body`` bytes with them, or says that
-        it will have; without its size it may use all. Raises ``RequestRefused``: BUSY."""
-        if self.used + size > (self._most if body <= SMALL_BODY else self._most_of_large):
-            raise RequestRefused(BUSY)
-        self.used += size
-
-    def release(self, size: int) -> None:
-        """Give bytes back."""
-        self.used -= size
 
 
 class Connection:

@@ -113,7 +113,11 @@ UNSUPPORTED_ENCODING = Refusal(
     _ENCODINGS,
 )
 DAMAGED = Refusal(
-    "E420", 400, 3, "the compressed body is damaged, cut short, or more than one member or frame"
+    "E420",
+    400,
+    3,
+    "the compressed body is damaged, cut short, more than one member or frame, or has a zstd window"
+    " of more than 8 MiB",
 )
 FOREIGN_HOST = Refusal("E421", 421, 3, "requests for this host are not answered here")
 UNREADABLE = Refusal("E422", 400, 3, "the body cannot be decoded as what its content type says")

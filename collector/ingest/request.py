@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from collector.consent import SIGNALS, is_refusal
@@ -80,7 +81,8 @@ class HttpRequest:
     """
 
     __slots__ = (
-        *("_body", "_changed", "_charset", "_client", "_fault", "_on_demand", "choices"),
+        *("_body", "_changed", "_charset", "_client", "_fault", "_on_demand", "_waiting"),
+        "choices",
         *(
             "expects_continue",
             "headers",
@@ -129,6 +131,7 @@ class HttpRequest:
         self.is_complete: bool = False
         self.is_read: bool = False
         self.is_closed: bool = False
+        self._waiting: asyncio.Task[Any] | None = None
         self._client = client
         self._on_demand = on_demand
         self._body = bytearray()
@@ -260,9 +263,20 @@ class HttpRequest:
         self._changed.set()
 
     def close(self) -> None:
-        """Note that the connection is closed."""
+        """Note that the connection is closed, and cancel a task that waits for its turn."""
         self.is_closed = True
         self._changed.set()
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    @contextmanager
+    def waiting(self, task: asyncio.Task[Any] | None) -> Iterator[None]:
+        """Have a task cancelled if the connection is closed meanwhile."""
+        self._waiting = task
+        try:
+            yield
+        finally:
+            self._waiting = None
 
     async def receive(self) -> bytes | None:
         """Wait for the next part of the body; ``is_complete`` tells whether it is the last one.

@@ -19,7 +19,8 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from collector.errors import CollectorError
-from collector.ingest.limits import IngestLimits, MemoryBudget
+from collector.ingest.limits import IngestLimits
+from collector.ingest.memory import MemoryBudget, Reservation
 from collector.ingest.refusals import (
     BUSY,
     FOREIGN_HOST,
@@ -55,13 +56,10 @@ from collector.recording.refusals import REFUSALS, Refused
 from collector.recording.routes import Endpoint, find
 from collector.recording.states import StateEvent
 
-__all__ = ["MEMORY", "THREADS", "RecorderApi"]
+__all__ = ["THREADS", "RecorderApi"]
 
 THREADS = 4
 """Threads that wait for the disk."""
-MEMORY = 24 << 20
-"""Bytes of all chunks together that are being read or sealed; likewise of what is on its way to
-readers of tracks."""
 _MOST_OF_CALLER = 8 << 20
 """Bytes of all chunks of one caller that are being read or sealed, unless it is media: slow senders
 must not keep others from sending."""
@@ -125,7 +123,7 @@ class RecorderApi:
         )  # a flood of which holds up no chunk
         self._reading = ThreadPoolExecutor(THREADS, "readers")  # a bucket that hangs, likewise
         self._events_of = EventStreams(recorder, self._run)
-        self._tracks = TrackStreams(self._read, MEMORY)
+        self._tracks = TrackStreams(self._read, self._budget.large)
         self._tokens: set[str] = set()  # of requests in progress that a token serves for once
         self._handlers: dict[str, _Handler] = {
             "request": self._request,
@@ -252,15 +250,15 @@ class RecorderApi:
         holder = (caller.meeting, caller.subject)
         if caller.role != "media" and self._chunks[holder] + size > _MOST_OF_CALLER:
             raise Refused("busy")
-        self._budget.reserve(size)
-        self._chunks[holder] += size
-        try:
-            yield
-        finally:
-            self._budget.release(size)
-            self._chunks[holder] -= size
-            if not self._chunks[holder]:
-                del self._chunks[holder]
+        with Reservation(self._budget, size) as memory:
+            memory.add(size)
+            self._chunks[holder] += size
+            try:
+                yield
+            finally:
+                self._chunks[holder] -= size
+                if not self._chunks[holder]:
+                    del self._chunks[holder]
 
     # -- the endpoints ---------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 import msgspec
 from msgspec import Meta
 
+from collector.ingest.memory import Turns
 from collector.ingest.refusals import Headers
 from collector.ingest.responses import HttpResponse
 from collector.recording.access import Caller
@@ -194,13 +195,12 @@ class Run(Protocol):
 
 
 class TrackStreams:
-    """Streams of tracks, one for each reader. ``memory`` bytes may be on their way to readers; a
-    stream that needs more waits until readers have taken theirs, or are cut for being too slow."""
+    """Streams of tracks, one for each reader. What is on its way to readers is of ``memory``; a
+    stream that needs more waits for its turn, until others have taken theirs, or are cut for being
+    too slow."""
 
-    def __init__(self, run: Run, memory: int) -> None:
+    def __init__(self, run: Run, memory: Turns) -> None:
         self._run, self._memory = run, memory
-        self._used = 0
-        self._released = asyncio.Condition()
 
     def response(self, reader: ReadableTrack, track: str, ranges: bytes | None) -> HttpResponse:
         """Respond with the content of a track, or a range of its bytes (RFC 9110, 14); with age
@@ -227,31 +227,18 @@ class TrackStreams:
 
     async def _stream(self, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
         """Yield the pieces; one is counted until the next is asked for."""
-        size = 0
-        try:
-            while True:
-                taken, size = size, 0
-                await self._reserve(taken)
-                size = MAX_CHUNK_BYTES
+        while True:
+            await self._memory.awaited(size := MAX_CHUNK_BYTES, seconds=None)
+            try:
                 piece = await self._run(next, pieces, None)
                 if piece is None:
                     return
-                self._used += len(piece) - size
+                self._memory.give_back(size - len(piece))
                 size = len(piece)
                 yield piece
                 del piece
-        finally:
-            self._used -= size
-            async with self._released:
-                self._released.notify_all()
-
-    async def _reserve(self, taken: int) -> None:
-        """Give back what the last piece took, and wait until there is room for the largest one."""
-        self._used -= taken
-        async with self._released:
-            self._released.notify_all()
-            await self._released.wait_for(lambda: self._used + MAX_CHUNK_BYTES <= self._memory)
-            self._used += MAX_CHUNK_BYTES
+            finally:
+                self._memory.give_back(size)
 
 
 def _range(value: bytes, size: int) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ from collector.ingest.responses import HttpResponse
 from collector.ops.log import EventLog, EventName, LibraryLogHandler
 from collector.ops.metrics import MetricType, expiry
 from collector.recording.access import Verifier
-from collector.recording.api import MEMORY, RecorderApi
+from collector.recording.api import RecorderApi
 from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
 from collector.recording.names import MAX_CHUNK_BYTES
 from collector.recording.recorder import Recorder, RecorderState
@@ -241,7 +241,6 @@ def _limits(config: Config) -> IngestLimits:
     return IngestLimits(
         wire=MAX_CHUNK_BYTES,
         body=MAX_CHUNK_BYTES,
-        memory=MEMORY,
         header_bytes=chosen.header,
         header_seconds=chosen.header_time,
         body_seconds=chosen.body_time,

@@ -20,7 +20,7 @@ from collector.contracts import Accept, AcceptNow
 from collector.ingest.auth import Tokens
 from collector.ingest.grpc import GrpcServer, library
 from collector.ingest.http import EventsHandler
-from collector.ingest.limits import IngestLimits
+from collector.ingest.memory import MemoryBudget
 from collector.ingest.tls import Certificates
 from collector.preferences import PreferencePage
 from collector.server import listeners
@@ -58,13 +58,13 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class ReceiverParts:
-    """What receivers of a worker are made of. ``observe`` gets every response: receiver, status,
-    seconds, and the code of a refusal. ``schemas`` are the names of those that a request may
-    ask for."""
+    """What receivers of a worker are made of. They share one ``budget``. ``observe`` gets every
+    response: receiver, status, seconds, and the code of a refusal. ``schemas`` are the names of
+    the schemas that a request may ask for."""
 
     accept: Accept
     accept_now: AcceptNow
-    limits: IngestLimits
+    budget: MemoryBudget
     tokens: Tokens | None
     certificates: Certificates | None
     origins: tuple[str, ...]
@@ -142,7 +142,7 @@ class _EventsReceiver(HttpReceiver):
             self._handler,
             location,
             listening,
-            parts.limits,
+            parts.budget.limits,
             context=None if certificates is None else certificates.context(),
             observe=partial(parts.observe, "http"),
         )
@@ -154,7 +154,7 @@ class _EventsReceiver(HttpReceiver):
     def _made(self, parts: ReceiverParts) -> EventsHandler:
         return EventsHandler.of(
             parts.accept,
-            limits=parts.limits,
+            budget=parts.budget,
             tokens=None if self._is_file else parts.tokens,
             origins=parts.origins,
             hops=parts.hops,
@@ -181,7 +181,7 @@ def _grpc(parts: ReceiverParts, location: Location, _: socket.socket | None) -> 
     server = GrpcServer(
         parts.accept_now,
         address=str(location),
-        limits=parts.limits,
+        budget=parts.budget,
         tokens=parts.tokens,
         certificates=parts.certificates,
         hops=parts.hops,

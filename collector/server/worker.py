@@ -33,6 +33,7 @@ from collector.ingest.auth import Tokens
 from collector.ingest.decompression import zstd_library
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import ConnectionLimiter, IngestLimits
+from collector.ingest.memory import MemoryBudget
 from collector.ingest.protocol import HardenedProtocol
 from collector.ingest.tls import Certificates
 from collector.intake import Acceptor
@@ -204,7 +205,7 @@ class Worker:
         self._setup = setup
         self._sockets = sockets
         self._keyring = RemoteKeyring(keys, setup.keys)
-        self._limits = IngestLimits(**setup.limits)  # type: ignore[arg-type]
+        self._budget = MemoryBudget(IngestLimits(**setup.limits))  # type: ignore[arg-type]
         self._requests = RequestCounts()
         self._tokens: Tokens | None = None
         self._unhashed = 0
@@ -228,7 +229,7 @@ class Worker:
         parts = self._parts(terms, self._schemas)
         self._tokens = parts.tokens
         try:
-            await _warm_up(filters, self._limits)
+            await _warm_up(filters, self._budget)
             self._receivers = self._made_receivers(parts)
             is_confined = self._restrict(self._restrict_files)
             for receiver in self._receivers:
@@ -275,7 +276,7 @@ class Worker:
         return ReceiverParts(
             accept=self._acceptor.accept,
             accept_now=self._acceptor.accept_now,
-            limits=self._limits,
+            budget=self._budget,
             tokens=None if terms.tokens is None else Tokens(terms.tokens),
             certificates=None if pem is None else Certificates.of(pem),
             origins=tuple(terms.origins),
@@ -358,7 +359,7 @@ class _NoQueue:
         return future
 
 
-async def _warm_up(filters: Sequence[Filter], limits: IngestLimits) -> None:
+async def _warm_up(filters: Sequence[Filter], budget: MemoryBudget) -> None:
     """Load and try whatever requests need, while files can still be opened.
 
     Libraries import late: at the first body of an encoding, at the first event of a form, at the
@@ -368,8 +369,8 @@ async def _warm_up(filters: Sequence[Filter], limits: IngestLimits) -> None:
     if any(each.schema.user_agent_paths for each in filters):
         parse_user_agent(_AGENT)
     names = [each.schema.name for each in filters]
-    handler = EventsHandler.of(Acceptor(filters, _NoQueue()).accept, limits=limits, schemas=names)
-    limiter = ConnectionLimiter(limits)
+    handler = EventsHandler.of(Acceptor(filters, _NoQueue()).accept, budget=budget, schemas=names)
+    limiter = ConnectionLimiter(budget.limits)
     tasks: set[asyncio.Task[None]] = set()
     protocol = partial(HardenedProtocol, handler, limiter, tasks, None)
     ours, theirs = socket.socketpair()

@@ -47,13 +47,15 @@ def main() -> None:
     from collector.filter import Filter  # noqa: PLC0415 - this half runs in the other process
     from collector.ingest.auth import Tokens, hashed  # noqa: PLC0415
     from collector.ingest.limits import IngestLimits  # noqa: PLC0415
+    from collector.ingest.memory import MemoryBudget  # noqa: PLC0415
     from collector.ingest.tls import Certificates  # noqa: PLC0415
     from collector.schema import load_schema  # noqa: PLC0415
 
     options = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     accepting = Accepting(Filter(load_schema("conferencing")), options["mood"])
-    common: dict[str, Any] = {"limits": IngestLimits(**options["limits"]), "hops": options["hops"]}
+    budget = MemoryBudget(IngestLimits(**options["limits"]))
+    common: dict[str, Any] = {"budget": budget, "hops": options["hops"]}
     token = options["token"]
     common["tokens"] = Tokens([hashed(token)]) if token else None
     pair = map(Path, options["tls"])
@@ -88,9 +90,8 @@ def _serve_http(accepting: Accepting, options: Any, common: dict[str, Any]) -> N
     listening = _listening(options["unix"])
     name = listening.getsockname()
     location = Address(*name) if isinstance(name, tuple) else Path(name)
-    receiver = HttpReceiver(
-        handler, location, listening, common["limits"], context=context, observe=_observe
-    )
+    limits = common["budget"].limits
+    receiver = HttpReceiver(handler, location, listening, limits, context=context, observe=_observe)
 
     async def serve() -> None:
         ending, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -5,14 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 
 import pytest
 
-from collector.ingest.call_pool import BodyConcurrency, CallPool, PendingCall
-from collector.ingest.limits import MIB
-from collector.ingest.refusals import BUSY, RequestRefused
+from collector.ingest.call_pool import CallPool, PendingCall
 from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.latency import at_most
 
@@ -132,58 +128,3 @@ def test_failures_give_their_threads_back(pool: CallPool) -> None:
     with pytest.raises(RuntimeError):
         pool.submit(fail)
     assert pool.calls == 0
-
-
-# -- bodies
-
-
-def test_small_bodies_never_wait() -> None:
-    """Also while larger ones are in progress."""
-    bodies = BodyConcurrency(4)
-    with ExitStack() as busy:
-        for size in (*[MIB] * 4, MIB + 1, *[64 << 10] * 100):
-            busy.enter_context(bodies.slot(size))
-        with bodies.slot(0):
-            pass
-
-
-@pytest.mark.parametrize(("size", "at_once"), [((64 << 10) + 1, 4), (MIB, 4), (MIB + 1, 1)])
-def test_larger_ones_are_limited(size: int, at_once: int) -> None:
-    """So many at once, and all of them in the end."""
-    bodies, lock = BodyConcurrency(20), threading.Lock()
-    most = now = done = 0
-    full = threading.Event()
-
-    def work() -> None:
-        nonlocal most, now, done
-        with bodies.slot(size):
-            with lock:
-                now += 1
-                most = max(most, now)
-                if now == at_once:
-                    full.set()
-            assert full.wait(WAIT_SECONDS)
-            with lock:
-                now -= 1
-                done += 1
-
-    with ThreadPoolExecutor(20) as pool:
-        for future in [pool.submit(work) for _ in range(20)]:
-            future.result(WAIT_SECONDS)
-    assert (most, done) == (at_once, 20)
-
-
-def test_too_many_large_ones_are_refused() -> None:
-    """BUSY, at once; and there is room again afterwards, also after a failure."""
-    bodies = BodyConcurrency(1)
-
-    def exceed() -> None:
-        with bodies.slot(MIB + 1):
-            with pytest.raises(RequestRefused) as caught, bodies.slot(MIB + 1):
-                pass
-            assert caught.value.refusal is BUSY
-            raise ZeroDivisionError
-
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
-            exceed()

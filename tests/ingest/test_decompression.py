@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import CODES
-from collector.ingest.decompression import PIECE, Encoding, allowed, pieces, zstd_library
-from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.decompression import (
+    MOST_WINDOW,
+    Compressed,
+    Encoding,
+    allowed,
+    most_memory,
+    zstd_library,
+)
+from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import DAMAGED, INFLATED, TOO_LARGE, RequestRefused
 from tests.ingest.zeros import zeros
 
@@ -35,7 +45,9 @@ _EACH = pytest.mark.parametrize("name", _COMPRESS)
 
 
 def _plain(encoding: Encoding, wire: bytes, limits: IngestLimits = _LIMITS) -> bytes:
-    return b"".join(pieces(encoding, wire, limits))
+    found = Compressed(encoding, wire, limits)
+    body = found.body()
+    return found.body() or b"" if body is None else body
 
 
 @_EACH
@@ -43,9 +55,7 @@ def _plain(encoding: Encoding, wire: bytes, limits: IngestLimits = _LIMITS) -> b
 def test_what_was_compressed_comes_out(name: str, data: bytes) -> None:
     """Every body that is not too large, also the empty one and those of several pieces."""
     encoding, compress = _COMPRESS[name]
-    made = list(pieces(encoding, compress(data), _LIMITS))
-    assert b"".join(made) == data
-    assert all(len(piece) <= PIECE for piece in made)
+    assert _plain(encoding, compress(data)) == data
 
 
 @_EACH
@@ -99,8 +109,7 @@ def test_a_bomb_costs_no_more_than_it_may(name: str) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(RequestRefused) as caught:
-            for _ in pieces(_COMPRESS[name][0], wire, _LIMITS):
-                pass
+            _plain(_COMPRESS[name][0], wire)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -109,16 +118,30 @@ def test_a_bomb_costs_no_more_than_it_may(name: str) -> None:
 
 
 @_EACH
-def test_one_piece_beyond_the_limit_at_most(name: str) -> None:
-    """Yielded pieces are within the limit; the next one raises the refusal."""
+def test_a_body_has_a_limit(name: str) -> None:
+    """A body of just the limit passes, and one byte more is refused."""
     encoding, compress = _COMPRESS[name]
     limits = IngestLimits(body=MIB, ratio=100_000)
-    seen: list[int] = []
-    with pytest.raises(RequestRefused) as caught:
-        seen.extend(map(len, pieces(encoding, compress(bytes(8 * MIB)), limits)))
-    assert caught.value.refusal is TOO_LARGE
-    assert sum(seen) <= MIB
     assert _plain(encoding, compress(bytes(MIB)), limits) == bytes(MIB)
+    for size in (MIB + 1, 8 * MIB):
+        with pytest.raises(RequestRefused) as caught:
+            _plain(encoding, compress(bytes(size)), limits)
+        assert caught.value.refusal is TOO_LARGE
+
+
+@pytest.mark.parametrize("name", ["zlib", "raw"])
+def test_a_body_without_a_size_is_small_at_first(name: str) -> None:
+    """It needs little memory; if it is larger than that, it begins again, and may have all that the
+    limits allow."""
+    encoding, compress = _COMPRESS[name]
+    found = Compressed(encoding, compress(bytes(SMALL_BODY)), _LIMITS)
+    assert found.memory < MIB // 2
+    assert found.body() == bytes(SMALL_BODY)
+    found = Compressed(encoding, compress(bytes(SMALL_BODY + 1)), _LIMITS)
+    assert found.memory < MIB // 2
+    assert found.body() is None
+    assert found.most == MIB < found.memory
+    assert found.body() == bytes(SMALL_BODY + 1)
 
 
 @_EACH
@@ -148,18 +171,110 @@ def test_what_is_allowed() -> None:
     assert allowed(1, IngestLimits(body=10)) == 10
 
 
-def test_a_window_larger_than_any_body_is_refused() -> None:
-    """A zstd frame may ask for gigabytes of memory in its first bytes."""
+def _frame(data: bytes, window: int, *, states: bool) -> bytes:
     zstd = zstd_library()
-    options = {zstd.CompressionParameter.window_log: 27}
-    compressor = zstd.ZstdCompressor(options=options)
-    wire = compressor.compress(b"x" * 100) + compressor.flush()
+    compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: window})
+    if states:
+        compressor.set_pledged_input_size(len(data))
+    wire: bytes = compressor.compress(data) + compressor.flush()
+    return wire
+
+
+def test_a_window_larger_than_any_body_needs_is_refused() -> None:
+    """A zstd frame may ask for gigabytes of memory in its first bytes: 8 MiB is the most."""
+    for window in range(24, 32):
+        with pytest.raises(RequestRefused) as caught:
+            Compressed("zstd", _frame(b"x" * 100, window, states=False), _LIMITS)
+        assert caught.value.refusal is DAMAGED
+    for window in range(10, 24):
+        wire = _frame(b"x" * 100, window, states=False)
+        found = Compressed("zstd", wire, _LIMITS)
+        assert found.body() == b"x" * 100
+        assert 1 << window <= found.memory <= most_memory(MIB)
+    beyond = bytearray(wire)
+    beyond[5] += 1  # an eighth more
+    with pytest.raises(RequestRefused):
+        Compressed("zstd", bytes(beyond), _LIMITS)
+    assert MOST_WINDOW == 1 << 23
+
+
+@given(data=st.binary(max_size=3000), times=st.integers(1, 300), window=st.integers(10, 23))
+def test_what_a_frame_states_is_read(data: bytes, times: int, window: int) -> None:
+    """The library's own reading of any frame, with a stated size or without."""
+    plain = data * times
+    for states in (False, True):
+        wire = _frame(plain, window, states=states)
+        found, known = Compressed("zstd", wire, _LIMITS), zstd_library().get_frame_info(wire)
+        assert known.decompressed_size == (len(plain) if states else None)
+        assert found.most == (len(plain) if states else SMALL_BODY)
+        assert _plain("zstd", wire) == plain
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_a_stated_size_is_kept_to(name: str) -> None:
+    """A body that becomes more than it states is damaged; one that states too much is refused
+    before anything of it is decompressed, where that is sure."""
+    encoding, compress = _COMPRESS[name]
+    wire = compress(bytes(100_000))
+    assert Compressed(encoding, wire, _LIMITS).most == 100_000
+    less = wire[:-4] + (99_999).to_bytes(4, "little")
+    if name == "zstd":
+        assert wire.count((100_000).to_bytes(4, "little")) == 1
+        less = wire.replace((100_000).to_bytes(4, "little"), (99_999).to_bytes(4, "little"))
+    found = Compressed(encoding, less, _LIMITS)
+    assert found.most == 99_999
     with pytest.raises(RequestRefused) as caught:
-        _plain("zstd", wire)
+        found.body()
     assert caught.value.refusal is DAMAGED
-    options = {zstd.CompressionParameter.window_log: 23}
-    compressor = zstd.ZstdCompressor(options=options)
-    assert _plain("zstd", compressor.compress(b"x" * 100) + compressor.flush()) == b"x" * 100
+    if name == "zstd":
+        with pytest.raises(RequestRefused) as caught:
+            Compressed(encoding, compress(bytes(2 * MIB)), _LIMITS)
+        assert caught.value.refusal is INFLATED
+
+
+def _peak_of(encoding: Encoding, wire: bytes) -> tuple[int, int]:
+    """How much a process grows that decompresses a body, and what is reserved for it."""
+    program = """
+import sys
+from pathlib import Path
+from collector.ingest.decompression import Compressed
+from collector.ingest.limits import IngestLimits
+from collector.ingest.refusals import RequestRefused
+from collector.server import harden
+
+harden()
+
+def peak():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+
+wire = sys.stdin.buffer.read()
+found = Compressed(sys.argv[1], wire, IngestLimits())
+Compressed("zstd", bytes.fromhex("28b52ffd2000010000"), IngestLimits()).body()
+before = peak()
+try:
+    found.body() or found.body()
+except RequestRefused:
+    pass
+print(peak() - before, found.memory)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program, encoding], input=wire, stdout=subprocess.PIPE, check=True
+    )
+    grown, reserved = map(int, said.stdout.split())
+    return grown, reserved
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+@pytest.mark.parametrize("window", [10, 18, 21, 23, None], ids=str)
+def test_what_is_reserved_is_enough(window: int | None) -> None:
+    """A process that decompresses a body grows by no more than what is reserved for it."""
+    noise = b"".join(zlib.crc32(b"%d" % number).to_bytes(4) * 4 for number in range(900_000))
+    for plain in (noise, b"[" + b" " * (15 * MIB)):
+        if window is None:
+            grown, reserved = _peak_of("gzip", gzip.compress(plain, 1))
+        else:
+            grown, reserved = _peak_of("zstd", _frame(plain, window, states=False))
+        assert grown <= reserved
 
 
 def test_refusals_say_nothing_of_the_body() -> None:

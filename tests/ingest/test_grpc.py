@@ -30,6 +30,7 @@ from collector.filter import Filter
 from collector.ingest.auth import Tokens, new_token
 from collector.ingest.grpc import METHODS, GrpcServer, check_address
 from collector.ingest.limits import IngestLimits
+from collector.ingest.memory import MemoryBudget
 from collector.ingest.refusals import TOO_MANY_EVENTS
 from collector.ingest.tls import Certificates
 from collector.ledger import opened
@@ -137,7 +138,7 @@ def test_damaged_compression(listen: Listen, encoding: bytes) -> None:
         sent = (http2.HELLO, http2.call(LOGS.encode(), {b"grpc-encoding": encoding}))
         answer = http2.exchange(port, [*sent, http2.message(body, flag=1)])
         assert b"grpc-status\x013" in answer
-        assert b"damaged, cut short, or more than one member" in answer
+        assert b"damaged, cut short, more than one member or frame" in answer
 
 
 def test_unknown_methods(listen: Listen, accepting: Accepting) -> None:
@@ -212,7 +213,7 @@ def test_tls_needs_what_it_should(listen: Listen, accepting: Accepting, tmp_path
 
 def test_messages_that_are_too_large(listen: Listen, accepting: Accepting) -> None:
     """RESOURCE_EXHAUSTED on the wire, after decompression, and for too many items at once."""
-    port = listen(limits=IngestLimits(wire=2 << 20, body=3 << 20))
+    port = listen(budget=MemoryBudget(IngestLimits(wire=2 << 20, body=3 << 20)))
     item = _logs(1, os_type="linux", filler="x" * 200)
     for body, packed in (
         (item * ((2 << 20) // len(item) + 1), False),
@@ -315,7 +316,7 @@ def test_a_hundred_calls_at_once(listen: Listen, accepting: Accepting) -> None:
 @pytest.mark.timed
 def test_silent_sockets_are_closed(listen: Listen) -> None:
     """Nothing, half a greeting, or a greeting without a reply: closed at the header's deadline."""
-    port = listen(limits=IngestLimits(header_seconds=0.5, idle_seconds=1))
+    port = listen(budget=MemoryBudget(IngestLimits(header_seconds=0.5, idle_seconds=1)))
     for greeting in (b"", http2.PREFACE[:9], http2.PREFACE, http2.HELLO):
         began = time.monotonic()
         with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as connection:
@@ -331,7 +332,7 @@ def test_silent_sockets_are_closed(listen: Listen) -> None:
 @pytest.mark.timed
 def test_slow_messages_are_cancelled(listen: Listen, accepting: Accepting) -> None:
     """A call whose message is late is cancelled; half a message is not stored."""
-    port = listen(limits=IngestLimits(body_seconds=0.5))
+    port = listen(budget=MemoryBudget(IngestLimits(body_seconds=0.5)))
     half = http2.frame(http2.DATA, 0, 1, b"\0\0\0\x10\0" + _logs())
     began = time.monotonic()
     answer = http2.exchange(port, [http2.HELLO, http2.call(LOGS.encode()), half], at_most(5))

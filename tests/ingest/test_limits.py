@@ -50,12 +50,6 @@ def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
         IngestLimits(**wrong)
 
 
-def test_there_is_always_room_for_one_body() -> None:
-    """However little all together may hold."""
-    assert IngestLimits(body=MOST_BODY, wire=MOST_BODY).memory_budget == 2 * MOST_BODY
-    assert IngestLimits().memory_budget == 64 * MIB
-
-
 # -- connections
 
 

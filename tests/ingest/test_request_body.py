@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from collector.contracts import Request, Tally
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.memory import MemoryBudget
 from collector.ingest.refusals import REQUEST_TIMEOUT, Refusal
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
@@ -22,7 +23,7 @@ class _Accepting:
     """Records bodies, and the memory that is reserved for them meanwhile."""
 
     def __init__(self, limits: IngestLimits | None = None) -> None:
-        self.handler = EventsHandler.of(self, limits=limits or IngestLimits())
+        self.handler = EventsHandler.of(self, budget=MemoryBudget(limits or IngestLimits()))
         self.bodies: list[bytes] = []
         self.used: list[int] = []
         self.during: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)
@@ -74,9 +75,9 @@ def test_parts_are_joined(parts: list[bytes]) -> None:
 
 def test_a_body_has_a_limit_and_all_together() -> None:
     """A longer one is refused, as is one more than the memory is for; all is given back."""
-    limits = IngestLimits(wire=10, body=10, memory=1)
+    limits = IngestLimits(wire=100_000, body=100_000, memory=1)
     accepting = _Accepting(limits)
-    response = _answer(accepting, _request(b"12345", b"123456"))
+    response = _answer(accepting, _request(bytes(50_000), bytes(60_000)))
     assert response is not None
     assert (response.status, response.close) == (413, True)
     assert b"E416" in response.body
@@ -84,14 +85,14 @@ def test_a_body_has_a_limit_and_all_together() -> None:
     async def three() -> list[int]:
         barrier = asyncio.Event()
         accepting.during = barrier.wait
-        requests = [_request(b"1234567890") for _ in range(3)]
+        requests = [_request(bytes(70_000)) for _ in range(3)]
         tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
         refused = await tasks[2]
         barrier.set()
         found = [*await asyncio.gather(*tasks[:2]), refused]
         return [response.status for response in found if response]
 
-    assert asyncio.run(three()) == [200, 200, 503]
+    assert asyncio.run(three()) == [200, 503, 503]
     assert accepting.handler.budget.used == 0
 
 
@@ -105,28 +106,57 @@ def test_faults_and_disconnections() -> None:
     assert _answer(_Accepting(), _request(b"1", whole=False)) is None
 
 
-def test_large_bodies_are_decompressed_one_after_the_other() -> None:
-    """Small ones need not wait for them; all come out whole, and are counted."""
-    accepting = _Accepting(IngestLimits(memory=128 * MIB))
-    small = b"".join(b"%d\n" % number for number in range(20_000))
-    large = small * 40
+def test_nothing_is_decompressed_before_its_turn() -> None:
+    """Bodies wait as they were sent, until there is memory for them; smaller ones need not wait for
+    larger ones. All come out whole, and are counted."""
+    accepting = _Accepting()
+    budget = accepting.handler.budget
+    small, medium = b"[" * 1000, b"".join(b"%d\n" % number for number in range(20_000))
+    large = [b"%d" % first + medium * 40 for first in range(5)]
 
     async def all_of_them() -> None:
-        barrier, slots = asyncio.Event(), accepting.handler.budget.large_bodies
+        barrier = asyncio.Event()
         accepting.during = barrier.wait
-        packed = [gzip.compress(data, 1) for data in (*[large] * 5, small)]
-        requests = [_request(data, encoding=b"gzip") for data in packed]
-        async with slots, slots:  # as if there were others
-            tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
-            await asyncio.to_thread(wait_until, lambda: accepting.bodies)
-            assert accepting.bodies == [small]
-        await asyncio.to_thread(wait_until, lambda: len(accepting.bodies) == len(requests))
+        wires = [gzip.compress(data, 1) for data in (*large, medium, small)]
+        budget.large.take(budget.large.amount)  # as if there were others
+        tasks = [
+            asyncio.ensure_future(accepting.handler(_request(wire, encoding=b"gzip")))
+            for wire in wires
+        ]
+        await asyncio.to_thread(wait_until, lambda: len(accepting.bodies) == 2)
+        assert {*accepting.bodies} == {small, medium}
+        assert budget.wire.used == sum(map(len, wires[:5]))
+        budget.large.give_back(budget.large.amount)
         barrier.set()
         assert {response.status for response in await asyncio.gather(*tasks) if response} == {200}
 
     asyncio.run(all_of_them())
-    assert accepting.bodies == [small, *[large] * 5]
-    assert accepting.used[-1] > 5 * len(large)
+    assert sorted(accepting.bodies[2:]) == large
+    assert accepting.used[-1] >= len(large[0])
+    assert budget.used == 0
+
+
+def test_a_sender_that_is_gone_waits_no_longer() -> None:
+    """Its body, which waited for its turn, is given up; those behind it have theirs."""
+    accepting = _Accepting()
+    budget, wire = accepting.handler.budget, gzip.compress(bytes(100_000))
+
+    async def gone() -> None:
+        budget.medium.take(budget.medium.amount)
+        requests = [_request(wire, encoding=b"gzip") for _ in range(2)]
+        tasks = [asyncio.ensure_future(accepting.handler(request)) for request in requests]
+        await asyncio.to_thread(wait_until, lambda: budget.wire.used == 2 * len(wire))
+        requests[0].close()
+        assert await tasks[0] is None
+        assert budget.wire.used == len(wire)
+        budget.medium.give_back(budget.medium.amount)
+        response = await tasks[1]
+        assert response is not None
+        assert response.status == 200
+
+    asyncio.run(gone())
+    assert accepting.bodies == [bytes(100_000)]
+    assert budget.used == 0
 
 
 def test_refused_while_it_is_decompressed() -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from collector.ingest.limits import IngestLimits
 from collector.recording.access import Verifier, create_key, key_set
-from collector.recording.api import MEMORY, THREADS, RecorderApi
+from collector.recording.api import THREADS, RecorderApi
 from collector.recording.bodies import MOST_STREAMS, ErrorBody
 from collector.recording.jwks import KeySource
 from collector.recording.names import MAX_CHUNK_BYTES
@@ -30,6 +30,8 @@ from collector.recording.routes import ROUTES
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.recording.serving import TERMS, Meeting, running
 
+_AT_ONCE = 6
+"""How many of the largest chunks find room."""
 _numbers = count()
 
 
@@ -457,7 +459,7 @@ def test_bodies_are_counted_before_they_are_read(meeting: Meeting) -> None:
     with ExitStack() as stack:
         senders = [
             stack.enter_context(socket.create_connection(address, WAIT_SECONDS))
-            for _ in range(MEMORY // MAX_CHUNK_BYTES + 1)
+            for _ in range(_AT_ONCE + 1)
         ]
         for sender in senders:
             sender.sendall(head.encode())
@@ -568,7 +570,7 @@ def _outlast(meeting: Meeting) -> None:
     )
     address = ("127.0.0.1", meeting.process.ports["recorder"])
     with ExitStack() as stack:
-        for _ in range(MEMORY // MAX_CHUNK_BYTES + 2):
+        for _ in range(_AT_ONCE + 2):
             idle = stack.enter_context(socket.create_connection(address, WAIT_SECONDS))
             idle.sendall(ask.encode())
         whole = stack.enter_context(ThreadPoolExecutor(1)).submit(

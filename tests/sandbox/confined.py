@@ -111,6 +111,7 @@ class _Worker:
         from collector.ingest.grpc import GrpcServer  # noqa: PLC0415
         from collector.ingest.http import EventsHandler  # noqa: PLC0415
         from collector.ingest.limits import IngestLimits  # noqa: PLC0415
+        from collector.ingest.memory import MemoryBudget  # noqa: PLC0415
         from collector.ingest.tls import Certificates  # noqa: PLC0415
         from collector.schema import load_schema  # noqa: PLC0415
         from collector.server.receivers import HttpReceiver  # noqa: PLC0415
@@ -121,8 +122,9 @@ class _Worker:
         self._zstd, self._metrics = zstd_library(), generate_latest
         accepting = Accepting(Filter(load_schema(self._options["schema"])), "")
         limits = IngestLimits()
+        budget = MemoryBudget(limits)
         certificates = Certificates(*map(Path, self._options["tls"]))
-        handler = EventsHandler.of(accepting, limits=limits)
+        handler = EventsHandler.of(accepting, budget=budget)
         self._receivers = [
             HttpReceiver(handler, Address("127.0.0.1", 0), listening, limits, context=context)
             for listening, context in (
@@ -131,7 +133,7 @@ class _Worker:
             )
         ]
         self._grpc = GrpcServer(
-            accepting.now, address="127.0.0.1:0", limits=limits, certificates=certificates
+            accepting.now, address="127.0.0.1:0", budget=budget, certificates=certificates
         )
 
     async def _warm_up(self) -> None:

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from collector.contracts import Request, Tally
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import IngestLimits
+from collector.ingest.memory import MemoryBudget
 from collector.ingest.refusals import FOREIGN_HOST, REFUSALS, UNAUTHENTICATED
 from collector.ingest.request import GPC_PATH, ROUTES, HttpRequest
 from collector.server.admin import AdminPages
@@ -97,7 +98,9 @@ async def _accept(_: Request) -> Tally:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "DELETE"])
 def test_documents_are_read(path: str, method: str) -> None:
     """By everybody; another method is 405 and has the methods that are taken."""
-    handler = EventsHandler.of(_accept, limits=IngestLimits(), document=b'{"openapi":"3.1.0"}')
+    handler = EventsHandler.of(
+        _accept, budget=MemoryBudget(IngestLimits()), document=b'{"openapi":"3.1.0"}'
+    )
     response = asyncio.run(handler(HttpRequest(method, path, [(b"host", b"localhost")])))
     assert response is not None
     is_read = method in ("GET", "HEAD")

@@ -123,10 +123,10 @@ from collector.ingest import http
 
 take = http.EventsHandler._accept
 
-async def faulty(self, head, body, dialect):
+async def faulty(self, head, memory, dialect):
     agent = head.only(b"user-agent") or b""
     if b"echo" in agent:
-        answer = await take(self, head, body, dialect)
+        answer = await take(self, head, memory, dialect)
         return answer._replace(headers=(*answer.headers, (b"x-agent", agent)))
     if b"say" in agent:
         with Path(f"/proc/{os.getppid()}/fd/2").open("w") as stderr:  # it has none of its own
@@ -134,7 +134,7 @@ async def faulty(self, head, body, dialect):
     if b"file" in agent:
         with tempfile.NamedTemporaryFile(dir=".", delete=False) as file:
             file.write(gzip.compress(agent))
-    return await take(self, head, body, dialect)
+    return await take(self, head, memory, dialect)
 
 http.EventsHandler._accept = faulty
 """

@@ -1,0 +1,199 @@
+"""Waves of small compressed bombs against whole processes: memory stays bounded, each request is
+answered in time, and honest senders beside the waves are served.
+
+``make test`` sends few and compares within one run. ``make long`` sends them all for some forms,
+``make bombs`` for every form, to processes in a control group of 512 MB.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.latency import IS_FULL
+from tests.recording.serving import Meeting, running
+from tests.sidecar.cgroups import bounded
+from tests.sidecar.faults import Say
+from tests.sidecar.processes import children, peak
+from tests.sidecar.serving import COMMAND, Sidecar, started
+from tests.sidecar.waves import (
+    BOMBS,
+    Answers,
+    Sent,
+    attacked,
+    called,
+    honest_calls,
+    honest_posts,
+    posted,
+)
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="peak memory is read from /proc"
+)
+
+_CONNECTIONS, _WAVES = 900, 14
+_FEW_CONNECTIONS, _FEW_WAVES = 250, 2
+_MOST_MEGABYTES, _GROUP_MEGABYTES = 256, 512
+_MOST_GROWTH = 90
+"""Megabytes by which a process may grow: its budget is 80 MiB. Without one, the few bombs of the
+short tests make it grow by 250."""
+_MOST_SECONDS = 10.0
+_REFUSED = {400, 413, 503}
+_CALLS_REFUSED = {1, 3, 8, 14}
+"""Codes of calls: the bomb is undecodable or too large, or its sender is to come again."""
+_LONG = ("zstd, window 2^24", "zstd, window 2^18", "gzip", "deflate")
+_CALLED = ("gzip", "gzip, 1 MiB", "deflate", "deflate, 1 MiB")
+_FULL = [
+    pytest.mark.long,
+    pytest.mark.timed,
+    pytest.mark.alone,
+    pytest.mark.timeout(1800),
+]
+
+
+@pytest.fixture(autouse=True)
+def _files() -> Iterator[None]:
+    """As many open files as the waves have connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _check(
+    answers: Answers, honest: Sequence[Answers], statuses: Collection[int], served: int, sent: int
+) -> None:
+    """Each request was answered, as it deserves or to come again; at least half of each honest
+    sender's were served."""
+    assert answers.lost == 0
+    assert answers.untold == 0
+    assert set(answers.statuses) <= set(statuses)
+    assert sum(answers.statuses.values()) == sent
+    for each in honest:
+        assert each.lost == 0
+        least = 0.5 if IS_FULL or served == 200 else 0.0  # threads take turns by the whole call
+        assert each.statuses[served] > 0
+        assert each.statuses[served] >= least * sum(each.statuses.values())
+    if IS_FULL:
+        assert max(each.longest for each in (answers, *honest)) < _MOST_SECONDS
+
+
+def _report(say: Say, name: str, answers: Answers, honest: Sequence[Answers], mb: float) -> None:
+    said = ", ".join(f"{status}: {times}" for status, times in sorted(answers.statuses.items()))
+    others = "; ".join(str(dict(each.statuses)) for each in honest)
+    say(f"{name}: {mb:.0f} MB; {said}; {answers.longest:.1f} s at most; honest: {others}")
+
+
+# -- few, compared within one run
+
+
+@pytest.mark.parametrize("name", ["zstd, window 2^18", "zstd, window 2^23", "gzip", "deflate"])
+def test_a_worker_grows_by_its_budget(tmp_path: Path, name: str) -> None:
+    """A worker grows by no more than its budget, whatever many small bodies would become."""
+    bomb = BOMBS[name]
+    with started(tmp_path) as sidecar:
+        before = peak(sidecar.process.pid)
+        workers = children(sidecar.process.pid)
+        sent = posted(bomb, bomb.content(), {"Content-Type": "application/json"})
+        answers, honest = attacked(
+            sidecar.ports["http"], sent, honest_posts(), _FEW_CONNECTIONS, _FEW_WAVES
+        )
+        assert peak(sidecar.process.pid) - before < _MOST_GROWTH
+        assert children(sidecar.process.pid) == workers
+    _check(answers, honest, _REFUSED, 200, _FEW_CONNECTIONS * _FEW_WAVES)
+    assert answers.statuses[413]
+
+
+# -- all of them, absolute
+
+
+@contextmanager
+def _attacked(tmp_path: Path) -> Iterator[Sidecar]:
+    """A sidecar in a small control group. Its processes stay small, and none is replaced."""
+    with bounded(_GROUP_MEGABYTES) as group:
+        with started(tmp_path, command=group.command(COMMAND)) as sidecar:
+            workers = children(sidecar.process.pid)
+            yield sidecar
+            assert peak(sidecar.process.pid) < _MOST_MEGABYTES
+            assert children(sidecar.process.pid) == workers
+            assert sidecar.process.poll() is None
+            assert [event["event"] for event in sidecar.events] == ["started"]
+        assert group.kills() == 0
+
+
+def _marked(name: str, chosen: Collection[str]) -> object:
+    is_left = not IS_FULL and name not in chosen
+    more = [pytest.mark.skip(reason="`make bombs` sends it")] if is_left else []
+    return pytest.param(name, marks=[*_FULL, *more])
+
+
+@pytest.mark.parametrize("name", [_marked(name, _LONG) for name in BOMBS])
+def test_http(tmp_path: Path, say: Say, name: str) -> None:
+    """900 connections, 14 times."""
+    bomb = BOMBS[name]
+    with _attacked(tmp_path) as sidecar:
+        sent = posted(bomb, bomb.content(), {"Content-Type": "application/json"})
+        answers, honest = attacked(
+            sidecar.ports["http"], sent, honest_posts(), _CONNECTIONS, _WAVES
+        )
+        _report(say, name, answers, honest, peak(sidecar.process.pid))
+    _check(answers, honest, _REFUSED, 200, _CONNECTIONS * _WAVES)
+
+
+@pytest.mark.parametrize("name", [_marked(name, _CALLED[:1]) for name in _CALLED])
+def test_grpc(tmp_path: Path, say: Say, name: str) -> None:
+    """The same, over gRPC."""
+    bomb = BOMBS[name]
+    with _attacked(tmp_path) as sidecar:
+        sent = called(bomb, bomb.content())
+        answers, honest = attacked(
+            sidecar.ports["grpc"], sent, honest_calls(), _CONNECTIONS, _WAVES
+        )
+        _report(say, f"gRPC, {name}", answers, honest, peak(sidecar.process.pid))
+    answers.untold = 0  # a call is told by its details
+    for each in honest:
+        each.untold = 0
+    _check(answers, honest, _CALLS_REFUSED, 0, _CONNECTIONS * _WAVES)
+
+
+def _chunk(meeting: Meeting, number: int, body: bytes, encoding: str) -> Sent:
+    headers = {
+        "Authorization": f"Bearer {meeting.token('media', 'egress')}",
+        "Collector-Kind": "audio",
+        "Collector-Owner": "ben",
+        **({"Content-Encoding": encoding} if encoding else {}),
+    }
+    path = f"/v1/recordings/{meeting.recording}/tracks/b/chunks/{number}"
+    return posted(None, body, headers, f"PUT {path}")
+
+
+@pytest.mark.parametrize("name", [_marked(name, ("gzip",)) for name in _LONG])
+def test_recorder(tmp_path: Path, say: Say, name: str) -> None:
+    """The same against a recorder: bombs, and as many of the largest chunks at once."""
+    bomb = BOMBS[name]
+    with bounded(_GROUP_MEGABYTES) as group, running(tmp_path) as meeting:
+        (group.path / "cgroup.procs").write_text(str(meeting.process.process.pid))
+        meeting.opened("ben")
+        token = meeting.token("participant", "ben")
+        path = f"/v1/recordings/{meeting.recording}/notice.wav"
+        reader = Sent(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            f"Authorization: Bearer {token}\r\n\r\n".encode()
+        )
+        port = meeting.process.ports["recorder"]
+        for sent, waves in (
+            (_chunk(meeting, 0, bomb.content(), bomb.encoding), _WAVES),
+            (_chunk(meeting, 0, bytes(4 << 20), ""), 1),
+        ):
+            answers, honest = attacked(port, sent, [reader], _CONNECTIONS, waves)
+            megabytes = peak(meeting.process.process.pid)
+            _report(say, f"recorder, {name}", answers, honest, megabytes)
+            assert set(answers.statuses) <= {201, 400, 409, 429, 503}
+            assert honest[0].statuses[200] >= 0.5 * sum(honest[0].statuses.values())
+        assert megabytes < _MOST_MEGABYTES
+        assert meeting.process.process.poll() is None
+        assert group.kills() == 0
