@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from copy import deepcopy
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from collector.claims.document import CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.verification import Found, review_findings, scope_findings, verdict
-from collector.errors import ConfigError, SchemaError
-from collector.schema import Schema, load_schema, resources
+from collector.errors import SchemaError
+from collector.schema import Schema, load_schema
 from collector.schema.diff import compare
 from collector.schema.kinds import KINDS
 from collector.schema.load import parse_source
 from collector.schema.names.scope import scope
-from collector.schema.review import ApprovedCopy, approve, read_copy, review, suggestions
+from collector.schema.review import ApprovedCopy, approve, read_copy, review
 from collector.schema.source import Source
 from collector.testing import events
 from collector.testing.documents import PURPOSES, documents
@@ -44,12 +44,12 @@ STATED = {"by": "A. Example", "date": "2026-11-29", "see": "https://git.example/
 ANSWERS = {"Why is it needed?": "Calls break off", "What is the least that would do?": ""}
 _TRIED = int(os.environ.get("COLLECTOR_REVIEWS", "150"))
 _CLAIMS = {name: load_claims()[name] for name in ("needed-only", "no-content", "no-monitoring")}
-_SAID = "also_collected: {quality: We also measure how well calls run.}\n"
+SAID = "also_collected: {quality: We also measure how well calls run.}\n"
 _REST = "also: quality, category: user.telemetry, purposes: [ops], reason: Which networks fail"
 _JITTER = "kind: integer, minimum: 0, maximum: 1000, step: 10, unit: ms, from: [jitter]"
 
 
-def schema_of(folder: Path, *fields: str, more: str = _SAID) -> Schema:
+def schema_of(folder: Path, *fields: str, more: str = SAID) -> Schema:
     """Write and load a schema of these fields."""
     path = folder / "calls.yaml"
     listed = "".join(f"  {field}\n" for field in fields)
