@@ -41,6 +41,7 @@ from collector.schema.names.scope import scope
 from collector.schema.reading import bytes_source
 from collector.schema.scalars import Day, DocumentName, FieldName, Name, Paths, Text, fault, spoken
 from collector.schema.source import Loc, Source
+from collector.schema.starter import flow
 from collector.schema.stored_document import NO_KEY
 
 __all__ = [
@@ -509,10 +510,6 @@ def _is_answer(line: str, answers: Mapping[str, str]) -> bool:
     return any(line.strip().startswith(f"# {question}") for question in answers)
 
 
-_PLAIN = re.compile(r"[a-z][a-z0-9_./-]*|[0-9]+[a-z]|[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
-_WORDS = frozenset(["true", "false", "null", "yes", "no", "on", "off", "y", "n"])
-
-
 def _written(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
     yield f"{name}:"
     for key, value in entry.items():
@@ -520,15 +517,4 @@ def _written(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {key}: |"
             yield from (f"    {line}" for line in value.splitlines())
         else:
-            yield f"  {key}: {_flow(value)}"
-
-
-def _flow(value: Any) -> str:
-    """Write a value on one line, as YAML."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(_flow, value))}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_flow(key)}: {_flow(part)}' for key, part in value.items())}}}"
-    if isinstance(value, str) and _PLAIN(value) and value not in _WORDS:
-        return value
-    return json.dumps(value, ensure_ascii=False)
+            yield f"  {key}: {flow(value)}"

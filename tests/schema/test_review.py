@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from copy import deepcopy
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,13 +19,13 @@ from hypothesis import strategies as st
 
 from collector.claims.document import CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.verification import Found, review_findings, scope_findings, verdict
-from collector.errors import SchemaError
+from collector.errors import ConfigError, SchemaError
 from collector.schema import Schema, load_schema
 from collector.schema.diff import compare
 from collector.schema.kinds import KINDS
 from collector.schema.load import parse_source
 from collector.schema.names.scope import scope
-from collector.schema.review import ApprovedCopy, approve, read_copy, review
+from collector.schema.review import ApprovedCopy, approve, read_copy, review, suggestions
 from collector.schema.source import Source
 from collector.testing import events
 from collector.testing.documents import PURPOSES, documents
@@ -180,7 +181,6 @@ def test_only_what_is_approved_or_narrower_is_amended(
 def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> None:
     """What is written is read again as the same field, whatever its options."""
     random = Random(7)
-    seen = set()
     for number in range(30):
         options = KINDS[kind].draw_options(random)
         value: Document = {
@@ -218,16 +218,255 @@ def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> No
         assert not copy.faults
         found = review(schema, copy, TODAY)
         assert found.verdict == "amended", found.fields
-        approval, field = copy.entries["os.load"]
+        approval, _ = copy.entries["os.load"]
         assert (approval.by, approval.optional) == ("A. Example", True)
-        assert (
-            field.document() | {"reason": 0}
-            == schema.fields["os.load"].document()
-            | {
-                "reason": 0,
-                "also": None,
-            }
-            or field.also is None
-        )
-        seen.add(copy.digest)
-    assert seen
+        (other,) = review(_narrower(schema), copy, TODAY).fields
+        assert other.is_approved
+        for wider in _wider(schema):
+            (other,) = review(wider, copy, TODAY).fields
+            assert not other.is_approved, wider
+
+
+def _with(schema: Schema, **options: Any) -> Schema:
+    field = schema.fields["os.load"].model_copy(update=options)
+    return schema.model_copy(update={"fields": {"os.load": field}})
+
+
+def _narrower(schema: Schema) -> Schema:
+    return _with(
+        schema, retention=timedelta(hours=1), expires=date(2029, 1, 1), required=True, reason="No."
+    )
+
+
+def _wider(schema: Schema) -> Iterator[Schema]:
+    """One step wider in each option that all kinds share, and in what stands around the field."""
+    yield _with(schema, retention=timedelta(hours=37))
+    yield _with(schema, expires=None)
+    yield _with(schema, category="user.telemetry")
+    yield _with(schema, sources=("d",))
+    yield _with(schema, sources=(*(schema.fields["os.load"].sources or ()), "d"))
+    yield _with(schema, source="peer")
+    yield _with(schema, derive="user_agent")
+    if schema.fields["os.load"].required:
+        yield _with(schema, required=False)
+    yield schema.model_copy(update={"records": ("chat",)})
+    yield schema.model_copy(update={"records": None})
+    yield schema.model_copy(update={"also_collected": {"more": "We count nothing."}})
+    for change in ({"optional": False}, {"use": "essential.service.security"}):
+        purpose = schema.purposes["ops"].model_copy(update=change)
+        yield schema.model_copy(update={"purposes": {"ops": purpose}})
+    second = {**schema.purposes, "more": schema.purposes["ops"]}
+    wider = _with(schema, purposes=("ops", "more"))
+    yield wider.model_copy(update={"purposes": second})
+
+
+def test_an_approval_ends(tmp_path: Path) -> None:
+    """It counts on its last day, and no longer."""
+    schema = schema_of(tmp_path, jitter())
+    copy = approved(schema, tmp_path, until="2026-11-30")
+    assert set(verdicts(schema, copy, TODAY).values()) == {"amended"}
+    assert set(verdicts(schema, copy, TODAY + timedelta(1)).values()) == {"unproven"}
+    (field,) = review(schema, copy, TODAY + timedelta(1)).fields
+    assert field.why == "not approved any more: until 2026-11-30"
+
+
+def test_catalogues_are_approved_entry_by_entry(tmp_path: Path) -> None:
+    """A catalogue keeps its name while its entries change: more are wider, fewer are not."""
+    catalogue = tmp_path / "codecs.txt"
+    field = f"audio.codec: {{kind: token, catalogue: codecs, {_REST}, retention: 1d}}"
+    catalogue.write_text("# source: tests\nopus\n#1 codec\nvp8 lite\n")
+    copy = approved(schema_of(tmp_path, field), tmp_path)
+    for entries, is_approved in (("opus\n", True), ("opus\nsmoking\n", False)):
+        catalogue.write_text("# source: tests\n" + entries)
+        (found,) = review(schema_of(tmp_path, field), copy, TODAY).fields
+        assert found.is_approved is is_approved
+
+
+# -- what is never approved ------------------------------------------------------------------------
+
+_ENTRY = (
+    "{kind: integer, minimum: 0, maximum: 1000, step: 10, unit: ms, from: [jitter],"
+    " category: user.telemetry, purposes: [ops], retention: 30d,"
+    ' by: "A. Example, data protection", date: 2026-11-30, see: "https://git.example/pull/812"}'
+)
+_WHOLE = f"fields:\n  network.jitter: {_ENTRY}\n"
+
+
+def _edited(old: str, new: str) -> str:
+    assert old in _WHOLE
+    return _WHOLE.replace(old, new)
+
+
+FAULTY = {
+    "an unknown key": _edited("unit: ms", "unit: ms, trusted: true"),
+    "an unknown key of the document": _WHOLE + "approved: all\n",
+    "a reason": _edited("unit: ms", "unit: ms, reason: because"),
+    "an option of another kind": _edited("unit: ms", "values: [a]"),
+    "another kind": _edited("kind: integer", "kind: any"),
+    "no kind": _edited("kind: integer, ", ""),
+    "a kind that is a list": _edited("kind: integer", "kind: [integer]"),
+    "nobody": _edited('by: "A. Example, data protection", ', ""),
+    "a blank name": _edited('"A. Example, data protection"', '" "'),
+    "a name of two lines": _edited("A. Example, data", "A.\\nno-content holds"),
+    "a name that hides text": _edited("A. Example", "A.\u202eExample"),
+    "a name that is long": _edited("A. Example", "A" * 300),
+    "no day": _edited("date: 2026-11-30, ", ""),
+    "a day that is none": _edited("date: 2026-11-30", "date: 2026-02-30"),
+    "no link": _edited(', see: "https://git.example/pull/812"', ""),
+    "a link of another sort": _edited("https:", "javascript:"),
+    "an end that is none": _edited("date: 2026-11-30", "date: 2026-11-30, until: never"),
+    "an anchor": _edited("network.jitter: ", "network.jitter: &all "),
+    "an alias": _WHOLE + "  network.loss: *all\n",
+    "a merge key": _WHOLE + "  network.loss:\n    <<: {kind: boolean}\n",
+    "a tag": _edited("minimum: 0", "minimum: !!python/object:os.system 0"),
+    "a key twice": _edited("maximum: 1000", "maximum: 10, maximum: 1000"),
+    "a field twice": _WHOLE + f"  network.jitter: {_ENTRY}\n",
+    "fields twice": _WHOLE + _WHOLE,
+    "a name that looks alike": _WHOLE + f"  netw\u043erk.jitter: {_ENTRY}\n",
+    "a name in upper case": _WHOLE + f"  Network.Jitter: {_ENTRY}\n",
+    "a pattern": _WHOLE + f"  network.*: {_ENTRY}\n",
+    "no mapping": "- network.jitter\n",
+    "no fields": "schema: calls\n",
+    "fields that are a list": "fields: [network.jitter]\n",
+    "an entry that is true": "fields: {network.jitter: true}\n",
+    "an entry that is blank": "fields:\n  network.jitter:\n",
+    "nothing": "",
+    "two documents": _WHOLE + "---\n" + _WHOLE,
+    "no YAML": _WHOLE + "\t}{",
+    "a control character": _WHOLE + "# \x07\n",
+    "much": _WHOLE + "# canary\n" * 150_000,
+    "many values": _WHOLE + "  a: [" + "1, " * 30_000 + "]\n",
+    "many levels": _WHOLE + "  a: " + "[" * 200 + "]" * 200 + "\n",
+    "a range that does not fit": _edited("maximum: 1000", "maximum: -1000"),
+    "a catalogue without entries": "fields:\n  audio.codec: "
+    + _ENTRY.replace(
+        "kind: integer, minimum: 0, maximum: 1000, step: 10, unit: ms",
+        "kind: token, catalogue: os-names",
+    )
+    + "\n",
+    "entries without a catalogue": _edited("unit: ms", "unit: ms, entries: a"),
+}
+"""Copies that somebody has edited by hand, each with one fault."""
+
+
+def test_the_form_that_is_documented(tmp_path: Path) -> None:
+    """An entry may be written by hand: what it does not state has the value of a schema."""
+    schema = schema_of(tmp_path, jitter())
+    path = tmp_path / "calls.reviewed.yaml"
+    path.write_text(_WHOLE)
+    assert set(verdicts(schema, read_copy(path)).values()) == {"amended"}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_copy_with_a_fault_approves_nothing(name: str, tmp_path: Path) -> None:
+    """Not even the field whose entry is sound; and no fault shows a value."""
+    schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
+    path.write_text(FAULTY[name])
+    copy = read_copy(path)
+    assert copy.faults
+    assert not copy.entries
+    assert set(verdicts(schema, copy).values()) == {"unproven"}
+    assert "canary" not in str(copy.faults)
+    with pytest.raises(SchemaError):
+        approve(copy, schema, "network.jitter", STATED, {})
+    assert path.read_text() == FAULTY[name]
+
+
+def test_a_copy_of_another_schema(tmp_path: Path) -> None:
+    """It approves nothing of this one, and so does a copy of an older, narrower version."""
+    schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
+    path.write_text("schema: other\n" + _WHOLE)
+    assert set(verdicts(schema, read_copy(path)).values()) == {"unproven"}
+    for part, older in (("retention: 30d", "retention: 29d"), ("maximum: 1000", "maximum: 990")):
+        path.write_text("schema: calls\n" + _edited(part, older))
+        assert set(verdicts(schema, read_copy(path)).values()) == {"unproven"}, part
+    path.write_text(_WHOLE + f"  network.loss: {_ENTRY}\n")  # of a field that is gone
+    assert set(verdicts(schema, read_copy(path)).values()) == {"amended"}
+
+
+def test_a_copy_that_is_no_regular_file(tmp_path: Path) -> None:
+    """A link may lead to what somebody else writes, and a pipe may never end."""
+    schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
+    other = tmp_path / "other.yaml"
+    other.write_text(_WHOLE)
+
+    def linked() -> None:
+        path.symlink_to(other)
+
+    def looping() -> None:
+        path.symlink_to(path)
+
+    def piped() -> None:
+        os.mkfifo(path)
+
+    for make in (linked, looping, piped, path.mkdir):
+        make()
+        copy = read_copy(path)
+        assert [fault.code for fault in copy.faults] == ["E101"]
+        assert copy.state == "unreadable"
+        assert set(verdicts(schema, copy).values()) == {"unproven"}
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    assert read_copy(path).state == "none"
+    assert read_copy(tmp_path / "a\0b").faults
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def test_other_entries_and_comments_stay(tmp_path: Path) -> None:
+    """An approval has its place by name; what a person wrote elsewhere is not touched, and answers
+    of before give way to those of now."""
+    schema = schema_of(tmp_path, jitter(), *(jitter().replace("jitter", n) for n in ("b", "loss")))
+    path = tmp_path / "calls.reviewed.yaml"
+    head = "# ours\nfields:  # all of them\n  # about jitter\n"
+    loss = _ENTRY.replace("from: [jitter]", "from: [loss]")
+    text = f"{head}  network.jitter: {_ENTRY}\n\n  # about loss\n  network.loss: {loss}\n# end\n"
+    path.write_text(text)
+    for name in ("network.b", "network.jitter", "network.jitter"):
+        path.write_text(approve(read_copy(path), schema, name, STATED, ANSWERS))
+    made = path.read_text()
+    assert made.startswith("# ours\nfields:  # all of them\n")
+    assert f"\n\n  # about loss\n  network.loss: {loss}\n# end\n" in made
+    assert (
+        made.count("  # about jitter\n  # Why is it needed? Calls break off\n  network.jitter:\n")
+        == 1
+    )
+    assert list(read_copy(path).entries) == ["network.b", "network.jitter", "network.loss"]
+    assert made.count("# Why is it needed?") == 2
+    assert set(verdicts(schema, read_copy(path)).values()) == {"amended"}
+
+
+@pytest.mark.parametrize("text", [f"fields: {{network.loss: {_ENTRY}}}\n", "{fields: {}}\n"])
+def test_a_copy_that_cannot_be_changed_line_by_line(text: str, tmp_path: Path) -> None:
+    """It is left as it is."""
+    schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
+    path.write_text(text)
+    assert not read_copy(path).faults
+    with pytest.raises(ConfigError, match="lines of its own"):
+        approve(read_copy(path), schema, "network.jitter", STATED, {})
+
+
+@given(
+    st.lists(st.sampled_from("abcdef"), min_size=1, max_size=8),
+    st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=30),
+)
+def test_whatever_is_approved_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, order: list[str], answer: str
+) -> None:
+    """The copy has exactly these entries, sorted, whatever the answers are."""
+    folder = tmp_path_factory.mktemp("copies")
+    schema = schema_of(folder, *(jitter().replace("jitter", name) for name in "abcdef"))
+    path = folder / "calls.reviewed.yaml"
+    for name in order:
+        answers = {"What could go wrong?": answer}
+        path.write_text(approve(read_copy(path), schema, f"network.{name}", STATED, answers))
+    assert list(read_copy(path).entries) == [f"network.{name}" for name in sorted(set(order))]
+    unapproved = {each.name for each in review(schema, read_copy(path), TODAY).unapproved}
+    assert unapproved == {f"network.{name}" for name in "abcdef" if name not in order}
+
+
+def test_what_a_name_suggests() -> None:
+    """Words advise the reviewer, of the name and of each path."""
+    found = list(suggestions("device.battery", ["home.religion", "device.battery"]))
+    assert any("religion" in each for each in found)
+    assert not list(suggestions("os.version", ["os.version"]))
