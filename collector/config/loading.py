@@ -163,13 +163,14 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
 
 
 def file_stats(paths: Iterable[Path]) -> FileStats:
-    """Look at files, and at what links lead to; never raises."""
+    """Look at files, whether they are links, and at what links lead to; never raises."""
     found: dict[Path, tuple[int, ...] | None] = {}
     for path in paths:
         found[path] = None
         with suppress(OSError, ValueError):
             of = os.stat(path)  # noqa: PTH116 - what a link leads to
-            found[path] = (of.st_dev, of.st_ino, of.st_mode, of.st_size, of.st_mtime_ns)
+            facts = of.st_dev, of.st_ino, of.st_mode, of.st_size, of.st_mtime_ns
+            found[path] = (*facts, path.is_symlink())
     return found
 
 
