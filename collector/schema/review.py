@@ -52,6 +52,7 @@ __all__ = [
     "Review",
     "approve",
     "approved_entry",
+    "entry_lines",
     "is_form",
     "read_copy",
     "review",
@@ -466,7 +467,7 @@ def _with_entry(
         last = max((span.end for span in spans.values()), default=len(lines))
         first = end = min(later, default=last)
     said = [f"# {question} {answer}" for question, answer in answers.items() if answer]
-    block = [f"{' ' * blanks}{line}\n" for line in (*said, *_written(name, entry))]
+    block = [f"{' ' * blanks}{line}\n" for line in (*said, *entry_lines(name, entry))]
     return "".join([*lines[:first], *kept, *block, *lines[end:]])
 
 
@@ -510,7 +511,8 @@ def _is_answer(line: str, answers: Mapping[str, str]) -> bool:
     return any(line.strip().startswith(f"# {question}") for question in answers)
 
 
-def _written(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+def entry_lines(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of an entry, as YAML, without indentation."""
     yield f"{name}:"
     for key, value in entry.items():
         if key == "entries":

@@ -25,7 +25,15 @@ from collector.schema.diff import compare
 from collector.schema.kinds import KINDS
 from collector.schema.load import parse_source
 from collector.schema.names.scope import scope
-from collector.schema.review import ApprovedCopy, approve, read_copy, review, suggestions
+from collector.schema.review import (
+    ApprovedCopy,
+    approve,
+    approved_entry,
+    entry_lines,
+    read_copy,
+    review,
+    suggestions,
+)
 from collector.schema.source import Source
 from collector.testing import events
 from collector.testing.documents import PURPOSES, documents
@@ -68,6 +76,17 @@ def approved(schema: Schema, folder: Path, **stated: str) -> ApprovedCopy:
     path = folder / f"{schema.name}.reviewed.yaml"
     for name in scope(schema).outside:
         path.write_text(approve(read_copy(path), schema, name, STATED | stated, ANSWERS))
+    return read_copy(path)
+
+
+def written(schema: Schema, folder: Path) -> ApprovedCopy:
+    """Do the same in one step, which takes a fraction of the time."""
+    path = folder / f"{schema.name}.reviewed.yaml"
+    entries = {n: approved_entry(schema, n, STATED) for n in sorted(scope(schema).outside)}
+    lines = [line for name, entry in entries.items() for line in entry_lines(name, entry)]
+    path.write_text(
+        "".join(["fields:\n", *(f"  {line}\n" for line in lines)]) if lines else "fields: {}"
+    )
     return read_copy(path)
 
 
@@ -148,7 +167,7 @@ def test_only_what_is_approved_or_narrower_is_amended(
     of these fields that the approved schema does not give; what only narrows keeps its approval."""
     folder = tmp_path_factory.mktemp("copies")
     old, new = pair
-    copy = approved(old, folder)
+    copy = written(old, folder)
     assert not copy.faults
     assert set(verdicts(old, copy).values()) <= {"amended", "broken", "holds"}
     found, outside = verdicts(new, copy), set(scope(new).outside)
@@ -161,10 +180,9 @@ def test_only_what_is_approved_or_narrower_is_amended(
     assert "amended" not in verdicts(new, missing).values()
     assert (found["needed-only"] == "broken") == bool(scope(new).without_sentence)
     assert found["no-content"] == found["no-monitoring"] != "broken"
-    assert set(verdicts(new, approved(old, folder, until="2026-11-29")).values()) & {
-        "unproven",
-        "broken",
-    } == set(verdicts(new, missing).values())
+    ended = folder / "ended.reviewed.yaml"
+    ended.write_text(copy.text.replace("    by: ", '    until: "2026-11-29"\n    by: '))
+    assert verdicts(new, read_copy(ended)) == verdicts(new, missing)
     compared = compare(_alone(old, set(scope(old).outside)), _alone(new, outside))
     if found["no-content"] == "amended":
         assert outside <= set(scope(old).outside)
