@@ -20,7 +20,7 @@ from collector.errors import CollectorError, ConfigFaults, DeliveryError, Fault
 from collector.ledger import Ledger, Note
 from collector.ledger import opened as opened_ledger
 from collector.ops.log import EventLog
-from collector.retention.earlier import in_force
+from collector.retention.earlier import COPIES, in_force
 from collector.routing import changes
 from collector.routing.changes import Change, compared, strongest, widening_reasons
 from collector.schema import Schema
@@ -261,10 +261,12 @@ def _flow_changes(ledger: Ledger, components: Components) -> tuple[str | None, l
 
 
 def _configuration(ledger: Ledger, components: Components) -> list[Note]:
-    """Compare flows and settings, the document's two lines; secrets are only counted in it."""
+    """Compare flows and settings, the document's two lines; secrets are only counted in it, and of
+    an approved copy it has the digest."""
     flows, config = components.flows, components.config
-    shown = orjson.dumps(plain_settings(config), option=orjson.OPT_SORT_KEYS)
-    lines = (changes.document(*flows), shown)
+    shown = plain_settings(config)
+    shown[COPIES] = {each.schema: each.copy.state for each in components.reviews()}
+    lines = (changes.document(*flows), orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
     document = b"\n".join(lines)
     before, found = _flow_changes(ledger, components)
     note = Note.of(
