@@ -28,7 +28,7 @@ from collector.routing import Flows
 from collector.routing.changes import reached
 from collector.schema.kinds import FieldBase
 from collector.schema.model import Schema
-from collector.schema.names.scope import scope, spelling_fields
+from collector.schema.names.scope import scope
 from collector.schema.stored_document import load_stored
 from collector.sinks.sink import ErasableSink, is_erasable
 from collector.spool import FILE_NAME as SPOOL_NAME
@@ -317,7 +317,7 @@ def _of_earlier_schemas(current: Iterable[Schema], allowed: _Allowed) -> Iterato
         named = "" if now is None else now.name
         keys = (schema.layout.table, schema.id)
         filled = set[str]().union(*(allowed.filled.get(key, ()) for key in keys))
-        filled -= set() if now is None else {*scope(now).outside, *spelling_fields(now)}
+        filled -= set() if now is None else scope(now).outside.keys()
         for name, text in scope(schema).outside.items():
             if name in filled and text is not None:
                 message = f"to be published too: {text}"
@@ -326,10 +326,6 @@ def _of_earlier_schemas(current: Iterable[Schema], allowed: _Allowed) -> Iterato
                 is_open = now is not None and name in now.fields
                 message = f"{name}: it is stored, and no sentence of {schema.id} speaks of it"
                 yield Mismatch(message, is_open, "scope", schema=named)
-        for name in filled.intersection(spelling_fields(schema)):
-            is_open = now is not None and name in now.fields
-            message = f"{name}: it is stored, and {schema.id} accepts words that people say"
-            yield Mismatch(message, is_open, "policy", "E311", schema=named)
 
 
 _NO_RECORD = "E509"

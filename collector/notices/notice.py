@@ -12,7 +12,7 @@ from collector.notices.phrases import PhraseBook
 from collector.retention.upkeep import HOURS, aside_for
 from collector.routing import Flows, is_abroad, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
-from collector.schema.names.scope import conditions, homonyms, scope
+from collector.schema.names.scope import conditions, scope
 
 __all__ = ["notice"]
 
@@ -78,9 +78,6 @@ def _data(schema: Schema, book: PhraseBook) -> Iterator[Block]:
     yield from _conditions(schema, book)
     for text in scope(schema).sentences:
         yield Sentence(book.text(text))
-    for each in homonyms(schema):
-        meaning = book.text(each.meaning)
-        yield Sentence(book.say("homonym", word=each.word, meaning=meaning))
     yield Sentence(book.say("what_alone"))
 
 

@@ -15,7 +15,7 @@ from collector.config.model import About, SinkSettings
 from collector.notices.phrases import LETTERS, nearest_above, phrase_book
 from collector.routing import Flows, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
-from collector.schema.names.scope import conditions, homonyms, scope
+from collector.schema.names.scope import conditions, scope
 
 __all__ = ["BASES", "CONTEXT", "PURPOSES", "Activity", "activities", "as_csv", "as_json", "data"]
 
@@ -175,7 +175,6 @@ def as_csv(flows: Flows, config: Config) -> str:
             "controller_country": about.country or "",
             "also_collected": " ".join(scope(schema).sentences),
             "conditions": _list(_conditions(schema)),
-            "homonyms": _list(f"{each.word}: {each.meaning}" for each in homonyms(schema)),
             "owner": schema.owner,
             "source": f"{schema.id} sha256:{schema.digest}",
         }
@@ -190,8 +189,7 @@ def as_csv(flows: Flows, config: Config) -> str:
 
 def _statements(schema: Schema) -> dict[str, Any]:
     """Return what the schema says in public besides its fields, where it says something."""
-    meanings = (f"`{each.word}` means {each.meaning}" for each in homonyms(schema))
-    sentences = [*_conditions(schema), *scope(schema).sentences, *meanings]
+    sentences = [*_conditions(schema), *scope(schema).sentences]
     return {"dct:description": sentences} if sentences else {}
 
 

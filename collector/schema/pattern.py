@@ -10,7 +10,7 @@ pattern can be made to backtrack.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log2
@@ -358,10 +358,12 @@ class Pattern:
             counts[state] = ways + self._final[state]
         return log2(counts[0])
 
-    @property
-    def has_letter_class(self) -> bool:
-        """Whether some place of a text has a choice of three letters, as in ``[a-z]``, or of nine
-        with other characters behind them, as in ``(a0?|b1?|c2?…)``."""
+    def can_spell(self, most: int) -> bool:
+        """Return whether the letters can spell more than ``most`` texts, or some place of a text
+        has a choice of three letters, as in ``[a-z]``, or of nine with other characters behind
+        them, as in ``(a0?|b1?|c2?…)``."""
+        if self.letter_bits > log2(most):
+            return True
         ends = [
             end or not all(map(str.isalpha, m))
             for end, m in zip(self._final, self._moves, strict=True)
@@ -403,17 +405,6 @@ class Pattern:
                 return False
             state = target
         return self._final[state]
-
-    def words_within(self, words: Iterable[str]) -> Iterator[str]:
-        """Yield the words that some text has in it, in any case, with no letter beside them."""
-        moves, starts = self._moves, {0}
-        starts |= {to for each in moves for char, to in each.items() if not char.isalpha()}
-        for word in words:
-            states = starts
-            for both in zip(word.lower(), word.upper(), strict=True):
-                states = {moves[at][c] for at in states for c in both if c in moves[at]}
-            if any(self._final[at] or not all(map(str.isalpha, moves[at])) for at in states):
-                yield word
 
     def texts(self) -> Iterator[str]:
         """Yield every text of the language, in order of its characters. For small languages."""

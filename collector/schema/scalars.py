@@ -205,14 +205,21 @@ def _names(path: str) -> tuple[str | int, ...]:
 def _path(text: str) -> str:
     if len(text) > _MAX_PATH or not text.isprintable():
         raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
-    if not _is_path(text):
+    if not (_is_path(text) and _is_ascii(text)):
         raise fault("E128", _message(text))
     return text
+
+
+def _is_ascii(text: str) -> bool:
+    """Return whether a path has letters beyond ASCII in quotes alone."""
+    return all(segment.isascii() or segment.startswith('"') for segment in _split(text))
 
 
 def _message(text: str) -> str:
     """Say what is wrong with a path."""
     segments = _split(text)
+    if not _is_ascii(text):
+        return 'put a name with letters beyond ASCII between two quotes: a."größe"'
     if '."' in f".{text}":
         return 'put a whole name between two quotes, and no other: a."b.c"'
     if "*" in segments:
@@ -228,7 +235,7 @@ def _records_path(text: str) -> str:
     """Check a path, a path that ends in ``*`` (each object below it), or ``.`` (the event)."""
     if len(text) > _MAX_PATH + 2 or not text.isprintable():
         raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
-    if not _is_way(text):
+    if not (_is_way(text) and _is_ascii(text)):
         raise fault("E128", _message(text.removesuffix(".*").replace("[].", ".")))
     return text
 
