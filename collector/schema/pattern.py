@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log2
 
+from collector.schema.names import CLOSED, alphabet_bits
+
 __all__ = ["MAX_BITS", "Pattern", "PatternFault"]
 
 MAX_BITS = 64
@@ -352,30 +354,43 @@ class Pattern:
         counts: dict[int, int] = {}
         for state in self._backwards():
             ways = sum(
-                counts[target] * (letters + has_others)
+                counts[target] * (len(letters) + has_others)
                 for target, letters, has_others in self._steps[state]
             )
             counts[state] = ways + self._final[state]
         return log2(counts[0])
 
-    def can_spell(self, most: int) -> bool:
-        """Return whether the letters can spell more than ``most`` texts, or some place of a text
-        has a choice of three letters, as in ``[a-z]``, or of nine with other characters behind
-        them, as in ``(a0?|b1?|c2?…)``."""
-        if self.letter_bits > log2(most):
+    @cached_property
+    def can_spell(self) -> bool:
+        """Whether the letters of a text can spell: more than ``CLOSED`` texts, or with a choice of
+        three letters at one place, as in ``[a-z]``, or of nine with other characters behind them,
+        as in ``(a0?|b1?|c2?…)``, or as a list of letters (``th|he|in|…``)."""
+        if self.letter_bits > log2(CLOSED):
             return True
         ends = [
             end or not all(map(str.isalpha, m))
             for end, m in zip(self._final, self._moves, strict=True)
         ]
         letters = (sum(c.isalpha() and ends[to] for c, to in m.items()) for m in self._moves)
-        is_class = any(of >= _LETTER_CLASS for steps in self._steps for _, of, _ in steps)
-        return is_class or max(letters) >= _LOOSE_LETTERS
+        is_class = any(len(of) >= _LETTER_CLASS for steps in self._steps for _, of, _ in steps)
+        if is_class or max(letters) >= _LOOSE_LETTERS:
+            return True
+        return alphabet_bits(self._letter_texts()) > 0
+
+    def _letter_texts(self) -> set[str]:
+        """Return what is left of the texts without anything but letters. For few of them."""
+        texts: dict[int, set[str]] = {}
+        for state in self._backwards():
+            texts[state] = {""} if self._final[state] else set()
+            for target, letters, has_others in self._steps[state]:
+                before = (*letters, "") if has_others else letters
+                texts[state].update(char + rest for char in before for rest in texts[target])
+        return texts[0]
 
     @cached_property
-    def _steps(self) -> list[list[tuple[int, int, bool]]]:
-        """Return for each state the next ones, with the number of letters that lead there, and
-        whether other characters do. Hexadecimal digits are none, up to ``_MAX_HEX`` of them."""
+    def _steps(self) -> list[list[tuple[int, str, bool]]]:
+        """Return for each state the next ones, with the letters that lead there, and whether other
+        characters do. Hexadecimal digits are no letters, up to ``_MAX_HEX`` of them."""
         grouped: list[dict[int, list[str]]] = []
         for moves in self._moves:
             targets: dict[int, list[str]] = {}
@@ -389,12 +404,13 @@ class Pattern:
                 (longest[to] + its for to, its in is_hex[state].items()), default=0
             )
         exempts = longest[0] <= _MAX_HEX
-        steps: list[list[tuple[int, int, bool]]] = []
+        steps: list[list[tuple[int, str, bool]]] = []
         for state, targets in enumerate(grouped):
             steps.append([])
             for to, chars in targets.items():
-                letters = 0 if exempts and is_hex[state][to] else sum(map(str.isalpha, chars))
-                steps[-1].append((to, letters, letters < len(chars)))
+                is_exempt = exempts and is_hex[state][to]
+                letters = "" if is_exempt else "".join(filter(str.isalpha, chars))
+                steps[-1].append((to, letters, len(letters) < len(chars)))
         return steps
 
     def fullmatch(self, text: str) -> bool:

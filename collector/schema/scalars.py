@@ -117,17 +117,19 @@ def _schema_name(text: str) -> str:
 
 
 _CONTROL = r"\x00-\x1f\x7f"
+_ASCII = r"[\x20-\x2d\x2f-\x7e]"
+"""A printable character but the dot."""
 _NUMBER = "(0|[1-9][0-9]?)"
 _INDEX = rf"(\[{_NUMBER}\])"
 
 
 def _path_pattern(mark: str = "", marked: str = "") -> str:
-    """Write the pattern of dotted segments: each a name or, in quotes, any text, then elements of
-    lists, then a ``mark`` of a list. ``marked`` excepts that mark from the brackets that may not
-    end a name."""
+    """Write the pattern of dotted segments: each an ASCII name or, in quotes, any text, then
+    elements of lists, then a ``mark`` of a list. ``marked`` excepts that mark from the brackets
+    that may not end a name."""
     end = rf"{mark}(\.|$)"
     other = rf"[^.]*\[(?!{_NUMBER}\]{marked})[^.\]]*\]{_INDEX}*{end}"
-    plain = rf"(?!\"|\*{_INDEX}*{end}|{_INDEX}*{end}|{other})[^.{_CONTROL}]+"
+    plain = rf"(?!\"|\*{_INDEX}*{end}|{_INDEX}*{end}|{other}){_ASCII}+"
     segment = rf"(\"[^\"{_CONTROL}]+\"{_INDEX}*{mark}|{plain})"
     return rf"({_INDEX}+{mark}|{segment})(\.{segment}){{0,{_MAX_SEGMENTS - 1}}}"
 
@@ -205,7 +207,7 @@ def _names(path: str) -> tuple[str | int, ...]:
 def _path(text: str) -> str:
     if len(text) > _MAX_PATH or not text.isprintable():
         raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
-    if not (_is_path(text) and _is_ascii(text)):
+    if not _is_path(text):
         raise fault("E128", _message(text))
     return text
 
@@ -235,7 +237,7 @@ def _records_path(text: str) -> str:
     """Check a path, a path that ends in ``*`` (each object below it), or ``.`` (the event)."""
     if len(text) > _MAX_PATH + 2 or not text.isprintable():
         raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
-    if not (_is_way(text) and _is_ascii(text)):
+    if not _is_way(text):
         raise fault("E128", _message(text.removesuffix(".*").replace("[].", ".")))
     return text
 

@@ -16,10 +16,14 @@ def main(names: list[str]) -> None:
         for form, found in refused.items():
             print(f"  an error as {form:16}{len(found):6}{share(len(found), len(entries)):>9}")
         no_form = set.intersection(*(refused[form] for form in FORMS if form != "text"))
-        print(f"  an error in every other form{len(no_form):6}{share(len(no_form), len(entries)):>9}")
+        print(
+            f"  an error in every other form{len(no_form):6}{share(len(no_form), len(entries)):>9}"
+        )
         if each.endswith("telling") and (missed := [f for f in names if f in FORMS]):
             for form in missed:
-                print(f"  load as {form}:", *(e.name for e in entries if e.name not in refused[form]))
+                print(
+                    f"  load as {form}:", *(e.name for e in entries if e.name not in refused[form])
+                )
 
 
 if __name__ == "__main__":

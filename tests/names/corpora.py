@@ -8,15 +8,17 @@ and did not shape them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from collector.errors import Fault
+from collector.schema import Schema
 from collector.schema.load import parse_source
 from collector.schema.source import Source
 
-__all__ = ["FORMS", "Entry", "corpus", "faults", "share"]
+__all__ = ["FORMS", "Entry", "corpus", "faults", "parsed", "share"]
 
 _DATA = Path(__file__).with_name("data")
 
@@ -31,6 +33,14 @@ FORMS: Mapping[str, Mapping[str, object]] = {
     "pseudonym": {"kind": "pseudonym", "key": "env:KEY", "rotate": "1d"},
 }
 """The forms in which a value can be kept: options of a field."""
+
+_REST = {
+    "category": "user.telemetry",
+    "purposes": ["ops"],
+    "retention": "1d",
+    "reason": "To find out why calls fail",
+}
+_USE = {"use": "essential.service.operations", "basis": "contract", "reason": "Run the calls"}
 
 
 class Entry(NamedTuple):
@@ -55,30 +65,25 @@ def _entries(lines: Iterable[str]) -> Iterator[Entry]:
             yield Entry(name, *more.removeprefix("# ").split("; ", 2))
 
 
-def document(name: str, form: Mapping[str, object]) -> dict[str, object]:
-    """Write a schema that reads a name in one form, in a field of a neutral name."""
-    field = {
-        **form,
-        "from": [name],
-        "category": "user.telemetry",
-        "purposes": ["ops"],
-        "retention": "1d",
-        "reason": "To find out why calls fail",
-    }
-    use = {"use": "essential.service.operations", "basis": "contract", "reason": "Run the calls"}
-    return {
+def parsed(
+    fields: Mapping[str, Mapping[str, object]], **head: object
+) -> tuple[Schema | None, Sequence[Fault]]:
+    """Load a schema of these fields, each with its kind, options and paths."""
+    document = {
         "schema": "sample",
         "version": "1.0.0",
         "title": "A sample",
         "owner": "tests",
-        "purposes": {"ops": use},
-        "fields": {"os.codec": field},
+        **head,
+        "purposes": {"ops": _USE},
+        "fields": {name: {**options, **_REST} for name, options in fields.items()},
     }
+    return parse_source(Source("sample", value=document))
 
 
 def faults(name: str, form: str) -> tuple[str, ...]:
     """Return the codes of a schema that reads a name in a form; none if it loads."""
-    _, found = parse_source(Source("sample", value=document(name, FORMS[form])))
+    found = parsed({"os.codec": {**FORMS[form], "from": [name]}})[1]
     return tuple(fault.code for fault in found)
 
 

@@ -85,7 +85,6 @@ def test_the_table(flows: Flows, config: Config) -> None:
         "controller_country": "DE",
         "also_collected": "",
         "conditions": "",
-        "homonyms": "",
         "owner": "privacy-engineering",
         "source": "",
     }

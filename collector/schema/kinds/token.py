@@ -176,7 +176,7 @@ class TokenField(FieldBase):
 
     def can_spell(self) -> bool:
         if self._language is not None:
-            return self._language.can_spell(CLOSED)
+            return self._language.can_spell
         is_large = len(self._entries) > CLOSED and not self._is_shipped()
         return is_large or self.letter_bits() > 0
 
