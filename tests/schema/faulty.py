@@ -191,7 +191,8 @@ TABLE: dict[str, str] = {
         "kind: token, pattern: '[a-z]{2}', from: [os.codec, «E312»'os.\"体温\"']", "os.codec"
     ),
     "letters beyond ASCII, for one that cannot": _paths("['os.\"体温\"']", _TEXT),
-    "records and choices beyond ASCII": f"{_OPTIONAL}«E128»records: käufe\n«E128»consent: wünsche\n",
+    "records and choices beyond ASCII": _OPTIONAL
+    + "«E128»records: käufe\n«E128»consent: wünsche\n",
     "a pattern that spells": one("kind: token, «E311»pattern: '[a-z]{4}'"),
     "a text of nobody knows what": one("kind: token, pattern: '[a-z]{2}'", "«E312»os.blurb"),
     "a long list of nobody knows what": one(f"kind: enum, values: {_MANY}", "«E312»os.blurb"),

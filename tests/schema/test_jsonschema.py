@@ -126,7 +126,7 @@ _UNSEEN = frozenset(
     half a surrogate pair as a key|a list as a key|an infinite number|a date that is none
     |too few maxima|one key at two paces|a content name of two categories
     |keeps an undefined field|identifiers|an identifier by the name of the field
-    |a way that is listed twice
+    |a way that is listed twice|people|a text in records of people
     """.replace("\n", "")
     .replace("    ", "")
     .split("|")

@@ -75,7 +75,7 @@ def outside_sentence(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
     for name in scope(schema).without_sentence:
         message = (
             f"`{name}` is not an address, device or operating system field, so `needed-only` does"
-            " not cover it; describe it under `also_collected`, for the public"
+            " not cover it; say under `also_collected` what is collected, for the public"
         )
         yield ("fields", name), message
 

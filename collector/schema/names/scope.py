@@ -39,7 +39,7 @@ def _positive(kinds: str, *paths: str) -> Positive:
 
 
 POSITIVE: Mapping[str, Positive] = {
-    "client.address": _positive("ip", "ip", "ip_address", "address", "client_ip", "peer.ip"),
+    "client.address": _positive("ip", "ip", "ip_address", "client_ip", "peer.ip"),
     "device.type": _positive("enum"),
     "device.manufacturer": _positive("token enum", "manufacturer"),
     "device.brand": _positive("token enum", "brand"),
