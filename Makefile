@@ -17,7 +17,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long house names pipelines taxonomy deployment openapi dist image lint bench soak charts reloads leaks package laws fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
+.PHONY: help demo test long house names reviews pipelines taxonomy deployment openapi dist image lint bench soak charts reloads leaks package laws fuzz kill faults erasures bombs mutations recordings servers brokers spark outages coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ house: $(VENV)/.dev ## Print the figures of the structure (import graph, names, 
 names: $(VENV)/.dev ## Try 100,000 schemas for patterns that say words, and print how names are judged.
 	COLLECTOR_SPELLING=100000 $(BIN)/python -m pytest tests/names $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m tests.names
+
+reviews: $(VENV)/.dev ## Try 5,000 random schemas (REVIEWS) for a claim that holds without an approval of each field.
+	COLLECTOR_REVIEWS=$(or $(REVIEWS),5000) $(BIN)/python -m pytest tests/schema/test_review.py $(UNLIMITED) $(PYTEST)
 
 pipelines: $(VENV)/.dev ## Try 1,000 random pipelines (PIPELINES) for a claim that holds where a file denies it.
 	COLLECTOR_PIPELINES=$(or $(PIPELINES),1000) $(BIN)/python -m pytest -m long tests/claims/test_random_pipelines.py $(UNLIMITED) $(PYTEST)

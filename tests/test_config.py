@@ -212,7 +212,7 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
     """Also one with comments only."""
     for text in ("", "# nothing\n", "http:\n", "---\n"):
         (tmp_path / "a.yaml").write_text(text)
-        assert read(tmp_path / "a.yaml", {}).config == Config()
+        assert read(tmp_path / "a.yaml", {}).config == Config().in_directory(tmp_path)
 
 
 _TLS = "tls: {certificate: a.pem, key: b.pem}\n"

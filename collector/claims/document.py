@@ -30,6 +30,7 @@ __all__ = [
 _TelemetryCheck = Literal[
     "policy",
     "scope",
+    "review",
     "flows",
     "canaries",
     "delivery",

@@ -10,7 +10,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -29,6 +29,7 @@ from collector.routing.changes import reached
 from collector.schema.kinds import FieldBase
 from collector.schema.model import Schema
 from collector.schema.names.scope import scope
+from collector.schema.review import ApprovedCopy, Review, review
 from collector.schema.stored_document import load_stored
 from collector.sinks.sink import ErasableSink, is_erasable
 from collector.spool import FILE_NAME as SPOOL_NAME
@@ -163,8 +164,11 @@ class _Allowed:
         return self.sinks.get(sink, {}).get(schema.partition("/")[0], set())
 
 
-def mismatches(locations: Locations, matrices: Sequence[Flows]) -> Iterator[Mismatch]:
-    """Look at all sinks, and at the spool, for the schemas that are in force."""
+def mismatches(
+    locations: Locations, matrices: Sequence[Flows], reviews: Mapping[str, Review]
+) -> Iterator[Mismatch]:
+    """Look at all sinks, and at the spool, for the schemas that are in force, and for what is
+    approved of each, by its name."""
     allowed, matrix = _Allowed(), matrices[0]
     for each in matrices:
         allowed.add(each.schema)
@@ -180,7 +184,7 @@ def mismatches(locations: Locations, matrices: Sequence[Flows]) -> Iterator[Mism
             yield from _readable(name, _in_sink(name, sink, allowed, is_listed=is_listed))
     if locations.spool.is_file():
         yield from _readable("spool", _in_spool(locations, allowed))
-    yield from _of_earlier_schemas([each.schema for each in matrices], allowed)
+    yield from _of_earlier_schemas([each.schema for each in matrices], allowed, reviews)
     if number := foreign_files(locations):
         message = f"{number} files in the data directory, or copies, are not of Collector's making"
         yield Mismatch(message, is_open=True)
@@ -308,15 +312,20 @@ def _refused(where: str, names: set[str], allowed: _Allowed) -> Iterator[Mismatc
         yield Mismatch(message, is_open=not allowed.is_whole)
 
 
-def _of_earlier_schemas(current: Iterable[Schema], allowed: _Allowed) -> Iterator[Mismatch]:
+def _of_earlier_schemas(
+    current: Iterable[Schema], allowed: _Allowed, reviews: Mapping[str, Review]
+) -> Iterator[Mismatch]:
     """Hold earlier schemas, as far as anything is stored under them, against the sentences that are
-    said today. Where today's schema has a field too, what is stored may be of either."""
+    said today, and against the approved copy. Where today's schema has a field too, what is stored
+    may be of either."""
     in_force = {schema.name: schema for schema in current}
     for schema in allowed.schemas:
         now = in_force.get(schema.name)
         named = "" if now is None else now.name
         keys = (schema.layout.table, schema.id)
         filled = set[str]().union(*(allowed.filled.get(key, ()) for key in keys))
+        if now is None or schema.digest != now.digest:
+            yield from _unreviewed(schema, filled, reviews.get(schema.name), named)
         filled -= set() if now is None else scope(now).outside.keys()
         for name, text in scope(schema).outside.items():
             if name in filled and text is not None:
@@ -326,6 +335,21 @@ def _of_earlier_schemas(current: Iterable[Schema], allowed: _Allowed) -> Iterato
                 is_open = now is not None and name in now.fields
                 message = f"{name}: it is stored, and no sentence of {schema.id} speaks of it"
                 yield Mismatch(message, is_open, "scope", schema=named)
+
+
+def _unreviewed(
+    schema: Schema, filled: Collection[str], current: Review | None, named: str
+) -> Iterator[Mismatch]:
+    """Hold what is stored under an earlier schema against the approved copy of today's, if there
+    is one of its name."""
+    copy = ApprovedCopy(Path()) if current is None else current.copy
+    found = review(schema, copy)
+    stored = replace(found, fields=tuple(each for each in found.fields if each.name in filled))
+    for each in stored.unapproved:
+        message = f"{each.name}: it is stored under {schema.id}, {each.why}"
+        yield Mismatch(message, is_open=True, check="review", schema=named)
+    for addition in stored.additions:
+        yield Mismatch(f"also collected: {addition}", check="review", amends=True, schema=named)
 
 
 _NO_RECORD = "E509"

@@ -31,7 +31,7 @@ from collector.filter.stored import read
 from collector.keyring import Keyring
 from collector.ledger import Note, opened
 from collector.pipeline import Pipeline
-from collector.retention.earlier import in_force, ran_elsewhere
+from collector.retention.earlier import in_force, noted_copies, ran_elsewhere
 from collector.retention.locations import Locations
 from collector.retention.upkeep import overdue, prune_all
 from collector.routing import LEGAL, Flows, all_flows, changes, entitled, reaching
@@ -39,6 +39,7 @@ from collector.routing.schemas import configured
 from collector.schema.model import Schema
 from collector.schema.names.scope import scope
 from collector.schema.policy import use_is_allowed
+from collector.schema.review import Review, read_copy, review
 from collector.sinks.sink import (
     Holding,
     Opening,
@@ -51,14 +52,26 @@ from collector.sinks.sink import (
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool, note
 
-__all__ = ["ClaimFinding", "Found", "Search", "Verdict", "check", "verdict"]
+__all__ = [
+    "ClaimFinding",
+    "Found",
+    "Search",
+    "Verdict",
+    "additions",
+    "check",
+    "review_findings",
+    "reviewed",
+    "scope_findings",
+    "verdict",
+]
 
 _T = TypeVar("_T")
 Search = Callable[[Iterable[Path], Sequence[str]], Collection[object]]
 """Finds texts in files and directories, however they are packed: ``collector.testing.scan``."""
 
 Verdict = Literal["holds", "amended", "broken", "unproven", "missing"]
-"""``amended``: it holds if further sentences of the schema are published with it."""
+"""``amended``, which is shown as "holds with additions": more is collected than the sentence says,
+another sentence says so, and each field of it has an approval."""
 
 
 class ClaimFinding(NamedTuple):
@@ -98,6 +111,14 @@ def verdict(claim: Claim, found: Found, schema: str | None = None) -> Verdict:
     return "amended" if findings else "holds"
 
 
+def additions(claim: Claim, found: Found) -> tuple[str, ...]:
+    """Return what is collected besides an ``amended`` claim, with whom the approval is attributed
+    to; the sentences alone for a claim that does not ask whether somebody has approved it."""
+    names: tuple[Check, ...] = ("review",) if "review" in claim.checks else claim.checks
+    findings = (each for name in names for each in found.get(name) or ())
+    return tuple(dict.fromkeys(each.message for each in findings if each.amends))
+
+
 def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: int = 200) -> Found:
     """Run all checks of telemetry, with so many synthetic meetings. The ledger notes that they have
     read the store, unless the ledger does not hold: then it is left as it is.
@@ -109,7 +130,9 @@ def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: 
     schemas, found["policy"] = _policy(config)
     if not schemas:
         return found
-    found["scope"] = _of_each({schema.name: schema for schema in schemas}, _scope)
+    found["scope"] = _of_each({schema.name: schema for schema in schemas}, scope_findings)
+    reviews = reviewed(config, schemas)
+    found["review"] = _of_each(reviews, review_findings)
     by_name, found["flows"] = _flows(config, schemas)
     if not by_name:
         return found
@@ -126,10 +149,12 @@ def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: 
         found["ledger"] = (*_of_each(runs, _counted), *_all(_ledger(locations)))
         found["stored"], matrices = (), tuple(by_name.values())
         if locations is not None:
-            for which, against in _stored(locations, matrices, has_ledger=not found["ledger"]):
+            for which, against in _stored(
+                locations, matrices, reviews, has_ledger=not found["ledger"]
+            ):
                 found[which] = tuple(dict.fromkeys((*(found[which] or ()), against)))
         if locations is not None and locations.spool.is_file() and not found["ledger"]:
-            for which, against in _running(locations.spool, matrices):
+            for which, against in _running(locations.spool, matrices, reviews):
                 found[which] = (*(found[which] or ()), against)
             if _is_any(locations):
                 note(locations.data, Note.of("read", command="claims", rows=_rows(locations)))
@@ -165,13 +190,31 @@ def _policy(config: Config) -> tuple[tuple[Schema, ...], tuple[ClaimFinding, ...
     return (), tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
 
 
-def _scope(schema: Schema) -> Iterator[ClaimFinding]:
+def scope_findings(schema: Schema) -> Iterator[ClaimFinding]:
     """Yield what is collected beyond the address, the device and the operating system."""
     beyond = scope(schema)
     for name in beyond.without_sentence:
         yield ClaimFinding(f"{name}: neither the claim nor a sentence of the schema speaks of it")
     for text in beyond.sentences:
         yield ClaimFinding(f"to be published too: {text}", amends=True)
+
+
+def reviewed(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:
+    """Compare the schemas of a configuration with their approved copies, by their names."""
+    places = map(config.approved_copy, config.references)
+    return {
+        schema.name: review(schema, read_copy(place))
+        for schema, place in zip(schemas, places, strict=True)
+    }
+
+
+def review_findings(found: Review) -> Iterator[ClaimFinding]:
+    """Yield the fields that nobody has approved as they are, and what is collected besides the
+    sentences of the claims, with whom its approval is attributed to."""
+    for each in found.unapproved:
+        yield ClaimFinding(f"{each.name}: {each.why}", is_open=True)
+    for addition in found.additions:
+        yield ClaimFinding(f"also collected: {addition}", amends=True)
 
 
 def _flows(
@@ -230,11 +273,15 @@ def _delivery(outcome: _Outcome) -> Iterator[ClaimFinding]:
 
 
 def _stored(
-    locations: Locations, matrices: Sequence[Flows], *, has_ledger: bool
+    locations: Locations,
+    matrices: Sequence[Flows],
+    reviews: Mapping[str, Review],
+    *,
+    has_ledger: bool,
 ) -> Iterator[tuple[Check, ClaimFinding]]:
     """Check that each location has only fields that it may have, and values of their kinds."""
     try:
-        for each in mismatches(locations, matrices):
+        for each in mismatches(locations, matrices, reviews):
             named = each.schema if len(matrices) > 1 else ""
             facts = each.message, each.rule, each.is_open, each.amends
             yield each.check, ClaimFinding(*facts, schema=named)
@@ -289,12 +336,21 @@ def _flaws(spool: Path) -> Iterator[ClaimFinding]:
         yield from (ClaimFinding(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
 
 
-def _running(spool: Path, matrices: Sequence[Flows]) -> Iterator[tuple[Check, ClaimFinding]]:
-    """Check that schemas and settings are those of the sidecar that has the directory, or had it
-    last."""
+def _running(
+    spool: Path, matrices: Sequence[Flows], reviews: Mapping[str, Review]
+) -> Iterator[tuple[Check, ClaimFinding]]:
+    """Check that schemas, approved copies and settings are those of the sidecar that has the
+    directory, or had it last."""
     with opened(spool) as ledger:
         digests, settings = {*in_force(ledger).values()}, ledger.digest("configuration")
-        before = (ledger.document(settings) or b"").split(b"\n")[0]
+        before, _, rest = (ledger.document(settings) or b"").partition(b"\n")
+    noted, found = noted_copies(rest), {name: each.copy.state for name, each in reviews.items()}
+    if noted is not None and noted != found and any(each.fields for each in reviews.values()):
+        message = (
+            "the approved copy is not the one that the sidecar last ran with:"
+            " `collector config reload`, or restart it"
+        )
+        yield "review", ClaimFinding(message, is_open=True)
     if digests and digests != {matrix.schema.digest for matrix in matrices}:
         message = "the sidecar last ran with another schema: name its configuration, or restart it"
         yield "policy", ClaimFinding(message, is_open=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
@@ -19,7 +20,15 @@ from collector.claims.document import (
     Counter,
     load_all_claims,
 )
-from collector.claims.verification import ClaimFinding, Found, Verdict, check, verdict
+from collector.claims.verification import (
+    ClaimFinding,
+    Found,
+    Verdict,
+    additions,
+    check,
+    reviewed,
+    verdict,
+)
 from collector.cli.console import err, out, print_json, seen
 from collector.cli.data_dir import ConfigFile, Data, settings
 from collector.cli.options import AsJson
@@ -35,6 +44,7 @@ __all__ = ["claims", "recording_findings", "serving_findings"]
 
 _PLANTED = 12
 _GOOD: tuple[Verdict, ...] = ("holds", "amended", "missing")
+_SHOWN: dict[Verdict, str] = {"amended": "holds with additions"}
 _STYLES: dict[Verdict, str] = {
     "holds": "bold green",
     "amended": "bold green",
@@ -87,11 +97,15 @@ def claims(
         if found is None:
             raise
         err.print(str(error), markup=False, style="red")
+    commands = _to_review(chosen, config) if found else []
     if as_json:
-        print_json(_as_dict(every, figures, found, verdicts, each_of))
+        document = _as_dict(every, figures, found, verdicts, each_of)
+        print_json(document | ({"to_review": commands} if found else {}))
     else:
-        _print(every, figures, verdicts, each_of)
+        _print(every, figures, found or {}, verdicts, each_of)
         _print_faults(found or {})
+        for command in commands:
+            err.print(f"to review these fields: {command}", markup=False)
     if verify and not folder.is_dir():
         err.print("there is no data directory: only the configuration was looked at")
     raise typer.Exit(0 if _is_ok(verdicts) else 1)
@@ -119,6 +133,19 @@ def _names(config: Config) -> list[str]:
     if len(config.references) > 1:
         with suppress(CollectorError):
             return [schema.name for schema in configured(config)]
+    return []
+
+
+def _to_review(config: Config, file: Path | None) -> list[str]:
+    """Return the commands by which a person reviews what nobody has approved."""
+    with suppress(CollectorError):
+        found = reviewed(config, configured(config)).values()
+        named = [] if file is None else ["--config", str(file)]
+        return [
+            shlex.join(["collector", "schema", "review", reference, *named])
+            for reference, each in zip(config.references, found, strict=True)
+            if each.unapproved
+        ]
     return []
 
 
@@ -198,6 +225,7 @@ def _as_dict(
                 **claim.model_dump(mode="json", exclude_none=True, exclude={"counters"}),
                 "figures": _figures(claim.counters, figures),
                 **({"verdict": verdicts[name]} if verdicts else {}),
+                **_additions(claim, found, verdicts.get(name)),
                 **({"verdicts": {s: each_of[s][name] for s in each_of}} if each_of else {}),
             }
             for name, claim in every.items()
@@ -212,21 +240,31 @@ def _as_dict(
     return document
 
 
+def _additions(claim: Claim, found: Found | None, reached: Verdict | None) -> dict[str, list[str]]:
+    return {"additions": [*additions(claim, found or {})]} if reached == "amended" else {}
+
+
 def _print(
     every: Mapping[str, Claim],
     figures: Mapping[str, Any],
+    found: Found,
     verdicts: Mapping[str, Verdict],
     each_of: Mapping[str, Mapping[str, Verdict]],
 ) -> None:
     for name, claim in every.items():
-        shown = f" [{_STYLES[verdicts[name]]}]{verdicts[name]}[/]" if verdicts else ""
+        reached = verdicts.get(name)
+        shown = f" [{_STYLES[reached]}]{_SHOWN.get(reached, reached)}[/]" if reached else ""
         out.print(f"[bold]{name}[/]{shown}")
         out.print(f"  {claim.text}", markup=False)
+        if reached == "amended":
+            for text in additions(claim, found):
+                out.print(f"  {text}", markup=False)
         if claim.missing is not None:
             out.print(f"  not built yet: {claim.missing}", markup=False, style="yellow")
             continue
         if each_of:
-            words = ", ".join(f"{schema} {each_of[schema][name]}" for schema in each_of)
+            reached_by = {schema: verdicts[name] for schema, verdicts in each_of.items()}
+            words = ", ".join(f"{s} {_SHOWN.get(each, each)}" for s, each in reached_by.items())
             out.print(f"  schemas {words}", markup=False)
         out.print(f"  rules   {', '.join(claim.rules)}")
         out.print(f"  checks  {', '.join(claim.checks)}")
@@ -258,5 +296,5 @@ def _print_faults(found: Found) -> None:
         if against is None:
             err.print(f"{name}: not run, since another check found a fault", style="yellow")
         for each in against or ():
-            style = None if each.is_note else "red"
+            style = None if each.is_note or each.amends else "red"
             err.print(f"{name}: {each.message}", markup=False, style=style)

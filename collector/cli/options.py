@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ __all__ = [
     "Schemas",
     "complete_schema",
     "refuse_other_format",
+    "replace_file",
+    "schema_files",
     "unwritable",
     "write_file",
 ]
@@ -58,6 +61,16 @@ Schemas = Annotated[
         show_default=False,
     ),
 ]
+
+
+def schema_files(references: list[str] | None) -> list[str]:
+    """Return the schemas that are named, or the default ones, without the approved copies that lie
+    beside them and that a shell's ``*.yaml`` names too."""
+    if not references:
+        return DEFAULT_SCHEMAS
+    return [each for each in references if not resources.is_approved_copy(each)]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Checkpoints = Annotated[
     list[Path] | None,
@@ -77,6 +90,26 @@ def write_file(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         fault = unwritable(path, error)
+    else:
+        return
+    raise fault
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file anew such that it is never seen half written. Raises ``ConfigError`` E203."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o777)
+        beside.replace(path)
+    except OSError as error:
+        fault = unwritable(path, error)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
     else:
         return
     raise fault

@@ -141,6 +141,8 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
     draft.take_file()
     draft.take_environment(environ)
     config = draft.build(Config, ())
+    if path is not None:
+        config = config.in_directory(path.parent)
     origins = {one.name: draft.origin(one.loc) for one in settings(draft.sinks)}
     if draft.can_do_without_grpc(config) and not is_installed("grpc"):
         config = _without_grpc(config)
@@ -156,18 +158,19 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
         {".".join(loc): draft.source.values[loc] for loc in draft.written},
         path,
         environ,
-        {**file_stats(named for _, _, named in _named_files(config)), **seen},
+        {**file_stats(_watched(config)), **seen},
     )
 
 
 def file_stats(paths: Iterable[Path]) -> FileStats:
-    """Look at files, and at what links lead to; never raises."""
+    """Look at files, whether they are links, and at what links lead to; never raises."""
     found: dict[Path, tuple[int, ...] | None] = {}
     for path in paths:
         found[path] = None
         with suppress(OSError, ValueError):
             of = os.stat(path)  # noqa: PTH116 - what a link leads to
-            found[path] = (of.st_dev, of.st_ino, of.st_mode, of.st_size, of.st_mtime_ns)
+            facts = of.st_dev, of.st_ino, of.st_mode, of.st_size, of.st_mtime_ns
+            found[path] = (*facts, path.is_symlink())
     return found
 
 
@@ -183,6 +186,12 @@ def _named_files(config: Config) -> Iterator[tuple[str, str, Path]]:
     ):
         if path is not None:
             yield name, "E203", path
+
+
+def _watched(config: Config) -> Iterator[Path]:
+    """Yield the files whose changes matter: those that are named, and approved copies."""
+    yield from (named for _, _, named in _named_files(config))
+    yield from map(config.approved_copy, config.references)
 
 
 def _without_grpc(config: Config) -> Config:

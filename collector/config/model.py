@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, PrivateAttr
 from pydantic.fields import FieldInfo
 
 from collector.config.broker_settings import DrainSection
@@ -39,6 +39,7 @@ from collector.config.values import (
     WorkerCount,
     plain_value,
 )
+from collector.schema import resources
 
 __all__ = [
     "PARTIES",
@@ -361,6 +362,18 @@ class Config(Section):
     about: About = About()
     recorder: RecorderSection = RecorderSection()
     drain: DrainSection = DrainSection()
+    _directory: Path = PrivateAttr(default_factory=Path)
+
+    def in_directory(self, directory: Path) -> Config:
+        """Return the settings as those of a file in this directory."""
+        found = self.model_copy()
+        found._directory = directory  # noqa: SLF001 - of this class
+        return found
+
+    def approved_copy(self, reference: str) -> Path:
+        """Return where the approved copy of a schema lies: beside its file; of a shipped schema,
+        beside the configuration file, or where the process runs if there is none."""
+        return resources.approved_copy(reference, self._directory)
 
     @property
     def references(self) -> tuple[str, ...]:

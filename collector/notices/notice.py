@@ -13,6 +13,7 @@ from collector.retention.upkeep import HOURS, aside_for
 from collector.routing import Flows, is_abroad, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
 from collector.schema.names.scope import conditions, scope
+from collector.schema.review import Review
 
 __all__ = ["notice"]
 
@@ -23,13 +24,13 @@ _NEEDED: tuple[Basis, ...] = ("contract", "legal_obligation")
 _OBJECTABLE: tuple[Basis, ...] = ("legitimate_interests", "public_interest")
 
 
-def notice(flows: Flows, about: About, book: PhraseBook) -> list[Block]:
-    """Write the notice on the schema and the sinks of ``flows``."""
+def notice(flows: Flows, about: About, book: PhraseBook, reviewed: Review) -> list[Block]:
+    """Write the notice on the schema and the sinks of ``flows``, with what is ``reviewed``."""
     schema = flows.schema
     return [
         Heading(1, book.say("title", title=book.text(schema.title))),
         *_controller(about, book),
-        *_data(schema, book),
+        *_data(schema, book, reviewed),
         *_purposes(schema, book),
         Heading(2, book.say("never")),
         *_claimed(_CONTENT, book),
@@ -59,7 +60,7 @@ def _controller(about: About, book: PhraseBook) -> Iterator[Block]:
     yield BulletList([line for line in lines if line])
 
 
-def _data(schema: Schema, book: PhraseBook) -> Iterator[Block]:
+def _data(schema: Schema, book: PhraseBook, reviewed: Review) -> Iterator[Block]:
     columns = ("data", "precision", "reason", "purposes", "retention")
     yield Heading(2, book.say("what"))
     yield DataTable(
@@ -78,6 +79,12 @@ def _data(schema: Schema, book: PhraseBook) -> Iterator[Block]:
     yield from _conditions(schema, book)
     for text in scope(schema).sentences:
         yield Sentence(book.text(text))
+    for addition in reviewed.additions:
+        data, day = book.data(addition.fields), addition.date.isoformat()
+        yield Sentence(book.say("reviewed", data=data, by=addition.by, date=day))
+    if reviewed.unapproved:
+        names = [each.name for each in reviewed.unapproved]
+        yield Sentence(book.say("not_reviewed", data=book.data(names)))
     yield Sentence(book.say("what_alone"))
 
 

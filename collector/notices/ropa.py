@@ -16,6 +16,7 @@ from collector.notices.phrases import LETTERS, nearest_above, phrase_book
 from collector.routing import Flows, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
 from collector.schema.names.scope import conditions, scope
+from collector.schema.review import Review
 
 __all__ = ["BASES", "CONTEXT", "PURPOSES", "Activity", "activities", "as_csv", "as_json", "data"]
 
@@ -124,7 +125,7 @@ def activities(flows: Flows) -> Iterator[Activity]:
             )
 
 
-def as_json(flows: Flows, config: Config) -> dict[str, Any]:
+def as_json(flows: Flows, config: Config, reviewed: Review) -> dict[str, Any]:
     """Write the record as a document of JSON-LD."""
     about = config.about
     named = _party(about.controller) or {"dpv:hasApplicability": "dpv:NotAvailable"}
@@ -142,12 +143,12 @@ def as_json(flows: Flows, config: Config) -> dict[str, Any]:
         "dpv:hasDataController": controller,
         "dpv:hasResponsibleEntity": {"dpv:hasName": flows.schema.owner},
         "dpv:hasTechnicalMeasure": _measures(flows.schema, config),
-        **_statements(flows.schema),
+        **_statements(flows.schema, reviewed),
         "dpv:hasPersonalDataProcess": [_node(each, flows, about) for each in activities(flows)],
     }
 
 
-def as_csv(flows: Flows, config: Config) -> str:
+def as_csv(flows: Flows, config: Config, reviewed: Review) -> str:
     """Write the record as a table (RFC 4180), an activity a row; semicolons separate lists."""
     about, schema = config.about, flows.schema
     rows = [
@@ -174,6 +175,7 @@ def as_csv(flows: Flows, config: Config) -> str:
             "officer": about.officer or "",
             "controller_country": about.country or "",
             "also_collected": " ".join(scope(schema).sentences),
+            "reviewed": _list(_reviewed(reviewed)),
             "conditions": _list(_conditions(schema)),
             "owner": schema.owner,
             "source": f"{schema.id} sha256:{schema.digest}",
@@ -187,9 +189,17 @@ def as_csv(flows: Flows, config: Config) -> str:
     return text.getvalue()
 
 
-def _statements(schema: Schema) -> dict[str, Any]:
+def _reviewed(reviewed: Review) -> Iterator[str]:
+    """Yield to whom the approval of fields is attributed, and which fields have none."""
+    for addition in reviewed.additions:
+        yield f"{', '.join(addition.fields)}: reviewed, {addition.attributed}"
+    for each in reviewed.unapproved:
+        yield f"{each.name}: {each.why}"
+
+
+def _statements(schema: Schema, reviewed: Review) -> dict[str, Any]:
     """Return what the schema says in public besides its fields, where it says something."""
-    sentences = [*_conditions(schema), *scope(schema).sentences]
+    sentences = [*_conditions(schema), *scope(schema).sentences, *_reviewed(reviewed)]
     return {"dct:description": sentences} if sentences else {}
 
 

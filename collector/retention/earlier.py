@@ -30,9 +30,19 @@ from collector.sinks.sink import (
 )
 from collector.spool import FILE_NAME as SPOOL_NAME
 
-__all__ = ["EarlierSinks", "earlier_sinks", "in_force", "noted_schemas", "ran_elsewhere"]
+__all__ = [
+    "COPIES",
+    "EarlierSinks",
+    "earlier_sinks",
+    "in_force",
+    "noted_copies",
+    "noted_schemas",
+    "ran_elsewhere",
+]
 
 _Plain = Mapping[str, Any]
+COPIES = "approved_copies"
+"""The member of a configuration's settings in the ledger that has the states of approved copies."""
 
 
 @dataclass
@@ -106,6 +116,14 @@ def in_force(ledger: Ledger) -> dict[str, str]:
     document = ledger.document(ledger.digest("configuration")) or b""
     names = [name for name in _names(document.partition(b"\n")[0]) if name in noted]
     return {name: noted[name] for name in names or list(noted)[-1:]}
+
+
+def noted_copies(settings: bytes) -> dict[str, str] | None:
+    """Return the state of the approved copy of each schema, by the second line of the document of a
+    configuration; ``None`` if it is no such line."""
+    found = load_plain(settings)
+    copies = found.get(COPIES) if isinstance(found, dict) else None
+    return copies if isinstance(copies, dict) else None
 
 
 def _names(flows: bytes) -> Iterator[str]:

@@ -25,7 +25,14 @@ from collector.schema.reading import read
 from collector.schema.scalars import ConditionalPath
 from collector.schema.source import Loc, Source
 
-__all__ = ["load_schema", "load_schemas", "parse", "parse_source", "validate_part"]
+__all__ = [
+    "load_schema",
+    "load_schemas",
+    "parse",
+    "parse_source",
+    "validate_field",
+    "validate_part",
+]
 
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=BaseModel)
@@ -97,7 +104,7 @@ def _document(source: Source) -> Schema | None:
         for name, value in _items(document, "purposes")
     }
     parts["fields"] = {
-        name: _field(value, ("fields", name), source) or _field_placeholder(value)
+        name: validate_field(value, ("fields", name), source) or _field_placeholder(value)
         for name, value in _items(document, "fields")
     }
     parts["tests"] = [test for test in tests if test]
@@ -135,7 +142,8 @@ def _blank(part: Any) -> set[str | int]:
     return {key for key, value in pairs if value is None and key != "event"}
 
 
-def _field(value: Any, loc: Loc, source: Source) -> FieldBase | None:
+def validate_field(value: Any, loc: Loc, source: Source) -> FieldBase | None:
+    """Validate a field by its kind; report its faults and return ``None`` if it has any."""
     if not isinstance(value, dict):
         source.report(loc, "E107", "a field must be a mapping that starts with `kind`")
         return None

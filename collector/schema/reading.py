@@ -39,8 +39,10 @@ def read(path: Path, file: str) -> Source:
     return bytes_source(data, source, is_shipped=is_shipped)
 
 
-def bytes_source(data: bytes, source: Source, *, is_shipped: bool = False) -> Source:
-    """Fill a source from a file."""
+def bytes_source(
+    data: bytes, source: Source, *, is_shipped: bool = False, most: int = _MAX_BYTES
+) -> Source:
+    """Fill a source from a file of at most so many bytes."""
     known = _parsed().get(sha256(data).hexdigest()) if is_shipped else None
     if known is not None:
         source.value = known["value"]
@@ -48,8 +50,8 @@ def bytes_source(data: bytes, source: Source, *, is_shipped: bool = False) -> So
             found = {tuple(loc): (line, column) for line, column, *loc in known["at"][places]}
             setattr(source, places, found)
         return source
-    if len(data) > _MAX_BYTES:
-        source.report((), "E101", f"the file is too large; keep it within {_MAX_BYTES} bytes")
+    if len(data) > most:
+        source.report((), "E101", f"the file is too large; keep it within {most} bytes")
         return source
     try:
         text = data.decode("utf-8-sig")

@@ -10,8 +10,10 @@ from functools import cache
 from pathlib import Path
 
 __all__ = [
+    "approved_copy",
     "catalogue",
     "claims",
+    "is_approved_copy",
     "is_path",
     "names",
     "parsed",
@@ -22,6 +24,7 @@ __all__ = [
 ]
 
 _CLAIMS = "claims"
+_REVIEWED = ".reviewed.yaml"
 
 
 @cache
@@ -49,7 +52,8 @@ def claims() -> Path:
 
 def names() -> list[str]:
     """List the names of the shipped schemas, sorted."""
-    return sorted(path.stem for path in shipped().glob("*.yaml") if path.stem != _CLAIMS)
+    found = (path for path in shipped().glob("*.yaml") if path.stem != _CLAIMS)
+    return sorted(path.stem for path in found if not is_approved_copy(path.name))
 
 
 def is_path(reference: str) -> bool:
@@ -63,6 +67,20 @@ def schema(reference: str) -> Path | None:
     if is_path(reference):
         return Path(reference)
     return shipped() / f"{reference}.yaml" if reference in names() else None
+
+
+def is_approved_copy(name: str) -> bool:
+    """Return whether a file's name is that of an approved copy, which is no schema."""
+    return name.endswith(_REVIEWED)
+
+
+def approved_copy(reference: str, directory: Path) -> Path:
+    """Return where the approved copy of a schema lies: beside its file, or in a ``directory`` for a
+    shipped schema, which is named without a path."""
+    if not is_path(reference):
+        return directory / f"{reference}{_REVIEWED}"
+    path = Path(reference)
+    return path.with_name(path.name.removesuffix(path.suffix) + _REVIEWED)
 
 
 def catalogue(name: str, directory: Path | None) -> Path | None:

@@ -18,7 +18,7 @@ from collector.schema import resources
 from collector.schema.policy import DERIVABLE
 from collector.schema.scalars import DocumentName
 
-__all__ = ["AROUND", "EDITOR_FILE", "PLACES", "copy", "is_name", "propose", "starter"]
+__all__ = ["AROUND", "EDITOR_FILE", "PLACES", "copy", "flow", "is_name", "propose", "starter"]
 
 EDITOR_FILE = "collector-schema.json"
 """What the document's first line calls the JSON Schema for editors."""
@@ -208,7 +208,7 @@ purposes:
 
 """
 _OWN = frozenset(
-    "kind from category purposes retention reason required expires source derive".split()
+    "kind from category purposes retention reason required expires source derive also".split()
 )
 """Options of a field that are written in this order, or are the author's to decide."""
 
@@ -224,9 +224,9 @@ def propose(
     reason are the author's to decide."""
     lines = [_MODELINE, _PROPOSAL.replace("NAME", name)]
     if records is not None:
-        lines.append(f"records: {_flow(records)}\n\n")
+        lines.append(f"records: {flow(records)}\n\n")
     if user_agent:
-        lines.append(f"user_agent: {_flow(list(user_agent))}\n\n")
+        lines.append(f"user_agent: {flow(list(user_agent))}\n\n")
     lines.append("fields:\n")
     for field, (options, paths) in fields.items():
         written = {
@@ -240,15 +240,16 @@ def propose(
             "reason": f"FILL IN why {field} is needed",
         }
         lines.append(f"  {field}:\n")
-        lines += (f"    {key}: {_flow(value)}\n" for key, value in written.items())
+        lines += (f"    {key}: {flow(value)}\n" for key, value in written.items())
         lines.append("\n")
     return "".join(lines).rstrip("\n") + "\n"
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """Write a value on one line; JSON is YAML, and so is a plain word."""
     is_word = isinstance(value, str) and re.fullmatch("[a-z][a-z_.-]*|[0-9]+[hdwy]", value)
-    return str(value) if is_word else json.dumps(value, ensure_ascii=False)
+    is_plain = is_word and value not in ("true", "false", "null")
+    return str(value) if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def copy(name: str, path: Path) -> tuple[str, dict[str, bytes]]:

@@ -18,8 +18,10 @@ from collector.schema.load import parse_source
 from collector.schema.model import Schema
 from collector.schema.source import Source
 
-__all__ = ["load_plain", "load_stored", "packed", "unpacked"]
+__all__ = ["NO_KEY", "load_plain", "load_stored", "packed", "unpacked"]
 
+NO_KEY = "env:NONE"
+"""The reference to a key in a schema whose document leaves it out."""
 _ANY_PATTERN = "a"
 
 
@@ -67,7 +69,7 @@ def _without_catalogues(fields: dict[str, dict[str, Any]]) -> dict[str, tuple[st
     found = {}
     for name, field in fields.items():
         if field["kind"] == "pseudonym":
-            field["key"] = "env:NONE"
+            field["key"] = NO_KEY
         if "entries" in field:
             found[name] = (field.pop("catalogue"), field.pop("entries"))
             field["pattern"] = _ANY_PATTERN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from collector.retention.locations import Locations
 from collector.retention.upkeep import Upkeep
 from collector.routing import Flows, reaching
 from collector.schema import Schema
+from collector.schema.kinds.base import utc_now
+from collector.schema.review import ApprovedCopy, Review, review
 from collector.sinks.sink import (
     Opening,
     Sink,
@@ -72,6 +75,7 @@ class Components:
         config: Config,
         *,
         schemas: Sequence[Schema],
+        copies: Sequence[ApprovedCopy],
         keyring: Keyring,
         flows: Sequence[Flows],
         limits: IngestLimits,
@@ -84,6 +88,8 @@ class Components:
         self.messages: Callable[[], Mapping[MessageOutcome, int]] = dict
         self.reloads: Callable[[], ReloadReading] = ReloadReading
         self.schemas: tuple[Schema, ...] = tuple(schemas)
+        self.copies: tuple[ApprovedCopy, ...] = tuple(copies)
+        self._reviewed: tuple[date, tuple[Review, ...]] | None = None
         self.flows: tuple[Flows, ...] = tuple(flows)
         self.limits: IngestLimits = limits
         self.certificates = certificates
@@ -99,6 +105,7 @@ class Components:
         before, had_tokens = self.config.sinks.on(), self.config.auth
         is_other = [each.digest for each in self.schemas] != [each.digest for each in other.schemas]
         self.config, self.schemas, self.flows = other.config, other.schemas, other.flows
+        self.copies, self._reviewed = other.copies, None
         self.limits, self.certificates = other.limits, other.certificates
         if self.config.auth != had_tokens:  # else what was counted of them is kept
             self.tokens = other.tokens
@@ -110,6 +117,15 @@ class Components:
         for name, sink in self.config.sinks.on().items():
             if is_other or sink != before[name]:
                 self.delivery.reopen(name, partial(self._open_sink, name, sink))
+
+    def reviews(self) -> tuple[Review, ...]:
+        """Compare each schema with its approved copy, once a day: an approval may end."""
+        today, found = utc_now().date(), self._reviewed
+        if found is None or found[0] != today:
+            both = zip(self.schemas, self.copies, strict=True)
+            found = (today, tuple(review(schema, copy, today) for schema, copy in both))
+            self._reviewed = found
+        return found[1]
 
     def open(self, stack: ExitStack) -> None:
         """Open spool and sinks. Raises ``ConfigError`` and ``DeliveryError``."""

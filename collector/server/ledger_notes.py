@@ -18,7 +18,7 @@ from collector.errors import CollectorError, DeliveryError
 from collector.ledger import Ledger, Note
 from collector.ledger import opened as opened_ledger
 from collector.ops.log import EventLog
-from collector.retention.earlier import in_force
+from collector.retention.earlier import COPIES, in_force
 from collector.routing import changes
 from collector.routing.changes import compared, strongest, widening_reasons
 from collector.schema import Schema
@@ -173,9 +173,11 @@ def _schemas(ledger: Ledger, components: Components) -> list[Note]:
 
 
 def _configuration(ledger: Ledger, components: Components) -> list[Note]:
-    """Compare flows and settings, the document's two lines; secrets are only counted in it."""
+    """Compare flows and settings, the document's two lines; secrets are only counted in it, and of
+    an approved copy it has the digest."""
     flows, config = components.flows, components.config
     shown = {each.name: each.of(config) for each in settings(config.sinks.sections())}
+    shown[COPIES] = {each.schema: each.copy.state for each in components.reviews()}
     lines = (changes.document(*flows), orjson.dumps(shown, option=orjson.OPT_SORT_KEYS))
     document = b"\n".join(lines)
     before = ledger.digest("configuration")

@@ -30,6 +30,7 @@ from collector.keyring import Keyring
 from collector.routing import all_flows
 from collector.routing.schemas import accepted, configured
 from collector.sandbox import support
+from collector.schema.review import read_copy
 from collector.server import listeners
 from collector.server.components import Components, limits, tokens
 from collector.server.consumer import check_drain
@@ -133,6 +134,7 @@ class _Preflight:
             self.components = Components(
                 config,
                 schemas=schemas,
+                copies=[read_copy(config.approved_copy(each)) for each in config.references],
                 keyring=keyring,
                 flows=found,
                 limits=bounds,

@@ -134,6 +134,9 @@ class Receivers:
             states["workers"] = "ok" if keeper.ready == keeper.number else "late"
         if not components.reload_reading().is_successful:
             states["configuration"] = "late"
+        for reviewed in components.reviews():
+            if reviewed.fields:
+                states[f"review {reviewed.schema}"] = "late" if reviewed.unapproved else "ok"
         if components.config.sandbox != "off":
             is_confined = keeper.ready and keeper.confined == keeper.ready
             states["sandbox"] = "ok" if is_confined else "late"

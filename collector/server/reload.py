@@ -263,7 +263,8 @@ def _facts(components: Components) -> tuple[object, ...]:
     schemas = components.schemas
     keys = [(field.key, field.rotate) for field in pseudonyms(schemas)]
     digests = [schema.digest for schema in schemas]
-    return components.config, digests, keys, _pem(components.certificates)
+    copies = [copy.state for copy in components.copies]
+    return components.config, digests, copies, keys, _pem(components.certificates)
 
 
 def _pem(pair: Certificates | None) -> object:

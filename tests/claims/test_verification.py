@@ -31,6 +31,8 @@ from collector.ledger import Note, opened
 from collector.pipeline import Pipeline
 from collector.routing import Flows, changes, flows
 from collector.schema import load_schema, resources
+from collector.schema.names.scope import scope
+from collector.schema.review import approve, read_copy
 from collector.sinks.pruning import Pruning
 from collector.sinks.record_files import PruneSchedule
 from collector.sinks.store import Store
@@ -39,6 +41,7 @@ from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
 from tests.database import query
 from tests.ledgers import entries_of
+from tests.schema.test_review import STATED
 
 _CLAIMS = {
     name: claim
@@ -107,10 +110,14 @@ def carried(by: Check | str) -> set[str]:
 def test_it_holds_as_shipped(schema: str, tmp_path: Path) -> None:
     """With each schema, into both sinks, and nothing is left or made in the data directory."""
     outcome = found(tmp_path, schema, ndjson={"path": str(tmp_path / "records")})
-    assert outcome == dict.fromkeys(outcome, ())
-    verdicts = [verdict(claim, outcome) for claim in _CLAIMS.values()]
-    assert verdicts.count("holds") >= 5
-    assert set(verdicts) == {"holds"}
+    fields = {name for name, text in scope(load_schema(schema)).outside.items() if text}
+    assert {each.message for each in outcome["review"] or ()} == {
+        f"{name}: not approved: it is new" for name in fields
+    }
+    assert {name for name, each in outcome.items() if each} <= {"review", "scope"}
+    assert broken(outcome) == set()
+    assert broken(outcome, "unproven") == (carried("review") if fields else set())
+    assert bool(fields) == (schema in ("participants-qos", "web", "webrtc"))
     assert [path.name for path in tmp_path.iterdir()] == ["collector.yaml"]
 
 
@@ -156,13 +163,22 @@ def test_a_rule_of_sinks(rule: str, tmp_path: Path) -> None:
     ("also", "wanted"), [("", "broken"), (" also: sound,", "amended"), (" also: hue,", "amended")]
 )
 def test_what_is_collected_besides(also: str, wanted: Verdict, tmp_path: Path) -> None:
-    """A field outside the sentence breaks it, unless the schema says so to the public."""
+    """A field outside the sentence breaks it, unless the schema says so to the public; before
+    somebody has approved it, nothing is proven."""
     count = "kind: integer, minimum: 0, maximum: 9, step: 1"
     field = f"audio.jitter: {{{count},{also} category: system,"
     said = 'also_collected: {sound: "We measure sound.", hue: "We measure colours."}\n'
-    outcome = found(tmp_path, written(tmp_path, f"{_GOOD}\n  {field} {_REST}", more=said))
+    path = written(tmp_path, f"{_GOOD}\n  {field} {_REST}", more=said)
+    outcome = found(tmp_path, path)
+    unproven = "unproven" if also else "broken"
+    assert verdict(load_claims()["needed-only"], outcome) == unproven
+    assert verdict(load_claims()["no-content"], outcome) == "unproven"
+    copy = tmp_path / "sample.reviewed.yaml"
+    text = approve(read_copy(copy), load_schema(path), "audio.jitter", STATED, {})
+    copy.write_text(text)
+    outcome = found(tmp_path, path)
     assert verdict(load_claims()["needed-only"], outcome) == wanted
-    assert verdict(load_claims()["no-content"], outcome) == "holds"
+    assert verdict(load_claims()["no-content"], outcome) == "amended"
     assert ("to be published too" in str(outcome["scope"])) == (wanted == "amended")
 
 

@@ -148,7 +148,7 @@ def test_suggestions_of_a_field(tmp_path: Path) -> None:
 
 
 _KINDS: list[dict[str, Any]] = [
-    *FORMS.values(),
+    *map(dict, FORMS.values()),
     {"kind": "ip"},
     {"kind": "token", "catalogue": "device-models"},
     {"kind": "enum", "values": [f"v{number}" for number in range(65)]},

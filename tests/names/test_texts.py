@@ -19,11 +19,10 @@ from typing import Any
 import pytest
 
 from collector.schema import Schema
-from collector.schema.kinds import KINDS
+from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.kinds.enum import EnumField
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.kinds.token import TokenField
-from collector.schema.model import FieldBase
 from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA
 from collector.schema.names.scope import POSITIVE
 from tests.names.corpora import corpus, parsed

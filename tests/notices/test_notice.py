@@ -20,7 +20,9 @@ from collector.notices.paper_document import (
 from collector.notices.phrases import LANGUAGES, Language, phrase_book
 from collector.routing import Flows
 from collector.schema import resources
-from tests.notices.sample_config import ABOUT, configured, matrix
+from collector.schema.review import approve, read_copy, review
+from tests.notices.sample_config import ABOUT, configured, matrix, unreviewed
+from tests.schema.test_review import STATED, jitter, schema_of
 
 _FIELDS = """
   client.address: {kind: ip, truncate: {ipv4: 24, ipv6: 48}, REST
@@ -52,7 +54,9 @@ def lines(blocks: list[Block]) -> list[str]:
 def test_each_field_has_a_row(flows: Flows) -> None:
     """With everything that the schema says of it."""
     table = next(
-        block for block in notice(flows, About(), phrase_book("en")) if isinstance(block, DataTable)
+        block
+        for block in notice(flows, About(), phrase_book("en"), unreviewed(flows))
+        if isinstance(block, DataTable)
     )
     assert len(table.rows) == len(flows.schema.fields)
     assert list(table.rows[0]) == [
@@ -66,7 +70,7 @@ def test_each_field_has_a_row(flows: Flows) -> None:
 
 def test_recipients(flows: Flows, tmp_path: Path) -> None:
     """Each sink: whose it is, what it gets, and where that is."""
-    told = lines(notice(flows, About(**ABOUT), phrase_book("en")))
+    told = lines(notice(flows, About(**ABOUT), phrase_book("en"), unreviewed(flows)))
     ours = (
         "We keep it ourselves (store): IP address, type of device, kind of operating system,"
         " version of the operating system. It goes to this country: DE."
@@ -98,7 +102,9 @@ def test_transfers(tmp_path: Path, home: str | None, there: str | None, ends: st
     sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
     sinks = {"ndjson": sink | ({"country": there} if there else {}), "store": False}
     config = configured(tmp_path, sinks=sinks, about={"country": home} if home else {})
-    told = lines(notice(matrix(config), config.about, phrase_book("en")))
+    told = lines(
+        notice(matrix(config), config.about, phrase_book("en"), unreviewed(matrix(config)))
+    )
     (theirs,) = (line for line in told if line.startswith("A works for us"))
     assert theirs == f"A works for us under a contract, and receives: IP address. {ends}"
 
@@ -117,7 +123,12 @@ def test_what_has_to_be_provided(tmp_path: Path) -> None:
         "fields:\n  os.type: {kind: enum, values: [linux], category: system,"
         " purposes: [talk, taxes, comfort], retention: 1d, reason: It has to be}\n"
     )
-    blocks = notice(matrix(configured(tmp_path, sinks={}), schema), About(), phrase_book("en"))
+    blocks = notice(
+        matrix(configured(tmp_path, sinks={}), schema),
+        About(),
+        phrase_book("en"),
+        unreviewed(matrix(configured(tmp_path, sinks={}), schema)),
+    )
     told = lines(blocks)
     assert "Without what is used for talk, the contract with you cannot be performed." in told
     assert "The law obliges us to collect what is used for: taxes." in told
@@ -128,13 +139,13 @@ def test_what_has_to_be_provided(tmp_path: Path) -> None:
 
 def test_what_is_left_open_is_said(flows: Flows) -> None:
     """Who it is and how to reach them: nothing is made up, and nothing left out in silence."""
-    told = lines(notice(flows, About(), phrase_book("en")))
+    told = lines(notice(flows, About(), phrase_book("en"), unreviewed(flows)))
     assert told[:2] == [
         "Who decides what is collected here is not stated.",
         "How they can be reached is not stated.",
     ]
     assert told.count("How they can be reached is not stated.") == 2
-    told = lines(notice(flows, About(**ABOUT), phrase_book("en")))
+    told = lines(notice(flows, About(**ABOUT), phrase_book("en"), unreviewed(flows)))
     assert "Write to: privacy@example.org" in told
     assert not [line for line in told if "not stated" in line]
 
@@ -151,7 +162,14 @@ def test_a_third_party(tmp_path: Path) -> None:
     )
     sink = {"path": "a", "party": "third", "recipient": "An authority", "purposes": ["law"]}
     config = configured(tmp_path, sinks={"ndjson": sink, "store": False})
-    told = lines(notice(matrix(config, schema), config.about, phrase_book("en")))
+    told = lines(
+        notice(
+            matrix(config, schema),
+            config.about,
+            phrase_book("en"),
+            unreviewed(matrix(config, schema)),
+        )
+    )
     assert (
         "An authority receives, because a law demands it: kind of operating system."
         " To which country it goes is not stated."
@@ -165,7 +183,7 @@ def test_a_third_party(tmp_path: Path) -> None:
 def test_rights_follow_the_legal_basis(flows: Flows) -> None:
     """Objection, withdrawal, refusal and portability name the purposes that they are about; that
     one may object has a heading of its own."""
-    blocks = notice(flows, About(), phrase_book("en"))
+    blocks = notice(flows, About(), phrase_book("en"), unreviewed(flows))
     at = blocks.index(Sentence("You may object at any time to what is used for: security."))
     assert blocks[at - 1] == Heading(3, "Your right to object")
     told = lines(blocks)
@@ -188,7 +206,9 @@ def test_how_exactly(tmp_path: Path) -> None:
     )
     found = matrix(configured(tmp_path, sinks={}), schema)
     table = next(
-        each for each in notice(found, About(), phrase_book("en")) if isinstance(each, DataTable)
+        each
+        for each in notice(found, About(), phrase_book("en"), unreviewed(found))
+        if isinstance(each, DataTable)
     )
     assert [row[1] for row in table.rows] == [
         "the network alone: 24 bits of an IPv4 address, 48 bits of an IPv6 address",
@@ -205,7 +225,12 @@ def test_how_exactly(tmp_path: Path) -> None:
 def test_every_shipped_schema(schema: str, language: Language, tmp_path: Path) -> None:
     """Nothing of a phrase is left open, and both forms can be written."""
     config = configured(tmp_path, sinks={})
-    blocks = notice(matrix(config, schema), config.about, phrase_book(language))
+    blocks = notice(
+        matrix(config, schema),
+        config.about,
+        phrase_book(language),
+        unreviewed(matrix(config, schema)),
+    )
     for text in (as_markdown(blocks), as_html(blocks, language)):
         assert "Example GmbH" in text
         assert "None" not in text
@@ -247,7 +272,7 @@ def test_conditions(tmp_path: Path) -> None:
     schema = tmp_path / "selective.yaml"
     schema.write_text(_SELECTIVE.replace("REST", _REST))
     found = matrix(configured(tmp_path, sinks={}), schema)
-    blocks = notice(found, About(), phrase_book("en"))
+    blocks = notice(found, About(), phrase_book("en"), unreviewed(found))
     told = [line for line in lines(blocks) if "only where" in line]
     anything, beside = "Anything is kept only where", "kept only where, beside it,"
     inbound, stats, host = 'type is "inbound"', '"stats" or 2', '"host" or "local"'
@@ -260,7 +285,9 @@ def test_conditions(tmp_path: Path) -> None:
     table = next(each for each in blocks if isinstance(each, DataTable))
     assert table.rows[0][1] == "the whole address, if it is one of the internet"
     indonesian = [
-        line for line in lines(notice(found, About(), phrase_book("id"))) if " type " in line
+        line
+        for line in lines(notice(found, About(), phrase_book("id"), unreviewed(found)))
+        if " type " in line
     ]
     assert len(indonesian) == 2
     assert not [line for line in indonesian if " or " in line or "where" in line]
@@ -269,5 +296,30 @@ def test_conditions(tmp_path: Path) -> None:
 def test_no_conditions(flows: Flows) -> None:
     """Where there are none, none are said."""
     assert not [
-        line for line in lines(notice(flows, About(), phrase_book("en"))) if "only where" in line
+        line
+        for line in lines(notice(flows, About(), phrase_book("en"), unreviewed(flows)))
+        if "only where" in line
     ]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_whose_judgement_it_is(language: Language, tmp_path: Path) -> None:
+    """A notice says who approved what else is collected, or that nobody has."""
+    schema = schema_of(tmp_path, jitter(), jitter().replace("jitter", "loss"))
+    found = matrix(configured(tmp_path, sinks={}), tmp_path / "calls.yaml")
+    path = tmp_path / "calls.reviewed.yaml"
+    path.write_text(approve(read_copy(path), schema, "network.jitter", STATED, {}))
+    told = lines(notice(found, About(), phrase_book(language), review(schema, read_copy(path))))
+    (approved,) = (line for line in told if "A. Example" in line)
+    assert "network.jitter" in approved
+    assert "2026-11-29" in approved
+    nobody = {"en": "Nobody has reviewed", "id": "belum ditinjau"}[language]
+    (other,) = (line for line in told if nobody in line)
+    assert "network.loss" in other
+    assert "network.jitter" not in other
+
+
+def test_nothing_to_review(flows: Flows) -> None:
+    """A schema within the public sentence says nothing of reviews."""
+    told = lines(notice(flows, About(), phrase_book("en"), unreviewed(flows)))
+    assert not [line for line in told if "eviewed" in line or "attributed" in line]

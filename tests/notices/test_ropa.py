@@ -20,7 +20,9 @@ from collector.routing import Flows
 from collector.schema import resources
 from collector.schema.model import Basis
 from collector.schema.policy import taxonomy, use_is_allowed
-from tests.notices.sample_config import configured, matrix
+from collector.schema.review import approve, read_copy, review
+from tests.notices.sample_config import configured, matrix, unreviewed
+from tests.schema.test_review import STATED, jitter, schema_of
 
 _CELL = "=cmd|' /C calc'!A0"
 
@@ -62,7 +64,7 @@ def test_an_activity_for_each_purpose(flows: Flows) -> None:
 
 def test_the_table(flows: Flows, config: Config) -> None:
     """One row for each activity."""
-    rows = _rows(as_csv(flows, config))
+    rows = _rows(as_csv(flows, config, unreviewed(flows)))
     assert rows["security"] | {"source": ""} == {
         "activity": "security",
         "description": "Investigate abuse of meetings",
@@ -84,6 +86,7 @@ def test_the_table(flows: Flows, config: Config) -> None:
         "officer": "",
         "controller_country": "DE",
         "also_collected": "",
+        "reviewed": "",
         "conditions": "",
         "owner": "privacy-engineering",
         "source": "",
@@ -96,7 +99,7 @@ def test_the_table(flows: Flows, config: Config) -> None:
 
 def test_the_document(flows: Flows, config: Config) -> None:
     """The same as JSON-LD: roles, countries, and how long each item stays."""
-    document = as_json(flows, config)
+    document = as_json(flows, config, unreviewed(flows))
     assert document["dpv:hasDataController"]["dpv:hasName"] == "Example GmbH"
     processes = {each["dct:title"]: each for each in document["dpv:hasPersonalDataProcess"]}
     planning = processes["capacity_planning"]
@@ -119,7 +122,7 @@ def test_every_prefix_is_declared(schema: str, tmp_path: Path) -> None:
     """What is written with a prefix belongs to a vocabulary that the document names; what is said
     of a node with a prefix is a term, not a text."""
     config = configured(tmp_path, sinks={})
-    document = as_json(matrix(config, schema), config)
+    document = as_json(matrix(config, schema), config, unreviewed(matrix(config, schema)))
     context = document.pop("@context")
     assert set(
         re.findall(r'"((?:dpv|pd|dct|eu-gdpr)[a-z-]*):', orjson.dumps(document).decode())
@@ -151,7 +154,7 @@ def test_measures_follow_the_configuration(tmp_path: Path) -> None:
     tls = {"certificate": "a", "key": "b", "client_ca": "c"}
     config = configured(tmp_path, sinks={}, tls=tls)
     found = matrix(config, schema)
-    measures = as_json(found, config)["dpv:hasTechnicalMeasure"]
+    measures = as_json(found, config, unreviewed(found))["dpv:hasTechnicalMeasure"]
     assert measures == [
         "dpv:InformationFlowControl",
         "dpv:AccessControlMethod",
@@ -159,23 +162,25 @@ def test_measures_follow_the_configuration(tmp_path: Path) -> None:
         "dpv:Pseudonymisation",
         "dpv:EncryptionInTransfer",
     ]
-    rows = _rows(as_csv(found, config))
+    rows = _rows(as_csv(found, config, unreviewed(found)))
     assert list(rows) == ["more"], "a purpose that no field is for is no activity"
     assert rows["more"]["retention_days"] == "1.5"
-    assert b'"PT129600S"' in orjson.dumps(as_json(found, config))
+    assert b'"PT129600S"' in orjson.dumps(as_json(found, config, unreviewed(found)))
 
 
 def test_what_is_left_open_is_said(tmp_path: Path) -> None:
     """Who is responsible, where records go, and what protects them there."""
     sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
     config = configured(tmp_path, sinks={"ndjson": sink}, about={})
-    row = _rows(as_csv(matrix(config), config))["security"]
+    row = _rows(as_csv(matrix(config), config, unreviewed(matrix(config))))["security"]
     assert {row[name] for name in ("controller", "contact", "countries")} == {"not stated"}
-    controller = as_json(matrix(config), config)["dpv:hasDataController"]
+    controller = as_json(matrix(config), config, unreviewed(matrix(config)))[
+        "dpv:hasDataController"
+    ]
     assert controller["dpv:hasApplicability"] == "dpv:NotAvailable"
     about = {"country": "DE"}
     config = configured(tmp_path, sinks={"ndjson": sink | {"country": "ID"}}, about=about)
-    row = _rows(as_csv(matrix(config), config))["security"]
+    row = _rows(as_csv(matrix(config), config, unreviewed(matrix(config))))["security"]
     assert row["safeguards"] == "ndjson: not stated"
 
 
@@ -209,7 +214,7 @@ def test_every_term_is_in_the_vocabulary() -> None:
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     """A spreadsheet computes no text of a schema or a configuration."""
     config = configured(tmp_path, sinks={}, about={"controller": _CELL, "contact": "@a, b"})
-    rows = _rows(as_csv(matrix(config), config))
+    rows = _rows(as_csv(matrix(config), config, unreviewed(matrix(config))))
     assert rows["security"]["controller"] == f"'{_CELL}"
     assert rows["security"]["contact"] == "'@a, b"
 
@@ -219,6 +224,23 @@ def test_conditions_are_told(tmp_path: Path) -> None:
     config = configured(tmp_path, sinks={})
     selective = matrix(config, "webrtc")
     told = 'client.address only where type is "local-candidate" or "localcandidate"'
-    (row,) = _rows(as_csv(selective, config)).values()
+    (row,) = _rows(as_csv(selective, config, unreviewed(selective))).values()
     assert row["conditions"] == told
-    assert as_json(selective, config)["dct:description"] == [told]
+    assert told in as_json(selective, config, unreviewed(selective))["dct:description"]
+
+
+def test_whose_judgement_it_is(tmp_path: Path) -> None:
+    """The record says to whom an approval is attributed, and which fields have none."""
+    schema = schema_of(tmp_path, jitter(), jitter().replace("jitter", "loss"))
+    config = configured(tmp_path, sinks={})
+    found = matrix(config, tmp_path / "calls.yaml")
+    path = tmp_path / "calls.reviewed.yaml"
+    path.write_text(approve(read_copy(path), schema, "network.jitter", STATED, {}))
+    reviewed = review(schema, read_copy(path))
+    (row,) = _rows(as_csv(found, config, reviewed)).values()
+    said = [
+        "network.jitter: reviewed, attributed to A. Example, 2026-11-29",
+        "network.loss: not approved: it is new",
+    ]
+    assert row["reviewed"] == "; ".join(said)
+    assert set(said) <= set(as_json(found, config, reviewed)["dct:description"])

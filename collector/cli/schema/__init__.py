@@ -11,6 +11,7 @@ from collector.cli.schema.diff import diff
 from collector.cli.schema.look import capacity, list_schemas, show
 from collector.cli.schema.new import jsonschema, new
 from collector.cli.schema.notices import notice, ropa
+from collector.cli.schema.review import review
 
 __all__ = ["app"]
 
@@ -20,6 +21,7 @@ app.command("show")(show)
 app.command("check")(check)
 app.command("test")(test_schemas)
 app.command("diff")(diff)
+app.command("review")(review)
 app.command("capacity")(capacity)
 app.command("jsonschema")(jsonschema)
 app.command("new")(new)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from collector.cli.console import err, group, new_table, out, print_json
-from collector.cli.options import AsJson, unwritable
+from collector.cli.options import AsJson, replace_file
 from collector.errors import Fault, SchemaError
 from collector.schema import resources
 from collector.schema.catalogue import MAX_BYTES
@@ -106,7 +105,7 @@ def add(
     after, findings = examine(written)
     if any(finding.code for finding in findings):
         raise SchemaError([_fault(path, finding) for finding in findings if finding.code])
-    _replace(path, written)
+    replace_file(path, written)
     summary = _summary(path, after, findings) | {"added": len(entries)}
     if as_json:
         print_json(summary)
@@ -164,26 +163,6 @@ def _refused(path: Path, catalogue_file: CatalogueFile, entries: list[str]) -> l
         if why is not None:
             faults.append(Fault(str(path), 1, 1, f"entry {number}", why, "E121"))
     return faults
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file anew such that it is never seen half written. Raises ``ConfigError`` E203."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            beside.chmod(path.stat().st_mode & 0o777)
-        beside.replace(path)
-    except OSError as error:
-        fault = unwritable(path, error)
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
-    else:
-        return
-    raise fault
 
 
 def _fault(path: Path, finding: CatalogueFinding) -> Fault:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from collector.cli.console import err, out, print_json
-from collector.cli.options import DEFAULT_SCHEMAS, AsJson, Schemas
+from collector.cli.options import AsJson, Schemas, schema_files
 from collector.cli.sample import sampled
 from collector.errors import Fault
 from collector.filter.explain import unmatched
@@ -49,7 +49,7 @@ def check(
     """
     faults: list[Fault] = []
     findings: list[Finding] = []
-    for reference in schemas or DEFAULT_SCHEMAS:
+    for reference in schema_files(schemas):
         schema, found = parse(reference)
         faults += found
         path = resources.schema(reference)
@@ -109,7 +109,7 @@ def test_schemas(schemas: Schemas = None, as_json: AsJson = False) -> None:
     """
     outcomes: list[CaseResult] = []
     faults: list[Fault] = []
-    for reference in schemas or DEFAULT_SCHEMAS:
+    for reference in schema_files(schemas):
         schema, found = parse(reference)
         faults += found
         path = resources.schema(reference)

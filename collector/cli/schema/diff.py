@@ -12,7 +12,7 @@ from rich.table import Table
 from collector.cli.console import err, new_table, out, print_json, wide
 from collector.cli.options import AsJson, complete_schema
 from collector.errors import Fault
-from collector.schema import Schema, git
+from collector.schema import Schema, git, resources
 from collector.schema.diff import Comparison, SchemaChange, compare
 from collector.schema.load import parse
 
@@ -144,7 +144,7 @@ def _files(references: list[str]) -> list[str]:
                 err.print(f"{reference}: no schema files are here", markup=False)
         else:
             files.append(reference)
-    return list(dict.fromkeys(files))
+    return [each for each in dict.fromkeys(files) if not resources.is_approved_copy(each)]
 
 
 def _row(change: SchemaChange) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collector.notices.ropa import as_csv, as_json
 from collector.routing import Flows, all_flows, flows, is_unprotected
 from collector.routing.schemas import configured
 from collector.schema import load_schema
+from collector.schema.review import Review, read_copy, review
 
 __all__ = ["notice", "ropa"]
 
@@ -43,8 +44,8 @@ def notice(
 ) -> None:
     """Write the privacy notice: what is collected, why, for how long, who receives it, and what
     people's rights are. docs/papers.md says where each sentence is from."""
-    settings, matrix = _read(schema, config)
-    blocks = made(matrix, settings.about, phrase_book(language))
+    settings, matrix, found = _read(schema, config)
+    blocks = made(matrix, settings.about, phrase_book(language), found)
     text = as_html(blocks, language) if form == "html" else as_markdown(blocks)
     write(text.encode())
     _warn(settings, matrix)
@@ -59,26 +60,37 @@ def ropa(
 ) -> None:
     """Write the record of processing activities (Art. 30 GDPR), in terms of the W3C's Data Privacy
     Vocabulary: one activity for each purpose, as a table or as JSON-LD."""
-    settings, matrix = _read(schema, config)
+    settings, matrix, found = _read(schema, config)
     if form == "json":
-        print_json(as_json(matrix, settings))
+        print_json(as_json(matrix, settings, found))
     else:
-        write(as_csv(matrix, settings).encode())
+        write(as_csv(matrix, settings, found).encode())
     _warn(settings, matrix)
 
 
-def _read(schema: str | None, config: ConfigFile) -> tuple[Config, Flows]:
+def _read(schema: str | None, config: ConfigFile) -> tuple[Config, Flows, Review]:
     settings = load(config)
+    matrix, reference = _matrix(schema, settings)
+    copy = read_copy(settings.approved_copy(reference))
+    return settings, matrix, review(matrix.schema, copy)
+
+
+def _matrix(schema: str | None, settings: Config) -> tuple[Flows, str]:
+    """Return the flows of the schema that is meant, and the reference to it."""
     if schema is not None and not settings.schemas:
-        return settings, flows(settings, load_schema(schema))
+        return flows(settings, load_schema(schema)), schema
     matrices = all_flows(settings, configured(settings))
+    references = dict(
+        zip((each.schema.name for each in matrices), settings.references, strict=True)
+    )
     by_name = {matrix.schema.name: matrix for matrix in matrices}
     if schema is None and len(matrices) > 1:
         message = f"the configuration has several schemas; name one: {', '.join(by_name)}"
         raise typer.BadParameter(message, param_hint="SCHEMA")
     if schema is not None and schema not in by_name:
-        return settings, flows(settings, load_schema(schema))
-    return settings, matrices[0] if schema is None else by_name[schema]
+        return flows(settings, load_schema(schema)), schema
+    name = matrices[0].schema.name if schema is None else schema
+    return by_name[name], references[name]
 
 
 def _warn(settings: Config, matrix: Flows) -> None:

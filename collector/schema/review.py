@@ -1,0 +1,507 @@
+"""The approved copy of a schema: each field that somebody has reviewed, as it was then.
+
+The copy of ``calls.yaml`` is ``calls.reviewed.yaml`` (``resources.approved_copy``). An entry has
+the options of a field, and what else decides what the field holds: where records and the user agent
+are found, what its purposes are for, whether a person may refuse it, and the sentence for the
+public. ``compare`` judges the schema of today against it, so one table says what widens: a field is
+approved if nothing of it widens. The name in an entry is text in a file and authenticates nobody,
+so everything that shows it says "attributed to".
+
+Whatever is in doubt is not approved: a copy that has one fault, is a link or cannot be read
+approves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import Field as Option
+
+from collector.errors import ConfigError, Fault, SchemaError, file_name
+from collector.schema.catalogue import is_entry
+from collector.schema.diff import SchemaChange, compare
+from collector.schema.kinds import FieldBase
+from collector.schema.kinds.base import utc_now
+from collector.schema.kinds.pseudonym import PseudonymField
+from collector.schema.kinds.token import TokenField
+from collector.schema.load import validate_field, validate_part
+from collector.schema.model import Records, Schema
+from collector.schema.names.scope import scope
+from collector.schema.reading import bytes_source
+from collector.schema.scalars import Day, DocumentName, FieldName, Name, Paths, Text, fault
+from collector.schema.source import Loc, Source
+from collector.schema.starter import flow
+from collector.schema.stored_document import NO_KEY
+
+__all__ = [
+    "Addition",
+    "Approval",
+    "ApprovedCopy",
+    "FieldReview",
+    "Review",
+    "approve",
+    "approved_entry",
+    "is_form",
+    "read_copy",
+    "review",
+]
+
+MAX_BYTES = 1 << 20
+"""The most bytes of a copy: entries of catalogues are written out in it."""
+_MOST_TEXT = 200
+_MOST_LINK = 500
+_PLACEHOLDER = {"reason": "as it was approved"}
+_ANY_PATTERN = "a"
+_LINK = re.compile(r"https?://[!-~]+").fullmatch
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def _line(text: str) -> str:
+    if not text.isprintable() or len(text) > _MOST_TEXT:
+        raise fault("E107", f"this must be one line of at most {_MOST_TEXT} characters")
+    return text
+
+
+def _link(text: str) -> str:
+    if len(text) > _MOST_LINK or not _LINK(text):
+        raise fault("E107", "this must be a link to the discussion: https://… without blanks")
+    return text
+
+
+class _Part(BaseModel):
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Approval(_Part):
+    """Who has approved a field, and what else than its options decides what it holds.
+
+    ``uses`` are those of its purposes, and ``sentence`` is the one for the public; where an entry
+    does not state one of these, it approves any. ``until`` is the last day on which it counts.
+    """
+
+    by: Annotated[Text, AfterValidator(_line)]
+    date: Day
+    see: Annotated[str, AfterValidator(_link)]
+    until: Day | None = None
+    optional: bool = False
+    records: Records | None = None
+    user_agent: Paths = ()
+    uses: Mapping[Name, str] = {}
+    sentence: Text | None = None
+
+
+def is_form(key: str, text: str) -> bool:
+    """Return whether a text has the form of ``by``, ``see`` or ``until``."""
+    whole = {"by": "A", "date": "2000-01-01", "see": "https://example.org", key: text}
+    try:
+        Approval.model_validate_json(json.dumps(whole), strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+class _Head(_Part):
+    """The document without its entries, which are checked one by one."""
+
+    name: Annotated[DocumentName | None, Option(alias="schema")] = None
+    fields: dict[FieldName, Any]
+
+
+@dataclass(frozen=True)
+class ApprovedCopy:
+    """An approved copy as it was read. ``digest`` is the SHA-256 of its bytes, in hex, and ``None``
+    where no regular file can be read. ``entries`` are all approvals, or none if there is any fault.
+    """
+
+    path: Path
+    digest: str | None = None
+    text: str = ""
+    schema: str | None = None
+    entries: Mapping[str, tuple[Approval, FieldBase]] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """Tell versions of it apart: its digest, ``none`` without a file, or ``unreadable``."""
+        return self.digest or ("unreadable" if self.faults else "none")
+
+
+def read_copy(path: Path) -> ApprovedCopy:
+    """Read an approved copy. Raises nothing: what is wrong with it is in ``faults``."""
+    source, data = Source(str(path)), None
+    try:
+        data = _read(path)
+    except FileNotFoundError:
+        return ApprovedCopy(path)
+    except (OSError, ValueError):  # a NUL in the path
+        message = "the approved copy cannot be read: it must be a regular file, and no link"
+        source.report((), "E101", message)
+    if data is None:
+        return ApprovedCopy(path, faults=tuple(source.faults))
+    return _of_bytes(path, data)
+
+
+def _of_bytes(path: Path, data: bytes) -> ApprovedCopy:
+    source = bytes_source(data, Source(str(path)), most=MAX_BYTES)
+    head, entries = _parsed(source) if not source.faults else (None, {})
+    found = tuple(sorted(source.faults, key=lambda each: (each.line, each.column)))
+    return ApprovedCopy(
+        path,
+        hashlib.sha256(data).hexdigest(),
+        "" if found else data.decode("utf-8-sig"),
+        None if head is None else head.name,
+        {} if found else entries,
+        found,
+    )
+
+
+def _read(path: Path) -> bytes:
+    """Read a regular file, which is no link. Raises ``OSError``."""
+    if path.is_symlink():
+        raise OSError
+    flags = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
+    descriptor = os.open(path, os.O_RDONLY | sum(flags))
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError
+        return file.read(MAX_BYTES + 1)
+
+
+def _parsed(source: Source) -> tuple[_Head | None, dict[str, tuple[Approval, FieldBase]]]:
+    if not isinstance(source.value, dict):
+        source.report((), "E107", "an approved copy must be a mapping with the key `fields`")
+        return None, {}
+    head = validate_part(_Head, source.value, (), source)
+    listed = source.value.get("fields")
+    entries = {}
+    for name, value in listed.items() if isinstance(listed, dict) else ():
+        found = _entry(value, ("fields", name), source)
+        if found is not None:
+            entries[name] = found
+    return head, entries
+
+
+_OWN = frozenset(Approval.model_fields)
+_NOT_APPROVED = ("reason", "also")
+"""Options of a field that an entry has not: they decide nothing about what it holds."""
+
+
+def _entry(value: Any, loc: Loc, source: Source) -> tuple[Approval, FieldBase] | None:
+    if not isinstance(value, dict):
+        source.report(loc, "E107", "an approval must be a mapping that starts with `kind`")
+        return None
+    own = {key: part for key, part in value.items() if key in _OWN}
+    approval = validate_part(Approval, own, loc, source)
+    options = {key: part for key, part in value.items() if key not in _OWN}
+    for key in _NOT_APPROVED:
+        if key in options:
+            source.report((*loc, key), "E105", "an approval has no such key; leave it out")
+    catalogue, entries = options.get("catalogue"), options.pop("entries", None)
+    is_catalogue = options.get("kind") == "token" and isinstance(catalogue, str)
+    if is_catalogue and "pattern" not in options:
+        del options["catalogue"]
+        options["pattern"] = _ANY_PATTERN
+    elif entries is not None:
+        source.report((*loc, "entries"), "E111", "these belong to a catalogue; leave them out")
+    found = validate_field(options | _PLACEHOLDER, loc, source)
+    if isinstance(found, TokenField) and is_catalogue:
+        lines = entries.splitlines() if isinstance(entries, str) else []
+        if not lines or not all(line and is_entry(line) for line in lines):
+            message = "write the entries of the catalogue as one text (`|`), one a line"
+            source.report((*loc, "catalogue"), "E121", message)
+            return None
+        found = found.with_entries(str(catalogue), frozenset(lines))
+    return None if approval is None or found is None else (approval, found)
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+
+class FieldReview(NamedTuple):
+    """A field outside the closed list: approved as it is now, unless ``why`` says why it is not.
+
+    ``changes`` are what widens since its approval; empty for a field without one.
+    """
+
+    name: str
+    sentence: str | None
+    approval: Approval | None
+    why: str = ""
+    changes: tuple[SchemaChange, ...] = ()
+
+    @property
+    def is_approved(self) -> bool:
+        """Return whether it is approved as it is now, or as something wider."""
+        return not self.why
+
+
+class Addition(NamedTuple):
+    """Approved fields that one sentence speaks of, and to whom and when this is attributed."""
+
+    fields: tuple[str, ...]
+    sentence: str | None
+    by: str
+    date: date
+
+    @property
+    def attributed(self) -> str:
+        """Say whose judgement it is. Nothing authenticates the name."""
+        return f"attributed to {self.by}, {self.date.isoformat()}"
+
+    def __str__(self) -> str:
+        said = f"{self.sentence} " if self.sentence else ""
+        return f"{said}({', '.join(self.fields)}; {self.attributed})"
+
+
+@dataclass(frozen=True)
+class Review:
+    """The fields of a schema that the public sentences do not speak of, in its order."""
+
+    schema: str
+    copy: ApprovedCopy
+    fields: tuple[FieldReview, ...]
+
+    @property
+    def unapproved(self) -> tuple[FieldReview, ...]:
+        """Return the fields that nobody has approved as they are now."""
+        return tuple(each for each in self.fields if not each.is_approved)
+
+    @property
+    def verdict(self) -> Literal["holds", "amended", "unproven"]:
+        """Return what becomes of a sentence that speaks of none of these fields."""
+        if self.unapproved:
+            return "unproven"
+        return "amended" if self.fields else "holds"
+
+    @property
+    def additions(self) -> tuple[Addition, ...]:
+        """Return what else is collected, sentence by sentence, as far as it is approved."""
+        found: dict[tuple[str | None, str, date], list[str]] = {}
+        for each in self.fields:
+            if each.is_approved and each.approval is not None:
+                key = each.sentence, each.approval.by, each.approval.date
+                found.setdefault(key, []).append(each.name)
+        return tuple(Addition(tuple(names), *key) for key, names in found.items())
+
+
+def review(schema: Schema, copy: ApprovedCopy, today: date | None = None) -> Review:
+    """Compare every field outside the closed list with its approval, by the rules of ``compare``.
+    ``today`` is the day in UTC."""
+    day = utc_now().date() if today is None else today
+    outside = scope(schema).outside
+    reviewed = (_reviewed(schema, name, text, copy, day) for name, text in outside.items())
+    return Review(schema.name, copy, tuple(reviewed))
+
+
+def _reviewed(
+    schema: Schema, name: str, sentence: str | None, copy: ApprovedCopy, today: date
+) -> FieldReview:
+    if copy.faults:
+        where = f"the approved copy has faults ({copy.faults[0].code})"
+        return FieldReview(name, sentence, None, f"not approved: {where}")
+    if copy.schema not in (None, schema.name):
+        return FieldReview(name, sentence, None, "not approved: the copy is of another schema")
+    if name not in copy.entries:
+        return FieldReview(name, sentence, None, "not approved: it is new")
+    approval, was = copy.entries[name]
+    widened = tuple(_widened(schema, name, approval, was))
+    why = ""
+    if widened:
+        words = dict.fromkeys(": ".join(filter(None, (c.option, c.what))) for c in widened)
+        why = f"wider than approved: {', '.join(words)}"
+    elif approval.until is not None and approval.until < today:
+        why = f"not approved any more: until {approval.until.isoformat()}"
+    return FieldReview(name, sentence, approval, why, widened)
+
+
+def _widened(
+    schema: Schema, name: str, approval: Approval, was: FieldBase
+) -> Iterator[SchemaChange]:
+    """Yield what widens from an approval to the field of today: a schema of this field alone, as it
+    was, is compared with one as it is."""
+    now = schema.fields[name]
+    before = was.model_copy(update={"reason": now.reason, "also": now.also})
+    if isinstance(now, PseudonymField) and isinstance(before, PseudonymField):
+        # What the ledger has of a schema leaves out where the key is.
+        before = before.model_copy(update={"key": now.key if now.key == NO_KEY else before.key})
+    purposes = {each: schema.purposes[each] for each in now.purposes}
+    old_purposes = {
+        each: purpose.model_copy(
+            update={
+                "use": approval.uses.get(each, purpose.use),
+                "optional": approval.optional or purpose.optional,
+            }
+        )
+        for each, purpose in purposes.items()
+    }
+    said = {"also": approval.sentence} if approval.sentence is not None else {}
+    says = schema.also_collected.get(now.also or "")
+    new = schema.model_copy(
+        update={
+            "tests": [],
+            "fields": {name: now},
+            "purposes": purposes,
+            "also_collected": {"also": says} if said and says is not None else {},
+        }
+    )
+    old = new.model_copy(
+        update={
+            "fields": {name: before},
+            "purposes": old_purposes,
+            "also_collected": said,
+            "records": approval.records,
+            "user_agent": approval.user_agent,
+        }
+    )
+    yield from (change for change in compare(old, new).changes if change.verdict == "widening")
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def approved_entry(schema: Schema, name: str, stated: Mapping[str, str]) -> dict[str, Any]:
+    """Return the entry that approves a field as it is now. ``stated`` has ``by``, ``date``, ``see``
+    and maybe ``until``."""
+    of = schema.fields[name]
+    dump = of.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    common = [info.alias or key for key, info in FieldBase.model_fields.items()]
+    own = [key for key in dump if key not in common]
+    if isinstance(of, TokenField) and of.catalogue is not None:
+        dump["entries"] = "".join(f"{entry}\n" for entry in sorted(of.entries))
+        own.append("entries")
+    order = ["kind", *own, *(key for key in common if key not in ("kind", *_NOT_APPROVED))]
+    entry = {key: dump[key] for key in order if key in dump}
+    entry["uses"] = {each: schema.purposes[each].use for each in of.purposes}
+    head = schema.model_dump(mode="json", by_alias=True, include={"records", "user_agent"})
+    sentence = schema.also_collected.get(of.also or "")
+    context = {
+        "optional": name in schema.refusable,
+        "records": head["records"],
+        "user_agent": head["user_agent"] if of.derive else None,
+        "sentence": sentence,
+    }
+    return entry | {key: value for key, value in context.items() if value} | dict(stated)
+
+
+def approve(
+    copy: ApprovedCopy,
+    schema: Schema,
+    name: str,
+    stated: Mapping[str, str],
+    answers: Mapping[str, str],
+) -> str:
+    """Return the text of a copy in which a field is approved as it is now, at its place by name.
+
+    ``answers``, by question, become comments above the entry. All other entries and comments stay
+    as they are. Raises ``SchemaError`` for a faulty copy, and ``ConfigError`` E203 for one that
+    cannot be changed line by line.
+    """
+    if copy.faults:
+        raise SchemaError(copy.faults)
+    text = _with_entry(copy.text, schema, name, approved_entry(schema, name, stated), answers)
+    made = _of_bytes(copy.path, text.encode()) if text else None
+    if made is not None and not made.faults:
+        others = [{k: v for k, v in of.entries.items() if k != name} for of in (copy, made)]
+        found = {each.name: each for each in review(schema, made, date.min).fields}
+        if others[0] == others[1] and found[name].is_approved:
+            return text
+    message = "cannot be changed here: write each entry under `fields` on lines of its own"
+    raise ConfigError("E203", f"{file_name(copy.path)} {message}")
+
+
+def _with_entry(
+    text: str,
+    schema: Schema,
+    name: str,
+    entry: Mapping[str, Any],
+    answers: Mapping[str, str],
+) -> str:
+    """Return the text with an entry; empty where entries do not stand on lines of their own."""
+    text = text or f"schema: {schema.name}\nfields:\n"
+    source = bytes_source(text.encode(), Source(""), most=MAX_BYTES)
+    starts = {
+        str(loc[1]): place
+        for loc, place in source.places.items()
+        if loc[:1] == ("fields",) and len(loc) == 2
+    }
+    lines = text.splitlines(keepends=True)
+    if not lines[-1].endswith("\n"):
+        lines[-1] += "\n"
+    indents = {column - 1 for _, column in starts.values()} or {2}
+    blanks = min(indents)
+    if len(indents) > 1 or not blanks or len({line for line, _ in starts.values()}) < len(starts):
+        return ""
+    spans = _spans({key: line - 1 for key, (line, _) in starts.items()}, lines, blanks)
+    kept: list[str] = []
+    if name in spans:
+        first, start, end = spans[name]
+        kept = [line for line in lines[first:start] if not _is_answer(line, answers)]
+    else:
+        later = [span.first for key, span in spans.items() if key > name]
+        last = max((span.end for span in spans.values()), default=len(lines))
+        first = end = min(later, default=last)
+    said = [f"# {question} {answer}" for question, answer in answers.items() if answer]
+    block = [f"{' ' * blanks}{line}\n" for line in (*said, *_written(name, entry))]
+    return "".join([*lines[:first], *kept, *block, *lines[end:]])
+
+
+class _Span(NamedTuple):
+    """The lines of an entry: from its own comments, from its key, and up to the next."""
+
+    first: int
+    start: int
+    end: int
+
+
+def _spans(starts: Mapping[str, int], lines: list[str], blanks: int) -> dict[str, _Span]:
+    """Find the lines of each entry. Comments right above a key, and no deeper than it, belong to
+    it; deeper lines may be entries of a catalogue."""
+    found: dict[str, _Span] = {}
+    ordered = sorted(starts.items(), key=lambda each: each[1])
+    ends = [line for _, line in ordered[1:]]
+    if ordered:
+        rest = range(ordered[-1][1] + 1, len(lines))
+        is_next = re.compile(r"[^ #\n]").match
+        ends.append(next((number for number in rest if is_next(lines[number])), len(lines)))
+    for (name, start), following in zip(ordered, ends, strict=True):
+        first = start
+        while first and _is_comment(lines[first - 1], blanks):
+            first -= 1
+        end = following
+        while end > start + 1 and (
+            not lines[end - 1].strip() or _is_comment(lines[end - 1], blanks)
+        ):
+            end -= 1
+        found[name] = _Span(first, start, end)
+    return found
+
+
+def _is_comment(line: str, blanks: int) -> bool:
+    bare = line.lstrip(" ")
+    return bare.startswith("#") and len(line) - len(bare) <= blanks
+
+
+def _is_answer(line: str, answers: Mapping[str, str]) -> bool:
+    return any(line.strip().startswith(f"# {question}") for question in answers)
+
+
+def _written(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{name}:"
+    for key, value in entry.items():
+        if key == "entries":
+            yield f"  {key}: |"
+            yield from (f"    {line}" for line in value.splitlines())
+        else:
+            yield f"  {key}: {flow(value)}"

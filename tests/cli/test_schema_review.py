@@ -1,0 +1,232 @@
+"""``collector schema review``: a person at a terminal approves fields, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+from pathlib import Path
+
+import orjson
+import pytest
+
+from collector.schema.review import approve, read_copy
+from tests.cli.process import COMMAND, run
+from tests.deadline import WAIT_SECONDS
+from tests.schema.test_review import SAID, STATED, jitter, schema_of
+
+_LINK = "https://git.example/pull/812"
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, folder: Path, *arguments: object) -> None:
+        self._mine, theirs = pty.openpty()
+        words = [*COMMAND, *map(str, arguments)]
+        self._process = subprocess.Popen(
+            words,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=folder,
+            env=os.environ | {"COLUMNS": "120", "TERM": "dumb"},
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.shown, self._seen = "", 0
+
+    def wait_for(self, text: str) -> str:
+        """Read until a text is shown; return what was shown up to its end since the last one."""
+        start = self._seen
+        while text not in self.shown[start:]:
+            if not self._more():
+                raise AssertionError(f"{text!r} is not shown: {self.shown[start:]}")
+        self._seen = self.shown.index(text, start) + len(text)
+        return self.shown[start : self._seen]
+
+    def _more(self) -> bool:
+        ready, _, _ = select.select([self._mine], [], [], WAIT_SECONDS)
+        try:
+            data = os.read(self._mine, 1 << 16) if ready else b""
+        except OSError:  # the other end is closed
+            data = b""
+        self.shown += re.sub(r"\x1b\[[0-9;]*m", "", data.decode(errors="replace"))
+        return bool(data)
+
+    def type(self, *lines: str) -> None:
+        """Type lines, each once the last is taken."""
+        for line in lines:
+            os.write(self._mine, line.encode() + b"\n")
+
+    def end(self) -> int:
+        """Read to the end; return the exit code."""
+        while self._more():
+            pass
+        os.close(self._mine)
+        return self._process.wait(WAIT_SECONDS)
+
+    def answer(self, field: str, decision: str = "yes") -> str:
+        """Answer the four questions about a field, and decide."""
+        shown = self.wait_for("Why is it needed?")
+        assert field in shown
+        self.type("Calls break off")
+        self.wait_for("What is the least that would do?")
+        self.type("Steps of 10 ms")
+        self.wait_for("Can the person refuse?")
+        self.type("No")
+        self.wait_for("What could go wrong?")
+        self.type("Nothing that we know")
+        self.wait_for("Type yes")
+        self.type(decision)
+        return shown
+
+
+def test_a_review_from_the_first_question_to_the_verdict(tmp_path: Path) -> None:
+    """Each field is shown with its examples, width and recipients; the approval is written with
+    who, when, where and the answers; afterwards the check passes."""
+    schema_of(tmp_path, jitter(), jitter().replace("jitter", "loss"))
+    config = tmp_path / "c.yaml"
+    config.write_text("data: data\nschema: calls.yaml\nsinks:\n  ndjson: {path: out/records}\n")
+    assert run("schema", "review", "--check", "calls.yaml", directory=tmp_path).code == 1
+    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml", "--config", config)
+    shown = terminal.answer("network.jitter")
+    for part in ("not approved: it is new", "minimum: 0", "6.7 in each record", "goes to", "store"):
+        assert part in shown, part
+    assert re.search(r"looks like +\d+, \d+", shown)
+    terminal.wait_for("Who approves it?")
+    terminal.type("")
+    terminal.type("A. Example, data protection")
+    terminal.wait_for("A link to the discussion")
+    terminal.type("ask me")
+    terminal.wait_for("not of that form")
+    terminal.type(_LINK)
+    terminal.wait_for("Until which day")
+    terminal.type("2020-01-01")
+    terminal.wait_for("not of that form")
+    terminal.type("2999-12-31")
+    terminal.wait_for("written to")
+    terminal.answer("network.loss", "y")
+    terminal.wait_for("not approved: network.loss")
+    assert terminal.end() == 1
+    copy = read_copy(tmp_path / "calls.reviewed.yaml")
+    approval, _ = copy.entries["network.jitter"]
+    assert (approval.by, approval.see) == ("A. Example, data protection", _LINK)
+    assert list(copy.entries) == ["network.jitter"]
+    assert "  # Why is it needed? Calls break off\n" in copy.text
+    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml")
+    assert "network.jitter" not in terminal.answer("network.loss")
+    terminal.wait_for("Who approves it?")
+    terminal.type("B. Example")
+    terminal.wait_for("A link to the discussion")
+    terminal.type(_LINK)
+    terminal.wait_for("Until which day")
+    terminal.type("")
+    terminal.wait_for("all fields are approved")
+    assert terminal.end() == 0
+    done = run("schema", "review", "--check", "calls.yaml", directory=tmp_path)
+    assert done.code == 0
+    assert b"(network.loss; attributed to B. Example, 20" in done.out
+
+
+def test_nothing_approves_without_a_terminal(tmp_path: Path) -> None:
+    """Whatever is piped into it: exit 2, and nothing is written; nor is there an option for it."""
+    schema_of(tmp_path, jitter())
+    answers = b"a\na\na\na\nyes\nA. Example\nhttps://git.example\n\n" * 2
+    done = run("schema", "review", "calls.yaml", stdin=answers, directory=tmp_path)
+    assert (done.code, done.out) == (2, b"")
+    for option in ("--yes", "-y", "--approve", "--force"):
+        assert run("schema", "review", "calls.yaml", option, directory=tmp_path).code == 2
+    assert run("schema", "review", "calls.yaml", "--json", directory=tmp_path).code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["calls.yaml"]
+
+
+def test_leaving_in_the_middle(tmp_path: Path) -> None:
+    """The end of the input approves nothing."""
+    schema_of(tmp_path, jitter())
+    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml")
+    terminal.answer("network.jitter")
+    terminal.wait_for("Who approves it?")
+    terminal.type("\x04")
+    assert terminal.end() == 1
+    assert not (tmp_path / "calls.reviewed.yaml").exists()
+
+
+def test_a_field_without_a_sentence_is_not_asked_about(tmp_path: Path) -> None:
+    """The public has to be told first."""
+    schema_of(tmp_path, jitter().replace("also: quality, ", ""), more="")
+    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml")
+    terminal.wait_for("write one under `also_collected` first")
+    terminal.wait_for("not approved: network.jitter")
+    assert terminal.end() == 1
+
+
+@pytest.mark.parametrize("text", ["fields: {a: 1}\n", "schema: other\nfields: {}\n"])
+def test_a_copy_that_cannot_be_used(text: str, tmp_path: Path) -> None:
+    """A faulty copy, or one of another schema, is not written over."""
+    schema_of(tmp_path, jitter())
+    (tmp_path / "calls.reviewed.yaml").write_text(text)
+    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml")
+    assert terminal.end() in (2, 78)
+    assert (tmp_path / "calls.reviewed.yaml").read_text() == text
+
+
+def test_check_says_what_is_missing(tmp_path: Path) -> None:
+    """By field and reason, also as JSON, and for a shipped schema beside the configuration."""
+    (tmp_path / "etc").mkdir()
+    config = tmp_path / "etc" / "c.yaml"
+    config.write_text("schemas: [conferencing, web]\n")
+    done = run("schema", "review", "--check", "--config", config, "--json", directory=tmp_path)
+    calls, web = done.json
+    assert (done.code, calls["approved"], web["approved"]) == (1, True, False)
+    assert web["file"] == str(tmp_path / "etc" / "web.reviewed.yaml")
+    assert {each["why"] for each in web["fields"]} == {"not approved: it is new"}
+    told = run("schema", "review", "--check", "web", directory=tmp_path)
+    assert b"web: os.version: not approved: it is new\n" in told.err
+    assert told.code == 1
+
+
+def test_copies_are_no_schemas(tmp_path: Path) -> None:
+    """A shell names them with the schemas: check, test and diff leave them out."""
+    schema = schema_of(tmp_path, jitter())
+    path = tmp_path / "calls.reviewed.yaml"
+    path.write_text(approve(read_copy(path), schema, "network.jitter", STATED, {}))
+    both = ("calls.reviewed.yaml", "calls.yaml")
+    for command in ("check", "test", "review"):
+        more = ("--check",) if command == "review" else ()
+        assert run("schema", command, *more, *both, directory=tmp_path).code == 0, command
+
+
+def test_claims_say_what_to_do_and_whose_judgement_it_is(tmp_path: Path) -> None:
+    """Without an approval the command is printed; with one, what else is collected and to whom the
+    approval is attributed; a narrower field keeps it, a wider one does not."""
+    tried = SAID + "tests: [{name: a call, event: {jitter: 12}, keeps: {network.jitter: 10}}]\n"
+    schema = schema_of(tmp_path, jitter(), more=tried)
+    config = tmp_path / "c.yaml"
+    config.write_bytes(orjson.dumps({"data": str(tmp_path / "data"), "schema": "calls.yaml"}))
+    told = ("claims", "--verify", "--config", "c.yaml", "--only", "no-monitoring")
+    none = run(*told, directory=tmp_path)
+    assert none.code == 1
+    assert b"no-monitoring unproven\n" in none.out
+    assert b"review: network.jitter: not approved: it is new\n" in none.err
+    assert b"collector schema review calls.yaml --config c.yaml\n" in none.err
+    path = tmp_path / "calls.reviewed.yaml"
+    path.write_text(approve(read_copy(path), schema, "network.jitter", STATED, {}))
+    done = run(*told, directory=tmp_path)
+    said = (
+        "  also collected: We also measure how well calls run. (network.jitter; attributed to"
+        " A. Example, 2026-11-29)\n"
+    )
+    assert (done.code, b"no-monitoring holds with additions\n" in done.out) == (0, True), done.err
+    assert said in done.out.decode()
+    schema_of(tmp_path, jitter(retention="29d"), more=tried)
+    assert run(*told, directory=tmp_path).code == 0
+    schema_of(tmp_path, jitter(retention="31d"), more=tried)
+    wider = run(*told, "--json", directory=tmp_path)
+    assert wider.code == 1
+    assert wider.json["checks"]["review"] == [
+        "network.jitter: wider than approved: retention: kept longer"
+    ]
+    assert wider.json["to_review"] == ["collector schema review calls.yaml --config c.yaml"]

@@ -1,0 +1,465 @@
+"""The approved copy: what it approves, how it is read and written, and what it never approves.
+
+``COLLECTOR_REVIEWS`` is how many random schemas are tried (`make reviews` tries 5,000).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from copy import deepcopy
+from datetime import date, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+
+from collector.claims.document import CHECKS, SERVING_CHECKS, load_claims
+from collector.claims.verification import Found, review_findings, scope_findings, verdict
+from collector.errors import ConfigError, SchemaError
+from collector.schema import Schema, load_schema
+from collector.schema.diff import compare
+from collector.schema.kinds import KINDS
+from collector.schema.load import parse_source
+from collector.schema.names.scope import scope
+from collector.schema.review import ApprovedCopy, approve, read_copy, review
+from collector.schema.source import Source
+from collector.testing import events
+from collector.testing.documents import PURPOSES, documents
+from tests.schema.make import HEAD
+from tests.schema.test_diff_laws import (
+    DATES,
+    MUTATIONS,
+    NOW,
+    Document,
+    _holds,
+    _some_field,
+    granted,
+)
+
+TODAY = date(2026, 11, 30)
+STATED = {"by": "A. Example", "date": "2026-11-29", "see": "https://git.example/pull/812"}
+ANSWERS = {"Why is it needed?": "Calls break off", "What is the least that would do?": ""}
+_TRIED = int(os.environ.get("COLLECTOR_REVIEWS", "150"))
+_CLAIMS = {name: load_claims()[name] for name in ("needed-only", "no-content", "no-monitoring")}
+SAID = "also_collected: {quality: We also measure how well calls run.}\n"
+_REST = "also: quality, category: user.telemetry, purposes: [ops], reason: Which networks fail"
+_JITTER = "kind: integer, minimum: 0, maximum: 1000, step: 10, unit: ms, from: [jitter]"
+
+
+def schema_of(folder: Path, *fields: str, more: str = SAID) -> Schema:
+    """Write and load a schema of these fields."""
+    path = folder / "calls.yaml"
+    listed = "".join(f"  {field}\n" for field in fields)
+    path.write_text(HEAD.replace("sample", "calls") + more + "fields:\n" + listed)
+    return load_schema(path)
+
+
+def jitter(options: str = _JITTER, retention: str = "30d", rest: str = _REST) -> str:
+    """A field outside the closed list."""
+    return f"network.jitter: {{{options}, {rest}, retention: {retention}}}"
+
+
+def approved(schema: Schema, folder: Path, **stated: str) -> ApprovedCopy:
+    """Approve every field outside the closed list, as the command does."""
+    path = folder / f"{schema.name}.reviewed.yaml"
+    for name in scope(schema).outside:
+        path.write_text(approve(read_copy(path), schema, name, STATED | stated, ANSWERS))
+    return read_copy(path)
+
+
+def verdicts(schema: Schema, copy: ApprovedCopy, today: date = TODAY) -> dict[str, str]:
+    """Return the verdicts on the three claims, as far as fields decide on them."""
+    nothing: Found = dict.fromkeys((*CHECKS, *SERVING_CHECKS), ())
+    found = {
+        **nothing,
+        "scope": tuple(scope_findings(schema)),
+        "review": tuple(review_findings(review(schema, copy, today))),
+    }
+    return {name: verdict(claim, found) for name, claim in _CLAIMS.items()}
+
+
+# -- what is approved ------------------------------------------------------------------------------
+
+
+def other_use(draw: st.DrawFn, document: Document) -> None:
+    """Another use of a purpose, or another sentence."""
+    purpose = document["purposes"][draw(st.sampled_from(PURPOSES))]
+    uses = ("essential.service.operations", "essential.service.security")
+    purpose["use"] = draw(st.sampled_from(uses))
+    document["also_collected"]["more"] = draw(st.sampled_from(["We count.", "We  count.", "More."]))
+
+
+def other_kind(draw: st.DrawFn, document: Document) -> None:
+    """Options of any kind, drawn anew."""
+    field = _some_field(draw, document)
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    common = ("from", "category", "purposes", "retention", "reason", "also")
+    kept = {key: field[key] for key in common if key in field}
+    drawn = KINDS[kind].draw_options(Random(draw(st.integers(0, 1 << 30))))
+    field.clear()
+    field.update({"kind": kind, **drawn, **kept})
+
+
+def _loaded(document: Document) -> Schema:
+    schema, faults = parse_source(Source("generated.yaml", value=document))
+    if schema is None:
+        raise SchemaError(faults)
+    return schema
+
+
+@st.composite
+def reviewed(draw: st.DrawFn) -> tuple[Schema, Schema]:
+    """A schema that is approved, and what became of it."""
+    document = draw(documents())
+    document["also_collected"] = {"more": "We count."}
+    for field in document["fields"].values():
+        if draw(st.sampled_from([True, True, True, False])):
+            field["also"] = "more"
+    changed = deepcopy(document)
+    every = (*MUTATIONS, other_use, other_kind, other_kind)
+    for mutation in draw(st.lists(st.sampled_from(every), max_size=3)):
+        mutation(draw, changed)
+    try:
+        return _loaded(document), _loaded(changed)
+    except SchemaError:
+        assume(False)
+        raise
+
+
+def _alone(schema: Schema, names: set[str]) -> Schema:
+    """The fields outside, without what an approval is not about."""
+    fields = {name: field for name, field in schema.fields.items() if name in names}
+    bare: dict[str, Any] = {"fields": fields, "consent": None, "tests": [], "content": {}}
+    return Schema.model_construct(
+        **{key: getattr(schema, key) for key in Schema.model_fields} | bare
+    )
+
+
+@given(st.data(), reviewed())
+@settings(max_examples=_TRIED)
+@pytest.mark.timeout(3600)
+def test_only_what_is_approved_or_narrower_is_amended(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, pair: tuple[Schema, Schema]
+) -> None:
+    """With a field outside no claim says that it holds; where it is amended, no event gives a value
+    of these fields that the approved schema does not give; what only narrows keeps its approval."""
+    folder = tmp_path_factory.mktemp("copies")
+    old, new = pair
+    copy = approved(old, folder)
+    assert not copy.faults
+    assert set(verdicts(old, copy).values()) <= {"amended", "broken", "holds"}
+    found, outside = verdicts(new, copy), set(scope(new).outside)
+    event(f"{sorted(set(found.values()))}")
+    if not outside:
+        assert set(found.values()) == {"holds"}
+        return
+    assert "holds" not in found.values()
+    missing = read_copy(folder / "none.reviewed.yaml")
+    assert "amended" not in verdicts(new, missing).values()
+    assert (found["needed-only"] == "broken") == bool(scope(new).without_sentence)
+    assert found["no-content"] == found["no-monitoring"] != "broken"
+    assert set(verdicts(new, approved(old, folder, until="2026-11-29")).values()) & {
+        "unproven",
+        "broken",
+    } == set(verdicts(new, missing).values())
+    compared = compare(_alone(old, set(scope(old).outside)), _alone(new, outside))
+    if found["no-content"] == "amended":
+        assert outside <= set(scope(old).outside)
+        both = compare(_alone(old, outside), _alone(new, outside))
+        each = st.one_of(*(events(schema, plain=True, now=NOW) for schema in (both.old, both.new)))
+        some = data.draw(st.lists(each, min_size=1, max_size=6))
+        _holds(both, data.draw(granted), data.draw(DATES), some)
+    elif outside <= set(scope(old).outside):
+        assert compared.widening
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> None:
+    """What is written is read again as the same field, whatever its options."""
+    random = Random(7)
+    for number in range(30):
+        options = KINDS[kind].draw_options(random)
+        value: Document = {
+            "schema": "calls",
+            "version": "1.0.0",
+            "title": "Calls",
+            "owner": "tests",
+            "also_collected": {"more": "We count: \"calls\" & 'more' # here."},
+            "records": [{"path": "a.b", "when": {"kind": ["x", 1, True]}}, "."],
+            "purposes": {
+                "ops": {
+                    "use": "essential.service.operations",
+                    "basis": "consent",
+                    "optional": True,
+                    "reason": "Run the service",
+                }
+            },
+            "fields": {
+                "os.load": {
+                    "kind": kind,
+                    **options,
+                    "from": [{"path": "c", "when": {"d": "e"}}, '"x.y"[2]'],
+                    "also": "more",
+                    "expires": "2030-01-01",
+                    "required": number % 2 == 0,
+                    "category": "system",
+                    "purposes": ["ops"],
+                    "retention": "36h",
+                    "reason": "Because of it",
+                }
+            },
+        }
+        schema = _loaded(value)
+        copy = approved(schema, tmp_path)
+        assert not copy.faults
+        found = review(schema, copy, TODAY)
+        assert found.verdict == "amended", found.fields
+        approval, _ = copy.entries["os.load"]
+        assert (approval.by, approval.optional) == ("A. Example", True)
+        (other,) = review(_narrower(schema), copy, TODAY).fields
+        assert other.is_approved
+        for wider in _wider(schema):
+            (other,) = review(wider, copy, TODAY).fields
+            assert not other.is_approved, wider
+
+
+def _with(schema: Schema, **options: Any) -> Schema:
+    field = schema.fields["os.load"].model_copy(update=options)
+    return schema.model_copy(update={"fields": {"os.load": field}})
+
+
+def _narrower(schema: Schema) -> Schema:
+    return _with(
+        schema, retention=timedelta(hours=1), expires=date(2029, 1, 1), required=True, reason="No."
+    )
+
+
+def _wider(schema: Schema) -> Iterator[Schema]:
+    """One step wider in each option that all kinds share, and in what stands around the field."""
+    yield _with(schema, retention=timedelta(hours=37))
+    yield _with(schema, expires=None)
+    yield _with(schema, category="user.telemetry")
+    yield _with(schema, sources=("d",))
+    yield _with(schema, sources=(*(schema.fields["os.load"].sources or ()), "d"))
+    yield _with(schema, source="peer")
+    yield _with(schema, derive="user_agent")
+    if schema.fields["os.load"].required:
+        yield _with(schema, required=False)
+    yield schema.model_copy(update={"records": ("chat",)})
+    yield schema.model_copy(update={"records": None})
+    yield schema.model_copy(update={"also_collected": {"more": "We count nothing."}})
+    for change in ({"optional": False}, {"use": "essential.service.security"}):
+        purpose = schema.purposes["ops"].model_copy(update=change)
+        yield schema.model_copy(update={"purposes": {"ops": purpose}})
+    second = {**schema.purposes, "more": schema.purposes["ops"]}
+    wider = _with(schema, purposes=("ops", "more"))
+    yield wider.model_copy(update={"purposes": second})
+
+
+def test_an_approval_ends(tmp_path: Path) -> None:
+    """It counts on its last day, and no longer."""
+    schema = schema_of(tmp_path, jitter())
+    copy = approved(schema, tmp_path, until="2026-11-30")
+    assert set(verdicts(schema, copy, TODAY).values()) == {"amended"}
+    assert set(verdicts(schema, copy, TODAY + timedelta(1)).values()) == {"unproven"}
+    (field,) = review(schema, copy, TODAY + timedelta(1)).fields
+    assert field.why == "not approved any more: until 2026-11-30"
+
+
+def test_catalogues_are_approved_entry_by_entry(tmp_path: Path) -> None:
+    """A catalogue keeps its name while its entries change: more are wider, fewer are not."""
+    catalogue = tmp_path / "codecs.txt"
+    field = f"audio.codec: {{kind: token, catalogue: codecs, {_REST}, retention: 1d}}"
+    catalogue.write_text("# source: tests\nopus\n#1 codec\nvp8 lite\n")
+    copy = approved(schema_of(tmp_path, field), tmp_path)
+    for entries, is_approved in (("opus\n", True), ("opus\nsmoking\n", False)):
+        catalogue.write_text("# source: tests\n" + entries)
+        (found,) = review(schema_of(tmp_path, field), copy, TODAY).fields
+        assert found.is_approved is is_approved
+
+
+# -- what is never approved ------------------------------------------------------------------------
+
+_ENTRY = (
+    "{kind: integer, minimum: 0, maximum: 1000, step: 10, unit: ms, from: [jitter],"
+    " category: user.telemetry, purposes: [ops], retention: 30d,"
+    ' by: "A. Example, data protection", date: 2026-11-30, see: "https://git.example/pull/812"}'
+)
+_WHOLE = f"fields:\n  network.jitter: {_ENTRY}\n"
+
+
+def _edited(old: str, new: str) -> str:
+    assert old in _WHOLE
+    return _WHOLE.replace(old, new)
+
+
+FAULTY = {
+    "an unknown key": _edited("unit: ms", "unit: ms, trusted: true"),
+    "an unknown key of the document": _WHOLE + "approved: all\n",
+    "a reason": _edited("unit: ms", "unit: ms, reason: because"),
+    "an option of another kind": _edited("unit: ms", "values: [a]"),
+    "another kind": _edited("kind: integer", "kind: any"),
+    "no kind": _edited("kind: integer, ", ""),
+    "a kind that is a list": _edited("kind: integer", "kind: [integer]"),
+    "nobody": _edited('by: "A. Example, data protection", ', ""),
+    "a blank name": _edited('"A. Example, data protection"', '" "'),
+    "a name of two lines": _edited("A. Example, data", "A.\\nno-content holds"),
+    "a name that hides text": _edited("A. Example", "A.\u202eExample"),
+    "a name that is long": _edited("A. Example", "A" * 300),
+    "no day": _edited("date: 2026-11-30, ", ""),
+    "a day that is none": _edited("date: 2026-11-30", "date: 2026-02-30"),
+    "no link": _edited(', see: "https://git.example/pull/812"', ""),
+    "a link of another sort": _edited("https:", "javascript:"),
+    "an end that is none": _edited("date: 2026-11-30", "date: 2026-11-30, until: never"),
+    "an anchor": _edited("network.jitter: ", "network.jitter: &all "),
+    "an alias": _WHOLE + "  network.loss: *all\n",
+    "a merge key": _WHOLE + "  network.loss:\n    <<: {kind: boolean}\n",
+    "a tag": _edited("minimum: 0", "minimum: !!python/object:os.system 0"),
+    "a key twice": _edited("maximum: 1000", "maximum: 10, maximum: 1000"),
+    "a field twice": _WHOLE + f"  network.jitter: {_ENTRY}\n",
+    "fields twice": _WHOLE + _WHOLE,
+    "a name that looks alike": _WHOLE + f"  netw\u043erk.jitter: {_ENTRY}\n",
+    "a name in upper case": _WHOLE + f"  Network.Jitter: {_ENTRY}\n",
+    "a pattern": _WHOLE + f"  network.*: {_ENTRY}\n",
+    "no mapping": "- network.jitter\n",
+    "no fields": "schema: calls\n",
+    "fields that are a list": "fields: [network.jitter]\n",
+    "an entry that is true": "fields: {network.jitter: true}\n",
+    "an entry that is blank": "fields:\n  network.jitter:\n",
+    "nothing": "",
+    "two documents": _WHOLE + "---\n" + _WHOLE,
+    "no YAML": _WHOLE + "\t}{",
+    "a control character": _WHOLE + "# \x07\n",
+    "much": _WHOLE + "# canary\n" * 150_000,
+    "many values": _WHOLE + "  a: [" + "1, " * 30_000 + "]\n",
+    "many levels": _WHOLE + "  a: " + "[" * 200 + "]" * 200 + "\n",
+    "a range that does not fit": _edited("maximum: 1000", "maximum: -1000"),
+    "a catalogue without entries": "fields:\n  audio.codec: "
+    + _ENTRY.replace(
+        "kind: integer, minimum: 0, maximum: 1000, step: 10, unit: ms",
+        "kind: token, catalogue: os-names",
+    )
+    + "\n",
+    "entries without a catalogue": _edited("unit: ms", "unit: ms, entries: a"),
+}
+"""Copies that somebody has edited by hand, each with one fault."""
+
+
+def test_the_form_that_is_documented(tmp_path: Path) -> None:
+    """An entry may be written by hand: what it does not state has the value of a schema."""
+    schema = schema_of(tmp_path, jitter())
+    path = tmp_path / "calls.reviewed.yaml"
+    path.write_text(_WHOLE)
+    assert set(verdicts(schema, read_copy(path)).values()) == {"amended"}
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_copy_with_a_fault_approves_nothing(name: str, tmp_path: Path) -> None:
+    """Not even the field whose entry is sound; and no fault shows a value."""
+    schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
+    path.write_text(FAULTY[name])
+    copy = read_copy(path)
+    assert copy.faults
+    assert not copy.entries
+    assert set(verdicts(schema, copy).values()) == {"unproven"}
+    assert "canary" not in str(copy.faults)
+    with pytest.raises(SchemaError):
+        approve(copy, schema, "network.jitter", STATED, {})
+    assert path.read_text() == FAULTY[name]
+
+
+def test_a_copy_of_another_schema(tmp_path: Path) -> None:
+    """It approves nothing of this one, and so does a copy of an older, narrower version."""
+    schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
+    path.write_text("schema: other\n" + _WHOLE)
+    assert set(verdicts(schema, read_copy(path)).values()) == {"unproven"}
+    for part, older in (("retention: 30d", "retention: 29d"), ("maximum: 1000", "maximum: 990")):
+        path.write_text("schema: calls\n" + _edited(part, older))
+        assert set(verdicts(schema, read_copy(path)).values()) == {"unproven"}, part
+    path.write_text(_WHOLE + f"  network.loss: {_ENTRY}\n")  # of a field that is gone
+    assert set(verdicts(schema, read_copy(path)).values()) == {"amended"}
+
+
+def test_a_copy_that_is_no_regular_file(tmp_path: Path) -> None:
+    """A link may lead to what somebody else writes, and a pipe may never end."""
+    schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
+    other = tmp_path / "other.yaml"
+    other.write_text(_WHOLE)
+
+    def linked() -> None:
+        path.symlink_to(other)
+
+    def looping() -> None:
+        path.symlink_to(path)
+
+    def piped() -> None:
+        os.mkfifo(path)
+
+    for make in (linked, looping, piped, path.mkdir):
+        make()
+        copy = read_copy(path)
+        assert [fault.code for fault in copy.faults] == ["E101"]
+        assert copy.state == "unreadable"
+        assert set(verdicts(schema, copy).values()) == {"unproven"}
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    assert read_copy(path).state == "none"
+    assert read_copy(tmp_path / "a\0b").faults
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def test_other_entries_and_comments_stay(tmp_path: Path) -> None:
+    """An approval has its place by name; what a person wrote elsewhere is not touched, and answers
+    of before give way to those of now."""
+    schema = schema_of(tmp_path, jitter(), *(jitter().replace("jitter", n) for n in ("b", "loss")))
+    path = tmp_path / "calls.reviewed.yaml"
+    head = "# ours\nfields:  # all of them\n  # about jitter\n"
+    loss = _ENTRY.replace("from: [jitter]", "from: [loss]")
+    text = f"{head}  network.jitter: {_ENTRY}\n\n  # about loss\n  network.loss: {loss}\n# end\n"
+    path.write_text(text)
+    for name in ("network.b", "network.jitter", "network.jitter"):
+        path.write_text(approve(read_copy(path), schema, name, STATED, ANSWERS))
+    made = path.read_text()
+    assert made.startswith("# ours\nfields:  # all of them\n")
+    assert f"\n\n  # about loss\n  network.loss: {loss}\n# end\n" in made
+    assert (
+        made.count("  # about jitter\n  # Why is it needed? Calls break off\n  network.jitter:\n")
+        == 1
+    )
+    assert list(read_copy(path).entries) == ["network.b", "network.jitter", "network.loss"]
+    assert made.count("# Why is it needed?") == 2
+    assert set(verdicts(schema, read_copy(path)).values()) == {"amended"}
+
+
+@pytest.mark.parametrize("text", [f"fields: {{network.loss: {_ENTRY}}}\n", "{fields: {}}\n"])
+def test_a_copy_that_cannot_be_changed_line_by_line(text: str, tmp_path: Path) -> None:
+    """It is left as it is."""
+    schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
+    path.write_text(text)
+    assert not read_copy(path).faults
+    with pytest.raises(ConfigError, match="lines of its own"):
+        approve(read_copy(path), schema, "network.jitter", STATED, {})
+
+
+@given(
+    st.lists(st.sampled_from("abcdef"), min_size=1, max_size=8),
+    st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=30),
+)
+def test_whatever_is_approved_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, order: list[str], answer: str
+) -> None:
+    """The copy has exactly these entries, sorted, whatever the answers are."""
+    folder = tmp_path_factory.mktemp("copies")
+    schema = schema_of(folder, *(jitter().replace("jitter", name) for name in "abcdef"))
+    path = folder / "calls.reviewed.yaml"
+    for name in order:
+        answers = {"What could go wrong?": answer}
+        path.write_text(approve(read_copy(path), schema, f"network.{name}", STATED, answers))
+    assert list(read_copy(path).entries) == [f"network.{name}" for name in sorted(set(order))]
+    unapproved = {each.name for each in review(schema, read_copy(path), TODAY).unapproved}
+    assert unapproved == {f"network.{name}" for name in "abcdef" if name not in order}
