@@ -541,7 +541,7 @@ fields:
     ("column", "kept", "needed", "content"),
     [
         ("os.type", "'beos'", "holds", "holds"),
-        ("device.sensors", "3", "broken", "holds"),
+        ("device.sensors", "3", "broken", "unproven"),
         ("os.build_id", "'123'", "unproven", "broken"),
     ],
 )

@@ -43,7 +43,7 @@ from tests.schema.test_diff_laws import (
 TODAY = date(2026, 11, 30)
 STATED = {"by": "A. Example", "date": "2026-11-29", "see": "https://git.example/pull/812"}
 ANSWERS = {"Why is it needed?": "Calls break off", "What is the least that would do?": ""}
-_TRIED = int(os.environ.get("COLLECTOR_REVIEWS", "150"))
+_TRIED = int(os.environ.get("COLLECTOR_REVIEWS", "60"))
 _CLAIMS = {name: load_claims()[name] for name in ("needed-only", "no-content", "no-monitoring")}
 SAID = "also_collected: {quality: We also measure how well calls run.}\n"
 _REST = "also: quality, category: user.telemetry, purposes: [ops], reason: Which networks fail"
@@ -141,7 +141,6 @@ def _alone(schema: Schema, names: set[str]) -> Schema:
 
 @given(st.data(), reviewed())
 @settings(max_examples=_TRIED)
-@pytest.mark.timeout(3600)
 def test_only_what_is_approved_or_narrower_is_amended(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, pair: tuple[Schema, Schema]
 ) -> None:
