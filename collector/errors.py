@@ -121,9 +121,7 @@ CODES: dict[str, str] = {
     "E310": "the name is about a person, which is not collected",
     "E311": "the pattern could spell words",
     "E312": "a text is collected under a name that says nothing of whose or what",
-    "E313": "texts are read from numbered parts of one thing",
     "E314": "the patterns of the schema could spell words together",
-    "E316": "a name mixes scripts",
     # E4xx: input
     "E401": "the input cannot be read",
     "E402": "the compressed input is damaged",

@@ -28,7 +28,7 @@ from collector.routing import Flows
 from collector.routing.changes import reached
 from collector.schema.kinds import FieldBase
 from collector.schema.model import Schema
-from collector.schema.names.scope import scope, spelling_fields
+from collector.schema.names.scope import scope
 from collector.schema.review import ApprovedCopy, Review, review
 from collector.schema.stored_document import load_stored
 from collector.sinks.sink import ErasableSink, is_erasable
@@ -326,7 +326,7 @@ def _of_earlier_schemas(
         filled = set[str]().union(*(allowed.filled.get(key, ()) for key in keys))
         if now is None or schema.digest != now.digest:
             yield from _unreviewed(schema, filled, reviews.get(schema.name), named)
-        filled -= set() if now is None else {*scope(now).outside, *spelling_fields(now)}
+        filled -= set() if now is None else scope(now).outside.keys()
         for name, text in scope(schema).outside.items():
             if name in filled and text is not None:
                 message = f"to be published too: {text}"
@@ -335,10 +335,6 @@ def _of_earlier_schemas(
                 is_open = now is not None and name in now.fields
                 message = f"{name}: it is stored, and no sentence of {schema.id} speaks of it"
                 yield Mismatch(message, is_open, "scope", schema=named)
-        for name in filled.intersection(spelling_fields(schema)):
-            is_open = now is not None and name in now.fields
-            message = f"{name}: it is stored, and {schema.id} accepts words that people say"
-            yield Mismatch(message, is_open, "policy", "E311", schema=named)
 
 
 def _unreviewed(

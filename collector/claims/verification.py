@@ -37,7 +37,7 @@ from collector.retention.upkeep import overdue, prune_all
 from collector.routing import LEGAL, Flows, all_flows, changes, entitled, reaching
 from collector.routing.schemas import configured
 from collector.schema.model import Schema
-from collector.schema.names.scope import homonyms, scope, spelling_fields
+from collector.schema.names.scope import scope
 from collector.schema.policy import use_is_allowed
 from collector.schema.review import Review, read_copy, review
 from collector.sinks.sink import (
@@ -184,28 +184,19 @@ def _policy(config: Config) -> tuple[tuple[Schema, ...], tuple[ClaimFinding, ...
     except SchemaError as error:
         faults = error.faults
     else:
-        return schemas, _of_each({schema.name: schema for schema in schemas}, _spelling)
+        return schemas, ()
     if any(not fault.code.startswith("E3") for fault in faults):
         raise SchemaError(faults)
     return (), tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
 
 
-def _spelling(schema: Schema) -> Iterator[ClaimFinding]:
-    for name in spelling_fields(schema):
-        yield ClaimFinding(f"{name}: its pattern accepts words that people say", "E311")
-
-
 def scope_findings(schema: Schema) -> Iterator[ClaimFinding]:
-    """Yield what is collected beyond the address, the device and the operating system, and which
-    words of names the schema excuses."""
+    """Yield what is collected beyond the address, the device and the operating system."""
     beyond = scope(schema)
     for name in beyond.without_sentence:
         yield ClaimFinding(f"{name}: neither the claim nor a sentence of the schema speaks of it")
     for text in beyond.sentences:
         yield ClaimFinding(f"to be published too: {text}", amends=True)
-    for each in homonyms(schema):
-        claims = ", ".join(each.claims)
-        yield ClaimFinding(f"beside {claims}: `{each.word}` means {each.meaning}", is_note=True)
 
 
 def reviewed(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:

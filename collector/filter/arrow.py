@@ -70,9 +70,9 @@ _COMPRESSION = "zstd"
 def column_types(schema: Schema) -> dict[str, str]:
     """Return the type of each field's column: ``text``, ``time``, ``boolean``, ``integer`` or
     ``number``."""
-    special = {"time": "time", "bool": "boolean"}
+    special = {"time": "time", "boolean": "boolean"}
     return {
-        name: special.get(field.holds, _STORED_AS[field.column])
+        name: special.get(field.kind, _STORED_AS[field.column])
         for name, field in schema.fields.items()
     }
 

@@ -12,7 +12,7 @@ from collector.notices.phrases import PhraseBook
 from collector.retention.upkeep import HOURS, aside_for
 from collector.routing import Flows, is_abroad, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
-from collector.schema.names.scope import conditions, homonyms, scope
+from collector.schema.names.scope import conditions, scope
 from collector.schema.review import Review
 
 __all__ = ["notice"]
@@ -85,9 +85,6 @@ def _data(schema: Schema, book: PhraseBook, reviewed: Review) -> Iterator[Block]
     if reviewed.unapproved:
         names = [each.name for each in reviewed.unapproved]
         yield Sentence(book.say("not_reviewed", data=book.data(names)))
-    for each in homonyms(schema):
-        meaning = book.text(each.meaning)
-        yield Sentence(book.say("homonym", word=each.word, meaning=meaning))
     yield Sentence(book.say("what_alone"))
 
 

@@ -15,7 +15,7 @@ from collector.config.model import About, SinkSettings
 from collector.notices.phrases import LETTERS, nearest_above, phrase_book
 from collector.routing import Flows, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
-from collector.schema.names.scope import conditions, homonyms, scope
+from collector.schema.names.scope import conditions, scope
 from collector.schema.review import Review
 
 __all__ = ["BASES", "CONTEXT", "PURPOSES", "Activity", "activities", "as_csv", "as_json", "data"]
@@ -177,7 +177,6 @@ def as_csv(flows: Flows, config: Config, reviewed: Review) -> str:
             "also_collected": " ".join(scope(schema).sentences),
             "reviewed": _list(_reviewed(reviewed)),
             "conditions": _list(_conditions(schema)),
-            "homonyms": _list(f"{each.word}: {each.meaning}" for each in homonyms(schema)),
             "owner": schema.owner,
             "source": f"{schema.id} sha256:{schema.digest}",
         }
@@ -200,8 +199,7 @@ def _reviewed(reviewed: Review) -> Iterator[str]:
 
 def _statements(schema: Schema, reviewed: Review) -> dict[str, Any]:
     """Return what the schema says in public besides its fields, where it says something."""
-    meanings = (f"`{each.word}` means {each.meaning}" for each in homonyms(schema))
-    sentences = [*_conditions(schema), *scope(schema).sentences, *_reviewed(reviewed), *meanings]
+    sentences = [*_conditions(schema), *scope(schema).sentences, *_reviewed(reviewed)]
     return {"dct:description": sentences} if sentences else {}
 
 

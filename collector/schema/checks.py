@@ -11,22 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from difflib import get_close_matches
+from functools import partial
 
 from collector.schema import policy
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema, letter_bits, record_bits
-from collector.schema.names import (
-    CLAIMS,
-    LETTER_BITS,
-    LETTER_BITS_SCHEMA,
-    SERIES,
-    Holds,
-    NameFault,
-    content_word,
-    named_person,
-    objection,
-)
-from collector.schema.names.words import name_of, without_numbers
+from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA, NameFault, refusal
+from collector.schema.names.scope import is_within
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
 from collector.schema.source import Loc
 
@@ -129,105 +120,85 @@ def _consent(schema: Schema) -> Iterator[tuple[Loc, str]]:
         yield ("consent",), schema.consent
 
 
+_CLAIMS = {
+    "content": "no-content",
+    "health": "no-monitoring",
+    "belief": "no-monitoring",
+    "behaviour": "no-monitoring",
+}
+"""Which claim a category of words protects; the others protect ``needed-only``."""
 _MESSAGES = {
-    "E305": "`{word}` names what is said or shown, and this kind could hold it, or `{claim}` would"
-    " not hold; count it (`kind: integer`, {word}.count), list its few values (`kind: enum`), or"
-    " leave it out",
-    "E306": "`{word}` leads to a device, a person or a meeting: use `kind: pseudonym`, or leave it"
-    " out",
-    "E310": "`{word}` is about a person ({category}), not a device, or `{claim}` would not hold;"
-    " leave it out, or name what of the device is meant (`device.{last}`)",
-    "E312": "a text is collected only of what is known: `{word}` says nothing of whose or what;"
-    " name it after the device, system or medium it describes",
-    "E316": "letters of two scripts in one name, letters that look like others, or symbols; write"
-    " it in words of one script",
+    "E305": "`{word}` names what is said or shown, and this text could hold it, or `{claim}` would"
+    " not hold; count it (`kind: integer`), list its few values (`kind: enum`), or leave it out",
+    "E306": "`{word}` leads to a device, a person or a meeting: use `kind: pseudonym`, list its few"
+    " values (`kind: enum`), or leave it out",
+    "E310": "`{word}` is about a person ({category}), and this text could tell it, or `{claim}`"
+    " would not hold; leave it out, or list its few values (`kind: enum`)",
+    "E312": "a text that can spell has a name of known words, one of which is a thing: `{word}`"
+    " says nothing of what; name it after the device, system or medium it describes, or list its"
+    " values (`kind: enum`)",
 }
 _NEVER_READ = (
-    "`{word}` is where content travels, which is counted and never read, nor is an element of it,"
-    " or `no-content` would not hold; read a number of a name below it, or leave it out"
+    "`{word}` is where content travels, which is counted and never read, or `no-content` would not"
+    " hold; read a number of a name below it, or leave it out"
 )
 
 
 def names_fit_values(schema: Schema) -> Iterator[Finding]:
-    """Check that no name or path tells of content or people what its values could hold."""
-    homonyms = frozenset(schema.homonyms)
-    values = {name: (f.carries(), f.has_letters()) for name, f in schema.fields.items()}
+    """Check that no name or path of a text tells of content or people, and that no path leads to
+    counted content."""
     for loc, name, written in _sources(schema):
-        path, (holds, has_letters) = spoken(written), values[name]
-        if word := _never_read(schema, path, holds):
+        path, field = spoken(written), schema.fields[name]
+        if word := _never_read(schema, path):
             yield loc, "E305", _NEVER_READ.format(word=word)
-            continue
-        above = path.rpartition(".")[0]
-        found = objection(
-            path,
-            holds,
-            has_letters=has_letters,
-            is_leaf=not policy.name_on(above, schema.content_names),
-            homonyms=homonyms,
-        )
-        if found is not None:
-            yield loc, found.code, _message_of(found, path)
+        elif not is_within(name, field.kind, [written]):
+            can_spell = field.can_spell()
+            if field.is_text() or can_spell or field.pseudonymous:
+                found = map(partial(_refusal, can_spell, field.pseudonymous), _full(schema, path))
+                if (fault := next(filter(None, found), None)) is not None:
+                    yield loc, fault.code, _message_of(fault)
     for loc, written in (*_records(schema), *_user_agent(schema), *_consent(schema)):
-        path = spoken(written)
-        word = content_word(path, is_way=True) or policy.name_on(path, schema.content_names)
-        if word:
+        if word := policy.name_on(spoken(written), schema.content_names):
             yield loc, "E305", _NEVER_READ.format(word=word)
-        elif name_of(path).is_mixed:
-            yield loc, "E316", _MESSAGES["E316"]
     for name, field in schema.fields.items():
         is_one = policy.category_is_allowed(field.category) and policy.is_identifier(field.category)
-        if is_one and values[name][0] != "pseudonym":
+        if is_one and not field.pseudonymous:
             message = "this category is an identifier's: use `kind: pseudonym`, or leave it out"
             yield ("fields", name, "category"), "E306", message
 
 
 def compared_members_fit(schema: Schema) -> Iterator[Finding]:
-    """Check that no condition tells of content or people: a value that is there says which of the
-    listed ones stood beside it."""
+    """Check that no condition looks at counted content."""
     for loc, written in _compared(schema):
-        path = spoken(written)
-        if word := _never_read(schema, path, "closed"):
+        if word := _never_read(schema, spoken(written)):
             yield loc, "E305", _NEVER_READ.format(word=word)
-            continue
-        found = objection(path, "closed", homonyms=frozenset(schema.homonyms))
-        for whole in (path, *_full(schema, path)):
-            found = found or named_person(whole)
-        if found:
-            yield loc, found.code, _message_of(found, path)
+
+
+def _refusal(can_spell: bool, is_pseudonym: bool, path: str) -> NameFault | None:
+    return refusal(path, can_spell=can_spell, is_pseudonym=is_pseudonym)
 
 
 def _full(schema: Schema, path: str) -> Iterator[str]:
     """Yield the ways from the event to what a path of a record leads to."""
-    for way in schema.ways:
-        yield spoken(f"{way.removesuffix('.*')}.{path}" if way != "." else path)
+    for way in schema.ways or (".",):
+        yield spoken(f"{way.removesuffix('.*')}.{path}") if way != "." else path
 
 
-_COUNTED: tuple[Holds, ...] = ("count", "bool", "time")
 _LEADING = re.compile(r"^(?:\[[0-9]+\])+\.?")
 
 
-def _never_read(schema: Schema, path: str, holds: Holds) -> str:
+def _never_read(schema: Schema, path: str) -> str:
     """Return the name of the member that is counted as content at which a path ends, or of which
-    it reads an element, or the name that the schema added through which it leads. Numbers, times
-    and yes or no may be read from an element of content that is not a member of the event."""
+    it reads an element, or the name that the schema added through which it leads."""
     member = _LEADING.sub("", path).partition("[")[0]
     if member in schema.content_names:
         return member
-    added = [name for names in schema.content.values() for name in names]
-    if word := policy.name_on(path, added):
-        return word
-    indexed = (segment for segment in path.split(".") if "[" in segment)
-    elements = (policy.name_on(segment, schema.content_names) for segment in indexed)
-    return "" if holds in _COUNTED else next(filter(None, elements), "")
+    return policy.name_on(path, [name for names in schema.content.values() for name in names])
 
 
-def _message_of(found: NameFault, path: str) -> str:
-    return _MESSAGES[found.code].format(
-        word=found.word,
-        category=found.category,
-        claim=CLAIMS.get(found.category, "needed-only"),
-        last=path.rsplit(".", maxsplit=1)[-1],
-    )
+def _message_of(found: NameFault) -> str:
+    claim = _CLAIMS.get(found.category, "needed-only")
+    return _MESSAGES[found.code].format(word=found.word, category=found.category, claim=claim)
 
 
 def patterns_spell_little(schema: Schema) -> Iterator[Finding]:
@@ -249,24 +220,6 @@ def patterns_spell_little(schema: Schema) -> Iterator[Finding]:
             f" {LETTER_BITS_SCHEMA} are allowed; make them narrower, or list whole words"
         )
         yield ("fields",), "E314", message
-
-
-def no_numbered_parts(schema: Schema) -> Iterator[Finding]:
-    """Check that texts are not read from numbered parts of one thing, which could spell together
-    what each cannot."""
-    series: dict[str, dict[str, Loc]] = {}
-    texts = {n for n, field in schema.fields.items() if field.carries() in ("text", "spells")}
-    for loc, name, written in _sources(schema):
-        path = spoken(written)
-        if name in texts or content_word(path):
-            series.setdefault(without_numbers(path), {}).setdefault(path, loc)
-    for places in series.values():
-        if len(places) >= SERIES:
-            message = (
-                f"{len(places)} paths read numbered parts of one thing: together they could spell"
-                " what each cannot; keep one, or their count"
-            )
-            yield next(iter(places.values())), "E313", message
 
 
 def sentences_are_written(schema: Schema) -> Iterator[Finding]:
@@ -429,7 +382,6 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     names_fit_values,
     compared_members_fit,
     patterns_spell_little,
-    no_numbered_parts,
     sentences_are_written,
     keys_rotate_together,
     records_path_is_free,

@@ -347,7 +347,6 @@ def _shifts(old: Schema, new: Schema) -> Iterator[Shift]:
             yield Shift(text, "reworded")
     yield from _content(old, new)
     yield from _texts("also_collected", "sentence", old.also_collected, new.also_collected)
-    yield from _texts("homonyms", "homonym", old.homonyms, new.homonyms)
     if old.records != new.records:
         yield Shift("records", _found(old, new), *(_written_ways(each) for each in (old, new)))
     if old.user_agent != new.user_agent:

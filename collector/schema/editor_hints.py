@@ -153,14 +153,6 @@ DOCUMENT: Hints = {
         "propertyNames": _NAME,
         "additionalProperties": _TEXT,
     },
-    "homonyms": {
-        "description": "Words of names that tell something else here than content or people:"
-        " word → what is meant. Printed beside the claim that the word protects.",
-        "examples": [{"guest": "virtual machine"}],
-        "minProperties": 1,
-        "propertyNames": matching("[a-z]{2,64}", "One lower-case word, in the singular."),
-        "additionalProperties": _TEXT,
-    },
     "max_bits": {
         "description": "The greatest width of a record that is meant, in bits."
         " `collector schema capacity` shows the present one.",

@@ -21,7 +21,6 @@ from collector.schema import resources
 from collector.schema.checks import CHECKS, nearest
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import EMPTIED, DocumentHead, Purpose, Schema, Trial
-from collector.schema.names import Holds
 from collector.schema.reading import read
 from collector.schema.scalars import ConditionalPath
 from collector.schema.source import Loc, Source
@@ -281,10 +280,13 @@ class PlaceholderField(FieldBase):
     def size(self) -> int:
         return 1
 
-    def carries(self) -> Holds:
+    def is_text(self) -> bool:
         """Judge the name as of a field of the kind that is written, or leave it alone."""
         kind = KINDS.get(self.kind)
-        return "bool" if kind is None else kind.holds
+        return kind is not None and kind.may_be_text()
+
+    def can_spell(self) -> bool:
+        return False
 
 
 def _field_placeholder(value: Any) -> FieldBase:
@@ -320,7 +322,6 @@ def _head_placeholder(document: dict[str, Any]) -> DocumentHead:
         "user_agent": _texts(document.get("user_agent")),
         "consent": _text(document.get("consent"), None),
         "also_collected": _as_mapping(document.get("also_collected")),
-        "homonyms": _as_mapping(document.get("homonyms")),
         "max_bits": bits if type(bits) is int and bits > 0 else None,
     }
     return DocumentHead.model_construct(**values)

@@ -27,7 +27,6 @@ from pydantic import Field as Option
 
 from collector.contracts import Category, Layout
 from collector.schema.kinds import Field, FieldBase
-from collector.schema.names.words import name_of
 from collector.schema.policy import content_names
 from collector.schema.scalars import (
     BUILDS_LATER,
@@ -161,16 +160,6 @@ def _not_blank(texts: dict[str, str]) -> dict[str, str]:
     return texts
 
 
-def _homonym(word: str) -> str:
-    if [found.text for found in name_of(word).words] != [word]:
-        raise fault("E108", "a homonym must be one word as names have it: lower case, singular")
-    return word
-
-
-HomonymName = Annotated[str, AfterValidator(_homonym)]
-"""A word of a name that tells something else here than usually."""
-
-
 class DocumentHead(_Part):
     """The document without its purposes, fields and tests, which are checked one by one."""
 
@@ -184,7 +173,6 @@ class DocumentHead(_Part):
     consent: Path | None = None
     max_bits: Annotated[int, Option(ge=1, le=65536)] | None = None
     also_collected: Annotated[dict[Name, Text], AfterValidator(_not_blank)] = {}
-    homonyms: Annotated[dict[HomonymName, Text], AfterValidator(_not_blank)] = {}
     purposes: dict[Name, Any]
     fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)]
     tests: list[Any] = []
@@ -249,7 +237,7 @@ class Schema(DocumentHead):
         """Write all that decides on records as JSON: no tests and references to keys, with
         the entries of its catalogues."""
         plain = self.model_dump(mode="json", by_alias=True, exclude={"tests", "fields"})
-        for key in ("consent", "also_collected", "homonyms"):
+        for key in ("consent", "also_collected"):
             if not plain[key]:
                 del plain[key]
         plain["fields"] = {name: field.document() for name, field in self.fields.items()}

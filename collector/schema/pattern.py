@@ -10,10 +10,13 @@ pattern can be made to backtrack.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log2
+
+from collector.schema.names import CLOSED, alphabet_bits
 
 __all__ = ["MAX_BITS", "Pattern", "PatternFault"]
 
@@ -21,12 +24,11 @@ MAX_BITS = 64
 """The widest language a pattern may have, in bits (docs/schema.md)."""
 _MAX_LENGTH, _MAX_TEXT = 64, 4096
 _MAX_POSITIONS, _MAX_STATES = 2048, 4096
-_MAX_WORK, _MAX_WALK = 10_000_000, 500_000
+_MAX_WORK, _MAX_WALK, _MAX_SUBSETS = 10_000_000, 500_000, 100_000
 _BRACES = re.compile(r"\{([0-9]{1,6})(?:,([0-9]{1,6}))?\}")
 _SPECIAL = set(".*+?{}[]()|^$\\")
-_LETTER_CLASS, _LOOSE_LETTERS = 3, 9
-"""Letters that a place of a text may have, from which on it can spell; and those behind which other
-characters stand."""
+_LETTER_CLASS = 3
+"""The letters at one place of a text, whatever follows them, from which on it can spell."""
 _MAX_HEX = 12
 """The most hexadecimal digits whose letters are no letters."""
 _DIGITS = frozenset("0123456789")
@@ -97,6 +99,29 @@ def _either(left: _Part, right: _Part) -> _Part:
         left.last | right.last,
         max(left.longest, right.longest),
     )
+
+
+class _Letters:
+    """Texts of letters: whether they may end here, and what may follow each letter.
+
+    ``size`` is their number, ``widest`` the most letters at one place that the same texts follow.
+    """
+
+    __slots__ = ("is_end", "moves", "size", "widest")
+
+    def __init__(self, is_end: bool, moves: Mapping[str, _Letters]) -> None:
+        self.is_end, self.moves = is_end, moves
+        self.size: int = is_end + sum(each.size for each in moves.values())
+        following = Counter(map(id, moves.values())).values()
+        below = (each.widest for each in moves.values())
+        self.widest: int = max((*following, *below), default=0)
+
+    def texts(self) -> Iterator[str]:
+        """Yield the texts. For few of them."""
+        if self.is_end:
+            yield ""
+        for char, each in self.moves.items():
+            yield from (char + rest for rest in each.texts())
 
 
 class _Reader:
@@ -344,36 +369,67 @@ class Pattern:
             counts[state] = sum(ways, int(self._final[state]))
         return counts[0]
 
-    @cached_property
+    @property
     def letter_bits(self) -> float:
-        """Compute how much the letters of a text can say, in bits: the texts, of which those that
-        differ in digits and punctuation alone count once. Where characters lead to the same state,
-        all that are no letters count as one; so do up to ``_MAX_HEX`` hexadecimal digits."""
-        counts: dict[int, int] = {}
-        for state in self._backwards():
-            ways = sum(
-                counts[target] * (letters + has_others)
-                for target, letters, has_others in self._steps[state]
-            )
-            counts[state] = ways + self._final[state]
-        return log2(counts[0])
+        """Compute how much the letters of a text can say, in bits: texts that differ in digits and
+        punctuation alone count once. Up to ``_MAX_HEX`` hexadecimal digits are no letters. Where
+        the pattern is too tangled for that, all texts count."""
+        return log2(self.size if self._letters is None else self._letters.size)
 
     @property
-    def has_letter_class(self) -> bool:
-        """Whether some place of a text has a choice of three letters, as in ``[a-z]``, or of nine
-        with other characters behind them, as in ``(a0?|b1?|c2?…)``."""
-        ends = [
-            end or not all(map(str.isalpha, m))
-            for end, m in zip(self._final, self._moves, strict=True)
-        ]
-        letters = (sum(c.isalpha() and ends[to] for c, to in m.items()) for m in self._moves)
-        is_class = any(of >= _LETTER_CLASS for steps in self._steps for _, of, _ in steps)
-        return is_class or max(letters) >= _LOOSE_LETTERS
+    def can_spell(self) -> bool:
+        """Whether the letters of a text can spell: more than ``CLOSED`` texts, or with a choice of
+        three letters at one place, as in ``[a-z]`` or ``(a0?|b1?|c2?)``, or as a list of letters
+        (``th|he|in|…``)."""
+        found = self._letters
+        if found is None or found.size > CLOSED:
+            return True
+        return found.widest >= _LETTER_CLASS or alphabet_bits(found.texts()) > 0
 
     @cached_property
-    def _steps(self) -> list[list[tuple[int, int, bool]]]:
-        """Return for each state the next ones, with the number of letters that lead there, and
-        whether other characters do. Hexadecimal digits are none, up to ``_MAX_HEX`` of them."""
+    def _letters(self) -> _Letters | None:
+        """Return what is left of the texts without anything but letters, by determinising the
+        automaton anew; ``None`` where that takes too long."""
+        moves: list[dict[str, int]] = []
+        silent: list[set[int]] = []
+        for targets in self._spelled():
+            moves.append({char: to for to, letters, _ in targets for char in letters})
+            silent.append({to for to, _, has_others in targets if has_others})
+        known: dict[frozenset[int], _Letters] = {}
+        same: dict[object, _Letters] = {}
+
+        work = 0
+
+        def after(states: Iterable[int]) -> _Letters:
+            nonlocal work
+            reached, stack = set(states), [*states]
+            while stack:
+                new = silent[stack.pop()] - reached
+                reached |= new
+                stack += new
+            key = frozenset(reached)
+            work += len(key)
+            if work > _MAX_SUBSETS:
+                raise PatternFault("the pattern is too tangled to be counted", "E117")
+            if key not in known:
+                targets: dict[str, list[int]] = {}
+                for state in key:
+                    for char, to in moves[state].items():
+                        targets.setdefault(char, []).append(to)
+                found = {char: after(targets[char]) for char in sorted(targets)}
+                is_end = any(self._final[state] for state in key)
+                form = (is_end, tuple((char, id(each)) for char, each in found.items()))
+                known[key] = same.setdefault(form, _Letters(is_end, found))
+            return known[key]
+
+        try:
+            return after([0])
+        except PatternFault:
+            return None
+
+    def _spelled(self) -> Iterator[list[tuple[int, str, bool]]]:
+        """Yield for each state the next ones, with the letters that lead there, and whether other
+        characters do. Hexadecimal digits are no letters, up to ``_MAX_HEX`` of them."""
         grouped: list[dict[int, list[str]]] = []
         for moves in self._moves:
             targets: dict[int, list[str]] = {}
@@ -387,13 +443,13 @@ class Pattern:
                 (longest[to] + its for to, its in is_hex[state].items()), default=0
             )
         exempts = longest[0] <= _MAX_HEX
-        steps: list[list[tuple[int, int, bool]]] = []
-        for state, targets in enumerate(grouped):
-            steps.append([])
-            for to, chars in targets.items():
-                letters = 0 if exempts and is_hex[state][to] else sum(map(str.isalpha, chars))
-                steps[-1].append((to, letters, letters < len(chars)))
-        return steps
+        for state, each in enumerate(grouped):
+            found = []
+            for to, chars in each.items():
+                is_exempt = exempts and is_hex[state][to]
+                letters = "" if is_exempt else "".join(filter(str.isalpha, chars))
+                found.append((to, letters, len(letters) < len(chars)))
+            yield found
 
     def fullmatch(self, text: str) -> bool:
         """Return whether the whole text is in the language."""
@@ -403,17 +459,6 @@ class Pattern:
                 return False
             state = target
         return self._final[state]
-
-    def words_within(self, words: Iterable[str]) -> Iterator[str]:
-        """Yield the words that some text has in it, in any case, with no letter beside them."""
-        moves, starts = self._moves, {0}
-        starts |= {to for each in moves for char, to in each.items() if not char.isalpha()}
-        for word in words:
-            states = starts
-            for both in zip(word.lower(), word.upper(), strict=True):
-                states = {moves[at][c] for at in states for c in both if c in moves[at]}
-            if any(self._final[at] or not all(map(str.isalpha, moves[at])) for at in states):
-                yield word
 
     def texts(self) -> Iterator[str]:
         """Yield every text of the language, in order of its characters. For small languages."""
@@ -436,7 +481,7 @@ class Pattern:
             if self._final[mine] and not other._final[its]:
                 return False
             work += len(self._moves[mine])
-            if work > _MAX_WALK:
+            if work > _MAX_SUBSETS:
                 return False
             moves = other._moves[its]
             for char, target in self._moves[mine].items():

@@ -14,7 +14,7 @@ import orjson
 
 from collector.contracts import Category
 from collector.schema import resources
-from collector.schema.names import objection
+from collector.schema.names import words
 
 __all__ = [
     "CLAIMS",
@@ -152,5 +152,4 @@ def _spellings(names: frozenset[str]) -> frozenset[tuple[str, ...]]:
 def is_identifier(category: str) -> bool:
     """Return whether a category leads to one device or person, so that only pseudonyms may have
     it."""
-    found = objection(category, "text")
-    return found is not None and found.code == "E306"
+    return "id" in words(category)

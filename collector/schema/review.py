@@ -18,7 +18,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -36,10 +36,9 @@ from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.kinds.token import TokenField
 from collector.schema.load import validate_field, validate_part
 from collector.schema.model import Records, Schema
-from collector.schema.names import objection
 from collector.schema.names.scope import scope
 from collector.schema.reading import bytes_source
-from collector.schema.scalars import Day, DocumentName, FieldName, Name, Paths, Text, fault, spoken
+from collector.schema.scalars import Day, DocumentName, FieldName, Name, Paths, Text, fault
 from collector.schema.source import Loc, Source
 from collector.schema.starter import flow
 from collector.schema.stored_document import NO_KEY
@@ -56,7 +55,6 @@ __all__ = [
     "is_form",
     "read_copy",
     "review",
-    "suggestions",
 ]
 
 MAX_BYTES = 1 << 20
@@ -369,17 +367,6 @@ def _widened(
         }
     )
     yield from (change for change in compare(old, new).changes if change.verdict == "widening")
-
-
-def suggestions(name: str, paths: Iterable[str]) -> Iterator[str]:
-    """Yield what the words of a name and of its paths suggest, for a reviewer: a word and what it
-    is about. Nothing is decided by it."""
-    seen = set()
-    for path in (name, *paths):
-        found = objection(spoken(path), "text")
-        if found is not None and found.word and found.word not in seen:
-            seen.add(found.word)
-            yield f"`{found.word}`: {found.category or 'not a known word'}"
 
 
 # -- writing ---------------------------------------------------------------------------------------

@@ -117,17 +117,19 @@ def _schema_name(text: str) -> str:
 
 
 _CONTROL = r"\x00-\x1f\x7f"
+_ASCII = r"[\x20-\x2d\x2f-\x7e]"
+"""A printable character but the dot."""
 _NUMBER = "(0|[1-9][0-9]?)"
 _INDEX = rf"(\[{_NUMBER}\])"
 
 
 def _path_pattern(mark: str = "", marked: str = "") -> str:
-    """Write the pattern of dotted segments: each a name or, in quotes, any text, then elements of
-    lists, then a ``mark`` of a list. ``marked`` excepts that mark from the brackets that may not
-    end a name."""
+    """Write the pattern of dotted segments: each an ASCII name or, in quotes, any text, then
+    elements of lists, then a ``mark`` of a list. ``marked`` excepts that mark from the brackets
+    that may not end a name."""
     end = rf"{mark}(\.|$)"
     other = rf"[^.]*\[(?!{_NUMBER}\]{marked})[^.\]]*\]{_INDEX}*{end}"
-    plain = rf"(?!\"|\*{_INDEX}*{end}|{_INDEX}*{end}|{other})[^.{_CONTROL}]+"
+    plain = rf"(?!\"|\*{_INDEX}*{end}|{_INDEX}*{end}|{other}){_ASCII}+"
     segment = rf"(\"[^\"{_CONTROL}]+\"{_INDEX}*{mark}|{plain})"
     return rf"({_INDEX}+{mark}|{segment})(\.{segment}){{0,{_MAX_SEGMENTS - 1}}}"
 
@@ -210,9 +212,16 @@ def _path(text: str) -> str:
     return text
 
 
+def _is_ascii(text: str) -> bool:
+    """Return whether a path has letters beyond ASCII in quotes alone."""
+    return all(segment.isascii() or segment.startswith('"') for segment in _split(text))
+
+
 def _message(text: str) -> str:
     """Say what is wrong with a path."""
     segments = _split(text)
+    if not _is_ascii(text):
+        return 'put a name with letters beyond ASCII between two quotes: a."größe"'
     if '."' in f".{text}":
         return 'put a whole name between two quotes, and no other: a."b.c"'
     if "*" in segments:

@@ -101,10 +101,9 @@ fields:
   #   kind: boolean
   #   kind: time, precision: minute, within: ±7d                 RFC 3339 or Unix time, truncated
   #   kind: pseudonym, key: env:VARIABLE, rotate: 1d             the only form for identifiers
-  # What is none of address, device and system names a sentence for the public, also: quality
+  # A field outside address, device and system names a sentence for the public, also: quality
 
 # also_collected: {quality: We also measure how well calls run.}
-# homonyms: {guest: virtual machine}   # a word of a name that means something else here
 
 # Further names under which content travels. The built-in ones (audio, video, chat, transcript, …)
 # need not be listed. Content is counted and never decoded.

@@ -37,9 +37,6 @@ RULES: Mapping[str, Verdict] = {
     "sentence added": "widening",
     "sentence changed": "widening",
     "sentence removed": "narrowing",
-    "homonym added": "widening",
-    "homonym changed": "widening",
-    "homonym removed": "narrowing",
     "another version": "neutral",
     # purposes
     "purpose added": "widening",

@@ -38,9 +38,9 @@ _USES = (
 )
 _SEGMENTS = ("a", "b", "os")
 _PATHS = (
-    *("a b", "é", "𠀀.b", "A", "a.é", "schema", "count", "r.b"),
+    *("a b", '"é"', '"𠀀".b', "A", 'a."é"', "schema", "count", "r.b"),
     *("a'b", "{}", "%s", "a/b", "0", "b.0.c"),
-    *("[0]", "[1].a", "[1].a.b", "[2].os", "[1].a b.é"),
+    *("[0]", "[1].a", "[1].a.b", "[2].os", '[1].a b."é"'),
     *(
         '"a.b"',
         'a."b"',
@@ -64,7 +64,9 @@ _RECORDS = (
     ),
 )
 _AGENTS = (["ua"], ["a.ua", "[1].ua"], ["os.b"], ["a"], ["[0]", "ua"])
-_CHOICES = ("choices", "a.choices", "r.told.b", "wünsche/é", "[1].choices", "[3]", "os", "b.a")
+_CHOICES = (
+    *("choices", "a.choices", "r.told.b", '"wünsche/é"', "[1].choices", "[3]", "os", "b.a"),
+)
 _DERIVED: dict[str, _Document] = {
     "os.type": {"kind": "enum", "values": ["windows", "linux", "ios"]},
     "os.name": {"kind": "token", "catalogue": "os-names"},

@@ -6,6 +6,7 @@ has what it denies.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import secrets
@@ -35,9 +36,8 @@ from collector.ledger import Note
 from collector.pipeline import Pipeline
 from collector.routing import flows, reaching
 from collector.schema import Schema, load_schema, resources
-from collector.schema.kinds.token import TokenField
 from collector.schema.load import parse_source
-from collector.schema.names.scope import POSITIVE, common_words
+from collector.schema.names.scope import POSITIVE
 from collector.schema.reading import read
 from collector.schema.source import Source
 from collector.sinks.ndjson import NdjsonFile
@@ -47,12 +47,11 @@ from collector.spool.set_aside import SetAside
 from collector.testing import canaries, lines, scan
 from collector.testing.documents import documents
 from tests.database import query
-from tests.names.test_spelling import mutated
+from tests.names.corpora import corpus
 from tests.retention.test_earlier import note_configuration
 
 _TRIED = int(os.environ.get("COLLECTOR_PIPELINES", "8"))
 _CLAIMS = {name: load_claims()[name] for name in ("needed-only", "no-content")}
-_WORDS = {each for word in common_words() for each in (word, word.capitalize(), word.upper())}
 _MINUTE = "2026-11-26T10:20:00Z"
 _SECONDS = 60.0
 _LINES = ("here.ndjson", "there.ndjson", "data/lines.ndjson")
@@ -72,11 +71,39 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
 def _changed(seed: int) -> Any:
     """A shipped document with other names, paths and kinds."""
     random = Random(seed)
-    return _first_that_loads(mutated(random) for _ in count())
+    return _first_that_loads(_mutated(random) for _ in count())
 
 
-def _spelling(seed: int) -> Any:
-    """A shipped document with a field more, which may say words, or which no sentence speaks of."""
+_PATTERNS = ("[a-z]{2}", "SM-[A-Z]{1,2}[0-9]", "[0-9a-f]{8}", "[0-9]{1,4}", "(he|be)llo", "v[0-9]")
+
+
+def _mutated(random: Random) -> dict[str, Any]:
+    name = random.choice(resources.names())
+    document: dict[str, Any] = copy.deepcopy(read(resources.shipped() / f"{name}.yaml", "it").value)
+    document.pop("tests", None)
+    document.pop("max_bits", None)
+    names = corpus(random.choice(("telling", "innocent")))
+    fields = document["fields"]
+    for _ in range(random.randint(1, 3)):
+        name = random.choice(list(fields))
+        field = fields[name]
+        match random.randrange(4):
+            case 0:
+                for option in ("catalogue", "values", "aliases", "max_length", "parts", "maximum"):
+                    field.pop(option, None)
+                field.pop("source", None)
+                fields[name] = {**field, "kind": "token", "pattern": random.choice(_PATTERNS)}
+            case 1:
+                fields[random.choice(names).name.lower()] = fields.pop(name)
+            case 2:
+                field["from"] = [each.name for each in random.sample(names, random.randint(1, 3))]
+            case _:
+                fields[f"{name}.p{random.randint(1, 4)}"] = {**field, "reason": "One more of it"}
+    return document
+
+
+def _longer(seed: int) -> Any:
+    """A shipped document with a field more, which no sentence may describe."""
     random = Random(seed)
     return _first_that_loads(_with_more(random) for _ in count())
 
@@ -91,9 +118,9 @@ def _with_more(random: Random) -> dict[str, Any]:
 
 
 _MORE: tuple[tuple[str, dict[str, Any]], ...] = (
-    ("os.build_id", {"kind": "token", "pattern": "hello|[0-9]{1,3}", "from": ["text", "b.text"]}),
     ("device.brand", {"kind": "token", "pattern": "[wt]h[a-e][tn]|v[0-9]"}),
     ("hw.model", {"kind": "token", "pattern": "[a-z]{3}[0-9]{0,2}"}),
+    ("asthma.severity", {"kind": "enum", "values": ["low", "high"]}),
     ("device.sensors", {"kind": "integer", "minimum": 0, "maximum": 9, "step": 1}),
     ("screen.hdr", {"kind": "boolean"}),
     ("host.uptime", {"kind": "number", "minimum": 0, "maximum": 1000, "step": 0.5}),
@@ -119,7 +146,7 @@ def _shipped() -> st.SearchStrategy[Any]:
 def _documents() -> st.SearchStrategy[Any]:
     """Shipped schemas by name, and documents that load."""
     seeds = st.integers(0, 1 << 30)
-    return st.one_of(_shipped(), documents(), seeds.map(_changed), seeds.map(_spelling))
+    return st.one_of(_shipped(), documents(), seeds.map(_changed), seeds.map(_longer))
 
 
 @st.composite
@@ -201,15 +228,14 @@ class History:
             note(data, Note.of("schema", document=schema.document, **facts))
 
     def bodies(self, drawn: bytes) -> list[Request]:
-        """Return requests of lines, of events with content, and of records that try to say
-        words."""
+        """Return requests of lines, of events with content, and of records that try to have it."""
         schema, (canary, *_) = self.schemas[-1], self.canaries
         content = dict.fromkeys((*schema.content_names, "unlisted", "chatText"), canary)
         told = [{**each.event, **content} for each in schema.tests if isinstance(each.event, dict)]
         said = [
             {"schema": schema.id, name: value, "unlisted": canary}
-            for name, each in schema.fields.items()
-            for value in (canary, *(_WORDS if isinstance(each, TokenField) else ()))
+            for name in schema.fields
+            for value in (canary, "hello", "they")
         ]
         texts: tuple[tuple[Form, bytes], ...] = (
             ("ndjson", drawn),
@@ -266,19 +292,12 @@ class History:
         for schema in self.schemas:
             for name, each in schema.fields.items():
                 kinds.setdefault((schema.name, name), set()).add(each.kind)
-        for schema_name, name, value in self.stored():
+        for schema_name, name, _ in self.stored():
+            listed = POSITIVE.get(name)
             kind = kinds.get((schema_name, name), {"token"})
-            if "token" in kind and isinstance(value, str) and value in _WORDS - self._listed(name):
-                found.add("no-content")
-            if not kind <= {*POSITIVE.get(name, ())}:
-                found.add("needed-only")
+            if listed is None or not kind <= listed.kinds:
+                found |= {*_CLAIMS}
         return found
-
-    def _listed(self, name: str) -> frozenset[str]:
-        """The values of a field that are written out in a list."""
-        fields = [each.fields[name] for each in self.schemas if name in each.fields]
-        lists = (getattr(each, "entries", ()) or getattr(each, "values", ()) for each in fields)
-        return frozenset().union(*lists)
 
 
 def _lines(values: list[Any]) -> bytes:

@@ -126,14 +126,12 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "E302": {"purpose": _OPS.replace("operations", "nonsense")},
     "E303": {"field": _GOOD.replace("user.device", "user.content.private")},
     "E304": {"field": _GOOD.replace("user.device", "user.nonsense")},
-    "E305": {"field": _GOOD.replace("os.type", "chat.text")},
-    "E306": {"field": _GOOD.replace("os.type", "device.serial")},
-    "E310": {"field": _GOOD.replace("os.type", "user.phone")},
+    "E305": {"field": _token("chat.text", "[0-9]{3}")},
+    "E306": {"field": _token("device.serial", "[0-9]{3}")},
+    "E310": {"field": _token("user.phone", "[0-9]{3}")},
     "E311": {"field": _token("os.build_id", "[a-z]{4}")},
     "E312": {"field": _token("os.blurb", "[a-z]{2}")},
-    "E313": {"field": _token("os.build_id", "[0-9]{3}, from: [os.p1, os.p2, os.p3]")},
     "E314": {"field": _SPELLING},
-    "E316": {"field": _GOOD.replace("kind: enum,", "kind: enum, from: [\u0441hat],")},
     "E307": {"more": _WIDE},
     "E308": {"more": "content: {chat: []}\n"},
 }
@@ -184,20 +182,6 @@ def test_what_is_collected_besides(also: str, wanted: Verdict, tmp_path: Path) -
     assert ("to be published too" in str(outcome["scope"])) == (wanted == "amended")
 
 
-def test_a_homonym_stands_beside_the_verdict(tmp_path: Path) -> None:
-    """It changes none."""
-    meant = "homonyms: {guest: virtual machine}\n"
-    outcome = found(tmp_path, written(tmp_path, more=meant))
-    assert verdict(load_claims()["needed-only"], outcome) == "holds"
-    assert "`guest` means virtual machine" in str(outcome["scope"])
-
-
-def test_a_pattern_that_says_words(tmp_path: Path) -> None:
-    """One that accepts a common word breaks what is said of content, however few letters it has."""
-    outcome = found(tmp_path, written(tmp_path, _token("os.build_id", "hello|v[0-9]")))
-    assert "no-content" in broken(outcome)
-
-
 def test_each_rule_is_broken_here() -> None:
     """Of each claim about telemetry."""
     assert {*SCHEMAS, *SINKS} == {rule for each in _CLAIMS.values() for rule in each.rules}
@@ -230,7 +214,7 @@ def test_a_flow_that_is_computed_wrongly(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_content_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A field that lets what is planted through is a leak, also where rules have a hole."""
-    monkeypatch.setattr("collector.schema.checks.objection", lambda *_, **__: None)
+    monkeypatch.setattr("collector.schema.checks.refusal", lambda *_, **__: None)
     for limit in ("LETTER_BITS", "LETTER_BITS_SCHEMA"):
         monkeypatch.setattr(f"collector.schema.checks.{limit}", 64)
     field = (

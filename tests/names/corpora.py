@@ -1,33 +1,46 @@
-"""The two corpora, and what the rules say of each name in them.
+"""The lists of names, and in which forms a schema with each of them loads.
 
 ``data/telling.txt`` has names that carry content, people, contact, location and so on;
-``data/innocent.txt`` those of devices, systems, networks and quality. Each has its natural kind,
-its half of the corpus (``dev`` or ``test``), and its source.
+``data/innocent.txt`` those of devices, systems, networks and quality. Each has its natural kind and
+its source. ``data/held_*.txt`` are names that were written down before the tables of words were,
+and did not shape them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from collector.schema import policy
-from collector.schema.names import Holds, NameFault, objection
+from collector.errors import Fault
+from collector.schema import Schema
+from collector.schema.load import parse_source
+from collector.schema.source import Source
 
-__all__ = ["Entry", "as_natural", "as_text", "corpus", "share"]
+__all__ = ["FORMS", "Entry", "corpus", "faults", "parsed", "share"]
 
 _DATA = Path(__file__).with_name("data")
-_HOLDS: dict[str, Holds] = {
-    "boolean": "bool",
-    "enum": "closed",
-    "integer": "count",
-    "ip": "ip",
-    "number": "count",
-    "time": "time",
-    "token": "text",
-    "version": "version",
+
+FORMS: Mapping[str, Mapping[str, object]] = {
+    "text": {"kind": "token", "pattern": "[a-z]{2}"},
+    "digits": {"kind": "token", "pattern": "[0-9]{9}"},
+    "number": {"kind": "integer", "minimum": 0, "maximum": 1000, "step": 1},
+    "list of values": {"kind": "enum", "values": ["low", "middle", "high"]},
+    "version": {"kind": "version"},
+    "time": {"kind": "time"},
+    "flag": {"kind": "boolean"},
+    "pseudonym": {"kind": "pseudonym", "key": "env:KEY", "rotate": "1d"},
 }
+"""The forms in which a value can be kept: options of a field."""
+
+_REST = {
+    "category": "user.telemetry",
+    "purposes": ["ops"],
+    "retention": "1d",
+    "reason": "To find out why calls fail",
+}
+_USE = {"use": "essential.service.operations", "basis": "contract", "reason": "Run the calls"}
 
 
 class Entry(NamedTuple):
@@ -38,15 +51,10 @@ class Entry(NamedTuple):
     half: str
     source: str
 
-    @property
-    def project(self) -> str:
-        """Return the first word of the source."""
-        return self.source.partition(":")[0]
-
 
 @cache
 def corpus(name: str) -> tuple[Entry, ...]:
-    """Read a corpus."""
+    """Read a list."""
     return tuple(_entries((_DATA / f"{name}.txt").read_text("utf-8").splitlines()))
 
 
@@ -57,21 +65,26 @@ def _entries(lines: Iterable[str]) -> Iterator[Entry]:
             yield Entry(name, *more.removeprefix("# ").split("; ", 2))
 
 
-def _judged(name: str, holds: Holds, *, has_letters: bool) -> NameFault | None:
-    above = name.rpartition(".")[0]
-    is_leaf = not policy.name_on(above, policy.content_names({}))
-    return objection(name, holds, has_letters=has_letters, is_leaf=is_leaf)
+def parsed(
+    fields: Mapping[str, Mapping[str, object]], **head: object
+) -> tuple[Schema | None, Sequence[Fault]]:
+    """Load a schema of these fields, each with its kind, options and paths."""
+    document = {
+        "schema": "sample",
+        "version": "1.0.0",
+        "title": "A sample",
+        "owner": "tests",
+        **head,
+        "purposes": {"ops": _USE},
+        "fields": {name: {**options, **_REST} for name, options in fields.items()},
+    }
+    return parse_source(Source("sample", value=document))
 
 
-def as_text(entry: Entry, *, is_closed: bool = True) -> NameFault | None:
-    """Judge a name as that of a token of under 16 letter bits; ``is_closed`` with the layer of the
-    closed world, else by words alone."""
-    return _judged(entry.name, "text", has_letters=is_closed)
-
-
-def as_natural(entry: Entry) -> NameFault | None:
-    """Judge a name as that of a field of its natural kind."""
-    return _judged(entry.name, _HOLDS[entry.kind], has_letters=entry.kind == "token")
+def faults(name: str, form: str) -> tuple[str, ...]:
+    """Return the codes of a schema that reads a name in a form; none if it loads."""
+    found = parsed({"os.codec": {**FORMS[form], "from": [name]}})[1]
+    return tuple(fault.code for fault in found)
 
 
 def share(part: int, whole: int) -> str:

@@ -88,7 +88,6 @@ def test_the_table(flows: Flows, config: Config) -> None:
         "also_collected": "",
         "reviewed": "",
         "conditions": "",
-        "homonyms": "",
         "owner": "privacy-engineering",
         "source": "",
     }

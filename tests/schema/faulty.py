@@ -171,33 +171,42 @@ TABLE: dict[str, str] = {
     "category below a leaf": _instead("«E304»category: user.telemetry.keystrokes"),
     "category of an identifier": _instead("«E306»category: user.device.device_id"),
     # paths
-    "chat by index": _paths("[«E305»chat.0.text]"),
+    "chat by index": _paths("[«E305»chat.0.raw]", _TEXT),
     "chat by another spelling": _paths(
         "[«E305»Chat-Messages, «E305»x.CLOSED_captions, «E128»«E305»audio.]", _TEXT
     ),
-    "content by its words": _paths("[«E305»chatText, «E305»m.e.s.s.a.g.e, «E305»ch4t]", _TEXT),
+    "content by its words": _paths("[«E305»chatText, «E305»a.MESSAGE-1.b, «E305»captions]", _TEXT),
     "content as a list of many": one(f"kind: enum, values: {_MANY}", "«E305»os.chat.type"),
-    "content in a number that measures nothing": one(_COUNT, "«E305»chat.w0"),
     "content by the name of the field": one(_TEXT, "«E305»os.chat"),
     "content that is counted is never read": _paths("[«E305»recording, client.recording]"),
     "people": _paths(
-        "[«E310»phone, «E310»religion, «E310»gps.lat, «E310»display_name, «E310»emotion]", _TEXT
+        "[«E310»phone, «E310»a.religion.b, «E310»gps.lat, «E306»display_name, «E310»emotion]", _TEXT
     ),
-    "special categories as a number": _paths("[«E310»user.religion, «E310»heartRate]", _COUNT),
-    "letters of two scripts": _paths('["«E316»\u0441hat"]').replace('"«E316»', '«E316»"'),
+    "people, by a hash": _paths(
+        "[«E310»user.phone, «E310»user.religion, «E305»chat.text, user.id, meeting.uuid]",
+        "kind: pseudonym, key: 'env:A', rotate: 1d",
+    ),
+    "letters beyond ASCII": _paths("[«E128»größe, «E128»a.体温, '\"größe\"', 'a.\"体温\"']"),
+    "letters beyond ASCII, for a text that can spell": one(
+        "kind: token, pattern: '[a-z]{2}', from: [os.codec, «E312»'os.\"体温\"']", "os.codec"
+    ),
+    "letters beyond ASCII, for one that cannot": _paths("['os.\"体温\"']", _TEXT),
+    "records and choices beyond ASCII": _OPTIONAL
+    + "«E128»records: käufe\n«E128»consent: wünsche\n",
     "a pattern that spells": one("kind: token, «E311»pattern: '[a-z]{4}'"),
     "a text of nobody knows what": one("kind: token, pattern: '[a-z]{2}'", "«E312»os.blurb"),
     "a long list of nobody knows what": one(f"kind: enum, values: {_MANY}", "«E312»os.blurb"),
-    "numbered parts": _paths("[«E313»os.p1, os.p2, os.p3]", _TEXT),
+    "a text of nothing": one("kind: token, pattern: '[a-z]{2}'", "«E312»version.level"),
+    "a text in records of people": one(
+        "kind: token, pattern: '[a-z]{2}', from: [«E306»codec]", "«E306»browser.codec"
+    )
+    + "records: [a.users]\n",
     "patterns that spell together": PLAIN.replace("fields:", "«E314»fields:")
     + "".join(f"  {name}: {{kind: token, pattern: '[a-z]{{3}}', {REST}}}\n" for name in _NAMES),
     "a sentence that is not written": one("kind: boolean, «E146?quality»also: qualty")
     + "also_collected: {quality: We also measure how well calls run.}\n",
     "no sentence": f"{PLAIN}«E107»also_collected: {{}}\n",
     "a sentence of dots": f"{PLAIN}also_collected: {{«E108»a: '...'}}\n",
-    "homonyms": f"{PLAIN}homonyms: {{«E108»Guests: a machine, guest: a machine}}\n",
-    "a homonym for texts": _paths("[«E310»os.guest, «E310»guest]", _TEXT)
-    + "homonyms: {guest: virtual machine}\n",
     "content under an added name": _paths("[«E305»Back_Channel]")
     + "content: {chat: [backchannel]}\n",
     "no path": _paths("[]").replace("from", "«E129»from"),
@@ -225,21 +234,10 @@ TABLE: dict[str, str] = {
         " {path: a.g, when: {b: x}, «E105»or: 1}]"
     ),
     "conditions that tell": _paths(
-        "[{path: net.ip, when: {«E310»gender: [f]}}, {path: ip, when: {«E305»chat: 'yes'}}]",
+        "[{path: net.ip, when: {gender: [f]}}, {path: ip, when: {«E305»chat: 'yes'}}]",
         "kind: ip",
     ),
-    "conditions on a person's name": _paths(
-        "[{path: participants.address, when: {«E310»name: [a], type: [x]}},"
-        " {path: 'caller[0].ip', when: {«E310»Number: 5}}, {path: participants.browser.ip, when:"
-        " {name: [x]}}, {path: net.ip, when: {name: [x]}}]",
-        "kind: ip",
-    ),
-    "records under a condition on a person's name": PLAIN
-    + "records: [{path: 'a[].attendees', when: {«E310»name: [x]}}]\n",
-    "a person's name beside a value in records": _paths("[{path: ip, when: {«E310»name: [x]}}]")
-    + "records: [a.users.*]\n",
-    "symbols, and letters that imitate others": _paths("[«E316»ᴄʜᴀᴛ, «E316»device.💬]"),
-    "records under a name that imitates": f"{PLAIN}«E316»records: сhat\n",
+    "symbols, and letters that imitate others": _paths("[«E128»ᴄʜᴀᴛ, «E128»device.💬, «E128»сhat]"),
     "records under a condition": _paths("[kind_of_os]")
     + "records: [{path: list, when: {kind: [x]}}, {path: a.b.*, when: {«E147»k: []}},"
     " {«E128»path: 'a[][]', when: {k: x}}, «E106»{path: c},"
@@ -248,9 +246,7 @@ TABLE: dict[str, str] = {
     "one way under a condition": PLAIN
     + "records: {path: list, when: {kind: x}, «E105?when»wen: 1}\n",
     "records under conditions that tell": PLAIN
-    + "records: {path: list, when: {«E310»gender: f, «E305»chat: x, «E130»list: x}}\n",
-    "several records under conditions that tell": PLAIN
-    + "records: [{path: list, when: {«E310»gender: f}}]\n",
+    + "records: {path: list, when: {gender: f, «E305»chat: x, «E130»list: x}}\n",
     "a star in a path": _paths("[«E128»a.*, «E128»'*']"),
     "content by index": _paths("[«E305»'[2].sdp']", _TEXT),
     "an element of counted content": _paths(
@@ -261,16 +257,13 @@ TABLE: dict[str, str] = {
     ),
     "a device in an element of content": _paths(
         "[«E305»'messages[0].model.identifier', «E305»'a.chat[0].model.name',"
-        " 'tracks[0].model.name']",
+        " 'tracks[0].model.size']",
         _TEXT,
     ),
     "an element of content further down": _paths(
         "[«E305»'a.chat[0].device.model', «E305»'a.Messages[0][1].device', «E305»'Chat[0].device',"
         " «E305»'[1].a.\"chat\"[2].device.model', 'a.tracks[0].device.model']",
         _TEXT,
-    ),
-    "conditions in an element of content": _paths(
-        "[{path: 'a.monitors[0].width', when: {«E305»'chat[0].device': x}}]",
     ),
     "an element under an added name": _paths(
         "[«E305»'back_channel[0].model', «E305»'a.backchannel[1]']"

@@ -228,7 +228,6 @@ def test_one_change(
 
 
 _SAID = ("also_collected", {"a": "We measure calls"})
-_MEANT = ("homonyms", {"guest": "A machine"})
 SEVERAL: tuple[tuple[list[Any], list[Any], tuple[str, str]], ...] = (
     # edits of the old document, further ones of the new one, a change among others
     ([], [(OS, GONE), ("tests", GONE)], ("fields.os.type", "field removed")),
@@ -286,9 +285,6 @@ SEVERAL: tuple[tuple[list[Any], list[Any], tuple[str, str]], ...] = (
     ),
     ([_SAID], [("also_collected", GONE)], ("also_collected.a", "sentence removed")),
     ([_SAID], [((*OS, "also"), "a")], ("fields.os.type.also", "another sentence")),
-    ([], [_MEANT], ("homonyms.guest", "homonym added")),
-    ([_MEANT], [("homonyms", {"guest": "A host"})], ("homonyms.guest", "homonym changed")),
-    ([_MEANT], [("homonyms", GONE)], ("homonyms.guest", "homonym removed")),
 )
 
 

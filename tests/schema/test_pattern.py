@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import product
+from math import log2
 from time import thread_time
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.pattern import MAX_BITS, Pattern, PatternFault
 
 
@@ -266,9 +269,66 @@ def test_accepted_means_compilable(text: str) -> None:
     assert [short for short in _SHORT if pattern.fullmatch(short)] == list(filter(expected, _SHORT))
 
 
+def _letters(texts: Iterable[str]) -> set[str]:
+    return {"".join(filter(str.isalpha, text)) for text in texts}
+
+
+@given(_PATTERNS)
+def test_letters_are_counted_exactly(counted: Counted) -> None:
+    """Nor too high: the budget is the number of texts of letters, digits and punctuation apart."""
+    pattern = Pattern(counted.pattern)
+    assert round(2**pattern.letter_bits) == len(_letters(counted.texts))
+
+
+@given(_PATTERNS)
+def test_what_can_spell(counted: Counted) -> None:
+    """More than 64 texts of letters, and a list of letters, can spell, whatever stands around."""
+    spelled = _letters(counted.texts)
+    if len(spelled) > CLOSED or alphabet_bits(spelled):
+        assert Pattern(counted.pattern).can_spell
+
+
+_LETTERED = st.lists(
+    st.text(alphabet="abcdefghijklmnopXYZ01-", min_size=1, max_size=3), min_size=1, max_size=100
+)
+
+
+@given(_LETTERED, st.sampled_from(["{}", "-({})", "({})[0-9]{{2}}", "x({})?", "({}){{2}}"]))
+def test_letters_of_lists_in_patterns(listed: list[str], around: str) -> None:
+    """The same of lists of short texts, which have letters of every kind."""
+    pattern = Pattern(around.format("|".join(listed)))
+    if pattern.size > 20_000:
+        return
+    spelled = _letters(pattern.texts())
+    assert round(2**pattern.letter_bits) == len(spelled)
+    if len(spelled) > CLOSED or alphabet_bits(spelled):
+        assert pattern.can_spell
+
+
+@pytest.mark.parametrize("text", ["[0-9a-f]{12}", "[0-9A-F]{2}(:[0-9A-F]{2}){5}", "[0-9]{19}"])
+def test_digits_are_no_letters(text: str) -> None:
+    """Nor are up to twelve hexadecimal ones; of more, all count."""
+    assert Pattern(text).letter_bits == 0
+    assert not Pattern(text).can_spell
+    assert Pattern("[0-9a-f]{13}").letter_bits == pytest.approx(log2(sum(6**n for n in range(14))))
+    assert Pattern("[0-9a-f]{13}").can_spell
+    assert Pattern("[0-9]{1,19}|[0-9]-[0-9]{1,9}").letter_bits == 0
+
+
+def test_a_pattern_too_tangled_for_its_letters_counts_whole() -> None:
+    """In a fraction of a second, and as if each text had letters of its own."""
+    tangled = Pattern("((a|b1)?){4,7}((ab?|0a)){2,7}[01]((ab?|0a)){4,4}([ab0]){3,7}x?")
+    start = thread_time()
+    assert tangled.letter_bits == log2(tangled.size)
+    assert tangled.can_spell
+    assert thread_time() - start < 5
+
+
 def test_letters_with_other_characters_behind_them_are_a_choice() -> None:
     """A digit behind each letter hides no alphabet; words and architectures are none."""
     hidden = "|".join(f"{letter}{number}?" for number, letter in enumerate("abcdefghij"))
-    assert Pattern(f"({hidden})(k0?|l1?)").has_letter_class
+    pairs = "|".join(f"{letter}{letter}" for letter in "abcdefghij")
+    for pattern in (f"({hidden})(k0?|l1?)", pairs, f"({pairs})[0-9]", "x[abc]y", "a0?|b1?|c2"):
+        assert Pattern(pattern).can_spell
     for pattern in ("linux|windows|macos|ios|android|chromeos|tizen|webos|fuchsia|qnx", "x86|i386"):
-        assert not Pattern(pattern).has_letter_class
+        assert not Pattern(pattern).can_spell

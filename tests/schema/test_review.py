@@ -32,7 +32,6 @@ from collector.schema.review import (
     entry_lines,
     read_copy,
     review,
-    suggestions,
 )
 from collector.schema.source import Source
 from collector.testing import events
@@ -480,10 +479,3 @@ def test_whatever_is_approved_in_any_order(
     assert list(read_copy(path).entries) == [f"network.{name}" for name in sorted(set(order))]
     unapproved = {each.name for each in review(schema, read_copy(path), TODAY).unapproved}
     assert unapproved == {f"network.{name}" for name in "abcdef" if name not in order}
-
-
-def test_what_a_name_suggests() -> None:
-    """Words advise the reviewer, of the name and of each path."""
-    found = list(suggestions("device.battery", ["home.religion", "device.battery"]))
-    assert any("religion" in each for each in found)
-    assert not list(suggestions("os.version", ["os.version"]))

@@ -149,7 +149,8 @@ def test_equal_durations_are_written_alike(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "a.b", "a b.c-d", "é", "a.0.b", "$x", "x" * 256, ".".join("abcdefgh")]
+    "text",
+    ["a", "a.b", "a b.c-d", '"é"', 'a."é.b"[0]', "a.0.b", "$x", "x" * 256, ".".join("abcdefgh")],
 )
 def test_paths(text: str) -> None:
     """A path is names joined by dots; a name may be anything printable."""
@@ -157,7 +158,8 @@ def test_paths(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ".", "a.", ".a", "a..b", "a\nb", "a\0", "x" * 257, ".".join("abcdefghi")]
+    "text",
+    ["", ".", "a.", ".a", "a..b", "é", "a.体温", "a\nb", "a\0", "x" * 257, ".".join("abcdefghi")],
 )
 def test_no_paths(text: str) -> None:
     """No empty names, no control characters, at most 8 names and 256 characters."""

@@ -87,8 +87,6 @@ def _print_schema(schema: Schema) -> None:
     out.print(f"a person may refuse: {refused}{where}", markup=False)
     for name, text in schema.also_collected.items():
         out.print(f"also collected, {name}: {text}", markup=False)
-    for word, meaning in schema.homonyms.items():
-        out.print(f"in names, `{word}` means: {meaning}", markup=False)
     names = ", ".join(schema.content_names)
     out.print(f"content, counted and never decoded: {names}\n", markup=False)
 

@@ -27,6 +27,7 @@ from collector.schema import Schema, load_schemas
 from collector.schema.kinds import Circumstances, FieldBase
 from collector.schema.kinds.base import utc_now
 from collector.schema.model import field_bits
+from collector.schema.names.scope import suggested
 from collector.schema.review import (
     ApprovedCopy,
     FieldReview,
@@ -35,7 +36,6 @@ from collector.schema.review import (
     approved_entry,
     is_form,
     read_copy,
-    suggestions,
 )
 from collector.schema.review import review as compared
 
@@ -201,12 +201,18 @@ def _show(schema: Schema, each: FieldReview, matrix: Flows | None) -> None:
         ("looks like", [", ".join(_examples(field))]),
         ("bits", [f"{field_bits(field):.1f} in each record"]),
         ("goes to", list(_recipients(matrix, each.name))),
-        ("suggests", list(suggestions(each.name, field.paths(each.name))) or ["nothing known"]),
+        ("suggests", _suggestions(schema, each.name)),
         ("its reason", [field.reason]),
     ):
         for text in texts:
             out.print(f"  {label:10}  {_printable(text)}", markup=False)
             label = ""  # noqa: PLW2901 - once for all lines
+
+
+def _suggestions(schema: Schema, name: str) -> list[str]:
+    """Write what the words of a field may be about. Nothing is decided by it."""
+    found = suggested(schema, name)
+    return [f"`{each.word}`: {each.category}" for each in found] or ["nothing known"]
 
 
 def _definition(schema: Schema, name: str) -> Iterator[str]:

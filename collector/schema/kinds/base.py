@@ -20,7 +20,6 @@ from pydantic import Field as Option
 
 from collector.contracts import Scalar
 from collector.schema.editor_hints import Hints
-from collector.schema.names import Holds
 from collector.schema.scalars import (
     BUILDS_LATER,
     Day,
@@ -115,8 +114,9 @@ class FieldBase(BaseModel):
     remembers: ClassVar[bool] = False
     """Whether values that were canonical once need not be looked at again: it does not depend on
     the time, and to look at them takes longer than to find them among some thousand others."""
-    holds: ClassVar[Holds] = "text"
-    """Which contents values of the kind can carry, whatever its options."""
+    is_closed: ClassVar[bool] = False
+    """Whether the texts of the kind have a form or a list of its own, whatever its options, so
+    that none of them can be a text that somebody writes: a time, a version, a hash."""
     pseudonymous: ClassVar[bool] = False
     """Whether values are keyed hashes, the only form in which identifiers are allowed."""
 
@@ -225,13 +225,18 @@ class FieldBase(BaseModel):
         """Return the JSON Schema of the canonical values."""
         raise NotImplementedError
 
-    def carries(self) -> Holds:
-        """Return which contents the values can carry, by the field's options."""
-        return self.holds
+    @classmethod
+    def may_be_text(cls) -> bool:
+        """Return whether a field of the kind may hold texts, by its options."""
+        return cls.column == "TEXT" and not cls.is_closed
 
-    def has_letters(self) -> bool:
-        """Return whether its values have letters that its author has not written out one by one."""
-        return False
+    def is_text(self) -> bool:
+        """Return whether the values are texts, and more than an author lists one by one."""
+        return self.may_be_text()
+
+    def can_spell(self) -> bool:
+        """Return whether the values have letters of free choice, so that they can spell words."""
+        return self.is_text()
 
     def letter_bits(self) -> float:
         """Compute the bits that the letters of a value carry, where it has letters of free choice:

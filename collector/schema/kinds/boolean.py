@@ -8,7 +8,6 @@ from random import Random
 from typing import Any, ClassVar, Literal, Self
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
-from collector.schema.names import Holds
 from collector.schema.verdict import Shift
 
 __all__ = ["BooleanField"]
@@ -20,7 +19,6 @@ class BooleanField(FieldBase):
     description = "`true` or `false`."
     phrases: ClassVar[Phrases] = {"values": {"en": "yes or no", "id": "ya atau tidak"}}
     wire: ClassVar[frozenset[type]] = frozenset({bool})
-    holds: ClassVar[Holds] = "bool"
     column = "INTEGER"
 
     kind: Literal["boolean"]

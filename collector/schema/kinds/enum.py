@@ -11,7 +11,7 @@ from pydantic import AfterValidator, model_validator
 
 from collector.schema.editor_hints import PRINTABLE, UNIQUE_LIST, Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
-from collector.schema.names import CLOSED, Holds, alphabet_bits
+from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.scalars import fault, unique
 from collector.schema.verdict import Shift
 
@@ -58,7 +58,7 @@ class EnumField(FieldBase):
     }
     repeats = True
     remembers = True
-    holds: ClassVar[Holds] = "closed"
+    is_closed = True
 
     kind: Literal["enum"]
     values: Annotated[tuple[_Value, ...], AfterValidator(_values)]
@@ -132,13 +132,9 @@ class EnumField(FieldBase):
     def value_schema(self) -> dict[str, Any]:
         return {"enum": list(self.values)}
 
-    def carries(self) -> Holds:
-        if len(self.values) > CLOSED:
-            return "spells"
-        return "text" if self.letter_bits() else "closed"
-
-    def has_letters(self) -> bool:
-        return self.carries() != "closed"
+    def is_text(self) -> bool:
+        """Return whether the list is long, or has an alphabet: one that can spell is a text."""
+        return len(self.values) > CLOSED or self.letter_bits() > 0
 
     def letter_bits(self) -> float:
         return alphabet_bits(self.values)

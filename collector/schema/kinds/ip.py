@@ -28,7 +28,6 @@ from collector.schema.kinds.base import (
     FieldBase,
     Phrases,
 )
-from collector.schema.names import Holds
 from collector.schema.scalars import BUILDS_LATER, fault
 from collector.schema.verdict import Shift, ordered_shifts
 
@@ -227,7 +226,7 @@ class IpField(FieldBase):
         },
     }
 
-    holds: ClassVar[Holds] = "ip"
+    is_closed = True
 
     kind: Literal["ip"]
     truncate: Truncation = Truncation()

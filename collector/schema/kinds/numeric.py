@@ -26,7 +26,6 @@ from collector.schema.kinds.base import (
     FieldBase,
     Phrases,
 )
-from collector.schema.names import Holds
 from collector.schema.scalars import fault
 from collector.schema.verdict import Shift, ordered_shifts
 
@@ -239,7 +238,6 @@ class IntegerField(_RangeField):
         (5, 5, 5),
     )
     wire: ClassVar[frozenset[type]] = frozenset({int})
-    holds: ClassVar[Holds] = "count"
     column = "INTEGER"
 
     kind: Literal["integer"]
@@ -313,7 +311,6 @@ class NumberField(_RangeField):
     )
     wire: ClassVar[frozenset[type]] = frozenset({int, float})
     remembers = True
-    holds: ClassVar[Holds] = "count"
     column = "REAL"
 
     kind: Literal["number"]

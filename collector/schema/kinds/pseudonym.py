@@ -18,7 +18,6 @@ from pydantic import AfterValidator
 
 from collector.schema.editor_hints import PRINTABLE, Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
-from collector.schema.names import Holds
 from collector.schema.scalars import Period, fault
 from collector.schema.verdict import Shift
 
@@ -62,7 +61,7 @@ class PseudonymField(FieldBase):
         }
     }
     pseudonymous = True
-    holds: ClassVar[Holds] = "pseudonym"
+    is_closed = True
 
     kind: Literal["pseudonym"]
     key: Annotated[str, AfterValidator(_reference)]

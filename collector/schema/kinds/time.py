@@ -19,7 +19,6 @@ from collector.schema.kinds.base import (
     FieldBase,
     Phrases,
 )
-from collector.schema.names import Holds
 from collector.schema.scalars import Window
 from collector.schema.verdict import Shift
 
@@ -65,7 +64,7 @@ class TimeField(FieldBase):
         "day": {"en": "a time, to the day", "id": "waktu, sampai hari"},
     }
     wire: ClassVar[frozenset[type]] = frozenset({str, int, float})
-    holds: ClassVar[Holds] = "time"
+    is_closed = True
 
     kind: Literal["time"]
     precision: Literal["second", "minute", "hour", "day"] = "second"

@@ -17,7 +17,7 @@ from pydantic import PrivateAttr, ValidationInfo, model_validator
 from collector.schema import catalogue
 from collector.schema.editor_hints import Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
-from collector.schema.names import CLOSED, LETTER_BITS, Holds, alphabet_bits
+from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.pattern import Pattern, PatternFault
 from collector.schema.scalars import Catalogue, fault
 from collector.schema.verdict import Shift, ordered_shifts
@@ -167,20 +167,18 @@ class TokenField(FieldBase):
             return {"enum": sorted(self._entries)}
         return {"type": "string", "pattern": f"^({_escaped(self.pattern)})$"}
 
-    def carries(self) -> Holds:
-        """Judge a shipped catalogue as closed however long it is: it lists products."""
-        if self._language is not None:
-            return "spells" if self._language.letter_bits > LETTER_BITS else "text"
-        if self._is_shipped():
-            return "closed"
-        if len(self._entries) > CLOSED:
-            return "spells"
-        return "text" if self.letter_bits() else "closed"
+    def is_text(self) -> bool:
+        """Return whether the set is large, or can spell. A shipped catalogue lists products, so it
+        is closed however long it is."""
+        if self._language is None and self._is_shipped():
+            return False
+        return self.size() > CLOSED or self.can_spell()
 
-    def has_letters(self) -> bool:
+    def can_spell(self) -> bool:
         if self._language is not None:
-            return self._language.has_letter_class
-        return self.carries() != "closed"
+            return self._language.can_spell
+        is_large = len(self._entries) > CLOSED and not self._is_shipped()
+        return is_large or self.letter_bits() > 0
 
     def letter_bits(self) -> float:
         if self._language is not None:

@@ -13,7 +13,6 @@ from pydantic import model_validator
 
 from collector.schema.editor_hints import Hints
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
-from collector.schema.names import Holds
 from collector.schema.scalars import fault
 from collector.schema.verdict import Shift, ordered_shifts
 
@@ -44,7 +43,7 @@ class VersionField(FieldBase):
     }
     repeats = True
     remembers = True
-    holds: ClassVar[Holds] = "version"
+    is_closed = True
 
     kind: Literal["version"]
     parts: Annotated[int, Option(ge=1, le=_PARTS)] = _PARTS

@@ -56,7 +56,6 @@ LINTS: dict[str, tuple[Severity, _Find]] = {
     "open-time": ("note", limits.open_time),
     "loose-max-bits": ("note", limits.loose_max_bits),
     "loose-max-length": ("note", limits.loose_max_length),
-    "idle-homonym": ("note", meaning.idle_homonym),
     "idle-alias": ("note", events.idle_alias),
 }
 """Name → severity, and the function that finds it."""

@@ -11,15 +11,12 @@ from collector.schema.kinds.enum import EnumField
 from collector.schema.kinds.token import TokenField
 from collector.schema.model import Basis, Schema
 from collector.schema.names.scope import scope
-from collector.schema.names.words import name_of
-from collector.schema.scalars import spoken
 from collector.schema.source import Loc
 
 __all__ = [
     "address_category",
     "basis_forbids_choice",
     "consent_not_optional",
-    "idle_homonym",
     "outside_sentence",
     "personal_value",
     "repeated_reason",
@@ -73,24 +70,14 @@ def address_category(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
 
 
 def outside_sentence(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
-    """Find fields that the public sentence on what is collected does not speak of, nor one of the
+    """Find fields that neither the public sentence on what is collected describes, nor one of the
     schema's own."""
     for name in scope(schema).without_sentence:
         message = (
-            f"`{name}` is none of the address, the device and the operating system, of which alone"
-            " `needed-only` speaks; say under `also_collected` what else is collected, for the"
-            " public"
+            f"`{name}` is not an address, device or operating system field, so `needed-only` does"
+            " not cover it; say under `also_collected` what is collected, for the public"
         )
         yield ("fields", name), message
-
-
-def idle_homonym(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
-    """Find homonyms that stand in no name, and may come to excuse one that is added later."""
-    paths = [path for name, field in schema.fields.items() for path in field.paths(name)]
-    found = {word.text for path in paths for word in name_of(spoken(path)).words}
-    for word in schema.homonyms:
-        if word not in found:
-            yield ("homonyms", word), "no name or path has this word; leave it out"
 
 
 _REPEATED = 3

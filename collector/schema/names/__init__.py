@@ -1,272 +1,142 @@
-"""Judge a name by what a value under it can hold: words × kind, and the closed world.
+"""Judge the names of texts, and say of other values what their names suggest.
 
-The matrix is code and not configuration, so that no document can widen it.
+A text whose values nobody wrote out one by one can hold anything, so its names and paths are errors
+where a word of them is on a list: content, people, how to reach them, and so on. If it can spell,
+all words of its names must be on the lists of things and properties. No word decides about a
+number, a list of values, a version, a time or a flag: there it is only shown to the reviewer.
+
+The lists are data of the package (``words.txt``) and not configuration, so that no document can
+change them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache, lru_cache
 from math import log2
+from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-from collector.schema.names.words import Match, Name, lexicon, name_of
-
 __all__ = [
-    "CLAIMS",
     "CLOSED",
     "LETTER_BITS",
     "LETTER_BITS_SCHEMA",
-    "SERIES",
     "Category",
-    "Holds",
     "NameFault",
+    "Suggestion",
     "alphabet_bits",
-    "content_word",
-    "named_person",
-    "objection",
-    "positive_from",
+    "refusal",
+    "suggestions",
+    "words",
 ]
 
-Holds = Literal["spells", "text", "closed", "bool", "count", "time", "version", "ip", "pseudonym"]
-"""What the values of a field can carry. ``spells``: letters of more than ``LETTER_BITS``, or a list
-of more than ``CLOSED`` entries; ``text``: any other pattern."""
-
 LETTER_BITS = 16
+"""The most bits that the letters of one pattern may carry."""
 LETTER_BITS_SCHEMA = 48
+"""The most bits that the letters of all patterns of a schema may carry together."""
 CLOSED = 64
-SERIES = 3
+"""The most values that a list has before it can hold texts."""
 _FEW_LETTERS = 8
 """The most letters among the entries of a list: classes and grades have as many."""
 _SHORT = 2
 """The most letters of an entry that is a piece of a word rather than a word."""
 
 Category = Literal[
-    "special", "credential", "government", "finance", "contact", "location", "behaviour",
-    "person", "content", "freetext", "identifier",
+    "content", "person", "contact", "credential", "money", "health", "belief", "behaviour",
+    "identifier",
 ]  # fmt: skip
+"""What a word of a name can be about. The order is that of messages."""
 
-CLAIMS: Mapping[str, str] = {
-    "content": "no-content",
-    "freetext": "no-content",
-    "behaviour": "no-monitoring",
-    "special": "no-monitoring",
-    "location": "no-monitoring",
-}
-"""Which claim a category protects; the others protect ``needed-only``."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7f]+")
+
+
+class Suggestion(NamedTuple):
+    """A word of a name, as it is written there in lower case, and what it may be about."""
+
+    word: str
+    category: Category
 
 
 class NameFault(NamedTuple):
-    """Why a name may not have such values: the code of the fault, the words of the name that
-    decide, and their category (empty for the closed world)."""
+    """Why a text may not have a name: the code of the fault, the word that decides, and its
+    category (empty if the word is not known)."""
 
     code: str
     word: str
-    category: str = ""
+    category: Category | Literal[""] = ""
 
 
-_Note = Callable[[Name, Match], bool]
+@cache
+def _lists() -> tuple[Mapping[str, Category], frozenset[str], frozenset[str]]:
+    """Load the words: telling ones with their category, things, and properties."""
+    text = Path(__file__).with_name("words.txt").read_text("ascii")
+    parts = (part.partition("]\n") for part in text.split("\n[")[1:])
+    sections = {name: listed.split() for name, _, listed in parts}
+    telling = {word: category for category in get_args(Category) for word in sections[category]}
+    return telling, frozenset(sections["thing"]), frozenset(sections["property"])
 
 
-def _never(_name: Name, _match: Match) -> bool:
-    return False
+def words(path: str) -> tuple[str, ...]:
+    """Split a dotted path at what is neither letter nor digit, at changes of case and at digits:
+    ``a.osType2`` is ``a``, ``os``, ``type``, ``2``. Letters beyond ASCII stay together."""
+    return tuple(word.lower() for word in _WORD.findall(path))
 
 
-def _always(_name: Name, _match: Match) -> bool:
-    return True
+def _forms(word: str) -> tuple[str, ...]:
+    """Return a word, and what it would be in the singular, unless it is known as it is."""
+    _, things, properties = _lists()
+    if not word.endswith("s") or word in things or word in properties:
+        return (word,)
+    return (word, word[:-1], word.removesuffix("es"), word.removesuffix("ies") + "y")
 
 
-def _measured(name: Name, match: Match) -> bool:
-    """A word of the name says what is measured of the content, or which property it is."""
-    return bool(_other_words(name, match, 0) & (_set("measure") | _set("attribute")))
-
-
-def _measured_last(name: Name, match: Match) -> bool:
-    """The last segment says what is measured."""
-    return bool(_other_words(name, match, name.last) & (_set("measure") | _set("attribute")))
-
-
-def _versioned(name: Name, match: Match) -> bool:
-    """The last segment says that this is a version or an address of something."""
-    return bool(name.texts(name.last) & _VERSIONS)
-
-
-def _flagged(name: Name, match: Match) -> bool:
-    """The name asks a question that yes or no answers."""
-    return bool(name.texts() & _FLAGS)
-
-
-def _counted_last(name: Name, match: Match) -> bool:
-    """The last word is a count of the thing."""
-    return bool(name.words) and name.words[-1].text in _COUNTS
-
-
-def _names_person(name: Name, match: Match) -> bool:
-    """The name leads to a person, as a name or a number does, and tells nothing about them."""
-    return bool(name.texts() & _NAMES)
-
-
-def _other_words(name: Name, match: Match, segment: int) -> frozenset[str]:
-    return name.texts(segment) - set(match.words)
-
-
-_ENVELOPES = frozenset("payload body content message text document".split())
-"""Words under which systems put events of any kind."""
-_ADDRESSES = frozenset(["address", "addr"])
-"""Those of networks are of the kind ``ip``; a text under such a name is one of a person."""
-_FLAGS = frozenset(
-    "enabled supported granted available allowed required configured has is can".split()
-)
-_COUNTS = frozenset("count total num number".split())
-_VERSIONS = frozenset("version protocol address addr ip ipv4 ipv6 release".split())
-_NAMES = frozenset("id uid name user username login participant account member attendee".split())
-
-_PERSONAL: Mapping[Holds, _Note] = {
-    "spells": _never, "text": _never, "closed": _never, "bool": _flagged, "count": _never,
-    "time": _never, "version": _never, "ip": _never, "pseudonym": _never,
-}  # fmt: skip
-_CONTENT: Mapping[Holds, _Note] = {
-    "spells": _never, "text": _measured, "closed": _measured, "bool": _always, "count": _always,
-    "time": _always, "version": _versioned, "ip": _versioned, "pseudonym": _never,
-}  # fmt: skip
-_MATRIX: Mapping[Category, Mapping[Holds, _Note]] = {
-    "special": {**_PERSONAL, "bool": _never},
-    "credential": _PERSONAL,
-    "government": _PERSONAL,
-    "finance": _PERSONAL,
-    "contact": {**_PERSONAL, "count": _counted_last},
-    "location": _PERSONAL,
-    "behaviour": _PERSONAL,
-    "person": {**_PERSONAL, "count": _counted_last, "pseudonym": _names_person},
-    "content": _CONTENT,
-    "freetext": _CONTENT,
-    "identifier": {
-        "spells": _never, "text": _never, "closed": _measured_last, "bool": _always,
-        "count": _measured_last, "time": _always, "version": _versioned, "ip": _versioned,
-        "pseudonym": _always,
-    },
-}  # fmt: skip
-"""Category → values → when they may stand under a word of it. The order is that of messages."""
-
-_ABOVE: frozenset[str] = frozenset(["content", "special", "behaviour", "location", "contact"])
-"""Categories that tell something in any segment; the others do in the last one alone."""
-_CODES = {"content": "E305", "freetext": "E305", "identifier": "E306"}
-
-
-def _set(name: str) -> frozenset[str]:
-    return lexicon().sets[name]
+def suggestions(name: str, paths: Iterable[str] = ()) -> tuple[Suggestion, ...]:
+    """Return what the words of a name and of paths may be about, each word once, in their order."""
+    return tuple(dict.fromkeys(each for path in (name, *paths) for each in _telling(path)))
 
 
 @lru_cache(maxsize=4096)
-def objection(
-    path: str,
-    holds: Holds,
-    *,
-    has_letters: bool = False,
-    is_leaf: bool = False,
-    homonyms: frozenset[str] = frozenset(),
-) -> NameFault | None:
-    """Return why values that ``holds`` says may not stand under a path; ``None`` if they may.
+def _telling(path: str) -> tuple[Suggestion, ...]:
+    telling = _lists()[0]
+    found = ((word, form) for word in words(path) for form in _forms(word) if form in telling)
+    return tuple(Suggestion(word, telling[form]) for word, form in found)
 
-    ``has_letters`` asks that every word is known; ``is_leaf`` says that what stands above an
-    address, a device or a system (``payload.ip``) does not count; ``homonyms`` are words that mean
-    something else here.
+
+def refusal(path: str, *, can_spell: bool, is_pseudonym: bool = False) -> NameFault | None:
+    """Return why a text, or a pseudonym of one, may not have a name or path; ``None`` if it may.
+
+    ``can_spell`` asks that every word is known, and that one of them names a thing.
     """
-    name = name_of(path)
-    if name.is_mixed:
-        return NameFault("E316", "")
-    start = positive_from(name) if is_leaf else None
-    excused = homonyms if holds not in ("spells", "text") else frozenset()
+    found = _telling(path)
     for category in get_args(Category):
-        for match in name.matches:
-            if category not in match.categories or not excused.isdisjoint(match.words):
-                continue
-            if match.segment < name.last and category not in _ABOVE:
-                continue
-            if start is not None and match.segment < start and not _is_reach(category, name):
-                continue
-            if _refuses(category, name, match, holds):
-                code = _CODES.get(category, "E310")
-                return NameFault(code, match.phrase, category)
-    if has_letters and (unknown := _unknown(name, start or 0)):
-        return NameFault("E312", unknown)
+        for each in found:
+            if each.category == category and not (is_pseudonym and category == "identifier"):
+                code = {"content": "E305", "identifier": "E306"}.get(category, "E310")
+                return NameFault(code, each.word, category)
+    if can_spell and (word := _unknown(path)) is not None:
+        return NameFault("E312", word)
     return None
 
 
-def _is_reach(category: str, name: Name) -> bool:
-    """Return whether an address is one of a person or a place, as in ``email.from.address``."""
-    return category in ("contact", "location") and name.words[-1].text in _ADDRESSES
-
-
-def _refuses(category: Category, name: Name, match: Match, holds: Holds) -> bool:
-    if category == "content" and match.segment < name.last:
-        below = name.texts(match.segment) - set(match.words)
-        if not below & (_set("measure") | _set("attribute") | _FLAGS):
-            return True
-    return not _MATRIX[category][holds](name, match)
-
-
-def _unknown(name: Name, start: int) -> str:
-    """Return the first word, of this segment or later, that names nothing of a device, a system or
-    a medium."""
-    taken = {text for match in name.matches if not match.categories for text in match.words}
-    known = taken.union(*map(_set, _KNOWN)) - (_ADDRESSES - taken)
-    unknown = (
-        word.text
-        for word in name.words
-        if word.segment >= start and word.text not in known and not word.text.isdigit()
-    )
-    return next(unknown, "")
-
-
-_KNOWN = ("thing", "measure", "attribute", "media_measure", "positive words", "positive first")
-
-
-def positive_from(name: Name) -> int | None:
-    """Return the first segment from which on a name speaks of nothing but the address, the device
-    or the system; ``None`` if its end does not."""
-    allowed = _set("positive words")
-    found: int | None = None
-    for segment in range(name.last, -1, -1):
-        words = [word.text for word in name.words if word.segment == segment]
-        if not all(text in allowed or text.isdigit() for text in words):
-            break
-        if words and words[0] in _set("positive first"):
-            found = segment
-    return found
-
-
-def content_word(path: str, *, is_way: bool = False) -> str:
-    """Return the first words of a path under which content lies, if it has any.
-
-    ``is_way`` says that the path leads to objects: there an envelope (``payload``, ``body``) is
-    none, and what measures content (``video.stats``) is none either.
-    """
-    name = name_of(path)
-    for match in name.matches:
-        if "content" not in match.categories:
-            continue
-        if is_way and (_ENVELOPES.issuperset(match.words) or _measured(name, match)):
-            continue
-        return match.phrase
-    return ""
-
-
-def named_person(path: str) -> NameFault | None:
-    """Return why a path that ends at the name or the number of a person may not be compared;
-    ``None`` if it does not."""
-    name = name_of(path)
-    if not name.words or name.words[-1].text not in _NAMES | {"number"}:
-        return None
-    for match in name.matches:
-        if "person" in match.categories and match.segment >= name.last - 1:
-            return NameFault("E310", match.phrase, "person")
-    return None
+def _unknown(path: str) -> str | None:
+    """Return the first word that is neither a thing nor a property, or the last one if none is a
+    thing."""
+    _, things, properties = _lists()
+    has_thing = False
+    word = ""
+    for word in words(path):
+        forms = _forms(word)
+        is_thing = not things.isdisjoint(forms)
+        if not (is_thing or word.isdigit() or not properties.isdisjoint(forms)):
+            return word
+        has_thing |= is_thing
+    return None if has_thing else word
 
 
 def alphabet_bits(entries: Iterable[str]) -> float:
-    """Compute the bits that an entry of a list carries, where the list has letters among its
-    entries, so that several fields spell a word; zero where it has none, or few.
+    """Compute the bits that an entry of a list carries if the list has letters among its entries,
+    so that several fields spell a word; zero if it has none, or few.
 
     What is no letter in an entry (``a.``, ``-b7``) does not count.
     """

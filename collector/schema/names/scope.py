@@ -1,87 +1,82 @@
-"""Compare a schema with the sentences that are said in public: which of its fields the sentence of
-``needed-only`` speaks of, and which patterns could keep a word that somebody says."""
+"""Say which fields of a schema the public sentence of ``needed-only`` covers, and what the schema
+says in public besides it.
+
+``POSITIVE`` is a closed list: a field is within the sentence if its name, its kind and each of its
+paths are on it. No list of words has a say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from collector.schema.conditions import Condition
-from collector.schema.kinds.enum import EnumField
-from collector.schema.kinds.token import TokenField
 from collector.schema.model import Schema
-from collector.schema.names import CLAIMS, positive_from
-from collector.schema.names.words import lexicon, name_of
-from collector.schema.pattern import Pattern
-from collector.schema.scalars import RecordsPath, Source, condition_of, spoken
+from collector.schema.names import Suggestion, suggestions, words
+from collector.schema.scalars import RecordsPath, Source, beside, condition_of, path_of, spoken
 
 __all__ = [
     "POSITIVE",
     "Conditions",
-    "Homonym",
+    "Positive",
     "Scope",
-    "common_words",
     "conditions",
-    "homonyms",
+    "is_within",
     "scope",
-    "spelling_fields",
+    "suggested",
 ]
 
-POSITIVE: Mapping[str, frozenset[str]] = {
-    name: frozenset(kinds.split())
-    for name, kinds in {
-        "client.address": "ip",
-        "device.type": "enum",
-        "device.manufacturer": "token enum",
-        "device.brand": "token enum",
-        "device.model.identifier": "token",
-        "device.model.name": "token",
-        "device.class": "enum",
-        "device.form_factor": "enum",
-        "device.memory.size": "integer number",
-        "device.screen.width": "integer",
-        "device.screen.height": "integer",
-        "device.screen.density": "integer number",
-        "device.battery": "boolean",
-        "os.type": "enum",
-        "os.name": "token enum",
-        "os.version": "version",
-        "os.build_id": "token",
-        "os.edition": "enum",
-        "os.patch": "token version",
-        "host.arch": "enum",
-        "host.type": "enum",
-        "host.cpu.vendor.id": "enum token",
-        "host.cpu.family": "enum token",
-        "host.cpu.model.id": "enum token",
-        "host.cpu.model.name": "token",
-        "host.cpu.cores": "integer",
-        "system.memory.size": "integer",
-        "hw.model": "token",
-        "hw.vendor": "enum token",
-        "hw.bios_version": "version",
-        "hw.firmware_version": "version",
-        "hw.driver_version": "version",
-        "android.os.api_level": "integer enum",
-        "user_agent.os.name": "enum token",
-        "user_agent.os.version": "version",
-    }.items()
+
+class Positive(NamedTuple):
+    """The kinds that a field on the list may have, and its paths besides its own name."""
+
+    kinds: frozenset[str]
+    paths: tuple[str, ...] = ()
+
+
+def _positive(kinds: str, *paths: str) -> Positive:
+    return Positive(frozenset(kinds.split()), paths)
+
+
+POSITIVE: Mapping[str, Positive] = {
+    "client.address": _positive("ip", "ip", "ip_address", "client_ip", "peer.ip"),
+    "device.type": _positive("enum"),
+    "device.manufacturer": _positive("token enum", "manufacturer"),
+    "device.brand": _positive("token enum", "brand"),
+    "device.model.identifier": _positive("token", "model_identifier"),
+    "device.model.name": _positive("token", "device.model", "model_name", "model"),
+    "device.class": _positive("enum"),
+    "device.form_factor": _positive("enum", "form_factor"),
+    "device.memory.size": _positive("integer number", "device.memory"),
+    "device.screen.width": _positive("integer", "screen.width"),
+    "device.screen.height": _positive("integer", "screen.height"),
+    "device.screen.density": _positive("integer number", "screen.density"),
+    "device.battery": _positive("boolean"),
+    "os.type": _positive("enum"),
+    "os.name": _positive("token enum", "os", "system_name"),
+    "os.version": _positive("version", "system_version"),
+    "os.build_id": _positive("token", "os.build", "build_id"),
+    "os.edition": _positive("enum"),
+    "os.patch": _positive("token version"),
+    "host.arch": _positive("enum", "arch", "architecture"),
+    "host.type": _positive("enum"),
+    "host.cpu.vendor.id": _positive("enum token"),
+    "host.cpu.family": _positive("enum token"),
+    "host.cpu.model.id": _positive("enum token"),
+    "host.cpu.model.name": _positive("token"),
+    "host.cpu.cores": _positive("integer", "cpu.cores"),
+    "system.memory.size": _positive("integer"),
+    "hw.model": _positive("token"),
+    "hw.vendor": _positive("enum token"),
+    "hw.bios_version": _positive("version"),
+    "hw.firmware_version": _positive("version"),
+    "hw.driver_version": _positive("version"),
+    "android.os.api_level": _positive("integer enum"),
+    "user_agent.os.name": _positive("enum token"),
+    "user_agent.os.version": _positive("version"),
 }
-"""The fields that are exactly address, device or operating system, with their kinds."""
-
-
-_NUMBERED = frozenset(
-    "api build core cpu kernel level logical model patch physical product release".split()
-)
-"""Words before `number` of a device or a system; any other may be one to call, or a person's."""
-_BETWEEN = frozenset(["context", "info"])
-
-_WORDS_OF_A_PATTERN = 2
-"""The most common words between other characters of a pattern: editions of systems have one."""
-_WORDS_OF_A_LIST = 8
-"""The most common words in a long list: catalogues of brands and models have two."""
+"""The fields that are the address, the device or the operating system. A path is compared word by
+word, so ``deviceType``, ``device_type`` and ``device.type`` are one."""
 
 
 class Scope(NamedTuple):
@@ -92,7 +87,7 @@ class Scope(NamedTuple):
 
     @property
     def without_sentence(self) -> tuple[str, ...]:
-        """Return the fields outside that no sentence speaks of."""
+        """Return the fields outside that no sentence describes."""
         return tuple(name for name, text in self.outside.items() if text is None)
 
     @property
@@ -102,48 +97,46 @@ class Scope(NamedTuple):
 
     @property
     def verdict(self) -> Literal["holds", "amended", "broken"]:
-        """Return the verdict on ``needed-only``: ``amended`` where its sentence must be published
+        """Return the verdict on ``needed-only``: ``amended`` if its sentence must be published
         with others."""
         if self.without_sentence:
             return "broken"
         return "amended" if self.outside else "holds"
 
 
-class Homonym(NamedTuple):
-    """A word that a schema declares to tell something else, and the claims that the word
-    protects."""
-
-    word: str
-    meaning: str
-    claims: tuple[str, ...]
+def is_within(name: str, kind: str, paths: Iterable[str]) -> bool:
+    """Return whether name, kind and all paths of a field are on the closed list."""
+    listed = POSITIVE.get(name)
+    if listed is None or kind not in listed.kinds:
+        return False
+    known = {words(path) for path in (name, *listed.paths)}
+    return all(path.isascii() and words(spoken(path)) in known for path in paths)
 
 
 def scope(schema: Schema) -> Scope:
-    """Find the fields outside the sentence of ``needed-only``."""
-    return Scope(
-        {
-            name: None if field.also is None else schema.also_collected.get(field.also)
-            for name, field in schema.fields.items()
-            if field.also is not None or not _is_inside(name, field.kind, field.paths(name))
-        }
-    )
+    """Find the fields outside the sentence of ``needed-only``.
+
+    A value that is kept only under a condition also says what stood beside it, and a value derived
+    from a user agent is read from a path that is not on the list, so both are outside.
+    """
+    outside: dict[str, str | None] = {}
+    is_conditional = any(map(condition_of, schema.records or ()))
+    for name, field in schema.fields.items():
+        paths = [*field.paths(name), *(schema.user_agent_paths if field.derive else ())]
+        told = is_conditional or any(map(condition_of, field.places(name)))
+        if field.also is not None or told or not is_within(name, field.kind, paths):
+            outside[name] = None if field.also is None else schema.also_collected.get(field.also)
+    return Scope(outside)
 
 
-def _is_inside(name: str, kind: str, paths: tuple[str, ...]) -> bool:
-    return kind in POSITIVE.get(name, ()) and all(map(_is_positive, map(spoken, paths)))
-
-
-def _is_positive(path: str) -> bool:
-    """Return whether a path speaks of the address, the device or the system, and not of a place or
-    of how to reach a person, nor of the name or number of a client."""
-    name = name_of(path)
-    if positive_from(name) is None:
-        return False
-    categories = {category for match in name.matches for category in match.categories}
-    *_, before, last = ["", "", *(word.text for word in name.words if word.text not in _BETWEEN)]
-    is_of_client = last == "name" and before in ("client", "uidevice")
-    is_number = last == "number" and before not in _NUMBERED
-    return categories.isdisjoint(["contact", "location"]) and not (is_of_client or is_number)
+def suggested(schema: Schema, name: str) -> tuple[Suggestion, ...]:
+    """Return what the name of a field may be about, its paths, the paths of its records, and the
+    members that its conditions compare. Nothing is decided by it."""
+    places = schema.fields[name].places(name)
+    ways = schema.records or ()
+    compared = [beside(path_of(each), m) for each in places for m, _ in condition_of(each)]
+    compared += [member for way in ways for member, _ in condition_of(way)]
+    return suggestions(name, map(spoken, (*map(path_of, (*places, *ways)), *compared)))
 
 
 class Conditions(NamedTuple):
@@ -165,50 +158,3 @@ def conditions(schema: Schema) -> Conditions:
 def _each(sources: Iterable[Source | RecordsPath]) -> tuple[Condition, ...]:
     found = tuple(dict.fromkeys(map(condition_of, sources)))
     return () if () in found else found
-
-
-def homonyms(schema: Schema) -> tuple[Homonym, ...]:
-    """Return the homonyms of a schema, with the claims beside whose verdict they must stand."""
-    return tuple(Homonym(word, text, _claims(word)) for word, text in schema.homonyms.items())
-
-
-def _claims(word: str) -> tuple[str, ...]:
-    found = {
-        CLAIMS.get(category, "needed-only")
-        for phrase, categories in lexicon().phrases.items()
-        for category in categories
-        if word in phrase
-    }
-    return tuple(sorted(found))
-
-
-@cache
-def common_words() -> tuple[str, ...]:
-    """Load the words that people say most often."""
-    lines = Path(__file__).with_name("common.txt").read_text("utf-8").splitlines()
-    return tuple(" ".join(line for line in lines if not line.startswith("#")).split())
-
-
-def spelling_fields(schema: Schema) -> Iterator[str]:
-    """Yield the fields that could keep common words: whose pattern accepts one, in any of three
-    spellings, or has several between other characters, or whose list has many."""
-    for name, field in schema.fields.items():
-        if isinstance(field, TokenField) and field.language is not None:
-            if _says_words(field.language):
-                yield name
-        elif isinstance(field, TokenField | EnumField) and field.carries() == "spells":
-            entries = field.entries if isinstance(field, TokenField) else field.values
-            words = {"".join(filter(str.isalpha, entry)).lower() for entry in entries}
-            if len(words.intersection(common_words())) > _WORDS_OF_A_LIST:
-                yield name
-
-
-def _says_words(language: Pattern) -> bool:
-    return (
-        any(
-            language.fullmatch(spelled)
-            for word in common_words()
-            for spelled in (word, word.capitalize(), word.upper())
-        )
-        or len([*language.words_within(common_words())]) > _WORDS_OF_A_PATTERN
-    )

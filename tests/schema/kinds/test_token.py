@@ -92,8 +92,7 @@ def test_an_alphabet_is_letters_in_a_catalogue_as_in_an_enum(
     (tmp_path / "mine.txt").write_text("\n".join(["# source: made up", *entries]))
     for of in (field("token", tmp_path, catalogue="mine"), field("enum", values=entries)):
         assert round(of.letter_bits(), 1) == bits, of.kind
-        assert of.carries() == ("text" if bits else "closed")
-        assert of.has_letters() == bool(bits)
+        assert of.is_text() == of.can_spell() == bool(bits)
 
 
 def test_what_is_no_alphabet(tmp_path: Path) -> None:
@@ -110,4 +109,5 @@ def test_an_alphabet_in_a_long_list(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("\n".join(["# source: made up", *ascii_lowercase, *words]))
     of = field("token", tmp_path, catalogue="mine")
     assert of.letter_bits() > 4.7
-    assert of.carries() == "spells"
+    assert of.is_text()
+    assert of.can_spell()
