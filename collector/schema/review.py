@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic import Field as Option
@@ -278,13 +278,6 @@ class Review:
     def unapproved(self) -> tuple[FieldReview, ...]:
         """Return the fields that nobody has approved as they are now."""
         return tuple(each for each in self.fields if not each.is_approved)
-
-    @property
-    def verdict(self) -> Literal["holds", "amended", "unproven"]:
-        """Return what becomes of a sentence that speaks of none of these fields."""
-        if self.unapproved:
-            return "unproven"
-        return "amended" if self.fields else "holds"
 
     @property
     def additions(self) -> tuple[Addition, ...]:

@@ -233,7 +233,8 @@ def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> No
         copy = approved(schema, tmp_path)
         assert not copy.faults
         found = review(schema, copy, TODAY)
-        assert found.verdict == "amended", found.fields
+        assert found.fields
+        assert not found.unapproved
         approval, _ = copy.entries["os.load"]
         assert (approval.by, approval.optional) == ("A. Example", True)
         (other,) = review(_narrower(schema), copy, TODAY).fields
@@ -284,6 +285,16 @@ def test_an_approval_ends(tmp_path: Path) -> None:
     assert set(verdicts(schema, copy, TODAY + timedelta(1)).values()) == {"unproven"}
     (field,) = review(schema, copy, TODAY + timedelta(1)).fields
     assert field.why == "not approved any more: until 2026-11-30"
+
+
+def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None:
+    """Another place of the user agent is another value."""
+    field = f"os.type: {{kind: enum, values: [linux], derive: user_agent, {_REST}, retention: 1d}}"
+    copy = approved(schema_of(tmp_path, field, more=SAID + "user_agent: [ua]\n"), tmp_path)
+    for place, is_approved in (("ua", True), ("other.ua", False)):
+        schema = schema_of(tmp_path, field, more=f"{SAID}user_agent: [{place}]\n")
+        (found,) = review(schema, copy, TODAY).fields
+        assert found.is_approved is is_approved
 
 
 def test_catalogues_are_approved_entry_by_entry(tmp_path: Path) -> None:
