@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic import Field as Option
@@ -51,6 +51,7 @@ __all__ = [
     "Review",
     "approve",
     "approved_entry",
+    "entry_lines",
     "is_form",
     "read_copy",
     "review",
@@ -279,13 +280,6 @@ class Review:
         return tuple(each for each in self.fields if not each.is_approved)
 
     @property
-    def verdict(self) -> Literal["holds", "amended", "unproven"]:
-        """Return what becomes of a sentence that speaks of none of these fields."""
-        if self.unapproved:
-            return "unproven"
-        return "amended" if self.fields else "holds"
-
-    @property
     def additions(self) -> tuple[Addition, ...]:
         """Return what else is collected, sentence by sentence, as far as it is approved."""
         found: dict[tuple[str | None, str, date], list[str]] = {}
@@ -453,7 +447,7 @@ def _with_entry(
         last = max((span.end for span in spans.values()), default=len(lines))
         first = end = min(later, default=last)
     said = [f"# {question} {answer}" for question, answer in answers.items() if answer]
-    block = [f"{' ' * blanks}{line}\n" for line in (*said, *_written(name, entry))]
+    block = [f"{' ' * blanks}{line}\n" for line in (*said, *entry_lines(name, entry))]
     return "".join([*lines[:first], *kept, *block, *lines[end:]])
 
 
@@ -497,7 +491,8 @@ def _is_answer(line: str, answers: Mapping[str, str]) -> bool:
     return any(line.strip().startswith(f"# {question}") for question in answers)
 
 
-def _written(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+def entry_lines(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of an entry, as YAML, without indentation."""
     yield f"{name}:"
     for key, value in entry.items():
         if key == "entries":

@@ -158,3 +158,12 @@ def test_only_shipped_schemas_are_copied(reference: str) -> None:
     """Usage, exit 2."""
     assert _new("mine", "--from", reference) == 2
     assert _files() == set()
+
+
+def test_a_proposal_names_no_sentence_of_a_shipped_schema() -> None:
+    """What the public is told is the author's to write: the proposal loads as it is."""
+    event = '{"type": "local-candidate", "address": "203.0.113.7"}\n'
+    Path("events.ndjson").write_text(event)
+    assert _new("calls", "--from", "events.ndjson") == 0
+    assert "also" not in Path("calls.yaml").read_text()
+    load_schema(Path("calls.yaml"))

@@ -25,7 +25,14 @@ from collector.schema.diff import compare
 from collector.schema.kinds import KINDS
 from collector.schema.load import parse_source
 from collector.schema.names.scope import scope
-from collector.schema.review import ApprovedCopy, approve, read_copy, review
+from collector.schema.review import (
+    ApprovedCopy,
+    approve,
+    approved_entry,
+    entry_lines,
+    read_copy,
+    review,
+)
 from collector.schema.source import Source
 from collector.testing import events
 from collector.testing.documents import PURPOSES, documents
@@ -68,6 +75,17 @@ def approved(schema: Schema, folder: Path, **stated: str) -> ApprovedCopy:
     path = folder / f"{schema.name}.reviewed.yaml"
     for name in scope(schema).outside:
         path.write_text(approve(read_copy(path), schema, name, STATED | stated, ANSWERS))
+    return read_copy(path)
+
+
+def written(schema: Schema, folder: Path) -> ApprovedCopy:
+    """Do the same in one step, which takes a fraction of the time."""
+    path = folder / f"{schema.name}.reviewed.yaml"
+    entries = {n: approved_entry(schema, n, STATED) for n in sorted(scope(schema).outside)}
+    lines = [line for name, entry in entries.items() for line in entry_lines(name, entry)]
+    path.write_text(
+        "".join(["fields:\n", *(f"  {line}\n" for line in lines)]) if lines else "fields: {}"
+    )
     return read_copy(path)
 
 
@@ -148,7 +166,7 @@ def test_only_what_is_approved_or_narrower_is_amended(
     of these fields that the approved schema does not give; what only narrows keeps its approval."""
     folder = tmp_path_factory.mktemp("copies")
     old, new = pair
-    copy = approved(old, folder)
+    copy = written(old, folder)
     assert not copy.faults
     assert set(verdicts(old, copy).values()) <= {"amended", "broken", "holds"}
     found, outside = verdicts(new, copy), set(scope(new).outside)
@@ -161,10 +179,9 @@ def test_only_what_is_approved_or_narrower_is_amended(
     assert "amended" not in verdicts(new, missing).values()
     assert (found["needed-only"] == "broken") == bool(scope(new).without_sentence)
     assert found["no-content"] == found["no-monitoring"] != "broken"
-    assert set(verdicts(new, approved(old, folder, until="2026-11-29")).values()) & {
-        "unproven",
-        "broken",
-    } == set(verdicts(new, missing).values())
+    ended = folder / "ended.reviewed.yaml"
+    ended.write_text(copy.text.replace("    by: ", '    until: "2026-11-29"\n    by: '))
+    assert verdicts(new, read_copy(ended)) == verdicts(new, missing)
     compared = compare(_alone(old, set(scope(old).outside)), _alone(new, outside))
     if found["no-content"] == "amended":
         assert outside <= set(scope(old).outside)
@@ -216,7 +233,8 @@ def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> No
         copy = approved(schema, tmp_path)
         assert not copy.faults
         found = review(schema, copy, TODAY)
-        assert found.verdict == "amended", found.fields
+        assert found.fields
+        assert not found.unapproved
         approval, _ = copy.entries["os.load"]
         assert (approval.by, approval.optional) == ("A. Example", True)
         (other,) = review(_narrower(schema), copy, TODAY).fields
@@ -267,6 +285,16 @@ def test_an_approval_ends(tmp_path: Path) -> None:
     assert set(verdicts(schema, copy, TODAY + timedelta(1)).values()) == {"unproven"}
     (field,) = review(schema, copy, TODAY + timedelta(1)).fields
     assert field.why == "not approved any more: until 2026-11-30"
+
+
+def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None:
+    """Another place of the user agent is another value."""
+    field = f"os.type: {{kind: enum, values: [linux], derive: user_agent, {_REST}, retention: 1d}}"
+    copy = approved(schema_of(tmp_path, field, more=SAID + "user_agent: [ua]\n"), tmp_path)
+    for place, is_approved in (("ua", True), ("other.ua", False)):
+        schema = schema_of(tmp_path, field, more=f"{SAID}user_agent: [{place}]\n")
+        (found,) = review(schema, copy, TODAY).fields
+        assert found.is_approved is is_approved
 
 
 def test_catalogues_are_approved_entry_by_entry(tmp_path: Path) -> None:
