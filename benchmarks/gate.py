@@ -46,7 +46,6 @@ class _Whole(msgspec.Struct, forbid_unknown_fields=True):
 class _Sidecar(msgspec.Struct, forbid_unknown_fields=True):
     """Limits of the sidecar; ``otlp_us_at_most`` are by corpus."""
 
-    events_per_second_at_least: float
     waiting_seconds_at_most: float
     p99_ms_at_most: float
     resident_mb_at_most: float

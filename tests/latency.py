@@ -1,7 +1,7 @@
 """How soon others are answered, and how long something takes, on a machine that may be busy.
 
 ``make test`` compares within one run: what honest senders wait for under attack with what they
-wait for without. ``COLLECTOR_BOMBS=full`` (``make bombs``), for a machine that does nothing else,
+wait for without. ``COLLECTOR_BOMBS=full`` (``make nightly``), for a machine that does nothing else,
 asserts the absolute limits too, and compares each attack by itself.
 """
 

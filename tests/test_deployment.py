@@ -1,7 +1,7 @@
 """The files under ``deploy/``: what they name exists, what they configure starts and answers, and
 the tools that will read them take them.
 
-``make deployment`` installs what validates manifests into an environment of its own.
+``make .venv-deploy/.made`` installs what validates manifests into an environment of its own.
 """
 
 from __future__ import annotations
@@ -253,7 +253,7 @@ def test_the_unit_allows_what_a_sidecar_calls(tmp_path: Path) -> None:
 def test_manifests_are_valid() -> None:
     """By the schemas that Kubernetes and Compose publish."""
     if not (_VALIDATORS / "kubernetes-validate").exists():
-        required("what validates manifests (make deployment)")
+        required("what validates manifests (make .venv-deploy/.made)")
     commands = [
         [str(_VALIDATORS / "kubernetes-validate"), "--strict", *map(str, _MANIFESTS)],
         [

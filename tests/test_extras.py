@@ -15,7 +15,7 @@ import pytest
 from tests.deadline import WAIT_SECONDS
 from tests.sidecar.serving import COMMAND, FREE_PORTS, started
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.nightly
 
 _SECONDS = 60
 _EVENT = b'{"ip_address": "203.0.113.7"}\n'

@@ -1,4 +1,4 @@
-"""Snippets run in an environment that has only what their page says to install (`make package`)."""
+"""Snippets run in an environment that has only what their page says to install (`make nightly`)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class _Environment:
 
 
 _fresh = pytest.mark.skipif(
-    "COLLECTOR_FRESH" not in os.environ, reason="make package installs anew"
+    "COLLECTOR_FRESH" not in os.environ, reason="`make nightly` installs anew"
 )
 
 

@@ -59,7 +59,7 @@ def _built(tree: Path, umask: int, *targets: str) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_two_builds_are_the_same(tmp_path: Path) -> None:
     """In two folders, with other times of files and another umask; and the wheel that is built from
     the sdist is the one that is built from the tree."""
@@ -137,7 +137,7 @@ def _command(*words: str, folder: Path, fails: bool = False, **environ: str) -> 
     return done.stdout + done.stderr
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_the_steps_of_a_release_in_a_fresh_clone(tmp_path: Path) -> None:
     """All that the workflow runs but the making of an environment, and nothing is uploaded: what is
     built is of the commit alone, the same bytes twice, and whole. A tag of another version, a

@@ -45,7 +45,7 @@ EVENTS = int(os.environ.get("COLLECTOR_SPARK_EVENTS", "20000"))
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """A cluster that all tests share."""
     if find_spec("pyspark") is None:
-        required("pyspark (make spark)")
+        required("pyspark (make .venv/.spark)")
     with local_cluster(tmp_path_factory.mktemp("spark")) as session:
         yield session
 

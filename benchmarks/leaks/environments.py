@@ -132,7 +132,7 @@ def run(
     """
     python = _interpreter(contender)
     if python is None:
-        return f"{contender.packages[0]} is not installed (`make leaks` does)"
+        return f"{contender.packages[0]} is not installed (`benchmarks leaks --build` does)"
     job = {"module": contender.module, "variant": variant, "spec": spec, "events": list(events)}
     with TemporaryDirectory() as folder:
         given, told = Path(folder) / "job.json", Path(folder) / "result.json"

@@ -269,7 +269,7 @@ def test_how_many_answers_share_a_second_is_no_channel() -> None:
 def test_channels_carry_what_is_said(channel: channels.Channel, tmp_path: Path) -> None:
     """No more than is offered, and nothing where nothing may be left."""
     if channel.name in ("clock", "moment"):
-        pytest.skip("it waits for a time to come; `make leaks` measures it")
+        pytest.skip("it waits for a time to come; `python -m benchmarks leaks` measures it")
     found = channels.of_channel(channel, tmp_path, random.Random(2))
     if found is None:
         pytest.skip("PostgreSQL is not installed")
@@ -322,7 +322,7 @@ def test_a_contender_that_is_not_there_has_no_outcome(
     monkeypatch.setattr(environments, "_BUILT", tmp_path / "nothing")
     relay = next(each for each in environments.CONTENDERS if each.module == "relay")
     found = environments.run(relay, "documented", spec(), [("meeting", "{}")])
-    assert found == "sentry-relay is not installed (`make leaks` does)"
+    assert found == "sentry-relay is not installed (`benchmarks leaks --build` does)"
     with pytest.raises(BenchmarkError, match="Collector, documented: KeyError"):
         environments.run(environments.CONTENDERS[0], "documented", {}, [("no shape", "{}")])
 

@@ -1,7 +1,7 @@
 """Random schemas, configurations and histories, honest and dishonest: no claim holds where a file
 has what it denies.
 
-``COLLECTOR_PIPELINES`` is how many are tried (`make pipelines` tries 1,000).
+``COLLECTOR_PIPELINES`` is how many are tried (`make nightly` tries 1,000).
 """
 
 from __future__ import annotations
@@ -440,7 +440,7 @@ ACTS: tuple[Callable[[History], None], ...] = (
 # -- the law --------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @settings(
     max_examples=_TRIED,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # an example takes a second

@@ -1,6 +1,6 @@
 """The laws of the filter, as properties of random payloads under random schemas.
 
-``COLLECTOR_EXAMPLES`` sets how many examples each law is tried with (25, and 50 in `.ci/run`).
+``COLLECTOR_EXAMPLES`` sets how many examples each law is tried with (25).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Schemas at random: no text is held under a telling word, and letters stay within their budget.
 
-``COLLECTOR_SPELLING`` is how many schemas are tried (`make names` tries 100,000). The judgement
+``COLLECTOR_SPELLING`` is how many schemas are tried (`make nightly` tries 100,000). The judgement
 here shares nothing with the rules: values are enumerated, and words are looked for in the text.
 """
 

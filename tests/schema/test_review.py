@@ -1,6 +1,6 @@
 """The approved copy: what it approves, how it is read and written, and what it never approves.
 
-``COLLECTOR_REVIEWS`` is how many random schemas are tried (`make reviews` tries 5,000).
+``COLLECTOR_REVIEWS`` is how many random schemas are tried (`make nightly` tries 5,000).
 """
 
 from __future__ import annotations

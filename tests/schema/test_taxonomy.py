@@ -1,6 +1,6 @@
 """The shipped keys are fideslang's: compared with the package, in an environment of its own.
 
-The package pins an old pydantic, so it is not among our dependencies; ``make taxonomy`` installs
+The package pins an old pydantic, so it is not among our dependencies; ``make .venv-fideslang/.made`` installs
 the version that ``schemas/taxonomy.json`` names into ``.venv-fideslang``.
 """
 
@@ -34,7 +34,7 @@ print(json.dumps({"version": version("fideslang"), **keys}))
 def package() -> dict[str, Any]:
     """What the package says: its version, and its keys, each with when it was given up or null."""
     if not _PYTHON.exists():
-        required("fideslang (make taxonomy)")
+        required("fideslang (make .venv-fideslang/.made)")
     done = subprocess.run(
         [_PYTHON, "-I", "-c", _ASK], capture_output=True, check=True, timeout=60, cwd="/"
     )

@@ -1,6 +1,6 @@
 """Sidecars, a cluster of brokers and drains as processes: nothing acknowledged is lost or repeated.
 
-``COLLECTOR_BROKER_KILLS`` says how often something is killed (6; ``make brokers`` means 200).
+``COLLECTOR_BROKER_KILLS`` says how often something is killed (6; ``make nightly`` means 200).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Requests that are mutated at random, to every endpoint, with kills in between.
 
-``COLLECTOR_MUTATIONS`` says how many there are (1,000; ``make mutations`` sends a million).
+``COLLECTOR_MUTATIONS`` says how many there are (1,000; ``make nightly`` sends a million).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tests.sidecar.swept import (
     running,
 )
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.nightly
 
 _MUTATIONS = int(os.environ.get("COLLECTOR_MUTATIONS", "1000"))
 _LIVES = 4

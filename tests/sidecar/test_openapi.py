@@ -1,6 +1,6 @@
 """schemathesis on a running sidecar: no 5xx, and no answer that the document does not have.
 
-``make openapi`` installs it into an environment of its own.
+``make .venv-schemathesis/.made`` installs it into an environment of its own.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def octets(_, value):
     return data if isinstance(data, bytes) else str(data).encode("utf-8", "replace")
 """
 """How it sends bodies of these types: as their bytes."""
-pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1200)]
 
 
 def _checked(folder: Path, port: int, *more: str) -> None:
     """Run it on the document at a port, and fail with what it says."""
     if not _PROGRAM.exists():
-        required("schemathesis (make openapi)")
+        required("schemathesis (make .venv-schemathesis/.made)")
     (folder / "octets.py").write_text(_HOOKS)
     found = subprocess.run(
         [

@@ -2,7 +2,7 @@
 answered in time, and honest senders beside the waves are served.
 
 ``make test`` sends few and compares within one run. ``make long`` sends them all for some forms,
-``make bombs`` for every form, to processes in a control group of 512 MB.
+``make nightly`` for every form, to processes in a control group of 512 MB.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _attacked(tmp_path: Path) -> Iterator[Sidecar]:
 
 def _marked(name: str, chosen: Collection[str]) -> object:
     is_left = not IS_FULL and name not in chosen
-    more = [pytest.mark.skip(reason="`make bombs` sends it")] if is_left else []
+    more = [pytest.mark.skip(reason="`make nightly` sends it")] if is_left else []
     return pytest.param(name, marks=[*_FULL, *more])
 
 

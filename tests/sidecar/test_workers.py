@@ -1,7 +1,7 @@
 """Workers beside one keeper: alike to senders, replaced when they end, and never believed.
 
 ``COLLECTOR_KILLS`` says how often workers, the keeper or both are killed under load (8 by default;
-``make kill`` means 1,000).
+``make nightly`` means 1,000).
 """
 
 from __future__ import annotations

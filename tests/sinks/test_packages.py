@@ -22,7 +22,7 @@ from tests.sidecar.faults import failures, metric
 from tests.sidecar.serving import Sidecar, started
 from tests.sinks.packages import EXAMPLE, FAR, FLAKY, MOODY, ROOT, offered
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.nightly
 
 _EVENT = b'{"ip": "203.0.113.7", "os": {"type": "linux"}}\n'
 _REQUESTS = 12
@@ -58,7 +58,7 @@ class Installed:
 
 def _environment(folder: Path) -> tuple[list[str], list[Path]]:
     """The command, and what goes into PYTHONPATH: the example as it is built; or with
-    ``COLLECTOR_FRESH`` (``make package``) nothing, as both are installed in a new environment."""
+    ``COLLECTOR_FRESH`` (``make nightly``) nothing, as both are installed in a new environment."""
     if "COLLECTOR_FRESH" not in os.environ:
         build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
         subprocess.run(build, cwd=EXAMPLE.parent, check=True, capture_output=True)

@@ -736,7 +736,7 @@ def _kills() -> Iterator[float]:
 
 @pytest.mark.long
 def test_killed_at_any_time(tmp_path: Path) -> None:
-    """What was taken is there once, whatever a kill interrupts (``make kill`` does more)."""
+    """What was taken is there once, whatever a kill interrupts (``make nightly`` does more)."""
     taken = 0
     for seconds in _kills():
         taken = _killed(tmp_path, taken + 1, seconds)

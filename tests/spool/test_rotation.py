@@ -1,7 +1,7 @@
 """A key that is passed on over and over by a process that is killed: no entry is lost, none is
 without a signature, and no key comes that the one before has not signed.
 
-``COLLECTOR_KILLS`` says how often; ``make kill`` a thousand times.
+``COLLECTOR_KILLS`` says how often; ``make nightly`` a thousand times.
 """
 
 from __future__ import annotations

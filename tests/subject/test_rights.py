@@ -25,7 +25,7 @@ from tests.ledgers import entries_of
 from tests.raising import raises
 
 _RUNS = int(os.environ.get("COLLECTOR_ERASURES", "1"))
-"""With 20 it is what is promised, and takes some minutes (``make erasures``)."""
+"""With 20 it is what is promised, and takes some minutes (``make nightly``)."""
 _STEP = 97 if _RUNS == 1 else 7
 
 
