@@ -1,7 +1,7 @@
 """``kill -9`` at random moments under load: what was acknowledged stays, once, and nothing else.
 
-``COLLECTOR_KILLS`` says how often (4; ``make nightly`` means 1,000). A data directory lives through 25
-of them; several go on at a time where several processes run tests.
+``COLLECTOR_KILLS`` says how often (4; ``make nightly`` means 1,000). A data directory lives through
+25 of them; several go on at a time where several processes run tests.
 """
 
 from __future__ import annotations
