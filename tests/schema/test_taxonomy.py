@@ -1,7 +1,7 @@
 """The shipped keys are fideslang's: compared with the package, in an environment of its own.
 
 The package pins an old pydantic, so it is not among our dependencies;
-``make .venv-fideslang/.made`` installs the version that ``schemas/taxonomy.json`` names into ``.venv-fideslang``.
+``make .venv-fideslang/.made`` installs the version that ``schemas/taxonomy.json`` names.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 is bounded, over all forms and all shipped schemas, and others are served meanwhile.
 
 ``make test`` sends some of them; ``COLLECTOR_BOMBS=full`` (``make nightly``) sends all, to a
-sidecar of each schema, again and again for a while, and prints by how many times others wait longer.
+sidecar of each schema, again and again for a while, and prints by how many times others wait
+longer.
 """
 
 from __future__ import annotations
