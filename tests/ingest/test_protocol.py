@@ -220,6 +220,23 @@ def test_pipelining_has_an_end(tmp_path: Path) -> None:
         assert set(answers) == {200}
 
 
+_QUEUED = _HEAD + b"Content-Length: 10000\r\n\r\n" + b" " * 10_000
+_LONG_HEAD = _LAST.replace(b"Host: a", b"Host: a\r\nX-Forwarded-For: " + b"a" * 20_000)
+
+
+@pytest.mark.parametrize("behind", [_QUEUED * 20, _QUEUED + _LONG_HEAD], ids=["bodies", "heads"])
+def test_little_waits_behind_a_request(tmp_path: Path, behind: bytes) -> None:
+    """Heads and bodies of pipelined requests are kept up to 16 KiB, and the next is not served."""
+    with serving(tmp_path, mood="held") as server, server.connect() as line:
+        line.sendall(_WHOLE + behind)
+        wait_until(lambda: server.held() == 1)
+        server.release()
+        answers = heard(line)
+    statuses = _statuses(answers)
+    assert statuses[:2] == [200, 400]  # blanks are no event
+    assert statuses[2:] in ([], [503])
+
+
 def test_large_bodies_wait_for_their_turn(tmp_path: Path) -> None:
     """Nothing large is kept for later: a sender that does not wait is told to come again."""
     large = _HEAD + b"Content-Length: 400000\r\n\r\n" + bytes(400_000)
