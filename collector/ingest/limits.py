@@ -53,7 +53,7 @@ class IngestLimits:
     """Bytes for all bodies together: as they are sent, while they are decompressed, and for what
     they become (``collector.ingest.memory``). One of the largest always finds room."""
 
-    header_bytes: int = 64 << 10
+    header_bytes: int = 32 << 10
     """Bytes of a request line and its headers."""
 
     header_seconds: float = 5.0
