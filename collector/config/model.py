@@ -183,7 +183,7 @@ class Limits(Section):
         " that hold lists of records count too.",
     )
     header: Annotated[Size, Field(ge=_KIB, le=_MIB)] = Field(
-        64 * _KIB, description="All headers of a request together."
+        32 * _KIB, description="All headers of a request together."
     )
     header_time: Annotated[Duration, Field(ge=0.1, le=300)] = Field(
         5.0, description="How long a sender may take for the headers."

@@ -115,8 +115,8 @@ class Compressed:
 
     @property
     def is_short(self) -> bool:
-        """Whether an event loop may decompress it."""
-        return self.most <= PIECE
+        """Whether an event loop may decompress it. Few bytes may come of many, and take as long."""
+        return self.most <= PIECE and len(self._wire) <= SMALL_BODY
 
     def body(self) -> bytes | None:
         """Return the body, or ``None`` if it states no size, and is not small: then ``most`` and

@@ -28,6 +28,9 @@ CHECK_SECONDS = 0.25
 """How late a deadline may be noticed."""
 _MIN_WAIT_SECONDS = 0.5
 """A connection that has kept the server waiting for less is not closed in favour of a new one."""
+_MOST_UNREAD = 16 * MIB
+"""Bytes of bodies that have come over all connections, and that no handler has taken yet. It takes
+them at once; but all connections may have some when an event loop that was busy goes on."""
 SMALL_BODY = 64 << 10
 """Bytes up to which a body counts as small: an honest sender's is, and waits for no large one."""
 
@@ -50,7 +53,7 @@ class IngestLimits:
     """Bytes for all bodies together: as they are sent, while they are decompressed, and for what
     they become (``collector.ingest.memory``). One of the largest always finds room."""
 
-    header_bytes: int = 64 << 10
+    header_bytes: int = 32 << 10
     """Bytes of a request line and its headers."""
 
     header_seconds: float = 5.0
@@ -112,8 +115,9 @@ class Connection:
 class ConnectionLimiter:
     """All connections of one server, on one event loop.
 
-    ``unproven`` and ``proven`` are those that the server waits for, the longest first. One timer
-    for all deadlines costs less than one for each, and a request arms, moves or cancels none.
+    ``unproven`` and ``proven`` are those that the server waits for, the longest first. ``holds``
+    and ``taken`` count the bytes of bodies on their way from connections to handlers. One timer for
+    all deadlines costs less than one for each, and a request arms, moves or cancels none.
     """
 
     def __init__(self, limits: IngestLimits) -> None:
@@ -121,6 +125,7 @@ class ConnectionLimiter:
         self.unproven: dict[Connection, None] = {}
         self.proven: dict[Connection, None] = {}
         self._connections: set[Connection] = set()
+        self._unread = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def admit(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
@@ -148,6 +153,17 @@ class ConnectionLimiter:
         """Forget a connection that is closed."""
         self._connections.discard(connection)
         connection.stop_waiting()
+
+    def holds(self, size: int) -> bool:
+        """Count so many bytes that have come for a handler; return whether there is room."""
+        if self._unread + size > _MOST_UNREAD:
+            return False
+        self._unread += size
+        return True
+
+    def taken(self, size: int) -> None:
+        """Count so many bytes less."""
+        self._unread -= size
 
     def _check_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from itertools import islice
 from typing import Literal
 from urllib.parse import unquote
 
@@ -64,6 +65,8 @@ _MAX_HEADERS = 200
 """In one request. As Python objects short ones take twenty times the bytes that are allowed."""
 _MAX_QUEUED = 8
 """Pipelined requests that may wait behind the one in progress; more are not read."""
+_MOST_QUEUED = 16 << 10
+"""Bytes that these may take, with their heads: no budget counts them."""
 _VERSIONS = ("1.1", "1.0")
 _NEVER = float("inf")
 
@@ -237,13 +240,11 @@ class HardenedProtocol(Connection, asyncio.Protocol):
                 self._fail(HEADERS_TOO_LARGE)
 
     def _check_body_size(self) -> None:
-        """Refuse a body that is too large, too large for a pipelined one, or mostly framing."""
+        """Refuse a body that is too large, or mostly framing."""
         if self._phase != "body":
             return
         if self._body_size > self._limits.wire:
             self._fail(TOO_LARGE)
-        elif len(self._requests) > 1 and self._body_size > _PIECE:
-            self._fail(BUSY)
         elif self._raw_size - self._body_size > _FRAMING_BYTES + self._body_size // _FRAMING_SHARE:
             self._fail(MALFORMED)
 
@@ -302,10 +303,14 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             query=url.query or b"",
             client=self._client,
             on_demand=self._on_demand,
+            on_taken=self._limiter.taken,
             keep_alive=not self._is_last,
             expects_continue=self._expects_continue,
             takes_chunks=is_current,
         )
+        if self._requests and self._queued() + request.size > _MOST_QUEUED:
+            raise _StopParsing  # those before it are answered, and then the connection ends
+        self._target, self._headers = b"", []
         self._requests.append(request)
         if len(self._requests) == 1:
             self._start(request)
@@ -318,8 +323,18 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     def on_body(self, part: bytes) -> None:
         """Pass on a part of a body, unless the response has been sent already."""
         self._body_size += len(part)
-        if self._requests and self._requests[-1].feed(part) > _PIECE:
+        if not self._requests:
+            return
+        is_queued = len(self._requests) > 1 and self._queued() + len(part) > _MOST_QUEUED
+        if is_queued or not self._limiter.holds(len(part)):
+            self._fail(BUSY)
+            raise _StopParsing
+        if self._requests[-1].feed(part) > _PIECE:
             self._pause_reading()
+
+    def _queued(self) -> int:
+        """Return the bytes of the requests behind the one in progress."""
+        return sum(each.size for each in islice(self._requests, 1, None))
 
     def on_message_complete(self) -> None:
         """End a request: now the sender waits for the server."""
@@ -406,6 +421,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     def _finish(self, request: HttpRequest) -> None:
         """Go on after a response: with the next request, or waiting for the sender."""
         self._requests.popleft()
+        request.drop()
         if not request.keep_alive:
             self._close()
         if self._closes():

@@ -75,13 +75,15 @@ class HttpRequest:
     ``headers`` have lower-case names; those that are not known here are left out. Of cookies, only
     a visitor's ``choices`` are read. ``client`` is the
     address of the other end, ``None`` on a socket file. ``on_demand`` is called each time that the
-    handler asks for more of the body. ``is_started`` tells whether it has asked for any of it,
+    handler asks for more of the body, and ``on_taken`` with the bytes of a part that it has got, or
+    never will. ``is_started`` tells whether it has asked for any of it,
     ``is_complete`` whether all has come, and the handler sets ``is_read`` once it has taken all.
     ``keep_alive``, ``expects_continue`` and ``takes_chunks`` are the connection's.
     """
 
     __slots__ = (
-        *("_body", "_changed", "_charset", "_client", "_fault", "_on_demand", "_waiting"),
+        *("_body", "_changed", "_charset", "_client", "_fault", "_on_demand", "_on_taken"),
+        "_waiting",
         "choices",
         *(
             "expects_continue",
@@ -105,6 +107,7 @@ class HttpRequest:
         query: bytes = b"",
         client: str | None = None,
         on_demand: Callable[[], object] = bool,
+        on_taken: Callable[[int], object] = bool,
         keep_alive: bool = True,
         expects_continue: bool = False,
         takes_chunks: bool = False,
@@ -133,7 +136,7 @@ class HttpRequest:
         self.is_closed: bool = False
         self._waiting: asyncio.Task[Any] | None = None
         self._client = client
-        self._on_demand = on_demand
+        self._on_demand, self._on_taken = on_demand, on_taken
         self._body = bytearray()
         self._changed = asyncio.Event()
         self._fault: Refusal | None = None
@@ -246,6 +249,12 @@ class HttpRequest:
 
     # -- the body
 
+    @property
+    def size(self) -> int:
+        """The bytes of its head, as far as it is kept, and of what of the body waits."""
+        values = sum(len(value) for values in self.headers.values() for value in values)
+        return len(self.path) + len(self.query) + values + len(self._body)
+
     def feed(self, part: bytes) -> int:
         """Add received bytes; returns how many wait to be read."""
         self._body += part
@@ -265,9 +274,15 @@ class HttpRequest:
     def close(self) -> None:
         """Note that the connection is closed, and cancel a task that waits for its turn."""
         self.is_closed = True
+        self.drop()
         self._changed.set()
         if self._waiting is not None:
             self._waiting.cancel()
+
+    def drop(self) -> None:
+        """Keep nothing of the body: no handler takes it any more."""
+        self._on_taken(len(self._body))
+        self._body.clear()
 
     @contextmanager
     def waiting(self, task: asyncio.Task[Any] | None) -> Iterator[None]:
@@ -293,7 +308,7 @@ class HttpRequest:
         if self._fault is not None:
             raise RequestRefused(self._fault)
         part = bytes(self._body)
-        self._body.clear()
+        self.drop()
         return part
 
 

@@ -277,6 +277,17 @@ def test_what_is_reserved_is_enough(window: int | None) -> None:
         assert grown <= reserved
 
 
+@pytest.mark.parametrize(("wire", "is_short"), [(50_000, True), (70_000, False)])
+def test_much_that_becomes_little_is_not_short(wire: int, is_short: bool) -> None:
+    """Blocks without content take as long as others: no event loop does megabytes of them."""
+    packed, empty = gzip.compress(b"{}"), b"\x00\x00\x00\xff\xff"
+    padded = packed[:10] + empty * (wire // len(empty)) + packed[10:]
+    found = Compressed("gzip", padded, _LIMITS)
+    assert found.most == 2
+    assert found.is_short is is_short
+    assert found.body() == b"{}"
+
+
 def test_refusals_say_nothing_of_the_body() -> None:
     """The exception is its code and its constant."""
     with pytest.raises(RequestRefused) as caught:

@@ -290,7 +290,7 @@ def test_too_much_metadata(listen: Listen, accepting: Accepting) -> None:
         refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, said)
         assert _call(port, _logs(), metadata=metadata) == refused
     assert accepting.requests == []
-    metadata = tuple((f"name-{at}", "x" * 1000) for at in range(50))
+    metadata = tuple((f"name-{at}", "x" * 1000) for at in range(25))
     assert _call(port, _logs(), metadata=metadata)[1] is grpc.StatusCode.OK
 
 

@@ -23,7 +23,7 @@ def test_defaults() -> None:
     """They are part of what the sidecar promises."""
     limits = IngestLimits()
     assert (limits.wire, limits.body, limits.ratio) == (4 * MIB, 16 * MIB, 100)
-    assert (limits.header_bytes, limits.connections) == (65536, 1000)
+    assert (limits.header_bytes, limits.connections) == (32768, 1000)
     assert (limits.header_seconds, limits.body_seconds) == (5.0, 10.0)
 
 

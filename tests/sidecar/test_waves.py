@@ -45,6 +45,7 @@ _MOST_SECONDS = 10.0
 _REFUSED = {400, 413, 503}
 _CALLS_REFUSED = {1, 3, 8, 14}
 """Codes of calls: the bomb is undecodable or too large, or its sender is to come again."""
+_HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 _LONG = ("zstd, window 2^24", "zstd, window 2^18", "gzip", "deflate")
 _CALLED = ("gzip", "gzip, 1 MiB", "deflate", "deflate, 1 MiB")
 _FULL = [
@@ -106,6 +107,26 @@ def test_a_worker_grows_by_its_budget(tmp_path: Path, name: str) -> None:
         assert children(sidecar.process.pid) == workers
     _check(answers, honest, _REFUSED, 200, _FEW_CONNECTIONS * _FEW_WAVES)
     assert answers.statuses[413]
+
+
+_QUEUED_EVENT = _HEAD + b"Content-Length: 60000\r\n\r\n" + b" " * 60_000
+_HELD_HEAD = _HEAD + b"X-Forwarded-For: " + b"1" * 31_000 + b"\r\n"
+_BEHIND = {"bodies": _QUEUED_EVENT * 4, "heads": (_HELD_HEAD + b"\r\n") * 8}
+
+
+@pytest.mark.parametrize("behind", _BEHIND)
+def test_what_waits_behind_a_bomb_is_little(tmp_path: Path, behind: str) -> None:
+    """Nothing large is kept of requests that are sent without waiting for the answer."""
+    bomb = BOMBS["zstd, window 2^23"].content()
+    head = _HEAD + b"Content-Encoding: zstd\r\nContent-Length: %d\r\n\r\n" % len(bomb)
+    sent = Sent(head + bomb + _BEHIND[behind])
+    with started(tmp_path) as sidecar:
+        before = peak(sidecar.process.pid)
+        answers, honest = attacked(
+            sidecar.ports["http"], sent, honest_posts(), 2 * _FEW_CONNECTIONS, _FEW_WAVES
+        )
+        assert peak(sidecar.process.pid) - before < _MOST_GROWTH
+    _check(answers, honest, _REFUSED, 200, 2 * _FEW_CONNECTIONS * _FEW_WAVES)
 
 
 # -- all of them, absolute
