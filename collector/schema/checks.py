@@ -17,7 +17,7 @@ from collector.schema import policy
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema, letter_bits, record_bits
 from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA, NameFault, refusal
-from collector.schema.names.scope import is_within
+from collector.schema.names.scope import has_known_ways, is_within
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
 from collector.schema.source import Loc
 
@@ -147,11 +147,12 @@ _NEVER_READ = (
 def names_fit_values(schema: Schema) -> Iterator[Finding]:
     """Check that no name or path of a text tells of content or people, and that no path leads to
     counted content."""
+    is_listed = has_known_ways(schema)
     for loc, name, written in _sources(schema):
         path, field = spoken(written), schema.fields[name]
         if word := _never_read(schema, path):
             yield loc, "E305", _NEVER_READ.format(word=word)
-        elif not is_within(name, field.kind, [written]):
+        elif not (is_listed and is_within(name, field.kind, [written])):
             can_spell = field.can_spell()
             if field.is_text() or can_spell or field.pseudonymous:
                 found = map(partial(_refusal, can_spell, field.pseudonymous), _full(schema, path))
@@ -160,11 +161,28 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
     for loc, written in (*_records(schema), *_user_agent(schema), *_consent(schema)):
         if word := policy.name_on(spoken(written), schema.content_names):
             yield loc, "E305", _NEVER_READ.format(word=word)
+    yield from _derived_texts(schema)
     for name, field in schema.fields.items():
         is_one = policy.category_is_allowed(field.category) and policy.is_identifier(field.category)
         if is_one and not field.pseudonymous:
             message = "this category is an identifier's: use `kind: pseudonym`, or leave it out"
             yield ("fields", name, "category"), "E306", message
+
+
+def _derived_texts(schema: Schema) -> Iterator[Finding]:
+    """Check that no text is derived from what a path says is about content or people."""
+    derived = [field for field in schema.fields.values() if field.derive]
+    if any(field.is_text() for field in derived):
+        can_spell = any(field.can_spell() for field in derived)
+        for loc, written in _user_agent(schema):
+            path = _AGENT.sub("browser", spoken(written))
+            fault = refusal(path, can_spell=can_spell and not path.isascii())
+            if fault is not None:
+                yield loc, fault.code, _message_of(fault)
+
+
+_AGENT = re.compile(r"user[-_. ]?agent", re.IGNORECASE)
+"""The name of the string itself, whose first word would be a person's."""
 
 
 def compared_members_fit(schema: Schema) -> Iterator[Finding]:
