@@ -333,8 +333,6 @@ def test_choices_of_events_are_part_of_what_may_be_refused(tmp_path: Path) -> No
     def schema(consent: str) -> Schema:
         refusable = text.replace("basis: contract", "basis: contract, optional: true")
         path.write_text(refusable + consent)
-            text.replace("basis: contract", "basis: contract, optional: true") + consent
-        )
         return load_schema(path)
 
     schema_of(folder, jitter())
