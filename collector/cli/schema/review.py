@@ -166,7 +166,7 @@ def _reviewed(subject: _Subject, settings: Config) -> bool:
         message = f"{found.copy.path} is of another schema: move it away first"
         raise typer.BadParameter(message, param_hint="SCHEMA")
     waiting = sorted(found.unapproved, key=lambda each: (not _is_first(each), bool(each.changes)))
-    out.print(f"{schema.id}: {len(waiting)} fields to review", markup=False, style="bold")
+    out.print(f"{schema.id}: fields to review: {len(waiting)}", markup=False, style="bold")
     matrix, stated = _matrix(settings, schema), _Stated()
     for number, each in enumerate(waiting, 1):
         out.print(f"\n{number} of {len(waiting)}: {each.name}", markup=False, style="bold")
