@@ -16,8 +16,8 @@ from functools import partial
 from collector.schema import policy
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema, letter_bits, record_bits
-from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA, NameFault, refusal
-from collector.schema.names.scope import has_known_ways, is_within
+from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA, NameFault, refusal, words
+from collector.schema.names.scope import WAYS, is_within
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
 from collector.schema.source import Loc
 
@@ -147,17 +147,20 @@ _NEVER_READ = (
 def names_fit_values(schema: Schema) -> Iterator[Finding]:
     """Check that no name or path of a text tells of content or people, and that no path leads to
     counted content."""
-    is_listed = has_known_ways(schema)
     for loc, name, written in _sources(schema):
         path, field = spoken(written), schema.fields[name]
         if word := _never_read(schema, path):
             yield loc, "E305", _NEVER_READ.format(word=word)
-        elif not (is_listed and is_within(name, field.kind, [written])):
-            can_spell = field.can_spell()
-            if field.is_text() or can_spell or field.pseudonymous:
-                found = map(partial(_refusal, can_spell, field.pseudonymous), _full(schema, path))
-                if (fault := next(filter(None, found), None)) is not None:
-                    yield loc, fault.code, _message_of(fault)
+            continue
+        can_spell = field.can_spell()
+        if not (field.is_text() or can_spell or field.pseudonymous):
+            continue
+        if is_within(name, field.kind, [written]):
+            found = map(partial(_told, can_spell), _other_ways(schema))
+        else:
+            found = map(partial(_refusal, can_spell, field.pseudonymous), _full(schema, path))
+        if (fault := next(filter(None, found), None)) is not None:
+            yield loc, fault.code, _message_of(fault)
     for loc, written in (*_records(schema), *_user_agent(schema), *_consent(schema)):
         if word := policy.name_on(spoken(written), schema.content_names):
             yield loc, "E305", _NEVER_READ.format(word=word)
@@ -175,9 +178,7 @@ def _derived_texts(schema: Schema) -> Iterator[Finding]:
     if any(field.is_text() for field in derived):
         can_spell = any(field.can_spell() for field in derived)
         for loc, written in _user_agent(schema):
-            path = _AGENT.sub("browser", spoken(written))
-            fault = refusal(path, can_spell=can_spell and not path.isascii())
-            if fault is not None:
+            if fault := _told(can_spell, _AGENT.sub("browser", spoken(written))):
                 yield loc, fault.code, _message_of(fault)
 
 
@@ -194,6 +195,17 @@ def compared_members_fit(schema: Schema) -> Iterator[Finding]:
 
 def _refusal(can_spell: bool, is_pseudonym: bool, path: str) -> NameFault | None:
     return refusal(path, can_spell=can_spell, is_pseudonym=is_pseudonym)
+
+
+def _told(can_spell: bool, path: str) -> NameFault | None:
+    """Judge what leads to a value whose own name is known: by telling words, and other letters."""
+    return refusal(path, can_spell=can_spell and not path.isascii())
+
+
+def _other_ways(schema: Schema) -> Iterator[str]:
+    """Yield what the ways to records say beside the words of ``WAYS``."""
+    for way in schema.ways:
+        yield ".".join(word for word in words(spoken(way)) if word not in WAYS)
 
 
 def _full(schema: Schema, path: str) -> Iterator[str]:

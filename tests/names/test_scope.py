@@ -151,7 +151,7 @@ def test_a_way_to_records_is_part_of_every_path(way: str, within: bool) -> None:
     assert schema is not None, found
     assert (scope(schema).verdict == "holds") is within
     _, found = parsed({"device.model.name": {**FORMS["text"], "from": ["model"]}}, records=[way])
-    assert (found == []) is within
+    assert (found == []) is (within or way == "x")
 
 
 @pytest.mark.parametrize("name", ["telling", "held_telling"])
