@@ -16,8 +16,8 @@ from functools import partial
 from collector.schema import policy
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema, letter_bits, record_bits
-from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA, NameFault, refusal
-from collector.schema.names.scope import is_within
+from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA, NameFault, refusal, words
+from collector.schema.names.scope import WAYS, is_within
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
 from collector.schema.source import Loc
 
@@ -151,20 +151,39 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
         path, field = spoken(written), schema.fields[name]
         if word := _never_read(schema, path):
             yield loc, "E305", _NEVER_READ.format(word=word)
-        elif not is_within(name, field.kind, [written]):
-            can_spell = field.can_spell()
-            if field.is_text() or can_spell or field.pseudonymous:
-                found = map(partial(_refusal, can_spell, field.pseudonymous), _full(schema, path))
-                if (fault := next(filter(None, found), None)) is not None:
-                    yield loc, fault.code, _message_of(fault)
+            continue
+        can_spell = field.can_spell()
+        if not (field.is_text() or can_spell or field.pseudonymous):
+            continue
+        if is_within(name, field.kind, [written]):
+            found = map(partial(_told, can_spell), _other_ways(schema))
+        else:
+            found = map(partial(_refusal, can_spell, field.pseudonymous), _full(schema, path))
+        if (fault := next(filter(None, found), None)) is not None:
+            yield loc, fault.code, _message_of(fault)
     for loc, written in (*_records(schema), *_user_agent(schema), *_consent(schema)):
         if word := policy.name_on(spoken(written), schema.content_names):
             yield loc, "E305", _NEVER_READ.format(word=word)
+    yield from _derived_texts(schema)
     for name, field in schema.fields.items():
         is_one = policy.category_is_allowed(field.category) and policy.is_identifier(field.category)
         if is_one and not field.pseudonymous:
             message = "this category is an identifier's: use `kind: pseudonym`, or leave it out"
             yield ("fields", name, "category"), "E306", message
+
+
+def _derived_texts(schema: Schema) -> Iterator[Finding]:
+    """Check that no text is derived from what a path says is about content or people."""
+    derived = [field for field in schema.fields.values() if field.derive]
+    if any(field.is_text() for field in derived):
+        can_spell = any(field.can_spell() for field in derived)
+        for loc, written in _user_agent(schema):
+            if fault := _told(can_spell, _AGENT.sub("browser", spoken(written))):
+                yield loc, fault.code, _message_of(fault)
+
+
+_AGENT = re.compile(r"user[-_. ]?agent", re.IGNORECASE)
+"""The name of the string itself, whose first word would be a person's."""
 
 
 def compared_members_fit(schema: Schema) -> Iterator[Finding]:
@@ -176,6 +195,17 @@ def compared_members_fit(schema: Schema) -> Iterator[Finding]:
 
 def _refusal(can_spell: bool, is_pseudonym: bool, path: str) -> NameFault | None:
     return refusal(path, can_spell=can_spell, is_pseudonym=is_pseudonym)
+
+
+def _told(can_spell: bool, path: str) -> NameFault | None:
+    """Judge what leads to a value whose own name is known: by telling words, and other letters."""
+    return refusal(path, can_spell=can_spell and not path.isascii())
+
+
+def _other_ways(schema: Schema) -> Iterator[str]:
+    """Yield what the ways to records say beside the words of ``WAYS``."""
+    for way in schema.ways:
+        yield ".".join(word for word in words(spoken(way)) if word not in WAYS)
 
 
 def _full(schema: Schema, path: str) -> Iterator[str]:

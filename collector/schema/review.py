@@ -38,7 +38,20 @@ from collector.schema.load import validate_field, validate_part
 from collector.schema.model import Records, Schema
 from collector.schema.names.scope import scope
 from collector.schema.reading import bytes_source
-from collector.schema.scalars import Day, DocumentName, FieldName, Name, Paths, Text, fault
+from collector.schema.scalars import (
+    Day,
+    DocumentName,
+    FieldName,
+    Name,
+    Paths,
+    Text,
+    condition_of,
+    fault,
+    path_of,
+)
+from collector.schema.scalars import (
+    Path as EventPath,
+)
 from collector.schema.source import Loc, Source
 from collector.schema.starter import flow
 from collector.schema.stored_document import NO_KEY
@@ -97,6 +110,7 @@ class Approval(_Part):
     see: Annotated[str, AfterValidator(_link)]
     until: Day | None = None
     optional: bool = False
+    consent: EventPath | None = None
     records: Records | None = None
     user_agent: Paths = ()
     uses: Mapping[Name, str] = {}
@@ -357,9 +371,23 @@ def _widened(
             "also_collected": said,
             "records": approval.records,
             "user_agent": approval.user_agent,
+            "consent": approval.consent if approval.optional else schema.consent,
         }
     )
-    yield from (change for change in compare(old, new).changes if change.verdict == "widening")
+    looks_further = not _compared(new, name) <= _compared(old, name)
+    for change in compare(old, new).changes:
+        if change.verdict == "widening" or (looks_further and change.what in _CONDITIONS):
+            yield change
+
+
+_CONDITIONS = ("only under a condition", "only selected records")
+"""Changes that let less through, and yet tell what stands in a member that was not looked at."""
+
+
+def _compared(schema: Schema, name: str) -> set[tuple[str, str]]:
+    """Return the members that conditions look at, each with the path that it stands beside."""
+    sources = (*schema.fields[name].places(name), *(schema.records or ()))
+    return {(path_of(each), member) for each in sources for member, _ in condition_of(each)}
 
 
 # -- writing ---------------------------------------------------------------------------------------
@@ -382,6 +410,7 @@ def approved_entry(schema: Schema, name: str, stated: Mapping[str, str]) -> dict
     sentence = schema.also_collected.get(of.also or "")
     context = {
         "optional": name in schema.refusable,
+        "consent": schema.consent if name in schema.refusable else None,
         "records": head["records"],
         "user_agent": head["user_agent"] if of.derive else None,
         "sentence": sentence,

@@ -83,6 +83,31 @@ def test_plurals_are_errors_too() -> None:
     assert [each.word for each in suggestions("identities.taxes.bios")] == ["identities", "taxes"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("SSNs", "a.userIDs", "baseURLs", "DOBs", "CHATtext", "HIVstatus", "chaTS", "ECGs"),
+        *("diagnoses", "quizzes", "wives", "people", "women", "alumnus"),
+    ],
+)
+def test_telling_words_in_other_cases_and_plurals(path: str) -> None:
+    """Acronyms in the plural or before small letters, and plurals that end otherwise."""
+    assert faults(path, "digits"), path
+
+
+def test_no_text_is_derived_from_a_telling_path() -> None:
+    """What reads like a user agent there may be a text of somebody's own."""
+    derived = {"os.name": {**FORMS["text"], "derive": "user_agent"}}
+    for path, code in (
+        *(("patient.disease", "E310"), ("employee.userAgent", "E310"), ("log.text", "E305")),
+        *(('a."体温"', "E312"), ("headers.User-Agent", ""), ("browser.ua", "")),
+    ):
+        _, found = parsed(derived, user_agent=[path])
+        assert [fault.code for fault in found] == [code] * bool(code), path
+        closed = {"os.name": {"kind": "token", "catalogue": "os-names", "derive": "user_agent"}}
+        assert parsed(closed, user_agent=["patient.disease"])[1] == []
+
+
 def test_the_tables() -> None:
     """Each word stands once, in lower case, and no telling word is a known one."""
     assert list(_SECTIONS) == [*get_args(Category), "thing", "property"]
@@ -97,6 +122,7 @@ def test_the_tables() -> None:
         ("chatText", "chat text"),
         ("SSIDList", "ssid list"),
         ("iOS.type2", "i os type 2"),
+        ("userIDs.OSs", "user ids oss"),
         ("monitors[0].width", "monitors 0 width"),
         ("ipv4_address", "ipv 4 address"),
         ("sec-ch-ua", "sec ch ua"),

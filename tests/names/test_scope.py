@@ -135,6 +135,33 @@ def test_a_condition_is_outside(field: int, record: str, tmp_path: Path) -> None
         )
 
 
+_LED = {"kind": "enum", "values": ["a", "b"], "from": ["brand"]}
+
+
+@pytest.mark.parametrize(
+    ("way", "within"),
+    [
+        *((way, True) for way in (".", "payload", "data.events[]", "[2].*", "participants[]")),
+        *((way, False) for way in ("insulin.pumps", "patients[].list", "votes.*", '"体温"', "x")),
+    ],
+)
+def test_a_way_to_records_is_part_of_every_path(way: str, within: bool) -> None:
+    """What lies in an envelope is on the list, and what lies in something else is not."""
+    schema, found = parsed({"device.brand": _LED}, records=[way])
+    assert schema is not None, found
+    assert (scope(schema).verdict == "holds") is within
+    _, found = parsed({"device.model.name": {**FORMS["text"], "from": ["model"]}}, records=[way])
+    assert (found == []) is (within or way == "x")
+
+
+@pytest.mark.parametrize("name", ["telling", "held_telling"])
+def test_no_telling_name_leads_to_records_that_are_within(name: str) -> None:
+    """Whatever lies there has the paths of the list."""
+    for entry in corpus(name):
+        schema, _ = parsed({"device.brand": _LED}, records=[entry.name])
+        assert schema is None or scope(schema).outside, entry.name
+
+
 def test_suggestions_of_a_field(tmp_path: Path) -> None:
     """Of its name, its paths and the way to its records, each word once."""
     text = one(f"{_COUNT}, from: [asthma.level, asthma.name]", "battery.health")

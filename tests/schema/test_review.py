@@ -33,6 +33,7 @@ from collector.schema.review import (
     read_copy,
     review,
 )
+from collector.schema.scalars import ConditionalPath, ConditionalRecords
 from collector.schema.source import Source
 from collector.testing import events
 from collector.testing.documents import PURPOSES, documents
@@ -148,6 +149,17 @@ def reviewed(draw: st.DrawFn) -> tuple[Schema, Schema]:
         raise
 
 
+def _told(schema: Schema, names: set[str]) -> set[object]:
+    """What conditions look at, for each of these fields."""
+    places: list[tuple[str, str | ConditionalPath | ConditionalRecords]] = [
+        ("", each) for each in schema.records or ()
+    ]
+    for name in names & {*schema.fields}:
+        places += [(name, each) for each in schema.fields[name].places(name)]
+    conditional = [(name, each) for name, each in places if not isinstance(each, str)]
+    return {(name, each.path, member) for name, each in conditional for member, _ in each.when}
+
+
 def _alone(schema: Schema, names: set[str]) -> Schema:
     """The fields outside, without what an approval is not about."""
     fields = {name: field for name, field in schema.fields.items() if name in names}
@@ -175,6 +187,7 @@ def test_only_what_is_approved_or_narrower_is_amended(
         assert set(found.values()) == {"holds"}
         return
     assert "holds" not in found.values()
+    assert not (_told(new, outside) - _told(old, outside) and "amended" in found.values())
     missing = read_copy(folder / "none.reviewed.yaml")
     assert "amended" not in verdicts(new, missing).values()
     assert (found["needed-only"] == "broken") == bool(scope(new).without_sentence)
@@ -190,7 +203,8 @@ def test_only_what_is_approved_or_narrower_is_amended(
         some = data.draw(st.lists(each, min_size=1, max_size=6))
         _holds(both, data.draw(granted), data.draw(DATES), some)
     elif outside <= set(scope(old).outside):
-        assert compared.widening
+        tells = _told(new, outside) - _told(old, outside)
+        assert compared.widening or tells or old.consent != new.consent
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -295,6 +309,51 @@ def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None
         schema = schema_of(tmp_path, field, more=f"{SAID}user_agent: [{place}]\n")
         (found,) = review(schema, copy, TODAY).fields
         assert found.is_approved is is_approved
+
+
+@pytest.mark.parametrize(
+    ("approved_as", "is_now", "stays"),
+    [
+        ("jitter", "{path: jitter, when: {illness: [flu]}}", False),
+        ("{path: jitter, when: {a: [x, y]}}", "{path: jitter, when: {a: [x]}}", True),
+        ("{path: jitter, when: {a: [x]}}", "{path: jitter, when: {a: [x], b: [y]}}", False),
+    ],
+)
+def test_a_condition_tells_what_it_looks_at(
+    approved_as: str, is_now: str, stays: bool, tmp_path: Path
+) -> None:
+    """It lets less through, and whether a value is there says what stood in another member."""
+    before = jitter(_JITTER.replace("[jitter]", f"[{approved_as}]"))
+    copy = approved(schema_of(tmp_path, before), tmp_path)
+    now = schema_of(tmp_path, jitter(_JITTER.replace("[jitter]", f"[{is_now}]")))
+    assert review(now, copy, TODAY).fields[0].is_approved is stays
+
+
+def test_a_condition_of_records_tells_what_it_looks_at(tmp_path: Path) -> None:
+    """The same, of the records that are selected."""
+    copy = approved(schema_of(tmp_path, jitter()), tmp_path)
+    more = SAID + "records: {path: ., when: {illness: flu}}\n"
+    (field,) = review(schema_of(tmp_path, jitter(), more=more), copy, TODAY).fields
+    assert field.why == "wider than approved: records: only selected records"
+
+
+def test_choices_of_events_are_part_of_what_may_be_refused(tmp_path: Path) -> None:
+    """Where nothing is read of them any more, or elsewhere, nobody refuses by them."""
+    folder, path = tmp_path, tmp_path / "calls.yaml"
+
+    def schema(consent: str) -> Schema:
+        refusable = text.replace("basis: contract", "basis: contract, optional: true")
+        path.write_text(refusable + consent)
+        return load_schema(path)
+
+    schema_of(folder, jitter())
+    text = path.read_text()
+    copy = approved(schema("consent: choices\n"), folder)
+    for consent, stays in (("consent: choices\n", True), ("consent: other\n", False), ("", False)):
+        assert review(schema(consent), copy, TODAY).fields[0].is_approved is stays, consent
+    path.with_name("calls.reviewed.yaml").unlink()
+    copy = approved(schema(""), folder)
+    assert review(schema("consent: choices\n"), copy, TODAY).fields[0].is_approved
 
 
 def test_catalogues_are_approved_entry_by_entry(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ Category = Literal[
 ]  # fmt: skip
 """What a word of a name can be about. The order is that of messages."""
 
-_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7f]+")
+_WORD = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7f]+")
+_ANY_CASE = re.compile(r"[A-Za-z]+|[^\x00-\x7f]+")
+_ACRONYM = re.compile(r"([A-Z]{2,})([a-z]+)")
 
 
 class Suggestion(NamedTuple):
@@ -79,7 +81,8 @@ def _lists() -> tuple[Mapping[str, Category], frozenset[str], frozenset[str]]:
 
 def words(path: str) -> tuple[str, ...]:
     """Split a dotted path at what is neither letter nor digit, at changes of case and at digits:
-    ``a.osType2`` is ``a``, ``os``, ``type``, ``2``. Letters beyond ASCII stay together."""
+    ``a.osType2`` is ``a``, ``os``, ``type``, ``2``, and ``userIDs`` is ``user``, ``ids``. Letters
+    beyond ASCII stay together."""
     return tuple(word.lower() for word in _WORD.findall(path))
 
 
@@ -98,8 +101,11 @@ def suggestions(name: str, paths: Iterable[str] = ()) -> tuple[Suggestion, ...]:
 
 @lru_cache(maxsize=4096)
 def _telling(path: str) -> tuple[Suggestion, ...]:
+    """Find telling words, however cases part them: ``HIVstatus`` and ``chaTs`` too."""
     telling = _lists()[0]
-    found = ((word, form) for word in words(path) for form in _forms(word) if form in telling)
+    acronyms = (part for found in _ACRONYM.findall(path) for part in found)
+    spoken = dict.fromkeys(map(str.lower, (*words(path), *acronyms, *_ANY_CASE.findall(path))))
+    found = ((word, form) for word in spoken for form in _forms(word) if form in telling)
     return tuple(Suggestion(word, telling[form]) for word, form in found)
 
 

@@ -2,7 +2,8 @@
 says in public besides it.
 
 ``POSITIVE`` is a closed list: a field is within the sentence if its name, its kind and each of its
-paths are on it. No list of words has a say.
+paths are on it, and the ways to records have no words but those of ``WAYS``. No list of telling
+words has a say.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from collector.schema.scalars import RecordsPath, Source, beside, condition_of, 
 
 __all__ = [
     "POSITIVE",
+    "WAYS",
     "Conditions",
     "Positive",
     "Scope",
     "conditions",
+    "has_known_ways",
     "is_within",
     "scope",
     "suggested",
@@ -78,6 +81,14 @@ POSITIVE: Mapping[str, Positive] = {
 """The fields that are the address, the device or the operating system. A path is compared word by
 word, so ``deviceType``, ``device_type`` and ``device.type`` are one."""
 
+WAYS = frozenset(
+    "attributes batch batches client clients data device devices entries entry event events host"
+    " hosts item items list participant participants payload payloads record records report reports"
+    " resource resources result results row rows sample samples stats telemetry".split()
+)
+"""The words that a way to records may have: an envelope, a list, or devices and who uses them. They
+say nothing of whoever is in them."""
+
 
 class Scope(NamedTuple):
     """What a schema collects beyond address, device and operating system: for each such field the
@@ -113,6 +124,13 @@ def is_within(name: str, kind: str, paths: Iterable[str]) -> bool:
     return all(path.isascii() and words(spoken(path)) in known for path in paths)
 
 
+def has_known_ways(schema: Schema) -> bool:
+    """Return whether the ways to records have no words but those of ``WAYS``: the ``model`` in
+    ``insulin.pumps`` says more than the name of a device."""
+    found = (word for way in schema.ways for word in words(spoken(way)))
+    return all(word in WAYS or (word.isascii() and word.isdigit()) for word in found)
+
+
 def scope(schema: Schema) -> Scope:
     """Find the fields outside the sentence of ``needed-only``.
 
@@ -120,10 +138,10 @@ def scope(schema: Schema) -> Scope:
     from a user agent is read from a path that is not on the list, so both are outside.
     """
     outside: dict[str, str | None] = {}
-    is_conditional = any(map(condition_of, schema.records or ()))
+    is_led = not has_known_ways(schema) or any(map(condition_of, schema.records or ()))
     for name, field in schema.fields.items():
         paths = [*field.paths(name), *(schema.user_agent_paths if field.derive else ())]
-        told = is_conditional or any(map(condition_of, field.places(name)))
+        told = is_led or any(map(condition_of, field.places(name)))
         if field.also is not None or told or not is_within(name, field.kind, paths):
             outside[name] = None if field.also is None else schema.also_collected.get(field.also)
     return Scope(outside)
