@@ -335,8 +335,7 @@ class Batch:
     ``records``, or has what it was decoded to before; ``collector.filter.stored.read`` adds
     ``rows`` and ``decode`` to a batch in the spool. ``granted`` are the purposes for which the
     records may be used. ``is_part`` is true for a part of a request that was too large for one
-    batch. ``origin`` is the id of a larger batch that was divided: a sink that has that one has
-    these records.
+    batch.
     """
 
     id: bytes
@@ -346,7 +345,6 @@ class Batch:
     payload: bytes = b""
     rows: Callable[[], list[Row]] | None = None
     granted: Granted = None
-    origin: bytes | None = None
     is_part: bool = False
     decode: Callable[[bytes], Sequence[Mapping[str, Scalar]]] | None = None
 

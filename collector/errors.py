@@ -164,7 +164,7 @@ CODES: dict[str, str] = {
     "E436": "the spool has no room for the events",
     # E5xx: delivery
     "E501": "the store cannot be opened",
-    "E502": "the store was written by a newer version",
+    "E502": "the store has an unknown format",
     "E503": "the store did not take the batch",
     "E504": "the store's table does not fit the schema",
     "E505": "the spool is full: a sink does not take what waits",

@@ -98,7 +98,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "random": (
         *("spool:*.id", "spool:*.salt", "spool:*.seal", "spool:receipts.commitment"),
         *("spool:*.previous", "spool:*.hash", "spool:*.receipt_hash", "spool:*.signature"),
-        *("spool:entries.key", "spool:starts.after", "spool:key_days.secret", "spool:parts.origin"),
+        *("spool:entries.key", "spool:starts.after", "spool:key_days.secret"),
         *("segments:delivered.id", "otlp:uid", "postgres:_delivered.id"),
         *(
             "store:_delivered.id",

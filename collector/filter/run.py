@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, time
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, TypeVar
-from warnings import warn
 
 from collector.consent import granted
 from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Signal
@@ -242,13 +241,6 @@ class Filter:
             del peer, user_agent
             clear_frames(error.__traceback__)
             raise
-
-    def apart(
-        self, form: Form, payload: Payload | dict[str, Any], **options: Any
-    ) -> list[Admission]:
-        """Call ``admit_by_grant``. Deprecated under this name."""
-        warn("Filter.apart is now Filter.admit_by_grant", DeprecationWarning, stacklevel=2)
-        return self.admit_by_grant(form, payload, **options)
 
     def otlp_items(self, make: Callable[[Record], _T]) -> ItemBatch[_T]:
         """Make an empty batch for OpenTelemetry items that are Python objects already.

@@ -22,7 +22,6 @@ __all__ = [
     "NEW_ENTRY",
     "SELECT_ENTRIES",
     "SET_LAST",
-    "SINCE",
     "TABLES",
     "Signer",
     "append",
@@ -43,8 +42,6 @@ TABLES = (
     "CREATE TABLE documents (digest TEXT PRIMARY KEY, text BLOB NOT NULL) STRICT, WITHOUT ROWID",
 )
 """The tables of entries. A document is compressed (zlib)."""
-SINCE = 3
-"""The first format of a spool's file that has them."""
 
 SELECT_ENTRIES = f"SELECT {', '.join(ENTRY_COLUMNS)} FROM entries"  # noqa: S608 - constants
 NEW_ENTRY = f"INSERT INTO entries VALUES ({', '.join('?' * len(ENTRY_COLUMNS))})"  # noqa: S608

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
 from collector.errors import ConfigError, DeliveryError, file_name
 from collector.ledger.entry import KINDS, Entry, Kind
-from collector.ledger.journal import SELECT_ENTRIES, SINCE, decompress
+from collector.ledger.journal import SELECT_ENTRIES, decompress
 from collector.ledger.receipt import (
     COLUMNS,
     NOTHING,
@@ -31,15 +31,20 @@ from collector.schema.stored_document import load_stored
 from collector.sqlite.files import connect
 
 __all__ = [
+    "FORMAT",
     "TABLES",
+    "UNKNOWN_FORMAT",
     "Ledger",
     "earlier_schemas",
     "opened",
-    "receipt_columns",
-    "receipt_upgrade",
+    "require_known_format",
 ]
 
-_REJECTED = "".join(f"{reason} INTEGER NOT NULL DEFAULT 0, " for reason in REJECTIONS)
+FORMAT = 1
+"""The format of a spool's file, in which the ledger is."""
+UNKNOWN_FORMAT = "the spool has a format that this version of Collector does not know"
+
+_REJECTED = "".join(f"{reason} INTEGER NOT NULL, " for reason in REJECTIONS)
 _STARTS = "first INTEGER PRIMARY KEY, reason TEXT NOT NULL, after BLOB NOT NULL"
 _TIP = "one INTEGER PRIMARY KEY CHECK (one = 1), sequence INTEGER NOT NULL, hash BLOB NOT NULL"
 _RECEIPTS = (
@@ -58,20 +63,13 @@ _LOW = (1 << 32) - 1
 _Rows = Callable[[str], Iterable[tuple[Any, ...]]]
 
 
-def receipt_columns(rows: _Rows) -> str:
-    """Return the columns of a receipt in a file of any format, as SQL: 0 for a count of events that
-    its format did not have."""
-    there = {row[0] for row in rows("SELECT name FROM pragma_table_info('receipts')")}
-    missing = set(REJECTIONS) - there if there else set()
-    return ", ".join(f"0 AS {name}" if name in missing else name for name in COLUMNS)
-
-
-def receipt_upgrade(rows: _Rows) -> Iterator[str]:
-    """Yield the statements that add the counts which the receipts of an earlier format lack."""
-    there = {row[0] for row in rows("SELECT name FROM pragma_table_info('receipts')")}
-    for reason in REJECTIONS:
-        if reason not in there:
-            yield f"ALTER TABLE receipts ADD COLUMN {reason} INTEGER NOT NULL DEFAULT 0"
+def require_known_format(db: sqlite3.Connection) -> None:
+    """Raise ``ConfigError`` E203 for a spool's file that has another format. It is written in two
+    places; where they differ, the file is damaged. Raises ``sqlite3.Error``."""
+    query = "SELECT format FROM about UNION SELECT user_version FROM pragma_user_version"
+    found = [row[0] for row in db.execute(query)]
+    if len(found) == 1 and found != [FORMAT]:
+        raise ConfigError("E203", UNKNOWN_FORMAT)
 
 
 class Ledger:
@@ -98,7 +96,7 @@ class Ledger:
 
     def receipts(self, newest: int | None = None) -> Iterator[Receipt]:
         """Yield all receipts in order, or the ``newest`` so many."""
-        query = f"SELECT {self._columns} FROM receipts"  # noqa: S608 - constants
+        query = f"SELECT {', '.join(COLUMNS)} FROM receipts"  # noqa: S608 - constants
         if newest is not None:
             query = f"SELECT * FROM ({query} ORDER BY sequence DESC LIMIT {int(newest)})"  # noqa: S608
         return map(Receipt.from_row, self._rows(f"{query} ORDER BY sequence"))
@@ -112,8 +110,7 @@ class Ledger:
         halves = ", ".join(
             f"ifnull(sum({name} >> 32), 0), ifnull(sum({name} & {_LOW}), 0)" for name in _COUNTED
         )
-        receipts = f"(SELECT {self._columns} FROM receipts)"  # noqa: S608 - constants
-        (row,) = self._rows(f"SELECT {halves} FROM {receipts}")  # noqa: S608 - constants
+        (row,) = self._rows(f"SELECT {halves} FROM receipts")  # noqa: S608 - constants
         sums = [as_number(each) for each in row]
         pairs = zip(sums[::2], sums[1::2], strict=True)
         received, admitted, *rejected = ((upper << 32) + lower for upper, lower in pairs)
@@ -136,7 +133,7 @@ class Ledger:
         return next((Tip(as_number(row[0]), as_bytes(row[1])) for row in rows), None)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield all entries in order; none of a file of an earlier format."""
+        """Yield all entries in order; none if their table is missing."""
         query = f"{SELECT_ENTRIES} ORDER BY sequence"
         return map(Entry.from_row, self._rows(query) if self._has_entries else ())
 
@@ -166,7 +163,7 @@ class Ledger:
         nothing = Tip(0, NOTHING)
         trail = follow(self.entries(), self.last_entry or nothing, checkpoints, signature_check())
         trail.check_documents(dict(self.documents()))
-        if not self._has_entries and self._format >= SINCE:
+        if not self._has_entries:
             trail.flaws.report(1, "the table of entries is missing")
         tip = self.tip or nothing
         found = verify(self.receipts(), self.starts, tip, noted, trail.anchors)
@@ -176,19 +173,9 @@ class Ledger:
         return found
 
     @cached_property
-    def _columns(self) -> str:
-        return receipt_columns(self._rows)
-
-    @cached_property
     def _has_entries(self) -> bool:
         query = "SELECT count(*) FROM sqlite_master WHERE name = 'entries'"
         return any(row[0] for row in self._rows(query))
-
-    @cached_property
-    def _format(self) -> int:
-        """The format according to the file."""
-        query = "SELECT format FROM about UNION SELECT user_version FROM pragma_user_version"
-        return max(as_number(row[0]) for row in self._rows(query))
 
     def _check_batches(self, found: Verification) -> None:
         query = (
@@ -210,8 +197,8 @@ class Ledger:
 def opened(path: Path) -> Iterator[Ledger]:
     """Open the ledger in a spool's file, read-only; another process may be writing it.
 
-    Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` E507 when it cannot be
-    read.
+    Raises ``ConfigError`` E203 when there is no such file or it has another format,
+    ``DeliveryError`` E507 when it cannot be read.
     """
     if not path.is_file():
         where = file_name(path.parent)
@@ -221,6 +208,8 @@ def opened(path: Path) -> Iterator[Ledger]:
         raise _unreadable()
     db.text_factory = _text
     with closing(db):
+        with suppress(sqlite3.Error):
+            require_known_format(db)
 
         def rows(query: str) -> Iterator[tuple[Any, ...]]:
             try:

@@ -18,7 +18,10 @@ from collector.recording.refusals import Refused
 from collector.sqlite.compaction import compact, empty_log, remove_copies
 from collector.sqlite.files import make_durable, transaction
 
-__all__ = ["Database"]
+__all__ = ["FORMAT", "Database"]
+
+FORMAT = 1
+"""``user_version`` of the recorder's databases."""
 
 _LOG_LIMIT = f"journal_size_limit = {4 << 20}"
 _BUSY_SECONDS = 10.0
@@ -37,7 +40,7 @@ class Database:
     """A database with two connections, which the threads of a process share: one that writes, under
     ``lock``, and one that reads what is committed, and does not wait while a commit is synced.
 
-    Raises ``ConfigError`` E203 if the file cannot be made or is no database.
+    Raises ``ConfigError`` E203 if the file cannot be made, is no database, or has another format.
     """
 
     def __init__(self, path: Path, tables: str) -> None:
@@ -50,7 +53,7 @@ class Database:
             with ExitStack() as opened:
                 self._db = _connect(path, opened)
                 make_durable(self._db, _LOG_LIMIT)
-                self._db.executescript(tables)
+                _create(self._db, tables)
                 self._reader = _connect(path, opened)
                 make_durable(self._reader, "query_only = ON")
                 make_private(path)
@@ -130,6 +133,17 @@ class Database:
         with self.lock, self._read_lock:
             self._reader.close()
             self._db.close()
+
+
+def _create(db: sqlite3.Connection, tables: str) -> None:
+    """Create the tables that are missing. Raises ``ConfigError`` E203 for a file of another
+    format, ``sqlite3.Error``."""
+    query = "SELECT user_version, count(name) FROM pragma_user_version LEFT JOIN sqlite_master"
+    version, number = db.execute(query).fetchone()
+    if number and version != FORMAT:
+        message = "a file of the recorder has a format that this version of Collector does not know"
+        raise ConfigError("E203", message)
+    db.executescript(f"BEGIN IMMEDIATE; {tables}; PRAGMA user_version = {FORMAT}; COMMIT")
 
 
 def _connect(path: Path, opened: ExitStack) -> sqlite3.Connection:

@@ -237,9 +237,6 @@ class Schema(DocumentHead):
         """Write all that decides on records as JSON: no tests and references to keys, with
         the entries of its catalogues."""
         plain = self.model_dump(mode="json", by_alias=True, exclude={"tests", "fields"})
-        for key in ("consent", "also_collected"):
-            if not plain[key]:
-                del plain[key]
         plain["fields"] = {name: field.document() for name, field in self.fields.items()}
         return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
 

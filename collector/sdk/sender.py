@@ -242,8 +242,7 @@ class Sidecar:
         return self._limit.next()
 
     def send(self, *batches: Batch) -> int:
-        """Send batches, and return how many of their records the sidecar refuses for good; at least
-        so many, where it has an earlier, larger form of a batch.
+        """Send batches, and return how many of their records the sidecar refuses for good.
 
         Raises ``BodyTooLarge`` when it refuses a batch of several records for its size, and
         ``DeliveryError`` E510 when it did not accept a batch, or the response was lost.

@@ -185,9 +185,7 @@ def open_unclaimed(root: Path, limit: int) -> Iterator[list[Spool]]:
 def _open_if_free(directory: Path, limit: int, layouts: Iterable[Layout]) -> Spool | None:
     try:
         # A sidecar knows a batch by its own id only. It is divided when it is too large for that.
-        return Spool(
-            directory / FILE_NAME, limit=limit, sinks=[_SINK], layouts=layouts, split=False
-        )
+        return Spool(directory / FILE_NAME, limit=limit, sinks=[_SINK], layouts=layouts)
     except InUse:
         return None
 

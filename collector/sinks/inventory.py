@@ -15,6 +15,7 @@ from collector.sinks.sink import Holding
 from collector.sinks.store_file import (
     BUSY_SECONDS,
     FOREIGN,
+    FORMAT,
     RESERVED_COLUMNS,
     Table,
     columns_of,
@@ -55,7 +56,7 @@ def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Conne
     memory only. Wait so long where another process has the file for itself.
 
     Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` when it cannot be read
-    (E501) or is of a newer version (E502); run queries by ``looked``.
+    (E501) or has another format (E502); run queries by ``looked``.
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"
@@ -69,8 +70,9 @@ def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Conne
 
 
 def check_store(path: Path, table: Table) -> None:
-    """Raise ``DeliveryError`` for a file that holds something else than a store of ours (E501), a
-    newer one (E502), or other columns (E504), as far as reading shows that. Nothing is made."""
+    """Raise ``DeliveryError`` for a file that holds something else than a store of ours (E501),
+    has another format (E502) or other columns (E504), as far as reading shows that. Nothing is
+    made."""
     text, has_log, has_index = b"", False, path.with_name(f"{path.name}-shm").exists()
     log = path.with_name(f"{path.name}-wal")
     with suppress(OSError):
@@ -78,7 +80,7 @@ def check_store(path: Path, table: Table) -> None:
         has_log = log.exists() and log.stat().st_size > 0 and is_log(log)
     if text and text[:16] != MAGIC:
         raise DeliveryError("E501", FOREIGN)
-    require_known_format(int.from_bytes(text[60:64]))
+    require_known_format(int.from_bytes(text[60:64]) or FORMAT)  # it is 0 in an empty file
     if not text or (has_log and not has_index):
         return  # empty, or only to be read by a connection that may write
     try:

@@ -109,9 +109,8 @@ class NdjsonFile(Sink):
         """Append new batches durably, as bytes of the spool's records. Raises ``DeliveryError``
         E508."""
         found = {_key(batch.id): lines(batch) for batch in batches}
-        origins = {_key(batch.id): _key(batch.origin) for batch in batches if batch.origin}
         with self._lock as is_locked:
-            is_done = is_locked and self._append_new(found, origins)
+            is_done = is_locked and self._append_new(found)
         if not is_done:
             raise _refused()
         if self._schedule is not None:
@@ -154,7 +153,7 @@ class NdjsonFile(Sink):
     def _note(self, inode: int, length: int) -> None:
         self._marks.set(Mark(inode, length, tuple(self._ids)))
 
-    def _append_new(self, found: dict[bytes, list[bytes]], origins: dict[bytes, bytes]) -> bool:
+    def _append_new(self, found: dict[bytes, list[bytes]]) -> bool:
         """Append new batches; return ``False`` if the disk does not permit it."""
         try:
             if self._file < 0 or (self._lock.shared and self._has_changed()):
@@ -164,11 +163,7 @@ class NdjsonFile(Sink):
             self._close_file()
             return False
         known = set(self._ids)
-        new = {
-            key: each
-            for key, each in found.items()
-            if known.isdisjoint((key, origins.get(key, key)))
-        }
+        new = {key: each for key, each in found.items() if key not in known}
         try:
             if new:
                 self._append(new.keys(), b"".join(shuffled(list(chain(*new.values())))))

@@ -119,8 +119,7 @@ def rules(db: sqlite3.Connection) -> Iterator[Rule]:
 
 
 def unruled(db: sqlite3.Connection) -> list[str]:
-    """Return the tables of records without a rule: an earlier version of Collector opened the store
-    last for their schema."""
+    """Return the tables of records without a rule: another program made them."""
     known = {rule.table for rule in rules(db)}
     return [name for name in tables(db) if name not in known]
 

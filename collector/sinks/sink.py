@@ -190,8 +190,8 @@ class Sink(Closing):
     Settings: ClassVar[type[SinkSettings]]
     """The settings' class, which derives from ``SinkSettings``."""
     guarantee: ClassVar[Guarantee] = "at_least_once"
-    """``once`` if a batch that comes again, by its ``id`` or as a part of its ``origin``, has no
-    effect, also after a restart."""
+    """``once`` if a batch that comes again, by its ``id``, has no effect, also after a
+    restart."""
     is_shared: ClassVar[bool] = False
     """Whether several processes may have one location open at the same time, to deliver and to
     ``redact``, where the opening says ``is_shared``. The SDK needs that."""

@@ -70,7 +70,6 @@ FILE_NAME = "store.db"
 _STORED_IDS = 100_000
 """The number of newest ids that are stored, out of the millions of a year: a batch is repeated
 before the next ones, or at worst after a loss of the spool's newest pages."""
-_KNOWN = "SELECT 1 FROM _delivered WHERE id = ?"
 _Part = tuple[Batch, Table, list[Row]]
 
 
@@ -80,7 +79,7 @@ class Store(Sink):
 
     Columns that the table lacks are added, for batches of other layouts too, such as an earlier
     version of the schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
-    used, and ``DeliveryError`` when the file is no database (E501), is of a newer version (E502),
+    used, and ``DeliveryError`` when the file is no database (E501), has another format (E502),
     or its table does not fit (E504). Where the disk or another process prevents opening it now, it
     is opened when batches come.
 
@@ -208,12 +207,10 @@ class Store(Sink):
         return added
 
     def _is_new(self, batch: Batch) -> bool:
-        """Return whether a batch is new, by its own id and its origin's, and note its id."""
+        """Return whether a batch is new, and note its id."""
         execute = self._db.execute
         new = execute("INSERT OR IGNORE INTO _delivered (id) VALUES (?)", (batch.id,))
         if not new.rowcount:
-            return False
-        if batch.origin and execute(_KNOWN, (batch.origin,)).fetchone():
             return False
         execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _STORED_IDS,))
         return True
@@ -236,16 +233,10 @@ class Store(Sink):
 
     def _prepare(self, found: Sequence[tuple[Schema, Table]]) -> None:
         execute = self._db.execute
-        is_old = execute("PRAGMA user_version").fetchone()[0] == 1
-        if is_old:
-            execute("ALTER TABLE _delivered RENAME TO _delivered_1")
         execute(
             "CREATE TABLE IF NOT EXISTS _delivered"
             " (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT"
         )
-        if is_old:
-            execute("INSERT INTO _delivered (id) SELECT id FROM _delivered_1")
-            execute("DROP TABLE _delivered_1")
         for schema, table in found:
             table.fit(self._db, view=True)
             pruning.note(self._db, table.name, schema.retentions)

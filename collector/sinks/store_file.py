@@ -45,7 +45,7 @@ __all__ = [
     "view_of",
 ]
 
-FORMAT = 2
+FORMAT = 1
 """``user_version`` of the file: the form of everything but the schemas' own tables."""
 BUSY_SECONDS = 5.0
 FOREIGN = "the store cannot be read: it is damaged, locked by another program, or no store of ours"
@@ -103,25 +103,24 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def configure(db: sqlite3.Connection) -> None:
-    """Make commits durable, and let SQLite overwrite deleted data. Raises ``DeliveryError`` E502
-    for a file of a newer version, and ``sqlite3.Error``."""
+    """Make commits durable, and let SQLite overwrite deleted data. Raises ``sqlite3.Error``."""
     make_durable(db)
-    require_known_format(db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def require_store(db: sqlite3.Connection) -> None:
     """Check that a file is a store of ours, or empty. Raises ``DeliveryError`` E501 if it is not,
-    E502 if it is of a newer version."""
+    E502 if it has another format."""
     version, number, is_ours = run_or_raise(lambda: db.execute(_ABOUT).fetchone(), "E501", FOREIGN)
     if number and not is_ours:
         raise DeliveryError("E501", FOREIGN)
-    require_known_format(version)
+    require_known_format(version if number else FORMAT)
 
 
 def require_known_format(version: int) -> None:
-    """Raise ``DeliveryError`` E502 for the ``user_version`` of a later format."""
-    if version > FORMAT:
-        raise DeliveryError("E502", "the store was written by a newer version of Collector")
+    """Raise ``DeliveryError`` E502 for the ``user_version`` of another format."""
+    if version != FORMAT:
+        message = "the store has a format that this version of Collector does not know"
+        raise DeliveryError("E502", message)
 
 
 @contextmanager
@@ -129,7 +128,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file of an existing store, which other processes may have open.
 
     Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no store of ours
-    (E501), of a newer version (E502), or cannot be opened now (E503).
+    (E501), has another format (E502), or cannot be opened now (E503).
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"

@@ -9,12 +9,11 @@ After an error the connection must not be used again: it is closed, and the file
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +73,6 @@ _LAST_DELIVERED = (
 _PASSED = f"{_DEPTH} {_WITHIN}"
 _PARTS = "SELECT sequence, records, length(payload) FROM batches JOIN parts USING (sequence)"
 _END = Position(batch=(1 << 63) - 1, part=(1 << 63) - 1)
-_TOO_LARGE = (
-    "SELECT sequence FROM batches WHERE records > 1 AND (records > ? OR length(payload) > ?)"
-    " ORDER BY sequence"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,24 +169,11 @@ class SpoolFile:
         self.depth = Depth(*execute(_DEPTH).fetchone())
         self._count()
 
-    def prepare(self, layouts: Iterable[Layout], sinks: Sequence[str], *, split: bool) -> None:
+    def prepare(self, layouts: Iterable[Layout], sinks: Sequence[str]) -> None:
         """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
         pending batch, one that is not named is absent from now on, and one that is named again goes
-        on. With ``split``, batches of an earlier version that are too large become parts, if the
-        disk has room for that."""
+        on."""
         execute = self.db.execute
-        limits = write_queue.MOST_ROWS, write_queue.MOST_BYTES
-        too_large = execute(_TOO_LARGE, limits).fetchall() if split else []
-        for (sequence,) in too_large:
-            try:
-                self._split(sequence)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
-                    raise
-                if self.db.in_transaction:
-                    execute("ROLLBACK")
-                self.checkpoint()  # the log has taken the room
-                break
         execute("BEGIN IMMEDIATE")
         idempotency.forget_keys(self.db)
         for layout in layouts:
@@ -378,15 +360,13 @@ class SpoolFile:
         layout = self.layouts.get(digest)
         if layout is None or not is_intact(row):
             return None
-        part = self.parts.get(sequence)
         return Batch(
             id_,
             received,
             layout=layout,
             payload=payload,
             granted=decode_granted(granted),
-            is_part=part is not None,
-            origin=None if part is None else part.origin,
+            is_part=sequence in self.parts,
         )
 
     def first(self) -> tuple[int, str] | None:
@@ -454,27 +434,8 @@ class SpoolFile:
         delivered = self._sinks_with(sequence, part)
         self.db.execute("DELETE FROM parts WHERE sequence = ?", (sequence,))
         if part is not None or delivered or self.absentees:
-            origin = None if part is None else part.origin
             for number in numbers:
-                note_part(self.db, number, Part(origin, delivered))
-
-    def _split(self, sequence: int) -> None:
-        """Replace a batch that is too large by parts, in a transaction of their own. Their ids are
-        derived from its id, and sinks that have it get none of them."""
-        whole = self.get(sequence)
-        if whole is None:
-            return  # it is quarantined when it is read for a sink
-        execute, tip = self.db.execute, self.chain_tip
-        delivered = self._sinks_with(sequence, None)
-        execute("BEGIN IMMEDIATE")
-        execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
-        for number, payload in enumerate(write_queue.split(whole.payload)):
-            id_ = hashlib.sha256(whole.id + number.to_bytes(8)).digest()[: write_queue.ID_BYTES]
-            tip = self.add(replace(whole, id=id_, payload=payload), Tally(), tip)
-            note_part(self.db, tip.sequence, Part(whole.id, delivered))
-        execute(NEW_TIP, (tip.sequence, tip.hash))
-        execute("COMMIT")
-        self.load()
+                note_part(self.db, number, Part(delivered))
 
     def _add_layout(self, layout: Layout) -> None:
         if layout.digest in self.layouts:

@@ -16,9 +16,10 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note
 from collector.ledger.journal import append, append_all, current_key
 from collector.ledger.signing import can_sign, create_next_key, load_key
+from collector.ledger.stored import FORMAT
 from collector.spool.lock import InUse
 from collector.spool.spool import FILE_NAME, Spool
-from collector.spool.tables import FORMAT, connect
+from collector.spool.tables import connect
 
 __all__ = ["note", "rotate"]
 

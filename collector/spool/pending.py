@@ -15,7 +15,8 @@ from pathlib import Path
 
 from collector.contracts import Batch, Layout
 from collector.errors import ConfigError, DeliveryError
-from collector.spool.tables import batch_columns, connect, decode_granted, is_intact, staged
+from collector.ledger.stored import require_known_format
+from collector.spool.tables import BATCH, connect, decode_granted, is_intact, staged
 
 __all__ = ["delete_quarantined", "pending_batches", "quarantine", "quarantined"]
 
@@ -28,7 +29,8 @@ def pending_batches(path: Path) -> Iterator[Batch | None]:
     """Yield every batch that was accepted; ``None`` for a damaged one. Their layouts have no
     columns.
 
-    Yields nothing if there is no file. Raises ``DeliveryError`` E507 when it cannot be read.
+    Yields nothing if there is no file. Raises ``ConfigError`` E203 when it has another format,
+    ``DeliveryError`` E507 when it cannot be read.
     """
     if not path.is_file():
         return
@@ -44,13 +46,14 @@ def pending_batches(path: Path) -> Iterator[Batch | None]:
 
 
 def _batches(db: sqlite3.Connection) -> Iterator[Batch | None]:
+    require_known_format(db)
     db.execute("BEGIN")
     layouts = {
         digest: Layout(schema, digest, name, ())
         for digest, schema, name in db.execute("SELECT digest, schema, name FROM layouts")
     }
     hidden = staged(db)
-    query = f"SELECT {batch_columns(db)} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
+    query = f"SELECT {BATCH} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
     for row in db.execute(query):
         sequence, id_, digest, received, _, _, _, payload, granted = row
         if sequence in hidden:

@@ -29,6 +29,7 @@ from collector.spool.lock import check_lock
 from collector.spool.pending import quarantine
 from collector.spool.staging import discard
 from collector.spool.tables import (
+    BATCH,
     NEW_BATCH,
     NEW_COLUMN,
     NEW_CURSOR,
@@ -41,8 +42,8 @@ from collector.spool.tables import (
     NEW_RECEIPT,
     NEW_START,
     SELECT_PARTS,
+    SELECT_STAGED,
     Gap,
-    batch_columns,
     check_format,
     check_version,
     checksum,
@@ -50,8 +51,6 @@ from collector.spool.tables import (
     is_intact,
     is_spool,
     read_gaps,
-    staged,
-    upgrade,
 )
 from collector.sqlite.files import check_database, check_file, sync, transaction
 from collector.sqlite.wal import copy_with_log, is_log, last_commit
@@ -114,7 +113,6 @@ def open_file(
     layouts: Iterable[Layout],
     sinks: Sequence[str],
     *,
-    split: bool = True,
     is_damaged: bool = False,
     floor: int = 0,
     admit: Callable[[Ledger], None] = _admit_any,
@@ -126,7 +124,7 @@ def open_file(
     prepared for these sinks.
 
     Raises ``sqlite3.Error`` or ``OSError`` while the system does not permit it, ``ConfigError``
-    E203 for a file of a newer version, and what ``admit`` raises.
+    E203 for a file of another format, and what ``admit`` raises.
     """
     layouts, quarantined = tuple(layouts), _resume(path)
     file = _open_intact(path, is_damaged)
@@ -141,7 +139,7 @@ def open_file(
         has_new_chain = _repair_chain(file)
         file.checkpoint()
         admit(Ledger(file.db.execute))
-        file.prepare(layouts, sinks, split=split)
+        file.prepare(layouts, sinks)
     except BaseException:
         file.close()
         raise
@@ -163,7 +161,6 @@ def try_open(
     layouts: Iterable[Layout],
     sinks: Sequence[str],
     *,
-    split: bool,
     is_damaged: bool,
     floor: int,
     admit: Callable[[Ledger], None],
@@ -171,9 +168,7 @@ def try_open(
     """Open the file as ``open_file`` does; return ``None`` while the system does not permit it, and
     raise ``ConfigError`` E203 when the file cannot be used at all, or what ``admit`` raises."""
     try:
-        return open_file(
-            path, layouts, sinks, split=split, is_damaged=is_damaged, floor=floor, admit=admit
-        )
+        return open_file(path, layouts, sinks, is_damaged=is_damaged, floor=floor, admit=admit)
     except sqlite3.Error:
         return None
     except OSError as error:
@@ -210,7 +205,7 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
         try:
             file = SpoolFile(path)
             # Another process that closes the file meanwhile may have emptied the log.
-            upgrade(file.db, check_format(file.db, path, lambda: min(frames, last_commit(log))))
+            check_format(file.db, path, lambda: min(frames, last_commit(log)))
             discard(file.db)
             file.load()
         except Exception as error:
@@ -264,6 +259,7 @@ def _remove(path: Path, *ends: str) -> None:
 _MOST_PROBES = 100_000
 _MOST_SEQUENCE = 1 << 53
 _OTHERS = (
+    (f"SELECT {BATCH} FROM damaged", NEW_DAMAGED),  # noqa: S608 - constants
     ("SELECT * FROM hours", NEW_HOUR),
     ("SELECT day, secret FROM key_days", NEW_DAY),
     ("SELECT hash, day, body, counts FROM request_keys ORDER BY number", NEW_KEY),
@@ -290,8 +286,7 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
             _entries(source, target)
             _parts(source, target)
             _sinks(source, target)
-            damaged = f"SELECT {batch_columns(source)} FROM damaged"  # noqa: S608 - constants
-            for query, insert in ((damaged, NEW_DAMAGED), *_OTHERS):
+            for query, insert in _OTHERS:
                 for row in _rows(source, query):
                     with suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):
                         target.execute(insert, row)
@@ -357,12 +352,12 @@ def _entries(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
 
 def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[str]) -> int:
     """Copy the intact batches that were accepted; return the highest number."""
-    highest, columns, hidden = 0, batch_columns(source), staged(source)
+    highest, hidden = 0, _staged(source)
     for sequence in _sequences(source):
         highest = max(highest, sequence)
         if sequence in hidden:
             continue
-        for row in _rows(source, f"SELECT {columns} FROM batches WHERE sequence = ?", sequence):  # noqa: S608
+        for row in _rows(source, f"SELECT {BATCH} FROM batches WHERE sequence = ?", sequence):  # noqa: S608
             if row[2] in known and is_intact(row):
                 target.execute(NEW_BATCH, row)
     return highest
@@ -370,10 +365,15 @@ def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[
 
 def _parts(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
     """Copy the intact rows of parts; a batch whose row is damaged becomes an ordinary one."""
-    hidden = staged(source)
+    hidden = _staged(source)
     for row in _rows(source, SELECT_PARTS):
-        if row[0] not in hidden and row[3] == checksum(*row[:3]):
+        if row[0] not in hidden and row[2] == checksum(*row[:2]):
             target.execute(NEW_PART, row)
+
+
+def _staged(source: sqlite3.Connection) -> set[int]:
+    """Return the numbers of staged parts, up to the first row that is damaged."""
+    return {row[0] for row in _rows(source, SELECT_STAGED)}
 
 
 def _sinks(source: sqlite3.Connection, target: sqlite3.Connection) -> None:

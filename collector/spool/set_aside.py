@@ -26,12 +26,12 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS batches (
     number INTEGER PRIMARY KEY, sink TEXT NOT NULL, id BLOB NOT NULL, received TEXT NOT NULL,
     schema TEXT NOT NULL, digest TEXT NOT NULL, name TEXT NOT NULL, columns TEXT NOT NULL,
-    payload BLOB NOT NULL, granted TEXT, origin BLOB, UNIQUE (sink, id)
+    payload BLOB NOT NULL, granted TEXT, UNIQUE (sink, id)
 ) STRICT
 """
 TABLES = (_TABLE,)
-_COLUMNS = "number, sink, id, received, schema, digest, name, columns, payload, granted, origin"
-_ADD = f"INSERT OR REPLACE INTO batches ({_COLUMNS}) VALUES (NULL{', ?' * 10})"  # noqa: S608
+_COLUMNS = "number, sink, id, received, schema, digest, name, columns, payload, granted"
+_ADD = f"INSERT OR REPLACE INTO batches ({_COLUMNS}) VALUES (NULL{', ?' * 9})"  # noqa: S608
 _ALL = f"SELECT {_COLUMNS} FROM batches ORDER BY number"  # noqa: S608 - constants
 _UNREADABLE = "the batches that were set aside cannot be read or written now"
 
@@ -56,7 +56,7 @@ class SetAside:
         layout = layout_of(batch)
         columns = "\n".join(f"{name} {kind}" for name, kind in layout.columns)
         head = (sink, batch.id, batch.received, layout.schema, layout.digest, layout.table, columns)
-        row = (*head, batch.payload, encode_granted(batch.granted), batch.origin)
+        row = (*head, batch.payload, encode_granted(batch.granted))
         with self._opened(make=True) as db:
             if db is not None:
                 db.execute(_ADD, row)
@@ -122,9 +122,8 @@ class SetAside:
 
 def _read(db: sqlite3.Connection) -> Iterator[RefusedBatch]:
     for row in db.execute(_ALL).fetchall():
-        number, sink, id_, received, schema, digest, table, text, payload, purposes, origin = row
+        number, sink, id_, received, schema, digest, table, text, payload, purposes = row
         pairs = (line.rpartition(" ") for line in text.split("\n") if line)
         layout = Layout(schema, digest, table, tuple((name, kind) for name, _, kind in pairs))
-        granted = decode_granted(purposes)
-        batch = Batch(id_, received, (), layout, payload, granted=granted, origin=origin)
+        batch = Batch(id_, received, (), layout, payload, granted=decode_granted(purposes))
         yield RefusedBatch(number, sink, batch)

@@ -77,14 +77,12 @@ class Spool(Closing):
     """The spool of a data directory, which it locks. Safe to use from several threads.
     ``sinks`` are those for which batches wait. What waits for one that is no longer named stays
     until it is named again or dropped; without any, all batches stay. ``layouts`` helps to recover
-    batches from a damaged file. ``split`` divides larger batches of an earlier version; not for a
-    sink that knows a batch by its own id only. ``admit`` is called once with the ledger of the
-    file, before anything is read or written for others; where it raises ``ConfigFaults``, the file
-    is not used.
+    batches from a damaged file. ``admit`` is called once with the ledger of the file, before
+    anything is read or written for others; where it raises ``ConfigFaults``, the file is not used.
 
     Opening succeeds whatever the file holds; where the disk does not permit it, later. Raises
-    ``ConfigError`` E203 when the directory cannot be used, is in use, or its spool is newer, and
-    what ``admit`` raises. What it raises later is in ``refusal``.
+    ``ConfigError`` E203 when the directory cannot be used, is in use, or its spool has another
+    format, and what ``admit`` raises. What it raises later is in ``refusal``.
     """
 
     # ``_changed`` guards all state, and ``_reading`` the file's reader; of the two, and the lock of
@@ -97,7 +95,6 @@ class Spool(Closing):
         limit: int = LIMIT,
         sinks: Iterable[str] = (),
         layouts: Iterable[Layout] = (),
-        split: bool = True,
         admit: Callable[[Ledger], None] | None = None,
     ) -> None:
         self.path: Path = Path(path)
@@ -105,7 +102,7 @@ class Spool(Closing):
         self._admit = admit
         self.layouts: dict[str, Layout] = {layout.digest: layout for layout in layouts}
         self._sinks = tuple(sinks)
-        self._limit, self._split = limit, split
+        self._limit = limit
         self._changed = threading.Condition()
         self._reading = threading.Lock()
         self._queue = WriteQueue()
@@ -509,7 +506,6 @@ class Spool(Closing):
                 self.path,
                 layouts,
                 self._sinks,
-                split=self._split,
                 is_damaged=self._is_damaged,
                 floor=self._last,
                 admit=self._try_admit,

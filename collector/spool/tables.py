@@ -1,6 +1,6 @@
 """The format of the spool's file: connections, tables, and their rows with seals.
 
-A part is a batch of a request, or of an older batch, that was too large for one batch.
+A part is a batch of a request that was too large for one batch.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from collector.errors import ConfigError
 from collector.ledger import journal
 from collector.ledger.entry import ENTRY_COLUMNS
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, commit
+from collector.ledger.stored import FORMAT, UNKNOWN_FORMAT, require_known_format
 from collector.ledger.stored import TABLES as LEDGER_TABLES
-from collector.ledger.stored import receipt_columns, receipt_upgrade
 from collector.spool import idempotency
 from collector.sqlite import wal
 from collector.sqlite.files import make_durable, transaction
@@ -32,10 +32,7 @@ from collector.sqlite.files import make_durable, transaction
 __all__ = [
     "APPLICATION",
     "BATCH",
-    "BATCH_BEFORE",
     "BUSY_SECONDS",
-    "FORMAT",
-    "GRANTED_SINCE",
     "NEW_BATCH",
     "NEW_COLUMN",
     "NEW_CURSOR",
@@ -51,12 +48,12 @@ __all__ = [
     "NEW_TIP",
     "OPEN",
     "SELECT_PARTS",
+    "SELECT_STAGED",
     "TABLES",
     "Gap",
     "Part",
     "Parts",
     "Position",
-    "batch_columns",
     "batch_seal",
     "check_format",
     "check_version",
@@ -73,17 +70,8 @@ __all__ = [
     "read_gaps",
     "read_parts",
     "staged",
-    "upgrade",
 ]
 
-_NEWER = "the spool was written by a newer version of Collector"
-FORMAT = 9
-"""Format 1 had no keys of requests, 2 no entries of the ledger, 3 no granted purposes of a batch, 4
-no parts, 5 keys without secrets, 6 no staged parts, 7 no events that were not selected, 8 keys
-without bodies and no gaps of sinks."""
-GRANTED_SINCE = 4
-"""The first format with the granted purposes of a batch."""
-_PARTS_SINCE, _STAGING_SINCE, _BODIES_SINCE, _GAPS_SINCE = 5, 7, 9, 9
 APPLICATION = int.from_bytes(b"Cspl")
 """The file's ``application_id``, which tells a spool from other databases."""
 
@@ -111,14 +99,14 @@ CREATE TABLE hours (
 """
 _PARTS = """
 CREATE TABLE parts (
-    sequence INTEGER PRIMARY KEY, origin BLOB, delivered TEXT NOT NULL, seal BLOB NOT NULL
+    sequence INTEGER PRIMARY KEY, delivered TEXT NOT NULL, seal BLOB NOT NULL
 ) STRICT;
 CREATE TABLE part_cursors (
     sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL, seal BLOB NOT NULL
 ) STRICT, WITHOUT ROWID
 """
-"""The batches that are parts of a larger request or batch, and the part up to which each sink has
-them. ``delivered`` are the sinks that have the larger batch, ``origin``, whole."""
+"""The batches that are parts of a larger request, and the part up to which each sink has them.
+``delivered`` are the sinks that need a part no more, whatever their cursor says."""
 _STAGING = "CREATE TABLE staging (sequence INTEGER PRIMARY KEY) STRICT"
 """The parts of a request that is not written to its end: no reader may take them."""
 _GAPS = (
@@ -139,18 +127,17 @@ TABLES = (
     _GAPS,
 )
 
-BATCH_BEFORE = "sequence, id, layout, received, records, salt, seal, payload"
-"""The columns of a batch up to the third format."""
-BATCH = f"{BATCH_BEFORE}, granted"
+BATCH = "sequence, id, layout, received, records, salt, seal, payload, granted"
 _MARKS = ", ".join("?" * len(COLUMNS))
-SELECT_PARTS = "SELECT sequence, origin, delivered, seal FROM parts ORDER BY sequence"
+SELECT_PARTS = "SELECT sequence, delivered, seal FROM parts ORDER BY sequence"
+SELECT_STAGED = "SELECT sequence FROM staging"
 NEW_RECEIPT = f"INSERT INTO receipts ({', '.join(COLUMNS)}) VALUES ({_MARKS})"  # noqa: S608
 NEW_BATCH = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 NEW_DAMAGED = "INSERT INTO damaged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 NEW_LAYOUT = "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?, ?)"
 NEW_COLUMN = "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)"
 NEW_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)"
-NEW_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?)"
+NEW_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?)"
 NEW_STAGED = "INSERT INTO staging VALUES (?)"
 NEW_GAP = "INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?)"
 NEW_PART_CURSOR = "INSERT OR REPLACE INTO part_cursors VALUES (?, ?, ?)"
@@ -185,23 +172,11 @@ _READ = {
     "entries": ", ".join(ENTRY_COLUMNS),
     "last_entry": "one, sequence, hash",
     "documents": "digest, text",
-    "parts": "sequence, origin, delivered, seal",
+    "parts": "sequence, delivered, seal",
     "part_cursors": "sink, sequence, seal",
     "staging": "sequence",
     "gaps": "sink, after, upto, seal",
 }
-_SINCE = {
-    "entries": 3,
-    "last_entry": 3,
-    "documents": 3,
-    "parts": 5,
-    "part_cursors": 5,
-    "key_days": 9,
-    "request_keys": 9,
-    "staging": 7,
-    "gaps": 9,
-}
-"""The first format with a table, where that is not format 1."""
 _WAL_PAGES = 1024
 _WAL_BYTES = 16 << 20
 BUSY_SECONDS = 5.0
@@ -212,46 +187,11 @@ _SETTINGS = (
 )
 
 
-def upgrade(db: sqlite3.Connection, format_: int) -> None:
-    """Add the tables and columns that a file of an earlier format lacks. Its keys are forgotten."""
-    if format_ < FORMAT:
-        added = list(receipt_upgrade(db.execute))
-        if format_ < _STAGING_SINCE:
-            added.append(_STAGING)
-        if format_ < _GAPS_SINCE:
-            added.append(_GAPS)
-        if format_ < _BODIES_SINCE:
-            former = ("keys", "key_days", "request_keys")
-            added += [f"DROP TABLE IF EXISTS {table}" for table in former]
-            added += idempotency.TABLES
-        if format_ < _PARTS_SINCE:
-            added += _PARTS.split(";")
-        if format_ < GRANTED_SINCE:
-            tables = ("batches", "damaged")
-            added += [f"ALTER TABLE {table} ADD COLUMN granted TEXT" for table in tables]
-        if format_ < journal.SINCE:
-            added += journal.TABLES
-        with transaction(db):
-            for statement in added:
-                db.execute(statement)
-            db.execute("UPDATE about SET format = ?", (FORMAT,))
-            db.execute(f"PRAGMA user_version = {FORMAT}")
-
-
-def batch_columns(db: sqlite3.Connection) -> str:
-    """Return the columns of a batch in a file of any format, as SQL."""
-    with suppress(sqlite3.Error):
-        db.execute("SELECT granted FROM batches LIMIT 0")
-        return BATCH
-    return f"{BATCH_BEFORE}, NULL"
-
-
 def batch_seal(salt: bytes, commitment: bytes, granted: str | None, *head: object) -> bytes:
     """Return the seal of a batch: an HMAC over all of its row, which shows damage later, its
     payload by the receipt's ``commitment``. ``head`` are id, digest of the layout, minute and
     number of records."""
-    parts = head if granted is None else (*head, granted)  # earlier formats had no purposes
-    return hmac.digest(salt, commitment + _text(*parts), "sha256")
+    return hmac.digest(salt, commitment + _text(*head, granted), "sha256")
 
 
 def is_intact(row: tuple[Any, ...]) -> bool:
@@ -304,11 +244,10 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Part:
-    """Marks a batch as a part: of a request, which ``is_staged`` while it is not written to its
-    end, or of the batch ``origin``. The ``delivered`` sinks have it already, or it is not for them
-    because they were absent when it came."""
+    """Marks a batch as a part of a request, which ``is_staged`` while it is not written to its end.
+    The ``delivered`` sinks have it already, or it is not for them because they were absent when it
+    came."""
 
-    origin: bytes | None = None
     delivered: frozenset[str] = frozenset()
     is_staged: bool = False
 
@@ -342,18 +281,16 @@ def read_parts(db: sqlite3.Connection) -> Parts:
     """Read all parts by number, in order. Raises ``ValueError`` for a damaged row: without it the
     sinks that have the part are unknown."""
     parts, hidden = Parts(), staged(db)
-    for sequence, origin, names, seal in db.execute(SELECT_PARTS):
-        if seal != checksum(sequence, origin, names):
+    for sequence, names, seal in db.execute(SELECT_PARTS):
+        if seal != checksum(sequence, names):
             raise ValueError("a part is not what was written")
-        parts[sequence] = Part(origin, frozenset(names.split()), sequence in hidden)
+        parts[sequence] = Part(frozenset(names.split()), sequence in hidden)
     return parts
 
 
 def staged(db: sqlite3.Connection) -> frozenset[int]:
-    """Return the numbers of staged parts in a file of any format."""
-    with suppress(sqlite3.Error):
-        return frozenset(row[0] for row in db.execute("SELECT sequence FROM staging"))
-    return frozenset()
+    """Return the numbers of staged parts."""
+    return frozenset(row[0] for row in db.execute(SELECT_STAGED))
 
 
 def read_gaps(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, tuple[Gap, ...]]:
@@ -369,7 +306,7 @@ def read_gaps(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, 
 def note_part(db: sqlite3.Connection, sequence: int, part: Part) -> Part:
     """Store, within a transaction, that a batch is a part."""
     names = " ".join(sorted(part.delivered))
-    db.execute(NEW_PART, (sequence, part.origin, names, checksum(sequence, part.origin, names)))
+    db.execute(NEW_PART, (sequence, names, checksum(sequence, names)))
     if part.is_staged:
         db.execute(NEW_STAGED, (sequence,))
     return part
@@ -421,18 +358,21 @@ def _decode(value: bytes) -> str:
     return value.decode(errors="replace")
 
 
+_FORMATS = ("format FROM about", "user_version FROM pragma_user_version")
+
+
 class _DamagedError(Exception):
     """The file was not written by a spool."""
 
 
 def check_version(path: Path) -> None:
-    """Raise ``ConfigError`` E203 for a file of a newer version, as far as its head and its log show
+    """Raise ``ConfigError`` E203 for a file of another format, as far as its head and its log show
     that. Nothing is made or changed."""
     text = b""
     with suppress(OSError):
         text = wal.head(path)
-    if text[68:72] == APPLICATION.to_bytes(4) and int.from_bytes(text[60:64]) > FORMAT:
-        raise ConfigError("E203", _NEWER)
+    if text[68:72] == APPLICATION.to_bytes(4) and int.from_bytes(text[60:64]) != FORMAT:
+        raise ConfigError("E203", UNKNOWN_FORMAT)
 
 
 def is_spool(path: Path) -> bool:
@@ -445,26 +385,19 @@ def is_spool(path: Path) -> bool:
     return len(head) == _HEAD and head[:16] == _MAGIC and head[68:72] == APPLICATION.to_bytes(4)
 
 
-def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) -> int:
-    """Return the format of a file; raise an exception unless it is intact and its log has all
-    frames. Raises ``ConfigError`` E203 for a file of a newer version."""
+def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) -> None:
+    """Raise an exception unless a file is intact and its log has all frames. Raises ``ConfigError``
+    E203 for a file of another format."""
     execute = db.execute
-    format_ = execute("SELECT format FROM about").fetchone()[0]
-    if format_ == execute("PRAGMA user_version").fetchone()[0] > FORMAT:
-        raise ConfigError("E203", _NEWER)
-    is_known = format_ in range(1, FORMAT + 1)
-    if not is_known or execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1] < frames():
+    require_known_format(db)
+    found = [execute(f"SELECT {query}").fetchone()[0] for query in _FORMATS]
+    pages = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+    if found != [FORMAT, FORMAT] or pages < frames():
         raise _DamagedError
-    tables = {name: columns for name, columns in _READ.items() if _SINCE.get(name, 1) <= format_}
-    if format_ < GRANTED_SINCE:
-        tables |= {"batches": BATCH_BEFORE, "damaged": BATCH_BEFORE}
-    if format_ < FORMAT:
-        tables["receipts"] = receipt_columns(execute)
-    for table, columns in tables.items():
+    for table, columns in _READ.items():
         execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - constants
     is_small = path.stat().st_size <= _WHOLE_BYTES
-    parts = [""] if is_small else [f"({table})" for table in tables if table != "receipts"]
+    parts = [""] if is_small else [f"({table})" for table in _READ if table != "receipts"]
     for part in parts:
         if execute(f"PRAGMA quick_check{part}").fetchone()[0] != "ok":
             raise _DamagedError
-    return int(format_)

@@ -379,20 +379,14 @@ def test_receipts_that_damage_explains(data: Path, tmp_path: Path) -> None:
     assert audit(tmp_path, output, path).returncode == 1
 
 
-def test_a_spool_of_before_has_no_entries(data: Path) -> None:
-    """It is looked at as it is, not changed."""
-    edit(
-        data,
-        *(f"DROP TABLE {name}" for name in ("entries", "last_entry", "documents")),
-        "UPDATE about SET format = 2",
-        "PRAGMA user_version = 2",
-    )
+def test_a_ledger_of_an_unknown_format(data: Path) -> None:
+    """It is refused (E203), and not changed."""
+    edit(data, "UPDATE about SET format = 2", "PRAGMA user_version = 2")
     before = (data / "spool.db").read_bytes()
-    done = run("ledger", "verify", "--data", data)
-    assert done.code == 0
-    assert b"0 entries, none of them signed" in done.out
-    assert run("ledger", "entries", "--data", data, "--json").out == b"[]\n"
-    assert run("ledger", "export", "--data", data).code == 0
+    for command in ("verify", "entries", "export", "checkpoint"):
+        done = run("ledger", command, "--data", data)
+        assert (done.code, b"a format that this version" in done.err) == (78, True), command
+        assert b"E203" in done.err
     assert (data / "spool.db").read_bytes() == before
 
 

@@ -355,7 +355,7 @@ def _damaged(store: Path) -> None:
     store.write_bytes(b"SQLite format 3\0" + b"\xff" * 9000)
 
 
-def _newer(store: Path) -> None:
+def _unknown(store: Path) -> None:
     query(store, "PRAGMA user_version = 99")
 
 
@@ -381,15 +381,15 @@ def _loop(store: Path) -> None:
         (_loop, b"E203"),
         (_damaged, b"E501"),
         (_another, b"E501"),
-        (_newer, b"E502"),
+        (_unknown, b"E502"),
     ],
 )
 @pytest.mark.parametrize("arguments", [(), ("SELECT 1 AS n",)])
 def test_what_is_no_store(
     lives: PopulatedDirectory, change: Any, code: bytes, arguments: tuple[str]
 ) -> None:
-    """None, a directory, a link to itself, a damaged one, another database, a newer one: exit 78,
-    and a sentence."""
+    """None, a directory, a link to itself, a damaged one, another database, one of another
+    format: exit 78, and a sentence."""
     change(lives.data / "store.db")
     done = ask(lives, *arguments)
     assert (done.code, done.out, code in done.err) == (78, b"", True)

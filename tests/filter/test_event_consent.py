@@ -500,10 +500,3 @@ def test_granted_says_what_is_granted(chosen: Filter) -> None:
     ]
     assert found == [None]
     assert chosen.admit(_EVENT).granted is None
-
-
-def test_the_former_name_warns(chosen: Filter) -> None:
-    """``apart`` does the same for one release."""
-    with pytest.deprecated_call(match="admit_by_grant"):
-        (admission,) = chosen.apart("json", {**_EVENT, "choices": ["planning"]})
-    assert admission.granted == ("security", "crashes")

@@ -19,7 +19,6 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note, earlier_schemas, opened
 from collector.schema import load_schema
 from collector.spool import Spool, note
-from collector.spool.tables import FORMAT
 from tests.conftest import required
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
@@ -49,12 +48,6 @@ def test_it_is_read_while_it_is_written(path: Path) -> None:
             assert later.verify().receipts == 205
 
 
-def _seventh_format(path: Path) -> None:
-    """Make a file what it was before there were records that a schema does not select."""
-    columns = "ALTER TABLE receipts DROP COLUMN not_selected"
-    query(path, columns, "UPDATE about SET format = 7", "PRAGMA user_version = 7")
-
-
 def test_what_is_not_selected_is_counted(path: Path) -> None:
     """In its receipt and in the sums, which hold on."""
     with Spool(path, sinks=["sink"]) as spool:
@@ -64,32 +57,6 @@ def test_what_is_not_selected_is_counted(path: Path) -> None:
         assert receipt.rejected == {"malformed": 1, "not_selected": 3}
         assert b"rejected not_selected 3\n" in receipt.text
         assert ledger.tally().rejected["not_selected"] == 3
-        assert not ledger.verify().flaws
-
-
-def test_a_ledger_of_the_seventh_format(path: Path) -> None:
-    """It is read as it is, and holds; a spool that opens it adds the count, and changes no hash."""
-    before = query(path, "SELECT hash FROM receipts ORDER BY sequence")
-    _seventh_format(path)
-    with opened(path) as ledger:
-        assert not ledger.verify().flaws
-        assert +ledger.tally().rejected == {"malformed": 10}
-    with Spool(path, sinks=["sink"]) as spool:
-        commit(spool, entry(7, rejected={"not_selected": 3}))
-    assert query(path, "SELECT hash FROM receipts ORDER BY sequence")[:5] == before
-    assert check_ledger(path).rejected == {"malformed": 10, "not_selected": 3}
-    assert query(path, "PRAGMA user_version") == [(FORMAT,)]
-
-
-def test_a_damaged_file_of_the_seventh_format(path: Path) -> None:
-    """Its receipts are recovered, though they lack the count."""
-    _seventh_format(path)
-    query(path, "DROP TABLE hours")
-    with Spool(path, sinks=["sink"]) as spool:
-        commit(spool, entry(7, rejected={"not_selected": 3}))
-    with opened(path) as ledger:
-        assert [receipt.sequence for receipt in ledger.receipts()][:5] == [1, 2, 3, 4, 5]
-        assert +ledger.tally().rejected == {"malformed": 10, "not_selected": 3}
         assert not ledger.verify().flaws
 
 

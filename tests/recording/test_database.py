@@ -11,10 +11,13 @@ from threading import Thread
 
 import pytest
 
+from collector.errors import ConfigError
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import threads
+from tests.raising import raises
 
 _TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
 
@@ -56,6 +59,19 @@ def _commit_at_once(database: Database, numbers: list[int]) -> tuple[list[str], 
         started.enter_context(threads(*(partial(commit, number) for number in numbers)))
         wait_until(lambda: database.waiting == len(numbers))
     return refused, statements.count("COMMIT")
+
+
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_file_of_an_unknown_format(tmp_path: Path, version: int) -> None:
+    """E203, and nothing in it is changed."""
+    path = tmp_path / "numbers.db"
+    Database(path, _TABLE).close()
+    Database(path, _TABLE).close()
+    query(path, f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    with raises("E203", ConfigError, match="a format that this version"):
+        Database(path, f"{_TABLE}; CREATE TABLE IF NOT EXISTS others (number INTEGER)")
+    assert path.read_bytes() == before
 
 
 def test_work_that_waits_is_committed_at_once(database: Database) -> None:

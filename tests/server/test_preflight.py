@@ -63,7 +63,7 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
     "records": lambda path: path.write_bytes(BEGIN + b'plain/1"}\n'),
     "database": _database("CREATE TABLE a (b)"),
     "version-1": _database("CREATE TABLE a (b)", "PRAGMA user_version = 1"),
-    "newer": _database(
+    "of-another-format": _database(
         _DELIVERED,
         "CREATE TABLE about AS SELECT 99 AS format",
         "PRAGMA user_version = 99",
@@ -72,7 +72,7 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
     "typed": _database(
         _DELIVERED,
         'CREATE TABLE conferencing ("client.address" BLOB) STRICT',
-        "PRAGMA user_version = 2",
+        "PRAGMA user_version = 1",
     ),
     "link": lambda path: path.symlink_to("nowhere"),
     "link-to-a": lambda path: path.symlink_to("a"),
@@ -128,7 +128,7 @@ sinks.ndjson.path=none/such/x                 | sinks.ndjson.path E203 |
 sinks.b.type=parquet sinks.b.path=none/lake   | sinks.b.path E203 |
                                               | data E203 | d/collector.lock directory
                                               | data E203 | d/spool.db directory
-                                              | data E203 | d/spool.db newer
+                                              | data E203 | d/spool.db of-another-format
                                               | data E203 | d/spool.db-wal directory
                                               | data E203 | d/spool.db.part directory
                                               | data E203 | d/store.db directory
@@ -137,7 +137,7 @@ sinks.b.type=parquet sinks.b.path=none/lake   | sinks.b.path E203 |
                                               | data E501 | d/store.db database
                                               | data E501 | d/store.db version-1
                                               | data E501 | d/store.db database d/store.db-wal text
-                                              | data E502 | d/store.db newer
+                                              | data E502 | d/store.db of-another-format
                                               | data E504 | d/store.db typed
 sinks.b.type=store                            | data E203 | d/sinks text
 sinks.store.path=x                            | sinks.store.path E501 | x text

@@ -11,12 +11,13 @@ from random import Random
 import pytest
 
 from collector.sqlite.wal import last_commit
-from tests.cli.process import run
+from tests.cli.process import run, run_process
+from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, kept
 from tests.sidecar.delivery import held
 from tests.sidecar.faults import metric
-from tests.sidecar.serving import Sidecar, started
+from tests.sidecar.serving import FREE_PORTS, Sidecar, started
 
 pytestmark = pytest.mark.long
 
@@ -105,3 +106,30 @@ def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
     _ended(tmp_path, account)
     stored = kept(data).stored
     assert all(stored[address] == 1 for p in account.parcels for address in p.addresses)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("spool.db", b"E203"), ("store.db", b"E502"), ("sinks/lake/segments.db", b"E502")],
+)
+@pytest.mark.parametrize("version", [0, 2])
+def test_a_directory_of_an_unknown_format_is_refused(
+    tmp_path: Path, name: str, code: bytes, version: int
+) -> None:
+    """The sidecar does not start (78), says why, and changes nothing. It is no damage: nothing is
+    set aside."""
+    lake = {"COLLECTOR__SINKS__LAKE__TYPE": "parquet", "COLLECTOR__SINKS__LAKE__PATH": "lake"}
+    data = tmp_path / "collector-data"
+    with started(tmp_path, environ=lake) as sidecar:
+        assert sidecar.send(b'{"ip": "203.0.113.7"}').status == 200
+        assert sidecar.stop()[0] == 0
+    query(data / name, f"PRAGMA user_version = {version}")
+    if name == "spool.db":
+        query(data / name, f"UPDATE about SET format = {version}")
+    before = (data / name).read_bytes()
+    done = run_process("serve", env=FREE_PORTS | lake, directory=tmp_path)
+    assert done.code == 78, done.err
+    assert code in done.err
+    assert b"a format that this version of Collector does not know" in done.err
+    assert (data / name).read_bytes() == before
+    assert not [*data.glob("*damaged*")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,16 +17,11 @@ import orjson
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
-from collector import Collector, load_schema
-from collector.contracts import PendingBatch, Tally
-from collector.spool import Spool, write_queue
+from collector import load_schema
 from tests.database import query
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.deadline import eventually
 from tests.ledgers import check_ledger
-from tests.sidecar.delivery import delivered
-from tests.sidecar.faults import small_disk
 from tests.sidecar.serving import Answer, Sidecar, started
-from tests.spool.make import downgrade
 
 pytestmark = [pytest.mark.long, pytest.mark.timed]  # larger requests with COLLECTOR_BOMBS=full
 
@@ -137,61 +131,6 @@ def _addresses() -> Iterator[str]:
     return (f"10.{a}.{b}.{c}" for a in range(256) for b in range(256) for c in range(256))
 
 
-def _older_spool(
-    path: Path,
-    addresses: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    sinks: tuple[str, ...] = ("store", "ndjson"),
-) -> None:
-    """A spool of the fourth format, which did not bound its batches, with one that waits."""
-    layout = load_schema("conferencing").layout
-    records = ({"schema": layout.schema, "client.address": address} for address in addresses)
-    payload = b"".join(orjson.dumps(record) + b"\n" for record in records)
-    tally = Tally(len(addresses), len(addresses))
-    with monkeypatch.context() as patch:
-        for limit in ("MOST_ROWS", "MOST_BYTES", "MOST_PART_BYTES"):
-            patch.setattr(write_queue, limit, 1 << 40)
-        with Spool(path, sinks=sinks) as spool:
-            spool.put(PendingBatch(layout, "2026-11-24T10:20:00Z", payload, tally)).result(60)
-    assert query(path, "SELECT count(*) FROM batches") == [(1,)]
-    downgrade(path, 4)
-
-
-def test_a_large_batch_of_an_older_spool_through_kills(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is cut when the spool is opened, does not hold up the next sender, and whenever the
-    process is killed, each record comes to the store once, and to the file."""
-    data = tmp_path / "collector-data"
-    data.mkdir(mode=0o700)
-    addresses = list(islice(_addresses(), _LINES))
-    _older_spool(data / "spool.db", addresses, monkeypatch)
-    expected = Counter(addresses)
-    random, environ = Random(), {"COLLECTOR__SINKS__NDJSON__PATH": "out.ndjson"}
-    for life in range(1, 9 if _IS_FULL else 4):
-        with started(tmp_path, environ=environ) as sidecar:
-            address = f"203.0.113.{life}"
-            event = orjson.dumps({"ip": address})
-            assert sidecar.send(event, "application/json").status == 200
-            expected[address] += 1
-            sleep(random.uniform(0, 0.3))
-            sidecar.process.kill()
-            sidecar.process.wait()
-    with started(tmp_path, environ=environ) as sidecar:
-        _until(data, "conferencing", expected, 60)
-        delivered(sidecar)  # to the file, too
-        assert sidecar.stop()[0] == 0
-    assert _rows(data, "conferencing") == expected
-    lines = [
-        orjson.loads(line)["client.address"]
-        for path in tmp_path.glob("out.ndjson*")
-        if not path.name.endswith(".state")
-        for line in path.read_bytes().splitlines()
-    ]
-    assert Counter(lines) == expected
-
-
 def test_a_large_request_through_kills(tmp_path: Path) -> None:
     """It is sent again under its key after each; whatever was written of it by then, each record is
     there once in the end, and counted once."""
@@ -221,47 +160,3 @@ def test_a_large_request_through_kills(tmp_path: Path) -> None:
     assert _rows(tmp_path / "collector-data", "conferencing") == Counter(addresses)
     found = check_ledger(tmp_path / "collector-data" / "spool.db")
     assert found.received == _RECORDS
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    with small_disk(tmp_path / "disk", 40) as place:
-        yield place
-
-
-def test_a_disk_without_room_to_cut_an_older_batch(
-    disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The batch is delivered as it is, and senders are served."""
-    data = disk / "collector-data"
-    data.mkdir(mode=0o700)
-    addresses = list(islice(_addresses(), 120_000))
-    _older_spool(data / "spool.db", addresses, monkeypatch, sinks=("store",))
-    ballast, room = disk / "ballast", 6 << 20
-    ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - room))
-    with started(disk) as sidecar:
-        event = b'{"ip":"203.0.113.7"}'
-        wait_until(lambda: sidecar.send(event, "application/json").status == 200)
-        ballast.unlink()
-        _until(data, "conferencing", Counter([*addresses, _HONEST]), 60)
-
-
-def test_an_older_batch_of_an_sdk_keeps_its_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The sidecar has kept it, and the answer was lost: after an upgrade it is known by its id."""
-    addresses, path = list(islice(_addresses(), 12_000)), tmp_path / "sdk" / "0" / "spool.db"
-    path.parent.mkdir(parents=True, mode=0o700)
-    _older_spool(path, addresses, monkeypatch, sinks=("target",))
-    id_, payload, minute = query(path, "SELECT id, payload, received FROM batches")[0]
-    with started(tmp_path) as sidecar:
-        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": id_.hex()}
-        body = payload.replace(b"}\n", b',"received":"%s"}\n' % minute.encode())
-        assert sidecar.request("POST", "/v1/records", body, headers).json["admitted"] == 12_000
-        url = f"http://127.0.0.1:{sidecar.ports['http']}"
-        with Collector("conferencing", to=url, spool=tmp_path / "sdk") as telemetry:
-            telemetry.emit({"ip": _HONEST})
-            assert telemetry.flush(WAIT_SECONDS)
-        _until(tmp_path / "collector-data", "conferencing", Counter([*addresses, _HONEST]))
-        assert sidecar.stop()[0] == 0
-    assert _rows(tmp_path / "collector-data", "conferencing") == Counter([*addresses, _HONEST])

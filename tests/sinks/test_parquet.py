@@ -621,20 +621,19 @@ def test_buckets_of_one_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_rights_reach_what_an_application_collected(tmp_path: Path) -> None:
-    """In its directory beside the lake, of today or of earlier versions; it comes to no lake."""
+    """In its directory beside the lake, and what it has left of a file."""
     settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
-    for name in (settings.shared_name, "parquet"):
-        opening = Opening(name, (_SCHEMA,), tmp_path, is_shared=True)
-        with ParquetSink(settings, opening) as sink:
-            sink.deliver(_batch(1, [1, 2]))
-        (tmp_path / "lake").mkdir(exist_ok=True)
-        (tmp_path / "lake" / f".{name}.new").write_bytes(person(1).encode())
+    opening = Opening(settings.shared_name, (_SCHEMA,), tmp_path, is_shared=True)
+    with ParquetSink(settings, opening) as sink:
+        sink.deliver(_batch(1, [1, 2]))
+    (tmp_path / "lake").mkdir(exist_ok=True)
+    (tmp_path / "lake" / f".{settings.shared_name}.new").write_bytes(person(1).encode())
     command = Opening("parquet", (_SCHEMA,), tmp_path / "requests", is_offline=True)
     with ParquetSink(settings, command) as sink:
         assert sink.is_ours
-        assert [each.records for each in sink.inventory()] == [4]
-        assert len(list(sink.find(_subject(1)))) == 2
-        assert sink.erase(_subject(1)).deleted == 2
+        assert [each.records for each in sink.inventory()] == [2]
+        assert len(list(sink.find(_subject(1)))) == 1
+        assert sink.erase(_subject(1)).deleted == 1
         assert list(sink.find(_subject(1))) == []
         assert len(list(sink.overdue(datetime.now(UTC) + timedelta(days=99)))) == 1
     assert person(1).encode() not in _bytes(tmp_path)
@@ -642,7 +641,7 @@ def test_rights_reach_what_an_application_collected(tmp_path: Path) -> None:
         telemetry.emit({"ip_address": person(3)})
     assert _people(tmp_path) == [person(2), person(3)]
     with ParquetSink(settings, command) as sink:
-        assert sink.prune(datetime.now(UTC) + timedelta(days=99)).deleted == 3
+        assert sink.prune(datetime.now(UTC) + timedelta(days=99)).deleted == 2
     assert person(2).encode() not in _bytes(tmp_path)
 
 

@@ -3,9 +3,7 @@ the sink when it becomes a file."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,6 +28,7 @@ from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.parquet.segment_reader import read_segments
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, person
+from tests.database import query
 from tests.deadline import wait_until
 from tests.raising import raises
 from tests.sidecar.serving import started
@@ -247,24 +246,33 @@ def test_a_schema_that_is_not_in_force(tmp_path: Path) -> None:
     assert _fields(tmp_path) == {"client.address"}
 
 
-def test_segments_of_an_earlier_version(tmp_path: Path) -> None:
-    """Count as of the place that the sink has, with the fields that reach it."""
+def _files(directory: Path) -> dict[str, bytes]:
+    """The files that hold something: not the log of the database, which is empty, and its index."""
+    return {path.name: path.read_bytes() for path in directory.glob("*[!lm]")}
+
+
+def test_segments_of_an_unknown_format(tmp_path: Path) -> None:
+    """E502 from a sink, a command and a check; what waits is not touched."""
     with _opened(tmp_path, None) as sink:
         sink.deliver(_routed(1, None))
-    database = tmp_path / "data" / "sinks" / "lake" / "segments.db"
-    with closing(sqlite3.connect(database)) as db:
-        for name in ("place", "routed", "is_limited"):
-            db.execute(f"ALTER TABLE segments DROP COLUMN {name}")
+    directory = tmp_path / "data" / "sinks" / "lake"
+    for version in (0, 2):
+        query(directory / "segments.db", f"PRAGMA user_version = {version}")
+        before = _files(directory)
+        message = "a format that this version of Collector does not know"
+        with raises("E502", DeliveryError, match=message), _opened(tmp_path, None):
+            pass
+        with _opened(tmp_path, None, offline=True) as sink:
+            with raises("E502", DeliveryError, match=message):
+                list(sink.find(_subject(1)))
+            with raises("E502", DeliveryError, match=message):
+                sink.erase(_subject(1))
+            with raises("E502", DeliveryError, match=message):
+                ParquetSink.check(sink.settings, sink.opening)
+        assert _files(directory) == before
+    query(directory / "segments.db", "PRAGMA user_version = 1")
     with _opened(tmp_path, None, offline=True) as sink:
         assert len(list(sink.find(_subject(1)))) == 1
-    with _opened(tmp_path, ["capacity_planning"]) as sink:
-        sink.deliver(_routed(2, ["capacity_planning"]))
-    with _opened(tmp_path, None, "other") as sink:
-        sink.finish()
-    assert _fields(tmp_path, "other") == set()
-    with _opened(tmp_path, None) as sink:
-        sink.finish()
-    assert _fields(tmp_path) == {"os.type"}
 
 
 def test_another_name_at_the_same_place(tmp_path: Path) -> None:

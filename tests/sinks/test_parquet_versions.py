@@ -140,8 +140,8 @@ def test_types_before_a_value_was_seen(tmp_path: Path, knows: str) -> None:
 
 
 def test_a_wrong_guess_does_not_stay(tmp_path: Path) -> None:
-    """One of an earlier release, by which a flag was a number, is corrected: by the schema, when
-    it is in force again, or by a value; also for what was collected before."""
+    """Where a flag is noted as a number, that is corrected: by the schema, when it is in force
+    again, or by a value; also for what was collected before."""
     old, new = _schema("1.0.0", "tablet"), _schema("2.0.0", "os")
     with _opened(tmp_path, new) as sink:
         sink.deliver(_batch(1, old, {"tablet": True}))
@@ -261,7 +261,7 @@ def test_nothing_is_known_of_a_schema(tmp_path: Path) -> None:
 
 @contextmanager
 def _stating_none(text: bytes | None = None) -> Iterator[None]:
-    """Write files as earlier releases did, or with another text in place of the retentions."""
+    """Write files with another text in place of the retentions, or without any."""
 
     def schema(types: Mapping[str, str], mark: bytes, **_: object) -> pa.Schema:
         found = arrow_schema(types, mark)

@@ -476,7 +476,7 @@ def test_a_role_without_a_right_on_the_database(clean: PostgresServer, tmp_path:
 
 
 def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
-    """A namespace of another program, one of a newer version, columns of another type."""
+    """A namespace of another program, one of another format, columns of another type."""
     opening = Opening("warehouse", (_SCHEMA,), tmp_path)
     clean.ask("CREATE SCHEMA collector AUTHORIZATION collector")
     clean.ask("CREATE TABLE collector.people (name text)")
@@ -493,9 +493,10 @@ def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
     clean.ask('ALTER TABLE collector.conferencing ALTER "client.address" TYPE text')
     with raises("E504", DeliveryError, match="client.address"):
         PostgresSink.check(clean.settings(), opening)
-    clean.ask("UPDATE collector._format SET version = 99")
-    with raises("E502", DeliveryError):
-        PostgresSink.check(clean.settings(), opening)
+    for version in (0, 99):
+        clean.ask(f"UPDATE collector._format SET version = {version}")
+        with raises("E502", DeliveryError):
+            PostgresSink.check(clean.settings(), opening)
     with _sink(clean, tmp_path) as sink, raises("E502", DeliveryError):
         sink.deliver(_many(2))
 

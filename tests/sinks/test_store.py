@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError
 from collector.schema import Schema, load_schema
 from collector.sinks import store_file
-from collector.sinks.inventory import check_store
+from collector.sinks.inventory import check_store, reading
 from collector.sinks.store import Store
-from collector.sinks.store_file import Table
+from collector.sinks.store_file import Table, opened
 from tests.database import query
 from tests.raising import raises
 from tests.sidecar.faults import fill, small_disk
@@ -185,12 +184,25 @@ def test_a_foreign_file_is_refused_and_left_alone(
     assert path.read_bytes() == content
 
 
-def test_a_newer_store_is_refused(tmp_path: Path, schema: Schema) -> None:
-    """E502: an older Collector does not write into what it does not know."""
-    Store(tmp_path / "store.db", schema).close()
-    query(tmp_path / "store.db", "PRAGMA user_version = 99")
-    with pytest.raises(DeliveryError, match="E502"):
-        Store(tmp_path / "store.db", schema)
+@pytest.mark.parametrize("format_", [0, 2, 99])
+def test_a_store_of_an_unknown_format_is_refused(
+    tmp_path: Path, schema: Schema, format_: int
+) -> None:
+    """E502 from all that opens it, and nothing in it is changed."""
+    path = tmp_path / "store.db"
+    Store(path, schema).close()
+    query(path, f"PRAGMA user_version = {format_}")
+    before = path.read_bytes()
+    uses = (
+        lambda: Store(path, schema),
+        lambda: check_store(path, Table(schema.layout)),
+        lambda: reading(path).__enter__(),
+        lambda: opened(path).__enter__(),
+    )
+    for use in uses:
+        with pytest.raises(DeliveryError, match=r"a format that this version .* \[E502\]"):
+            use()
+    assert path.read_bytes() == before
 
 
 def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path, schema: Schema) -> None:
@@ -230,13 +242,3 @@ def test_places_that_are_taken_are_drawn_again(
         assert store.count() == 1000
     found = query(tmp_path / "store.db", 'SELECT "client.address", count(*) FROM conferencing')
     assert found[0][1] == 1000
-
-
-def test_a_batch_that_was_cut_after_it_was_taken_whole(tmp_path: Path, schema: Schema) -> None:
-    """Its parts have no effect; those of a batch that was not taken have."""
-    whole, other = _batch(1, _RECORDS), _batch(2, _RECORDS)
-    with Store(tmp_path / "store.db", schema) as store:
-        store.deliver(whole)
-        for number, origin in ((3, whole.id), (4, whole.id), (5, other.id), (6, other.id)):
-            store.deliver(replace(_batch(number, _RECORDS[:50]), origin=origin))
-        assert store.count() == 300

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -34,28 +33,6 @@ def entry(
     refused = Counter(rejected or {})
     received = len(numbers) + refused.total()
     return PendingBatch(layout, minute, payload, Tally(received, len(numbers), refused))
-
-
-def downgrade(path: Path, format_: int) -> None:
-    """Make a spool's file one of an earlier format, without the tables and columns added since."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for table in ("request_keys", "key_days"):
-            db.execute(f"DROP TABLE {table}")
-        if 2 <= format_ < 6:
-            db.execute("CREATE TABLE keys (number INTEGER PRIMARY KEY, hash BLOB NOT NULL) STRICT")
-        elif format_ >= 6:
-            db.execute("CREATE TABLE key_days (day TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT")
-            db.execute("CREATE TABLE request_keys (number INTEGER PRIMARY KEY, hash BLOB) STRICT")
-        db.execute("DROP TABLE staging")
-        db.execute("DROP TABLE gaps")
-        tables = ["parts", "part_cursors"] if format_ < 5 else []
-        tables += ["entries", "last_entry", "documents"] if format_ < 3 else []
-        for table in tables:
-            db.execute(f"DROP TABLE {table}")
-        for table in ("batches", "damaged") if format_ < 4 else ():
-            db.execute(f"ALTER TABLE {table} DROP COLUMN granted")
-        db.execute("UPDATE about SET format = ?", (format_,))
-        db.execute(f"PRAGMA user_version = {format_}")
 
 
 def commit(spool: Spool, *batches: PendingBatch) -> None:

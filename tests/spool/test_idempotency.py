@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,23 +17,17 @@ from hypothesis import strategies as st
 
 from collector.contracts import REJECTIONS, Earlier, PendingBatch, RequestKey, Tally, Written
 from collector.errors import DeliveryError
-from collector.ledger import Note, opened
+from collector.ledger import opened
 from collector.spool import Spool, idempotency
 from collector.spool.idempotency import request_key
-from collector.spool.pending import pending_batches
 from collector.spool.revision import Revision
-from collector.spool.tables import FORMAT
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger
 from tests.spool.make import (
     LAYOUT,
-    commit,
-    commit_to,
-    downgrade,
     drained,
     entry,
-    told_checkpoints,
 )
 
 KEY, OTHER = request_key(b"k" * 16, b"body"), request_key(b"o" * 16, b"body")
@@ -251,42 +243,6 @@ def test_a_key_that_can_be_guessed_is_gone_in_a_month(
     assert not _guessed(path.parent)
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.put(entry(1), key=_OF_PHONE).result(WAIT_SECONDS) is None
-
-
-@pytest.mark.parametrize("format_", [1, 2, 3])
-def test_a_file_of_an_earlier_format_gets_what_it_lacks(path: Path, format_: int) -> None:
-    """It opens with all that is in it, which may be used for everything, and nothing is set aside;
-    keys, entries of the ledger and granted purposes are stored from then on."""
-    commit_to(path, entry(1, rejected={"malformed": 1}))
-    downgrade(path, format_)
-    assert [one.granted for one in pending_batches(path) if one] == [None]
-    with Spool(path, sinks=["sink"]) as spool:
-        assert (spool.state().damaged, spool.quarantined) == (0, [])
-        granted = replace(entry(2), granted=("a",))
-        assert spool.put(granted, key=KEY).result(WAIT_SECONDS) is None
-        assert spool.put(granted, key=KEY).result(WAIT_SECONDS) is not None
-        spool.note(Note.of("read", command="store query", rows=1)).result(WAIT_SECONDS)
-        assert [one.granted for _, one in spool.after("sink", 100)] == [None, ("a",)]
-        assert drained(spool) == [1, 2]
-    found = query(path, "SELECT format FROM about")
-    assert found == query(path, "PRAGMA user_version") == [(FORMAT,)]
-    assert query(path, "SELECT kind FROM entries WHERE kind != 'key'") == [("read",)]
-    assert _received(path) == 3
-
-
-def test_a_killed_file_of_the_first_format(path: Path) -> None:
-    """Also with what is only in its log."""
-    copy = path.parent.with_name("copy")
-    with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
-        commit(spool, entry(1))
-        with spool.paused():
-            assert query(path, "PRAGMA wal_checkpoint(TRUNCATE)") == [(0, 0, 0)]
-            downgrade(path, 1)
-            shutil.copytree(path.parent, copy)
-    assert (copy / "spool.db-wal").stat().st_size
-    with Spool(copy / "spool.db", sinks=["sink"]) as spool:
-        assert drained(spool) == [1]
-        assert spool.quarantined == []
 
 
 def _no_table(path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note
+from collector.ledger.stored import FORMAT
 from collector.spool import Spool, file, note, tables
-from collector.spool.tables import FORMAT
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger

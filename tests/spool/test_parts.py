@@ -14,12 +14,11 @@ from collector.filter.stored import read
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool, write_queue
 from collector.spool.revision import ALWAYS, Revision
-from collector.spool.tables import FORMAT
 from collector.spool.write_queue import split
 from tests.database import query
 from tests.deadline import wait_until
 from tests.ledgers import check_ledger
-from tests.spool.make import commit, commit_to, downgrade, drained, entry, waiting
+from tests.spool.make import commit, commit_to, drained, entry, waiting
 
 _ROWS = 100
 _LARGE = 250
@@ -35,15 +34,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _numbers(batches: list[Batch]) -> list[int]:
     rows = (row for each in batches for row in (read(each).rows or list)())
     return [int(row[0] or 0) for row in rows]
-
-
-def _older(path: Path, monkeypatch: pytest.MonkeyPatch, *, sinks: list[str]) -> None:
-    """A spool of the fourth format, with one batch of 250 records, then a small one."""
-    with monkeypatch.context() as patch:
-        patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
-        with Spool(path, sinks=sinks) as spool:
-            commit(spool, entry(*range(_LARGE)), entry(-1))
-    downgrade(path, 4)
 
 
 @given(
@@ -152,65 +142,6 @@ def _without_zero(payload: bytes, _minute: str) -> tuple[bytes, int]:
     lines = payload.splitlines(keepends=True)
     left = [line for line in lines if b'"n":0}' not in line]
     return b"".join(left), len(lines) - len(left)
-
-
-def test_a_file_of_the_fourth_format_is_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its batch is there in parts, under ids that follow from its own; the ledger verifies, and
-    opening it once more changes nothing."""
-    _older(path, monkeypatch, sinks=["sink"])
-    ((whole,),) = query(path, "SELECT id FROM batches WHERE records > 1")
-    found = []
-    for _ in range(2):
-        with Spool(path, sinks=["sink"]) as spool:
-            batches = [batch for _, batch in waiting(spool, "sink")]
-            assert spool.state().records == _LARGE + 1
-            found.append([(each.id, each.payload, each.origin) for each in batches])
-    assert found[0] == found[1]
-    assert {origin for *_, origin in found[0][1:]} == {whole}
-    assert found[0][0][2] is None
-    assert sorted(_numbers(batches)) == list(range(-1, 199))[: len(_numbers(batches))]
-    with Spool(path, sinks=["sink"]) as spool:
-        assert sorted(drained(spool)) == list(range(-1, _LARGE))
-    verified = check_ledger(path)
-    assert verified.admitted == _LARGE + 1
-    assert query(path, "SELECT format FROM about") == [(FORMAT,)]
-
-
-def test_sinks_that_have_the_whole_get_no_part(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the cursor, if that was noted: the other sink gets all of it, this one what came after."""
-    _older(path, monkeypatch, sinks=["sink", "other"])
-    with monkeypatch.context() as patch:
-        patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
-        with Spool(path, sinks=["sink", "other"]) as spool:
-            spool.delivered("sink", 1)
-            wait_until(lambda: query(path, "SELECT max(sequence) FROM cursors") == [(1,)])
-    downgrade(path, 4)
-    with Spool(path, sinks=["sink", "other"]) as spool:
-        assert drained(spool) == [-1]
-        assert not spool.wait("sink", 0)
-        assert sorted(drained(spool, "other")) == list(range(-1, _LARGE))
-        wait_until(lambda: spool.depth() == 0)
-
-
-def test_a_sink_that_took_the_whole_just_before_a_crash(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The cursor was not noted; the file knows the id, and takes no record twice."""
-    target = tmp_path / "out.ndjson"
-    with monkeypatch.context() as patch:
-        patch.setattr(write_queue, "MOST_ROWS", 1 << 40)
-        with Spool(path, sinks=["file"]) as spool, NdjsonFile(target) as file:
-            commit(spool, entry(*range(_LARGE)))
-            file.deliver(*(read(batch) for _, batch in waiting(spool, "file")))
-    downgrade(path, 4)
-    with Spool(path, sinks=["file"]) as spool, NdjsonFile(target) as file:
-        assert spool.depth() == _LARGE
-        while batches := waiting(spool, "file"):
-            file.deliver(*(read(batch) for _, batch in batches))
-            for number, batch in batches:
-                spool.delivered("file", number, is_part=batch.is_part)
-        wait_until(lambda: spool.depth() == 0)
-    assert target.read_bytes().count(b"\n") == _LARGE
 
 
 def test_a_damaged_part_loses_nothing(path: Path) -> None:

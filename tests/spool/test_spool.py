@@ -20,14 +20,16 @@ from hypothesis import strategies as st
 from collector.contracts import REJECTIONS, Earlier, Layout, PendingBatch, Tally, layout_of
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import opened
-from collector.spool import Spool
+from collector.ledger.stored import FORMAT
+from collector.spool import Spool, check
 from collector.spool.file import SpoolFile
+from collector.spool.pending import pending_batches, quarantined
 from collector.spool.tables import NEW_HOUR, connect
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
 from tests.raising import raises
-from tests.spool.make import LAYOUT, MINUTE, commit, drained, entry
+from tests.spool.make import LAYOUT, MINUTE, commit, commit_to, drained, entry
 
 
 def test_what_is_put_is_there_after_a_restart(path: Path) -> None:
@@ -450,13 +452,30 @@ def test_everything_is_accounted_for(
     assert found.rejected == total.rejected
 
 
-def test_a_newer_spool_is_refused(path: Path) -> None:
-    """An older Collector does not touch what it does not know."""
+@pytest.mark.parametrize("format_", [0, 2, 99])
+def test_a_spool_of_an_unknown_format_is_refused(path: Path, format_: int) -> None:
+    """E203 from all that opens it, and nothing in it is changed or renamed."""
     Spool(path).close()
-    query(path, "UPDATE about SET format = 99", "PRAGMA user_version = 99")
-    with pytest.raises(ConfigError, match="newer version"):
-        Spool(path)
-    assert query(path, "SELECT format FROM about") == [(99,)]
+    query(path, f"UPDATE about SET format = {format_}", f"PRAGMA user_version = {format_}")
+    query(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.read_bytes()
+    uses = (Spool, check, lambda at: list(pending_batches(at)), lambda at: opened(at).__enter__())
+    for use in uses:
+        with pytest.raises(ConfigError, match=r"a format that this version .* \[E203\]"):
+            use(path)
+    assert path.read_bytes() == before
+    assert not list(quarantined(path))
+
+
+@pytest.mark.parametrize("places", ["about", "user_version"])
+def test_a_format_that_only_one_place_says(path: Path, places: str) -> None:
+    """It is damage: what waits is there, and the file is usable."""
+    commit_to(path, entry(1))
+    change = "UPDATE about SET format = 2" if places == "about" else "PRAGMA user_version = 2"
+    query(path, change)
+    with Spool(path, sinks=["sink"]) as spool:
+        assert drained(spool) == [1]
+    assert query(path, "SELECT format FROM about") == [(FORMAT,)]
 
 
 @pytest.mark.parametrize("obstacle", ["directory", "link"])

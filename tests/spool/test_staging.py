@@ -22,13 +22,13 @@ from collector.spool.file import Depth, SpoolFile
 from collector.spool.pending import pending_batches
 from collector.spool.recover import open_file
 from collector.spool.revision import Revision, RevisionOutcome
-from collector.spool.tables import FORMAT, Position
+from collector.spool.tables import Position
 from collector.spool.write_queue import PendingWrite
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
 from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import LAYOUT, commit, downgrade, drained, entry, waiting
+from tests.spool.make import LAYOUT, commit, drained, entry, waiting
 
 _ROWS, _LARGE = 100, 1001
 _PARTS = 10
@@ -265,20 +265,6 @@ def test_a_disk_that_fills_up_between_two_parts(
         assert spool.put(large, key=KEY).result(WAIT_SECONDS) is None
         assert sorted(drained(spool)) == list(range(-1, _LARGE))
     _verified(path, _LARGE + 1)
-
-
-def test_a_file_of_the_sixth_format(path: Path) -> None:
-    """It opens with all that is in it, but for its keys."""
-    with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1), key=KEY).result(WAIT_SECONDS)
-    downgrade(path, 6)
-    assert len(list(pending_batches(path))) == 1
-    with Spool(path, sinks=["sink"]) as spool:
-        assert (spool.state().damaged, spool.quarantined) == (0, [])
-        assert spool.put(entry(*range(_LARGE))).result(WAIT_SECONDS) is None
-        assert sorted(drained(spool)) == sorted([1, *range(_LARGE)])
-    found = query(path, "SELECT format FROM about")
-    assert found == query(path, "PRAGMA user_version") == [(FORMAT,)]
 
 
 def test_parts_that_all_sinks_have_are_deleted_one_by_one(

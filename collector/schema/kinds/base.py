@@ -80,10 +80,6 @@ WITHOUT_KEYS: Circumstances = Circumstances(utc_now, _no_key)
 """For kinds that hash nothing: the system's clock, and no keys."""
 
 
-_LATER = frozenset(["source", "also", "text", "unit"])
-"""Options that came after digests were written down: where they are not used, they are left out."""
-
-
 def _purposes(names: tuple[str, ...]) -> tuple[str, ...]:
     return unique(names, "E133", "purpose")
 
@@ -161,9 +157,7 @@ class FieldBase(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """Return the options that a schema's digest covers, as JSON values."""
-        options = self.model_dump(mode="json", by_alias=True)
-        used = (key for key in options if options[key] is not None or key not in _LATER)
-        return {key: options[key] for key in used}
+        return self.model_dump(mode="json", by_alias=True)
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
         """Return the function that makes values canonical."""

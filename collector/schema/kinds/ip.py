@@ -232,13 +232,6 @@ class IpField(FieldBase):
     truncate: Truncation = Truncation()
     scope: Literal["any", "global"] = "any"
 
-    def document(self) -> dict[str, Any]:
-        """Leave ``scope`` out where it is ``any``: it came after digests were written down."""
-        options = super().document()
-        if self.scope == "any":
-            del options["scope"]
-        return options
-
     @property
     def identifies(self) -> bool:
         """A whole address belongs to a household or a device."""

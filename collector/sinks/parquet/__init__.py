@@ -24,7 +24,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, read, values
 from collector.sinks.line_sink import findings
-from collector.sinks.parquet.segment_reader import Segment
+from collector.sinks.parquet.segment_reader import Segment, read_segments
 from collector.sinks.parquet.segment_routing import (
     RESERVED_NAMES,
     Routing,
@@ -102,6 +102,8 @@ class ParquetSink(ErasableSink):
             raise DeliveryError("E504", f"{message}: rename the field")
         directory = own_directory(opening.data, opening.name)
         check_directory(directory, within=opening.data)
+        with read_segments(directory):
+            pass
         if settings.path is not None:
             check_directory(settings.path, within=opening.data)
         lake = _lake(settings, directory)
@@ -194,10 +196,8 @@ class ParquetSink(ErasableSink):
         return self._waiting.place, self._routing.note(layout.table)
 
     def _adopt(self, staged: Segments, segment: Segment) -> None:
-        """Take a segment of an earlier process: for this place if none is noted, with the fields
-        that reach the sink now. What the disk does not take is done before it becomes a file."""
-        if segment.place is None:
-            segment = staged.note(segment, place=self._waiting.place)
+        """Take a segment of an earlier process, with the fields that reach the sink now. What the
+        disk does not take is done before it becomes a file."""
         if self._may_put(staged, segment):
             with suppress(DeliveryError):
                 self._narrowed(staged, segment)

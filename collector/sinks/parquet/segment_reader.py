@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +23,7 @@ from collector.sqlite.foreign import added_columns, foreign_columns, foreign_obj
 __all__ = [
     "COLUMNS",
     "DATABASE",
-    "NOTES",
+    "FORMAT",
     "TABLES",
     "Segment",
     "all_segments",
@@ -36,34 +36,38 @@ __all__ = [
     "place_of",
     "read_frames",
     "read_segments",
+    "require_known_format",
 ]
 
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
-_FIRST = "number, key, schema, digest, hour, opened, length, revision, is_closed"
-NOTES: Mapping[str, str] = {"place": "TEXT", "routed": "TEXT", "is_limited": "INTEGER"}
-"""Columns that segments of earlier versions do not have, and their types."""
-COLUMNS = f"{_FIRST}, {', '.join(NOTES)}"
+FORMAT = 1
+"""``user_version`` of the database."""
+COLUMNS = (
+    "number, key, schema, digest, hour, opened, length, revision, is_closed, place, routed,"
+    " is_limited"
+)
 """Those of a segment in the database."""
 TABLES = """
-CREATE TABLE IF NOT EXISTS segments (
+CREATE TABLE segments (
   number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, schema TEXT NOT NULL, digest TEXT NOT NULL,
   hour TEXT NOT NULL, opened REAL NOT NULL, length INTEGER NOT NULL, revision INTEGER NOT NULL,
-  is_closed INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS frames (
+  is_closed INTEGER NOT NULL, place TEXT NOT NULL, routed TEXT NOT NULL,
+  is_limited INTEGER NOT NULL) STRICT;
+CREATE TABLE frames (
   segment INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL, received TEXT NOT NULL,
   PRIMARY KEY (segment, at)) STRICT;
-CREATE TABLE IF NOT EXISTS types (
+CREATE TABLE types (
   digest TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
   PRIMARY KEY (digest, name)) STRICT;
-CREATE TABLE IF NOT EXISTS retentions (
+CREATE TABLE retentions (
   digest TEXT NOT NULL, name TEXT NOT NULL, seconds INTEGER NOT NULL,
   PRIMARY KEY (digest, name)) STRICT;
-CREATE TABLE IF NOT EXISTS places (digest TEXT NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS delivered (
+CREATE TABLE places (digest TEXT NOT NULL) STRICT;
+CREATE TABLE delivered (
   number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
 """
-"""Those of the database; columns of ``NOTES`` are added to that of segments."""
+"""Those of the database."""
 _PIECE = 2 << 20
 
 
@@ -73,7 +77,7 @@ class Segment:
     ``length`` the bytes of its file that count.
 
     ``place`` is the digest of the place for which it was collected, and ``routed`` tells the fields
-    that reached the sink, in lines with their purposes; earlier versions noted neither.
+    that reached the sink, in lines with their purposes.
     ``is_limited`` is true if there are records of people who granted some purposes only.
     """
 
@@ -86,9 +90,9 @@ class Segment:
     length: int
     revision: int
     is_closed: int
-    place: str | None = None
-    routed: str | None = None
-    is_limited: int | None = None
+    place: str
+    routed: str
+    is_limited: int
 
     @property
     def file_name(self) -> str:
@@ -136,29 +140,48 @@ def _may_know(directory: Path) -> bool:
     return False
 
 
+def require_known_format(db: sqlite3.Connection) -> bool:
+    """Return whether there are tables in a database of segments. Raises ``DeliveryError`` E502 if
+    it has another format."""
+    version, number = db.execute(
+        "SELECT user_version, count(name) FROM pragma_user_version LEFT JOIN sqlite_master"
+    ).fetchone()
+    if number and version != FORMAT:
+        raise DeliveryError("E502", _UNKNOWN)
+    return bool(number)
+
+
+@contextmanager
+def _database(directory: Path) -> Iterator[sqlite3.Connection | None]:
+    """Open the database of a directory to read it; ``None`` if there are no segments. Raises
+    ``DeliveryError``: E502 for another format, E508 where it cannot be read."""
+    if not has_segments(directory):
+        yield None
+        return
+    db = connect(directory / DATABASE)
+    if db is None:
+        raise DeliveryError("E508", _UNREADABLE)
+    with closing(db), disk(_UNREADABLE):
+        yield db if require_known_format(db) else None
+
+
 def noted_retentions(directory: Path) -> dict[str, dict[str, timedelta]]:
     """Return the retentions of fields that were noted with segments, by the schema's digest. Raises
-    ``DeliveryError`` E508."""
+    ``DeliveryError`` E502, E508."""
     found: dict[str, dict[str, timedelta]] = {}
-    db = connect(directory / DATABASE) if has_segments(directory) else None
-    if db is not None:
-        with closing(db), disk(_UNREADABLE):
-            known = "SELECT 1 FROM sqlite_master WHERE name = 'retentions'"
-            rows = "SELECT digest, name, seconds FROM retentions"
-            is_noted = db.execute(known).fetchone() is not None
-            for digest, name, seconds in db.execute(rows) if is_noted else ():
-                found.setdefault(digest, {})[name] = timedelta(seconds=seconds)
+    with _database(directory) as db:
+        rows = "SELECT digest, name, seconds FROM retentions"
+        for digest, name, seconds in () if db is None else db.execute(rows):
+            found.setdefault(digest, {})[name] = timedelta(seconds=seconds)
     return found
 
 
 def place_of(directory: Path) -> str | None:
-    """Return the digest of the place of the sink that had a directory last, if that is noted."""
-    db = connect(directory / DATABASE) if has_segments(directory) else None
-    if db is None:
-        return None
-    with closing(db), suppress(sqlite3.Error):
-        (found,) = db.execute("SELECT digest FROM places").fetchone() or (None,)
-        return found if isinstance(found, str) else None
+    """Return the digest of the place of the sink that had a directory last, if that can be read."""
+    with suppress(DeliveryError), _database(directory) as db:
+        if db is not None:
+            (found,) = db.execute("SELECT digest FROM places").fetchone() or (None,)
+            return found if isinstance(found, str) else None
     return None
 
 
@@ -167,8 +190,8 @@ def read_segments(
     directory: Path, *, must_know: bool = False
 ) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
     """Return the segments in a directory with their records, as of one moment, while another
-    process may write there. Raises ``DeliveryError`` E508; with ``must_know``, also where this user
-    may not know whether there are any."""
+    process may write there. Raises ``DeliveryError`` E502 for another format, and E508; with
+    ``must_know``, also where this user may not know whether there are any."""
     found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
     files = list[int]()
     try:
@@ -189,6 +212,7 @@ def read_segments(
 
 _TRIES = 100
 _LOST = b"?\n"
+_UNKNOWN = "what waits for the lake has a format that this version of Collector does not know"
 _UNREADABLE = "what waits for the lake cannot be read; is the directory of the sink damaged?"
 
 
@@ -198,10 +222,9 @@ def _opened(
     files: list[int],
 ) -> bool:
     """Open all segments; return ``False`` if one went meanwhile."""
-    db = connect(directory / DATABASE)
-    if db is None:
-        raise DeliveryError("E508", _UNREADABLE)
-    with closing(db), disk(_UNREADABLE):
+    with _database(directory) as db:
+        if db is None:
+            return True
         try:
             for segment in all_segments(db):
                 path = directory / segment.file_name
@@ -219,10 +242,8 @@ def _close_all(files: list[int]) -> None:
 
 def all_segments(db: sqlite3.Connection) -> list[Segment]:
     """Return all segments of a database, the oldest first."""
-    known = {row[1] for row in db.execute("PRAGMA table_info(segments)")}
-    columns = COLUMNS if known.issuperset(NOTES) else _FIRST
-    query = f"SELECT {columns} FROM segments ORDER BY number"  # noqa: S608 - no value
-    return [Segment(*row) for row in db.execute(query)] if known else []
+    query = f"SELECT {COLUMNS} FROM segments ORDER BY number"  # noqa: S608 - constants
+    return [Segment(*row) for row in db.execute(query)]
 
 
 def frames_of(db: sqlite3.Connection, segment: Segment) -> list[tuple[str, int, int]]:
@@ -318,15 +339,15 @@ def _of_database(path: Path, schemas: Collection[Schema]) -> tuple[dict[str, int
     db = connect(path)
     if db is None:
         return {}, int(path.exists())
-    statements = TABLES.split(";")[:-1]
-    notes = (f"ALTER TABLE segments ADD COLUMN {name} {type_}" for name, type_ in NOTES.items())
     with closing(db), closing(sqlite3.connect(":memory:")) as model:
+        is_there = require_known_format(db)
         model.executescript(TABLES)
         known = [name for (name,) in model.execute(_NAMES)]
-        found = foreign_objects(db, known) + added_columns(db, (*statements, *notes))
+        found = foreign_objects(db, known) + added_columns(db, TABLES.split(";")[:-1])
         words = {*_TYPES, *_words(schemas), *_spelled(db, {each.name for each in schemas})}
         found += sum(1 for _ in foreign_columns(db, [*_there(db, known)], words))
-        return {each.file_name: each.length for each in all_segments(db)}, found
+        segments = all_segments(db) if is_there else ()
+        return {each.file_name: each.length for each in segments}, found
 
 
 _NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
@@ -355,4 +376,4 @@ def _spelled(db: sqlite3.Connection, schemas: Collection[str]) -> Iterator[str]:
             if segment.key.startswith(name) and _KEY(segment.key.removeprefix(name)):
                 yield segment.key
         yield from filter(_HOUR, [segment.hour])
-        yield from filter(_DIGEST, filter(None, [segment.place]))
+        yield from filter(_DIGEST, [segment.place])

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-from collector.errors import InUse
 from collector.schema.model import Schema
 from collector.sinks.parquet.segment_reader import (
     Segment,
@@ -137,17 +136,16 @@ def columns(segment: Segment, types: Mapping[str, str]) -> dict[str, str]:
 
 
 def _noted(segment: Segment) -> dict[str, list[str]] | None:
-    """Return the fields that reached the sink, with their purposes; ``None`` if all did, or it is
-    not known."""
-    if segment.routed in (None, _ALL):
+    """Return the fields that reached the sink, with their purposes; ``None`` if all did."""
+    if segment.routed == _ALL:
         return None
     lines = (line.split(" ") for line in segment.routed.splitlines())
     return {name: purposes for name, *purposes in lines}
 
 
 class SegmentDirectories:
-    """The directories in which records are collected for a lake: the sink's own, and those of
-    applications, which lie beside a lake of this machine, or in the data directory."""
+    """The directories in which records are collected for a lake: the sink's own, and that of
+    applications, which lies beside a lake of this machine, or in the data directory."""
 
     def __init__(self, settings: ParquetSettings, opening: Opening) -> None:
         self.own: Path = own_directory(opening.data, opening.name)
@@ -155,11 +153,16 @@ class SegmentDirectories:
         self._is_shared = opening.is_shared
         self._is_former = opening.is_former
         self.place: str = settings.place_digest
-        besides = _besides(settings, opening, self.own) if opening.has_location else ()
-        self._besides = dict(besides)
+        data = opening.data if settings.path is None else settings.path.resolve().parent
+        shared = own_directory(data, settings.shared_name)
+        self._shared = shared if opening.has_location and shared != self.own else None
 
     def __repr__(self) -> str:
         return "<SegmentDirectories>"
+
+    @property
+    def _all(self) -> list[Path]:
+        return [self.own] if self._shared is None else [self.own, self._shared]
 
     def take_over(self) -> None:
         """Take the directory that a sink of the same place had under another name, if this one has
@@ -191,7 +194,7 @@ class SegmentDirectories:
     def is_current(self, directory: Path, segment: Segment) -> bool:
         """Return whether a segment was collected for the lake, and not for an earlier place of the
         sink."""
-        return self._besides.get(directory, False) or segment.place in (None, self.place)
+        return directory == self._shared or segment.place == self.place
 
     @property
     def has_former(self) -> bool:
@@ -200,21 +203,19 @@ class SegmentDirectories:
             return not all(self.is_current(self.own, segment) for segment, _ in segments)
 
     def may_put(self, staged: Segments, segment: Segment) -> bool:
-        """Return whether a segment is known to be for the lake, to which the sink still puts."""
-        is_known = self._besides.get(staged.directory, True)
-        return is_known and not self._is_former and self.is_current(staged.directory, segment)
+        """Return whether a segment is for the lake, to which the sink still puts."""
+        return not self._is_former and self.is_current(staged.directory, segment)
 
     def others(self, opening: Opening) -> int:
-        """Count what is in the directories for this lake alone, and is not of a sink's making."""
-        of_lake = (directory for directory, is_of_lake in self._besides.items() if is_of_lake)
+        """Count what is in the directories, and is not of a sink's making."""
         schemas = (*opening.schemas, *opening.earlier.values())
-        return sum(foreign_parts(directory, schemas) for directory in (self.own, *of_lake))
+        return sum(foreign_parts(directory, schemas) for directory in self._all)
 
     @property
     def retentions(self) -> dict[str, dict[str, timedelta]]:
         """The retentions of fields that were noted with segments, by the digest of the schema."""
         found: dict[str, dict[str, timedelta]] = {}
-        for directory in (self.own, *self._besides):
+        for directory in self._all:
             found.update(noted_retentions(directory))
         return found
 
@@ -227,7 +228,7 @@ class SegmentDirectories:
         with ExitStack() as stack:
             yield [
                 found
-                for directory in (self.own, *self._besides)
+                for directory in self._all
                 for found in stack.enter_context(
                     read_segments(directory, must_know=directory == self.own)
                 )
@@ -243,11 +244,9 @@ class SegmentDirectories:
             if own is None and has_segments(self.own):
                 found.append(Segments(self.own, is_shared=self._is_shared))
                 stack.callback(found[-1].close)
-            for directory, is_of_lake in self._besides.items():
-                with nullcontext() if is_of_lake else suppress(InUse):  # a sink of another name
-                    if has_segments(directory):
-                        found.append(Segments(directory, is_shared=is_of_lake))
-                        stack.callback(found[-1].close)
+            if self._shared is not None and has_segments(self._shared):
+                found.append(Segments(self._shared, is_shared=True))
+                stack.callback(found[-1].close)
             for staged in found:
                 stack.enter_context(staged.locked())
                 staged.clear()
@@ -258,16 +257,4 @@ class SegmentDirectories:
         """Yield each segment to change, as it is when it is its turn."""
         for staged in found:
             for segment in staged.all():
-                if staged.directory == self.own or self.is_current(staged.directory, segment):
-                    yield staged, segment
-
-
-def _besides(settings: ParquetSettings, opening: Opening, own: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield the directories besides its own in which applications collect, or collected, for the
-    lake, and whether they do for this one only: earlier all lakes with one parent shared one."""
-    data = opening.data if settings.path is None else settings.path.resolve().parent
-    for_this, for_any = (own_directory(data, name) for name in (settings.shared_name, "parquet"))
-    if for_this != own:
-        yield for_this, True
-    if for_any != own and (opening.is_shared or data.resolve() != opening.data.resolve()):
-        yield for_any, False
+                yield staged, segment

@@ -26,7 +26,7 @@ from collector.file_modes import make_private
 from collector.sinks.parquet.segment_reader import (
     COLUMNS,
     DATABASE,
-    NOTES,
+    FORMAT,
     TABLES,
     Segment,
     all_segments,
@@ -34,6 +34,7 @@ from collector.sinks.parquet.segment_reader import (
     frames_of,
     pieces,
     read_frames,
+    require_known_format,
 )
 from collector.sinks.record_files import FileLock
 from collector.sqlite.files import make_durable, sync, transaction
@@ -63,8 +64,8 @@ class Segments:
     """The segments in a directory, for one process and one thread at a time; with ``is_shared``,
     for several processes, each for as long as it is in ``locked``.
 
-    Raises ``InUse`` if another process has them, and ``DeliveryError`` E508 where the disk does not
-    permit something; then nothing has changed.
+    Raises ``InUse`` if another process has them, and ``DeliveryError``: E502 for another format,
+    E508 where the disk does not permit something; then nothing has changed.
     """
 
     def __init__(self, directory: Path, *, is_shared: bool = False) -> None:
@@ -106,11 +107,11 @@ class Segments:
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             make_durable(self._db)
-            self._db.executescript(TABLES)
-            known = {row[1] for row in self._db.execute("PRAGMA table_info(segments)")}
-            for name, type_ in NOTES.items():
-                if name not in known:
-                    self._db.execute(f"ALTER TABLE segments ADD COLUMN {name} {type_}")
+            with transaction(self._db):
+                if not require_known_format(self._db):
+                    for table in TABLES.split(";"):
+                        self._db.execute(table)
+                    self._db.execute(f"PRAGMA user_version = {FORMAT}")
             self._clear()
         except BaseException:
             self._db.close()
@@ -159,13 +160,12 @@ class Segments:
                     self._drop_end(segment)
 
     def _is_new(self, batch: Batch) -> bool:
-        known = "SELECT 1 FROM delivered WHERE id = ?"
         new = self._db.execute("INSERT OR IGNORE INTO delivered (id) VALUES (?)", (batch.id,))
         if not new.rowcount:
             return False
         oldest = (new.lastrowid or 0) - _STORED_IDS
         self._db.execute("DELETE FROM delivered WHERE number <= ?", (oldest,))
-        return not (batch.origin and self._db.execute(known, (batch.origin,)).fetchone())
+        return True
 
     def _append(
         self, batches: list[Batch], size: int, notes: tuple[str, str], touched: dict[int, Segment]
@@ -182,7 +182,7 @@ class Segments:
             _write(self.directory / segment.file_name, payload, segment.length)
             frame = (segment.number, segment.length, len(payload), minute)
             self._db.execute("INSERT INTO frames VALUES (?, ?, ?, ?)", frame)
-            is_limited = max(is_limited, segment.is_limited or 0)
+            is_limited = max(is_limited, segment.is_limited)
             length = segment.length + len(payload)
             segment = self._update(segment, length=length, is_limited=is_limited)
 

@@ -310,22 +310,13 @@ class PostgresSink(ErasableSink):
                 copy.write("".join(shuffled(lines)).encode())
 
     def _new(self, cursor: Cursor, batches: Collection[Batch]) -> set[bytes]:
-        """Note the ids of batches, and return the new ones. The id of the batch that one is a part
-        of is noted for a moment: so a transaction that has it, and is not at its end, is waited
-        for."""
-        query = self._namespace.query
-        insert = query(
+        """Note the ids of batches, and return the new ones."""
+        insert = self._namespace.query(
             "INSERT INTO {} (id) SELECT unnest(%s::bytea[]) ON CONFLICT DO NOTHING RETURNING id",
             "_delivered",
         )
-        origins = sorted({batch.origin for batch in batches if batch.origin})
-        ours = {bytes(id_) for (id_,) in cursor.execute(insert, (origins,))} if origins else set()
-        if ours:
-            cursor.execute(query("DELETE FROM {} WHERE id = ANY(%s)", "_delivered"), ([*ours],))
         ids = sorted({batch.id for batch in batches})
-        new = {bytes(id_) for (id_,) in cursor.execute(insert, (ids,))}
-        whole = {batch.id for batch in batches if batch.origin is None or batch.origin in ours}
-        return new & whole
+        return {bytes(id_) for (id_,) in cursor.execute(insert, (ids,))}
 
     def idle(self) -> None:
         """Prune, once an hour, and report it; soon again where another session was in the way."""

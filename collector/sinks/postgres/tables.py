@@ -74,7 +74,7 @@ class Namespace:
 
     def exists(self, cursor: Cursor) -> bool:
         """Return whether the namespace is there and is ours. Raises ``DeliveryError``: E501 for one
-        of another program, E502 for one of a newer version."""
+        of another program, E502 for one of another format."""
         names = self.relations(cursor)
         if not names:
             return False
@@ -86,8 +86,8 @@ class Namespace:
         if version is None or version[0] is None:
             message = "the namespace has tables of another program; name one of its own"
             raise DeliveryError("E501", message)
-        if version[0] > FORMAT:
-            message = "the tables were written by a newer version of Collector"
+        if version[0] != FORMAT:
+            message = "the tables have a format that this version of Collector does not know"
             raise DeliveryError("E502", message)
         return True
 
