@@ -1,5 +1,5 @@
-"""docs/certificates.md: what it tells an operator to type works as printed, and what it makes lets in
-nobody else. docs/sidecar-security.md: a sidecar that others can reach does not start without it."""
+"""docs/certificates.md: the commands work as printed, and what they make lets in nobody else.
+docs/sidecar-security.md: a sidecar that others can reach does not start without them."""
 
 from __future__ import annotations
 
@@ -143,8 +143,8 @@ def _sent(sidecar: Sidecar, folder: Path, token: str, host: str) -> int:
 
 
 def test_what_it_makes_lets_in_nobody_else(tmp_path: Path) -> None:
-    """A sender needs the token; the sidecar's certificate is known by each of its names, by no other
-    name, and by no other authority. All files are their owner's alone."""
+    """A sender needs the token. The certificate holds for each of its names and no other, and only
+    for those who trust its authority. All files are their owner's alone."""
     ours, others = _made(tmp_path / "ours"), _made(tmp_path / "others")
     assert {stat.S_IMODE(path.stat().st_mode) for path in ours.iterdir()} == {0o600}
     token = (ours / "token").read_text().strip()
