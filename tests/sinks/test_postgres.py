@@ -38,7 +38,7 @@ from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import script
 from tests.raising import raises
 from tests.sinks.postgres import PostgresServer, require_postgres
-from tests.tcp import free_port
+from tests.tcp import free_port, tcp_server
 
 pytestmark = pytest.mark.servers
 
@@ -679,6 +679,22 @@ def test_a_password_in_libpq_s_file(
     with raises("E514", Unreachable):
         deliver(2)
     assert _numbers(encrypted) == [person(1)]
+
+
+def test_the_environment_does_not_name_the_server(
+    clean: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records go to the address in the settings, whatever libpq's variables say."""
+    others: list[bytes] = []
+    with (
+        tcp_server(lambda end: others.append(end.recv(1))) as port,
+        monkeypatch.context() as patched,
+        _sink(clean, tmp_path) as sink,
+    ):
+        patched.setenv("PGHOSTADDR", "127.0.0.1")
+        patched.setenv("PGPORT", str(port))
+        sink.deliver(_many(1))
+    assert (_numbers(clean), others) == ([person(1)], [])
 
 
 @pytest.fixture

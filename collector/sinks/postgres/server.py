@@ -42,13 +42,16 @@ _PROBE_SECONDS = 60.0
 """How often a server is asked whether it lives, while an answer may take longer than that."""
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """Is answered with a byte before anybody logs in; see "SSLRequest" in PostgreSQL's protocol."""
-_ALIVE: Mapping[str, int] = {
+_OPTIONS: Mapping[str, str | int] = {
+    "client_encoding": "utf8",
+    "hostaddr": "",
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""What libpq is given so that it notices a broken connection within half a minute."""
+"""What libpq is given besides: the environment (``PGHOSTADDR``) names no other server, and a broken
+connection is noticed within half a minute."""
 _SETTINGS = """
 SET application_name = 'collector'; SET client_min_messages = 'error';
 SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
@@ -213,7 +216,7 @@ class Server:
         """Return the connection, which is made if there is none."""
         if self._open is not None:
             return self._open
-        login = _login(make_conninfo("", **self._parameters, **_ALIVE, client_encoding="utf8"))
+        login = _login(make_conninfo("", **self._parameters, **_OPTIONS))
         if login.status != pq.ConnStatus.OK:
             state, needs_password = _state_of(login), login.needs_password
             login.finish()
