@@ -46,8 +46,8 @@ _MARKERS = {
 _EXPORTER = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 _ELSEWHERE = {
     "docs/archives.md": "tests/test_archives.py",
+    "docs/certificates.md": "tests/test_certificates.py",
     "docs/recording-integration.md": "tests/recording/test_integration.py",
-    "docs/sidecar-security.md": "tests/test_sidecar_security.py",
 }
 """Pages whose snippets need servers, certificates or engines of their own, and the tests that run
 them."""

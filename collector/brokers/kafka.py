@@ -44,8 +44,8 @@ _WORDS: Mapping[str, tuple[str, Cause]] = {
     ),
     **dict.fromkeys(
         (
-            *("TOPIC_AUTHORIZATION_FAILED", "GROUP_AUTHORIZATION_FAILED", "_AUTHENTICATION"),
-            *("CLUSTER_AUTHORIZATION_FAILED", "SASL_AUTHENTICATION_FAILED"),
+            *("TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED"),
+            *("SASL_AUTHENTICATION_FAILED", "_AUTHENTICATION"),
         ),
         (_CREDENTIALS, "denied"),
     ),

@@ -1,4 +1,4 @@
-"""What sinks and drains want of a broker of any kind."""
+"""What sinks want of a broker of any kind, and what a drain wants of its broker."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ they are not, and no other drain is to get them; or they are to be handed out ag
 
 class Fetched(NamedTuple):
     """A message that was taken, and by what the broker knows it. ``stored`` is when the broker got
-    it, by its own clock in seconds; ``None`` where only the sender says so."""
+    it, by its own clock in seconds of the epoch."""
 
     data: bytes
     token: str
-    stored: float | None = None
+    stored: float
 
     def __repr__(self) -> str:
         return f"<Fetched, {len(self.data)} bytes>"
@@ -42,7 +42,7 @@ class Publisher(Protocol):
         ``timedelta.max`` for never."""
 
     def drops(self) -> bool:
-        """Return whether the broker deletes messages before that which no drain has taken."""
+        """Return whether the broker deletes messages before that which nobody has taken."""
 
     def close(self) -> None:
         """Close the connection."""

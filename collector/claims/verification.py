@@ -1,56 +1,39 @@
 """Verify claims: run the checks that they name against a configuration and its data directory.
 
 A check finds faults, and one that finds none holds. No fault contains a value: it names the rule,
-the field or the sink, and states how many. Most checks look at a dry run of the configuration's
-whole pipeline, in a temporary directory.
+the field or the sink, and states how many. Most checks look at a dry run (``dry_run``), in a
+temporary directory.
 """
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from itertools import islice
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
-import orjson
-
-from collector import synthetic
 from collector.claims.document import CHECKS, Check, Claim
+from collector.claims.dry_run import DryRun, Outcome
 from collector.claims.stored_fields import mismatches
 from collector.config import Config
-from collector.config.sink_settings import SinkSettings
-from collector.config.sink_types import STAND_IN, settings_of
-from collector.contracts import Batch, Request, Tally
 from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError, Unreachable
-from collector.filter import Filter
-from collector.filter.stored import read
-from collector.keyring import Keyring
 from collector.ledger import Note, opened
-from collector.pipeline import Pipeline
 from collector.retention.earlier import in_force, noted_copies, ran_elsewhere
 from collector.retention.locations import Locations
-from collector.retention.upkeep import overdue, prune_all
-from collector.routing import LEGAL, Flows, all_flows, changes, entitled, reaching
+from collector.retention.upkeep import overdue
+from collector.routing import LEGAL, Flows, all_flows, changes, entitled
 from collector.routing.schemas import configured
 from collector.schema.model import Schema
 from collector.schema.names.scope import scope
 from collector.schema.policy import use_is_allowed
 from collector.schema.review import Review, read_copy, review
 from collector.sinks.sink import (
-    Holding,
-    Opening,
-    Sink,
     expiry_of,
     is_erasable,
-    open_sink,
-    own_directory,
 )
-from collector.spool import FILE_NAME as SPOOL_NAME
-from collector.spool import Spool, note
+from collector.spool import note
 
 __all__ = [
     "ClaimFinding",
@@ -138,7 +121,7 @@ def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: 
         return found
     with tempfile.TemporaryDirectory(prefix="collector-claims-") as name:
         runs = {
-            key: _DryRun(matrix, Path(name) / key, canaries, meetings).granted()
+            key: DryRun(matrix, Path(name) / key, canaries, meetings).granted()
             for key, matrix in by_name.items()
         }
         has_run = config.data is not None and config.data.is_dir()
@@ -244,7 +227,7 @@ def _entries(matrix: Flows) -> Iterator[ClaimFinding]:
                 yield ClaimFinding(f"{flow.sink}: {CODES['E309']}", "E309")
 
 
-def _canaries(outcome: _Outcome, search: Search) -> Iterator[ClaimFinding]:
+def _canaries(outcome: Outcome, search: Search) -> Iterator[ClaimFinding]:
     """Check that no planted content was written, and that the search would find it."""
     folder, canaries = outcome.run.folder, outcome.run.canaries
     if hits := len(search([folder], canaries)):
@@ -258,13 +241,13 @@ def _canaries(outcome: _Outcome, search: Search) -> Iterator[ClaimFinding]:
         yield ClaimFinding("the search does not find what is there", is_open=True)
 
 
-def _admitted(outcome: _Outcome) -> Iterator[ClaimFinding]:
+def _admitted(outcome: Outcome) -> Iterator[ClaimFinding]:
     if not outcome.tally.admitted:
         message = "nothing was admitted, which shows nothing: give the schema a test"
         yield ClaimFinding(message, is_open=True)
 
 
-def _delivery(outcome: _Outcome) -> Iterator[ClaimFinding]:
+def _delivery(outcome: Outcome) -> Iterator[ClaimFinding]:
     """Check that each sink got only the fields that the matrix states."""
     yield from _admitted(outcome)
     for name in outcome.run.flows.sinks:
@@ -292,7 +275,7 @@ def _stored(
         yield "stored", ClaimFinding(message, is_open=True)
 
 
-def _consent(outcome: _Outcome) -> Iterator[ClaimFinding]:
+def _consent(outcome: Outcome) -> Iterator[ClaimFinding]:
     """Check that no field reaches a sink that is only for purposes which a person refuses."""
     run, matrix, schema = outcome.run, outcome.run.flows, outcome.run.flows.schema
     needed = [name for name, purpose in schema.purposes.items() if not purpose.optional]
@@ -301,7 +284,7 @@ def _consent(outcome: _Outcome) -> Iterator[ClaimFinding]:
             yield ClaimFinding(f"{name}: it received {field}, although that was refused")
 
 
-def _retention(outcome: _Outcome) -> Iterator[ClaimFinding]:
+def _retention(outcome: Outcome) -> Iterator[ClaimFinding]:
     """Check that records go in time: by pruning, or from a sink that deletes them by itself."""
     matrix = outcome.run.flows
     if outcome.stale:
@@ -315,7 +298,7 @@ def _retention(outcome: _Outcome) -> Iterator[ClaimFinding]:
             yield ClaimFinding(f"{name}: it keeps records for longer than the schema says")
 
 
-def _counted(outcome: _Outcome) -> Iterator[ClaimFinding]:
+def _counted(outcome: Outcome) -> Iterator[ClaimFinding]:
     """Check the ledger of the dry run, and its counts."""
     yield from _flaws(outcome.spool)
     with opened(outcome.spool) as ledger:
@@ -389,109 +372,3 @@ def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
 def _failure(error: DeliveryError) -> ClaimFinding:
     """Return the finding for what cannot be read: a server that is silent shows nothing."""
     return ClaimFinding(error.message, is_open=error.code in ("E514", "E521"))
-
-
-# -- dry run --------------------------------------------------------------------------------------
-
-_LONG_AGO = "2000-01-01T00:00:00Z"
-_BATCH = 50
-_SECONDS = 60.0
-
-
-@dataclass(frozen=True, repr=False)
-class _Outcome:
-    """The outcome of a dry ``run``: the filter's counts, the ``spool`` with the ledger, the fields
-    that each sink got, and the number of tables and files with ``stale`` records."""
-
-    run: _DryRun
-    tally: Tally
-    spool: Path
-    fields: Mapping[str, frozenset[str]]
-    stale: int
-
-
-@dataclass(frozen=True)
-class _DryRun:
-    """A run of the whole pipeline of a configuration: events full of canaries into the sinks that
-    it names, moved into a folder; a sink that cannot be moved is replaced by one that gets the same
-    fields. Raises what its parts raise."""
-
-    flows: Flows
-    folder: Path
-    canaries: Sequence[str]
-    meetings: int
-
-    def granted(self) -> _Outcome:
-        """Send all events, deliver records that are far too old as well, and prune."""
-        tally = self._send()
-        chosen = Filter(self.flows.schema, keys=Keyring())
-        payload = b"".join(chosen.admit_lines(body).encode() for body in self._bodies())
-        old = Batch(
-            secrets.token_bytes(16), _LONG_AGO, layout=chosen.schema.layout, payload=payload
-        )
-        with ExitStack() as stack:
-            for name, sink in self._open_sinks(stack).items():
-                sink.deliver(read(old, self.flows.reaching(name)))
-        locations = self._locations()
-        prune_all(locations, _SECONDS)
-        found = self._holdings()
-        stale = sum(each.first == _LONG_AGO for holdings in found.values() for each in holdings)
-        return _Outcome(self, tally, locations.spool, _fields(found), stale)
-
-    def refused(self) -> dict[str, frozenset[str]]:
-        """Send all events for people who refuse all that is optional; return the fields that each
-        sink got."""
-        self._send(refuses=True)
-        return _fields(self._holdings())
-
-    def _send(self, *, refuses: bool = False) -> Tally:
-        """Send all events through a pipeline; return their counts."""
-        chosen, tally = Filter(self.flows.schema, keys=Keyring()), Tally()
-        with ExitStack() as stack:
-            sinks = self._open_sinks(stack)
-            spool = stack.enter_context(Spool(self.folder / SPOOL_NAME, sinks=list(sinks)))
-            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, reaching([self.flows]))
-            pipeline.start()
-            stack.callback(pipeline.close, _SECONDS)
-            for body in self._bodies():
-                tally += pipeline.accept_now(Request("ndjson", body, refuses=refuses))
-        return tally
-
-    def _holdings(self) -> dict[str, list[Holding]]:
-        with self._locations().opened() as sinks:
-            return {name: list(sink.inventory()) for name, sink in sinks.items()}
-
-    def _locations(self) -> Locations:
-        moved = dict[str, SinkSettings]()
-        for name, sink in self.flows.sinks.items():
-            own = own_directory(self.folder, name)
-            there = sink.moved(own) if is_erasable(sink) else None
-            moved[name] = there or settings_of(STAND_IN)(type=STAND_IN).moved(own) or sink
-        return Locations(self.folder, (self.flows.schema,), moved)
-
-    def _open_sinks(self, stack: ExitStack) -> dict[str, Sink]:
-        sinks: dict[str, Sink] = {}
-        for name, settings in self._locations().sinks.items():
-            opening = Opening(name, (self.flows.schema,), self.folder)
-            sinks[name] = open_sink(settings, opening)
-            stack.callback(sinks[name].close)
-        return sinks
-
-    def _bodies(self) -> Iterator[bytes]:
-        """Yield bodies of NDJSON: synthetic meetings, and the events of the schema's own tests,
-        with content planted under each of its names."""
-        schema = self.flows.schema
-        content = {name: [*self.canaries] for name in schema.content_names}
-        own = [{**test.event, **content} for test in schema.tests if isinstance(test.event, dict)]
-        others = [test.event for test in schema.tests if not isinstance(test.event, dict)]
-        meetings = synthetic.events(self.meetings, 0, self.canaries)
-        events: Iterator[Any] = iter([*own, *others, *meetings])
-        while batch := list(islice(events, _BATCH)):
-            yield b"\n".join(map(orjson.dumps, batch))
-
-
-def _fields(found: Mapping[str, Iterable[Holding]]) -> dict[str, frozenset[str]]:
-    return {
-        name: frozenset(field for each in holdings for field, times in each.fields.items() if times)
-        for name, holdings in found.items()
-    }

@@ -33,7 +33,6 @@ _COMMANDS = {
 """The module and the function of each command, and its panel of the help."""
 
 _GROUPS = {
-    "certificates": _RUN,
     "config": _RUN,
     "ledger": _PROVE,
     "recording": _RUN,

@@ -54,8 +54,9 @@ _ESCAPES = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})
 def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Find every fault of the configuration at once, as `serve` would: also in the schema, in
     certificates, in directories that cannot be used, and in the recorder's settings if it may run.
-    Exit 78 if there is one. A certificate that expires soon, and what a start would refuse without
-    `--allow-widening`, is a warning."""
+    Exit 78 if there is one. Warnings are for a certificate that expires soon, for a PostgreSQL role
+    with rights that it does not need, and for what a start would refuse without
+    `--allow-widening`."""
     needs_sidecar()
     loaded = examine(one_file(file, config))
     from collector.server import preflight  # noqa: PLC0415 - imports all components

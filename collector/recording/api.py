@@ -38,14 +38,12 @@ from collector.recording.bodies import (
     ChoiceBody,
     Created,
     ErrorBody,
-    EventStreams,
     HandoverBody,
     NextBody,
     NoticeLinks,
     RefusalBody,
     RequestBody,
     StateBody,
-    TrackStreams,
     decoded,
     encoded,
     terms_of,
@@ -55,6 +53,7 @@ from collector.recording.recorder import NewChunk, Recorder
 from collector.recording.refusals import REFUSALS, Refused
 from collector.recording.routes import Endpoint, find
 from collector.recording.states import StateEvent
+from collector.recording.streams import EventStreams, TrackStreams
 
 __all__ = ["THREADS", "RecorderApi"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from ipaddress import ip_address
@@ -13,23 +13,18 @@ from pathlib import Path
 from threading import Event, Thread, Timer
 from time import monotonic
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from collector.config import Address, Config, Loaded
 from collector.errors import ConfigError
 from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.ops.log import EventLog, EventName, LibraryLogHandler
-from collector.ops.metrics import MetricType, expiry
 from collector.recording.access import Verifier
 from collector.recording.api import RecorderApi
 from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
+from collector.recording.metrics import RecorderMetrics
 from collector.recording.names import MAX_CHUNK_BYTES
-from collector.recording.recorder import Recorder, RecorderState
-from collector.recording.refusals import REFUSALS
+from collector.recording.recorder import Recorder
 from collector.recording.routes import document
 from collector.recording.settings import bucket_options, require_sound, verifier
 from collector.server import listeners
@@ -38,7 +33,7 @@ from collector.server.http_receiver import HttpReceiver
 from collector.server.lifecycle import loop_factory, notify, restore_signals, signalled
 from collector.server.listeners import Location
 
-__all__ = ["LABELS", "METRICS", "RecorderMetrics", "open_recorder", "serve"]
+__all__ = ["open_recorder", "serve"]
 
 _GRACE_SECONDS = 3
 _SHUTDOWN_SECONDS = 20.0
@@ -254,89 +249,3 @@ def _ports(receivers: list[HttpReceiver]) -> dict[str, int]:
     addresses = [each for each in found if getattr(each, "name", "") != SOCKET_NAME]
     named = {"recorder" if isinstance(each, Address) else "unix": each for each in addresses}
     return {name: getattr(each, "port", 1) for name, each in named.items()}
-
-
-# -- metrics --------------------------------------------------------------------------------------
-
-
-METRICS: dict[str, MetricType] = {
-    "collector_recorder_recordings": MetricType("gauge", "Recordings, by state.", ("state",)),
-    "collector_recorder_chunks_total": MetricType("counter", "Chunks, by outcome.", ("outcome",)),
-    "collector_recorder_refusals_total": MetricType("counter", "Refused requests.", ("code",)),
-    "collector_recorder_accesses_total": MetricType(
-        "counter", "Reads; the ledger has one entry for each token and track.", ("what",)
-    ),
-    "collector_recorder_errors_total": MetricType(
-        "counter", "Things to be done that disk or bucket did not let happen; they are tried again."
-    ),
-    "collector_recorder_queue_bytes": MetricType("gauge", "Sealed bytes that wait for the bucket."),
-    "collector_recorder_queue_files": MetricType("gauge", "Chunks that wait for the bucket."),
-    "collector_recorder_bucket_failing": MetricType("gauge", "1 while the bucket takes nothing."),
-    "collector_recorder_bucket_errors_total": MetricType(
-        "counter", "Times that the bucket did not do what it was asked for."
-    ),
-}
-"""Every metric; the documentation's table is checked against this one."""
-LABELS: dict[str, tuple[str, ...]] = {
-    "state": ("announced", "open", "paused", "closed", "erased"),
-    "outcome": ("accepted", "repeated", "refused"),
-    "code": tuple(REFUSALS),
-    "what": ("notice", "track", "manifest"),
-}
-"""The values of each label."""
-
-
-class RecorderMetrics(Collector):
-    """Reads the state of a recorder, and the counts of refusals, at each scrape. The certificate of
-    a recorder that has one ends at ``expires``, in seconds of the epoch."""
-
-    def __init__(
-        self,
-        state: Callable[[], RecorderState],
-        refusals: Callable[[], Mapping[str, int]],
-        expires: float | None = None,
-    ) -> None:
-        self._state, self._refusals = state, refusals
-        self._expiries = {} if expires is None else {"recorder": expires}
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
-
-    def __repr__(self) -> str:
-        return f"<RecorderMetrics of {len(METRICS)}>"
-
-    def text(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
-
-    def describe(self) -> Iterator[Metric]:
-        """Describe nothing: the registry would read the state for it."""
-        return iter(())
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every metric as it is now."""
-        state = self._state()
-        vault = state.vault
-        yield _counts("collector_recorder_recordings", state.recordings)
-        yield _counts("collector_recorder_chunks_total", state.chunks)
-        yield _counts("collector_recorder_refusals_total", self._refusals())
-        yield _counts("collector_recorder_accesses_total", state.accesses)
-        yield _counts("collector_recorder_errors_total", {"": state.errors})
-        yield _counts("collector_recorder_queue_bytes", {"": vault.queued_bytes})
-        yield _counts("collector_recorder_queue_files", {"": vault.queued_files})
-        yield _counts("collector_recorder_bucket_failing", {"": vault.is_failing})
-        yield _counts("collector_recorder_bucket_errors_total", {"": vault.errors})
-        yield expiry(self._expiries)
-
-
-def _counts(name: str, counts: Mapping[str, int]) -> Metric:
-    """Build a metric with a sample for each value of its label."""
-    kind, meaning, labels = METRICS[name]
-    family: CounterMetricFamily | GaugeMetricFamily
-    if kind == "counter":
-        family = CounterMetricFamily(name, meaning, labels=labels)
-    else:
-        family = GaugeMetricFamily(name, meaning, labels=labels)
-    for value in LABELS[labels[0]] if labels else ("",):
-        family.add_metric([value] if labels else [], counts.get(value, 0))
-    return family

@@ -303,13 +303,11 @@ class Consumer(threading.Thread):
         self._waiting_bytes += size
 
 
-def _require_clock(received: str, stored: float | None) -> None:
+def _require_clock(received: str, stored: float) -> None:
     """Raise ``Unreachable`` if a minute is of the future by the clock of this machine, and is not
     by that of the broker when it got the message: then messages wait until the clock is set."""
     minute, ahead = parse_minute(received), AHEAD.total_seconds()
-    if minute is None or stored is None:
-        return
-    if time() + ahead < minute.timestamp() <= stored + ahead:
+    if minute is not None and time() + ahead < minute.timestamp() <= stored + ahead:
         raise Unreachable("the clock of this machine is behind that of the broker", "busy")
 
 

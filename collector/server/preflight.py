@@ -39,7 +39,7 @@ from collector.server.components import Components, limits, tokens
 from collector.server.consumer import check_drain
 from collector.server.ledger_notes import widenings
 from collector.server.receivers import RECEIVERS
-from collector.sinks.sink import Opening, check_sink, sink_type
+from collector.sinks.sink import Opening, check_sink, sink_type, warnings_of
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import check as check_spool
 from collector.sqlite.files import check_directory
@@ -74,6 +74,7 @@ def check(loaded: Loaded) -> Findings:
             at = datetime.fromtimestamp(pair.validity[1], UTC)
             message = f"the certificate expires at {at:%Y-%m-%d %H:%M} UTC; replace it before"
             warnings.append(loaded.fault("tls.certificate", message, "E212"))
+        warnings += preflight.sink_warnings()
         warnings += _widenings(loaded, components)
     return Findings(preflight.faults, warnings)
 
@@ -216,10 +217,23 @@ class _Preflight:
             for setting, path in paths.items():
                 self._try(setting, check_directory, path.parent, within=data)
             if kind and self.components and len(self._faults) == before:
-                schemas, asks = self.components.schemas, self._reaches
-                opening = Opening(name, schemas, data, is_offline=True, asks=asks)
                 own = "data" if sink.is_local else f"sinks.{name}"
+                opening = self._opening(name, self.components)
                 self._try(next(iter(paths), own), check_sink, sink, opening)
+
+    def _opening(self, name: str, components: Components) -> Opening:
+        data = self._config.data or Path()
+        return Opening(name, components.schemas, data, is_offline=True, asks=self._reaches)
+
+    def sink_warnings(self) -> list[Fault]:
+        """Return what each sink's type warns of."""
+        if self.components is None:
+            return []
+        return [
+            self._loaded.fault(f"sinks.{name}", warning.message, warning.code)
+            for name, sink in self._config.sinks.on().items()
+            for warning in warnings_of(sink, self._opening(name, self.components))
+        ]
 
     def try_addresses(self) -> None:
         """Listen on all addresses at once, and stop."""

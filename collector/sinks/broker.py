@@ -1,6 +1,7 @@
 """A message broker as a sink: what the types have in common.
 
-Batches go to a broker as messages, for drains on other machines to take.
+Batches go to a broker as messages, for readers on other machines to take: drains, or programs of
+others.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class BrokerSink(Sink):
             raise ConfigError("E220", message)
         if drops:
             message = (
-                "the broker deletes messages that no drain has taken: to make room, by key, or"
+                "the broker deletes messages that nobody has taken: to make room, by key, or"
                 " where there is no consumer; change that there"
             )
             raise ConfigError("E220", message)

@@ -18,7 +18,7 @@ from hmac import compare_digest
 from time import sleep
 from urllib.parse import urlsplit
 
-__all__ = ["Exchange", "Relay", "connected", "proxy"]
+__all__ = ["Exchange", "Relay", "proxy"]
 
 _HOST = "127.0.0.1"
 _PIECE = 1 << 16
@@ -53,15 +53,15 @@ class Relay:
     While nothing is asked, a server can say hardly anything: each question is an ``exchange``.
     """
 
-    def __init__(self, connect: Connect, listener: socket.socket | None = None) -> None:
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._lock = threading.Lock()
         self._ends = set[socket.socket]()
         self._exchanges = set[Exchange]()
         self._left = _MOST_IDLE
-        self._refuses = False
+        self._is_closed = False
         self._process = os.getpid()
-        self._listener = listener or socket.create_server((_HOST, 0))
+        self._listener = socket.create_server((_HOST, 0))
         self._listener.settimeout(_LOOK_SECONDS)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -89,28 +89,25 @@ class Relay:
                 if not self._exchanges:
                     self._left = _MOST_IDLE
 
-    def refuse(self) -> None:
-        """Take no more connections; those that are open stay."""
-        self._refuses = True
+    def close(self) -> None:
+        """Close all connections, and take no more. In a process that was forked from the relay's,
+        this does nothing: both processes have the same sockets."""
+        if os.getpid() != self._process:
+            return
+        self._is_closed = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        self._cut()
 
-    def cut(self) -> None:
+    def _cut(self) -> None:
         """Close all connections."""
         with self._lock:
             ends = list(self._ends)
         _shut(*ends)
 
-    def close(self) -> None:
-        """Close all connections, and take no more. Where this process was forked from the relay's,
-        nothing ends: both have the same sockets."""
-        if os.getpid() == self._process:
-            self.refuse()
-            self.cut()
-
     def _accept(self) -> None:
-        while not self._refuses:
+        while not self._is_closed:
             try:
                 client, _ = self._listener.accept()
             except TimeoutError:
@@ -127,8 +124,7 @@ class Relay:
             with server, self._open(server):
                 for each in (client, server):
                     each.settimeout(None)
-                    with suppress(OSError):  # one of Unix has no such option
-                        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 questions = threading.Thread(target=_ask, args=(client, server), daemon=True)
                 questions.start()
                 _answer(server, client, self._take)
@@ -154,7 +150,7 @@ class Relay:
                 return True
             for each in self._exchanges:
                 each.is_cut = True
-        self.cut()
+        self._cut()
         return False
 
 
@@ -185,10 +181,10 @@ def _shut(*ends: socket.socket) -> None:
             end.shutdown(socket.SHUT_RDWR)
 
 
-def connected(host: str, port: int, seconds: float = _CONNECT_SECONDS) -> socket.socket:
+def _connected(host: str, port: int) -> socket.socket:
     """Connect to a server; a connection that broke is noticed within half a minute, where the
     system can."""
-    found = socket.create_connection((host, port), seconds)
+    found = socket.create_connection((host, port), _CONNECT_SECONDS)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):
@@ -216,13 +212,13 @@ def _proxied(client: socket.socket, credentials: bytes) -> socket.socket:
         raise ValueError("the request is not of this process")
     if method == "CONNECT":
         parts = urlsplit(f"//{target}")
-        server = connected(parts.hostname or "", parts.port or 443)
+        server = _connected(parts.hostname or "", parts.port or 443)
         answer, question = b"HTTP/1.1 200 OK\r\n\r\n", rest
     else:
         parts = urlsplit(target)
         if parts.scheme != "http":
             raise ValueError("the request is for no server of HTTP")
-        server = connected(parts.hostname or "", parts.port or 80)
+        server = _connected(parts.hostname or "", parts.port or 80)
         path = target.removeprefix(f"http://{parts.netloc}") or "/"
         path = path if path.startswith("/") else f"/{path}"
         others = [line for line in lines if not line.lower().startswith(_HOPS)]

@@ -213,6 +213,12 @@ class Sink(Closing):
         another process has now, which is no fault of the settings.
         """
 
+    @classmethod
+    def warnings(cls, settings: Any, opening: Opening) -> Iterable[ConfigError]:
+        """Return what an operator should change though the sink works. Called at ``config check``
+        after ``check`` found no fault. Raises as ``check``."""
+        return ()
+
     def deliver(self, *batches: Batch) -> None:
         """Store the batches durably, all of them before returning.
 
@@ -344,6 +350,13 @@ def check_sink(settings: SinkSettings, opening: Opening) -> None:
     anything else that it does raise."""
     with _of_type("check"):
         sink_type(settings).check(settings, opening)
+
+
+def warnings_of(settings: SinkSettings, opening: Opening) -> list[ConfigError]:
+    """Return the warnings of a sink's type; none if it cannot find out."""
+    with suppress(CollectorError), contained():
+        return [*sink_type(settings).warnings(settings, opening)]
+    return []
 
 
 def open_sink(settings: SinkSettings, opening: Opening) -> Sink:

@@ -111,22 +111,9 @@ class KafkaServer:
         """Make a topic, unless it is there; ``config`` are its settings, with `_` for dots."""
         add_topic({"bootstrap.servers": self.address}, name, partitions, **config)
 
-    def put(self, topic: str, *data: bytes | None, partition: int | None = None) -> None:
-        """Publish any bytes as messages, in one partition or in any."""
-        put(self.address, topic, *data, partition=partition)
-
     def messages(self, topic: str) -> list[Any]:
         """Return all messages of a topic."""
         return messages(self.address, topic)
-
-    def committed(self, topic: str, group: str, partitions: int = 1) -> list[int]:
-        """Return the offsets up to which a group has read, by partition; negative for none."""
-        asked = [TopicPartition(topic, each) for each in range(partitions)]
-        client = _reader(self.address, group)
-        try:
-            return [one.offset for one in client.committed(asked, timeout=WAIT_SECONDS)]
-        finally:
-            client.close()
 
     def _listens(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
@@ -143,26 +130,6 @@ def add_topic(access: dict[str, Any], name: str, partitions: int = 1, **config: 
         made[name].result(WAIT_SECONDS)
 
 
-def put(
-    address: str,
-    topic: str,
-    *data: bytes | None,
-    partition: int | None = None,
-    compression: str = "none",
-) -> None:
-    """Publish messages at a broker."""
-    options: dict[str, Any] = {"bootstrap.servers": address, "compression.type": compression}
-    sizes = {"message.max.bytes": 1_000_000_000, "batch.size": 1_000_000_000, "linger.ms": 30_000}
-    client = Producer({**options, **sizes, **_QUIET})
-    failures: list[Any] = []
-    place: dict[str, Any] = {} if partition is None else {"partition": partition}
-    for each in data:
-        client.produce(topic, each, on_delivery=lambda error, _: failures.append(error), **place)
-        client.poll(0)
-    assert client.flush(WAIT_SECONDS) == 0
-    assert set(failures) == {None}
-
-
 def make_topic(address: str, topic: str) -> None:
     """Make a topic at a broker that makes whatever a writer asks for."""
     Producer({"bootstrap.servers": address, **_QUIET}).list_topics(topic, timeout=WAIT_SECONDS)
@@ -170,7 +137,7 @@ def make_topic(address: str, topic: str) -> None:
 
 def messages(address: str, topic: str) -> list[Any]:
     """Return all messages of a topic at a broker, read to the end that the broker tells of."""
-    client, found = _reader(address, "reader"), []
+    client, found = _reader(address), []
     try:
         known = set(client.list_topics(topic, timeout=WAIT_SECONDS).topics[topic].partitions)
         client.assign([TopicPartition(topic, each, 0) for each in known])
@@ -187,8 +154,8 @@ def messages(address: str, topic: str) -> list[Any]:
     return found
 
 
-def _reader(address: str, group: str) -> Consumer:
-    options = {"bootstrap.servers": address, "group.id": group, "enable.auto.commit": False}
+def _reader(address: str) -> Consumer:
+    options = {"bootstrap.servers": address, "group.id": "reader", "enable.auto.commit": False}
     return Consumer({**options, "enable.partition.eof": True, "fetch.wait.max.ms": 50, **_QUIET})
 
 

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from collector import intake
-from collector.claims import verification
+from collector.claims import dry_run
 from collector.claims.document import (
     CHECKS,
     RECORDING_CHECKS,
@@ -273,7 +273,7 @@ def test_a_refusal_that_is_not_heeded(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_pruning_that_does_not_prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is too old must go, out of each sink."""
-    monkeypatch.setattr(verification, "prune_all", lambda *_: None)
+    monkeypatch.setattr(dry_run, "prune_all", lambda *_: None)
     assert broken(found(tmp_path, ndjson={"path": "a"})) == set(), "sinks prune themselves"
     monkeypatch.setattr(PruneSchedule, "go_on", lambda *_: None)
     assert broken(found(tmp_path, ndjson={"path": "a"})) == {"needed-only"}

@@ -21,12 +21,13 @@ import pytest
 from collector.ingest.limits import IngestLimits
 from collector.recording.access import Verifier, create_key, key_set
 from collector.recording.api import THREADS, RecorderApi
-from collector.recording.bodies import MOST_STREAMS, ErrorBody
+from collector.recording.bodies import ErrorBody
 from collector.recording.jwks import KeySource
 from collector.recording.names import MAX_CHUNK_BYTES
 from collector.recording.recorder import Recorder
 from collector.recording.refusals import REFUSALS
 from collector.recording.routes import ROUTES
+from collector.recording.streams import MOST_STREAMS
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.recording.serving import TERMS, Meeting, running
 

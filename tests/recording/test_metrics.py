@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
+from collector.recording.metrics import LABELS, METRICS, RecorderMetrics
 from collector.recording.recorder import RecorderState
 from collector.recording.refusals import REFUSALS
 from collector.recording.routes import ROUTES
-from collector.recording.server import LABELS, METRICS, RecorderMetrics
 from collector.recording.vault import VaultState
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "recording.md").read_text()

@@ -53,7 +53,7 @@ _SLOWEST_SECONDS = 1.0
 """The same of a p99 on a machine that is busy: one that waited for a server would be of a phase."""
 _MODES = (
     *(("full", "full"), ("denied", "403"), ("internal", "500"), ("redirect", "redirect")),
-    *(("half", "half"), ("bomb", "bomb"), ("slow", "slow"), ("garbage", "404")),
+    *(("half", "half"), ("away", "bomb"), ("slow", "slow"), ("garbage", "404")),
 )
 """How the database fails, and how the bucket does meanwhile."""
 _PROXY_MODES = ("away", "full", "403", "500", "redirect", "half", "bomb", "slow", "404")
@@ -205,7 +205,7 @@ def test_servers_that_are_away(all_places: Places, say: Say) -> None:
 @pytest.mark.timeout(600)
 def test_servers_that_fail(all_places: Places, say: Say) -> None:
     """In every way, one after the other, with quiet times between: errors that quote what was sent,
-    redirects, half-closed connections, endless answers, slow ones."""
+    redirects, half-closed connections, slow answers, and a bucket's endless ones."""
     quiet, sick = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     with _loaded(all_places) as load:
         for database, bucket in _MODES:

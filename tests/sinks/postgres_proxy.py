@@ -1,4 +1,4 @@
-"""A proxy before a PostgreSQL server that speaks its protocol, and fails as hostile servers do."""
+"""A proxy before a PostgreSQL server that speaks its protocol, and fails as broken servers do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ECHO", "MODES", "PostgresProxy", "postgres_proxy"]
 
 ECHO = b"canary-of-a-database"
 """What an error says, beside what was sent."""
-MODES = ("away", "full", "denied", "internal", "redirect", "half", "bomb", "slow", "garbage")
+MODES = ("away", "full", "denied", "internal", "redirect", "half", "slow", "garbage")
 _STATES = {"full": b"53100", "denied": b"28P01", "internal": b"XX000", "data": b"22P02"}
 _STATES["invented"] = b"MEET1"
 _REDIRECT = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:9/\r\n\r\n" + ECHO
@@ -25,7 +25,6 @@ _SECURED = (80877103, 80877104)
 """The first packet of a client that asks for encryption."""
 _PIECE = 1 << 16
 _MOST_ECHO = 2000
-_BOMB_BYTES = 1 << 30
 _SLOW_SECONDS = 0.2
 
 
@@ -107,17 +106,6 @@ class PostgresProxy:
             client.shutdown(socket.SHUT_WR)
             while client.recv(_PIECE):
                 pass
-        elif mode == "bomb":
-            self._bomb(client, first=first)
-
-    @staticmethod
-    def _bomb(client: socket.socket, *, first: bool) -> None:
-        """Send a notice that is as large as a message may be."""
-        head = _message(b"R", struct.pack("!I", 0)) if first else b""
-        client.sendall(head + b"N" + struct.pack("!I", _BOMB_BYTES))
-        piece = (b"M" + ECHO) * 10_000
-        for _ in range(_BOMB_BYTES // len(piece)):
-            client.sendall(piece)
 
 
 @contextmanager

@@ -33,11 +33,12 @@ from collector.sinks.postgres import PostgresSink
 from collector.sinks.postgres.server import Server
 from collector.sinks.sink import Opening, Removal
 from collector.testing.sinks import SinkConformance, batch_of, person
+from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import script
 from tests.raising import raises
 from tests.sinks.postgres import PostgresServer, require_postgres
-from tests.tcp import free_port
+from tests.tcp import free_port, tcp_server
 
 pytestmark = pytest.mark.servers
 
@@ -430,15 +431,9 @@ def test_what_another_process_brings_late_is_pruned(clean: PostgresServer, tmp_p
 # -- what is refused -------------------------------------------------------------------------------
 
 
-def test_rights(clean: PostgresServer, tmp_path: Path) -> None:
-    """More than is needed is refused, as is less; by ``config check``, and at delivery."""
+def test_rights_that_lack(clean: PostgresServer, tmp_path: Path) -> None:
+    """They are refused by ``config check``, and at delivery."""
     cases = {
-        "SUPERUSER": ("ALTER ROLE collector SUPERUSER", "ALTER ROLE collector NOSUPERUSER"),
-        "CREATEROLE": ("ALTER ROLE collector CREATEROLE", "ALTER ROLE collector NOCREATEROLE"),
-        "pg_read_all_data": (
-            "GRANT pg_read_all_data TO collector",
-            "REVOKE pg_read_all_data FROM collector",
-        ),
         "CREATE on the database": (
             "REVOKE CREATE ON DATABASE telemetry FROM collector",
             "GRANT CREATE ON DATABASE telemetry TO collector",
@@ -460,6 +455,45 @@ def test_rights(clean: PostgresServer, tmp_path: Path) -> None:
             clean.ask(after)
     PostgresSink.check(clean.settings(), opening)
     assert clean.ask("SELECT 1 FROM pg_namespace WHERE nspname = 'collector'") == []
+
+
+@pytest.mark.parametrize(
+    ("word", "before", "after"),
+    [
+        ("SUPERUSER", "ALTER ROLE collector SUPERUSER", "ALTER ROLE collector NOSUPERUSER"),
+        ("CREATEROLE", "ALTER ROLE collector CREATEROLE", "ALTER ROLE collector NOCREATEROLE"),
+        (
+            "pg_read_all_data",
+            "GRANT pg_read_all_data TO collector",
+            "REVOKE pg_read_all_data FROM collector",
+        ),
+    ],
+)
+def test_rights_that_it_does_not_need(
+    clean: PostgresServer, tmp_path: Path, word: str, before: str, after: str
+) -> None:
+    """``config check`` warns of them, with the sink and its line; the sink takes records."""
+    opening, data = Opening("warehouse", (_SCHEMA,), tmp_path), tmp_path / "data"
+    sink_text = f"{{warehouse: {{type: postgres, party: first, url: '{clean.url}'}}}}"
+    (tmp_path / "collector.yaml").write_text(f"data: {data}\nsinks: {sink_text}\n")
+    words = ("config", "check", "--config", "collector.yaml")
+    assert [*PostgresSink.warnings(clean.settings(), opening)] == []
+    clean.ask(before)
+    try:
+        with _sink(clean, tmp_path) as sink:
+            sink.deliver(_many(1))
+        done = run(*words, directory=tmp_path)
+        as_json = run(*words, "--json", directory=tmp_path)
+    finally:
+        clean.ask(after)
+    assert (done.code, done.out) == (0, b"no faults\n")
+    (line,) = done.err.decode().splitlines()
+    assert line.startswith("warning: collector.yaml:2:9: sinks.warehouse: ")
+    assert f"more rights than it needs: {word}" in line
+    (warning,) = as_json.json["warnings"]
+    assert (as_json.json["ok"], warning["code"]) == (True, "E219")
+    assert len(_numbers(clean)) == 1
+    assert b"warning" not in run(*words, directory=tmp_path).err
 
 
 def test_a_role_without_a_right_on_the_database(clean: PostgresServer, tmp_path: Path) -> None:
@@ -603,19 +637,6 @@ def encrypted(tmp_path: Path) -> Iterator[PostgresServer]:
             yield server
 
 
-@pytest.mark.parametrize("length", [0, 200])
-def test_a_directory_of_temporary_files_with_a_long_path(
-    server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
-) -> None:
-    """The socket that is made there can be bound, and nothing of it is left."""
-    server.reset()
-    (folder := tmp_path / ("a" * length)).mkdir(exist_ok=True)
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with PostgresSink(server.settings(), Opening("warehouse", (_SCHEMA,), tmp_path)) as sink:
-        sink.deliver(_many(1))
-    assert [path for path in folder.iterdir() if path.name.startswith("collector-")] == []
-
-
 def test_the_server_proves_its_name(encrypted: PostgresServer, tmp_path: Path) -> None:
     """By a certificate of an authority that is trusted, for the name that it is called by."""
     (tmp_path / "other.pem").write_bytes(_certificate("localhost")[0])
@@ -638,8 +659,7 @@ def test_the_server_proves_its_name(encrypted: PostgresServer, tmp_path: Path) -
 def test_a_password_in_libpq_s_file(
     encrypted: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is that of the server's name and port, and is found for another process than this one's
-    relay; a file that others can read is not looked at."""
+    """It is that of the server's name and port; libpq ignores a file that others can read."""
     encrypted.ask("ALTER ROLE collector PASSWORD 'a:b'")
     rules = "local all admin trust\nhostssl all collector all scram-sha-256\n"
     encrypted.give("data/pg_hba.conf", rules.encode())
@@ -660,6 +680,22 @@ def test_a_password_in_libpq_s_file(
     with raises("E514", Unreachable):
         deliver(2)
     assert _numbers(encrypted) == [person(1)]
+
+
+def test_the_environment_does_not_name_the_server(
+    clean: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records go to the address in the settings, whatever libpq's variables say."""
+    others: list[bytes] = []
+    with (
+        tcp_server(lambda end: others.append(end.recv(1))) as port,
+        monkeypatch.context() as patched,
+        _sink(clean, tmp_path) as sink,
+    ):
+        patched.setenv("PGHOSTADDR", "127.0.0.1")
+        patched.setenv("PGPORT", str(port))
+        sink.deliver(_many(1))
+    assert (_numbers(clean), others) == ([person(1)], [])
 
 
 @pytest.fixture

@@ -219,6 +219,16 @@ class PostgresSink(ErasableSink):
         with cls(settings, _offline(opening)) as sink:
             sink.check_tables()
 
+    @classmethod
+    def warnings(cls, settings: PostgresSettings, opening: Opening) -> Iterator[ConfigError]:
+        """Yield a warning if the role has rights that the sink does not need."""
+        from collector.sinks.postgres.server import excess_rights  # noqa: PLC0415
+
+        with cls(settings, _offline(opening)) as sink:
+            if excess := sink._server.run(excess_rights):
+                message = f"the role has more rights than it needs: {excess}; see docs/postgres.md"
+                yield ConfigError("E219", message)
+
     def check_tables(self) -> None:
         """Check the role and the tables. Raises ``ConfigError``, and ``DeliveryError``."""
         from collector.sinks.postgres.server import check_role  # noqa: PLC0415
@@ -384,12 +394,11 @@ class PostgresSink(ErasableSink):
     def find(self, subject: Subject) -> list[tuple[str, Record]]:
         """Return a person's rows, each with its table."""
         from collector.sinks.postgres.removal import CHANGE_SECONDS, find  # noqa: PLC0415
-        from collector.sinks.postgres.server import READ_BYTES  # noqa: PLC0415
 
         if not self.exists:
             return []
         look = partial(find, namespace=self._namespace, subject=subject)
-        return self._server.run(look, CHANGE_SECONDS, READ_BYTES)
+        return self._server.run(look, CHANGE_SECONDS)
 
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's rows, and every byte of them."""

@@ -18,11 +18,9 @@ import socket
 import ssl
 import struct
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -32,25 +30,28 @@ from psycopg.conninfo import make_conninfo
 from psycopg.errors import lookup
 
 from collector.errors import Cause, CollectorError, ConfigError, DeliveryError, Unreachable
-from collector.sinks.relay import Relay, connected
 
-__all__ = ["ANSWER_SECONDS", "READ_BYTES", "Cursor", "DataRefused", "Server", "check_role"]
+__all__ = ["ANSWER_SECONDS", "Cursor", "DataRefused", "Server", "check_role", "excess_rights"]
 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
+_Connection = psycopg.Connection[tuple[Any, ...]]
 ANSWER_SECONDS = 50.0
 """How long a transaction may take: less than after which a sink counts as hung."""
-_ANSWER_BYTES = 4 << 20
-"""The most that a server may say. As rows in memory, it is up to ten times as large."""
-READ_BYTES = 1 << 30
-"""The same while a command reads records."""
 _CONNECT_SECONDS = 5
 _PROBE_SECONDS = 60.0
 """How often a server is asked whether it lives, while an answer may take longer than that."""
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 """Is answered with a byte before anybody logs in; see "SSLRequest" in PostgreSQL's protocol."""
-_LONGEST_DIRECTORY = 80
-"""Bytes of a directory's path: with a socket's name, the system takes about a hundred."""
-_OPEN_FILES = Path("/proc/self/fd")
+_OPTIONS: Mapping[str, str | int] = {
+    "client_encoding": "utf8",
+    "hostaddr": "",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""What libpq is given besides: the environment (``PGHOSTADDR``) names no other server, and a broken
+connection is noticed within half a minute."""
 _SETTINGS = """
 SET application_name = 'collector'; SET client_min_messages = 'error';
 SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
@@ -116,8 +117,7 @@ class DataRefused(DeliveryError):
 class Server:
     """The connection to a server, which is opened when it is needed, and again after an error.
 
-    ``prepare`` is run in the first transaction of each connection. libpq reads a message of any
-    length to its end, so that connections go through a relay.
+    ``prepare`` is run in the first transaction of each connection.
     """
 
     def __init__(
@@ -130,8 +130,7 @@ class Server:
         self._parameters = dict(parameters)
         self._prepare = prepare
         self._is_read_only = is_read_only
-        self._open: psycopg.Connection[tuple[Any, ...]] | None = None
-        self._relay: Relay | None = None
+        self._open: _Connection | None = None
 
     def __repr__(self) -> str:
         return f"<Server, {'closed' if self._open is None else 'connected'}>"
@@ -150,13 +149,11 @@ class Server:
         self,
         action: Callable[[Cursor], _T],
         seconds: float | None = None,
-        most: int = _ANSWER_BYTES,
         *,
         has_values: bool = False,
     ) -> _T:
         """Run an action in a transaction; return its result when the server has committed it.
-        It may take so many ``seconds``, ``ANSWER_SECONDS`` by default, and the server say ``most``
-        bytes.
+        It may take so many ``seconds``, ``ANSWER_SECONDS`` by default.
 
         Raises ``Unreachable``, ``DataRefused`` if the action ``has_values`` of a batch, and what
         the action raises of ours; then nothing is committed, or the server did not say so: an
@@ -164,7 +161,7 @@ class Server:
         """
         failure: Exception
         try:
-            return self._run(action, ANSWER_SECONDS if seconds is None else seconds, most)
+            return self._run(action, ANSWER_SECONDS if seconds is None else seconds)
         except CollectorError:
             self.drop()
             raise
@@ -182,15 +179,13 @@ class Server:
         """Yield the rows of a query, so many at a time, from one state of the database. Nothing
         else can be asked meanwhile. Raises ``Unreachable``."""
         self.connect()
-        db = self._open
-        if db is None:
-            raise Unreachable(_NO_ANSWER)
+        db = self._connected()
         try:
             begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-            self._guarded(lambda: db.execute(begin))
+            self._guarded(db, lambda: db.execute(begin))
             with db.cursor(name="collector") as cursor:
-                self._guarded(lambda: cursor.execute(query))
-                while some := self._guarded(lambda: cursor.fetchmany(size)):
+                self._guarded(db, lambda: cursor.execute(query))
+                while some := self._guarded(db, lambda: cursor.fetchmany(size)):
                     yield some
         finally:
             self.drop()
@@ -201,33 +196,27 @@ class Server:
             with suppress(psycopg.Error, OSError):
                 self._open.close()
             self._open = None
-        if self._relay is not None:
-            self._relay.close()
-            self._relay = None
 
-    def _guarded(self, action: Callable[[], _T]) -> _T:
+    def _guarded(self, db: _Connection, action: Callable[[], _T]) -> _T:
         """Run a single statement of a transaction that reads records."""
         failure: Exception
         try:
-            with self._deadline(ANSWER_SECONDS, READ_BYTES):
+            with self._deadline(db, ANSWER_SECONDS):
                 return action()
         except psycopg.Error as error:
             failure = _translated(error.sqlstate)
         raise failure
 
-    def _run(self, action: Callable[[Cursor], _T], seconds: float, most: int) -> _T:
+    def _run(self, action: Callable[[Cursor], _T], seconds: float) -> _T:
         if self._open is None and self._prepare is not None:
-            prepare = self._prepare
-            self._connect()
-            self._transact(prepare, ANSWER_SECONDS)
-        self._connect()
-        return self._transact(action, seconds, most)
+            self._transact(self._connected(), self._prepare, ANSWER_SECONDS)
+        return self._transact(self._connected(), action, seconds)
 
-    def _connect(self) -> None:
+    def _connected(self) -> _Connection:
+        """Return the connection, which is made if there is none."""
         if self._open is not None:
-            return
-        with self._relayed() as parameters, self._deadline(2 * _CONNECT_SECONDS):
-            login = _login(make_conninfo("", **parameters, client_encoding="utf8"))
+            return self._open
+        login = _login(make_conninfo("", **self._parameters, **_OPTIONS))
         if login.status != pq.ConnStatus.OK:
             state, needs_password = _state_of(login), login.needs_password
             login.finish()
@@ -235,36 +224,27 @@ class Server:
                 raise _translated(state)
             raise Unreachable(_UNGIVEN, "denied") if needs_password else self._silence()
         login.nonblocking = 1  # as psycopg has it
-        self._open = psycopg.Connection(login)
-        self._open.autocommit = True
-        with self._deadline(_CONNECT_SECONDS):
-            self._open.execute(_SETTINGS)
+        self._open = db = psycopg.Connection(login)
+        db.autocommit = True
+        with self._deadline(db, _CONNECT_SECONDS):
+            db.execute(_SETTINGS)
             if self._is_read_only:
-                self._open.execute("SET default_transaction_read_only = 'on'")
-
-    @contextmanager
-    def _relayed(self) -> Iterator[dict[str, str | int]]:
-        """Let a relay take connections for a block; yield what libpq is given to reach it. The
-        server's name stays, by which its certificate is known; in a file of passwords libpq would
-        look for the relay."""
-        with ExitStack() as stack:
-            if str(self._parameters["host"]).startswith("/"):
-                directory = stack.enter_context(_private_directory())
-                listener = _bound(_socket_file(directory, int(self._parameters["port"])))
-                self._relay = Relay(lambda _: self._dial(), listener)
-                changes: dict[str, str | int] = {"host": directory}
-            else:
-                self._relay = Relay(lambda _: self._dial())
-                changes = {"hostaddr": "127.0.0.1", "port": self._relay.port}
-            stack.callback(self._relay.refuse)
-            yield self._parameters | _found_password(self._parameters) | changes
+                db.execute("SET default_transaction_read_only = 'on'")
+        return db
 
     def _dial(self) -> socket.socket:
         """Connect to the server."""
         host, port = str(self._parameters["host"]), int(self._parameters["port"])
-        if host.startswith("/"):
-            return _connected(_socket_file(host, port))
-        return connected(host, port, _CONNECT_SECONDS)
+        if not host.startswith("/"):
+            return socket.create_connection((host, port), _CONNECT_SECONDS)
+        found = socket.socket(socket.AF_UNIX)
+        try:
+            found.settimeout(_CONNECT_SECONDS)
+            found.connect(f"{host}/.s.PGSQL.{port}")
+        except BaseException:
+            found.close()
+            raise
+        return found
 
     def _silence(self) -> Unreachable:
         """Return why a login failed about which the server said nothing: nobody answers, or the
@@ -292,13 +272,8 @@ class Server:
         except OSError:
             return Unreachable(_NO_ANSWER)
 
-    def _transact(
-        self, action: Callable[[Cursor], _T], seconds: float, most: int = _ANSWER_BYTES
-    ) -> _T:
-        db = self._open
-        if db is None:
-            raise Unreachable(_NO_ANSWER)
-        with self._deadline(seconds, most), db.cursor() as cursor:
+    def _transact(self, db: _Connection, action: Callable[[Cursor], _T], seconds: float) -> _T:
+        with self._deadline(db, seconds), db.cursor() as cursor:
             cursor.execute("BEGIN")
             if seconds > ANSWER_SECONDS:
                 limit = sql.Literal(int(1000 * seconds))
@@ -310,27 +285,24 @@ class Server:
             return result
 
     @contextmanager
-    def _deadline(self, seconds: float, most: int = _ANSWER_BYTES) -> Iterator[None]:
-        """Cut the connection if the server has not answered by then, as psycopg waits for ever, if
-        it stands still meanwhile, and if it says more than it may."""
-        relay = self._relay
-        if relay is None:
-            yield
-            return
-        done = threading.Event()
-        threading.Thread(target=self._watch, args=(relay, seconds, done), daemon=True).start()
+    def _deadline(self, db: _Connection, seconds: float) -> Iterator[None]:
+        """Shut the connection down if a block has not ended by then, as psycopg waits for ever, and
+        if the server stands still meanwhile."""
+        done, end = threading.Event(), socket.socket(fileno=os.dup(db.fileno()))
+        threading.Thread(target=self._watch, args=(end, seconds, done), daemon=True).start()
         try:
-            with relay.exchange(most):
-                yield
+            yield
         finally:
             done.set()
 
-    def _watch(self, relay: Relay, seconds: float, done: threading.Event) -> None:
+    def _watch(self, end: socket.socket, seconds: float, done: threading.Event) -> None:
         until = monotonic() + seconds
-        while not done.wait(min(_PROBE_SECONDS, max(0.0, until - monotonic()))):
-            if monotonic() >= until or not self._is_alive():
-                relay.cut()
-                return
+        with end:
+            while not done.wait(min(_PROBE_SECONDS, max(0.0, until - monotonic()))):
+                if monotonic() >= until or not self._is_alive():
+                    with suppress(OSError):  # it has ended by itself
+                        end.shutdown(socket.SHUT_RDWR)
+                    return
 
     def _is_alive(self) -> bool:
         """Tell whether the server answers a new connection. Its kernel alone takes one, too."""
@@ -379,57 +351,6 @@ def _nothing(_: Cursor) -> None:
     """Connect, and do nothing."""
 
 
-def _found_password(parameters: Mapping[str, str | int]) -> dict[str, str | int]:
-    """Return the password that libpq finds in its environment or its file for a server. It looks
-    for it before it refuses an option, and connects to nothing then."""
-    if "password" in parameters:
-        return {}
-    chosen = {name: str(parameters[name]) for name in ("host", "port", "dbname", "user")}
-    asked = psycopg.pq.PGconn.connect_start(make_conninfo("sslmode=none", **chosen).encode())
-    found = asked.password.decode(errors="ignore")
-    asked.finish()
-    return {"password": found} if found else {}
-
-
-@contextmanager
-def _private_directory() -> Iterator[str]:
-    """Make a directory for a socket, and yield a path to it that is short enough for one wherever
-    temporary files are."""
-    with tempfile.TemporaryDirectory(prefix="collector-") as directory, ExitStack() as stack:
-        if len(os.fsencode(directory)) <= _LONGEST_DIRECTORY or not _OPEN_FILES.exists():
-            yield directory
-            return
-        opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        stack.callback(os.close, opened)
-        yield str(_OPEN_FILES / str(opened))
-
-
-def _socket_file(directory: str, port: int) -> str:
-    return f"{directory}/.s.PGSQL.{port}"
-
-
-def _bound(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(path)
-        listener.listen()
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _connected(path: str) -> socket.socket:
-    found = socket.socket(socket.AF_UNIX)
-    try:
-        found.settimeout(_CONNECT_SECONDS)
-        found.connect(path)
-    except BaseException:
-        found.close()
-        raise
-    return found
-
-
 def _translated(state: str | None, *, has_values: bool = False) -> Exception:
     """Return the error for an SQLSTATE; none is a connection that broke. It tells the SQLSTATE if
     that is one of PostgreSQL's: another one might spell something."""
@@ -444,14 +365,10 @@ def _translated(state: str | None, *, has_values: bool = False) -> Exception:
 
 
 def check_role(cursor: Cursor, namespace: str) -> None:
-    """Check what the role may do. Raises ``ConfigError`` E219 for rights that it does not need, for
-    one that it lacks, for a server whose commits are not durable, and for a database that lacks
-    letters."""
+    """Check what the role may do. Raises ``ConfigError`` E219 for a right that it lacks, for a
+    server whose commits are not durable, and for a database that lacks letters."""
     row = cursor.execute(_ROLE, {"namespace": namespace}).fetchone()
-    too_much, lacks, is_unsafe, encoding = row or (None, None, None, None)
-    if too_much:
-        message = f"the role has more rights than it needs: {too_much}; see docs/postgres.md"
-        raise ConfigError("E219", message)
+    lacks, is_unsafe, encoding = row or (None, None, None)
     if lacks:
         raise ConfigError("E219", f"the role lacks rights: {lacks}; see docs/postgres.md")
     if is_unsafe:
@@ -461,15 +378,24 @@ def check_role(cursor: Cursor, namespace: str) -> None:
         raise ConfigError("E219", f"{message}: create one with ENCODING 'UTF8'")
 
 
-_ROLE = """
+def excess_rights(cursor: Cursor) -> str:
+    """Return the rights of the role that no sink needs, with commas between them."""
+    row = cursor.execute(_EXCESS).fetchone()
+    return str(row[0]) if row else ""
+
+
+_EXCESS = """
 SELECT concat_ws(', ', CASE WHEN r.rolsuper THEN 'SUPERUSER' END,
     CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
     CASE WHEN r.rolreplication THEN 'REPLICATION' END,
     CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END,
     (SELECT string_agg(p.rolname, ', ' ORDER BY p.rolname) FROM pg_roles p
-     WHERE NOT r.rolsuper AND p.rolname LIKE 'pg\\_%%' AND p.rolname <> 'pg_database_owner'
-     AND pg_has_role(r.oid, p.oid, 'MEMBER'))),
-  concat_ws(', ', CASE WHEN NOT has_database_privilege(current_database(), 'TEMPORARY')
+     WHERE NOT r.rolsuper AND p.rolname LIKE 'pg\\_%' AND p.rolname <> 'pg_database_owner'
+     AND pg_has_role(r.oid, p.oid, 'MEMBER')))
+FROM pg_roles r WHERE r.rolname = current_user
+"""
+_ROLE = """
+SELECT concat_ws(', ', CASE WHEN NOT has_database_privilege(current_database(), 'TEMPORARY')
     THEN 'TEMPORARY on the database' END,
     CASE WHEN n.oid IS NULL AND NOT has_database_privilege(current_database(), 'CREATE')
     THEN 'CREATE on the database, or a schema that it may use' END,
