@@ -25,15 +25,15 @@ from collector.filter.recheck import MOST_BYTES, Recheck
 from collector.filter.stored import read
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.spool.write_queue import JoinedBatches, merge
-from collector.testing import lines, schemas
-from collector.testing.documents import PURPOSES
+from collector.testing._values import junk, scalars
 from collector.testing.laws import fixed_key as key
-from collector.testing.values import junk, scalars
 from tests.filter import otlp_bodies
 from tests.filter.test_laws import changed
 from tests.filter.test_sdk_records import bodies
 from tests.filter.traces import CANARY, is_ours, mentions, told_by
 from tests.schema.make import field
+from tests.strategies import lines, schemas
+from tests.strategies.documents import PURPOSES
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
 MINUTE = "2026-06-01T12:30:00Z"

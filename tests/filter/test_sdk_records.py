@@ -27,16 +27,16 @@ from collector.filter.sdk_records import (
     schema_named,
 )
 from collector.filter.text import MAX_LINE
-from collector.testing import lines, payloads, schemas
-from collector.testing.documents import PURPOSES
+from collector.testing._texts import seeds, write
+from collector.testing._values import junk, scalars, values
 from collector.testing.laws import fixed_key as key
-from collector.testing.texts import seeds, write
-from collector.testing.values import junk, scalars, values
 from tests.filter.sdk_record_reference import SdkRecordReference
 from tests.filter.test_laws import changed
 from tests.filter.traces import CANARY, mentions, told_by
 from tests.raising import raises
 from tests.schema.make import field
+from tests.strategies import lines, payloads, schemas
+from tests.strategies.documents import PURPOSES
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
 MINUTE = "2026-06-01T12:30:00Z"
