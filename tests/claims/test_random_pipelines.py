@@ -217,7 +217,7 @@ class History:
                 stack.callback(sinks[name].close)
             fields_for = reaching([flows(config, schema)])
             chosen = Filter(schema, keys=Keyring())
-            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, fields_for)
+            pipeline = Pipeline(chosen, spool, sinks, fields_for)
             pipeline.start()
             for body in bodies:
                 with suppress(CollectorError):

@@ -33,8 +33,8 @@ from collector.ingest.limits import IngestLimits
 from collector.ingest.memory import MemoryBudget
 from collector.ingest.refusals import TOO_MANY_EVENTS
 from collector.ingest.tls import Certificates
+from collector.intake import Acceptor
 from collector.ledger import opened
-from collector.pipeline import Pipeline
 from collector.schema import load_schema
 from collector.spool import Spool
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -262,8 +262,8 @@ def test_too_many_events(
     refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, f"{TOO_MANY_EVENTS.message} [E431]")
     with Spool(tmp_path / "spool.db", sinks=["store"]) as spool:
         chosen = Filter(load_schema("conferencing"))
-        pipeline = Pipeline(chosen, spool, {}, lambda _: None, most_events=most)
-        receiver = GrpcServer(pipeline.accept_now, address="127.0.0.1:0")
+        acceptor = Acceptor([chosen], spool, most_events=most)
+        receiver = GrpcServer(acceptor.accept_now, address="127.0.0.1:0")
         port = receiver.start()
         try:
             for number in (most, most + 1, 40 * most, most):
@@ -275,7 +275,7 @@ def test_too_many_events(
                 assert "grpc-status-details-bin" not in dict(caught.value.trailing_metadata())
         finally:
             receiver.stop(2)
-            pipeline.close(0)
+            acceptor.close()
     with opened(tmp_path / "spool.db") as ledger:
         tally = ledger.tally()
     assert (tally.received, tally.admitted) == (2 * most, 2 * most)
