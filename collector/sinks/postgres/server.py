@@ -124,12 +124,9 @@ class Server:
         self,
         parameters: Mapping[str, str | int],
         prepare: Callable[[Cursor], None] | None = None,
-        *,
-        is_read_only: bool = False,
     ) -> None:
         self._parameters = dict(parameters)
         self._prepare = prepare
-        self._is_read_only = is_read_only
         self._open: psycopg.Connection[tuple[Any, ...]] | None = None
         self._relay: Relay | None = None
 
@@ -239,8 +236,6 @@ class Server:
         self._open.autocommit = True
         with self._deadline(_CONNECT_SECONDS):
             self._open.execute(_SETTINGS)
-            if self._is_read_only:
-                self._open.execute("SET default_transaction_read_only = 'on'")
 
     @contextmanager
     def _relayed(self) -> Iterator[dict[str, str | int]]:
