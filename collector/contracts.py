@@ -438,13 +438,16 @@ class SpoolState:
         return sorted(found, key=lambda sink: -sizes[sink])
 
 
+_HUNG_SECONDS = 60.0
+"""A sink that takes longer for a call is late."""
+
+
 @dataclass(slots=True)
 class DeliveryState:
     """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
-    took, or of the start, and ``since`` that of a call at hand, which is late after ``hung``
-    seconds; ``set_aside`` counts the batches that it will not take. ``causes`` counts its failures;
-    ``cause`` is that of the last one, and ``answer`` the code with which the server refused it, as
-    ``HTTP 403``."""
+    took, or of the start, and ``since`` that of a call at hand; ``set_aside`` counts the batches
+    that it will not take. ``causes`` counts its failures; ``cause`` is that of the last one, and
+    ``answer`` the code with which the server refused it, as ``HTTP 403``."""
 
     delivered: int = 0
     causes: Counter[Cause] = field(default_factory=Counter)
@@ -454,13 +457,12 @@ class DeliveryState:
     last: float = 0.0
     set_aside: int = 0
     since: float | None = None
-    hung: float = 60.0
 
     @property
     def is_late(self) -> bool:
         """Whether the sink fails, or does not answer."""
         since = self.since
-        return self.failing or (since is not None and monotonic() - since > self.hung)
+        return self.failing or (since is not None and monotonic() - since > _HUNG_SECONDS)
 
     @property
     def failures(self) -> int:

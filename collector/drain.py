@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
 from random import uniform
 from time import monotonic, sleep
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from collector.contracts import Batch, DeliveryState, Granted, layout_of
 from collector.errors import (
@@ -27,7 +27,7 @@ from collector.sinks.sink import Sink, close_sink, contained
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 
-__all__ = ["DeliveryTimes", "Drain", "FieldsFor", "all_fields", "redeliver"]
+__all__ = ["Drain", "FieldsFor", "all_fields", "redeliver"]
 
 FieldsFor = Callable[[str, str, Granted], Container[str] | None]
 """Returns the fields of records that reach a sink, by its name, by the name of the schema and by
@@ -37,6 +37,13 @@ _CACHED_FIELDS = 64
 _Result = TypeVar("_Result")
 
 _MOST_BATCHES = 256
+_GATHER_SECONDS = 0.1
+"""How long batches accumulate, as a sink takes many with less effort than one by one."""
+_POLL_SECONDS = 0.25
+_IDLE_SECONDS = 3600.0
+"""So often a sink has time to tidy up, however much comes in."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
+"""Seconds without a try after a failure: twice as long after each that follows."""
 _ENOUGH_BYTES = 1 << 20
 """Bytes of records that are delivered without waiting for more to share their transaction."""
 _MOST_FAILURES = 10
@@ -70,23 +77,6 @@ def all_fields(_sink: str, _schema: str, _granted: Granted) -> None:
     """Let every field reach every sink."""
 
 
-class DeliveryTimes(NamedTuple):
-    """The seconds of a delivery thread.
-
-    Batches accumulate for ``gather``, as a sink takes many with less effort than one by one. A sink
-    has time to tidy up every ``idle``, however much comes in. After a failure the thread pauses for
-    ``first_pause``, twice as long after the next, up to ``longest_pause``. A sink that takes longer
-    than ``hung`` for a call is late.
-    """
-
-    gather: float = 0.1
-    poll: float = 0.25
-    idle: float = 3600.0
-    first_pause: float = 0.2
-    longest_pause: float = 30.0
-    hung: float = 60.0
-
-
 def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor) -> int:
     """Deliver the batches again that were set aside for a sink; return how many it has taken, which
     are set aside no longer."""
@@ -113,7 +103,6 @@ class _Lane:
     ``is_full`` is true if there was as much as a sink takes at once."""
 
     is_part: bool
-    times: DeliveryTimes
     pause: float
     limit: int = _MOST_BATCHES
     is_full: bool = False
@@ -128,11 +117,11 @@ class _Lane:
         cannot take."""
         self.is_failing, self.limit = True, 1
         self.due = monotonic() + _jittered(self.pause)
-        self.pause = min(2 * self.pause, self.times.longest_pause)
+        self.pause = min(2 * self.pause, _LONGEST_PAUSE)
 
     def succeed(self) -> None:
         """Go on without a pause."""
-        self.is_failing, self.pause, self.due = False, self.times.first_pause, 0.0
+        self.is_failing, self.pause, self.due = False, _FIRST_PAUSE, 0.0
 
 
 class Drain(threading.Thread):
@@ -151,11 +140,10 @@ class Drain(threading.Thread):
         lock: AbstractContextManager[object] | None = None,
         *,
         set_aside: SetAside | None = None,
-        times: DeliveryTimes = DeliveryTimes(),  # noqa: B008 - it is immutable
     ) -> None:
         super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
         self.sink_name = sink_name
-        self.delivery: DeliveryState = DeliveryState(last=monotonic(), hung=times.hung)
+        self.delivery: DeliveryState = DeliveryState(last=monotonic())
         self.left: bool = True
         self._sink = sink
         self._make: Callable[[], Sink] | None = None
@@ -164,11 +152,10 @@ class Drain(threading.Thread):
         self._set_aside = set_aside
         self.route(fields_for)
         self._ending = threading.Event()
-        self._times = times
-        self._lanes = tuple(_Lane(is_part, times, times.first_pause) for is_part in (False, True))
+        self._lanes = tuple(_Lane(is_part, _FIRST_PAUSE) for is_part in (False, True))
         self._stopped = self._has_ended = False
         self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
-        self._idle_pause = self._times.first_pause
+        self._idle_pause = _FIRST_PAUSE
         self._idle_after = 0.0
         self._idled_at = monotonic()
 
@@ -243,15 +230,15 @@ class Drain(threading.Thread):
                 delivered = [self._deliver(lane) for lane in self._lanes]
                 if any(delivered) and not self._must_idle:
                     if not any(lane.is_full for lane in self._lanes):
-                        self._ending.wait(self._times.gather)
+                        self._ending.wait(_GATHER_SECONDS)
                     continue
                 self.left = self._is_failing
                 if self.left:
                     self._pause(is_last=is_last)
                 elif is_last:
                     return
-                elif self._spool.wait(self.sink_name, self._times.poll) and not self._must_idle:
-                    self._ending.wait(self._times.gather)
+                elif self._spool.wait(self.sink_name, _POLL_SECONDS) and not self._must_idle:
+                    self._ending.wait(_GATHER_SECONDS)
                 else:
                     self._idle()
         finally:
@@ -266,18 +253,18 @@ class Drain(threading.Thread):
 
     @property
     def _must_idle(self) -> bool:
-        return monotonic() >= self._idled_at + self._times.idle
+        return monotonic() >= self._idled_at + _IDLE_SECONDS
 
     def _pause(self, *, is_last: bool) -> None:
         """Wait for the next try of a batch that failed; the other lane goes on meanwhile."""
         failing = [lane for lane in self._lanes if lane.is_failing]
         if is_last:
-            sleep(self._times.first_pause)
+            sleep(_FIRST_PAUSE)
             for lane in failing:
                 lane.due = 0.0
         else:
             left = min(lane.due for lane in failing) - monotonic()
-            self._ending.wait(min(max(left, 0.0), self._times.poll))
+            self._ending.wait(min(max(left, 0.0), _POLL_SECONDS))
 
     def _idle(self) -> None:
         """Give the sink time to tidy up; retry one that fails later."""
@@ -289,11 +276,11 @@ class Drain(threading.Thread):
                 self._opened.idle()
         except BaseException as error:  # noqa: BLE001 - as when batches are delivered
             self._count_failure(error)
-            self._idle_pause = min(2 * self._idle_pause, self._times.longest_pause)
+            self._idle_pause = min(2 * self._idle_pause, _LONGEST_PAUSE)
             self._idle_after = monotonic() + _jittered(self._idle_pause)
         else:
             self.delivery.failing = False
-            self._idle_pause = self._times.first_pause
+            self._idle_pause = _FIRST_PAUSE
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -124,11 +124,14 @@ class Filtered:
         return self._batches.close()
 
 
-class RequestSlots:
-    """Slots for requests, in their order. A thread waits ``most_wait`` seconds for its slot."""
+_SLOT_SECONDS = 5.0
+"""How long a thread waits for its slot."""
 
-    def __init__(self, number: int, most_wait: float = 5.0) -> None:
-        self._most_wait = most_wait
+
+class RequestSlots:
+    """Slots for requests, in their order."""
+
+    def __init__(self, number: int) -> None:
         self._lock = Lock()
         self._free = number
         self._waiting: deque[Future[None]] = deque()
@@ -149,7 +152,7 @@ class RequestSlots:
         """Hold a slot in a thread. Raises ``DeliveryError`` E515 if that would take long."""
         slot = self._enter()
         try:
-            if wait([slot], self._most_wait).not_done:
+            if wait([slot], _SLOT_SECONDS).not_done:
                 raise DeliveryError("E515", "there are too many large requests; send again later")
             yield
         finally:
@@ -348,8 +351,7 @@ class Intake:
 class Acceptor:
     """Filter requests as ``Intake`` does, and have what they become stored by ``queue``.
 
-    ``observe`` gets the tally of every request that was stored, and of no other: a request that
-    could not be stored counts when the sender repeats it. ``most_events`` limits a request.
+    ``most_events`` limits a request.
     ``accept`` is for an event loop, ``accept_now`` for threads; both may be used at once.
     """
 
@@ -357,14 +359,12 @@ class Acceptor:
         self,
         filters: Sequence[Filter],
         queue: BatchQueue,
-        observe: Callable[[Tally], None] | None = None,
         *,
         most_events: int = MOST_EVENTS,
     ) -> None:
         self._intake = Intake(filters, most_events)
         self.replace: Callable[[Sequence[Filter], int], None] = self._intake.replace
         self._queue = queue
-        self._observe = observe
 
     def __repr__(self) -> str:
         return "<Acceptor>"
@@ -379,7 +379,7 @@ class Acceptor:
         async with self._intake.filtered(request) as found:
             if found.total.received or found.key is not None:
                 stored = self._queue.put(*found.batches(), key=found.key)
-                self._count(found.total, await asyncio.wrap_future(stored))
+                _require_unused(await asyncio.wrap_future(stored))
             return found.total
 
     def accept_now(self, request: Request) -> Tally:
@@ -387,18 +387,17 @@ class Acceptor:
         with self._intake.filtered_now(request) as found:
             if found.total.received or found.key is not None:
                 stored = self._queue.put(*found.batches(), key=found.key)
-                self._count(found.total, stored.result())
+                _require_unused(stored.result())
             return found.total
-
-    def _count(self, total: Tally, earlier: Earlier | None) -> None:
-        if earlier is not None:
-            raise KeyUsed(earlier)
-        if self._observe is not None:
-            self._observe(total)
 
     def close(self) -> None:
         """Finish what is in progress."""
         self._intake.close()
+
+
+def _require_unused(earlier: Earlier | None) -> None:
+    if earlier is not None:
+        raise KeyUsed(earlier)
 
 
 def _refused(request: Request, filter_: Filter) -> Collection[str]:

@@ -12,9 +12,9 @@ from time import monotonic
 from typing import TypeVar
 
 from collector.contracts import DeliveryState, Request, Tally
-from collector.drain import DeliveryTimes, Drain, FieldsFor, all_fields
+from collector.drain import Drain, FieldsFor, all_fields
 from collector.filter import Filter
-from collector.intake import MOST_EVENTS, Acceptor
+from collector.intake import Acceptor
 from collector.sinks.sink import Sink
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
@@ -35,12 +35,10 @@ class Delivery:
         spool: Spool,
         sinks: Mapping[str, Sink],
         fields_for: FieldsFor = all_fields,
-        *,
-        times: DeliveryTimes = DeliveryTimes(),  # noqa: B008 - it is immutable
     ) -> None:
         set_aside = SetAside(spool.path.parent)
         self._drains = [
-            Drain(name, sink, spool, fields_for, set_aside=set_aside, times=times)
+            Drain(name, sink, spool, fields_for, set_aside=set_aside)
             for name, sink in sinks.items()
         ]
 
@@ -95,24 +93,17 @@ class Delivery:
 
 
 class Pipeline(Delivery):
-    """Both halves in one process: filter requests into a spool, and deliver from it to sinks.
-
-    ``observe`` and ``most_events`` are those of an ``Acceptor``.
-    """
+    """Both halves in one process: filter requests into a spool, and deliver from it to sinks."""
 
     def __init__(
         self,
         filter_: Filter,
         spool: Spool,
         sinks: Mapping[str, Sink],
-        observe: Callable[[Tally], None],
         fields_for: FieldsFor = all_fields,
-        *,
-        times: DeliveryTimes = DeliveryTimes(),  # noqa: B008 - it is immutable
-        most_events: int = MOST_EVENTS,
     ) -> None:
-        super().__init__(spool, sinks, fields_for, times=times)
-        self._acceptor = Acceptor([filter_], spool, observe, most_events=most_events)
+        super().__init__(spool, sinks, fields_for)
+        self._acceptor = Acceptor([filter_], spool)
 
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self._drains)} sinks>"

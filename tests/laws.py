@@ -3,7 +3,7 @@
 The laws run in rounds with seeds of their own, until so many examples have passed in all. The
 number so far is printed after each round; a difference ends the run with exit 1. Schemas have
 conditions of sources and of records, elements, quoted names, records at several levels, units and
-numbers in text (``collector.testing.documents``).
+numbers in text (``tests.strategies.documents``).
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from collector.filter import Filter
 from collector.filter.stored import project
 from collector.routing import entitled
 from collector.schema import Schema, load_schema
-from collector.testing import lines, schemas
-from collector.testing.documents import PURPOSES
 from tests.filter.test_event_consent import made
 from tests.filter.test_laws import NOW
 from tests.filter.test_laws import made as made_filter
 from tests.raising import raises
+from tests.strategies import lines, schemas
+from tests.strategies.documents import PURPOSES
 
 _OPTIONAL = ("planning", "crashes")
 _EVENT = {

@@ -212,8 +212,9 @@ def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
     assert len(order) == 30 - len(range(4, 30, 3))
 
 
-def test_a_thread_does_not_wait_for_ever() -> None:
-    turns = RequestSlots(1, 0.01)
+def test_a_thread_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("collector.intake._SLOT_SECONDS", 0.01)
+    turns = RequestSlots(1)
     with turns.blocking(), pytest.raises(DeliveryError, match="E515"), turns.blocking():
         pass
     with turns.blocking():

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
+from typing import Any
 
 import orjson
 import pytest
@@ -27,7 +28,7 @@ from collector.contracts import (
     Subject,
     Tally,
 )
-from collector.drain import DeliveryTimes, FieldsFor, all_fields
+from collector.drain import FieldsFor, all_fields
 from collector.errors import DeliveryError, InputError, Unacceptable, Unreachable
 from collector.filter import Filter
 from collector.filter.redaction import Erasure
@@ -47,7 +48,31 @@ from tests.raising import raises
 from tests.schema.make import HEAD, REST
 
 SCHEMA = load_schema("conferencing")
-_QUICK = DeliveryTimes(gather=0.01, poll=0.05, first_pause=0.02, longest_pause=0.1)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery thread waits for short times only."""
+    monkeypatch.setattr("collector.drain._GATHER_SECONDS", 0.01)
+    monkeypatch.setattr("collector.drain._POLL_SECONDS", 0.05)
+    monkeypatch.setattr("collector.drain._FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("collector.drain._LONGEST_PAUSE", 0.1)
+
+
+class Summed(Pipeline):
+    """A pipeline that adds up the tallies of the requests that it stored."""
+
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.total = Tally()
+
+    async def accept(self, request: Request) -> Tally:
+        self.total += (found := await super().accept(request))
+        return found
+
+    def accept_now(self, request: Request) -> Tally:
+        self.total += (found := super().accept_now(request))
+        return found
 
 
 def ndjson(number: int, seed: int = 1) -> bytes:
@@ -62,22 +87,15 @@ def running(
     limit: int = 1 << 30,
     schema: Schema = SCHEMA,
     fields_for: FieldsFor = all_fields,
-    times: DeliveryTimes = _QUICK,
 ) -> Iterator[tuple[Pipeline, Tally]]:
-    """A pipeline into a real store, and the tally of all that it observed."""
-    total = Tally()
-
-    def observe(tally: Tally) -> None:
-        nonlocal total
-        total += tally
-
+    """A pipeline into a real store, and the tally of all that it stored."""
     store = Store(folder / "store.db", schema)
     chosen: dict[str, Sink] = {"store": store} if sinks is None else sinks
     spool = Spool(folder / "spool.db", sinks=tuple(chosen), limit=limit)
-    pipeline = Pipeline(Filter(schema), spool, chosen, observe, fields_for, times=times)
+    pipeline = Summed(Filter(schema), spool, chosen, fields_for)
     pipeline.start()
     try:
-        yield pipeline, total
+        yield pipeline, pipeline.total
     finally:
         pipeline.close(60)
         spool.close()
@@ -402,7 +420,8 @@ def test_a_sink_under_load_has_time_to_tidy_up(
     """Also where something waits whenever it is looked."""
     monkeypatch.setattr(Spool, "wait", lambda *_: True)
     sink = Tidy()
-    with running(tmp_path, {"tidy": sink}, times=_QUICK._replace(idle=0)):
+    monkeypatch.setattr("collector.drain._IDLE_SECONDS", 0)
+    with running(tmp_path, {"tidy": sink}):
         wait_until(lambda: sink.times > 1)
 
 
@@ -419,11 +438,14 @@ class Counting(Moody):
         super().deliver(*batches)
 
 
-def test_batches_that_keep_coming_are_delivered_together(tmp_path: Path) -> None:
+def test_batches_that_keep_coming_are_delivered_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sink that has taken everything is not called again before more could gather."""
     sink, gather = Counting(), 0.25
+    monkeypatch.setattr("collector.drain._GATHER_SECONDS", gather)
     began = monotonic()
-    with running(tmp_path, {"sink": sink}, times=_QUICK._replace(gather=gather)) as (pipeline, _):
+    with running(tmp_path, {"sink": sink}) as (pipeline, _):
         for seed in range(40):
             pipeline.accept_now(Request("ndjson", ndjson(1, seed)))
             sleep(0.02)
@@ -448,11 +470,13 @@ class Refusing(Moody):
 
 
 @pytest.mark.parametrize("says_so", [True, False])
-def test_a_batch_that_is_never_taken_is_set_aside(tmp_path: Path, says_so: bool) -> None:
+def test_a_batch_that_is_never_taken_is_set_aside(
+    tmp_path: Path, says_so: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those behind it are delivered, and it is counted and kept."""
     sink = Refusing(says_so=says_so)
-    times = _QUICK._replace(longest_pause=0.02)
-    with running(tmp_path, {"refusing": sink}, times=times) as (pipeline, _):
+    monkeypatch.setattr("collector.drain._LONGEST_PAUSE", 0.02)
+    with running(tmp_path, {"refusing": sink}) as (pipeline, _):
         for number in (2, 1, 3):
             pipeline.accept_now(Request("ndjson", ndjson(number)))
         delivery = pipeline.deliveries()["refusing"]
@@ -483,7 +507,7 @@ def test_a_person_erased_while_a_sink_refuses(tmp_path: Path, number: int) -> No
     """What is set aside is what is left of the batch then, not what was handed over."""
     sink = RefusingLate()
     with Spool(tmp_path / "spool.db", sinks=("refusing",)) as spool, ExitStack() as stack:
-        pipeline = Pipeline(Filter(SCHEMA), spool, {"refusing": sink}, lambda _: None, times=_QUICK)
+        pipeline = Pipeline(Filter(SCHEMA), spool, {"refusing": sink})
         pipeline.start()
         stack.callback(pipeline.close, 60)
         pipeline.accept_now(Request("ndjson", ndjson(number)))
@@ -580,10 +604,11 @@ class Hanging(Moody):
         super().deliver(*batches)
 
 
-def test_a_sink_that_hangs_is_late(tmp_path: Path) -> None:
+def test_a_sink_that_hangs_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is late until it answers, without a failure."""
+    monkeypatch.setattr("collector.contracts._HUNG_SECONDS", 0.1)
     hanging = Hanging()
-    with running(tmp_path, {"hanging": hanging}, times=_QUICK._replace(hung=0.1)) as (pipeline, _):
+    with running(tmp_path, {"hanging": hanging}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
         wait_until(lambda: pipeline.deliveries()["hanging"].is_late)
         assert not pipeline.deliveries()["hanging"].failing
@@ -631,11 +656,12 @@ class Picky(Moody):
 
 @pytest.mark.parametrize("never", ["::", "203.0.113.7"])
 def test_a_batch_that_is_never_taken_does_not_hold_up_the_other_lane(
-    tmp_path: Path, never: str
+    tmp_path: Path, never: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parts of a large request, or the batches of others, go on at once, and are counted."""
+    monkeypatch.undo()  # with the pauses of the product
     sink, senders = Picky(never), 40
-    with running(tmp_path, {"sink": sink}, times=DeliveryTimes()) as (pipeline, _):
+    with running(tmp_path, {"sink": sink}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
         pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 10_001))
         wait_until(lambda: pipeline.deliveries()["sink"].failing)

@@ -88,19 +88,22 @@ def test_what_is_written_is_read(number: int) -> None:
         assert parse_span(span_text(number), _UNITS) in (number, None)
 
 
-def test_five_seconds_are_five_seconds_everywhere(tmp_path: Path) -> None:
+def test_five_seconds_are_five_seconds_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a schema, the configuration, and an argument or a variable of the SDK."""
     assert TypeAdapter(scalars.Window).validate_python("5s").total_seconds() == 5
     path = tmp_path / "collector.yaml"
     path.write_text("limits: {header_time: 5s, body: 4MiB}\n")
     limits = read_config(path, {}).config.limits
     assert (limits.header_time, limits.body) == (5.0, 4 << 20)
-    for found in (
-        read_sdk({"timeout": "5s", "spool_limit": "4MiB"}, {}),
-        read_sdk({"timeout": 5, "spool_limit": 4 << 20}, {}),
-        read_sdk({}, {"COLLECTOR_SDK_TIMEOUT": "5s", "COLLECTOR_SDK_SPOOL_LIMIT": "4MiB"}),
-        read_sdk({}, {"COLLECTOR_SDK_TIMEOUT": "5", "COLLECTOR_SDK_SPOOL_LIMIT": "4194304"}),
-    ):
+    for timeout, limit in (("5s", "4MiB"), (5, 4 << 20)):
+        found = read_sdk({"timeout": timeout, "spool_limit": limit})
+        assert (found.timeout, found.spool_limit) == (5.0, 4 << 20)
+    for timeout, limit in (("5s", "4MiB"), ("5", "4194304")):
+        monkeypatch.setenv("COLLECTOR_SDK_TIMEOUT", timeout)
+        monkeypatch.setenv("COLLECTOR_SDK_SPOOL_LIMIT", limit)
+        found = read_sdk({})
         assert (found.timeout, found.spool_limit) == (5.0, 4 << 20)
 
 
@@ -117,7 +120,7 @@ def test_messages_name_the_notation(tmp_path: Path) -> None:
         f"this must be a size: {SIZE}",
     ]
     with pytest.raises(ConfigFaults) as caught:
-        read_sdk({"timeout": "5 days", "spool_limit": "4MB"}, {})
+        read_sdk({"timeout": "5 days", "spool_limit": "4MB"})
     assert [fault.message for fault in caught.value.faults] == [
         f"this must be from 0.1 to 300 seconds: a number of seconds, or {DURATION}",
         f"this must be from 1024 to 1099511627776 bytes: {SIZE}",

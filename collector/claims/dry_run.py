@@ -88,7 +88,7 @@ class DryRun:
         with ExitStack() as stack:
             sinks = self._open_sinks(stack)
             spool = stack.enter_context(Spool(self.folder / SPOOL_NAME, sinks=list(sinks)))
-            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, reaching([self.flows]))
+            pipeline = Pipeline(chosen, spool, sinks, reaching([self.flows]))
             pipeline.start()
             stack.callback(pipeline.close, _SECONDS)
             for body in self._bodies():

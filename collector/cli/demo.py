@@ -98,7 +98,7 @@ def collect(
     meetings = synthetic.events(number, seed, planted)
     with Store(path, schema) as store:
         spool = Spool(path.with_name(SPOOL_NAME), sinks=["store"])
-        pipeline = Pipeline(chosen, spool, {"store": store}, lambda tally: None)
+        pipeline = Pipeline(chosen, spool, {"store": store})
         pipeline.start()
         try:
             while batch := list(islice(meetings, _BATCH)):

@@ -352,22 +352,24 @@ def _document(filter_: Filter, read: Read) -> Piece:
     return admission.encode(), admission.tally
 
 
+_MOST_MERGED = 100_000
+
+
 class Merger:
     """Merges identical records of a run into one with their number.
 
-    It holds up to ``most`` different records; when there are more, it returns them and starts
+    It holds up to 100,000 different records; when there are more, it returns them and starts
     again, so that memory stays constant and the outcome depends on the records alone.
     """
 
-    def __init__(self, most: int = 100_000) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._counts: dict[bytes, int] = {}
 
     def add(self, records: bytes) -> bytes:
         """Add records, and return those that are complete."""
         complete = b""
         for line in records.splitlines():
-            if line not in self._counts and len(self._counts) >= self._most:
+            if line not in self._counts and len(self._counts) >= _MOST_MERGED:
                 complete += self.flush()
             self._counts[line] = self._counts.get(line, 0) + 1
         return complete

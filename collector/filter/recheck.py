@@ -8,7 +8,7 @@ which is the one that the filter writes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
 from io import BytesIO
 from traceback import clear_frames
@@ -98,13 +98,11 @@ class Recheck:
         schema: Schema,
         *,
         purposes: Collection[str] | None = None,
-        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._schema = schema
         self._purposes = granted(schema, (), None if purposes is None else tuple(purposes))
-        self._now = now
         self._piece = max(PIECE, _MOST_VALUE * (len(schema.fields) + 1))
-        self._latest = _minute(now(), None)
+        self._latest = _minute(utc_now(), None)
         self._lasting: dict[str, ColumnCheck] = {}
         self._delayed: dict[tuple[date, Granted], RecordColumns] = {}
 
@@ -142,7 +140,7 @@ class Recheck:
         payload, layout = batch.payload, self._schema.layout
         demand(batch.layout == layout, "the layout is not the schema's")
         demand(type(payload) is bytes and len(payload) <= MOST_BYTES, "the payload is too long")
-        minute, now = parse_minute(batch.received), self._now()
+        minute, now = parse_minute(batch.received), utc_now()
         demand(minute is not None, "the minute is none")
         assert minute is not None  # noqa: S101 - for the type
         is_told = now - OLDEST - _DELAY <= minute <= now + AHEAD
@@ -210,7 +208,7 @@ class Recheck:
         return PendingBatch(layout, span.received, own.getvalue(), tally, grant.granted, rows=rows)
 
     def _present(self) -> _Present:
-        now, latest = self._now(), self._latest
+        now, latest = utc_now(), self._latest
         if not latest.start <= now < latest.end:
             latest = self._latest = _minute(now, latest)
         return latest

@@ -15,9 +15,7 @@ that client's illegal header, and with more than 2 MiB of metadata all of its na
 
 from __future__ import annotations
 
-import errno
 import logging
-import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -34,7 +32,7 @@ from collector.errors import ConfigError, DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.call_pool import CallPool
 from collector.ingest.decompression import Compressed, Encoding
-from collector.ingest.limits import MIB, IngestLimits
+from collector.ingest.limits import MIB
 from collector.ingest.memory import WAIT_SECONDS, MemoryBudget, Reservation
 from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
@@ -58,7 +56,7 @@ from collector.ingest.refusals import (
 from collector.ingest.responses import Observe, export_protobuf, outcome, retry_protobuf
 from collector.ingest.tls import Certificates
 
-__all__ = ["METHODS", "GrpcServer", "GrpcService", "ServiceSettings", "check_address", "library"]
+__all__ = ["METHODS", "GrpcServer", "GrpcService", "ServiceSettings", "library"]
 
 METHODS: dict[str, Signal] = {
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
@@ -85,11 +83,6 @@ _MAX_STREAMS = 32
 """Calls at once of one connection; there are 16 threads for all. Each takes memory for its
 metadata, which HPACK lets a client repeat at a byte for each header."""
 _HOUR_MS, _GRACE_MS = 3_600_000, 30_000
-_BIND_FAILURES = {
-    errno.EADDRINUSE: "another process listens there; stop it, or choose another address",
-    errno.EADDRNOTAVAIL: "this machine has no such address; choose one that it has",
-    errno.EACCES: "the system does not allow it; choose a port above 1023",
-}
 
 Metadata = Sequence[tuple[str, str | bytes]]
 Result = bytes | Refusal | None
@@ -102,27 +95,24 @@ class GrpcServer:
     ``address`` is ``host:port`` (port 0: any free one). ``schemas`` are the names of those that a
     call may ask for, by the metadata ``collector-schema``. Without ``tokens`` every sender is let
     in; ``hops`` is the number of trusted proxies in front. ``observe`` gets the HTTP status of the
-    same meaning, the seconds, and the code of a refusal, of every call. With ``is_shared`` other
-    processes of this user may listen there too. Raises ``ConfigError`` E201 if the library is not
-    installed.
+    same meaning, the seconds, and the code of a refusal, of every call. Other processes of this
+    user may listen there too. Raises ``ConfigError`` E201 if the library is not installed.
     """
 
     def __init__(
         self,
         accept_now: AcceptNow,
         *,
-        address: str = "127.0.0.1:4317",
-        budget: MemoryBudget | None = None,
+        address: str,
+        budget: MemoryBudget,
         tokens: Tokens | None = None,
         certificates: Certificates | None = None,
         hops: int = 0,
         observe: Observe | None = None,
-        is_shared: bool = False,
         schemas: Collection[str] = (),
     ) -> None:
         self._library = library()
-        self._is_shared = is_shared
-        self._budget = budget or MemoryBudget(IngestLimits())
+        self._budget = budget
         self._limits = self._budget.limits
         self._settings = ServiceSettings(
             accept_now, self._budget, tokens, hops, observe, frozenset(schemas)
@@ -148,8 +138,6 @@ class GrpcServer:
 
         Raises ``ConfigError`` E207 when the address cannot be listened on.
         """
-        if not self._is_shared:
-            check_address(self._address)
         pool = CallPool(self._threads(), self._limits.body_seconds)
         self._service = GrpcService(self._settings, pool, self._library)
         server = self._library.server(
@@ -203,7 +191,7 @@ class GrpcServer:
     def _options(self) -> list[tuple[str, int]]:
         limits = self._limits
         return [
-            ("grpc.so_reuseport", int(self._is_shared)),
+            ("grpc.so_reuseport", 1),
             ("grpc.max_receive_message_length", limits.wire),
             ("grpc.per_message_decompression", 0),
             ("grpc.max_metadata_size", _MAX_METADATA),
@@ -430,30 +418,3 @@ def library() -> ModuleType:
         raise ConfigError("E201", f"OTLP/gRPC needs grpcio: {install('grpc')}")
     message = "grpcio is installed and cannot be loaded: install it anew, or set this to `off`"
     raise ConfigError("E201", message)
-
-
-def check_address(address: str) -> None:
-    """Raise ``ConfigError`` E207 with the reason if gRPC cannot listen on ``host:port``."""
-    host, _, port = address.rpartition(":")
-    reason = "it is no host and port"
-    if port.isdigit() and int(port) < 1 << 16:
-        reason = _bind_failure(host.strip("[]"), int(port))
-    if reason:
-        raise ConfigError("E207", f"gRPC cannot listen on {address}: {reason}")
-
-
-def _bind_failure(host: str, port: int) -> str:
-    """Try to bind to each address of a host; returns the reason of a failure, or nothing."""
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, kind, protocol, _, address in found:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-    except (OSError, UnicodeError) as error:
-        return _BIND_FAILURES.get(
-            getattr(error, "errno", None) or 0, "it leads to no address of this machine"
-        )
-    return ""

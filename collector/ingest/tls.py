@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import ssl
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ class Certificates:
     The files are read once and checked. Raises ``ConfigError`` E212 when one cannot be read or has
     another content, when the key is encrypted, when it does not fit the certificate, or when the
     certificate has expired, and ``NotNow`` when it is not valid yet; messages name the setting,
-    never a path or content of the file. ``now`` is in seconds of the epoch.
+    never a path or content of the file.
     """
 
     def __init__(
@@ -48,8 +48,6 @@ class Certificates:
         certificate: Path,
         key: Path,
         client_ca: Path | None = None,
-        *,
-        now: Callable[[], float] = time,
     ) -> None:
         self.pem: Pem = (
             _read(certificate, "certificate", "BEGIN CERTIFICATE"),
@@ -59,10 +57,10 @@ class Certificates:
         """The contents of the files: chain, key and authority."""
         self.context()
         began, ended = self.validity
-        if ended <= now():
+        if ended <= time():
             message = "the certificate has expired; put a new one, with its key, in its place"
             raise ConfigError("E212", message)
-        if began > now():
+        if began > time():
             raise NotNow(
                 "E212", "the certificate is not valid yet; is the clock of this host right?"
             )

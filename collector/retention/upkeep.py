@@ -295,11 +295,9 @@ class Upkeep(threading.Thread):
         spool: Spool,
         schemas: Sequence[Schema],
         off: Locations | None = None,
-        *,
-        every: float = _EVERY_SECONDS,
     ) -> None:
         super().__init__(name="collector-upkeep", daemon=True)
-        self._spool, self._every = spool, every
+        self._spool = spool
         self.use(schemas, off)
         self._ending = threading.Event()
 
@@ -314,7 +312,7 @@ class Upkeep(threading.Thread):
                 self._add_note(_prune_spool(self._spool, self._schemas))
             with suppress(CollectorError):
                 self._prune_off()
-            self._ending.wait(self._every)
+            self._ending.wait(_EVERY_SECONDS)
 
     def stop(self) -> None:
         """End after the current pruning."""

@@ -244,18 +244,17 @@ def settings() -> list[SettingHelp]:
     ]
 
 
-def read(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings:
+def read(arguments: Mapping[str, Any]) -> Settings:
     """Read the settings from arguments (``None``: not given) and the environment above them.
 
     Raises ``ConfigFaults``, whose ``faults`` are all faults at once.
     """
-    environ = os.environ if environ is None else environ
     found: dict[str, Any] = {}
     faults: list[Fault] = []
     for each in dataclasses.fields(Settings):
         variable = PREFIX + each.name.upper()
-        is_set = variable in environ
-        value = environ[variable] if is_set else arguments.get(each.name)
+        is_set = variable in os.environ
+        value = os.environ[variable] if is_set else arguments.get(each.name)
         if value is None:
             continue
         try:
@@ -263,18 +262,18 @@ def read(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None)
         except ValueError as error:
             name, file = (variable, "environment") if is_set else (each.name, "arguments")
             faults.append(Fault(file, 0, 0, name, str(error), "E209"))
-    faults += _unknown_variables(environ)
+    faults += _unknown_variables()
     faults += _target_faults(found)
     if faults:
         raise ConfigFaults(faults)
     return Settings(**found)
 
 
-def _unknown_variables(environ: Mapping[str, str]) -> list[Fault]:
+def _unknown_variables() -> list[Fault]:
     """Find variables with our prefix that are no setting: a misspelt one could leave telemetry
     on."""
     known = sorted(setting.variable for setting in settings())
-    unknown = [name for name in environ if name.startswith(PREFIX) and name not in known]
+    unknown = [name for name in os.environ if name.startswith(PREFIX) and name not in known]
     if not unknown:
         return []
     from difflib import get_close_matches  # noqa: PLC0415 - only for a fault

@@ -39,7 +39,7 @@ __all__ = [
 
 FILE_NAME = "control.sock"
 _PAUSES = (0.2, 1.0, 3.0)
-STATUS_SECONDS = 5.0
+_STATUS_SECONDS = 5.0
 _MOST_BYTES = 1 << 20
 _LONGEST_PATH = 100
 """Bytes of a socket's path; the system's limit is 104 or 108."""
@@ -160,15 +160,15 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
     raise DeliveryError("E519", message)
 
 
-def status(data: Path, seconds: float = STATUS_SECONDS) -> dict[str, Any] | None:
+def status(data: Path) -> dict[str, Any] | None:
     """Return how the sidecar of a data directory does; ``None`` if none runs there: nothing listens
     at its socket, or what listens is no sidecar.
 
-    Raises ``DeliveryError`` E519 if it does not answer within so many seconds, or cannot say it.
+    Raises ``DeliveryError`` E519 if it does not answer within five seconds, or cannot say it.
     """
-    deadline, answer = monotonic() + seconds, b""
+    deadline, answer = monotonic() + _STATUS_SECONDS, b""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(seconds)
+        connection.settimeout(_STATUS_SECONDS)
         try:
             with short_path(data) as path:
                 connection.connect(path)
@@ -193,7 +193,9 @@ def status(data: Path, seconds: float = STATUS_SECONDS) -> dict[str, Any] | None
     try:
         check_lock(data)
     except InUse:
-        message = f"the sidecar runs, but does not answer within {seconds:g} s: look at its log"
+        message = (
+            f"the sidecar runs, but does not answer within {_STATUS_SECONDS:g} s: look at its log"
+        )
         raise DeliveryError("E519", message) from None
     return None
 

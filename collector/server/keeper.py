@@ -67,9 +67,8 @@ _T = TypeVar("_T")
 class RecordBudget:
     """The memory for records that all workers have handed over and that are not stored yet."""
 
-    def __init__(self, most: int = _MOST_UNSTORED) -> None:
+    def __init__(self) -> None:
         self.used: int = 0
-        self._most = most
 
     def take(self, put: Put) -> int:
         """Return how many bytes are taken for what a message announces; 0 if there is no room."""
@@ -77,7 +76,7 @@ class RecordBudget:
         for each in put.batches:
             size += each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
             size += _PURPOSE_BYTES * len(each.granted or ())
-        if self.used + size > self._most:
+        if self.used + size > _MOST_UNSTORED:
             return 0
         self.used += size
         return size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
 from hashlib import sha256
@@ -41,6 +41,8 @@ _KEYS = {
 """The setting of a sink that makes a change."""
 ReloadCause = Literal["signal", "command", "watch"]
 """What asks for a reload: SIGHUP, the control socket, or a file that has changed."""
+_MOST_SECONDS, _MOST_RECEIPTS = 3600.0, 10_000
+"""The most that may be between two checkpoints."""
 
 
 class LedgerNotes:
@@ -48,32 +50,26 @@ class LedgerNotes:
     ones of the ledger, and checkpoints. An entry that cannot be written now is tried again.
 
     ``begin`` is for before events are received, ``update`` for meanwhile, ``end`` for afterwards.
-    At most ``seconds`` and ``receipts`` are between two checkpoints.
     """
 
     def __init__(
         self,
         components: Components,
         log: EventLog,
-        *,
-        seconds: float = 3600.0,
-        receipts: int = 10_000,
-        clock: Callable[[], float] = monotonic,
     ) -> None:
         self._components = components
         self._log = log
-        self._most_seconds, self._most_receipts, self._clock = seconds, receipts, clock
         self._first: Written | None = None
         self._beginning = Lock()
         self._has_begun = False
-        self._at = clock()
+        self._at = monotonic()
         self._receipts = 0
 
-    def begin(self, seconds: float = _NOTE_SECONDS) -> None:
-        """Write changes and a checkpoint, if the spool is writable; wait so long for them."""
+    def begin(self) -> None:
+        """Write changes and a checkpoint, if the spool is writable; wait a moment for them."""
         self._begin()
         if self._first is not None:
-            wait([self._first], seconds)
+            wait([self._first], _NOTE_SECONDS)
             self._begin()
 
     def update(self) -> None:
@@ -82,8 +78,8 @@ class LedgerNotes:
             self._begin()
             return
         count = self._components.spool.last - self._receipts
-        due = "receipts" if count >= self._most_receipts else None
-        due = "hour" if self._clock() - self._at >= self._most_seconds else due
+        due = "receipts" if count >= _MOST_RECEIPTS else None
+        due = "hour" if monotonic() - self._at >= _MOST_SECONDS else due
         if due is not None:
             with suppress(CollectorError):
                 self._write(_checkpoint(due))
@@ -141,7 +137,7 @@ class LedgerNotes:
 
     def _write(self, *notes: Note) -> Written:
         written = self._components.spool.note(*notes)
-        self._at, self._receipts = self._clock(), self._components.spool.last
+        self._at, self._receipts = monotonic(), self._components.spool.last
         written.add_done_callback(self._look)
         return written
 

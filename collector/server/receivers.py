@@ -186,7 +186,6 @@ def _grpc(parts: ReceiverParts, location: Location, _: socket.socket | None) -> 
         certificates=parts.certificates,
         hops=parts.hops,
         observe=partial(parts.observe, "grpc"),
-        is_shared=True,
         schemas=parts.schemas,
     )
     return GrpcReceiver(server, location)

@@ -24,7 +24,7 @@ from collector.filter.derive import Agents
 from collector.schema import Schema
 from collector.schema.kinds import Circumstances
 from collector.schema.scalars import levels
-from collector.testing.mappings import (
+from collector.testing._events import (
     Event,
     Path,
     choices_of,
@@ -34,8 +34,8 @@ from collector.testing.mappings import (
     reads_lists,
     ways,
 )
-from collector.testing.texts import lines, seeds, write
-from collector.testing.values import Values, agents, choices, clock, junk, values
+from collector.testing._texts import lines, seeds, write
+from collector.testing._values import Values, agents, choices, clock, junk, values
 
 __all__ = [
     "agree",

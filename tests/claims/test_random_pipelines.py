@@ -44,11 +44,12 @@ from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import Spool, note
 from collector.spool.set_aside import SetAside
-from collector.testing import canaries, lines, scan
-from collector.testing.documents import documents
+from collector.testing import canaries, scan
 from tests.database import query
 from tests.names.corpora import corpus
 from tests.retention.test_earlier import note_configuration
+from tests.strategies import lines
+from tests.strategies.documents import documents
 
 _TRIED = int(os.environ.get("COLLECTOR_PIPELINES", "8"))
 _CLAIMS = {name: load_claims()[name] for name in ("needed-only", "no-content")}
@@ -216,7 +217,7 @@ class History:
                 stack.callback(sinks[name].close)
             fields_for = reaching([flows(config, schema)])
             chosen = Filter(schema, keys=Keyring())
-            pipeline = Pipeline(chosen, spool, sinks, lambda _: None, fields_for)
+            pipeline = Pipeline(chosen, spool, sinks, fields_for)
             pipeline.start()
             for body in bodies:
                 with suppress(CollectorError):

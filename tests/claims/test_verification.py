@@ -286,7 +286,7 @@ def _delivered(folder: Path, age: timedelta) -> Path:
     data, schema = folder / "data", load_schema("conferencing")
     with Store(data / "store.db", schema) as store:
         spool = Spool(data / "spool.db", sinks=["store"])
-        pipeline = Pipeline(Filter(schema, keys=Keyring()), spool, {"store": store}, lambda _: None)
+        pipeline = Pipeline(Filter(schema, keys=Keyring()), spool, {"store": store})
         pipeline.start()
         pipeline.accept_now(Request("json", b'{"ip": "203.0.113.7", "os": {"type": "linux"}}'))
         pipeline.close(10)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from collector import Schema
 from collector.contracts import Signal
-from collector.testing import events
-from collector.testing.mappings import cached_per_schema
+from collector.testing._events import cached_per_schema
 from tests.filter.otlp_reference import REQUESTS, key_value, scopes
 from tests.filter.test_laws import NOW, changed
+from tests.strategies import events
 
 Pairs = list[tuple[str, Any]]
 SIGNALS: tuple[Signal, ...] = ("logs", "traces", "metrics")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from collector import Schema, Tally, load_schema
 from collector.filter import admission as tested
 from collector.filter.admission import Admission, TallyAccumulator
-from collector.testing import events, payloads, schemas
 from tests.filter.test_laws import NOW, made
+from tests.strategies import events, payloads, schemas
 
 EVENT = {"ip": "203.0.113.7", "os": {"type": 7}, "chat": ["canary"]}
 

@@ -28,9 +28,9 @@ from collector.filter.arrow import (
 from collector.filter.stored import Records
 from collector.schema.load import parse_source
 from collector.schema.source import Source
-from collector.testing import lines, schemas
 from collector.testing.laws import fixed_key
 from tests.raising import raises
+from tests.strategies import lines, schemas
 
 _MINUTE = "2026-11-24T10:20:00Z"
 _FIELDS: dict[str, dict[str, Any]] = {

@@ -21,13 +21,14 @@ from collector.filter import Admission, Filter
 from collector.filter.event_consent import MAX_BYTES
 from collector.filter.explain import explain
 from collector.schema import Schema, load_schema
-from collector.testing import assert_noninterference, events, lines, payloads
+from collector.testing import assert_noninterference
 from collector.testing.laws import fixed_key
 from tests.filter.otlp_bodies import bodies
 from tests.filter.otlp_reference import OtlpReference
 from tests.filter.test_laws import NOW, reference, same, tolerant
 from tests.filter.test_laws import made as filter_of
 from tests.filter.test_otlp import agree
+from tests.strategies import events, lines, payloads
 
 _FIELDS = {
     "client.address": ("ip", ["security"]),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from collector import Filter, InputError, Schema, load_schema
 from collector.filter.admission import Bounds
 from collector.filter.mapping import unsupported
-from collector.testing import events, schemas
 from tests.filter.test_laws import NOW, fresh, granted, made, reference, same
+from tests.strategies import events, schemas
 
 EVENT = b'{"ip_address": "203.0.113.7", "os": {"type": "linux"}, "chat": ["never decoded"]}'
 

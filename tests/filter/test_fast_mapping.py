@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from collector import Filter, Schema, load_schema
 from collector.filter.admission import Admission
 from collector.filter.mapping import unsupported
-from collector.testing import events, schemas
 from tests.filter.schema_cases import EVERY_FIELD, outcome, schema_case
 from tests.filter.test_foreign import FOREIGN, Key, Text, hostile
 from tests.filter.test_laws import NOW, SHIPPED, fresh, granted, load_once, made, reference, same
+from tests.strategies import events, schemas
 
 ADDRESS = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"}\n'
 ODD_KEYS: tuple[Any, ...] = (7, None, b"ip", ("ip",), "\ud800", Text("os"), Key("os"))

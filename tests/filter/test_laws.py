@@ -24,13 +24,14 @@ from collector.filter import Admission, records, router, text
 from collector.schema.kinds import Circumstances
 from collector.schema.scalars import condition_of, keys, path_of, spoken
 from collector.schema.scalars import levels as lists_on
-from collector.testing import assert_noninterference, lines, payloads, schemas
-from collector.testing import events as mappings
-from collector.testing.documents import PURPOSES
+from collector.testing import assert_noninterference
+from collector.testing._texts import Verbatim, seeds, write
 from collector.testing.laws import agree, event_pairs, narrows, stand_alone
 from collector.testing.laws import fixed_key as key
-from collector.testing.texts import Verbatim, seeds, write
 from tests.filter.reference import Outcome, Reference, levels
+from tests.strategies import events as mappings
+from tests.strategies import lines, payloads, schemas
+from tests.strategies.documents import PURPOSES
 
 AS_OF = date(2026, 6, 1)
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

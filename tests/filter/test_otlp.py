@@ -18,14 +18,14 @@ from collector import Admission, Filter, Schema, load_schema
 from collector.contracts import REJECTIONS, Signal
 from collector.filter.otlp import json_body
 from collector.filter.otlp.evaluation import ScopeBuilder
-from collector.testing import schemas
-from collector.testing.documents import PURPOSES
+from collector.testing._values import agents
 from collector.testing.laws import fixed_key as key
-from collector.testing.values import agents
 from tests.filter.otlp_bodies import SIGNALS, bodies, fill
 from tests.filter.otlp_reference import REQUESTS, OtlpReference, scopes
 from tests.filter.reference import Outcome
 from tests.filter.test_laws import AS_OF, made, same
+from tests.strategies import schemas
+from tests.strategies.documents import PURPOSES
 
 granted = st.none() | st.sets(st.sampled_from(PURPOSES), max_size=2)
 signals = st.sampled_from(SIGNALS)

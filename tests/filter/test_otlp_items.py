@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from collector import Filter, Schema, load_schema
 from collector.contracts import CATEGORIES, Record, Signal
 from collector.filter.otlp.items import ItemBatch
-from collector.testing import schemas
 from tests.filter.otlp_bodies import bodies
 from tests.filter.test_laws import granted, made
+from tests.strategies import schemas
 
 _NO_METRICS = st.sampled_from([signal for signal in get_args(Signal) if signal != "metrics"])
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from traceback import walk_tb
 from typing import Any, ClassVar, TypeVar, cast
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -20,20 +21,21 @@ from hypothesis import strategies as st
 from collector import Filter, InputError, Schema, load_schema
 from collector.contracts import Batch, PendingBatch, Signal, Tally, to_minute
 from collector.errors import RecheckError
+from collector.filter import recheck
 from collector.filter.columns import NOT_AS_WRITTEN
 from collector.filter.recheck import MOST_BYTES, Recheck
 from collector.filter.stored import read
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.spool.write_queue import JoinedBatches, merge
-from collector.testing import lines, schemas
-from collector.testing.documents import PURPOSES
+from collector.testing._values import junk, scalars
 from collector.testing.laws import fixed_key as key
-from collector.testing.values import junk, scalars
 from tests.filter import otlp_bodies
 from tests.filter.test_laws import changed
 from tests.filter.test_sdk_records import bodies
 from tests.filter.traces import CANARY, is_ours, mentions, told_by
 from tests.schema.make import field
+from tests.strategies import lines, schemas
+from tests.strategies.documents import PURPOSES
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
 MINUTE = "2026-06-01T12:30:00Z"
@@ -67,13 +69,20 @@ def made(schema: Schema, purposes: Any = None, now: datetime = NOW) -> Filter:
 
 
 def rechecked(batch: PendingBatch, schema: Schema, purposes: Any = None) -> PendingBatch:
-    new = partial(Recheck, schema, purposes=purposes, now=lambda: NOW)
+    new = partial(Recheck, schema, purposes=purposes)
     return once(new, schema, purposes).check(batch, keep_rows=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _present() -> Iterator[None]:
+    """It is ``NOW`` for what checks."""
+    with patch.object(recheck, "utc_now", lambda: NOW):
+        yield
 
 
 CONFERENCING = shipped("conferencing")
 LINE = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7","os.type":"linux"}\n'
-CHECK = Recheck(CONFERENCING, now=lambda: NOW)
+CHECK = Recheck(CONFERENCING)
 
 
 def pending(payload: bytes = LINE, minute: str = MINUTE, **counts: Any) -> PendingBatch:
@@ -469,7 +478,7 @@ def test_purposes() -> None:
     for purposes in others:
         refusal(replace(pending(), granted=purposes))
     refusal(replace(pending(), granted=(*needed, "capacity_planning")))  # which are all: `None`
-    of_needed = Recheck(CONFERENCING, purposes=needed, now=lambda: NOW)
+    of_needed = Recheck(CONFERENCING, purposes=needed)
     assert of_needed.check(batch) == batch
     refusal(pending(), of_needed)
 
@@ -537,7 +546,7 @@ def of_field(schema: Schema, value: str, received: str = MINUTE) -> PendingBatch
 def test_numbers_have_one_notation(value: str) -> None:
     """A negative zero equals the one that a filter writes, and is not it."""
     schema = with_field("number", minimum=-1, maximum=2, step=0.5)
-    check = Recheck(schema, now=lambda: NOW)
+    check = Recheck(schema)
     for good in ("0.0", "1.0", "-0.5"):
         assert check.check(of_field(schema, good)) == of_field(schema, good)
     refusal(of_field(schema, value), check)
@@ -547,7 +556,7 @@ def test_numbers_have_one_notation(value: str) -> None:
 def test_whole_numbers(value: str) -> None:
     """Within the range, and in its steps."""
     schema = with_field("integer", minimum=0, maximum=100, step=7)
-    check = Recheck(schema, now=lambda: NOW)
+    check = Recheck(schema)
     assert check.check(of_field(schema, "98")) == of_field(schema, "98")
     refusal(of_field(schema, value), check)
 
@@ -570,7 +579,7 @@ def test_values_that_are_equal_and_of_another_type() -> None:
     """Only the one that the kind makes passes."""
     others = field("boolean", purposes=["security"]).model_dump(by_alias=True)
     schema = changed(CONFERENCING, {**CONFERENCING.fields, "f": _NumberOrFlag(**others)})
-    check = Recheck(schema, now=lambda: NOW)
+    check = Recheck(schema)
     assert check.check(of_field(schema, "1")) == of_field(schema, "1")
     for value in ("true", "2", "1.0"):
         refusal(of_field(schema, value), check)
@@ -587,7 +596,7 @@ def test_what_is_refused_is_not_remembered(name: str) -> None:
 def test_required_fields() -> None:
     """No record is without one, nor is there any where it may not be used."""
     schema = with_field("boolean", required=True, purposes=["capacity_planning"])
-    check = Recheck(schema, now=lambda: NOW)
+    check = Recheck(schema)
     batch = of_field(schema, "true")
     assert check.check(batch) == batch
     without = replace(pending(), layout=schema.layout)
@@ -600,7 +609,7 @@ def test_required_fields() -> None:
 def test_times_lie_around_the_minute() -> None:
     """From its beginning to now, or, for an SDK's records, in its hour."""
     schema = with_field("time", within="10m")
-    check = Recheck(schema, now=lambda: NOW)
+    check = Recheck(schema)
 
     def is_taken(value: str, received: str) -> bool:
         batch = of_field(schema, f'"{value}"', received)
@@ -619,7 +628,7 @@ def test_times_lie_around_the_minute() -> None:
     assert not is_taken("2026-06-01T12:30:60Z", MINUTE)
 
 
-def test_the_day_on_which_a_field_ends() -> None:
+def test_the_day_on_which_a_field_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request of the day before may come a little later, with the field or without."""
     schema = with_field("boolean", expires="2026-06-01")
     midnight = datetime(2026, 6, 1, tzinfo=UTC)
@@ -629,7 +638,8 @@ def test_the_day_on_which_a_field_ends() -> None:
         (midnight + timedelta(seconds=5), before, True),
         (midnight + timedelta(minutes=6), after, False),
     ):
-        check = Recheck(schema, now=lambda now=now: now)  # type: ignore[misc]
+        monkeypatch.setattr(recheck, "utc_now", lambda now=now: now)
+        check = Recheck(schema)
         batch = of_field(schema, "true", received)
         if has_it:
             assert check.check(batch) == batch
@@ -643,10 +653,11 @@ def test_the_day_on_which_a_field_ends() -> None:
             refusal(without, check)
 
 
-def test_the_clock_goes_on() -> None:
+def test_the_clock_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was the present minute is none in an hour and a half."""
     now = [NOW]
-    check = Recheck(CONFERENCING, now=lambda: now[0])
+    monkeypatch.setattr(recheck, "utc_now", lambda: now[0])
+    check = Recheck(CONFERENCING)
     assert check.check(pending()) == pending()
     now[0] += timedelta(minutes=90)
     refusal(pending(), check)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from collector import Filter, Schema, load_schema
 from collector.filter.records import MAX_ITEMS, may_be_typed
 from collector.filter.router import EventRouter
-from collector.testing import events, schemas
 from tests.filter.test_laws import NOW, fresh, granted, made, reference, same
+from tests.strategies import events, schemas
 
 PLAIN = [{"ip_address": "203.0.113.7", "device": "iOS"}, {"unlisted": [1]}, {"ip_address": 5}]
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import add
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -27,16 +28,16 @@ from collector.filter.sdk_records import (
     schema_named,
 )
 from collector.filter.text import MAX_LINE
-from collector.testing import lines, payloads, schemas
-from collector.testing.documents import PURPOSES
+from collector.testing._texts import seeds, write
+from collector.testing._values import junk, scalars, values
 from collector.testing.laws import fixed_key as key
-from collector.testing.texts import seeds, write
-from collector.testing.values import junk, scalars, values
 from tests.filter.sdk_record_reference import SdkRecordReference
 from tests.filter.test_laws import changed
 from tests.filter.traces import CANARY, mentions, told_by
 from tests.raising import raises
 from tests.schema.make import field
+from tests.strategies import lines, payloads, schemas
+from tests.strategies.documents import PURPOSES
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
 MINUTE = "2026-06-01T12:30:00Z"
@@ -549,9 +550,10 @@ def test_what_another_version_becomes_is_of_this_one(
     """A keeper takes the records, and they come in again unchanged."""
     other = {name: data.draw(values(each, NOW)) for name, each in schema.fields.items()}
     line = text({"schema": f"{schema.name}/0.0.0", **other, "received": MINUTE})
-    recheck = Recheck(schema, purposes=purposes, now=lambda: NOW)
+    recheck = Recheck(schema, purposes=purposes)
     for share in made(schema, purposes).admit_records(line):
-        assert recheck.check(share).payload == share.payload
+        with patch("collector.filter.recheck.utc_now", lambda: NOW):
+            assert recheck.check(share).payload == share.payload
         again = [*map(json.loads, share.payload.splitlines())]
         timed = text(*(record | {"received": MINUTE} for record in again))
         back = made(schema, purposes).admit_records(timed)

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import Filter, Schema, load_schema
-from collector.testing import events, lines, payloads, schemas
-from collector.testing.values import agents
+from collector.testing._values import agents
 from tests.filter.test_derive import PHONE, WINDOWS
 from tests.filter.test_laws import AS_OF, NOW, made, reference, same
 from tests.schema.make import HEAD, REST
+from tests.strategies import events, lines, payloads, schemas
 
 PEERS = st.none() | st.sampled_from(["203.0.113.7", "2001:db8::7", "fe80::1%eth0", "", "unix"])
 AGENTS = st.none() | agents().filter(lambda agent: type(agent) is str)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import pytest
 
@@ -217,7 +218,8 @@ _NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
 def _at(pair: Pair) -> Certificates:
-    return Certificates(pair.certificate, pair.key, now=_NOW.timestamp)
+    with patch("collector.ingest.tls.time", _NOW.timestamp):
+        return Certificates(pair.certificate, pair.key)
 
 
 def test_the_time_of_a_certificate(tmp_path: Path) -> None:

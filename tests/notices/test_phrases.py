@@ -14,6 +14,7 @@ from collector.schema import load_schema, resources
 from collector.schema.kinds import KINDS
 from collector.schema.policy import taxonomy, use_is_allowed
 from tests.schema.make import field
+from tests.strategies import draw_options
 
 _OTHERS = [language for language in LANGUAGES if language != "en"]
 _SHIPPED = [load_schema(name) for name in resources.names()]
@@ -70,7 +71,7 @@ def test_every_field_has_a_phrase(kind: str) -> None:
     """Whatever its options are, in each language, with all parts filled in."""
     random, used = Random(0), set()
     for _ in range(50):
-        drawn = field(kind, **KINDS[kind].draw_options(random))
+        drawn = field(kind, **draw_options(kind, random))
         used.add(drawn.phrase()[0])
         for language in LANGUAGES:
             assert phrase_book(language).precision(drawn)

@@ -15,8 +15,8 @@ import pytest
 from collector.recording import notices
 from collector.recording.names import Language, Medium, Storage
 from collector.recording.notices import DIGESTS, TEXTS, Notice
-from collector.recording.notices.make import picture, sound
 from tests.conftest import required
+from tests.recording.make_notices import picture, sound
 
 NOTICES = [
     Notice(language, medium, storage)

@@ -7,6 +7,8 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from collector.ledger import Entry, Note
 from collector.retention.upkeep import Upkeep, prune
 from collector.schema import load_schema
@@ -27,9 +29,12 @@ def _facts(entry: Entry) -> dict[str, str]:
     return dict(entry.facts)
 
 
-def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
+def test_a_backlog_is_pruned_at_the_start_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What waits for a sink that does not come loses what is over, to the last byte; the rest is
     delivered, and each pass that found something is an entry."""
+    monkeypatch.setattr("collector.retention.upkeep._EVERY_SECONDS", 0.1)
     populated = PopulatedDirectory(tmp_path)
     populated.spool(range(10), days=31)
     populated.spool(range(10, 20), days=91)
@@ -37,7 +42,7 @@ def test_a_backlog_is_pruned_at_the_start_and_again(tmp_path: Path) -> None:
     populated.set_aside(1, days=8)
     path = populated.data / "spool.db"
     with Spool(path, sinks=["store"]) as spool:
-        upkeep = Upkeep(spool, [populated.schema], every=0.1)
+        upkeep = Upkeep(spool, [populated.schema])
         upkeep.start()
         wait_until(lambda: populated.left(range(30)) == set(range(20, 30)))
         wait_until(lambda: len(_entries(populated)) == 1)
@@ -85,9 +90,12 @@ def test_what_sinks_pruned_is_noted(tmp_path: Path) -> None:
     assert noted == [("4", "3"), ("5", "0")]
 
 
-def test_a_store_that_no_sink_has_is_pruned(tmp_path: Path) -> None:
+def test_a_store_that_no_sink_has_is_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was switched off, and what it had has its time as ever; a retention that was shortened
     meanwhile counts. Who is reading is not waited for, but the bytes go the next time."""
+    monkeypatch.setattr("collector.retention.upkeep._EVERY_SECONDS", 0.1)
     populated = PopulatedDirectory(tmp_path)
     populated.deliver_aged((range(5), 1), (range(5, 10), 91))
     populated.lines.unlink()
@@ -99,7 +107,7 @@ def test_a_store_that_no_sink_has_is_pruned(tmp_path: Path) -> None:
     ):
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
-        upkeep = Upkeep(spool, [populated.schema], populated.locations, every=0.1)
+        upkeep = Upkeep(spool, [populated.schema], populated.locations)
         upkeep.start()
         wait_until(lambda: len(_entries(populated)) == 1)
         assert populated.left(range(10)) == set(range(10))
@@ -110,12 +118,15 @@ def test_a_store_that_no_sink_has_is_pruned(tmp_path: Path) -> None:
     assert [_facts(entry)["rows"] for entry in _entries(populated)] == ["5"]
 
 
-def test_a_spool_that_cannot_be_written_is_no_end(tmp_path: Path) -> None:
+def test_a_spool_that_cannot_be_written_is_no_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is retried until it is stopped."""
+    monkeypatch.setattr("collector.retention.upkeep._EVERY_SECONDS", 0.01)
     populated = PopulatedDirectory(tmp_path)
     spool = Spool(populated.data / "spool.db")
     spool.close()
-    upkeep = Upkeep(spool, [populated.schema], every=0.01)
+    upkeep = Upkeep(spool, [populated.schema])
     upkeep.start()
     upkeep.join(0.1)
     assert upkeep.is_alive()

@@ -25,10 +25,10 @@ from collector.schema import Schema
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import field_bits, record_bits
-from collector.testing import schemas
-from collector.testing.values import values
+from collector.testing._values import values
 from tests.schema.conftest import Faults, Loader
 from tests.schema.make import NOW, canonical, field, one
+from tests.strategies import schemas
 
 
 def test_a_field() -> None:

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.pattern import Pattern
 from collector.schema.verdict import RULES
-from collector.testing.values import accepted
+from collector.testing._values import accepted
 from tests.schema.make import NOW, canonical, field
 from tests.schema.test_pattern import _PATTERNS, Counted
 

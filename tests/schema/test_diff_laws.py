@@ -21,10 +21,10 @@ from collector.errors import SchemaError
 from collector.filter import Filter
 from collector.schema import Schema
 from collector.schema.diff import Comparison, compare
-from collector.testing import events, schemas
-from collector.testing.documents import PURPOSES, _loaded, documents
 from collector.testing.laws import fixed_key
 from tests.schema.test_diff_kinds import OPTIONS
+from tests.strategies import events, schemas
+from tests.strategies.documents import PURPOSES, documents, loaded
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 DATES = st.sampled_from([NOW.date(), date(2026, 6, 2), date(2019, 1, 1)])
@@ -222,7 +222,7 @@ def revised(draw: st.DrawFn) -> tuple[Schema, Schema]:
     for mutation in draw(st.lists(st.sampled_from(MUTATIONS), min_size=1, max_size=3)):
         mutation(draw, changed)
     try:
-        old, new = (_loaded(part) for part in (document, changed))
+        old, new = (loaded(part) for part in (document, changed))
     except SchemaError:
         assume(False)
         raise
@@ -330,7 +330,7 @@ def small(random: Random) -> tuple[Schema, Schema]:
             new[name] = KEYS[name](random)
     if random.random() < 0.3:
         new["from"] = old["from"][: random.randint(1, len(old["from"]))]
-    first, second = (_loaded(_small(chosen)) for chosen in (old, new))
+    first, second = (loaded(_small(chosen)) for chosen in (old, new))
     return first, second
 
 

@@ -25,9 +25,9 @@ from collector.schema.model import DocumentHead, Purpose, Trial
 from collector.schema.reading import read
 from collector.schema.source import Source
 from collector.schema.yaml_text import text_source
-from collector.testing import schemas
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one
+from tests.strategies import schemas
 
 _DOCUMENT = document_schema()
 _VALIDATOR: Validator = Draft202012Validator(_DOCUMENT)

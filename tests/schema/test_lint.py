@@ -14,7 +14,7 @@ from collector.errors import CODES
 from collector.schema import Schema, load_schema, resources
 from collector.schema.catalogue_lint import looks_personal
 from collector.schema.lints import LINTS, Finding, lint
-from collector.testing import schemas
+from tests.strategies import schemas
 
 _OUTSIDE = "outside-sentence"
 _TODAY = date(2026, 11, 24)

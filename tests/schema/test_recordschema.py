@@ -16,9 +16,9 @@ from jsonschema.protocols import Validator
 from collector.filter import Filter
 from collector.schema import Schema, load_schema, resources
 from collector.schema.jsonschema import record_schema
-from collector.testing import events, schemas
-from collector.testing.values import values
+from collector.testing._values import values
 from tests.schema.make import NOW, canonical, field, one
+from tests.strategies import events, schemas
 
 _FEW = settings(max_examples=max(1, settings().max_examples // 4))
 

@@ -35,8 +35,6 @@ from collector.schema.review import (
 )
 from collector.schema.scalars import ConditionalPath, ConditionalRecords
 from collector.schema.source import Source
-from collector.testing import events
-from collector.testing.documents import PURPOSES, documents
 from tests.schema.make import HEAD
 from tests.schema.test_diff_laws import (
     DATES,
@@ -47,6 +45,8 @@ from tests.schema.test_diff_laws import (
     _some_field,
     granted,
 )
+from tests.strategies import draw_options, events
+from tests.strategies.documents import PURPOSES, documents
 
 TODAY = date(2026, 11, 30)
 STATED = {"by": "A. Example", "date": "2026-11-29", "see": "https://git.example/pull/812"}
@@ -118,7 +118,7 @@ def other_kind(draw: st.DrawFn, document: Document) -> None:
     kind = draw(st.sampled_from(sorted(KINDS)))
     common = ("from", "category", "purposes", "retention", "reason", "also")
     kept = {key: field[key] for key in common if key in field}
-    drawn = KINDS[kind].draw_options(Random(draw(st.integers(0, 1 << 30))))
+    drawn = draw_options(kind, Random(draw(st.integers(0, 1 << 30))))
     field.clear()
     field.update({"kind": kind, **drawn, **kept})
 
@@ -212,7 +212,7 @@ def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> No
     """What is written is read again as the same field, whatever its options."""
     random = Random(7)
     for number in range(30):
-        options = KINDS[kind].draw_options(random)
+        options = draw_options(kind, random)
         value: Document = {
             "schema": "calls",
             "version": "1.0.0",

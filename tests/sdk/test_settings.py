@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from collector.errors import CODES, ConfigError, ConfigFaults
+from collector.sdk import settings as sdk_settings
 from collector.sdk.client import Collector
-from collector.sdk.settings import Settings, read, settings
+from collector.sdk.settings import Settings, settings
 from collector.sdk.target import local_store, target
+
+
+def read(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """The settings of these arguments, in this environment."""
+    with patch.dict(os.environ, environ, clear=True):
+        return sdk_settings.read(arguments)
 
 
 def test_defaults() -> None:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 from collector import load_schema
 from collector.brokers.source import MessageSource
 from collector.contracts import Batch
-from collector.drain import DeliveryTimes
 from collector.errors import DeliveryError
 from collector.pipeline import Delivery
 from collector.schema import Schema
@@ -28,7 +28,6 @@ __all__ = ["KEY", "SCHEMA", "Recorded", "Running", "Slow", "drained", "minute_te
 
 SCHEMA = load_schema("conferencing")
 KEY = b"k" * 32
-_TIMES = DeliveryTimes(gather=0.0, poll=0.02, first_pause=0.02, longest_pause=0.1)
 
 
 class Recorded(Sink):
@@ -99,14 +98,21 @@ def drained(
     sink = Recorded() if sink is None else sink
     with Spool(data / FILE_NAME, sinks=["sink"]) as spool:
         consumer = Consumer(source, spool, schemas, [KEY], Tombstones(data))
-        delivery = Delivery(spool, {"sink": sink}, times=_TIMES)
-        delivery.start()
-        consumer.start()
-        try:
-            yield Running(consumer, spool, sink, delivery)
-        finally:
-            consumer.stop(60 if stops else 0)
-            delivery.close(5)
+        delivery = Delivery(spool, {"sink": sink})
+        with patch.multiple(
+            "collector.drain",
+            _GATHER_SECONDS=0.0,
+            _POLL_SECONDS=0.02,
+            _FIRST_PAUSE=0.02,
+            _LONGEST_PAUSE=0.1,
+        ):
+            delivery.start()
+            consumer.start()
+            try:
+                yield Running(consumer, spool, sink, delivery)
+            finally:
+                consumer.stop(60 if stops else 0)
+                delivery.close(5)
 
 
 def numbered(number: int, people: Collection[int], minutes: int = 0) -> Batch:

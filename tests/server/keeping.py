@@ -14,10 +14,10 @@ from io import StringIO
 from pathlib import Path
 from termios import TIOCOUTQ
 from time import monotonic
+from unittest.mock import patch
 
 from collector.config import examine
 from collector.contracts import Batch
-from collector.filter.recheck import Recheck
 from collector.ledger import Verification, opened
 from collector.ops.log import EventLog
 from collector.server.channel import Frames, framed, frames_of_keeper
@@ -171,10 +171,7 @@ class Keeping:
             written = StringIO()
             keeper = Keeper(self.components, EventLog(to=written), stack, [other, place])
             if now is not None:
-                keeper._plan.rechecks = {
-                    schema.layout.digest: Recheck(schema, now=lambda: now)
-                    for schema in self.components.schemas
-                }
+                stack.enter_context(patch("collector.filter.recheck.utc_now", lambda: now))
             starting = asyncio.create_task(keeper.start())
             answers: list[tuple[int, int, list[int]]] = []
             reading = asyncio.create_task(_read(place.theirs, answers)) if reads else None

@@ -93,8 +93,8 @@ _HASHES = st.binary(min_size=16, max_size=16)
 _KEYS = st.none() | st.builds(RequestKey, _HASHES, _HASHES)
 
 
-def _frames(most: int = 1 << 30) -> Frames[FromWorker]:
-    return frames_of_workers(RecordBudget(most).take)
+def _frames() -> Frames[FromWorker]:
+    return frames_of_workers(RecordBudget().take)
 
 
 def _sent(puts: list[tuple[RequestKey | None, list[PendingBatch]]]) -> bytes:
@@ -141,10 +141,13 @@ def test_other_bytes_are_refused_or_wait(pieces: list[bytes]) -> None:
                     list(_CODE.batches(message, records))
 
 
-def test_where_there_is_no_room_records_are_dropped_as_they_come() -> None:
+def test_where_there_is_no_room_records_are_dropped_as_they_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The message is known, and the next one is found."""
     batch = PendingBatch(_SCHEMA.layout, "2026-01-01T00:00:00Z", b"x" * 5000, Tally(1, 1))
-    frames, found = _frames(4000), []
+    monkeypatch.setattr("collector.server.keeper._MOST_UNSTORED", 4000)
+    frames, found = _frames(), []
     data = _sent([(None, [batch])])
     for at in range(0, len(data), 700):
         found += list(frames.feed(data[at : at + 700]))

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,7 +24,6 @@ from collector.brokers.source import Fetched
 from collector.config.broker_settings import DrainSection
 from collector.contracts import Batch, Layout, Subject, layout_of
 from collector.errors import ConfigError, Unreachable
-from collector.filter.recheck import Recheck
 from collector.filter.redaction import minute_window
 from collector.schema.kinds.base import utc_now
 from collector.server import consumer
@@ -309,7 +307,7 @@ def test_a_clock_that_is_behind(
         return looked_at[-1]
 
     monkeypatch.setattr(consumer, "time", by_this_machine)
-    monkeypatch.setattr(consumer, "Recheck", partial(Recheck, now=lambda: utc_now() - behind))
+    monkeypatch.setattr("collector.filter.recheck.utc_now", lambda: utc_now() - behind)
     stream.send(numbered(1, [1]))
     with stream.drained(tmp_path) as running:
         wait_until(lambda: len(looked_at) > 1)  # it comes again

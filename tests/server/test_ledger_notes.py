@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import pytest
@@ -28,10 +28,14 @@ from tests.sidecar.serving import FREE_PORTS
 from tests.spool.make import commit, entry
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first entries are waited for, however busy the machine is."""
+    monkeypatch.setattr(ledger_notes, "_NOTE_SECONDS", WAIT_SECONDS)
+
+
 @contextmanager
-def sidecar(
-    folder: Path, settings: str = "", clock: Callable[[], float] = monotonic
-) -> Iterator[tuple[Components, LedgerNotes]]:
+def sidecar(folder: Path, settings: str = "") -> Iterator[tuple[Components, LedgerNotes]]:
     """The components of a sidecar, and what writes of them; nothing is received."""
     file = folder / "config.yaml"
     schema = folder / "s.yaml"
@@ -43,7 +47,7 @@ def sidecar(
     with ExitStack() as stack:
         components = prepare(read(file, FREE_PORTS))
         components.open(stack)
-        yield components, LedgerNotes(components, EventLog("info"), receipts=3, clock=clock)
+        yield components, LedgerNotes(components, EventLog("info"))
 
 
 def entries(folder: Path) -> list[Entry]:
@@ -60,7 +64,7 @@ def lived(folder: Path, settings: str = "") -> list[tuple[str, str | None]]:
     """The entries of a start and a stop."""
     before = len(told(folder)) if (folder / "data" / "spool.db").exists() else 0
     with sidecar(folder, settings) as (_, writes):
-        writes.begin(WAIT_SECONDS)
+        writes.begin()
         writes.end()
     return told(folder)[before:]
 
@@ -125,18 +129,20 @@ def test_a_document_that_is_gone_makes_a_change_unknown(tmp_path: Path) -> None:
         query(components.spool.path, "UPDATE documents SET text = x'00'")
     change(tmp_path, "retention: 30d", "retention: 60d")
     with sidecar(tmp_path) as (_, writes):
-        writes.begin(WAIT_SECONDS)
+        writes.begin()
     with opened(tmp_path / "data" / "spool.db") as ledger:
         newest = ledger.newest("schema")
     assert newest is not None
     assert newest.fact("change") == "unknown"
 
 
-def test_checkpoints_come_in_time(tmp_path: Path) -> None:
+def test_checkpoints_come_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many receipts, and after an hour without any."""
     seconds = [0.0]
-    with sidecar(tmp_path, clock=lambda: seconds[0]) as (components, writes):
-        writes.begin(WAIT_SECONDS)
+    monkeypatch.setattr(ledger_notes, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(ledger_notes, "_MOST_RECEIPTS", 3)
+    with sidecar(tmp_path) as (components, writes):
+        writes.begin()
         for n in range(7):
             commit(components.spool, entry(n))
             writes.update()
@@ -160,12 +166,16 @@ def test_a_key_that_is_of_no_use(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert "canary" not in told_by_log
 
 
-def test_a_slow_disk_gets_the_first_entries_once(tmp_path: Path) -> None:
+def test_a_slow_disk_gets_the_first_entries_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They are neither waited for nor written again while they are pending."""
     goes_on = Event()
     with sidecar(tmp_path) as (components, writes):
         slow = components.spool.submit(lambda _: goes_on.wait(WAIT_SECONDS))
-        writes.begin(0)
+        monkeypatch.setattr(ledger_notes, "_NOTE_SECONDS", 0)
+        writes.begin()
+        monkeypatch.setattr(ledger_notes, "_NOTE_SECONDS", WAIT_SECONDS)
         for _ in range(3):
             writes.update()
         goes_on.set()
@@ -199,7 +209,7 @@ def test_schemas_that_come_and_go(tmp_path: Path) -> None:
             components = prepare(read(file, FREE_PORTS))
             components.open(stack)
             writes = LedgerNotes(components, EventLog("info"))
-            writes.begin(WAIT_SECONDS)
+            writes.begin()
             writes.end()
         assert [schema.name for schema in noted_schemas(data.parent)] == [*names]
         noted = [each for each in entries(tmp_path)[before:] if each.kind == "schema"]
@@ -230,7 +240,7 @@ def test_a_reload_beside_the_first_entries(tmp_path: Path, monkeypatch: pytest.M
     with sidecar(tmp_path) as (components, writes):
         with threads(*[writes.update] * 3):
             pass
-        writes.begin(WAIT_SECONDS)
+        writes.begin()
         components.spool.close()
     assert told(tmp_path)[-1:] == [START]
     assert told(tmp_path).count(START) == 2

@@ -225,14 +225,14 @@ def test_another_program_at_the_socket(tmp_path: Path, answer: bytes) -> None:
 
 def test_another_program_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is waited for, but not forever."""
-    monkeypatch.setattr(control_client.status, "__defaults__", (0.2,))
+    monkeypatch.setattr(control_client, "_STATUS_SECONDS", 0.2)
     with _listening(tmp_path / "collector-data" / "control.sock", None):
         assert _status(tmp_path) == _DEAD
 
 
 def test_a_keeper_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs, and does not answer: the command ends within its time, with 1."""
-    monkeypatch.setattr(control_client.status, "__defaults__", (0.5,))
+    monkeypatch.setattr(control_client, "_STATUS_SECONDS", 0.5)
     with started(tmp_path) as sidecar:
         os.kill(sidecar.process.pid, signal.SIGSTOP)
         try:

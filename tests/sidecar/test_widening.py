@@ -244,7 +244,7 @@ def _note(components: Components) -> None:
     """Write what a sidecar runs by into its ledger."""
     with ExitStack() as stack:
         components.open(stack)
-        LedgerNotes(components, EventLog("error")).begin(seconds=60.0)
+        LedgerNotes(components, EventLog("error")).begin()
 
 
 def _random(random: Random, folder: Path) -> _Setup:

@@ -15,10 +15,11 @@ from collector import Filter, load_schema
 from collector.errors import ConfigError
 from collector.filter import Admission
 from collector.schema.kinds import Circumstances
-from collector.testing import assert_noninterference, laws, lines
+from collector.testing import assert_noninterference, laws
 from collector.testing.laws import agree, event_pairs, fixed_key, stand_alone
 from tests.filter.test_event_consent import made
-from tests.testing.test_strategies import NOW, draw
+from tests.strategies import lines
+from tests.strategies.test_strategies import NOW, draw
 
 pytestmark = pytest.mark.long
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from collector import ConfigError, InputError
 from collector.ingest.decompression import zstd_library
-from collector.testing import Hit, canaries, scan, search
+from collector.testing import Hit, _search, canaries, scan
 from tests.raising import raises
 
 ZSTD = zstd_library()
@@ -353,9 +353,9 @@ def test_windows_hide_nothing(
         data = before + PACKINGS[packing](data * 2)
     (tmp_path / "file").write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "_WINDOW", window)
-        patch.setattr(search, "_FLUSH", window)
-        patch.setattr(search, "_STEP", 3 * window)
+        patch.setattr(_search, "_WINDOW", window)
+        patch.setattr(_search, "_FLUSH", window)
+        patch.setattr(_search, "_STEP", 3 * window)
         assert CANARY in {hit.canary for hit in scan(tmp_path / "file", CANARIES)}
 
 

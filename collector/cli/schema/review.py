@@ -38,6 +38,7 @@ from collector.schema.review import (
     read_copy,
 )
 from collector.schema.review import review as compared
+from collector.testing._drawn import draw_value
 
 __all__ = ["QUESTIONS", "review"]
 
@@ -233,7 +234,7 @@ def _examples(field: FieldBase) -> list[str]:
         return hashlib.sha256(f"{reference} {period}".encode()).digest()
 
     canonical = field.canonical(Circumstances(lambda: now, key))
-    drawn = (field.draw_value(random, now) for _ in range(_DRAWN))
+    drawn = (draw_value(field, random, now) for _ in range(_DRAWN))
     found = (canonical(value) for value in drawn if type(value) in field.reads())
     values = dict.fromkeys(str(value) for value in found if value is not None)
     return list(values)[:_EXAMPLES]

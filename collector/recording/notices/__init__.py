@@ -1,8 +1,8 @@
 """Notices: what members are told before they choose, as sound and as picture.
 
 There is one notice for each language and storage, as a WAV and as a PNG file with the same words.
-``make.py`` made the files of ``TEXTS``; each is known by the digest in ``DIGESTS``, which a choice
-has to name.
+``tests/recording/make_notices.py`` made the files of ``TEXTS``. A choice names a file by its
+digest in ``DIGESTS``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A kind is a closed set of canonical values. It defines which JSON types it reads
 becomes canonical (or is refused: ``None``), and exactly how many canonical values there are.
 Everything else that the product needs of a kind is here too, so that a new kind is one file and one
 line in ``KINDS``: hints for editors, the JSON Schema of its values, phrases of the privacy notice,
-coarser variants, and generated options and values for tests.
+and coarser variants.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -263,12 +262,3 @@ class FieldBase(BaseModel):
     def overlaps(self, other: FieldBase) -> bool:
         """Return whether both fields could admit the same value from one place."""
         return type(self) is type(other)
-
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        """Draw options of the kind, without those that all kinds share, for tests."""
-        raise NotImplementedError
-
-    def draw_value(self, random: Random, now: datetime) -> Any:
-        """Draw a value for tests: accepted, with few exceptions, in any of its spellings."""
-        raise NotImplementedError

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
-from random import Random
 from typing import Any, ClassVar, Literal, Self
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
@@ -34,10 +32,3 @@ class BooleanField(FieldBase):
 
     def value_schema(self) -> dict[str, Any]:
         return {"type": "boolean"}
-
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        return {}
-
-    def draw_value(self, random: Random, now: datetime) -> bool:
-        return random.choice((False, True))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
-from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, model_validator
@@ -147,19 +145,6 @@ class EnumField(FieldBase):
         if not isinstance(other, EnumField):
             return False
         return not set(self.values).isdisjoint(other.values)
-
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        choices: tuple[dict[str, Any], ...] = (
-            {"values": ["linux", "windows"], "aliases": {"Linux": "linux", "GNU/Linux": "linux"}},
-            {"values": ["Yes", "no"], "aliases": {"ja": "Yes"}, "fold_case": True},
-            {"values": ["1", "1.2", "a", "é", "😀 x", "203.0.113.7", "true"]},
-        )
-        return random.choice(choices)
-
-    def draw_value(self, random: Random, now: datetime) -> str:
-        text = random.choice([*self.values, *self.aliases])
-        return text.swapcase() if self.fold_case and random.choice((False, True)) else text
 
 
 def _differing(old: Iterable[str], new: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -9,11 +9,10 @@ are cut where that one would be. Canonical form: compressed lower case (RFC 5952
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv6Address, ip_address
 from itertools import repeat
-from random import Random
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -335,17 +334,6 @@ class IpField(FieldBase):
                 option = f"truncate: {{ipv4: {cut.ipv4}, ipv6: {cut.ipv6}}}"
                 yield option, self.model_copy(update={"truncate": cut})
 
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        lengths = (None, {"ipv4": 24, "ipv6": 48}, {"ipv4": 12}, {"ipv6": 20})
-        truncate = random.choice(lengths)
-        scope = random.choice([None, None, "global"])
-        options = {"truncate": truncate, "scope": scope}
-        return {name: option for name, option in options.items() if option is not None}
-
-    def draw_value(self, random: Random, now: datetime) -> str:
-        return random.choice(_FORMS)(random)
-
 
 def _whole(text: str) -> str | None:
     """Return the canonical text of an address. This is the most frequent call of the filter: an
@@ -412,27 +400,3 @@ def _ipv6_pattern(bits: int) -> str:
     seven = "(?!(:{0,2}[0-9a-f]{1,4}(?![0-9a-f])){7})"
     part = f"({_GROUP}(:{_GROUP}){{0,5}})?"
     return f"{_NOT_IPV6}({_GROUP}(:{_GROUP}){{7}}|{seven}{part}::{part})"
-
-
-def _any_ipv4(random: Random) -> IPv4Address:
-    return IPv4Address(random.randrange(1 << 32))
-
-
-def _any_ipv6(random: Random) -> IPv6Address:
-    return IPv6Address(random.randrange(1 << 128))
-
-
-_SPECIAL = ("::", "::1", "0.0.0.0", "255.255.255.255", "fe80::1", "ff02::1")  # noqa: S104 - data
-_EMBEDDING = (
-    *("::ffff:", "64:ff9b::", "::", "2001:db8::", "::ffff:0:", "64:ff9b:1::", "2001::"),
-    *("2001:db8::5efe:", "2001:db8::200:5efe:"),
-)
-_FORMS: tuple[Callable[[Random], str], ...] = (
-    lambda random: str(_any_ipv4(random)),
-    lambda random: str(_any_ipv6(random)),
-    lambda random: _any_ipv6(random).exploded.upper(),
-    lambda random: f"{random.choice(_EMBEDDING)}{_any_ipv4(random)}",
-    lambda random: str(IPv6Address(0x2002 << 112 | int(_any_ipv4(random)) << 80 | 1)),
-    lambda random: random.choice(_SPECIAL),
-)
-"""Spellings of addresses for tests."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Context, Decimal
 from fractions import Fraction
-from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field as Option
@@ -29,7 +28,7 @@ from collector.schema.kinds.base import (
 from collector.schema.scalars import fault
 from collector.schema.verdict import Shift, ordered_shifts
 
-__all__ = ["IntegerField", "NumberField"]
+__all__ = ["QUANTITIES", "IntegerField", "NumberField", "factors"]
 
 _MOST_INT = 2**63 - 1
 _MOST_DIGITS = 15
@@ -45,7 +44,7 @@ computed in binary by most validators, where 0.3 is no multiple of 0.1."""
 
 _MOST_TEXT = 32
 """Characters of a text, counted before anything of it is converted."""
-_QUANTITIES: tuple[Mapping[str, Fraction], ...] = (
+QUANTITIES: tuple[Mapping[str, Fraction], ...] = (
     {
         "us": Fraction(1, 10**6),
         "ms": Fraction(1, 10**3),
@@ -107,8 +106,6 @@ class _RangeField(FieldBase):
     phrases: ClassVar[Phrases] = {
         "values": {"en": "a number, in steps of {step}", "id": "angka, dalam kelipatan {step}"}
     }
-    drawn: ClassVar[tuple[tuple[float, float, float], ...]]
-    """Ranges for tests: minimum, maximum and step."""
 
     minimum: float
     maximum: float
@@ -134,17 +131,17 @@ class _RangeField(FieldBase):
         most, step = (Fraction(repr(number)) for number in (self.maximum, self.step))
         least = int(Fraction(repr(self.minimum)) / step)
         most_steps, most_parts = (most / step).as_integer_ratio()
-        factors = {
-            unit: (factor / step).as_integer_ratio() for unit, factor in _factors(self.unit).items()
+        ratios = {
+            unit: (factor / step).as_integer_ratio() for unit, factor in factors(self.unit).items()
         }
-        match = re.compile(_grammar(factors)).fullmatch
+        match = re.compile(_grammar(ratios)).fullmatch
 
         def count_steps(text: str) -> int | None:
             found = match(text) if len(text) <= _MOST_TEXT else None
             if found is None:
                 return None
             whole, fraction, unit = found.groups()
-            times, parts = factors[unit]
+            times, parts = ratios[unit]
             if fraction is not None:
                 whole += fraction
                 parts *= 10 ** len(fraction)
@@ -200,43 +197,11 @@ class _RangeField(FieldBase):
             if fits and step <= self.maximum - self.minimum:
                 yield f"step: {step}", longer
 
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        limits = dict(zip(("minimum", "maximum", "step"), random.choice(cls.drawn), strict=True))
-        units = [unit for quantity in _QUANTITIES for unit in quantity]
-        reading = random.choice(({}, {"text": True}, {"unit": random.choice(units)}))
-        return limits | reading
-
-    def draw_value(self, random: Random, now: datetime) -> Any:
-        number = self.draw_number(random)
-        is_text = self._reads_text and random.choice((True, False))
-        return self._spelled(number, random) if is_text else number
-
-    def draw_number(self, random: Random) -> float:
-        """Draw a number for tests, accepted with few exceptions."""
-        raise NotImplementedError
-
-    def _spelled(self, number: float, random: Random) -> str:
-        """Write a number as text, in any of the units."""
-        factors = _factors(self.unit)
-        unit = random.choice([*factors])
-        exact = Fraction(repr(number)) / factors[unit]
-        digits = _EXACT.divide(Decimal(exact.numerator), Decimal(exact.denominator))
-        text = f"{digits.normalize(Context(prec=random.randint(1, 20))):f}"
-        return text if unit is None else f"{text}{random.choice(('', ' '))}{unit}"
-
 
 class IntegerField(_RangeField):
     """A whole number."""
 
     description = "A whole number in range, rounded down to a multiple of the step."
-    drawn: ClassVar[tuple[tuple[float, float, float], ...]] = (
-        (0, 100, 1),
-        (-7, 90, 7),
-        (0, _MOST_INT, 1),
-        (-_MOST_INT, 0, 1),
-        (5, 5, 5),
-    )
     wire: ClassVar[frozenset[type]] = frozenset({int})
     column = "INTEGER"
 
@@ -290,25 +255,12 @@ class IntegerField(_RangeField):
         limits = {"minimum": self.minimum, "maximum": greatest}
         return {"type": "integer", **limits, "multipleOf": self.step}
 
-    def draw_number(self, random: Random) -> int:
-        low, high = self.minimum, self.maximum
-        inside = random.randint(low, high)
-        return random.choice((inside, inside, inside, inside, low, high, low - 1, high + 1))
-
 
 class NumberField(_RangeField):
     """A finite number; whole numbers count as numbers. Computed in decimal, so that 0.3 is three
     steps of 0.1 and rounding twice changes nothing."""
 
     description = "A number in range, rounded down to a multiple of the step."
-    drawn: ClassVar[tuple[tuple[float, float, float], ...]] = (
-        (0.0, 100.0, 0.1),
-        (-5, 5, 0.25),
-        (0, 1e300, 1e290),
-        (-1e-3, 1e-3, 1e-6),
-        (0, 1e15, 1),
-        (-0.3, 0.3, 0.3),
-    )
     wire: ClassVar[frozenset[type]] = frozenset({int, float})
     remembers = True
     column = "REAL"
@@ -376,22 +328,11 @@ class NumberField(_RangeField):
         found = (make(min(middle, self.maximum)) for middle in middles)
         return [value for value in found if isinstance(value, float)]
 
-    def draw_number(self, random: Random) -> float:
-        low, high = self.minimum, self.maximum
-        form = random.randrange(4)
-        if form == 0:
-            return random.uniform(low, high)
-        if form == 1:
-            return low + random.randint(-5, 5) * self.step
-        if form == 2:
-            return random.randint(int(low), max(int(low), int(high)))
-        return random.choice((low, high))
 
-
-def _factors(unit: str | None) -> dict[str | None, Fraction]:
+def factors(unit: str | None) -> dict[str | None, Fraction]:
     """Return what each unit of the same quantity is in this one; no unit is this one."""
     factors: dict[str | None, Fraction] = {None: Fraction(1)}
-    for quantity in _QUANTITIES:
+    for quantity in QUANTITIES:
         if unit is not None and unit in quantity:
             factors |= {name: of / quantity[unit] for name, of in quantity.items()}
     return factors

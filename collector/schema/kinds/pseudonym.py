@@ -11,7 +11,6 @@ import re
 from base64 import b32encode
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator
@@ -122,15 +121,3 @@ class PseudonymField(FieldBase):
 
     def coarsened(self, value: Any) -> None:
         """Return ``None``: without the key no other form of a pseudonym is known."""
-
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        return random.choice(
-            (
-                {"key": "env:DAILY_KEY_OF_TESTS", "rotate": "1d"},
-                {"key": "env:HOURLY_KEY_OF_TESTS", "rotate": "1h"},
-            )
-        )
-
-    def draw_value(self, random: Random, now: datetime) -> str:
-        return "".join(random.choice("ab0-é😀") for _ in range(random.randint(1, 12)))

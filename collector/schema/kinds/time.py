@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta, timezone
-from random import Random
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
 
 from collector.contracts import Scalar
@@ -41,8 +40,6 @@ _TIME_PATTERNS = {
     "hour": f"{HOUR_PATTERN}:00:00",
     "day": "00:00:00",
 }
-_FURTHEST = timedelta(days=10_000)
-_UNUSUAL = (0, 0.5, 2**64 + 1, 10**20, "9999-12-31T23:59:59-12:00")
 
 
 class TimeField(FieldBase):
@@ -167,29 +164,6 @@ class TimeField(FieldBase):
     def coarsened(self, value: Any) -> Scalar | None:
         anytime = self.model_copy(update={"within": None})
         return anytime.canonical(WITHOUT_KEYS)(value) if type(value) in self.wire else None
-
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        return random.choice(({}, {"precision": "minute"}, {"precision": "day"})) | random.choice(
-            ({}, {"within": "±7d"}, {"within": "1h"})
-        )
-
-    def draw_value(self, random: Random, now: datetime) -> str | float:
-        if random.randrange(7) == 6:
-            return random.choice(_UNUSUAL)
-        furthest = int(min(2 * (self.within or _FURTHEST), _FURTHEST).total_seconds())
-        moment = now + timedelta(seconds=random.randint(-furthest, furthest))
-        zone = timezone(timedelta(minutes=random.randint(-23 * 60, 23 * 60)))
-        return random.choice(
-            (
-                moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-                moment.astimezone(zone).isoformat(" ", "seconds"),
-                int(moment.timestamp()),
-                int(moment.timestamp() * 1000),
-                int(moment.timestamp()) * 10**9 + 1,
-                moment.timestamp(),
-            )
-        )
 
 
 def _around(first: datetime, last: datetime, within: timedelta) -> tuple[datetime, datetime]:

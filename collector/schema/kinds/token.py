@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
-from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field as Option
@@ -23,9 +21,6 @@ from collector.schema.scalars import Catalogue, fault
 from collector.schema.verdict import Shift, ordered_shifts
 
 __all__ = ["TokenField"]
-
-_DRAWN = 300
-"""Members of a large catalogue or pattern that are enough to draw from."""
 
 
 class TokenField(FieldBase):
@@ -200,18 +195,6 @@ class TokenField(FieldBase):
         if self._language is None and other.language is None:
             return not self._entries.isdisjoint(other.entries)
         return self.pattern == other.pattern
-
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        patterns = ("[0-9a-c]{1,3}", "(ab|cd)?x", "[0-9]{2},[0-9]", "linux|1\\.2")
-        if random.choice((False, True)):
-            return {"catalogue": "os-names"}
-        return {"pattern": random.choice(patterns)}
-
-    def draw_value(self, random: Random, now: datetime) -> str:
-        if self._language is not None:
-            return random.choice(list(islice(self._language.texts(), _DRAWN)))
-        return random.choice(sorted(self._entries)[:_DRAWN])
 
 
 @lru_cache(maxsize=256)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from random import Random
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field as Option
@@ -55,12 +54,13 @@ class VersionField(FieldBase):
             raise fault("E115", f"give one maximum for each of the `parts`, at most {_PARTS}")
         return self
 
-    def _maxima(self) -> tuple[int, ...]:
+    def maxima(self) -> tuple[int, ...]:
+        """Return the greatest number of each of the four parts."""
         given = self.maximum or ()
         return given + (_DEFAULT_MAXIMUM,) * (_PARTS - len(given))
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
-        maxima = self._maxima()
+        maxima = self.maxima()
         number = [rf"[0-9]{{1,{len(str(maximum))}}}" for maximum in maxima]
         accepts = re.compile(rf"{number[0]}(?:\.{number[1]}(?:\.{number[2]}(?:\.{number[3]})?)?)?")
         parts = self.parts
@@ -81,7 +81,7 @@ class VersionField(FieldBase):
 
     def size(self) -> int:
         total, combined = 0, 1
-        for maximum in self._maxima()[: self.parts]:
+        for maximum in self.maxima()[: self.parts]:
             digits = len(str(maximum))
             combined *= sum(10**n for n in range(1, digits)) + maximum + 1
             total += combined
@@ -90,14 +90,14 @@ class VersionField(FieldBase):
     def shifts(self, new: Self) -> Iterator[Shift]:
         yield from ordered_shifts("parts", self.parts, new.parts, "finer values", "coarser values")
         if self.maximum != new.maximum:
-            old_maxima, new_maxima = self._maxima(), new._maxima()
+            old_maxima, new_maxima = self.maxima(), new.maxima()
             grown = any(a < b for a, b in zip(old_maxima, new_maxima, strict=True))
             smaller = "written differently" if old_maxima == new_maxima else "fewer values"
             yield Shift("maximum", "more values" if grown else smaller)
 
     def value_schema(self) -> dict[str, Any]:
         pattern = ""
-        for maximum in reversed(self._maxima()[: self.parts]):
+        for maximum in reversed(self.maxima()[: self.parts]):
             pattern = _padded_up_to(maximum) + (rf"(\.{pattern})?" if pattern else "")
         return {"type": "string", "pattern": f"^{pattern}$"}
 
@@ -107,22 +107,6 @@ class VersionField(FieldBase):
     def coarser(self) -> Iterator[tuple[str, Self]]:
         for parts in range(self.parts - 1, 0, -1):
             yield f"parts: {parts}", self.model_copy(update={"parts": parts})
-
-    @classmethod
-    def draw_options(cls, random: Random) -> dict[str, Any]:
-        choices: tuple[dict[str, Any], ...] = (
-            {},
-            {"parts": 1},
-            {"parts": 2, "maximum": [9, 99]},
-            {"parts": 3, "maximum": [9, 9, 9, 99]},
-        )
-        return random.choice(choices)
-
-    def draw_value(self, random: Random, now: datetime) -> str:
-        width = random.choice((0, 2))
-        count = random.randint(1, _PARTS)
-        numbers = [random.randint(0, most + 1) for most in self._maxima()[:count]]
-        return ".".join(f"{number:0{width}d}" for number in numbers)
 
 
 def _padded_up_to(maximum: int) -> str:

@@ -124,12 +124,9 @@ class Server:
         self,
         parameters: Mapping[str, str | int],
         prepare: Callable[[Cursor], None] | None = None,
-        *,
-        is_read_only: bool = False,
     ) -> None:
         self._parameters = dict(parameters)
         self._prepare = prepare
-        self._is_read_only = is_read_only
         self._open: _Connection | None = None
 
     def __repr__(self) -> str:
@@ -228,8 +225,6 @@ class Server:
         db.autocommit = True
         with self._deadline(db, _CONNECT_SECONDS):
             db.execute(_SETTINGS)
-            if self._is_read_only:
-                db.execute("SET default_transaction_read_only = 'on'")
         return db
 
     def _dial(self) -> socket.socket:

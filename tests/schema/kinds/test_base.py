@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from collector.schema.kinds import KINDS
 from collector.schema.kinds.base import FieldBase
+from collector.testing._drawn import DRAWN, draw_value
 from tests.schema.make import NOW, canonical, field
+from tests.strategies import draw_options
+from tests.strategies.options import OPTIONS
 
 _FACTS: dict[str, tuple[dict[str, Any], set[type], str, bool]] = {
     "ip": ({}, {str}, "TEXT", False),
@@ -40,6 +43,11 @@ def test_facts(kind: str) -> None:
     assert callable(canonical(of))
 
 
+def test_every_kind_can_be_drawn() -> None:
+    """The tables of drawn options and values have a line for each kind."""
+    assert list(OPTIONS) == list(DRAWN) == list(KINDS)
+
+
 _TYPES = {"TEXT": str, "INTEGER": int, "REAL": float}
 
 
@@ -47,11 +55,11 @@ _TYPES = {"TEXT": str, "INTEGER": int, "REAL": float}
 @given(st.randoms(use_true_random=False), st.data())
 def test_a_column_is_checked_as_each_value_is(kind: str, random: Random, data: Any) -> None:
     """All at once, or one by one: the same values are those of the kind; absence is none."""
-    of = field(kind, **KINDS[kind].draw_options(random))
+    of = field(kind, **draw_options(kind, random))
     first, last = NOW - timedelta(minutes=30), NOW
     stored, make = of.stored_between(first, last), canonical(of)
     only = bool if of.wire == {bool} else _TYPES[of.column]
-    drawn = [of.draw_value(random, NOW) for _ in range(6)]
+    drawn = [draw_value(of, random, NOW) for _ in range(6)]
     found = [*drawn, *(make(value) for value in drawn if type(value) in of.reads())]
     found += [_nearly(value, random) for value in found]
     found += data.draw(

@@ -1,7 +1,8 @@
-"""A new kind is one file and one line in the table of kinds: every part of the product takes it."""
+"""A new kind is one file and two lines: every part of the product takes it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import collector
 from tests.programs import script
 
+_ROOT = Path(__file__).parents[3]
 _KIND = '''
 """``weekday``: a day of the week, as the ISO number that a source sends."""
 
@@ -50,13 +52,6 @@ class WeekdayField(FieldBase):
     def coarser(self):
         if self.weekend:
             yield "weekend: false", self.model_copy(update={"weekend": False})
-
-    @classmethod
-    def draw_options(cls, random):
-        return {"weekend": random.choice((False, True))}
-
-    def draw_value(self, random, now):
-        return random.randint(0, 8)
 '''
 _SCHEMA = """\
 schema: planted
@@ -125,15 +120,18 @@ for value in (b"8", b"1.5", b"true", b"null"):
 _LAW = """\
 from collector import load_schema
 from collector.schema.kinds import KINDS
-from collector.testing import assert_noninterference, schemas
+from collector.testing import assert_noninterference
+from tests.strategies import schemas
+from tests.strategies.options import OPTIONS
 assert list(KINDS)[-1] == "weekday"
+OPTIONS["weekday"] = lambda random: {"weekend": random.choice((False, True))}
 assert_noninterference(load_schema("old.yaml"), examples=8)
 schemas().validate()
 """
 
 
 def _plant(folder: Path) -> None:
-    """Copy the package, and add the kind to the copy as an author would: a file and a line."""
+    """Copy the package, and add the kind to the copy as an author would: a file and two lines."""
     package = folder / "collector"
     source = Path(collector.__file__).parent
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -151,6 +149,11 @@ def _plant(folder: Path) -> None:
         imported, f"{imported}from collector.schema.kinds.weekday import WeekdayField\n"
     )
     (kinds / "__init__.py").write_text(table)
+    drawn = package / "testing" / "_drawn.py"
+    last = '    "pseudonym": _pseudonym,\n'
+    assert last in drawn.read_text()
+    line = f'{last}    "weekday": lambda field, random, now: random.randint(0, 8),\n'
+    drawn.write_text(drawn.read_text().replace(last, line))
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +170,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(folder: Path, code: str) -> str:
     """Run Python code on the copy, and return what it prints."""
-    return script(code, environ={"PYTHONPATH": str(folder), "COLUMNS": "300"}, cwd=folder).stdout
+    environ = {"PYTHONPATH": f"{folder}{os.pathsep}{_ROOT}", "COLUMNS": "300"}
+    return script(code, environ=environ, cwd=folder).stdout
 
 
 @pytest.mark.long

@@ -1,7 +1,7 @@
 """Make the files of the notices, and print their digests for ``DIGESTS``.
 
-``python -m collector.recording.notices.make [DIRECTORY]`` needs espeak-ng and Pillow, which nothing
-else does: it is run when a text changes. Other versions of both give other bytes.
+Run ``python -m tests.recording.make_notices [DIRECTORY]`` when a text changes. It needs espeak-ng
+and Pillow, which nothing else does. Other versions of both give other bytes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import sys
 import wave
 from pathlib import Path
 
-from collector.recording.notices import TEXTS
-
-__all__ = ["make", "picture", "sound"]
+from collector.recording import notices
 
 RATE = 16_000
 WORDS_PER_MINUTE = "150"
@@ -31,7 +29,7 @@ _GREYS = 16
 def sound(language: str, text: str) -> bytes:
     """Return a text, spoken, as a WAV file of 16 kHz, mono, 8 bits a sample."""
     command = ["espeak-ng", "-v", language, "-s", WORDS_PER_MINUTE, "--stdout", "--", text]
-    spoken = subprocess.run(command, capture_output=True, check=True).stdout  # noqa: S603
+    spoken = subprocess.run(command, capture_output=True, check=True).stdout
     # The length in the head is not known to a program that writes into a pipe.
     with wave.open(io.BytesIO(spoken)) as source:
         rate, samples = source.getframerate(), array.array("h", source.readframes(1 << 24))
@@ -68,7 +66,7 @@ def _weight(distance: float, cutoff: float) -> float:
 
 def picture(title: str, sentences: tuple[str, ...]) -> bytes:
     """Return a text as a PNG of 1280 × 720: a red dot, a large title, and the sentences below."""
-    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415 - for this script only
+    from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415 - nothing else needs it
 
     image = Image.new("RGB", SIZE, "#101418")
     draw = ImageDraw.Draw(image)
@@ -93,7 +91,7 @@ def picture(title: str, sentences: tuple[str, ...]) -> bytes:
 def make(directory: Path) -> dict[str, str]:
     """Write the files of all notices into a directory, and return their digests by file."""
     digests = {}
-    for (language, storage), sentences in TEXTS.items():
+    for (language, storage), sentences in notices.TEXTS.items():
         for suffix, content in (
             ("wav", sound(language, " ".join(sentences))),
             ("png", picture(sentences[0], sentences[1:])),
@@ -105,8 +103,8 @@ def make(directory: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Make them beside this module, or in the directory that is named; print their digests."""
-    directory = Path(sys.argv[1] if sys.argv[1:] else Path(__file__).parent)
+    """Make them in the package, or in the directory that is named; print their digests."""
+    directory = Path(sys.argv[1] if sys.argv[1:] else Path(notices.__file__).parent)
     for file, digest in make(directory).items():
         sys.stdout.write(f'    "{file}": "{digest}",\n')
 

@@ -1,4 +1,4 @@
-"""``payloads`` and ``lines``: JSON text around the fields of a schema, and bytes that are none.
+"""``lines``: JSON text around the fields of a schema, and bytes that are none.
 
 An event is drawn first and then written down. How it is written (white space, escapes, the order
 and repetition of members) changes nothing of what it means and comes from one seed; seed 0 writes
@@ -17,14 +17,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from collector.schema import Schema
-from collector.testing.mappings import cached_per_schema, place
-from collector.testing.values import Values, clock, junk, weighted
-
-__all__ = ["Verbatim", "lines", "payloads", "seeds", "write"]
+from collector.testing._events import cached_per_schema, place
+from collector.testing._values import Values, clock, junk, weighted
 
 _BLANKS = " \t\r"
 BOM = b"\xef\xbb\xbf"
-_Texts = st.SearchStrategy[bytes]
+Texts = st.SearchStrategy[bytes]
 
 
 @dataclass(frozen=True)
@@ -160,7 +158,7 @@ def _deep() -> st.SearchStrategy[Verbatim]:
 
 
 @st.composite
-def _damaged(draw: st.DrawFn, texts: _Texts) -> bytes:
+def damaged_text(draw: st.DrawFn, texts: Texts) -> bytes:
     """A text that is cut off, or has bytes inserted or around it."""
     text = draw(texts)
     at = draw(st.integers(0, min(len(text), 10_000)))
@@ -185,7 +183,7 @@ _INSERTS = (
 )
 
 
-def _written(values: Values, spaces: str = " \t\r\n") -> _Texts:
+def written(values: Values, spaces: str = " \t\r\n") -> Texts:
     return st.builds(lambda value, seed: write(value, seed, spaces=spaces), values, seeds())
 
 
@@ -196,7 +194,7 @@ def _with(event: Any, key: str, more: Any) -> Any:
     return [*event, more] if isinstance(event, list) else event | {key: more}
 
 
-class _Kinds:
+class Kinds:
     """The values that a schema's texts are written from."""
 
     def __init__(self, schema: Schema, now: datetime) -> None:
@@ -212,40 +210,18 @@ class _Kinds:
         return st.lists(weighted((6, event), (1, junk()), (1, _extra())), max_size=3)
 
 
-def payloads(schema: Schema, *, now: datetime | None = None) -> _Texts:
-    """Whole payloads: a JSON object or array, whatever else is JSON, and whatever is not.
-
-    They hold what only text can say: repeated and escaped keys, escapes, lone surrogates, numbers
-    beyond every type, NaN, byte order marks, invalid UTF-8, cut-off texts, several texts in one,
-    nesting of more than 1,000 levels. No text nests 101 to 1,000 levels, where it is left to the
-    parser whether it is too deep. ``now`` is the present for fields of kind ``time``.
-    """
-    return _payloads(schema, now or clock())
-
-
-@cached_per_schema
-def _payloads(schema: Schema, now: datetime) -> _Texts:
-    kinds = _Kinds(schema, now)
-    damaged = _damaged(_written(weighted((1, kinds.shallow), (1, kinds.several(kinds.shallow)))))
-    whole = _written(kinds.event)
-    several = _written(kinds.several(kinds.event))
-    other = weighted((2, _written(kinds.other)), (1, st.binary(max_size=30)))
-    text = weighted((6, whole), (3, several), (2, damaged), (1, other))
-    return st.builds(bytes.__add__, weighted((9, st.just(b"")), (1, st.just(BOM))), text)
-
-
-def lines(schema: Schema, *, now: datetime | None = None) -> _Texts:
+def lines(schema: Schema, *, now: datetime | None = None) -> Texts:
     """NDJSON: lines of one event each, some of them twice, blank ones, and lines that are none or
     two of them."""
     return _lines(schema, now or clock())
 
 
 @cached_per_schema
-def _lines(schema: Schema, now: datetime) -> _Texts:
-    kinds = _Kinds(schema, now)
-    whole = _written(kinds.event, _BLANKS)
-    damaged = _damaged(_written(kinds.shallow, _BLANKS))
-    other = _written(weighted((2, kinds.other), (1, kinds.several(kinds.shallow))), _BLANKS)
+def _lines(schema: Schema, now: datetime) -> Texts:
+    kinds = Kinds(schema, now)
+    whole = written(kinds.event, _BLANKS)
+    damaged = damaged_text(written(kinds.shallow, _BLANKS))
+    other = written(weighted((2, kinds.other), (1, kinds.several(kinds.shallow))), _BLANKS)
     blank = st.sampled_from([b"", b" ", b"\r", b"\t \r", b"\x0b", b"\x1f ", b"\x00"])
     line = weighted((6, whole), (2, damaged), (1, other), (1, blank), (1, st.binary(max_size=9)))
     return st.builds(

@@ -1,7 +1,7 @@
 """Strategies for single values: accepted by a field's kind, close to that, and arbitrary ones.
 
 All values here are plain JSON: ``None``, booleans, numbers, text, lists and dictionaries. Values
-that only Python or only JSON text can say are in ``mappings`` and ``texts``.
+that only JSON text can say are in ``_texts``.
 """
 
 from __future__ import annotations
@@ -15,18 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from collector.schema.kinds import FieldBase
-
-__all__ = [
-    "Values",
-    "accepted",
-    "agents",
-    "choices",
-    "clock",
-    "junk",
-    "randoms",
-    "values",
-    "weighted",
-]
+from collector.testing._drawn import draw_value
 
 Values = st.SearchStrategy[Any]
 
@@ -79,7 +68,7 @@ def weighted(*choices: tuple[int, Values]) -> Values:
 
 def accepted(field: FieldBase, now: datetime) -> Values:
     """Values that the field's kind accepts, with few exceptions, in all their spellings."""
-    return randoms().map(lambda random: field.draw_value(random, now))
+    return randoms().map(lambda random: draw_value(field, random, now))
 
 
 @cache

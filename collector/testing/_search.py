@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 
 from collector.errors import ConfigError, InputError
 from collector.ingest.decompression import zstd_library
-from collector.testing.encodings import Needles
+from collector.testing._encodings import Needles
 
 __all__ = ["Hit", "Inflated", "Unzstd", "canaries", "scan"]
 

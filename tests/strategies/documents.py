@@ -21,9 +21,8 @@ from collector.schema.kinds import KINDS
 from collector.schema.load import parse_source
 from collector.schema.scalars import beside, keys, levels, lies_in
 from collector.schema.source import Source
-from collector.testing.values import randoms, weighted
-
-__all__ = ["PURPOSES", "documents", "schemas"]
+from collector.testing._values import randoms, weighted
+from tests.strategies.options import draw_options
 
 PURPOSES = ("operations", "planning", "security")
 """The purposes of generated schemas; a schema defines all of them."""
@@ -90,7 +89,7 @@ _CONTENT = {"audio": ["hum", "a.hum"], "chat": ["backchannel", "шёпот"], "f
 
 
 def _kind(kind: str, random: Random) -> _Document:
-    return {"kind": kind, **KINDS[kind].draw_options(random)}
+    return {"kind": kind, **draw_options(kind, random)}
 
 
 def _kinds(*names: str) -> _Part:
@@ -292,7 +291,7 @@ _SCHEMAS: dict[str, Schema] = {}
 _MOST_SCHEMAS = 4096
 
 
-def _loaded(document: dict[str, Any]) -> Schema:
+def loaded(document: dict[str, Any]) -> Schema:
     """Return the schema of a document, which is loaded once."""
     text = json.dumps(document, ensure_ascii=False)
     if text not in _SCHEMAS:
@@ -313,4 +312,4 @@ def schemas() -> st.SearchStrategy[Schema]:
 
     A schema with a field of kind ``pseudonym`` needs a filter with ``keys``.
     """
-    return documents().map(_loaded)
+    return documents().map(loaded)

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from collector import Filter, Schema, load_schema
 from collector.consent import refused
 from collector.schema.kinds import KINDS
-from collector.testing import events, lines, payloads, schemas
+from collector.testing._events import paths_of, place
+from collector.testing._texts import write
 from collector.testing.laws import fixed_key
-from collector.testing.mappings import paths_of, place
-from collector.testing.texts import write
 from tests.filter.reference import Refused, levels, parse
 from tests.filter.test_event_consent import made
+from tests.strategies import events, lines, payloads, schemas
 
 pytestmark = [
     pytest.mark.long,

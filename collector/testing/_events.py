@@ -1,4 +1,4 @@
-"""``events``: Python mappings around the fields of a schema.
+"""Events of JSON values around the fields of a schema.
 
 An event is a list of insertions (a path and a value each), put into an empty dictionary one after
 another, so that it shrinks to the few that matter.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from enum import StrEnum
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
@@ -24,20 +23,7 @@ from collector.schema.scalars import (
     levels,
     path_of,
 )
-from collector.testing.values import Values, agents, choices, clock, junk, values, weighted
-
-__all__ = [
-    "Event",
-    "Path",
-    "cached_per_schema",
-    "choices_of",
-    "compared_paths",
-    "events",
-    "paths_of",
-    "place",
-    "reads_lists",
-    "ways",
-]
+from collector.testing._values import Values, agents, choices, junk, values, weighted
 
 Path = tuple[str | int, ...]
 
@@ -154,26 +140,26 @@ def place(schema: Schema, now: datetime, extra: Values | None = None) -> Values:
     ``extra`` are further values, which may stand anywhere. An event is a dictionary, or also a list
     if the schema looks into lists.
     """
-    mixed = _mixed(schema, now, extra)
+    both = mixed(schema, now, extra)
     if not reads_lists(schema):
-        return mixed.map(_members)
-    return weighted((1, mixed.map(_members)), (1, mixed.map(_elements)))
+        return both.map(members)
+    return weighted((1, both.map(members)), (1, both.map(_elements)))
 
 
-def _mixed(schema: Schema, now: datetime, extra: Values | None) -> st.SearchStrategy[Event]:
+def mixed(schema: Schema, now: datetime, extra: Values | None) -> st.SearchStrategy[Event]:
     """Events that are objects and lists at once: elements are members under numbers."""
     other = junk() if extra is None else weighted((1, junk()), (2, extra))
     single = _insertions(schema, now, other, 1 if extra is None else 2).map(_filled)
     if schema.records is None:
         return single
-    rooted = single.map(_members)
+    rooted = single.map(members)
     if reads_lists(schema):
         rooted = weighted((2, rooted), (1, single.map(_elements)))
     record = weighted((5, rooted), (1, other))
     listed = st.lists(record, max_size=3)
     named = st.dictionaries(
         st.sampled_from(["a", "b", "r", "é", "ua", "1"]),
-        weighted((4, single.map(_members)), (1, record)),
+        weighted((4, single.map(members)), (1, record)),
         max_size=3,
     )
     some = weighted((4, listed), (4, named), (1, other))
@@ -190,14 +176,14 @@ def _with_lists(
     """Events with records at the end of a way, in elements of lists if it leads through these."""
     first, *rest = way
     if rest:
-        element = _with_lists(single, tuple(rest), records, other).map(_members)
+        element = _with_lists(single, tuple(rest), records, other).map(members)
         records = st.lists(weighted((6, element), (1, other)), max_size=3)
         records = weighted((6, records), (1, other))
     path = st.sampled_from(ways(first.removesuffix(".*")))
     return st.builds(_with_records, single, path, records)
 
 
-def _members(event: Event) -> Event:
+def members(event: Event) -> Event:
     return {key: value for key, value in event.items() if type(key) is not int}
 
 
@@ -271,89 +257,9 @@ def _with_inner_lists(value: Any) -> Any:
     if type(value) is not dict:
         return value
     inner = {key: _with_inner_lists(member) for key, member in value.items()}
-    return _elements(inner) if type(next(iter(inner), None)) is int else _members(inner)
+    return _elements(inner) if type(next(iter(inner), None)) is int else members(inner)
 
 
 def _with_records(event: Event, way: Path, listed: Any) -> Event:
     put(event, way, listed)
     return event
-
-
-class _Str(str):
-    __slots__ = ()
-
-
-class _Int(int):
-    __slots__ = ()
-
-
-class _Dict(dict[Any, Any]):
-    __slots__ = ()
-
-
-class _Choice(StrEnum):
-    LINUX = "linux"
-
-
-_FOREIGN: tuple[Callable[[], Any], ...] = (
-    lambda: float("nan"),
-    lambda: float("inf"),
-    lambda: float("-inf"),
-    lambda: b"linux",
-    lambda: bytearray(b"linux"),
-    lambda: "\ud800",
-    lambda: ("linux", {"os": "linux", "ip": "203.0.113.7", "device": "Windows"}),
-    tuple,
-    lambda: {"linux"},
-    lambda: _Str("linux"),
-    lambda: _Int(1),
-    lambda: _Dict(a=1),
-    lambda: _Choice.LINUX,
-    lambda: 1j,
-    object,
-    lambda: datetime(2026, 1, 1),  # noqa: DTZ001 - a naive one is what a caller may hand over
-)
-_FOREIGN_KEYS: tuple[Any, ...] = (0, 1.5, None, True, b"ip", ("a", "b"), "\udc80", _Str("unlisted"))
-
-
-def _add_foreign_keys(event: Event, more: Event) -> Event:
-    """Foreign keys first, unless one equals a key of the event."""
-    return {key: value for key, value in more.items() if key not in event} | event
-
-
-def events(
-    schema: Schema, *, plain: bool = False, now: datetime | None = None
-) -> st.SearchStrategy[Event]:
-    """Mappings as a program might hand them over, around the fields of the schema.
-
-    Valid, nearly valid and wrong values; nested and flat paths; null; aliases; unlisted, content
-    and look-alike members; lists of records with elements that are none; where the schema has a
-    ``consent`` path, a person's choices, and what cannot be read as such. With ``plain``, only what
-    JSON can say; without, also NaN, foreign types and keys that are no text. ``now`` is the present
-    for fields of kind ``time``.
-    """
-    return _plain(schema, now or clock()) if plain else _foreign(schema, now or clock())
-
-
-@cached_per_schema
-def _plain(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
-    return _mixed(schema, now, None).map(_members)
-
-
-@cached_per_schema
-def _foreign(schema: Schema, now: datetime) -> st.SearchStrategy[Event]:
-    foreign = st.sampled_from(_FOREIGN).map(lambda make: make())
-    first = {str(path[0]) for name in schema.fields for path in paths_of(schema, name)}
-    odd_keys = st.sampled_from([*_FOREIGN_KEYS, *map(_Str, sorted(first))])
-    each = [values(field, now) for field in schema.fields.values()]
-    value = weighted((len(each), foreign), *((1, field) for field in each))
-    more = st.dictionaries(odd_keys, value, max_size=2)
-    event = _mixed(schema, now, foreign).map(_members)
-    return st.builds(_add_foreign_keys, weighted((3, event), (1, event.map(_with_tuples))), more)
-
-
-def _with_tuples(value: Any) -> Any:
-    """Return the value with its lists as tuples."""
-    if type(value) is dict:
-        return {key: _with_tuples(inner) for key, inner in value.items()}
-    return tuple(map(_with_tuples, value)) if type(value) is list else value
