@@ -542,7 +542,7 @@ fields:
     [
         ("os.type", "'beos'", "holds", "holds"),
         ("device.sensors", "3", "broken", "unproven"),
-        ("os.build_id", "'123'", "unproven", "broken"),
+        ("os.build_id", "'123'", "holds", "holds"),
     ],
 )
 def test_an_earlier_schema_was_wider(
