@@ -70,6 +70,7 @@ def test_every_fault_is_found(tmp_path: Path) -> None:
         "recorder.data": "E203",
         "recorder.keys": "E203",
         "recorder.bucket_access_key": "E202",
+        "recorder.unix": "E203",
     }
     assert _SECRET not in str(_faults(_recorder(tmp_path, **more)))
 

@@ -201,7 +201,9 @@ def test_what_waits_for_a_sink_outlives_a_refused_start(tmp_path: Path) -> None:
     setup = _Setup(sinks=f"store: true, away: {away}")
     with started(tmp_path, "--config", _FILE, environ=_write(tmp_path, setup)) as sidecar:
         assert sidecar.send(_EVENT).status == 200
-        wait_until(lambda: b"collector_spool_batches 1.0" in sidecar.admin("/metrics").body)
+        wait_until(
+            lambda: b'collector_spool_batches{sink="away"} 1.0' in sidecar.admin("/metrics").body
+        )
         sidecar.stop()
     rows = _rows(tmp_path)
     assert _refused(tmp_path, _Setup(_PLAIN + _MORE)).code == 78
