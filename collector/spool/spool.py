@@ -337,7 +337,13 @@ class Spool(Closing):
                 self._room.is_full(depth.bytes),
             )
             backlogs = {sink: self._backlog(sink) for sink in self._cursors}
-            return SpoolState(is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs)
+            absent = {
+                sink: Backlog(each.batches, each.records, each.bytes)
+                for sink, each in self._absent.items()
+            }
+            return SpoolState(
+                is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs, absent=absent
+            )
 
     def _backlog(self, sink: str) -> Backlog:
         """Return what waits for a sink."""

@@ -475,7 +475,8 @@ import sys
 from pathlib import Path
 from collector.errors import Unreachable
 from collector.sinks.postgres.server import Server
-settings = {"host": "127.0.0.1", "port": int(sys.argv[1]), "dbname": "a", "user": "b"}
+place = {"host": "127.0.0.1", "port": int(sys.argv[1]), "sslmode": "disable"}
+settings = place | {"dbname": "a", "user": "b"}
 server = Server(settings, lambda _: None)
 asks = [lambda: server.run(lambda _: None)] * 3
 """
