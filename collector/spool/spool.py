@@ -147,6 +147,11 @@ class Spool(Closing):
             return list(self._quarantined)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the file can be read at present."""
+        return self._file is not None
+
+    @property
     def last(self) -> int:
         """The number of the last receipt."""
         return self._last

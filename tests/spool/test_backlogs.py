@@ -85,7 +85,7 @@ def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(write_queue, "MOST_ROWS", _ROWS)
         path = Path(name) / "spool.db"
-        named = _ALL
+        named: tuple[str, ...] = _ALL
         spool = Spool(path, sinks=named)
         try:
             for what, number in steps:
