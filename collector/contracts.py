@@ -404,7 +404,8 @@ class Backlog:
 @dataclass(frozen=True, slots=True)
 class SpoolState:
     """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
-    the oldest pending batch in seconds; ``backlogs`` is what waits for each sink.
+    the oldest pending batch in seconds; ``backlogs`` is what waits for each sink, and ``absent``
+    what waits for others, which are not named at present.
 
     ``is_ready`` is true while the file can be written; ``is_full`` while there is no room because
     of what waits for sinks. ``errors`` counts failed writes and syncs, ``damaged`` the files and
@@ -421,6 +422,7 @@ class SpoolState:
     damaged: int
     is_full: bool = False
     backlogs: Mapping[str, Backlog] = field(default_factory=dict)
+    absent: Mapping[str, Backlog] = field(default_factory=dict)
 
     @property
     def is_writable(self) -> bool:
@@ -429,9 +431,10 @@ class SpoolState:
 
     @property
     def blocking(self) -> list[str]:
-        """The sinks that hold up a full spool, the one with the most bytes first. None while the
-        file cannot be used: then they get nothing."""
-        sizes = {sink: each.bytes for sink, each in self.backlogs.items() if each.bytes}
+        """The sinks that hold up a full spool, absent ones too, the one with the most bytes first.
+        None while the file cannot be used: then they get nothing."""
+        backlogs = {**self.backlogs, **self.absent}
+        sizes = {sink: each.bytes for sink, each in backlogs.items() if each.bytes}
         is_theirs = self.is_full and self.is_ready
         least = _BLOCKING * max(sizes.values(), default=0)
         found = [sink for sink, size in sizes.items() if is_theirs and size >= least]

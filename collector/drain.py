@@ -302,6 +302,9 @@ class Drain(threading.Thread):
         try:
             with self._lock:
                 pending = self._spool.after(self.sink_name, lane.limit, parts=lane.is_part)
+                if not pending and lane.is_failing and not self._spool.is_open:
+                    lane.due = monotonic() + self._times.poll  # what waits is not known
+                    return False
                 if not pending:
                     lane.limit, lane.is_full = _MOST_BATCHES, False
                     lane.succeed()

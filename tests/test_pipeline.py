@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,10 +39,11 @@ from collector.schema import Schema, load_schema
 from collector.sinks.sink import Sink
 from collector.sinks.store import Store
 from collector.spool import Spool
+from collector.spool.recover import try_open
 from collector.spool.set_aside import FILE_NAME, SetAside
 from collector.spool.write_queue import MOST_ROWS
 from collector.synthetic import events
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.programs import threads
 from tests.raising import raises
 from tests.schema.make import HEAD, REST
@@ -383,6 +384,37 @@ def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:
         wait_until(lambda: not pipeline.deliveries()["moody"].failing)
     store.close()
     assert len(set(moody.taken)) == len(moody.taken)
+
+
+def test_a_sink_does_not_recover_while_the_spool_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it has nothing to deliver, which says nothing about the sink."""
+    moody, is_away, tried = Moody(), Event(), Event()
+
+    def opened_later(*given: Any, **named: Any) -> Any:
+        if is_away.is_set():
+            tried.set()
+            return None
+        return try_open(*given, **named)
+
+    monkeypatch.setattr("collector.spool.spool.try_open", opened_later)
+    monkeypatch.setattr(moody, "idle", lambda: None)
+    with Spool(tmp_path / "spool.db", sinks=("moody",)) as spool, ExitStack() as stack:
+        pipeline = Pipeline(Filter(SCHEMA), spool, {"moody": moody}, lambda _: None, times=_QUICK)
+        pipeline.start()
+        stack.callback(pipeline.close, 1)
+        pipeline.accept_now(Request("ndjson", ndjson(10)))
+        state = pipeline.deliveries()["moody"]
+        wait_until(lambda: state.failing)
+        is_away.set()
+        with suppress(DeliveryError):
+            spool.submit(lambda _: 1 / 0).result(WAIT_SECONDS)
+        assert tried.wait(WAIT_SECONDS)
+        stays(lambda: state.failing, 0.5)
+        is_away.clear()
+        moody.takes.set()
+        wait_until(lambda: state.delivered == 1 and not state.failing)
 
 
 class Faulty(Moody):

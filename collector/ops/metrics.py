@@ -201,8 +201,8 @@ class ReloadReading:
 class Metrics:
     """The counters of the sidecar, in a registry of their own. Safe to use from several threads.
 
-    ``spool``, ``sinks``, ``workers``, ``reloads`` and ``absent`` are called at each scrape;
-    ``sinks`` always returns the same names, ``absent`` how many batches wait for other sinks.
+    ``spool``, ``sinks``, ``workers`` and ``reloads`` are called at each scrape; ``sinks`` always
+    returns the same names.
     """
 
     def __init__(
@@ -214,7 +214,6 @@ class Metrics:
         messages: Callable[[], Mapping[MessageOutcome, int]] = dict,
         *,
         reloads: Callable[[], ReloadReading] | None = None,
-        absent: Callable[[], Mapping[str, int]] = dict,
         expiries: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -230,9 +229,7 @@ class Metrics:
         self._info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
         self.use(layouts)
         self.registry.register(
-            _Readings(
-                spool, sinks, workers, messages, reloads=reloads, absent=absent, expiries=expiries
-            )
+            _Readings(spool, sinks, workers, messages, reloads=reloads, expiries=expiries)
         )
         ProcessCollector(registry=self.registry)
 
@@ -304,7 +301,6 @@ class _Readings(Collector):
         messages: Callable[[], Mapping[MessageOutcome, int]],
         *,
         reloads: Callable[[], ReloadReading] | None,
-        absent: Callable[[], Mapping[str, int]],
         expiries: Callable[[], Mapping[str, float]],
     ) -> None:
         self._expiries = expiries
@@ -313,8 +309,7 @@ class _Readings(Collector):
         self._workers = workers
         self._messages = messages
         self._reloads = reloads or ReloadReading
-        self._absent = absent
-        self._were_absent: dict[str, int] = {}
+        self._were_absent: dict[str, Backlog] = {}
 
     def collect(self) -> Iterator[Metric]:
         spool = self._spool()
@@ -324,7 +319,9 @@ class _Readings(Collector):
                 family.add_metric([sink], read(backlog))
             yield family
         blocking = _by_sink(GaugeMetricFamily, "collector_spool_blocking")
-        for sink in spool.backlogs:
+        self._were_absent |= dict.fromkeys(spool.absent, Backlog())
+        absent = {**self._were_absent, **spool.absent}
+        for sink in (*spool.backlogs, *absent):
             blocking.add_metric([sink], sink in spool.blocking)
         yield blocking
         yield _gauge("collector_spool_used_bytes", spool.bytes)
@@ -346,10 +343,8 @@ class _Readings(Collector):
             last.add_metric([name], now + state.last)
         yield from (delivered, failures, aside, last)
         waiting = _by_sink(GaugeMetricFamily, "collector_sink_absent_batches")
-        now_absent = self._absent()
-        self._were_absent |= dict.fromkeys(now_absent, 0)
-        for name in self._were_absent:
-            waiting.add_metric([name], now_absent.get(name, 0))
+        for name, backlog in absent.items():
+            waiting.add_metric([name], backlog.batches)
         yield waiting
         yield expiry(self._expiries())
         workers = self._workers()

@@ -155,7 +155,6 @@ class Components:
             self.worker_reading,
             self.message_counts,
             reloads=self.reload_reading,
-            absent=lambda: {name: each.batches for name, each in self.spool.absent().items()},
             expiries=self.expiries,
         )
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it

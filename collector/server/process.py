@@ -274,10 +274,10 @@ def _announce(
 
 
 def _blocking(components: Components, spool: SpoolState) -> list[str]:
-    """Return the sinks that hold up a full spool. Where some of them are late, another one has only
-    not caught up with a burst yet, and is not named."""
+    """Return the sinks that hold up a full spool. Where some of them are late or absent, another
+    one has only not caught up with a burst yet, and is not named."""
     deliveries = components.delivery.deliveries()
-    late = [name for name in spool.blocking if name in deliveries and deliveries[name].is_late]
+    late = [name for name in spool.blocking if name not in deliveries or deliveries[name].is_late]
     return late or spool.blocking
 
 

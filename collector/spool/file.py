@@ -305,6 +305,13 @@ class SpoolFile:
         if sequence < OPEN:
             yield sequence, OPEN
 
+    def first_for(self, sink: str, to: Position) -> int:
+        """Return a number before which nothing waits for a sink that has what is up to a
+        position."""
+        after, _ = next(self._needed(sink, to.batch), (OPEN - 1, OPEN))
+        part = self.parts.next(sink, to.part)
+        return after + 1 if part is None else min(after + 1, part)
+
     def _unneeded(self) -> Iterator[tuple[int, int]]:
         """Yield where the batches are that no sink needs, likewise."""
         at = 0
@@ -483,8 +490,10 @@ class SpoolFile:
         has_parts = self.parts and any(new.part > old.part for old, new in moves.values())
         for number, records, size in self.db.execute(_PARTS).fetchall() if has_parts else ():
             part = self.parts.get(number)
+            if part is None or part.is_staged:
+                continue  # a staged one waits for nobody yet
             for sink, (old, new) in moves.items():
-                if part and old.part < number <= new.part and sink not in part.delivered:
+                if old.part < number <= new.part and sink not in part.delivered:
                     passed[sink] += Depth(1, records, size)
         return passed
 

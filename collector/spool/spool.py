@@ -144,6 +144,11 @@ class Spool(Closing):
             return list(self._quarantined)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the file can be read at present."""
+        return self._file is not None
+
+    @property
     def last(self) -> int:
         """The number of the last receipt."""
         return self._last
@@ -320,10 +325,13 @@ class Spool(Closing):
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
-            waiting = [] if self._file is None else [*self._file.parts.accepted]
-            if self._file is not None and self._file.oldest is not None:
-                waiting.append(self._file.oldest)
-            first = min([1 + min((at.batch for at in self._cursors.values()), default=0), *waiting])
+            file, cursors = self._file, self._cursors.items()
+            waiting = [at.batch + 1 for _, at in cursors]
+            if file is not None:
+                waiting = [file.first_for(sink, at) for sink, at in cursors]
+                waiting += [*file.parts.accepted][:1]
+                waiting += [] if file.oldest is None else [file.oldest]
+            first = min(waiting, default=1)
             oldest = self._arrivals.age(first if depth.batches else None)
             counts = (depth.batches, depth.records, depth.bytes, self._limit, oldest, self._errors)
             damaged, is_full = (
@@ -331,14 +339,18 @@ class Spool(Closing):
                 self._room.is_full(depth.bytes),
             )
             backlogs = {sink: self._backlog(sink) for sink in self._cursors}
-            return SpoolState(is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs)
+            absent = {
+                sink: Backlog(each.batches, each.records, each.bytes)
+                for sink, each in self._absent.items()
+            }
+            return SpoolState(
+                is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs, absent=absent
+            )
 
     def _backlog(self, sink: str) -> Backlog:
         """Return what waits for a sink."""
         depth, at = self._backlogs.get(sink, Depth()), self._cursors[sink]
-        first = at.batch + 1
-        if self._file is not None and (part := self._file.parts.next(sink, at.part)) is not None:
-            first = min(first, part)
+        first = at.batch + 1 if self._file is None else self._file.first_for(sink, at)
         oldest = self._arrivals.age_of(first) if depth.batches else 0.0
         lag = self._lags.get(sink, 0.0)
         return Backlog(depth.batches, depth.records, depth.bytes, oldest, lag)

@@ -42,32 +42,38 @@ _NAMED = ("schema", "conferencing")
 _FIELDS = [name for name, _ in _LAYOUT.columns]
 _WORKERS = WorkerReading(2, 1)
 _SPOOL = SpoolState(
-    True, 4, 50, 6000, 1 << 30, 2.5, 6, 1, backlogs={"store": Backlog(3, 40, 5000, 2.5, 0.5)}
+    *(True, 4, 50, 6000, 1 << 30, 2.5, 6, 1),
+    backlogs={"store": Backlog(3, 40, 5000, 2.5, 0.5)},
+    absent={"lake": Backlog(4, 9, 900)},
 )
 
 
 def _metrics() -> Metrics:
     last = monotonic() - 100
     sinks = {"store": DeliveryState(7, Counter[Cause]({"denied": 2}), last=last)}
-    absent = {"lake": 4}
     return Metrics(
         [_LAYOUT],
         lambda: _SPOOL,
         lambda: sinks,
         lambda: _WORKERS,
-        absent=lambda: absent,
         expiries=lambda: {"http": 1_800_000_000.0},
     )
 
 
 def test_what_waits_for_absent_sinks() -> None:
     """A series of a sink stays, at zero, once nothing waits for it any more."""
-    absent = {"lake": 4}
-    metrics = Metrics([_LAYOUT], lambda: _SPOOL, dict, absent=lambda: absent)
-    key = ("collector_sink_absent_batches", (("sink", "lake"),))
-    assert _samples(metrics)[key] == 4
+    absent = {"lake": Backlog(4, 9, _SPOOL.bytes)}
+    spool = replace(_SPOOL, is_full=True, absent=absent)
+    metrics = Metrics([_LAYOUT], lambda: spool, dict)
+    batches, blocking = (
+        (f"collector_{name}", (("sink", "lake"),))
+        for name in ("sink_absent_batches", "spool_blocking")
+    )
+    found = _samples(metrics)
+    assert (found[batches], found[blocking]) == (4, 1)
     absent.clear()
-    assert _samples(metrics)[key] == 0
+    found = _samples(metrics)
+    assert (found[batches], found[blocking]) == (0, 0)
 
 
 def _samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

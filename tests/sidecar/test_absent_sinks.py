@@ -24,6 +24,8 @@ from tests.sinks.otlp.receivers import http_receiver
 from tests.tcp import free_port
 
 _NAME = "backend"
+_ALLOWED = "--allow-widening"
+"""A sink that did not run last widens, also one that returns."""
 
 
 def _configured(folder: Path, sinks: Mapping[str, Any]) -> Path:
@@ -98,7 +100,7 @@ def test_batches_wait_until_their_sink_returns(waiting: Path) -> None:
         sidecar.stop(signal.SIGKILL)
     with http_receiver() as receiver:
         file = _configured(waiting, {_NAME: _otlp(receiver.port)})
-        with started(waiting, "--config", str(file), "--allow-widening") as sidecar:
+        with started(waiting, "--config", str(file), _ALLOWED) as sidecar:
             assert _status(waiting)["absent"] == {}
             assert _absent(sidecar) == {}
             _sent(sidecar, 6)
@@ -152,7 +154,7 @@ def test_a_sink_is_dropped_by_command(waiting: Path, *, runs: bool) -> None:
     assert run("ledger", "verify", "--data", data).code == 0
     with http_receiver() as receiver:
         file = _configured(waiting, {_NAME: _otlp(receiver.port)})
-        with started(waiting, "--config", str(file), "--allow-widening") as sidecar:
+        with started(waiting, "--config", str(file), _ALLOWED) as sidecar:
             _sent(sidecar, 7)
             wait_until(lambda: receiver.people().total() == 1)
             sidecar.stop()
@@ -184,7 +186,7 @@ def test_a_sink_of_another_name_gets_what_waits(waiting: Path) -> None:
     that still waits for the old name."""
     with http_receiver() as receiver:
         file = _configured(waiting, {"renamed": _otlp(receiver.port)})
-        with started(waiting, "--config", str(file), "--allow-widening") as sidecar:
+        with started(waiting, "--config", str(file), _ALLOWED) as sidecar:
             wait_until(lambda: receiver.people().total() == 3)
             assert _absent(sidecar) == {_NAME: 3}
             assert run("store", "drop", _NAME, "--config", file, "--yes").code == 0

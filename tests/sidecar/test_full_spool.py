@@ -166,6 +166,35 @@ def test_it_is_full_at_once_after_a_restart(tmp_path: Path) -> None:
             wait_until(lambda: sidecar.admin("/readyz").status == 200)
 
 
+def test_a_sink_that_is_not_in_the_configuration_any_more(tmp_path: Path) -> None:
+    """It is named, and not the disk, nor the store that takes everything; once what waits for it is
+    dropped, there is room."""
+    with _refusing(tmp_path), started(tmp_path, "--config", "collector.yaml") as sidecar:
+        taken_before = _filled(sidecar)
+        wait_until(lambda: metric(sidecar, 'collector_spool_batches{sink="store"}') == 0)
+        assert sidecar.stop()[0] == 0
+    (tmp_path / "collector.yaml").write_text("data: data\nspool: {limit: 1MiB}\n")
+    with started(tmp_path, "--config", "collector.yaml") as sidecar:
+        while sidecar.send(_body(1)).status == 200:
+            taken_before += 1
+        why = b"[-] spool full\n[-] sink warehouse blocking\nnot ready\n"
+        wait_until(lambda: sidecar.admin("/readyz").body == why)
+        assert metric(sidecar, 'collector_spool_blocking{sink="warehouse"}') == 1
+        assert metric(sidecar, "collector_spool_blocking") == 1
+        wait_until(lambda: _said(sidecar, "spool_full"))
+        assert [line["sink"] for line in _said(sidecar, "spool_full")] == ["warehouse"]
+        status = run("status", "--config", "collector.yaml", "--json", directory=tmp_path)
+        assert status.json["spool"]["blocking"] == ["warehouse"]
+        drop = ("store", "drop", "warehouse", "--config", "collector.yaml", "--yes")
+        assert run(*drop, directory=tmp_path).code == 0
+        wait_until(lambda: sidecar.admin("/readyz").status == 200)
+        assert sidecar.send(_body(2)).status == 200
+        assert metric(sidecar, "collector_spool_blocking") == 0
+        assert sidecar.stop()[0] == 0
+    ((stored,),) = query(tmp_path / "data" / "store.db", "SELECT sum(count) FROM conferencing")
+    assert stored == (taken_before + 1) * _EVENTS
+
+
 @pytest.mark.long
 def test_a_full_disk_is_another_fault(tmp_path: Path) -> None:
     """Its code, its event and its state are its own; it names no sink, and a full spool is not

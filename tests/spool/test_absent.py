@@ -90,6 +90,7 @@ def test_the_limit_counts_what_waits_for_an_absent_sink(path: Path) -> None:
         assert drained(spool, "a") == [1, 2, 3]
         with pytest.raises(DeliveryError, match="E505"):
             spool.put(entry(4))
+        wait_until(lambda: spool.state().blocking == ["b"])  # once the cursor of a is stored
         assert spool.drop("b", note_of("b")).result(WAIT_SECONDS).records == 3
         spool.delete_delivered()
         commit(spool, entry(4))

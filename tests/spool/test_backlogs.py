@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,81 +16,142 @@ from hypothesis import strategies as st
 
 from collector.contracts import Backlog, SpoolState
 from collector.errors import DeliveryError
+from collector.ledger import Note
 from collector.spool import Spool, write_queue
+from collector.spool.file import Depth
 from collector.spool.revision import Revision
+from collector.spool.staging import Staging
 from collector.spool.write_queue import Arrivals, Room
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.spool.make import commit, drained, entry
+from tests.spool.make import MINUTE, commit, drained, entry
 
 _SINKS = ("sink", "other")
+_ALL = (*_SINKS, "absent")
 _ROWS = 20
 _LIMIT = 10_000
 
 
-def _found(path: Path, sink: str) -> tuple[int, ...]:
-    """What a sink would get, counted row by row in the file."""
-    tables = ("cursors", "part_cursors")
-    batch, part = (dict(query(path, f"SELECT sink, sequence FROM {name}"))[sink] for name in tables)
-    parts = dict(query(path, "SELECT sequence, delivered FROM parts"))
-    rows = [
-        (1, records, size)
-        for at, records, size in query(
-            path, "SELECT sequence, records, length(payload) FROM batches"
-        )
-        if (at > part and sink not in parts[at].split() if at in parts else at > batch)
-    ]
-    return tuple(map(sum, zip((0, 0, 0), *rows, strict=True)))
+def _found(path: Path) -> dict[str, Depth]:
+    """What each sink would get, counted row by row in the file."""
+    with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db:
+        db.execute("BEGIN")
+        tables = ("cursors", "part_cursors")
+        batch, part = (dict(db.execute(f"SELECT sink, sequence FROM {name}")) for name in tables)
+        gaps = db.execute("SELECT sink, after, upto FROM gaps").fetchall()
+        parts = dict(db.execute("SELECT sequence, delivered FROM parts"))
+        staged = {number for (number,) in db.execute("SELECT sequence FROM staging")}
+        batches = db.execute("SELECT sequence, records, length(payload) FROM batches").fetchall()
+
+    def is_for(sink: str, at: int) -> bool:
+        if at in parts:
+            return at not in staged and at > part[sink] and sink not in parts[at].split()
+        is_missed = any(name == sink and after < at <= upto for name, after, upto in gaps)
+        return at > batch[sink] and not is_missed
+
+    return {
+        sink: sum((Depth(1, n, size) for at, n, size in batches if is_for(sink, at)), Depth())
+        for sink in batch
+    }
 
 
-def _agrees(spool: Spool, path: Path, sink: str) -> bool:
-    return _told(spool, sink) == _found(path, sink)
+def _agrees(spool: Spool, path: Path) -> bool:
+    found = _found(path)
+    return all(_told(spool, sink) == found.get(sink, Depth()) for sink in _ALL)
 
 
-def _told(spool: Spool, sink: str) -> tuple[int, int, int]:
-    backlog = spool.state().backlogs[sink]
-    return backlog.batches, backlog.records, backlog.bytes
+def _told(spool: Spool, sink: str) -> Depth:
+    """What the spool says that waits for a sink, named or absent."""
+    state = spool.state()
+    waits = state.backlogs.get(sink) or state.absent.get(sink, Backlog())
+    return Depth(waits.batches, waits.records, waits.bytes)
 
 
 _STEPS = st.one_of(
     st.tuples(st.just("put"), st.integers(0, 3 * _ROWS)),
-    st.tuples(st.sampled_from(_SINKS), st.integers(1, 5)),
-    st.tuples(st.sampled_from([f"{sink} parts" for sink in _SINKS]), st.integers(1, 5)),
-    st.tuples(st.sampled_from(["revise", "damage", "open"]), st.integers(1, 9)),
+    st.tuples(st.sampled_from(_ALL), st.integers(1, 5)),
+    st.tuples(st.sampled_from([f"{sink} parts" for sink in _ALL]), st.integers(1, 5)),
+    st.tuples(st.just("revise"), st.integers(1, 9)),
+    st.tuples(st.sampled_from(["damage", "open"]), st.integers(1, 2 ** len(_ALL) - 1)),
+    st.tuples(st.just("drop"), st.integers(0, len(_ALL) - 1)),
 )
 
 
 @settings(max_examples=40)
-@given(st.lists(_STEPS, max_size=14))
+@given(st.lists(_STEPS, max_size=16))
 def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None:
-    """After any history of requests, deliveries, erasures, damage and restarts."""
+    """After any history of requests, deliveries, erasures, damage, drops, and restarts with some of
+    the sinks, which the number of a step selects."""
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(write_queue, "MOST_ROWS", _ROWS)
         path = Path(name) / "spool.db"
-        spool = Spool(path, sinks=_SINKS)
+        named: tuple[str, ...] = _ALL
+        spool = Spool(path, sinks=named)
         try:
             for what, number in steps:
                 sink, _, parts = what.partition(" ")
                 if what == "put":
                     commit(spool, entry(*range(number)))
-                elif sink in _SINKS:
-                    if found := spool.after(sink, number, parts=bool(parts)):
+                elif sink in _ALL:
+                    if sink in named and (found := spool.after(sink, number, parts=bool(parts))):
                         spool.delivered(sink, found[-1][0], is_part=bool(parts))
                 elif what == "revise":
                     spool.revise(_without(number)).result(WAIT_SECONDS)
+                elif what == "drop":
+                    if _ALL[number] not in named:
+                        spool.drop(_ALL[number], _dropped).result(WAIT_SECONDS)
+                        spool.delete_delivered()
                 else:
                     spool.close()
                     if what == "damage":
                         first = "(SELECT sequence FROM batches ORDER BY sequence LIMIT 1)"
                         change = "payload = CAST(payload || x'0a' AS BLOB)"
                         query(path, f"UPDATE batches SET {change} WHERE sequence = {first}")
-                    spool = Spool(path, sinks=_SINKS)
-                for each in _SINKS:
-                    assert eventually(partial(_agrees, spool, path, each), 20), (what, number)
+                    named = tuple(sink for at, sink in enumerate(_ALL) if number >> at & 1)
+                    spool = Spool(path, sinks=named)
+                assert eventually(partial(_agrees, spool, path), 20), (what, number)
             state = spool.state()
-            assert max(each.bytes for each in state.backlogs.values()) <= state.bytes
+            everything = [*state.backlogs.values(), *state.absent.values()]
+            assert max(each.bytes for each in everything) <= state.bytes
+            if not any(each.batches for each in everything):
+                spool.delete_delivered()
+                assert spool.depth() == 0, "what nobody needs is deleted"
         finally:
             spool.close()
+
+
+def _dropped(waited: Depth) -> Note:
+    return Note.of("drop", command="store drop", rows=waited.records, batches=waited.batches)
+
+
+def test_a_damaged_batch_beside_a_large_request_counts_nothing_twice(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is quarantined while parts of the request are staged: these wait for nobody yet."""
+    monkeypatch.setattr(write_queue, "MOST_ROWS", _ROWS)
+    with Spool(path, sinks=_SINKS) as spool:
+        commit(spool, entry(1), entry(2))
+    query(path, "UPDATE batches SET payload = CAST(payload || x'0a' AS BLOB) WHERE sequence = 1")
+    may_end, is_staged, step = threading.Event(), threading.Event(), Staging.step
+
+    def stepped(staging: Staging) -> bool:
+        if query(path, "SELECT count(*) FROM staging")[0][0] and not may_end.is_set():
+            is_staged.set()
+            return False
+        return step(staging)
+
+    monkeypatch.setattr(Staging, "step", stepped)
+    with Spool(path, sinks=_SINKS) as spool:
+        large = spool.put(entry(*range(5 * _ROWS)))
+        try:
+            assert is_staged.wait(WAIT_SECONDS)
+            assert [number for number, _ in spool.after("sink")] == [2]
+            wait_until(lambda: spool.state().damaged == 1 and _found(path)["sink"].batches == 1)
+            assert eventually(partial(_agrees, spool, path), 20)
+        finally:
+            may_end.set()
+        large.result(WAIT_SECONDS)
+        assert _agrees(spool, path)
 
 
 def _without(number: int) -> Revision:
@@ -118,6 +182,23 @@ def test_ages_are_of_each_sink(path: Path) -> None:
         assert spool.state().backlogs["sink"].oldest < backlogs["other"].oldest
         drained(spool, "other")
         wait_until(lambda: spool.state().batches == 1)
+
+
+def test_the_age_of_a_sink_that_was_absent_is_of_what_is_for_it(path: Path) -> None:
+    """What came while it was absent still waits for another, and is older."""
+    with Spool(path, sinks=["sink", "other"]) as spool:
+        commit(spool, entry(1))
+        assert (drained(spool), drained(spool, "other")) == ([1], [1])
+        wait_until(lambda: spool.depth() == 0)
+    old = MINUTE.replace("2026", "2020")
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, entry(2, minute=old))
+    with Spool(path, sinks=["sink", "other"]) as spool:
+        commit(spool, entry(3))
+        backlogs = spool.state().backlogs
+        assert [backlogs[sink].batches for sink in ("sink", "other")] == [2, 1]
+        assert backlogs["sink"].oldest > 3600 * 24 * 365
+        assert backlogs["other"].oldest < 3600
 
 
 def test_the_age_of_a_batch_is_that_of_its_mark() -> None:
