@@ -114,7 +114,7 @@ def test_settings_without_grpc(tmp_path: Path) -> None:
     assert "grpcio is not installed" in err
     assert _INSTALL.format("grpc") in err
     code, out, err = _run(tmp_path, "config", "check", "--json", environ=environ)
-    assert (code, json.loads(out), err) == (0, {"ok": True, "faults": []}, "")
+    assert (code, json.loads(out), err) == (0, {"ok": True, "faults": [], "warnings": []}, "")
     code, out, _ = _run(tmp_path, "config", "show", "--json", environ=environ)
     shown = {"value": "off", "origin": "default (grpcio is not installed)"}
     assert (code, json.loads(out)["grpc.address"]) == (0, shown)
