@@ -303,7 +303,7 @@ class Drain(threading.Thread):
             with self._lock:
                 pending = self._spool.after(self.sink_name, lane.limit, parts=lane.is_part)
                 if not pending and lane.is_failing and not self._spool.is_open:
-                    lane.due = monotonic() + self._times.poll  # what waits is not known
+                    lane.due = monotonic() + _POLL_SECONDS  # what waits is not known
                     return False
                 if not pending:
                     lane.limit, lane.is_full = _MOST_BATCHES, False

@@ -401,7 +401,7 @@ def test_a_sink_does_not_recover_while_the_spool_cannot_be_read(
     monkeypatch.setattr("collector.spool.spool.try_open", opened_later)
     monkeypatch.setattr(moody, "idle", lambda: None)
     with Spool(tmp_path / "spool.db", sinks=("moody",)) as spool, ExitStack() as stack:
-        pipeline = Pipeline(Filter(SCHEMA), spool, {"moody": moody}, lambda _: None, times=_QUICK)
+        pipeline = Pipeline(Filter(SCHEMA), spool, {"moody": moody})
         pipeline.start()
         stack.callback(pipeline.close, 1)
         pipeline.accept_now(Request("ndjson", ndjson(10)))
