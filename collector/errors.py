@@ -306,7 +306,7 @@ class ConfigFaults(ConfigError):
 
     def __init__(self, faults: Iterable[Fault], *, may_pass: bool = False) -> None:
         self.faults: tuple[Fault, ...] = tuple(faults)
-        self.may_pass = may_pass
+        self.may_pass: bool = may_pass
         super().__init__(self.faults[0].code, self.faults[0].message)
 
     def __str__(self) -> str:
@@ -346,7 +346,7 @@ class DeliveryError(CollectorError):
         super().__init__(code, message)
         self.cause: Cause = cause or _CAUSE_OF_CODE.get(code, "refused")
         self.answer: str = answer if is_answer(answer) else ""
-        self.may_pass = code not in _LASTING
+        self.may_pass: bool = code not in _LASTING
 
     def __reduce__(self) -> tuple[type[DeliveryError], tuple[object, ...]]:
         return (DeliveryError, (self.code, self.message, self.cause, self.answer))
