@@ -56,12 +56,13 @@ def _source(test: str) -> str:
     body = ast.parse((_ROOT / file).read_text("utf-8")).body
     (function,) = (node for node in body if getattr(node, "name", "") == name)
     used = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
-    tables = [
-        _ROOT.joinpath(*node.module.split(".")).with_suffix(".py").read_text("utf-8")
+    modules = [
+        _ROOT.joinpath(*node.module.split(".")).with_suffix(".py")
         for node in body
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tests.")
         if used & {alias.name for alias in node.names}
     ]
+    tables = [module.read_text("utf-8") for module in modules if module.is_file()]  # no packages
     return "\n".join([ast.unparse(function), *tables])
 
 
