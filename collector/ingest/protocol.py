@@ -18,6 +18,8 @@ Nothing is logged here, and nothing of a request is ever part of a response.
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import islice
@@ -106,8 +108,24 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._hosts = self._head_size = self._raw_size = self._body_size = self._discarded = 0
         self._is_chunked = self._expects_continue = self._is_last = False
         self._stream: BodyStream | None = None  # which is being sent
+        self._handshake: asyncio.Task[None] | None = None  # of TLS, until there is a transport
 
     # -- the connection
+
+    async def shake_hands(self, line: socket.socket, context: ssl.SSLContext) -> None:
+        """Encrypt a connection that was accepted; it counts from here on, and is closed unheard if
+        there are too many. The task that runs this is cancelled to close it."""
+        if not self._admit():
+            line.close()
+            return
+        self._handshake = asyncio.current_task()
+        try:
+            await self._loop.connect_accepted_socket(lambda: self, line, ssl=context)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            if self._handshake is not None:  # it failed
+                self.connection_lost(None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection, or refuse it if there are too many."""
@@ -115,13 +133,22 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._is_tls = transport.get_extra_info("sslcontext") is not None
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if isinstance(peer, tuple) else None
-        now = self._loop.time()
-        self._deadline = now + self._limits.header_seconds
-        if self._limiter.admit(self, self._loop):
-            self.start_waiting(now)
-        else:
+        if self._handshake is not None:
+            self._handshake = None
+            transport.set_read_buffer_limits(_PIECE, _PIECE // 2)  # type: ignore[attr-defined]
+            if not self._is_last:
+                self._deadline = self._loop.time() + self._limits.header_seconds
+        elif not self._admit():
             self._ignore_input = True
             self._send_error(TOO_MANY_CONNECTIONS)
+
+    def _admit(self) -> bool:
+        now = self._loop.time()
+        self._deadline = now + self._limits.header_seconds
+        is_admitted = self._limiter.admit(self, self._loop)
+        if is_admitted:
+            self.start_waiting(now)
+        return is_admitted
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release what waits for the connection."""
@@ -168,7 +195,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         """Act on a deadline that has passed."""
         if now <= self._deadline and now <= self._write_deadline:
             return
-        if now > self._write_deadline or self._closes():
+        if self._handshake is not None or now > self._write_deadline or self._closes():
             self.abort()
         elif self._read_paused:  # it is the server that is slow
             self._deadline = now + self._limits.body_seconds
@@ -180,7 +207,10 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self._is_closing = True
-        self._transport.abort()
+        if self._handshake is not None:
+            self._handshake.cancel()
+        else:
+            self._transport.abort()
 
     def _closes(self) -> bool:
         return self._is_closing or self._transport.is_closing()

@@ -39,10 +39,11 @@ class HttpReceiver:
         self._location = location
         self._listening = listening
         self._context = context
-        self._limiter = ConnectionLimiter(limits)
+        self._limiter = ConnectionLimiter(limits, tls=context is not None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._protocol = partial(HardenedProtocol, handler, self._limiter, self._tasks, observe)
-        self._server: asyncio.Server | None = None
+        self._server: asyncio.Server | asyncio.Task[None] | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return "<HttpReceiver>"
@@ -55,7 +56,10 @@ class HttpReceiver:
     async def open(self) -> None:
         """Begin to accept connections as soon as the event loop goes on."""
         loop = asyncio.get_running_loop()
-        if self._listening.family == socket.AF_UNIX:
+        if self._context is not None:
+            self._listening.setblocking(False)
+            self._server = loop.create_task(self._accept(self._context))
+        elif self._listening.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(
                 self._protocol,
                 sock=self._listening,
@@ -64,17 +68,36 @@ class HttpReceiver:
             )
         else:
             self._server = await loop.create_server(
-                self._protocol, sock=self._listening, ssl=self._context, backlog=listeners.BACKLOG
+                self._protocol, sock=self._listening, backlog=listeners.BACKLOG
             )
         self.address = self._location
         if isinstance(self._location, Address):
             self.address = self._location._replace(port=self._listening.getsockname()[1])
 
+    async def _accept(self, context: ssl.SSLContext) -> None:
+        """Accept connections that are encrypted, each of which counts before its handshake: the
+        event loop's own servers tell of it when the handshake has ended."""
+        loop = asyncio.get_running_loop()
+        with self._listening:
+            while True:
+                try:
+                    line, _ = await loop.sock_accept(self._listening)
+                except OSError:  # no file descriptor is left, or the sender is gone
+                    await asyncio.sleep(_POLL_SECONDS)
+                    continue
+                task = loop.create_task(self._protocol().shake_hands(line, context))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
+
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more, and finish the requests in progress; refuse them once time is up."""
         if self._server is None:
             return
-        self._server.close()
+        if isinstance(self._server, asyncio.Task):
+            self._server.cancel()
+            await asyncio.wait([self._server])
+        else:
+            self._server.close()
         for connection in self._limiter.connections():
             connection.shutdown()
         with suppress(TimeoutError):
