@@ -125,7 +125,9 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             pass
         finally:
             if self._handshake is not None:  # it failed
+                self._handshake = None
                 self.connection_lost(None)
+                line.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection, or refuse it if there are too many."""
@@ -136,7 +138,9 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         if self._handshake is not None:
             self._handshake = None
             transport.set_read_buffer_limits(_PIECE, _PIECE // 2)  # type: ignore[attr-defined]
-            if not self._is_last:
+            if self._is_closing:  # since it ended, and before the task was cancelled
+                transport.abort()
+            elif not self._is_last:
                 self._deadline = self._loop.time() + self._limits.header_seconds
         elif not self._admit():
             self._ignore_input = True

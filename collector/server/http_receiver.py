@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -20,6 +21,8 @@ __all__ = ["HttpReceiver"]
 _CANCEL_SECONDS = 0.1
 """How long cancelled requests may take to be refused."""
 _POLL_SECONDS = 0.05
+_PAUSE_SECONDS = 1.0
+"""How long nothing is accepted when no file descriptor is left."""
 
 
 class HttpReceiver:
@@ -42,7 +45,8 @@ class HttpReceiver:
         self._limiter = ConnectionLimiter(limits, tls=context is not None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._protocol = partial(HardenedProtocol, handler, self._limiter, self._tasks, observe)
-        self._server: asyncio.Server | asyncio.Task[None] | None = None
+        self._stop_accepting: Callable[[], object] | None = None  # once it accepts
+        self._pause: asyncio.TimerHandle | None = None
         self._handshakes: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -50,7 +54,7 @@ class HttpReceiver:
 
     async def start(self) -> None:
         """Begin to accept connections."""
-        if self._server is None:
+        if self._stop_accepting is None:
             await self.open()
 
     async def open(self) -> None:
@@ -58,46 +62,55 @@ class HttpReceiver:
         loop = asyncio.get_running_loop()
         if self._context is not None:
             self._listening.setblocking(False)
-            self._server = loop.create_task(self._accept(self._context))
+            loop.add_reader(self._listening, self._accept, self._context)
+            self._stop_accepting = self._close
         elif self._listening.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(
+            server = await loop.create_unix_server(
                 self._protocol,
                 sock=self._listening,
                 backlog=listeners.BACKLOG,
                 **listeners.KEEP_FILE,
             )
+            self._stop_accepting = server.close
         else:
-            self._server = await loop.create_server(
+            server = await loop.create_server(
                 self._protocol, sock=self._listening, backlog=listeners.BACKLOG
             )
+            self._stop_accepting = server.close
         self.address = self._location
         if isinstance(self._location, Address):
             self.address = self._location._replace(port=self._listening.getsockname()[1])
 
-    async def _accept(self, context: ssl.SSLContext) -> None:
-        """Accept connections that are encrypted, each of which counts before its handshake: the
-        event loop's own servers tell of it when the handshake has ended."""
+    def _accept(self, context: ssl.SSLContext) -> None:
+        """Accept connections that are to be encrypted. An event loop's own server tells of them
+        only after the handshake, and they have to count before it."""
         loop = asyncio.get_running_loop()
-        with self._listening:
-            while True:
-                try:
-                    line, _ = await loop.sock_accept(self._listening)
-                except OSError:  # no file descriptor is left, or the sender is gone
-                    await asyncio.sleep(_POLL_SECONDS)
-                    continue
+        try:
+            for _ in range(listeners.BACKLOG):
+                line, _ = self._listening.accept()
+                line.setblocking(False)
                 task = loop.create_task(self._protocol().shake_hands(line, context))
                 self._handshakes.add(task)
                 task.add_done_callback(self._handshakes.discard)
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+        except OSError:  # no file descriptor is left
+            loop.remove_reader(self._listening)
+            again = partial(loop.add_reader, self._listening, self._accept, context)
+            self._pause = loop.call_later(_PAUSE_SECONDS, again)
+
+    def _close(self) -> None:
+        """Accept no more connections that are to be encrypted."""
+        if self._pause is not None:
+            self._pause.cancel()
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more, and finish the requests in progress; refuse them once time is up."""
-        if self._server is None:
+        if self._stop_accepting is None:
             return
-        if isinstance(self._server, asyncio.Task):
-            self._server.cancel()
-            await asyncio.wait([self._server])
-        else:
-            self._server.close()
+        self._stop_accepting()
         for connection in self._limiter.connections():
             connection.shutdown()
         with suppress(TimeoutError):
@@ -108,4 +121,4 @@ class HttpReceiver:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CANCEL_SECONDS)
-        self._server = self.address = None
+        self._stop_accepting = self.address = None

@@ -168,3 +168,23 @@ def _send_at_once(server: Server, line: socket.socket, data: bytes) -> None:
         line.sendall(data)
     finally:
         server.process.send_signal(signal.SIGCONT)
+
+
+def test_handshakes_are_counted_down(loop: str, tmp_path: Path) -> None:
+    """However they end, their places are free again; one that has no end has a deadline."""
+    limits = {"connections": 3, "header_seconds": 1.0}
+    with _secured(tmp_path, loop, limits) as secured:
+        for said in (b"", b"\0", _HELLO[:30], _HELLO, _HEAD) * 4:
+            with secured.server.connect() as line, contextlib.suppress(OSError):
+                line.sendall(said)
+                line.shutdown(socket.SHUT_WR)
+                heard(line)
+        lines = [secured.server.connect() for _ in range(3)]
+        for line in lines:
+            with line:
+                line.sendall(_HELLO[:30])
+                assert heard(line) == b""
+        clients = [secured.client() for _ in range(3)]
+        assert [exchange(client, _EVENT).status for client in clients] == [200] * 3
+        for client in clients:
+            client.close()
