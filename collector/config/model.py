@@ -193,7 +193,7 @@ class Limits(Section):
     )
     connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
         1000,
-        description="How many connections at a time; of HTTP with TLS, at most 128 for each worker.",
+        description="How many connections at a time; over HTTP with TLS at most 128 per worker.",
     )
 
 
