@@ -63,7 +63,7 @@ class IngestLimits:
 
     header_seconds: float = 5.0
     """From the start of a connection, or the first byte of a later request, to the end of its
-    headers."""
+    headers. A handshake of TLS may take as long before that."""
 
     body_seconds: float = 10.0
     """From the end of the headers to the end of the body; also how long a sender may leave
@@ -74,7 +74,7 @@ class IngestLimits:
 
     connections: int = 1000
     """Connections at once; with TLS 128 at most, for the memory that each takes. Beyond it, those
-    that the server waits for are closed; then 503."""
+    that the server waits for are closed; then 503, or with TLS no answer."""
 
     def __post_init__(self) -> None:
         if not 0 < self.body <= MOST_BODY or not 0 < self.wire <= MOST_BODY:

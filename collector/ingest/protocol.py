@@ -22,6 +22,8 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Literal
 from urllib.parse import unquote
@@ -112,22 +114,26 @@ class HardenedProtocol(Connection, asyncio.Protocol):
 
     # -- the connection
 
-    async def shake_hands(self, line: socket.socket, context: ssl.SSLContext) -> None:
-        """Encrypt a connection that was accepted; it counts from here on, and is closed unheard if
-        there are too many. The task that runs this is cancelled to close it."""
+    def encrypt(self, line: socket.socket, context: ssl.SSLContext) -> None:
+        """Begin the handshake of a connection that was accepted.
+
+        The connection counts from here on. If there are too many, it is closed without an answer.
+        """
         if not self._admit():
             line.close()
             return
-        self._handshake = asyncio.current_task()
-        try:
+        self._handshake = self._loop.create_task(self._shake_hands(line, context))
+        self._handshake.add_done_callback(partial(self._end_handshake, line))
+
+    async def _shake_hands(self, line: socket.socket, context: ssl.SSLContext) -> None:
+        with suppress(OSError):
             await self._loop.connect_accepted_socket(lambda: self, line, ssl=context)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            if self._handshake is not None:  # it failed
-                self._handshake = None
-                self.connection_lost(None)
-                line.close()
+
+    def _end_handshake(self, line: socket.socket, _: asyncio.Task[None]) -> None:
+        if self._handshake is not None:  # there is no transport: it failed, or was cancelled
+            self._handshake = None
+            self.connection_lost(None)
+            line.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection, or refuse it if there are too many."""

@@ -21,8 +21,6 @@ __all__ = ["HttpReceiver"]
 _CANCEL_SECONDS = 0.1
 """How long cancelled requests may take to be refused."""
 _POLL_SECONDS = 0.05
-_PAUSE_SECONDS = 1.0
-"""How long nothing is accepted when no file descriptor is left."""
 
 
 class HttpReceiver:
@@ -47,7 +45,6 @@ class HttpReceiver:
         self._protocol = partial(HardenedProtocol, handler, self._limiter, self._tasks, observe)
         self._stop_accepting: Callable[[], object] | None = None  # once it accepts
         self._pause: asyncio.TimerHandle | None = None
-        self._handshakes: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         return "<HttpReceiver>"
@@ -84,20 +81,18 @@ class HttpReceiver:
     def _accept(self, context: ssl.SSLContext) -> None:
         """Accept connections that are to be encrypted. An event loop's own server tells of them
         only after the handshake, and they have to count before it."""
-        loop = asyncio.get_running_loop()
         try:
             for _ in range(listeners.BACKLOG):
                 line, _ = self._listening.accept()
                 line.setblocking(False)
-                task = loop.create_task(self._protocol().shake_hands(line, context))
-                self._handshakes.add(task)
-                task.add_done_callback(self._handshakes.discard)
+                self._protocol().encrypt(line, context)
         except (BlockingIOError, ConnectionAbortedError):
             pass
         except OSError:  # no file descriptor is left
+            loop = asyncio.get_running_loop()
             loop.remove_reader(self._listening)
             again = partial(loop.add_reader, self._listening, self._accept, context)
-            self._pause = loop.call_later(_PAUSE_SECONDS, again)
+            self._pause = loop.call_later(_POLL_SECONDS, again)
 
     def _close(self) -> None:
         """Accept no more connections that are to be encrypted."""
