@@ -192,7 +192,8 @@ class Limits(Section):
         10.0, description="How long a sender may take for a body."
     )
     connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
-        1000, description="How many connections at a time."
+        1000,
+        description="How many connections at a time; over HTTP with TLS at most 128 per worker.",
     )
 
 

@@ -31,6 +31,11 @@ _MIN_WAIT_SECONDS = 0.5
 _MOST_UNREAD = 16 * MIB
 """Bytes of bodies that have come over all connections, and that no handler has taken yet. It takes
 them at once; but all connections may have some when an event loop that was busy goes on."""
+_MOST_OF_TLS = 80 * MIB
+"""Bytes that the event loop's buffers of TLS may take, over all connections of a server."""
+_BUFFERS_OF_TLS = 640 << 10
+"""Bytes of these for one connection: 256 KiB that it reads into, as many again and a third in the
+library of TLS, and its state. They grow with what comes at once, and stay until it is closed."""
 SMALL_BODY = 64 << 10
 """Bytes up to which a body counts as small: an honest sender's is, and waits for no large one."""
 
@@ -58,7 +63,7 @@ class IngestLimits:
 
     header_seconds: float = 5.0
     """From the start of a connection, or the first byte of a later request, to the end of its
-    headers."""
+    headers. A handshake of TLS may take as long before that."""
 
     body_seconds: float = 10.0
     """From the end of the headers to the end of the body; also how long a sender may leave
@@ -68,7 +73,8 @@ class IngestLimits:
     """How long a connection is kept between two requests."""
 
     connections: int = 1000
-    """Connections at once. Beyond it, those that the server waits for are closed; then 503."""
+    """Connections at once; with TLS 128 at most, for the memory that each takes. Beyond it, those
+    that the server waits for are closed; then 503, or with TLS no answer."""
 
     def __post_init__(self) -> None:
         if not 0 < self.body <= MOST_BODY or not 0 < self.wire <= MOST_BODY:
@@ -117,11 +123,14 @@ class ConnectionLimiter:
 
     ``unproven`` and ``proven`` are those that the server waits for, the longest first. ``holds``
     and ``taken`` count the bytes of bodies on their way from connections to handlers. One timer for
-    all deadlines costs less than one for each, and a request arms, moves or cancels none.
+    all deadlines costs less than one for each, and a request arms, moves or cancels none. With
+    ``tls`` the connections are encrypted, and fewer may be open.
     """
 
-    def __init__(self, limits: IngestLimits) -> None:
+    def __init__(self, limits: IngestLimits, *, tls: bool = False) -> None:
         self.limits = limits
+        most = _MOST_OF_TLS // _BUFFERS_OF_TLS if tls else limits.connections
+        self._most = min(limits.connections, most)
         self.unproven: dict[Connection, None] = {}
         self.proven: dict[Connection, None] = {}
         self._connections: set[Connection] = set()
@@ -134,7 +143,7 @@ class ConnectionLimiter:
         Connections that have never sent a complete request are closed first, so that no number of
         them displaces one that has. Returns whether it was admitted.
         """
-        if len(self._connections) >= self.limits.connections:
+        if len(self._connections) >= self._most:
             oldest = next(iter(self.unproven or self.proven), None)
             if oldest is None or loop.time() - oldest.waiting_since < _MIN_WAIT_SECONDS:
                 return False

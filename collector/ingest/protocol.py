@@ -18,8 +18,12 @@ Nothing is logged here, and nothing of a request is ever part of a response.
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Literal
 from urllib.parse import unquote
@@ -106,8 +110,30 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._hosts = self._head_size = self._raw_size = self._body_size = self._discarded = 0
         self._is_chunked = self._expects_continue = self._is_last = False
         self._stream: BodyStream | None = None  # which is being sent
+        self._handshake: asyncio.Task[None] | None = None  # of TLS, until there is a transport
 
     # -- the connection
+
+    def encrypt(self, line: socket.socket, context: ssl.SSLContext) -> None:
+        """Begin the handshake of a connection that was accepted.
+
+        The connection counts from here on. If there are too many, it is closed without an answer.
+        """
+        if not self._admit():
+            line.close()
+            return
+        self._handshake = self._loop.create_task(self._shake_hands(line, context))
+        self._handshake.add_done_callback(partial(self._end_handshake, line))
+
+    async def _shake_hands(self, line: socket.socket, context: ssl.SSLContext) -> None:
+        with suppress(OSError):
+            await self._loop.connect_accepted_socket(lambda: self, line, ssl=context)
+
+    def _end_handshake(self, line: socket.socket, _: asyncio.Task[None]) -> None:
+        if self._handshake is not None:  # there is no transport: it failed, or was cancelled
+            self._handshake = None
+            self.connection_lost(None)
+            line.close()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Admit the connection, or refuse it if there are too many."""
@@ -115,13 +141,24 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._is_tls = transport.get_extra_info("sslcontext") is not None
         peer = transport.get_extra_info("peername")
         self._client = str(peer[0]) if isinstance(peer, tuple) else None
-        now = self._loop.time()
-        self._deadline = now + self._limits.header_seconds
-        if self._limiter.admit(self, self._loop):
-            self.start_waiting(now)
-        else:
+        if self._handshake is not None:
+            self._handshake = None
+            transport.set_read_buffer_limits(_PIECE, _PIECE // 2)  # type: ignore[attr-defined]
+            if self._is_closing:  # since it ended, and before the task was cancelled
+                transport.abort()
+            elif not self._is_last:
+                self._deadline = self._loop.time() + self._limits.header_seconds
+        elif not self._admit():
             self._ignore_input = True
             self._send_error(TOO_MANY_CONNECTIONS)
+
+    def _admit(self) -> bool:
+        now = self._loop.time()
+        self._deadline = now + self._limits.header_seconds
+        is_admitted = self._limiter.admit(self, self._loop)
+        if is_admitted:
+            self.start_waiting(now)
+        return is_admitted
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release what waits for the connection."""
@@ -168,7 +205,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         """Act on a deadline that has passed."""
         if now <= self._deadline and now <= self._write_deadline:
             return
-        if now > self._write_deadline or self._closes():
+        if self._handshake is not None or now > self._write_deadline or self._closes():
             self.abort()
         elif self._read_paused:  # it is the server that is slow
             self._deadline = now + self._limits.body_seconds
@@ -180,7 +217,10 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         self._is_closing = True
-        self._transport.abort()
+        if self._handshake is not None:
+            self._handshake.cancel()
+        else:
+            self._transport.abort()
 
     def _closes(self) -> bool:
         return self._is_closing or self._transport.is_closing()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -39,42 +40,72 @@ class HttpReceiver:
         self._location = location
         self._listening = listening
         self._context = context
-        self._limiter = ConnectionLimiter(limits)
+        self._limiter = ConnectionLimiter(limits, tls=context is not None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._protocol = partial(HardenedProtocol, handler, self._limiter, self._tasks, observe)
-        self._server: asyncio.Server | None = None
+        self._stop_accepting: Callable[[], object] | None = None  # once it accepts
+        self._pause: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
         return "<HttpReceiver>"
 
     async def start(self) -> None:
         """Begin to accept connections."""
-        if self._server is None:
+        if self._stop_accepting is None:
             await self.open()
 
     async def open(self) -> None:
         """Begin to accept connections as soon as the event loop goes on."""
         loop = asyncio.get_running_loop()
-        if self._listening.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(
+        if self._context is not None:
+            self._listening.setblocking(False)
+            loop.add_reader(self._listening, self._accept, self._context)
+            self._stop_accepting = self._close
+        elif self._listening.family == socket.AF_UNIX:
+            server = await loop.create_unix_server(
                 self._protocol,
                 sock=self._listening,
                 backlog=listeners.BACKLOG,
                 **listeners.KEEP_FILE,
             )
+            self._stop_accepting = server.close
         else:
-            self._server = await loop.create_server(
-                self._protocol, sock=self._listening, ssl=self._context, backlog=listeners.BACKLOG
+            server = await loop.create_server(
+                self._protocol, sock=self._listening, backlog=listeners.BACKLOG
             )
+            self._stop_accepting = server.close
         self.address = self._location
         if isinstance(self._location, Address):
             self.address = self._location._replace(port=self._listening.getsockname()[1])
 
+    def _accept(self, context: ssl.SSLContext) -> None:
+        """Accept connections that are to be encrypted. An event loop's own server tells of them
+        only after the handshake, and they have to count before it."""
+        try:
+            for _ in range(listeners.BACKLOG):
+                line, _ = self._listening.accept()
+                line.setblocking(False)
+                self._protocol().encrypt(line, context)
+        except (BlockingIOError, ConnectionAbortedError):
+            pass
+        except OSError:  # no file descriptor is left
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._listening)
+            again = partial(loop.add_reader, self._listening, self._accept, context)
+            self._pause = loop.call_later(_POLL_SECONDS, again)
+
+    def _close(self) -> None:
+        """Accept no more connections that are to be encrypted."""
+        if self._pause is not None:
+            self._pause.cancel()
+        asyncio.get_running_loop().remove_reader(self._listening)
+        self._listening.close()
+
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more, and finish the requests in progress; refuse them once time is up."""
-        if self._server is None:
+        if self._stop_accepting is None:
             return
-        self._server.close()
+        self._stop_accepting()
         for connection in self._limiter.connections():
             connection.shutdown()
         with suppress(TimeoutError):
@@ -85,4 +116,4 @@ class HttpReceiver:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CANCEL_SECONDS)
-        self._server = self.address = None
+        self._stop_accepting = self.address = None

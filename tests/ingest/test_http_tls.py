@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -130,3 +132,59 @@ def test_senders_that_go_away(secured: Secured) -> None:
     client = secured.client()
     assert exchange(client, _EVENT).status == 200
     client.close()
+
+
+_MANY = 400
+_LINE = _HEAD.replace(b"events", b"nothing") + b"Content-Length: 3000000\r\n\r\n" + bytes(1_000_000)
+_HELLO = b"".join(
+    b"\x16\x03\x01\x3e\x80" + part
+    for part in (b"\x01\x01\xfb\xd0\x03\x03" + bytes(15_994), *[bytes(16_000)] * 6)
+)
+"""Seven records of a client's first message, of which more is to come."""
+
+
+@pytest.mark.parametrize("is_shaking", [True, False])
+def test_what_many_connections_take(is_shaking: bool, loop: str, tmp_path: Path) -> None:
+    """The event loop keeps what it reads into for each, as long as it is open, and also before the
+    end of its handshake: so it has a bound."""
+    with _secured(tmp_path, loop) as secured, contextlib.ExitStack() as stack:
+        began = secured.server.memory()
+        for _ in range(_MANY):
+            with contextlib.suppress(OSError):  # it is refused, or what it sends is not taken
+                line = secured.server.connect() if is_shaking else secured.connect()
+                stack.enter_context(line).settimeout(0.02)
+                _send_at_once(secured.server, line, _HELLO if is_shaking else _LINE)
+        time.sleep(1)  # then the first make way
+        client = secured.client()
+        assert exchange(client, _EVENT).status == 200
+        client.close()
+        assert 20 * MIB < secured.server.memory() - began < 90 * MIB
+
+
+def _send_at_once(server: Server, line: socket.socket, data: bytes) -> None:
+    """Send something so that all of it is there when the server reads."""
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        line.sendall(data)
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+def test_handshakes_are_counted_down(loop: str, tmp_path: Path) -> None:
+    """However they end, their places are free again; one that has no end has a deadline."""
+    limits = {"connections": 3, "header_seconds": 1.0}
+    with _secured(tmp_path, loop, limits) as secured:
+        for said in (b"", b"\0", _HELLO[:30], _HELLO, _HEAD) * 4:
+            with secured.server.connect() as line, contextlib.suppress(OSError):
+                line.sendall(said)
+                line.shutdown(socket.SHUT_WR)
+                heard(line)
+        lines = [secured.server.connect() for _ in range(3)]
+        for line in lines:
+            with line:
+                line.sendall(_HELLO[:30])
+                assert heard(line) == b""
+        clients = [secured.client() for _ in range(3)]
+        assert [exchange(client, _EVENT).status for client in clients] == [200] * 3
+        for client in clients:
+            client.close()
