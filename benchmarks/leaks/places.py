@@ -74,7 +74,8 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("spool:request_keys.number", "spool:entries.facts", "segments:segments.number"),
         *("segments:frames.segment", "segments:delivered.number", "otlp:requests"),
         *("postgres:_delivered.number", "postgres:transactions", "status:spool.*"),
-        "status:sinks.*",
+        *("status:sinks.*", "status:absent.*", "metric:collector_sink_absent_batches"),
+        *("spool:gaps.after", "spool:gaps.upto"),
     ),
     "durations": (
         *("metric:collector_request_duration_seconds*", "answer:error", "answer:code"),
@@ -109,6 +110,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
     "constant": (
         *("spool:about.*", "spool:layouts.*", "spool:columns.*", "spool:cursors.sink"),
+        "spool:gaps.sink",
         *("spool:starts.*", "spool:tip.one", "spool:entries.kind", "spool:last_entry.one"),
         *("spool:documents.*", "spool:part*.*", "spool:staging.*", "spool:damaged.*"),
         *("store:_retention.*", "store:_remains.*", "metric:collector_spool_limit_bytes"),
@@ -129,7 +131,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
     "machine": (
         *("otlp-header:host", "postgres:_unswept.*", "ready:line", "status:checks.*"),
-        "status:workers.*",
+        *("status:workers.*", "status:ready", "metric:collector_tls_*"),
         *("log:unconfined.*", "log:worker_replaced.*", "log:unsigned.*", "log:modes_*"),
         *("metric:collector_sink_failures_total", "log:sink_failing.*", "log:sink_recovered.*"),
     ),

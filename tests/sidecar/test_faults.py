@@ -19,7 +19,7 @@ import pytest
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.sidecar.account import Account, kept
 from tests.sidecar.delivery import delivered
-from tests.sidecar.faults import Fault, Say, Tracer, metric, sending
+from tests.sidecar.faults import Fault, Say, Tracer, failures, metric, sending
 from tests.sidecar.serving import Sidecar, started
 
 pytestmark = pytest.mark.long
@@ -112,7 +112,7 @@ def test_a_sink_that_cannot_be_written(
     environ = {"COLLECTOR__SINKS__NDJSON__PATH": str(lines)}
     with started(tmp_path, command=tracer.command, environ=environ) as sidecar:
         seen = _through(sidecar, account, tracer)
-        assert metric(sidecar, f'collector_sink_failures_total{{sink="{sink}"') > 0
+        assert failures(sidecar, sink) > 0
         delivered(sidecar)  # to the file, too
         assert sidecar.stop()[0] == 0, sidecar.log
     found = kept(tmp_path / "collector-data")
