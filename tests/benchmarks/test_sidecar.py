@@ -194,7 +194,7 @@ def test_an_earlier_sidecar_is_compared(two: Served, fails: list[str]) -> None:
     """Each ratio and each process has its limit."""
     against = [_of("earlier", 100_000, 2.0, 110), _of("one", 90_000, 2.2, 120), two]
     verdicts = list(report.judge(Figures({}, against=against), gate.read(gate.LIMITS)))
-    assert len(verdicts) == 4
+    assert len(verdicts) == 5
     failed = [verdict.text for verdict in verdicts if not verdict.holds]
     assert [text.startswith(fail) for text, fail in zip(failed, fails, strict=True)] == [
         True for _ in fails
