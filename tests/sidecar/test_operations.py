@@ -257,8 +257,8 @@ def _probed(data: Path) -> tuple[int, float]:
 
 
 def test_the_health_check_of_the_image(tmp_path: Path) -> None:
-    """0 while the sidecar is ready, whatever its addresses are, else 1; in less than 50 ms of CPU,
-    the least of several."""
+    """0 while no check of the sidecar fails, whatever its addresses are, else 1; in less than 50 ms
+    of CPU, the least of several."""
     data = tmp_path / "collector-data"
     assert _probed(data)[0] == 1
     with started(tmp_path, environ={"COLLECTOR__ADMIN__ADDRESS": "off"}) as sidecar:
