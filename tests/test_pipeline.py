@@ -366,6 +366,7 @@ def test_only_the_code_of_an_answer_is_kept(tmp_path: Path) -> None:
         assert (state.cause, state.answer) == ("denied", "")
         assert set(state.causes) == {"denied"}
         assert state.reason() == {"cause": "denied"}
+        pipeline.close(0)  # it takes nothing, however long one waits
 
 
 def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:
