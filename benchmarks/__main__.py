@@ -47,8 +47,6 @@ from benchmarks.sinks.command import sinks
 from benchmarks.spark import spark
 from benchmarks.when import when
 
-__all__ = ["main"]
-
 COMMANDS = {
     "sidecar": sidecar,
     "soak": soaked,

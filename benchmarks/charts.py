@@ -11,8 +11,6 @@ from benchmarks.growth.summary import exponent, per_unit
 from benchmarks.results import CorpusResult, Results
 from benchmarks.svg import Drawing, Scale, label, linear, logarithmic, width_of
 
-__all__ = ["bars", "draw", "lines"]
-
 _FLOOR = "bare"
 _WIDTH, _HEIGHT = 720, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76.0, 692.0, 96.0, 362.0

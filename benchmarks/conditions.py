@@ -16,8 +16,6 @@ from statistics import median
 
 from benchmarks.results import CorpusResult
 
-__all__ = ["clock", "compiled", "environment", "steady"]
-
 _ROOT = Path(__file__).resolve().parent.parent
 
 _LIBRARIES = (

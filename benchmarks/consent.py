@@ -19,8 +19,6 @@ from benchmarks.variants import Cost, Figures, Work
 from collector.filter import Filter
 from collector.schema import load_schema
 
-__all__ = ["choosing", "consent", "filters", "measure"]
-
 _SECTION, _JUDGED = "consent", ("medium", "lines", "no choices")
 _CORPORA = ("small", "medium", "non_ascii")
 _CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]

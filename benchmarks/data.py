@@ -15,8 +15,6 @@ import orjson
 from benchmarks import hostile, meetings, vendor
 from benchmarks.meetings import Event
 
-__all__ = ["CORPORA", "SEED", "Corpus", "lines", "stream"]
-
 SEED = 20261124
 """The seed of everything drawn here, unless another is asked for."""
 

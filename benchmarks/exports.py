@@ -20,8 +20,6 @@ from benchmarks.meetings import report
 from benchmarks.talk import ENGLISH
 from collector.contracts import Signal
 
-__all__ = ["ITEMS", "bodies", "message"]
-
 ITEMS = 200
 """Items of one body."""
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import accumulate, product
 from typing import NamedTuple
 
-__all__ = ["MACHINES", "Machine", "machine"]
-
 
 @dataclass(frozen=True, slots=True)
 class Machine:

@@ -14,8 +14,6 @@ import orjson
 from benchmarks.contenders import FIELDS, SCHEMA, Record
 from benchmarks.processes import Process, Source
 
-__all__ = ["OBSTACLE", "find", "process", "record", "version"]
-
 OBSTACLE = "fluent-bit is not installed (its path may be given by --fluent-bit)"
 """Why it is skipped."""
 

@@ -17,8 +17,6 @@ from benchmarks.contenders import NAMES
 from benchmarks.data import CORPORA
 from benchmarks.results import RATIOS, Interval, Results
 
-__all__ = ["LIMITS", "Limits", "LimitsError", "Verdict", "announce", "judge", "missed", "read"]
-
 LIMITS = Path(__file__).with_name("limits.toml")
 """The project's own limits."""
 

@@ -14,8 +14,6 @@ from benchmarks.fleet import machine
 from benchmarks.meetings import Event, address, hexadecimal
 from benchmarks.talk import ENGLISH
 
-__all__ = ["event"]
-
 _SIZE = 2_040
 _WRONG_TEXTS = ("call me at nine", "１０.０", "fe80::1%eth0", "224.0.0.1", "100.1.1", "", " ", "😀")
 _WRONG_TYPES: tuple[Callable[[random.Random], object], ...] = (

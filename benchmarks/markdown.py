@@ -8,18 +8,6 @@ from pathlib import Path
 from benchmarks.report import Table, tables
 from benchmarks.results import Results
 
-__all__ = [
-    "BEGIN",
-    "BRIEF_PAGE",
-    "END",
-    "MarkersError",
-    "block",
-    "check",
-    "put",
-    "rewrite",
-    "written",
-]
-
 _FILTER = "benchmarks"
 BEGIN = f"<!-- {_FILTER}:begin -->"
 END = f"<!-- {_FILTER}:end -->"

@@ -20,20 +20,6 @@ from benchmarks.talk import ENGLISH, TONGUES, Tongue
 from collector import load_schema
 from collector.schema.kinds.token import TokenField
 
-__all__ = [
-    "START_MS",
-    "Event",
-    "address",
-    "heartbeats",
-    "hexadecimal",
-    "large",
-    "medium",
-    "non_ascii",
-    "report",
-    "small",
-    "strangers",
-]
-
 _IPV6_SHARE = 0.15
 _IPV4 = tuple(
     (int(network.network_address), network.num_addresses)

@@ -13,8 +13,6 @@ from statistics import median
 
 from benchmarks.processes import Process, Source, in_turns
 
-__all__ = ["CORPUS", "main", "measure"]
-
 CORPUS = "medium"
 """The corpus that it is measured on."""
 

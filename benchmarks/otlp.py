@@ -21,8 +21,6 @@ from benchmarks.results import BenchmarkError, CorpusResult, paired
 from collector import Filter, load_schema
 from collector.contracts import SIGNALS, Signal
 
-__all__ = ["BARE", "CORPORA", "OURS", "Exports", "measure", "named"]
-
 OURS, BARE = "collector", "parsing (floor)"
 """The contenders: ``Filter.admit_otlp(…).encode()``, and a parser whose outcome is thrown away."""
 

@@ -14,8 +14,6 @@ from benchmarks import gate, markdown
 from benchmarks.report import Table, aligned
 from benchmarks.results import BenchmarkError, RunFigures
 
-__all__ = ["add_options", "conclude", "limits", "run", "say", "show"]
-
 _F = TypeVar("_F", bound=RunFigures)
 
 

@@ -19,8 +19,6 @@ from benchmarks.processes import COLLECTOR, Process, Source, in_turns
 from benchmarks.results import BenchmarkError, Interval, ParallelResult, paired
 from benchmarks.whole import compare
 
-__all__ = ["CONTROL", "control_gain", "cpus", "jobs", "measure"]
-
 CONTROL = "two processes that share nothing, half of the events each (control)"
 
 _ENGINES = {

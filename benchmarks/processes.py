@@ -17,8 +17,6 @@ from benchmarks import launch
 from benchmarks.data import stream
 from benchmarks.results import BenchmarkError, ProcessResult
 
-__all__ = ["COLLECTOR", "Process", "Source", "in_turns", "source"]
-
 COLLECTOR = (sys.executable, "-m", "collector", "filter")
 """The command line of the filter."""
 

@@ -34,8 +34,6 @@ from benchmarks.report import Table
 from benchmarks.results import BenchmarkError, Interval, RunFigures, interval, paired
 from collector.sqlite.files import sync
 
-__all__ = ["Figures", "Rates", "main", "recording"]
-
 _SECTION = "recording"
 _CHUNK = 1 << 20
 _SENDERS = 4

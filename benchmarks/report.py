@@ -20,8 +20,6 @@ from benchmarks.results import (
     WholeResult,
 )
 
-__all__ = ["Table", "aligned", "as_json", "conditions", "tables", "text"]
-
 _Row = tuple[str, ...]
 
 

@@ -9,22 +9,6 @@ from statistics import median
 
 from benchmarks.growth.curve import Curve
 
-__all__ = [
-    "RATIOS",
-    "BenchmarkError",
-    "CorpusResult",
-    "Interval",
-    "ParallelResult",
-    "ProcessResult",
-    "Results",
-    "RunFigures",
-    "StartResult",
-    "WholeResult",
-    "interval",
-    "paired",
-    "ratios",
-]
-
 RATIOS: tuple[tuple[str, str], ...] = (
     ("ours", "bare"),
     ("ours_documents", "ours"),

@@ -15,8 +15,6 @@ from benchmarks.contenders import Contender, Outcome, obstacle
 from benchmarks.data import CORPORA, SEED, Corpus, lines
 from benchmarks.results import BenchmarkError, CorpusResult, ratios
 
-__all__ = ["FULL", "QUICK", "Effort", "agree", "measure", "takers"]
-
 _Clocks = tuple[float, float]
 """CPU time of the process, and of the calling thread."""
 

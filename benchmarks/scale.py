@@ -32,18 +32,6 @@ from collector.filter.stored import read
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
 
-__all__ = [
-    "PIECES",
-    "Fault",
-    "Piece",
-    "Station",
-    "backlog",
-    "scale",
-    "simulate",
-    "sizes",
-    "until_empty",
-]
-
 _BUSY = 0.6
 """Share of a core that is planned for; the rest is for bursts, and for machines that are gone."""
 _STEP = 0.25

@@ -29,8 +29,6 @@ from benchmarks.results import BenchmarkError, Interval, RunFigures, interval, p
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["local_cluster", "spark"]
-
 _LEAST = 0.5
 """Of the rate of ``collector filter``, per core."""
 _EXECUTORS = 2

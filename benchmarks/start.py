@@ -9,8 +9,6 @@ import sys
 from benchmarks.processes import COLLECTOR, Process, Source, in_turns
 from benchmarks.results import StartResult, paired
 
-__all__ = ["measure"]
-
 
 def measure(source: Source, runs: int) -> StartResult:
     """Run both in turns on a file of one event. Raises ``BenchmarkError`` when one fails."""

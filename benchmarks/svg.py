@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from html import escape
 from math import floor, log10
 
-__all__ = ["Drawing", "Scale", "label", "linear", "logarithmic", "width_of"]
-
 _LIGHT = {
     "paper": "#ffffff",
     "ink": "#1f2328",

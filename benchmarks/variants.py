@@ -29,8 +29,6 @@ from collector.filter.text import Pace, slices
 from collector.intake import SLICE
 from collector.schema import Schema, load_schema, resources
 
-__all__ = ["Cost", "Figures", "Work", "changed", "costs", "measured", "shown", "table"]
-
 _TURNS, _QUICK_TURNS, _EVENTS = 600, 200, 200
 _RESAMPLES = 500
 

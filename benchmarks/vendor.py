@@ -11,8 +11,6 @@ import random
 from benchmarks.meetings import Event, address, hexadecimal
 from benchmarks.talk import ENGLISH
 
-__all__ = ["PARTICIPANTS", "report"]
-
 PARTICIPANTS = 20
 """How many took part in each meeting."""
 

@@ -17,8 +17,6 @@ from benchmarks.variants import Cost, Figures, Work
 from collector.filter import Filter
 from collector.schema import load_schema
 
-__all__ = ["filters", "measure", "when"]
-
 _MOST = 0.3
 """µs of an event."""
 _PATHS = "[client.address, ip_address, ip]"

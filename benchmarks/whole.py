@@ -19,8 +19,6 @@ from benchmarks.contenders import FIELDS, SCHEMA, Record
 from benchmarks.processes import COLLECTOR, Process, Source, in_turns
 from benchmarks.results import BenchmarkError, WholeResult, paired
 
-__all__ = ["JQ_PROGRAM", "compare", "jq_version", "measure", "obstacle"]
-
 _COMPARED = 5_000
 _Read = Callable[[bytes], Record]
 

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
-__all__ = ["Address", "IpAddress", "ip_addresses", "is_ip", "overlap"]
-
 IpAddress = IPv4Address | IPv6Address
 
 

@@ -15,8 +15,6 @@ from collector.contracts import Granted
 from collector.errors import ConfigError
 from collector.schema.model import Schema
 
-__all__ = ["SIGNALS", "Consent", "granted", "is_refusal", "refused", "refused_by_application"]
-
 SIGNALS = ("sec-gpc", "dnt")
 """The headers by which a person refuses every optional purpose: https://www.w3.org/TR/gpc/ and
 https://www.w3.org/TR/tracking-dnt/. Only the value ``1`` means anything."""

@@ -27,8 +27,6 @@ from collector.sinks.sink import Sink, close_sink, contained
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 
-__all__ = ["Drain", "FieldsFor", "all_fields", "redeliver"]
-
 FieldsFor = Callable[[str, str, Granted], Container[str] | None]
 """Returns the fields of records that reach a sink, by its name, by the name of the schema and by
 the granted purposes; ``None``: all. Raises ``LookupError`` where that is not known: a schema that

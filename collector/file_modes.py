@@ -14,8 +14,6 @@ from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Tightened", "make_private", "tighten", "tighten_directory", "write_private"]
-
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _OURS = re.compile(
     r"(spool|store|vault|keys|recorder)\.db.*|(ledger|master|subjects)\.key.*|collector\.lock|control\.sock"

@@ -20,18 +20,6 @@ from typing import Literal, Protocol, TypeVar
 
 from collector.errors import ConfigError
 
-__all__ = [
-    "FAILURES",
-    "BodyLimit",
-    "Failure",
-    "HttpClient",
-    "HttpConnection",
-    "Peer",
-    "Response",
-    "host_header",
-    "tls",
-]
-
 FAILURES = (OSError, ValueError)
 """The errors of an exchange: ``TimeoutError`` at the deadline, other ``OSError`` of the network,
 and ``ValueError`` for a response that is malformed or too large."""

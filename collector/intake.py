@@ -42,8 +42,6 @@ from collector.spool.write_queue import MOST_BYTES, JoinedBatches
 if TYPE_CHECKING:
     from collector.filter.sdk_records import Minutes
 
-__all__ = ["MOST_EVENTS", "SLICE", "Acceptor", "Filtered", "Intake", "RequestSlots"]
-
 MOST_EVENTS = 100_000
 """The events of one request, over lines, elements and nested lists of all levels: the default."""
 _MOST_RECORD_BYTES = 64 << 20

@@ -19,8 +19,6 @@ from collector.sinks.sink import Sink
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 
-__all__ = ["Delivery", "Pipeline"]
-
 _Result = TypeVar("_Result")
 _LAST_SECONDS = 1.0
 """How long a sink may take for the batches at hand when the time for delivery is over."""

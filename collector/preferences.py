@@ -14,18 +14,6 @@ from typing import Literal, NamedTuple
 
 from collector.schema.model import Schema
 
-__all__ = [
-    "COOKIE",
-    "MOST_BYTES",
-    "PATH",
-    "Choices",
-    "PageResponse",
-    "PreferencePage",
-    "choices_in",
-    "not_allowed",
-    "too_large",
-]
-
 COOKIE = "collector-preferences"
 """The name of the cookie."""
 PATH = "/preferences"

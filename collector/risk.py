@@ -19,8 +19,6 @@ from collector.schema.model import Schema
 from collector.sinks.inventory import read_or_raise, reading
 from collector.sinks.store_file import columns_of, quoted, tables
 
-__all__ = ["GroupStats", "Reduction", "Risk", "risks"]
-
 _RESERVED_COLUMNS = ("received", "count")
 _DROPPED = "dropped"
 

@@ -11,8 +11,6 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-__all__ = ["Event", "events"]
-
 Event = dict[str, Any]
 
 _NETWORKS = ("192.0.2", "198.51.100", "203.0.113")

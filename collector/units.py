@@ -8,17 +8,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = [
-    "DURATION",
-    "SIZE",
-    "duration_text",
-    "parse_duration",
-    "parse_size",
-    "parse_span",
-    "size_text",
-    "span_text",
-]
-
 DURATION = "a number with ms, s, m or h, for example 5s"
 """The notation of ``parse_duration``, for messages."""
 SIZE = "a number of bytes, or a number with KiB, MiB, GiB or TiB, for example 4MiB"

@@ -9,8 +9,6 @@ from typing import Any
 
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["query"]
-
 
 def query(path: Path, *statements: str) -> list[tuple[Any, ...]]:
     """Run statements on a database that may be in use, and return the rows of the last one."""

@@ -17,8 +17,6 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import TypeVar
 
-__all__ = ["WAIT_SECONDS", "children", "eventually", "kill_at_timeout", "stays", "wait_until"]
-
 _T = TypeVar("_T")
 
 WAIT_SECONDS = 120.0

@@ -17,8 +17,6 @@ from pathlib import Path
 
 from tests.deadline import eventually
 
-__all__ = ["MachineLock"]
-
 _WAIT_SECONDS = 900.0
 """Longer than those that may be in front take: each test has a limit of its own."""
 

@@ -8,8 +8,6 @@ from typing import Any
 from collector.contracts import Signal
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["COMPRESSIONS", "exporter"]
-
 COMPRESSIONS = {"none": "NoCompression", "gzip": "Gzip", "deflate": "Deflate"}
 """What both transports know, as the one calls it, and the other."""
 _NAMES: dict[Signal, tuple[str, str]] = {

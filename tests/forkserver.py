@@ -26,8 +26,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
-__all__ = ["Process", "begin"]
-
 _MOST_BYTES = 1 << 16
 _ROOT = Path(__file__).parents[1]
 _LATE = re.compile("COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|PYTHONPATH")

@@ -11,16 +11,6 @@ import os
 from collections.abc import Sequence
 from math import ceil
 
-__all__ = [
-    "BOMBS",
-    "IS_FULL",
-    "assert_served",
-    "at_most",
-    "is_served",
-    "quantile",
-    "times_as_long",
-]
-
 BOMBS = os.environ.get("COLLECTOR_BOMBS", "few")
 IS_FULL = BOMBS == "full"
 

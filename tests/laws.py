@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-__all__ = ["LAWS", "rounds"]
-
 _ROOM = Path(__file__).parent / "filter"
 _FILES = (
     *("test_laws.py", "test_fast_document.py", "test_fast_mapping.py", "test_record_documents.py"),

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from collector.ledger import Entry, Verification, opened
 
-__all__ = ["check_ledger", "entries_of"]
-
 
 def check_ledger(path: Path) -> Verification:
     """Verify the ledger of a spool's file: it has no flaw. Return what was found."""

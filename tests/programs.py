@@ -14,8 +14,6 @@ from typing import Any
 
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["STRICT", "script", "threads"]
-
 STRICT = {"PYTHONWARNINGS": "error"}
 """Makes warnings of a script errors."""
 _ROOT = Path(__file__).parents[1]

@@ -10,8 +10,6 @@ import pytest
 
 from collector.errors import CollectorError
 
-__all__ = ["raises"]
-
 _E = TypeVar("_E", bound=CollectorError)
 
 

@@ -23,8 +23,6 @@ import pytest
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.tcp import choose_port, own_ports, tcp_server
 
-__all__ = ["ECHO", "Proxy", "S3Server", "proxy", "s3", "s3_server"]
-
 _SLOW_SECONDS = 0.3
 """For 16 KiB on their way to a slow server."""
 _ANSWER = b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"

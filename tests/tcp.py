@@ -11,8 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["Behaviour", "choose_port", "free_port", "is_refused", "own_ports", "tcp_server"]
-
 Behaviour = Callable[[socket.socket], object]
 
 _SHARES = 16

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collector import load_schema
 from collector.schema.kinds.enum import EnumField
 
-__all__ = ["DEVICE_TYPES", "OS_TYPES"]
-
 
 def _table(name: str) -> dict[str, str]:
     field = load_schema("participants-qos").fields[name]

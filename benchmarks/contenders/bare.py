@@ -23,8 +23,6 @@ from benchmarks.contenders.base import (
     parsed,
 )
 
-__all__ = ["Bare", "contender"]
-
 
 class _Model(msgspec.Struct, gc=False, omit_defaults=True):
     identifier: str | None = None

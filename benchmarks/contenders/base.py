@@ -7,20 +7,6 @@ from typing import Any, NamedTuple, Protocol
 
 import orjson
 
-__all__ = [
-    "FIELDS",
-    "QOS_SCHEMA",
-    "SCHEMA",
-    "Contender",
-    "Outcome",
-    "Record",
-    "Unavailable",
-    "each_line",
-    "joined",
-    "known",
-    "parsed",
-]
-
 Record = dict[str, object]
 """One flat record: the key ``schema`` and the fields that the event has."""
 

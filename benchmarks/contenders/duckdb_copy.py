@@ -15,8 +15,6 @@ import duckdb
 
 from benchmarks.contenders.base import FIELDS, SCHEMA, Contender, Outcome, joined, known, parsed
 
-__all__ = ["DuckdbCopy", "contender", "statement"]
-
 _COLUMNS = """{
     client: 'STRUCT(address VARCHAR)',
     device: 'STRUCT(type VARCHAR, manufacturer VARCHAR,

@@ -15,8 +15,6 @@ from benchmarks.contenders.base import (
     parsed,
 )
 
-__all__ = ["OrjsonProjection", "contender"]
-
 
 class OrjsonProjection:
     """No value is looked at, only whether it is there."""

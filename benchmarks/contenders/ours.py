@@ -10,8 +10,6 @@ from typing import Any
 from benchmarks.contenders.base import Contender, Outcome, joined, parsed
 from collector import Filter, Tally, load_schema
 
-__all__ = ["SCHEMAS", "Ours", "contender", "counts"]
-
 SCHEMAS = ("conferencing", "participants-qos")
 """The shipped schemas that the corpora are made for."""
 

@@ -6,8 +6,6 @@ from benchmarks.contenders.base import Contender, Outcome, parsed
 from benchmarks.contenders.ours import SCHEMAS, counts
 from collector import Filter, load_schema
 
-__all__ = ["OursDocuments", "contender"]
-
 
 class OursDocuments:
     """``Filter.admit(document).encode()``, each event as bytes of its own."""

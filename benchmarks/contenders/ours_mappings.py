@@ -8,8 +8,6 @@ from benchmarks.contenders.base import Contender, Outcome, parsed
 from benchmarks.contenders.ours import SCHEMAS, counts
 from collector import Filter, load_schema
 
-__all__ = ["OursMappings", "contender"]
-
 
 class OursMappings:
     """``Filter.admit(mapping).encode()`` per event."""

@@ -18,8 +18,6 @@ if __name__ != "__main__":
 
 import polars as pl
 
-__all__ = ["PolarsLazy", "contender", "copy"]
-
 _TEXT = pl.String
 _MODEL = pl.Struct({"identifier": _TEXT, "name": _TEXT})
 _TYPES = {

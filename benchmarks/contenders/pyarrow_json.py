@@ -9,8 +9,6 @@ import pyarrow.json
 
 from benchmarks.contenders.base import FIELDS, SCHEMA, Contender, Outcome, joined, parsed
 
-__all__ = ["PyarrowJson", "contender"]
-
 _TEXT = pa.string()
 _MODEL = pa.struct({"identifier": _TEXT, "name": _TEXT})
 _TYPES = pa.schema(

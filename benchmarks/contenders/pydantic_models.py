@@ -17,8 +17,6 @@ from benchmarks.contenders.base import SCHEMA, Contender, Outcome, each_line, jo
 from collector import load_schema
 from collector.schema.kinds.token import TokenField
 
-__all__ = ["PydanticModels", "contender"]
-
 _FIELDS = load_schema("conferencing").fields
 _VERSION = r"^[0-9]{1,2}(\.[0-9]{1,2}(\.[0-9]{1,5}(\.[0-9]{1,5})?)?)?$"
 """The schema's version: at most 99.99.99999, and a last part that is cut off."""

@@ -9,8 +9,6 @@ import simdjson
 
 from benchmarks.contenders.base import SCHEMA, Contender, Outcome, Record, each_line, joined, parsed
 
-__all__ = ["SimdjsonProjection", "contender"]
-
 
 class SimdjsonProjection:
     """One parser, as its documentation advises, and lazy access; no value is looked at."""

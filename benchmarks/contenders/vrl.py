@@ -19,8 +19,6 @@ if sys.version_info < (3, 12):
 
 from vector_vrl import execute_vrl
 
-__all__ = ["Vrl", "contender"]
-
 # On medium events, in µs: written by `encode_json` in the program 22.2, by orjson 23.0; an object
 # with nulls that Python leaves out 22.5, one put together with `if` 24.0.
 _PROGRAM = (

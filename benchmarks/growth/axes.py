@@ -10,8 +10,6 @@ from benchmarks.growth.cases import Case, conferencing, extended, filled, genera
 from benchmarks.growth.jobs import JOBS
 from collector import load_schema
 
-__all__ = ["AXES", "Axis"]
-
 
 @dataclass(frozen=True, slots=True)
 class Axis:

@@ -18,18 +18,6 @@ from benchmarks.data import SEED, stream
 from benchmarks.talk import ENGLISH, TONGUES, Tongue
 from collector import Schema, load_schema
 
-__all__ = [
-    "CONTENT",
-    "Case",
-    "Form",
-    "conferencing",
-    "extended",
-    "filled",
-    "generated",
-    "number",
-    "refused",
-]
-
 Form = Literal["lines", "list", "records"]
 
 _PAYLOAD = 400_000

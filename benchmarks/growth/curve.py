@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from math import log
 from statistics import fmean, median
 
-__all__ = ["Curve", "Point", "slope"]
-
 _FEWEST = 3
 
 

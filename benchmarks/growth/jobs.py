@@ -17,8 +17,6 @@ import orjson
 from benchmarks.growth.cases import Case
 from collector import Filter
 
-__all__ = ["JOBS", "TITLES", "Job", "flat"]
-
 Job = Callable[[], bytes]
 """Does the whole work of a case once, on a single thread; the output is NDJSON."""
 

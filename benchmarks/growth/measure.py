@@ -17,8 +17,6 @@ from benchmarks.growth.curve import Curve, Point
 from benchmarks.growth.jobs import JOBS, Job, flat
 from benchmarks.results import BenchmarkError
 
-__all__ = ["FULL", "QUICK", "Pace", "curve", "measure"]
-
 _COMPARED = 1_000
 
 

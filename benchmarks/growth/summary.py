@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from benchmarks.growth.curve import Curve
 from benchmarks.growth.jobs import TITLES
 
-__all__ = ["HEADER", "TITLE", "exponent", "per_unit", "rows"]
-
 TITLE = "growth of CPU time per event: exponent (slope in log-log) over the upper half of a curve"
 HEADER: tuple[str, ...] = (
     "varied",

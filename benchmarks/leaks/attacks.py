@@ -16,8 +16,6 @@ from benchmarks.leaks.events import ORDERED, SHAPES, TWICE, Body, Listed, Shape,
 from benchmarks.leaks.payloads import MAKERS, Payload
 from benchmarks.leaks.permutations import MEMBER, ordered
 
-__all__ = ["CELLS", "Attack", "Cell", "attack", "attacks", "clean"]
-
 _NUMERIC = ("number", "timestamp", "ordering")
 """Slots that take numbers, which have no encoding but their digits."""
 _UNLISTED = ("note", "pc_name", "microphone", "message", "user_name", "location")

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["ENCODINGS", "PAYLOADS", "SLOTS", "Class"]
-
 
 class Class(NamedTuple):
     """One value of one axis."""

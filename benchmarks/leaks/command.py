@@ -23,8 +23,6 @@ from collector import Schema, load_schema
 from collector.schema import resources
 from collector.schema.model import record_bits
 
-__all__ = ["leaks"]
-
 _SECTION = "leaks"
 _PARTS = ("contenders", "bits", "channels", "sweep")
 _LINES = 1_000

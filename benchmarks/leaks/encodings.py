@@ -14,8 +14,6 @@ import unicodedata
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 
-__all__ = ["WAYS", "as_number", "encode", "normal", "readings"]
-
 _DIGITS = "zero one two three four five six seven eight nine".split()
 _LATIN = "aceopxyiABCEHKMOPTX0123456789"
 _ALIKE = "асеорхуіАВСЕНКМОРТХ٠١٢٣٤٥٦٧٨٩"

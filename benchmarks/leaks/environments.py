@@ -19,8 +19,6 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.results import BenchmarkError
 
-__all__ = ["CONTENDERS", "VARIANTS", "Contender", "Outcome", "Variant", "build", "run"]
-
 Variant = Literal["documented", "strongest"]
 VARIANTS: tuple[Variant, ...] = ("documented", "strongest")
 

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 
 from collector.contracts import Signal
 
-__all__ = ["CANONICAL", "ORDERED", "REPORT", "SHAPES", "TWICE", "Body", "Listed", "Shape", "write"]
-
 Body = dict[str, Any]
 _Path = tuple[str, ...]
 

@@ -9,8 +9,6 @@ from benchmarks.leaks.spelling import Delivered
 from benchmarks.leaks.sweep import Sweep
 from benchmarks.results import RunFigures
 
-__all__ = ["Figures", "Result"]
-
 
 @dataclass(frozen=True, slots=True)
 class Result:

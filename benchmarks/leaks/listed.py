@@ -17,8 +17,6 @@ from collector.schema.kinds.token import TokenField
 from collector.schema.kinds.version import VersionField
 from collector.schema.scalars import path_of
 
-__all__ = ["FIELDS", "spec"]
-
 FIELDS: dict[str, tuple[str, ...]] = {
     "webrtc": ("client.address",),
     "vendor": ("client.address", "device.type", "os.type"),

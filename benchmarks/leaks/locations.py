@@ -19,8 +19,6 @@ from typing import Any
 from benchmarks.results import BenchmarkError
 from benchmarks.sinks import postgres
 
-__all__ = ["BACKEND", "LAKE", "WAREHOUSE", "Locations", "opened"]
-
 LAKE, BACKEND, WAREHOUSE = "lake", "backend", "warehouse"
 """The names of the sinks: of Parquet files, of OTLP, of PostgreSQL."""
 _WAIT_SECONDS = 120

@@ -26,8 +26,6 @@ from benchmarks.leaks.values import Values, values_of
 from collector import load_schema
 from collector.schema.kinds.enum import EnumField
 
-__all__ = ["FULL", "QUICK", "Effort", "contenders"]
-
 
 class Effort(NamedTuple):
     """How much is measured: of how many classes one is tried in each round, rounds, clean events of

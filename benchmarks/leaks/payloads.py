@@ -10,8 +10,6 @@ import random
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["MAKERS", "STEMS", "WORDS", "Payload"]
-
 WORDS = (
     *("harbour", "lantern", "meadow", "orchard", "pebble", "quarry", "ribbon", "saddle"),
     *("timber", "velvet", "walnut", "anchor", "basket", "candle", "drawer", "feather"),

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import factorial
 
-__all__ = ["LEAST", "MEMBER", "ordered", "rank"]
-
 MEMBER = "rate_"
 """The beginning of the names of members whose order spells; their number follows."""
 LEAST = 8

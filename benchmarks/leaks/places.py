@@ -21,8 +21,6 @@ from typing import Any
 from benchmarks.leaks.locations import LAKE
 from benchmarks.leaks.sidecar import Answer, Sidecar, rows
 
-__all__ = ["PLACES", "Places", "answer_places", "channel_of", "faults", "observed"]
-
 Places = dict[str, str]
 """A digest of everything that each place holds."""
 

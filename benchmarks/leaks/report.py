@@ -11,8 +11,6 @@ from benchmarks.leaks.environments import CONTENDERS
 from benchmarks.leaks.figures import Figures, Result
 from benchmarks.report import Table
 
-__all__ = ["chart", "configurations", "judge", "tables", "ties"]
-
 _OURS = CONTENDERS[0].title
 _LONGEST = 1_200
 """Characters of a configuration that are printed; JSON has all of them."""

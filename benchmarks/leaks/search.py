@@ -13,8 +13,6 @@ from benchmarks.leaks.events import ORDERED, REPORT
 from benchmarks.leaks.payloads import Payload
 from benchmarks.leaks.permutations import MEMBER, rank
 
-__all__ = ["Found", "search"]
-
 _MOST_NUMBER = 10**1000
 _ORDERED = {address: at for at, address in enumerate(ORDERED)}
 _MEMBER = re.compile(rf"{MEMBER}([0-9]{{1,3}})")

@@ -20,8 +20,6 @@ from typing import Any
 from benchmarks.leaks.locations import Locations
 from benchmarks.results import BenchmarkError
 
-__all__ = ["Answer", "Sidecar", "rows", "running"]
-
 _ROOT = Path(__file__).resolve().parents[2]
 _WAIT_SECONDS = 120
 _DELIVERY_SECONDS = 1_800

@@ -17,8 +17,6 @@ from benchmarks.leaks.values import Values, mutated, values_of
 from collector import Schema
 from collector.schema.scalars import condition_of, path_of
 
-__all__ = ["Delivered", "Record", "Send", "Speller", "event", "spelled"]
-
 Record = dict[str, str]
 """The listed values of a record; without ``schema``, ``count`` and ``received``."""
 Send = Callable[[Sequence[Record]], list[Record]]

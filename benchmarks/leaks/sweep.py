@@ -27,8 +27,6 @@ from benchmarks.results import BenchmarkError
 from collector import Collector, load_schema
 from collector.testing import scan
 
-__all__ = ["WAYS", "Sweep", "sweep"]
-
 _CHUNK = 100
 """Attacks of one request."""
 _ROUND = 20_000

@@ -24,8 +24,6 @@ from collector.schema.kinds.token import TokenField
 from collector.schema.kinds.version import VersionField
 from collector.schema.pattern import Pattern
 
-__all__ = ["Values", "mutated", "values", "values_of"]
-
 _NETWORKS_4 = ("224.0.0.0/4", "169.254.0.0/16")
 _NETWORKS_6 = ("ff00::/8", "fe80::/10", "2002::/16", "::ffff:0:0/96", "64:ff9b::/96")
 

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from struct import pack
 from typing import Any
 
-__all__ = ["export"]
-
 
 def _varint(number: int) -> bytes:
     out = bytearray()

@@ -20,8 +20,6 @@ from benchmarks.sdk.figures import Call
 from benchmarks.sidecar.figures import percentile
 from collector import Collector, Filter, load_schema
 
-__all__ = ["KINDS", "Kind", "measure"]
-
 _EVENTS = 2_000
 _FLUSH_SECONDS = 60.0
 _Job = Callable[[Any], object]

@@ -14,8 +14,6 @@ from benchmarks.output import say
 from benchmarks.sdk import calls, hung, install, report, spans, start
 from benchmarks.sdk.figures import Figures
 
-__all__ = ["FULL", "QUICK", "Effort", "sdk"]
-
 _SECTION = "sdk"
 
 

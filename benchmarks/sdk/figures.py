@@ -8,8 +8,6 @@ from statistics import median
 
 from benchmarks.results import Interval, RunFigures
 
-__all__ = ["Call", "Figures", "Hung", "Install", "Spans"]
-
 
 @dataclass(frozen=True, slots=True)
 class Call:

@@ -14,8 +14,6 @@ from benchmarks.sdk.figures import Hung
 from benchmarks.sidecar.figures import percentile
 from collector import Collector
 
-__all__ = ["RATE", "measure"]
-
 RATE = 10_000
 """Events per second."""
 

@@ -12,8 +12,6 @@ from venv import EnvBuilder
 from benchmarks.results import BenchmarkError
 from benchmarks.sdk.figures import Install
 
-__all__ = ["measure"]
-
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 

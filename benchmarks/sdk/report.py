@@ -14,8 +14,6 @@ from benchmarks.sdk.calls import KINDS
 from benchmarks.sdk.figures import Call, Figures, Hung, Install, Spans
 from benchmarks.sdk.start import IMPORT, READY
 
-__all__ = ["judge", "tables"]
-
 
 def tables(figures: Figures) -> list[Table]:
     """Return what there is to show."""

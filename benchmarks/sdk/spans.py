@@ -18,8 +18,6 @@ from benchmarks.talk import ENGLISH
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-__all__ = ["BATCH", "measure", "obstacle", "spans"]
-
 BATCH = 512
 """Spans of one export: what the SDK's processor hands over unless told otherwise."""
 

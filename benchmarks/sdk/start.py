@@ -9,8 +9,6 @@ from pathlib import Path
 
 from benchmarks.results import BenchmarkError
 
-__all__ = ["IMPORT", "READY", "STEPS", "measure"]
-
 IMPORT, READY, FIRST = (
     "import collector",
     'from there to Filter(load_schema("conferencing"))',

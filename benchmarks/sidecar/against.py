@@ -19,8 +19,6 @@ from benchmarks.sidecar import measure
 from benchmarks.sidecar.figures import Served
 from benchmarks.sidecar.server import Server, collector, cores, stored, two_cores
 
-__all__ = ["commit", "serve"]
-
 _CONNECTIONS = 24
 """So many that a server seldom has nothing to do while it waits for the disk."""
 _DRAIN_SECONDS = 60.0

@@ -18,8 +18,6 @@ from benchmarks.sidecar.figures import Figures
 from benchmarks.sidecar.server import cores, obstacle
 from benchmarks.sidecar.soak import soak
 
-__all__ = ["sidecar", "soaked"]
-
 _SECTION = "sidecar"
 _OTLP_ROUNDS = 15
 _CONTROL_EVENTS, _CONTROL_RUNS = 50_000, 3

@@ -8,8 +8,6 @@ from statistics import median
 
 from benchmarks.results import RunFigures
 
-__all__ = ["Figures", "Served", "Soaked", "Steady", "Throughput", "percentile"]
-
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """Return the smallest of ordered values that so large a share of them does not exceed."""

@@ -15,8 +15,6 @@ from benchmarks.contenders import FIELDS
 from benchmarks.results import BenchmarkError
 from benchmarks.sidecar.server import Server, pinned
 
-__all__ = ["OUTPUT", "command", "fluent_bit"]
-
 OUTPUT = "fluent-bit.ndjson"
 """The file that it writes, in its directory."""
 

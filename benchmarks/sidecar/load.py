@@ -23,8 +23,6 @@ import msgspec
 
 from benchmarks.data import stream
 
-__all__ = ["Outcome", "Plan", "bodies", "drive"]
-
 _PIECE = 1 << 18
 _GIVE_UP_SECONDS = 30.0
 

@@ -18,20 +18,6 @@ from benchmarks.sidecar.fluent import OUTPUT, fluent_bit
 from benchmarks.sidecar.load import Outcome, Plan
 from benchmarks.sidecar.server import Server, collector, cores, stored
 
-__all__ = [
-    "CORPUS",
-    "EVENTS",
-    "FULL",
-    "QUICK",
-    "RATE",
-    "Effort",
-    "load",
-    "plan",
-    "round_of",
-    "serve",
-    "started",
-]
-
 CORPUS = "medium"
 EVENTS = 200
 """Events of one request."""

@@ -10,8 +10,6 @@ from benchmarks.report import Table
 from benchmarks.sidecar.figures import Figures, Served, Soaked
 from benchmarks.sidecar.measure import EVENTS, RATE
 
-__all__ = ["judge", "judge_soak", "soak_text", "tables"]
-
 _MOST_SHARED = 0.1
 """The share of a server's core that a client may take before its figures are marked."""
 

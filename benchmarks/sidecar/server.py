@@ -18,8 +18,6 @@ from time import monotonic, sleep
 
 from benchmarks.results import BenchmarkError
 
-__all__ = ["Server", "Usage", "collector", "cores", "obstacle", "pinned", "stored", "two_cores"]
-
 _START_SECONDS = 60.0
 _DELIVERY_SECONDS = 60.0
 _STOP_SECONDS = 30.0

@@ -17,8 +17,6 @@ from benchmarks.sidecar.figures import Soaked
 from benchmarks.sidecar.server import collector, cores, stored
 from benchmarks.sidecar.trend import slope
 
-__all__ = ["SAMPLES", "soak"]
-
 SAMPLES = 60
 """Samples at least, of the time that counts."""
 

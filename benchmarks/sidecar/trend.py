@@ -13,8 +13,6 @@ from math import sqrt
 from statistics import fmean
 from typing import NamedTuple
 
-__all__ = ["BLOCKS", "Slope", "slope"]
-
 BLOCKS = 12
 """So many blocks the samples become."""
 

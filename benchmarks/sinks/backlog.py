@@ -25,8 +25,6 @@ from benchmarks.sidecar.server import Server, collector, cores, obstacle, two_co
 from benchmarks.sidecar.trend import slope
 from benchmarks.sinks import postgres
 
-__all__ = ["Backlog", "backlog"]
-
 _RATE, _SECONDS, _WARMUP = 30_000.0, 60.0, 5.0
 _LONGEST_WAIT = 60.0
 _LEAST = 0.9

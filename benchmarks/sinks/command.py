@@ -30,8 +30,6 @@ from collector.filter import Filter
 from collector.filter.stored import Records, read
 from collector.schema import Schema, load_schema
 
-__all__ = ["CONTENDERS", "Contender", "Figures", "Rates", "sinks"]
-
 _SECTION = "sinks"
 _ROUNDS, _QUICK_ROUNDS = 30, 6
 _BATCHES, _RECORDS = 5, 2_000

@@ -20,8 +20,6 @@ from benchmarks.results import BenchmarkError
 from collector.contracts import Batch, Record
 from collector.schema import Schema
 
-__all__ = ["obstacle", "to_topic"]
-
 _START_SECONDS = 60.0
 _TOPIC = "measured"
 _MESSAGE = 2_000

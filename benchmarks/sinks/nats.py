@@ -21,8 +21,6 @@ from benchmarks.results import BenchmarkError
 from collector.contracts import Batch, Record
 from collector.schema import Schema
 
-__all__ = ["obstacle", "to_stream"]
-
 _START_SECONDS = 60.0
 _STREAM, _SUBJECT = "measured", "collector.records"
 _MESSAGE = 2_000

@@ -19,8 +19,6 @@ from benchmarks.results import BenchmarkError
 from collector.contracts import Batch, Record
 from collector.schema import Schema
 
-__all__ = ["over_grpc", "over_http"]
-
 _METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 _NANOSECONDS = 1_795_773_900 * 10**9
 _REQUEST = 4_000

@@ -12,8 +12,6 @@ from collector.contracts import Batch, Record
 from collector.schema import Schema
 from collector.sinks.sink import Opening
 
-__all__ = ["on_disk"]
-
 
 @dataclass
 class _Writers:

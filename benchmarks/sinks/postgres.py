@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from collector.sinks.postgres import PostgresSink
 
-__all__ = ["by_copy", "obstacle", "rows", "server"]
-
 _START_SECONDS = 60.0
 
 

@@ -26,8 +26,6 @@ from collector.config.extras import install, is_installed
 from collector.errors import Cause, ConfigError, Unreachable
 from collector.http_client import tls
 
-__all__ = ["HEADER_BYTES", "JetStream", "StreamLogin", "jetstream"]
-
 HEADER_BYTES = 512
 """What the headers of a message take at most, which a server counts with its payload."""
 _CONNECT_SECONDS = 5.0

@@ -22,8 +22,6 @@ from collector.config.extras import install, is_installed
 from collector.errors import Cause, ConfigError, Unreachable
 from collector.http_client import tls
 
-__all__ = ["KafkaTopic", "kafka_topic"]
-
 _FRAME_BYTES = 512
 """What a message takes at most besides its data: its key, and the head of a batch of Kafka."""
 _MOST = 1_000_000

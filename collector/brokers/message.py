@@ -28,15 +28,6 @@ from collector.contracts import Batch, Granted, layout_of
 from collector.errors import ConfigError, MessageError, Unacceptable
 from collector.spool.write_queue import MOST_PART_BYTES, split
 
-__all__ = [
-    "MOST_BYTES",
-    "Message",
-    "Outgoing",
-    "mac_key",
-    "outgoing",
-    "read_message",
-]
-
 _MAGIC, _VERSION = b"CLTM", 1
 _PREFIX = struct.Struct(">4sBB")
 _LENGTH = struct.Struct(">H")

@@ -8,8 +8,6 @@ from typing import Literal, NamedTuple, Protocol
 
 from collector.brokers.message import Outgoing
 
-__all__ = ["Fetched", "MessageSource", "Outcome", "Publisher"]
-
 Outcome = Literal["done", "waiting", "again"]
 """What became of messages: they are over, since every sink has them or nothing is kept of them;
 they are not, and no other drain is to get them; or they are to be handed out again."""

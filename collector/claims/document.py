@@ -9,23 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from collector.errors import CODES, SchemaError
 from collector.schema import resources
+from collector.schema.conditions import fault
 from collector.schema.load import validate_part
 from collector.schema.reading import read
-from collector.schema.scalars import Name, Text, fault, unique
-
-__all__ = [
-    "CHECKS",
-    "COUNTERS",
-    "RECORDING_CHECKS",
-    "RECORDING_COUNTERS",
-    "REFUSALS",
-    "SERVING_CHECKS",
-    "Check",
-    "Claim",
-    "Counter",
-    "load_all_claims",
-    "load_claims",
-]
+from collector.schema.scalars import Name, Text, unique
 
 _TelemetryCheck = Literal[
     "policy",

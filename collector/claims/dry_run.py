@@ -29,8 +29,6 @@ from collector.sinks.sink import Holding, Opening, Sink, is_erasable, open_sink,
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 
-__all__ = ["DryRun", "Outcome"]
-
 _LONG_AGO = "2000-01-01T00:00:00Z"
 _BATCH = 50
 _SECONDS = 60.0

@@ -41,8 +41,6 @@ from collector.spool.tables import TABLES as SPOOL_TABLES
 from collector.sqlite import foreign
 from collector.sqlite.files import connect
 
-__all__ = ["Mismatch", "mismatches"]
-
 
 class Mismatch(NamedTuple):
     """What is stored and may not be, as a finding of a check; where it could not be looked at,

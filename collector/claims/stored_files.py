@@ -21,8 +21,6 @@ from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.sqlite import foreign
 from collector.sqlite.wal import is_whole
 
-__all__ = ["altered_files", "foreign_files"]
-
 _OWN_FILE = re.compile(
     r"collector\.lock|ledger\.key(\.new)?(\.part)?"
     r"|(spool|spool-aside)\.db(-wal|-shm|-journal|\.compact-[0-9a-f]+)?"

@@ -35,19 +35,6 @@ from collector.sinks.sink import (
 )
 from collector.spool import note
 
-__all__ = [
-    "ClaimFinding",
-    "Found",
-    "Search",
-    "Verdict",
-    "additions",
-    "check",
-    "review_findings",
-    "reviewed",
-    "scope_findings",
-    "verdict",
-]
-
 _T = TypeVar("_T")
 Search = Callable[[Iterable[Path], Sequence[str]], Collection[object]]
 """Finds texts in files and directories, however they are packed: ``collector.testing.scan``."""

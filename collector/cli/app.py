@@ -13,8 +13,6 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-__all__ = ["MODULES", "NAMES", "app", "command", "run"]
-
 _SEND = "Send events through the filter"
 _RUN = "Run a sidecar or a recorder"
 _PROVE = "Prove what is kept"

@@ -30,8 +30,9 @@ from collector.claims.verification import (
     verdict,
 )
 from collector.cli.console import err, out, print_json, seen
-from collector.cli.data_dir import ConfigFile, Data, settings
+from collector.cli.data_dir import Data, settings
 from collector.cli.options import AsJson
+from collector.cli.serve import ConfigFile
 from collector.config import Config
 from collector.errors import CollectorError, DeliveryError
 from collector.ledger import opened
@@ -39,8 +40,6 @@ from collector.routing.schemas import configured
 from collector.schema.checks import nearest
 from collector.spool import FILE_NAME
 from collector.testing import canaries, scan
-
-__all__ = ["claims", "recording_findings", "serving_findings"]
 
 _PLANTED = 12
 _GOOD: tuple[Verdict, ...] = ("holds", "amended", "missing")

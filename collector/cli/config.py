@@ -13,21 +13,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, wide
-from collector.cli.data_dir import ConfigFile, Data
+from collector.cli.data_dir import Data
 from collector.cli.data_dir import settings as settings_of_data
 from collector.cli.options import AsJson
-from collector.cli.serve import File, needs_sidecar, one_file
+from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
 from collector.config import Loaded, examine, read
 from collector.config.extras import NO_GRPC, install, is_installed
-from collector.config.model import SinkSettings, settings
+from collector.config.model import settings
+from collector.config.sink_settings import SinkSettings
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
 from collector.routing import Flows, all_flows
 from collector.routing.changes import Change, all_changes
 from collector.routing.schemas import configured
 from collector.schema import Schema, git, resources
 from collector.schema.load import parse
-
-__all__ = ["app"]
 
 app: typer.Typer = group(
     "Check the sidecar's configuration, show what is in force, and what goes where."

@@ -22,20 +22,6 @@ from rich.text import Text
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
 
-__all__ = [
-    "err",
-    "group",
-    "new_table",
-    "out",
-    "print_hint",
-    "print_json",
-    "print_tally",
-    "seen",
-    "tally_table",
-    "waits_for_typing",
-    "wide",
-]
-
 
 class _Output(Console):
     """A console on stdout whose closed pipe is no failure of the command."""

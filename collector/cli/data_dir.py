@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from collector.cli.console import err, out
-from collector.cli.serve import ConfigFile
 from collector.config import Config, Loaded, load, read
 from collector.config.model import Sinks
 from collector.errors import ConfigError, Unreachable, file_name
@@ -22,22 +21,6 @@ from collector.routing.schemas import configured
 from collector.sinks.sink import ErasableSink, own_directory
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import note
-
-__all__ = [
-    "ConfigFile",
-    "Data",
-    "ReadableStore",
-    "StoreFile",
-    "Wait",
-    "directory",
-    "located",
-    "print_beyond",
-    "reach",
-    "reached_by_sidecar",
-    "readable",
-    "settings",
-    "warn_unreached",
-]
 
 _STORE = "store"
 """The sink that `--store` and `collector store` are about."""

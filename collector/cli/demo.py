@@ -28,8 +28,6 @@ from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 from collector.testing import Hit, canaries, scan
 
-__all__ = ["collect", "demo"]
-
 _BATCH = 500
 _SECONDS = 60.0
 

@@ -13,8 +13,6 @@ from collector.config import read
 from collector.config.model import variable
 from collector.errors import ConfigError
 
-__all__ = ["drain"]
-
 _PATHS = {"sqlite": "store", "ndjson": "ndjson", "parquet": "parquet"}
 _ADDRESSES = {"postgres": ("postgres", "url"), "otlp+https": ("otlp", "endpoint")}
 _FORMS = (

@@ -20,8 +20,6 @@ from collector.filter.text import BOM, MAX_DOCUMENT
 from collector.keyring import Keyring
 from collector.schema import load_schema
 
-__all__ = ["explain_events"]
-
 
 def explain_events(
     file: Annotated[

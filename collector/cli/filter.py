@@ -28,8 +28,6 @@ from collector.contracts import Tally
 from collector.errors import ConfigError, InputError
 from collector.schema import Schema, load_schema
 
-__all__ = ["filter_events"]
-
 _STDIN = Path("-")
 _MOST_HINTS = 3
 _PARQUET = ".parquet"

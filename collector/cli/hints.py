@@ -15,8 +15,6 @@ from collector.filter import Filter
 from collector.filter.text import BOM
 from collector.schema import Schema, load_schema, resources
 
-__all__ = ["hint"]
-
 _HEAD_BYTES = 256 << 10
 """The beginning of a file that is looked at."""
 _BINARY = {

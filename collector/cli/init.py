@@ -16,8 +16,6 @@ from collector.config.model import Setting, settings
 from collector.errors import ConfigError, file_name
 from collector.file_modes import write_private
 
-__all__ = ["init"]
-
 _HEAD = """\
 # The settings of `collector serve --config FILE`, each with its default: take the `#` before its
 # name away, and change it. `collector config check FILE` says what is wrong.

@@ -31,24 +31,6 @@ from collector.sandbox import restrict_calls, restrict_files, support
 from collector.schema import Schema
 from collector.schema.kinds.pseudonym import PseudonymField
 
-__all__ = [
-    "BLOCK",
-    "RANGE_BYTES",
-    "FilterRun",
-    "Form",
-    "Merger",
-    "Read",
-    "document",
-    "filter_range",
-    "form_of",
-    "input_name",
-    "is_plain_file",
-    "lines",
-    "opened",
-    "range_lines",
-    "set_up_process",
-]
-
 Form = Literal["ndjson", "json"]
 
 BLOCK = 1 << 18

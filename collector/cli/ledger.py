@@ -13,8 +13,9 @@ import typer
 from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, seen, wide
-from collector.cli.data_dir import ConfigFile, Data, directory
+from collector.cli.data_dir import Data, directory
 from collector.cli.options import AsJson, Checkpoints, Output, refuse_other_format, unwritable
+from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.errors import file_name
 from collector.ledger import Entry, Flaw, Note, Receipt, Verification, opened
@@ -26,8 +27,6 @@ from collector.ledger.export import (
 )
 from collector.ledger.verification import Trail
 from collector.spool import FILE_NAME, note, rotate
-
-__all__ = ["app"]
 
 app: typer.Typer = group(
     "Look at what was received, admitted and rejected, and done beside that, and verify it."

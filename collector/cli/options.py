@@ -12,21 +12,6 @@ import typer
 from collector.errors import ConfigError, file_name
 from collector.schema import resources
 
-__all__ = [
-    "DEFAULT_SCHEMAS",
-    "AsJson",
-    "Checkpoints",
-    "Output",
-    "SchemaName",
-    "Schemas",
-    "complete_schema",
-    "refuse_other_format",
-    "replace_file",
-    "schema_files",
-    "unwritable",
-    "write_file",
-]
-
 _OTHER_FORMATS = frozenset(
     """
     .7z .arrow .avro .bson .bz2 .cbor .csv .db .duckdb .feather .gz .htm .html .msgpack .orc .pb

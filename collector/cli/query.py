@@ -32,16 +32,14 @@ import typer
 from rich.table import Table
 
 from collector.cli.console import new_table, out, print_json, seen, wide
-from collector.cli.data_dir import ConfigFile, Data, StoreFile, readable
+from collector.cli.data_dir import Data, StoreFile, readable
 from collector.cli.options import AsJson
+from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
 from collector.sinks.inventory import Contents, contents, read_or_raise, reading
 from collector.sinks.query import Answer, ask
 from collector.sinks.store_file import BUSY_SECONDS
-
-__all__ = ["FORMS", "MOST_ROWS", "Form", "Piece", "query", "time_limit"]
-
 
 Form = Literal["table", "json", "ndjson", "csv"]
 

@@ -9,8 +9,6 @@ from collector.config import read
 from collector.config.extras import install, is_installed, is_loadable, reinstall
 from collector.errors import ConfigError
 
-__all__ = ["needs_recording", "recorder"]
-
 _NEEDED = ("cryptography", "joserfc", "obstore", "pyrage")
 
 

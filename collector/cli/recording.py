@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from collector.cli.console import err, group, new_table, out, print_json, seen
-from collector.cli.data_dir import ConfigFile, Data
+from collector.cli.data_dir import Data
 from collector.cli.options import AsJson, Checkpoints, Output
 from collector.cli.recorder import needs_recording
+from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
 from collector.errors import ConfigError, DeliveryError, InputError, InUse, file_name
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from collector.recording.names import Role
     from collector.recording.registry import Row
     from collector.recording.vault import Vault
-
-__all__ = ["app"]
 
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
 app: typer.Typer = group("Look at recordings, verify, open, erase and assemble them.")

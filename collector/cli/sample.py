@@ -14,8 +14,6 @@ from collector.filter.explain import MOST_EVENTS, Explanation, explain, known_pl
 from collector.filter.text import BOM, MAX_DOCUMENT
 from collector.schema import Schema
 
-__all__ = ["known_in", "sampled"]
-
 
 def _no_key(reference: str, period: int) -> bytes:
     """Stand in for the keys of pseudonyms, of which no sample needs any."""

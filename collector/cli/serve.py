@@ -14,15 +14,6 @@ from collector.config.extras import install, is_installed, is_loadable, reinstal
 from collector.config.model import variable
 from collector.errors import ConfigError
 
-__all__ = [
-    "AllowWidening",
-    "ConfigFile",
-    "File",
-    "needs_sidecar",
-    "one_file",
-    "serve",
-]
-
 _NEEDED = ["google.protobuf", "httptools", "prometheus_client"]
 if sys.platform != "win32":
     _NEEDED.append("uvloop")

@@ -9,8 +9,9 @@ import typer
 
 from collector import drain
 from collector.cli.console import err, group, out, print_json
-from collector.cli.data_dir import ConfigFile, Data, settings
+from collector.cli.data_dir import Data, settings
 from collector.cli.options import AsJson
+from collector.cli.serve import ConfigFile
 from collector.config import Config
 from collector.contracts import layout_of
 from collector.errors import ConfigError, file_name
@@ -20,8 +21,6 @@ from collector.server.control_client import Redeliver, ask
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.set_aside import RefusedBatch, SetAside
-
-__all__ = ["app"]
 
 app: typer.Typer = group("Show and redeliver the batches that a sink did not take.")
 _SinkName = Annotated[

@@ -7,12 +7,11 @@ from pathlib import Path
 import typer
 
 from collector.cli.console import err, out, print_json
-from collector.cli.data_dir import ConfigFile, Data, settings
+from collector.cli.data_dir import Data, settings
 from collector.cli.options import AsJson
+from collector.cli.serve import ConfigFile
 from collector.errors import DeliveryError
 from collector.server import control_client
-
-__all__ = ["status"]
 
 _DEAD = "not running"
 

@@ -9,8 +9,6 @@ from typing import IO, Any
 
 from collector.errors import NotNow
 
-__all__ = ["ReaderGoneError", "may_be_terminal", "write", "write_all"]
-
 _FORCING = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 

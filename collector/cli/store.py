@@ -12,7 +12,6 @@ import typer
 
 from collector.cli.console import err, group, new_table, out, print_json, wide
 from collector.cli.data_dir import (
-    ConfigFile,
     Data,
     StoreFile,
     Wait,
@@ -26,6 +25,7 @@ from collector.cli.data_dir import (
 )
 from collector.cli.options import AsJson
 from collector.cli.query import query
+from collector.cli.serve import ConfigFile
 from collector.config import Loaded, read
 from collector.errors import ConfigError, file_name
 from collector.retention import upkeep
@@ -35,8 +35,6 @@ from collector.routing.schemas import configured
 from collector.server.control_client import Drop, Prune, ask
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
-
-__all__ = ["app"]
 
 app: typer.Typer = group("Look after the embedded store, and into it.")
 app.command("query")(query)

@@ -11,7 +11,6 @@ import typer
 
 from collector.cli.console import err, group, out, print_json
 from collector.cli.data_dir import (
-    ConfigFile,
     Data,
     StoreFile,
     Wait,
@@ -22,12 +21,11 @@ from collector.cli.data_dir import (
     warn_unreached,
 )
 from collector.cli.options import AsJson
+from collector.cli.serve import ConfigFile
 from collector.retention.locations import Locations
 from collector.schema import Schema
 from collector.server.control_client import Erase, Object, ask
 from collector.subject.rights import Removed, SchemaSubject, erase, export, object_to, select
-
-__all__ = ["app"]
 
 app: typer.Typer = group("Show, erase or amend what is stored of a person, in all files of ours.")
 _Field = Annotated[

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collector.addresses import Address
     from collector.config.loading import Loaded, examine, load, read
     from collector.config.model import Config
-    from collector.config.values import Address
 
 __all__ = ["Address", "Config", "Loaded", "examine", "load", "read"]
 

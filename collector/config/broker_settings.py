@@ -13,19 +13,6 @@ from collector.addresses import Address
 from collector.config.sink_settings import Section
 from collector.config.values import Location, Reference, SchemaList, resolved
 
-__all__ = [
-    "BrokerAccess",
-    "DrainSection",
-    "KafkaAccess",
-    "NatsAccess",
-    "Servers",
-    "StreamName",
-    "Subject",
-    "TopicName",
-    "servers",
-    "url_of_servers",
-]
-
 _URL = re.compile(r"([a-z+]{3,12})://([!-.0-~]{1,4096})", re.ASCII).fullmatch
 _SERVER = re.compile(
     r"([A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?",

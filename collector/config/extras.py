@@ -6,8 +6,6 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 
-__all__ = ["NO_GRPC", "NO_GRPC_ORIGIN", "install", "is_installed", "is_loadable", "reinstall"]
-
 
 def is_installed(module: str) -> bool:
     """Look for a module without loading it. A directory without code, such as an uninstalled

@@ -18,18 +18,9 @@ from pydantic_core import ErrorDetails
 
 from collector.config import sink_types
 from collector.config.extras import NO_GRPC_ORIGIN, is_installed
-from collector.config.model import (
-    SWITCH,
-    Config,
-    Section,
-    Setting,
-    Sinks,
-    SinkSettings,
-    settings,
-    variable,
-)
+from collector.config.model import SWITCH, Config, Setting, Sinks, settings, variable
 from collector.config.rules import RULES
-from collector.config.sink_settings import is_sink_name
+from collector.config.sink_settings import Section, SinkSettings, is_sink_name
 from collector.config.sink_types import settings_of
 from collector.config.values import plain_value
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
@@ -38,8 +29,6 @@ from collector.schema.checks import nearest
 from collector.schema.reading import read as read_yaml
 from collector.schema.source import Loc as SourceLoc
 from collector.schema.source import Source
-
-__all__ = ["PREFIX", "FileStats", "Loaded", "examine", "file_stats", "load", "read"]
 
 FileStats = Mapping[Path, tuple[int, ...] | None]
 """What tells the versions of files apart; ``None`` for one that is not there."""

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, PlainValidator, PrivateAttr
 from pydantic.fields import FieldInfo
 
+from collector.addresses import Address
 from collector.config.broker_settings import DrainSection
-from collector.config.sink_settings import PARTIES, Party, Section, SinkSettings
+from collector.config.sink_settings import Section, SinkSettings
 from collector.config.sink_types import DEFAULTS, built_in_settings, settings_of
 from collector.config.values import (
-    Address,
     Bucket,
     Country,
     Duration,
@@ -40,32 +40,6 @@ from collector.config.values import (
     plain_value,
 )
 from collector.schema import resources
-
-__all__ = [
-    "PARTIES",
-    "SWITCH",
-    "About",
-    "Admin",
-    "Auth",
-    "Config",
-    "DrainSection",
-    "Grpc",
-    "Http",
-    "Limits",
-    "Log",
-    "Party",
-    "RecorderSection",
-    "Section",
-    "Setting",
-    "SinkSettings",
-    "Sinks",
-    "Spool",
-    "Tls",
-    "plain_settings",
-    "settings",
-    "variable",
-]
-
 
 SWITCH = "enabled"
 """The setting that a section stands for where it is written as ``true`` or ``false``."""

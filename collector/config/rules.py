@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from collector.addresses import Address, overlap
 from collector.config.model import SWITCH, Config
 from collector.config.sink_settings import SinkSettings
-from collector.config.values import Address, overlap
-
-__all__ = ["OWN_DIRECTORY", "RULES", "SAME_ADDRESS", "Finding"]
 
 Finding = tuple[tuple[tuple[str, ...], ...], str, str]
 """The settings that it is about, the first of them to blame; the code; the message."""

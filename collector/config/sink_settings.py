@@ -20,8 +20,6 @@ from collector.config.values import Country, Purposes, Recipient
 from collector.errors import ConfigError
 from collector.schema.scalars import BUILDS_LATER
 
-__all__ = ["PARTIES", "Party", "Section", "SinkSettings", "is_sink_name"]
-
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 is_sink_name: Callable[[str], re.Match[str] | None] = _NAME.fullmatch
 """Match the name of a sink, which is also the form of a type's name."""

@@ -14,19 +14,6 @@ from typing import Any, NamedTuple
 from collector.config.sink_settings import SinkSettings, is_sink_name
 from collector.errors import ConfigError
 
-__all__ = [
-    "BUILT_IN",
-    "DEFAULTS",
-    "GROUP",
-    "STAND_IN",
-    "built_in_settings",
-    "names",
-    "settings_of",
-    "sink_class",
-    "takes_address",
-    "type_of",
-]
-
 GROUP = "collector.sinks"
 """The group of entry points: the name is the type's, the value its class."""
 

@@ -16,41 +16,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, to_jsonable_python
 
-from collector.addresses import Address, IpAddress, ip_addresses, is_ip, overlap
+from collector.addresses import Address, is_ip
 from collector.errors import ConfigError
 from collector.units import DURATION, SIZE, duration_text, parse_duration, parse_size, size_text
-
-__all__ = [
-    "Address",
-    "Bucket",
-    "Country",
-    "Duration",
-    "Endpoint",
-    "Flag",
-    "Hash",
-    "Hashes",
-    "Host",
-    "IpAddress",
-    "KeySet",
-    "Line",
-    "Listen",
-    "Location",
-    "Names",
-    "Origins",
-    "Purposes",
-    "Recipient",
-    "Reference",
-    "Sandbox",
-    "SchemaList",
-    "Size",
-    "UnixSocket",
-    "Whole",
-    "WorkerCount",
-    "ip_addresses",
-    "overlap",
-    "plain_value",
-    "resolved",
-]
 
 _MOST_CHARACTERS = 4096
 _MOST_SCHEMAS = 8

@@ -19,17 +19,6 @@ from collector.contracts import CATEGORIES, DROPS, Category, Drop, Granted, Reco
 from collector.errors import InputError
 from collector.filter.compile import EventValues, Plan, SenderInfo
 
-__all__ = [
-    "Admission",
-    "AdmissionBuilder",
-    "Bounds",
-    "TallyAccumulator",
-    "Verdict",
-    "encode_records",
-    "record_type",
-    "too_many",
-]
-
 Verdict = tuple[Rejection | None, tuple[Category, ...], tuple[tuple[str, Drop], ...]]
 """The counts of one event: the reason of its rejection, if it is rejected; the categories of
 content in it; the fields that are dropped, with the reasons."""

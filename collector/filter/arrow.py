@@ -21,25 +21,6 @@ from collector.contracts import Layout, Record, Row, count_lines
 from collector.errors import DeliveryError
 from collector.schema.model import Schema
 
-__all__ = [
-    "MARK",
-    "RESERVED",
-    "ColumnTypes",
-    "ParquetRecords",
-    "arrow_schema",
-    "column_types",
-    "distinct",
-    "has_own_metadata",
-    "moment",
-    "read_records",
-    "read_table",
-    "read_tables",
-    "seen_types",
-    "shuffled",
-    "stated_retentions",
-    "writer",
-]
-
 MARK = b"collector"
 """The key of the metadata by which a Parquet file is known as one of ours."""
 _RETENTIONS = b"collector.retentions"

@@ -19,8 +19,6 @@ from collector.contracts import CATEGORIES, Drop
 from collector.filter.compile import Column, Conditions, Keys, Plan
 from collector.schema.conditions import ClosedList
 
-__all__ = ["Code", "Conflict", "Node", "nodes_at", "plan_tree", "struct_type"]
-
 
 class Conflict(Exception):
     """A member that no type has: only slower code reads it.

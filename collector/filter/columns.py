@@ -24,8 +24,6 @@ from collector.filter.compile import Column, Plan
 from collector.filter.tolerant import FAILURES
 from collector.schema.kinds import ColumnCheck
 
-__all__ = ["NOT_AS_WRITTEN", "Checks", "RecordColumns", "demand"]
-
 NOT_AS_WRITTEN = "the records are not written as a filter writes them"
 _TYPES: dict[str, set[type]] = {"TEXT": {str}, "INTEGER": {bool, int}, "REAL": {float}}
 """The types of canonical values, by the type of their column."""

@@ -27,23 +27,6 @@ from collector.schema.scalars import (
     written_source,
 )
 
-__all__ = [
-    "MARKS",
-    "Column",
-    "Conditions",
-    "DropMark",
-    "EventValues",
-    "Keys",
-    "Memo",
-    "Plan",
-    "RecordPath",
-    "RecordSelection",
-    "SenderInfo",
-    "compile_plan",
-    "drop_code",
-    "next_expiry",
-]
-
 Keys = tuple[str | int, ...]
 """The keys on the way to a value; a number is an element of a list."""
 

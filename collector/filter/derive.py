@@ -14,8 +14,6 @@ from typing import Any
 
 from collector.errors import ConfigError
 
-__all__ = ["MAX_BYTES", "NOTHING", "Agents", "parse_user_agent"]
-
 MAX_BYTES = 512
 """A longer string is not parsed (docs/schema.md)."""
 NOTHING: dict[str, str] = {}

@@ -19,8 +19,6 @@ from collector.filter.mapping import MappingReader
 from collector.filter.text import name_search
 from collector.filter.tolerant import FAILURES, TolerantReader
 
-__all__ = ["MAX_BYTES", "EventConsent"]
-
 MAX_BYTES = 1 << 12
 """The most bytes that choices may take; longer ones are not read, and refuse every purpose."""
 

@@ -26,8 +26,6 @@ from collector.filter.text import is_list
 from collector.filter.tolerant import decode_scalar
 from collector.schema.conditions import ClosedList
 
-__all__ = ["MOST_EVENTS", "Explanation", "FieldOutcome", "explain", "known_places", "unmatched"]
-
 MOST_EVENTS = 10_000
 """So many events of a sample are looked at."""
 _SEGMENT = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")

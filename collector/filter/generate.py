@@ -22,17 +22,6 @@ from collector.filter.compile import MARKS, Column, EventValues, Keys, Plan, dro
 from collector.filter.mapping import SingleEvent, unsupported
 from collector.filter.tolerant import FAILURES, NULL
 
-__all__ = [
-    "AddTexts",
-    "AdmitDocument",
-    "OuterValues",
-    "RecordDocuments",
-    "fast_document",
-    "fast_path",
-    "only_tolerant",
-    "record_documents",
-]
-
 AddTexts = Callable[
     [Iterable[Any], AdmissionBuilder, "OuterValues | None", Callable[[Any], None]], None
 ]

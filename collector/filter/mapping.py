@@ -23,16 +23,6 @@ from collector.filter.code import Code, Conflict, Node, nodes_at, plan_tree, str
 from collector.filter.compile import MARKS, Column, Conditions, EventValues, Keys, Plan
 from collector.filter.tolerant import FAILURES
 
-__all__ = [
-    "AdmitMapping",
-    "MappingReader",
-    "SingleEvent",
-    "fast_mapping",
-    "is_list",
-    "object_members",
-    "unsupported",
-]
-
 AdmitMapping = Callable[[dict[Any, Any]], Admission | None]
 """Admits a mapping that is the only event of its call; ``None`` leaves it to the slow path."""
 

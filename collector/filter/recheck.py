@@ -40,8 +40,6 @@ from collector.schema.kinds import ColumnCheck
 from collector.schema.kinds.base import WITHOUT_KEYS, utc_now
 from collector.schema.model import Schema
 
-__all__ = ["MOST_BYTES", "Recheck"]
-
 MOST_BYTES = 64 << 20
 """The most bytes of records that a request may become."""
 _MOST_ROW_BYTES = 4 << 20

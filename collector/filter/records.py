@@ -20,26 +20,6 @@ from collector.filter.mapping import is_list as is_python_list
 from collector.filter.text import PIECE, count_elements, is_list
 from collector.filter.tolerant import FAILURES, TolerantReader, skip
 
-__all__ = [
-    "MAX_ITEMS",
-    "OBJECTS",
-    "TEXTS",
-    "NestedRecords",
-    "ReadRecords",
-    "Readers",
-    "RecordGroup",
-    "at_most",
-    "decode_list",
-    "find_records",
-    "groups_within",
-    "has_many_commas",
-    "may_be_typed",
-    "records_in_list",
-    "records_in_mapping",
-    "records_in_object",
-    "records_in_sequence",
-]
-
 MAX_ITEMS = 50_000
 """The most events in one document, and the most members of an object that holds records."""
 

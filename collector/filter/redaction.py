@@ -27,24 +27,6 @@ from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.ip import IpField
 from collector.schema.model import Schema
 
-__all__ = [
-    "MIN_IDENTIFYING_VALUES",
-    "Erasure",
-    "Expiry",
-    "Objection",
-    "Redacted",
-    "RedactionRule",
-    "Redactor",
-    "find_subject",
-    "matching",
-    "minute_window",
-    "redact",
-    "redactor",
-    "removal_rule",
-    "retention_redactor",
-    "text_of",
-]
-
 MIN_IDENTIFYING_VALUES = 1 << 32
 """A field with fewer values than there are IPv4 addresses cannot identify a person."""
 

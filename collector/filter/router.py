@@ -54,8 +54,6 @@ if TYPE_CHECKING:
     from collector.filter.otlp import OtlpFilter
     from collector.filter.sdk_records import SdkRecordFilter
 
-__all__ = ["EventRouter", "Narrow", "TolerantRouter"]
-
 _Text = bytes | memoryview
 Narrow = Callable[[Granted, frozenset[str]], "EventRouter"]
 """``narrow(granted, refused)``: the router for the granted purposes without the refused ones."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collector.filter.otlp.items import ItemBatch
     from collector.filter.sdk_records import Minutes
 
-__all__ = ["Filter", "Payload"]
-
 _T = TypeVar("_T")
 
 Payload = bytes | bytearray | memoryview | str

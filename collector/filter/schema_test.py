@@ -15,8 +15,6 @@ from collector.filter.admission import Admission
 from collector.filter.run import Filter
 from collector.schema.model import Schema, Trial
 
-__all__ = ["CaseResult", "run_samples", "run_tests"]
-
 
 class CaseResult(NamedTuple):
     """The result of one test or sample; ``faults`` is empty if it passed."""

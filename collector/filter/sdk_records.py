@@ -47,22 +47,6 @@ from collector.filter.text import BOM, is_blank, pieces, readable_lines
 from collector.filter.tolerant import FAILURES, NULL, decode_scalar, read_or_reject
 from collector.schema.kinds import Canonical
 
-__all__ = [
-    "AHEAD",
-    "COUNT_VALUES",
-    "EXACT",
-    "HOUR_SPAN",
-    "MAX_TIMES",
-    "MINUTE_SPAN",
-    "MOST_MINUTES",
-    "OLDEST",
-    "RECEIVED_VALUES",
-    "Minutes",
-    "SdkRecordFilter",
-    "parse_minute",
-    "schema_named",
-]
-
 MAX_TIMES = 1_000_000
 """The most events that a record may stand for: ten times the usual capacity of an SDK queue."""
 COUNT_VALUES = MAX_TIMES.bit_length()

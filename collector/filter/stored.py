@@ -18,8 +18,6 @@ import msgspec
 from collector.contracts import Batch, Layout, Record, Row, count_lines, layout_of
 from collector.errors import DeliveryError
 
-__all__ = ["Records", "Values", "foreign_lines", "project", "read", "values"]
-
 Values = tuple[str, Mapping[str, Collection[object]]]
 """The different values of each member of some records, and the schema that these name."""
 

@@ -19,29 +19,6 @@ from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from collector.contracts import Rejection, count_lines
 
-__all__ = [
-    "BOM",
-    "MAX_DEPTH",
-    "MAX_DOCUMENT",
-    "MAX_LINE",
-    "MOST_LINES",
-    "PIECE",
-    "Pace",
-    "count_elements",
-    "has_more_lines",
-    "has_more_objects",
-    "is_blank",
-    "is_deep",
-    "is_list",
-    "is_utf8",
-    "lines",
-    "name_search",
-    "pieces",
-    "readable_lines",
-    "refusal",
-    "slices",
-]
-
 BOM = b"\xef\xbb\xbf"
 PIECE = 1 << 16
 """The number of bytes of a text that are examined, and copied, at once."""

@@ -26,16 +26,6 @@ from collector.filter.compile import (
 from collector.filter.text import is_list
 from collector.schema.conditions import ClosedList
 
-__all__ = [
-    "FAILURES",
-    "NULL",
-    "RootReader",
-    "TolerantReader",
-    "decode_scalar",
-    "read_or_reject",
-    "skip",
-]
-
 NULL = msgspec.Raw(b"null")
 FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
 """All exceptions that msgspec raises for a payload (``UnicodeDecodeError`` is a ``ValueError``)."""

@@ -14,8 +14,6 @@ from collections.abc import Iterable
 
 from collector.errors import ConfigError
 
-__all__ = ["Tokens", "hashed", "new_token"]
-
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SCHEME = b"bearer"
 _MAX_HEADER = 4096

@@ -16,8 +16,6 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import ParamSpec, Protocol, TypeVar
 
-__all__ = ["Call", "CallPool", "PendingCall"]
-
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _CHECK_SECONDS = 0.5

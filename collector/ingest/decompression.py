@@ -31,17 +31,6 @@ from collector.ingest.refusals import (
     RequestRefused,
 )
 
-__all__ = [
-    "ENCODINGS",
-    "MOST_WINDOW",
-    "PIECE",
-    "Compressed",
-    "Encoding",
-    "allowed",
-    "most_memory",
-    "zstd_library",
-]
-
 Encoding = Literal["gzip", "zstd", "deflate"]
 
 ENCODINGS: dict[bytes, Encoding | None] = {

@@ -56,8 +56,6 @@ from collector.ingest.refusals import (
 from collector.ingest.responses import Observe, export_protobuf, outcome, retry_protobuf
 from collector.ingest.tls import Certificates
 
-__all__ = ["METHODS", "GrpcServer", "GrpcService", "ServiceSettings", "library"]
-
 METHODS: dict[str, Signal] = {
     "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
     "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",

@@ -54,8 +54,6 @@ from collector.preferences import (
     too_large,
 )
 
-__all__ = ["CorsPolicy", "EventsHandler"]
-
 _PREFLIGHT: Headers = (
     (b"access-control-allow-methods", b"POST"),
     (

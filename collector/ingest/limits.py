@@ -10,16 +10,6 @@ from dataclasses import dataclass
 
 from collector.errors import ConfigError
 
-__all__ = [
-    "CHECK_SECONDS",
-    "MIB",
-    "MOST_BODY",
-    "SMALL_BODY",
-    "Connection",
-    "ConnectionLimiter",
-    "IngestLimits",
-]
-
 MIB = 1 << 20
 MOST_BODY = 64 * MIB
 """Bytes: ``wire`` and ``body`` cannot be set higher, since one JSON document may be that long."""

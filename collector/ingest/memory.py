@@ -29,8 +29,6 @@ from collector.ingest.decompression import Compressed, most_memory
 from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import BUSY, RequestRefused
 
-__all__ = ["WAIT_SECONDS", "MemoryBudget", "Reservation", "Turns"]
-
 WAIT_SECONDS = 5.0
 """How long a request may wait for its turn: a sender is to have an answer within ten seconds."""
 _EIGHTH = 8

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-__all__ = ["address_of", "forwarded"]
-
 _MAX_LENGTH = 256
 """Characters of a peer's name: more than any address has."""
 

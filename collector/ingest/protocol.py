@@ -51,8 +51,6 @@ from collector.ingest.responses import (
     serialize,
 )
 
-__all__ = ["Handler", "HardenedProtocol"]
-
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
 """Responds to a request; ``None`` if the sender is gone."""
 Phase = Literal["between", "head", "body"]

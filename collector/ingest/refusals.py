@@ -9,39 +9,6 @@ from typing import NamedTuple
 
 from collector.errors import DeliveryError, InputError
 
-__all__ = [
-    "ALLOW",
-    "BUSY",
-    "DAMAGED",
-    "FOREIGN_HOST",
-    "FOREIGN_ORIGIN",
-    "HEADERS_TOO_LARGE",
-    "INFLATED",
-    "INTERNAL_ERROR",
-    "INVALID_KEY",
-    "KEY_REUSED",
-    "MALFORMED",
-    "METHOD_NOT_ALLOWED",
-    "NOT_FOUND",
-    "NOT_STORED",
-    "REFUSALS",
-    "REQUEST_TIMEOUT",
-    "RETRY",
-    "SCHEMA_MISMATCH",
-    "STOPPING",
-    "TOO_LARGE",
-    "TOO_MANY_CONNECTIONS",
-    "TOO_MANY_EVENTS",
-    "UNAUTHENTICATED",
-    "UNKNOWN_SCHEMA",
-    "UNREADABLE",
-    "UNSUPPORTED_ENCODING",
-    "UNSUPPORTED_MEDIA_TYPE",
-    "Headers",
-    "Refusal",
-    "RequestRefused",
-]
-
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY: Headers = ((b"retry-after", b"5"),)
 _BEARER: Headers = ((b"www-authenticate", b"Bearer"),)

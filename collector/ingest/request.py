@@ -27,8 +27,6 @@ from collector.ingest.refusals import (
 )
 from collector.preferences import Choices, choices_in
 
-__all__ = ["DOCUMENT_PATH", "GPC_PATH", "ROUTES", "HttpRequest", "Route"]
-
 
 class Route(NamedTuple):
     """A path: the form of a body by its media type, and the signal of an OTLP path."""

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from collector.ingest.refusals import TOO_LARGE, RequestRefused
 from collector.ingest.request import HttpRequest
 
-__all__ = ["Reserve", "must_close", "read_body"]
-
 Reserve = Callable[[int], None]
 """Reserves so many bytes more for a body. Raises ``RequestRefused``: BUSY."""
 

@@ -20,27 +20,6 @@ from typing import Literal, NamedTuple
 from collector.contracts import REJECTIONS, Earlier, Signal, Tally
 from collector.ingest.refusals import KEY_REUSED, TOO_LARGE, UNREADABLE, Headers, Refusal
 
-__all__ = [
-    "EVENTS",
-    "GPC",
-    "JSON_HEADERS",
-    "REJECTED_MEMBERS",
-    "BodyStream",
-    "Dialect",
-    "HttpResponse",
-    "Observe",
-    "Outcome",
-    "earlier_response",
-    "export_json",
-    "export_protobuf",
-    "outcome",
-    "refusal_response",
-    "retry_protobuf",
-    "serialize",
-    "status_protobuf",
-    "tally_response",
-]
-
 Observe = Callable[[int, float, str | None], None]
 """Gets the HTTP status and the seconds of every response, and the code of a refusal."""
 Outcome = Literal["accepted", "malformed", "too_large"]

@@ -23,8 +23,6 @@ from collector.errors import ConfigError, NotNow
 if TYPE_CHECKING:
     import grpc  # type: ignore[import-untyped]
 
-__all__ = ["Certificates"]
-
 _LARGEST_FILE = 1 << 20
 """Bytes of a certificate, key or authority file: more than any chain or bundle needs."""
 _ALPN = ["http/1.1"]

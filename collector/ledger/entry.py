@@ -18,8 +18,6 @@ from typing import Any, Literal, get_args
 from collector.ledger import grammar
 from collector.ledger.receipt import NOTHING, Tip, as_bytes, as_number
 
-__all__ = ["ENTRY_COLUMNS", "KINDS", "Entry", "Kind", "Note"]
-
 Kind = Literal[
     "key",
     "checkpoint",

@@ -25,8 +25,6 @@ from collector.ledger.receipt import NOTHING, Tip
 from collector.ledger.signing import signature_check
 from collector.ledger.stored import Ledger
 
-__all__ = ["auditor_script", "export_lines", "format_checkpoint", "parse_checkpoints"]
-
 
 def export_lines(ledger: Ledger) -> Iterator[bytes]:
     """Yield the lines of an export, each with its newline. Raises ``DeliveryError`` E507 where

@@ -17,19 +17,6 @@ from collector.ledger.entry import ENTRY_COLUMNS, Entry, Note
 from collector.ledger.receipt import NOTHING, Tip, as_bytes, as_number
 from collector.ledger.signing import load_key
 
-__all__ = [
-    "NEW_DOCUMENT",
-    "NEW_ENTRY",
-    "SELECT_ENTRIES",
-    "SET_LAST",
-    "TABLES",
-    "Signer",
-    "append",
-    "append_all",
-    "current_key",
-    "decompress",
-]
-
 _ENTRIES = (
     "sequence INTEGER PRIMARY KEY, minute TEXT NOT NULL, kind TEXT NOT NULL, facts TEXT NOT NULL,"
     " receipt INTEGER NOT NULL, receipt_hash BLOB NOT NULL, key TEXT NOT NULL,"

@@ -16,21 +16,6 @@ from typing import Any, Literal, get_args
 
 from collector.contracts import REJECTIONS, Rejection, Tally
 
-__all__ = [
-    "COLUMNS",
-    "NOTHING",
-    "REASONS",
-    "SALT_BYTES",
-    "Reason",
-    "Receipt",
-    "Start",
-    "Tip",
-    "as_bytes",
-    "as_number",
-    "commit",
-    "issue",
-]
-
 Reason = Literal["new", "damaged"]
 """Why a chain begins: there was none before, or the one before could not be read to its end."""
 REASONS: tuple[Reason, ...] = get_args(Reason)

@@ -13,16 +13,6 @@ from pathlib import Path
 
 from collector.sqlite.files import sync
 
-__all__ = [
-    "KEY_NAME",
-    "Key",
-    "SignatureCheck",
-    "can_sign",
-    "create_next_key",
-    "load_key",
-    "signature_check",
-]
-
 KEY_NAME = "ledger.key"
 """The name of the key's file in a data directory: PEM, PKCS #8, not encrypted."""
 _NEXT_NAME = "ledger.key.new"

@@ -30,16 +30,6 @@ from collector.schema.model import Schema
 from collector.schema.stored_document import load_stored
 from collector.sqlite.files import connect
 
-__all__ = [
-    "FORMAT",
-    "TABLES",
-    "UNKNOWN_FORMAT",
-    "Ledger",
-    "earlier_schemas",
-    "opened",
-    "require_known_format",
-]
-
 FORMAT = 1
 """The format of a spool's file, in which the ledger is."""
 UNKNOWN_FORMAT = "the spool has a format that this version of Collector does not know"

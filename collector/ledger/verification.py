@@ -18,20 +18,6 @@ from collector.ledger.entry import Entry
 from collector.ledger.receipt import NOTHING, Receipt, Start, Tip
 from collector.ledger.signing import SignatureCheck
 
-__all__ = [
-    "MINUTE",
-    "Anchor",
-    "Break",
-    "Flaw",
-    "Flaws",
-    "KeyChange",
-    "Trail",
-    "Verification",
-    "follow",
-    "missing_between",
-    "verify",
-]
-
 What = Literal["receipt", "entry"]
 
 MINUTE = re.compile(grammar.MINUTE, re.ASCII).fullmatch

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from collector.claims.document import load_claims
-from collector.config.model import About, SinkSettings
+from collector.config.model import About
+from collector.config.sink_settings import SinkSettings
 from collector.notices.paper_document import Block, BulletList, DataTable, Heading, Sentence
 from collector.notices.phrases import PhraseBook
 from collector.retention.upkeep import HOURS, aside_for
@@ -14,8 +15,6 @@ from collector.routing import Flows, is_abroad, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
 from collector.schema.names.scope import conditions, scope
 from collector.schema.review import Review
-
-__all__ = ["notice"]
 
 _CONTENT = ("no-content",)
 _NO_SALE = ("no-third-party-ads", "no-sale")

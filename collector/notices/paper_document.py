@@ -11,8 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Block", "BulletList", "DataTable", "Heading", "Sentence", "as_html", "as_markdown"]
-
 _MARKS = re.compile(r"([\\`*_\[\]<>|~&])")
 _AT_START = re.compile(r"^([-+=#]|\d+(?=[.)]))")
 _STYLE = (

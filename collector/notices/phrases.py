@@ -21,8 +21,6 @@ from collector.schema.load import validate_part
 from collector.schema.model import Basis
 from collector.schema.reading import read
 
-__all__ = ["LANGUAGES", "LETTERS", "Language", "PhraseBook", "nearest_above", "phrase_book"]
-
 Language = Literal["en", "id"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 

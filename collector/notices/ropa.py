@@ -11,14 +11,13 @@ from datetime import timedelta
 from typing import Any
 
 from collector.config import Config
-from collector.config.model import About, SinkSettings
+from collector.config.model import About
+from collector.config.sink_settings import SinkSettings
 from collector.notices.phrases import LETTERS, nearest_above, phrase_book
 from collector.routing import Flows, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
 from collector.schema.names.scope import conditions, scope
 from collector.schema.review import Review
-
-__all__ = ["BASES", "CONTEXT", "PURPOSES", "Activity", "activities", "as_csv", "as_json", "data"]
 
 PURPOSES: dict[str, str] = {
     "essential.service": "dpv:ServiceProvision",

@@ -17,8 +17,6 @@ from types import TracebackType
 
 from collector import errors
 
-__all__ = ["LIBRARIES", "ErrorLog", "LibraryLogHandler", "place_of", "type_of"]
-
 LIBRARIES = frozenset({"grpc", "asyncio", "concurrent", "warnings", "other"})
 """Libraries whose messages are counted by name."""
 

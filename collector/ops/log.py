@@ -21,24 +21,9 @@ import structlog
 
 from collector.config.sink_settings import is_sink_name
 from collector.errors import CAUSES, CODES, is_answer
-from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler, place_of, type_of
+from collector.ops.error_log import LIBRARIES, ErrorLog
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
 from collector.ops.requests import REFUSAL_STATUSES, REFUSING
-
-__all__ = [
-    "EVENTS",
-    "LIBRARIES",
-    "VALUES",
-    "ErrorLog",
-    "Event",
-    "EventLog",
-    "EventName",
-    "LibraryLogHandler",
-    "allowlist_processor",
-    "fits",
-    "place_of",
-    "type_of",
-]
 
 Level = Literal["debug", "info", "warning", "error"]
 EventName = Literal[

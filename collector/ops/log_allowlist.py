@@ -14,16 +14,6 @@ from structlog import DropEvent
 
 from collector.ops.total import Total
 
-__all__ = [
-    "LEFT_OUT",
-    "MESSAGE",
-    "AdmittedMembers",
-    "AllowlistProcessor",
-    "LeftOut",
-    "Members",
-    "reason",
-]
-
 LeftOut = Literal["message", "arguments", "exception", "stack", "unlisted"]
 """Parts of a log event that are left out: its message, unless the allowlist has it; arguments for
 formatting it; an exception; the stack; and members that are not listed, which are counted."""

@@ -44,20 +44,7 @@ from collector.contracts import (
     Tally,
 )
 from collector.errors import CAUSES
-from collector.ops.requests import RECEIVERS, STATUSES, RequestCounts
-
-__all__ = [
-    "CONTENT_TYPE",
-    "METRICS",
-    "RECEIVERS",
-    "RELOADS",
-    "STATUSES",
-    "Metrics",
-    "Reload",
-    "ReloadReading",
-    "WorkerReading",
-    "expiry",
-]
+from collector.ops.requests import RequestCounts
 
 _F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily)
 

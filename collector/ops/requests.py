@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, product
 from threading import Lock
 
-__all__ = ["BUCKETS", "RECEIVERS", "REFUSAL_STATUSES", "REFUSING", "STATUSES", "RequestCounts"]
-
 RECEIVERS = ("http", "grpc")
 """The receivers of events; a socket file is one of HTTP."""
 REFUSING = (*RECEIVERS, "admin")

@@ -39,22 +39,6 @@ from collector.recording.jwks import KeySource, StrictDecoder
 from collector.recording.names import ROLES, Role, is_name, is_pseudonym
 from collector.recording.refusals import Refused
 
-__all__ = [
-    "AUDIENCE",
-    "LEEWAY",
-    "MAX_LIFETIME",
-    "MAX_TOKEN_BYTES",
-    "NO_MEETING",
-    "Caller",
-    "Replays",
-    "StoredAnswer",
-    "Verifier",
-    "create_key",
-    "issue",
-    "key_set",
-    "request_digest",
-]
-
 AUDIENCE = "collector"
 """What ``aud`` has to hold where a token has one (RFC 7519, 4.1.3)."""
 LEEWAY = 30.0

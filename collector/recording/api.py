@@ -55,8 +55,6 @@ from collector.recording.routes import Endpoint, find
 from collector.recording.states import StateEvent
 from collector.recording.streams import EventStreams, TrackStreams
 
-__all__ = ["THREADS", "RecorderApi"]
-
 THREADS = 4
 """Threads that wait for the disk."""
 _MOST_OF_CALLER = 8 << 20

@@ -18,22 +18,6 @@ from collector.recording.refusals import Refused
 from collector.recording.states import StateName, Terms
 from collector.units import parse_span
 
-__all__ = [
-    "ChoiceBody",
-    "Created",
-    "ErrorBody",
-    "HandoverBody",
-    "NextBody",
-    "NoticeBody",
-    "NoticeLinks",
-    "RefusalBody",
-    "RequestBody",
-    "StateBody",
-    "decoded",
-    "encoded",
-    "terms_of",
-]
-
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 _SPAN_UNITS = "smhdwy"
 _MOST_SECONDS = 1 << 53

@@ -25,17 +25,6 @@ from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles
 from collector.sqlite.files import need_room
 
-__all__ = [
-    "Erasures",
-    "NextChunk",
-    "Sealer",
-    "TrackReader",
-    "Unsealed",
-    "VaultParts",
-    "compute_tag",
-    "sha256",
-]
-
 _SPARE_BYTES = 64 << 20
 """What is left of the disk, so that manifests and erasures can be written."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

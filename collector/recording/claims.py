@@ -27,8 +27,6 @@ from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
 from collector.recording.vault import Vault
 
-__all__ = ["Place", "counts", "directory_findings", "look"]
-
 _Findings = Iterator[tuple[Check, ClaimFinding]]
 _LATE_SECONDS = 2 * 3600.0
 """How much later than due a recording may be erased, as with records (docs/retention.md)."""

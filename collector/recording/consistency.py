@@ -22,8 +22,6 @@ from collector.recording.refusals import Refused
 from collector.recording.registry import Row, read_rows
 from collector.recording.vault import Vault
 
-__all__ = ["History", "find_contradictions", "histories"]
-
 _ATTEMPTS, _PAUSE = 5, 0.1
 """How often, and after how many seconds, is compared again: a recorder may be between two files."""
 _LATE_SECONDS = 120.0

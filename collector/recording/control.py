@@ -21,8 +21,6 @@ from collector.recording.names import is_recording
 from collector.recording.recorder import Recorder
 from collector.recording.refusals import REFUSALS, Refused
 
-__all__ = ["SOCKET_NAME", "ControlHandler", "ask", "operate", "socket_path"]
-
 SOCKET_NAME = "control.sock"
 _LONGEST_PATH = 100
 _HANDLES = Path("/proc/self/fd")

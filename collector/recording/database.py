@@ -18,8 +18,6 @@ from collector.recording.refusals import Refused
 from collector.sqlite.compaction import compact, empty_log, remove_copies
 from collector.sqlite.files import make_durable, transaction
 
-__all__ = ["FORMAT", "Database"]
-
 FORMAT = 1
 """``user_version`` of the recorder's databases."""
 

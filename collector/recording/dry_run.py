@@ -27,8 +27,6 @@ from collector.recording.recorder import NewChunk, Recorder
 from collector.recording.refusals import Refused
 from collector.recording.states import Terms
 
-__all__ = ["TRIALS", "Search", "TrialRecorder", "run"]
-
 Search = Callable[[Iterable[Path], Sequence[str]], object]
 """Finds texts in directories, however they are packed: truthy if it does."""
 

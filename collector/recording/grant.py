@@ -55,14 +55,6 @@ from collector.recording.states import (
     Terms,
 )
 
-__all__ = [
-    "ABSENCE_SECONDS",
-    "MAX_MEMBERS",
-    "MAX_OWN_TRACKS",
-    "MAX_TRACKS",
-    "Grant",
-]
-
 ABSENCE_SECONDS = 60.0
 """How long a recording waits for its absent host."""
 MAX_MEMBERS = 2_000

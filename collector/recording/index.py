@@ -20,8 +20,6 @@ from collector.recording.names import chunk_key, prefix
 from collector.recording.refusals import Refused
 from collector.recording.storage import Queued
 
-__all__ = ["PendingErasure", "Recording", "StoredChunk", "VaultIndex"]
-
 _TABLES = """
 CREATE TABLE IF NOT EXISTS recordings (
   recording TEXT PRIMARY KEY, state TEXT NOT NULL, storage TEXT NOT NULL, recipient TEXT,

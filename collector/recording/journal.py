@@ -31,8 +31,6 @@ from collector.spool.lock import Lock
 from collector.spool.recover import open_file
 from collector.sqlite.files import sync, transaction
 
-__all__ = ["ACTIONS", "FILE_NAME", "OUTCOMES", "SECRET_NAME", "Journal", "read_marks"]
-
 FILE_NAME = "spool.db"
 """The name by which ``collector ledger`` finds the file."""
 SECRET_NAME = "subjects.key"  # noqa: S105 - a name

@@ -30,8 +30,6 @@ from joserfc.jwk import OKPKey
 from collector.errors import ConfigError
 from collector.recording.refusals import Refused
 
-__all__ = ["MAX_BYTES", "MAX_KEYS", "KeySource", "StrictDecoder", "parse_keys"]
-
 MAX_BYTES = 64 << 10
 """Of a key set; the platform's has a few hundred."""
 MAX_KEYS = 50

@@ -32,8 +32,6 @@ from collector.sqlite.files import sync
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity, Recipient
 
-__all__ = ["Keys", "TrackKey", "makes_secret", "read_identity", "read_recipient"]
-
 _TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS recordings (

@@ -26,24 +26,6 @@ import msgspec
 from collector.ledger.signing import Key, SignatureCheck, signature_check
 from collector.recording.names import MAX_CHUNK_NUMBER, Kind
 
-__all__ = [
-    "NOTHING",
-    "Begin",
-    "Chain",
-    "Chunk",
-    "Destroyed",
-    "End",
-    "Line",
-    "ManifestTip",
-    "Signature",
-    "check_manifest",
-    "digest",
-    "encode",
-    "read_line",
-    "read_signature",
-    "sign",
-]
-
 NOTHING = "0" * 64
 """The ``previous`` of the first line."""
 _CONTEXT = b"collector recording manifest 1\n"

@@ -12,8 +12,6 @@ from collector.ops.metrics import MetricType, expiry
 from collector.recording.recorder import RecorderState
 from collector.recording.refusals import REFUSALS
 
-__all__ = ["LABELS", "METRICS", "RecorderMetrics"]
-
 METRICS: dict[str, MetricType] = {
     "collector_recorder_recordings": MetricType("gauge", "Recordings, by state.", ("state",)),
     "collector_recorder_chunks_total": MetricType("counter", "Chunks, by outcome.", ("outcome",)),

@@ -11,28 +11,6 @@ import re
 import secrets
 from typing import Literal, get_args
 
-__all__ = [
-    "KINDS",
-    "MAX_CHUNK_BYTES",
-    "MAX_CHUNK_NUMBER",
-    "MIXED",
-    "OBJECTS",
-    "ROLES",
-    "Kind",
-    "Language",
-    "Medium",
-    "Role",
-    "Storage",
-    "chunk_key",
-    "chunk_number",
-    "is_name",
-    "is_pseudonym",
-    "is_recording",
-    "new_recording",
-    "prefix",
-    "read_key",
-]
-
 Kind = Literal["audio", "video", "screen", "chat", "captions"]
 """What a track holds."""
 KINDS: frozenset[Kind] = frozenset(get_args(Kind))

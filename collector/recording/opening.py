@@ -11,8 +11,6 @@ from collector.ledger.signing import load_key
 from collector.recording.vault import Vault
 from collector.sqlite.files import connect
 
-__all__ = ["VAULT_NAME", "open_vault"]
-
 VAULT_NAME = "vault"
 """The directory of the vault in that of the recorder."""
 _LEDGER_NAME = "spool.db"

@@ -30,8 +30,6 @@ from collector.recording.registry import Active, GrantRegistry
 from collector.recording.states import Erased, StateEvent, Terms
 from collector.recording.vault import Added, Track, Vault, VaultState
 
-__all__ = ["RIGHTS", "NewChunk", "ReadableTrack", "Recorder", "RecorderState"]
-
 RIGHTS: dict[str, frozenset[str]] = {
     "member": frozenset({"platform"}),
     "request": frozenset({"host"}),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["REFUSALS", "Meaning", "Refused"]
-
 
 class Meaning(NamedTuple):
     """The status and the message that belong to a code."""

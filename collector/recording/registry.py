@@ -36,8 +36,6 @@ from collector.recording.states import Closed, Erased, Paused, StateEvent
 from collector.recording.vault import Vault
 from collector.sqlite.files import connect
 
-__all__ = ["FILE_NAME", "MOST_ACTIVE_OF_MEETING", "Active", "GrantRegistry", "Row", "read_rows"]
-
 FILE_NAME = "recorder.db"
 _NO_ANSWER = StoredAnswer(0, b"")
 """What is kept of a request that is in progress, or ended without an answer that is to last."""

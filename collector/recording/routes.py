@@ -17,8 +17,6 @@ from collector.recording import bodies
 from collector.recording.names import KINDS
 from collector.recording.refusals import REFUSALS
 
-__all__ = ["PATTERNS", "ROUTES", "Endpoint", "document", "find"]
-
 PATTERNS = {
     "id": "[0-9a-f]{32}",
     "pseudonym": "[A-Za-z0-9][A-Za-z0-9_-]{0,63}",

@@ -18,7 +18,8 @@ from collector.errors import ConfigError
 from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
-from collector.ops.log import EventLog, EventName, LibraryLogHandler
+from collector.ops.error_log import LibraryLogHandler
+from collector.ops.log import EventLog, EventName
 from collector.recording.access import Verifier
 from collector.recording.api import RecorderApi
 from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
@@ -32,8 +33,6 @@ from collector.server.admin import AdminPages, State
 from collector.server.http_receiver import HttpReceiver
 from collector.server.lifecycle import loop_factory, notify, restore_signals, signalled
 from collector.server.listeners import Location
-
-__all__ = ["open_recorder", "serve"]
 
 _GRACE_SECONDS = 3
 _SHUTDOWN_SECONDS = 20.0

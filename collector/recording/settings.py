@@ -15,8 +15,6 @@ from collector.recording.jwks import KeySource
 from collector.spool.recover import check as check_ledger
 from collector.sqlite.files import check_directory
 
-__all__ = ["LEDGER_NAME", "MODULES", "bucket_options", "find_faults", "require_sound", "verifier"]
-
 LEDGER_NAME = "spool.db"
 MODULES = ("cryptography", "httptools", "obstore", "pyrage")
 """What the extra ``recording`` brings, besides joserfc, without which this module is not loaded."""

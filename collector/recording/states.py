@@ -14,24 +14,6 @@ from typing import Literal, NamedTuple, get_args
 from collector.recording.names import KINDS, Kind, Language, Medium, Storage, is_name
 from collector.recording.refusals import Refused
 
-__all__ = [
-    "STATES",
-    "Announced",
-    "Choice",
-    "CloseReason",
-    "Closed",
-    "Erased",
-    "GrantedTrack",
-    "Member",
-    "Open",
-    "Paused",
-    "Requested",
-    "State",
-    "StateEvent",
-    "StateName",
-    "Terms",
-]
-
 Choice = Literal["pending", "stay", "leave"]
 CloseReason = Literal["stopped", "host_absent", "expired", "restarted"]
 

@@ -30,15 +30,6 @@ from collector.sqlite.files import make_directory, need_room, sync
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = [
-    "Bucket",
-    "ChunkFiles",
-    "Queue",
-    "Queued",
-    "Retries",
-    "Uploads",
-]
-
 _TIMEOUT = timedelta(seconds=60)
 """Of one request: 4 MiB at about 0.6 Mbit/s."""
 _CONNECT_TIMEOUT = timedelta(seconds=10)

@@ -21,8 +21,6 @@ from collector.recording.recorder import ReadableTrack, Recorder
 from collector.recording.refusals import Refused
 from collector.recording.states import StateEvent
 
-__all__ = ["HEARTBEAT_SECONDS", "MOST_STREAMS", "EventStreams", "TrackStreams"]
-
 HEARTBEAT_SECONDS = 15.0
 """How often an idle stream of events sends a comment, and checks that the caller may read on."""
 MOST_STREAMS = 8

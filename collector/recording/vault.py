@@ -41,8 +41,6 @@ from collector.recording.storage import RETRIES, Bucket, ChunkFiles, Retries, Up
 from collector.recording.verification import find_faults
 from collector.spool.lock import Lock as DirectoryLock
 
-__all__ = ["Added", "Storage", "Track", "Vault", "VaultState"]
-
 Storage = Literal["local", "cloud"]
 
 _SEALED_MORE = 2048

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Identity
 
 
-__all__ = ["MANIFEST_NAME", "assemble", "find_faults"]
-
 _ATTEMPTS, _PAUSE = 5, 0.1
 """How often, and after how many seconds, a file is looked up again whose line is just being
 written, or an object whose file has just been uploaded."""

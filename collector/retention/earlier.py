@@ -33,16 +33,6 @@ from collector.sinks.sink import (
 )
 from collector.spool import FILE_NAME as SPOOL_NAME
 
-__all__ = [
-    "COPIES",
-    "EarlierSinks",
-    "earlier_sinks",
-    "in_force",
-    "noted_copies",
-    "noted_schemas",
-    "ran_elsewhere",
-]
-
 _Plain = Mapping[str, Any]
 _NO_RECIPIENT = "no recipient is named"
 COPIES = "approved_copies"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from collector.config import Config
-from collector.config.model import DrainSection
+from collector.config.broker_settings import DrainSection
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Subject
 from collector.errors import ConfigError, file_name
@@ -19,8 +19,6 @@ from collector.schema.model import Schema
 from collector.sinks.sink import ErasableSink, Opening, Removal, is_erasable, open_sink
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
-
-__all__ = ["Locations", "Reachable"]
 
 
 class Reachable(Protocol):

@@ -37,22 +37,6 @@ from collector.sqlite.compaction import empty_log
 if TYPE_CHECKING:
     from collector.retention.locations import Locations
 
-__all__ = [
-    "ASIDE",
-    "HOURS",
-    "Dropped",
-    "PruneCounts",
-    "SpoolOutcome",
-    "Upkeep",
-    "aside_for",
-    "clear",
-    "drop",
-    "overdue",
-    "places_fact",
-    "prune",
-    "prune_all",
-]
-
 HOURS = timedelta(days=90)
 """The retention of the ledger's hourly sums: of dropped fields, and of bytes."""
 ASIDE = timedelta(days=7)

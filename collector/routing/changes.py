@@ -11,27 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from collector.config.model import PARTIES
+from collector.config.sink_settings import PARTIES
 from collector.routing import Flows
 from collector.schema import Schema
 from collector.schema.diff import Comparison, compare, differing
 from collector.schema.stored_document import load_plain, load_stored
 from collector.schema.verdict import Verdict
-
-__all__ = [
-    "RULES",
-    "Change",
-    "all_changes",
-    "changes",
-    "compared",
-    "document",
-    "reached",
-    "reasons",
-    "since",
-    "strongest",
-    "verdict",
-    "widening_reasons",
-]
 
 _Plain = Mapping[str, Any]
 _Pair = tuple[str, _Plain | None, _Plain | None]

@@ -14,8 +14,6 @@ from collector.schema.load import parse
 from collector.schema.model import Schema
 from collector.sinks.store_file import view_of
 
-__all__ = ["accepted", "configured", "distinct"]
-
 _NO_SCHEMA = ("E101", "E140")
 _Parse = Callable[[str], tuple[Schema | None, list[Fault]]]
 

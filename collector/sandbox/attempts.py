@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from collector.sandbox.kernel import numbers, system_call
 
-__all__ = ["ATTEMPTS", "Attempt"]
-
 _NUMBERS = numbers(
     """
     open 2 -  openat 257 56  openat2 437 437  creat 85 -  open_by_handle_at 304 265

@@ -14,15 +14,6 @@ from typing import NamedTuple
 
 from collector.errors import SandboxError
 
-__all__ = [
-    "Machine",
-    "forbid_new_privileges",
-    "machine",
-    "numbers",
-    "require_no_way_out",
-    "system_call",
-]
-
 
 class Machine(NamedTuple):
     """A processor: its number in seccomp's data, and its column in tables of system calls."""

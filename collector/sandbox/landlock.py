@@ -19,8 +19,6 @@ from collector.sandbox.kernel import (
     system_call,
 )
 
-__all__ = ["landlock_version", "restrict_files"]
-
 _CALLS = numbers(
     "landlock_create_ruleset 444 444  landlock_add_rule 445 445  landlock_restrict_self 446 446"
 )

@@ -20,8 +20,6 @@ from collector.sandbox.kernel import (
     system_call,
 )
 
-__all__ = ["forbid_io_uring", "has_seccomp", "restrict_calls"]
-
 _SECCOMP = numbers("seccomp 317 277")
 _SET_MODE_FILTER = 1
 _FLAGS = 1 << 0 | 1 << 2

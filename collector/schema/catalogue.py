@@ -7,17 +7,6 @@ from pathlib import Path
 
 from collector.schema import resources
 
-__all__ = [
-    "MAX_BYTES",
-    "MAX_LENGTH",
-    "CatalogueFault",
-    "is_comment",
-    "is_entry",
-    "read",
-    "source_of",
-    "text_of",
-]
-
 MAX_LENGTH = 64
 """Characters of an entry."""
 

@@ -24,16 +24,6 @@ from collector.schema.catalogue import (
     text_of,
 )
 
-__all__ = [
-    "Block",
-    "CatalogueFile",
-    "CatalogueFinding",
-    "examine",
-    "fault_of",
-    "insert",
-    "looks_personal",
-]
-
 _DEVICE_OR_PERSON: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "a possessive, as in names that people give",

@@ -21,8 +21,6 @@ from collector.schema.names.scope import WAYS, is_within
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
 from collector.schema.source import Loc
 
-__all__ = ["CHECKS", "MOST_OPTIONAL", "Finding", "nearest"]
-
 MOST_OPTIONAL = 6
 """The most purposes that may be refused one by one where events say which."""
 

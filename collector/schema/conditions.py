@@ -10,8 +10,6 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-__all__ = ["ClosedList", "Condition", "When", "fault"]
-
 
 def fault(code: str, message: str, key: str | None = None) -> PydanticCustomError:
     """Make an error that carries one of our codes through pydantic, and the key of an option that

@@ -15,17 +15,6 @@ from collector.schema.model import Purpose, Schema, Trial
 from collector.schema.scalars import RecordsPath, Source, condition_of, path_of, written_source
 from collector.schema.verdict import RULES, Shift, Verdict, ordered_shifts
 
-__all__ = [
-    "Comparison",
-    "SchemaChange",
-    "changed_tests",
-    "changes",
-    "compare",
-    "differing",
-    "fields",
-    "reordered",
-]
-
 
 class SchemaChange(NamedTuple):
     """A change of a part of the documents, or of one option of it; the part is empty for the head.

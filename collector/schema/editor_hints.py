@@ -16,8 +16,6 @@ from typing import Any
 
 from collector.schema.scalars import PATH_PATTERN, RECORDS_PATTERN, RESERVED, RESERVED_PREFIX
 
-__all__ = ["DOCUMENT", "FIELD", "PARTS", "PRINTABLE", "UNIQUE_LIST", "Hints", "matching"]
-
 Hints = Mapping[str, Mapping[str, Any]]
 """Key → JSON Schema keywords."""
 

@@ -23,16 +23,6 @@ from collector.schema.model import Schema
 from collector.schema.reading import bytes_source
 from collector.schema.source import Source
 
-__all__ = [
-    "NotThereError",
-    "RevisionError",
-    "load_reference",
-    "parse",
-    "read",
-    "schema_by_name",
-    "split",
-]
-
 _PATH = re.compile(r"\.{0,2}[/\\]|[A-Za-z]:[/\\]")
 _CATALOGUE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.txt")
 _SECONDS = 30

@@ -15,8 +15,6 @@ from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.kinds.time import DATE_PATTERN, HOUR_PATTERN
 from collector.schema.model import Schema
 
-__all__ = ["DIALECT", "document_schema", "record_schema"]
-
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _Node = dict[str, Any]
 

@@ -25,15 +25,6 @@ from collector.schema.reading import read
 from collector.schema.scalars import ConditionalPath
 from collector.schema.source import Loc, Source
 
-__all__ = [
-    "load_schema",
-    "load_schemas",
-    "parse",
-    "parse_source",
-    "validate_field",
-    "validate_part",
-]
-
 _T = TypeVar("_T")
 _M = TypeVar("_M", bound=BaseModel)
 

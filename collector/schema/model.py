@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic import Field as Option
 
 from collector.contracts import Category, Layout
+from collector.schema.conditions import fault
 from collector.schema.kinds import Field, FieldBase
 from collector.schema.policy import content_names
 from collector.schema.scalars import (
@@ -39,22 +40,9 @@ from collector.schema.scalars import (
     RecordsPath,
     Text,
     Version,
-    fault,
     path_of,
     unique,
 )
-
-__all__ = [
-    "EMPTIED",
-    "Basis",
-    "Content",
-    "Purpose",
-    "Schema",
-    "Trial",
-    "field_bits",
-    "letter_bits",
-    "record_bits",
-]
 
 Basis = Literal[
     "consent",

@@ -18,8 +18,6 @@ from math import log2
 
 from collector.schema.names import CLOSED, alphabet_bits
 
-__all__ = ["MAX_BITS", "Pattern", "PatternFault"]
-
 MAX_BITS = 64
 """The widest language a pattern may have, in bits (docs/schema.md)."""
 _MAX_LENGTH, _MAX_TEXT = 64, 4096

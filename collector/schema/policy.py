@@ -16,23 +16,6 @@ from collector.contracts import Category
 from collector.schema import resources
 from collector.schema.names import words
 
-__all__ = [
-    "CLAIMS",
-    "CONTENT",
-    "DERIVABLE",
-    "FIELD_CATEGORIES",
-    "PEER",
-    "USES",
-    "broken_claim",
-    "category_is_allowed",
-    "content_names",
-    "is_identifier",
-    "name_on",
-    "normalised",
-    "taxonomy",
-    "use_is_allowed",
-]
-
 USES: tuple[str, ...] = (
     "essential.service.*",
     "essential.fraud_detection",

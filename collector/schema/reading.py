@@ -17,8 +17,6 @@ import orjson
 from collector.schema import resources
 from collector.schema.source import Source
 
-__all__ = ["bytes_source", "keep_parsed", "parsed", "read"]
-
 _MAX_BYTES = 256 << 10
 
 

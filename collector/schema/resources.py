@@ -9,20 +9,6 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-__all__ = [
-    "approved_copy",
-    "catalogue",
-    "claims",
-    "is_approved_copy",
-    "is_path",
-    "names",
-    "parsed",
-    "samples",
-    "schema",
-    "shipped",
-    "taxonomy",
-]
-
 _CLAIMS = "claims"
 _REVIEWED = ".reviewed.yaml"
 

@@ -29,6 +29,7 @@ from pydantic import Field as Option
 
 from collector.errors import ConfigError, Fault, SchemaError, file_name
 from collector.schema.catalogue import is_entry
+from collector.schema.conditions import fault
 from collector.schema.diff import SchemaChange, compare
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.base import utc_now
@@ -46,7 +47,6 @@ from collector.schema.scalars import (
     Paths,
     Text,
     condition_of,
-    fault,
     path_of,
 )
 from collector.schema.scalars import (
@@ -55,20 +55,6 @@ from collector.schema.scalars import (
 from collector.schema.source import Loc, Source
 from collector.schema.starter import flow
 from collector.schema.stored_document import NO_KEY
-
-__all__ = [
-    "Addition",
-    "Approval",
-    "ApprovedCopy",
-    "FieldReview",
-    "Review",
-    "approve",
-    "approved_entry",
-    "entry_lines",
-    "is_form",
-    "read_copy",
-    "review",
-]
 
 MAX_BYTES = 1 << 20
 """The most bytes of a copy: entries of catalogues are written out in it."""

@@ -29,41 +29,6 @@ from pydantic import (
 from collector.schema.conditions import Condition, When, fault
 from collector.units import parse_span, span_text
 
-__all__ = [
-    "BUILDS_LATER",
-    "PATH_PATTERN",
-    "RECORDS_PATTERN",
-    "Catalogue",
-    "ConditionalPath",
-    "ConditionalRecords",
-    "Day",
-    "DocumentName",
-    "Duration",
-    "FieldName",
-    "Name",
-    "Path",
-    "Paths",
-    "Period",
-    "Reason",
-    "RecordsPath",
-    "Source",
-    "Sources",
-    "Text",
-    "Version",
-    "Window",
-    "beside",
-    "condition_of",
-    "fault",
-    "is_exact",
-    "keys",
-    "levels",
-    "lies_in",
-    "path_of",
-    "spoken",
-    "unique",
-    "written_source",
-]
-
 BUILDS_LATER = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
 """Whether a model is built when it is first needed, so that a process starts faster: a worker needs
 none, and most schemas few. Older versions of pydantic do not keep threads apart that build one."""

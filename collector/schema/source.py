@@ -8,8 +8,6 @@ from typing import Any
 
 from collector.errors import Fault
 
-__all__ = ["Loc", "Source"]
-
 _MAX_SHOWN = 80
 
 Loc = tuple[str | int, ...]

@@ -18,8 +18,6 @@ from collector.schema import resources
 from collector.schema.policy import DERIVABLE
 from collector.schema.scalars import DocumentName
 
-__all__ = ["AROUND", "EDITOR_FILE", "PLACES", "copy", "flow", "is_name", "propose", "starter"]
-
 EDITOR_FILE = "collector-schema.json"
 """What the document's first line calls the JSON Schema for editors."""
 

@@ -18,8 +18,6 @@ from collector.schema.load import parse_source
 from collector.schema.model import Schema
 from collector.schema.source import Source
 
-__all__ = ["NO_KEY", "load_plain", "load_stored", "packed", "unpacked"]
-
 NO_KEY = "env:NONE"
 """The reference to a key in a schema whose document leaves it out."""
 _ANY_PATTERN = "a"

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-__all__ = ["RULES", "Shift", "Verdict", "ordered_shifts"]
-
 Verdict = Literal["widening", "narrowing", "neutral"]
 
 RULES: Mapping[str, Verdict] = {

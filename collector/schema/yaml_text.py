@@ -28,8 +28,6 @@ from ruamel.yaml.reader import ReaderError
 from collector.errors import Fault
 from collector.schema.source import Loc, Source
 
-__all__ = ["text_source"]
-
 _MAX_DEPTH = 64
 _MAX_NODES = 20_000
 _UNPARSED = "it cannot be parsed here; check indentation, quotes and brackets"

@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 
 from collector.errors import DeliveryError
 
-__all__ = ["BodyTooLarge", "part_id", "part_ranges"]
-
 _ID_BYTES = 16
 _RECEIVED_BYTES = len(b',"received":"2026-01-01T00:00:00Z"')
 """Bytes that the wire adds to a queued line."""

@@ -29,8 +29,6 @@ from collector.sdk.settings import Settings
 if TYPE_CHECKING:
     from collector.spool import Spool
 
-__all__ = ["DeliveryWorker", "DirectDelivery", "RecordDelivery", "open_delivery"]
-
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 30.0
 _PRUNE_SECONDS = 3600.0

@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
-__all__ = ["MAX_BYTES", "SYSTEMS", "Source", "System", "device_fields", "host_event", "is_virtual"]
-
 MAX_BYTES = 4096
 """More of a file is not read; all files of the sources are shorter."""
 

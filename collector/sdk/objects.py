@@ -20,8 +20,6 @@ from pydantic import BaseModel
 from collector.filter import Filter
 from collector.filter.compile import Keys, Plan, RecordPath
 
-__all__ = ["ObjectReader"]
-
 _Tree = dict[str | int, Any]
 """Names to look for, each with the names below it."""
 

@@ -25,8 +25,6 @@ from collector.filter.redaction import Redactor
 from collector.sdk.account import Account, Loss
 from collector.sdk.body_limit import part_id, part_ranges
 
-__all__ = ["InFlight", "RecordQueue"]
-
 _MINUTE = 60
 _WAKE_SECONDS = 1.0
 """How often ``flush`` wakes the delivery thread again."""

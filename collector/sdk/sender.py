@@ -23,16 +23,6 @@ if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
     from collector.sinks.sink import Sink
 
-__all__ = [
-    "NotTaken",
-    "Sender",
-    "Sidecar",
-    "open_sender",
-    "open_sink_of",
-    "reason_of",
-    "sink_settings",
-]
-
 _log = logging.getLogger("collector.sdk")
 _OVERDUE = "cannot delete expired data: disk full or file in use"
 _PRUNED = "expired data is deleted"

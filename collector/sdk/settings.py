@@ -18,8 +18,6 @@ from collector.errors import ConfigFaults, Fault
 from collector.sdk.target import Target, local_store, target
 from collector.units import DURATION, SIZE, parse_duration, parse_size
 
-__all__ = ["PREFIX", "Mode", "SettingHelp", "Settings", "WhenFull", "read", "settings"]
-
 PREFIX = "COLLECTOR_SDK_"
 """The beginning of each setting's environment variable."""
 

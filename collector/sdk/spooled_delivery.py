@@ -19,7 +19,7 @@ from time import monotonic
 
 from collector.contracts import Batch, Layout, PendingBatch, Subject, Tally, count_lines
 from collector.drain import Drain
-from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.errors import CollectorError, ConfigError, DeliveryError, InUse
 from collector.filter.redaction import RedactionRule
 from collector.ledger import Note
 from collector.retention.upkeep import SpoolOutcome, clear, prune
@@ -30,9 +30,6 @@ from collector.sdk.sender import Sender, reason_of
 from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.file import SpoolFile
-from collector.spool.lock import InUse
-
-__all__ = ["SpooledDelivery", "claim", "open_unclaimed", "redact_spool"]
 
 _STOP_SECONDS = 0.5
 """How long an exchange may take to notice that its time is over."""

@@ -17,8 +17,6 @@ from urllib.parse import unquote, urlsplit
 
 from collector.errors import ConfigError
 
-__all__ = ["Target", "local_store", "target"]
-
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
 _PREFIX = re.compile(r"[A-Za-z0-9/_.~%-]*", re.ASCII).fullmatch
 _FORMS = (

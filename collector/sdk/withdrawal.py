@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from collector.retention.upkeep import SpoolOutcome
     from collector.spool import Spool
 
-__all__ = ["Moment", "Withdrawal", "WithdrawalRequest"]
-
 Moment = str | date | datetime
 """A day or a moment: an RFC 3339 text, a ``date``, or a ``datetime`` with a time zone."""
 

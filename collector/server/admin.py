@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from collector.server.consumer import MessageIntake
     from collector.server.keeper import Keeper
 
-__all__ = ["UNREADY", "AdminPages", "Readiness", "State", "opened_admin"]
-
 State = Literal["ok", "late", "full", "blocking", "failing"]
 """``late`` is a warning that leaves the process ready. The spool is ``full`` of what the
 ``blocking`` sinks have not taken."""

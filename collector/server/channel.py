@@ -44,18 +44,6 @@ from collector.server.messages import (
 )
 from collector.spool.write_queue import JoinedBatches, busy, merge, no_room, unwritable
 
-__all__ = [
-    "BatchCode",
-    "Channel",
-    "ChannelQueue",
-    "Frames",
-    "answer_of",
-    "framed",
-    "frames_of_keeper",
-    "frames_of_probe",
-    "frames_of_workers",
-]
-
 _MOST_MESSAGE = 2 << 20
 """Bytes of a worker's message: decoded, it may take twenty times as many."""
 _MOST_OF_KEEPER = 64 << 20

@@ -36,8 +36,6 @@ from collector.sinks.sink import (
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 
-__all__ = ["Components", "limits", "tokens"]
-
 
 def limits(config: Config) -> IngestLimits:
     """Return the limits on senders."""

@@ -21,7 +21,7 @@ from collector.addresses import Address
 from collector.brokers.jetstream import jetstream
 from collector.brokers.message import mac_key, read_message
 from collector.brokers.source import Fetched, MessageSource
-from collector.config.model import DrainSection
+from collector.config.broker_settings import DrainSection
 from collector.contracts import (
     MESSAGE_OUTCOMES,
     MessageOutcome,
@@ -50,8 +50,6 @@ from collector.spool import Spool
 from collector.spool.idempotency import hashed
 from collector.spool.write_queue import MOST_ROWS
 from collector.subject.tombstones import LONGEST_RETENTION, Tombstones
-
-__all__ = ["Consumer", "MessageIntake", "check_drain", "source_of"]
 
 _MOST_WAITING = 256
 """As many messages as a sink gets at once: what is more would only be kept from other drains."""

@@ -56,8 +56,6 @@ from collector.spool import Spool
 from collector.spool.set_aside import SetAside
 from collector.subject.rights import Removed, Removing, remove_all, select
 
-__all__ = ["ControlServer"]
-
 _MOST_BYTES = 1 << 16
 _MOST_CONNECTIONS = 64
 _REQUEST_SECONDS = 5.0

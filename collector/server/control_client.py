@@ -21,22 +21,6 @@ import msgspec
 from collector.errors import CollectorError, ConfigError, DeliveryError, InputError, InUse
 from collector.spool.lock import check_lock
 
-__all__ = [
-    "FILE_NAME",
-    "Command",
-    "Drop",
-    "Erase",
-    "Object",
-    "Prune",
-    "Redeliver",
-    "Reload",
-    "Status",
-    "StatusAnswer",
-    "ask",
-    "short_path",
-    "status",
-]
-
 FILE_NAME = "control.sock"
 _PAUSES = (0.2, 1.0, 3.0)
 _STATUS_SECONDS = 5.0

@@ -16,8 +16,6 @@ from collector.ingest.responses import Observe
 from collector.server import listeners
 from collector.server.listeners import Location
 
-__all__ = ["HttpReceiver"]
-
 _CANCEL_SECONDS = 0.1
 """How long cancelled requests may take to be refused."""
 _POLL_SECONDS = 0.05

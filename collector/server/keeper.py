@@ -39,8 +39,6 @@ from collector.server.messages import (
 from collector.server.worker_pool import WorkerPool
 from collector.server.worker_process import WorkerLink, WorkerProcess
 
-__all__ = ["Keeper", "RecordBudget"]
-
 _REPORT_SECONDS = 1.0
 _KEY_REQUEST_BYTES = 10
 _MOST_PLACES = 32

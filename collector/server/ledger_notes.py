@@ -27,8 +27,6 @@ from collector.schema import Schema
 from collector.schema.diff import Comparison
 from collector.server.components import Components
 
-__all__ = ["LedgerNotes", "ReloadCause", "refuse_widening", "widening_faults", "widenings"]
-
 _NOTE_SECONDS = 2.0
 _UNKNOWN = "what ran before cannot be compared with it"
 _KEYS = {

@@ -15,16 +15,6 @@ from typing import Any, Literal
 
 from collector.ops.error_log import ErrorLog
 
-__all__ = [
-    "SWITCH_SECONDS",
-    "is_watched",
-    "loop_factory",
-    "notify",
-    "on_loop_error",
-    "restore_signals",
-    "signalled",
-]
-
 SWITCH_SECONDS = 0.0002
 """The interpreter's switch interval; a request passes through three threads. Between two slices of
 a body the event loop releases the interpreter, and has it back before other threads wake, so only a

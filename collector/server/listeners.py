@@ -19,20 +19,6 @@ from collector.ingest.tls import Certificates
 if TYPE_CHECKING:
     from collector.config import Config
 
-__all__ = [
-    "BACKLOG",
-    "KEEP_FILE",
-    "Location",
-    "accepted_hosts",
-    "certificates",
-    "check",
-    "hosts",
-    "opened",
-    "reserved",
-    "tcp",
-    "unix",
-]
-
 Location = Address | Path
 """A TCP address, or the path of a socket file."""
 

@@ -14,34 +14,6 @@ import msgspec
 from collector import errors
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS
 
-__all__ = [
-    "MOST_BYTES",
-    "Answers",
-    "Ask",
-    "ChannelError",
-    "ErrorSeen",
-    "Failed",
-    "FromKeeper",
-    "FromWorker",
-    "LibrarySeen",
-    "Prepare",
-    "Prepared",
-    "Put",
-    "PutBatch",
-    "PutTally",
-    "Ready",
-    "ReceiverSetup",
-    "Report",
-    "Setup",
-    "Stop",
-    "Switch",
-    "Switched",
-    "Tried",
-    "WorkerTerms",
-    "error_types",
-    "modules",
-]
-
 MOST_BYTES = 64 << 20
 """The most bytes of records of one ``Put``: what a request may become."""
 _MOST_BATCHES = 10_000

@@ -28,8 +28,6 @@ from collector.ingest.refusals import (
 from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, ROUTES, Route
 from collector.ingest.responses import REJECTED_MEMBERS
 
-__all__ = ["admin_document", "receiver_document"]
-
 _Json = dict[str, Any]
 _JSON = "application/json"
 _PROTOBUF = "application/x-protobuf"

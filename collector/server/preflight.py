@@ -14,9 +14,9 @@ from pathlib import Path
 from time import time
 from typing import NamedTuple, ParamSpec, TypeVar
 
+from collector.addresses import overlap
 from collector.config import Address, Loaded
 from collector.config.rules import SAME_ADDRESS
-from collector.config.values import overlap
 from collector.errors import (
     CollectorError,
     ConfigError,
@@ -43,8 +43,6 @@ from collector.sinks.sink import Opening, check_sink, sink_type, warnings_of
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import check as check_spool
 from collector.sqlite.files import check_directory
-
-__all__ = ["Findings", "check", "find_faults", "prepare", "prepare_next"]
 
 _UNREADABLE = "E101"
 _P = ParamSpec("_P")

@@ -18,7 +18,8 @@ from collector.config import Address, Config, Loaded
 from collector.config.extras import NO_GRPC
 from collector.contracts import SpoolState
 from collector.file_modes import Tightened, tighten, tighten_directory
-from collector.ops.log import EventLog, LibraryLogHandler
+from collector.ops.error_log import LibraryLogHandler
+from collector.ops.log import EventLog
 from collector.ops.metrics import WorkerReading
 from collector.schema import Schema
 from collector.server.admin import State, opened_admin
@@ -41,8 +42,6 @@ from collector.server.preflight import prepare
 from collector.server.reload import Reloader
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import pseudonyms
-
-__all__ = ["Receivers", "notify", "opened", "serve", "tighten_all"]
 
 _GRACE_SECONDS = 3
 _FLUSH_SECONDS = 3.0

@@ -31,8 +31,6 @@ from collector.server.openapi import receiver_document
 if TYPE_CHECKING:
     from collector.config import Config
 
-__all__ = ["RECEIVERS", "HttpReceiver", "OpenSockets", "Receiver", "ReceiverParts", "ReceiverType"]
-
 
 class Receiver(Protocol):
     """Listens for senders."""

@@ -38,8 +38,6 @@ from collector.server.preflight import prepare_next
 from collector.server.receivers import RECEIVERS
 from collector.server.worker_setup import pseudonyms
 
-__all__ = ["Reloader"]
-
 _RESTART = ("data", "sandbox", "spool.limit", "admin.address", "admin.hosts", "admin.open")
 """The settings that change with a restart only, besides those of sinks but what is said of them."""
 _READ_SECONDS = 60.0

@@ -31,8 +31,6 @@ from collector.server.receivers import RECEIVERS
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import worker_setup
 
-__all__ = ["try_worker"]
-
 _MODULE = "collector.server.sandbox_probe"
 _SECONDS = 60.0
 _KEY_REQUEST_BYTES = 10

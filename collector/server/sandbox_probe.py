@@ -18,8 +18,6 @@ from collector.server.channel import framed
 from collector.server.messages import Tried
 from collector.server.receivers import Receiver
 
-__all__ = ["main"]
-
 _MOST_DESCRIPTORS = 1 << 13
 """The lowest numbers, from which a process has its descriptors."""
 _NULL = os.makedev(1, 3)

@@ -67,8 +67,6 @@ from collector.server.messages import (
 )
 from collector.server.receivers import RECEIVERS, Receiver, ReceiverParts
 
-__all__ = ["ChannelLog", "RemoteKeyring", "Worker", "main"]
-
 _MOST_FDS = 16
 _KEY_BYTES = 32
 _PR_SET_PDEATHSIG = 1

@@ -26,8 +26,6 @@ from collector.server.receivers import OpenSockets
 from collector.server.worker_process import WorkerLink, WorkerProcess, count
 from collector.server.worker_setup import WorkerPlan
 
-__all__ = ["Change", "WorkerPool"]
-
 Change = Literal["kept", "swapped", "replaced"]
 """What became of the workers with another configuration: they are as they were, they have other
 terms, or others have taken their place."""

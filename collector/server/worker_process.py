@@ -24,8 +24,6 @@ if TYPE_CHECKING:  # it is loaded before everything else, so that workers start 
     from collector.server.messages import FromWorker, Report
     from collector.server.worker_setup import WorkerPlan
 
-__all__ = ["WorkerLink", "WorkerProcess", "count", "environment", "spawned"]
-
 _MODULE = "collector.server.worker"
 _INHERITED = ("LD_", "DYLD_", "MALLOC_", "FAKETIME")
 """The environment of a worker: what the dynamic linker, the allocator and libfaketime read;"""

@@ -25,8 +25,6 @@ from collector.server.messages import ReceiverSetup, Setup, WorkerTerms
 if TYPE_CHECKING:
     from collector.server.components import Components
 
-__all__ = ["WorkerPlan", "pseudonyms", "worker_setup"]
-
 
 class WorkerPlan:
     """The workers of a configuration: how many there are, their first message with the listening

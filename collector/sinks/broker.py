@@ -26,8 +26,6 @@ from collector.errors import ConfigError, DeliveryError
 from collector.schema.model import Schema
 from collector.sinks.sink import Opening, Sink
 
-__all__ = ["BrokerSettings", "BrokerSink", "BrokerTimeout", "of_address"]
-
 BrokerTimeout = Annotated[
     Duration,
     Field(ge=0.1, le=60, description="How long the broker may take to store what is sent."),

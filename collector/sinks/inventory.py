@@ -30,18 +30,6 @@ from collector.sqlite.files import connect
 from collector.sqlite.foreign import LONGEST_BYTES, foreign_columns, foreign_objects, hidden_columns
 from collector.sqlite.wal import MAGIC, head, is_log, need_room
 
-__all__ = [
-    "Contents",
-    "Shape",
-    "check_store",
-    "contents",
-    "inventory",
-    "other_tables",
-    "read_or_raise",
-    "reading",
-    "shapes",
-]
-
 _OWN_TABLES = ("_delivered", "_remains", "_retention")
 _OWN_COLUMNS = frozenset({"number", "id", "one", "table", "field", "seconds"})
 _ROWS = 5_000

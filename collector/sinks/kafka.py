@@ -23,8 +23,6 @@ from collector.config.sink_settings import SinkSettings
 from collector.errors import ConfigError
 from collector.sinks.broker import BrokerSettings, BrokerSink, BrokerTimeout, of_address
 
-__all__ = ["KafkaSettings", "KafkaSink"]
-
 _SCHEMES = ("kafka", "kafka+tls")
 _OF_ADDRESS = ("user", "password", "mechanism", "mac")
 _NO_ADDRESS = (

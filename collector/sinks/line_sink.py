@@ -18,8 +18,6 @@ from collector.filter.stored import Records, Values, foreign_lines, values
 from collector.sinks.record_files import Change
 from collector.sinks.sink import ErasableSink, Holding, Opening, Removal
 
-__all__ = ["EARLY", "Change", "LineSink", "findings", "lines"]
-
 EARLY = "were received in the future: a clock was wrong, and they would stay for too long"
 _UNRULED = "stay, as no retention of their schemas is known: let these run once with these data"
 _AHEAD = timedelta(days=1)

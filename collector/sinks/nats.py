@@ -24,8 +24,6 @@ from collector.config.sink_settings import SinkSettings
 from collector.errors import ConfigError
 from collector.sinks.broker import BrokerSettings, BrokerSink, BrokerTimeout, of_address
 
-__all__ = ["NatsSettings", "NatsSink"]
-
 _SCHEMES = ("nats", "tls")
 _OF_ADDRESS = ("subject", "user", "password", "auth_token", "mac")
 """The settings that may follow an SDK's address after a ``?``: references, and the subject."""

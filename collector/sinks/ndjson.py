@@ -40,8 +40,6 @@ from collector.sinks.record_files import (
 from collector.sinks.sink import Guarantee, Opening, Removal, Sink, shuffled
 from collector.sqlite.files import check_file, make_directory, sync
 
-__all__ = ["BEGIN", "NdjsonFile", "NdjsonSettings", "NdjsonSink", "files_of", "lines"]
-
 BEGIN = b'{"schema":"'
 """The first bytes of each line."""
 _FOREIGN = "the file holds something else than records; name another"

@@ -37,22 +37,6 @@ from collector.sinks.store_file import (
 )
 from collector.sqlite.compaction import compact, empty_log
 
-__all__ = [
-    "Pruned",
-    "Pruning",
-    "Rule",
-    "mark",
-    "note",
-    "note_foreign",
-    "overdue",
-    "prune",
-    "prune_store",
-    "rules",
-    "sweep",
-    "try_sweep",
-    "unruled",
-]
-
 _RETENTION = (
     'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
     ' seconds INTEGER NOT NULL, PRIMARY KEY ("table", field)) STRICT, WITHOUT ROWID'

@@ -15,8 +15,6 @@ from collector.errors import DeliveryError, InputError
 from collector.schema.checks import nearest
 from collector.sinks.inventory import shapes
 
-__all__ = ["FUNCTIONS", "Answer", "Permission", "ask", "confine"]
-
 FUNCTIONS = frozenset(
     """
     abs avg ceil ceiling char coalesce concat concat_ws count cume_dist current_date current_time

@@ -22,25 +22,6 @@ from typing import BinaryIO, ClassVar
 
 from collector.errors import DeliveryError
 
-__all__ = [
-    "MARKS_BYTES",
-    "Change",
-    "FileLock",
-    "Mark",
-    "Marks",
-    "PruneSchedule",
-    "all_pieces",
-    "files_of",
-    "is_free",
-    "locked_directory",
-    "pieces",
-    "remove_unfinished",
-    "rewrite",
-    "rotate",
-    "unfinished",
-    "unfinished_files",
-]
-
 Change = Callable[[bytes], tuple[bytes, int]]
 """Gets whole lines; returns those that remain, and the number of lines that were changed or
 deleted."""

@@ -18,8 +18,6 @@ from hmac import compare_digest
 from time import sleep
 from urllib.parse import urlsplit
 
-__all__ = ["Exchange", "Relay", "proxy"]
-
 _HOST = "127.0.0.1"
 _PIECE = 1 << 16
 _MOST_IDLE = 1 << 16

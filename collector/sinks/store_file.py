@@ -21,30 +21,6 @@ from collector.contracts import Batch, Layout, Row
 from collector.errors import ConfigError, DeliveryError, file_name
 from collector.sqlite.files import make_directory, make_durable
 
-__all__ = [
-    "BUSY_SECONDS",
-    "FOREIGN",
-    "FORMAT",
-    "RESERVED_COLUMNS",
-    "RowPlaces",
-    "RowReorder",
-    "Table",
-    "columns_of",
-    "configure",
-    "connect",
-    "make_private",
-    "opened",
-    "quoted",
-    "random_keys",
-    "require_known_format",
-    "require_store",
-    "row_number_of",
-    "run_or_raise",
-    "tables",
-    "transaction",
-    "view_of",
-]
-
 FORMAT = 1
 """``user_version`` of the file: the form of everything but the schemas' own tables."""
 BUSY_SECONDS = 5.0

@@ -19,8 +19,6 @@ from collector.sinks.store_file import (
     transaction,
 )
 
-__all__ = ["clear", "delete", "remove", "rows"]
-
 
 def rows(db: sqlite3.Connection, subject: Subject) -> Iterator[tuple[str, Record]]:
     """Yield each row of a person with its table, without columns that are NULL."""

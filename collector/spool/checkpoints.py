@@ -16,8 +16,6 @@ from time import monotonic
 
 from collector.spool.file import SpoolFile
 
-__all__ = ["IDLE_SECONDS", "LOOK_SECONDS", "Checkpoints"]
-
 IDLE_SECONDS = 1.0
 """The log is emptied after so long without a write;"""
 _BUSY_SECONDS = 5.0

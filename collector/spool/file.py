@@ -53,8 +53,6 @@ from collector.spool.tables import (
 from collector.spool.write_queue import HourlySums, PendingWrite, RecentBatches
 from collector.sqlite.wal import Index, need_room, truncate_log
 
-__all__ = ["Depth", "Selection", "SpoolFile", "new_batch"]
-
 _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
     "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"

@@ -23,21 +23,6 @@ from datetime import UTC, date, datetime, timedelta
 
 from collector.contracts import REJECTIONS, Earlier, RequestKey, Tally
 
-__all__ = [
-    "DAYS",
-    "MOST",
-    "NEW_DAY",
-    "NEW_KEY",
-    "TABLES",
-    "add_keys",
-    "earlier",
-    "forget_batch",
-    "forget_keys",
-    "hashed",
-    "key_within",
-    "request_key",
-]
-
 MOST = 1_000_000
 """The number of newest keys that are stored: a day's at eleven requests a second, in 140 MB."""
 DAYS = 31

@@ -12,16 +12,13 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import ConfigError, DeliveryError, InUse
 from collector.ledger import Note
 from collector.ledger.journal import append, append_all, current_key
 from collector.ledger.signing import can_sign, create_next_key, load_key
 from collector.ledger.stored import FORMAT
-from collector.spool.lock import InUse
 from collector.spool.spool import FILE_NAME, Spool
 from collector.spool.tables import connect
-
-__all__ = ["note", "rotate"]
 
 _T = TypeVar("_T")
 

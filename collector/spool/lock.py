@@ -12,8 +12,6 @@ from collector.errors import ConfigError, InUse, NotNow
 from collector.file_modes import tighten_directory
 from collector.sqlite.files import make_directory
 
-__all__ = ["FILE_NAME", "InUse", "Lock", "check_lock"]
-
 FILE_NAME = "collector.lock"
 _IN_USE = "the data directory is in use by another collector; stop it, or name another directory"
 

@@ -18,9 +18,6 @@ from collector.errors import ConfigError, DeliveryError
 from collector.ledger.stored import require_known_format
 from collector.spool.tables import BATCH, connect, decode_granted, is_intact, staged
 
-__all__ = ["delete_quarantined", "pending_batches", "quarantine", "quarantined"]
-
-
 _DAMAGED = ".damaged-"
 """The text between the name of a quarantined file and the time of its quarantine."""
 

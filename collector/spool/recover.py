@@ -55,8 +55,6 @@ from collector.spool.tables import (
 from collector.sqlite.files import check_database, check_file, sync, transaction
 from collector.sqlite.wal import copy_with_log, is_log, last_commit
 
-__all__ = ["OpenedFile", "check", "is_corrupt", "open_file", "try_open"]
-
 _PART, _NEW, _COPY = ".part", ".new", ".copy"
 """Suffixes of an unfinished file, a finished one, and a copy for reading."""
 

@@ -21,8 +21,6 @@ from collector.spool.tables import NEW_TIP
 from collector.sqlite.compaction import empty_log
 from collector.sqlite.files import transaction
 
-__all__ = ["ALWAYS", "NEVER", "Divide", "Revision", "RevisionOutcome", "divide", "revise"]
-
 Divide = Callable[[Batch], Sequence[Batch]]
 """Returns the batches that replace one: with ids of their own, and its records in their order."""
 

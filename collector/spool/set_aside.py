@@ -18,8 +18,6 @@ from collector.errors import DeliveryError
 from collector.file_modes import make_private
 from collector.spool.tables import decode_granted, encode_granted
 
-__all__ = ["FILE_NAME", "TABLES", "RefusedBatch", "SetAside"]
-
 FILE_NAME = "spool-aside.db"
 _BUSY_SECONDS = 5.0
 _TABLE = """

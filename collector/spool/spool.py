@@ -58,8 +58,6 @@ from collector.spool.write_queue import (
 )
 from collector.sqlite.files import transaction
 
-__all__ = ["FILE_NAME", "LIMIT", "Spool"]
-
 FILE_NAME = "spool.db"
 """The name of the spool's file in a data directory."""
 LIMIT = 1 << 30

@@ -29,8 +29,6 @@ from collector.spool.write_queue import (
 )
 from collector.sqlite.files import need_room
 
-__all__ = ["Staging", "discard"]
-
 _MOST_LOG_BYTES = 16 << 20
 """The log is emptied before it is much larger."""
 _STAGED = (

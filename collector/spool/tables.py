@@ -29,49 +29,6 @@ from collector.spool import idempotency
 from collector.sqlite import wal
 from collector.sqlite.files import make_durable, transaction
 
-__all__ = [
-    "APPLICATION",
-    "BATCH",
-    "BUSY_SECONDS",
-    "NEW_BATCH",
-    "NEW_COLUMN",
-    "NEW_CURSOR",
-    "NEW_DAMAGED",
-    "NEW_GAP",
-    "NEW_HOUR",
-    "NEW_LAYOUT",
-    "NEW_PART",
-    "NEW_PART_CURSOR",
-    "NEW_RECEIPT",
-    "NEW_STAGED",
-    "NEW_START",
-    "NEW_TIP",
-    "OPEN",
-    "SELECT_PARTS",
-    "SELECT_STAGED",
-    "TABLES",
-    "Gap",
-    "Part",
-    "Parts",
-    "Position",
-    "batch_seal",
-    "check_format",
-    "check_version",
-    "checksum",
-    "connect",
-    "create",
-    "decode_granted",
-    "encode_granted",
-    "is_intact",
-    "is_spool",
-    "layout_seal",
-    "make_private",
-    "note_part",
-    "read_gaps",
-    "read_parts",
-    "staged",
-]
-
 APPLICATION = int.from_bytes(b"Cspl")
 """The file's ``application_id``, which tells a spool from other databases."""
 

@@ -31,31 +31,6 @@ from collector.contracts import (
 from collector.errors import DeliveryError
 from collector.ledger.entry import Note
 
-__all__ = [
-    "ID_BYTES",
-    "MOST_BYTES",
-    "MOST_PART_BYTES",
-    "MOST_ROWS",
-    "MOST_TOGETHER",
-    "Arrivals",
-    "HourlySums",
-    "JoinedBatches",
-    "PendingWrite",
-    "RecentBatches",
-    "Room",
-    "WriteQueue",
-    "add_to_sums",
-    "busy",
-    "group",
-    "is_large",
-    "last_parts",
-    "merge",
-    "no_room",
-    "parts_before",
-    "split",
-    "unwritable",
-]
-
 ID_BYTES = 16
 """The length of a batch's id."""
 MOST_ROWS = 10_000

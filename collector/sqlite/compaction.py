@@ -21,8 +21,6 @@ from time import monotonic, sleep
 
 from collector.sqlite.files import need_room
 
-__all__ = ["compact", "empty_log", "remove_copies"]
-
 _PAUSE = 0.05
 _FRAME_HEAD = 24
 """Bytes of the log for a page besides the page."""

@@ -13,18 +13,6 @@ from pathlib import Path
 
 from collector.errors import ConfigError, NotNow
 
-__all__ = [
-    "check_database",
-    "check_directory",
-    "check_file",
-    "connect",
-    "make_directory",
-    "make_durable",
-    "need_room",
-    "sync",
-    "transaction",
-]
-
 _BUSY_SECONDS = 5.0
 _LONGEST_NAME = 255
 _LONGEST_PATH = 500

@@ -8,15 +8,6 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-__all__ = [
-    "LONGEST_BYTES",
-    "added_columns",
-    "database_bytes",
-    "foreign_columns",
-    "foreign_objects",
-    "hidden_columns",
-]
-
 LONGEST_BYTES = 64 << 20
 """A longer value is not read at all: ``sqlite3.DataError``."""
 _FREE_TEXT = re.compile(r"'|--|/\*").search

@@ -20,19 +20,6 @@ from typing import IO, NamedTuple
 
 from collector.sqlite import files
 
-__all__ = [
-    "MAGIC",
-    "Counted",
-    "Index",
-    "copy_with_log",
-    "head",
-    "is_log",
-    "is_whole",
-    "last_commit",
-    "need_room",
-    "truncate_log",
-]
-
 _BYTES = 32768
 """The index of a log of up to 4062 pages."""
 _ROOM = 4 * _BYTES

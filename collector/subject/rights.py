@@ -32,18 +32,6 @@ from collector.spool.pending import pending_batches, quarantined
 from collector.spool.set_aside import SetAside
 from collector.subject.tombstones import remember
 
-__all__ = [
-    "Found",
-    "Removed",
-    "Removing",
-    "SchemaSubject",
-    "erase",
-    "export",
-    "object_to",
-    "remove_all",
-    "select",
-]
-
 
 @dataclass(frozen=True, repr=False)
 class Found:

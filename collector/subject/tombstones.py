@@ -27,8 +27,6 @@ from collector.filter.redaction import text_of
 from collector.filter.sdk_records import AHEAD
 from collector.sqlite.files import transaction
 
-__all__ = ["FILE_NAME", "LONGEST_RETENTION", "Tombstone", "Tombstones", "remember"]
-
 FILE_NAME = "tombstones.db"
 LONGEST_RETENTION = timedelta(days=31)
 """The longest that a broker may keep messages: as long as a spool knows keys again."""

@@ -16,8 +16,6 @@ from typing import NamedTuple, TypeVar
 
 from collector.errors import ConfigError
 
-__all__ = ["Needles", "Occurrence"]
-
 _LEAST = 8
 """Bytes of the shortest canary; a shorter one would be met by chance in base64 or hex."""
 _SHARED = 6

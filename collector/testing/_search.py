@@ -26,8 +26,6 @@ from collector.errors import ConfigError, InputError
 from collector.ingest.decompression import zstd_library
 from collector.testing._encodings import Needles
 
-__all__ = ["Hit", "Inflated", "Unzstd", "canaries", "scan"]
-
 _PREFIX = "canary"
 _RUN = 8
 _OWN = 8

@@ -7,8 +7,6 @@ from benchmarks.results import CorpusResult, Interval, ParallelResult, Results, 
 from benchmarks.results import ProcessResult as Process
 from benchmarks.results import WholeResult as Whole
 
-__all__ = ["LITTLE", "SMALL", "parallel_result", "results", "whole_result"]
-
 SMALL = ("--quick", "--corpus", "small", "--no-whole")
 """The options of a call that is over at once."""
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from tests.brokers.kafka_server import KafkaServer, server
 from tests.tcp import tcp_server
 
-__all__ = ["Front", "front"]
-
 _HANDSHAKE, _AUTHENTICATE = 17, 36
 
 

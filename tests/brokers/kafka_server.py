@@ -23,16 +23,6 @@ from tests.conftest import required
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.tcp import free_port
 
-__all__ = [
-    "KafkaServer",
-    "make_topic",
-    "messages",
-    "mock_cluster",
-    "program",
-    "require_kafka",
-    "server",
-]
-
 _START_SECONDS = WAIT_SECONDS
 _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
 _CLUSTER = """

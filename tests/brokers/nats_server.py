@@ -22,8 +22,6 @@ from tests.conftest import required
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.tcp import free_port
 
-__all__ = ["NatsServer", "cluster", "program", "require_nats", "server"]
-
 _START_SECONDS = WAIT_SECONDS
 _SECONDS = 30
 """For a connection, and for an answer."""

@@ -23,8 +23,6 @@ from collector.sinks.store import Store
 from collector.spool import Spool
 from tests.spool.make import commit, waiting
 
-__all__ = ["PopulatedDirectory", "address", "minute"]
-
 _NOW = datetime.now(UTC)
 
 

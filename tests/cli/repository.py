@@ -6,8 +6,6 @@ import subprocess
 
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["commit", "git"]
-
 
 def git(*arguments: str) -> str:
     """Run git in the working directory, and return its output."""

@@ -25,8 +25,6 @@ from collector.schema.kinds.token import TokenField
 from collector.schema.kinds.version import VersionField
 from tests.filter.smuggled import Written
 
-__all__ = ["KEY", "expected_value", "good"]
-
 _F = TypeVar("_F", bound=FieldBase)
 
 KEY = bytes(range(32))

@@ -19,18 +19,6 @@ from collector.schema.scalars import condition_of, path_of
 from tests.filter.canonical import KEY, expected_value
 from tests.filter.smuggled import Written
 
-__all__ = [
-    "EVERY_FIELD",
-    "HOLE",
-    "NOW",
-    "FieldPath",
-    "SchemaCase",
-    "counts",
-    "in_json",
-    "outcome",
-    "schema_case",
-]
-
 NOW = datetime(2026, 11, 24, 10, 20, 30, tzinfo=UTC)
 
 _EVERY_KIND = """\

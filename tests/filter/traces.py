@@ -21,17 +21,6 @@ import pytest
 
 from collector.testing import canaries
 
-__all__ = [
-    "CANARY",
-    "DIGITS",
-    "exceptions",
-    "is_ours",
-    "mentions",
-    "reachable",
-    "told_by",
-    "watched",
-]
-
 CANARY = canaries(1)[0]
 DIGITS = "73159026480917"
 MARKS = (CANARY, DIGITS, CANARY.encode().hex(), CANARY.split("-")[-1])

@@ -81,7 +81,7 @@ def _serve_http(accepting: Accepting, options: Any, common: dict[str, Any]) -> N
     import uvloop  # noqa: PLC0415
 
     from collector.ingest.http import EventsHandler  # noqa: PLC0415
-    from collector.server.receivers import HttpReceiver  # noqa: PLC0415
+    from collector.server.http_receiver import HttpReceiver  # noqa: PLC0415
 
     certificates = common.pop("certificates")
     more = {name: options[name] for name in ("origins", "hosts")}

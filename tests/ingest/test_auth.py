@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import ConfigError
-from collector.ingest import auth
 from collector.ingest.auth import Tokens, hashed, new_token
 
 _TOKEN = "o1Ck4TIkC6Pvq9Zx-mUg5bW2e_Rf8sNhY0aLdJtQEwM"
@@ -160,8 +159,3 @@ def test_the_place_of_a_token_does_not_show_in_time() -> None:
     pairs = [(taken("Bearer 0"), taken("Bearer unknown")) for _ in range(30)]
     first, none = map(median, zip(*pairs, strict=True))
     assert 0.5 < first / none < 2
-
-
-def test_names() -> None:
-    """``__all__`` is the whole of the module."""
-    assert auth.__all__ == ["Tokens", "hashed", "new_token"]

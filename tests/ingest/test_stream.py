@@ -18,7 +18,7 @@ from collector.config import Address
 from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
-from collector.server.receivers import HttpReceiver
+from collector.server.http_receiver import HttpReceiver
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.serving import heard
 

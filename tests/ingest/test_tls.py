@@ -209,11 +209,6 @@ def test_nothing_is_shown(authority: Authority, server: Pair) -> None:
     assert (repr(plain), repr(mutual)) == ("<Certificates>", "<Certificates for mutual TLS>")
 
 
-def test_names() -> None:
-    """``__all__`` is the whole of the module."""
-    assert tls.__all__ == ["Certificates"]
-
-
 _NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 

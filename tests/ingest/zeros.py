@@ -8,8 +8,6 @@ from struct import pack
 
 from collector.ingest.decompression import zstd_library
 
-__all__ = ["zeros"]
-
 _BLOCK = bytes(16 << 20)
 _GZIP_HEAD = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 _ZLIB_HEAD = b"\x78\x9c"

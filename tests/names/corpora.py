@@ -18,8 +18,6 @@ from collector.schema import Schema
 from collector.schema.load import parse_source
 from collector.schema.source import Source
 
-__all__ = ["FORMS", "Entry", "corpus", "faults", "parsed", "share"]
-
 _DATA = Path(__file__).with_name("data")
 
 FORMS: Mapping[str, Mapping[str, object]] = {

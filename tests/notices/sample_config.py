@@ -12,8 +12,6 @@ from collector.routing import Flows, flows
 from collector.schema import load_schema
 from collector.schema.review import ApprovedCopy, Review, review
 
-__all__ = ["ABOUT", "configured", "matrix", "unreviewed"]
-
 ABOUT = {"controller": "Example GmbH", "contact": "privacy@example.org", "country": "DE"}
 _SINKS = {
     "store": {"purposes": ["service_operations", "security"]},

@@ -18,18 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import CAUSES, ConfigError
-from collector.ops import log as log_module
-from collector.ops.log import (
-    EVENTS,
-    VALUES,
-    EventLog,
-    EventName,
-    LibraryLogHandler,
-    allowlist_processor,
-    fits,
-    place_of,
-    type_of,
-)
+from collector.ops.error_log import LibraryLogHandler, place_of, type_of
+from collector.ops.log import EVENTS, VALUES, EventLog, EventName, allowlist_processor, fits
 from collector.ops.requests import REFUSAL_STATUSES, REFUSING
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -315,8 +305,3 @@ def test_the_code_of_a_server_s_answer(answer: str) -> None:
         "SQLSTATE abcde",
     ):
         assert not fits(EVENTS["sink_failing"], "answer", text)
-
-
-def test_names() -> None:
-    """``__all__`` is what others use."""
-    assert set(log_module.__all__) >= {"EVENTS", "Event", "EventName", "fits"}

@@ -25,14 +25,8 @@ from collector.contracts import (
     Tally,
 )
 from collector.errors import CAUSES, Cause
-from collector.ops.metrics import (
-    METRICS,
-    RECEIVERS,
-    STATUSES,
-    Metrics,
-    WorkerReading,
-)
-from collector.ops.requests import REFUSAL_STATUSES, REFUSING
+from collector.ops.metrics import METRICS, Metrics, WorkerReading
+from collector.ops.requests import RECEIVERS, REFUSAL_STATUSES, REFUSING, STATUSES
 from collector.schema import load_schema
 from tests.conftest import required
 

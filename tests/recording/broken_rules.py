@@ -16,8 +16,6 @@ from collector.recording.refusals import Refused
 from collector.recording.states import Terms
 from collector.recording.vault import Vault
 
-__all__ = ["BROKEN"]
-
 _Breaker = Callable[[pytest.MonkeyPatch], object]
 
 

@@ -17,8 +17,6 @@ from pathlib import Path
 from collector.recording.vault import Vault
 from tests.recording.vaults import RECORDING, add, create, opened
 
-__all__ = ["ACTIONS", "JOURNAL", "Life", "lived"]
-
 JOURNAL = "journal.txt"
 """The file that the stand-in of the journal writes to."""
 

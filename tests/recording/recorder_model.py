@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 from tests.recording.grant_model import ENDS, Model
 
-__all__ = ["Chunk", "Outcome", "RecordingModel", "restarted"]
-
 
 class Chunk(NamedTuple):
     """A chunk as it is sent: by whom, of which track, with which number and content."""

@@ -14,8 +14,6 @@ from tests.deadline import WAIT_SECONDS
 from tests.forkserver import begin
 from tests.recording.syscalls import Call, Supervisor
 
-__all__ = ["LONGEST", "Answer", "Content", "Kill", "Killed", "RecorderProcess", "Unsupervised"]
-
 LONGEST = 3600.0
 """Seconds after which a grant ends."""
 LOCAL = 7200.0

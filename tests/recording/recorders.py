@@ -6,17 +6,6 @@ from typing import Any
 
 from collector.recording import Caller, NewChunk, Recorder, Terms
 
-__all__ = [
-    "DAY",
-    "NOW",
-    "Clock",
-    "abandon",
-    "caller",
-    "content",
-    "opened_recording",
-    "terms",
-]
-
 DAY = 86_400.0
 NOW = 1_800_000_000.0
 

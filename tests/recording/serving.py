@@ -13,8 +13,6 @@ from typing import Any
 from collector.recording.access import create_key, issue, key_set
 from tests.sidecar.serving import Answer, Sidecar, started
 
-__all__ = ["MEETING", "TERMS", "Meeting", "running"]
-
 MEETING = "m-1"
 TERMS: dict[str, Any] = {
     "meeting": MEETING,

@@ -18,8 +18,6 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Call", "Supervisor", "install"]
-
 _MACHINES = {
     "x86_64": (
         0xC000003E,

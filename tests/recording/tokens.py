@@ -9,8 +9,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-__all__ = ["NOW", "Platform", "encoded", "member"]
-
 NOW = 1_800_000_000.0
 
 

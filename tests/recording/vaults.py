@@ -12,8 +12,6 @@ from collector.ledger.signing import Key, load_key
 from collector.recording.names import Kind
 from collector.recording.vault import Vault
 
-__all__ = ["RECORDING", "add", "content", "create", "key", "manifest", "opened"]
-
 RECORDING = "0123456789abcdef" * 2
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from collector.config import Config, load
-from collector.config.model import PARTIES
+from collector.config.sink_settings import PARTIES
 from collector.errors import ConfigFaults
 from collector.routing import Flows, flows
 from collector.routing.changes import (

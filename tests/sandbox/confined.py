@@ -31,8 +31,6 @@ from collector.sandbox.attempts import ATTEMPTS
 from tests import programs
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["EVENT", "LOGS", "Confined", "confined", "post", "requests", "script"]
-
 _ROOT = Path(__file__).parents[2]
 EVENT = json.dumps(
     {
@@ -114,7 +112,7 @@ class _Worker:
         from collector.ingest.memory import MemoryBudget  # noqa: PLC0415
         from collector.ingest.tls import Certificates  # noqa: PLC0415
         from collector.schema import load_schema  # noqa: PLC0415
-        from collector.server.receivers import HttpReceiver  # noqa: PLC0415
+        from collector.server.http_receiver import HttpReceiver  # noqa: PLC0415
         from tests.ingest.serving import Accepting  # noqa: PLC0415
 
         for name in ("grpc._server", "grpc._utilities"):  # what grpcio loads for its first server

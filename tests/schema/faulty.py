@@ -6,8 +6,6 @@ import re
 
 from tests.schema.make import HEAD, PLAIN, REST, content, one, trial
 
-__all__ = ["TABLE"]
-
 _LONG = "x" * 65
 _NUMBER = "kind: number, minimum: 0, maximum: 1"
 _KEY = "kind: pseudonym, rotate: 1d"

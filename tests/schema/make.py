@@ -18,21 +18,6 @@ from pydantic import ValidationError
 from collector.contracts import Scalar
 from collector.schema.kinds import KINDS, Circumstances, FieldBase
 
-__all__ = [
-    "HEAD",
-    "NOW",
-    "PLAIN",
-    "PSEUDONYM",
-    "Expected",
-    "canonical",
-    "content",
-    "field",
-    "marked",
-    "one",
-    "refuses",
-    "trial",
-]
-
 NOW = datetime(2026, 11, 24, 10, 20, 30, 500_000, tzinfo=UTC)
 """The time of the clock in tests."""
 

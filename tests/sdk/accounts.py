@@ -10,17 +10,6 @@ import pytest
 from collector.sdk import Collector
 from tests.deadline import WAIT_SECONDS, wait_until
 
-__all__ = [
-    "SURVEY",
-    "YESTERDAY",
-    "address",
-    "adds_up",
-    "both_ways",
-    "deliver_all",
-    "ends",
-    "spool_of",
-]
-
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 """The beginning of every window of a withdrawal, also around midnight."""
 SURVEY = """

@@ -15,8 +15,6 @@ from tempfile import TemporaryFile
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import begin
 
-__all__ = ["PATIENCE", "run_code", "run_module"]
-
 PATIENCE = {"COLLECTOR_SDK_EXIT_TIMEOUT": "60"}
 """The environment of a program that ends when all it emitted is delivered, also on a machine that
 stands still."""

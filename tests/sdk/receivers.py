@@ -9,8 +9,6 @@ from time import sleep
 
 from tests.tcp import Behaviour, tcp_server
 
-__all__ = ["ENDLESS", "PAUSE", "receiver"]
-
 PAUSE = 0.05
 """Seconds between two pieces: far below any time-out for a single read."""
 _OK = b"HTTP/1.1 200 OK\r\n"

@@ -8,8 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-__all__ = ["addresses", "lines", "rows"]
-
 
 def rows(path: Path, table: str = "conferencing") -> list[dict[str, Any]]:
     """Return the rows of a table; none if it does not exist."""

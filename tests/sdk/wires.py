@@ -11,8 +11,6 @@ from contextlib import contextmanager, suppress
 from tests.deadline import WAIT_SECONDS
 from tests.tcp import tcp_server
 
-__all__ = ["Wire", "hung", "wire"]
-
 
 class Wire:
     """Forwards connections to a port of this machine, ``to``. ``sent`` and ``answered`` are the

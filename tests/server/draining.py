@@ -24,8 +24,6 @@ from collector.subject.tombstones import Tombstones
 from collector.testing.sinks import batch_of
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["KEY", "SCHEMA", "Recorded", "Running", "Slow", "drained", "minute_text", "numbered"]
-
 SCHEMA = load_schema("conferencing")
 KEY = b"k" * 32
 

@@ -41,17 +41,6 @@ from collector.server.worker_process import WorkerProcess
 from collector.spool.pending import pending_batches
 from tests.deadline import WAIT_SECONDS
 
-__all__ = [
-    "Heard",
-    "Keeping",
-    "Place",
-    "ScriptedWorker",
-    "keeping",
-    "run",
-    "settings",
-    "until",
-]
-
 _READY = framed(Ready(is_confined=False))
 
 

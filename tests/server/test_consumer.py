@@ -464,9 +464,9 @@ _SLOW = 0.02
 @pytest.mark.long
 @pytest.mark.alone
 def test_two_drains_take_twice_as_much(nats: NatsServer, tmp_path: Path) -> None:
-    """Where the sink is what takes time; and no more of a processor for it. It is compared by how
-    long the sinks took, which a busy machine lengthens as it does all else."""
-    shares, cpu = [], []
+    """Two drains keep two sinks busy at once. It compares how long the sinks took, which a busy
+    machine lengthens for both."""
+    shares = []
     for number in (1, 2):
         stream = Stream(nats)
         for at in range(15):
@@ -477,20 +477,16 @@ def test_two_drains_take_twice_as_much(nats: NatsServer, tmp_path: Path) -> None
                 stack.enter_context(stream.drained(tmp_path / f"{number}-{at}", sink))
             wait_until(lambda sinks=sinks: all(len(each.batches) > 50 for each in sinks))  # type: ignore[misc]
             moments = [_moment(sinks, at_least) for at_least in (150, 1000)]
-        got, elapsed, busy, taken = (after - before for before, after in zip(*moments, strict=True))
+        elapsed, taken = (after - before for before, after in zip(*moments, strict=True))
         shares.append(taken / elapsed)
-        cpu.append(busy / got)
-        print(f"{number}: {shares[-1]:.2f} sinks at once, {1e6 * cpu[-1]:.0f} µs of a processor")
     assert shares[1] / shares[0] >= 1.9
-    assert cpu[1] / cpu[0] <= 1.1
 
 
-def _moment(sinks: Sequence[Slow], at_least: int) -> tuple[float, float, float, float]:
-    """Return how many batches came, when, and how much of a processor and of the sinks' time it
-    took by then."""
+def _moment(sinks: Sequence[Slow], at_least: int) -> tuple[float, float]:
+    """Wait until so many batches came; return the time then, and the sinks' own time until then."""
     wait_until(lambda: _got(sinks) >= at_least, seconds=110)
     taken = sum(each.taken for each in sinks)
-    return _got(sinks), time.monotonic(), time.process_time(), taken
+    return time.monotonic(), taken
 
 
 def _got(sinks: Sequence[Slow]) -> int:

@@ -15,11 +15,12 @@ from collector.ingest.limits import IngestLimits
 from collector.ingest.protocol import Handler
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
-from collector.ops import metrics
+from collector.ops import requests
 from collector.ops.log import EVENTS
 from collector.server import listeners
+from collector.server.http_receiver import HttpReceiver
 from collector.server.listeners import Location
-from collector.server.receivers import RECEIVERS, HttpReceiver
+from collector.server.receivers import RECEIVERS
 from tests.deadline import wait_until
 
 _PUBLIC = Address("192.0.2.1", 4318)
@@ -43,7 +44,7 @@ def test_each_receiver_has_its_rules_its_log_and_its_metrics() -> None:
         assert name in EVENTS["started"].carries, f"{name} is not in collector/ops/log.py"
         if field != "address":
             continue
-        assert kind.for_operators or section in metrics.RECEIVERS, f"no metrics for {name}"
+        assert kind.for_operators or section in requests.RECEIVERS, f"no metrics for {name}"
         settings = getattr(config, section).model_copy(update={"address": _PUBLIC})
         found = list(open_addresses(config.model_copy(update={section: settings})))
         assert {places[0] for places, _, _ in found} == {(section, "address")}, name

@@ -23,8 +23,6 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 from collector.ledger import Ledger, Verification
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["Account", "Kept", "Parcel", "kept"]
-
 _PREFIX = 0x20010DB8 << 96
 _BAD_LINE = b"no JSON\n"
 

@@ -19,8 +19,6 @@ from collector.filter import Filter
 from collector.schema import Schema, load_schema
 from tests.filter.otlp_bombs import field
 
-__all__ = ["ATTACKS", "SCHEMAS", "Attack"]
-
 SCHEMAS = ("conferencing", "conferencing-strict", "participants-qos", "web", "webrtc")
 _MIB = 1 << 20
 _SPARE = 2000

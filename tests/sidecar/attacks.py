@@ -22,8 +22,6 @@ from tests.ingest.zeros import zeros
 from tests.sidecar.senders import METHODS, heard_of
 from tests.sidecar.serving import Sidecar
 
-__all__ = ["BODIES", "CALLS", "SHOUTS", "Call", "Post", "Shout", "called", "posted", "shouted"]
-
 _MIB = 1 << 20
 _SPARE = 200
 _WIRE, _BODY = 4 * _MIB - _SPARE, 16 * _MIB - _SPARE

@@ -12,8 +12,6 @@ import pytest
 
 from tests.deadline import wait_until
 
-__all__ = ["Group", "bounded"]
-
 _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 
 

@@ -19,8 +19,6 @@ from tests.sidecar.account import Account, Parcel
 from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import Sidecar
 
-__all__ = ["Client", "GrpcClient", "KeyedClient", "LinesClient", "ProtobufClient", "clients"]
-
 _SECONDS = WAIT_SECONDS / 2
 
 

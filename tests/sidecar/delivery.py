@@ -11,8 +11,6 @@ from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.faults import metric
 from tests.sidecar.serving import Sidecar
 
-__all__ = ["delivered", "held", "log_is_empty"]
-
 
 @contextmanager
 def held(store: Path) -> Iterator[None]:

@@ -10,8 +10,6 @@ from pathlib import Path
 from collector.server.control_client import Erase
 from tests.deadline import WAIT_SECONDS, wait_until
 
-__all__ = ["WINDOW", "address", "addresses_stored", "erasure", "event_of", "left"]
-
 _TODAY = datetime.now(UTC)
 WINDOW = (
     (_TODAY - timedelta(days=2)).strftime("%Y-%m-%d"),

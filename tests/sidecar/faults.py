@@ -27,20 +27,6 @@ from tests.programs import threads
 from tests.sidecar.account import Account
 from tests.sidecar.serving import COMMAND, Answer, Sidecar
 
-__all__ = [
-    "Clock",
-    "Fault",
-    "Say",
-    "Sending",
-    "Tracer",
-    "clock",
-    "failures",
-    "fill",
-    "metric",
-    "sending",
-    "small_disk",
-]
-
 Say = Callable[[str], None]
 """Writes a line past the capture of output."""
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 
 from tests.sidecar.marks import Marks
 
-__all__ = ["heads"]
-
 _HEADERS = """
     authorization proxy-authorization content-type content-encoding content-length
     content-language transfer-encoding host origin referer cookie user-agent x-forwarded-for

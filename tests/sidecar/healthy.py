@@ -19,8 +19,6 @@ from contextlib import contextmanager
 
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["BATCH", "Times", "honest"]
-
 Times = list[tuple[float, float]]
 
 _EVENT = b'{"ip_address":"203.0.113.7","device_type":"phone","os":{"type":"linux"},"chat":[]}\n'

@@ -27,8 +27,6 @@ from collector.server.messages import (
     Setup,
 )
 
-__all__ = ["CANARY", "FLOODS", "take_place"]
-
 CANARY = "canary-of-a-hostile-worker"
 _LINE = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7","os.type":"linux"}\n'
 _SECRET = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7","chat":"%b"}\n'

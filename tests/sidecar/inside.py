@@ -20,8 +20,6 @@ from typing import Any
 from tests.deadline import WAIT_SECONDS
 from tests.sidecar.serving import COMMAND, Sidecar, started
 
-__all__ = ["Inside", "inside"]
-
 _AGENT = """
 import sys
 if "collector.server.worker" in sys.orig_argv:

@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 from collector.testing import canaries, scan
 from tests.deadline import WAIT_SECONDS
 
-__all__ = ["Leak", "Marks"]
-
 _OWN = len("-01234567")
 """What a canary has for itself; the rest is common to all."""
 _LEFT = 2

@@ -13,8 +13,6 @@ from typing import Self
 
 from tests.conftest import required_root
 
-__all__ = ["Samples", "memory", "needles"]
-
 _PIECE = 1 << 24
 _OVERLAP = 1 << 8
 

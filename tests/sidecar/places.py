@@ -25,8 +25,6 @@ from tests.sinks.postgres import PostgresServer
 from tests.sinks.postgres_proxy import PostgresProxy, postgres_proxy
 from tests.tcp import tcp_server
 
-__all__ = ["SECRETS", "SINKS", "Places", "places"]
-
 SECRETS = {"LAKE_KEY": "key", "LAKE_SECRET": "secret"}
 SINKS = ("store", "lines", "warehouse", "lake")
 _CONFIG = "collector.yaml"

@@ -6,8 +6,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["children", "command", "is_gone", "peak"]
-
 _KEEPER = """
 import sys
 sys.executable = {executable!r}

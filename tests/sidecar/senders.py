@@ -19,8 +19,6 @@ from tests.ingest import http2
 from tests.sidecar.marks import Marks
 from tests.sidecar.serving import Sidecar
 
-__all__ = ["METHODS", "Body", "called", "heard_of", "odd_calls", "posted", "shouted", "spoilt"]
-
 METHODS: dict[Signal, str] = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",

@@ -20,17 +20,6 @@ from typing import IO, Any
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import Process, begin
 
-__all__ = [
-    "COMMAND",
-    "FREE_PORTS",
-    "LOADED",
-    "NEW_INTERPRETERS",
-    "Answer",
-    "Sidecar",
-    "UnixConnection",
-    "started",
-]
-
 COMMAND = [sys.executable, "-m", "collector", "serve"]
 FREE_PORTS = {
     "COLLECTOR__HTTP__ADDRESS": "127.0.0.1:0",

@@ -27,18 +27,6 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from collector.contracts import Signal
 from tests.sidecar.marks import Marks
 
-__all__ = [
-    "REQUESTS",
-    "Members",
-    "Slot",
-    "as_json",
-    "members",
-    "planted",
-    "slots",
-    "variants",
-    "written",
-]
-
 REQUESTS: dict[Signal, type[Message]] = {
     "logs": ExportLogsServiceRequest,
     "traces": ExportTraceServiceRequest,

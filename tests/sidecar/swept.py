@@ -33,21 +33,6 @@ from tests.sidecar.slots import (
     written,
 )
 
-__all__ = [
-    "LEAKY",
-    "TIGHT",
-    "Exports",
-    "Sent",
-    "events",
-    "exports",
-    "kept_records",
-    "prepared",
-    "records",
-    "running",
-    "send",
-    "swept",
-]
-
 _REST = 'category: user.device, purposes: [ops], retention: 1d, reason: "Run the service"'
 _SCHEMA = """\
 schema: swept

@@ -20,18 +20,6 @@ from collector.ingest.decompression import zstd_library
 from tests.ingest import http2
 from tests.sidecar.senders import METHODS
 
-__all__ = [
-    "BOMBS",
-    "Answers",
-    "Bomb",
-    "Sent",
-    "attacked",
-    "called",
-    "honest_calls",
-    "honest_posts",
-    "posted",
-]
-
 _BLANKS = 15 << 20
 _EVENT = b'{"ip_address":"203.0.113.7","device_type":"phone","os":{"type":"linux"},"chat":[]}\n'
 _LATE_SECONDS = 60.0

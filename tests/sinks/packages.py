@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["EXAMPLE", "FAR", "FLAKY", "MOODY", "ROOT", "offered"]
-
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "jsonl-sink" / "collector_jsonl.py"
 

@@ -21,8 +21,6 @@ from collector.errors import DeliveryError
 from collector.sinks.postgres import PostgresSettings
 from tests.deadline import WAIT_SECONDS, wait_until
 
-__all__ = ["PostgresServer", "clean", "programs", "require_postgres", "server"]
-
 _END_SECONDS = WAIT_SECONDS
 _SESSIONS = "FROM pg_stat_activity WHERE usename = 'collector'"
 

@@ -13,8 +13,6 @@ from time import sleep
 from tests.deadline import WAIT_SECONDS
 from tests.tcp import tcp_server
 
-__all__ = ["ECHO", "MODES", "PostgresProxy", "postgres_proxy"]
-
 ECHO = b"canary-of-a-database"
 """What an error says, beside what was sent."""
 MODES = ("away", "full", "denied", "internal", "redirect", "half", "slow", "garbage")

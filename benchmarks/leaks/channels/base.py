@@ -11,20 +11,6 @@ from typing import Any
 from benchmarks.leaks.sidecar import Sidecar, rows
 from benchmarks.leaks.spelling import Record
 
-__all__ = [
-    "EVENTS",
-    "JSON",
-    "NDJSON",
-    "OTHER_SCHEMA",
-    "SCHEMA",
-    "Channel",
-    "Measured",
-    "lines",
-    "numbered",
-    "send_records",
-    "stored",
-]
-
 SCHEMA, OTHER_SCHEMA = "conferencing", "web"
 """The schema of every sidecar, and the second one of those that have several."""
 JSON, NDJSON = "application/json", "application/x-ndjson"

@@ -11,8 +11,6 @@ from benchmarks.leaks.channels.base import NDJSON, SCHEMA, Channel, lines, numbe
 from benchmarks.leaks.locations import BACKEND, LAKE, WAREHOUSE
 from benchmarks.leaks.sidecar import Sidecar
 
-__all__ = ["CHANNELS"]
-
 _ADDRESS = "client.address"
 _ORDERED = 64
 """Records of a request whose order spells."""

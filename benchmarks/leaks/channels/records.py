@@ -33,8 +33,6 @@ from collector.filter.sdk_records import (
     RECEIVED_VALUES,
 )
 
-__all__ = ["CHANNELS"]
-
 _MERGED = 4_095
 _IN_A_BODY = 60
 _OFF_GRID = 120

@@ -24,8 +24,6 @@ from collector import load_schema
 from collector.ops.requests import REFUSAL_STATUSES
 from collector.schema.policy import CONTENT
 
-__all__ = ["CHANNELS", "SLOW"]
-
 _MOST = 255
 """The greatest count of a request that spells with counts."""
 _SUMMED = 31

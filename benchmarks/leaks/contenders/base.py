@@ -10,22 +10,6 @@ from functools import cache
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-__all__ = [
-    "Contender",
-    "Event",
-    "Spec",
-    "allowed",
-    "at",
-    "attributes",
-    "by_shape",
-    "each",
-    "every_text",
-    "lines",
-    "plain",
-    "rows",
-    "walked",
-]
-
 Event = tuple[str, str]
 """The name of a shape, and a document as JSON."""
 Spec = dict[str, dict[str, dict[str, Any]]]

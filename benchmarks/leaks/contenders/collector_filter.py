@@ -10,8 +10,6 @@ from benchmarks.leaks.events import SHAPES
 from collector import Filter, load_schema
 from collector.sinks.sink import shuffled
 
-__all__ = ["make"]
-
 _REDUCED = {"conferencing": "conferencing-strict"}
 
 

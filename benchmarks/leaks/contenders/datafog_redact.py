@@ -10,8 +10,6 @@ import datafog
 
 from benchmarks.leaks.contenders.base import Contender, Spec, every_text
 
-__all__ = ["make"]
-
 _LISTED = {"IP_ADDRESS", "ZIP_CODE", "DATE"}
 _LOCALES = ["de"]
 

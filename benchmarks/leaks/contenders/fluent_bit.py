@@ -18,8 +18,6 @@ from typing import Any
 
 from benchmarks.leaks.contenders.base import Contender, Spec, by_shape
 
-__all__ = ["make"]
-
 _USUAL = "/opt/fluent-bit/bin/fluent-bit"
 _ID = "number"
 _ADDRESS = "[0-9a-fA-F:.]{2,45}"

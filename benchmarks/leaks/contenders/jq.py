@@ -10,8 +10,6 @@ from typing import Any
 
 from benchmarks.leaks.contenders.base import Contender, Spec, by_shape
 
-__all__ = ["make"]
-
 _ATTRIBUTES = "[.attributes[]? | {(.key): .value.stringValue}] | add"
 _ROWS = {
     "meeting": ".",

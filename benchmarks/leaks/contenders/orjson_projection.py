@@ -10,8 +10,6 @@ import orjson
 
 from benchmarks.leaks.contenders.base import Contender, Spec, allowed, at, each, lines, rows
 
-__all__ = ["make"]
-
 
 def projected(
     shape: str, document: Any, fields: dict[str, dict[str, Any]], checks: bool

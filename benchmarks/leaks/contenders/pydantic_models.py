@@ -10,8 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
 from benchmarks.leaks.contenders.base import Contender, Spec, allowed, at, each, lines, rows
 
-__all__ = ["make"]
-
 
 def _known(field: dict[str, Any]) -> Any:
     """Return the type of a field that is checked with pydantic's means."""

@@ -14,8 +14,6 @@ from sentry_relay.processing import convert_datascrubbing_config, pii_strip_even
 
 from benchmarks.leaks.contenders.base import Contender, Spec, each, plain
 
-__all__ = ["make"]
-
 _DEFAULTS = {
     "scrubData": True,
     "scrubDefaults": True,

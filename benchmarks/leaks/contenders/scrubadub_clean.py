@@ -8,8 +8,6 @@ import scrubadub
 
 from benchmarks.leaks.contenders.base import Contender, Spec, every_text
 
-__all__ = ["make"]
-
 _LOCALES = ("en_US", "en_GB", "de_DE")
 _NO_USE = ("user_supplied", "tagged", "text_blob_name", "skype")
 """Detectors that have to be told what to look for, or that load a corpus from the network."""

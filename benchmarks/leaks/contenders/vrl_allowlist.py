@@ -11,8 +11,6 @@ from vector_vrl import execute_vrl
 
 from benchmarks.leaks.contenders.base import Contender, Spec, by_shape
 
-__all__ = ["make", "transformed"]
-
 _ITEMS = {
     "logs": ("resourceLogs", "scopeLogs", "logRecords"),
     "traces": ("resourceSpans", "scopeSpans", "spans"),

@@ -7,8 +7,6 @@ from importlib.metadata import version
 from benchmarks.leaks.contenders.base import Contender, Spec, by_shape
 from benchmarks.leaks.contenders.vrl_allowlist import transformed
 
-__all__ = ["make"]
-
 _DOCUMENTED = '["us_social_security_number"]'
 _STRONGEST = r"""[
   "us_social_security_number",

@@ -23,8 +23,6 @@ from collector.schema.catalogue_lint import (
     insert,
 )
 
-__all__ = ["app"]
-
 app: typer.Typer = group("Check catalogues, the closed lists that schemas name, and add to them.")
 _MAX_SOURCE = 500
 

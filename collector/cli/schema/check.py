@@ -21,8 +21,6 @@ from collector.schema.model import record_bits
 from collector.schema.reading import read
 from collector.schema.scalars import path_of, written_source
 
-__all__ = ["check", "test_schemas"]
-
 NEVER_MATCHED = "never-matched"
 
 

@@ -16,8 +16,6 @@ from collector.schema import Schema, git, resources
 from collector.schema.diff import Comparison, SchemaChange, compare
 from collector.schema.load import parse
 
-__all__ = ["diff"]
-
 _SHOWN = 6
 _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _ORDER = tuple(_STYLES)

@@ -16,8 +16,6 @@ from collector.schema.kinds.time import TimeField
 from collector.schema.model import field_bits, letter_bits, record_bits
 from collector.schema.scalars import written_source
 
-__all__ = ["capacity", "list_schemas", "show"]
-
 _BESIDE = {"count": log2(COUNT_VALUES), "received": log2(RECEIVED_VALUES)}
 """The bits that a sender of records (``/v1/records``) has besides the fields."""
 _BAR = 24

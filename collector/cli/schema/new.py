@@ -38,8 +38,6 @@ from collector.schema.starter import (
     starter,
 )
 
-__all__ = ["jsonschema", "new"]
-
 _Fields = dict[str, tuple[dict[str, Any], list[Any]]]
 """Fields, each with the options of a shipped schema and the paths of its values."""
 _NONE: Mapping[str, bytes] = {}

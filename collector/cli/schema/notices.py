@@ -20,8 +20,6 @@ from collector.routing.schemas import configured
 from collector.schema import load_schema
 from collector.schema.review import Review, read_copy, review
 
-__all__ = ["notice", "ropa"]
-
 _Schema = Annotated[
     str | None,
     typer.Argument(

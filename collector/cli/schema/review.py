@@ -40,8 +40,6 @@ from collector.schema.review import (
 from collector.schema.review import review as compared
 from collector.testing._drawn import draw_value
 
-__all__ = ["QUESTIONS", "review"]
-
 QUESTIONS = (
     "Why is it needed?",
     "What is the least that would do?",

@@ -19,19 +19,6 @@ from collector.consent import refused
 from collector.contracts import CATEGORIES, Drop, Scalar
 from collector.filter.compile import Column, Conditions, Keys, Plan
 
-__all__ = [
-    "BODY",
-    "UNREAD",
-    "AttributeConsent",
-    "AttributeReader",
-    "AttributeValues",
-    "RefusedPurposes",
-    "Signature",
-    "WantedName",
-    "evaluate",
-    "value_below",
-]
-
 Signature = tuple[tuple[str, Any], ...]
 
 UNREAD = (list, None)

@@ -15,8 +15,6 @@ from collector.filter.otlp.attributes import (
 )
 from collector.filter.otlp.evaluation import ScopeBuilder
 
-__all__ = ["BodyRejected", "OtlpBody", "WantedNames"]
-
 
 class BodyRejected(Exception):
     """Nothing of the body is admitted: the reason, and the number of items that it counts as."""

@@ -25,15 +25,6 @@ from collector.filter.otlp.attributes import (
 )
 from collector.schema.kinds import Canonical
 
-__all__ = [
-    "Inheritance",
-    "InheritedValues",
-    "ItemCounts",
-    "OtlpBuilder",
-    "OtlpBuilders",
-    "ScopeBuilder",
-]
-
 
 class ItemCounts:
     """The outcomes of items, as counts."""

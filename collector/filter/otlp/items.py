@@ -22,8 +22,6 @@ from collector.filter.otlp.attributes import (
 )
 from collector.filter.otlp.evaluation import Inheritance, InheritedValues, ItemCounts
 
-__all__ = ["Attributes", "ItemBatch", "ItemContext"]
-
 Attributes = dict[Any, Any]
 """Attributes: keys that are no texts are skipped; values count if they have exact types."""
 

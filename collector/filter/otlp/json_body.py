@@ -24,8 +24,6 @@ from collector.filter.records import MAX_ITEMS, decode_list, has_many_commas
 from collector.filter.text import BOM, has_more_objects, refusal
 from collector.filter.tolerant import FAILURES, NULL, decode_scalar
 
-__all__ = ["JsonBody"]
-
 Raw = msgspec.Raw
 
 _OBJECT, _LIST = ord("{"), ord("[")

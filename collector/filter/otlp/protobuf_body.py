@@ -26,8 +26,6 @@ from collector.filter.otlp.wire import (
 )
 from collector.filter.records import MAX_ITEMS
 
-__all__ = ["Messages", "ProtobufBody", "messages"]
-
 _Members = dict[str, tuple[int, str]]
 _EXTRA = "data-minimisation-collector[sidecar]"
 _MAP, _MANY, _VALUE = "map", "*", "Value"

@@ -14,16 +14,6 @@ from functools import cached_property
 
 from collector.filter.text import PIECE
 
-__all__ = [
-    "MAX_LEVELS",
-    "MAX_PARTS",
-    "MessageCounts",
-    "MessageShape",
-    "NotProtobuf",
-    "count_messages",
-    "may_exceed",
-]
-
 MAX_PARTS = 400_000
 """The most messages in a body; an attribute is two. No regular body has as many in 4 MiB. None
 takes more than 115 bytes, and together they take the decoder, which blocks all other threads

@@ -34,16 +34,6 @@ from collector.schema.scalars import (
 )
 from collector.schema.verdict import Shift
 
-__all__ = [
-    "WITHOUT_KEYS",
-    "Canonical",
-    "Circumstances",
-    "ColumnCheck",
-    "FieldBase",
-    "Phrases",
-    "utc_now",
-]
-
 Canonical = Callable[[Any], Scalar | None]
 """From a value of one of the kind's JSON types to its canonical form; ``None`` refuses it."""
 

@@ -8,8 +8,6 @@ from typing import Any, ClassVar, Literal, Self
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
 from collector.schema.verdict import Shift
 
-__all__ = ["BooleanField"]
-
 
 class BooleanField(FieldBase):
     """A yes or no."""

@@ -7,13 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
+from collector.schema.conditions import fault
 from collector.schema.editor_hints import PRINTABLE, UNIQUE_LIST, Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
 from collector.schema.names import CLOSED, alphabet_bits
-from collector.schema.scalars import fault, unique
+from collector.schema.scalars import unique
 from collector.schema.verdict import Shift
-
-__all__ = ["EnumField"]
 
 
 def _value(text: str) -> str:

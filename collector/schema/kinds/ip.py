@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from collector.schema.conditions import fault
 from collector.schema.editor_hints import Hints
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
@@ -27,10 +28,8 @@ from collector.schema.kinds.base import (
     FieldBase,
     Phrases,
 )
-from collector.schema.scalars import BUILDS_LATER, fault
+from collector.schema.scalars import BUILDS_LATER
 from collector.schema.verdict import Shift, ordered_shifts
-
-__all__ = ["IpField"]
 
 _MULTICAST = 0xE0
 """The first four bits of 224.0.0.0/4 (RFC 5771)."""

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field as Option
 from pydantic import model_validator
 
+from collector.schema.conditions import fault
 from collector.schema.editor_hints import Hints
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
@@ -25,10 +26,7 @@ from collector.schema.kinds.base import (
     FieldBase,
     Phrases,
 )
-from collector.schema.scalars import fault
 from collector.schema.verdict import Shift, ordered_shifts
-
-__all__ = ["QUANTITIES", "IntegerField", "NumberField", "factors"]
 
 _MOST_INT = 2**63 - 1
 _MOST_DIGITS = 15

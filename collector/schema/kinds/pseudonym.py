@@ -15,12 +15,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator
 
+from collector.schema.conditions import fault
 from collector.schema.editor_hints import PRINTABLE, Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
-from collector.schema.scalars import Period, fault
+from collector.schema.scalars import Period
 from collector.schema.verdict import Shift
-
-__all__ = ["PseudonymField"]
 
 _MOST_BYTES = 256
 _PATTERN = "[a-z2-7]{25}[aeimquy4]"

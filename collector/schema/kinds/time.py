@@ -21,8 +21,6 @@ from collector.schema.kinds.base import (
 from collector.schema.scalars import Window
 from collector.schema.verdict import Shift
 
-__all__ = ["DATE_PATTERN", "HOUR_PATTERN", "TimeField"]
-
 _RFC3339 = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]"
     r"((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])(?:\.[0-9]{1,9})?"

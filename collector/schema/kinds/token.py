@@ -13,14 +13,13 @@ from pydantic import Field as Option
 from pydantic import PrivateAttr, ValidationInfo, model_validator
 
 from collector.schema import catalogue
+from collector.schema.conditions import fault
 from collector.schema.editor_hints import Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
 from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.pattern import Pattern, PatternFault
-from collector.schema.scalars import Catalogue, fault
+from collector.schema.scalars import Catalogue
 from collector.schema.verdict import Shift, ordered_shifts
-
-__all__ = ["TokenField"]
 
 
 class TokenField(FieldBase):

@@ -10,12 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field as Option
 from pydantic import model_validator
 
+from collector.schema.conditions import fault
 from collector.schema.editor_hints import Hints
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
-from collector.schema.scalars import fault
 from collector.schema.verdict import Shift, ordered_shifts
-
-__all__ = ["VersionField"]
 
 _PARTS = 4
 _DEFAULT_MAXIMUM = 99_999

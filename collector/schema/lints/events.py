@@ -15,18 +15,6 @@ from collector.schema.model import Schema
 from collector.schema.scalars import Source, condition_of, keys, levels, path_of
 from collector.schema.source import Loc
 
-__all__ = [
-    "idle_alias",
-    "idle_never_contains",
-    "no_never_contains",
-    "no_tests",
-    "numeric_segment",
-    "same_source",
-    "shadowed_records",
-    "shadowed_source",
-    "unguarded_content",
-]
-
 
 def shadowed_source(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:
     """Find paths below an earlier one: where ``a.b`` is present, ``a`` is, and has decided."""

@@ -14,20 +14,6 @@ from collector.schema.model import Schema, record_bits
 from collector.schema.pattern import MAX_BITS
 from collector.schema.source import Loc
 
-__all__ = [
-    "address_kept_long",
-    "always_rejects",
-    "expired_field",
-    "expires_soon",
-    "long_retention",
-    "loose_max_bits",
-    "loose_max_length",
-    "no_max_bits",
-    "open_time",
-    "slow_rotation",
-    "wide_token",
-]
-
 _YEAR = timedelta(days=366)
 _QUARTER = timedelta(days=92)
 _MONTH = timedelta(days=31)

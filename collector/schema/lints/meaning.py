@@ -13,18 +13,6 @@ from collector.schema.model import Basis, Schema
 from collector.schema.names.scope import scope
 from collector.schema.source import Loc
 
-__all__ = [
-    "address_category",
-    "basis_forbids_choice",
-    "consent_not_optional",
-    "outside_sentence",
-    "personal_value",
-    "repeated_reason",
-    "required_but_refusable",
-    "unused_purpose",
-    "weak_reason",
-]
-
 _NO_CHOICE: tuple[Basis, ...] = ("contract", "legal_obligation", "vital_interests")
 """Bases that leave a person no choice (the right of Art. 21 GDPR is about the others)."""
 

@@ -16,19 +16,6 @@ from collector.schema.model import Schema
 from collector.schema.names import Suggestion, suggestions, words
 from collector.schema.scalars import RecordsPath, Source, beside, condition_of, path_of, spoken
 
-__all__ = [
-    "POSITIVE",
-    "WAYS",
-    "Conditions",
-    "Positive",
-    "Scope",
-    "conditions",
-    "has_known_ways",
-    "is_within",
-    "scope",
-    "suggested",
-]
-
 
 class Positive(NamedTuple):
     """The kinds that a field on the list may have, and its paths besides its own name."""

@@ -70,18 +70,14 @@ def minimise(
         is_missing = True
     if is_missing:
         raise ConfigError("E201", f"this needs an extra: pip install '{_EXTRA}'")
+    from opentelemetry.sdk._logs.export import LogRecordExporter  # noqa: PLC0415
     from opentelemetry.sdk.metrics.export import (  # noqa: PLC0415 - an extra
         MetricExporter,
         MetricReader,
     )
     from opentelemetry.sdk.trace.export import SpanExporter  # noqa: PLC0415
 
-    from collector.sdk.otel.exporters import (  # noqa: PLC0415
-        ItemFilter,
-        LogRecordExporter,
-        MinimisedLogExporter,
-        MinimisedSpanExporter,
-    )
+    from collector.sdk.otel.exporters import ItemFilter, MinimisedLogExporter, MinimisedSpanExporter  # noqa: PLC0415
 
     if isinstance(exporter, SpanExporter):
         return MinimisedSpanExporter(exporter, ItemFilter(schema, keys))

@@ -36,8 +36,6 @@ else:
     LogRecordExporter = getattr(export, "LogRecordExporter", None) or export.LogExporter
     LogRecordExportResult = getattr(export, "LogRecordExportResult", None) or export.LogExportResult
 
-__all__ = ["ItemFilter", "LogRecordExporter", "MinimisedLogExporter", "MinimisedSpanExporter"]
-
 _MINUTE_NANOSECONDS = 60_000_000_000
 _LAST_NANOSECOND = 1 << 63
 _IDS, _IDS_AT_ONCE = Struct("=QQQ"), 64

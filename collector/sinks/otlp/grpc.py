@@ -18,8 +18,6 @@ from collector.ingest.grpc import library
 from collector.sinks.otlp.logs import Verdict, of_code, rejected_records, retry_seconds
 from collector.sinks.otlp.settings import AGENT, OtlpSettings
 
-__all__ = ["GrpcExporter"]
-
 _METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 _DETAILS = "grpc-status-details-bin"
 _MOST_BYTES = 1 << 17

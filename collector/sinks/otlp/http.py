@@ -11,8 +11,6 @@ from collector.http_client import HttpClient, Response, host_header, tls
 from collector.sinks.otlp.logs import Verdict, of_status, rejected_records
 from collector.sinks.otlp.settings import AGENT, OtlpSettings
 
-__all__ = ["HttpExporter"]
-
 _PATH = "/v1/logs"
 _FASTEST, _GZIP = 1, 31
 _FIXED = {

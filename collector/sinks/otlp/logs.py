@@ -27,17 +27,6 @@ from collector.errors import Cause, DeliveryError, cause_of_status
 from collector.sinks.otlp.settings import COUNT, UID
 from collector.sinks.sink import random_order
 
-__all__ = [
-    "ExportRequest",
-    "Outcome",
-    "Verdict",
-    "export_requests",
-    "of_code",
-    "of_status",
-    "rejected_records",
-    "retry_seconds",
-]
-
 _T = TypeVar("_T")
 
 _SERVICE = "service.name"

@@ -18,8 +18,6 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import Duration, Line, Location, Reference, resolved
 from collector.errors import ConfigError
 
-__all__ = ["AGENT", "COUNT", "UID", "OtlpPeer", "OtlpSettings"]
-
 AGENT = "data-minimisation-collector"
 """What requests call their sender: no version and no machine."""
 UID, COUNT = "log.record.uid", "collector.count"

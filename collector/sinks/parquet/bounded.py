@@ -21,8 +21,6 @@ from collector.contracts import Layout
 from collector.errors import UnreadableFile
 from collector.sinks.parquet.object_store import Ranges
 
-__all__ = ["BoundedFile", "ColumnChunk", "RowGroup", "bounded_groups", "most_bytes"]
-
 _MAGIC = b"PAR1"
 _TAIL = 64 << 10
 _MOST_FOOTER = 4 << 20

@@ -36,8 +36,6 @@ from collector.filter.arrow import (
 from collector.sinks.parquet.bounded import BoundedFile, bounded_groups
 from collector.sinks.parquet.object_store import Objects, written
 
-__all__ = ["FileKey", "Lake", "RowChange", "Statistics", "WithoutFields", "WithoutSubjects"]
-
 _KEY = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9_.-]{0,100})/day=([0-9]{4}-[0-9]{2}-[0-9]{2})/([0-9]{2})-[0-9a-f]{32}"
     r"\.parquet",

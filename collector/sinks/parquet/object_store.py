@@ -33,8 +33,6 @@ from collector.sqlite.files import sync
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-__all__ = ["BucketObjects", "DirectoryObjects", "Objects", "Ranges"]
-
 _TIMEOUT = timedelta(minutes=5)
 """Of one request: 128 MB at 3.4 Mbit/s."""
 _CONNECT_TIMEOUT = timedelta(seconds=10)

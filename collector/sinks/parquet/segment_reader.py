@@ -20,25 +20,6 @@ from collector.schema.model import Schema
 from collector.sqlite.files import connect
 from collector.sqlite.foreign import added_columns, foreign_columns, foreign_objects
 
-__all__ = [
-    "COLUMNS",
-    "DATABASE",
-    "FORMAT",
-    "TABLES",
-    "Segment",
-    "all_segments",
-    "disk",
-    "foreign_parts",
-    "frames_of",
-    "has_segments",
-    "noted_retentions",
-    "pieces",
-    "place_of",
-    "read_frames",
-    "read_segments",
-    "require_known_format",
-]
-
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
 FORMAT = 1

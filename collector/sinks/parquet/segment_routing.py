@@ -29,8 +29,6 @@ from collector.sinks.record_files import FileLock, locked_directory
 from collector.sinks.sink import Opening, own_directory
 from collector.sqlite.files import sync
 
-__all__ = ["RESERVED_NAMES", "Narrowing", "Routing", "SegmentDirectories", "columns", "scratch"]
-
 RESERVED_NAMES = frozenset({"schema", "received", "count"})
 """Members of a record that are no fields."""
 _ALL = "*"

@@ -39,8 +39,6 @@ from collector.sinks.parquet.segment_reader import (
 from collector.sinks.record_files import FileLock
 from collector.sqlite.files import make_durable, sync, transaction
 
-__all__ = ["NotesOf", "Segments", "SizeOf", "TypesOf"]
-
 TypesOf = Callable[[Batch, Mapping[str, str]], Mapping[str, str | None]]
 """Returns the type of each column that records of a batch's layout can have, as far as it is known;
 it gets those that were noted before."""

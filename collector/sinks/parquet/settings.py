@@ -14,8 +14,6 @@ from pydantic_core import PydanticCustomError
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Bucket, Duration, Endpoint, Line, Location, Reference, Size
 
-__all__ = ["PARTITION", "ParquetSettings"]
-
 PARTITION = "day"
 """The column that a part of each file's path, `day=2026-11-27`, is for readers."""
 

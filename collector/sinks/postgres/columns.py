@@ -25,20 +25,6 @@ from collector.contracts import Batch, Layout, Row
 from collector.errors import Unacceptable
 from collector.schema.model import Schema
 
-__all__ = [
-    "FAMILIES",
-    "GENERAL_TYPES",
-    "MOST_TEXT_BYTES",
-    "RESERVED_COLUMNS",
-    "TYPES",
-    "column_types",
-    "copied_order",
-    "encoded",
-    "plain_rows",
-    "readable",
-    "value_fits",
-]
-
 RESERVED_COLUMNS = ("received", "count")
 MOST_TEXT_BYTES = 256
 """More than any kind has; its longest values are 64 characters."""

@@ -30,8 +30,6 @@ from collector.sinks.postgres.server import Cursor, Server
 from collector.sinks.postgres.tables import Namespace, window_days
 from collector.sinks.sink import Removal
 
-__all__ = ["CHANGE_SECONDS", "Remover", "find", "overdue"]
-
 CHANGE_SECONDS = 3600.0
 """How long it may take to look through the partitions of a window, and to write one anew."""
 _LEAST_WAIT = 1.0

@@ -31,8 +31,6 @@ from psycopg.errors import lookup
 
 from collector.errors import Cause, CollectorError, ConfigError, DeliveryError, Unreachable
 
-__all__ = ["ANSWER_SECONDS", "Cursor", "DataRefused", "Server", "check_role", "excess_rights"]
-
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 _Connection = psycopg.Connection[tuple[Any, ...]]
 ANSWER_SECONDS = 50.0

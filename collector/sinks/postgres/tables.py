@@ -27,8 +27,6 @@ from collector.sinks.postgres.columns import (
 from collector.sinks.postgres.server import Cursor
 from collector.sinks.sink import Holding, Opening
 
-__all__ = ["FORMAT", "Namespace", "check_names", "foreign_parts", "window_days"]
-
 FORMAT = 1
 _NAMES = {"timestamp with time zone": "timestamptz"}
 _OWN = ("_format", "_delivered", "_retention", "_unswept")

@@ -32,8 +32,6 @@ from opentelemetry.trace import (
 from tests.filter.traces import reachable
 from tests.sidecar.marks import Marks
 
-__all__ = ["TIME", "attributes", "held", "log_record", "planted", "span", "written"]
-
 TIME = 1_795_663_999_123_456_789
 
 

@@ -27,20 +27,6 @@ from collector.errors import CollectorError
 from collector.sinks.otlp import OtlpSink
 from tests.ingest.certificates import Pair
 
-__all__ = [
-    "ECHO",
-    "SECRET",
-    "Answer",
-    "Received",
-    "answering",
-    "attributes",
-    "failure",
-    "grpc_receiver",
-    "http_receiver",
-    "partial",
-    "taken",
-]
-
 ECHO = "canary-of-an-answer"
 """A text that receivers say, and that must be nowhere else."""
 SECRET = "5cd51f4e-of-the-test"
