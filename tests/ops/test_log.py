@@ -218,7 +218,8 @@ def test_libraries_are_counted_under_known_names() -> None:
 
 _HOSTILE = f"""
 import asyncio, gc, logging, sys, threading, warnings
-from collector.ops.log import EventLog, LibraryLogHandler
+from collector.ops.error_log import LibraryLogHandler
+from collector.ops.log import EventLog
 
 early = logging.getLogger("grpc._server")
 early.addHandler(logging.StreamHandler())
