@@ -32,7 +32,7 @@ from collector.errors import ConfigError, DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.call_pool import CallPool
 from collector.ingest.decompression import Compressed, Encoding
-from collector.ingest.limits import MIB
+from collector.ingest.limits import IDLE_SECONDS, MIB
 from collector.ingest.memory import WAIT_SECONDS, MemoryBudget, Reservation
 from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
@@ -200,7 +200,7 @@ class GrpcServer:
             ("grpc.http2.settings_timeout", _ms(limits.header_seconds)),
             # With a fixed window, a message that is not read yet takes 64 KiB at most.
             ("grpc.http2.bdp_probe", 0),
-            ("grpc.max_connection_idle_ms", _ms(limits.idle_seconds)),
+            ("grpc.max_connection_idle_ms", _ms(IDLE_SECONDS)),
             ("grpc.max_connection_age_ms", _HOUR_MS),
             ("grpc.max_connection_age_grace_ms", _GRACE_MS),
             ("grpc.keepalive_time_ms", 2 * _GRACE_MS),

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from select import select
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple
 
 import orjson
 import structlog
@@ -260,13 +260,13 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class EventLog(ErrorLog):
-    """The log of the process. ``level`` is the lowest that is written; ``to`` is stderr by default.
+    """The log of the process, on stderr. ``level`` is the lowest that is written.
 
     May be used from any thread. It never raises: a log that cannot be written is ignored.
     """
 
-    def __init__(self, level: str = "info", to: TextIO | None = None) -> None:
-        self._to = to or sys.stderr
+    def __init__(self, level: str) -> None:
+        self._to = sys.stderr
         self._times: Counter[tuple[str, str]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()

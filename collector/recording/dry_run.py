@@ -338,20 +338,18 @@ TRIALS: dict[Check, Callable[[TrialRecorder, Search], Iterator[ClaimFinding]]] =
 """The trials, by the check of the claims that each is of."""
 
 
-def run(
-    folder: Path, canary: str, search: Search, trials: Iterable[Check] = tuple(TRIALS)
-) -> dict[Check, tuple[ClaimFinding, ...]]:
-    """Run trials, each in a directory of its own below ``folder``, and return what each found.
+def run(folder: Path, canary: str, search: Search) -> dict[Check, tuple[ClaimFinding, ...]]:
+    """Run the trials, each in a directory of its own below ``folder``, and return what each found.
 
     A trial that cannot go on is open: it shows nothing.
     """
     found: dict[Check, tuple[ClaimFinding, ...]] = {}
-    for name in trials:
+    for name, trial in TRIALS.items():
         findings: list[ClaimFinding] = []
         try:
             made = TrialRecorder(folder / name, canary)
             with closing(made.recorder):
-                findings.extend(TRIALS[name](made, search))
+                findings.extend(trial(made, search))
         except (Refused, CollectorError, OSError) as error:
             code = error.code if isinstance(error, Refused | CollectorError) else "I/O"
             findings.append(ClaimFinding(f"the trial could not go on ({code})", is_open=True))

@@ -18,7 +18,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -109,28 +109,14 @@ class KeySource:
     """The keys of a key set at a path, or an address that begins with ``https://``.
 
     ``context`` verifies the certificate of that address; by default by the system's authorities.
-    A refresh is begun at most every ``interval`` seconds; a connection, and then its answer, may
-    take ``fetch_seconds``, and a token with an unknown key waits ``wait_seconds`` for it. ``clock``
-    returns monotonic seconds.
     Raises ``ConfigError`` E203 where the file holds no such set. An address may fail for now: then
     ``find`` raises ``Refused``, ``unavailable``, until it answers.
     """
 
-    def __init__(
-        self,
-        location: str,
-        *,
-        context: ssl.SSLContext | None = None,
-        interval: float = _REFRESH_SECONDS,
-        fetch_seconds: float = _FETCH_SECONDS,
-        wait_seconds: float = _WAIT_SECONDS,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
+    def __init__(self, location: str, *, context: ssl.SSLContext | None = None) -> None:
         self._url = urlsplit(location) if location.startswith("https://") else None
         self._path = Path(location)
         self._context = context
-        self._interval, self._clock = interval, clock
-        self._fetch_seconds, self._wait_seconds = fetch_seconds, wait_seconds
         self._keys: Mapping[str, OKPKey] = {}
         self._lock = threading.Lock()
         self._began = self._loaded = -_STALE_SECONDS
@@ -140,7 +126,7 @@ class KeySource:
         self.is_failing: bool = False
         """Whether the last refresh failed."""
         self._begin()
-        self._done.wait(2 * fetch_seconds)
+        self._done.wait(2 * _FETCH_SECONDS)
         if self._url is None and not self._keys:
             message = "the file of `recorder.keys` is no JSON Web Key Set with an Ed25519 key"
             raise ConfigError("E203", message)
@@ -154,11 +140,11 @@ class KeySource:
 
         Raises ``Refused``, ``unavailable``, while there are no keys to compare with.
         """
-        if kid not in self._keys or self._clock() - self._loaded > _FRESH_SECONDS:
+        if kid not in self._keys or monotonic() - self._loaded > _FRESH_SECONDS:
             self._begin()
         if kid not in self._keys:
             self._wait()
-        if not self._keys or self._clock() - self._loaded > _STALE_SECONDS:
+        if not self._keys or monotonic() - self._loaded > _STALE_SECONDS:
             raise Refused("unavailable")
         return self._keys.get(kid)
 
@@ -168,7 +154,7 @@ class KeySource:
         if not self.is_failing:
             return "ok"
         self._begin()
-        is_usable = self._keys and self._clock() - self._loaded <= _STALE_SECONDS
+        is_usable = self._keys and monotonic() - self._loaded <= _STALE_SECONDS
         return "late" if is_usable else "failing"
 
     def _wait(self) -> None:
@@ -177,16 +163,16 @@ class KeySource:
             if self.waiting >= _MAX_WAITING:
                 return
             self.waiting += 1
-        self._done.wait(self._wait_seconds)
+        self._done.wait(_WAIT_SECONDS)
         with self._lock:
             self.waiting -= 1
 
     def _begin(self) -> None:
         """Begin a refresh, unless one runs or the last one was begun a moment ago."""
         with self._lock:
-            now = self._clock()
+            now = monotonic()
             is_running = self._began > -_STALE_SECONDS and not self._done.is_set()
-            if is_running or now - self._began < self._interval:
+            if is_running or now - self._began < _REFRESH_SECONDS:
                 return
             self._began = now
             self._done.clear()
@@ -197,7 +183,7 @@ class KeySource:
         try:
             keys = parse_keys(self._read() if self._url is None else self._fetch(self._url))
             if keys:
-                self._keys, self._loaded, is_failing = keys, self._clock(), False
+                self._keys, self._loaded, is_failing = keys, monotonic(), False
         except Exception:  # noqa: BLE001, S110 - whatever it was, the keys before stay
             pass
         finally:
@@ -214,11 +200,11 @@ class KeySource:
         """Get a document of an address, within bytes and seconds. Raises ``Exception``."""
         context = self._context or ssl.create_default_context()
         connection = http.client.HTTPSConnection(
-            url.hostname or "", url.port, timeout=self._fetch_seconds, context=context
+            url.hostname or "", url.port, timeout=_FETCH_SECONDS, context=context
         )
         try:
             connection.connect()
-            deadline = threading.Timer(self._fetch_seconds, _break, [connection.sock])
+            deadline = threading.Timer(_FETCH_SECONDS, _break, [connection.sock])
             deadline.daemon = True
             deadline.start()
             try:

@@ -123,10 +123,10 @@ class GrantStore:
         """Return the recordings that are not closed or erased."""
         return list(self._rows("WHERE state NOT IN ('closed', 'erased')"))
 
-    def due(self, now: float, most: int = 100) -> list[str]:
+    def due(self, now: float) -> list[str]:
         """Return recordings that time has changed by ``now``, the longest due first."""
-        query = "SELECT id FROM recordings WHERE due <= ? ORDER BY due LIMIT ?"
-        return [str(row[0]) for row in self._db.rows(query, now, most)]
+        query = "SELECT id FROM recordings WHERE due <= ? ORDER BY due LIMIT 100"
+        return [str(row[0]) for row in self._db.rows(query, now)]
 
     def counts(self) -> dict[str, int]:
         """Return how many recordings there are in each state."""

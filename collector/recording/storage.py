@@ -30,6 +30,13 @@ from collector.sqlite.files import make_directory, need_room, sync
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+_REQUESTS = 2
+"""How often a request is repeated that the bucket fails."""
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
+"""Before an upload or a removal that failed is tried again; each is twice as long as the last."""
+_UNANSWERED_SECONDS = 900.0
+"""How long the bucket may still carry out a request without an answer: S3 refuses what was signed
+more than 15 minutes ago (its error RequestTimeTooSkewed)."""
 _TIMEOUT = timedelta(seconds=60)
 """Of one request: 4 MiB at about 0.6 Mbit/s."""
 _CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -153,7 +160,7 @@ class Bucket:
     as ``make_directory``.
     """
 
-    def __init__(self, url: str, options: Mapping[str, str], retries: int = 2) -> None:
+    def __init__(self, url: str, options: Mapping[str, str]) -> None:
         try:
             from obstore.store import from_url  # noqa: PLC0415 - heavy
         except ImportError:
@@ -167,7 +174,7 @@ class Bucket:
         limits: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
         client = limits | {name: options[name] for name in _CLIENT_OPTIONS if name in options}
         config: Any = {name: value for name, value in options.items() if name not in client}
-        retry = {"max_retries": retries, "retry_timeout": _RETRY_TIMEOUT}
+        retry = {"max_retries": _REQUESTS, "retry_timeout": _RETRY_TIMEOUT}
         remote: Any = {"config": config, "client_options": client, "retry_config": retry}
         if self._directory is not None:
             make_directory(self._directory)
@@ -304,21 +311,6 @@ class Queue(Protocol):
         ``Refused``."""
 
 
-class Retries(NamedTuple):
-    """What follows a failure of the bucket: a request is repeated so many times, and an upload
-    after a pause of so many seconds, each twice as long as the last. For so many seconds,
-    ``unanswered``, the bucket may still carry out a request without an answer: S3 refuses what was
-    signed more than 15 minutes ago (its error RequestTimeTooSkewed)."""
-
-    requests: int = 2
-    pause: float = 0.5
-    longest_pause: float = 30.0
-    unanswered: float = 900.0
-
-
-RETRIES = Retries()
-
-
 @dataclass
 class _Removal:
     """A removal from the bucket: when it is tried (``monotonic``), the pause after a failure, and
@@ -339,12 +331,9 @@ class Uploads:
     cannot be any more, and is in the queue until then.
     """
 
-    def __init__(
-        self, bucket: Bucket, files: ChunkFiles, queue: Queue, retries: Retries = RETRIES
-    ) -> None:
+    def __init__(self, bucket: Bucket, files: ChunkFiles, queue: Queue) -> None:
         self._bucket, self._files, self._queue = bucket, files, queue
-        self._retries = retries
-        self._unanswered = retries.unanswered if bucket.is_remote else 0.0
+        self._unanswered = _UNANSWERED_SECONDS if bucket.is_remote else 0.0
         self.errors: int = 0
         self.is_failing: bool = False
         self._after = 0
@@ -373,7 +362,7 @@ class Uploads:
             await self._task
 
     async def _work(self) -> None:
-        pause = self._retries.pause
+        pause = _PAUSE_SECONDS
         while True:
             self._has_work.clear()
             try:
@@ -385,9 +374,9 @@ class Uploads:
             self.is_failing = failed > 0
             if failed:
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, self._retries.longest_pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
-                pause = self._retries.pause
+                pause = _PAUSE_SECONDS
                 if not number:
                     due = min((each.due for each in self._removals.values()), default=None)
                     with suppress(TimeoutError):
@@ -409,7 +398,7 @@ class Uploads:
 
     async def _remove_due(self) -> int:
         """Try the removals whose time has come; return how many."""
-        known, pause = self._removals, self._retries.pause
+        known, pause = self._removals, _PAUSE_SECONDS
         self._removals = {each: known.get(each, _Removal(pause)) for each in self._queue.removals()}
         due = [each for each in self._removals.items() if monotonic() >= each[1].due]
         for beginning, removal in due:
@@ -418,7 +407,7 @@ class Uploads:
             except Exception:  # noqa: BLE001 - the others have to go on
                 self.errors += 1
                 removal.due = monotonic() + removal.pause
-                removal.pause = min(2 * removal.pause, self._retries.longest_pause)
+                removal.pause = min(2 * removal.pause, _LONGEST_PAUSE_SECONDS)
         return len(due)
 
     async def _upload(self, chunk: Queued) -> None:
@@ -439,4 +428,4 @@ class Uploads:
         await asyncio.to_thread(self._queue.removed, beginning, is_again=not is_last)
         if not is_last:
             due = monotonic() + self._unanswered
-            self._removals[beginning] = _Removal(self._retries.pause, due, is_again=True)
+            self._removals[beginning] = _Removal(_PAUSE_SECONDS, due, is_again=True)

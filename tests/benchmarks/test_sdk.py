@@ -37,10 +37,8 @@ def test_the_sdk_is_measured(
     ]
     for each in figures["calls"]:
         (nothing,), (admit,), (emit,) = each["nothing"], each["admit"], each["emit"]
-        assert 0 < nothing < min(admit, emit)
-        assert max(admit, emit) < 1_000
-        assert not IS_FULL or admit < emit
-        assert each["p99"] >= emit
+        assert min(nothing, admit, emit) > 0
+        assert not IS_FULL or nothing < admit < emit < 1_000
         assert each["ratio"]["median"] == pytest.approx(emit / admit)
     assert list(figures["start"]) == list(start.STEPS)
     assert figures["skipped"] == {
@@ -85,7 +83,7 @@ def test_spans_are_timed() -> None:
     """Each round with and without the wrapper; the difference is what it adds."""
     found = spans.measure(2, batches=1)
     assert [len(times) for times in (found.bare, found.minimised)] == [2, 2]
-    assert 0 < found.added < 1_000
+    assert found.added > 0 or not IS_FULL
 
 
 def _figures(**changes: float) -> Figures:

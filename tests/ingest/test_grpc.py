@@ -317,9 +317,10 @@ def test_a_hundred_calls_at_once(listen: Listen, accepting: Accepting) -> None:
 
 
 @pytest.mark.timed
-def test_silent_sockets_are_closed(listen: Listen) -> None:
+def test_silent_sockets_are_closed(listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing, half a greeting, or a greeting without a reply: closed at the header's deadline."""
-    port = listen(budget=MemoryBudget(IngestLimits(header_seconds=0.5, idle_seconds=1)))
+    monkeypatch.setattr("collector.ingest.grpc.IDLE_SECONDS", 1.0)
+    port = listen(budget=MemoryBudget(IngestLimits(header_seconds=0.5)))
     for greeting in (b"", http2.PREFACE[:9], http2.PREFACE, http2.HELLO):
         began = time.monotonic()
         with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as connection:
@@ -346,7 +347,6 @@ def test_slow_messages_are_cancelled(listen: Listen, accepting: Accepting) -> No
     assert accepting.observed == [(408, "E415")]
 
 
-@pytest.mark.alone
 @pytest.mark.timed
 def test_slow_senders_do_not_hold_up_others(listen: Listen, accepting: Accepting) -> None:
     """1,000 calls that never send their message; meanwhile others are answered, 99 of 100 about as

@@ -39,7 +39,6 @@ def test_defaults() -> None:
         {"header_bytes": 0},
         {"header_seconds": 0.0},
         {"body_seconds": -1.0},
-        {"idle_seconds": 0.0},
         {"connections": 0},
     ],
     ids=str,

@@ -20,13 +20,13 @@ from collector.contracts import Request, Subject
 from collector.errors import CollectorError, DeliveryError
 from collector.filter import Filter
 from collector.intake import Acceptor
-from collector.ops.log import EventLog
 from collector.server import control
 from collector.server.control import ControlServer
 from collector.server.control_client import Erase, Object, Status, ask
 from collector.sinks.sink import ErasableSink, Removal
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
+from tests.ops.logs import log_to
 from tests.server.keeping import Keeping, keeping, run
 from tests.sidecar.erasing import WINDOW, address, addresses_stored, erasure, event_of, left
 
@@ -43,7 +43,7 @@ def test_an_unexpected_error_is_answered_and_logged(tmp_path: Path, error: Excep
 
     async def serve(kept: Keeping, stack: ExitStack) -> None:
         components = kept.components
-        server = ControlServer(components, checks, stack, EventLog("info", to=written))
+        server = ControlServer(components, checks, stack, log_to(written))
         await server.start()
         data = tmp_path / "data"
         for _ in range(2):
@@ -100,7 +100,7 @@ def test_people_who_wait_are_erased_together(
         (sink,) = components.sinks.values()
         assert isinstance(sink, ErasableSink)
         watched(sink)
-        server = ControlServer(components, dict, stack, EventLog("info", to=StringIO()))
+        server = ControlServer(components, dict, stack, log_to(StringIO()))
         await server.start()
         commands: list[Erase | Object] = [
             *(erasure(address(number)) for number in range(1, _PEOPLE)),
@@ -163,7 +163,7 @@ def test_a_sink_that_takes_long_is_waited_for(
             return revise_all(steps)
 
         monkeypatch.setattr(sink, "revise_all", slow)
-        server = ControlServer(components, dict, stack, EventLog("info", to=StringIO()))
+        server = ControlServer(components, dict, stack, log_to(StringIO()))
         await server.start()
         command = Erase("client.address", address(1), *WINDOW, 0)
         answers.append(await asyncio.to_thread(_asked, data, command))

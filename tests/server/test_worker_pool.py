@@ -20,7 +20,6 @@ import pytest
 from collector.config import examine
 from collector.contracts import PendingBatch, Tally, to_minute
 from collector.errors import ConfigError, DeliveryError
-from collector.ops.log import EventLog
 from collector.server import worker_pool
 from collector.server.channel import BatchCode, framed
 from collector.server.components import Components
@@ -32,6 +31,7 @@ from collector.server.messages import (
 from collector.server.preflight import prepare_next
 from collector.server.worker_process import WorkerProcess
 from tests.deadline import WAIT_SECONDS
+from tests.ops.logs import log_to
 from tests.programs import script
 from tests.server.keeping import (
     Keeping,
@@ -139,7 +139,7 @@ async def _keeper(
         asyncio.create_task(each.serve()) for each in processes if isinstance(each, ScriptedWorker)
     ]
     with ExitStack() as stack:
-        keeper = Keeper(kept.components, EventLog(to=log or StringIO()), stack, [*processes])
+        keeper = Keeper(kept.components, log_to(log or StringIO()), stack, [*processes])
         try:
             yield keeper
         finally:

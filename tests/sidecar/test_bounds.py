@@ -33,7 +33,6 @@ from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import COMMAND, Sidecar, started
 
 pytestmark = [
-    pytest.mark.alone,
     pytest.mark.long,
     pytest.mark.timed,
     pytest.mark.skipif(

@@ -78,13 +78,13 @@ class Finding(NamedTuple):
         return {**self.fault._asdict(), "severity": self.severity}
 
 
-def lint(schema: Schema, path: Path, today: date | None = None) -> list[Finding]:
+def lint(schema: Schema, path: Path) -> list[Finding]:
     """Find what looks like a mistake in a loaded schema, in the order of its lines.
 
-    ``path`` is the file it was loaded from, which is read again for the places; ``today`` (default:
-    the present day in UTC) decides what has expired.
+    ``path`` is the file it was loaded from, which is read again for the places. The present day in
+    UTC decides what has expired.
     """
-    day = today or utc_now().date()
+    day = utc_now().date()
     found = [
         (name, severity, *finding)
         for name, (severity, find) in LINTS.items()
