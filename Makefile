@@ -60,12 +60,12 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 
 nightly: $(VENV)/.bench $(VENV)/.meeting $(VENV)/.spark .venv-fideslang/.made .venv-deploy/.made .venv-schemathesis/.made ## Repeat everything that is random, and measure everything (hours).
 	$(NIGHTLY) $(BIN)/python -m pytest -n $(WORKERS) -m "not outages and not timed" $(UNLIMITED) $(PYTEST)
-	$(NIGHTLY) $(BIN)/python -m pytest -n 3 -s -m outages $(UNLIMITED) $(PYTEST)
+	$(NIGHTLY) COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m outages $(UNLIMITED) $(PYTEST)
 	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)
 	COLLECTOR_EXAMPLES=5000 $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema tests/ledger $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m tests.laws 100000
 	$(BIN)/python -m benchmarks --check
-	for each in sidecar sdk consent recording sinks "leaks --build"; do $(BIN)/python -m benchmarks $$each --check || exit 1; done
+	for each in sidecar "sdk --install" consent recording sinks "leaks --build"; do $(BIN)/python -m benchmarks $$each --check || exit 1; done
 	$(BIN)/python -m benchmarks soak --minutes 10
 
 bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).
