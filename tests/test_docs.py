@@ -87,7 +87,18 @@ def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
         assert done.returncode == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/filter.md", "docs/consent.md"])
+_LONG = pytest.mark.long
+"""`tests/test_fresh.py` runs them as well, from the wheel."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        pytest.param("docs/filter.md", marks=_LONG),
+        pytest.param("docs/consent.md", marks=_LONG),
+    ],
+)
 def test_python_examples_run(page: str, tmp_path: Path) -> None:
     """Each is a program of its own, in an empty directory."""
     marked = blocks(page, "python")

@@ -426,6 +426,7 @@ def test_the_page_lists_the_functions() -> None:
     assert listed.split() == sorted(FUNCTIONS)
 
 
+@pytest.mark.long  # `tests/test_fresh.py` runs them as well, from the wheel
 def test_examples_of_the_page(tmp_path: Path) -> None:
     """They do what they show, but for the minutes."""
     (block,) = re.findall(r"<!-- run -->\n```console\n(.*?)```", _PAGE, re.DOTALL)

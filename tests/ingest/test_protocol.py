@@ -413,6 +413,7 @@ def _timed(server: Server, client: http.client.HTTPConnection) -> tuple[float, f
     return between - began, time.perf_counter() - between
 
 
+@pytest.mark.long
 @pytest.mark.timed
 @pytest.mark.parametrize("kind", _SLOW)
 def test_a_thousand_slow_sockets(tmp_path: Path, sockets: list[socket.socket], kind: str) -> None:

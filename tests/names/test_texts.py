@@ -28,7 +28,7 @@ from collector.schema.names.scope import POSITIVE
 from tests.names.corpora import corpus, parsed
 from tests.strategies import draw_options
 
-_TRIED = int(os.environ.get("COLLECTOR_SPELLING", "3000"))
+_TRIED = int(os.environ.get("COLLECTOR_SPELLING", "1000"))
 _FEW = 64
 _HEX = re.compile(r"\[0-9a-[a-f]\]")
 _TABLES = (Path(__file__).parents[2] / "collector/schema/names/words.txt").read_text()

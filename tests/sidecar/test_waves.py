@@ -91,7 +91,16 @@ def _report(say: Say, name: str, answers: Answers, honest: Sequence[Answers], mb
 # -- few, compared within one run
 
 
-@pytest.mark.parametrize("name", ["zstd, window 2^18", "zstd, window 2^23", "gzip", "deflate"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zstd, window 2^23",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("zstd, window 2^18", "gzip", "deflate")
+        ),
+    ],
+)
 def test_a_worker_grows_by_its_budget(tmp_path: Path, name: str) -> None:
     """A worker grows by no more than its budget, whatever many small bodies would become."""
     bomb = BOMBS[name]
@@ -113,7 +122,7 @@ _HELD_HEAD = _HEAD + b"X-Forwarded-For: " + b"1" * 31_000 + b"\r\n"
 _BEHIND = {"bodies": _QUEUED_EVENT * 4, "heads": (_HELD_HEAD + b"\r\n") * 8}
 
 
-@pytest.mark.parametrize("behind", _BEHIND)
+@pytest.mark.parametrize("behind", ["heads", pytest.param("bodies", marks=pytest.mark.long)])
 def test_what_waits_behind_a_bomb_is_little(tmp_path: Path, behind: str) -> None:
     """Nothing large is kept of requests that are sent without waiting for the answer."""
     bomb = BOMBS["zstd, window 2^23"].content()
