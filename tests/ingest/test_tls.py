@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
@@ -171,6 +172,7 @@ def test_files_that_cannot_be_used(authority: Authority, server: Pair, tmp_path:
     broken.write_text("-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n")
     broken_key = tmp_path / "broken.key"
     broken_key.write_text("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n")
+    os.mkfifo(tmp_path / "pipe")
     large = tmp_path / "large"
     large.write_bytes(b"-----BEGIN CERTIFICATE-----" * 50_000)
     ours = (server.certificate, server.key)
@@ -178,6 +180,7 @@ def test_files_that_cannot_be_used(authority: Authority, server: Pair, tmp_path:
         ((tmp_path / "missing", server.key), "the file of `certificate` cannot be read: no such"),
         ((tmp_path, server.key), "the file of `certificate` cannot be read: is a directory"),
         ((server.certificate, tmp_path / "missing"), "the file of `key` cannot be read: no such"),
+        ((tmp_path / "pipe", server.key), "the file of `certificate` cannot be read: it is a pipe"),
         ((text, server.key), "the file of `certificate` is not in PEM form"),
         ((server.certificate, text), "the file of `key` is not in PEM form"),
         ((server.key, server.certificate), "the file of `certificate` is not in PEM form"),

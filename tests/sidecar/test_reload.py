@@ -467,7 +467,7 @@ def test_workers_are_replaced_for_ports_and_numbers(tmp_path: Path) -> None:
         assert it.outcome(_ports(http=other) + f"http: {{unix: {path}}}\n") == "refused"
 
 
-@pytest.mark.parametrize("sandbox", ["auto", "off"])
+@pytest.mark.parametrize("sandbox", ["auto", pytest.param("off", marks=pytest.mark.long)])
 def test_a_socket_file_outlives_the_workers_that_are_replaced(sandbox: str, tmp_path: Path) -> None:
     """Those that end leave it to those that listen on it now; it goes with the sidecar."""
     path = tmp_path / "events.sock"

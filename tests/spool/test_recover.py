@@ -200,7 +200,19 @@ def test_the_damaged_file_is_kept_as_it_was(crashed: Path, tmp_path: Path) -> No
     assert (tmp_path / name).read_bytes() == content
 
 
-@pytest.mark.parametrize("seed", range(30))
+def test_a_database_of_another_program_is_kept_as_it_was(tmp_path: Path) -> None:
+    """SQLite opens it, and would change it: it is not opened at all."""
+    path = tmp_path / "spool.db"
+    query(path, "CREATE TABLE letters (text TEXT)", "INSERT INTO letters VALUES ('Dear Ana')")
+    before = path.read_bytes()
+    with Spool(path, sinks=["sink"]) as spool:
+        (name,) = spool.quarantined
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(each, marks=pytest.mark.long) for each in range(8, 30))]
+)
 def test_flipped_bytes_anywhere(crashed: Path, tmp_path: Path, seed: int) -> None:
     """A few bytes at random, in file and log: it starts, makes nothing up, loses little."""
     chance = random.Random(seed)
