@@ -271,7 +271,9 @@ def _random(random: Random, folder: Path) -> _Setup:
     return _Setup(schema, ", ".join(sinks))
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(each, marks=pytest.mark.long) for each in range(2, 8))]
+)
 def test_a_start_refuses_what_a_reload_refuses(seed: int) -> None:
     """For any two configurations: neither more nor less."""
     random, verdicts = Random(seed), set[str]()

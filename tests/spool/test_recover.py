@@ -163,6 +163,11 @@ FATAL: dict[str, tuple[Damage, int]] = {
     "a page of the table": (_overwritten("", 0.31, os.urandom(8192)), FILL - 60),
     "many pages": (_overwritten("", 0.5, os.urandom(300_000)), FILL // 2),
     "foreign": (_foreign, 0),
+    "a table that is missing": (lambda path: query(path, "DROP TABLE hours"), FILL),
+    "a column that is missing": (
+        lambda path: query(path, "ALTER TABLE columns DROP COLUMN type"),
+        FILL,
+    ),
     "a log that is none": (_overwritten("-wal", 0, b"garbage!" * 4), FILL // 2),
     "a frame in the middle of the log": (_overwritten("-wal", 0.5, os.urandom(3000)), FILL - 30),
     "the beginning of the log": (_overwritten("-wal", 0.001, os.urandom(9000)), FILL - 30),

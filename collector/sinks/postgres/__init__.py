@@ -26,7 +26,7 @@ from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Reference, resolved
 from collector.contracts import Batch, Layout, Record, Subject, layout_of
-from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.errors import ConfigError, DeliveryError, Unacceptable
 from collector.filter.stored import Values
 from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, Removal, shuffled
 
@@ -312,8 +312,6 @@ class PostgresSink(ErasableSink):
                 lines = encoded(batch, layout, self._types[layout])
                 parts[f"{table}_{day:%Y%m%d}", layout] += lines
         for (partition, layout), lines in parts.items():
-            if partition not in self._marked or layout not in self._types:
-                raise Unreachable("the connection broke")
             self._remover.written(partition)
             statement = self._namespace.copy(partition, layout, self._types[layout])
             with cursor.copy(statement) as copy:
