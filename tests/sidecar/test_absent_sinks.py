@@ -160,7 +160,7 @@ def test_a_sink_is_dropped_by_command(waiting: Path, *, runs: bool) -> None:
             sidecar.stop()
 
 
-@pytest.mark.parametrize("answer", [b"n\n", b"y\n"])
+@pytest.mark.parametrize("answer", [b"n\n", pytest.param(b"y\n", marks=pytest.mark.long)])
 def test_it_asks_on_a_terminal(waiting: Path, answer: bytes) -> None:
     """And deletes nothing without a yes."""
     file, word = _configured(waiting, {}), [sys.executable, "-m", "collector", "store", "drop"]

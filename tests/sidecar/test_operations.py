@@ -58,13 +58,17 @@ _LATER, _FAULT = 75, 78
     [
         ({"COLLECTOR__DATA": "no/volume/data"}, _LATER),
         ({"COLLECTOR__DATA": "dangling/data"}, _LATER),
-        ({"COLLECTOR__DATA": "dangling"}, _LATER),
-        ({"COLLECTOR__SINKS__STORE__PATH": "no/volume/store.db"}, _LATER),
+        pytest.param({"COLLECTOR__DATA": "dangling"}, _LATER, marks=pytest.mark.long),
+        pytest.param(
+            {"COLLECTOR__SINKS__STORE__PATH": "no/volume/store.db"}, _LATER, marks=pytest.mark.long
+        ),
         ({"COLLECTOR__SINKS__NDJSON__PATH": "no/volume/records.ndjson"}, _LATER),
-        ({"COLLECTOR__HTTP__UNIX": "no/volume/in.sock"}, _LATER),
+        pytest.param(
+            {"COLLECTOR__HTTP__UNIX": "no/volume/in.sock"}, _LATER, marks=pytest.mark.long
+        ),
         ({"COLLECTOR__DATA": "file/data"}, _FAULT),
-        ({"COLLECTOR__DATA": "file"}, _FAULT),
-        ({"COLLECTOR__DATA": "/proc/none"}, _FAULT),
+        pytest.param({"COLLECTOR__DATA": "file"}, _FAULT, marks=pytest.mark.long),
+        pytest.param({"COLLECTOR__DATA": "/proc/none"}, _FAULT, marks=pytest.mark.long),
         ({"COLLECTOR__HTTP__UNIX": "file"}, _FAULT),
         ({"COLLECTOR__SCHEMA": "./none.yaml"}, _FAULT),
         ({"COLLECTOR__CLAIMS": "none.yaml"}, _FAULT),

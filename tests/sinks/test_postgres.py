@@ -284,12 +284,13 @@ def test_two_processes_deliver_the_same(clean: PostgresServer, tmp_path: Path) -
 def test_a_batch_that_another_drain_has_delivered_long_ago(
     clean: PostgresServer, tmp_path: Path
 ) -> None:
-    """A drain that comes back has batches that others took, and more than 100,000 since."""
+    """A drain that comes back has batches that others took, and more than 100,000 since, or that
+    are there twice."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1))
         ids = "SELECT decode(md5(number::text), 'hex') FROM generate_series(1, 110000) number"
         clean.ask(f"INSERT INTO collector._delivered (id) {ids}")
-        sink.deliver(_many(2), _many(1))
+        sink.deliver(_many(2), _many(1), _many(2))
     assert len(_numbers(clean)) == 2
 
 

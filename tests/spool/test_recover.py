@@ -122,6 +122,14 @@ def _replaced(content: bytes, *, keep_log: bool = False) -> Damage:
     return damage
 
 
+def _miscounted(path: Path) -> None:
+    """The header says that there are free pages, of which there is no list."""
+    query(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as handle:
+        handle.seek(36)
+        handle.write((99).to_bytes(4))
+
+
 def _foreign(path: Path) -> None:
     path.with_name("spool.db-wal").unlink()
     path.unlink()
@@ -162,6 +170,7 @@ FATAL: dict[str, tuple[Damage, int]] = {
     "the magic": (_overwritten("", 0, b"X"), FILL),
     "a page of the table": (_overwritten("", 0.31, os.urandom(8192)), FILL - 60),
     "many pages": (_overwritten("", 0.5, os.urandom(300_000)), FILL // 2),
+    "the number of free pages": (_miscounted, FILL),
     "foreign": (_foreign, 0),
     "a table that is missing": (lambda path: query(path, "DROP TABLE hours"), FILL),
     "a column that is missing": (
