@@ -48,7 +48,7 @@ def _filling(n: int) -> PendingBatch:
 
 
 NUMBERS = set(range(FILL * PER_BATCH))
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 def _start(crashed: Path, folder: Path, damage: Damage) -> tuple[list[int], Spool]:
