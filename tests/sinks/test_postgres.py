@@ -418,11 +418,13 @@ def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
     assert table.records == 6
 
 
-def test_what_another_process_brings_late_is_pruned(clean: PostgresServer, tmp_path: Path) -> None:
-    """Within a day, also in a partition that was pruned."""
+def test_what_comes_late_is_pruned(clean: PostgresServer, tmp_path: Path) -> None:
+    """At once, also in a partition that was pruned; within a day, if another process brings it."""
     now, old = datetime.now(UTC), timedelta(days=60)
     with _sink(clean, tmp_path / "a") as sink, _sink(clean, tmp_path / "b") as other:
         sink.deliver(batch_of(1, [1], _SCHEMA, age=old))
+        assert sink.prune(now).shortened == 1
+        sink.deliver(batch_of(3, [3], _SCHEMA, age=old))
         assert sink.prune(now).shortened == 1
         other.deliver(batch_of(2, [2], _SCHEMA, age=old))
         assert sink.prune(now + timedelta(days=1)).shortened == 1
