@@ -276,6 +276,31 @@ def test_a_rotation_keeps_the_key_that_an_earlier_one_could_not_put_in_place(
     again.close()
 
 
+@pytest.mark.parametrize("step", ["written", "wrapped", "destroyed"])
+def test_a_rotation_that_ended_is_finished_at_the_next_start(
+    tmp_path: Path, step: str, on_step: OnStep
+) -> None:
+    """Or begun anew, if nothing was wrapped: one master key is left."""
+    failing = [step]
+
+    def end(name: str) -> None:
+        if name in failing:
+            failing.clear()
+            raise OSError("the process ends")
+
+    keys = _made(tmp_path)
+    before, old = _opened(keys), (tmp_path / "master.key").read_bytes().strip()
+    on_step(end)
+    with pytest.raises(OSError, match="ends"):
+        keys.rotate()
+    keys.close()
+    again = Keys(tmp_path)
+    assert _opened(again) == before
+    assert not (tmp_path / "master.key.new").exists()
+    assert (old in _bytes(tmp_path)) == (step == "written")
+    again.close()
+
+
 @pytest.mark.parametrize("step", ["written", "wrapped", "destroyed", ""])
 def test_a_reader_follows_a_rotation(tmp_path: Path, step: str, on_step: OnStep) -> None:
     """It was there before, and opens every key at each step, and after it."""
