@@ -418,6 +418,15 @@ def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
     assert table.records == 6
 
 
+def test_a_session_that_writes_is_noted(clean: PostgresServer, tmp_path: Path) -> None:
+    """Until it ends in good order: else what it broke off lies in the partition, and is swept."""
+    noted = "SELECT count(*) FROM collector._unswept"
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1))
+        assert clean.ask(noted) == [(1,)]
+    assert clean.ask(noted) == [(0,)]
+
+
 def test_what_comes_late_is_pruned(clean: PostgresServer, tmp_path: Path) -> None:
     """At once, also in a partition that was pruned; within a day, if another process brings it."""
     now, old = datetime.now(UTC), timedelta(days=60)
