@@ -289,12 +289,14 @@ def test_an_end_of_the_ledger_that_is_gone_is_marked(path: Path) -> None:
 
 
 def test_a_tampered_receipt_is_not_forgotten_by_a_restart(path: Path) -> None:
-    """Starting again does not make a ledger hold that did not."""
+    """Starting again does not make a ledger hold that did not, and a new chain begins there."""
     commit_to(path, *(entry(n) for n in range(5)))
     query(path, "UPDATE receipts SET received = 2, admitted = 2 WHERE sequence = 3")
     commit_to(path, entry(5))
     with opened(path) as ledger:
-        assert [flaw.sequence for flaw in ledger.verify().flaws] == [3]
+        found = ledger.verify()
+    assert [flaw.sequence for flaw in found.flaws] == [3]
+    assert [each.first for each in found.breaks] == [6]
 
 
 @pytest.mark.parametrize("stage", ["part", "new", "aside", "copy"])
