@@ -62,7 +62,6 @@ def test_a_sidecar_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert list((tmp_path / "data").iterdir()) == []
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("possible")
 def test_a_soak_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At least 60 samples under load, a slope with its interval, and a verdict."""
