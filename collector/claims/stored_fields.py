@@ -20,9 +20,8 @@ from collector.claims.stored_files import altered_files, foreign_files
 from collector.contracts import CATEGORIES, DROPS
 from collector.errors import DeliveryError
 from collector.filter.stored import Values, foreign_lines, values
-from collector.ledger import journal, opened
+from collector.ledger import grammar, journal, opened
 from collector.ledger.stored import TABLES as LEDGER_TABLES
-from collector.ledger.verification import MINUTE
 from collector.retention.locations import Locations
 from collector.routing import Flows
 from collector.routing.changes import reached
@@ -90,8 +89,9 @@ def _accepts(field: FieldBase) -> Callable[[object], bool]:
 _NONE = _Judge()
 _MOST_ACCEPTED = 10_000
 """Values of a field that need not be looked at again."""
+_MINUTE = re.compile(grammar.MINUTE, re.ASCII).fullmatch
 _RESERVED: Mapping[str, Callable[[object], bool]] = {
-    "received": lambda value: isinstance(value, str) and MINUTE(value) is not None,
+    "received": lambda value: isinstance(value, str) and _MINUTE(value) is not None,
     "count": lambda value: type(value) is int and value > 0,
 }
 

@@ -258,7 +258,7 @@ def _stored(
     except DeliveryError as error:
         yield "stored", _failure(error)
     if not has_ledger and locations.spool.is_file():
-        message = "where else something was written is not known, as the ledger does not hold"
+        message = "where else something was written is not known, as the ledger is not proven to hold"
         yield "stored", ClaimFinding(message, is_open=True)
 
 
@@ -303,7 +303,11 @@ def _ledger(locations: Locations | None) -> Iterator[ClaimFinding]:
 
 def _flaws(spool: Path) -> Iterator[ClaimFinding]:
     with opened(spool) as ledger:
-        yield from (ClaimFinding(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
+        audit = ledger.verify()
+    yield from (ClaimFinding(f"ledger: {flaw}") for flaw in audit.flaws)
+    if audit.signed and not audit.is_checked:
+        message = "ledger: its signatures were not checked: install the extra `signing`"
+        yield ClaimFinding(message, is_open=True)
 
 
 def _running(

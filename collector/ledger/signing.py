@@ -7,10 +7,10 @@ stored elsewhere came from such a process, and was not changed since.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from collector.ledger.auditor import SignatureCheck, is_valid
 from collector.sqlite.files import sync
 
 KEY_NAME = "ledger.key"
@@ -78,25 +78,9 @@ def create_next_key(directory: Path) -> Key:
     return Key(_private(path))
 
 
-SignatureCheck = Callable[[str, bytes, bytes], bool]
-"""Returns whether a signature is valid, from public key, text and signature."""
-
-
 def signature_check() -> SignatureCheck | None:
     """Return the check of signatures; ``None`` if the extra for signing is not installed."""
-    return _is_valid if can_sign() else None
-
-
-def _is_valid(public: str, text: bytes, signature: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
-        Ed25519PublicKey,
-    )
-
-    with suppress(InvalidSignature, ValueError):
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, text)
-        return True
-    return False
+    return is_valid if can_sign() else None
 
 
 def _replace(directory: Path) -> None:

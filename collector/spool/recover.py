@@ -21,7 +21,6 @@ from collector.ledger.entry import Entry
 from collector.ledger.journal import NEW_DOCUMENT, NEW_ENTRY, SELECT_ENTRIES, SET_LAST
 from collector.ledger.receipt import NOTHING, Start, Tip
 from collector.ledger.stored import Ledger
-from collector.ledger.verification import Verification
 from collector.spool.file import SpoolFile
 from collector.spool.idempotency import NEW_DAY, NEW_KEY
 from collector.spool.lock import FILE_NAME as LOCK_NAME
@@ -221,19 +220,17 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
 
 
 def _repair_chain(file: SpoolFile) -> bool:
-    """Verify that the last receipts are a chain up to the tip; if not, begin a new chain. Return
+    """Check that the last receipts are a chain up to the tip; if not, begin a new chain. Return
     whether one begins."""
     ledger, execute = Ledger(file.db.execute), file.db.execute
-    newest = list(ledger.receipts(newest=_NEWEST))
-    verification, starts = Verification(), ledger.starts
-    if newest and newest[0].sequence not in starts:
-        verification.tip = Tip(newest[0].sequence - 1, newest[0].previous)
-    for receipt in newest:
-        verification.add(receipt, starts.get(receipt.sequence))
-    if not newest:
-        verification.tip = Tip(0, NOTHING)
-    tip = verification.tip
-    if not verification.flaws and tip == file.tip:
+    tip, starts, is_chain = Tip(0, NOTHING), ledger.starts, True
+    for at, receipt in enumerate(ledger.receipts(newest=_NEWEST)):
+        start = starts.get(receipt.sequence)
+        if not at:
+            tip = Tip(receipt.sequence - 1, start.after if start else receipt.previous)
+        is_chain = is_chain and receipt.follows(tip, start)
+        tip = Tip(receipt.sequence, receipt.hash)
+    if is_chain and tip == file.tip:
         return False
     last = max(tip.sequence, file.tip.sequence)
     with transaction(file.db):
@@ -316,21 +313,21 @@ def _layouts(source: sqlite3.Connection, target: sqlite3.Connection) -> set[str]
 
 
 def _receipts(source: sqlite3.Connection, target: sqlite3.Connection) -> Tip:
-    """Copy receipts and starts of chains, as far as they verify; return the last of them."""
+    """Copy receipts and starts of chains up to the first receipt that does not follow the one
+    before it; return the last of them."""
     starts = {1: Start(1, "new")}
     with suppress(sqlite3.Error):
         starts |= Ledger(source.execute).starts
-    verification, tip = Verification(), Tip(0, NOTHING)
+    tip = Tip(0, NOTHING)
     with suppress(sqlite3.Error):
         for receipt in Ledger(source.execute).receipts():
             start = starts.get(receipt.sequence)
-            verification.add(receipt, start)
-            if verification.flaws:
+            if not receipt.follows(tip, start):
                 break
             if start is not None:
                 target.execute(NEW_START, (start.first, start.reason, start.after))
             target.execute(NEW_RECEIPT, receipt.as_row())
-            tip = verification.tip
+            tip = Tip(receipt.sequence, receipt.hash)
     return tip
 
 

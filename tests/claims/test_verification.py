@@ -363,6 +363,13 @@ def test_a_ledger_that_was_changed(tmp_path: Path) -> None:
     assert list(data.glob("*.damaged-*")) == []
 
 
+def test_signatures_that_nobody_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the extra, what the ledger carries is unproven."""
+    _delivered(tmp_path, timedelta(0))
+    monkeypatch.setattr("collector.ledger.stored.signature_check", lambda: None)
+    assert broken(found(tmp_path), "unproven") == carried("ledger") | carried("stored")
+
+
 def test_a_ledger_that_is_gone(tmp_path: Path) -> None:
     """Where records are, one must be; that alone breaks nothing, and none is made."""
     data = _delivered(tmp_path, timedelta(0))

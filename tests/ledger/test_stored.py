@@ -127,7 +127,7 @@ def test_the_newest(path: Path) -> None:
         ),
         (
             "UPDATE receipts SET minute = '2026-11-24T10:20:30Z' WHERE sequence = 3",
-            "not a whole UTC minute",
+            "does not have the form",
         ),
         ("UPDATE receipts SET sequence = 9 WHERE sequence = 5", "hash does not match"),
         (

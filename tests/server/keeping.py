@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from collector.config import examine
 from collector.contracts import Batch
-from collector.ledger import Verification, opened
+from collector.ledger import Audit, opened
 from collector.ops.log import EventLog
 from collector.server.channel import Frames, framed, frames_of_keeper
 from collector.server.components import Components
@@ -197,7 +197,7 @@ class Keeping:
         assert None not in found
         return [each for each in found if each is not None]
 
-    def ledger(self) -> Verification:
+    def ledger(self) -> Audit:
         """What the ledger says."""
         with opened(self.components.spool.path) as ledger:
             return ledger.verify()

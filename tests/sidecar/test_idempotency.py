@@ -104,7 +104,7 @@ def _counted(sidecar: Sidecar) -> list[object]:
     """All that is counted of events, and the ledger's last receipt."""
     ledger = kept(sidecar.directory / "collector-data").ledger
     assert not ledger.flaws
-    return [*(metric(sidecar, name) for name in _COUNTED), ledger.tip, ledger.received]
+    return [*(metric(sidecar, name) for name in _COUNTED), ledger.tips, ledger.received]
 
 
 def _stored(sidecar: Sidecar) -> Counter[str]:

@@ -107,9 +107,9 @@ def test_many_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert not any(future.result(WAIT_SECONDS) for future in futures)
         assert [future.result(WAIT_SECONDS) for future in added] == [None] * 20
     found = check_ledger(path)
-    assert found.trail.breaks == []
-    assert found.trail.entries == found.trail.signed == 61
-    assert len(found.trail.keys) == 1
+    assert found.lost == []
+    assert found.entries == found.signed == 61
+    assert len(found.keys) == 1
 
 
 def test_a_write_that_fails_adds_nothing(path: Path) -> None:
