@@ -258,7 +258,9 @@ def _stored(
     except DeliveryError as error:
         yield "stored", _failure(error)
     if not has_ledger and locations.spool.is_file():
-        message = "where else something was written is not known, as the ledger is not proven to hold"
+        message = (
+            "where else something was written is not known, as the ledger is not proven to hold"
+        )
         yield "stored", ClaimFinding(message, is_open=True)
 
 

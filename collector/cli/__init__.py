@@ -54,7 +54,7 @@ def main() -> NoReturn:
         code = 0
     except CollectorError as error:
         print(error, file=sys.stderr)
-        code = _code(error)
+        code = exit_code(error)
     except ReaderGoneError:
         _drop_output()
         code = 0
@@ -81,13 +81,13 @@ def _refused_by_system(error: OSError) -> int:
         _drop_output()
         full = NotNow("E203", "the output cannot be written any further; is the disk full?")
         print(full, file=sys.stderr)
-        return _code(full)
+        return exit_code(full)
     else:
         _print_bug(error)
         return _BUG
     refusal = ConfigError("E203", message)
     print(refusal, file=sys.stderr)
-    return _code(refusal)
+    return exit_code(refusal)
 
 
 def _app() -> Callable[[], None]:
@@ -99,7 +99,8 @@ def _app() -> Callable[[], None]:
     return run
 
 
-def _code(error: CollectorError) -> int:
+def exit_code(error: CollectorError) -> int:
+    """Return the exit code of an error."""
     if isinstance(error, InputError):
         return 2 if error.code in _USAGE else 65
     if isinstance(error, SchemaError | ConfigError):
