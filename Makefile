@@ -18,7 +18,7 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 NIGHTLY := COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECTOR_FAULTS=200 COLLECTOR_MUTATIONS=1000000 \
 	COLLECTOR_PIPELINES=1000 COLLECTOR_REVIEWS=5000 COLLECTOR_SPELLING=100000 COLLECTOR_RELOADS=60 \
 	COLLECTOR_ERASURES=20 COLLECTOR_ERASED=600 COLLECTOR_BROKER_KILLS=200 COLLECTOR_AWAY=600 \
-	COLLECTOR_GRANT_STEPS=100000 COLLECTOR_HISTORY_STEPS=100000 COLLECTOR_SPARK_EVENTS=20000
+	COLLECTOR_GRANT_STEPS=100000 COLLECTOR_HISTORY_STEPS=100000 COLLECTOR_SPARK_EVENTS=20000 COLLECTOR_FUZZED=10
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
@@ -36,7 +36,7 @@ test: $(VENV)/.dev ## Run the tests.
 long: $(VENV)/.dev ## Run the slower tests: attacks beside senders, kills, failing disks, snippets in fresh environments.
 	$(BIN)/python -m pytest -n $(WORKERS) -m "long and not recordings" $(LONGER) $(PYTEST)
 
-servers: $(VENV)/.dev ## Test with servers of other programs (PostgreSQL, NATS, an object store), and while they are away.
+servers: $(VENV)/.dev .venv-schemathesis/.made ## Test with servers of other programs (PostgreSQL, NATS, an object store), and while they are away.
 	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m pytest -n 3 -s -m outages $(UNLIMITED) $(PYTEST)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from collector.contracts import Accept, KeyUsed, Request
 from collector.errors import DeliveryError, InputError
@@ -64,6 +65,8 @@ _PREFLIGHT: Headers = (
 )
 _ALLOW_READING: Headers = ((b"allow", b"GET, HEAD"),)
 _VARY: Headers = ((b"vary", b"origin"),)
+DOCUMENT: bytes = Path(__file__).with_name("openapi.json").read_bytes()
+"""What is answered here, whatever is configured: OpenAPI 3.1. A confined worker opens no file."""
 _REFUSALS = {"E431": TOO_MANY_EVENTS, "E434": UNKNOWN_SCHEMA}
 """What a request is refused with, where that is not another schema."""
 _OF_PAGE = {
@@ -141,13 +144,12 @@ class EventsHandler:
         hosts: Iterable[str] = (),
         page: PreferencePage | None = None,
         schemas: Iterable[str] = (),
-        document: bytes = b"{}",
     ) -> EventsHandler:
-        """Make a handler; ``document`` is that of OpenAPI."""
+        """Make a handler."""
         names = frozenset(host.lower().encode() for host in hosts)
         known = frozenset(name.encode() for name in schemas)
         policy = CorsPolicy(origins)
-        documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, document)}
+        documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, DOCUMENT)}
         return cls(accept, budget, tokens, policy, hops, names, page, known, documents)
 
     def use(self, other: EventsHandler) -> None:

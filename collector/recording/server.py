@@ -26,7 +26,6 @@ from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
 from collector.recording.metrics import RecorderMetrics
 from collector.recording.names import MAX_CHUNK_BYTES
 from collector.recording.recorder import Recorder
-from collector.recording.routes import document
 from collector.recording.settings import bucket_options, require_sound, verifier
 from collector.server import listeners
 from collector.server.admin import AdminPages, State
@@ -174,7 +173,6 @@ class _Process:
             self._verifier,
             self._limits,
             hosts=listeners.accepted_hosts(chosen.address, chosen.hosts),
-            document=document(),
             on_error=self._log.unexpected,
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from collector.ingest.refusals import (
@@ -27,7 +28,6 @@ from collector.ingest.responses import HttpResponse
 from collector.ops.metrics import CONTENT_TYPE
 from collector.server import listeners
 from collector.server.http_receiver import HttpReceiver
-from collector.server.openapi import admin_document
 
 if TYPE_CHECKING:
     from collector.server.components import Components
@@ -49,6 +49,7 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+_DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
 _FREE = ("/livez", "/readyz", DOCUMENT_PATH)
 """The paths that need no tokens: of probes, which get one word, and of what is constant."""
 _MARKS: dict[State, str] = {"ok": "+", "late": "!", **dict.fromkeys(UNREADY, "-")}
@@ -98,7 +99,6 @@ class AdminPages:
         self._hosts = frozenset(hosts)
         self._is_public = is_public
         self._admits = admits
-        self._document = admin_document(has_tokens=admits is not None)
 
     def __repr__(self) -> str:
         return "<AdminPages>"
@@ -117,7 +117,7 @@ class AdminPages:
         if request.path == "/metrics":
             return _response(200, CONTENT_TYPE, self._metrics())
         if request.path == DOCUMENT_PATH:
-            return _response(200, "application/json", self._document)
+            return _response(200, "application/json", _DOCUMENT)
         return _response(200, _HTML, _PAGE)
 
     def _refusal(self, request: HttpRequest) -> Refusal | None:
