@@ -297,9 +297,9 @@ def _confine(filter_: Filter) -> None:
     filter_.admit_lines(b"{}\n{")
     if filter_.schema.user_agent_paths:
         parse_user_agent("-")  # it loads its parser late
-    with suppress(SandboxError):  # this process was handed a socket that leads anywhere
-        restrict_files()
-        restrict_calls()
+    for restrict in (restrict_files, restrict_calls):
+        with suppress(SandboxError):  # this process was handed a socket that leads anywhere
+            restrict()
 
 
 def filter_range(start: int, end: int) -> Piece:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,14 @@ from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, seen, wide
 from collector.cli.data_dir import Data, directory
-from collector.cli.options import AsJson, Checkpoints, Output, refuse_other_format, unwritable
+from collector.cli.options import (
+    AsJson,
+    Checkpoints,
+    Output,
+    read_file,
+    refuse_other_format,
+    unwritable,
+)
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.errors import file_name
@@ -31,7 +37,7 @@ from collector.spool import FILE_NAME, note, rotate
 app: typer.Typer = group(
     "Look at what was received, admitted and rejected, and done beside that, and verify it."
 )
-_MOST_CHARACTERS = 64 << 20
+_MOST_BYTES = 64 << 20
 """That is a checkpoint every hour for more than ten years."""
 _HEX_DIGITS = 64
 _Noted = Annotated[
@@ -106,10 +112,8 @@ def verify(
 
 def _checkpoints(path: Path) -> list[Checkpoint]:
     """Read the checkpoints of a file. Raises ``InputError`` E401."""
-    text = ""
-    with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
-        text = file.read(_MOST_CHARACTERS)
-    return parse_checkpoints(text, file_name(path))
+    data = read_file(path, _MOST_BYTES)
+    return parse_checkpoints(data.decode(errors="replace"), file_name(path))
 
 
 def _as_dict(found: Audit, quarantined: int) -> dict[str, object]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from collector.errors import ConfigError, file_name
+from collector.errors import ConfigError, InputError, file_name
 from collector.schema import resources
 
 _OTHER_FORMATS = frozenset(
@@ -54,6 +54,16 @@ def schema_files(references: list[str] | None) -> list[str]:
     if not references:
         return DEFAULT_SCHEMAS
     return [each for each in references if not resources.is_approved_copy(each)]
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """Return so many bytes of a file that an option names. Raises ``InputError`` E401."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+    raise InputError("E401", f"{file_name(path)} cannot be read: {why}")
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -11,7 +11,7 @@ import typer
 
 from collector.cli.console import err, group, new_table, out, print_json, seen
 from collector.cli.data_dir import Data
-from collector.cli.options import AsJson, Checkpoints, Output
+from collector.cli.options import AsJson, Checkpoints, Output, read_file
 from collector.cli.recorder import needs_recording
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
@@ -214,11 +214,11 @@ def _checkpoint(path: Path) -> tuple[str, bytes]:
     """Read a checkpoint, and which recording it is of. Raises ``InputError`` E401."""
     from collector.recording.manifest import read_signature  # noqa: PLC0415 - keeps `--help` light
 
-    with suppress(OSError), path.open("rb") as file:
-        line = file.read(_MOST_CHECKPOINT_BYTES)
-        if (found := read_signature(line.strip())) is not None:
-            return found.tip.recording, line
-    raise InputError("E401", f"{file_name(path)} holds no checkpoint of a recording")
+    line = read_file(path, _MOST_CHECKPOINT_BYTES)
+    found = read_signature(line.strip())
+    if found is None:
+        raise InputError("E401", f"{file_name(path)} holds no checkpoint of a recording")
+    return found.tip.recording, line
 
 
 @app.command("open")
@@ -342,11 +342,11 @@ def token(
         create_key(key)
         write(key_set(key) + b"\n")
         return
-    text = ""
-    with suppress(ValueError):
+    try:
         text = issue(
             key, meeting=meeting, role=cast("Role", role), subject=subject, seconds=seconds
         )
-    if not text:
-        raise typer.BadParameter("a token needs a meeting, a role of the list and a subject")
+    except ValueError:
+        message = "a token needs a meeting, a role of the list and a subject"
+        raise typer.BadParameter(message) from None
     write(f"{text}\n".encode())

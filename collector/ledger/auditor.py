@@ -134,14 +134,14 @@ class Audit:
         part: dict[str, str] = dict(re.findall(r"(?m)^(fact \S+|rejected \S+|\S+) (.*)$", text))
         number = self._place(what, part)
         if self._is_ended:
-            self._report(what, number, "comes after the end")
+            self.report(what, number, "comes after the end")
         if what == "document":
             self._document(number, text, digest)
             return
         if _hash(text) != digest:
-            self._report(what, number, "hash does not match the content")
+            self.report(what, number, "hash does not match the content")
         if not fits(what, text):
-            self._report(what, number, "does not have the form of one")
+            self.report(what, number, "does not have the form of one")
         if what == "start":
             self._start(number, part, digest)
         elif what == "entry":
@@ -157,19 +157,19 @@ class Audit:
         for sequence in sorted(self._kept):
             last = self.tips["entry"][0]
             gone = f"the entries after {last} are missing" if sequence > last else "missing"
-            self._report("entry", sequence, f"{gone}, but a checkpoint names it")
+            self.report("entry", sequence, f"{gone}, but a checkpoint names it")
         for sequence in sorted(number for numbers in self._named.values() for number in numbers):
             if sequence > max(self.lost, default=0):
-                self._report("entry", sequence, "document is missing")
+                self.report("entry", sequence, "document is missing")
         for number, anchors in sorted(self._anchors.items()):
             _, who, is_kept = max(anchors, key=lambda anchor: anchor[2])
             if is_kept or number >= self._damaged:
-                self._report("receipt", number, f"missing, but {who} names it")
+                self.report("receipt", number, f"missing, but {who} names it")
         for first in sorted(self._starts):
             if first <= self.tips["receipt"][0]:
-                self._report("receipt", first, "missing, but a chain begins with it")
+                self.report("receipt", first, "missing, but a chain begins with it")
         if not self._is_ended:
-            self._report("line", 0, "the last one, which names the last receipt, is missing")
+            self.report("line", 0, "the last one, which names the last receipt, is missing")
         self.flaws.sort(key=lambda flaw: flaw[:2])
 
     def summary(self) -> Iterator[str]:
@@ -209,7 +209,8 @@ class Audit:
         else:
             yield "the ledger holds"
 
-    def _report(self, what: str, number: int, message: str) -> None:
+    def report(self, what: str, number: int, message: str) -> None:
+        """Add a flaw; of very many, the first thousand are enough."""
         if len(self.flaws) < _MOST_FLAWS:
             self.flaws.append(Flaw(what, number, message))
 
@@ -229,9 +230,9 @@ class Audit:
     def _document(self, number: int, text: str, digest: str) -> None:
         entries = self._named.pop(digest, ())
         if _hash(text) != digest and entries:
-            self._report("entry", entries[0], "document does not match its digest")
+            self.report("entry", entries[0], "document does not match its digest")
         elif _hash(text) != digest:
-            self._report("document", number, "hash does not match the content")
+            self.report("document", number, "hash does not match the content")
 
     def _anchor(self, receipt: tuple[int, str], who: str, is_kept: bool = False) -> None:
         """Note a receipt that must exist, as an entry names it."""
@@ -241,7 +242,7 @@ class Audit:
     def _entry(self, number: int, part: dict[str, str], digest: str) -> None:
         named, _, tip = part.get("receipt", "").partition(" ")
         if named == "0" and tip != NONE[1]:
-            self._report("entry", number, "does not match the receipt that it names")
+            self.report("entry", number, "does not match the receipt that it names")
         self._anchor((_number(named), tip), f"entry {number}")
         is_damage = part.get("kind") == "damage"
         self._follow("entry", number, part, digest, is_damage)
@@ -249,7 +250,7 @@ class Audit:
             self.lost.append(number)
         for kept in self._kept.pop(number, ()):
             if kept != digest:
-                self._report("entry", number, "does not match the checkpoint: rewritten")
+                self.report("entry", number, "does not match the checkpoint: rewritten")
         if "fact digest" in part:
             self._named.setdefault(part["fact digest"], []).append(number)
         self.entries += 1
@@ -262,13 +263,13 @@ class Audit:
             self.keys.append(Key(number, new, key == (current or new)))
         if key in ("", "-"):
             if signature:
-                self._report("entry", number, "signature without a key")
+                self.report("entry", number, "signature without a key")
             return
         self.signed += 1
         if key not in (current, new):
-            self._report("entry", number, "key is not the ledger's at that time")
+            self.report("entry", number, "key is not the ledger's at that time")
         elif not _is_signed(self._check, key, text, _bytes(signature)):
-            self._report("entry", number, "signature is not valid")
+            self.report("entry", number, "signature is not valid")
         else:
             self.signed_up_to = number
 
@@ -276,13 +277,13 @@ class Audit:
         counts = {name: _number(count) for name, count in part.items() if "rejected " in name}
         received, admitted = (_number(part.get(name, "")) for name in ("received", "admitted"))
         if received != admitted + sum(counts.values()):
-            self._report("receipt", number, "received is not admitted + rejected")
+            self.report("receipt", number, "received is not admitted + rejected")
         # One that counts nothing is of a revised batch, whose records were counted before.
         if received and (part.get("commitment") == "-") != (admitted == 0):
-            self._report("receipt", number, "commitment and admitted do not fit together")
+            self.report("receipt", number, "commitment and admitted do not fit together")
         for tip, who, _ in self._anchors.pop(number, ()):
             if tip != digest:
-                self._report("receipt", number, f"does not match the receipt that {who} names")
+                self.report("receipt", number, f"does not match the receipt that {who} names")
         self._follow("receipt", number, part, digest)
         self.receipts += 1
         self.received, self.admitted = self.received + received, self.admitted + admitted
@@ -295,20 +296,20 @@ class Audit:
         (last, tip), previous = self.tips[what], part.get("previous")
         start = self._starts.pop(number, None) if what == "receipt" else None
         if number <= last:
-            self._report(what, number, f"out of order, after {what} {last}")
+            self.report(what, number, f"out of order, after {what} {last}")
         elif start is not None:
             if (previous, start.get("after")) != (start["hash"], tip):
-                self._report(what, number, "does not follow its chain's start, or that the last")
+                self.report(what, number, "does not follow its chain's start, or that the last")
             if start.get("reason") == "damaged":
                 self.breaks.append(Break(number, number - last - 1))
             elif self.receipts or number != 1:
-                self._report(what, number, "a new chain begins without damage before it")
+                self.report(what, number, "a new chain begins without damage before it")
         elif number > last + 1 and not is_damage:
-            self._report(what, number, f"{_missing(what, last, number)} missing before it")
+            self.report(what, number, f"{_missing(what, last, number)} missing before it")
         elif previous == self._before[what]:
-            self._report(what, number, f"fork: follows the same {what} as {what} {last}")
+            self.report(what, number, f"fork: follows the same {what} as {what} {last}")
         elif previous != tip:
-            self._report(what, number, f"does not follow the {what} before it")
+            self.report(what, number, f"does not follow the {what} before it")
         self._before[what], self.tips[what] = tip, (number, digest)
 
     def _end(self, text: str) -> None:
@@ -318,9 +319,9 @@ class Audit:
             last = self.tips[what]
             if _number(number) > last[0]:
                 message = f"the {_plural(what)} after {last[0]} are missing"
-                self._report(what, _number(number), message)
+                self.report(what, _number(number), message)
             elif (_number(number), digest) != last:
-                self._report(what, last[0], f"is not the file's last {what}")
+                self.report(what, last[0], f"is not the file's last {what}")
 
 
 def _hash(text: str) -> str:
@@ -363,13 +364,13 @@ def main(export: str, *files: str) -> int:
     with Path(export).open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                members = json.loads(line)
-                what = next(iter(members))
-                if list(members) != [what, "hash", *(["signature"] if what == "entry" else [])]:
+                members = json.loads(line, object_pairs_hook=list)
+                names, texts = zip(*members, strict=True)
+                if names[1:] != ("hash", "signature") and names[1:] != ("hash",):
                     raise ValueError
-                audit.add(what, *members.values())
-            except (LookupError, RecursionError, StopIteration, TypeError, ValueError):
-                audit.flaws.append(Flaw("line", number, "cannot be read"))
+                audit.add(names[0], *texts)
+            except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+                audit.report("line", number, "cannot be read")
     audit.close()
     print(*others, *audit.flaws, *audit.summary(), sep="\n")
     return 1 if audit.flaws or others else 0

@@ -20,11 +20,11 @@ _NEXT_NAME = "ledger.key.new"
 
 def can_sign() -> bool:
     """Return whether the extra for signing is installed."""
-    with suppress(ImportError):
+    try:
         import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401, PLC0415
-
-        return True
-    return False
+    except ImportError:
+        return False
+    return True
 
 
 class Key:
@@ -60,13 +60,14 @@ def load_key(directory: Path, current: str | None) -> Key | None:
     """
     if not can_sign():
         return None
-    with suppress(OSError, ValueError):
+    try:
         if current is not None and _read(directory / _NEXT_NAME) == current:
             _replace(directory)
         if not (directory / KEY_NAME).exists():
             _create(directory / KEY_NAME)
         return Key(_private(directory / KEY_NAME))
-    return None
+    except (OSError, ValueError):  # the sidecar logs `unsigned`, and `ledger verify` says it
+        return None
 
 
 def create_next_key(directory: Path) -> Key:
@@ -92,9 +93,10 @@ def _replace(directory: Path) -> None:
 
 def _read(path: Path) -> str | None:
     """Return the public half of the key in a file, if there is one."""
-    with suppress(OSError, ValueError):
+    try:
         return Key(_private(path)).public
-    return None
+    except (OSError, ValueError):
+        return None
 
 
 def _private(path: Path) -> bytes:

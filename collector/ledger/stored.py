@@ -6,7 +6,7 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -218,8 +218,14 @@ def opened(path: Path) -> Iterator[Ledger]:
         raise _unreadable()
     db.text_factory = _text
     with closing(db):
-        with suppress(sqlite3.Error):
+        is_known = False
+        try:
             require_known_format(db)
+            is_known = True
+        except sqlite3.Error:
+            pass
+        if not is_known:
+            raise _unreadable()
 
         def rows(query: str) -> Iterator[tuple[Any, ...]]:
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -78,12 +78,16 @@ def check(loaded: Loaded) -> Findings:
 
 
 def _widenings(loaded: Loaded, components: Components) -> list[Fault]:
-    """Return what a start would be refused for, as far as the ledger can be read."""
-    spool, found = (loaded.config.data or Path()) / SPOOL_NAME, list[Fault]()
-    if spool.is_file():
-        with suppress(CollectorError), opened_ledger(spool) as ledger:
-            found = widenings(loaded, components, ledger, "a start needs `--allow-widening`")
-    return found
+    """Return what a start would be refused for, or that the ledger cannot say it."""
+    spool = (loaded.config.data or Path()) / SPOOL_NAME
+    if not spool.is_file():
+        return []
+    try:
+        with opened_ledger(spool) as ledger:
+            return widenings(loaded, components, ledger, "a start needs `--allow-widening`")
+    except CollectorError as error:
+        message = f"whether this widens what is collected is not known: {error.message}"
+        return [loaded.fault("data", message, error.code)]
 
 
 def prepare(loaded: Loaded) -> Components:

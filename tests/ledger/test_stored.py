@@ -198,6 +198,13 @@ def test_what_is_no_spool_is_an_error_of_ours(tmp_path: Path, content: bytes) ->
     assert path.read_bytes() == content
 
 
+def test_a_file_that_does_not_say_its_format(path: Path) -> None:
+    """E507: what is in it may be something else."""
+    query(path, "DROP TABLE about")
+    with raises("E507", DeliveryError), opened(path):
+        pass
+
+
 def test_what_was_counted_is_told(path: Path) -> None:
     """All receipts together, also of batches that are gone; and the sums of hours, whatever else
     lies among them."""

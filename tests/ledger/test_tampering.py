@@ -330,7 +330,9 @@ def test_a_line_of_an_export_says_nothing_else(original: Original) -> None:
         said[at] = said[at].replace(b"{", b'{"said": "hello", ', 1)
         other = [*lines]
         other[at] = other[at].replace(b"}\n", b', "said": "hello"}\n', 1)
-        for each in (said, other):
+        twice = [*lines]
+        twice[at] = twice[at].replace(b"{", b'{"hash": "hello", ', 1)
+        for each in (said, other, twice):
             export.write_bytes(b"".join(each))
             with redirect_stdout(io.StringIO()):
                 assert auditor.main(str(export)) == 1

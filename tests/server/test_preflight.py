@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from collector.config import Loaded, examine
 from collector.errors import ConfigFaults
 from collector.ops.log import EventLog
-from collector.server.preflight import find_faults
+from collector.server.preflight import check, find_faults
 from collector.server.process import Receivers, opened
 from collector.sinks.ndjson import BEGIN
 from collector.spool.tables import APPLICATION
@@ -281,6 +281,18 @@ def test_what_another_process_uses_is_no_fault_of_the_settings(
         assert _faults(loaded) == {}
         assert _refusal(loaded) == faults
         assert _tree(tmp_path) == before
+
+
+def test_a_ledger_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a warning that what widens was not found out."""
+    monkeypatch.chdir(tmp_path)
+    loaded = _loaded({})
+    with opened(loaded, _LOG):
+        pass
+    assert check(loaded).warnings == []
+    (tmp_path / "d" / "spool.db").write_bytes(b"nothing of a database" * 1000)
+    (warning,) = check(loaded).warnings
+    assert (warning.code, "not known" in warning.message) == ("E507", True)
 
 
 def test_a_port_that_is_taken_is_no_fault_of_the_settings(tmp_path: Path) -> None:
