@@ -131,7 +131,7 @@ class Audit:
 
     def add(self, what: str, text: str, digest: str, signature: str = "") -> None:
         """Check the next line: what it is, its text, its hash, and the signature of an entry."""
-        part: dict[str, str] = dict(re.findall(r"(?m)^(fact \S+|rejected \S+|\S+) (.*)$", text))
+        part = _parts(text)
         number = self._place(what, part)
         if self._is_ended:
             self.report(what, number, "comes after the end")
@@ -328,9 +328,21 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _parts(text: str) -> dict[str, str]:
+    """Return what each line of a text says, by its word, or by two for a fact or a rejection."""
+    found = dict[str, str]()
+    for line in text.split("\n"):
+        name, _, rest = line.partition(" ")
+        if name in ("fact", "rejected"):
+            more, _, rest = rest.partition(" ")
+            name = f"{name} {more}"
+        found[name] = rest
+    return found
+
+
 def _number(text: str) -> int:
     """Return a count; -1, which nothing has, for anything else."""
-    return int(text) if re.fullmatch("[0-9]{1,19}", text) else -1
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
 
 
 def _bytes(text: str) -> bytes:
