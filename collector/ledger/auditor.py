@@ -223,6 +223,8 @@ class Audit:
         return self.tips[what][0] + 1 if number < 0 and what in self.tips else number
 
     def _start(self, number: int, part: dict[str, str], digest: str) -> None:
+        if number in self._starts:
+            self.report("start", number, "is there twice")
         self._starts[number] = part | {"hash": digest}
         if part.get("reason") == "damaged":
             self._damaged = max(self._damaged, number)
@@ -233,6 +235,8 @@ class Audit:
             self.report("entry", entries[0], "document does not match its digest")
         elif _hash(text) != digest:
             self.report("document", number, "hash does not match the content")
+        elif not entries and not self.lost:
+            self.report("document", number, "no entry names this document")
 
     def _anchor(self, receipt: tuple[int, str], who: str, is_kept: bool = False) -> None:
         """Note a receipt that must exist, as an entry names it."""

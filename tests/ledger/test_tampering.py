@@ -4,9 +4,11 @@ that was stored elsewhere, also one that computes all hashes anew.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
@@ -22,6 +24,7 @@ from collector.ledger import Audit, Entry, Note, Receipt, auditor, grammar, open
 from collector.ledger.auditor import Checkpoint
 from collector.ledger.entry import ENTRY_COLUMNS
 from collector.ledger.export import export_lines, format_checkpoint, parse_checkpoints
+from collector.ledger.journal import NEW_DOCUMENT
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
 from collector.ledger.signing import Key
 from collector.spool import Spool, note, rotate
@@ -320,6 +323,16 @@ def test_the_grammar_knows_every_rejection() -> None:
     assert grammar.REJECTED == REJECTIONS
 
 
+def test_a_document_that_no_entry_names_is_found(original: Original) -> None:
+    """Whoever writes the file cannot add one, well hashed as it is."""
+    text = b"they said hello"
+    digest = hashlib.sha256(text).hexdigest()
+    row = (digest, zlib.compress(text))
+    with tampered(original, lambda db: db.execute(NEW_DOCUMENT, row)) as path:
+        assert [each.message for each in verified(path).flaws] == ["no entry names this document"]
+        assert not audited(path)
+
+
 def test_a_line_of_an_export_says_nothing_else(original: Original) -> None:
     """A member beside the text, its hash and its signature is found."""
     with opened(original.folder / "spool.db") as ledger:
@@ -332,7 +345,7 @@ def test_a_line_of_an_export_says_nothing_else(original: Original) -> None:
         other[at] = other[at].replace(b"}\n", b', "said": "hello"}\n', 1)
         twice = [*lines]
         twice[at] = twice[at].replace(b"{", b'{"hash": "hello", ', 1)
-        for each in (said, other, twice):
+        for each in (said, other, twice, [lines[0], *lines], [*lines, lines[-1]]):
             export.write_bytes(b"".join(each))
             with redirect_stdout(io.StringIO()):
                 assert auditor.main(str(export)) == 1
