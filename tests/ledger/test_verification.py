@@ -407,6 +407,16 @@ def test_a_key_that_nobody_vouched_for_is_no_flaw(key: Key, tmp_path: Path) -> N
     assert ["key is not the ledger's" in flaw.message for flaw in found.flaws] == [True]
 
 
+def test_an_entry_before_all_receipts_names_none() -> None:
+    """A hash beside the number 0 is the hash of nothing."""
+    (entry,) = trail_of(1, None)
+    changed = replace(entry, receipt=Tip(0, b"\1" * 32))
+    changed = replace(changed, hash=changed.compute_hash())
+    assert follow_all([changed]).flaws == [
+        Flaw("entry", 1, "does not match the receipt that it names")
+    ]
+
+
 def test_damage_explains_numbers_that_are_missing(key: Key) -> None:
     """In the ledger alone, but not with a checkpoint of one of them."""
     entries = trail_of(5, key)
