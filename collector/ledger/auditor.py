@@ -111,13 +111,20 @@ class Audit:
     """
 
     def __init__(self, check: SignatureCheck | None, *checkpoints: Checkpoint) -> None:
-        self.flaws = list[Flaw]()
-        self.receipts, self.received, self.admitted = 0, 0, 0
-        self.rejected = Counter[str]()
-        self.breaks, self.lost, self.keys = list[Break](), list[int](), list[Key]()
-        self.entries, self.signed, self.signed_up_to = 0, 0, 0
-        self.is_checked, self.checkpoints = check is not None, checkpoints
-        self.tips = {"receipt": NONE, "entry": NONE}
+        self.flaws: list[Flaw] = []
+        self.receipts: int = 0
+        self.received: int = 0
+        self.admitted: int = 0
+        self.rejected: Counter[str] = Counter()
+        self.breaks: list[Break] = []
+        self.lost: list[int] = []
+        self.keys: list[Key] = []
+        self.entries: int = 0
+        self.signed: int = 0
+        self.signed_up_to: int = 0
+        self.is_checked: bool = check is not None
+        self.checkpoints: tuple[Checkpoint, ...] = checkpoints
+        self.tips: dict[str, tuple[int, str]] = {"receipt": NONE, "entry": NONE}
         self._check = check
         self._before: dict[str, str | None] = {"receipt": None, "entry": None}
         self._starts = dict[int, dict[str, str]]()
