@@ -6,9 +6,9 @@ Names that no schema lists are counted and never shown, nor is any value. Nothin
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -34,12 +34,13 @@ from collector.schema.stored_document import load_stored
 from collector.sinks.sink import ErasableSink, is_erasable
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool.pending import pending_batches, quarantined
+from collector.spool.set_aside import DEFINITION as ASIDE_DEFINITION
 from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
-from collector.spool.set_aside import TABLES as ASIDE_TABLES
 from collector.spool.set_aside import SetAside
-from collector.spool.tables import TABLES as SPOOL_TABLES
+from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
 from collector.sqlite import foreign
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read
+from collector.sqlite.definition import Definition
 
 
 class Mismatch(NamedTuple):
@@ -365,19 +366,15 @@ def _unlisted(where: str, filled: set[str], empty: set[str]) -> Iterator[Mismatc
 # -- Collector's own tables: names that it knows, times, and hashes --------------------------------
 
 
-def _names(statements: Collection[str]) -> frozenset[str]:
-    return frozenset(re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", "\n".join(statements)))
-
-
-_VERIFIED = _names(LEDGER_TABLES) | _names(journal.TABLES)
+_VERIFIED = Definition((*LEDGER_TABLES, *journal.TABLES)).columns.keys()
 """The tables that the ledger's chains cover."""
 _SEALED = frozenset({"batches", "damaged"})
 """The spool's tables whose rows have a seal over all of them, or are damaged."""
-_FILES: Mapping[str, tuple[Collection[str], Collection[str]]] = {
-    SPOOL_NAME: (SPOOL_TABLES, _VERIFIED | _SEALED),
-    ASIDE_NAME: (ASIDE_TABLES, ()),
+_FILES: Mapping[str, tuple[Definition, AbstractSet[str]]] = {
+    SPOOL_NAME: (SPOOL_DEFINITION, _VERIFIED | _SEALED),
+    ASIDE_NAME: (ASIDE_DEFINITION, set()),
 }
-"""The definitions of each file's tables, and the names of those whose values are not looked at
+"""The definition of each file, and the names of those tables whose values are not looked at
 here."""
 _WORDS = frozenset(
     {*CATEGORIES, *DROPS, "dropped", "content", "bytes", "in", "out", "TEXT", "INTEGER", "REAL"}
@@ -387,12 +384,12 @@ _WORDS = frozenset(
 def _foreign_parts(path: Path, words: Collection[str]) -> int:
     """Count the tables and columns of a file of the spool that have anything but the spool's own:
     names among ``words``, times, hashes. A file that cannot be read counts as one."""
-    (definitions, passed), db = _FILES[path.name], connect(path)
+    (definition, passed), db = _FILES[path.name], connect_to_read(path)
     if db is None:
         return int(path.exists())
-    known = _names(definitions)
+    known = definition.columns.keys()
     with closing(db), suppress(sqlite3.Error):
-        columns = foreign.foreign_columns(db, known.difference(passed), {*words, *_WORDS})
-        parts = foreign.foreign_objects(db, known) + foreign.added_columns(db, definitions)
+        columns = foreign.foreign_columns(db, known - passed, {*words, *_WORDS})
+        parts = foreign.foreign_objects(db, known) + foreign.added_columns(db, definition)
         return parts + len([*columns])
     return 1

@@ -39,7 +39,7 @@ from collector.cli.stdout import write
 from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
 from collector.sinks.inventory import Contents, contents, read_or_raise, reading
 from collector.sinks.query import Answer, ask
-from collector.sinks.store_file import BUSY_SECONDS
+from collector.sqlite.connection import BUSY_SECONDS
 
 Form = Literal["table", "json", "ndjson", "csv"]
 

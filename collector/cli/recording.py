@@ -17,7 +17,7 @@ from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
 from collector.errors import ConfigError, DeliveryError, InputError, InUse, file_name
-from collector.file_modes import write_private
+from collector.files import write_private
 
 if TYPE_CHECKING:
     from collector.recording.names import Role

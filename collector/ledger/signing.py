@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from collector.sqlite.files import sync
+from collector.files import sync
 
 KEY_NAME = "ledger.key"
 """The name of the key's file in a data directory: PEM, PKCS #8, not encrypted."""

@@ -28,7 +28,7 @@ from collector.ledger.signing import signature_check
 from collector.ledger.verification import Verification, follow, verify
 from collector.schema.model import Schema
 from collector.schema.stored_document import load_stored
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read, decode_leniently
 
 FORMAT = 1
 """The format of a spool's file, in which the ledger is."""
@@ -193,11 +193,10 @@ def opened(path: Path) -> Iterator[Ledger]:
     if not path.is_file():
         where = file_name(path.parent)
         raise ConfigError("E203", f"{where} has no spool; name another directory with --data")
-    db = connect(path)
+    db = connect_to_read(path)
     if db is None:
         raise _unreadable()
-    db.text_factory = _text
-    with closing(db):
+    with closing(decode_leniently(db)):
         with suppress(sqlite3.Error):
             require_known_format(db)
 
@@ -226,10 +225,6 @@ def earlier_schemas(path: Path) -> dict[str, Schema]:
         documents = dict(ledger.documents())
     loaded = {digest: load_stored(documents.get(digest) or b"") for digest in reversed(digests)}
     return {digest: schema for digest, schema in loaded.items() if schema is not None}
-
-
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
 
 
 def _unreadable() -> DeliveryError:

@@ -17,13 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from collector.errors import InputError
+from collector.files import need_room
 from collector.recording.index import PendingErasure, Recording, VaultIndex
 from collector.recording.keys import Keys, TrackKey, read_recipient
 from collector.recording.manifest import Chunk
 from collector.recording.names import MAX_CHUNK_BYTES, chunk_key, prefix, read_key
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles
-from collector.sqlite.files import need_room
 
 _SPARE_BYTES = 64 << 20
 """What is left of the disk, so that manifests and erasures can be written."""

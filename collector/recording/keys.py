@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import ConfigError
-from collector.file_modes import write_private
+from collector.files import sync, write_private
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
-from collector.sqlite.files import sync
 
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity, Recipient

@@ -34,7 +34,7 @@ from collector.recording.journal import Journal
 from collector.recording.refusals import Refused
 from collector.recording.states import Closed, Erased, Paused, StateEvent
 from collector.recording.vault import Vault
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read
 
 FILE_NAME = "recorder.db"
 _NO_ANSWER = StoredAnswer(0, b"")
@@ -193,7 +193,7 @@ def read_rows(directory: Path) -> list[Row]:
 
     Raises ``ConfigError`` E203 if the file cannot be read.
     """
-    if (db := connect(directory / FILE_NAME)) is not None:
+    if (db := connect_to_read(directory / FILE_NAME)) is not None:
         with closing(db):
             tasks, notes = defaultdict[str, list[str]](list), defaultdict[str, list[Note]](list)
             for recording, task in db.execute("SELECT recording, task FROM tasks"):

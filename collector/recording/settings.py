@@ -10,10 +10,10 @@ from collector.config.extras import install, is_installed
 from collector.config.model import RecorderSection
 from collector.config.values import resolved
 from collector.errors import CollectorError, ConfigError, ConfigFaults, Fault, InUse
+from collector.files import check_directory
 from collector.recording.access import Verifier
 from collector.recording.jwks import KeySource
 from collector.spool.recover import check as check_ledger
-from collector.sqlite.files import check_directory
 
 LEDGER_NAME = "spool.db"
 MODULES = ("cryptography", "httptools", "obstore", "pyrage")

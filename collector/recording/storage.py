@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from collector.errors import ConfigError
+from collector.files import make_directory, need_room, sync
 from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
-from collector.sqlite.files import make_directory, need_room, sync
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

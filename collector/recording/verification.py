@@ -18,7 +18,7 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 from collector.errors import InputError
-from collector.file_modes import write_private
+from collector.files import write_private
 from collector.recording.chunks import VaultParts, sha256
 from collector.recording.index import Recording
 from collector.recording.keys import TrackKey, read_identity

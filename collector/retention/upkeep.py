@@ -31,8 +31,8 @@ from collector.spool.file import Depth
 from collector.spool.pending import delete_quarantined, pending_batches, quarantined
 from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
 from collector.spool.set_aside import SetAside
-from collector.sqlite import files
 from collector.sqlite.compaction import empty_log
+from collector.sqlite.connection import connect_to_read
 
 if TYPE_CHECKING:
     from collector.retention.locations import Locations
@@ -355,7 +355,7 @@ def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
 
 def _overdue_rest(path: Path, schemas: Sequence[Schema], now: datetime) -> Iterator[str]:
     """Report damaged batches, quarantined files, and hourly sums of the ledger."""
-    before, db = now - aside_for(schemas) - _HOURLY, files.connect(path)
+    before, db = now - aside_for(schemas) - _HOURLY, connect_to_read(path)
     if db is None:
         raise DeliveryError("E507", _UNREADABLE)
     minutes = to_minute(before), to_minute(now - HOURS - _HOURLY)

@@ -27,6 +27,7 @@ from collector.errors import (
     SchemaError,
     Unreachable,
 )
+from collector.files import check_directory
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.ledger import opened as opened_ledger
@@ -42,7 +43,6 @@ from collector.server.receivers import RECEIVERS
 from collector.sinks.sink import Opening, check_sink, sink_type, warnings_of
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import check as check_spool
-from collector.sqlite.files import check_directory
 
 _UNREADABLE = "E101"
 _P = ParamSpec("_P")

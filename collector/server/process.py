@@ -17,7 +17,7 @@ from time import monotonic
 from collector.config import Address, Config, Loaded
 from collector.config.extras import NO_GRPC
 from collector.contracts import SpoolState
-from collector.file_modes import Tightened, tighten, tighten_directory
+from collector.files import Tightened, tighten, tighten_directory
 from collector.ops.error_log import LibraryLogHandler
 from collector.ops.log import EventLog
 from collector.ops.metrics import WorkerReading

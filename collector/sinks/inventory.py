@@ -13,20 +13,22 @@ from collector.errors import ConfigError, DeliveryError, file_name
 from collector.filter.stored import Values
 from collector.sinks.sink import Holding
 from collector.sinks.store_file import (
-    BUSY_SECONDS,
     FOREIGN,
     FORMAT,
     RESERVED_COLUMNS,
     Table,
-    columns_of,
-    quoted,
     require_known_format,
     require_store,
     run_or_raise,
     tables,
     view_of,
 )
-from collector.sqlite.files import connect
+from collector.sqlite.connection import (
+    connect_in_place,
+    connect_to_read,
+    quoted,
+)
+from collector.sqlite.definition import columns_of
 from collector.sqlite.foreign import LONGEST_BYTES, foreign_columns, foreign_objects, hidden_columns
 from collector.sqlite.wal import MAGIC, head, is_log, need_room
 
@@ -39,7 +41,7 @@ _T = TypeVar("_T")
 
 
 @contextmanager
-def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
     """Open a read-only connection to one state of a store's file. Its temporary tables are in
     memory only. Wait so long where another process has the file for itself.
 
@@ -49,7 +51,7 @@ def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Conne
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"
         raise ConfigError("E203", message)
-    db = connect(path, seconds)
+    db = connect_to_read(path, seconds)
     if db is None:
         raise DeliveryError("E501", FOREIGN)
     with closing(db):
@@ -77,15 +79,14 @@ def check_store(path: Path, table: Table) -> None:
     except OSError:
         return  # a page of the index for which there is no room would end the process
     try:
-        _check_tables(path, table, "" if has_index else "&immutable=1")  # else an index is made
+        _check_tables(path, table, has_index)
     except DeliveryError as error:
         if error.code != "E503":  # a store that is in use opens later
             raise
 
 
-def _check_tables(path: Path, table: Table, way: str) -> None:
-    place = f"{path.absolute().as_uri()}?mode=ro{way}"
-    with closing(read_or_raise(lambda: sqlite3.connect(place, uri=True))) as db:
+def _check_tables(path: Path, table: Table, has_index: bool) -> None:
+    with closing(read_or_raise(lambda: connect_in_place(path, has_index=has_index))) as db:
         require_store(db)
         read_or_raise(lambda: table.check(db))
 

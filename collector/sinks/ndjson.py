@@ -21,6 +21,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Size, Whole
 from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError, InUse
+from collector.files import check_file, make_directory, sync
 from collector.filter.redaction import retention_redactor
 from collector.sinks.line_sink import LineSink, lines
 from collector.sinks.record_files import (
@@ -38,7 +39,6 @@ from collector.sinks.record_files import (
     unfinished_files,
 )
 from collector.sinks.sink import Guarantee, Opening, Removal, Sink, shuffled
-from collector.sqlite.files import check_file, make_directory, sync
 
 BEGIN = b'{"schema":"'
 """The first bytes of each line."""

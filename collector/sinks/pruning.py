@@ -27,15 +27,14 @@ from collector.sinks.line_sink import EARLY
 from collector.sinks.sink import Removal
 from collector.sinks.store_file import (
     RESERVED_COLUMNS,
-    columns_of,
     opened,
-    quoted,
     row_number_of,
     run_or_raise,
     tables,
-    transaction,
 )
 from collector.sqlite.compaction import compact, empty_log
+from collector.sqlite.connection import quoted, transaction
+from collector.sqlite.definition import columns_of, tables_of
 
 _RETENTION = (
     'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
@@ -89,7 +88,7 @@ def note_foreign(db: sqlite3.Connection, layout: Layout, spans: Mapping[str, tim
 def rules(db: sqlite3.Connection) -> Iterator[Rule]:
     """Yield the rules of all tables that have one. A column without a note has the shortest
     retention of its table."""
-    existing = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    existing = set(tables_of(db))
     noted: dict[str, dict[str, timedelta]] = {}
     if "_retention" in existing:
         for table, field, seconds in db.execute(_NOTED):
@@ -224,7 +223,7 @@ def _step(db: sqlite3.Connection, rule: Rule, at: int, end: int, now: datetime) 
     table, place = quoted(rule.table), rule.place
     here = f"WHERE {place} > ? AND {place} <= ? AND received < ?"
 
-    def act() -> Pruned:
+    with transaction(db):
         expired = " AND ".join(f"({quoted(field)} IS NULL OR received < ?)" for field in rule.spans)
         ends = [to_minute(now - span) for span in rule.spans.values()]
         delete = f"DELETE FROM {table} {here} AND {expired}"  # noqa: S608 - names of columns
@@ -238,8 +237,6 @@ def _step(db: sqlite3.Connection, rule: Rule, at: int, end: int, now: datetime) 
         if shortened or deleted:
             mark(db)
         return Pruned(shortened, deleted)
-
-    return transaction(db, act)
 
 
 def _has_remains(db: sqlite3.Connection) -> bool:

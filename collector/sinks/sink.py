@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collector.contracts import Batch, Closing, Record, Subject
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unreachable
-from collector.sqlite.files import make_directory
+from collector.files import make_directory
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, is
 from collector.spool import idempotency, write_queue
 from collector.spool.tables import (
     BATCH,
-    BUSY_SECONDS,
     NEW_BATCH,
     NEW_COLUMN,
     NEW_CURSOR,
@@ -40,17 +39,18 @@ from collector.spool.tables import (
     Position,
     batch_seal,
     checksum,
-    connect,
     decode_granted,
     encode_granted,
     is_intact,
     layout_seal,
     make_private,
     note_part,
+    open_connection,
     read_gaps,
     read_parts,
 )
 from collector.spool.write_queue import HourlySums, PendingWrite, RecentBatches
+from collector.sqlite import connection
 from collector.sqlite.wal import Index, need_room, truncate_log
 
 _MOST_SELECTED_BYTES = 2 << 20
@@ -130,7 +130,7 @@ class SpoolFile:
         make_private(path)
         need_room(path)
         with ExitStack() as opened:
-            connections = [opened.enter_context(closing(connect(path))) for _ in range(3)]
+            connections = [opened.enter_context(closing(open_connection(path))) for _ in range(3)]
             self.index: Index = Index(path)
             opened.pop_all()
         self.db: sqlite3.Connection = connections[0]
@@ -171,17 +171,15 @@ class SpoolFile:
         """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
         pending batch, one that is not named is absent from now on, and one that is named again goes
         on."""
-        execute = self.db.execute
-        execute("BEGIN IMMEDIATE")
-        idempotency.forget_keys(self.db)
-        for layout in layouts:
-            self._add_layout(layout)
-        if sinks:
-            self._set_cursors({sink: self.cursors.get(sink, Position()) for sink in sinks})
-            for sink in self.cursors:
-                self._set_gaps(sink, is_absent=sink not in sinks)
-        depth, parts = self._delete_delivered(self.depth, self.parts)
-        execute("COMMIT")
+        with self.transaction():
+            idempotency.forget_keys(self.db)
+            for layout in layouts:
+                self._add_layout(layout)
+            if sinks:
+                self._set_cursors({sink: self.cursors.get(sink, Position()) for sink in sinks})
+                for sink in self.cursors:
+                    self._set_gaps(sink, is_absent=sink not in sinks)
+            depth, parts = self._delete_delivered(self.depth, self.parts)
         self.depth, self.parts = depth, parts
         self._count()
 
@@ -219,9 +217,8 @@ class SpoolFile:
 
     def delete_delivered(self) -> bool:
         """Delete some of the batches that no sink needs; return whether some are left."""
-        self.db.execute("BEGIN IMMEDIATE")
-        depth, parts = self._delete_delivered(self.depth, self.parts)
-        self.commit()
+        with self.transaction():
+            depth, parts = self._delete_delivered(self.depth, self.parts)
         self.depth, self.parts = depth, parts
         return self.has_delivered
 
@@ -236,29 +233,28 @@ class SpoolFile:
         ledger; cursors that moved, hourly sums, and the quarantine of damaged batches. It is
         durable on return. Returns for each write what was stored under its key before: only those
         are stored for which that is ``None``."""
-        self.db.execute("BEGIN IMMEDIATE")
         new, found = list(writes), list[Earlier | None]([None] * len(writes))
-        if any(write.key is not None for write in writes):
-            found = idempotency.earlier(self.db, [write.keyed for write in writes])
-            new = [write for write, each in zip(writes, found, strict=True) if each is None]
-            idempotency.add_keys(self.db, [write.keyed for write in new])
-        tip, depth = self._add_all(write_queue.group(write.batches for write in new))
-        parts, backlogs = self.parts, self.with_added(depth - self.depth)
-        if notes := [note for write in writes for note in write.notes]:
-            append_all(self.db, self._path, notes)
-        if sums:
-            self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
-        if cursors:
-            passed = self._passed({s: (self.cursors[s], at) for s, at in cursors.items()})
-            backlogs |= {sink: backlogs[sink] - some for sink, some in passed.items()}
-            self._set_cursors(cursors)
-        for sequence in damaged:
-            idempotency.forget_batch(self.db, sequence)
-            depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
-            parts = self._delete_parts(parts, [sequence])
-        if cursors:
-            depth, parts = self._delete_delivered(depth, parts)
-        self.commit()
+        with self.transaction():
+            if any(write.key is not None for write in writes):
+                found = idempotency.earlier(self.db, [write.keyed for write in writes])
+                new = [write for write, each in zip(writes, found, strict=True) if each is None]
+                idempotency.add_keys(self.db, [write.keyed for write in new])
+            tip, depth = self._add_all(write_queue.group(write.batches for write in new))
+            parts, backlogs = self.parts, self.with_added(depth - self.depth)
+            if notes := [note for write in writes for note in write.notes]:
+                append_all(self.db, self._path, notes)
+            if sums:
+                self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
+            if cursors:
+                passed = self._passed({s: (self.cursors[s], at) for s, at in cursors.items()})
+                backlogs |= {sink: backlogs[sink] - some for sink, some in passed.items()}
+                self._set_cursors(cursors)
+            for sequence in damaged:
+                idempotency.forget_batch(self.db, sequence)
+                depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
+                parts = self._delete_parts(parts, [sequence])
+            if cursors:
+                depth, parts = self._delete_delivered(depth, parts)
         self.depth, self.parts, self.backlogs = depth, parts, backlogs
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
@@ -266,13 +262,18 @@ class SpoolFile:
             self._count()
         return found
 
-    def commit(self) -> None:
-        """Commit a transaction. One that fails leaves nothing in the log."""
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run a block as a transaction. A commit that fails leaves nothing in the log."""
+        is_ended = False
         try:
-            self.db.execute("COMMIT")
+            with connection.transaction(self.db):
+                yield
+                is_ended = True
         except sqlite3.Error:
-            with suppress(OSError):
-                truncate_log(self._path, self.index)
+            if is_ended:
+                with suppress(OSError):
+                    truncate_log(self._path, self.index)
             raise
 
     def select(self, sink: str, sequence: int, last: int, limit: int) -> Selection:
@@ -382,22 +383,18 @@ class SpoolFile:
 
     def copy_log(self) -> None:
         """Copy into the file what the log has now, while commits go on."""
-        self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        connection.copy_log(self._copier)
 
     def checkpoint(self) -> bool:
         """Copy the log into the file and truncate it; return ``False`` if a reader prevents that.
         Does not wait for readers, as senders wait meanwhile."""
-        execute = self.db.execute
-        execute("PRAGMA busy_timeout = 0")
-        busy: int = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
-        return not busy
+        return connection.checkpoint(self.db)
 
     def close(self) -> None:
         """Close the file, whatever state it is in."""
-        for connection in (self._copier, self._reader, self.db):
+        for each in (self._copier, self._reader, self.db):
             with suppress(sqlite3.Error):
-                connection.close()
+                each.close()
         self.index.close()
 
     def add(self, batch: Batch, tally: Tally, tip: Tip) -> Tip:

@@ -18,7 +18,8 @@ from collector.ledger.journal import append, append_all, current_key
 from collector.ledger.signing import can_sign, create_next_key, load_key
 from collector.ledger.stored import FORMAT
 from collector.spool.spool import FILE_NAME, Spool
-from collector.spool.tables import connect
+from collector.spool.tables import open_connection
+from collector.sqlite.connection import number_of, transaction
 
 _T = TypeVar("_T")
 
@@ -59,13 +60,11 @@ def _write(path: Path, action: Callable[[sqlite3.Connection], _T]) -> _T:
     with (
         _opened(path),
         suppress(sqlite3.Error, OSError),
-        closing(connect(path, must_exist=True)) as db,
+        closing(open_connection(path, must_exist=True)) as db,
     ):
-        db.execute("BEGIN IMMEDIATE")
-        if db.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
-            result = action(db)
-            db.execute("COMMIT")
-            results.append(result)
+        with transaction(db):
+            found = [action(db)] if number_of(db, "user_version") == FORMAT else []
+        results += found
     if not results:
         raise DeliveryError("E506", "the ledger cannot be written at present; try again later")
     return results[0]

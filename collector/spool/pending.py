@@ -16,7 +16,8 @@ from pathlib import Path
 from collector.contracts import Batch, Layout
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger.stored import require_known_format
-from collector.spool.tables import BATCH, connect, decode_granted, is_intact, staged
+from collector.spool.tables import BATCH, decode_granted, is_intact, staged
+from collector.sqlite.connection import connect_to_read, decode_leniently
 
 _DAMAGED = ".damaged-"
 """The text between the name of a quarantined file and the time of its quarantine."""
@@ -31,20 +32,17 @@ def pending_batches(path: Path) -> Iterator[Batch | None]:
     """
     if not path.is_file():
         return
-    is_read = False
-    try:
-        with closing(connect(path, must_exist=True)) as db:
-            yield from _batches(db)
-            is_read = True
-    except sqlite3.Error:
-        pass
-    if not is_read:
-        raise DeliveryError("E507", "the spool cannot be read; is it damaged, or no spool's file?")
+    db = connect_to_read(path)
+    with suppress(sqlite3.Error):
+        if db is not None:
+            with closing(decode_leniently(db)):
+                yield from _batches(db)
+            return
+    raise DeliveryError("E507", "the spool cannot be read; is it damaged, or no spool's file?")
 
 
 def _batches(db: sqlite3.Connection) -> Iterator[Batch | None]:
     require_known_format(db)
-    db.execute("BEGIN")
     layouts = {
         digest: Layout(schema, digest, name, ())
         for digest, schema, name in db.execute("SELECT digest, schema, name FROM layouts")

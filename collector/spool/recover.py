@@ -17,6 +17,7 @@ from typing import Any
 
 from collector.contracts import Layout
 from collector.errors import ConfigError
+from collector.files import check_file, sync
 from collector.ledger.entry import Entry
 from collector.ledger.journal import NEW_DOCUMENT, NEW_ENTRY, SELECT_ENTRIES, SET_LAST
 from collector.ledger.receipt import NOTHING, Start, Tip
@@ -52,44 +53,21 @@ from collector.spool.tables import (
     is_spool,
     read_gaps,
 )
-from collector.sqlite.files import check_database, check_file, sync, transaction
+from collector.sqlite.connection import (
+    check_database,
+    checkpoint,
+    connect_unset,
+    decode_leniently,
+    is_transient,
+    transaction,
+)
 from collector.sqlite.wal import copy_with_log, is_log, last_commit
 
 _PART, _NEW, _COPY = ".part", ".new", ".copy"
 """Suffixes of an unfinished file, a finished one, and a copy for reading."""
 
 _NEWEST = 1000
-_TRANSIENT = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-"""Errors that do not concern the contents of the file."""
 _TRANSIENT_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-def is_corrupt(error: Exception) -> bool:
-    """Return whether an error shows that the file is damaged."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _CORRUPT
-
-
-def _is_damage(error: Exception) -> bool:
-    """Return whether opening failed because of the file's contents, foreign ones included, rather
-    than because the system did not permit it."""
-    if isinstance(error, OSError | ConfigError):
-        return False
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return is_corrupt(error) or code & 0xFF not in _TRANSIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +185,7 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
             discard(file.db)
             file.load()
         except Exception as error:
-            is_damaged = _is_damage(error)
+            is_damaged = not (isinstance(error, ConfigError) or is_transient(error))
             if not is_damaged:
                 if file is not None:
                     file.close()
@@ -272,10 +250,8 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
 
     Raises ``sqlite3.Error`` or ``OSError`` if the new one cannot be written.
     """
-    with closing(sqlite3.connect(copy, isolation_level=None)) as source:
-        source.text_factory = _text
-        with closing(create(new)) as target:
-            target.execute("BEGIN IMMEDIATE")
+    with closing(decode_leniently(connect_unset(copy))) as source, closing(create(new)) as target:
+        with transaction(target):
             known = _layouts(source, target) | {layout.digest for layout in layouts}
             tip = _receipts(source, target)
             last = max(_batches(source, target, known), _last(source), tip.sequence, floor)
@@ -288,12 +264,7 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
                 for row in _rows(source, query):
                     with suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):
                         target.execute(insert, row)
-            target.execute("COMMIT")
-            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
+        checkpoint(target)
 
 
 def _rows(source: sqlite3.Connection, query: str, *values: object) -> Iterator[_Row]:

@@ -19,7 +19,7 @@ from collector.spool.file import SpoolFile
 from collector.spool.idempotency import forget_keys
 from collector.spool.tables import NEW_TIP
 from collector.sqlite.compaction import empty_log
-from collector.sqlite.files import transaction
+from collector.sqlite.connection import transaction
 
 Divide = Callable[[Batch], Sequence[Batch]]
 """Returns the batches that replace one: with ids of their own, and its records in their order."""

@@ -42,7 +42,7 @@ from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import Depth, Selection, SpoolFile
 from collector.spool.lock import Lock
-from collector.spool.recover import is_corrupt, try_open
+from collector.spool.recover import try_open
 from collector.spool.revision import Divide, Revision, RevisionOutcome, divide, revise
 from collector.spool.staging import Staging
 from collector.spool.tables import Position
@@ -56,7 +56,7 @@ from collector.spool.write_queue import (
     merge,
     unwritable,
 )
-from collector.sqlite.files import transaction
+from collector.sqlite.connection import is_corrupt, transaction
 
 FILE_NAME = "spool.db"
 """The name of the spool's file in a data directory."""

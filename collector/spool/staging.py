@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from collector.contracts import Earlier, PendingBatch
+from collector.files import need_room
 from collector.ledger.receipt import Tip
 from collector.spool import idempotency
 from collector.spool.file import Depth, SpoolFile, new_batch
@@ -27,7 +28,7 @@ from collector.spool.write_queue import (
     parts_before,
     unwritable,
 )
-from collector.sqlite.files import need_room
+from collector.sqlite.connection import number_of, transaction
 
 _MOST_LOG_BYTES = 16 << 20
 """The log is emptied before it is much larger."""
@@ -65,14 +66,14 @@ class Staging:
         if parts is None:
             self._accept()
             return True
-        self._file.db.execute("BEGIN IMMEDIATE")
-        self._commit(self._add(parts))
+        with self._file.transaction():
+            after = self._add(parts)
+        self._take_over(*after)
         return False
 
     def _has_room(self) -> bool:
         """Return whether the disk has room for all parts, and for what deleting them takes."""
-        names = ("freelist_count", "page_size")
-        free, page = (self._file.db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+        free, page = (number_of(self._file.db, name) for name in ("freelist_count", "page_size"))
         size = sum(len(batch.payload) for batch in self._write.batches)
         needed = max(0, size - free * page) + min(size, _MOST_LOG_BYTES)
         with suppress(OSError):
@@ -82,12 +83,12 @@ class Staging:
 
     def _accept(self) -> None:
         file, depth = self._file, self._file.depth
-        file.db.execute("BEGIN IMMEDIATE")
-        tip, parts = self._add(last_parts(self._write.batches))
-        batches, records, size = file.db.execute(_STAGED).fetchone()
-        file.db.execute("DELETE FROM staging")
-        idempotency.add_keys(file.db, [self._write.keyed])
-        self._commit((tip, {n: replace(part, is_staged=False) for n, part in parts.items()}))
+        with file.transaction():
+            tip, parts = self._add(last_parts(self._write.batches))
+            batches, records, size = file.db.execute(_STAGED).fetchone()
+            file.db.execute("DELETE FROM staging")
+            idempotency.add_keys(file.db, [self._write.keyed])
+        self._take_over(tip, {n: replace(part, is_staged=False) for n, part in parts.items()})
         added = Depth(batches, records, size)
         file.depth, file.backlogs = depth + added, file.with_added(added)
 
@@ -102,18 +103,15 @@ class Staging:
         file.db.execute(NEW_TIP, (tip.sequence, tip.hash))
         return tip, file.parts | added
 
-    def _commit(self, after: tuple[Tip, dict[int, Part]]) -> None:
-        """Commit a transaction, after which the file has this tip and these parts."""
-        file, (tip, parts) = self._file, after
-        file.commit()
-        file.tip = file.chain_tip = tip
-        file.parts = Parts(parts)
+    def _take_over(self, tip: Tip, parts: dict[int, Part]) -> None:
+        """Note what the file has after a commit."""
+        self._file.tip = self._file.chain_tip = tip
+        self._file.parts = Parts(parts)
 
 
 def discard(db: sqlite3.Connection) -> None:
     """Delete staged parts, each in a transaction of its own: so the log stays small."""
     for row in db.execute("SELECT sequence FROM staging ORDER BY sequence").fetchall():
-        db.execute("BEGIN IMMEDIATE")
-        for table in ("batches", "parts", "staging"):
-            db.execute(f"DELETE FROM {table} WHERE sequence = ?", row)  # noqa: S608 - constants
-        db.execute("COMMIT")
+        with transaction(db):
+            for table in ("batches", "parts", "staging"):
+                db.execute(f"DELETE FROM {table} WHERE sequence = ?", row)  # noqa: S608 - constants

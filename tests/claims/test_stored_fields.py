@@ -24,7 +24,7 @@ from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.store import Store
 from collector.spool import Spool, note
 from collector.spool.set_aside import SetAside
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
 from tests.retention.test_earlier import configured, note_configuration
@@ -408,7 +408,9 @@ def test_a_store_that_another_program_has_for_itself(
     lives: PopulatedDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it has written there is in a log that nobody else reads."""
-    monkeypatch.setattr(inventory, "connect", lambda path, _seconds: connect(path, 0.01))
+    monkeypatch.setattr(
+        inventory, "connect_to_read", lambda path, _seconds: connect_to_read(path, 0.01)
+    )
     with closing(sqlite3.connect(lives.data / "store.db", isolation_level=None)) as db:
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")

@@ -116,8 +116,7 @@ def changes(draw: st.DrawFn) -> Change:
     """One change with a tool that writes SQLite: a value, a row less, two swapped, one twice."""
     table = draw(st.sampled_from(TABLES))
     with closing(sqlite3.connect(":memory:")) as db:
-        for statement in spool_tables.TABLES:
-            db.execute(statement)
+        spool_tables.DEFINITION.create(db)
         columns = db.execute(f"PRAGMA table_info({table})").fetchall()
     row = draw(st.integers(0, 20))
     which = f"(SELECT {columns[0][1]} FROM {table} ORDER BY 1 LIMIT 1 OFFSET {row})"

@@ -23,7 +23,7 @@ from collector.ops.log import EventLog
 from collector.server.preflight import find_faults
 from collector.server.process import Receivers, opened
 from collector.sinks.ndjson import BEGIN
-from collector.spool.tables import APPLICATION
+from collector.spool.tables import DEFINITION
 from tests.ingest.certificates import Authority
 from tests.schema.make import PLAIN
 from tests.spool.make import told_checkpoints
@@ -67,7 +67,7 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
         _DELIVERED,
         "CREATE TABLE about AS SELECT 99 AS format",
         "PRAGMA user_version = 99",
-        f"PRAGMA application_id = {APPLICATION}",
+        f"PRAGMA application_id = {DEFINITION.application}",
     ),
     "typed": _database(
         _DELIVERED,

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -333,13 +334,13 @@ def test_small_parts_share_a_transaction(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(write_queue, "MOST_TOGETHER", 20)
     lines = [entry(1, 2, minute=to_minute(_NOW - timedelta(minutes=n))) for n in range(500)]
     steps: list[int] = []
-    commit = SpoolFile.commit
+    transaction = SpoolFile.transaction
 
-    def note(file: SpoolFile) -> None:
+    def note(file: SpoolFile) -> AbstractContextManager[None]:
         steps.append(len(file.parts))
-        commit(file)
+        return transaction(file)
 
-    monkeypatch.setattr(SpoolFile, "commit", note)
+    monkeypatch.setattr(SpoolFile, "transaction", note)
     with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
         assert spool.put(*lines).result(WAIT_SECONDS) is None
         assert [each for each in steps if each] == list(range(20, 501, 20))

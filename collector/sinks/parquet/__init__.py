@@ -21,6 +21,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, count_lines, layout_of, to_minute
 from collector.errors import ConfigError, DeliveryError
+from collector.files import check_directory
 from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, read, values
 from collector.sinks.line_sink import findings
@@ -42,7 +43,6 @@ from collector.sinks.sink import (
     Removal,
     own_directory,
 )
-from collector.sqlite.files import check_directory
 
 if TYPE_CHECKING:
     from collector.filter.arrow import ColumnTypes

@@ -26,9 +26,9 @@ from collector.errors import (
     Unreachable,
     cause_of_status,
 )
+from collector.files import sync
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
-from collector.sqlite.files import sync
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

@@ -17,38 +17,38 @@ from time import sleep, time
 from collector.contracts import Subject
 from collector.errors import DeliveryError
 from collector.schema.model import Schema
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read
+from collector.sqlite.definition import Definition, format_of, tables_of
 from collector.sqlite.foreign import added_columns, foreign_columns, foreign_objects
 
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
-FORMAT = 1
-"""``user_version`` of the database."""
 COLUMNS = (
     "number, key, schema, digest, hour, opened, length, revision, is_closed, place, routed,"
     " is_limited"
 )
 """Those of a segment in the database."""
-TABLES = """
-CREATE TABLE segments (
+DEFINITION = Definition(
+    (
+        """CREATE TABLE segments (
   number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, schema TEXT NOT NULL, digest TEXT NOT NULL,
   hour TEXT NOT NULL, opened REAL NOT NULL, length INTEGER NOT NULL, revision INTEGER NOT NULL,
   is_closed INTEGER NOT NULL, place TEXT NOT NULL, routed TEXT NOT NULL,
-  is_limited INTEGER NOT NULL) STRICT;
-CREATE TABLE frames (
+  is_limited INTEGER NOT NULL) STRICT""",
+        """CREATE TABLE frames (
   segment INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL, received TEXT NOT NULL,
-  PRIMARY KEY (segment, at)) STRICT;
-CREATE TABLE types (
+  PRIMARY KEY (segment, at)) STRICT""",
+        """CREATE TABLE types (
   digest TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
-  PRIMARY KEY (digest, name)) STRICT;
-CREATE TABLE retentions (
+  PRIMARY KEY (digest, name)) STRICT""",
+        """CREATE TABLE retentions (
   digest TEXT NOT NULL, name TEXT NOT NULL, seconds INTEGER NOT NULL,
-  PRIMARY KEY (digest, name)) STRICT;
-CREATE TABLE places (digest TEXT NOT NULL) STRICT;
-CREATE TABLE delivered (
-  number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
-"""
-"""Those of the database."""
+  PRIMARY KEY (digest, name)) STRICT""",
+        "CREATE TABLE places (digest TEXT NOT NULL) STRICT",
+        "CREATE TABLE delivered (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT",
+    )
+)
+"""That of the database."""
 _PIECE = 2 << 20
 
 
@@ -124,12 +124,10 @@ def _may_know(directory: Path) -> bool:
 def require_known_format(db: sqlite3.Connection) -> bool:
     """Return whether there are tables in a database of segments. Raises ``DeliveryError`` E502 if
     it has another format."""
-    version, number = db.execute(
-        "SELECT user_version, count(name) FROM pragma_user_version LEFT JOIN sqlite_master"
-    ).fetchone()
-    if number and version != FORMAT:
+    found = format_of(db)
+    if found not in (None, DEFINITION.format):
         raise DeliveryError("E502", _UNKNOWN)
-    return bool(number)
+    return found is not None
 
 
 @contextmanager
@@ -139,7 +137,7 @@ def _database(directory: Path) -> Iterator[sqlite3.Connection | None]:
     if not has_segments(directory):
         yield None
         return
-    db = connect(directory / DATABASE)
+    db = connect_to_read(directory / DATABASE)
     if db is None:
         raise DeliveryError("E508", _UNREADABLE)
     with closing(db), disk(_UNREADABLE):
@@ -317,25 +315,20 @@ def _sizes(directory: Path) -> dict[str, int]:
 def _of_database(path: Path, schemas: Collection[Schema]) -> tuple[dict[str, int], int]:
     """Return the lengths of segments by the names of their files, and how many tables and columns
     of the database are foreign; one that cannot be read counts as one."""
-    db = connect(path)
+    db = connect_to_read(path)
     if db is None:
         return {}, int(path.exists())
-    with closing(db), closing(sqlite3.connect(":memory:")) as model:
-        is_there = require_known_format(db)
-        model.executescript(TABLES)
-        known = [name for (name,) in model.execute(_NAMES)]
-        found = foreign_objects(db, known) + added_columns(db, TABLES.split(";")[:-1])
+    with closing(db):
+        is_there, known = require_known_format(db), DEFINITION.columns
+        found = foreign_objects(db, known) + added_columns(db, DEFINITION)
         words = {*_TYPES, *_words(schemas), *_spelled(db, {each.name for each in schemas})}
         found += sum(1 for _ in foreign_columns(db, [*_there(db, known)], words))
         segments = all_segments(db) if is_there else ()
         return {each.file_name: each.length for each in segments}, found
 
 
-_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-
-
 def _there(db: sqlite3.Connection, known: Collection[str]) -> Iterator[str]:
-    yield from (name for (name,) in db.execute(_NAMES) if name in known)
+    yield from (name for name in tables_of(db) if name in known)
 
 
 def _words(schemas: Collection[Schema]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from collector.files import sync
 from collector.schema.model import Schema
 from collector.sinks.parquet.segment_reader import (
     Segment,
@@ -27,7 +28,6 @@ from collector.sinks.parquet.segments import Segments
 from collector.sinks.parquet.settings import ParquetSettings
 from collector.sinks.record_files import FileLock, locked_directory
 from collector.sinks.sink import Opening, own_directory
-from collector.sqlite.files import sync
 
 RESERVED_NAMES = frozenset({"schema", "received", "count"})
 """Members of a record that are no fields."""

@@ -1,37 +1,36 @@
-"""Files of a database: whether they can be made, room on the disk, directories that are synced,
-durable and read-only connections."""
+"""Files and directories of Collector: made for their owner only, checked before they are needed,
+and synced. They are never opened through a symbolic link."""
 
 from __future__ import annotations
 
 import errno
 import os
-import sqlite3
+import re
 import stat
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from os.path import realpath
 from pathlib import Path
+from typing import NamedTuple
 
 from collector.errors import ConfigError, NotNow
 
-_BUSY_SECONDS = 5.0
-_LONGEST_NAME = 255
-_LONGEST_PATH = 500
-"""SQLite takes paths of at most 512 bytes, with the ends of its logs."""
+_COMPANIONS = ("-wal", "-shm", "-journal")
+_OURS = re.compile(
+    r"(spool|store|vault|keys|recorder)\.db.*|(ledger|master|subjects)\.key.*|collector\.lock|control\.sock"
+    r"|sinks|objects|vault|.*\.ndjson.*"
+).fullmatch
+_OTHERS = 0o077
 
+
+_LONGEST_NAME = 255
 MISSING = (
     "the directory above it does not exist: mount the volume that it is on, or make it, as with"
     " `mkdir -p`"
 )
 """What is said where a directory would have to be made together with the one above it."""
-_DURABLE = (
-    "page_size = 8192",
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "fullfsync = ON",
-    "secure_delete = ON",
-    "temp_store = MEMORY",
-    "trusted_schema = OFF",
-)
+
+# -- directories ----------------------------------------------------------------------------------
 
 
 def check_directory(path: Path, *, within: Path | None = None, must_exist: bool = False) -> None:
@@ -107,13 +106,6 @@ def check_file(path: Path, *ends: str, within: Path | None = None) -> None:
             raise ConfigError("E203", message)
 
 
-def check_database(path: Path, *ends: str, within: Path | None = None) -> None:
-    """Check a database's file and its logs likewise."""
-    check_file(path, "-wal", "-shm", "-journal", *ends, within=within)
-    if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
-        raise ConfigError("E203", "the path of the database is too long; choose a shorter one")
-
-
 def _is_usable(path: Path) -> bool:
     with suppress(OSError):
         if not _exists(path):
@@ -154,61 +146,86 @@ def sync(directory: Path) -> None:
         os.close(handle)
 
 
-def connect(path: Path, seconds: float = _BUSY_SECONDS) -> sqlite3.Connection | None:
-    """Open a read-only connection in a transaction, which disturbs no process that writes.
+# -- private files --------------------------------------------------------------------------------
 
-    Returns ``None`` if the file cannot be opened and read, or is no database; and if another
-    process has it for itself for so many seconds. Tables of its own, and what sorting needs, are in
-    memory only.
+
+class Tightened(NamedTuple):
+    """How many files and directories were made their owner's alone, and how many could not be."""
+
+    tightened: int = 0
+    loose: int = 0
+
+    def __add__(self, other: Tightened) -> Tightened:  # type: ignore[override]
+        return Tightened(self.tightened + other.tightened, self.loose + other.loose)
+
+
+def make_private(path: Path) -> None:
+    """Create a file (0600) where there is none; make it, and what SQLite keeps beside it, readable
+    by its owner only.
+
+    An existing file is not opened: closing it would end the locks that this process has on it.
+    Raises ``OSError``, with ``ELOOP`` for a symbolic link.
     """
-    place = f"{path.absolute().as_uri()}?mode=ro"
-    with suppress(sqlite3.Error):
-        try:
-            return _read(place, seconds)
-        except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code != sqlite3.SQLITE_BUSY and not _has_log(path):
-                return _read(f"{place}&immutable=1", seconds)  # where no process may write
-    return None
+    for name in (path, *(path.with_name(f"{path.name}{end}") for end in _COMPANIONS)):
+        _tighten(name)
+    with suppress(FileExistsError):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        os.close(os.open(path, flags, 0o600))
 
 
-def _read(place: str, seconds: float) -> sqlite3.Connection:
-    with ExitStack() as stack:
-        db = sqlite3.connect(place, uri=True, timeout=seconds, isolation_level=None)
-        stack.callback(db.close)
-        db.execute("PRAGMA temp_store = MEMORY")
-        db.execute("PRAGMA trusted_schema = OFF")
-        db.execute("BEGIN")
-        db.execute("SELECT 1 FROM sqlite_master").fetchone()
-        stack.pop_all()
-        return db
-
-
-def _has_log(path: Path) -> bool:
-    """Return whether a file has a log, which would be left out: it may hold all of its rows."""
-    with suppress(OSError):
-        return any(
-            log.exists() and log.stat().st_size > 0
-            for log in (path.with_name(f"{path.name}{end}") for end in ("-wal", "-journal"))
-        )
-    return True
-
-
-@contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Run a block as a transaction that writes; roll it back if the block raises."""
-    db.execute("BEGIN IMMEDIATE")
+def write_private(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a new file (0600) and sync it; where that fails, nothing is left of it. Raises
+    ``OSError``, ``FileExistsError`` where there is something, and what ``pieces`` raise."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(path, flags, 0o600)
     try:
-        yield
-        db.execute("COMMIT")
-    finally:
-        if db.in_transaction:
-            with suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
-def make_durable(db: sqlite3.Connection, *more: str) -> None:
-    """Make the commits of a connection durable, let SQLite overwrite deleted data, and set ``more``
-    pragmas. Raises ``sqlite3.Error``."""
-    for setting in (*_DURABLE, *more):
-        db.execute(f"PRAGMA {setting}")
+def tighten(paths: Iterable[Path], mode: int = _OTHERS) -> Tightened:
+    """Take the permissions of ``mode`` from files that exist. Symbolic links are left alone."""
+    found = Tightened()
+    for path in paths:
+        with suppress(OSError):
+            found += _tighten(path, mode)
+    return found
+
+
+def tighten_directory(directory: Path, own: Iterable[Path] = ()) -> Tightened:
+    """Make a directory its owner's alone if all that is in it is of Collector, or one of ``own``;
+    others may need the way into any other."""
+    directory = Path(realpath(directory))
+    try:
+        entries = [Path(entry) for entry in os.scandir(directory)]
+        known = {Path(realpath(path)) for path in own}
+        is_ours = all(_OURS(each.name) or each in known or each.is_socket() for each in entries)
+        return _tighten(directory, _OTHERS if is_ours else 0, stat.S_ISDIR)
+    except OSError:
+        return Tightened()
+
+
+def _tighten(
+    path: Path, mode: int = _OTHERS, is_expected: Callable[[int], bool] = stat.S_ISREG
+) -> Tightened:
+    """Raise ``OSError`` with ``ELOOP`` for a symbolic link, ``EINVAL`` for no file."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return Tightened()
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if not is_expected(status.st_mode):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if not status.st_mode & (mode or _OTHERS):
+        return Tightened()
+    with suppress(OSError):
+        if mode:
+            path.chmod(stat.S_IMODE(status.st_mode) & ~mode)
+            return Tightened(tightened=1)
+    return Tightened(loose=1)

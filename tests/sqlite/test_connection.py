@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.sqlite.files import connect, need_room, sync
+from collector.files import need_room, sync
+from collector.sqlite.connection import connect_to_read
 
 
 def test_it_is_synced_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +44,7 @@ def test_it_sees_one_moment(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("CREATE TABLE t (x)")
-        looking = connect(path)
+        looking = connect_to_read(path)
         assert looking is not None
         with closing(looking):
             db.execute("INSERT INTO t VALUES (1)")
@@ -62,10 +63,10 @@ def test_a_log_is_not_left_out(tmp_path: Path) -> None:
         copy.with_name("copy.db-shm").symlink_to("nowhere")
         for end in ("", "-wal"):
             copy.with_name(f"copy.db{end}").write_bytes(Path(f"{path}{end}").read_bytes())
-    assert connect(copy) is None
+    assert connect_to_read(copy) is None
     copy.write_bytes(path.read_bytes())  # which has all of it since it was closed
     copy.with_name("copy.db-wal").write_bytes(b"")
-    looking = connect(copy)
+    looking = connect_to_read(copy)
     assert looking is not None
     with closing(looking):
         assert looking.execute("SELECT count(*) FROM t").fetchone() == (0,)
@@ -80,10 +81,10 @@ def test_it_is_not_read_while_another_has_it_for_itself(mode: str, tmp_path: Pat
         db.execute("CREATE TABLE t (x)")
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("BEGIN EXCLUSIVE")
-        assert connect(path, 0.01) is None
+        assert connect_to_read(path, 0.01) is None
 
 
 def test_what_is_none(tmp_path: Path) -> None:
     """No file, a directory, and no database: nothing."""
     (tmp_path / "text").write_bytes(b"no database" * 999)
-    assert [connect(tmp_path / name) for name in ("missing", ".", "text")] == [None] * 3
+    assert [connect_to_read(tmp_path / name) for name in ("missing", ".", "text")] == [None] * 3

@@ -12,7 +12,7 @@ import pytest
 
 from collector.config.model import Config
 from collector.errors import ConfigError
-from collector.file_modes import Tightened, make_private, tighten_directory, write_private
+from collector.files import Tightened, make_private, tighten_directory, write_private
 from collector.schema import load_schema
 from collector.server.process import tighten_all
 from collector.sinks.store import Store
