@@ -14,7 +14,7 @@ from collector.filter.stored import Values
 from collector.sinks.sink import Holding
 from collector.sinks.store_file import (
     FOREIGN,
-    FORMAT,
+    OWN,
     RESERVED_COLUMNS,
     Table,
     require_known_format,
@@ -29,11 +29,15 @@ from collector.sqlite.connection import (
     quoted,
 )
 from collector.sqlite.definition import columns_of
-from collector.sqlite.foreign import LONGEST_BYTES, foreign_columns, foreign_objects, hidden_columns
+from collector.sqlite.foreign import (
+    LONGEST_BYTES,
+    added_columns,
+    foreign_columns,
+    foreign_objects,
+    hidden_columns,
+)
 from collector.sqlite.wal import MAGIC, head, is_log, need_room
 
-_OWN_TABLES = ("_delivered", "_remains", "_retention")
-_OWN_COLUMNS = frozenset({"number", "id", "one", "table", "field", "seconds"})
 _ROWS = 5_000
 _LONGEST_VALUE = 512
 """Bytes: more than any kind has; its longest values are 64 characters."""
@@ -70,7 +74,7 @@ def check_store(path: Path, table: Table) -> None:
         has_log = log.exists() and log.stat().st_size > 0 and is_log(log)
     if text and text[:16] != MAGIC:
         raise DeliveryError("E501", FOREIGN)
-    require_known_format(int.from_bytes(text[60:64]) or FORMAT)  # it is 0 in an empty file
+    require_known_format(int.from_bytes(text[60:64]) or OWN.format)  # it is 0 in an empty file
     if not text or (has_log and not has_index):
         return  # empty, or only to be read by a connection that may write
     try:
@@ -191,10 +195,9 @@ def _count_others(db: sqlite3.Connection) -> int:
     found = shapes(db)
     views = {each.view for each in found if each.view and _shows(each)}
     fields = {name for each in found for name in (each.table, *each.columns)}
-    own = [name for name in _OWN_TABLES if columns_of(db, name)]
-    added = sum(len(columns_of(db, name).keys() - _OWN_COLUMNS) for name in own)
-    added += hidden_columns(db, [*own, *(each.table for each in found)])
-    number = foreign_objects(db, {*_OWN_TABLES, *(each.table for each in found), *views})
+    own = [name for name in OWN.columns if columns_of(db, name)]
+    added = added_columns(db, OWN) + hidden_columns(db, [each.table for each in found])
+    number = foreign_objects(db, {*OWN.columns, *(each.table for each in found), *views})
     return number + added + sum(1 for _ in foreign_columns(db, own, fields))
 
 

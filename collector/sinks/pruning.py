@@ -36,13 +36,7 @@ from collector.sqlite.compaction import compact, empty_log
 from collector.sqlite.connection import quoted, transaction
 from collector.sqlite.definition import columns_of, tables_of
 
-_RETENTION = (
-    'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
-    ' seconds INTEGER NOT NULL, PRIMARY KEY ("table", field)) STRICT, WITHOUT ROWID'
-)
 _NOTED = 'SELECT "table", field, seconds FROM _retention'
-_REMAINS = "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT"
-"""Has a row while deleted bytes may be in the file or its log."""
 _ROWS = 5000
 _FIRST = -(1 << 63)
 _STEP_SECONDS = 0.05
@@ -72,7 +66,6 @@ class Rule:
 
 def note(db: sqlite3.Connection, table: str, spans: Mapping[str, timedelta]) -> None:
     """Note the retention of fields of a table; what is noted of other fields stays."""
-    db.execute(_RETENTION)
     rows = [(table, field, int(span.total_seconds())) for field, span in spans.items()]
     db.executemany("INSERT OR REPLACE INTO _retention VALUES (?, ?, ?)", rows)
 
@@ -136,7 +129,6 @@ def prune(db: sqlite3.Connection, now: datetime) -> Iterator[tuple[str, Pruned]]
 
 def mark(db: sqlite3.Connection) -> None:
     """Note, in the transaction that deletes, that the file must be swept."""
-    db.execute(_REMAINS)
     db.execute("INSERT OR IGNORE INTO _remains VALUES (1)")
 
 

@@ -46,7 +46,7 @@ from collector.sinks.sink import (
     own_directory,
 )
 from collector.sinks.store_file import (
-    FORMAT,
+    OWN,
     RowPlaces,
     RowReorder,
     Table,
@@ -234,15 +234,10 @@ class Store(Sink):
         self._tables[layout] = table
 
     def _prepare(self, found: Sequence[tuple[Schema, Table]]) -> None:
-        execute = self._db.execute
-        execute(
-            "CREATE TABLE IF NOT EXISTS _delivered"
-            " (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT"
-        )
+        OWN.create(self._db)
         for schema, table in found:
             table.fit(self._db, view=True)
             pruning.note(self._db, table.name, schema.retentions)
-        execute(f"PRAGMA user_version = {FORMAT}")
 
 
 class StoreSettings(SinkSettings):

@@ -29,13 +29,27 @@ from collector.sqlite.connection import (
     quoted,
     transaction,
 )
-from collector.sqlite.definition import columns_of, format_of, tables_of
+from collector.sqlite.definition import Definition, columns_of, format_of, tables_of
 
-FORMAT = 1
-"""``user_version`` of the file: the form of everything but the schemas' own tables."""
 FOREIGN = "the store cannot be read: it is damaged, locked by another program, or no store of ours"
 RESERVED_COLUMNS = ("received", "count")
 """The columns of each table that are no fields."""
+OWN = Definition(
+    (
+        (
+            "CREATE TABLE IF NOT EXISTS _delivered"
+            " (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT"
+        ),
+        (
+            'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
+            ' seconds INTEGER NOT NULL, PRIMARY KEY ("table", field)) STRICT, WITHOUT ROWID'
+        ),
+        "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT",
+    ),
+    format=1,
+)
+"""What a store has besides the tables of schemas: ids of batches, the retention of each field, and
+a row in ``_remains`` while deleted bytes may be in the file or its log."""
 _NOT_NOW = "the store did not take the batch; is the disk full or the store in use?"
 _T = TypeVar("_T")
 
@@ -77,7 +91,7 @@ def require_store(db: sqlite3.Connection) -> None:
 
 def require_known_format(version: int) -> None:
     """Raise ``DeliveryError`` E502 for the ``user_version`` of another format."""
-    if version != FORMAT:
+    if version != OWN.format:
         message = "the store has a format that this version of Collector does not know"
         raise DeliveryError("E502", message)
 
