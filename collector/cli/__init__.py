@@ -12,7 +12,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from importlib.util import find_spec
 from typing import NoReturn
 
 from collector.cli.stdout import ReaderGoneError
@@ -24,6 +23,7 @@ from collector.errors import (
     NotNow,
     SchemaError,
 )
+from collector.extras import require
 
 __all__ = ["main", "reexec", "switches"]
 
@@ -91,9 +91,7 @@ def _refused_by_system(error: OSError) -> int:
 
 
 def _app() -> Callable[[], None]:
-    if find_spec("typer") is None or find_spec("rich") is None:
-        extra = "data-minimisation-collector[cli]"
-        raise ConfigError("E201", f"the command line needs an extra: pip install '{extra}'")
+    require("the command line", "cli", "typer", "rich")
     from collector.cli.app import run  # noqa: PLC0415 - typer and rich are that extra
 
     return run

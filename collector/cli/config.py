@@ -18,10 +18,10 @@ from collector.cli.data_dir import settings as settings_of_data
 from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
 from collector.config import Loaded, examine, read
-from collector.config.extras import NO_GRPC, install, is_installed
 from collector.config.model import settings
 from collector.config.sink_settings import SinkSettings
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
+from collector.extras import NO_GRPC, is_installed, missing
 from collector.routing import Flows, all_flows
 from collector.routing.changes import Change, all_changes
 from collector.routing.schemas import configured
@@ -83,8 +83,7 @@ def _recorder_faults(loaded: Loaded) -> list[Fault]:
     if not loaded.config.recorder.enabled:
         return []
     if not is_installed("joserfc"):
-        message = f"recording needs an extra: {install('recording')}"
-        return [loaded.fault("recorder.enabled", message, "E201")]
+        return [loaded.fault("recorder.enabled", missing("recording", "recording").message, "E201")]
     from collector.recording.settings import find_faults  # noqa: PLC0415 - an extra
 
     return find_faults(loaded)

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from collector.config import sink_types
-from collector.config.extras import NO_GRPC_ORIGIN, is_installed
 from collector.config.model import SWITCH, Config, Setting, Sinks, settings, variable
 from collector.config.rules import RULES
 from collector.config.sink_settings import Section, SinkSettings, is_sink_name
 from collector.config.sink_types import settings_of
 from collector.config.values import plain_value
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
+from collector.extras import NO_GRPC_ORIGIN, is_installed
 from collector.schema import resources
 from collector.schema.checks import nearest
 from collector.schema.reading import read as read_yaml

@@ -410,9 +410,8 @@ def library() -> ModuleType:
                 with suppress(ImportError):  # a version without it
                     import_module(name)
             return grpc  # type: ignore[no-any-return]
-    from collector.config.extras import install, is_installed  # noqa: PLC0415 - for a message
+    from collector.extras import require  # noqa: PLC0415 - for a message
 
-    if not is_installed("grpc"):
-        raise ConfigError("E201", f"OTLP/gRPC needs grpcio: {install('grpc')}")
+    require("OTLP/gRPC", "grpc", "grpc")
     message = "grpcio is installed and cannot be loaded: install it anew, or set this to `off`"
     raise ConfigError("E201", message)

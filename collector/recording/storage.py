@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from collector.backoff import Backoff
 from collector.errors import ConfigError
+from collector.extras import missing
 from collector.files import make_directory, need_room, sync
 from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
 
@@ -157,10 +159,7 @@ class Bucket:
         try:
             from obstore.store import from_url  # noqa: PLC0415 - heavy
         except ImportError:
-            message = (
-                "recordings need obstore: pip install 'data-minimisation-collector[recording]'"
-            )
-            raise ConfigError("E201", message) from None
+            raise missing("recording", "recording") from None
         place = urlsplit(url)
         self._directory = Path(url2pathname(place.path)) if place.scheme == "file" else None
         self.is_remote: bool = self._directory is None
@@ -321,10 +320,10 @@ RETRIES = Retries()
 
 @dataclass
 class _Removal:
-    """A removal from the bucket: when it is tried (``monotonic``), the pause after a failure, and
+    """A removal from the bucket: when it is tried (``monotonic``), the pauses after failures, and
     whether it was done once."""
 
-    pause: float
+    backoff: Backoff
     due: float = 0.0
     is_again: bool = False
 
@@ -373,7 +372,7 @@ class Uploads:
             await self._task
 
     async def _work(self) -> None:
-        pause = self._retries.pause
+        backoff = self._new_backoff()
         while True:
             self._has_work.clear()
             try:
@@ -384,10 +383,9 @@ class Uploads:
             self.errors += failed
             self.is_failing = failed > 0
             if failed:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, self._retries.longest_pause)
+                await asyncio.sleep(backoff.pause())
             else:
-                pause = self._retries.pause
+                backoff.reset()
                 if not number:
                     due = min((each.due for each in self._removals.values()), default=None)
                     with suppress(TimeoutError):
@@ -409,16 +407,18 @@ class Uploads:
 
     async def _remove_due(self) -> int:
         """Try the removals whose time has come; return how many."""
-        known, pause = self._removals, self._retries.pause
-        self._removals = {each: known.get(each, _Removal(pause)) for each in self._queue.removals()}
+        known = self._removals
+        self._removals = {
+            each: known.get(each) or _Removal(self._new_backoff())
+            for each in self._queue.removals()
+        }
         due = [each for each in self._removals.items() if monotonic() >= each[1].due]
         for beginning, removal in due:
             try:
                 await self._remove(beginning, removal)
             except Exception:  # noqa: BLE001 - the others have to go on
                 self.errors += 1
-                removal.due = monotonic() + removal.pause
-                removal.pause = min(2 * removal.pause, self._retries.longest_pause)
+                removal.due = monotonic() + removal.backoff.pause()
         return len(due)
 
     async def _upload(self, chunk: Queued) -> None:
@@ -439,4 +439,7 @@ class Uploads:
         await asyncio.to_thread(self._queue.removed, beginning, is_again=not is_last)
         if not is_last:
             due = monotonic() + self._unanswered
-            self._removals[beginning] = _Removal(self._retries.pause, due, is_again=True)
+            self._removals[beginning] = _Removal(self._new_backoff(), due, is_again=True)
+
+    def _new_backoff(self) -> Backoff:
+        return Backoff(self._retries.pause, self._retries.longest_pause)

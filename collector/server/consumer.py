@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from random import uniform
 from time import monotonic, time
 
 from collector.addresses import Address
+from collector.backoff import Backoff
 from collector.brokers.jetstream import jetstream
 from collector.brokers.message import mac_key, read_message
 from collector.brokers.source import Fetched, MessageSource
@@ -152,20 +152,20 @@ class Consumer(threading.Thread):
 
     def run(self) -> None:
         """Take messages; after a failure of the broker or the spool, pause."""
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         try:
             while not self._cut.is_set():
                 try:
                     if self._stopping.is_set() and not self._waiting and not self._done:
                         return
                     is_busy = self._step()
-                    self.is_ready, pause = True, _FIRST_PAUSE
+                    self.is_ready = True
+                    backoff.reset()
                     if not is_busy:
                         self._cut.wait(_POLL_SECONDS)
                 except Exception:  # noqa: BLE001 - whatever it is, a drain goes on
                     self.is_ready = False
-                    self._cut.wait(pause * uniform(0.5, 1.5))  # noqa: S311 - no secret
-                    pause = min(2 * pause, _LONGEST_PAUSE)
+                    self._cut.wait(backoff.pause())
         finally:
             self.is_ready = False
             self._source.close()

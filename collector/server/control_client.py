@@ -18,11 +18,12 @@ from typing import Any
 
 import msgspec
 
+from collector.backoff import Backoff
 from collector.errors import CollectorError, ConfigError, DeliveryError, InputError, InUse
 from collector.spool.lock import check_lock
 
 FILE_NAME = "control.sock"
-_PAUSES = (0.2, 1.0, 3.0)
+_TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 4, 0.2, 3.0
 _STATUS_SECONDS = 5.0
 _MOST_BYTES = 1 << 20
 _LONGEST_PATH = 100
@@ -130,7 +131,8 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
     ``DeliveryError`` E519 if none has answered after a few tries: the same command does later what
     was not done.
     """
-    for pause in _PAUSES:
+    backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    for _ in range(_TRIES):
         answer = _answered(data, command)
         if answer is None:
             return None
@@ -139,7 +141,7 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
             if (code := found.get("code")) is not None:
                 raise _KINDS[code[1]](code, found["message"])
             return found
-        sleep(pause)
+        sleep(backoff.pause())
     message = "the sidecar refused the command, or ended before it was done; do it again"
     raise DeliveryError("E519", message)
 

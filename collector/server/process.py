@@ -15,8 +15,8 @@ from threading import Timer
 from time import monotonic
 
 from collector.config import Address, Config, Loaded
-from collector.config.extras import NO_GRPC
 from collector.contracts import SpoolState
+from collector.extras import NO_GRPC
 from collector.files import Tightened, tighten, tighten_directory
 from collector.ops.error_log import LibraryLogHandler
 from collector.ops.log import EventLog

@@ -15,6 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import Literal
 
+from collector.backoff import Backoff
 from collector.errors import NotNow
 from collector.ops.log import EventLog
 from collector.sandbox import support
@@ -64,6 +65,7 @@ class WorkerPool(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._drains: set[asyncio.Task[None]] = set()
         self._fails = self._replaced = 0
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._is_stopping = False
         self._take = take
         self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
@@ -323,7 +325,10 @@ class WorkerPool(ABC):
         if link.started.exception():  # it may be that nothing waits for it
             self._keep(self._drains, self._end(link))
         elif not (self._is_stopping or link.is_retired):
-            self._fails = 0 if monotonic() - link.began > _STABLE_SECONDS else self._fails + 1
+            self._fails += 1
+            if monotonic() - link.began > _STABLE_SECONDS:
+                self._fails = 0
+                self._backoff.reset()
             self._keep(self._tasks, self._replace(link))
 
     async def _replace(self, link: WorkerLink) -> None:
@@ -344,8 +349,7 @@ class WorkerPool(ABC):
     async def _fill(self) -> None:
         """Start workers, again until there are as many as there are to be."""
         while self._missing:
-            pause = min(_FIRST_PAUSE * 2 ** min(self._fails, 10), _LONGEST_PAUSE)
-            await asyncio.sleep(pause if self._fails > 1 else 0)
+            await asyncio.sleep(self._backoff.pause() if self._fails > 1 else 0)
             if not self._missing:  # another task was faster
                 break
             self._replaced += 1

@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from collector.errors import ConfigError, DeliveryError, InUse
+from collector.errors import DeliveryError, InUse
+from collector.extras import missing
 from collector.ledger import Note
 from collector.ledger.journal import append, append_all, current_key
 from collector.ledger.signing import can_sign, create_next_key, load_key
@@ -41,8 +42,7 @@ def rotate(directory: Path) -> str:
     Raises as ``note`` does, and ``ConfigError`` E201 when the extra for signing is not installed.
     """
     if not can_sign():
-        extra = "data-minimisation-collector[signing]"
-        raise ConfigError("E201", f"signing needs an extra: pip install '{extra}'")
+        raise missing("signing", "signing")
 
     def replace_key(db: sqlite3.Connection) -> str:
         old, new = load_key(directory, current_key(db)), create_next_key(directory)

@@ -26,6 +26,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
+from collector.backoff import Backoff
 from collector.contracts import (
     Backlog,
     Batch,
@@ -120,7 +121,7 @@ class Spool(Closing):
         self._errors = self._damaged = self._due_jobs = 0
         self._arrivals, self._summed = Arrivals(), monotonic()
         self._sums: HourlySums = Counter()
-        self._pause = 0.0
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._checkpoints = Checkpoints(self._reading, self._fail)
         self._thread = threading.Thread(target=self._run, name="collector-spool", daemon=True)
         self.lock: Lock = Lock(self.path.parent)
@@ -477,7 +478,7 @@ class Spool(Closing):
             self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
                 self._arrivals.mark(file.last)
-                self._pause = 0.0
+                self._backoff.reset()
             self._unreadable -= unreadable
             self._damaged += len(unreadable)
             self._changed.notify_all()
@@ -495,8 +496,7 @@ class Spool(Closing):
         self._close_file()
         while not self._open():
             with self._changed:
-                self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
-                if self._changed.wait_for(lambda: self._is_closing, self._pause):
+                if self._changed.wait_for(lambda: self._is_closing, self._backoff.pause()):
                     return
 
     def _close_file(self) -> None:

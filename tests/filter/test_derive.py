@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import ConfigError, Filter, Schema, load_schema
-from collector.filter import derive
 from collector.filter.derive import MAX_BYTES, Agents, parse_user_agent
 from collector.schema.policy import DERIVABLE
 from collector.testing import canaries
@@ -222,7 +221,7 @@ def test_no_agent_takes_long(agent: str) -> None:
 
 def test_without_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """A schema that derives says which extra it needs; others do not."""
-    monkeypatch.setattr(derive, "find_spec", lambda name: None)
+    monkeypatch.setattr("collector.extras.is_installed", lambda _: False)
     with pytest.raises(ConfigError, match=r"E201") as caught:
         Filter(load_schema("webrtc"))
     assert "data-minimisation-collector[user-agent]" in str(caught.value)

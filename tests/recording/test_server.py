@@ -200,7 +200,8 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["recording", "list"], ["recording", "rotate"]])
 def test_the_extra_is_named(words: list[str]) -> None:
     """Without a library there is one clear error, which says how to install it."""
-    found = patch("collector.cli.recorder.is_installed", return_value=False)
+    has = ("typer", "rich").__contains__
+    found = patch("collector.extras.is_installed", side_effect=has)
     with found:
         ended = run(*words)
     assert ended.code == 78

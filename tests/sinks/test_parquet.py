@@ -428,7 +428,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         check_sink(bucket, opening)
     here: SinkSettings = ParquetSettings(type="parquet", path=tmp_path / "lake")
     check_sink(here, opening)
-    monkeypatch.setattr("collector.sinks.parquet.is_installed", lambda _: False)
+    monkeypatch.setattr("collector.extras.is_installed", lambda _: False)
     with raises("E201", ConfigError, match=r"collector\[parquet\]"):
         check_sink(here, opening)
     assert list(tmp_path.iterdir()) == []

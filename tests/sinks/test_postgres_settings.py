@@ -136,7 +136,7 @@ def test_without_psycopg(tmp_path: Path) -> None:
     """Settings are read all the same; the sink says what to install."""
     opening = Opening("warehouse", (load_schema("conferencing"),), tmp_path)
     with (
-        mock.patch("collector.sinks.postgres.is_installed", return_value=False),
+        mock.patch("collector.extras.is_installed", return_value=False),
         raises("E201", ConfigError, match="postgres"),
     ):
         PostgresSink.check(_settings(_URL), opening)

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from collector.contracts import Signal
-from collector.errors import ConfigError
+from collector.extras import missing as missing_extra
 from collector.filter.otlp.attributes import BODY, UNREAD, Signature, WantedName
 from collector.filter.otlp.body import BodyRejected, OtlpBody, WantedNames
 from collector.filter.otlp.evaluation import ScopeBuilder
@@ -27,7 +27,6 @@ from collector.filter.otlp.wire import (
 from collector.filter.records import MAX_ITEMS
 
 _Members = dict[str, tuple[int, str]]
-_EXTRA = "data-minimisation-collector[sidecar]"
 _MAP, _MANY, _VALUE = "map", "*", "Value"
 _TYPES = {"double": 1, "int64": 3, "bool": 8, "string": 9, "bytes": 12}
 _MESSAGE = 11
@@ -128,7 +127,7 @@ def _decoder(signal: Signal, named: dict[str, _Members]) -> tuple[Any, type[Exce
     except ModuleNotFoundError:
         missing = True
     if missing:
-        raise ConfigError("E201", f"OTLP as protobuf needs an extra: pip install '{_EXTRA}'")
+        raise missing_extra("OTLP as protobuf", "sidecar")
     package = f"collector.{signal}"
     file = descriptors.FileDescriptorProto(name=f"{package}.proto", package=package)
     file.syntax = "proto3"

@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, count_lines, layout_of, to_minute
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import DeliveryError
+from collector.extras import require
 from collector.files import check_directory
 from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, read, values
@@ -430,8 +430,7 @@ class ParquetSink(ErasableSink):
 def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference that
     leads to no secret, E204 for options that cannot be used."""
-    if not is_installed("pyarrow"):
-        raise ConfigError("E201", f"Parquet needs an extra: {install('parquet')}")
+    require("Parquet", "parquet", "pyarrow")
     from collector.sinks.parquet.lake import Lake  # noqa: PLC0415 - pyarrow
     from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects  # noqa: PLC0415
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 from weakref import finalize
 
-from collector.config.extras import install
 from collector.errors import (
     Cause,
     ConfigError,
@@ -26,6 +25,7 @@ from collector.errors import (
     Unreachable,
     cause_of_status,
 )
+from collector.extras import missing
 from collector.files import sync
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
@@ -221,8 +221,7 @@ class BucketObjects(Objects):
         try:
             from obstore.store import from_url  # noqa: PLC0415 - heavy
         except ImportError:
-            message = f"a bucket needs an extra: {install('parquet')}"
-            raise ConfigError("E201", message) from None
+            raise missing("a bucket", "parquet") from None
         self._relay, url_of_proxy = proxy()  # as obstore reads a refusal to its end
         finalize(self, self._relay.close)
         client: Any = {

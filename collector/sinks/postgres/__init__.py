@@ -22,11 +22,11 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from collector.addresses import Address
-from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Reference, resolved
 from collector.contracts import Batch, Layout, Record, Subject, layout_of
 from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.extras import require
 from collector.filter.stored import Values
 from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, Removal, shuffled
 
@@ -446,5 +446,4 @@ def _day(batch: Batch) -> tuple[str, date]:
 
 
 def _require_psycopg() -> None:
-    if not is_installed("psycopg"):
-        raise ConfigError("E201", f"a sink of this type needs an extra: {install('postgres')}")
+    require("a sink of this type", "postgres", "psycopg")

@@ -68,6 +68,6 @@ def test_keys(tmp_path: Any) -> None:
 
 def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the extra if opentelemetry-sdk is missing."""
-    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(ConfigError, match=r"data-minimisation-collector\[otel\].*\[E201\]"):
         minimise(InMemorySpanExporter())

@@ -6,6 +6,8 @@ from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 
+from collector.errors import ConfigError
+
 
 def is_installed(module: str) -> bool:
     """Look for a module without loading it. A directory without code, such as an uninstalled
@@ -30,9 +32,20 @@ def install(extra: str) -> str:
     return f"pip install 'data-minimisation-collector[{extra}]'"
 
 
-def reinstall(extra: str) -> str:
-    """Return the command that installs an extra anew, over what is there."""
-    return f"pip install --force-reinstall 'data-minimisation-collector[{extra}]'"
+def missing(what: str, extra: str) -> ConfigError:
+    """Return E201 for a feature whose extra is not installed."""
+    return ConfigError("E201", f"{what} needs an extra: {install(extra)}")
+
+
+def require(what: str, extra: str, *modules: str, is_whole: bool = False) -> None:
+    """Raise E201 unless the modules that a feature needs are installed, and with ``is_whole`` can
+    be loaded."""
+    if not all(map(is_installed, modules)):
+        raise missing(what, extra)
+    if is_whole and not all(map(is_loadable, modules)):
+        command = install(extra).replace("install", "install --force-reinstall")
+        message = f"a library for {what} is installed and cannot be loaded; install it anew"
+        raise ConfigError("E201", f"{message}: {command}")
 
 
 NO_GRPC: str = (
