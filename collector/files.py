@@ -7,8 +7,9 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ _OTHERS = 0o077
 
 
 _LONGEST_NAME = 255
+_LONGEST_SOCKET = 100
 MISSING = (
     "the directory above it does not exist: mount the volume that it is on, or make it, as with"
     " `mkdir -p`"
@@ -142,6 +144,47 @@ def sync(directory: Path) -> None:
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# -- errors and sockets ---------------------------------------------------------------------------
+
+
+@contextmanager
+def failing_as(
+    failure: Exception | Callable[[Exception], Exception],
+    *kinds: type[Exception],
+    but: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Raise ``failure`` in the place of errors of these kinds (``OSError`` if none is named), apart
+    from those of ``but``. It has no context: the text of an error of the disk or of a database may
+    hold paths and values."""
+    try:
+        yield
+        return
+    except Exception as error:
+        if isinstance(error, but) or not isinstance(error, kinds or OSError):
+            raise
+        if not isinstance(failure, Exception):
+            failure = failure(error)
+    try:
+        raise failure
+    finally:
+        failure.__context__ = None
+
+
+@contextmanager
+def short_path(socket: Path) -> Iterator[str]:
+    """Yield a path of a socket's file that the system takes, which is about 100 bytes at most: in
+    the place of a longer one, it leads through an open handle of the directory (Linux)."""
+    path = str(socket)
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET or sys.platform != "linux":
+        yield path
+        return
+    handle = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{handle}/{socket.name}"
     finally:
         os.close(handle)
 

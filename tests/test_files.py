@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from collector.config.model import Config
-from collector.errors import ConfigError
-from collector.files import Tightened, make_private, tighten_directory, write_private
+from collector.errors import ConfigError, DeliveryError
+from collector.files import (
+    Tightened,
+    failing_as,
+    make_private,
+    short_path,
+    tighten_directory,
+    write_private,
+)
 from collector.schema import load_schema
 from collector.server.process import tighten_all
 from collector.sinks.store import Store
 from collector.spool import Spool
+from collector.spool.set_aside import FILE_NAME, SetAside
 from tests.database import query
 from tests.raising import raises
 
@@ -167,3 +177,40 @@ def test_a_private_file_is_whole_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^$"):
         write_private(tmp_path / "broken", broken())
     assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "new"]
+
+
+def test_an_error_of_the_disk_is_replaced_whole() -> None:
+    """Neither its text nor the error itself is left: a path may be in it."""
+    failure = DeliveryError("E508", "the disk is full")
+    with pytest.raises(DeliveryError) as caught, failing_as(failure):
+        raise OSError(28, "no space", "/data/10.0.0.1")
+    assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+    with pytest.raises(FileNotFoundError), failing_as(failure, but=FileNotFoundError):
+        raise FileNotFoundError
+    with pytest.raises(ValueError, match="other"), failing_as(failure):
+        raise ValueError("other")
+
+
+def test_a_set_aside_batch_that_cannot_be_read(tmp_path: Path) -> None:
+    """The error of SQLite is not in the context of ours."""
+    (tmp_path / FILE_NAME).write_bytes(b"no database" * 999)
+    with pytest.raises(DeliveryError, match="E507") as caught:
+        SetAside(tmp_path).all()
+    assert caught.value.__context__ is None
+
+
+def test_the_path_of_a_socket_may_be_long(tmp_path: Path) -> None:
+    """The system takes about 100 bytes; a longer path leads through a handle of its directory."""
+    folder = tmp_path / ("d" * 120)
+    folder.mkdir()
+    for place in (tmp_path / "control.sock", folder / "control.sock"):
+        with (
+            closing(socket.socket(socket.AF_UNIX)) as listening,
+            closing(socket.socket(socket.AF_UNIX)) as other,
+        ):
+            with short_path(place) as path:
+                listening.bind(path)
+                listening.listen()
+            with short_path(place) as path:
+                other.connect(path)
+        assert place.is_socket()

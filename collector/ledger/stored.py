@@ -12,6 +12,7 @@ from typing import Any
 
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
 from collector.errors import ConfigError, DeliveryError, file_name
+from collector.files import failing_as
 from collector.ledger.entry import KINDS, Entry, Kind
 from collector.ledger.journal import SELECT_ENTRIES, decompress
 from collector.ledger.receipt import (
@@ -201,13 +202,8 @@ def opened(path: Path) -> Iterator[Ledger]:
             require_known_format(db)
 
         def rows(query: str) -> Iterator[tuple[Any, ...]]:
-            try:
+            with failing_as(_unreadable(), sqlite3.Error):
                 yield from db.execute(query)
-            except sqlite3.Error:
-                pass
-            else:
-                return
-            raise _unreadable()
 
         yield Ledger(rows)
 

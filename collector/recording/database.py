@@ -13,7 +13,7 @@ from threading import Lock, RLock
 from typing import Any
 
 from collector.errors import ConfigError
-from collector.files import make_private
+from collector.files import failing_as, make_private
 from collector.recording.refusals import Refused
 from collector.sqlite.compaction import compact, empty_log, remove_copies
 from collector.sqlite.connection import code_of, connect, transaction
@@ -46,7 +46,8 @@ class Database:
         self.lock: RLock = RLock()
         self._read_lock = Lock()
         self._waiting = deque[_Work]()
-        try:
+        message = "a file of the recorder cannot be made or read; check its directory"
+        with failing_as(ConfigError("E203", message), OSError, sqlite3.Error):
             make_private(path)
             with ExitStack() as opened:
                 self._db = opened.enter_context(_connected(path, _LOG_LIMIT))
@@ -55,20 +56,13 @@ class Database:
                 make_private(path)
                 remove_copies(path)
                 opened.pop_all()
-        except (OSError, sqlite3.Error):
-            message = "a file of the recorder cannot be made or read; check its directory"
-            raise ConfigError("E203", message) from None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run statements as one transaction, which is on disk when this returns. Raises ``Refused``
         ``full`` or ``unavailable`` when SQLite cannot do it, with nothing changed."""
-        with self.lock:
-            try:
-                with transaction(self._db):
-                    yield self._db
-            except sqlite3.Error as error:
-                raise _refused(error) from None
+        with self.lock, failing_as(_refused, sqlite3.Error), transaction(self._db):
+            yield self._db
 
     def commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Run ``work`` as a transaction, which is on disk when this returns: with one sync for all
@@ -104,11 +98,8 @@ class Database:
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a query, of what is committed. Raises ``Refused`` ``unavailable``."""
-        with self._read_lock:
-            try:
-                return self._reader.execute(statement, values).fetchall()
-            except sqlite3.Error as error:
-                raise _refused(error) from None
+        with self._read_lock, failing_as(_refused, sqlite3.Error):
+            return self._reader.execute(statement, values).fetchall()
 
     def cut_log(self) -> bool:
         """Truncate the write-ahead log; return whether that was done: a process that reads an
@@ -144,5 +135,5 @@ def _connected(path: Path, setting: str) -> closing[sqlite3.Connection]:
     return closing(connect(path, setting, seconds=_BUSY_SECONDS))
 
 
-def _refused(error: sqlite3.Error) -> Refused:
+def _refused(error: Exception) -> Refused:
     return Refused("full" if code_of(error) == sqlite3.SQLITE_FULL else "unavailable")

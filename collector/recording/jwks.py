@@ -12,14 +12,11 @@ unknown key. Redirects are not followed, and proxies of the environment are not 
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -28,6 +25,7 @@ from urllib.parse import SplitResult, urlsplit
 from joserfc.jwk import OKPKey
 
 from collector.errors import ConfigError
+from collector.http_client import Endpoint, HttpClient, tls
 from collector.recording.refusals import Refused
 
 MAX_BYTES = 64 << 10
@@ -44,7 +42,7 @@ _WAIT_SECONDS = 2.0
 _MAX_WAITING = 2
 """How many tokens wait so at a time; others with unknown keys take no thread meanwhile."""
 _FETCH_SECONDS = 5.0
-"""For a connection, and for an answer."""
+_OK = 200
 _COORDINATE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII).fullmatch
 _KID = re.compile(r"[!-~]{1,128}", re.ASCII).fullmatch
 
@@ -109,9 +107,8 @@ class KeySource:
     """The keys of a key set at a path, or an address that begins with ``https://``.
 
     ``context`` verifies the certificate of that address; by default by the system's authorities.
-    A refresh is begun at most every ``interval`` seconds; a connection, and then its answer, may
-    take ``fetch_seconds``, and a token with an unknown key waits ``wait_seconds`` for it. ``clock``
-    returns monotonic seconds.
+    A refresh is begun at most every ``interval`` seconds; it may take ``fetch_seconds``, and a
+    token with an unknown key waits ``wait_seconds`` for it. ``clock`` returns monotonic seconds.
     Raises ``ConfigError`` E203 where the file holds no such set. An address may fail for now: then
     ``find`` raises ``Refused``, ``unavailable``, until it answers.
     """
@@ -212,29 +209,14 @@ class KeySource:
 
     def _fetch(self, url: SplitResult) -> bytes:
         """Get a document of an address, within bytes and seconds. Raises ``Exception``."""
-        context = self._context or ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            url.hostname or "", url.port, timeout=self._fetch_seconds, context=context
-        )
+        end = monotonic() + self._fetch_seconds
+        peer = Endpoint("https", url.hostname or "", url.port or 443)
+        client = HttpClient(peer, self._context or tls(None, None), lambda: end)
+        target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
         try:
-            connection.connect()
-            deadline = threading.Timer(self._fetch_seconds, _break, [connection.sock])
-            deadline.daemon = True
-            deadline.start()
-            try:
-                target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
-                connection.request("GET", target, headers={"accept": "application/json"})
-                response = connection.getresponse()
-                if response.status != http.client.OK:
-                    raise OSError
-                return response.read(MAX_BYTES + 1)
-            finally:
-                deadline.cancel()
+            response = client.request("GET", target, {"Accept": "application/json"})
         finally:
-            connection.close()
-
-
-def _break(connected: socket.socket) -> None:
-    """End a connection on which a server sends too slowly."""
-    with suppress(OSError):
-        connected.shutdown(socket.SHUT_RDWR)
+            client.release()
+        if response is None or response.status != _OK:
+            raise OSError
+        return response.body

@@ -15,6 +15,7 @@ from time import monotonic
 
 from collector.config import Address, Config, Loaded
 from collector.errors import ConfigError
+from collector.files import short_path
 from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
@@ -22,7 +23,7 @@ from collector.ops.error_log import LibraryLogHandler
 from collector.ops.log import EventLog, EventName
 from collector.recording.access import Verifier
 from collector.recording.api import RecorderApi
-from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
+from collector.recording.control import SOCKET_NAME, ControlHandler
 from collector.recording.metrics import RecorderMetrics
 from collector.recording.names import MAX_CHUNK_BYTES
 from collector.recording.recorder import Recorder
@@ -68,7 +69,8 @@ def serve(loaded: Loaded) -> int:
         verifying = verifier(config.recorder)
         recorder = stack.enter_context(closing(open_recorder(config)))
         listening = {place: listeners.opened(place, name, stack) for name, place in places.items()}
-        control = stack.enter_context(socket_path(config.recorder.data or Path()))
+        data = config.recorder.data or Path()
+        control = Path(stack.enter_context(short_path(data / SOCKET_NAME)))
         listening[control] = listeners.opened(control, "recorder.data", stack)
         stack.enter_context(_ticking(recorder, log))
         with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:

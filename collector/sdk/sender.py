@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from collector.contracts import Batch
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unacceptable
-from collector.http_client import BodyLimit, HttpClient, Response, host_header, tls
+from collector.http_client import BodyLimit, HttpClient, Response, tls
 from collector.schema import Schema
 from collector.sdk.body_limit import BodyTooLarge
 from collector.sdk.settings import Settings
@@ -205,12 +205,7 @@ class Sidecar:
     def __init__(self, target: Target, settings: Settings) -> None:
         self._target = target
         self._timeout = settings.timeout
-        self._headers = {
-            "Host": host_header(target),
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/x-ndjson",
-            "Connection": "keep-alive",
-        }
+        self._headers = {"Content-Type": "application/x-ndjson"}
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
         context = tls(settings.ca, settings.certificate) if target.scheme == "https" else None
@@ -253,7 +248,7 @@ class Sidecar:
         from collector.sinks.line_sink import lines  # noqa: PLC0415 - not for a local sink
 
         body, number = b"".join(lines(batch)), len(batch.records)
-        headers = {"Content-Length": str(len(body)), "Idempotency-Key": batch.id.hex()}
+        headers = self._headers | {"Idempotency-Key": batch.id.hex()}
         if batch.granted is not None:
             headers["Collector-Granted"] = " ".join(batch.granted)
         response = self._request(body, headers)
@@ -274,10 +269,8 @@ class Sidecar:
 
     def _request(self, body: bytes, headers: dict[str, str]) -> Response | None:
         """Return the response, or ``None`` if there is none in time."""
-        fields = "".join(f"{name}: {text}\r\n" for name, text in (self._headers | headers).items())
-        head = f"POST {self._target.prefix}{_PATH} HTTP/1.1\r\n{fields}\r\n".encode("ascii")
         self._deadline = monotonic() + self._timeout
-        response = self._client.exchange(head, body)
+        response = self._client.request("POST", f"{self._target.prefix}{_PATH}", headers, body)
         if response is not None:
             self._wait_as_told(response.headers.get("retry-after", ""))
         return response

@@ -31,6 +31,7 @@ import msgspec
 from collector import drain
 from collector.contracts import Backlog, Subject
 from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.files import short_path
 from collector.ops.error_log import ErrorLog
 from collector.retention import upkeep
 from collector.retention.locations import Locations, Reachable
@@ -49,7 +50,6 @@ from collector.server.control_client import (
     Redeliver,
     Reload,
     Status,
-    short_path,
 )
 from collector.sinks.sink import ErasableSink, Removal
 from collector.spool import Spool
@@ -98,7 +98,7 @@ class ControlServer:
         self._checks = checks
         self._log = log
         self._data = components.config.data or Path()
-        with short_path(self._data) as path:
+        with short_path(self._data / FILE_NAME) as path:
             self._socket = listeners.unix(Path(path), "data")
         stack.callback((self._data / FILE_NAME).unlink, missing_ok=True)
         stack.callback(self._socket.close)

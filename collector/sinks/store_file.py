@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from collector.contracts import Batch, Layout, Row
 from collector.errors import ConfigError, DeliveryError, file_name
-from collector.files import make_directory
+from collector.files import failing_as, make_directory
 from collector.files import make_private as make_file_private
 from collector.sqlite.connection import (
     checkpoint,
@@ -115,13 +115,14 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 def run_or_raise(action: Callable[[], _T], code: str = "E503", message: str = _NOT_NOW) -> _T:
     """Run an action; raise ``DeliveryError`` for a database error, without that in its context:
     E503 if the error is transient, else ``code``."""
-    try:
+
+    def failure(error: Exception) -> DeliveryError:
+        if is_transient(error):
+            return DeliveryError("E503", _NOT_NOW)
+        return DeliveryError(code, message)
+
+    with failing_as(failure, sqlite3.Error, OSError):
         return action()
-    except (sqlite3.Error, OSError) as error:
-        may_pass = is_transient(error)
-    if may_pass:
-        raise DeliveryError("E503", _NOT_NOW)
-    raise DeliveryError(code, message)
 
 
 # -- tables ---------------------------------------------------------------------------------------

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 from collector.errors import DeliveryError, InUse
 from collector.extras import missing
+from collector.files import failing_as
 from collector.ledger import Note
 from collector.ledger.journal import append, append_all, current_key
 from collector.ledger.signing import can_sign, create_next_key, load_key
@@ -56,18 +57,16 @@ def rotate(directory: Path) -> str:
 
 def _write(path: Path, action: Callable[[sqlite3.Connection], _T]) -> _T:
     """Run an action in a transaction, whether another process has the file open or not."""
-    results: list[_T] = []
+    failure = DeliveryError("E506", "the ledger cannot be written at present; try again later")
     with (
         _opened(path),
-        suppress(sqlite3.Error, OSError),
+        failing_as(failure, sqlite3.Error, OSError),
         closing(open_connection(path, must_exist=True)) as db,
+        transaction(db),
     ):
-        with transaction(db):
-            found = [action(db)] if number_of(db, "user_version") == FORMAT else []
-        results += found
-    if not results:
-        raise DeliveryError("E506", "the ledger cannot be written at present; try again later")
-    return results[0]
+        if number_of(db, "user_version") != FORMAT:
+            raise failure
+        return action(db)
 
 
 @contextmanager

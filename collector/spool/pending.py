@@ -15,6 +15,7 @@ from pathlib import Path
 
 from collector.contracts import Batch, Layout
 from collector.errors import ConfigError, DeliveryError
+from collector.files import failing_as
 from collector.ledger.stored import require_known_format
 from collector.spool.tables import BATCH, decode_granted, is_intact, staged
 from collector.sqlite.connection import connect_to_read, decode_leniently
@@ -32,13 +33,11 @@ def pending_batches(path: Path) -> Iterator[Batch | None]:
     """
     if not path.is_file():
         return
-    db = connect_to_read(path)
-    with suppress(sqlite3.Error):
-        if db is not None:
-            with closing(decode_leniently(db)):
-                yield from _batches(db)
-            return
-    raise DeliveryError("E507", "the spool cannot be read; is it damaged, or no spool's file?")
+    failure = DeliveryError("E507", "the spool cannot be read; is it damaged, or no spool's file?")
+    if (db := connect_to_read(path)) is None:
+        raise failure
+    with failing_as(failure, sqlite3.Error), closing(decode_leniently(db)):
+        yield from _batches(db)
 
 
 def _batches(db: sqlite3.Connection) -> Iterator[Batch | None]:

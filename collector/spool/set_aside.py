@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from collector.contracts import Batch, Layout, layout_of
 from collector.errors import DeliveryError
-from collector.files import make_private
+from collector.files import failing_as, make_private
 from collector.spool.tables import decode_granted, encode_granted
 from collector.sqlite.connection import connect, transaction
 from collector.sqlite.definition import Definition, format_of
@@ -106,16 +106,12 @@ class SetAside:
         if not make and not self._path.is_file():
             yield None
             return
-        try:
+        with failing_as(DeliveryError("E507", _UNREADABLE), sqlite3.Error, OSError):
             make_private(self._path)
             with closing(connect(self._path, has_log=False)) as db, transaction(db):
                 if format_of(db) is None:
                     DEFINITION.create(db)
                 yield db
-            return
-        except (sqlite3.Error, OSError):
-            pass
-        raise DeliveryError("E507", _UNREADABLE)
 
 
 def _read(db: sqlite3.Connection) -> Iterator[RefusedBatch]:

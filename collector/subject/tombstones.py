@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
-from collector.files import make_private
+from collector.files import failing_as, make_private
 from collector.filter.redaction import text_of
 from collector.filter.sdk_records import AHEAD
 from collector.sqlite.connection import connect, number_of, transaction
@@ -188,6 +188,5 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _usable(work: Callable[[], _Result]) -> _Result:
     """Return what work on the file returns; turn errors of the file into one of ours."""
-    with suppress(sqlite3.Error, OSError, ValueError):
+    with failing_as(DeliveryError("E507", _UNREADABLE), sqlite3.Error, OSError, ValueError):
         return work()
-    raise DeliveryError("E507", _UNREADABLE)

@@ -20,6 +20,7 @@ from time import sleep
 import pytest
 
 from collector.errors import CollectorError, DeliveryError
+from collector.files import short_path
 from collector.server.control_client import (
     FILE_NAME,
     Erase,
@@ -27,7 +28,6 @@ from collector.server.control_client import (
     Redeliver,
     Status,
     ask,
-    short_path,
 )
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -44,7 +44,7 @@ _ERASED = int(os.environ.get("COLLECTOR_ERASED", "20"))
 def _connected(data: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(WAIT_SECONDS)
-    with short_path(data) as path:
+    with short_path(data / FILE_NAME) as path:
         connection.connect(path)
     return connection
 

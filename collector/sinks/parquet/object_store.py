@@ -12,7 +12,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
@@ -26,7 +26,7 @@ from collector.errors import (
     cause_of_status,
 )
 from collector.extras import missing
-from collector.files import sync
+from collector.files import failing_as, sync
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
 
@@ -398,17 +398,9 @@ def _version(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {name: text for name, text in stated.items() if text is not None}
 
 
-@contextmanager
-def _disk() -> Iterator[None]:
+def _disk() -> AbstractContextManager[None]:
     """Turn errors of the disk into ``DeliveryError`` E508, except for a file that is not there."""
-    try:
-        yield
-        return
-    except FileNotFoundError:
-        raise
-    except OSError:
-        pass
-    raise DeliveryError("E508", _DISK)
+    return failing_as(DeliveryError("E508", _DISK), but=FileNotFoundError)
 
 
 def _raise(error: OSError) -> None:

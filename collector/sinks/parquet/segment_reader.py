@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -16,6 +16,7 @@ from time import sleep, time
 
 from collector.contracts import Subject
 from collector.errors import DeliveryError
+from collector.files import failing_as
 from collector.schema.model import Schema
 from collector.sqlite.connection import connect_to_read
 from collector.sqlite.definition import Definition, format_of, tables_of
@@ -260,17 +261,11 @@ def pieces(payloads: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]
             yield minute, b"".join(parts)
 
 
-@contextmanager
 def disk(
     message: str = "the sink's directory did not take the batch; is the disk full?",
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Turn errors of the disk and the database into ``DeliveryError`` E508, without their text."""
-    try:
-        yield
-        return
-    except (OSError, sqlite3.Error):
-        pass
-    raise DeliveryError("E508", message)
+    return failing_as(DeliveryError("E508", message), OSError, sqlite3.Error)
 
 
 # -- what is in a sink's directory besides records that wait --------------------------------------
