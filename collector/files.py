@@ -67,11 +67,9 @@ def make_directory(path: Path, *, within: Path | None = None) -> None:
     Raises ``ConfigError`` E203, and ``NotNow`` where the directory above is missing or its disk is
     full.
     """
-    top, error_number = _topmost(path, within), 0
-    below = path.parts[len(top.parts) :]
+    error_number = 0
     try:
-        for depth in range(len(below) + 1):
-            top.joinpath(*below[:depth]).mkdir(mode=0o700, exist_ok=True)
+        make_directories(path, _topmost(path, within))
     except OSError as error:
         error_number = error.errno or -1
         if isinstance(error, FileExistsError) and _leads_nowhere(path):
@@ -82,6 +80,18 @@ def make_directory(path: Path, *, within: Path | None = None) -> None:
         raise NotNow("E203", "the directory cannot be made: its disk is full; make room")
     if error_number:
         raise ConfigError("E203", "the directory cannot be made; check its permissions")
+
+
+def make_directories(path: Path, top: Path) -> list[Path]:
+    """Make a directory (0700) and those above it from ``top`` on, where they are missing; return
+    those that were made. Raises ``OSError``."""
+    made, below = list[Path](), path.parts[len(top.parts) :]
+    for depth in range(len(below) + 1):
+        each = top.joinpath(*below[:depth])
+        if not each.is_dir():
+            each.mkdir(mode=0o700, exist_ok=True)
+            made.append(each)
+    return made
 
 
 def _topmost(path: Path, within: Path | None) -> Path:
@@ -187,6 +197,65 @@ def short_path(socket: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{handle}/{socket.name}"
     finally:
         os.close(handle)
+
+
+# -- what is there --------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """A file, link or pipe below a directory; without a ``status``, what cannot be read."""
+
+    path: Path
+    status: os.stat_result | None
+
+    @property
+    def readable(self) -> Path:
+        """The path. Raises ``OSError`` for what cannot be read."""
+        if self.status is None:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return self.path
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a link."""
+        return self.status is not None and stat.S_ISLNK(self.status.st_mode)
+
+
+def walk(top: Path, *, follow: bool = False) -> Iterator[Entry]:
+    """Yield what is below a directory besides directories and sockets, which hold nothing: first
+    its files, then those of the directories in it, in order. What cannot be read is yielded as
+    such; what goes meanwhile is not. Links are not followed. With ``follow``, a link to a file is a
+    file, and links to directories are followed, to each of them once."""
+    seen, folders = set[tuple[int, int]](), [top]
+    while folders:
+        folder, inner = folders.pop(), list[Path]()
+        try:
+            place = folder.stat()
+            if follow and (place.st_dev, place.st_ino) in seen:
+                continue
+            seen.add((place.st_dev, place.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda each: each.name)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            yield Entry(folder, None)
+            continue
+        for each in entries:
+            entry = _entry(each, follow)
+            if entry.status is not None and stat.S_ISDIR(entry.status.st_mode):
+                inner.append(entry.path)
+            elif entry.status is None or not stat.S_ISSOCK(entry.status.st_mode):
+                yield entry
+        folders += reversed(inner)
+
+
+def _entry(each: os.DirEntry[str], follow: bool) -> Entry:
+    status = None
+    with suppress(OSError):
+        status = each.stat(follow_symlinks=False)
+        if follow and stat.S_ISLNK(status.st_mode):
+            status = each.stat()  # a link that leads nowhere stays one
+    return Entry(Path(each.path), status)
 
 
 # -- private files --------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from collector.files import (
     make_private,
     short_path,
     tighten_directory,
+    walk,
     write_private,
 )
 from collector.schema import load_schema
@@ -74,6 +75,8 @@ def test_a_store_that_others_can_read_is_tightened(tmp_path: Path) -> None:
     store.close()
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(tmp_path / "sock"))
     for kind in ("directory", "pipe"):
         with pytest.raises(ConfigError):
             Store(tmp_path / kind, SCHEMA)
@@ -214,3 +217,43 @@ def test_the_path_of_a_socket_may_be_long(tmp_path: Path) -> None:
             with short_path(place) as path:
                 other.connect(path)
         assert place.is_socket()
+
+
+def test_what_a_walk_finds(tmp_path: Path) -> None:
+    """Files, pipes and links, in order; no socket and no directory. Links are followed if asked
+    for, and each directory once."""
+    for name in ("b/one", "a", "b/c/two"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "pipe")
+    with closing(socket.socket(socket.AF_UNIX)) as listening:
+        listening.bind(str(tmp_path / "sock"))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    (tmp_path / "nowhere").symlink_to("missing")
+    (tmp_path / "to-a").symlink_to("a")
+
+    def found(*, follow: bool) -> list[str]:
+        entries = walk(tmp_path, follow=follow)
+        return [each.readable.relative_to(tmp_path).as_posix() for each in entries]
+
+    assert found(follow=False) == ["a", "nowhere", "pipe", "to-a", "b/loop", "b/one", "b/c/two"]
+    assert found(follow=True) == ["a", "nowhere", "pipe", "to-a", "b/one", "b/c/two"]
+    assert list(walk(tmp_path / "missing")) == []
+
+
+def test_a_walk_names_what_it_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader decides what that means."""
+    (tmp_path / "shut").mkdir()
+    scan = os.scandir
+
+    def refuse(path: Path) -> object:
+        if path.name == "shut":
+            raise PermissionError(13, "")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    (entry,) = walk(tmp_path)
+    assert (entry.path, entry.status) == (tmp_path / "shut", None)
+    with pytest.raises(OSError, match="denied"):
+        _ = entry.readable

@@ -3,9 +3,7 @@ and files of its making with something that is looked at nowhere. Nothing is cha
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from glob import escape
 from itertools import chain
 from os.path import realpath
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collector.config.sink_settings import SinkSettings
+from collector.files import walk
 from collector.ledger.signing import KEY_NAME
 from collector.retention.locations import Locations
 from collector.sinks.record_files import MARKS_BYTES
@@ -58,7 +57,7 @@ def _place(path: Path, sink: SinkSettings) -> _Place:
 def foreign_files(locations: Locations) -> int:
     """Count the files in the data directory, and copies of sinks' files, that are not ours; and
     directories that cannot be read."""
-    data, unread = Path(realpath(locations.data)), list[OSError]()
+    data = Path(realpath(locations.data))
     places = [
         _place(Path(realpath(sink.place(own_directory(data, name)))), sink)
         for name, sink in locations.sinks.items()
@@ -69,19 +68,14 @@ def foreign_files(locations: Locations) -> int:
             place = own_directory(data, locations.directories.get(name, name))
             places.append(_place(Path(realpath(place)), sink))
     beside = (each.path.parent.glob(f"{escape(each.path.name)}?*") for each in places)
-    files = {*_files(data, unread), *chain.from_iterable(beside)}
+    found = list(walk(data))
+    files = {each.path for each in found if each.status is not None}
+    files.update(filter(_is_file, chain.from_iterable(beside)))
     number = sum(
-        _is_file(file)
+        not (file.parent == data and _OWN_FILE(file.name)) and not any(p.has(file) for p in places)
         for file in files
-        if not (file.parent == data and _OWN_FILE(file.name))
-        and not any(p.has(file) for p in places)
     )
-    return number + sum(not isinstance(error, FileNotFoundError) for error in unread)
-
-
-def _files(data: Path, unread: list[OSError]) -> Iterator[Path]:
-    for folder, folders, names in os.walk(data, onerror=unread.append):
-        yield from (Path(folder) / name for name in (*folders, *names))
+    return number + sum(each.status is None for each in found)
 
 
 def _is_file(path: Path) -> bool:

@@ -3,7 +3,6 @@ changed."""
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import time
@@ -17,6 +16,7 @@ from typing import NamedTuple
 from collector.claims.document import RECORDING_CHECKS, Check
 from collector.claims.verification import ClaimFinding
 from collector.errors import CollectorError
+from collector.files import walk
 from collector.ledger import opened
 from collector.ledger.entry import Entry
 from collector.ledger.signing import KEY_NAME
@@ -71,9 +71,7 @@ def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
 def _is_any(directory: Path) -> bool:
     """Return whether there is a file in a directory that has no list of recordings, or something
     that cannot be looked at."""
-    unread = list[OSError]()
-    files = (names for _, _, names in os.walk(directory, onerror=unread.append))
-    return any(map(bool, files)) or not all(isinstance(e, FileNotFoundError) for e in unread)
+    return any(True for _ in walk(directory))
 
 
 def counts(directory: Path) -> dict[str, dict[str, int]] | None:
@@ -131,12 +129,10 @@ _OWN_FILE = re.compile(
 
 def _others(directory: Path) -> _Findings:
     """Check that there are no other files, of which nothing is known: copies, or what was left."""
-    unread, number = list[OSError](), 0
-    for folder, folders, names in os.walk(directory, onerror=unread.append):
-        paths = (Path(folder) / name for name in (*folders, *names))
-        files = (each for each in paths if each.is_symlink() or each.is_file())
-        number += sum(not _OWN_FILE(each.relative_to(directory).as_posix()) for each in files)
-    number += sum(not isinstance(error, FileNotFoundError) for error in unread)
+    number = sum(
+        each.status is None or not _OWN_FILE(each.path.relative_to(directory).as_posix())
+        for each in walk(directory)
+    )
     if number:
         message = f"{number} files in the recorder's directory are not of Collector's making"
         yield "storage", ClaimFinding(message, is_open=True)
@@ -144,7 +140,7 @@ def _others(directory: Path) -> _Findings:
 
 def _modes(directory: Path) -> _Findings:
     """Check that no other user of the machine can get at a file."""
-    files = (each for each in directory.rglob("*") if each.is_file() and not each.is_symlink())
+    files = (each.path for each in walk(directory) if each.status and not each.is_link)
     if shared := sum(bool(each.stat().st_mode & 0o077) for each in (directory, *files)):
         yield "access", ClaimFinding(f"other users may get at {shared} of the recorder's files")
 

@@ -24,9 +24,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from collector.backoff import Backoff
-from collector.errors import ConfigError
-from collector.extras import missing
-from collector.files import make_directory, need_room, sync
+from collector.buckets import open_store
+from collector.files import make_directories, make_directory, need_room, sync, walk
 from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT = timedelta(seconds=60)
 """Of one request: 4 MiB at about 0.6 Mbit/s."""
-_CONNECT_TIMEOUT = timedelta(seconds=10)
-_RETRY_TIMEOUT = timedelta(seconds=20)
 _MOST_BYTES = MAX_CHUNK_BYTES + (64 << 10)
 """Of a sealed chunk: age adds a header and 16 bytes to each 64 KiB."""
 _AT_ONCE = 4
@@ -113,9 +110,8 @@ class ChunkFiles:
 
     def keys(self, beginning: str) -> Iterator[str]:
         """Yield the keys of files, and of links, below a prefix. Raises ``OSError``."""
-        for folder, folders, names in os.walk(self._root / beginning, onerror=_raise):
-            names.extend(each for each in folders if (Path(folder) / each).is_symlink())
-            yield from (str((Path(folder) / each).relative_to(self._root)) for each in names)
+        for entry in walk(self._root / beginning):
+            yield entry.readable.relative_to(self._root).as_posix()
 
     def recordings(self) -> list[str]:
         """Return the recordings that have a directory."""
@@ -123,15 +119,9 @@ class ChunkFiles:
 
     def _make_directory(self, path: Path) -> None:
         """Make a directory, and that above it, durably."""
-        for each in (path.parent, path):
-            with suppress(FileExistsError):
-                each.mkdir(mode=0o700)
+        make_directories(path, path.parent)
+        for each in (path.parent, path):  # also those of a process that ended before it synced
             sync(each.parent)
-
-
-def _raise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 def _release(handle: int) -> None:
@@ -156,25 +146,19 @@ class Bucket:
     """
 
     def __init__(self, url: str, options: Mapping[str, str], retries: int = 2) -> None:
-        try:
-            from obstore.store import from_url  # noqa: PLC0415 - heavy
-        except ImportError:
-            raise missing("recording", "recording") from None
         place = urlsplit(url)
         self._directory = Path(url2pathname(place.path)) if place.scheme == "file" else None
         self.is_remote: bool = self._directory is None
-        limits: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
-        client = limits | {name: options[name] for name in _CLIENT_OPTIONS if name in options}
-        config: Any = {name: value for name, value in options.items() if name not in client}
-        retry = {"max_retries": retries, "retry_timeout": _RETRY_TIMEOUT}
-        remote: Any = {"config": config, "client_options": client, "retry_config": retry}
         if self._directory is not None:
             make_directory(self._directory)
-        try:
-            self._store: ObjectStore = from_url(url, **({} if self._directory else remote))
-        except Exception:  # noqa: BLE001 - the message might hold a credential
-            message = "the bucket's URL or options cannot be used; check them against obstore's"
-            raise ConfigError("E204", message) from None
+        self._store: ObjectStore = open_store(
+            url,
+            options,
+            ("recording", "recording"),
+            timeout=_TIMEOUT,
+            retries=retries,
+            of_client=_CLIENT_OPTIONS,
+        )
 
     def get(self, key: str) -> bytes | None:
         """Return an object, or ``None`` if the bucket says that it is not there; nothing of one

@@ -7,12 +7,14 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from threading import TIMEOUT_MAX, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from collector.contracts import Batch
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unacceptable
+from collector.files import make_directories
 from collector.http_client import BodyLimit, HttpClient, Response, tls
 from collector.schema import Schema
 from collector.sdk.body_limit import BodyTooLarge
@@ -331,7 +333,7 @@ def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -
     folder = local_store().path.parent if target.url else target.path.resolve().parent
     if wait is None:
         with suppress(OSError):  # the sink says why it cannot be made
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(folder, Path(folder.anchor))
     opening = Opening(
         settings.shared_name,
         (schema,),

@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from collector.contracts import Record, Subject, count_lines, to_minute
 from collector.errors import DeliveryError, UnreadableFile
+from collector.files import make_directories
 from collector.filter.arrow import (
     MARK,
     RESERVED,
@@ -273,7 +274,7 @@ class _Writing:
     def __enter__(self) -> parquet.ParquetWriter:
         is_open = False
         with suppress(OSError):
-            self._objects.scratch.parent.mkdir(mode=0o700, exist_ok=True)
+            make_directories(self._objects.scratch.parent, self._objects.scratch.parent)
             self._file = written(self._objects.scratch)
             self._writer = writer(self._file, self._columns)
             is_open = True

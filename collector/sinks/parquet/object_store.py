@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 from weakref import finalize
 
+from collector.buckets import open_store
 from collector.errors import (
     Cause,
-    ConfigError,
     DeliveryError,
     Unreachable,
     cause_of_status,
 )
-from collector.extras import missing
-from collector.files import failing_as, sync
+from collector.files import failing_as, make_directories, sync, walk
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
 
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT = timedelta(minutes=5)
 """Of one request: 128 MB at 3.4 Mbit/s."""
-_CONNECT_TIMEOUT = timedelta(seconds=10)
-_RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 _MOST_PART_BYTES = 16 << 20
 """Of a part of an object: a row group of ours has less."""
 _ANSWER_BYTES = 1 << 20
@@ -142,18 +139,10 @@ class DirectoryObjects(Objects):
     def _files(self) -> Iterator[tuple[str, bool]]:
         """Yield the paths of all files, and whether they are hidden. Links to directories are
         followed, each once, as readers of the lake do."""
-        seen = set[tuple[int, int]]()
         with _disk():
-            for folder, folders, names in os.walk(self._root, onerror=_raise, followlinks=True):
-                status = Path(folder).stat()
-                if (status.st_dev, status.st_ino) in seen:
-                    folders.clear()
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-                folders.sort()
-                for name in sorted(names):
-                    path = (Path(folder) / name).relative_to(self._root)
-                    yield path.as_posix(), any(each.startswith(".") for each in path.parts)
+            for entry in walk(self._root, follow=True):
+                path = entry.readable.relative_to(self._root)
+                yield path.as_posix(), any(each.startswith(".") for each in path.parts)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -203,10 +192,7 @@ class DirectoryObjects(Objects):
 
     def _make_directories(self, path: Path) -> None:
         """Make a directory below the root and those above it up to the root, but none above."""
-        ours = (each for each in (path, *path.parents) if each.is_relative_to(self._root))
-        missing = [each for each in ours if not each.is_dir()]
-        for each in reversed(missing):
-            each.mkdir(mode=0o700, exist_ok=True)
+        for each in make_directories(path, self._root):
             sync(each.parent)
 
 
@@ -218,28 +204,12 @@ class BucketObjects(Objects):
     """
 
     def __init__(self, url: str, options: Mapping[str, str], scratch: Path) -> None:
-        try:
-            from obstore.store import from_url  # noqa: PLC0415 - heavy
-        except ImportError:
-            raise missing("a bucket", "parquet") from None
         self._relay, url_of_proxy = proxy()  # as obstore reads a refusal to its end
         finalize(self, self._relay.close)
-        client: Any = {
-            "timeout": _TIMEOUT,
-            "connect_timeout": _CONNECT_TIMEOUT,
-            "proxy_url": url_of_proxy,
-        }
-        is_plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"
-        if is_plain or options.get("endpoint", "").startswith("http:"):
-            client["allow_http"] = True
-        config: Any = dict(options)
-        store = None
-        with suppress(Exception):
-            store = from_url(url, config=config, client_options=client, retry_config=_RETRIES)
-        if store is None:  # the library's message might hold a credential
-            message = "the bucket's URL or options cannot be used; check them against obstore's"
-            raise ConfigError("E204", message)
-        self._store: ObjectStore = store
+        needs = ("a bucket", "parquet")
+        self._store: ObjectStore = open_store(
+            url, options, needs, timeout=_TIMEOUT, proxy=url_of_proxy
+        )
         self._scratch = scratch
 
     def __repr__(self) -> str:
@@ -401,11 +371,6 @@ def _version(meta: Mapping[str, Any]) -> dict[str, Any]:
 def _disk() -> AbstractContextManager[None]:
     """Turn errors of the disk into ``DeliveryError`` E508, except for a file that is not there."""
     return failing_as(DeliveryError("E508", _DISK), but=FileNotFoundError)
-
-
-def _raise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 def written(path: Path) -> IO[bytes]:
