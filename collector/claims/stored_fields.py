@@ -33,11 +33,12 @@ from collector.schema.review import ApprovedCopy, Review, review
 from collector.schema.stored_document import load_stored
 from collector.sinks.sink import ErasableSink, is_erasable
 from collector.spool import FILE_NAME as SPOOL_NAME
-from collector.spool.pending import pending_batches, quarantined
+from collector.spool.recover import quarantined
 from collector.spool.set_aside import DEFINITION as ASIDE_DEFINITION
 from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
 from collector.spool.set_aside import SetAside
 from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
+from collector.spool.tables import pending_batches
 from collector.sqlite import foreign
 from collector.sqlite.connection import connect_to_read
 from collector.sqlite.definition import Definition

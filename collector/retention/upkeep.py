@@ -27,10 +27,10 @@ from collector.sinks.line_sink import EARLY
 from collector.sinks.sink import Removal, in_place
 from collector.sinks.store_file import run_or_raise
 from collector.spool import Spool
-from collector.spool.file import Depth
-from collector.spool.pending import delete_quarantined, pending_batches, quarantined
-from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
+from collector.spool.file import ALWAYS, Depth, Revision, RevisionOutcome
+from collector.spool.recover import delete_quarantined, quarantined
 from collector.spool.set_aside import SetAside
+from collector.spool.tables import pending_batches
 from collector.sqlite.compaction import empty_log
 from collector.sqlite.connection import connect_to_read
 

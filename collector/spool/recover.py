@@ -3,6 +3,8 @@
 A file that is torn, truncated, foreign or damaged is quarantined: it gets another name, and its
 readable contents are copied into a new file: every intact batch, and the receipts up to the first
 that is damaged. The damaged file itself is never changed; batches are read from a copy.
+
+What else a quarantined file has is unknown, so it counts as personal data, and retention applies.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,10 @@ from collector.ledger.journal import NEW_DOCUMENT, NEW_ENTRY, SELECT_ENTRIES, SE
 from collector.ledger.receipt import NOTHING, Start, Tip
 from collector.ledger.stored import Ledger
 from collector.ledger.verification import Verification
-from collector.spool.file import SpoolFile
+from collector.spool.file import SpoolFile, discard
 from collector.spool.idempotency import NEW_DAY, NEW_KEY
 from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.lock import check_lock
-from collector.spool.pending import quarantine
-from collector.spool.staging import discard
 from collector.spool.tables import (
     BATCH,
     NEW_BATCH,
@@ -383,3 +384,64 @@ def _highest(source: sqlite3.Connection, *tables: str) -> int:
     queries = [f"SELECT max(sequence) FROM {name}" for name in tables]  # noqa: S608 - constants
     found = (row[0] for query in queries for row in _rows(source, query))
     return max((n for n in found if isinstance(n, int) and n < _MOST_SEQUENCE), default=0)
+
+
+# -- quarantined files -----------------------------------------------------------------------------
+
+_DAMAGED = ".damaged-"
+"""The text between the name of a quarantined file and the time of its quarantine."""
+_STAMP = "%Y%m%dT%H%M%SZ"
+_LENGTH = len("20261124T102030Z")
+
+
+def quarantine(path: Path, only_log: bool = False) -> list[Path]:
+    """Rename a file and its log; return their new names. The log is renamed last, so that it never
+    is alone without a new file."""
+    stamp = datetime.now(UTC).strftime(_STAMP)
+    number, base = 1, f"{path.name}{_DAMAGED}{stamp}"
+    while any(path.with_name(base + end).exists() for end in ("", "-wal")):
+        number += 1
+        base = f"{path.name}{_DAMAGED}{stamp}-{number}"
+    renamed = []
+    for end in ("-wal",) if only_log else ("", "-wal"):
+        old, new = path.with_name(path.name + end), path.with_name(base + end)
+        if old.exists() and (end == "" or old.stat().st_size):
+            old.chmod(0o600)
+            old.rename(new)
+            renamed.append(new)
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    return renamed
+
+
+def quarantined(spool: Path) -> Iterator[tuple[Path, datetime]]:
+    """Yield the quarantined files of a spool's file, and when each was renamed: nothing in it was
+    received later than that."""
+    for path in sorted(spool.parent.glob(f"{spool.name}{_DAMAGED}*")):
+        stamp = path.name.removeprefix(f"{spool.name}{_DAMAGED}")[:_LENGTH]
+        with suppress(FileNotFoundError):
+            yield path, _moment(stamp) or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def delete_quarantined(
+    spool: Path, *, since: datetime | None = None, until: datetime | None = None
+) -> int:
+    """Delete files that were quarantined at or after ``since`` and before ``until``; return their
+    number. Raises ``ConfigError`` E203 when some cannot be deleted; all others are."""
+    number, is_complete = 0, True
+    for path, moment in quarantined(spool):
+        if (since is None or moment >= since) and (until is None or moment < until):
+            try:
+                path.unlink(missing_ok=True)
+                number += 1
+            except OSError:
+                is_complete = False
+    if not is_complete:
+        raise ConfigError("E203", "a quarantined file cannot be deleted; check its permissions")
+    return number
+
+
+def _moment(stamp: str) -> datetime | None:
+    with suppress(ValueError):
+        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    return None

@@ -41,11 +41,19 @@ from collector.errors import CollectorError, ConfigError, ConfigFaults, Delivery
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
-from collector.spool.file import Depth, Selection, SpoolFile
+from collector.spool.file import (
+    Depth,
+    Divide,
+    Revision,
+    RevisionOutcome,
+    Selection,
+    SpoolFile,
+    Staging,
+    divide,
+    revise,
+)
 from collector.spool.lock import Lock
 from collector.spool.recover import try_open
-from collector.spool.revision import Divide, Revision, RevisionOutcome, divide, revise
-from collector.spool.staging import Staging
 from collector.spool.tables import Position
 from collector.spool.write_queue import (
     Arrivals,
@@ -57,7 +65,7 @@ from collector.spool.write_queue import (
     merge,
     unwritable,
 )
-from collector.sqlite.connection import is_corrupt, transaction
+from collector.sqlite.connection import is_corrupt
 
 FILE_NAME = "spool.db"
 """The name of the spool's file in a data directory."""
@@ -109,7 +117,6 @@ class Spool(Closing):
         self._file: SpoolFile | None = None
         self._staging: Staging | None = None
         self._depth, self._room = Depth(), Room(limit)
-        self._absent: dict[str, Depth] = {}
         self._backlogs: Mapping[str, Depth] = {}
         self._lags = dict.fromkeys(self._sinks, 0.0)
         self._last = 0
@@ -211,7 +218,7 @@ class Spool(Closing):
 
         def work(file: SpoolFile) -> Depth:
             waited = file.backlogs.get(sink, Depth())
-            with transaction(file.db):
+            with file.transaction():
                 file.drop(sink)
                 append_all(file.db, self.path, [note_of(waited)])
             file.load()
@@ -317,8 +324,8 @@ class Spool(Closing):
 
     def absent(self) -> dict[str, Depth]:
         """Return how much waits for each sink that is not named at present, if something does."""
-        with self._changed:
-            return dict(self._absent)
+        file = self._file
+        return {} if file is None else file.absent
 
     def state(self) -> SpoolState:
         """Return the state at this moment."""
@@ -340,7 +347,7 @@ class Spool(Closing):
             backlogs = {sink: self._backlog(sink) for sink in self._cursors}
             absent = {
                 sink: Backlog(each.batches, each.records, each.bytes)
-                for sink, each in self._absent.items()
+                for sink, each in self.absent().items()
             }
             return SpoolState(
                 is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs, absent=absent
@@ -471,7 +478,7 @@ class Spool(Closing):
     def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
         """Update the state after a commit, which added new writes."""
         with self._changed:
-            self._depth, self._last, self._absent = file.depth, file.last, file.absent
+            self._depth, self._last = file.depth, file.last
             self._backlogs = file.backlogs
             self._room.is_full(self._depth.bytes)
             self._queue.count_taken()
@@ -532,7 +539,7 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
-            self._depth, self._last, self._absent = file.depth, file.last, file.absent
+            self._depth, self._last = file.depth, file.last
             self._backlogs = file.backlogs
             found = {sink: file.cursors[sink] for sink in self._cursors}
             # A recovered file has no cursors: a part may have become a batch like others.

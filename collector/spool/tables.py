@@ -11,14 +11,15 @@ import os
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from collector.contracts import Granted, Layout
-from collector.errors import ConfigError
+from collector.contracts import Batch, Granted, Layout
+from collector.errors import ConfigError, DeliveryError
+from collector.files import failing_as
 from collector.files import make_private as make_file_private
 from collector.ledger import journal
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, commit
@@ -29,6 +30,7 @@ from collector.sqlite import wal
 from collector.sqlite.connection import (
     checkpoint,
     connect,
+    connect_to_read,
     copy_log,
     decode_leniently,
     transaction,
@@ -325,3 +327,45 @@ def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) 
     for table in tables:
         if execute(f"PRAGMA quick_check{table}").fetchone()[0] != "ok":
             raise _DamagedError
+
+
+def pending_batches(path: Path) -> Iterator[Batch | None]:
+    """Yield every batch that was accepted; ``None`` for a damaged one. Their layouts have no
+    columns.
+
+    Yields nothing if there is no file. Raises ``ConfigError`` E203 when it has another format,
+    ``DeliveryError`` E507 when it cannot be read.
+    """
+    if not path.is_file():
+        return
+    failure = DeliveryError("E507", "the spool cannot be read; is it damaged, or no spool's file?")
+    if (db := connect_to_read(path)) is None:
+        raise failure
+    with failing_as(failure, sqlite3.Error), closing(decode_leniently(db)):
+        yield from _batches(db)
+
+
+def _batches(db: sqlite3.Connection) -> Iterator[Batch | None]:
+    require_known_format(db)
+    layouts = {
+        digest: Layout(schema, digest, name, ())
+        for digest, schema, name in db.execute("SELECT digest, schema, name FROM layouts")
+    }
+    hidden = staged(db)
+    query = f"SELECT {BATCH} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
+    for row in db.execute(query):
+        sequence, id_, digest, received, _, _, _, payload, granted = row
+        if sequence in hidden:
+            continue
+        if digest not in layouts or not is_intact(row):
+            yield None
+            continue
+        yield Batch(
+            id_,
+            received,
+            layout=layouts[digest],
+            payload=payload,
+            granted=decode_granted(granted),
+        )
+    for _ in range(db.execute("SELECT count(*) FROM damaged").fetchone()[0]):
+        yield None

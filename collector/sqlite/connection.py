@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -148,12 +148,18 @@ def check_database(path: Path, *ends: str, within: Path | None = None) -> None:
 
 
 @contextmanager
-def transaction(db: sqlite3.Connection) -> Iterator[None]:
+def transaction(
+    db: sqlite3.Connection, on_failed_commit: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Run a block as a transaction that writes; roll it back if the block raises."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
-        db.execute("COMMIT")
+        try:
+            db.execute("COMMIT")
+        except sqlite3.Error:
+            on_failed_commit()
+            raise
     finally:
         if db.in_transaction:
             with suppress(sqlite3.Error):

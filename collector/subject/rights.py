@@ -28,8 +28,9 @@ from collector.retention.upkeep import places_fact
 from collector.schema.model import Schema
 from collector.sinks.sink import Removal, in_place
 from collector.spool import note
-from collector.spool.pending import pending_batches, quarantined
+from collector.spool.recover import quarantined
 from collector.spool.set_aside import SetAside
+from collector.spool.tables import pending_batches
 from collector.subject.tombstones import remember
 
 

@@ -38,7 +38,7 @@ from collector.server.messages import (
 )
 from collector.server.preflight import prepare
 from collector.server.worker_process import WorkerProcess
-from collector.spool.pending import pending_batches
+from collector.spool.tables import pending_batches
 from tests.deadline import WAIT_SECONDS
 
 _READY = framed(Ready(is_confined=False))

@@ -23,8 +23,8 @@ from collector.ledger import opened
 from collector.ledger.stored import FORMAT
 from collector.spool import Spool, check
 from collector.spool.file import SpoolFile
-from collector.spool.pending import pending_batches, quarantined
-from collector.spool.tables import NEW_HOUR, open_connection
+from collector.spool.recover import quarantined
+from collector.spool.tables import NEW_HOUR, open_connection, pending_batches
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger

@@ -18,12 +18,10 @@ import pytest
 from collector.contracts import Earlier, PendingBatch, RequestKey, Tally, Written, to_minute
 from collector.errors import DeliveryError
 from collector.ledger import opened
-from collector.spool import Spool, staging, write_queue
-from collector.spool.file import Depth, SpoolFile
-from collector.spool.pending import pending_batches
+from collector.spool import Spool, file, write_queue
+from collector.spool.file import Depth, Revision, RevisionOutcome, SpoolFile
 from collector.spool.recover import open_file
-from collector.spool.revision import Revision, RevisionOutcome
-from collector.spool.tables import Position
+from collector.spool.tables import Position, pending_batches
 from collector.spool.write_queue import PendingWrite
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -59,7 +57,7 @@ def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
                     acts.pop()()
                 yield part
 
-        monkeypatch.setattr(staging, "parts_before", parts)
+        monkeypatch.setattr(file, "parts_before", parts)
 
     return set_up
 
