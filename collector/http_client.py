@@ -274,7 +274,7 @@ class HttpClient:
         ``UnicodeError`` unless all is ASCII."""
         all_headers = {"Host": host_header(self._peer), **_ALWAYS, **headers}
         fields = "".join(f"{name}: {text}\r\n" for name, text in all_headers.items())
-        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        length = "" if method == "GET" else f"Content-Length: {len(body)}\r\n"
         head = f"{method} {target} HTTP/1.1\r\n{fields}{length}\r\n".encode("ascii")
         was_open = self._connection is not None and self._connection.is_quiet()
         if not was_open:

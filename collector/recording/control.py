@@ -22,7 +22,6 @@ from collector.recording.refusals import REFUSALS, Refused
 SOCKET_NAME = "control.sock"
 _SECONDS = 600.0
 """How long a command waits; every key is wrapped anew by ``rotate``."""
-_ONCE = {"Content-Length": "0", "Connection": "close"}
 
 
 def operate(recorder: Recorder, action: str, recording: str = "") -> None:
@@ -68,7 +67,7 @@ def ask(directory: Path, action: str, recording: str = "") -> None:
     client = HttpClient(Endpoint("unix", path=directory / SOCKET_NAME), None, lambda: end)
     code = "unanswered"
     with suppress(ValueError, KeyError):
-        response = client.request("POST", f"/{action}/{recording}".rstrip("/"), _ONCE)
+        response = client.request("POST", f"/{action}/{recording}".rstrip("/"), {})
         if response is not None:
             code = "" if response.status == 204 else str(json.loads(response.body)["code"])
     client.release()
