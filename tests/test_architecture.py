@@ -128,9 +128,10 @@ def test_the_facade_rule_allows() -> None:
 
 # -- the parsers ----------------------------------------------------------------------------------
 
-PARSING_ROOMS = ("filter", "schema", "recording")
-"""Events are parsed in the first, schema documents in the second. The third reads what its own API,
-its manifests and its tokens are made of; telemetry never imports it."""
+PARSING_ROOMS = ("filter", "documents", "schema", "recording")
+"""Events are parsed in the first, documents of the operator in the second, the values of schemas in
+the third. The fourth reads what its own API, its manifests and its tokens are made of; telemetry
+never imports it."""
 
 CHANNEL = ("collector.server.channel", "collector.server.messages")
 """What a keeper and its workers say to one another: numbers and minimised records, no event."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, model_validator
 
+from collector.documents import Part, fault, read, validate
 from collector.errors import CODES, SchemaError
 from collector.schema import resources
-from collector.schema.conditions import fault
-from collector.schema.load import validate_part
-from collector.schema.reading import read
 from collector.schema.scalars import Name, Text, unique
 
 _TelemetryCheck = Literal[
@@ -64,11 +62,9 @@ def _tests(names: tuple[str, ...]) -> tuple[str, ...]:
     return unique(names, "E113", "test")
 
 
-class Claim(BaseModel):
+class Claim(Part):
     """A sentence with what supports it: ``rules``, ``checks`` and ``tests``, and ``counters`` while
     Collector runs. ``missing`` is the reason why nothing supports it yet."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     text: Text
     rules: Annotated[tuple[str, ...], AfterValidator(_rules)] = ()
@@ -86,10 +82,8 @@ class Claim(BaseModel):
         return self
 
 
-class _Names(BaseModel):
+class _Names(Part):
     """The document's keys, without their values."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     claims: dict[Name, object]
 
@@ -110,16 +104,16 @@ def load_claims(path: Path | None = None, *, is_own: bool = False) -> dict[str, 
     taken by a shipped claim is one, if the file is an organisation's own.
     """
     path = path or resources.claims()
-    source = read(path, str(path))
+    source = read(path)
     taken = load_claims().keys() if is_own else ()
     claims: dict[str, Claim] = {}
-    if source.value is not None and validate_part(_Names, source.value, (), source) is not None:
+    if source.value is not None and validate(_Names, source.value, (), source) is not None:
         for name, value in source.value["claims"].items():
             if name in taken:
                 source.report(("claims", name), "E108", _TAKEN)
-            claim = validate_part(Claim, value, ("claims", name), source)
+            claim = validate(Claim, value, ("claims", name), source)
             if claim is not None:
                 claims[name] = claim
     if source.faults:
-        raise SchemaError(sorted(source.faults, key=lambda each: (each.line, each.column)))
+        raise SchemaError(source.all_faults())
     return claims

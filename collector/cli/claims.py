@@ -34,10 +34,10 @@ from collector.cli.data_dir import Data, settings
 from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile
 from collector.config import Config
+from collector.documents import nearest
 from collector.errors import CollectorError, DeliveryError
 from collector.ledger import opened
 from collector.routing.schemas import configured
-from collector.schema.checks import nearest
 from collector.spool import FILE_NAME
 from collector.testing import canaries, scan
 

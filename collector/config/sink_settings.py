@@ -17,8 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from collector.config.values import Country, Purposes, Recipient
+from collector.documents import BUILDS_LATER
 from collector.errors import ConfigError
-from collector.schema.scalars import BUILDS_LATER
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 is_sink_name: Callable[[str], re.Match[str] | None] = _NAME.fullmatch

@@ -20,8 +20,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from collector.contracts import Record, Subject, to_minute
+from collector.documents import nearest
 from collector.errors import InputError
-from collector.schema.checks import nearest
 from collector.schema.kinds import Circumstances
 from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.ip import IpField

@@ -9,17 +9,16 @@ import json
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import cache
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from collector.documents import Part, read, validate
 from collector.errors import SchemaError
 from collector.schema import resources
 from collector.schema.conditions import ClosedList, Condition
 from collector.schema.kinds import FieldBase
-from collector.schema.load import validate_part
 from collector.schema.model import Basis
-from collector.schema.reading import read
 
 Language = Literal["en", "id"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
@@ -38,17 +37,15 @@ the same order."""
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 
 
-class PhraseBook(BaseModel):
+class PhraseBook(Part):
     """One language: phrases by key; labels of fields, uses and legal bases; translated texts."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     language: Language
     phrases: dict[str, str]
     fields: dict[str, str]
     uses: dict[str, str]
     bases: dict[Basis, str]
-    texts: dict[str, str] = {}
+    texts: dict[str, str] = Field(default_factory=dict)
 
     def say(self, key: str, **parts: object) -> str:
         """Return a phrase with its parts filled in."""
@@ -117,8 +114,8 @@ def nearest_above(key: str, known: dict[str, str]) -> str | None:
 def phrase_book(language: Language) -> PhraseBook:
     """Load the phrases of a language. Raises ``SchemaError`` if its file is faulty."""
     path = resources.shipped() / "notice" / f"{language}.yaml"
-    source = read(path, str(path))
-    found = validate_part(PhraseBook, source.value, (), source)
+    source = read(path)
+    found = validate(PhraseBook, source.value, (), source)
     if found is None or source.faults:
         raise SchemaError(source.faults)
     return found

@@ -16,8 +16,8 @@ from collector.config import Config
 from collector.config.model import About
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Granted
+from collector.documents import nearest
 from collector.errors import ConfigFaults, Fault
-from collector.schema.checks import nearest
 from collector.schema.model import Schema
 from collector.sinks.sink import own_directory
 

@@ -13,13 +13,13 @@ from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
 
+from collector.documents import Loc
 from collector.schema import policy
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema, letter_bits, record_bits
 from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA, NameFault, refusal, words
 from collector.schema.names.scope import WAYS, is_within
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
-from collector.schema.source import Loc
 
 MOST_OPTIONAL = 6
 """The most purposes that may be refused one by one where events say which."""

@@ -7,16 +7,15 @@ When records are sent, in which order and how many is outside it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from math import log2
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -26,11 +25,10 @@ from pydantic import (
 from pydantic import Field as Option
 
 from collector.contracts import Category, Layout
-from collector.schema.conditions import fault
+from collector.documents import Part, fault
 from collector.schema.kinds import Field, FieldBase
 from collector.schema.policy import content_names
 from collector.schema.scalars import (
-    BUILDS_LATER,
     DocumentName,
     FieldName,
     Name,
@@ -54,19 +52,12 @@ Basis = Literal[
 ]
 """The legal bases of Art. 6(1) GDPR."""
 
-EMPTIED = "an emptied list shortens nothing; leave it out, or add names to it"
-_S = TypeVar("_S", bound=Sized)
 
-
-class _Part(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
-    )
-
-
-class Purpose(_Part):
+class Purpose(Part):
     """Why fields are used: a fideslang ``data_use``, its legal basis, and whether a person may
     refuse it."""
+
+    choices: ClassVar = {"basis": "E139"}
 
     use: str
     basis: Basis
@@ -81,7 +72,7 @@ def _one_or_many(value: object) -> str:
     return "many" if isinstance(value, list) else "one"
 
 
-class Trial(_Part):
+class Trial(Part):
     """A test inside the document: an event, exactly what is kept of it, what must never appear.
 
     ``keeps`` is a mapping of field to value, or a list of them where one event gives several
@@ -103,17 +94,19 @@ class Trial(_Part):
 def _content_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if not all(name.isprintable() and 1 <= len(name) <= 64 for name in names):
         raise fault("E135", "a content name must be 1 to 64 printable characters")
-    return unique(_not_emptied(names), "E135", "content name")
+    return unique(names, "E135", "content name")
 
 
-def _not_emptied(listed: _S) -> _S:
-    if not listed:
-        raise fault("E308", EMPTIED)
-    return listed
+def _not_emptied(listed: object) -> object:
+    if listed is None or listed in ([], {}):
+        message = "an emptied list shortens nothing; leave it out, or add names to it"
+        raise fault("E308", message)
+    return tuple(listed) if isinstance(listed, list) else listed
 
 
-_Names = Annotated[tuple[str, ...], AfterValidator(_content_names)]
-Content = Annotated[Mapping[Category, _Names], AfterValidator(_not_emptied)]
+_NotEmptied = BeforeValidator(_not_emptied)
+_Names = Annotated[tuple[str, ...], AfterValidator(_content_names), _NotEmptied]
+Content = Annotated[Mapping[Category, _Names], _NotEmptied]
 
 
 def _unique_records(records: tuple[RecordsPath, ...]) -> tuple[RecordsPath, ...]:
@@ -148,22 +141,26 @@ def _not_blank(texts: dict[str, str]) -> dict[str, str]:
     return texts
 
 
-class DocumentHead(_Part):
+class DocumentHead(Part):
     """The document without its purposes, fields and tests, which are checked one by one."""
+
+    choices: ClassVar = {"content": "E135"}
 
     name: Annotated[DocumentName, Option(alias="schema")]
     version: Version
     title: Text
     owner: Text
-    content: Content = {}
+    content: Content = Option(default_factory=dict)
     records: Records | None = None
     user_agent: Paths = ()
     consent: Path | None = None
     max_bits: Annotated[int, Option(ge=1, le=65536)] | None = None
-    also_collected: Annotated[dict[Name, Text], AfterValidator(_not_blank)] = {}
+    also_collected: Annotated[dict[Name, Text], AfterValidator(_not_blank)] = Option(
+        default_factory=dict
+    )
     purposes: dict[Name, Any]
     fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)]
-    tests: list[Any] = []
+    tests: list[Any] = Option(default_factory=list)
 
 
 class Schema(DocumentHead):
@@ -173,7 +170,7 @@ class Schema(DocumentHead):
 
     purposes: dict[Name, Purpose]
     fields: dict[FieldName, Field]
-    tests: list[Trial] = []
+    tests: list[Trial] = Option(default_factory=list)
 
     @property
     def id(self) -> str:

@@ -11,13 +11,10 @@ import re
 from collections.abc import Hashable
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import (
-    VERSION,
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     PlainSerializer,
     PlainValidator,
@@ -26,12 +23,9 @@ from pydantic import (
     field_validator,
 )
 
-from collector.schema.conditions import Condition, When, fault
+from collector.documents import Part, fault
+from collector.schema.conditions import Condition, When
 from collector.units import parse_span, span_text
-
-BUILDS_LATER = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
-"""Whether a model is built when it is first needed, so that a process starts faster: a worker needs
-none, and most schemas few. Older versions of pydantic do not keep threads apart that build one."""
 
 RESERVED = frozenset({"schema", "received", "count"})
 """Keys that a record, or a row of the store, has besides its fields."""
@@ -212,11 +206,7 @@ def beside(path: str, member: str) -> str:
     return ".".join([*_split(path)[:-1], f'"{member}"'])
 
 
-class _Conditional(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
-    )
-
+class _Conditional(Part):
     path: str
     when: When
 

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from collector.documents import nearest
 from collector.errors import DeliveryError, InputError
-from collector.schema.checks import nearest
 from collector.sinks.inventory import shapes
 
 FUNCTIONS = frozenset(

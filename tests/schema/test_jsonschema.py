@@ -17,14 +17,12 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from pydantic import TypeAdapter, ValidationError
 
+from collector.documents import Document, read, read_text
 from collector.errors import CODES
 from collector.schema import Schema, editor_hints, load_schema, policy, resources, scalars
 from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
 from collector.schema.model import DocumentHead, Purpose, Trial
-from collector.schema.reading import read
-from collector.schema.source import Source
-from collector.schema.yaml_text import text_source
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one
 from tests.strategies import schemas
@@ -67,7 +65,7 @@ def test_documents_of_the_reference_are_valid() -> None:
     texts = [text if text.startswith("schema:") else PLAIN + text for text in blocks]
     assert len(texts) > len(KINDS)
     for text in texts:
-        assert _complaints(text_source(text, Source("x")).value) == []
+        assert _complaints(read_text(text, Document("x")).value) == []
 
 
 @_FEW
@@ -151,7 +149,7 @@ def test_faults_of_form_are_seen(name: str) -> None:
     """A document is refused exactly if one of its faults is one that can be seen."""
     text = marked(TABLE[name])[0].encode("utf-8", "replace").decode()
     can_be_seen = bool(_FAULTY[name] & _SEEN) and name not in _UNSEEN
-    assert bool(_complaints(text_source(text, Source("x")).value)) == can_be_seen
+    assert bool(_complaints(read_text(text, Document("x")).value)) == can_be_seen
 
 
 def test_the_exceptions_are_documents() -> None:
@@ -171,7 +169,7 @@ def test_an_error_is_where_the_mistake_is() -> None:
         (f"{PLAIN}  os.name:\n", ["fields", "os.name"]),
         (f"{PLAIN}max_bits: 0\n", ["max_bits"]),
     ):
-        (error,) = _VALIDATOR.iter_errors(text_source(text, Source("x")).value)
+        (error,) = _VALIDATOR.iter_errors(read_text(text, Document("x")).value)
         assert list(error.absolute_path) == path
 
 

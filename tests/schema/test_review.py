@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from collector.claims.document import CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.verification import Found, review_findings, scope_findings, verdict
+from collector.documents import Document as Parsed
 from collector.errors import ConfigError, SchemaError
 from collector.schema import Schema, load_schema
 from collector.schema.diff import compare
@@ -34,7 +35,6 @@ from collector.schema.review import (
     review,
 )
 from collector.schema.scalars import ConditionalPath, ConditionalRecords
-from collector.schema.source import Source
 from tests.schema.make import HEAD
 from tests.schema.test_diff_laws import (
     DATES,
@@ -124,7 +124,7 @@ def other_kind(draw: st.DrawFn, document: Document) -> None:
 
 
 def _loaded(document: Document) -> Schema:
-    schema, faults = parse_source(Source("generated.yaml", value=document))
+    schema, faults = parse_source(Parsed("generated.yaml", value=document))
     if schema is None:
         raise SchemaError(faults)
     return schema

@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from collector.schema.reading import read
-from collector.schema.source import Source
-from collector.schema.yaml_text import text_source
+from collector.documents import Document, read, read_text
 
 
-def _source(text: str) -> Source:
-    return text_source(text, Source("made-up"))
+def _source(text: str) -> Document:
+    return read_text(text, Document("made-up"))
 
 
 @pytest.mark.parametrize(

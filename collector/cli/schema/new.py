@@ -21,13 +21,12 @@ from collector.cli.options import (
 )
 from collector.cli.sample import known_in, sampled
 from collector.cli.stdout import write
+from collector.documents import Document, read, read_bytes
 from collector.errors import ConfigError, InputError, file_name
 from collector.schema import load_schema, load_schemas, resources
 from collector.schema.load import parse_source
 from collector.schema.model import Schema
 from collector.schema.policy import DERIVABLE
-from collector.schema.reading import bytes_source, read
-from collector.schema.source import Source
 from collector.schema.starter import (
     AROUND,
     EDITOR_FILE,
@@ -186,9 +185,9 @@ def _derived(
 
 def _loaded(fields: _Fields, user_agent: tuple[str, ...] = ()) -> Schema | None:
     """Load a proposed schema; ``None`` if it has any fault."""
-    source = Source("proposed")
+    source = Document("proposed")
     text = propose("proposed", fields, user_agent=user_agent)
-    return parse_source(bytes_source(text.encode(), source))[0]
+    return parse_source(read_bytes(text.encode(), source))[0]
 
 
 def _kept(schema: Schema, sample: Path) -> Iterator[tuple[str, str]]:
@@ -202,7 +201,7 @@ def _kept(schema: Schema, sample: Path) -> Iterator[tuple[str, str]]:
 def _document(reference: str) -> dict[str, Any]:
     """Return the document of a shipped schema."""
     path = resources.shipped() / f"{reference}.yaml"
-    return dict(read(path, str(path)).value)
+    return dict(read(path).value)
 
 
 def _refuse_taken(*places: Path) -> None:

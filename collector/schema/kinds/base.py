@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 from pydantic import Field as Option
 
 from collector.contracts import Scalar
+from collector.documents import Part
 from collector.schema.editor_hints import Hints
 from collector.schema.scalars import (
-    BUILDS_LATER,
     Day,
     Duration,
     Name,
@@ -73,12 +73,8 @@ def _purposes(names: tuple[str, ...]) -> tuple[str, ...]:
     return unique(names, "E133", "purpose")
 
 
-class FieldBase(BaseModel):
+class FieldBase(Part):
     """A field: the options that all kinds share, and the methods that each kind defines."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
-    )
 
     description: ClassVar[str]
     """One sentence about the kind, shown by editors."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
-from collector.schema.conditions import fault
+from collector.documents import fault
 from collector.schema.editor_hints import PRINTABLE, UNIQUE_LIST, Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
 from collector.schema.names import CLOSED, alphabet_bits
@@ -67,9 +67,11 @@ class EnumField(FieldBase):
         values = set(self.values)
         for alias, value in self.aliases.items():
             if value not in values:
-                raise fault("E114", "every alias must lead to one of the values", alias)
+                message = "every alias must lead to one of the values"
+                raise fault("E114", message, "aliases", alias)
             if alias in values and alias != value:
-                raise fault("E114", "a value must not be an alias of another value", alias)
+                message = "a value must not be an alias of another value"
+                raise fault("E114", message, "aliases", alias)
         self._folded()
         return self
 
@@ -80,9 +82,8 @@ class EnumField(FieldBase):
         folded: dict[str, str] = {}
         for text, value in known.items():
             if folded.setdefault(_fold(text), value) != value:
-                raise fault(
-                    "E114", "two names differ only in case but mean different values; leave one out"
-                )
+                message = "two names differ only in case but mean different values; leave one out"
+                raise fault("E114", message, *["aliases"] * bool(self.aliases))
         return folded
 
     def canonical(self, circumstances: Circumstances) -> Canonical:

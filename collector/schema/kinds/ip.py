@@ -16,9 +16,9 @@ from itertools import repeat
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 
-from collector.schema.conditions import fault
+from collector.documents import Part, fault
 from collector.schema.editor_hints import Hints
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
@@ -28,7 +28,6 @@ from collector.schema.kinds.base import (
     FieldBase,
     Phrases,
 )
-from collector.schema.scalars import BUILDS_LATER
 from collector.schema.verdict import Shift, ordered_shifts
 
 _MULTICAST = 0xE0
@@ -167,12 +166,8 @@ def _prefix(least: int, most: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Truncation(BaseModel):
+class Truncation(Part):
     """How many leading bits of an address are kept."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
-    )
 
     ipv4: Annotated[int, _prefix(8, 32)] = 32
     ipv6: Annotated[int, _prefix(16, 128)] = 128

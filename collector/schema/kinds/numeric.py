@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from collector.schema.conditions import fault
+from collector.documents import fault
 from collector.schema.editor_hints import Hints
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
@@ -211,7 +211,9 @@ class IntegerField(_RangeField):
     @model_validator(mode="after")
     def _fits(self) -> IntegerField:
         if self.minimum > self.maximum or self.minimum % self.step:
-            raise fault("E122", "`minimum` must be a multiple of `step` and not above `maximum`")
+            raise fault(
+                "E122", "`minimum` must be a multiple of `step` and not above `maximum`", "minimum"
+            )
         return self
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
@@ -279,6 +281,7 @@ class NumberField(_RangeField):
                 "E122",
                 "`minimum` must be a multiple of `step`, not above `maximum`, and no more than"
                 f" {_MOST_DIGITS} digits may lie between the finest of `step` and the widest value",
+                "minimum",
             )
         return self
 

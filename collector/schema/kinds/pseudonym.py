@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator
 
-from collector.schema.conditions import fault
+from collector.documents import fault
 from collector.schema.editor_hints import PRINTABLE, Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
 from collector.schema.scalars import Period

@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field as Option
 from pydantic import PrivateAttr, ValidationInfo, model_validator
 
+from collector.documents import fault
 from collector.schema import catalogue
-from collector.schema.conditions import fault
 from collector.schema.editor_hints import Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
 from collector.schema.names import CLOSED, alphabet_bits
@@ -68,6 +68,7 @@ class TokenField(FieldBase):
         """Read the set; the context of validation is the directory of the schema file."""
         if (self.pattern is None) == (self.catalogue is None):
             raise fault("E119", "write either `pattern` or `catalogue`")
+        about = "pattern" if self.catalogue is None else "catalogue"
         caught: PatternFault | catalogue.CatalogueFault
         try:
             self._read(info.context if isinstance(info.context, Path) else None)
@@ -75,11 +76,10 @@ class TokenField(FieldBase):
             caught = error
         else:
             if self.longest() > self.max_length:
-                raise fault(
-                    "E118", "the set holds texts longer than `max_length`; shorten them or raise it"
-                )
+                message = "the set holds texts longer than `max_length`; shorten them or raise it"
+                raise fault("E118", message, about)
             return self
-        raise fault(caught.code, str(caught))
+        raise fault(caught.code, str(caught), about)
 
     def _read(self, directory: Path | None) -> None:
         if self.pattern is not None:

@@ -15,12 +15,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from collector.documents import Loc, read
 from collector.errors import Fault
 from collector.schema.kinds.base import utc_now
 from collector.schema.lints import events, limits, meaning
 from collector.schema.model import Schema
-from collector.schema.reading import read
-from collector.schema.source import Loc
 
 __all__ = ["LINTS", "Finding", "Severity", "lint"]
 
@@ -92,7 +91,7 @@ def lint(schema: Schema, path: Path, today: date | None = None) -> list[Finding]
     ]
     if not found:
         return []
-    source = read(path, str(path))
+    source = read(path)
     findings = [
         Finding(severity, source.fault(loc, name, message))
         for name, severity, loc, message in found
