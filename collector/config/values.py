@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,16 +23,24 @@ from collector.units import DURATION, SIZE, duration_text, parse_duration, parse
 
 _MOST_CHARACTERS = 4096
 _MOST_SCHEMAS = 8
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
-_PORT = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
-_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII).fullmatch
-_ORIGIN = re.compile(r"https?://([^/:@?#\s]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?").fullmatch
-_PURPOSE = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.ASCII).fullmatch
-_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII).fullmatch
-_HTTPS = re.compile(r"https://([A-Za-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[!-~]*)?")
-_PLAIN_LOOPBACK = re.compile(r"http://(localhost|127\.[0-9.]{5,11}|\[::1\])(:[0-9]{1,5})?/?")
-_BUCKET = re.compile(r"(s3|gs|az):/(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,9}/?", re.ASCII)
-_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\s].{0,4095}", re.ASCII)
+_NAME = partial(re.fullmatch, r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", flags=re.ASCII)
+_PORT = partial(re.fullmatch, r"[0-9]{1,5}", flags=re.ASCII)
+_HASH = partial(re.fullmatch, r"[0-9a-f]{64}", flags=re.ASCII)
+_ORIGIN = partial(re.fullmatch, r"https?://([^/:@?#\s]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?")
+_PURPOSE = partial(re.fullmatch, r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", flags=re.ASCII)
+_COUNTRY = partial(re.fullmatch, r"[A-Z]{2}", flags=re.ASCII)
+_HTTPS = partial(
+    re.fullmatch, r"https://([A-Za-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[!-~]*)?"
+)
+_PLAIN_LOOPBACK = partial(
+    re.fullmatch, r"http://(localhost|127\.[0-9.]{5,11}|\[::1\])(:[0-9]{1,5})?/?"
+)
+_BUCKET = partial(
+    re.fullmatch, r"(s3|gs|az):/(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,9}/?", flags=re.ASCII
+)
+_REFERENCE = partial(
+    re.fullmatch, r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\s].{0,4095}", flags=re.ASCII
+)
 _LONGEST_UNIX_PATH = 100
 _MOST_WORKERS = 64
 _MOST_SECRET = 4096
@@ -94,26 +103,26 @@ def _key_set(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     is_address = isinstance(value, str) and "://" in value
-    if is_address and (not _HTTPS.fullmatch(value) or "#" in value or len(value) > 2048):
+    if is_address and (not _HTTPS(value) or "#" in value or len(value) > 2048):
         raise _fault("this must be a path, or an address such as `https://meet.example.com/jwks`")
     return value if is_address else str(_location(value))
 
 
 def _endpoint(value: Any) -> str:
     is_text = isinstance(value, str) and len(value) <= 2048
-    if is_text and (_HTTPS.fullmatch(value) or _PLAIN_LOOPBACK.fullmatch(value)):
+    if is_text and (_HTTPS(value) or _PLAIN_LOOPBACK(value)):
         return str(value)
     raise _fault("this must be an address that begins with `https://`, or `http://` on loopback")
 
 
 def _bucket(value: Any) -> str:
-    if isinstance(value, str) and _BUCKET.fullmatch(value):
+    if isinstance(value, str) and _BUCKET(value):
         return value
     raise _fault("this must be a bucket, such as `s3://recordings/eu`; `gs` and `az` are others")
 
 
 def _reference(value: Any) -> str:
-    if isinstance(value, str) and value.isprintable() and _REFERENCE.fullmatch(value):
+    if isinstance(value, str) and value.isprintable() and _REFERENCE(value):
         return value
     raise _fault("this must be `env:NAME` or `file:PATH`; the secret itself does not belong here")
 

@@ -266,7 +266,7 @@ class Collector(Closing):
         consent: Consent | None,
     ) -> None:
         self._settings, self._keys = settings, keys
-        self.schema = load_schema(settings.schema) if schema is None else schema
+        self.schema = load_schema(settings.schema_) if schema is None else schema
         self._whole = Filter(self.schema, keys=keys or Keyring())
         self._has_consent = self.schema.consent is not None
         self.set_consent(consent)
