@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import orjson
-from pydantic import VERSION, BaseModel, ConfigDict, ValidationError
+from pydantic import VERSION, BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from collector.errors import CODES, Fault
 
@@ -472,6 +472,65 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+# -- JSON Schema -----------------------------------------------------------------------------------
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+class Hint:
+    """Keywords of JSON Schema about a type, for editors, where pydantic does not know them. They
+    may be looser than a validator and never stricter: an editor must not underline what loads.
+    Patterns use only what Python's and ECMAScript's regular expressions read alike."""
+
+    def __init__(self, **keywords: Any) -> None:
+        self.keywords = keywords
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), **self.keywords}
+
+
+LISTED = Hint(minItems=1, uniqueItems=True)
+
+
+def pattern(text: str, message: str, **more: Any) -> Hint:
+    """Return the hint for a text that matches as a whole, with the message if it does not."""
+    return Hint(pattern=f"^{text}$", patternErrorMessage=message, **more)
+
+
+def editor_schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the documents that a model reads, for editors."""
+    found = model.model_json_schema(by_alias=True)
+    return {"$schema": DIALECT, "title": title, **_written(found, found.get("$defs", {}))}
+
+
+def _written(node: Any, defs: Mapping[str, Any]) -> Any:
+    """Remove generated titles, and null: a key that is left blank is a fault."""
+    if isinstance(node, list):
+        return [_written(part, defs) for part in node]
+    if not isinstance(node, dict):
+        return node
+    if defs.get(str(node.get("$ref")).removeprefix("#/$defs/")) == {}:  # any value
+        node = {key: value for key, value in node.items() if key != "$ref"}
+    plain: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in ("properties", "$defs"):
+            parts = {name: _written(part, defs) for name, part in value.items()}
+            plain[key] = {name: part for name, part in parts.items() if part or key != "$defs"}
+        elif key == "description":
+            plain[key] = " ".join(value.replace("``", "`").split())
+        elif key != "title" and not (key == "default" and value in (None, [], {})):
+            plain[key] = _written(value, defs)
+    for form, value in plain.pop("patternProperties", {}).items():  # which others would pass by
+        plain["propertyNames"] = {**plain.get("propertyNames", {}), "pattern": form}
+        plain["additionalProperties"] = value
+    choices = [part for part in plain.pop("anyOf", []) if part != {"type": "null"}]
+    if len(choices) == 1:
+        return choices[0] | plain
+    return plain | ({"anyOf": choices} if choices else {})
 
 
 # -- settings --------------------------------------------------------------------------------------

@@ -75,11 +75,30 @@ def _written_when(when: Condition) -> dict[str, list[str | float]]:
     return {name: listed.written() for name, listed in when}
 
 
+_COMPARED = {"type": ["string", "number", "boolean"], "maxLength": _MAX_TEXT}
+_SCHEMA = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": _MAX_MEMBERS,
+    "propertyNames": {"pattern": r'^[^"\x00-\x1f\x7f]+$', "maxLength": _MAX_TEXT},
+    "additionalProperties": {
+        "anyOf": [
+            _COMPARED,
+            {
+                "type": "array",
+                "items": _COMPARED,
+                "minItems": 1,
+                "maxItems": _MAX_VALUES,
+                "uniqueItems": True,
+            },
+        ]
+    },
+}
 Condition = tuple[tuple[str, ClosedList], ...]
 """Members, each with the values of which it must have one; in the order of their names."""
 When = Annotated[
     Condition,
     PlainValidator(_when),
     PlainSerializer(_written_when, return_type=dict[str, Any]),
-    WithJsonSchema({"type": "object"}),
+    WithJsonSchema(_SCHEMA),
 ]

@@ -25,10 +25,11 @@ from pydantic import (
 from pydantic import Field as Option
 
 from collector.contracts import Category, Layout
-from collector.documents import Part, fault
+from collector.documents import LISTED, Hint, Part, fault
 from collector.schema.kinds import Field, FieldBase
 from collector.schema.policy import content_names
 from collector.schema.scalars import (
+    PRINTABLE,
     DocumentName,
     FieldName,
     Name,
@@ -59,10 +60,12 @@ class Purpose(Part):
 
     choices: ClassVar = {"basis": "E139"}
 
-    use: str
-    basis: Basis
-    reason: Reason
-    optional: bool = False
+    use: str = Option(
+        description="What for: a data use of fideslang. Others are not collected for."
+    )
+    basis: Basis = Option(description="The legal basis, Art. 6(1) GDPR.")
+    reason: Reason = Option(description="Why, in words.")
+    optional: bool = Option(False, description="Whether a person may refuse it.")
 
 
 _Record = dict[str, JsonValue]
@@ -79,16 +82,22 @@ class Trial(Part):
     records; an empty mapping says that nothing is kept.
     """
 
-    name: Text
-    event: JsonValue
+    name: Text = Option(description="A name of its own.")
+    event: JsonValue = Option(description="Any JSON value.")
     keeps: (
         Annotated[
             Annotated[_Record, Tag("one")] | Annotated[list[_Record], Tag("many")],
             Discriminator(_one_or_many),
         ]
         | None
-    ) = None
-    never_contains: tuple[str, ...] = ()
+    ) = Option(
+        None,
+        description="Exactly the record that comes out, without `schema`: `{}` for none, a list"
+        " for several.",
+    )
+    never_contains: tuple[Annotated[str, Hint(minLength=1)], ...] = Option(
+        (), description="Texts that must not come out."
+    )
 
 
 def _content_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,8 +114,9 @@ def _not_emptied(listed: object) -> object:
 
 
 _NotEmptied = BeforeValidator(_not_emptied)
-_Names = Annotated[tuple[str, ...], AfterValidator(_content_names), _NotEmptied]
-Content = Annotated[Mapping[Category, _Names], _NotEmptied]
+_ContentName = Annotated[str, Hint(minLength=1, maxLength=64, pattern=f"^{PRINTABLE}+$")]
+_Names = Annotated[tuple[_ContentName, ...], AfterValidator(_content_names), _NotEmptied, LISTED]
+Content = Annotated[Mapping[Category, _Names], _NotEmptied, Hint(minProperties=1)]
 
 
 def _unique_records(records: tuple[RecordsPath, ...]) -> tuple[RecordsPath, ...]:
@@ -123,7 +133,9 @@ def _listed(value: object) -> object:
 Records = Annotated[
     tuple[RecordsPath, ...],
     AfterValidator(_unique_records),
-    BeforeValidator(_listed, json_schema_input_type=RecordsPath | tuple[RecordsPath, ...]),
+    BeforeValidator(
+        _listed, json_schema_input_type=RecordsPath | Annotated[tuple[RecordsPath, ...], LISTED]
+    ),
 ]
 """One path or several: the first that is there in an event leads to its records, some of which a
 condition may select."""
@@ -141,26 +153,79 @@ def _not_blank(texts: dict[str, str]) -> dict[str, str]:
     return texts
 
 
+_PURPOSES = "Why fields are used: name → purpose."
+_FIELDS = (
+    "What is collected, under OpenTelemetry's names, in the order of a record's keys. Nothing else"
+    " is."
+)
+_TESTS = "Events, with what must come out: `collector schema test`."
+
+
 class DocumentHead(Part):
     """The document without its purposes, fields and tests, which are checked one by one."""
 
     choices: ClassVar = {"content": "E135"}
 
-    name: Annotated[DocumentName, Option(alias="schema")]
-    version: Version
-    title: Text
-    owner: Text
-    content: Content = Option(default_factory=dict)
-    records: Records | None = None
-    user_agent: Paths = ()
-    consent: Path | None = None
-    max_bits: Annotated[int, Option(ge=1, le=65536)] | None = None
-    also_collected: Annotated[dict[Name, Text], AfterValidator(_not_blank)] = Option(
-        default_factory=dict
+    name: DocumentName = Option(
+        alias="schema",
+        description="The schema's name. Records carry `name/version`.",
+        examples=["call-quality"],
     )
-    purposes: dict[Name, Any]
-    fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)]
-    tests: list[Any] = Option(default_factory=list)
+    version: Version = Option(
+        description="MAJOR.MINOR.PATCH. What is let through changes only with it.",
+        examples=["1.0.0"],
+    )
+    title: Text = Option(description="What is collected, for people.")
+    owner: Text = Option(description="Who answers for it.", examples=["media-team"])
+    content: Content = Option(
+        default_factory=dict,
+        description="Further names under which content travels here. The built-in list stays;"
+        " content is counted and never decoded.",
+        examples=[{"chat": ["backchannel"]}],
+    )
+    records: Records | None = Option(
+        None,
+        description="Where the event holds a list of records: one path, or several of which the"
+        " first that is there decides. `.*` at the end means each object below it, `.` the event"
+        " itself; `[]` leads on into each element of a list. With a condition, other records are"
+        " counted as `not_selected`.",
+        examples=[
+            "participants",
+            "participants[].user_qos",
+            {"path": "reports", "when": {"type": ["inbound-rtp"]}},
+        ],
+    )
+    user_agent: Paths = Option(
+        (),
+        description="Where the user-agent string may be found in an event, for fields with"
+        " `derive: user_agent`.",
+        examples=[["headers.user-agent"]],
+    )
+    consent: Path | None = Option(
+        None,
+        description="Where an event carries a person's choices: purpose → true or false, or a list"
+        " of refused purposes. It is never kept.",
+        examples=["preferences"],
+    )
+    max_bits: Annotated[int, Option(ge=1, le=65536)] | None = Option(
+        None,
+        description="The greatest width of a record that is meant, in bits. `collector schema"
+        " capacity` shows the present one.",
+        examples=[128],
+    )
+    also_collected: Annotated[
+        dict[Name, Text], AfterValidator(_not_blank), Hint(minProperties=1)
+    ] = Option(
+        default_factory=dict,
+        description="What else is collected than the address, the device and the operating system,"
+        " in sentences for the public: name → sentence. Fields name theirs under `also`.",
+        examples=[{"quality": "We also measure how well calls run."}],
+    )
+    purposes: dict[Name, Any] = Option(description=_PURPOSES)
+    fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)] = Option(
+        description=_FIELDS
+    )
+    tests: list[Any] = Option(default_factory=list, description=_TESTS)
 
 
 class Schema(DocumentHead):
@@ -168,9 +233,9 @@ class Schema(DocumentHead):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(ignored_types=(cached_property,))
 
-    purposes: dict[Name, Purpose]
-    fields: dict[FieldName, Field]
-    tests: list[Trial] = Option(default_factory=list)
+    purposes: dict[Name, Purpose] = Option(description=_PURPOSES)
+    fields: Annotated[dict[FieldName, Field], Hint(minProperties=1)] = Option(description=_FIELDS)
+    tests: list[Trial] = Option(default_factory=list, description=_TESTS)
 
     @property
     def id(self) -> str:

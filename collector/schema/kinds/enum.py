@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, model_validator
+from pydantic import Field as Option
 
-from collector.documents import fault
-from collector.schema.editor_hints import PRINTABLE, UNIQUE_LIST, Hints, matching
+from collector.documents import LISTED, fault, pattern
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
 from collector.schema.names import CLOSED, alphabet_bits
-from collector.schema.scalars import unique
+from collector.schema.scalars import PRINTABLE, unique
 from collector.schema.verdict import Shift
 
 
@@ -25,31 +25,17 @@ def _values(values: tuple[str, ...]) -> tuple[str, ...]:
     return unique(values, "E113", "value")
 
 
-_Value = Annotated[str, AfterValidator(_value)]
-_VALUE_HINT = matching(
-    rf"(?!\s){PRINTABLE}+(?<!\s)", "Printable, without blanks around it.", maxLength=64
-)
+_Value = Annotated[
+    str,
+    AfterValidator(_value),
+    pattern(rf"(?!\s){PRINTABLE}+(?<!\s)", "printable, without blanks around it", maxLength=64),
+]
 
 
 class EnumField(FieldBase):
     """One of a closed list."""
 
     description = "One of a list of values."
-    hints: ClassVar[Hints] = {
-        "values": {
-            "description": "The values, each once.",
-            "examples": [["desktop", "phone"]],
-            "items": _VALUE_HINT,
-            **UNIQUE_LIST,
-        },
-        "aliases": {
-            "description": "What sources call them: exact source value → value.",
-            "examples": [{"iPhone": "phone"}],
-            "propertyNames": _VALUE_HINT,
-            "additionalProperties": _VALUE_HINT,
-        },
-        "fold_case": {"description": "Whether ASCII letters match in any case."},
-    }
     phrases: ClassVar[Phrases] = {
         "values": {"en": "one of {size} values", "id": "salah satu dari {size} nilai"}
     }
@@ -58,9 +44,15 @@ class EnumField(FieldBase):
     is_closed = True
 
     kind: Literal["enum"]
-    values: Annotated[tuple[_Value, ...], AfterValidator(_values)]
-    aliases: Mapping[_Value, str] = {}
-    fold_case: bool = False
+    values: Annotated[tuple[_Value, ...], AfterValidator(_values), LISTED] = Option(
+        description="The values, each once.", examples=[["desktop", "phone"]]
+    )
+    aliases: Mapping[_Value, str] = Option(
+        default_factory=dict,
+        description="What sources call them: exact source value → value.",
+        examples=[{"iPhone": "phone"}],
+    )
+    fold_case: bool = Option(False, description="Whether ASCII letters match in any case.")
 
     @model_validator(mode="after")
     def _aliases_lead_to_values(self) -> EnumField:

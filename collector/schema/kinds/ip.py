@@ -17,9 +17,9 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator
+from pydantic import Field as Option
 
-from collector.documents import Part, fault
-from collector.schema.editor_hints import Hints
+from collector.documents import Hint, Part, fault
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
     Canonical,
@@ -157,49 +157,30 @@ def _text(packed: bytes) -> str:
     return str(IPv6Address(packed))  # systems differ in how they write ::/80
 
 
-def _prefix(least: int, most: int) -> AfterValidator:
+def _prefix(least: int, most: int) -> tuple[AfterValidator, Hint]:
     def check(length: int) -> int:
         if not least <= length <= most:
             raise fault("E123", f"keep {least} to {most} bits")
         return length
 
-    return AfterValidator(check)
+    return AfterValidator(check), Hint(minimum=least, maximum=most)
 
 
 class Truncation(Part):
     """How many leading bits of an address are kept."""
 
-    ipv4: Annotated[int, _prefix(8, 32)] = 32
-    ipv6: Annotated[int, _prefix(16, 128)] = 128
+    ipv4: Annotated[int, *_prefix(8, 32)] = Option(
+        32, description="Leading bits of an IPv4 address."
+    )
+    ipv6: Annotated[int, *_prefix(16, 128)] = Option(
+        128, description="Leading bits of an IPv6 address."
+    )
 
 
 class IpField(FieldBase):
     """An address."""
 
     description = "An IPv4 or IPv6 address, whole or truncated to a network."
-    hints: ClassVar[Hints] = {
-        "truncate": {
-            "description": "How many leading bits are kept; all if left out.",
-            "examples": [{"ipv4": 24, "ipv6": 48}],
-        },
-        "scope": {
-            "description": "`global`: no private, shared, loopback, unspecified or broadcast one."
-        },
-    }
-    nested_hints: ClassVar[Mapping[str, Hints]] = {
-        "Truncation": {
-            "ipv4": {
-                "description": "Leading bits of an IPv4 address.",
-                "minimum": 8,
-                "maximum": 32,
-            },
-            "ipv6": {
-                "description": "Leading bits of an IPv6 address.",
-                "minimum": 16,
-                "maximum": 128,
-            },
-        }
-    }
     phrases: ClassVar[Phrases] = {
         "whole": {"en": "the whole address", "id": "alamat lengkap"},
         "network": {
@@ -222,8 +203,15 @@ class IpField(FieldBase):
     is_closed = True
 
     kind: Literal["ip"]
-    truncate: Truncation = Truncation()
-    scope: Literal["any", "global"] = "any"
+    truncate: Truncation = Option(
+        Truncation(),
+        description="How many leading bits are kept; all if left out.",
+        examples=[{"ipv4": 24, "ipv6": 48}],
+    )
+    scope: Literal["any", "global"] = Option(
+        "any",
+        description="`global`: no private, shared, loopback, unspecified or broadcast one.",
+    )
 
     @property
     def identifies(self) -> bool:

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator
+from pydantic import Field as Option
 
-from collector.documents import fault
-from collector.schema.editor_hints import PRINTABLE, Hints, matching
+from collector.documents import fault, pattern
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
-from collector.schema.scalars import Period
+from collector.schema.scalars import PRINTABLE, Period
 from collector.schema.verdict import Shift
 
 _MOST_BYTES = 256
@@ -40,18 +40,6 @@ class PseudonymField(FieldBase):
     """A pseudonym of an identifier. Equal within one rotation period, unrelated across them."""
 
     description = "A keyed hash that cannot be undone, for identifiers."
-    hints: ClassVar[Hints] = {
-        "key": {
-            "description": "Where the secret lies, never the secret itself.",
-            "examples": ["env:COLLECTOR_PSEUDONYM_KEY"],
-            **matching(f"(env|file):{PRINTABLE}+", "env:NAME or file:PATH."),
-        },
-        "rotate": {
-            "description": "How long a key lives: a whole number of m, h, d or w.",
-            "examples": ["1d"],
-            **matching("[1-9][0-9]{0,5}[mhdw]", "A whole number and m, h, d or w: 1d."),
-        },
-    }
     phrases: ClassVar[Phrases] = {
         "values": {
             "en": "a pseudonym, whose key is destroyed after {rotation}",
@@ -62,8 +50,17 @@ class PseudonymField(FieldBase):
     is_closed = True
 
     kind: Literal["pseudonym"]
-    key: Annotated[str, AfterValidator(_reference)]
-    rotate: Period
+    key: Annotated[
+        str,
+        AfterValidator(_reference),
+        pattern(f"(env|file):{PRINTABLE}+", "env:NAME or file:PATH"),
+    ] = Option(
+        description="Where the secret lies, never the secret itself.",
+        examples=["env:COLLECTOR_PSEUDONYM_KEY"],
+    )
+    rotate: Period = Option(
+        description="How long a key lives: a whole number of m, h, d or w.", examples=["1d"]
+    )
 
     def period(self, moment: datetime) -> int:
         """Return the number of the rotation period that a moment lies in."""

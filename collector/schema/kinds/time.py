@@ -8,8 +8,9 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
 
+from pydantic import Field as Option
+
 from collector.contracts import Scalar
-from collector.schema.editor_hints import Hints, matching
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
     Canonical,
@@ -44,14 +45,6 @@ class TimeField(FieldBase):
     """A moment. Without ``within`` it lies in the years 1970 to 9999."""
 
     description = "A moment, truncated."
-    hints: ClassVar[Hints] = {
-        "precision": {"description": "What it is truncated to."},
-        "within": {
-            "description": "How far from now it may lie: ± and a number of s, m, h, d or w.",
-            "examples": ["±7d"],
-            **matching("±?[1-9][0-9]{0,4}[smhdw]", "± and a whole number with s, m, h, d, w."),
-        },
-    }
     phrases: ClassVar[Phrases] = {
         "second": {"en": "a time, to the second", "id": "waktu, sampai detik"},
         "minute": {"en": "a time, to the minute", "id": "waktu, sampai menit"},
@@ -62,8 +55,14 @@ class TimeField(FieldBase):
     is_closed = True
 
     kind: Literal["time"]
-    precision: Literal["second", "minute", "hour", "day"] = "second"
-    within: Window | None = None
+    precision: Literal["second", "minute", "hour", "day"] = Option(
+        "second", description="What it is truncated to."
+    )
+    within: Window | None = Option(
+        None,
+        description="How far from now it may lie: ± and a number of s, m, h, d or w.",
+        examples=["±7d"],
+    )
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
         step, within, now = _SECONDS[self.precision], self.within, circumstances.now

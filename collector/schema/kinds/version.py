@@ -10,8 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from collector.documents import fault
-from collector.schema.editor_hints import Hints
+from collector.documents import Hint, fault
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
 from collector.schema.verdict import Shift, ordered_shifts
 
@@ -25,16 +24,6 @@ class VersionField(FieldBase):
     so that leading zeros are a finite set too."""
 
     description = "Numbers joined by dots, cut to the first parts."
-    hints: ClassVar[Hints] = {
-        "parts": {"description": "How many parts are kept, 1 to 4."},
-        "maximum": {
-            "description": "The greatest number of each part, at least for those that are kept;"
-            " 99999 if left out.",
-            "examples": [[99, 99, 99999]],
-            "minItems": 1,
-            "maxItems": 4,
-        },
-    }
     phrases: ClassVar[Phrases] = {
         "values": {"en": "a version, to {parts} numbers", "id": "versi, sampai {parts} angka"}
     }
@@ -43,8 +32,15 @@ class VersionField(FieldBase):
     is_closed = True
 
     kind: Literal["version"]
-    parts: Annotated[int, Option(ge=1, le=_PARTS)] = _PARTS
-    maximum: tuple[_Maximum, ...] | None = None
+    parts: Annotated[int, Option(ge=1, le=_PARTS)] = Option(
+        _PARTS, description="How many parts are kept, 1 to 4."
+    )
+    maximum: Annotated[tuple[_Maximum, ...], Hint(minItems=1, maxItems=_PARTS)] | None = Option(
+        None,
+        description="The greatest number of each part, at least for those that are kept; 99999 if"
+        " left out.",
+        examples=[[99, 99, 99999]],
+    )
 
     @model_validator(mode="after")
     def _maximum_for_each_part(self) -> VersionField:
