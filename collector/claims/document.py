@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from collector.documents import Part, fault, read, validate
+from collector.documents import LISTED, Hint, Part, editor_schema, fault, read, validate
 from collector.errors import CODES, SchemaError
 from collector.schema import resources
 from collector.schema.scalars import Name, Text, unique
@@ -26,7 +26,7 @@ _TelemetryCheck = Literal[
 ]
 _ServingCheck = Literal["sandbox"]
 _RecordingCheck = Literal["grant", "notice", "choice", "storage", "access"]
-Check = _TelemetryCheck | _ServingCheck | _RecordingCheck
+Check = Literal[_TelemetryCheck, _ServingCheck, _RecordingCheck]
 CHECKS: tuple[Check, ...] = get_args(_TelemetryCheck)
 """The checks that ``collector.claims.verification`` runs, in this order."""
 SERVING_CHECKS: tuple[Check, ...] = get_args(_ServingCheck)
@@ -36,7 +36,7 @@ RECORDING_CHECKS: tuple[Check, ...] = get_args(_RecordingCheck)
 
 _TelemetryCounter = Literal["received", "admitted", "rejected", "dropped", "content", "bytes"]
 _RecordingCounter = Literal["recordings", "choices", "accesses"]
-Counter = _TelemetryCounter | _RecordingCounter
+Counter = Literal[_TelemetryCounter, _RecordingCounter]
 COUNTERS: tuple[Counter, ...] = get_args(_TelemetryCounter)
 """The counts of the ledger."""
 RECORDING_COUNTERS: tuple[Counter, ...] = get_args(_RecordingCounter)
@@ -62,16 +62,32 @@ def _tests(names: tuple[str, ...]) -> tuple[str, ...]:
     return unique(names, "E113", "test")
 
 
+_RULES = Hint(
+    items={"enum": [*(code for code in CODES if code.startswith("E3")), *REFUSALS]},
+    **LISTED.keywords,
+)
+
+
 class Claim(Part):
     """A sentence with what supports it: ``rules``, ``checks`` and ``tests``, and ``counters`` while
     Collector runs. ``missing`` is the reason why nothing supports it yet."""
 
-    text: Text
-    rules: Annotated[tuple[str, ...], AfterValidator(_rules)] = ()
-    checks: tuple[Check, ...] = ()
-    tests: Annotated[tuple[str, ...], AfterValidator(_tests)] = ()
-    counters: tuple[Counter, ...] = ()
-    missing: Text | None = None
+    text: Text = Field(description="The sentence, as the public reads it.")
+    rules: Annotated[tuple[str, ...], AfterValidator(_rules), _RULES] = Field(
+        (), description="Codes of policies and of the recorder's refusals that carry it."
+    )
+    checks: tuple[Check, ...] = Field(
+        (), description="What `collector claims --verify` looks at for it."
+    )
+    tests: Annotated[tuple[str, ...], AfterValidator(_tests), LISTED] = Field(
+        (), description="Tests that try to break it."
+    )
+    counters: tuple[Counter, ...] = Field(
+        (), description="Counts of the ledger that are shown beside it."
+    )
+    missing: Text | None = Field(
+        None, description="Why nothing supports it yet; then it has nothing but its text."
+    )
 
     @model_validator(mode="after")
     def _supported_or_missing(self) -> Claim:
@@ -85,7 +101,22 @@ class Claim(Part):
 class _Names(Part):
     """The document's keys, without their values."""
 
-    claims: dict[Name, object]
+    claims: dict[Name, Any]
+
+
+class _Claims(_Names):
+    """Public sentences, each with what supports it."""
+
+    claims: dict[Name, Claim] = Field(description="The claims, by their ids.")
+
+
+def document_schema() -> dict[str, Any]:
+    """Build the JSON Schema (2020-12) of a document of claims, for editors, as plain data."""
+    found = editor_schema(_Claims, "Claims of Collector")
+    support = ["rules", "checks", "tests", "counters"]
+    never = {"not": {"anyOf": [{"required": [key]} for key in support]}}
+    found["$defs"]["Claim"]["oneOf"] = [{"required": support}, {"required": ["missing"], **never}]
+    return found
 
 
 def load_all_claims(path: Path | None) -> dict[str, Claim]:

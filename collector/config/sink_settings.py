@@ -13,10 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from collector.config.values import Country, Purposes, Recipient
+from collector.config.values import Country, Purposes, Recipient, matching
 from collector.documents import BUILDS_LATER
 from collector.errors import ConfigError
 
@@ -50,11 +49,9 @@ PARTIES: tuple[Party, ...] = get_args(Party)
 """From the nearest to the furthest."""
 
 
-def _type(value: Any) -> str:
-    if isinstance(value, str) and is_sink_name(value):
-        return value
-    message = "this must be the name of a type of sinks: small letters, digits and `-`"
-    raise PydanticCustomError("E209", message)
+_TYPE = matching(
+    _NAME.pattern, "this must be the name of a type of sinks: small letters, digits and `-`"
+)
 
 
 class SinkSettings(Section):
@@ -63,7 +60,7 @@ class SinkSettings(Section):
     A type overrides the properties below where its sinks differ from the defaults.
     """
 
-    type: Annotated[str | None, BeforeValidator(_type)] = Field(
+    type: Annotated[str | None, *_TYPE] = Field(
         None, description="The type of the sink; none: the type that is called as the sink is."
     )
     party: Party = Field(

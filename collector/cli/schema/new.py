@@ -4,8 +4,9 @@ records."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
@@ -231,25 +232,34 @@ def _write(
         raise ConfigError("E203", f"{path} cannot be written here; check the directory")
 
 
+_SCHEMAS = {
+    "schema": "collector.schema.jsonschema",
+    "configuration": "collector.config.jsonschema",
+    "claims": "collector.claims.document",
+}
+
+
 def jsonschema(
     schemas: Schemas = None,
     records: Annotated[
         bool, typer.Option("--records", help="Of the records of these schemas instead.")
     ] = False,
+    of: Annotated[
+        Literal["schema", "configuration", "claims"],
+        typer.Option("--of", help="The documents that it is of."),
+    ] = "schema",
     output: Output = None,
 ) -> None:
-    """Print a JSON Schema (2020-12) of schema documents, for editors: see docs/editors.md.
+    """Print a JSON Schema (2020-12) of schema documents, configurations or claims, for editors: see
+    docs/editors.md.
 
     With `--records` it is one of the records of the named schemas, each field with exactly its
     values. Named schemas are loaded first, and their faults reported.
     """
-    from collector.schema.jsonschema import (  # noqa: PLC0415 - rarely needed
-        document_schema,
-        record_schema,
-    )
+    from collector.schema.jsonschema import record_schema  # noqa: PLC0415 - rarely needed
 
     loaded = load_schemas(schemas or (DEFAULT_SCHEMAS if records else []))
-    document = record_schema(loaded) if records else document_schema()
+    document = record_schema(loaded) if records else import_module(_SCHEMAS[of]).document_schema()
     data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if output is None:
         write(data)
