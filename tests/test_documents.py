@@ -275,10 +275,8 @@ def test_no_fault_quotes_a_value(shape: str) -> None:
 
 _BY_SIZE = "body: «E209»1"
 """A JSON Schema compares no sizes with units."""
-_EDITORS = {
-    "configuration": Draft202012Validator(jsonschema.document_schema()),
-    "claims": Draft202012Validator(claims.document_schema()),
-}
+_SCHEMAS = {"configuration": jsonschema.document_schema(), "claims": claims.document_schema()}
+_EDITORS = {kind: Draft202012Validator(schema) for kind, schema in _SCHEMAS.items()}
 
 
 def _value(text: str) -> Any:
@@ -315,8 +313,8 @@ def test_editors_see_faults_of_form(kind: str) -> None:
 
 def test_every_key_is_explained_to_editors() -> None:
     """With words of its own."""
-    for validator in _EDITORS.values():
-        parts = [validator.schema, *validator.schema["$defs"].values()]
+    for schema in _SCHEMAS.values():
+        parts = [schema, *schema["$defs"].values()]
         for key, node in [pair for part in parts for pair in part.get("properties", {}).items()]:
             assert node.get("description") or "$ref" in node or "if" in node, key
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError, to_jsonable_python
+from pydantic_core import to_jsonable_python
 
 from collector.addresses import Address, is_ip
 from collector.documents import Hint, fault, pattern
@@ -36,19 +37,25 @@ _MOST_SCHEMAS = 8
 _NAME = partial(re.fullmatch, r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", flags=re.ASCII)
 _PORT = partial(re.fullmatch, r"[0-9]{1,5}", flags=re.ASCII)
 _PURPOSE = partial(re.fullmatch, r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", flags=re.ASCII)
-_HTTPS = partial(
-    re.fullmatch, r"https://([A-Za-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[!-~]*)?"
-)
-_PLAIN_LOOPBACK = partial(
-    re.fullmatch, r"http://(localhost|127\.[0-9.]{5,11}|\[::1\])(:[0-9]{1,5})?/?"
-)
+_HTTPS = r"https://([A-Za-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[!-~]*)?"
+_PLAIN_LOOPBACK = r"http://(localhost|127\.[0-9.]{5,11}|\[::1\])(:[0-9]{1,5})?/?"
 _LONGEST_UNIX_PATH = 100
 _MOST_WORKERS = 64
 _MOST_SECRET = 4096
 
 
-def _fault(message: str) -> PydanticCustomError:
-    return fault("E209", message)
+_fault = partial(fault, "E209")
+
+
+def _choice(known: Mapping[Any, Any], message: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return what reads one of a closed list, and tells editors the list."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, bool | str) and value in known:
+            return known[value]
+        raise _fault(message)
+
+    return BeforeValidator(check), WithJsonSchema({"enum": list(known)})
 
 
 def matching(form: str, message: str) -> tuple[BeforeValidator, Hint]:
@@ -115,16 +122,9 @@ def _key_set(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     is_address = isinstance(value, str) and "://" in value
-    if is_address and (not _HTTPS(value) or "#" in value or len(value) > 2048):
+    if is_address and (not re.fullmatch(_HTTPS, value) or "#" in value or len(value) > 2048):
         raise _fault("this must be a path, or an address such as `https://meet.example.com/jwks`")
     return value if is_address else str(_location(value))
-
-
-def _endpoint(value: Any) -> str:
-    is_text = isinstance(value, str) and len(value) <= 2048
-    if is_text and (_HTTPS(value) or _PLAIN_LOOPBACK(value)):
-        return str(value)
-    raise _fault("this must be an address that begins with `https://`, or `http://` on loopback")
 
 
 def _whole(value: Any) -> int:
@@ -142,23 +142,6 @@ def _workers(value: Any) -> int | str:
     if 1 <= number <= _MOST_WORKERS:
         return number
     raise _fault(f"this must be 1 to {_MOST_WORKERS}, or `auto`")
-
-
-def _sandbox(value: Any) -> str:
-    if value is False:  # YAML 1.1 reads `off` as false
-        return "off"
-    if value in ("required", "auto", "off"):
-        return str(value)
-    raise _fault("this must be `required`, `auto` or `off`")
-
-
-def _flag(value: Any) -> bool:
-    found = {True: True, "true": True, False: False, "false": False}.get(
-        value if isinstance(value, bool | str) else ""
-    )
-    if found is None:
-        raise _fault("this must be true or false")
-    return found
 
 
 def _list(value: Any) -> tuple[Any, ...]:
@@ -231,7 +214,13 @@ Location = Annotated[Path | None, BeforeValidator(_location)]
 UnixSocket = Annotated[Path | None, BeforeValidator(_unix)]
 Whole = Annotated[int, BeforeValidator(_whole), _COUNTED]
 KeySet = Annotated[str | None, BeforeValidator(_key_set)]
-Endpoint = Annotated[str | None, BeforeValidator(_endpoint)]
+Endpoint = Annotated[
+    str | None,
+    *matching(
+        f"(?=.{{1,2048}}$)({_HTTPS}|{_PLAIN_LOOPBACK})",
+        "this must be an address that begins with `https://`, or `http://` on loopback",
+    ),
+]
 Bucket = Annotated[
     str | None,
     *matching(
@@ -255,11 +244,16 @@ WorkerCount = Annotated[
 ]
 Sandbox = Annotated[
     str,
-    BeforeValidator(_sandbox),
-    WithJsonSchema({"enum": ["required", "auto", "off", False]}),
+    *_choice(
+        {"required": "required", "auto": "auto", "off": "off", False: "off"},  # as in YAML 1.1
+        "this must be `required`, `auto` or `off`",
+    ),
 ]
 Flag = Annotated[
-    bool, BeforeValidator(_flag), WithJsonSchema({"enum": [True, False, "true", "false"]})
+    bool,
+    *_choice(
+        {True: True, False: False, "true": True, "false": False}, "this must be true or false"
+    ),
 ]
 Hash = Annotated[
     str,

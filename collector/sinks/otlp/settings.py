@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import PydanticCustomError
 
 from collector.addresses import Address
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Duration, Line, Location, Reference, resolved
+from collector.documents import fault
 from collector.errors import ConfigError
 
 AGENT = "data-minimisation-collector"
@@ -37,10 +37,6 @@ _NO_ADDRESS = (
     " requests follows as `?NAME=env:NAME`"
 )
 _Protocol = Literal["http", "grpc"]
-
-
-def _fault(message: str) -> PydanticCustomError:
-    return PydanticCustomError("E209", message)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,9 +68,11 @@ def _endpoint(value: Any) -> str:
         with suppress(ValueError):
             peer = _peer(value)
     if peer is None or not 0 < peer.port < 1 << 16:
-        raise _fault("this must be an address such as `https://otel.example.org:4318`")
+        raise fault("E209", "this must be an address such as `https://otel.example.org:4318`")
     if peer.scheme == "http" and not Address(peer.host, peer.port).is_loopback:
-        raise _fault("only a receiver on this machine is reached without encryption: use https")
+        raise fault(
+            "E209", "only a receiver on this machine is reached without encryption: use https"
+        )
     return str(value)
 
 
@@ -84,9 +82,11 @@ def _headers(value: Any) -> dict[str, Any]:
         value = dict(part.strip().split("=", 1) for part in value.split(",") if "=" in part)
     is_named = isinstance(value, dict) and 0 < len(value) <= _MOST_HEADERS
     if not is_named or not all(isinstance(name, str) and _HEADER(name) for name in value):
-        raise _fault("this must map names of headers, in small letters, to `env:NAME`, `file:PATH`")
+        raise fault(
+            "E209", "this must map names of headers, in small letters, to `env:NAME`, `file:PATH`"
+        )
     if any(map(_OURS.fullmatch, value)):
-        raise _fault("one of these headers is set by the sink itself; leave it out")
+        raise fault("E209", "one of these headers is set by the sink itself; leave it out")
     return dict(value)
 
 
