@@ -82,8 +82,8 @@ def resembles(word: str, known: Iterable[str]) -> bool:
 @dataclass(slots=True)
 class Document:
     """A document as plain values (``None`` if it could not be read), with positions: ``places`` of
-    keys and of items of lists, ``values`` of what stands behind the keys. ``start`` is where it
-    begins: (0, 0) for values that stand in no file."""
+    keys and of items of lists, ``values`` of the values behind the keys. ``start`` is where it
+    begins: (0, 0) for values that are in no file."""
 
     file: str
     directory: Path | None = None
@@ -220,8 +220,8 @@ _END = _Token("end")
 
 
 def _tokens(text: str, document: Document) -> Iterator[_Token]:
-    """Parse the text. What JSON has not, more than one document, and more than the limits allow are
-    faults, after which nothing is composed."""
+    """Parse the text. Anything that JSON lacks, a second document, and anything beyond the limits
+    is a fault, and the document then has no value."""
     from ruamel.yaml import YAML, events  # noqa: PLC0415 - it loads slowly
 
     depth = nodes = documents = 0
@@ -268,7 +268,7 @@ def _token(event: Any, place: Place, events: Any) -> _Token:
 
 
 def _parts(tokens: Iterator[_Token]) -> Iterator[_Token]:
-    """Yield the first token of each part of a collection; who takes one takes all of the part."""
+    """Yield the first token of each part of a collection. The caller takes the rest of the part."""
     for token in tokens:
         if token is _END:
             return
@@ -633,9 +633,11 @@ class Layers:
         )
 
     def origin(self, loc: Loc) -> str:
-        """Return where a setting comes from: ``default``, ``environment``, or file and line."""
+        """Return where a setting comes from: ``default``, ``environment``, file and line, or
+        ``arguments``."""
         if loc in self.from_environment:
             return ENVIRONMENT
-        if loc in self.values:
-            return f"{self.document.file}:{self.document.places[loc][0]}"
-        return "default"
+        if loc not in self.values:
+            return "default"
+        place = self.document.places.get(loc)
+        return f"{self.document.file}:{place[0]}" if place else self.document.file

@@ -3,8 +3,8 @@
 A kind is a closed set of canonical values. It defines which JSON types it reads, how a value
 becomes canonical (or is refused: ``None``), and exactly how many canonical values there are.
 Everything else that the product needs of a kind is here too, so that a new kind is one file and one
-line in ``KINDS``: the JSON Schema of its values, phrases of the privacy notice,
-and coarser variants.
+line in ``KINDS``: the JSON Schema of its values, phrases of the privacy notice, and coarser
+variants.
 """
 
 from __future__ import annotations
