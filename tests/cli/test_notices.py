@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from tests.cli.process import run
-from tests.notices.sample_config import configured
+from tests.pages.sample_config import configured
 
 
 def test_the_notice(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from collector.cli.options import complete_schema
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
-from collector.notices.notice import notice as made
-from collector.notices.paper_document import as_html, as_markdown
-from collector.notices.phrases import Language, phrase_book
-from collector.notices.ropa import as_csv, as_json
+from collector.pages.notice import notice as made
+from collector.pages.paper_document import as_html, as_markdown
+from collector.pages.phrases import Language, phrase_book
+from collector.pages.ropa import as_csv, as_json
 from collector.routing import Flows, all_flows, flows, is_unprotected
 from collector.routing.schemas import configured
 from collector.schema import load_schema

@@ -13,7 +13,7 @@ from typing import Any
 from collector.config import Config
 from collector.config.model import About
 from collector.config.sink_settings import SinkSettings
-from collector.notices.phrases import LETTERS, nearest_above, phrase_book
+from collector.pages.phrases import LETTERS, nearest_above, phrase_book
 from collector.routing import Flows, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema
 from collector.schema.names.scope import conditions, scope

@@ -13,15 +13,15 @@ import orjson
 import pytest
 
 from collector.config import Config
-from collector.notices import ropa
-from collector.notices.phrases import LETTERS, nearest_above
-from collector.notices.ropa import BASES, PURPOSES, activities, as_csv, as_json
+from collector.pages import ropa
+from collector.pages.phrases import LETTERS, nearest_above
+from collector.pages.ropa import BASES, PURPOSES, activities, as_csv, as_json
 from collector.routing import Flows
 from collector.schema import resources
 from collector.schema.model import Basis
 from collector.schema.policy import taxonomy, use_is_allowed
 from collector.schema.review import approve, read_copy, review
-from tests.notices.sample_config import configured, matrix, unreviewed
+from tests.pages.sample_config import configured, matrix, unreviewed
 from tests.schema.test_review import STATED, jitter, schema_of
 
 _CELL = "=cmd|' /C calc'!A0"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from collector.claims.document import load_claims
 from collector.config.model import About
 from collector.config.sink_settings import SinkSettings
-from collector.notices.paper_document import Block, BulletList, DataTable, Heading, Sentence
-from collector.notices.phrases import PhraseBook
+from collector.pages.paper_document import Block, BulletList, DataTable, Heading, Sentence
+from collector.pages.phrases import PhraseBook
 from collector.retention.upkeep import HOURS, aside_for
 from collector.routing import Flows, is_abroad, is_unprotected
 from collector.schema.model import Basis, Purpose, Schema

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from collector.config.model import About
-from collector.notices.notice import notice
-from collector.notices.paper_document import (
+from collector.pages.notice import notice
+from collector.pages.paper_document import (
     Block,
     BulletList,
     DataTable,
@@ -17,11 +17,11 @@ from collector.notices.paper_document import (
     as_html,
     as_markdown,
 )
-from collector.notices.phrases import LANGUAGES, Language, phrase_book
+from collector.pages.phrases import LANGUAGES, Language, phrase_book
 from collector.routing import Flows
 from collector.schema import resources
 from collector.schema.review import approve, read_copy, review
-from tests.notices.sample_config import ABOUT, configured, matrix, unreviewed
+from tests.pages.sample_config import ABOUT, configured, matrix, unreviewed
 from tests.schema.test_review import STATED, jitter, schema_of
 
 _FIELDS = """

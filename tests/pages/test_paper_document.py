@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from collector.notices.paper_document import (
+from collector.pages.paper_document import (
     Block,
     BulletList,
     DataTable,

@@ -9,7 +9,7 @@ from string import Formatter
 import pytest
 
 from collector.claims.document import load_claims
-from collector.notices.phrases import LANGUAGES, LETTERS, Language, nearest_above, phrase_book
+from collector.pages.phrases import LANGUAGES, LETTERS, Language, nearest_above, phrase_book
 from collector.schema import load_schema, resources
 from collector.schema.kinds import KINDS
 from collector.schema.policy import taxonomy, use_is_allowed
