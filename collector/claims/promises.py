@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from collector.claims.verification import Verdict
+from collector.claims.document import Claim
+from collector.claims.verification import Found, Verdict, additions, verdict
 
 
 @dataclass(frozen=True)
@@ -21,3 +23,21 @@ class Promise:
     checked: str = ""
     limits: str = ""
     additions: tuple[str, ...] = ()
+
+
+def promises(every: Mapping[str, Claim], found: Found) -> tuple[Promise, ...]:
+    """Return each claim with its verdict, and the findings that decide it as the reason."""
+    return tuple(_promise(name, claim, found) for name, claim in every.items())
+
+
+def _promise(name: str, claim: Claim, found: Found) -> Promise:
+    reached = verdict(claim, found)
+    findings = [each for check in claim.checks for each in found.get(check) or ()]
+    against = [each.message for each in findings if not each.amends]
+    return Promise(
+        name,
+        claim.text,
+        reached,
+        reason=claim.missing or " ".join(dict.fromkeys(against)),
+        additions=additions(claim, found) if reached == "amended" else (),
+    )

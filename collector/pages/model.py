@@ -7,7 +7,8 @@ It has nothing that is only for operators: no location of a sink, no path and no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -15,10 +16,11 @@ from typing import Any, TypeVar
 import orjson
 
 from collector.claims.promises import Promise
+from collector.claims.verification import Verdict
 from collector.config import Config
 from collector.config.sink_settings import Party, SinkSettings
-from collector.pages.phrases import LANGUAGES, phrase_book
-from collector.pages.pipe import Pipe, pipe
+from collector.pages.phrases import LANGUAGES, Terms, phrase_book
+from collector.pages.pipe import Pipe, pipe, plain_text
 from collector.retention.upkeep import HOURS, aside_for
 from collector.routing import Flows, all_flows, is_abroad, is_unprotected
 from collector.schema.conditions import Condition
@@ -29,8 +31,9 @@ from collector.schema.review import Review, read_copy, review
 from collector.schema.yaml_text import without_hidden
 
 _T = TypeVar("_T")
-Terms = tuple[tuple[str, tuple[str | float, ...]], ...]
-"""A condition: members, each with the values of which it must have one."""
+_LEAD = ("no-content", "unless-recorded")
+"""The claims that the first sentence of the page repeats."""
+_WORST_FIRST: tuple[Verdict, ...] = ("broken", "unproven", "missing", "amended", "holds")
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,13 @@ class Approved:
 
 @dataclass(frozen=True)
 class SchemaVersion:
-    """A change of a schema: when, to which version, and how many changes widen and narrow it."""
+    """A version of a schema: since when, and what in it widens and narrows the one before."""
 
     date: str
     version: str
     widening: tuple[str, ...] = ()
     narrowing: tuple[str, ...] = ()
+    is_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,18 @@ class SchemaFacts:
     def field(self, name: str) -> FieldFacts:
         """Return the field of this name."""
         return next(each for each in self.fields if each.name == name)
+
+    def kept(self, name: str) -> str:
+        """Return the value of a field in the record of the pipe."""
+        return dict(self.pipe.record).get(name, "")
+
+    def place(self, name: str) -> int:
+        """Return the place of a field in that record."""
+        return list(dict(self.pipe.record)).index(name)
+
+    def added(self) -> set[str]:
+        """Return the fields beyond the public sentences that are approved."""
+        return {name for each in self.approved for name in each.fields}
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,52 @@ class Page:
             self, default=_plain, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
         )
 
+    def only(self, schema: str) -> Page:
+        """Return the page of one of several schemas."""
+        return replace(self, schemas=tuple(each for each in self.schemas if each.name == schema))
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all fields, each once."""
+        return tuple(dict.fromkeys(each.name for one in self.schemas for each in one.fields))
+
+    def lead(self) -> str:
+        """Return the phrase about content, which says no more than what has been shown."""
+        found = [each.verdict for each in self.promises if each.id in _LEAD]
+        if "broken" in found:
+            return "lead_broken"
+        return "lead" if found and set(found) <= {"holds", "amended"} else "lead_open"
+
+    def counts(self) -> list[tuple[Verdict, int]]:
+        """Count the promises by verdict, the best first."""
+        found = Counter(each.verdict for each in self.promises)
+        return [(verdict, found[verdict]) for verdict in reversed(_WORST_FIRST) if found[verdict]]
+
+    def ordered(self) -> list[Promise]:
+        """Return the promises, those that do not hold first."""
+        return sorted(self.promises, key=lambda each: _WORST_FIRST.index(each.verdict))
+
+    def destination(self, name: str) -> Destination:
+        """Return the destination of this name."""
+        return next(each for each in self.destinations if each.name == name)
+
+    def purposes(self, *bases: Basis) -> tuple[str, ...]:
+        """Return the purposes with one of these legal bases."""
+        return self._purposes(lambda each: each.basis in bases)
+
+    def refusable(self) -> tuple[str, ...]:
+        """Return the purposes that a person may refuse."""
+        return self._purposes(lambda each: each.optional)
+
+    def _purposes(self, is_one: Callable[[PurposeFacts], bool]) -> tuple[str, ...]:
+        every = (each for schema in self.schemas for each in schema.purposes)
+        return tuple(dict.fromkeys(each.name for each in every if is_one(each)))
+
+    def found_by(self) -> tuple[str, ...]:
+        """Return the fields by which records of one person are found."""
+        every = (each for schema in self.schemas for each in schema.fields)
+        by = (each.name for each in every if each.identifies and not each.pseudonymous)
+        return tuple(dict.fromkeys(by))
+
     def to(self, sink: str) -> dict[str, tuple[str, ...]]:
         """Return the fields of all schemas that reach a sink, each with its purposes."""
         every = (field for schema in self.schemas for field in schema.fields)
@@ -169,7 +231,7 @@ def build(
     checked: datetime | None,
     now: datetime,
     reviews: Mapping[str, Review] | None = None,
-    history: Mapping[str, tuple[SchemaVersion, ...]] | None = None,
+    history: Mapping[str, tuple[SchemaVersion, ...] | None] | None = None,
 ) -> Page:
     """Build the page of a configuration with these schemas. ``reviews`` and ``history`` are by the
     names of schemas; without ``reviews`` the approved copies are read.
@@ -236,7 +298,7 @@ def _schema(
                 each.kind,
                 each.category,
                 precision(each),
-                examples.get(name) or orjson.dumps(each.example(now)).decode(),
+                examples.get(name) or plain_text(each.example(now)),
                 each.reason,
                 each.purposes,
                 each.retention,

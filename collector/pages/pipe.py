@@ -78,7 +78,7 @@ def pipe(schema: Schema, now: datetime) -> Pipe:
     values = {name: value for name, value in (found.record or {}).items() if name in schema.fields}
     return Pipe(
         tuple(_Reading(schema, found, inside).lines(event)),
-        tuple((name, _shown(value)) for name, value in values.items()),
+        tuple((name, plain_text(value)) for name, value in values.items()),
         len(body),
         len(chosen.admit(body).encode()),
     )
@@ -236,7 +236,12 @@ class _Reading:
         return "unlisted", (), ""
 
 
-def _shown(value: Any) -> str:
-    """Write a value as JSON on one line, cut to what a reader takes in."""
-    text = orjson.dumps(value).decode()
+def plain_text(value: Any) -> str:
+    """Write a value without quotes, cut to what a reader takes in."""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
+
+
+def _shown(value: Any) -> str:
+    """Write a value as JSON on one line."""
+    return plain_text(orjson.dumps(value).decode())

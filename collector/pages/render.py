@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collector.pages.model import Page
-from collector.pages.phrases import Language, phrase_book
+from collector.pages.phrases import Language
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,30 +23,49 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 def render(page: Page, language: Language = "en") -> bytes:
     """Write the page in a language."""
-    style, script = ((_TEMPLATES / name).read_text("utf-8") for name in ("page.css", "page.js"))
-    policy = (
-        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}';"
-        " img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    template = _environment().get_template("page.html.j2")
-    text = template.render(
-        page=page, book=phrase_book(language), style=style, script=script, policy=policy
-    )
+    from collector.pages.words import Words  # noqa: PLC0415 - of Jinja2, slow
+
+    style, script = static("page.css"), static("page.js")
+    template = environment().get_template("page.html.j2")
+    words, rules = Words.of(language), policy(style, script)
+    text = template.render(page=page, w=words, style=style, script=script, policy=rules)
     return text.encode()
 
 
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow
-
-    return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def policy(style: str, script: str | None = None) -> str:
+    """Return the content security policy of a file with this style, and with this script or none.
+    A server that sends the file may add what only a header can say."""
+    allowed = "" if script is None else f" script-src {_digest(script)};"
+    return (
+        f"default-src 'none'; style-src {_digest(style)};{allowed} img-src data:;"
+        " base-uri 'none'; form-action 'none'"
     )
 
 
 def _digest(text: str) -> str:
-    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+@cache
+def static(name: str) -> str:
+    """Read a style or a script, which stands in a page as it is."""
+    return (_TEMPLATES / name).read_text("utf-8").strip()
+
+
+@cache
+def environment(*, escape: bool = True) -> Environment:
+    """Return the environment of all templates; without ``escape``, for what is no HTML."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow
+
+    from collector.pages.words import cut, markdown  # noqa: PLC0415 - of Jinja2
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=escape,  # noqa: S701 - Markdown has a filter of its own
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["cut"] = cut
+    made.filters["markdown"] = markdown
+    return made
