@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
+from typing import Literal
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import FloatRect, sync_playwright
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _EXAMPLE = """
@@ -42,7 +43,9 @@ def main() -> None:
             executable_path=which("chromium"),
             args=["--no-sandbox", "--force-device-scale-factor=1"],
         )
-        for scheme, file in (("light", "page.png"), ("dark", "page-dark.png")):
+        schemes: tuple[tuple[Literal["light", "dark"], str], ...]
+        schemes = (("light", "page.png"), ("dark", "page-dark.png"))
+        for scheme, file in schemes:
             tab = browser.new_page(viewport={"width": 1280, "height": 900})
             tab.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             tab.goto((folder / "out" / "index.html").as_uri())
@@ -50,7 +53,7 @@ def main() -> None:
             flow = tab.locator(".flow").first.bounding_box()
             assert flow is not None
             bottom = flow["y"] + flow["height"] + tab.evaluate("scrollY")
-            clip = {"x": 0, "y": 0, "width": 1280, "height": bottom + 18}
+            clip: FloatRect = {"x": 0, "y": 0, "width": 1280, "height": bottom + 18}
             tab.screenshot(path=_DOCS / file, full_page=True, clip=clip)
         browser.close()
 
