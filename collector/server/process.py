@@ -47,7 +47,7 @@ _GRACE_SECONDS = 3
 _FLUSH_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 8.5
 _CHECK_SECONDS = 1.0
-_FILES = ("spool.db*", "store.db*", "ledger.key*", "collector.lock", "sinks/*/*")
+_FILES = ("spool.db*", "store.db*", "ledger.key*", "collector.lock", "verdicts.json", "sinks/*/*")
 _ANYONE = 0o007
 
 
