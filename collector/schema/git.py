@@ -130,6 +130,17 @@ def schema_by_name(revision: str, name: str, where: Path) -> Schema | None:
     )
 
 
+def revisions(file: Path, most: int) -> list[tuple[str, str]]:
+    """Return the last commits that changed a file, the newest first, each with its day (ISO 8601);
+    none where it is in no git repository, or git is missing."""
+    if which("git") is None:
+        return []
+    chosen = ("--format=%H %cs", f"--max-count={most}", "--", f"./{file.name}")
+    listed = _git(file.parent, "log", *chosen) or b""
+    lines = (line.split(" ") for line in listed.decode("ascii", "replace").splitlines())
+    return [(line[0], line[1]) for line in lines if len(line) == 2]
+
+
 def _git(where: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
     """Run git in a directory, and return its output; ``None`` if it fails."""
     git = which("git")

@@ -49,6 +49,11 @@ _HIDDEN_MESSAGE = "a control character, or one that reverses or hides text, is h
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)").fullmatch
 
 
+def without_hidden(text: str) -> str:
+    """Return a text without control characters, and without those that reverse or hide text."""
+    return _HIDDEN.sub("", text)
+
+
 def text_source(text: str, source: Source) -> Source:
     """Fill a source from YAML text."""
     try:
@@ -162,7 +167,7 @@ def _scalar(event: ScalarEvent, loc: Loc, source: Source) -> Any:
         return ""
     if _HIDDEN.search(text):
         source.refuse(loc, "E145", _HIDDEN_MESSAGE)
-        return _HIDDEN.sub("", text)
+        return without_hidden(text)
     if event.style:
         return text
     if text in _NULL:

@@ -226,6 +226,10 @@ class FieldBase(BaseModel):
         those of a pattern, or of a list that has an alphabet."""
         return 0.0
 
+    def example(self, now: datetime) -> Scalar:
+        """Return a value that the field admits at this time, to show what it holds."""
+        raise NotImplementedError
+
     def phrase(self) -> tuple[str, Mapping[str, Any]]:
         """Return the key of the phrase about the precision, and its parts.
 

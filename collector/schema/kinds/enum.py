@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, model_validator
@@ -125,6 +126,9 @@ class EnumField(FieldBase):
             return "fewer spellings"
         same = all(old == value for old, value in successors.items())
         return "written differently" if same else "coarser values"
+
+    def example(self, now: datetime) -> str:
+        return self.values[0]
 
     def value_schema(self) -> dict[str, Any]:
         return {"enum": list(self.values)}

@@ -135,6 +135,7 @@ _LOCAL_BYTES = bytes([0, 10, 127])
 _COMPATIBLE = (bytes(12), bytes(8) + b"\xff\xff" + bytes(2))
 _LOCAL_NAT64 = b"\x00\x64\xff\x9b\x00\x01"
 _BROADCAST = b"\xff" * 4
+_EXAMPLE = "203.0.113.7"  # for documents (RFC 5737)
 _TEREDO = b"\x20\x01\0\0"
 _ISATAP = (b"\0\0\x5e\xfe", b"\x02\0\x5e\xfe")
 _HOLDERS = {_TEREDO: 32, _LOCAL_NAT64: 48, **dict.fromkeys(_COMPATIBLE, 96)}
@@ -309,6 +310,9 @@ class IpField(FieldBase):
         yield from ordered_shifts("truncate.ipv6", old6, new6, "finer values", less)
         if self.scope != new.scope:
             yield Shift("scope", "fewer values" if new.scope == "global" else "more values")
+
+    def example(self, now: datetime) -> str:
+        return _EXAMPLE
 
     def value_schema(self) -> dict[str, Any]:
         four, six = _ipv4_pattern(self.truncate.ipv4), _ipv6_pattern(self.truncate.ipv6)

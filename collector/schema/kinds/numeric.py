@@ -248,6 +248,9 @@ class IntegerField(_RangeField):
     def shifts(self, new: Self) -> Iterator[Shift]:
         yield from self._shifts(new, new.step % self.step == 0)
 
+    def example(self, now: datetime) -> int:
+        return self.minimum + (self.size() // 2) * self.step
+
     def value_schema(self) -> dict[str, Any]:
         greatest = self.maximum - self.maximum % self.step
         limits = {"minimum": self.minimum, "maximum": greatest}
@@ -310,6 +313,9 @@ class NumberField(_RangeField):
     def shifts(self, new: Self) -> Iterator[Shift]:
         rest = _EXACT.remainder(_exact(new.step), _exact(self.step))
         yield from self._shifts(new, not rest)
+
+    def example(self, now: datetime) -> float:
+        return self.minimum / 2 + self.maximum / 2
 
     def value_schema(self) -> dict[str, Any]:
         make = self.canonical(WITHOUT_KEYS)

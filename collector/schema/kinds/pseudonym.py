@@ -22,6 +22,7 @@ from collector.schema.scalars import Period
 from collector.schema.verdict import Shift
 
 _MOST_BYTES = 256
+_EXAMPLE = "a user's id"
 _PATTERN = "[a-z2-7]{25}[aeimquy4]"
 """128 bits in base32: the last of 26 characters carries three of them."""
 _STORED = re.compile(_PATTERN).fullmatch
@@ -107,6 +108,9 @@ class PseudonymField(FieldBase):
         if self.rotate != new.rotate:
             divides = self.rotate % new.rotate == timedelta()
             yield Shift("rotate", "linked shorter" if divides else "linked longer")
+
+    def example(self, now: datetime) -> str:
+        return _EXAMPLE
 
     def value_schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^{_PATTERN}$"}

@@ -27,6 +27,7 @@ _RFC3339 = re.compile(
     r"(?:[Zz]|([+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
 ).fullmatch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXAMPLE = datetime(2026, 1, 15, 9, 30, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 """Precisions from the finest to the coarsest."""
@@ -144,6 +145,9 @@ class TimeField(FieldBase):
         if self.within != new.within:
             shorter = new.within is not None and (self.within is None or new.within < self.within)
             yield Shift("within", "fewer values" if shorter else "more values")
+
+    def example(self, now: datetime) -> str:
+        return _text(_EXAMPLE if self.within is None else now)
 
     def value_schema(self) -> dict[str, Any]:
         pattern = f"^{DATE_PATTERN}T{_TIME_PATTERNS[self.precision]}Z$"

@@ -156,6 +156,9 @@ class TokenField(FieldBase):
         few = self._language.size <= len(other._entries)
         return few and all(text in other._entries for text in self._language.texts())
 
+    def example(self, now: datetime) -> str:
+        return min(self._entries) if self._language is None else next(self._language.texts())
+
     def value_schema(self) -> dict[str, Any]:
         if self.pattern is None:
             return {"enum": sorted(self._entries)}

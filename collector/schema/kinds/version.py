@@ -16,6 +16,7 @@ from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, F
 from collector.schema.verdict import Shift, ordered_shifts
 
 _PARTS = 4
+_EXAMPLE = (17, 4, 1, 2)
 _DEFAULT_MAXIMUM = 99_999
 _Maximum = Annotated[int, Option(ge=0, le=999_999_999)]
 
@@ -92,6 +93,10 @@ class VersionField(FieldBase):
             grown = any(a < b for a, b in zip(old_maxima, new_maxima, strict=True))
             smaller = "written differently" if old_maxima == new_maxima else "fewer values"
             yield Shift("maximum", "more values" if grown else smaller)
+
+    def example(self, now: datetime) -> str:
+        numbers = zip(_EXAMPLE, self.maxima()[: self.parts], strict=False)
+        return ".".join(str(min(number, most)) for number, most in numbers)
 
     def value_schema(self) -> dict[str, Any]:
         pattern = ""

@@ -9,7 +9,7 @@ from string import Formatter
 import pytest
 
 from collector.claims.document import load_claims
-from collector.notices.phrases import LANGUAGES, LETTERS, Language, nearest_above, phrase_book
+from collector.pages.phrases import LANGUAGES, LETTERS, Language, nearest_above, phrase_book
 from collector.schema import load_schema, resources
 from collector.schema.kinds import KINDS
 from collector.schema.policy import taxonomy, use_is_allowed
@@ -28,9 +28,11 @@ def _parts(phrase: str) -> set[str]:
 def test_languages_say_the_same(language: Language) -> None:
     """The same phrases with the same parts, the same labels."""
     english, other = phrase_book("en"), phrase_book(language)
-    assert list(other.phrases) == list(english.phrases)
-    for key, phrase in other.phrases.items():
-        assert _parts(phrase) == _parts(english.phrases[key]), key
+    for group in ("phrases", "page"):
+        ours, theirs = getattr(english, group), getattr(other, group)
+        assert list(theirs) == list(ours)
+        for key, phrase in theirs.items():
+            assert _parts(phrase) == _parts(ours[key]), key
     for group in ("fields", "uses", "bases"):
         assert list(getattr(other, group)) == list(getattr(english, group))
 
@@ -49,8 +51,7 @@ def test_every_label_is_there(language: Language) -> None:
 @pytest.mark.parametrize("language", _OTHERS)
 def test_what_is_shipped_is_translated(language: Language) -> None:
     """Every text of shipped schemas and of the claims that a notice quotes, and nothing besides."""
-    claims = load_claims()
-    expected = {claims[name].text for name in ("no-content", "no-third-party-ads", "no-sale")}
+    expected = {claim.text for claim in load_claims().values()}
     for schema in _SHIPPED:
         expected |= {schema.title, *(field.reason for field in schema.fields.values())}
         for name, purpose in schema.purposes.items():

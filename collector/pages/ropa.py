@@ -5,19 +5,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from collector.config import Config
-from collector.config.model import About
-from collector.config.sink_settings import SinkSettings
-from collector.notices.phrases import LETTERS, nearest_above, phrase_book
-from collector.routing import Flows, is_unprotected
-from collector.schema.model import Basis, Purpose, Schema
-from collector.schema.names.scope import conditions, scope
-from collector.schema.review import Review
+from collector.pages.model import Destination, Page, PurposeFacts, SchemaFacts
+from collector.pages.phrases import LETTERS, nearest_above, phrase_book
+from collector.schema.model import Basis
 
 PURPOSES: dict[str, str] = {
     "essential.service": "dpv:ServiceProvision",
@@ -88,11 +83,15 @@ class Activity:
     """The processing for one purpose: fields with the DPV's terms, sinks with the fields that each
     gets for it, and the longest retention."""
 
-    name: str
-    purpose: Purpose
+    purpose: PurposeFacts
     fields: dict[str, str]
     sinks: dict[str, tuple[str, ...]]
     retention: timedelta
+
+    @property
+    def name(self) -> str:
+        """Return the name of the purpose."""
+        return self.purpose.name
 
     @property
     def term(self) -> str:
@@ -105,82 +104,84 @@ class Activity:
         return f"eu-gdpr:A6-1-{LETTERS[self.purpose.basis]}"
 
 
-def activities(flows: Flows) -> Iterator[Activity]:
-    """Yield an activity for each purpose that a field is collected for."""
-    schema = flows.schema
-    for name, purpose in schema.purposes.items():
-        fields = {key: field for key, field in schema.fields.items() if name in field.purposes}
+def activities(page: Page) -> Iterator[Activity]:
+    """Yield an activity for each purpose that a field of the first schema is collected for."""
+    schema = page.schemas[0]
+    for purpose in schema.purposes:
+        fields = [field for field in schema.fields if purpose.name in field.purposes]
         reached = {
-            sink: tuple(key for key, reasons in flows.to(sink).items() if name in reasons)
-            for sink in flows.sinks
-        }
-        if fields:
-            yield Activity(
-                name,
-                purpose,
-                {key: data(key, field.category) for key, field in fields.items()},
-                {sink: names for sink, names in reached.items() if names},
-                max(field.retention for field in fields.values()),
+            sink.name: tuple(
+                field.name for field in fields if purpose.name in field.sinks.get(sink.name, ())
             )
+            for sink in page.destinations
+        }
+        yield Activity(
+            purpose,
+            {field.name: data(field.name, field.category) for field in fields},
+            {sink: names for sink, names in reached.items() if names},
+            max(field.retention for field in fields),
+        )
 
 
-def as_json(flows: Flows, config: Config, reviewed: Review) -> dict[str, Any]:
-    """Write the record as a document of JSON-LD."""
-    about = config.about
-    named = _party(about.controller) or {"dpv:hasApplicability": "dpv:NotAvailable"}
+def as_json(page: Page) -> dict[str, Any]:
+    """Write the record of the first schema as a document of JSON-LD."""
+    schema = page.schemas[0]
+    named = _party(page.organisation) or {"dpv:hasApplicability": "dpv:NotAvailable"}
     controller: dict[str, Any] = {"@type": "dpv:DataController", **named}
-    controller |= {"dpv:hasContact": about.contact} if about.contact else {}
-    controller |= _country(about.country)
-    if about.officer:
-        officer = {"@type": "dpv:DataProtectionOfficer", "dpv:hasContact": about.officer}
+    controller |= {"dpv:hasContact": page.contact} if page.contact else {}
+    controller |= _country(page.country)
+    if page.officer:
+        officer = {"@type": "dpv:DataProtectionOfficer", "dpv:hasContact": page.officer}
         controller["dpv:hasDataProtectionOfficer"] = officer
     return {
         "@context": CONTEXT,
         "@type": "dpv:Process",
-        "dct:title": flows.schema.title,
-        "dct:source": f"{flows.schema.id} sha256:{flows.schema.digest}",
+        "dct:title": schema.title,
+        "dct:source": _source(schema),
         "dpv:hasDataController": controller,
-        "dpv:hasResponsibleEntity": {"dpv:hasName": flows.schema.owner},
-        "dpv:hasTechnicalMeasure": _measures(flows.schema, config),
-        **_statements(flows.schema, reviewed),
-        "dpv:hasPersonalDataProcess": [_node(each, flows, about) for each in activities(flows)],
+        "dpv:hasResponsibleEntity": {"dpv:hasName": schema.owner},
+        "dpv:hasTechnicalMeasure": _measures(page),
+        **_statements(schema),
+        "dpv:hasPersonalDataProcess": [_node(each, page) for each in activities(page)],
     }
 
 
-def as_csv(flows: Flows, config: Config, reviewed: Review) -> str:
-    """Write the record as a table (RFC 4180), an activity a row; semicolons separate lists."""
-    about, schema = config.about, flows.schema
-    rows = [
-        {
-            "activity": each.name,
-            "description": each.purpose.reason,
-            "purpose": each.term,
-            "use": each.purpose.use,
-            "legal_basis": BASES[each.purpose.basis],
-            "article": each.article,
-            "optional": str(each.purpose.optional).lower(),
-            "data_subjects": "dpv:User",
-            "data": _list(each.fields),
-            "data_categories": _list(dict.fromkeys(each.fields.values())),
-            "recipients": _list(_named(name, flows.sinks[name]) for name in each.sinks),
-            "countries": _list(
-                dict.fromkeys(about.place(flows.sinks[name]) or _NOT_STATED for name in each.sinks)
-            ),
-            "safeguards": _list(_safeguards(flows, each, about)),
-            "retention_days": f"{each.retention / timedelta(days=1):g}",
-            "measures": _list(_measures(schema, config)),
-            "controller": about.controller or _NOT_STATED,
-            "contact": about.contact or _NOT_STATED,
-            "officer": about.officer or "",
-            "controller_country": about.country or "",
-            "also_collected": " ".join(scope(schema).sentences),
-            "reviewed": _list(_reviewed(reviewed)),
-            "conditions": _list(_conditions(schema)),
-            "owner": schema.owner,
-            "source": f"{schema.id} sha256:{schema.digest}",
-        }
-        for each in activities(flows)
-    ]
+def as_csv(page: Page) -> str:
+    """Write the record of the first schema as a table (RFC 4180), an activity a row; semicolons
+    separate lists."""
+    schema = page.schemas[0]
+    rows = []
+    for each in activities(page):
+        sinks = [page.destination(name) for name in each.sinks]
+        places = dict.fromkeys(sink.country or _NOT_STATED for sink in sinks)
+        rows.append(
+            {
+                "activity": each.name,
+                "description": each.purpose.reason,
+                "purpose": each.term,
+                "use": each.purpose.use,
+                "legal_basis": BASES[each.purpose.basis],
+                "article": each.article,
+                "optional": str(each.purpose.optional).lower(),
+                "data_subjects": "dpv:User",
+                "data": _list(each.fields),
+                "data_categories": _list(dict.fromkeys(each.fields.values())),
+                "recipients": _list(map(_named, sinks)),
+                "countries": _list(places),
+                "safeguards": _list(_safeguards(sinks)),
+                "retention_days": f"{each.retention / timedelta(days=1):g}",
+                "measures": _list(_measures(page)),
+                "controller": page.organisation or _NOT_STATED,
+                "contact": page.contact or _NOT_STATED,
+                "officer": page.officer or "",
+                "controller_country": page.country or "",
+                "also_collected": " ".join(schema.sentences),
+                "reviewed": _list(_reviewed(schema)),
+                "conditions": _list(_conditions(schema)),
+                "owner": schema.owner,
+                "source": _source(schema),
+            }
+        )
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
@@ -188,30 +189,35 @@ def as_csv(flows: Flows, config: Config, reviewed: Review) -> str:
     return text.getvalue()
 
 
-def _reviewed(reviewed: Review) -> Iterator[str]:
+def _source(schema: SchemaFacts) -> str:
+    return f"{schema.id} sha256:{schema.digest}"
+
+
+def _reviewed(schema: SchemaFacts) -> Iterator[str]:
     """Yield to whom the approval of fields is attributed, and which fields have none."""
-    for addition in reviewed.additions:
-        yield f"{', '.join(addition.fields)}: reviewed, {addition.attributed}"
-    for each in reviewed.unapproved:
-        yield f"{each.name}: {each.why}"
+    for each in schema.approved:
+        yield f"{', '.join(each.fields)}: reviewed, attributed to {each.by}, {each.date}"
+    for name, why in schema.unapproved.items():
+        yield f"{name}: {why}"
 
 
-def _statements(schema: Schema, reviewed: Review) -> dict[str, Any]:
+def _statements(schema: SchemaFacts) -> dict[str, Any]:
     """Return what the schema says in public besides its fields, where it says something."""
-    sentences = [*_conditions(schema), *scope(schema).sentences, *_reviewed(reviewed)]
+    sentences = [*_conditions(schema), *schema.sentences, *_reviewed(schema)]
     return {"dct:description": sentences} if sentences else {}
 
 
-def _conditions(schema: Schema) -> Iterator[str]:
+def _conditions(schema: SchemaFacts) -> Iterator[str]:
     """Yield the conditions on records and on values, in the words of the notice."""
-    found, book = conditions(schema), phrase_book("en")
-    for name, alternatives in [("records", found.of_records), *found.of_fields.items()]:
+    book = phrase_book("en")
+    of_fields = [(field.name, field.conditions) for field in schema.fields]
+    for name, alternatives in [("records", schema.conditions), *of_fields]:
         if alternatives:
             yield f"{name} only where {book.any_of(alternatives)}"
 
 
-def _node(activity: Activity, flows: Flows, about: About) -> dict[str, Any]:
-    fields, purpose = flows.schema.fields, activity.purpose
+def _node(activity: Activity, page: Page) -> dict[str, Any]:
+    schema, purpose = page.schemas[0], activity.purpose
     node: dict[str, Any] = {
         "@type": "dpv:PersonalDataProcess",
         "dct:title": activity.name,
@@ -225,25 +231,25 @@ def _node(activity: Activity, flows: Flows, about: About) -> dict[str, Any]:
             {
                 "@type": term,
                 "dct:title": name,
-                "dct:identifier": fields[name].category,
-                "dct:description": fields[name].reason,
+                "dct:identifier": schema.field(name).category,
+                "dct:description": schema.field(name).reason,
                 "dpv:hasStorageCondition": {
                     "@type": "dpv:StorageDuration",
-                    "dpv:hasDuration": _duration(fields[name].retention),
+                    "dpv:hasDuration": _duration(schema.field(name).retention),
                 },
             }
             for name, term in activity.fields.items()
         ],
     }
     for name, names in activity.sinks.items():
-        sink = flows.sinks[name]
+        sink = page.destination(name)
         role, kind = _ROLES[sink.party]
         recipient: dict[str, Any] = {
             "@type": kind,
             "dct:identifier": name,
             "dct:description": ", ".join(names),
         }
-        recipient |= _party(sink.recipient) | _country(about.place(sink))
+        recipient |= _party(sink.recipient) | _country(sink.country)
         if sink.safeguard is not None:
             tool = {"@type": "eu-gdpr:DataTransferTool", "dct:description": sink.safeguard}
             recipient["dpv:hasOrganisationalMeasure"] = tool
@@ -251,23 +257,21 @@ def _node(activity: Activity, flows: Flows, about: About) -> dict[str, Any]:
     return node
 
 
-def _measures(schema: Schema, config: Config) -> list[str]:
+def _measures(page: Page) -> list[str]:
     """List the measures in force: some always, some by schema and configuration."""
-    fields = schema.fields.values()
     found = ["dpv:InformationFlowControl", "dpv:AccessControlMethod"]
-    if config.auth.tokens or config.tls.client_ca is not None:
+    if page.authenticated:
         found.append("dpv:AuthenticationProtocols")
-    found += ["dpv:Pseudonymisation"] if any(f.pseudonymous for f in fields) else []
-    found += ["dpv:EncryptionInTransfer"] if config.tls.certificate is not None else []
+    found += ["dpv:Pseudonymisation"] * any(f.pseudonymous for f in page.schemas[0].fields)
+    found += ["dpv:EncryptionInTransfer"] * page.encrypted
     return found
 
 
-def _safeguards(flows: Flows, activity: Activity, about: About) -> Iterator[str]:
+def _safeguards(sinks: Iterable[Destination]) -> Iterator[str]:
     """Yield the safeguards of transfers abroad, for each sink that has or needs one."""
-    for name in activity.sinks:
-        sink = flows.sinks[name]
-        if sink.safeguard is not None or is_unprotected(sink, about):
-            yield f"{name}: {sink.safeguard or _NOT_STATED}"
+    for sink in sinks:
+        if sink.safeguard is not None or sink.unprotected:
+            yield f"{sink.name}: {sink.safeguard or _NOT_STATED}"
 
 
 def _party(name: str | None) -> dict[str, str]:
@@ -278,8 +282,8 @@ def _country(country: str | None) -> dict[str, str]:
     return {} if country is None else {"dpv:hasCountry": country}
 
 
-def _named(name: str, sink: SinkSettings) -> str:
-    return f"{name} ({', '.join(part for part in (sink.party, sink.recipient) if part)})"
+def _named(sink: Destination) -> str:
+    return f"{sink.name} ({', '.join(part for part in (sink.party, sink.recipient) if part)})"
 
 
 def _duration(span: timedelta) -> str:

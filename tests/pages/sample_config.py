@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from collector.claims.promises import Promise
 from collector.config import Config, load
-from collector.routing import Flows, flows
+from collector.pages.model import Page, build
 from collector.schema import load_schema
 from collector.schema.review import ApprovedCopy, Review, review
 
+NOW = datetime(2026, 12, 1, 14, 2, tzinfo=UTC)
 ABOUT = {"controller": "Example GmbH", "contact": "privacy@example.org", "country": "DE"}
 _SINKS = {
     "store": {"purposes": ["service_operations", "security"]},
@@ -33,11 +37,14 @@ def configured(folder: Path, **sections: Any) -> Config:
     return load(path)
 
 
-def matrix(config: Config, schema: str | Path = "conferencing") -> Flows:
-    """Compute its flows."""
-    return flows(config, load_schema(schema))
-
-
-def unreviewed(found: Flows) -> Review:
-    """Review a schema of which nobody has approved a field."""
-    return review(found.schema, ApprovedCopy(Path("none.reviewed.yaml")))
+def page_of(
+    config: Config,
+    schema: str | Path = "conferencing",
+    verdicts: Iterable[Promise] = (),
+    *,
+    reviewed: Review | None = None,
+) -> Page:
+    """Build its page with a schema, of which nobody has approved a field unless it is said."""
+    loaded = load_schema(schema)
+    reviews = {loaded.name: reviewed or review(loaded, ApprovedCopy(Path("none.reviewed.yaml")))}
+    return build(config, [loaded], verdicts, checked=None, now=NOW, reviews=reviews)

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict
 
 from collector.errors import SchemaError
 from collector.schema import resources
-from collector.schema.conditions import ClosedList, Condition
 from collector.schema.kinds import FieldBase
 from collector.schema.load import validate_part
 from collector.schema.model import Basis
@@ -35,16 +34,21 @@ LETTERS: dict[Basis, str] = {
 """The letter of Art. 6(1) GDPR, and of Art. 20(2) of Indonesia's UU PDP, which has the same six in
 the same order."""
 
+Terms = tuple[tuple[str, tuple[str | float, ...]], ...]
+"""A condition: members, each with the values of which it must have one."""
+
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 
 
 class PhraseBook(BaseModel):
-    """One language: phrases by key; labels of fields, uses and legal bases; translated texts."""
+    """One language: phrases of the notice by key, and of the page; labels of fields, uses and legal
+    bases; translated texts."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     language: Language
     phrases: dict[str, str]
+    page: dict[str, str]
     fields: dict[str, str]
     uses: dict[str, str]
     bases: dict[Basis, str]
@@ -82,7 +86,7 @@ class PhraseBook(BaseModel):
         number = seconds // size
         return self.say(f"one_{unit}" if number == 1 else f"{unit}s", number=number)
 
-    def any_of(self, alternatives: Iterable[Condition]) -> str:
+    def any_of(self, alternatives: Iterable[Terms]) -> str:
         """Write conditions of which one must hold."""
         return self.say("or_where").join(
             self.say("and_member").join(
@@ -91,10 +95,8 @@ class PhraseBook(BaseModel):
             for each in alternatives
         )
 
-    def _listed(self, values: ClosedList) -> str:
-        return self.say("or_value").join(
-            json.dumps(value, ensure_ascii=False) for value in values.written()
-        )
+    def _listed(self, values: Iterable[str | float]) -> str:
+        return self.say("or_value").join(json.dumps(value, ensure_ascii=False) for value in values)
 
     def precision(self, field: FieldBase) -> str:
         """State how exactly a field is stored, by a phrase of its kind."""

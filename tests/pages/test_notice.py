@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from collector.config.model import About
-from collector.notices.notice import notice
-from collector.notices.paper_document import (
-    Block,
-    BulletList,
-    DataTable,
-    Heading,
-    Sentence,
-    as_html,
-    as_markdown,
-)
-from collector.notices.phrases import LANGUAGES, Language, phrase_book
-from collector.routing import Flows
+from collector.pages.model import Page
+from collector.pages.notice import Form, notice
+from collector.pages.phrases import LANGUAGES, Language
 from collector.schema import resources
 from collector.schema.review import approve, read_copy, review
-from tests.notices.sample_config import ABOUT, configured, matrix, unreviewed
+from tests.pages.sample_config import configured, page_of
 from tests.schema.test_review import STATED, jitter, schema_of
 
 _FIELDS = """
@@ -35,31 +27,33 @@ _FIELDS = """
 
 
 @pytest.fixture
-def flows(tmp_path: Path) -> Flows:
-    """The flows of our store and of a processor's file."""
-    return matrix(configured(tmp_path))
+def page(tmp_path: Path) -> Page:
+    """The page of our store and of a processor's file."""
+    return page_of(configured(tmp_path))
 
 
-def lines(blocks: list[Block]) -> list[str]:
-    """All sentences and items."""
-    found: list[str] = []
-    for block in blocks:
-        if isinstance(block, Sentence):
-            found.append(block.text)
-        elif isinstance(block, BulletList):
-            found += block.texts
-    return found
+def unescaped(text: str) -> str:
+    """A text of Markdown without its escapes."""
+    return re.sub(r"\\(.)", r"\1", text)
 
 
-def test_each_field_has_a_row(flows: Flows) -> None:
+def lines(page: Page, language: Language = "en") -> list[str]:
+    """All sentences, items and headings of a notice."""
+    written = notice(page, "markdown", language).splitlines()
+    return [unescaped(line.removeprefix("- ")) for line in written if line[:1] not in ("", "|")]
+
+
+def rows(page: Page) -> list[list[str]]:
+    """The rows of its tables."""
+    written = [line for line in notice(page).splitlines() if line.startswith("| ")]
+    return [[unescaped(cell) for cell in line[2:-2].split(" | ")] for line in written]
+
+
+def test_each_field_has_a_row(page: Page) -> None:
     """With everything that the schema says of it."""
-    table = next(
-        block
-        for block in notice(flows, About(), phrase_book("en"), unreviewed(flows))
-        if isinstance(block, DataTable)
-    )
-    assert len(table.rows) == len(flows.schema.fields)
-    assert list(table.rows[0]) == [
+    fields, purposes = len(page.schemas[0].fields), len(page.schemas[0].purposes)
+    assert len(rows(page)) == 2 + fields + 2 + purposes
+    assert rows(page)[2] == [
         "IP address",
         "the whole address",
         "The network address is needed to route media",
@@ -68,9 +62,9 @@ def test_each_field_has_a_row(flows: Flows) -> None:
     ]
 
 
-def test_recipients(flows: Flows, tmp_path: Path) -> None:
+def test_recipients(page: Page) -> None:
     """Each sink: whose it is, what it gets, and where that is."""
-    told = lines(notice(flows, About(**ABOUT), phrase_book("en"), unreviewed(flows)))
+    told = lines(page)
     ours = (
         "We keep it ourselves (store): IP address, type of device, kind of operating system,"
         " version of the operating system. It goes to this country: DE."
@@ -102,9 +96,7 @@ def test_transfers(tmp_path: Path, home: str | None, there: str | None, ends: st
     sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
     sinks = {"ndjson": sink | ({"country": there} if there else {}), "store": False}
     config = configured(tmp_path, sinks=sinks, about={"country": home} if home else {})
-    told = lines(
-        notice(matrix(config), config.about, phrase_book("en"), unreviewed(matrix(config)))
-    )
+    told = lines(page_of(config))
     (theirs,) = (line for line in told if line.startswith("A works for us"))
     assert theirs == f"A works for us under a contract, and receives: IP address. {ends}"
 
@@ -123,29 +115,19 @@ def test_what_has_to_be_provided(tmp_path: Path) -> None:
         "fields:\n  os.type: {kind: enum, values: [linux], category: system,"
         " purposes: [talk, taxes, comfort], retention: 1d, reason: It has to be}\n"
     )
-    blocks = notice(
-        matrix(configured(tmp_path, sinks={}), schema),
-        About(),
-        phrase_book("en"),
-        unreviewed(matrix(configured(tmp_path, sinks={}), schema)),
-    )
-    told = lines(blocks)
+    found = page_of(configured(tmp_path, sinks={}), schema)
+    told = lines(found)
     assert "Without what is used for talk, the contract with you cannot be performed." in told
     assert "The law obliges us to collect what is used for: taxes." in told
-    assert "nothing" not in [
-        row[0] for each in blocks if isinstance(each, DataTable) for row in each.rows
-    ]
+    assert "nothing" not in [row[0] for row in rows(found)]
 
 
-def test_what_is_left_open_is_said(flows: Flows) -> None:
+def test_what_is_left_open_is_said(page: Page, tmp_path: Path) -> None:
     """Who it is and how to reach them: nothing is made up, and nothing left out in silence."""
-    told = lines(notice(flows, About(), phrase_book("en"), unreviewed(flows)))
-    assert told[:2] == [
-        "Who decides what is collected here is not stated.",
-        "How they can be reached is not stated.",
-    ]
+    told = lines(page_of(configured(tmp_path, sinks={}, about={})))
+    assert "Who decides what is collected here is not stated." in told
     assert told.count("How they can be reached is not stated.") == 2
-    told = lines(notice(flows, About(**ABOUT), phrase_book("en"), unreviewed(flows)))
+    told = lines(page)
     assert "Write to: privacy@example.org" in told
     assert not [line for line in told if "not stated" in line]
 
@@ -162,14 +144,7 @@ def test_a_third_party(tmp_path: Path) -> None:
     )
     sink = {"path": "a", "party": "third", "recipient": "An authority", "purposes": ["law"]}
     config = configured(tmp_path, sinks={"ndjson": sink, "store": False})
-    told = lines(
-        notice(
-            matrix(config, schema),
-            config.about,
-            phrase_book("en"),
-            unreviewed(matrix(config, schema)),
-        )
-    )
+    told = lines(page_of(config, schema))
     assert (
         "An authority receives, because a law demands it: kind of operating system."
         " To which country it goes is not stated."
@@ -180,13 +155,12 @@ def test_a_third_party(tmp_path: Path) -> None:
     assert not [line for line in told if line.startswith("Nothing that is kept has your name")]
 
 
-def test_rights_follow_the_legal_basis(flows: Flows) -> None:
+def test_rights_follow_the_legal_basis(page: Page) -> None:
     """Objection, withdrawal, refusal and portability name the purposes that they are about; that
     one may object has a heading of its own."""
-    blocks = notice(flows, About(), phrase_book("en"), unreviewed(flows))
-    at = blocks.index(Sentence("You may object at any time to what is used for: security."))
-    assert blocks[at - 1] == Heading(3, "Your right to object")
-    told = lines(blocks)
+    told = lines(page)
+    at = told.index("You may object at any time to what is used for: security.")
+    assert told[at - 1] == "### Your right to object"
     at = told.index(
         "You may refuse what is used for: capacity planning. From then on it is not even read."
     )
@@ -204,13 +178,8 @@ def test_how_exactly(tmp_path: Path) -> None:
         "  ops: {use: essential.service.operations, basis: contract, reason: It has to be}\n"
         f"fields:{_FIELDS.replace('REST', rest)}"
     )
-    found = matrix(configured(tmp_path, sinks={}), schema)
-    table = next(
-        each
-        for each in notice(found, About(), phrase_book("en"), unreviewed(found))
-        if isinstance(each, DataTable)
-    )
-    assert [row[1] for row in table.rows] == [
+    found = page_of(configured(tmp_path, sinks={}), schema)
+    assert [row[1] for row in rows(found)[2:8]] == [
         "the network alone: 24 bits of an IPv4 address, 48 bits of an IPv6 address",
         "a pseudonym, whose key is destroyed after 7 days",
         "a number, in steps of 10",
@@ -225,17 +194,13 @@ def test_how_exactly(tmp_path: Path) -> None:
 def test_every_shipped_schema(schema: str, language: Language, tmp_path: Path) -> None:
     """Nothing of a phrase is left open, and both forms can be written."""
     config = configured(tmp_path, sinks={})
-    blocks = notice(
-        matrix(config, schema),
-        config.about,
-        phrase_book(language),
-        unreviewed(matrix(config, schema)),
-    )
-    for text in (as_markdown(blocks), as_html(blocks, language)):
+    page = page_of(config, schema)
+    for form in get_args(Form):
+        text = notice(page, form, language)
         assert "Example GmbH" in text
         assert "None" not in text
     if language != "en":
-        assert "used for" not in as_markdown(blocks)
+        assert "used for" not in notice(page, "markdown", language)
 
 
 _SELECTIVE = """
@@ -271,9 +236,8 @@ def test_conditions(tmp_path: Path) -> None:
     """What must stand beside a value, and what a record must say, for anything to be kept."""
     schema = tmp_path / "selective.yaml"
     schema.write_text(_SELECTIVE.replace("REST", _REST))
-    found = matrix(configured(tmp_path, sinks={}), schema)
-    blocks = notice(found, About(), phrase_book("en"), unreviewed(found))
-    told = [line for line in lines(blocks) if "only where" in line]
+    found = page_of(configured(tmp_path, sinks={}), schema)
+    told = [line for line in lines(found) if "only where" in line]
     anything, beside = "Anything is kept only where", "kept only where, beside it,"
     inbound, stats, host = 'type is "inbound"', '"stats" or 2', '"host" or "local"'
     linux, macos = '"linux"', '"macos"'
@@ -282,34 +246,26 @@ def test_conditions(tmp_path: Path) -> None:
         f"IP address: {beside} type is {host}.",
         f"version of the operating system: {beside} os is {linux}; or where os is {macos}.",
     ]
-    table = next(each for each in blocks if isinstance(each, DataTable))
-    assert table.rows[0][1] == "the whole address, if it is one of the internet"
-    indonesian = [
-        line
-        for line in lines(notice(found, About(), phrase_book("id"), unreviewed(found)))
-        if " type " in line
-    ]
+    assert rows(found)[2][1] == "the whole address, if it is one of the internet"
+    indonesian = [line for line in lines(found, "id") if " type " in line]
     assert len(indonesian) == 2
     assert not [line for line in indonesian if " or " in line or "where" in line]
 
 
-def test_no_conditions(flows: Flows) -> None:
+def test_no_conditions(page: Page) -> None:
     """Where there are none, none are said."""
-    assert not [
-        line
-        for line in lines(notice(flows, About(), phrase_book("en"), unreviewed(flows)))
-        if "only where" in line
-    ]
+    assert not [line for line in lines(page) if "only where" in line]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_whose_judgement_it_is(language: Language, tmp_path: Path) -> None:
     """A notice says who approved what else is collected, or that nobody has."""
     schema = schema_of(tmp_path, jitter(), jitter().replace("jitter", "loss"))
-    found = matrix(configured(tmp_path, sinks={}), tmp_path / "calls.yaml")
     path = tmp_path / "calls.reviewed.yaml"
     path.write_text(approve(read_copy(path), schema, "network.jitter", STATED, {}))
-    told = lines(notice(found, About(), phrase_book(language), review(schema, read_copy(path))))
+    reviewed = review(schema, read_copy(path))
+    config = configured(tmp_path, sinks={})
+    told = lines(page_of(config, tmp_path / "calls.yaml", reviewed=reviewed), language)
     (approved,) = (line for line in told if "A. Example" in line)
     assert "network.jitter" in approved
     assert "2026-11-29" in approved
@@ -319,7 +275,7 @@ def test_whose_judgement_it_is(language: Language, tmp_path: Path) -> None:
     assert "network.jitter" not in other
 
 
-def test_nothing_to_review(flows: Flows) -> None:
+def test_nothing_to_review(page: Page) -> None:
     """A schema within the public sentence says nothing of reviews."""
-    told = lines(notice(flows, About(), phrase_book("en"), unreviewed(flows)))
+    told = lines(page)
     assert not [line for line in told if "eviewed" in line or "attributed" in line]

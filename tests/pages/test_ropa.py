@@ -12,31 +12,24 @@ from typing import Any, get_args
 import orjson
 import pytest
 
-from collector.config import Config
-from collector.notices import ropa
-from collector.notices.phrases import LETTERS, nearest_above
-from collector.notices.ropa import BASES, PURPOSES, activities, as_csv, as_json
-from collector.routing import Flows
+from collector.pages import ropa
+from collector.pages.model import Page
+from collector.pages.phrases import LETTERS, nearest_above
+from collector.pages.ropa import BASES, PURPOSES, activities, as_csv, as_json
 from collector.schema import resources
 from collector.schema.model import Basis
 from collector.schema.policy import taxonomy, use_is_allowed
 from collector.schema.review import approve, read_copy, review
-from tests.notices.sample_config import configured, matrix, unreviewed
+from tests.pages.sample_config import configured, page_of
 from tests.schema.test_review import STATED, jitter, schema_of
 
 _CELL = "=cmd|' /C calc'!A0"
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    """Our store and a processor's file."""
-    return configured(tmp_path)
-
-
-@pytest.fixture
-def flows(config: Config) -> Flows:
-    """Where what goes."""
-    return matrix(config)
+def page(tmp_path: Path) -> Page:
+    """The page of our store and a processor's file."""
+    return page_of(configured(tmp_path))
 
 
 def _rows(text: str) -> dict[str, dict[str, str]]:
@@ -50,10 +43,10 @@ def test_every_use_and_basis_has_a_term() -> None:
     assert set(BASES) == set(LETTERS) == set(get_args(Basis))
 
 
-def test_an_activity_for_each_purpose(flows: Flows) -> None:
+def test_an_activity_for_each_purpose(page: Page) -> None:
     """With its fields, the sinks that get some of them for it, and the longest retention."""
-    found = {each.name: each for each in activities(flows)}
-    assert list(found) == list(flows.schema.purposes)
+    found = {each.name: each for each in activities(page)}
+    assert list(found) == [each.name for each in page.schemas[0].purposes]
     assert found["security"].fields == {"client.address": "pd:IPAddress"}
     assert found["security"].sinks == {"store": ("client.address",)}
     planning = found["capacity_planning"]
@@ -62,9 +55,9 @@ def test_an_activity_for_each_purpose(flows: Flows) -> None:
     assert (planning.term, planning.article) == ("dpv:ServiceOptimisation", "eu-gdpr:A6-1-a")
 
 
-def test_the_table(flows: Flows, config: Config) -> None:
+def test_the_table(page: Page) -> None:
     """One row for each activity."""
-    rows = _rows(as_csv(flows, config, unreviewed(flows)))
+    rows = _rows(as_csv(page))
     assert rows["security"] | {"source": ""} == {
         "activity": "security",
         "description": "Investigate abuse of meetings",
@@ -94,12 +87,12 @@ def test_the_table(flows: Flows, config: Config) -> None:
     assert rows["capacity_planning"]["recipients"] == "ndjson (processor, Stats & Co <b>)"
     assert rows["capacity_planning"]["countries"] == "ID"
     assert rows["capacity_planning"]["safeguards"] == "ndjson: standard clauses"
-    assert rows["security"]["source"].endswith(flows.schema.digest)
+    assert rows["security"]["source"].endswith(page.schemas[0].digest)
 
 
-def test_the_document(flows: Flows, config: Config) -> None:
+def test_the_document(page: Page) -> None:
     """The same as JSON-LD: roles, countries, and how long each item stays."""
-    document = as_json(flows, config, unreviewed(flows))
+    document = as_json(page)
     assert document["dpv:hasDataController"]["dpv:hasName"] == "Example GmbH"
     processes = {each["dct:title"]: each for each in document["dpv:hasPersonalDataProcess"]}
     planning = processes["capacity_planning"]
@@ -122,7 +115,7 @@ def test_every_prefix_is_declared(schema: str, tmp_path: Path) -> None:
     """What is written with a prefix belongs to a vocabulary that the document names; what is said
     of a node with a prefix is a term, not a text."""
     config = configured(tmp_path, sinks={})
-    document = as_json(matrix(config, schema), config, unreviewed(matrix(config, schema)))
+    document = as_json(page_of(config, schema))
     context = document.pop("@context")
     assert set(
         re.findall(r'"((?:dpv|pd|dct|eu-gdpr)[a-z-]*):', orjson.dumps(document).decode())
@@ -153,8 +146,8 @@ def test_measures_follow_the_configuration(tmp_path: Path) -> None:
     )
     tls = {"certificate": "a", "key": "b", "client_ca": "c"}
     config = configured(tmp_path, sinks={}, tls=tls)
-    found = matrix(config, schema)
-    measures = as_json(found, config, unreviewed(found))["dpv:hasTechnicalMeasure"]
+    found = page_of(config, schema)
+    measures = as_json(found)["dpv:hasTechnicalMeasure"]
     assert measures == [
         "dpv:InformationFlowControl",
         "dpv:AccessControlMethod",
@@ -162,25 +155,23 @@ def test_measures_follow_the_configuration(tmp_path: Path) -> None:
         "dpv:Pseudonymisation",
         "dpv:EncryptionInTransfer",
     ]
-    rows = _rows(as_csv(found, config, unreviewed(found)))
+    rows = _rows(as_csv(found))
     assert list(rows) == ["more"], "a purpose that no field is for is no activity"
     assert rows["more"]["retention_days"] == "1.5"
-    assert b'"PT129600S"' in orjson.dumps(as_json(found, config, unreviewed(found)))
+    assert b'"PT129600S"' in orjson.dumps(as_json(found))
 
 
 def test_what_is_left_open_is_said(tmp_path: Path) -> None:
     """Who is responsible, where records go, and what protects them there."""
     sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
     config = configured(tmp_path, sinks={"ndjson": sink}, about={})
-    row = _rows(as_csv(matrix(config), config, unreviewed(matrix(config))))["security"]
+    row = _rows(as_csv(page_of(config)))["security"]
     assert {row[name] for name in ("controller", "contact", "countries")} == {"not stated"}
-    controller = as_json(matrix(config), config, unreviewed(matrix(config)))[
-        "dpv:hasDataController"
-    ]
+    controller = as_json(page_of(config))["dpv:hasDataController"]
     assert controller["dpv:hasApplicability"] == "dpv:NotAvailable"
     about = {"country": "DE"}
     config = configured(tmp_path, sinks={"ndjson": sink | {"country": "ID"}}, about=about)
-    row = _rows(as_csv(matrix(config), config, unreviewed(matrix(config))))["security"]
+    row = _rows(as_csv(page_of(config)))["security"]
     assert row["safeguards"] == "ndjson: not stated"
 
 
@@ -214,7 +205,7 @@ def test_every_term_is_in_the_vocabulary() -> None:
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
     """A spreadsheet computes no text of a schema or a configuration."""
     config = configured(tmp_path, sinks={}, about={"controller": _CELL, "contact": "@a, b"})
-    rows = _rows(as_csv(matrix(config), config, unreviewed(matrix(config))))
+    rows = _rows(as_csv(page_of(config)))
     assert rows["security"]["controller"] == f"'{_CELL}"
     assert rows["security"]["contact"] == "'@a, b"
 
@@ -222,25 +213,25 @@ def test_no_cell_is_a_formula(tmp_path: Path) -> None:
 def test_conditions_are_told(tmp_path: Path) -> None:
     """In the table and in the document, where the schema has any."""
     config = configured(tmp_path, sinks={})
-    selective = matrix(config, "webrtc")
+    selective = page_of(config, "webrtc")
     told = 'client.address only where type is "local-candidate" or "localcandidate"'
-    (row,) = _rows(as_csv(selective, config, unreviewed(selective))).values()
+    (row,) = _rows(as_csv(selective)).values()
     assert row["conditions"] == told
-    assert told in as_json(selective, config, unreviewed(selective))["dct:description"]
+    assert told in as_json(selective)["dct:description"]
 
 
 def test_whose_judgement_it_is(tmp_path: Path) -> None:
     """The record says to whom an approval is attributed, and which fields have none."""
     schema = schema_of(tmp_path, jitter(), jitter().replace("jitter", "loss"))
     config = configured(tmp_path, sinks={})
-    found = matrix(config, tmp_path / "calls.yaml")
     path = tmp_path / "calls.reviewed.yaml"
     path.write_text(approve(read_copy(path), schema, "network.jitter", STATED, {}))
     reviewed = review(schema, read_copy(path))
-    (row,) = _rows(as_csv(found, config, reviewed)).values()
+    found = page_of(config, tmp_path / "calls.yaml", reviewed=reviewed)
+    (row,) = _rows(as_csv(found)).values()
     said = [
         "network.jitter: reviewed, attributed to A. Example, 2026-11-29",
         "network.loss: not approved: it is new",
     ]
     assert row["reviewed"] == "; ".join(said)
-    assert set(said) <= set(as_json(found, config, reviewed)["dct:description"])
+    assert set(said) <= set(as_json(found)["dct:description"])
