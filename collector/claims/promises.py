@@ -119,10 +119,15 @@ def _promise(name: str, claim: Claim, found: Found) -> Promise:
         reached,
         reason,
         advice,
-        f"Checked: {listed(CHECKED[each] for each in claim.checks)}." if claim.checks else "",
+        _looked_at(claim),
         " ".join(dict.fromkeys(LIMITS[each] for each in claim.checks)),
         additions(claim, found) if reached == "amended" else (),
     )
+
+
+def _looked_at(claim: Claim) -> str:
+    words = listed(CHECKED[each] for each in claim.checks) if claim.checks else ""
+    return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
 def _explained(claim: Claim, found: Found, reached: Verdict) -> tuple[str, str]:

@@ -32,7 +32,7 @@ MAX_BYTES = 1 << 20
 _LEFT_SECONDS = 60.0
 """After so long a file that was not moved into its place is of a process that was killed."""
 _NEVER = "Never checked."
-_CHANGED = "The configuration has changed since this was checked."
+_CHANGED = "The configuration has changed since the last check."
 _RUN = "Run `collector claims` with the sidecar's configuration."
 
 
@@ -95,9 +95,10 @@ def record(data: Path, every: Iterable[Promise], configuration: str, now: dateti
 
 
 def recorded(
-    data: Path, claims: Mapping[str, Claim], configuration: str
+    data: Path, claims: Mapping[str, Claim], configuration: str, now: datetime
 ) -> tuple[tuple[Promise, ...], dict[str, datetime]]:
-    """Return each claim with the verdict that was recorded last, and when each was reached.
+    """Return each claim with the verdict that was recorded last and its age, and when each was
+    reached.
 
     A claim without a verdict is ``unproven``, and so is one whose verdict is of another
     configuration or another sentence. Raises nothing: a file that is no such file has no verdicts.
@@ -112,7 +113,8 @@ def recorded(
             every.append(replace(promise, verdict="unproven", reason=_NEVER, advice=_RUN))
         elif last.configuration != configuration:
             times[promise.id] = last.at
-            every.append(replace(promise, verdict="unproven", reason=_CHANGED, advice=_RUN))
+            reason = f"{_CHANGED} It was checked {_age(now, last.at)}."
+            every.append(replace(promise, verdict="unproven", reason=reason, advice=_RUN))
         else:
             times[promise.id] = last.at
             every.append(
@@ -121,10 +123,20 @@ def recorded(
                     verdict=last.verdict,
                     reason=last.reason,
                     advice=last.advice,
+                    checked=f"{promise.checked} Checked {_age(now, last.at)}.",
                     additions=last.additions,
                 )
             )
     return tuple(every), times
+
+
+def _age(now: datetime, at: datetime) -> str:
+    """Say how long ago something was checked, in whole hours or days."""
+    hours = int((now - at).total_seconds() // 3600)
+    if hours < 1:
+        return f"on {at:%Y-%m-%d}, less than an hour before this page was made"
+    number, unit = (hours, "hour") if hours < 48 else (hours // 24, "day")
+    return f"on {at:%Y-%m-%d}, {number} {unit}{'' if number == 1 else 's'} ago"
 
 
 def has_only_verdicts(path: Path) -> bool:

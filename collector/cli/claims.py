@@ -91,6 +91,7 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
         **recording_findings(chosen),
     }
     made = promises(every, found)
+    record_verdicts(chosen, made)
     names = _names(chosen)
     each_of = {schema: _verdicts(every, found, schema) for schema in names}
     figures: dict[str, Any] = {}
@@ -108,7 +109,6 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
             _line(None, _NO_DATA)
         if details:
             _print_details(every, figures, found, each_of)
-    record_verdicts(chosen, made)
     raise typer.Exit(0 if is_kept(made) else 1)
 
 
