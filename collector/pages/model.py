@@ -260,7 +260,8 @@ def build(
         checked=checked,
         made=now,
     )
-    return _visible(page)
+    # Documents with hidden characters are refused (E145); others' texts lose them here.
+    return mapped(page, without_hidden)
 
 
 def reviews_of(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:
@@ -350,18 +351,17 @@ def _destination(
     )
 
 
-def _visible(part: _T) -> _T:
-    """Return a part without characters that hide or reverse text. Documents with such a character
-    are refused (E145); what comes by another way is shown without it."""
+def mapped(part: _T, change: Callable[[str], str]) -> _T:
+    """Return a part of a page with each text in it changed."""
     found: Any = part
     if isinstance(found, str):
-        found = without_hidden(found)
+        found = change(found)
     elif isinstance(found, tuple):
-        found = tuple(map(_visible, found))
+        found = tuple(mapped(each, change) for each in found)
     elif isinstance(found, Mapping):
-        found = {_visible(key): _visible(value) for key, value in found.items()}
+        found = {mapped(key, change): mapped(each, change) for key, each in found.items()}
     elif is_dataclass(found) and not isinstance(found, type):
-        parts = {each.name: _visible(getattr(found, each.name)) for each in fields(found)}
+        parts = {each.name: mapped(getattr(found, each.name), change) for each in fields(found)}
         found = replace(found, **parts)
     return found  # type: ignore[no-any-return]
 

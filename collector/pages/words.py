@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from collector.pages.phrases import Language, PhraseBook, Terms, phrase_book
 
+_CODE = re.compile("`([^`]*)`")
 _ICONS = {"holds": "✓", "amended": "+", "unproven": "?", "broken": "✗", "missing": "–"}
 
 
@@ -59,8 +60,12 @@ class Words:
         in."""
         found = self.book.text(text)
         if found == text and self.book.language != "en":
-            return Markup('<bdi lang="en">{}</bdi>').format(text)
-        return Markup("<bdi>{}</bdi>").format(found)
+            return Markup('<bdi lang="en">{}</bdi>').format(found)
+        return self.apart(found)
+
+    def told(self, text: str) -> str:
+        """Write a text as ``text`` does, with what stands between backquotes as code."""
+        return Markup(_CODE.sub(r"<code>\1</code>", self.text(text)))  # noqa: S704 - escaped
 
     def label(self, field: str) -> str:
         """Return what a person calls a field."""

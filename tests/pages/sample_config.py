@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 
 from collector.claims.promises import Promise
+from collector.claims.verification import Verdict
 from collector.config import Config, load
 from collector.pages.model import Page, build
 from collector.schema import load_schema
@@ -48,3 +49,12 @@ def page_of(
     loaded = load_schema(schema)
     reviews = {loaded.name: reviewed or review(loaded, ApprovedCopy(Path("none.reviewed.yaml")))}
     return build(config, [loaded], verdicts, checked=None, now=NOW, reviews=reviews)
+
+
+def promised(text: str = "A `plain` sentence.") -> list[Promise]:
+    """A promise with each verdict, whose texts are this one, and the two of the first sentence."""
+    verdicts: tuple[Verdict, ...] = get_args(Verdict)
+    others = [
+        Promise(f"p-{each}", text, each, text, text, text, text, (text,)) for each in verdicts
+    ]
+    return [Promise("no-content", text, "holds"), *others]
