@@ -85,13 +85,7 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
     """
     chosen = settings(config, data)
     every, folder = _chosen(load_all_claims(chosen.claims), only or []), chosen.data or Path()
-    found: Found = {
-        **check(chosen, canaries(_PLANTED), scan, file=config),
-        **serving_findings(chosen),
-        **recording_findings(chosen),
-    }
-    made = promises(every, found)
-    record_verdicts(chosen, made)
+    found, made = checked(chosen, every, config)
     names = _names(chosen)
     each_of = {schema: _verdicts(every, found, schema) for schema in names}
     figures: dict[str, Any] = {}
@@ -112,7 +106,21 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
     raise typer.Exit(0 if is_kept(made) else 1)
 
 
-def record_verdicts(config: Config, made: Sequence[Promise]) -> None:
+def checked(
+    config: Config, every: Mapping[str, Claim], file: Path | None
+) -> tuple[Found, tuple[Promise, ...]]:
+    """Run all checks of a configuration, which is that of ``file``, and record the verdicts."""
+    found: Found = {
+        **check(config, canaries(_PLANTED), scan, file=file),
+        **serving_findings(config),
+        **recording_findings(config),
+    }
+    made = promises(every, found)
+    _record(config, made)
+    return found, made
+
+
+def _record(config: Config, made: Sequence[Promise]) -> None:
     """Record verdicts in the data directory, if there is one; say so where that fails."""
     if config.data is None or not config.data.is_dir():
         return
