@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _OURS = re.compile(
-    r"(spool|store|vault|keys|recorder)\.db.*|(ledger|master|subjects)\.key.*|collector\.lock|control\.sock"
+    r"(spool|store|vault|keys|recorder)\.db.*|(ledger|master|subjects)\.key.*|collector\.lock|verdicts\.json.*|control\.sock"
     r"|sinks|objects|vault|.*\.ndjson.*"
 ).fullmatch
 _OTHERS = 0o077

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collector.claims.document import Check
+from collector.claims.findings import ACCESS, ClaimFinding
 from collector.claims.stored_files import altered_files, foreign_files
 from collector.contracts import CATEGORIES, DROPS
 from collector.errors import DeliveryError
@@ -43,16 +44,26 @@ from collector.sqlite.files import connect
 
 
 class Mismatch(NamedTuple):
-    """What is stored and may not be, as a finding of a check; where it could not be looked at,
-    ``is_open``."""
+    """What is stored and may not be, as a finding of a check. The finding names the schema that it
+    is about, if it is about one that is in force."""
 
-    message: str
-    is_open: bool = False
+    finding: ClaimFinding
     check: Check = "stored"
-    rule: str | None = None
-    amends: bool = False
-    schema: str = ""
-    """The schema that it is about, if it is about one that is in force."""
+
+
+def _against(message: str, advice: str) -> Mismatch:
+    return Mismatch(ClaimFinding(message, advice=advice))
+
+
+def _open(message: str, advice: str) -> Mismatch:
+    return Mismatch(ClaimFinding(message, is_open=True, advice=advice))
+
+
+_ERASE = "Find out which program wrote it, stop it, and delete what it wrote."
+_LOOK = "Look there, remove what is not Collector's, and run this again."
+
+_RESTORE = "Restore the ledger (`spool.db`) from a backup, or delete these records."
+_DAMAGED = "Run `collector spool show` and `collector ledger verify` to see what is damaged."
 
 
 class _Judge:
@@ -174,8 +185,15 @@ def mismatches(
     yield from _readable("ledger", _noted(locations, allowed))
     for name, settings in matrix.sinks.items():
         if not is_erasable(settings):
-            yield Mismatch(f"{name}: what it holds cannot be read", is_open=True)
-    yield from (Mismatch(f"not looked at: {place}", is_open=True) for place in locations.unread)
+            yield _open(
+                f"Collector cannot read back what the sink `{name}` holds.",
+                "Ask its recipient, or use a type of sink that Collector can read.",
+            )
+    for place in locations.unread:
+        yield _open(
+            f"Records may be left where Collector could not look: {place}.",
+            "Make this place readable, or run `collector store drop` for its sink.",
+        )
     with locations.opened() as sinks:
         for name, sink in sinks.items():
             is_listed = name in matrix.sinks
@@ -184,11 +202,13 @@ def mismatches(
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed, reviews)
     if number := foreign_files(locations):
-        message = f"{number} files in the data directory, or copies, are not of Collector's making"
-        yield Mismatch(message, is_open=True)
+        what = "1 file that Collector did not make is" if number == 1 else f"{number} files that"
+        what += "" if number == 1 else " Collector did not make are"
+        yield _open(f"{what} in the data directory or beside the records.", _MOVE)
     if number := altered_files(locations):
-        message = f"{number} files of Collector's are longer than it makes them, damaged, or left"
-        yield Mismatch(message, is_open=True)
+        what = "1 file of Collector is" if number == 1 else f"{number} files of Collector are"
+        message = f"{what} damaged, longer than expected, or left by an interrupted change."
+        yield _open(message, "Restart the sidecar, which repairs its files, and run this again.")
 
 
 def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
@@ -198,9 +218,14 @@ def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
         yield from found
     except DeliveryError as error:
         if error.code == _NO_RECORD:
-            yield Mismatch(f"{where}: it holds lines that are no records")
+            yield _against(f"{_named(where)} holds lines that are not records.", _ERASE)
         else:
-            yield Mismatch(f"{where}: it cannot be read", is_open=True)
+            yield _open(f"{_named(where)} could not be read.", ACCESS)
+
+
+def _named(where: str) -> str:
+    """Return the words for a sink, or for the spool or the ledger."""
+    return f"The {where}" if where in ("spool", "ledger") else f"The sink `{where}`"
 
 
 def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
@@ -215,7 +240,8 @@ def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
             if kind == "configuration":
                 allowed.add_flows(reached(text.partition(b"\n")[0]))
         if number := sum(1 for kind, _ in documents if kind is None):
-            yield Mismatch(f"ledger: {number} documents are named by no entry", is_open=True)
+            message = f"The ledger holds documents that no entry names ({number})."
+            yield _open(message, "Run `collector ledger verify`, and find out who added them.")
 
 
 def _in_sink(
@@ -225,12 +251,14 @@ def _in_sink(
         return
     if others := sink.others:
         parts = _PARTS.get(sink.unit, "parts")
-        yield Mismatch(f"{name}: {others} {parts} are not of Collector's making", is_open=True)
+        yield _open(
+            f"The sink `{name}` holds {parts} that Collector did not make ({others}).", _LOOK
+        )
     every = set[str]().union(*allowed.tables.values())
     for table in sink.inventory():
         listed = allowed.tables.get(table.name) if sink.unit == "rows" else every
         if listed is None:
-            yield Mismatch(f"{name}: a table is of a schema that is not known", is_open=True)
+            yield _open(f"The sink `{name}` has a table of a schema that nobody knows.", _RESTORE)
             continue
         filled = {each for each, times in table.fields.items() if times}
         names = {*listed}
@@ -241,13 +269,15 @@ def _in_sink(
         yield from _misled(name, (filled & names) - reached_it if is_listed else set())
     yield from _of_values(name, sink.values(), allowed, is_listed=is_listed)
     for each in sink.unproven():
-        yield Mismatch(f"{name}: {each}", is_open=True)
-        yield Mismatch(f"{name}: {each}", is_open=True, check="retention")
+        message = f"The sink `{name}` could not be checked whole: {each}."
+        mismatch = _open(message, f"See docs/sinks.md on `{name}`'s type, and run this again.")
+        yield from (mismatch, mismatch._replace(check="retention"))
 
 
 def _misled(sink: str, fields: Collection[str]) -> Iterator[Mismatch]:
     for each in sorted(fields):
-        yield Mismatch(f"{sink}: it holds {each}, which is not to go there")
+        message = f"The sink `{sink}` holds `{each}`, which no configuration sends there."
+        yield _against(message, _ERASE)
 
 
 def _of_values(
@@ -255,7 +285,8 @@ def _of_values(
 ) -> Iterator[Mismatch]:
     """Compare values with the kinds of their fields, and fields with what is to go there."""
     if found is None:
-        yield Mismatch(f"{where}: the values that it holds cannot be looked at", is_open=True)
+        message = f"{_named(where)} does not show the values that it holds."
+        yield _open(message, "Use a type of sink that Collector can read.")
         return
     refused, misled, is_known = set[str](), set[str](), True
     for schema, members in found:
@@ -268,7 +299,7 @@ def _of_values(
     yield from _refused(where, refused, allowed)
     yield from _misled(where, misled)
     if not is_known:
-        yield Mismatch(f"{where}: there are records of a schema that is not known", is_open=True)
+        yield _open(f"{_named(where)} holds records of a schema that nobody knows.", _RESTORE)
 
 
 def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
@@ -295,19 +326,19 @@ def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
     yield from _unlisted("spool", unlisted, set())
     yield from _refused("spool", refused, allowed)
     if unknown:
-        yield Mismatch(f"spool: {unknown} batches are of a schema that is not known", is_open=True)
+        message = f"Batches of a schema that nobody knows are in the spool ({unknown})."
+        yield _open(message, _RESTORE)
     damaged += sum(_foreign_parts(locations.data / name, allowed.words) for name in _FILES)
     if damaged:
-        yield Mismatch(
-            f"spool: {damaged} batches, files or tables are damaged or are not Collector's",
-            is_open=True,
-        )
+        message = f"The spool has parts that are damaged or not Collector's ({damaged})."
+        yield _open(message, _DAMAGED)
 
 
 def _refused(where: str, names: set[str], allowed: _Allowed) -> Iterator[Mismatch]:
     for each in sorted(names):
-        message = f"{where}: {each} has values that no schema allows"
-        yield Mismatch(message, is_open=not allowed.is_whole)
+        message = f"{_named(where)} holds values of `{each}` that no schema allows."
+        mismatch = _against(message, _ERASE)
+        yield mismatch if allowed.is_whole else _open(message, _RESTORE)
 
 
 def _of_earlier_schemas(
@@ -327,12 +358,13 @@ def _of_earlier_schemas(
         filled -= set() if now is None else scope(now).outside.keys()
         for name, text in scope(schema).outside.items():
             if name in filled and text is not None:
-                message = f"to be published too: {text}"
-                yield Mismatch(message, check="scope", amends=True, schema=named)
+                finding = ClaimFinding(f"Also collected: {text}", amends=True, schema=named)
+                yield Mismatch(finding, "scope")
             elif name in filled:
                 is_open = now is not None and name in now.fields
-                message = f"{name}: it is stored, and no sentence of {schema.id} speaks of it"
-                yield Mismatch(message, is_open, "scope", schema=named)
+                message = f"`{name}` of `{schema.id}` is stored, and no sentence tells the public."
+                finding = ClaimFinding(message, is_open=is_open, schema=named, advice=_OF_EARLIER)
+                yield Mismatch(finding, "scope")
 
 
 def _unreviewed(
@@ -344,10 +376,16 @@ def _unreviewed(
     found = review(schema, copy)
     stored = replace(found, fields=tuple(each for each in found.fields if each.name in filled))
     for each in stored.unapproved:
-        message = f"{each.name}: it is stored under {schema.id}, {each.why}"
-        yield Mismatch(message, is_open=True, check="review", schema=named)
+        message = f"Records of `{schema.id}` are stored. {each.reason}"
+        finding = ClaimFinding(message, is_open=True, schema=named, advice=_OF_EARLIER)
+        yield Mismatch(finding, "review")
     for addition in stored.additions:
-        yield Mismatch(f"also collected: {addition}", check="review", amends=True, schema=named)
+        message = f"Also collected: {addition}"
+        yield Mismatch(ClaimFinding(message, amends=True, schema=named), "review")
+
+
+_OF_EARLIER = "Wait until these records expire, or delete them."
+_MOVE = "Find out what they are. Move them elsewhere, or delete them."
 
 
 _NO_RECORD = "E509"
@@ -356,10 +394,11 @@ _PARTS = {"rows": "tables", "lines": "lines or files"}
 
 def _unlisted(where: str, filled: set[str], empty: set[str]) -> Iterator[Mismatch]:
     if filled:
-        yield Mismatch(f"{where}: it holds {len(filled)} fields that no schema lists")
+        message = f"{_named(where)} holds fields that no schema lists ({len(filled)})."
+        yield _against(message, _ERASE)
     if empty:
-        message = f"{where}: it has {len(empty)} empty columns that no schema lists"
-        yield Mismatch(message, is_open=True)
+        message = f"{_named(where)} has empty columns that no schema lists ({len(empty)})."
+        yield _open(message, "Remove these columns, and run this again.")
 
 
 # -- Collector's own tables: names that it knows, times, and hashes --------------------------------

@@ -12,6 +12,8 @@ from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
+from collector.claims.verdicts import FILE_NAME as VERDICTS_NAME
+from collector.claims.verdicts import has_only_verdicts
 from collector.config.sink_settings import SinkSettings
 from collector.ledger.signing import KEY_NAME
 from collector.retention.locations import Locations
@@ -24,7 +26,7 @@ from collector.sqlite.wal import is_whole
 _OWN_FILE = re.compile(
     r"collector\.lock|ledger\.key(\.new)?(\.part)?"
     r"|(spool|spool-aside)\.db(-wal|-shm|-journal|\.compact-[0-9a-f]+)?"
-    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?"
+    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?|verdicts\.json(\.[0-9a-f]{16}\.part)?"
 ).fullmatch
 """Matches the names of files in the data directory that are looked at, or hold no records."""
 _OF_LINES, _OF_DATABASE = r"\.state|(\.[0-9]+)?(\.new)?", r"-wal|-shm|-journal|\.compact-[0-9a-f]+"
@@ -108,6 +110,8 @@ def _has_more(file: Path) -> bool:
     """Return whether there is something in a file that is looked at nowhere: in a lock, in what an
     interrupted change left, behind the end of a key, a database or a file's marks, or in a log that
     SQLite does not read to its end."""
+    if file.name == VERDICTS_NAME:
+        return not has_only_verdicts(file)
     if file.name.endswith("-wal") and not _LEFT_BEHIND(file.name) and ".damaged-" not in file.name:
         return not is_whole(file)
     longest = 0 if _LEFT_BEHIND(file.name) else _LONGEST.get(file.name)

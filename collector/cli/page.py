@@ -9,9 +9,7 @@ from typing import Annotated
 import typer
 
 from collector.claims.document import load_all_claims
-from collector.claims.promises import promises
-from collector.claims.verification import check
-from collector.cli.claims import recording_findings, serving_findings
+from collector.cli.claims import checked
 from collector.cli.console import err
 from collector.cli.data_dir import Data, settings
 from collector.cli.options import unwritable
@@ -22,9 +20,6 @@ from collector.pages.model import Page, build
 from collector.pages.phrases import Language
 from collector.pages.render import render
 from collector.routing.schemas import configured
-from collector.testing import canaries, scan
-
-_PLANTED = 12
 
 
 def page(
@@ -41,7 +36,7 @@ def page(
     The checks of `collector claims` are run. `index.html` is one file that loads nothing and works
     from disk; `page.json` has the same facts. docs/page.md describes both.
     """
-    made = _page(settings(config, data))
+    made = _page(settings(config, data), config)
     files = {"index.html": render(made, language), "page.json": made.as_json()}
     for name, content in files.items():
         path = output / name
@@ -53,16 +48,11 @@ def page(
         err.print(str(path), markup=False, soft_wrap=True)
 
 
-def _page(config: Config) -> Page:
+def _page(config: Config, file: Path | None) -> Page:
     schemas, now = configured(config), datetime.now(UTC)
-    found = {
-        **check(config, canaries(_PLANTED), scan),
-        **serving_findings(config),
-        **recording_findings(config),
-    }
+    _, verdicts = checked(config, load_all_claims(config.claims), file)
     versions = {
         schema.name: history(reference, schema, now.date())
         for reference, schema in zip(config.references, schemas, strict=True)
     }
-    verdicts = promises(load_all_claims(config.claims), found)
     return build(config, schemas, verdicts, checked=now, now=now, history=versions)

@@ -32,7 +32,14 @@ _NO_RECEIVERS = ("admin", "recorder")
 """The sections of these that take no events."""
 _OWN = ("collector.", "ledger.", "spool.", "spool-aside.", "store.")
 """Prefixes of the names of files in the data directory."""
-_OWN_FILES = ("collector.lock", "ledger.key", "spool.db", "spool-aside.db", "store.db")
+_OWN_FILES = (
+    "collector.lock",
+    "ledger.key",
+    "spool.db",
+    "spool-aside.db",
+    "store.db",
+    "verdicts.json",
+)
 """The same, for a socket file, which may be called ``collector.sock``."""
 OWN_DIRECTORY = "sinks"
 """The name of the directory of sinks' own directories in the data directory."""

@@ -34,10 +34,10 @@ def history(reference: str, schema: Schema, today: date) -> tuple[SchemaVersion,
             found[-1] = day, found[-1][1]
         elif older is not None:
             found.append((day, older))
-    return tuple(_versions(found, is_whole=len(commits) < _MOST))
+    return tuple(versions(found, is_whole=len(commits) < _MOST))
 
 
-def _versions(found: list[tuple[str, Schema]], *, is_whole: bool) -> Iterator[SchemaVersion]:
+def versions(found: list[tuple[str, Schema]], *, is_whole: bool) -> Iterator[SchemaVersion]:
     for (day, new), (_, old) in pairwise(found):
         told: dict[str, list[str]] = {"widening": [], "narrowing": [], "neutral": []}
         for change in compare(old, new).changes:

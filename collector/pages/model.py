@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import orjson
 
+from collector.claims.findings import Verdict
 from collector.claims.promises import Promise
-from collector.claims.verification import Verdict
 from collector.config import Config
 from collector.config.sink_settings import Party, SinkSettings
 from collector.pages.phrases import LANGUAGES, Terms, phrase_book

@@ -348,9 +348,9 @@ def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
             old += redact(batch.payload, expiry, batch.received).records
             early += count_lines(batch.payload) if batch.received > ahead else 0
     if old:
-        yield f"spool: {old} records that wait have fields older than they may be"
+        yield f"the spool holds {old} records past their retention"
     if early:
-        yield f"spool: {early} records that wait {EARLY}"
+        yield f"the spool holds {early} records {EARLY}"
 
 
 def _overdue_rest(path: Path, schemas: Sequence[Schema], now: datetime) -> Iterator[str]:
@@ -365,8 +365,8 @@ def _overdue_rest(path: Path, schemas: Sequence[Schema], now: datetime) -> Itera
         )
     damaged = sum(not before <= moment <= now + _AHEAD for _, moment in quarantined(path))
     if batches:
-        yield f"spool: {batches} damaged batches are older than they may be"
+        yield f"the spool holds damaged batches past their retention ({batches})"
     if damaged:
-        yield f"spool: {damaged} damaged files are there for longer than they may be"
+        yield f"the data directory holds damaged files past their retention ({damaged})"
     if sums:
-        yield f"ledger: {sums} sums of hours are older than they may be"
+        yield f"the ledger holds hourly sums past their retention ({sums})"

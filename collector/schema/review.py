@@ -243,6 +243,15 @@ class FieldReview(NamedTuple):
     changes: tuple[SchemaChange, ...] = ()
 
     @property
+    def reason(self) -> str:
+        """Return why it is not approved, as a sentence."""
+        if self.approval is None:
+            return f"Nobody has approved `{self.name}`: {self.why.partition(': ')[2]}."
+        if self.changes:
+            return f"`{self.name}` is {self.why}."
+        return f"The approval of `{self.name}` ended after {self.approval.until}."
+
+    @property
     def is_approved(self) -> bool:
         """Return whether it is approved as it is now, or as something wider."""
         return not self.why

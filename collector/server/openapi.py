@@ -108,15 +108,28 @@ def admin_document(*, has_tokens: bool) -> bytes:
     verbose = {"name": "verbose", "in": "query", "schema": {}, "allowEmptyValue": True}
     ready["parameters"] = [verbose | {"description": "List each check."}]
     shown = _read("Metrics for Prometheus.", {"200": _answer("All of them.", {_TEXT: text})})
-    page = _read("A page that leads to the others.", {"200": _answer("It.", {_HTML: text})})
+    absent = {"503": _answer("It cannot be made now.", {_TEXT: {}})}
+    known = {"304": _answer("The reader has it already, by its `ETag`.", {})}
+    page = _read(
+        "What is collected, and whether each promise holds, in English or with `lang=id` in"
+        " Indonesian.",
+        {"200": _answer("It.", {_HTML: text}), **known, **absent},
+    )
+    page["parameters"] = [{"name": "lang", "in": "query", "schema": {"enum": ["en", "id"]}}]
+    facts = _read("The same as data.", {"200": _answer("It.", {_JSON: {}}), **known, **absent})
+    status = _read(
+        "The state of the sidecar, for operators.",
+        {"200": _answer("It.", {_HTML: text}), **known, **absent},
+    )
     own = _read("This document.", {"200": _answer("It.", {_JSON: {}})})
-    for operation in (shown, page) if has_tokens else ():
+    for operation in (shown, page, facts, status) if has_tokens else ():
         operation["security"] = [{"token": []}]
         operation["responses"]["401"] = _answer(UNAUTHENTICATED.message, {_TEXT: {}})
-    paths = {"/livez": live, "/readyz": ready, "/metrics": shown, "/": page, DOCUMENT_PATH: own}
+    paths = {"/livez": live, "/readyz": ready, "/metrics": shown, DOCUMENT_PATH: own}
+    paths |= {"/": page, "/page.json": facts, "/status": status}
     for operation in paths.values():
         operation["responses"] = everywhere | operation["responses"]
-    described = "Health and metrics: constants and counts."
+    described = "Health, metrics and pages: constants, counts and names of the configuration."
     whole = {path: {"get": operation} for path, operation in paths.items()}
     return _document("Collector: health and metrics", described, whole, has_tokens=has_tokens)
 

@@ -279,17 +279,17 @@ def overdue(path: Path, schemas: Sequence[Schema], now: datetime) -> list[str]:
 def _overdue(db: sqlite3.Connection, schemas: Sequence[Schema], now: datetime) -> Iterator[str]:
     by_table = {schema.name: schema.fields for schema in schemas}
     for table in unruled(db):
-        yield f"{table}: no retention is known; open the store with its schema once"
+        yield f"the store's table `{table}` has no known retention"
     for rule in rules(db):
         early, *outlived = db.execute(_outlived(rule, now)).fetchone()
         if early:
-            yield f"{rule.table}: {early} rows {EARLY}"
+            yield f"the store's table `{rule.table}` holds {early} rows {EARLY}"
         for (name, span), times in zip(rule.spans.items(), outlived, strict=True):
             if times:
-                yield f"{rule.table}: {name} is older than it may be in {times} rows"
+                yield f"the store holds `{name}` of {times} records past its retention"
             field = by_table.get(rule.table, {}).get(name)
             if field is not None and field.retention < span:
-                yield f"{rule.table}: {name} still has a longer retention in the store"
+                yield f"the store keeps `{name}` longer than its schema says"
 
 
 def _outlived(rule: Rule, now: datetime) -> str:

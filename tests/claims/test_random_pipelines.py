@@ -26,7 +26,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from collector.claims.document import SERVING_CHECKS, load_claims
-from collector.claims.verification import Verdict, check, verdict
+from collector.claims.findings import Verdict, verdict
+from collector.claims.verification import check
 from collector.config import load
 from collector.contracts import Batch, Form, Request
 from collector.errors import CollectorError, ConfigFaults, SchemaError

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from collector.claims.document import SERVING_CHECKS, load_claims
-from collector.claims.verification import Found, Verdict, check, verdict
+from collector.claims.findings import Found, Verdict, verdict
+from collector.claims.verification import check
 from collector.config import load
 from collector.contracts import Batch
 from collector.ledger import Note
@@ -379,8 +380,8 @@ def test_a_text_in_a_column(lives: PopulatedDirectory, column: str) -> None:
     """Another program wrote a line of chat into a column that is listed."""
     edit(lives.data / "store.db", spoken(column))
     outcome = found(lives.config_file)
-    said = f"store: {column} has values that no schema allows"
-    assert said in [each.message for each in outcome["stored"] or ()]
+    told = [each.message for each in outcome["stored"] or ()]
+    assert any("`store`" in each and f"`{column}`" in each for each in told)
     assert verdicts(outcome) == {"broken"}
 
 
@@ -496,9 +497,9 @@ def test_a_field_beyond_the_flows(tmp_path: Path) -> None:
     note_configuration(data, file)
     path.write_bytes(_RECORD % b'"client.address":"203.0.113.7"' + b"\n")
     outcome = found(file)
-    assert [each.message for each in outcome["stored"] or ()] == [
-        "ndjson: it holds client.address, which is not to go there"
-    ]
+    (finding,) = outcome["stored"] or ()
+    assert "`ndjson`" in finding.message
+    assert "`client.address`" in finding.message
     assert verdicts(outcome) == {"broken"}
 
 
@@ -584,6 +585,5 @@ def test_a_field_that_is_to_go_there_by_another_schema_only(tmp_path: Path) -> N
     path.write_bytes(line % b"web" + b"\n")
     assert found(file)["stored"] == ()
     path.write_bytes(line % b"web" + b"\n" + line % b"conferencing-strict" + b"\n")
-    assert [each.message for each in found(file)["stored"] or ()] == [
-        "ndjson: it holds client.address, which is not to go there"
-    ]
+    (finding,) = found(file)["stored"] or ()
+    assert "`client.address`" in finding.message

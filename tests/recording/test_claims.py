@@ -15,7 +15,7 @@ from collector.claims.document import (
     Check,
     load_claims,
 )
-from collector.claims.verification import ClaimFinding, verdict
+from collector.claims.findings import ClaimFinding, verdict
 from collector.recording import claims, dry_run, refusals
 from collector.recording.claims import Place, counts, look
 from collector.testing import canaries, scan

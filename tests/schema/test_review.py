@@ -18,7 +18,8 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from collector.claims.document import CHECKS, SERVING_CHECKS, load_claims
-from collector.claims.verification import Found, review_findings, scope_findings, verdict
+from collector.claims.findings import Found, verdict
+from collector.claims.verification import review_findings, scope_findings
 from collector.errors import ConfigError, SchemaError
 from collector.schema import Schema, load_schema
 from collector.schema.diff import compare

@@ -19,6 +19,11 @@ from collector.ingest.request import GPC_PATH, ROUTES, HttpRequest
 from collector.server.admin import AdminPages
 from collector.server.openapi import admin_document, receiver_document
 
+
+async def _no_file(path: str, language: str) -> None:
+    """No page can be made."""
+
+
 _BARE = {"has_tokens": False, "has_preferences": False, "has_hosts": False}
 
 
@@ -111,7 +116,7 @@ def test_documents_are_read(path: str, method: str) -> None:
 
 def test_that_of_the_admin_address_needs_no_token() -> None:
     """It tells that the metrics do."""
-    pages = AdminPages(dict, bytes, is_public=True, admits=lambda _: False)
+    pages = AdminPages(dict, bytes, _no_file, is_public=True, admits=lambda _: False)
     found = asyncio.run(pages(HttpRequest("GET", "/openapi.json", [(b"host", b"localhost")])))
     assert found.status == 200
     document = json.loads(found.body)

@@ -24,7 +24,10 @@ from tests.sidecar.swept import LEAKY, events, exports, kept_records, send, swep
 _SAID = {"started", "stopping", "stopped", "sink_failing", "sink_recovered", "refused"}
 """All that there is to say here: one sink fails, as the test holds its file, and at `debug` each
 refused request is a line."""
-_PAGES = ("/metrics", "/readyz?verbose", "/readyz", "/livez", "/", "/favicon.ico")
+_PAGES = (
+    *("/metrics", "/readyz?verbose", "/readyz", "/livez", "/favicon.ico"),
+    *("/", "/?lang=id", "/page.json", "/status"),
+)
 
 
 def test_a_slot_cannot_be_forgotten(tmp_path: Path) -> None:
