@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import orjson
 
+from collector.claims.findings import Verdict
 from collector.claims.promises import Promise
-from collector.claims.verification import Verdict
 from collector.config import Config, load
 from collector.pages.model import Page, build
 from collector.schema import load_schema
