@@ -6,6 +6,7 @@ The phrases about the precision of a field are data of its kind.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import cache
@@ -37,12 +38,15 @@ the same order."""
 Terms = tuple[tuple[str, tuple[str | float, ...]], ...]
 """A condition: members, each with the values of which it must have one."""
 
+_SENTENCES = re.compile(r"(?<=[.!?]) (?=[A-Z])")
+_OTHERS = re.compile(r"(\d+) other checks")
+_JOINT = re.compile(r", | and |$")
 _UNITS = (("day", 86400), ("hour", 3600), ("minute", 60))
 
 
 class PhraseBook(BaseModel):
     """One language: phrases of the notice by key, and of the page; labels of fields, uses and legal
-    bases; translated texts."""
+    bases; translated texts, and patterns of what checks say."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -53,6 +57,7 @@ class PhraseBook(BaseModel):
     uses: dict[str, str]
     bases: dict[Basis, str]
     texts: dict[str, str] = {}
+    patterns: dict[str, str] = {}
 
     def say(self, key: str, **parts: object) -> str:
         """Return a phrase with its parts filled in."""
@@ -61,6 +66,49 @@ class PhraseBook(BaseModel):
     def text(self, text: str) -> str:
         """Translate a text of a schema, if there is a translation."""
         return self.texts.get(text, text)
+
+    def told(self, text: str) -> str:
+        """Translate what a check says, sentence by sentence: by a text, or by a pattern whose parts
+        are numbers or lists of texts. A text of which one sentence is not known stays as it is."""
+        found = [self._sentence(each) for each in _SENTENCES.split(text)]
+        known = [each for each in found if each is not None]
+        return " ".join(known) if len(known) == len(found) else text
+
+    def _sentence(self, sentence: str) -> str | None:
+        if sentence in self.texts:
+            return self.texts[sentence]
+        for pattern, phrase in self.patterns.items():
+            match = _compiled(pattern).fullmatch(sentence)
+            listed = {} if match is None else match.groupdict()
+            parts = {name: self._list_of_texts(part) for name, part in listed.items()}
+            if match is not None and None not in parts.values():
+                said = phrase.format(**parts)
+                return f"{said[:1].upper()}{said[1:]}"
+        return None
+
+    def _list_of_texts(self, listed: str) -> str | None:
+        """Translate texts that are joined by commas and by "and"; ``None`` if one is not known."""
+        if listed.isdecimal():
+            return listed
+        said, rest = "", listed
+        while rest:
+            plain = f"{rest[:1].lower()}{rest[1:]}"
+            known = max(
+                (text for text in self.texts if plain.startswith(text)), key=len, default=""
+            )
+            others = _OTHERS.match(rest)
+            if others is not None:
+                known, word = others[0], self.page["other_checks"].format(number=others[1])
+            elif known:
+                word = self.texts[known]
+            else:
+                return None
+            joint = _JOINT.match(rest[len(known) :])
+            if joint is None:
+                return None
+            said += word + (self.page["and"] if joint[0].startswith(" and") else joint[0])
+            rest = rest[len(known) + len(joint[0]) :]
+        return said
 
     def data(self, names: Iterable[str]) -> str:
         """Return the labels of fields, separated by commas."""
@@ -106,6 +154,12 @@ class PhraseBook(BaseModel):
             for name, part in parts.items()
         }
         return field.phrases[key][self.language].format(**written)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern, whose parts are names in braces."""
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(pattern)))
 
 
 def nearest_above(key: str, known: dict[str, str]) -> str | None:

@@ -58,14 +58,18 @@ class Words:
     def text(self, text: str) -> str:
         """Translate a text of a document; where there is no translation, say which language it is
         in."""
-        found = self.book.text(text)
+        return self._translated(text, self.book.text(text))
+
+    def _translated(self, text: str, found: str) -> Markup:
         if found == text and self.book.language != "en":
             return Markup('<bdi lang="en">{}</bdi>').format(found)
         return self.apart(found)
 
     def told(self, text: str) -> str:
-        """Write a text as ``text`` does, with what stands between backquotes as code."""
-        return Markup(_CODE.sub(r"<code>\1</code>", self.text(text)))  # noqa: S704 - escaped
+        """Translate what a check says; what stands between backquotes is code."""
+        found = self._translated(text, self.book.told(text))
+        # As a ``str``: of a ``Markup`` the parts would be escaped once more.
+        return Markup(_CODE.sub(r"<code>\1</code>", str(found)))  # noqa: S704 - escaped
 
     def label(self, field: str) -> str:
         """Return what a person calls a field."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import timedelta
+from itertools import chain
 from random import Random
 from string import Formatter
 
 import pytest
 
-from collector.claims.document import load_claims
+from collector.claims.document import CHECKS, RECORDING_CHECKS, SERVING_CHECKS, load_claims
+from collector.claims.findings import ClaimFinding
+from collector.claims.promises import CHECKED, LIMITS, promises
 from collector.pages.phrases import LANGUAGES, LETTERS, Language, nearest_above, phrase_book
 from collector.schema import load_schema, resources
 from collector.schema.kinds import KINDS
@@ -50,13 +55,37 @@ def test_every_label_is_there(language: Language) -> None:
 
 @pytest.mark.parametrize("language", _OTHERS)
 def test_what_is_shipped_is_translated(language: Language) -> None:
-    """Every text of shipped schemas and of the claims that a notice quotes, and nothing besides."""
+    """Every text of shipped schemas, of claims and of checks."""
     expected = {claim.text for claim in load_claims().values()}
     for schema in _SHIPPED:
         expected |= {schema.title, *(field.reason for field in schema.fields.values())}
         for name, purpose in schema.purposes.items():
             expected |= {purpose.reason, name.replace("_", " ")}
-    assert set(phrase_book(language).texts) == expected
+    expected |= {*CHECKED.values(), *_sentences(LIMITS.values())}
+    assert expected <= set(phrase_book(language).texts)
+
+
+def _sentences(texts: Iterable[str]) -> set[str]:
+    return {each for text in texts for each in re.split(r"(?<=\.) ", text)}
+
+
+@pytest.mark.parametrize("language", _OTHERS)
+def test_what_checks_say_is_translated(language: Language) -> None:
+    """Of each claim that holds, or holds with additions: the reason, what was looked at, limits."""
+    claims, book = load_claims(), phrase_book(language)
+    more = ClaimFinding("Also collected: more", amends=True)
+    none = dict.fromkeys((*CHECKS, *SERVING_CHECKS, *RECORDING_CHECKS), ())
+    every = promises(claims, none), promises(claims, none | {"review": (more,)})
+    for promise in chain(*every):
+        for text in (promise.reason, promise.checked, promise.limits):
+            assert book.told(text) != text
+
+
+def test_what_is_not_known_stays_as_it_is() -> None:
+    """A sentence that no text and no pattern has, beside others or alone."""
+    book = phrase_book("id")
+    for text in ("The kernel is trusted. Something else.", "What is this, and that.", "", "a"):
+        assert book.told(text) == text
 
 
 @pytest.mark.parametrize("kind", KINDS)
