@@ -31,6 +31,8 @@ MAX_BYTES = 1 << 20
 """The most bytes of the file that are read."""
 _LEFT_SECONDS = 60.0
 """After so long a file that was not moved into its place is of a process that was killed."""
+_DAYS = 2
+"""From so many days on, an age is told in days."""
 _NEVER = "Never checked."
 _CHANGED = "The configuration has changed since the last check."
 _RUN = "Run `collector claims` with the sidecar's configuration."
@@ -113,7 +115,7 @@ def recorded(
             every.append(replace(promise, verdict="unproven", reason=_NEVER, advice=_RUN))
         elif last.configuration != configuration:
             times[promise.id] = last.at
-            reason = f"{_CHANGED} It was checked {_age(now, last.at)}."
+            reason = f"{_CHANGED} {_age(now, last.at)}"
             every.append(replace(promise, verdict="unproven", reason=reason, advice=_RUN))
         else:
             times[promise.id] = last.at
@@ -123,7 +125,7 @@ def recorded(
                     verdict=last.verdict,
                     reason=last.reason,
                     advice=last.advice,
-                    checked=f"{promise.checked} Checked {_age(now, last.at)}.",
+                    checked=f"{promise.checked} {_age(now, last.at)}",
                     additions=last.additions,
                 )
             )
@@ -134,9 +136,10 @@ def _age(now: datetime, at: datetime) -> str:
     """Say how long ago something was checked, in whole hours or days."""
     hours = int((now - at).total_seconds() // 3600)
     if hours < 1:
-        return f"on {at:%Y-%m-%d}, less than an hour before this page was made"
-    number, unit = (hours, "hour") if hours < 48 else (hours // 24, "day")
-    return f"on {at:%Y-%m-%d}, {number} {unit}{'' if number == 1 else 's'} ago"
+        return "Checked less than an hour ago."
+    if hours < _DAYS * 24:
+        return f"Checked {hours} hour{'' if hours == 1 else 's'} ago."
+    return f"Checked {hours // 24} days ago."
 
 
 def has_only_verdicts(path: Path) -> bool:

@@ -68,7 +68,8 @@ class Words:
     def told(self, text: str) -> str:
         """Translate what a check says; what stands between backquotes is code."""
         found = self._translated(text, self.book.told(text))
-        return Markup(_CODE.sub(r"<code>\1</code>", found))  # noqa: S704 - escaped
+        # As a ``str``: of a ``Markup`` the parts would be escaped once more.
+        return Markup(_CODE.sub(r"<code>\1</code>", str(found)))  # noqa: S704 - escaped
 
     def label(self, field: str) -> str:
         """Return what a person calls a field."""

@@ -111,3 +111,9 @@ def test_parts_of_a_phrase_are_isolated(text: str) -> None:
     said = Words.of("en").say("head", organisation=text, number=9)
     assert said.startswith("<bdi>")
     assert said.count("<") == 2
+
+
+def test_code_in_what_a_check_says() -> None:
+    """What stands between backquotes is an element; everything else is only text."""
+    said = Words.of("en").told("Run `a <b>` & <i>so</i>.")
+    assert "<code>a &lt;b&gt;</code> &amp; &lt;i&gt;so&lt;/i&gt;." in said
