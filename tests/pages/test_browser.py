@@ -26,7 +26,7 @@ _STRUCTURE = (
     ".map(e => `${e.tagName} ${e.className.baseVal ?? e.className}`)"
 )
 _MARKED = ("\u05d0\u05d1\u05d2", "\u202egnp.exe", "a\u2066b\u2069c", "x\u200bY", "\u200f\u05d0")
-_ALL = [*HOSTILE, *_MARKED, "</style><script>hit=1</script>"]
+_ALL = [*HOSTILE, *_MARKED, "</style><script>hit=1</script>", "W" * 150]
 _REST = "category: system, purposes: [ops], retention: 1d, reason: TEXT}"
 _SCHEMA = f"""
 schema: hostile
@@ -154,6 +154,9 @@ def test_hostile_texts(
             "[...document.querySelectorAll('bdi')].map(e => getComputedStyle(e).unicodeBidi)"
         )
         assert set(directions) == {"isolate"}
+        for width in (1280, 375):
+            found.tab.set_viewport_size({"width": width, "height": 900})
+            assert found.tab.evaluate("document.documentElement.scrollWidth") == width
 
 
 def _said_everywhere(folder: Path, harmless: str, text: str) -> Page:
