@@ -146,6 +146,10 @@ class Destination:
     unprotected: bool
     purposes: tuple[str, ...]
 
+    def whose(self) -> str:
+        """Say whose it is."""
+        return whose(self)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -332,6 +336,12 @@ def precision(field: FieldBase) -> dict[str, str]:
 
 def _terms(condition: Condition) -> Terms:
     return tuple((name, tuple(listed.written())) for name, listed in condition)
+
+
+def whose(sink: SinkSettings | Destination) -> str:
+    """Say whose a sink is: the party, the recipient and the country."""
+    words = {"first": "ours", "processor": "processor", "third": "third party"}[sink.party]
+    return ", ".join(part for part in (words, sink.recipient, sink.country) if part)
 
 
 def _destination(

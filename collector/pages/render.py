@@ -32,6 +32,11 @@ def render(page: Page, language: Language = "en") -> bytes:
     return text.encode()
 
 
+def flow_chart(page: Page) -> str:
+    """Write which field reaches which destination as a chart in Mermaid."""
+    return environment(escape=False).get_template("flows.j2").render(page=page)
+
+
 def policy(style: str, script: str | None = None) -> str:
     """Return the content security policy of a file with this style, and with this script or none.
     A server that sends the file may add what only a header can say."""
@@ -57,15 +62,15 @@ def environment(*, escape: bool = True) -> Environment:
     """Return the environment of all templates; without ``escape``, for what is no HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow
 
-    from collector.pages.words import cut, markdown  # noqa: PLC0415 - of Jinja2
+    from collector.pages.words import cut, markdown, mermaid  # noqa: PLC0415 - of Jinja2
 
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=escape,  # noqa: S701 - Markdown has a filter of its own
+        autoescape=escape,  # noqa: S701 - other forms have filters
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     made.globals["cut"] = cut
-    made.filters["markdown"] = markdown
+    made.filters |= {"markdown": markdown, "mermaid": mermaid}
     return made

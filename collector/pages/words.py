@@ -140,6 +140,14 @@ def markdown(text: str) -> str:
     return _AT_START.sub(lambda found: _at_start(found[1]), line)
 
 
+_CHARACTERS = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})
+
+
+def mermaid(text: str) -> str:
+    """Escape a text so that no character of it is mark-up in Mermaid."""
+    return text.translate(_CHARACTERS)
+
+
 def _at_start(mark: str) -> str:
     """Escape the start of a list or a rule; of a numbered list, its dot."""
     return f"{mark}\\" if mark[0].isdigit() else f"\\{mark}"
