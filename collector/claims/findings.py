@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from collector.claims.document import Check, Claim
+from collector.errors import Cause, DeliveryError
 
 Verdict = Literal["holds", "amended", "broken", "unproven", "missing"]
 """``amended``, which is shown as "holds with additions": more is collected than the sentence says,
@@ -33,12 +34,45 @@ class ClaimFinding(NamedTuple):
 
 ACCESS = "Check that it is there, undamaged and readable, then run this again."
 """What a reader can do about what could not be read."""
+_UNREAD: Mapping[Cause, tuple[str, str]] = {
+    "unreachable": (
+        "its server did not answer",
+        "Check that the server runs and can be reached from here, then run this again.",
+    ),
+    "denied": (
+        "its server denied access",
+        "Grant Collector's login the right to list and read it, then run this again.",
+    ),
+    "missing": (
+        "its server does not have it",
+        "Create it, or correct its name in the configuration, then run this again.",
+    ),
+    "certificate": (
+        "its server's certificate is not valid",
+        "Renew the certificate, or correct the trusted CA, then run this again.",
+    ),
+    "refused": (
+        "its server refused the request",
+        "See the server's log for the reason, then run this again.",
+    ),
+    "busy": ("something else was using it", "Run this again later."),
+    "changed": ("it is damaged, or was changed by another program", ACCESS),
+}
+"""Why a sink could not be read, and what to do about it, by the cause of the error."""
 
 NO_RECORDER = "No recorder has run here, so nothing of a meeting is kept."
 """The note that says why claims about recordings hold."""
 
 Found = Mapping[Check, tuple[ClaimFinding, ...] | None]
 """The findings of each check; ``None``, or nothing, for one that did not run."""
+
+
+def unread(sink: str, error: DeliveryError) -> ClaimFinding:
+    """Return the finding for a sink that could not be read: it shows nothing."""
+    why, advice = _UNREAD.get(error.cause, ("", ACCESS))
+    answer = f" ({error.answer})" if error.answer else ""
+    reason = f"The sink `{sink}` could not be read{answer}{why and f': {why}'}."
+    return ClaimFinding(reason, is_open=True, advice=advice)
 
 
 def verdict(claim: Claim, found: Found, schema: str | None = None) -> Verdict:

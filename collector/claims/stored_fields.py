@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collector.claims.document import Check
-from collector.claims.findings import ACCESS, ClaimFinding
+from collector.claims.findings import ACCESS, ClaimFinding, unread
 from collector.claims.stored_files import altered_files, foreign_files
 from collector.contracts import CATEGORIES, DROPS
 from collector.errors import DeliveryError
@@ -220,7 +220,12 @@ def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
         if error.code == _NO_RECORD:
             yield _against(f"{_named(where)} holds lines that are not records.", _ERASE)
         else:
-            yield _open(f"{_named(where)} could not be read.", ACCESS)
+            is_sink = where not in ("spool", "ledger")
+            yield (
+                Mismatch(unread(where, error))
+                if is_sink
+                else _open(f"{_named(where)} could not be read.", ACCESS)
+            )
 
 
 def _named(where: str) -> str:

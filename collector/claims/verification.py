@@ -17,9 +17,10 @@ from typing import TypeVar
 
 from collector.claims.document import CHECKS, Check
 from collector.claims.dry_run import DryRun, Outcome
-from collector.claims.findings import ACCESS, ClaimFinding, Found
+from collector.claims.findings import ACCESS, ClaimFinding, Found, unread
 from collector.claims.stored_fields import mismatches
 from collector.config import Config
+from collector.config.sink_settings import is_sink_name
 from collector.errors import (
     CODES,
     ConfigFaults,
@@ -418,9 +419,10 @@ def _failure(error: DeliveryError) -> ClaimFinding:
     if error.code == "E507":
         message = "The ledger could not be read: its file is damaged, or not Collector's."
         return ClaimFinding(message, advice=_LEDGER)
-    where, _, why = error.message.partition(": ")
-    message = f"The sink `{where}` could not be read: {why}" if why else error.message
-    return ClaimFinding(sentence(message), is_open=True, advice=ACCESS)
+    where, _, _ = error.message.partition(": ")  # ``in_place`` puts the name of the sink before it
+    if is_sink_name(where):
+        return unread(where, error)
+    return ClaimFinding(sentence(error.message), is_open=True, advice=ACCESS)
 
 
 def _number(times: int, what: str) -> str:

@@ -66,5 +66,5 @@ def test_faults_of_headers_have_a_place(tmp_path: Path) -> None:
 def test_claims_of_it_are_unproven(tmp_path: Path) -> None:
     """Nothing tells how long a receiver keeps records."""
     done = run("claims", "--verify", "--config", _config(tmp_path, **_WHOSE))
-    assert b"retention: backend: how long it keeps records cannot be read" in done.err
-    assert b"needed-only unproven" in done.out
+    assert b"  Unproven. Collector cannot read" in done.out
+    assert b"`sinks.backend.expires`" in done.out
