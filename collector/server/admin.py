@@ -72,17 +72,18 @@ class AdminPages:
     """The HTTP handler of the admin address.
 
     ``readiness`` is called for each ``/readyz``, and ``file`` for each page, with its path and a
-    language; it returns ``None`` where a page cannot be made. ``hosts`` are names that are accepted
-    besides those of loopback, and with ``is_public`` any IP address, by which probes call: no page
-    can have a browser send one to a machine that has another. ``admits`` judges the
-    ``Authorization`` header of requests for more than health (``None``: all are let in).
+    language; it returns ``None`` where a page cannot be made, and without it there are no pages.
+    ``hosts`` are names that are accepted besides those of loopback, and with ``is_public`` any IP
+    address, by which probes call: no page can have a browser send one to a machine that has
+    another. ``admits`` judges the ``Authorization`` header of requests for more than health
+    (``None``: all are let in).
     """
 
     def __init__(
         self,
         readiness: Readiness,
         metrics: Callable[[], bytes],
-        file: Callable[[str, str], Awaitable[File | None]],
+        file: Callable[[str, str], Awaitable[File | None]] | None = None,
         *,
         hosts: Iterable[str] = (),
         is_public: bool = False,
@@ -115,7 +116,8 @@ class AdminPages:
         if request.path == DOCUMENT_PATH:
             return _response(200, "application/json", self._document)
         language = "id" if request.query == b"lang=id" else "en"
-        return _sent(await self._file(request.path, language), request)
+        file = None if self._file is None else await self._file(request.path, language)
+        return _sent(file, request)
 
     def _refusal(self, request: HttpRequest) -> Refusal | None:
         """Return why a request is refused, if it is."""
@@ -127,7 +129,8 @@ class AdminPages:
             return FOREIGN_ORIGIN
         if _is_embedding(request):
             return FOREIGN_ORIGIN
-        if request.path not in (*_FREE, "/metrics", *_PAGES):
+        pages = () if self._file is None else _PAGES
+        if request.path not in (*_FREE, "/metrics", *pages):
             return NOT_FOUND
         if request.method not in ("GET", "HEAD"):
             return METHOD_NOT_ALLOWED
