@@ -17,7 +17,7 @@ import msgspec
 
 from collector.contracts import CATEGORIES, DROPS, Category, Drop, Granted, Record, Rejection, Tally
 from collector.errors import InputError
-from collector.filter.compile import EventValues, Plan, SenderInfo
+from collector.filter.plan import Plan, SenderInfo, content_code
 
 Verdict = tuple[Rejection | None, tuple[Category, ...], tuple[tuple[str, Drop], ...]]
 """The counts of one event: the reason of its rejection, if it is rejected; the categories of
@@ -183,13 +183,12 @@ def record_type(plan: Plan) -> type[msgspec.Struct]:
 
 @dataclass(slots=True, repr=False)
 class AdmissionBuilder:
-    """An admission under construction. Generated code appends to its lists directly."""
+    """An admission under construction. The judge appends to its lists directly."""
 
     plan: Plan
-    record: type[msgspec.Struct]
     records: list[Any] = field(default_factory=list)
-    drops: list[int] = field(default_factory=list)
-    content: list[int] = field(default_factory=lambda: [0] * len(CATEGORIES))
+    notes: list[int] = field(default_factory=list)
+    """The codes of dropped fields and of content."""
     rejected: list[Rejection] = field(default_factory=list)
     oversized: list[int] = field(default_factory=list)
     """The number of events in documents that hold too many of them, if any: ``too_large``."""
@@ -213,9 +212,8 @@ class AdmissionBuilder:
         if builder is None:
             builder = builders[plan.granted] = replace(self, plan=plan)
             if self.by_grant:
-                builder.records, builder.drops = [], []
+                builder.records, builder.notes = [], []
                 builder.rejected, builder.oversized = [], []
-                builder.content = [0] * len(CATEGORIES)
         return builder
 
     @property
@@ -249,56 +247,6 @@ class AdmissionBuilder:
         """Count the events of a document that holds too many of them."""
         self.oversized[:] = [sum(self.oversized) + number]
 
-    def add_found(
-        self,
-        found: EventValues,
-        merged: tuple[Iterable[Any], Iterable[int], Any],
-        selection: int | None,
-    ) -> None:
-        """Add an event if it meets a selection; ``merged`` are its values, content and user agent
-        with those of the document around it."""
-        if found.meets(selection):
-            self.add_event(*merged)
-        else:
-            self.rejected.append("not_selected")
-
-    def add_event(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
-        """Add one event, from the value (or mark) found for each column.
-
-        A column that holds ``None`` is filled from the user agent, then from the request. A record
-        needs at least one value of the event's own.
-        """
-        for category in content:
-            self.content[category] += 1
-        found = self.plan.derive(values, agent)
-        canonical, is_refused = self.evaluate(found)
-        has_own = canonical.count(None) < len(canonical)
-        if self.sender is not None:
-            for column, value in self.plan.sender_values(found, agent, self.sender):
-                canonical[column.index], reason = column.evaluate(value)
-                if reason is not None:
-                    self.drops.append(column.codes[reason])
-        rejection = self.plan.rejection(canonical, is_refused=is_refused, has_own=has_own)
-        if rejection is None:
-            self.records.append(self.record(*canonical))
-        else:
-            self.rejected.append(rejection)
-
-    def evaluate(self, values: Iterable[Any]) -> tuple[list[Any], bool]:
-        """Return the canonical values, and whether a purpose was refused; count dropped fields."""
-        canonical: list[Any] = []
-        is_refused = False
-        for column, value in zip(self.plan.columns, values, strict=True):
-            if value is None:
-                canonical.append(None)
-                continue
-            result, reason = column.evaluate(value)
-            if reason is not None:
-                self.drops.append(column.codes[reason])
-                is_refused = is_refused or reason == "purpose_refused"
-            canonical.append(result)
-        return canonical, is_refused
-
     def finish_all(self, bytes_in: int, merge: bool) -> list[Admission]:
         """Finish every builder of the call that counted an event, or at least this one.
 
@@ -320,22 +268,12 @@ class AdmissionBuilder:
         else:
             encoded = encode_records(self.records, self.bounds)
         if received == 1:
-            verdict = self._verdict()
-            return Admission(self.records, encoded, None, verdict, bytes_in, self.plan.granted)
+            rejected = None if self.records else self.rejected[0] if self.rejected else "too_large"
+            counts = verdict(self.plan, rejected, self.notes)
+            return Admission(self.records, encoded, None, counts, bytes_in, self.plan.granted)
         tally = Tally(received, admitted, bytes_in=bytes_in, bytes_out=len(encoded))
         self._count(tally)
         return Admission(self.records, encoded, tally, granted=self.plan.granted)
-
-    def _verdict(self) -> Verdict:
-        """Return the counts of the only event."""
-        rejected = None if self.records else self.rejected[0] if self.rejected else "too_large"
-        counts = zip(CATEGORIES, self.content, strict=True) if any(self.content) else ()
-        content = [category for category, times in counts if times]
-        drops = [
-            (self.plan.columns[code // len(DROPS)].name, DROPS[code % len(DROPS)])
-            for code in self.drops
-        ]
-        return rejected, tuple(content), tuple(drops)
 
     def _count(self, tally: Tally) -> None:
         """Add rejections, drops and content; skip empty lists, because ``Counter`` is slow."""
@@ -343,14 +281,16 @@ class AdmissionBuilder:
             tally.rejected.update(self.rejected)
         if self.oversized:
             tally.rejected["too_large"] += sum(self.oversized)
-        if self.drops:
-            for code, times in Counter(self.drops).items():
-                column, reason = divmod(code, len(DROPS))
-                counts = tally.dropped.setdefault(self.plan.columns[column].name, Counter())
-                counts[DROPS[reason]] = times
-        for category, times in zip(CATEGORIES, self.content, strict=True):
-            if times:
-                tally.content[category] = times
+        if not self.notes:
+            return
+        counts = Counter(self.notes)
+        for category, name in enumerate(CATEGORIES):
+            if times := counts.pop(content_code(self.plan, category), 0):
+                tally.content[name] = times
+        for code, times in counts.items():
+            column, reason = divmod(code, len(DROPS))
+            dropped = tally.dropped.setdefault(self.plan.columns[column].name, Counter())
+            dropped[DROPS[reason]] = times
 
     def _merge(self) -> None:
         """Merge identical records into one with their ``count``, at the place of the first."""
@@ -358,3 +298,30 @@ class AdmissionBuilder:
             record if times == 1 else msgspec.structs.replace(record, count=times)
             for record, times in Counter(self.records).items()
         ]
+
+
+def single_admission(
+    plan: Plan, records: list[Any], notes: list[int], rejected: list[Rejection], bytes_in: int
+) -> Admission:
+    """Return the admission of a call for a single event, of which the judge filled the lists."""
+    if not records:
+        counts = verdict(plan, rejected[0], notes)
+        return Admission(records, b"", None, counts, bytes_in, plan.granted)
+    encoded = _encode(records[0]) + b"\n"
+    counts = verdict(plan, None, notes) if notes else _ADMITTED
+    return Admission(records, encoded, None, counts, bytes_in, plan.granted)
+
+
+_ADMITTED: Verdict = (None, (), ())
+_encode = msgspec.json.Encoder().encode
+
+
+def verdict(plan: Plan, rejected: Rejection | None, notes: Iterable[int]) -> Verdict:
+    """Return the counts of one event from the codes that the judge noted."""
+    first, content, drops = len(plan.columns) * len(DROPS), [], []
+    for code in notes:
+        if code >= first:
+            content.append(CATEGORIES[code - first])
+        else:
+            drops.append((plan.columns[code // len(DROPS)].name, DROPS[code % len(DROPS)]))
+    return rejected, tuple(content), tuple(drops)

@@ -25,7 +25,7 @@ from collector.contracts import (
     Tally,
 )
 from collector.filter.columns import NOT_AS_WRITTEN, Checks, RecordColumns, demand
-from collector.filter.compile import compile_plan
+from collector.filter.plan import compile_plan
 from collector.filter.sdk_records import (
     AHEAD,
     EXACT,

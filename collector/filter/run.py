@@ -15,8 +15,8 @@ from collector.consent import granted
 from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Signal
 from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
-from collector.filter.compile import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.event_consent import EventConsent
+from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.router import EventRouter
 from collector.filter.text import BOM, refusal
 from collector.schema.kinds import Circumstances
@@ -253,10 +253,9 @@ class Filter:
         if not (peer is None and user_agent is None) and router.plan.uses_sender:
             return None
         if kind is dict:
-            if router.consent is None:
-                return router.admit_mapping(event)
-            admission = router.admit_without_consent(event)
-            return admission or router.router_for(event).admit_mapping(event)
+            if router.consent is not None:
+                router = router.router_for(event)
+            return router.admit_mapping(event)
         if kind is not bytes or refusal(event) is not None:
             return None
         if router.consent is not None and router.consent.may_occur_in(event):
@@ -305,7 +304,7 @@ class Filter:
         read(router, event, builder)
         if sender is not None and builder.received == 1:
             builder = router.builder(sender, by_grant=by_grant, bounds=bounds)
-            read(router.tolerant, event, builder)
+            read(router, event, builder)
         return builder.finish_all(len(text), self.merge)
 
     def _now(self) -> datetime:

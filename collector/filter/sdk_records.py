@@ -42,9 +42,9 @@ from collector.contracts import (
 from collector.errors import InputError, RecheckError
 from collector.filter.admission import record_type
 from collector.filter.columns import RecordColumns
-from collector.filter.compile import Column, DropMark, Memo, Plan
+from collector.filter.decode.json import FAILURES, NULL, decode_scalar, read_or_reject
+from collector.filter.plan import Column, DropMark, Memo, Plan
 from collector.filter.text import BOM, is_blank, pieces, readable_lines
-from collector.filter.tolerant import FAILURES, NULL, decode_scalar, read_or_reject
 from collector.schema.kinds import Canonical
 
 MAX_TIMES = 1_000_000

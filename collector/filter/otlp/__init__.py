@@ -13,13 +13,13 @@ import msgspec
 
 from collector.contracts import Granted, Record, Signal
 from collector.filter.admission import Admission, Bounds, record_type
-from collector.filter.compile import Plan, SenderInfo
 from collector.filter.otlp.attributes import AttributeConsent, AttributeReader, RefusedPurposes
 from collector.filter.otlp.body import BodyRejected, OtlpBody
 from collector.filter.otlp.evaluation import Inheritance, OtlpBuilders
 from collector.filter.otlp.items import ItemBatch
 from collector.filter.otlp.json_body import JsonBody
 from collector.filter.otlp.protobuf_body import ProtobufBody
+from collector.filter.plan import Plan, SenderInfo
 from collector.filter.records import MAX_ITEMS
 from collector.filter.text import MAX_DOCUMENT
 

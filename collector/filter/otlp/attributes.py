@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from collector.consent import refused
 from collector.contracts import CATEGORIES, Drop, Scalar
-from collector.filter.compile import Column, Conditions, Keys, Plan
+from collector.filter.plan import Column, Conditions, Keys, Plan
 
 Signature = tuple[tuple[str, Any], ...]
 

@@ -15,7 +15,6 @@ import msgspec
 
 from collector.contracts import CATEGORIES, DROPS, Granted, Rejection, Tally
 from collector.filter.admission import Admission, Bounds, encode_records
-from collector.filter.compile import Plan, SenderInfo
 from collector.filter.otlp.attributes import (
     BODY,
     AttributeReader,
@@ -23,6 +22,7 @@ from collector.filter.otlp.attributes import (
     Signature,
     evaluate,
 )
+from collector.filter.plan import Plan, SenderInfo
 from collector.schema.kinds import Canonical
 
 

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collector.contracts import Signal
-from collector.filter.compile import DropMark
+from collector.filter.decode.json import FAILURES, NULL, decode_scalar
 from collector.filter.otlp.attributes import BODY, UNREAD, Signature, WantedName
 from collector.filter.otlp.body import BodyRejected, OtlpBody, WantedNames
 from collector.filter.otlp.evaluation import ScopeBuilder
 from collector.filter.otlp.wire import MAX_PARTS
+from collector.filter.plan import DropMark
 from collector.filter.records import MAX_ITEMS, decode_list, has_many_commas
 from collector.filter.text import BOM, has_more_objects, refusal
-from collector.filter.tolerant import FAILURES, NULL, decode_scalar
 
 Raw = msgspec.Raw
 

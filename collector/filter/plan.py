@@ -1,7 +1,6 @@
 """Compile a schema, for a set of granted purposes and a day, into the plan that every path follows.
 
-The fast path (``generate``), the tolerant path and the mapping path all read the same columns, so
-that an event means the same to each of them. Column order is record order.
+Column order is record order. What an event becomes is decided by one function per plan (``judge``).
 """
 
 from __future__ import annotations
@@ -83,6 +82,11 @@ class Memo:
 def drop_code(column: int, reason: Drop) -> int:
     """Encode a dropped field as one number, which the hot path collects."""
     return column * len(DROPS) + DROPS.index(reason)
+
+
+def content_code(plan: Plan, category: int) -> int:
+    """Encode a category of content in the same way, beyond all dropped fields."""
+    return len(plan.columns) * len(DROPS) + category
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +196,6 @@ class Plan:
         """Return the conditions of the selection of a number; none without a number."""
         return () if selection is None else self.selections[selection].conditions
 
-    @property
-    def reads_below_content(self) -> bool:
-        """Whether a path leads through a content member. Such a member is taken undecoded, and
-        opened only where it is an object."""
-        content = {name for name, _ in self.content}
-        return any(path[0] in content for path in (*self.paths, *self.choices))
-
     def derive(self, values: Iterable[Any], agent: Any) -> list[Any]:
         """Return the values of an event, completed by those derived from its user agent."""
         found = values if isinstance(values, list) else list(values)
@@ -246,25 +243,6 @@ class Plan:
     def names(self) -> tuple[str, ...]:
         """The field names, in schema order."""
         return tuple(column.name for column in self.columns)
-
-
-class EventValues(NamedTuple):
-    """Everything that one event holds for a plan.
-
-    ``values`` has per column a value, a mark, or ``None`` for absence. ``content`` are the content
-    categories that are present, ``agent`` is the user agent, and ``records`` are the record paths
-    that lead to a value. ``selected`` says of each selection whether the event meets it.
-    """
-
-    values: list[Any]
-    content: frozenset[int]
-    agent: Any
-    records: list[tuple[RecordPath, Any]]
-    selected: tuple[bool, ...] = ()
-
-    def meets(self, selection: int | None) -> bool:
-        """Return whether the event meets a selection, if there is one."""
-        return selection is None or self.selected[selection]
 
 
 class _Place(NamedTuple):
