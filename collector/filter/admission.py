@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -168,13 +169,19 @@ def _count(tally: Tally, verdict: Verdict, times: int) -> None:
 
 
 def record_type(plan: Plan) -> type[msgspec.Struct]:
-    """Make the type of records: a flat struct tagged ``schema``; absent fields are left out."""
+    """Return the type of records, which all plans of a schema share: a flat struct tagged
+    ``schema``; absent fields are left out."""
+    return _record_type(plan.schema_id, plan.names)
+
+
+@lru_cache(maxsize=64)
+def _record_type(schema_id: str, names: tuple[str, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct(
         "Record",
-        [*((f"c{column.index}", Any, None) for column in plan.columns), ("count", Any, None)],
-        rename={f"c{column.index}": column.name for column in plan.columns},
+        [*((f"c{index}", Any, None) for index, _ in enumerate(names)), ("count", Any, None)],
+        rename={f"c{index}": name for index, name in enumerate(names)},
         tag_field="schema",
-        tag=plan.schema_id,
+        tag=schema_id,
         omit_defaults=True,
         frozen=True,
         gc=False,
@@ -272,10 +279,10 @@ class AdmissionBuilder:
             counts = verdict(self.plan, rejected, self.notes)
             return Admission(self.records, encoded, None, counts, bytes_in, self.plan.granted)
         tally = Tally(received, admitted, bytes_in=bytes_in, bytes_out=len(encoded))
-        self._count(tally)
+        self.count(tally)
         return Admission(self.records, encoded, tally, granted=self.plan.granted)
 
-    def _count(self, tally: Tally) -> None:
+    def count(self, tally: Tally) -> None:
         """Add rejections, drops and content; skip empty lists, because ``Counter`` is slow."""
         if self.rejected:
             tally.rejected.update(self.rejected)

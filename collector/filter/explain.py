@@ -21,7 +21,7 @@ from collector.contracts import Category, Drop, Granted, Record, Rejection, Scal
 from collector.filter.admission import AdmissionBuilder, verdict
 from collector.filter.context import Context
 from collector.filter.decode.json import decode_scalar
-from collector.filter.judge import FROM_AGENT, OUTSIDE
+from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE
 from collector.filter.plan import Column, Keys
 from collector.filter.reader import Reader
 from collector.filter.router import EventRouter
@@ -143,7 +143,7 @@ class _ExplainingRouter(EventRouter):
             (event,),
             *(records, notes, rejected),
             around,
-            lambda _column, where, value, why: outcomes.append((where, value, why)),
+            lambda told: outcomes.extend(zip(*told, strict=True)),
         )
         builder.records += records
         builder.notes += notes
@@ -326,7 +326,11 @@ def _outcome(
     return FieldOutcome(why or "kept", source, value)
 
 
-_ELSEWHERE = {FROM_AGENT: "(the user agent)", OUTSIDE: "(outside the list of records)"}
+_ELSEWHERE = {
+    FROM_AGENT: "(the user agent)",
+    AGENT_OUTSIDE: "(the user agent)",
+    OUTSIDE: "(outside the list of records)",
+}
 
 
 def explain(

@@ -27,7 +27,7 @@ from collector.schema.conditions import ClosedList
 Judge = Callable[..., None]
 """``judge(events, records, notes, rejected)``: append records; codes of drops and of categories of
 content; and the reasons of rejections. With a context it takes that too, and with a listener it
-calls ``tell(column, source, value, reason)`` for each column of an event."""
+calls ``tell((sources, values, reasons))`` for each event, with an item for each column."""
 
 Surround = Callable[[Any, Context, Any], Context]
 """``surround(event, around, document)``: make a context of a document."""
@@ -35,8 +35,9 @@ Surround = Callable[[Any, Context, Any], Context]
 Form = Literal["events", "records", "told", "context"]
 """Events alone; in a context; in a context and with a listener; or documents, as contexts."""
 
-OUTSIDE, FROM_AGENT = -1, -2
-"""Sources that are no path of the event itself."""
+OUTSIDE, FROM_AGENT, AGENT_OUTSIDE = -1, -2, -3
+"""Sources that are no path of the event itself: its context, its user agent, and that of the
+context."""
 
 NULL = msgspec.Raw(b"null")
 
@@ -44,10 +45,12 @@ NULL = msgspec.Raw(b"null")
 class Code:
     """The source of a function, and the objects that it refers to."""
 
-    def __init__(self, plan: Plan, shape: Shape, selection: int | None, form: Form) -> None:
+    def __init__(
+        self, plan: Plan, shape: Shape, selections: tuple[Conditions, ...], form: Form
+    ) -> None:
         self._plan = plan
         self._root = int if shape.is_list else str
-        self._selection = plan.conditions_of(selection)
+        self._selections = selections
         self._is_context = form == "context"
         self._is_within = form != "events"
         self._is_told = form == "told"
@@ -61,9 +64,10 @@ class Code:
 
     def _write(self, shape: Shape) -> None:
         self._open(shape, "e", ())
-        if self._selection and not self._is_context:
-            self._add(f"if not ({self._test(self._selection)}):")
-            self._add("reject('not_selected'); continue", 1)
+        if self._selections and not self._is_context:
+            tests = " or ".join(f"({self._test(each)})" for each in self._selections)
+            self._add(f"if not ({tests}):")
+            self._add("rejected.append('not_selected'); continue", 1)
         if self._may_be_refused:
             self._add("is_refused = False")
         if self._plan.user_agent:
@@ -121,7 +125,7 @@ class Code:
         for deeper, expression in enumerate(found):
             self._add(f"{variable} = {expression}", deeper)
             if self._is_told and variable == "v":
-                self._add(f"where = {deeper}", deeper)
+                self._add(f"{self._where} = {deeper}", deeper)
             if deeper < len(found) - 1:
                 self._add(f"if {variable} is None:", deeper)
 
@@ -151,7 +155,8 @@ class Code:
         """Write the lines that find the user agent, and what it says."""
         self._first("a", [self._member(path, "value") for path in self._own(self._plan.user_agent)])
         if self._is_within:
-            self._add("is_lent = a is None and around.is_lent")
+            self._add("is_outside = a is None")
+            self._add("is_lent = is_outside and around.is_lent")
             self._add("if a is None:")
             self._add("a = around.agent", 1)
         if not self._is_context:
@@ -167,7 +172,8 @@ class Code:
         if self._is_context:
             self._add(f"d{i} = None")
         if self._is_told:
-            self._add(f"why, where = None, {OUTSIDE}")
+            self._add(f"y{i}, w{i} = None, {OUTSIDE}")
+            self._where = f"w{i}"
         if is_lendable:
             self._add(f"s{i} = False")
         if column.withheld:
@@ -177,8 +183,6 @@ class Code:
             if column.derived is not None and not self._is_context:
                 self._derive(column)
             self._canonical(column, is_lendable=is_lendable)
-        if self._is_told:
-            self._add(f"tell({i}, where, c{i}, why)")
 
     def _sources(self, column: Column) -> Iterator[str]:
         """Yield the expressions of a column's values, each ``None`` where a condition fails."""
@@ -196,7 +200,7 @@ class Code:
         if self._is_within:
             self._add(f"s{i} = is_lent and v is not None", 1)
         if self._is_told:
-            self._add(f"where = {FROM_AGENT}", 1)
+            self._add(f"w{i} = {AGENT_OUTSIDE} if is_outside else {FROM_AGENT}", 1)
 
     def _canonical(self, column: Column, *, is_lendable: bool) -> None:
         i, accept = column.index, self._bind("f", column.accept)
@@ -206,12 +210,12 @@ class Code:
             self._add(f"if b{i} is not None:", 1)
             self._dropped(f"b{i}", 2)
             if self._is_told:
-                self._add(f"why = reasons[b{i}]", 2)
+                self._add(f"y{i} = reasons[b{i}]", 2)
             if is_lendable:
                 self._add(f"s{i} = around.lent[{i}]", 1)
             if self._is_told:
                 self._add(f"if c{i} is not None or b{i} is not None:", 1)
-                self._add(f"where = {OUTSIDE}", 2)
+                self._add(f"w{i} = {OUTSIDE}", 2)
         else:
             self._add(f"c{i} = None", 1)
         wanted = sorted(kind.__name__ for kind in column.wire)
@@ -240,11 +244,11 @@ class Code:
         else:
             self._dropped(str(code), deeper)
         if self._is_told:
-            self._add(f"why = {reason!r}", deeper)
+            self._add(f"y{column.index} = {reason!r}", deeper)
 
     def _dropped(self, code: str, deeper: int) -> None:
         """Write the line that counts a drop; of a context, that keeps one of what is around it."""
-        self._add(f"d{code[1:]} = {code}" if self._is_context else f"note({code})", deeper)
+        self._add(f"d{code[1:]} = {code}" if self._is_context else f"notes.append({code})", deeper)
 
     def _withheld(self, column: Column) -> None:
         """Write the lines that count the presence of a withheld column, without decoding it."""
@@ -263,7 +267,7 @@ class Code:
         if self._is_told:
             for number, found in reversed(list(enumerate(present))):
                 where = OUTSIDE if found.startswith("b") else number
-                self._add(f"if {found}: where = {where}", 1)
+                self._add(f"if {found}: w{i} = {where}", 1)
 
     # -- content, and the verdict ------------------------------------------------------------------
 
@@ -272,21 +276,22 @@ class Code:
         named = [node for node in shape.members.values() if node.category == category]
         members = [f"e.{node.slots['raw']}" for node in named]
         code = content_code(self._plan, category)
-        count = f"content.append({category})" if self._is_context else f"note({code})"
-        outside = f"{category} in around.content or " if self._is_within else ""
-        if members:
-            self._add(f"if {outside}{' or '.join(map(self._is_present, members))}:")
-            self._add(count, 1)
-        elif outside:
-            self._add(f"if {outside.removesuffix(' or ')}:")
+        count = f"content.append({category})" if self._is_context else f"notes.append({code})"
+        present = list(map(self._is_present, members))
+        if self._is_within and any(of == category for _, of in self._plan.content):
+            present.insert(0, f"o{category}")
+        if present:
+            self._add(f"if {' or '.join(present)}:")
             self._add(count, 1)
 
     def _verdict(self) -> None:
         """Write the rule of records and rejections."""
         columns = self._plan.columns
+        if self._is_told:
+            self._add(f"tell(({self._row('w')}, {self._row('c')}, {self._row('y')}))")
         if required := " or ".join(f"c{c.index} is None" for c in columns if c.required):
             self._add(f"if {required}:")
-            self._add("reject('missing_required'); continue", 1)
+            self._add("rejected.append('missing_required'); continue", 1)
         lendable = self._lendable if self._is_within else ()
         empty = " and ".join(
             f"(c{c.index} is None or s{c.index})" if c.index in lendable else f"c{c.index} is None"
@@ -296,35 +301,37 @@ class Code:
         if self._may_be_refused:
             nothing = f"'consent_withheld' if is_refused else {nothing}"
         self._add(f"if {empty or 'True'}:")
-        self._add(f"reject({nothing}); continue", 1)
-        self._add(f"admit(record({', '.join(f'c{c.index}' for c in columns)}))")
+        self._add(f"rejected.append({nothing}); continue", 1)
+        self._add(f"records.append(record({', '.join(f'c{c.index}' for c in columns)}))")
+
+    def _row(self, prefix: str) -> str:
+        return f"({''.join(f'{prefix}{c.index}, ' for c in self._plan.columns)})"
 
     def _return_context(self) -> None:
-        def row(prefix: str) -> str:
-            return f"({''.join(f'{prefix}{c.index}, ' for c in self._plan.columns)})"
-
         lent = "".join(
             f"s{c.index}, " if c.index in self._lendable else "False, " for c in self._plan.columns
         )
         agent = "a, is_lent" if self._plan.user_agent else "None, False"
         self._names["Context"] = Context
-        self._add(f"return Context({row('c')}, {row('d')}, ({lent}), frozenset(content), {agent},")
+        self._add(f"return Context({self._row('c')}, {self._row('d')}, ({lent}),")
+        self._add(f"frozenset(content), {agent},", 1)
         self._add("document, around)", 1)
 
     @property
     def source(self) -> str:
         """The text of the function."""
         bound = "".join(f", {name}={name}" for name in self._names)
-        head = ["    admit = records.append", "    note = notes.append"]
-        head += ["    reject = rejected.append"]
+        head: list[str] = []
         parameters = "events, records, notes, rejected" + ", around" * self._is_within
         parameters += ", tell" * self._is_told
         if self._is_context:
-            parameters, head = "e, around, document", []
+            parameters = "e, around, document"
         if self._is_within:
             for prefix, part in (("a", "values"), ("b", "drops")):
                 row = "".join(f"{prefix}{c.index}, " for c in self._plan.columns)
                 head.append(f"    {row}= around.{part}" if row else "")
+            categories = sorted({category for _, category in self._plan.content})
+            head += [f"    o{each} = {each} in around.content" for each in categories]
         if not self._is_context:
             head.append("    for e in events:")
         return "\n".join([f"def judge({parameters}{bound}):", *head, *self._lines, ""])

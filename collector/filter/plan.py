@@ -35,6 +35,10 @@ Conditions = tuple[tuple[Keys, ClosedList], ...]
 _MAX_REMEMBERED = 4096
 
 
+ITEMS = -1
+"""Stands for the number of a selection: the conditions of items of OpenTelemetry."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DropMark:
     """Stand in for a value that is present but not examined any further: why it is dropped.
@@ -192,38 +196,17 @@ class Plan:
         records = [path for each in self.records for path in each.paths]
         return (*read, *records, *self.user_agent)
 
-    def conditions_of(self, selection: int | None) -> Conditions:
-        """Return the conditions of the selection of a number; none without a number."""
-        return () if selection is None else self.selections[selection].conditions
+    @property
+    def selected(self) -> tuple[Conditions, ...]:
+        """The conditions of all selections; without any, those of items."""
+        return tuple(each.conditions for each in self.selections) or self.item_selections
 
-    def derive(self, values: Iterable[Any], agent: Any) -> list[Any]:
-        """Return the values of an event, completed by those derived from its user agent."""
-        found = values if isinstance(values, list) else list(values)
-        if type(agent) is str and self.user_agent:
-            derived = self.agents[agent]
-            for column in self.columns:
-                if column.derived is not None and found[column.index] is None:
-                    found[column.index] = derived[column.derived]
-        return found
-
-    def sender_values(
-        self, found: Sequence[Any], agent: Any, sender: SenderInfo
-    ) -> Iterator[tuple[Column, str]]:
-        """Yield the values that the request supplies for columns in which nothing was found.
-
-        The user agent of the request is used only if the event has none: two of them may be two
-        devices.
-        """
-        derived: Sequence[str | None] = ()
-        if self.user_agent and agent is None and sender.agent is not None:
-            derived = self.agents[sender.agent]
-        for column in self.columns:
-            if found[column.index] is None:
-                value = sender.peer if column.peer else None
-                if value is None and column.derived is not None and derived:
-                    value = derived[column.derived]
-                if value is not None:
-                    yield column, value
+    def selecting(self, selection: int | None) -> tuple[Conditions, ...]:
+        """Return the conditions of the selection of a number, or of those of ``ITEMS``, of which an
+        event must meet one; none without a number."""
+        if selection == ITEMS:
+            return self.item_selections
+        return () if selection is None else (self.selections[selection].conditions,)
 
     def rejection(
         self, values: Sequence[Any], *, is_refused: bool, has_own: bool = True

@@ -47,7 +47,7 @@ class Reader:
         """Return the judge of events that must meet a selection."""
         key = form, selection
         if key not in self._judges:
-            code = Code(self._plan, self.shape, selection, form)
+            code = Code(self._plan, self.shape, self._plan.selecting(selection), form)
             self._judges[key] = code.function(self._record)
         judge: Judge = self._judges[key]
         return judge

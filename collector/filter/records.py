@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -236,7 +236,9 @@ class NestedRecords:
         if reader is None:
             return None, "not_an_object"
         event: Any = reader.texts.read(element) if is_text else reader.of_object(element)
-        return (None, event) if type(event) is str else (reader.value(event, path.paths), None)
+        if type(event) is str:
+            return None, cast("Rejection", event)
+        return reader.value(event, path.paths), None
 
 
 def groups_within(

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from collector.filter.sdk_records import SdkRecordFilter
 
 _Text = bytes | memoryview
+Outcome = tuple[list[Any], list[int], list[Rejection]]
+"""Records, notes and rejections, which the judge adds to."""
 _Found = tuple[Reader, Any]
 """An event, with its reader."""
 Narrow = Callable[[Granted, frozenset[str]], "EventRouter"]
@@ -105,11 +107,9 @@ class EventRouter:
             event = self.readers.objects.texts.decode(text)
         except FAILURES:
             return None
-        records: list[Any] = []
-        notes: list[int] = []
-        rejected: list[Rejection] = []
-        self._judge((event,), records, notes, rejected)
-        return single_admission(self.plan, records, notes, rejected, len(text))
+        outcome: Outcome = [], [], []
+        self._judge((event,), *outcome)
+        return single_admission(self.plan, *outcome, len(text))
 
     def admit_mapping(self, event: dict[Any, Any]) -> Admission | None:
         """Admit a mapping whose choices this router grants, if it is one event.
@@ -118,11 +118,9 @@ class EventRouter:
         """
         if self._judge is None:
             return None
-        records: list[Any] = []
-        notes: list[int] = []
-        rejected: list[Rejection] = []
-        self._judge((self._read_mapping(event),), records, notes, rejected)
-        return single_admission(self.plan, records, notes, rejected, 0)
+        outcome: Outcome = [], [], []
+        self._judge((self._read_mapping(event),), *outcome)
+        return single_admission(self.plan, *outcome, 0)
 
     def builder(
         self,
@@ -137,15 +135,11 @@ class EventRouter:
     @cached_property
     def otlp(self) -> OtlpFilter:
         """The same plan for OpenTelemetry data."""
-        from collector.filter.otlp import (  # noqa: PLC0415 - most processes never use it
-            AttributeConsent,
-            OtlpFilter,
-        )
+        from collector.filter.otlp import OtlpFilter  # noqa: PLC0415 - most processes never use it
 
         if self.consent is None:
             return OtlpFilter(self.plan)
-        consent = AttributeConsent(self.plan, self.consent.optional)
-        return OtlpFilter(self.plan, consent, lambda refused: self.without(refused).otlp)
+        return OtlpFilter(self.plan, self.consent, lambda refused: self.without(refused).otlp)
 
     @cached_property
     def sdk_records(self) -> SdkRecordFilter:
@@ -200,7 +194,8 @@ class EventRouter:
         for at, end in line_slices(text):
             if end - at > SLICE:  # a single line
                 line = view[at:end]
-                if reason := refusal(line, MAX_LINE):
+                is_fine = is_plain and end - at <= MAX_LINE
+                if not is_fine and (reason := refusal(line, MAX_LINE)):
                     builder.rejected.append(reason)
                 else:
                     self.add_texts((line,), builder, None, selection)

@@ -120,10 +120,10 @@ class Filter:
         which the schema allows it, if there is a single event and it holds no value for them.
         """
         try:
-            admission = self._admit_one(event, peer, user_agent)
-            if admission is not None:
-                return admission
-            return self._admissions("json", event, peer, user_agent)[0]
+            return (
+                self._admit_one(event, peer, user_agent)
+                or self._admissions("json", event, peer, user_agent)[0]
+            )
         except BaseException as error:  # an interrupt, or ``keys`` that fail
             del event, peer, user_agent
             clear_frames(error.__traceback__)
@@ -249,7 +249,8 @@ class Filter:
 
     def _admit_one(self, event: Any, peer: Any, user_agent: Any) -> Admission | None:
         """Admit one event on the fast path; ``None`` leaves it to the slow path."""
-        router, kind = self.router, type(event)
+        router = self._router if self._until is None else self.router
+        kind = type(event)
         if not (peer is None and user_agent is None) and router.plan.uses_sender:
             return None
         if kind is dict:

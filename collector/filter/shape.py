@@ -206,7 +206,7 @@ def shape_of(plan: Plan, root: type, records: Any = None) -> Shape:
         for node in nodes(column.paths):
             node.columns.append(column)
     compared = [each for column in plan.columns for each in column.conditions]
-    compared += [each.conditions for each in plan.selections]
+    compared += plan.selected
     for node in nodes(path for conditions in compared for path, _ in conditions):
         node.is_compared = True
     for node in nodes(plan.user_agent):

@@ -501,3 +501,11 @@ def test_granted_says_what_is_granted(chosen: Filter) -> None:
     ]
     assert found == [None]
     assert chosen.admit(_EVENT).granted is None
+
+
+def test_records_of_all_grants_are_merged(schema: Schema) -> None:
+    """Those that are the same although other purposes were granted."""
+    event = {"client.address": "203.0.113.7"}
+    text = b"\n".join(map(orjson.dumps, (event, {**event, "choices": {"planning": False}})))
+    (record,) = Filter(schema, merge=True).admit_lines(text).records
+    assert record["count"] == 2
