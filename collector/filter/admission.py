@@ -307,20 +307,37 @@ class AdmissionBuilder:
         ]
 
 
-def single_admission(
-    plan: Plan, records: list[Any], notes: list[int], rejected: list[Rejection], bytes_in: int
-) -> Admission:
-    """Return the admission of a call for a single event, of which the judge filled the lists."""
-    if not records:
-        counts = verdict(plan, rejected[0], notes)
-        return Admission(records, b"", None, counts, bytes_in, plan.granted)
-    encoded = _encode(records[0]) + b"\n"
-    counts = verdict(plan, None, notes) if notes else _ADMITTED
-    return Admission(records, encoded, None, counts, bytes_in, plan.granted)
+class SingleAdmissions:
+    """Makes the admissions of calls for a single event, under one plan.
 
+    Most events are counted alike, so that verdicts are remembered by what the judge noted.
+    """
 
-_ADMITTED: Verdict = (None, (), ())
-_encode = msgspec.json.Encoder().encode
+    __slots__ = ("_admitted", "_granted", "_plan")
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._granted = plan.granted
+        self._admitted: dict[tuple[int, ...], Verdict] = {}
+
+    def __repr__(self) -> str:
+        return f"<SingleAdmissions of {self._plan.schema_id}>"
+
+    def of(
+        self, records: list[Any], notes: list[int], rejected: list[Rejection], bytes_in: int
+    ) -> Admission:
+        """Return the admission of a call whose only event the judge put into these lists."""
+        if not records:
+            counts = verdict(self._plan, rejected[0], notes)
+            return Admission(records, b"", None, counts, bytes_in, self._granted)
+        noted = tuple(notes)
+        try:
+            counts = self._admitted[noted]
+        except KeyError:
+            if len(self._admitted) >= _MAX_VERDICTS:
+                self._admitted.clear()
+            counts = self._admitted[noted] = verdict(self._plan, None, notes)
+        return Admission(records, _encode_lines(records), None, counts, bytes_in, self._granted)
 
 
 def verdict(plan: Plan, rejected: Rejection | None, notes: Iterable[int]) -> Verdict:

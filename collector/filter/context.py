@@ -46,8 +46,8 @@ def sender_context(plan: Plan, sender: SenderInfo | None) -> Context:
     if sender.peer is not None:
         for column in plan.columns:
             if column.peer:
-                values[column.index], reason = column.evaluate(sender.peer)
-                drops[column.index] = None if reason is None else column.codes[reason]
+                value = values[column.index] = column.accept(sender.peer)
+                drops[column.index] = column.codes["invalid_value"] if value is None else None
     lent = tuple(value is not None for value in values)
     agent = sender.agent if plan.user_agent else None
     return Context(

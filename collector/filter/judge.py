@@ -336,6 +336,15 @@ class Code:
             head.append("    for e in events:")
         return "\n".join([f"def judge({parameters}{bound}):", *head, *self._lines, ""])
 
+    @property
+    def legend(self) -> Iterator[str]:
+        """What stands behind the names in the source: columns and members, as comments."""
+        for column in self._plan.columns:
+            yield f"# c{column.index}: {column.name}"
+        for path, (node, variable) in self._paths.items():
+            for attribute in dict.fromkeys(node.slots.values()):
+                yield f"# {variable}.{attribute}: {' > '.join(map(str, path))}"
+
     def function(self, record: type[msgspec.Struct]) -> Any:
         """Compile the function. Bound objects become default arguments, so that they are local
         variables in it."""

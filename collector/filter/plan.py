@@ -39,21 +39,6 @@ ITEMS = -1
 """Stands for the number of a selection: the conditions of items of OpenTelemetry."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DropMark:
-    """Stand in for a value that is present but not examined any further: why it is dropped.
-
-    The value has the wrong JSON type, or the right one but no text or number that any kind accepts,
-    or was not even decoded because its column is withheld.
-    """
-
-    drop: Drop
-
-
-MARKS: dict[Drop, DropMark] = {reason: DropMark(reason) for reason in DROPS}
-"""One mark for each reason."""
-
-
 class Memo:
     """Remember canonical forms of low-cardinality texts: ``known`` holds them, calls add to it.
 
@@ -118,15 +103,6 @@ class Column:
     derived: int | None
     peer: bool
     codes: dict[Drop, int]
-
-    def evaluate(self, value: Any) -> tuple[Scalar | None, Drop | None]:
-        """Return the canonical form of a value or mark, or why the field is dropped."""
-        if value is None:
-            return None, None
-        if type(value) is DropMark:
-            return None, value.drop
-        result = self.accept(value)
-        return result, "invalid_value" if result is None else None
 
 
 class SenderInfo(NamedTuple):

@@ -47,10 +47,13 @@ class Reader:
         """Return the judge of events that must meet a selection."""
         key = form, selection
         if key not in self._judges:
-            code = Code(self._plan, self.shape, self._plan.selecting(selection), form)
-            self._judges[key] = code.function(self._record)
+            self._judges[key] = self.code(form, selection).function(self._record)
         judge: Judge = self._judges[key]
         return judge
+
+    def code(self, form: Form, selection: int | None = None) -> Code:
+        """Write the judge of events that must meet a selection."""
+        return Code(self._plan, self.shape, self._plan.selecting(selection), form)
 
     @property
     def surround(self) -> Surround:

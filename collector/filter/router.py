@@ -17,8 +17,8 @@ from collector.filter.admission import (
     Admission,
     AdmissionBuilder,
     Bounds,
+    SingleAdmissions,
     record_type,
-    single_admission,
 )
 from collector.filter.context import Context, sender_context
 from collector.filter.decode.json import FAILURES
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from collector.filter.sdk_records import SdkRecordFilter
 
 _Text = bytes | memoryview
-Outcome = tuple[list[Any], list[int], list[Rejection]]
-"""Records, notes and rejections, which the judge adds to."""
 _Found = tuple[Reader, Any]
 """An event, with its reader."""
 Narrow = Callable[[Granted, frozenset[str]], "EventRouter"]
@@ -83,6 +81,7 @@ class EventRouter:
         self._documents = cache(self._make_documents)
         self._read_mapping = self.readers.objects.of_object
         self._judge = self._judge_of_events()
+        self._admission = SingleAdmissions(plan).of
 
     def _judge_of_events(self) -> Judge | None:
         """Return the judge of single events, if events are records.
@@ -107,9 +106,11 @@ class EventRouter:
             event = self.readers.objects.texts.decode(text)
         except FAILURES:
             return None
-        outcome: Outcome = [], [], []
-        self._judge((event,), *outcome)
-        return single_admission(self.plan, *outcome, len(text))
+        records: list[Any] = []
+        notes: list[int] = []
+        rejected: list[Rejection] = []
+        self._judge((event,), records, notes, rejected)
+        return self._admission(records, notes, rejected, len(text))
 
     def admit_mapping(self, event: dict[Any, Any]) -> Admission | None:
         """Admit a mapping whose choices this router grants, if it is one event.
@@ -118,9 +119,22 @@ class EventRouter:
         """
         if self._judge is None:
             return None
-        outcome: Outcome = [], [], []
-        self._judge((self._read_mapping(event),), *outcome)
-        return single_admission(self.plan, *outcome, 0)
+        records: list[Any] = []
+        notes: list[int] = []
+        rejected: list[Rejection] = []
+        self._judge((self._read_mapping(event),), records, notes, rejected)
+        return self._admission(records, notes, rejected, 0)
+
+    @property
+    def code(self) -> str:
+        """The source of the judge, of events that are objects, with what its names stand for."""
+        first = next((way for way in self.plan.records if way.paths), None)
+        code = (
+            self.readers.objects.code("events", self.plan.selection)
+            if first is None
+            else self.readers.objects.code("records", first.selection)
+        )
+        return "\n".join([*code.legend, "", code.source])
 
     def builder(
         self,

@@ -43,7 +43,7 @@ from collector.errors import InputError, RecheckError
 from collector.filter.admission import record_type
 from collector.filter.columns import RecordColumns
 from collector.filter.decode.json import FAILURES, NULL, decode_scalar, read_or_reject
-from collector.filter.plan import Column, DropMark, Memo, Plan
+from collector.filter.plan import Column, Memo, Plan
 from collector.filter.text import BOM, is_blank, pieces, readable_lines
 from collector.schema.kinds import Canonical
 
@@ -400,6 +400,4 @@ def _drop_reason(column: Column, member: Any) -> Drop | None:
     """Return why a member is dropped, if it is present."""
     if column.withheld:
         return None if member == NULL else column.withheld
-    if type(member) is DropMark:
-        return member.drop
     return "invalid_value" if type(member) in column.wire else "wrong_type"

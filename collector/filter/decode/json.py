@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from collector.contracts import Rejection
-from collector.filter.plan import MARKS
 from collector.filter.shape import Node, Opaque, Shape
 
 NULL = msgspec.Raw(b"null")
@@ -30,7 +29,7 @@ _TYPES: dict[int, Any] = {
     ord("{"): dict,
     ord("["): list,
 }
-_BRACE, _BRACKET, _END = ord("{"), ord("["), ord("}")
+_BRACE, _BRACKET, _END, _QUOTE = ord("{"), ord("["), ord("}"), ord('"')
 _FRACTION = re.compile(rb"[.eE]")
 _DECODERS = {kind: msgspec.json.Decoder(kind).decode for kind in (str, bool, int, float)}
 _BEYOND: dict[type, Any] = {int: 10**4299, float: inf}
@@ -108,16 +107,8 @@ def _fill(shape: Shape, text: Any) -> Any:
 
 def _value(raw: msgspec.Raw, node: Node) -> Any:
     """Decode a value that some column reads; return something else for any other."""
-    kind = _TYPES.get(memoryview(raw)[0]) or (float if _FRACTION.search(raw) else int)
-    if kind not in node.wanted:
-        return _ELSE
-    if kind is str and not node.may_be_text(raw):
-        return ""
-    try:
-        return _DECODERS[kind](raw)
-    except FAILURES:
-        pass
-    return _BEYOND.get(kind, "")
+    is_text = memoryview(raw)[0] == _QUOTE
+    return "" if is_text and not node.may_be_text(raw) else decode_scalar(raw, node.wanted)
 
 
 def read_or_reject(read: Callable[[Any], _T], payload: Any) -> _T | Rejection:
@@ -148,12 +139,15 @@ def _syntax(payload: Any) -> Rejection | None:
 
 
 def decode_scalar(raw: msgspec.Raw, wire: frozenset[type]) -> Any:
-    """Decode a single value if it has one of the types of ``wire``; else return a mark."""
+    """Decode a single value if it has one of the types of ``wire``; else return what no kind reads.
+
+    A number that is too long is another that every kind refuses.
+    """
     kind = _TYPES.get(memoryview(raw)[0]) or (float if _FRACTION.search(raw) else int)
     if kind not in wire:
-        return MARKS["wrong_type"]
+        return _ELSE
     try:
         return _DECODERS[kind](raw)
     except FAILURES:
         pass
-    return MARKS["invalid_value"]
+    return _BEYOND.get(kind, "")

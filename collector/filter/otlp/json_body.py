@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +19,6 @@ from collector.filter.decode.json import FAILURES, NULL, decode_scalar
 from collector.filter.otlp.attributes import BODY, UNREAD, is_read
 from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import MAX_PARTS
-from collector.filter.plan import DropMark
 from collector.filter.records import MAX_ITEMS, decode_list, has_many_commas
 from collector.filter.shape import Node, Shape
 from collector.filter.text import BOM, has_more_objects, refusal
@@ -115,8 +115,7 @@ def _read_text(raw: Raw) -> Any:
 
 
 def _read_bool(raw: Raw) -> Any:
-    flag = decode_scalar(raw, _BOOL)
-    return UNREAD if type(flag) is DropMark else flag
+    return decode_scalar(raw, _BOOL)
 
 
 def _read_int(raw: Raw) -> Any:
@@ -131,9 +130,10 @@ def _read_int(raw: Raw) -> Any:
 def _read_double(raw: Raw) -> Any:
     """Read a number, also as text; three words stand for values that are no number."""
     number = decode_scalar(raw, _DOUBLE)
-    if type(number) is DropMark:
-        return UNREAD
-    if type(number) is str and number not in _NO_NUMBERS and not _NUMBER.fullmatch(number):
+    if type(number) is str:
+        if number not in _NO_NUMBERS and not _NUMBER.fullmatch(number):
+            return UNREAD
+    elif type(number) not in _DOUBLE or number == inf:  # the number is too long
         return UNREAD
     try:
         return float(number)
