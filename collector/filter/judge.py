@@ -21,7 +21,7 @@ import msgspec
 from collector.contracts import CATEGORIES, Drop
 from collector.filter.context import Context
 from collector.filter.plan import Column, Conditions, Keys, Plan, content_code, drop_code
-from collector.filter.shape import Node, Shape
+from collector.filter.shape import NULL, Node, Shape
 from collector.schema.conditions import ClosedList
 
 Judge = Callable[..., None]
@@ -38,8 +38,6 @@ Form = Literal["events", "records", "told", "context"]
 OUTSIDE, FROM_AGENT, AGENT_OUTSIDE = -1, -2, -3
 """Sources that are no path of the event itself: its context, its user agent, and that of the
 context."""
-
-NULL = msgspec.Raw(b"null")
 
 
 class Code:

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from collector.filter.decode.json import NULL, TextDecoder
+from collector.filter.decode.json import TextDecoder
 from collector.filter.decode.mapping import is_list, mapping_decoder
 from collector.filter.judge import Code, Form, Judge, Surround
 from collector.filter.plan import Keys, Plan
-from collector.filter.shape import Shape, shape_of
+from collector.filter.shape import NULL, Shape, shape_of
 from collector.filter.text import is_list as is_list_text
 
 _Step = tuple[str, type, type]

@@ -248,7 +248,7 @@ class Filter:
         return self.router.otlp.items(make)
 
     def _admit_one(self, event: Any, peer: Any, user_agent: Any) -> Admission | None:
-        """Admit one event on the fast path; ``None`` leaves it to the slow path."""
+        """Admit a usual event that is the only one; ``None`` leaves it to ``_admissions``."""
         router = self._router if self._until is None else self.router
         kind = type(event)
         if not (peer is None and user_agent is None) and router.plan.uses_sender:

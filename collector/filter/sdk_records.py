@@ -42,8 +42,9 @@ from collector.contracts import (
 from collector.errors import InputError, RecheckError
 from collector.filter.admission import record_type
 from collector.filter.columns import RecordColumns
-from collector.filter.decode.json import FAILURES, NULL, decode_scalar, read_or_reject
+from collector.filter.decode.json import FAILURES, decode_scalar, read_or_reject
 from collector.filter.plan import Column, Memo, Plan
+from collector.filter.shape import NULL
 from collector.filter.text import BOM, is_blank, pieces, readable_lines
 from collector.schema.kinds import Canonical
 

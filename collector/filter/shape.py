@@ -17,6 +17,7 @@ import msgspec
 
 from collector.filter.plan import Column, Keys, Plan
 
+NULL = msgspec.Raw(b"null")
 _COMPARED = frozenset([str, bool, int, float])
 
 

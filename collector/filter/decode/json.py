@@ -15,9 +15,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from collector.contracts import Rejection
-from collector.filter.shape import Node, Opaque, Shape
+from collector.filter.shape import NULL, Node, Opaque, Shape
 
-NULL = msgspec.Raw(b"null")
 FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
 """All exceptions that msgspec raises for a payload (``UnicodeDecodeError`` is a ``ValueError``)."""
 

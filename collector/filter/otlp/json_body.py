@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collector.contracts import Signal
-from collector.filter.decode.json import FAILURES, NULL, decode_scalar
+from collector.filter.decode.json import FAILURES, decode_scalar
 from collector.filter.otlp.attributes import BODY, UNREAD, is_read
 from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import MAX_PARTS
 from collector.filter.records import MAX_ITEMS, decode_list, has_many_commas
-from collector.filter.shape import Node, Shape
+from collector.filter.shape import NULL, Node, Shape
 from collector.filter.text import BOM, has_more_objects, refusal
 
 Raw = msgspec.Raw
