@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from collector import Filter, load_schema
+from tests.filter.schema_cases import schema_case
 from tests.filter.test_laws import made
 
 LINUX = b'{"os":{"type":"linux"}}'
@@ -47,3 +48,11 @@ def test_a_number_that_is_too_long_costs_its_field() -> None:
         tally = filter_.admit_lines(line).tally
         assert json.loads(filter_.admit_lines(line).encode())["os.type"] == "linux"
         assert tally.dropped == {"client.address": {"wrong_type": 1}}
+
+
+def test_a_number_beyond_all_types_is_invalid() -> None:
+    """It is there, and no value of its field."""
+    filter_ = schema_case("every-kind").filter
+    for name, number in (("count", b"9" * 5000), ("load", b"1e999"), ("load", b"-1e999")):
+        tally = filter_.admit_lines(b'{"cpu":{"%b":%b}}' % (name.encode(), number)).tally
+        assert tally.dropped == {f"cpu.{name}": {"invalid_value": 1}}

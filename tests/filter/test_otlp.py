@@ -22,6 +22,7 @@ from collector.testing.laws import fixed_key as key
 from tests.filter.otlp_bodies import SIGNALS, bodies, fill
 from tests.filter.otlp_reference import REQUESTS, OtlpReference, scopes
 from tests.filter.reference import Outcome
+from tests.filter.schema_cases import schema_case
 from tests.filter.test_laws import AS_OF, made, same
 from tests.strategies import schemas
 from tests.strategies.documents import PURPOSES
@@ -205,3 +206,17 @@ def conserved(admission: Admission) -> Admission:
 
 
 CONFERENCING = Filter(load_schema("conferencing"), as_of=date(2026, 6, 1))
+
+
+def test_a_body_is_chat_and_an_integer_has_64_bits() -> None:
+    """Only the presence of a body is known; a longer integer is none."""
+    value = '{"key": "cpu.count", "value": {"intValue": "9223372036854775808"}}'
+    record = f'{{"attributes": [{value}], "body": {{"stringValue": "x"}}}}'
+    text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{record}]}}]}}]}}'
+    tally = schema_case("every-kind").filter.admit_otlp("logs", text, protobuf=False).tally
+    assert tally.dropped == {"cpu.count": {"wrong_type": 1}}
+    request: Any = REQUESTS["logs"]()
+    request.resource_logs.add().scope_logs.add().log_records.add().body.string_value = "x"
+    binary = CONFERENCING.admit_otlp("logs", request.SerializeToString(), protobuf=True).tally
+    assert CONFERENCING.admit_otlp("logs", text, protobuf=False).tally.content == {"chat": 1}
+    assert binary.content == {"chat": 1}
