@@ -50,3 +50,11 @@ def test_what_is_near_a_path() -> None:
     assert spelled["device.type"] == "`type` is there in another spelling in `device`"
     assert (null["ip"], null["device.type"]) == ("", "`device` is there, without `type`")
     assert flat["device.type"] == "`device` is there, and is no object"
+
+
+def test_the_source_is_the_path_that_the_judge_took() -> None:
+    """Whichever of a field's paths that is."""
+    for path in ("ip_address", "ip"):
+        text = f'{{"{path}": "203.0.113.7"}}'.encode()
+        (found,) = explain(_ROUTER, text, lines=False)
+        assert found.fields["client.address"].source == path
