@@ -58,3 +58,9 @@ def test_the_source_is_the_path_that_the_judge_took() -> None:
         text = f'{{"{path}": "203.0.113.7"}}'.encode()
         (found,) = explain(_ROUTER, text, lines=False)
         assert found.fields["client.address"].source == path
+
+
+def test_what_cannot_be_read_is_explained_by_its_reason() -> None:
+    """Also where no event of it is looked at."""
+    for text, reason in ((b'"\xff"', "malformed"), (b"[" * 2000, "too_deep")):
+        assert [one.verdict for one in explain(_ROUTER, text, lines=False)] == [reason]
