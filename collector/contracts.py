@@ -250,6 +250,36 @@ class KeyUsed(InputError):
         return (KeyUsed, (self.earlier,))
 
 
+class OtherSchema(InputError):
+    """E429: a record is of another schema than that of its request."""
+
+    def __init__(self) -> None:
+        super().__init__("E429", "the records are of another schema")
+
+    def __reduce__(self) -> tuple[type[OtherSchema], tuple[()]]:
+        return (OtherSchema, ())
+
+
+class TooManyEvents(InputError):
+    """E431: a request becomes too many events, or too many bytes of records."""
+
+    def __init__(self) -> None:
+        super().__init__("E431", "there are too many events, or their records are too long")
+
+    def __reduce__(self) -> tuple[type[TooManyEvents], tuple[()]]:
+        return (TooManyEvents, ())
+
+
+class UnknownSchema(InputError):
+    """E434: no schema has the name that a request says."""
+
+    def __init__(self) -> None:
+        super().__init__("E434", "the collector has no such schema")
+
+    def __reduce__(self) -> tuple[type[UnknownSchema], tuple[()]]:
+        return (UnknownSchema, ())
+
+
 Accept = Callable[[Request], Awaitable[Tally]]
 """Filters a request and returns its tally once all its records are on disk. Raises
 ``DeliveryError`` if they could not be stored: then none of them is, and the sender may retry.

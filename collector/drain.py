@@ -19,6 +19,7 @@ from collector.errors import (
     Cause,
     CollectorError,
     DeliveryError,
+    NoTurn,
     Unacceptable,
     is_answer,
 )
@@ -208,7 +209,7 @@ class Drain(threading.Thread):
                 _, future = self._work.get_nowait()
                 if future.set_running_or_notify_cancel():
                     message = f"the delivery to {self.sink_name} has ended"
-                    future.set_exception(DeliveryError("E518", message))
+                    future.set_exception(NoTurn(message))
 
     def finish(self) -> None:
         """Deliver what is pending, then end."""

@@ -265,6 +265,16 @@ class Fault(NamedTuple):
         where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
         return f"{where}{self.field + ': ' if self.field else ''}{self.message} [{self.code}]"
 
+    @property
+    def is_policy(self) -> bool:
+        """Whether the document asks for something that is not collected here."""
+        return self.code.startswith("E3")
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is no document: it is not found, or its file cannot be read."""
+        return self.code in ("E101", "E140") and not self.field
+
 
 class CollectorError(Exception):
     """Root of the tree. ``code`` is a key of ``CODES``; ``str()`` is a full sentence. ``may_pass``
@@ -335,6 +345,10 @@ class InputError(CollectorError):
     """E4xx: input that cannot be read at all, as opposed to events, which are counted."""
 
 
+class UsageError(InputError):
+    """What the caller named cannot be read, found or answered: the command line exits with 2."""
+
+
 class DeliveryError(CollectorError):
     """E5xx: a sink did not take a batch. The sink has stored nothing of it. ``cause`` is the word
     for why; that of the code, where none is given. ``answer`` is the code of the server's answer,
@@ -350,6 +364,48 @@ class DeliveryError(CollectorError):
 
     def __reduce__(self) -> tuple[type[DeliveryError], tuple[object, ...]]:
         return (DeliveryError, (self.code, self.message, self.cause, self.answer))
+
+
+class SpoolFull(DeliveryError):
+    """E505: a request does not fit beside what waits for sinks."""
+
+    def __init__(self) -> None:
+        super().__init__("E505", "the spool is full: a sink does not take what waits for it")
+
+    def __reduce__(self) -> tuple[type[SpoolFull], tuple[()]]:
+        return (SpoolFull, ())
+
+
+class Overloaded(DeliveryError):
+    """E515: too many requests are being filtered or stored."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("E515", message)
+
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str]]:
+        return (Overloaded, (self.message,))
+
+
+class NoTurn(DeliveryError):
+    """E518: a sink's turn did not come, so a command was not carried out on it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("E518", message)
+
+    def __reduce__(self) -> tuple[type[NoTurn], tuple[str]]:
+        return (NoTurn, (self.message,))
+
+
+class UnreadableBatch(DeliveryError):
+    """E509: records that were stored are not of the form that they should have."""
+
+    def __init__(
+        self, message: str = "a spooled batch is not of the form that it should have"
+    ) -> None:
+        super().__init__("E509", message)
+
+    def __reduce__(self) -> tuple[type[UnreadableBatch], tuple[str]]:
+        return (UnreadableBatch, (self.message,))
 
 
 class Unreachable(DeliveryError):

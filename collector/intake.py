@@ -28,10 +28,11 @@ from collector.contracts import (
     Request,
     RequestKey,
     Tally,
+    UnknownSchema,
     count_lines,
     to_minute,
 )
-from collector.errors import DeliveryError, InputError
+from collector.errors import Overloaded
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
 from collector.filter.sdk_records import schema_named
@@ -151,7 +152,7 @@ class RequestSlots:
         slot = self._enter()
         try:
             if wait([slot], _SLOT_SECONDS).not_done:
-                raise DeliveryError("E515", "there are too many large requests; send again later")
+                raise Overloaded("there are too many large requests; send again later")
             yield
         finally:
             self._leave(slot)
@@ -196,7 +197,7 @@ class _Filters:
             name = schema_named(request.body, self.by_name)
         found = self.default if name is None else self.by_name.get(name)
         if found is None:
-            raise InputError("E434", "the collector has no such schema")
+            raise UnknownSchema
         if request.key is None or found is self.default:
             return found, request.key
         return found, key_within(found.schema.name, request.key)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from collector.claims.document import Check
 from collector.claims.stored_files import altered_files, foreign_files
 from collector.contracts import CATEGORIES, DROPS
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, UnreadableBatch
 from collector.filter.stored import Values, foreign_lines, values
 from collector.ledger import journal, opened
 from collector.ledger.stored import TABLES as LEDGER_TABLES
@@ -196,11 +196,10 @@ def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
     shows nothing."""
     try:
         yield from found
-    except DeliveryError as error:
-        if error.code == _NO_RECORD:
-            yield Mismatch(f"{where}: it holds lines that are no records")
-        else:
-            yield Mismatch(f"{where}: it cannot be read", is_open=True)
+    except UnreadableBatch:
+        yield Mismatch(f"{where}: it holds lines that are no records")
+    except DeliveryError:
+        yield Mismatch(f"{where}: it cannot be read", is_open=True)
 
 
 def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
@@ -350,7 +349,6 @@ def _unreviewed(
         yield Mismatch(f"also collected: {addition}", check="review", amends=True, schema=named)
 
 
-_NO_RECORD = "E509"
 _PARTS = {"rows": "tables", "lines": "lines or files"}
 
 

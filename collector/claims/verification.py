@@ -18,7 +18,15 @@ from collector.claims.document import CHECKS, Check, Claim
 from collector.claims.dry_run import DryRun, Outcome
 from collector.claims.stored_fields import mismatches
 from collector.config import Config
-from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError, Unreachable
+from collector.errors import (
+    CODES,
+    ConfigFaults,
+    DeliveryError,
+    Fault,
+    SchemaError,
+    Unreachable,
+    UnreadableFile,
+)
 from collector.ledger import Note, opened
 from collector.retention.earlier import in_force, noted_copies, ran_elsewhere
 from collector.retention.locations import Locations
@@ -155,7 +163,7 @@ def _policy(config: Config) -> tuple[tuple[Schema, ...], tuple[ClaimFinding, ...
         faults = error.faults
     else:
         return schemas, ()
-    if any(not fault.code.startswith("E3") for fault in faults):
+    if any(not fault.is_policy for fault in faults):
         raise SchemaError(faults)
     return (), tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
 
@@ -198,7 +206,7 @@ def _flows(
     except ConfigFaults as error:
         faults = error.faults
     if faults:
-        if any(not fault.code.startswith("E3") for fault in faults):
+        if any(not fault.is_policy for fault in faults):
             raise ConfigFaults(faults)
         return {}, tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
     by_name = {matrix.schema.name: matrix for matrix in matrices}
@@ -358,4 +366,4 @@ def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
 
 def _failure(error: DeliveryError) -> ClaimFinding:
     """Return the finding for what cannot be read: a server that is silent shows nothing."""
-    return ClaimFinding(error.message, is_open=error.code in ("E514", "E521"))
+    return ClaimFinding(error.message, is_open=isinstance(error, Unreachable | UnreadableFile))

@@ -23,6 +23,7 @@ from collector.errors import (
     InputError,
     NotNow,
     SchemaError,
+    UsageError,
 )
 
 __all__ = ["main", "reexec", "switches"]
@@ -41,7 +42,6 @@ _LATER = 75
 _FAULT = 78
 _SERVICES = (["serve"], ["drain"], ["recorder"])
 """The commands that a service manager starts."""
-_USAGE = frozenset({"E401", "E404", "E405", "E406", "E407", "E408"})
 
 
 def main() -> NoReturn:
@@ -101,7 +101,7 @@ def _app() -> Callable[[], None]:
 
 def _code(error: CollectorError) -> int:
     if isinstance(error, InputError):
-        return 2 if error.code in _USAGE else 65
+        return 2 if isinstance(error, UsageError) else 65
     if isinstance(error, SchemaError | ConfigError):
         return _LATER if error.may_pass else _FAULT
     if isinstance(error, DeliveryError) and not error.may_pass:

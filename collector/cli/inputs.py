@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from collector.contracts import Tally
-from collector.errors import InputError, SandboxError, file_name
+from collector.errors import InputError, SandboxError, UsageError, file_name
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
 from collector.filter.text import MAX_DOCUMENT, MAX_LINE
@@ -82,7 +82,7 @@ def _open(path: Path) -> IO[bytes]:
         return path.open("rb", buffering=0 if is_plain_file(path) else -1)
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
-    raise InputError("E401", f"{input_name(path)} cannot be opened: {why}")
+    raise UsageError("E401", f"{input_name(path)} cannot be opened: {why}")
 
 
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:
@@ -113,7 +113,7 @@ def _reading(stream: Any, name: str) -> Read:
                 raise
         if damaged:
             raise InputError("E402", f"{name} is damaged or cut short; {_BEFORE}")
-        raise InputError("E401", f"{name} cannot be read any further; {_BEFORE}")
+        raise UsageError("E401", f"{name} cannot be read any further; {_BEFORE}")
 
     return checked
 

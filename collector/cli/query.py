@@ -36,7 +36,7 @@ from collector.cli.data_dir import Data, StoreFile, readable
 from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
-from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
+from collector.errors import CollectorError, ConfigError, DeliveryError, InputError, UsageError
 from collector.sinks.inventory import Contents, contents, read_or_raise, reading
 from collector.sinks.query import Answer, ask
 from collector.sinks.store_file import BUSY_SECONDS
@@ -159,7 +159,7 @@ def _read(statement: str) -> str:
     with suppress(UnicodeDecodeError):
         if len(text) <= _MOST_BYTES:
             return text.decode()
-    raise InputError("E407", f"the statement is not UTF-8, or is over {_MOST_BYTES:,} bytes")
+    raise UsageError("E407", f"the statement is not UTF-8, or is over {_MOST_BYTES:,} bytes")
 
 
 def _write_answer(

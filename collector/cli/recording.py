@@ -16,7 +16,7 @@ from collector.cli.recorder import needs_recording
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
-from collector.errors import ConfigError, DeliveryError, InputError, InUse, file_name
+from collector.errors import ConfigError, DeliveryError, InputError, InUse, UsageError, file_name
 from collector.file_modes import write_private
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _checkpoint(path: Path) -> tuple[str, bytes]:
         line = file.read(_MOST_CHECKPOINT_BYTES)
         if (found := read_signature(line.strip())) is not None:
             return found.tip.recording, line
-    raise InputError("E401", f"{file_name(path)} holds no checkpoint of a recording")
+    raise UsageError("E401", f"{file_name(path)} holds no checkpoint of a recording")
 
 
 @app.command("open")

@@ -21,9 +21,9 @@ from collector.config.extras import NO_GRPC_ORIGIN, is_installed
 from collector.config.model import SWITCH, Config, Setting, Sinks, settings, variable
 from collector.config.rules import RULES
 from collector.config.sink_settings import Section, SinkSettings, is_sink_name
-from collector.config.sink_types import settings_of
+from collector.config.sink_types import UnknownSinkType, settings_of
 from collector.config.values import plain_value
-from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
+from collector.errors import CODES, ConfigError, ConfigFaults, Fault, SchemaError
 from collector.schema import resources
 from collector.schema.checks import nearest
 from collector.schema.reading import read as read_yaml
@@ -32,8 +32,6 @@ from collector.schema.source import Source
 
 FileStats = Mapping[Path, tuple[int, ...] | None]
 """What tells the versions of files apart; ``None`` for one that is not there."""
-
-_NO_SCHEMA = ("E101", "E140")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +79,7 @@ class Loaded:
         """Return the faults of schemas; one that is not there is a fault of its setting."""
         name = self.config.schema_setting
         return [
-            self.fault(name, one.message, one.code) if one.code in _NO_SCHEMA else one
+            self.fault(name, one.message, one.code) if one.is_absent else one
             for one in error.faults
         ]
 
@@ -228,20 +226,20 @@ class _Draft:
             self._find_sink(name, type_, is_written=is_written)
 
     def _find_sink(self, name: str, type_: str, *, is_written: bool) -> None:
-        fault = None
+        known = sink_types.names()
         try:
             self.sinks[name] = settings_of(type_)
+            return
+        except UnknownSinkType as error:
+            if not is_written:
+                return  # of a name that is no type, the fault is that it is no setting
+            hint = nearest(type_, known) or f"; there are {', '.join(known)}"
+            code, message = error.code, f"{error.message}{hint}"
         except ConfigError as error:
-            fault = error
-        if fault is None or (fault.code == "E215" and not is_written):
-            return  # of a name that is no type, the fault is that it is no setting
-        known = sink_types.names()
-        message = fault.message
-        if fault.code == "E215":
-            message += nearest(type_, known) or f"; there are {', '.join(known)}"
+            code, message = error.code, error.message
         self.refused.add(name)
         self.sinks.setdefault(name, SinkSettings)
-        self.report(("sinks", name, "type"), fault.code, message)
+        self.report(("sinks", name, "type"), code, message)
 
     def take_file(self) -> None:
         for fault in self.source.faults:
@@ -287,7 +285,7 @@ class _Draft:
             if not is_sink_name(loc[-1]):
                 problem = "the name of a sink has small letters, digits and `-`, and at most 32"
         hint = nearest(loc[-1], known) or f"; there are {', '.join(known)}"
-        self.report(loc, "E208", f"{problem}{hint}")
+        self.report(loc, "E208", f"{problem}{hint}", at_key=True)
 
     def take_environment(self, environ: Mapping[str, str]) -> None:
         known = {one.variable: one.loc for one in settings(self.sinks)}
@@ -359,13 +357,17 @@ class _Draft:
         item = (*loc, *detail["loc"])
         self.report((*loc, key), "E209", _message(Setting(loc, info), detail), item)
 
-    def report(self, loc: Loc, code: str, message: str, item: SourceLoc = ()) -> None:
+    def report(
+        self, loc: Loc, code: str, message: str, item: SourceLoc = (), *, at_key: bool = False
+    ) -> None:
         """Keep a fault of one setting, which is not looked at any further. ``item`` is what of its
-        value is faulty."""
+        value is faulty; the place of the fault is the value, or the key itself."""
         self.faulty.add(loc)
-        self._keep(loc, code, message, item)
+        self._keep(loc, code, message, item, at_key=at_key)
 
-    def _keep(self, loc: Loc, code: str, message: str, item: SourceLoc = ()) -> None:
+    def _keep(
+        self, loc: Loc, code: str, message: str, item: SourceLoc = (), *, at_key: bool = False
+    ) -> None:
         name = self.shown(loc)
         if loc in self.from_environment:
             self.faults.append(Fault(_ENVIRONMENT, 0, 0, name, message, code))
@@ -374,7 +376,7 @@ class _Draft:
         else:
             fault = self.source.fault(loc, code, message)._replace(field=name)
             values = self.source.values
-            if loc in values and code != "E208":  # what is no setting has its fault at the key
+            if loc in values and not at_key:
                 line, column = values.get(item or loc, values[loc])
                 fault = fault._replace(line=line, column=column)
             self.faults.append(fault)
@@ -443,7 +445,7 @@ def _message(setting: Setting, detail: ErrorDetails) -> str:
     """Describe a pydantic error in our words; its own text is used only if it is one of ours."""
     if detail["type"] == "missing":
         return "this must be said; see the documentation of this type of sinks"
-    if detail["type"] == "E209":
+    if detail["type"] in CODES:
         return detail["msg"]
     context = detail.get("ctx") or {}
     if detail["type"] == "literal_error":

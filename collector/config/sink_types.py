@@ -72,6 +72,16 @@ def built_in_settings(type_: str) -> type[SinkSettings]:
     return _loaded(EntryPoint(type_, BUILT_IN[type_].value, GROUP))[1]
 
 
+class UnknownSinkType(ConfigError):
+    """E215: no installed package offers sinks of a type."""
+
+    def __init__(self) -> None:
+        super().__init__("E215", "there is no such type of sinks")
+
+    def __reduce__(self) -> tuple[type[UnknownSinkType], tuple[()]]:
+        return (UnknownSinkType, ())
+
+
 @cache
 def sink_class(type_: str) -> tuple[type, type[SinkSettings]]:
     """Load a type of sinks; return its class and its settings' class.
@@ -85,7 +95,7 @@ def sink_class(type_: str) -> tuple[type, type[SinkSettings]]:
             raise ConfigError("E216", "a package offers a sink type of a name that is Collector's")
         return _loaded(EntryPoint(type_, BUILT_IN[type_].value, GROUP))
     if not found:
-        raise ConfigError("E215", "there is no such type of sinks")
+        raise UnknownSinkType
     if len(found) > 1:
         raise ConfigError("E216", "two packages offer a sink type of this name; remove one")
     return _loaded(*found.values())

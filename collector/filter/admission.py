@@ -15,7 +15,17 @@ from typing import Any, cast
 
 import msgspec
 
-from collector.contracts import CATEGORIES, DROPS, Category, Drop, Granted, Record, Rejection, Tally
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    Category,
+    Drop,
+    Granted,
+    Record,
+    Rejection,
+    Tally,
+    TooManyEvents,
+)
 from collector.errors import InputError
 from collector.filter.compile import EventValues, Plan, SenderInfo
 
@@ -61,7 +71,7 @@ class Bounds:
 
 def too_many() -> InputError:
     """Build the error of a request that is too much, of which nothing is kept."""
-    return InputError("E431", "there are too many events, or their records are too long")
+    return TooManyEvents()
 
 
 def encode_records(records: Sequence[Any], bounds: Bounds | None) -> bytes:

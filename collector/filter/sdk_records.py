@@ -33,13 +33,14 @@ from collector.contracts import (
     Drop,
     Granted,
     Layout,
+    OtherSchema,
     PendingBatch,
     Rejection,
     Scalar,
     Tally,
     to_minute,
 )
-from collector.errors import InputError, RecheckError
+from collector.errors import RecheckError
 from collector.filter.admission import record_type
 from collector.filter.columns import RecordColumns
 from collector.filter.compile import Column, DropMark, Memo, Plan
@@ -285,7 +286,7 @@ class SdkRecordFilter:
         if type(schema) is not str:
             return "malformed"
         if not is_present and not self._is_of_version(schema):
-            raise InputError("E429", "the records are of another schema")
+            raise OtherSchema
         if times is None:
             times = 1
         elif type(times) is not int or not 1 <= times <= MAX_TIMES:

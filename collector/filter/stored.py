@@ -16,7 +16,7 @@ from typing import Any, overload
 import msgspec
 
 from collector.contracts import Batch, Layout, Record, Row, count_lines, layout_of
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, UnreadableBatch
 
 Values = tuple[str, Mapping[str, Collection[object]]]
 """The different values of each member of some records, and the schema that these name."""
@@ -155,4 +155,4 @@ def _projection(
 
 
 def _unreadable() -> DeliveryError:
-    return DeliveryError("E509", "a spooled batch is not of the form that it should have")
+    return UnreadableBatch()

@@ -52,6 +52,7 @@ from collector.ingest.refusals import (
     Refusal,
     RequestRefused,
     of_delivery,
+    of_input,
 )
 from collector.ingest.responses import Observe, export_protobuf, outcome, retry_protobuf
 from collector.ingest.tls import Certificates
@@ -310,8 +311,8 @@ class GrpcService:
             return error.refusal
         except DeliveryError as error:
             return of_delivery(error)
-        except InputError as error:  # or it is none any more
-            return UNKNOWN_SCHEMA if error.code == "E434" else TOO_MANY_EVENTS
+        except InputError as error:
+            return of_input(error)
         except Exception:  # noqa: BLE001 - its message may hold a value
             return INTERNAL_ERROR
 

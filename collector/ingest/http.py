@@ -23,16 +23,14 @@ from collector.ingest.refusals import (
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
-    SCHEMA_MISMATCH,
     STOPPING,
     TOO_LARGE,
-    TOO_MANY_EVENTS,
     UNAUTHENTICATED,
-    UNKNOWN_SCHEMA,
     UNSUPPORTED_MEDIA_TYPE,
     Headers,
     RequestRefused,
     of_delivery,
+    of_input,
 )
 from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, HttpRequest
 from collector.ingest.request_body import must_close, read_body
@@ -64,8 +62,6 @@ _PREFLIGHT: Headers = (
 )
 _ALLOW_READING: Headers = ((b"allow", b"GET, HEAD"),)
 _VARY: Headers = ((b"vary", b"origin"),)
-_REFUSALS = {"E431": TOO_MANY_EVENTS, "E434": UNKNOWN_SCHEMA}
-"""What a request is refused with, where that is not another schema."""
 _OF_PAGE = {
     each.status: each.code
     for each in (FOREIGN_ORIGIN, METHOD_NOT_ALLOWED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE)
@@ -182,7 +178,7 @@ class EventsHandler:
         except DeliveryError as error:
             refusal = of_delivery(error)
         except InputError as error:
-            refusal = _REFUSALS.get(error.code, SCHEMA_MISMATCH)
+            refusal = of_input(error)
         except asyncio.CancelledError:  # the server stops, or the sender is gone
             if request.is_closed:
                 return None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from collector.errors import DeliveryError, InputError
+from collector.contracts import OtherSchema, TooManyEvents, UnknownSchema
+from collector.errors import CollectorError, DeliveryError, InputError, Overloaded, SpoolFull
 
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY: Headers = ((b"retry-after", b"5"),)
@@ -149,12 +150,23 @@ REFUSALS: tuple[Refusal, ...] = tuple(
 )
 """All refusals, by code."""
 
-_OF_DELIVERY = {"E505": SPOOL_FULL, "E515": BUSY}
+_OF_ERRORS: dict[type[CollectorError], Refusal] = {
+    OtherSchema: SCHEMA_MISMATCH,
+    Overloaded: BUSY,
+    SpoolFull: SPOOL_FULL,
+    TooManyEvents: TOO_MANY_EVENTS,
+    UnknownSchema: UNKNOWN_SCHEMA,
+}
 
 
 def of_delivery(error: DeliveryError) -> Refusal:
     """Return what a sender is told of records that could not be stored."""
-    return _OF_DELIVERY.get(error.code, NOT_STORED)
+    return _OF_ERRORS.get(type(error), NOT_STORED)
+
+
+def of_input(error: InputError) -> Refusal:
+    """Return what a sender is told of a request that the filter does not take."""
+    return _OF_ERRORS.get(type(error), INTERNAL_ERROR)
 
 
 class RequestRefused(InputError):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import orjson
 
-from collector.errors import InputError
+from collector.errors import UsageError
 from collector.ledger.entry import Entry
 from collector.ledger.receipt import NOTHING, Tip
 from collector.ledger.signing import signature_check
@@ -83,11 +83,11 @@ def parse_checkpoints(text: str, name: str = "the file") -> list[Entry]:
     text = text.replace("\r\n", "\n").strip() + "\n"
     found = list(_entries(text))
     if not found or "".join(map(format_checkpoint, found)) != text:
-        raise InputError("E401", f"{name} is not a checkpoint of a ledger")
+        raise UsageError("E401", f"{name} is not a checkpoint of a ledger")
     is_valid = signature_check()
     for entry in found:
         if entry.key and is_valid and not is_valid(entry.key, entry.text, entry.signature):
-            raise InputError("E401", f"a signature in {name} is not valid: it was changed")
+            raise UsageError("E401", f"a signature in {name} is not valid: it was changed")
     return found
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING
 
-from collector.errors import InputError
+from collector.errors import InputError, UsageError
 from collector.file_modes import write_private
 from collector.recording.chunks import VaultParts, sha256
 from collector.recording.index import Recording
@@ -241,7 +241,7 @@ def assemble(
         text = _read(source / MANIFEST_NAME, _MOST_MANIFEST_BYTES)
         opener = read_identity(_read(identity, 1 << 16).decode("ascii", "replace"))
     except ValueError as error:
-        raise InputError("E401", str(error)) from None
+        raise UsageError("E401", str(error)) from None
     faults, chunks, names = check_manifest(text, trusted, checkpoint)
     if faults:
         raise InputError("E402", f"the manifest does not hold: {faults[0]}")
@@ -269,7 +269,7 @@ def _write(target: Path, folder: Path, chunks: list[Chunk], opener: Identity) ->
         write_private(target, pieces())
     except OSError:
         message = f"{target.name} cannot be written: is it there, or the disk full?"
-        raise InputError("E401", message) from None
+        raise UsageError("E401", message) from None
     return sum(sizes)
 
 
@@ -290,7 +290,7 @@ def _read(path: Path, most: int) -> bytes:
         with path.open("rb") as file:
             found = file.read(most + 1)
     except OSError:
-        raise InputError("E401", f"{path.name} cannot be read; check the directory") from None
+        raise UsageError("E401", f"{path.name} cannot be read; check the directory") from None
     if len(found) > most:
-        raise InputError("E401", f"{path.name} is larger than any such file")
+        raise UsageError("E401", f"{path.name} is larger than any such file")
     return found

@@ -14,7 +14,6 @@ from collector.schema.load import parse
 from collector.schema.model import Schema
 from collector.sinks.store_file import view_of
 
-_NO_SCHEMA = ("E101", "E140")
 _Parse = Callable[[str], tuple[Schema | None, list[Fault]]]
 
 
@@ -104,6 +103,6 @@ def distinct(schemas: Sequence[Schema]) -> str:
 
 def _numbered(fault: Fault, number: int) -> Fault:
     """Say which schema of the list is not there."""
-    if fault.code not in _NO_SCHEMA:
+    if not fault.is_absent:
         return fault
     return fault._replace(message=f"entry {number}: {fault.message}")

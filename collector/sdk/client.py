@@ -40,7 +40,6 @@ _START_SECONDS = 1.0
 _SPOOL_SECONDS = 0.5
 """How long ``close`` waits, after its time, for a write to the spool that is under way."""
 _NO_SETTINGS = frozenset(["self", "keys", "consent"])
-_NO_SCHEMA = ("E101", "E140")
 """Faults of what was given as a schema, and may be an event: they do not quote it."""
 Keys = Callable[[str, int], bytes]
 
@@ -386,8 +385,8 @@ def _other_faults(schema: Any, consent: Any) -> Iterator[Fault]:
         refused_by_application(found, consent)
     except (SchemaError, ConfigFaults) as error:
         for fault in error.faults:
-            named = fault.code not in _NO_SCHEMA
-            yield fault if named else Fault("settings", 0, 0, "schema", fault.message, fault.code)
+            unnamed = Fault("settings", 0, 0, "schema", fault.message, fault.code)
+            yield unnamed if fault.is_absent else fault
     except ConfigError as error:
         yield Fault("arguments", 0, 0, "consent", error.message, error.code)
     except TypeError:

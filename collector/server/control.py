@@ -30,7 +30,7 @@ import msgspec
 
 from collector import drain
 from collector.contracts import Backlog, Subject
-from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.errors import CollectorError, ConfigError, NoTurn
 from collector.ops.error_log import ErrorLog
 from collector.retention import upkeep
 from collector.retention.locations import Locations, Reachable
@@ -348,7 +348,7 @@ def _in_time(done: Future[_T], name: str, wait: float, ending: Event) -> _T:
         if ending.is_set() or late > (_MOST_WAIT if done.running() else 0.0):
             done.cancel()
             message = f"the sink {name} is busy or does not answer; try again later"
-            raise DeliveryError("E518", message)
+            raise NoTurn(message)
     return done.result()
 
 

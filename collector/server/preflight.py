@@ -44,7 +44,6 @@ from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import check as check_spool
 from collector.sqlite.files import check_directory
 
-_UNREADABLE = "E101"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -266,7 +265,7 @@ def _check_claims(path: Path) -> None:
     try:
         load_claims(path, is_own=True)
     except SchemaError as error:
-        if error.code != _UNREADABLE:
+        if not error.faults[0].is_absent:
             raise
     else:
         return

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.errors import DeliveryError, InputError
+from collector.errors import DeliveryError, InputError, UsageError
 from collector.schema.checks import nearest
 from collector.sinks.inventory import shapes
 
@@ -157,7 +157,7 @@ class _Statement:
 
     def answer(self) -> Answer:
         if _EXPLAIN.match(self._text):
-            raise InputError("E408", "the statement is refused: it explains, and gives no rows")
+            raise UsageError("E408", "the statement is refused: it explains, and gives no rows")
         try:
             cursor = self._db.execute(_TOKENS.sub(_as_name, self._text))
         except _FAILURES as error:
@@ -165,10 +165,10 @@ class _Statement:
         else:
             columns = tuple(column[0] for column in cursor.description or ())
             if not columns:
-                raise InputError("E407", "there is no statement: write a SELECT")
+                raise UsageError("E407", "there is no statement: write a SELECT")
             if len(set(columns)) < len(columns):
                 message = "two columns of the answer have one name; give another to one, with AS"
-                raise InputError("E407", message)
+                raise UsageError("E407", message)
             return Answer(columns, self._rows(cursor))
         raise failure
 
@@ -186,13 +186,13 @@ class _Statement:
         """Build our exception for one of SQLite, or of Python for it."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if self._permission.denied is not None:
-            return InputError("E408", f"the statement is refused: {self._permission.denied}")
+            return UsageError("E408", f"the statement is refused: {self._permission.denied}")
         if code == sqlite3.SQLITE_INTERRUPT:
             return KeyboardInterrupt()
         if code in _TOO_MUCH or isinstance(error, MemoryError | sqlite3.DataError):
             return InputError("E409", _MUCH)
         if code in _OF_THE_STATEMENT:
-            return InputError("E407", f"the statement {self._statement_fault(str(error))}")
+            return UsageError("E407", f"the statement {self._statement_fault(str(error))}")
         return DeliveryError("E501", "the store cannot be read: it is damaged, or its disk fails")
 
     def _statement_fault(self, message: str) -> str:

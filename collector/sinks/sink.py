@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -17,7 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collector.contracts import Batch, Closing, Record, Subject
-from collector.errors import CollectorError, ConfigError, DeliveryError, Unreachable
+from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.sqlite.files import make_directory
 
 if TYPE_CHECKING:
@@ -391,15 +392,12 @@ def contained() -> Iterator[None]:
 @contextmanager
 def in_place(name: str) -> Iterator[None]:
     """Let what a sink raises name it: there are several, and only one of them failed."""
-    failure: CollectorError
     try:
         yield
-    except Unreachable as error:
-        failure = Unreachable(f"{name}: {error.message}", error.cause, error.answer)
-    except DeliveryError as error:
-        failure = DeliveryError(error.code, f"{name}: {error.message}", error.cause, error.answer)
-    else:
         return
+    except DeliveryError as error:
+        failure = copy(error)
+        failure.message = f"{name}: {error.message}"
     raise failure
 
 

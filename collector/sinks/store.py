@@ -108,7 +108,7 @@ class Store(Sink):
         try:
             self._need()
         except CollectorError as error:
-            if error.code != "E503":
+            if not (isinstance(error, DeliveryError) and error.may_pass):
                 self._db.close()
                 raise
 

@@ -36,7 +36,7 @@ from collector.contracts import (
     SpoolState,
     Written,
 )
-from collector.errors import CollectorError, ConfigError, ConfigFaults, DeliveryError
+from collector.errors import CollectorError, ConfigError, ConfigFaults, SpoolFull
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
@@ -180,10 +180,9 @@ class Spool(Closing):
         """Add batches to the queue; note that there is no room for them."""
         try:
             return self._queue.put(batches, key, self._limit - self._depth.bytes)
-        except DeliveryError as error:
-            if error.code == "E505":
-                self._room.refused(sum(len(batch.payload) for batch in batches))
-                self._room.is_full(self._depth.bytes)
+        except SpoolFull:
+            self._room.refused(sum(len(batch.payload) for batch in batches))
+            self._room.is_full(self._depth.bytes)
             raise
 
     def note(self, *notes: Note) -> Written:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from collector.errors import ConfigError, InputError
+from collector.errors import ConfigError, UsageError
 from collector.ingest.decompression import zstd_library
 from collector.testing._encodings import Needles
 
@@ -91,7 +91,7 @@ def scan(paths: str | Path | Iterable[str | Path], canaries: Iterable[str]) -> l
                 hits += _search(file, name, is_file, needles)
         except OSError as error:
             message = f"`{path}` cannot be read to its end, so it cannot be called clean"
-            raise InputError("E401", message) from error
+            raise UsageError("E401", message) from error
     return hits
 
 
@@ -147,7 +147,7 @@ class _Stream:
         self._tail = b""
         self._inside: list[Inflated | Unzstd] = []
         if within.count(">") > _MOST_NESTED:
-            raise InputError("E401", f"data is compressed more than {_MOST_NESTED} times over")
+            raise UsageError("E401", f"data is compressed more than {_MOST_NESTED} times over")
 
     def feed(self, piece: bytes) -> None:
         """Search the next bytes."""

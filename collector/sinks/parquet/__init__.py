@@ -20,7 +20,7 @@ from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, count_lines, layout_of, to_minute
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import ConfigError, DeliveryError, UnreadableBatch
 from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, read, values
 from collector.sinks.line_sink import findings
@@ -160,7 +160,7 @@ class ParquetSink(ErasableSink):
         """Raise ``DeliveryError`` E509 once where records that were collected are in no file."""
         number, self._left_out = self._left_out, 0
         if number:
-            raise DeliveryError("E509", f"{number} collected records cannot be read, and are lost")
+            raise UnreadableBatch(f"{number} collected records cannot be read, and are lost")
 
     def _check_former(self) -> None:
         """Raise ``DeliveryError`` E508 once where records wait that may not go to the lake now."""
