@@ -11,10 +11,10 @@ from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 
-def fault(code: str, message: str, key: str | None = None) -> PydanticCustomError:
-    """Make an error that carries one of our codes through pydantic, and the key of an option that
-    it is about."""
-    return PydanticCustomError(code, message, None if key is None else {"key": key})
+def fault(code: str, message: str, *keys: str) -> PydanticCustomError:
+    """Make an error that carries one of our codes through pydantic, and the keys from the value
+    that is validated to the part of it that is faulty."""
+    return PydanticCustomError(code, message, {"keys": keys} if keys else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _closed_list(name: str, listed: object) -> ClosedList:
             f"list 1 to {_MAX_VALUES} texts of at most {_MAX_TEXT} characters, numbers or booleans,"
             " each once"
         )
-        raise fault("E147", message, key=name)
+        raise fault("E147", message, name)
     return found
 
 
@@ -72,7 +72,7 @@ def _when(value: object) -> Condition:
         raise fault("E147", _WHEN)
     for name in value:
         if not 1 <= len(name) <= _MAX_TEXT or not name.isprintable() or '"' in name:
-            raise fault("E147", _WHEN, key=name)
+            raise fault("E147", _WHEN, name)
     return tuple((name, _closed_list(name, value[name])) for name in sorted(value))
 
 

@@ -169,17 +169,6 @@ _WRONG_TYPE = {
     "model_attributes_type": "a mapping of keys to values",
 }
 _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-_ABOUT = {
-    "E114": ("aliases",),
-    "E115": ("maximum",),
-    "E116": ("pattern",),
-    "E117": ("pattern",),
-    "E118": ("pattern", "catalogue"),
-    "E120": ("catalogue",),
-    "E121": ("catalogue",),
-    "E122": ("minimum",),
-}
-"""The option that a fault belongs to if it is found when all options are validated together."""
 
 
 def _fault(
@@ -190,9 +179,7 @@ def _fault(
     inner = _inner(detail["loc"], value)
     place = (*loc, *inner)
     if kind in CODES:
-        about = () if inner else tuple(key for key in _ABOUT.get(kind, ()) if key in value)[:1]
-        key = (detail.get("ctx") or {}).get("key")
-        return (*place, *about, *([] if key is None else [key])), kind, detail["msg"]
+        return (*place, *(detail.get("ctx") or {}).get("keys", ())), kind, detail["msg"]
     if kind == "missing":
         return place, "E106", f"`{detail['loc'][-1]}` is missing; write it"
     if kind == "extra_forbidden":

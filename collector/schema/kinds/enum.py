@@ -67,9 +67,11 @@ class EnumField(FieldBase):
         values = set(self.values)
         for alias, value in self.aliases.items():
             if value not in values:
-                raise fault("E114", "every alias must lead to one of the values", alias)
+                raise fault("E114", "every alias must lead to one of the values", "aliases", alias)
             if alias in values and alias != value:
-                raise fault("E114", "a value must not be an alias of another value", alias)
+                raise fault(
+                    "E114", "a value must not be an alias of another value", "aliases", alias
+                )
         self._folded()
         return self
 
@@ -81,7 +83,9 @@ class EnumField(FieldBase):
         for text, value in known.items():
             if folded.setdefault(_fold(text), value) != value:
                 raise fault(
-                    "E114", "two names differ only in case but mean different values; leave one out"
+                    "E114",
+                    "two names differ only in case but mean different values; leave one out",
+                    "aliases" if self.aliases else "values",
                 )
         return folded
 

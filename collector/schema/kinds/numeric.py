@@ -211,7 +211,8 @@ class IntegerField(_RangeField):
     @model_validator(mode="after")
     def _fits(self) -> IntegerField:
         if self.minimum > self.maximum or self.minimum % self.step:
-            raise fault("E122", "`minimum` must be a multiple of `step` and not above `maximum`")
+            message = "`minimum` must be a multiple of `step` and not above `maximum`"
+            raise fault("E122", message, "minimum")
         return self
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
@@ -279,6 +280,7 @@ class NumberField(_RangeField):
                 "E122",
                 "`minimum` must be a multiple of `step`, not above `maximum`, and no more than"
                 f" {_MOST_DIGITS} digits may lie between the finest of `step` and the widest value",
+                "minimum",
             )
         return self
 

@@ -68,6 +68,7 @@ class TokenField(FieldBase):
         """Read the set; the context of validation is the directory of the schema file."""
         if (self.pattern is None) == (self.catalogue is None):
             raise fault("E119", "write either `pattern` or `catalogue`")
+        option = "catalogue" if self.pattern is None else "pattern"
         caught: PatternFault | catalogue.CatalogueFault
         try:
             self._read(info.context if isinstance(info.context, Path) else None)
@@ -75,11 +76,10 @@ class TokenField(FieldBase):
             caught = error
         else:
             if self.longest() > self.max_length:
-                raise fault(
-                    "E118", "the set holds texts longer than `max_length`; shorten them or raise it"
-                )
+                message = "the set holds texts longer than `max_length`; shorten them or raise it"
+                raise fault("E118", message, option)
             return self
-        raise fault(caught.code, str(caught))
+        raise fault(caught.code, str(caught), option)
 
     def _read(self, directory: Path | None) -> None:
         if self.pattern is not None:

@@ -49,7 +49,8 @@ class VersionField(FieldBase):
     @model_validator(mode="after")
     def _maximum_for_each_part(self) -> VersionField:
         if self.maximum is not None and not self.parts <= len(self.maximum) <= _PARTS:
-            raise fault("E115", f"give one maximum for each of the `parts`, at most {_PARTS}")
+            message = f"give one maximum for each of the `parts`, at most {_PARTS}"
+            raise fault("E115", message, "maximum")
         return self
 
     def maxima(self) -> tuple[int, ...]:
