@@ -217,9 +217,9 @@ def _entries(matrix: Flows) -> Iterator[ClaimFinding]:
     for flow in matrix.flows:
         for use in (matrix.schema.purposes[name].use for name in flow.purposes):
             if not use_is_allowed(use):
-                yield ClaimFinding(f"{flow.field}: {CODES['E301']}", "E301")
+                yield ClaimFinding(f"{flow.field}: {CODES['E301'].title}", "E301")
             if matrix.sinks[flow.sink].party == "third" and use != LEGAL:
-                yield ClaimFinding(f"{flow.sink}: {CODES['E309']}", "E309")
+                yield ClaimFinding(f"{flow.sink}: {CODES['E309'].title}", "E309")
 
 
 def _canaries(outcome: Outcome, search: Search) -> Iterator[ClaimFinding]:
