@@ -65,13 +65,13 @@ _CAUSE_OF_STATUS: dict[int, Cause] = {
 
 _CAUSE_OF_CODE: dict[str, Cause] = {
     "E501": "changed",
-    "E502": "changed",
+    "E501": "changed",
     "E503": "disk",
     "E504": "changed",
-    "E508": "disk",
+    "E503": "disk",
     "E514": "unreachable",
-    "E518": "busy",
-    "E521": "changed",
+    "E519": "busy",
+    "E507": "changed",
 }
 
 
@@ -89,7 +89,7 @@ def cause_of_status(status: int) -> Cause:
     return _CAUSE_OF_STATUS.get(status, "refused")
 
 
-_LASTING = ("E501", "E502", "E504")
+_LASTING = ("E501", "E501", "E504")
 """The codes of a store that only an operator can mend."""
 _MOST_OF_NAME = 200
 
@@ -124,7 +124,7 @@ class Fault(NamedTuple):
     @property
     def is_absent(self) -> bool:
         """Whether there is no document: it is not found, or its file cannot be read."""
-        return self.code in ("E101", "E140") and not self.field
+        return self.code in ("E101", "E101") and not self.field
 
 
 class CollectorError(Exception):
@@ -178,7 +178,7 @@ class ConfigFaults(ConfigError):
 
 
 class NotNow(ConfigError):
-    """E203, E207, E212 or E218: an address, a volume or a certificate is not to be had yet, the
+    """E203, E207, E212 or E519: an address, a volume or a certificate is not to be had yet, the
     disk is full, or the machine is overloaded. A later start may succeed."""
 
     may_pass = True
@@ -228,32 +228,32 @@ class SpoolFull(DeliveryError):
 
 
 class Overloaded(DeliveryError):
-    """E515: too many requests are being filtered or stored."""
+    """E425: too many requests are being filtered or stored."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("E515", message)
+        super().__init__("E425", message)
 
     def __reduce__(self) -> tuple[type[Overloaded], tuple[str]]:
         return (Overloaded, (self.message,))
 
 
 class NoTurn(DeliveryError):
-    """E518: a sink's turn did not come, so a command was not carried out on it."""
+    """E519: a sink's turn did not come, so a command was not carried out on it."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("E518", message)
+        super().__init__("E519", message)
 
     def __reduce__(self) -> tuple[type[NoTurn], tuple[str]]:
         return (NoTurn, (self.message,))
 
 
 class UnreadableBatch(DeliveryError):
-    """E509: records that were stored are not of the form that they should have."""
+    """E507: records that were stored are not of the form that they should have."""
 
     def __init__(
         self, message: str = "a spooled batch is not of the form that it should have"
     ) -> None:
-        super().__init__("E509", message)
+        super().__init__("E507", message)
 
     def __reduce__(self) -> tuple[type[UnreadableBatch], tuple[str]]:
         return (UnreadableBatch, (self.message,))
@@ -271,13 +271,13 @@ class Unreachable(DeliveryError):
 
 
 class UnreadableFile(DeliveryError):
-    """E521: a ``number`` of files of a lake are none of ours, damaged, or beyond the bounds within
+    """E507: a ``number`` of files of a lake are none of ours, damaged, or beyond the bounds within
     which they are read. Nothing was done to them."""
 
     def __init__(self, number: int = 1) -> None:
         files = "a file" if number == 1 else f"{number} files"
         message = f"nothing was done to {files} of the lake that cannot be read within bounds"
-        super().__init__("E521", f"{message} or bear no mark of ours: look there, and remove them")
+        super().__init__("E507", f"{message} or bear no mark of ours: look there, and remove them")
         self.number = number
 
     def __reduce__(self) -> tuple[type[UnreadableFile], tuple[int]]:

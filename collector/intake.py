@@ -84,7 +84,7 @@ class _Piece(NamedTuple):
 
 class Filtered:
     """What has become of a request so far: its tally, and its batches, joined as they come.
-    Raises ``InputError`` E431 when it becomes too much; ``_Outgrown`` beyond ``most_bytes``."""
+    Raises ``InputError`` E416 when it becomes too much; ``_Outgrown`` beyond ``most_bytes``."""
 
     def __init__(self, most_events: int, most_bytes: int, key: RequestKey | None = None) -> None:
         self.total: Tally = Tally()
@@ -148,7 +148,7 @@ class RequestSlots:
 
     @contextmanager
     def blocking(self) -> Iterator[None]:
-        """Hold a slot in a thread. Raises ``DeliveryError`` E515 if that would take long."""
+        """Hold a slot in a thread. Raises ``DeliveryError`` E425 if that would take long."""
         slot = self._enter()
         try:
             if wait([slot], _SLOT_SECONDS).not_done:
@@ -191,7 +191,7 @@ class _Filters:
         self.default: Filter = filters[0]
 
     def chosen(self, request: Request) -> tuple[Filter, bytes | None]:
-        """Return the filter for a request, and its key there. Raises ``InputError`` E434."""
+        """Return the filter for a request, and its key there. Raises ``InputError`` E413."""
         name = request.schema
         if name is None and request.form == "records" and len(self.by_name) > 1:
             name = schema_named(request.body, self.by_name)
@@ -229,7 +229,7 @@ class Intake:
 
     @asynccontextmanager
     async def filtered(self, request: Request) -> AsyncIterator[Filtered]:
-        """Hold a slot, in which it is stored. Raises ``InputError`` E429, E431, E434."""
+        """Hold a slot, in which it is stored. Raises ``InputError`` E429, E416, E413."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
             yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
@@ -255,7 +255,7 @@ class Intake:
 
     @contextmanager
     def filtered_now(self, request: Request) -> Iterator[Filtered]:
-        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E515 as well."""
+        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
             yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
@@ -370,9 +370,9 @@ class Acceptor:
 
     async def accept(self, request: Request) -> Tally:
         """Filter a request; return its tally when its records are on disk.
-        Raises ``DeliveryError`` E505, E506 or E515 if they could not be stored; then none is. And
-        ``InputError``: E429 for records of another schema, E431 for a request that
-        becomes more events or bytes than one may, E434 for a schema that there is not; and
+        Raises ``DeliveryError`` E505, E506 or E425 if they could not be stored; then none is. And
+        ``InputError``: E429 for records of another schema, E416 for a request that
+        becomes more events or bytes than one may, E413 for a schema that there is not; and
         ``KeyUsed`` if a request was stored under the key before.
         """
         async with self._intake.filtered(request) as found:

@@ -41,16 +41,16 @@ _SECTIONS = {
     )
 }
 _FIRST, _SECOND = (
-    Fault("a.yaml", 3, 5, "fields.x.kind", "no such kind", "E110"),
+    Fault("a.yaml", 3, 5, "fields.x.kind", "no such kind", "E107"),
     Fault("b.yaml", 1, 1, "", "the file is not found", "E101"),
 )
 _THIRD, _FOURTH = (
-    Fault("collector.yaml", 2, 3, "http.address", "no such place", "E209"),
-    Fault("environment", 0, 0, "log.level", "no such word", "E209"),
+    Fault("collector.yaml", 2, 3, "http.address", "no such place", "E107"),
+    Fault("environment", 0, 0, "log.level", "no such word", "E107"),
 )
 _ERRORS = [
     ConfigError("E202", "no key"),
-    InputError("E401", "no input"),
+    InputError("E101", "no input"),
     KeyUsed(Earlier(Tally(3, 2), is_same=False)),
     DeliveryError("E503", "no room"),
     DeliveryError("E503", "no room", "full"),
@@ -66,7 +66,7 @@ _ERRORS = [
 ]
 
 _ELSEWHERE = {
-    "E140": "a name that is no document; see `test_a_name_that_is_none`",
+    "E101": "a name that is no document; see `test_a_name_that_is_none`",
     "E309": "a sink of the configuration; see `tests/routing/test_flows.py`",
 }
 """Codes of schemas and policy that no document can give, with the reason."""
@@ -117,7 +117,7 @@ def test_each_example_gives_its_code(code: str, tmp_path: Path) -> None:
 def test_almost_every_code_of_documents_has_an_example() -> None:
     """Only what is no document, or is beside it, has an example of another form."""
     without = [code for code in CODES if code[1] in "13" and not _EXAMPLES[code]]
-    assert without == ["E101", "E121", "E140", "E309"]
+    assert without == ["E101", "E107", "E101", "E309"]
 
 
 def test_every_code_of_documents_is_really_given() -> None:
@@ -129,10 +129,10 @@ def test_every_code_of_documents_is_really_given() -> None:
 
 
 def test_a_name_that_is_none() -> None:
-    """A reference that is neither a path nor a shipped name is E140."""
+    """A reference that is neither a path nor a shipped name is E101."""
     schema, faults = parse("no-such-schema")
     assert schema is None
-    assert [fault.code for fault in faults] == ["E140"]
+    assert [fault.code for fault in faults] == ["E101"]
 
 
 @pytest.mark.long
@@ -181,9 +181,9 @@ def test_a_schema_error_has_a_line_for_each_fault() -> None:
     """File, line, column, field, message and code, as editors understand them."""
     error = SchemaError(iter([_FIRST, _SECOND]))
     assert error.faults == (_FIRST, _SECOND)
-    assert (error.code, error.message) == ("E110", "no such kind")
+    assert (error.code, error.message) == ("E107", "no such kind")
     assert str(error).splitlines() == [
-        "a.yaml:3:5: fields.x.kind: no such kind [E110]",
+        "a.yaml:3:5: fields.x.kind: no such kind [E107]",
         "b.yaml:1:1: the file is not found [E101]",
     ]
 
@@ -191,10 +191,10 @@ def test_a_schema_error_has_a_line_for_each_fault() -> None:
 def test_a_configuration_error_has_a_line_for_each_fault() -> None:
     """The same for settings; what comes from the environment has no line."""
     error = ConfigFaults(iter([_THIRD, _FOURTH]))
-    assert (error.code, error.message) == ("E209", "no such place")
+    assert (error.code, error.message) == ("E107", "no such place")
     assert str(error).splitlines() == [
-        "collector.yaml:2:3: http.address: no such place [E209]",
-        "environment: log.level: no such word [E209]",
+        "collector.yaml:2:3: http.address: no such place [E107]",
+        "environment: log.level: no such word [E107]",
     ]
 
 

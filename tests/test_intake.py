@@ -91,7 +91,7 @@ def test_events_are_counted_together(form: str, waits: bool) -> None:
     protobuf = "protobuf" in form
     tally, _ = _filtered(filter_, Request(kind, make(_MOST), protobuf=protobuf), waits=waits)
     assert tally.received >= _MOST
-    with raises("E431", InputError):
+    with raises("E416", InputError):
         _filtered(filter_, Request(kind, make(_MOST + 1), protobuf=protobuf), waits=waits)
 
 
@@ -112,7 +112,7 @@ def test_bytes_of_records_are_bounded(
     monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size)
     assert _filtered(filter_, request, waits=waits)[1] == payloads
     monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size - 1)
-    with raises("E431", InputError):
+    with raises("E416", InputError):
         _filtered(filter_, request, waits=waits)
 
 
@@ -215,7 +215,7 @@ def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
 def test_a_thread_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.intake._SLOT_SECONDS", 0.01)
     turns = RequestSlots(1)
-    with turns.blocking(), pytest.raises(DeliveryError, match="E515"), turns.blocking():
+    with turns.blocking(), pytest.raises(DeliveryError, match="E425"), turns.blocking():
         pass
     with turns.blocking():
         pass

@@ -56,12 +56,12 @@ _TAKEN = "a shipped claim has this name; use another one"
 def _rules(codes: tuple[str, ...]) -> tuple[str, ...]:
     if not all((code in CODES and code.startswith("E3")) or code in REFUSALS for code in codes):
         message = "a rule is the code of a policy, such as E301, or of a refusal of the recorder"
-        raise fault("E141", f"{message}, such as pending; see docs/claims.md")
-    return unique(codes, "E113", "rule")
+        raise fault("E107", f"{message}, such as pending; see docs/claims.md")
+    return unique(codes, "E107", "rule")
 
 
 def _tests(names: tuple[str, ...]) -> tuple[str, ...]:
-    return unique(names, "E113", "test")
+    return unique(names, "E107", "test")
 
 
 class Claim(BaseModel):
@@ -116,7 +116,7 @@ def load_claims(path: Path | None = None, *, is_own: bool = False) -> dict[str, 
     if source.value is not None and validate_part(_Names, source.value, (), source) is not None:
         for name, value in source.value["claims"].items():
             if name in taken:
-                source.report(("claims", name), "E108", _TAKEN)
+                source.report(("claims", name), "E107", _TAKEN)
             claim = validate_part(Claim, value, ("claims", name), source)
             if claim is not None:
                 claims[name] = claim

@@ -168,7 +168,7 @@ def _destination(output: Path | None, inputs: list[Path], schema: Schema | None)
         yield write
         return
     if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
-        raise ConfigError("E204", "the output would overwrite an input")
+        raise ConfigError("E122", "the output would overwrite an input")
     if schema is not None and not is_installed("pyarrow"):
         raise ConfigError("E201", f"Parquet needs an extra: {install('parquet')}")
     try:

@@ -105,7 +105,7 @@ def verify(
 
 
 def _checkpoints(path: Path) -> list[Entry]:
-    """Read the checkpoints of a file. Raises ``InputError`` E401."""
+    """Read the checkpoints of a file. Raises ``InputError`` E101."""
     text = ""
     with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
         text = file.read(_MOST_CHARACTERS)

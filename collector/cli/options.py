@@ -107,7 +107,7 @@ def unwritable(path: Path, error: OSError) -> ConfigError:
 
 
 def refuse_other_format(path: Path, suffix: str) -> None:
-    """Raise ``ConfigError`` E204 for a name of another format than that of ``suffix``."""
+    """Raise ``ConfigError`` E122 for a name of another format than that of ``suffix``."""
     if path.suffix.lower() not in _OTHER_FORMATS - {suffix}:
         return
     plain = path
@@ -116,7 +116,7 @@ def refuse_other_format(path: Path, suffix: str) -> None:
     form = "lines of JSON" if suffix == ".ndjson" else "JSON"
     plain = plain if plain.suffix else plain.with_suffix(suffix)
     raise ConfigError(
-        "E204",
+        "E122",
         f"{file_name(path)} is a name of another format, and {form} would be written; name it"
         f" `{file_name(plain.name)}`",
     )

@@ -79,7 +79,7 @@ _FAULTS: dict[str, type[CollectorError]] = {
 def time_limit(seconds: float) -> Iterator[None]:
     """Interrupt the block when its time is over, even if it waits for the reader of stdout.
 
-    For the main thread. Raises ``InputError`` E409 then. The timer rings all the while: a signal
+    For the main thread. Raises ``InputError`` E416 then. The timer rings all the while: a signal
     that comes just before the block begins to wait in the system is noticed at the next ring.
     """
     is_over, until = False, monotonic() + seconds
@@ -104,7 +104,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, *timer)
     if is_over:
         message = "the statement took too long; ask for less, or give it more time with --timeout"
-        raise InputError("E409", message)
+        raise InputError("E416", message)
 
 
 def query(
@@ -252,7 +252,7 @@ def _received(stream: BinaryIO) -> Iterator[Piece]:
         head = stream.read(_HEAD.size)
         if len(head) < _HEAD.size:
             message = "the statement ended the process that answered it; ask for less at once"
-            raise InputError("E409", message)
+            raise InputError("E416", message)
         kind, rows, size = _HEAD.unpack(head)
         if kind == _END:
             return

@@ -42,9 +42,9 @@ def _answered() -> Iterator[None]:
     if refusal is None:
         return
     if refusal.code in ("unavailable", "full", "busy"):
-        raise DeliveryError("E512", "the recorder cannot do this now; try again later")
+        raise DeliveryError("E514", "the recorder cannot do this now; try again later")
     if refusal.code in ("not_found", "malformed"):
-        raise InputError("E432", "there is no such recording or track in this directory")
+        raise InputError("E433", "there is no such recording or track in this directory")
     raise InputError("E433", f"the recorder refused: {refusal.message}")
 
 
@@ -145,7 +145,7 @@ def show(
             return
         tracks = [] if row is None or row.state == "erased" else vault.tracks(recording)
     if row is None:
-        raise InputError("E432", "there is no such recording or track in this directory")
+        raise InputError("E433", "there is no such recording or track in this directory")
     found = _summary(row) | {
         "tracks": [
             {"name": each.name, "kind": each.kind, "chunks": each.chunks, "bytes": each.size}
@@ -211,14 +211,14 @@ def verify(
 
 
 def _checkpoint(path: Path) -> tuple[str, bytes]:
-    """Read a checkpoint, and which recording it is of. Raises ``InputError`` E401."""
+    """Read a checkpoint, and which recording it is of. Raises ``InputError`` E101."""
     from collector.recording.manifest import read_signature  # noqa: PLC0415 - keeps `--help` light
 
     with suppress(OSError), path.open("rb") as file:
         line = file.read(_MOST_CHECKPOINT_BYTES)
         if (found := read_signature(line.strip())) is not None:
             return found.tip.recording, line
-    raise UsageError("E401", f"{file_name(path)} holds no checkpoint of a recording")
+    raise UsageError("E101", f"{file_name(path)} holds no checkpoint of a recording")
 
 
 @app.command("open")
@@ -237,7 +237,7 @@ def open_track(
     chosen = _settings(config, data)
     with _vault(chosen) as vault:
         if not any(each.name == track for each in vault.tracks(recording)):
-            raise InputError("E432", "there is no such recording or track in this directory")
+            raise InputError("E433", "there is no such recording or track in this directory")
         entry = Note.of("access", recording=recording, what="open", outcome="done")
         note(_directory(chosen), entry)
         pieces = vault.read(recording, track)

@@ -21,7 +21,7 @@ def _no_key(reference: str, period: int) -> bytes:
 
 
 def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explanation]:
-    """Explain the events of a file that can be read. Raises ``InputError``: E401 also where there
+    """Explain the events of a file that can be read. Raises ``InputError``: E101 also where there
     is none and one is ``required``."""
     data, size = _read(path)
     router = Filter(schema, keys=_no_key).router
@@ -30,7 +30,7 @@ def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explan
     if required and not readable:
         tally = Tally(received=len(found), bytes_in=size)
         tally.rejected["malformed"] = len(found)
-        raise UsageError("E401", str(hint(path, form_of(path), tally, schema)))
+        raise UsageError("E101", str(hint(path, form_of(path), tally, schema)))
     return readable
 
 

@@ -53,7 +53,7 @@ def url_of_servers(*schemes: str) -> BeforeValidator:
 
 
 def _fault(message: str) -> PydanticCustomError:
-    return PydanticCustomError("E209", message)
+    return PydanticCustomError("E107", message)
 
 
 def servers(value: Any, schemes: tuple[str, ...]) -> Servers:

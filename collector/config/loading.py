@@ -89,8 +89,8 @@ PREFIX = "COLLECTOR__"
 
 _ENVIRONMENT = "environment"
 _DEFAULTS = "defaults"
-_CODES = {"E101": "E206", "E102": "E206", "E103": "E211", "E104": "E206"}
-"""Faults of YAML under the codes of configuration; all others are E209."""
+_CODES = {"E101": "E101", "E102": "E101", "E122": "E122", "E102": "E101"}
+"""Faults of YAML under the codes of configuration; all others are E107."""
 _GRPC = ("grpc", "address")
 _LIKENESS = 0.8
 """How like a known name a key must be to be quoted in a fault: a secret may stand for a key."""
@@ -170,7 +170,7 @@ def file_stats(paths: Iterable[Path]) -> FileStats:
 def _named_files(config: Config) -> Iterator[tuple[str, str, Path]]:
     for reference in config.references:
         if resources.is_path(reference):
-            yield config.schema_setting, "E206", Path(reference)
+            yield config.schema_setting, "E101", Path(reference)
     for name, path in (
         ("tls.certificate", config.tls.certificate),
         ("tls.key", config.tls.key),
@@ -243,7 +243,7 @@ class _Draft:
 
     def take_file(self) -> None:
         for fault in self.source.faults:
-            code = _CODES.get(fault.code, "E209")
+            code = _CODES.get(fault.code, "E107")
             message = fault.message.replace("a schema document", "a configuration file")
             name = self.shown(tuple(fault.field.split("."))) if fault.field else ""
             self.faults.append(fault._replace(field=name, code=code, message=message))
@@ -251,7 +251,7 @@ class _Draft:
         if isinstance(value, dict):
             self._take(Config, value, ())
         elif value is not None:
-            self.report((), "E209", "a configuration must be a mapping of sections to settings")
+            self.report((), "E107", "a configuration must be a mapping of sections to settings")
 
     def _take(self, section: type[Section | Sinks], value: dict[str, Any], loc: Loc) -> None:
         known = self._members(section)
@@ -275,7 +275,7 @@ class _Draft:
                 for known_places in (self.source.places, self.source.values):
                     known_places[(*inner, SWITCH)] = known_places[inner]
             elif part is not None:  # a section with nothing in it says nothing
-                self.report(inner, "E209", "this must be a section: a mapping of keys to values")
+                self.report(inner, "E107", "this must be a section: a mapping of keys to values")
 
     def _report_unknown(self, loc: Loc, known: list[str]) -> None:
         problem = "there is no such setting here"
@@ -285,7 +285,7 @@ class _Draft:
             if not is_sink_name(loc[-1]):
                 problem = "the name of a sink has small letters, digits and `-`, and at most 32"
         hint = nearest(loc[-1], known) or f"; there are {', '.join(known)}"
-        self.report(loc, "E208", f"{problem}{hint}", at_key=True)
+        self.report(loc, "E105", f"{problem}{hint}", at_key=True)
 
     def take_environment(self, environ: Mapping[str, str]) -> None:
         known = {one.variable: one.loc for one in settings(self.sinks)}
@@ -302,7 +302,7 @@ class _Draft:
                 message = f"no setting has this variable{hint}"
                 parts = tuple(name[len(PREFIX) :].lower().split("__"))
                 shown_name = name if "…" not in self.shown(parts) else f"{PREFIX}…"
-                self.faults.append(Fault(_ENVIRONMENT, 0, 0, shown_name, message, "E208"))
+                self.faults.append(Fault(_ENVIRONMENT, 0, 0, shown_name, message, "E105"))
 
     def build(self, section: type[Section], loc: Loc) -> Any:
         """Build a section, with defaults in the place of faulty settings."""
@@ -344,18 +344,18 @@ class _Draft:
         value = self.values[loc]
         if value is None or (loc in self.from_environment and value == ""):
             message = "nothing is written here; fill it in, or leave it out"
-            self.report(loc, "E209", message)
+            self.report(loc, "E107", message)
             return False
         return True
 
     def _report_detail(self, section: type[Section], loc: Loc, detail: ErrorDetails) -> None:
         if not detail["loc"]:
-            self.report(loc, "E209", "the settings of this section do not fit together")
+            self.report(loc, "E107", "the settings of this section do not fit together")
             return
         key = str(detail["loc"][0])
         info = next(i for n, i in section.model_fields.items() if key in (n, i.alias))
         item = (*loc, *detail["loc"])
-        self.report((*loc, key), "E209", _message(Setting(loc, info), detail), item)
+        self.report((*loc, key), "E107", _message(Setting(loc, info), detail), item)
 
     def report(
         self, loc: Loc, code: str, message: str, item: SourceLoc = (), *, at_key: bool = False

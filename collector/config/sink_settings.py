@@ -54,7 +54,7 @@ def _type(value: Any) -> str:
     if isinstance(value, str) and is_sink_name(value):
         return value
     message = "this must be the name of a type of sinks: small letters, digits and `-`"
-    raise PydanticCustomError("E209", message)
+    raise PydanticCustomError("E107", message)
 
 
 class SinkSettings(Section):
@@ -97,23 +97,23 @@ class SinkSettings(Section):
         """Return the settings of a sink at the path of an SDK's target, ``to=SCHEME:///PATH``. A
         type whose location is not its setting ``path`` overrides this.
 
-        Raises ``ConfigError`` E209 if a path is not enough for the type.
+        Raises ``ConfigError`` E107 if a path is not enough for the type.
         """
         values: dict[str, Any] = {"type": type_, "path": path}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E209", "a sink of this type needs more than a path: use a sidecar")
+        raise ConfigError("E107", "a sink of this type needs more than a path: use a sidecar")
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
         """Return the settings of a sink at the address of an SDK's target, ``to=SCHEME://HOST…``.
 
-        Raises ``ConfigError`` E209 if an address is not enough for the type.
+        Raises ``ConfigError`` E107 if an address is not enough for the type.
         """
         values: dict[str, Any] = {"type": type_, "url": url}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E209", "a sink of this type needs another address, or a sidecar")
+        raise ConfigError("E107", "a sink of this type needs another address, or a sidecar")
 
     @property
     def is_on(self) -> bool:

@@ -38,7 +38,7 @@ _MOST_SECRET = 4096
 
 
 def _fault(message: str) -> PydanticCustomError:
-    return PydanticCustomError("E209", message)
+    return PydanticCustomError("E107", message)
 
 
 def _listen(value: Any) -> Address | None:

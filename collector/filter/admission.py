@@ -59,12 +59,12 @@ class Bounds:
         return min(self.events, self.bytes) < 0
 
     def check(self, events: int) -> None:
-        """Raise ``InputError`` E431 if these are more events than allowed, with the elements."""
+        """Raise ``InputError`` E416 if these are more events than allowed, with the elements."""
         if events + self.elements[0] > self.events:
             raise too_many()
 
     def check_bytes(self, size: int) -> None:
-        """Raise ``InputError`` E431 if these are more bytes of records than allowed."""
+        """Raise ``InputError`` E416 if these are more bytes of records than allowed."""
         if size > self.bytes:
             raise too_many()
 
@@ -75,7 +75,7 @@ def too_many() -> InputError:
 
 
 def encode_records(records: Sequence[Any], bounds: Bounds | None) -> bytes:
-    """Encode records as NDJSON. Raises ``InputError`` E431 if they have more bytes than allowed."""
+    """Encode records as NDJSON. Raises ``InputError`` E416 if they have more bytes than allowed."""
     if bounds is None:
         return bytes(_encode_lines(records))
     pieces, total = [], 0
@@ -244,13 +244,13 @@ class AdmissionBuilder:
         return len(self.records) + len(self.rejected) + sum(self.oversized)
 
     def expect(self, number: int) -> None:
-        """Note that so many events follow. Raises ``InputError`` E431 if these are too many."""
+        """Note that so many events follow. Raises ``InputError`` E416 if these are too many."""
         if self.bounds is not None:
             self.bounds.check(self.received + number)
 
     def expect_elements(self, number: int) -> None:
         """Note that so many elements follow which may hold lists of records. Raises ``InputError``
-        E431 if these are too many."""
+        E416 if these are too many."""
         if self.bounds is not None:
             self.bounds.elements[0] += number
             self.bounds.check(self.received)

@@ -173,7 +173,7 @@ def read_table(
     """Read records into a table; ``minute`` is when all of them were received, and ``name`` that of
     their schema, where it is known: then none is read. Fields that are no columns are left out.
 
-    Raises ``DeliveryError`` E509 for anything but NDJSON of records.
+    Raises ``DeliveryError`` E507 for anything but NDJSON of records.
     """
     if not payload:
         return schema.empty_table()

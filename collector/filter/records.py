@@ -172,7 +172,7 @@ class NestedRecords:
         limit: int,
     ) -> list[RecordGroup]:
         """Return the records by the list that they lie in; lists without any are left out. Elements
-        without a list are counted as rejected. Raises ``InputError`` E431."""
+        without a list are counted as rejected. Raises ``InputError`` E416."""
         groups: list[RecordGroup] = [((), elements)]
         if level.below is None:
             return groups

@@ -53,8 +53,8 @@ _encode = msgspec.json.encode
 def find_subject(schema: Schema, field: str, value: str, since: str, until: str) -> Subject:
     """Return the subject of a request; the value is made canonical like that of an event.
 
-    Raises ``InputError``: E404 for a field that does not identify a person, E405 for a value that
-    the field cannot have, E406 for an invalid window.
+    Raises ``InputError``: E404 for a field that does not identify a person, E107 for a value that
+    the field cannot have, E107 for an invalid window.
     """
     start, end = minute_window(since, until)
     _check_identifies(schema, field)
@@ -62,7 +62,7 @@ def find_subject(schema: Schema, field: str, value: str, since: str, until: str)
     canonical = schema.fields[field].sought(circumstances)(value)
     if not isinstance(canonical, str):
         message = f"`{field}` cannot have this value; check its spelling"
-        raise UsageError("E405", message)
+        raise UsageError("E107", message)
     return Subject(field, canonical, start, end)
 
 
@@ -96,15 +96,15 @@ def minute_window(since: str, until: str) -> tuple[str, str]:
     """Return the first minute of a window and the first after it, in UTC.
 
     Both ends are dates or moments (RFC 3339), and both belong to it: a day with all its minutes, a
-    moment with its minute. Raises ``InputError`` E406.
+    moment with its minute. Raises ``InputError`` E107.
     """
     start, end = _moment(since), _moment(until)
     if start is None or end is None:
         message = "write both ends of the window as 2026-11-24 or 2026-11-24T10:20:00Z"
-        raise UsageError("E406", message)
+        raise UsageError("E107", message)
     end += timedelta(days=1) if _DAY(until) else timedelta(minutes=1)
     if end <= start:
-        raise UsageError("E406", "the window ends before it begins")
+        raise UsageError("E107", "the window ends before it begins")
     return to_minute(start), to_minute(end)
 
 

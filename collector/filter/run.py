@@ -44,7 +44,7 @@ class Filter:
     ``None`` follows the clock. With ``merge``, identical records of one call become one with their
     ``count``. ``keys`` resolves key references of pseudonyms.
 
-    Raises ``ConfigError`` for an unknown purpose (E205) or missing keys (E202); never for input.
+    Raises ``ConfigError`` for an unknown purpose (E132) or missing keys (E202); never for input.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Filter:
         self.schema = schema
         self.merge = merge
         if purposes is not None and not set(purposes) <= set(schema.purposes):
-            raise ConfigError("E205", "a granted purpose is not defined in the schema")
+            raise ConfigError("E132", "a granted purpose is not defined in the schema")
         self._granted = granted(schema, (), None if purposes is None else tuple(purposes))
         self._fixed = as_of
         self._keys = keys
@@ -188,10 +188,10 @@ class Filter:
         Its log records, spans or data points are the events; their attributes, with those of scope
         and resource, are the members. Identical records always become one with their ``count``.
         ``peer`` and ``user_agent`` are used if there is one event. Raises ``ConfigError`` for an
-        unknown signal (E204) and if protobuf is needed but not installed (E201); never for input.
+        unknown signal (E122) and if protobuf is needed but not installed (E201); never for input.
         """
         if signal not in SIGNALS:
-            raise ConfigError("E204", f"the signal must be one of {', '.join(SIGNALS)}")
+            raise ConfigError("E122", f"the signal must be one of {', '.join(SIGNALS)}")
         try:
             return self._admissions(signal, payload, peer, user_agent, protobuf=protobuf)[0]
         except BaseException as error:
@@ -213,7 +213,7 @@ class Filter:
         """Filter events of any form into one admission for each set of purposes that they grant.
 
         Each admission names its set (``granted``). Parameters are those of the other methods; for
-        records there is ``admit_records``. Raises ``InputError`` E431 beyond ``bounds``, without
+        records there is ``admit_records``. Raises ``InputError`` E416 beyond ``bounds``, without
         which there are none but those of a list.
         """
         try:

@@ -32,7 +32,7 @@ SMALL_BODY = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
-    """Limits on input. Raises ``ConfigError`` E204 if one is outside its own range."""
+    """Limits on input. Raises ``ConfigError`` E122 if one is outside its own range."""
 
     wire: int = 4 * MIB
     """Bytes of a body as it is sent, compressed or not."""
@@ -68,10 +68,10 @@ class IngestLimits:
 
     def __post_init__(self) -> None:
         if not 0 < self.body <= MOST_BODY or not 0 < self.wire <= MOST_BODY:
-            raise ConfigError("E204", "the limits `wire` and `body` are 1 byte to 64 MiB each")
+            raise ConfigError("E122", "the limits `wire` and `body` are 1 byte to 64 MiB each")
         numbers = (self.ratio, self.memory, self.header_bytes, self.connections)
         if min(*numbers, self.header_seconds, self.body_seconds, self.idle_seconds) <= 0:
-            raise ConfigError("E204", "every limit is above zero")
+            raise ConfigError("E122", "every limit is above zero")
 
 
 class Connection:

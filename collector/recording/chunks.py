@@ -153,7 +153,7 @@ def sha256(sealed: bytes) -> str:
 
 class TrackReader:
     """Read tracks by their random names. Methods raise ``Refused`` ``left`` if the track was
-    destroyed meanwhile, ``unavailable`` if disk or bucket do not answer, and ``InputError`` E402
+    destroyed meanwhile, ``unavailable`` if disk or bucket do not answer, and ``InputError`` E422
     for a chunk that is missing or was changed."""
 
     def __init__(self, parts: VaultParts, pool: Executor) -> None:
@@ -181,7 +181,7 @@ class TrackReader:
             raise Refused("not_found")
         sealed = self._sealed(recording, chunk.line)
         if sha256(sealed) != chunk.line.sha256:
-            raise InputError("E402", _DAMAGED)
+            raise InputError("E422", _DAMAGED)
         return sealed
 
     def _open(self, recording: str, line: Chunk) -> bytes:
@@ -199,7 +199,7 @@ class TrackReader:
         except pyrage.DecryptError:
             content = None
         if content is None or digest.result() != line.sha256:
-            raise InputError("E402", _DAMAGED)
+            raise InputError("E422", _DAMAGED)
         return content
 
     def _sealed(self, recording: str, line: Chunk) -> bytes:
@@ -211,7 +211,7 @@ class TrackReader:
             raise Refused("unavailable") from None
         if sealed is None:
             self._check_living(recording, line.track)
-            raise InputError("E402", _DAMAGED)
+            raise InputError("E422", _DAMAGED)
         return sealed
 
     def _check_living(self, recording: str, object_: str) -> None:

@@ -91,7 +91,7 @@ class _Connection(http.client.HTTPConnection):
 def ask(directory: Path, action: str, recording: str = "") -> None:
     """Have the recorder that has a directory do what ``operate`` does.
 
-    Raises ``Refused`` as it does, and ``DeliveryError`` E512 without an answer.
+    Raises ``Refused`` as it does, and ``DeliveryError`` E514 without an answer.
     """
     if action == "erase" and not is_recording(recording):  # no path of a request may have it
         raise Refused("not_found")
@@ -108,4 +108,4 @@ def ask(directory: Path, action: str, recording: str = "") -> None:
         raise Refused(code)
     if code:
         message = "the recorder that uses this directory does not answer; stop it, and try again"
-        raise DeliveryError("E512", message)
+        raise DeliveryError("E514", message)

@@ -97,13 +97,13 @@ def open_recorder(config: Config) -> Recorder:
 
 
 def _places(config: Config) -> dict[str, Location]:
-    """Return where to listen, by setting. Raises ``ConfigError`` E211 where the recorder is off."""
+    """Return where to listen, by setting. Raises ``ConfigError`` E122 where the recorder is off."""
     chosen = config.recorder
     found = {"recorder.address": chosen.address, "recorder.unix": chosen.unix}
     places = {name: place for name, place in found.items() if place is not None}
     if not chosen.enabled or chosen.keys is None or not places:
         message = "the recorder is off: set `recorder.enabled`, `recorder.keys` and an address"
-        raise ConfigError("E211", message)
+        raise ConfigError("E122", message)
     return places
 
 

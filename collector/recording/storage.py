@@ -149,7 +149,7 @@ class Bucket:
     """A bucket or directory behind obstore. Its errors are ``OSError`` here, without their text:
     that may hold credentials or content. A request that fails is repeated ``retries`` times.
 
-    Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used, and
+    Raises ``ConfigError``: E201 without obstore, E122 for a URL or options that cannot be used, and
     as ``make_directory``.
     """
 
@@ -175,7 +175,7 @@ class Bucket:
             self._store: ObjectStore = from_url(url, **({} if self._directory else remote))
         except Exception:  # noqa: BLE001 - the message might hold a credential
             message = "the bucket's URL or options cannot be used; check them against obstore's"
-            raise ConfigError("E204", message) from None
+            raise ConfigError("E122", message) from None
 
     def get(self, key: str) -> bytes | None:
         """Return an object, or ``None`` if the bucket says that it is not there; nothing of one

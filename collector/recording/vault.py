@@ -88,7 +88,7 @@ class Vault:
     that is noted. ``is_reader`` opens a directory that another process may use: it uploads and
     recovers nothing. ``on_step`` is called with the name of each step; tests end the process there.
 
-    Raises ``InUse`` if another process holds the directory, and ``ConfigError`` (E201, E203, E204)
+    Raises ``InUse`` if another process holds the directory, and ``ConfigError`` (E201, E203, E122)
     if it or the bucket's URL cannot be used.
     """
 
@@ -311,7 +311,7 @@ class Vault:
 
         Raises ``Refused``, at the call: ``not_found`` (also of a track), ``erased``, ``left``
         (destroyed), ``forbidden`` (stored locally: only the host can open it); meanwhile: ``left``
-        or ``unavailable``. Raises ``InputError`` E402 for a chunk that is missing or was changed.
+        or ``unavailable``. Raises ``InputError`` E422 for a chunk that is missing or was changed.
         """
         found, object_ = self._living(recording), self._track(recording, track)
         if found.storage == "local":
@@ -320,7 +320,7 @@ class Vault:
 
     def ciphertext(self, recording: str, track: str, number: int) -> bytes:
         """Return the age file of a chunk, as the manifest states it. Raises ``Refused`` as
-        ``read`` does, and ``InputError`` E402."""
+        ``read`` does, and ``InputError`` E422."""
         self._living(recording)
         return self._reader.ciphertext(recording, self._track(recording, track), number)
 

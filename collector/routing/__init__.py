@@ -150,7 +150,7 @@ def all_flows(config: Config, schemas: Sequence[Schema]) -> tuple[Flows, ...]:
     schema only; of a schema without it nothing goes there for it.
 
     Raises ``ConfigFaults``, whose faults are all that is wrong between the sinks and the schemas:
-    E205, E211 and E309, each of the setting that is its ``field``.
+    E132, E122 and E309, each of the setting that is its ``field``.
     """
     sinks = {
         name: sink.model_copy(update={"country": config.about.place(sink)})
@@ -208,11 +208,11 @@ def _faults(sink: SinkSettings, schemas: Sequence[Schema]) -> Iterator[tuple[str
     for name in unknown:
         hint = nearest(name, every) or f"; there are {', '.join(every)}"
         which = "the schema has" if len(schemas) == 1 else "the schemas have"
-        yield "purposes", "E205", f"{which} no such purpose{hint}"
+        yield "purposes", "E132", f"{which} no such purpose{hint}"
     uses = (
         schema.purposes[name].use for schema in schemas for name in named if name in schema.purposes
     )
     if sink.party == "third" and any(use != LEGAL for use in uses):
         yield "party", "E309", _NO_THIRD
     if not unknown and not any(entitled(schema, named) for schema in schemas):
-        yield "purposes", "E211", _NOTHING
+        yield "purposes", "E122", _NOTHING

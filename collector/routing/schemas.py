@@ -20,7 +20,7 @@ _Parse = Callable[[str], tuple[Schema | None, list[Fault]]]
 def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
     """Load the schemas of a configuration, the default first. ``parse_one`` reads one of them.
 
-    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E211 for those that cannot
+    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for those that cannot
     run together.
     """
     found: list[Schema] = []
@@ -34,7 +34,7 @@ def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
     if faults:
         raise SchemaError(faults)
     if problem := distinct(found):
-        raise ConfigFaults([Fault("settings", 0, 0, config.schema_setting, problem, "E211")])
+        raise ConfigFaults([Fault("settings", 0, 0, config.schema_setting, problem, "E122")])
     return tuple(found)
 
 
@@ -43,7 +43,7 @@ def accepted(
 ) -> tuple[Schema, ...]:
     """Load the earlier versions of schemas of which a drain takes records too.
 
-    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E211 for those that are none
+    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for those that are none
     of the schemas in force, or that admit more: nothing is kept that would not be collected now.
     """
     in_force = {schema.name: schema for schema in schemas}
@@ -56,7 +56,7 @@ def accepted(
     if faults:
         raise SchemaError(faults)
     problems = [
-        Fault("settings", 0, 0, "drain.versions", f"entry {number}: {problem}", "E211")
+        Fault("settings", 0, 0, "drain.versions", f"entry {number}: {problem}", "E122")
         for number, schema in enumerate(found, 1)
         if (problem := _unacceptable(schema, in_force.get(schema.name)))
     ]

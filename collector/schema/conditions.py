@@ -61,7 +61,7 @@ def _closed_list(name: str, listed: object) -> ClosedList:
             f"list 1 to {_MAX_VALUES} texts of at most {_MAX_TEXT} characters, numbers or booleans,"
             " each once"
         )
-        raise fault("E147", message, name)
+        raise fault("E107", message, name)
     return found
 
 
@@ -69,10 +69,10 @@ def _when(value: object) -> Condition:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict) or not 1 <= len(value) <= _MAX_MEMBERS:
-        raise fault("E147", _WHEN)
+        raise fault("E107", _WHEN)
     for name in value:
         if not 1 <= len(name) <= _MAX_TEXT or not name.isprintable() or '"' in name:
-            raise fault("E147", _WHEN, name)
+            raise fault("E107", _WHEN, name)
     return tuple((name, _closed_list(name, value[name])) for name in sorted(value))
 
 

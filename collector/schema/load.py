@@ -61,7 +61,7 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
                 ", and the name of a schema file ends in `.yaml`; `collector schema new` writes one"
             )
         message = f"no shipped schema has this name{hint}"
-        return None, [Source(str(reference)).fault((), "E140", message)]
+        return None, [Source(str(reference)).fault((), "E101", message)]
     return parse_source(read(path, str(path)))
 
 
@@ -145,7 +145,7 @@ def validate_field(value: Any, loc: Loc, source: Source) -> FieldBase | None:
             source.report(loc, "E106", f"`kind` is missing; it is one of {', '.join(KINDS)}")
         else:
             hint = nearest(str(kind), list(KINDS)) or f"; kinds are {', '.join(KINDS)}"
-            source.report((*loc, "kind"), "E110", f"no such kind{hint}")
+            source.report((*loc, "kind"), "E107", f"no such kind{hint}")
         validate_part(PlaceholderField, {**value, "kind": ""}, loc, source)
         return None
     field = validate_part(model, value, loc, source)
@@ -185,7 +185,7 @@ def _fault(
     if kind == "extra_forbidden":
         return _unknown(place, inner, model)
     if kind == "literal_error":
-        code = {"basis": "E139", "content": "E135"}.get(str(inner[0]), "E141")
+        code = {"basis": "E107", "content": "E107"}.get(str(inner[0]), "E107")
         return place, code, f"write one of {(detail.get('ctx') or {}).get('expected')}"
     if kind in _WRONG_TYPE:
         if inner[:1] == ("content",) and _at(value, inner) is None:
@@ -194,7 +194,7 @@ def _fault(
     if kind.startswith(("greater", "less", "finite", "int_", "float_")):
         limits = (detail.get("ctx") or {}).items()
         allowed = " and ".join(f"{_LIMITS[key]} {limit}" for key, limit in limits if key in _LIMITS)
-        return place, "E112", f"this must be {allowed or 'a smaller number'}"
+        return place, "E107", f"this must be {allowed or 'a smaller number'}"
     return place, "E107", "this cannot be read; see docs/schema.md"
 
 
@@ -224,7 +224,7 @@ def _unknown(place: Loc, inner: Loc, model: type[BaseModel]) -> tuple[Loc, str, 
     if within is model and issubclass(model, FieldBase):
         every = {option for kind in KINDS.values() for option in _options(kind)}
         if inner[-1] in every:
-            return place, "E111", "this option belongs to another kind; leave it out"
+            return place, "E105", "this option belongs to another kind; leave it out"
     hint = nearest(str(inner[-1]), known) or f"; keys are {', '.join(known)}"
     return place, "E105", f"there is no such key here{hint}"
 

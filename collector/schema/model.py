@@ -102,8 +102,8 @@ class Trial(_Part):
 
 def _content_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if not all(name.isprintable() and 1 <= len(name) <= 64 for name in names):
-        raise fault("E135", "a content name must be 1 to 64 printable characters")
-    return unique(_not_emptied(names), "E135", "content name")
+        raise fault("E107", "a content name must be 1 to 64 printable characters")
+    return unique(_not_emptied(names), "E107", "content name")
 
 
 def _not_emptied(listed: _S) -> _S:
@@ -117,7 +117,7 @@ Content = Annotated[Mapping[Category, _Names], AfterValidator(_not_emptied)]
 
 
 def _unique_records(records: tuple[RecordsPath, ...]) -> tuple[RecordsPath, ...]:
-    unique(tuple(map(path_of, records)), "E129", "path")
+    unique(tuple(map(path_of, records)), "E107", "path")
     return records
 
 
@@ -138,7 +138,7 @@ condition may select."""
 
 def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:
     if not fields:
-        raise fault("E131", "list at least one field")
+        raise fault("E106", "list at least one field")
     return fields
 
 

@@ -215,13 +215,13 @@ def _entry(value: Any, loc: Loc, source: Source) -> tuple[Approval, FieldBase] |
         del options["catalogue"]
         options["pattern"] = _ANY_PATTERN
     elif entries is not None:
-        source.report((*loc, "entries"), "E111", "these belong to a catalogue; leave them out")
+        source.report((*loc, "entries"), "E105", "these belong to a catalogue; leave them out")
     found = validate_field(options | _PLACEHOLDER, loc, source)
     if isinstance(found, TokenField) and is_catalogue:
         lines = entries.splitlines() if isinstance(entries, str) else []
         if not lines or not all(line and is_entry(line) for line in lines):
             message = "write the entries of the catalogue as one text (`|`), one a line"
-            source.report((*loc, "catalogue"), "E121", message)
+            source.report((*loc, "catalogue"), "E107", message)
             return None
         found = found.with_entries(str(catalogue), frozenset(lines))
     return None if approval is None or found is None else (approval, found)

@@ -68,7 +68,7 @@ def _matches(pattern: str, code: str, message: str) -> AfterValidator:
 def _field_name(text: str) -> str:
     if text in RESERVED:
         raise fault(
-            "E138",
+            "E107",
             "`schema`, `received` and `count` are keys of the record itself; use another name",
         )
     return text
@@ -77,7 +77,7 @@ def _field_name(text: str) -> str:
 def _schema_name(text: str) -> str:
     if text.startswith(RESERVED_PREFIX):
         message = f"SQLite keeps names of tables with `{RESERVED_PREFIX}` to itself; use another"
-        raise fault("E108", message)
+        raise fault("E107", message)
     return text
 
 
@@ -171,9 +171,9 @@ def _names(path: str) -> tuple[str | int, ...]:
 
 def _path(text: str) -> str:
     if len(text) > _MAX_PATH or not text.isprintable():
-        raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
+        raise fault("E107", f"a path must be at most {_MAX_PATH} printable characters")
     if not _is_path(text):
-        raise fault("E128", _message(text))
+        raise fault("E107", _message(text))
     return text
 
 
@@ -201,9 +201,9 @@ def _message(text: str) -> str:
 def _records_path(text: str) -> str:
     """Check a path, a path that ends in ``*`` (each object below it), or ``.`` (the event)."""
     if len(text) > _MAX_PATH + 2 or not text.isprintable():
-        raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
+        raise fault("E107", f"a path must be at most {_MAX_PATH} printable characters")
     if not _is_way(text):
-        raise fault("E128", _message(text.removesuffix(".*").replace("[].", ".")))
+        raise fault("E107", _message(text.removesuffix(".*").replace("[].", ".")))
     return text
 
 
@@ -230,7 +230,7 @@ class ConditionalPath(_Conditional):
     @classmethod
     def _ends_in_an_object(cls, path: str) -> str:
         if type(keys(path)[-1]) is int:
-            raise fault("E147", "an element of a list has no members beside it; name a member")
+            raise fault("E107", "an element of a list has no members beside it; name a member")
         return path
 
 
@@ -264,18 +264,18 @@ def written_source(source: Source | RecordsPath) -> str:
 
 
 def _unique_paths(paths: tuple[_H, ...]) -> tuple[_H, ...]:
-    return unique(paths, "E129", "path")
+    return unique(paths, "E107", "path")
 
 
 def _reason(text: str) -> str:
     if len(re.findall(r"\w", text)) < 3:
-        raise fault("E134", "say in words why this is needed")
+        raise fault("E107", "say in words why this is needed")
     return text
 
 
 def _text(text: str) -> str:
     if not re.search(r"\w", text):
-        raise fault("E108", "write it in words")
+        raise fault("E107", "write it in words")
     return text
 
 
@@ -287,7 +287,7 @@ def _duration(units: str) -> PlainValidator:
             return text
         seconds = parse_span(text, units) if isinstance(text, str) else None
         if seconds is None or seconds > _LONGEST_SECONDS:
-            raise fault("E126", message)
+            raise fault("E107", message)
         return timedelta(seconds=seconds)
 
     return PlainValidator(check, json_schema_input_type=str)
@@ -299,7 +299,7 @@ def _window(text: object) -> timedelta:
     written = text.removeprefix("±") if isinstance(text, str) else ""
     seconds = parse_span(written, "smhdw") if len(written) <= _WINDOW_CHARACTERS else None
     if seconds is None:
-        raise fault("E124", "write ± and a whole number with s, m, h, d or w, for example ±7d")
+        raise fault("E107", "write ± and a whole number with s, m, h, d or w, for example ±7d")
     return timedelta(seconds=seconds)
 
 
@@ -311,7 +311,7 @@ def _day(text: object) -> date:
         return date.fromisoformat(written[0] if written else "")
     except ValueError:
         pass
-    raise fault("E127", "write a calendar date as YYYY-MM-DD")
+    raise fault("E107", "write a calendar date as YYYY-MM-DD")
 
 
 def _written(span: timedelta) -> str:
@@ -324,7 +324,7 @@ Name = Annotated[
     str,
     _matches(
         r"(?=.{1,64}$)[a-z][a-z0-9]*([-_][a-z0-9]+)*",
-        "E108",
+        "E107",
         "a name must be lower case, at most 64 characters: words of a-z, 0-9 joined by - or _",
     ),
 ]
@@ -333,7 +333,7 @@ FieldName = Annotated[
     str,
     _matches(
         r"[a-z][a-z0-9_]{0,63}(\.[a-z0-9_]{1,64}){0,7}",
-        "E108",
+        "E107",
         "a field name must be 1 to 8 lower-case words of a-z, 0-9, _ joined by dots",
     ),
     AfterValidator(_field_name),
@@ -342,7 +342,7 @@ Version = Annotated[
     str,
     _matches(
         r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}",
-        "E109",
+        "E107",
         "write a version as MAJOR.MINOR.PATCH, for example 1.0.0",
     ),
 ]
@@ -350,7 +350,7 @@ Catalogue = Annotated[
     str,
     _matches(
         r"[a-z0-9][a-z0-9_-]{0,63}",
-        "E108",
+        "E107",
         "a catalogue name must be lower case: a-z, 0-9, - and _",
     ),
 ]

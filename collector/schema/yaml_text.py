@@ -82,9 +82,9 @@ def _events(text: str, source: Source) -> list[Event]:
         nodes += isinstance(event, NodeEvent)
         documents += isinstance(event, DocumentStartEvent)
         if isinstance(event, NodeEvent) and (event.anchor or _is_tagged(event)):
-            _refuse(event, "E104", "write the value out instead", source)
+            _refuse(event, "E102", "write the value out instead", source)
         if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
-            _refuse(event, "E104", "merge keys are not allowed; write the keys out", source)
+            _refuse(event, "E102", "merge keys are not allowed; write the keys out", source)
         if isinstance(event, DocumentStartEvent) and documents == 2:
             _refuse(event, "E102", _UNPARSED, source)
         if depth > _MAX_DEPTH or nodes > _MAX_NODES:
@@ -145,10 +145,10 @@ def _members(node: _Node, loc: Loc, source: Source) -> Iterator[tuple[str, Any]]
         inner = (*loc, key)
         source.places[inner] = place
         if _HIDDEN.search(key) or not key.isprintable():
-            source.report(inner, "E145", _HIDDEN_MESSAGE)
+            source.report(inner, "E107", _HIDDEN_MESSAGE)
             continue
         if key in seen:
-            source.report(inner, "E103", "this key is already written above; leave one out")
+            source.report(inner, "E122", "this key is already written above; leave one out")
             continue
         seen.add(key)
         yield key, _plain(value, inner, source)
@@ -161,7 +161,7 @@ def _scalar(event: ScalarEvent, loc: Loc, source: Source) -> Any:
         source.refuse(loc, "E107", "half a surrogate pair is not text; write the character itself")
         return ""
     if _HIDDEN.search(text):
-        source.refuse(loc, "E145", _HIDDEN_MESSAGE)
+        source.refuse(loc, "E107", _HIDDEN_MESSAGE)
         return _HIDDEN.sub("", text)
     if event.style:
         return text
@@ -173,7 +173,7 @@ def _scalar(event: ScalarEvent, loc: Loc, source: Source) -> Any:
         return text
     number = _number(text)
     if number is None:
-        source.refuse(loc, "E112", "a number must be finite and within 64 bits")
+        source.refuse(loc, "E107", "a number must be finite and within 64 bits")
         return 0
     return number
 

@@ -154,7 +154,7 @@ class Collector(Closing):
         """Filter later events under this consent; ``None`` refuses nothing. Earlier records stay,
         and so do refusals of the environment.
 
-        Raises ``ConfigError`` E205 for a purpose that the schema does not have, or that cannot be
+        Raises ``ConfigError`` E132 for a purpose that the schema does not have, or that cannot be
         refused.
         """
         always: Consent = list(self._settings.consent)
@@ -184,7 +184,7 @@ class Collector(Closing):
         RFC 3339 texts, or days or moments of ``datetime``. Waits for readers and deliveries under
         way, ``timeout`` seconds at most (default: 30).
 
-        Raises ``InputError`` E404 to E406 for a field or value that does not identify one person,
+        Raises ``InputError`` E404 to E107 for a field or value that does not identify one person,
         and ``DeliveryError`` or ``ConfigError`` when a place cannot be reached: call it again then.
         """
         return WithdrawalRequest(

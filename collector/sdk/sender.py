@@ -59,10 +59,10 @@ _REASONS = {
 
 
 class NotTaken(DeliveryError):
-    """E510: a sidecar did not take records; ``why`` is one of a closed list."""
+    """E514: a sidecar did not take records; ``why`` is one of a closed list."""
 
     def __init__(self, why: str) -> None:
-        super().__init__("E510", f"the sidecar did not take the records: {_REASONS[why]}")
+        super().__init__("E514", f"the sidecar did not take the records: {_REASONS[why]}")
         self.why = why
 
     def __reduce__(self) -> tuple[type[NotTaken], tuple[str]]:
@@ -235,7 +235,7 @@ class Sidecar:
         """Send batches, and return how many of their records the sidecar refuses for good.
 
         Raises ``BodyTooLarge`` when it refuses a batch of several records for its size, and
-        ``DeliveryError`` E510 when it did not accept a batch, or the response was lost.
+        ``DeliveryError`` E514 when it did not accept a batch, or the response was lost.
         """
         return sum(map(self._send, batches))
 
@@ -313,7 +313,7 @@ def open_sender(settings: Settings, schema: Schema, stack: ExitStack) -> Sender:
 
 
 def sink_settings(target: Target) -> SinkSettings:
-    """Return the settings of the sink that is the target. Raises ``ConfigError`` E209."""
+    """Return the settings of the sink that is the target. Raises ``ConfigError`` E107."""
     from collector.config.sink_types import settings_of  # noqa: PLC0415 - not for a sidecar
 
     found = settings_of(target.sink_type)
@@ -326,14 +326,14 @@ def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -
     """Open the sink of a target; with ``wait``, only to redact it, waiting so many seconds for
     readers.
 
-    Raises ``ConfigError`` E209 for a type that the SDK cannot use, and what the type raises.
+    Raises ``ConfigError`` E107 for a type that the SDK cannot use, and what the type raises.
     """
     from collector.sinks.sink import Opening, open_sink, sink_type  # noqa: PLC0415 - as below
 
     settings = sink_settings(target)
     if not ((settings.is_local or target.url) and sink_type(settings).is_shared):
         raise ConfigError(
-            "E209", "`to` must name a type of sinks that is local, and that processes can share"
+            "E107", "`to` must name a type of sinks that is local, and that processes can share"
         )
     folder = local_store().path.parent if target.url else target.path.resolve().parent
     if wait is None:

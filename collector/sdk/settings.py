@@ -259,7 +259,7 @@ def read(arguments: Mapping[str, Any]) -> Settings:
             found[each.name] = each.metadata["check"](value)
         except ValueError as error:
             name, file = (variable, "environment") if is_set else (each.name, "arguments")
-            faults.append(Fault(file, 0, 0, name, str(error), "E209"))
+            faults.append(Fault(file, 0, 0, name, str(error), "E107"))
     faults += _unknown_variables()
     faults += _target_faults(found)
     if faults:
@@ -282,7 +282,7 @@ def _unknown_variables() -> list[Fault]:
     hint = f"did you mean {suggested}? " if suggested else ""
     message = f"{len(unknown)} variables begin with {PREFIX} and are no setting; {hint}these are: "
     message += ", ".join(known)
-    return [Fault("environment", 0, 0, "", message, "E208")]
+    return [Fault("environment", 0, 0, "", message, "E105")]
 
 
 def _target_faults(read: Mapping[str, Any]) -> list[Fault]:
@@ -292,9 +292,9 @@ def _target_faults(read: Mapping[str, Any]) -> list[Fault]:
         try:
             found = target(value) if value else None
         except ValueError as error:
-            faults.append(Fault("settings", 0, 0, name, str(error), "E209"))
+            faults.append(Fault("settings", 0, 0, name, str(error), "E107"))
             continue
         if name == "local" and found is not None and not found.is_file:
             message = "this must be a `sqlite:///` or an `ndjson:///`"
-            faults.append(Fault("settings", 0, 0, name, message, "E209"))
+            faults.append(Fault("settings", 0, 0, name, message, "E107"))
     return faults

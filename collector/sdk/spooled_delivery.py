@@ -88,7 +88,7 @@ class SpooledDelivery:
     def paused(self, seconds: float) -> Iterator[Sequence[Spool]]:
         """Pause the drains, and yield the spools."""
         if not self._shared.acquire(seconds):
-            raise DeliveryError("E510", "records are being delivered all the time; try again later")
+            raise DeliveryError("E514", "records are being delivered all the time; try again later")
         try:
             yield self._spools
         finally:
@@ -318,7 +318,7 @@ class _SharedSender:
 
 
 def _too_late() -> DeliveryError:
-    return DeliveryError("E510", "the time for delivery is over")
+    return DeliveryError("E514", "the time for delivery is over")
 
 
 class _SpoolSink(Sink):

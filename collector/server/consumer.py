@@ -72,7 +72,7 @@ def source_of(drain: DrainSection) -> MessageSource:
 
 def check_drain(drain: DrainSection) -> None:
     """Check secrets, files and libraries, and for how long the broker keeps messages. Raises
-    ``ConfigError`` as ``source_of``, and E220; ``Unreachable`` where the broker does not answer."""
+    ``ConfigError`` as ``source_of``, and E219; ``Unreachable`` where the broker does not answer."""
     keys_of(drain)
     source = source_of(drain)
     try:
@@ -82,7 +82,7 @@ def check_drain(drain: DrainSection) -> None:
     if expires is not None and expires > LONGEST_RETENTION:
         days = LONGEST_RETENTION.days
         message = f"the broker keeps messages for longer than a drain knows them again: {days} days"
-        raise ConfigError("E220", message)
+        raise ConfigError("E219", message)
 
 
 def keys_of(drain: DrainSection) -> list[bytes]:

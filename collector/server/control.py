@@ -253,7 +253,7 @@ class ControlServer:
 
     def _drop(self, command: Drop) -> Dropped:
         if command.sink in self._components.sinks:
-            raise ConfigError("E224", "the sidecar delivers to this sink; switch it off first")
+            raise ConfigError("E122", "the sidecar delivers to this sink; switch it off first")
         spool = self._components.spool
         return upkeep.drop(spool, command.sink, is_dry_run=command.is_dry_run)
 
@@ -341,7 +341,7 @@ def _bounded(wait: float) -> float:
 
 def _in_time(done: Future[_T], name: str, wait: float, ending: Event) -> _T:
     """Return what was done in a sink's turn, once that has come however long it takes, within an
-    hour. Raises ``DeliveryError`` E518 if it does not come, and when the sidecar ends."""
+    hour. Raises ``DeliveryError`` E519 if it does not come, and when the sidecar ends."""
     until = monotonic() + wait + _BUSY_SECONDS
     while not wait_for([done], _LOOK_SECONDS).done:
         late = monotonic() - until

@@ -59,7 +59,7 @@ _OTHERWHERE = (*_OF_RECORDS, METHOD_NOT_ALLOWED, NOT_FOUND, UNAUTHENTICATED)
 _PROTOCOL = tuple(
     refusal
     for refusal in REFUSALS
-    if refusal.code in ("E410", "E415", "E416", "E423", "E424", "E425", "E427", "E428")
+    if refusal.code in ("E410", "E416", "E416", "E416", "E425", "E425", "E425", "E428")
 )
 """How a request is refused wherever it goes."""
 

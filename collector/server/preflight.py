@@ -201,7 +201,7 @@ class _Preflight:
             else:
                 same = (other for other, theirs in seen.items() if _overlap(location, theirs))
                 if (other := next(same, None)) is not None:
-                    self._try(setting, _raise, ConfigError("E211", SAME_ADDRESS.format(other)))
+                    self._try(setting, _raise, ConfigError("E122", SAME_ADDRESS.format(other)))
                 seen[setting] = location
             self._try(setting, listeners.check, location, setting, is_every=receiver.own_port)
 

@@ -87,7 +87,7 @@ class Receivers:
             await before.stop(_GRACE_SECONDS)
 
     async def start(self) -> None:
-        """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E218."""
+        """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E519."""
         await self.keeper.start()
         if self._make_admin is not None:
             self._admin = self._make_admin()

@@ -127,7 +127,7 @@ class WorkerPool(ABC):
     async def start(self) -> None:
         """Start the workers, and wait until all of them receive.
 
-        Raises ``ConfigError`` E207 if gRPC cannot listen, ``NotNow`` E218 if workers do not start.
+        Raises ``ConfigError`` E207 if gRPC cannot listen, ``NotNow`` E519 if workers do not start.
         """
         self._loop = asyncio.get_running_loop()
         await self._started(self._plan)
@@ -139,11 +139,11 @@ class WorkerPool(ABC):
             links += [await self._begin(plan) for _ in range(plan.workers)]
         if len(links) < plan.workers:
             message = "the system lets no worker start; are there too many processes or open files?"
-            raise NotNow("E218", message)
+            raise NotNow("E519", message)
         await asyncio.wait([link.started for link in links], timeout=_START_SECONDS)
         for link in links:
             if not link.started.done():
-                raise NotNow("E218", "a worker does not start; is the machine overloaded?")
+                raise NotNow("E519", "a worker does not start; is the machine overloaded?")
             link.started.result()
         return links
 
@@ -319,7 +319,7 @@ class WorkerPool(ABC):
         if link.prepared is not None and not link.prepared.done():
             link.prepared.set_result(False)
         if not link.started.done():
-            link.started.set_exception(NotNow("E218", "a worker ended while it started"))
+            link.started.set_exception(NotNow("E519", "a worker ended while it started"))
         if link.started.exception():  # it may be that nothing waits for it
             self._keep(self._drains, self._end(link))
         elif not (self._is_stopping or link.is_retired):

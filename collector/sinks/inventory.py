@@ -44,7 +44,7 @@ def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Conne
     memory only. Wait so long where another process has the file for itself.
 
     Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` when it cannot be read
-    (E501) or has another format (E502); run queries by ``looked``.
+    (E501) or has another format (E501); run queries by ``looked``.
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"
@@ -59,7 +59,7 @@ def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Conne
 
 def check_store(path: Path, table: Table) -> None:
     """Raise ``DeliveryError`` for a file that holds something else than a store of ours (E501),
-    has another format (E502) or other columns (E504), as far as reading shows that. Nothing is
+    has another format (E501) or other columns (E504), as far as reading shows that. Nothing is
     made."""
     text, has_log, has_index = b"", False, path.with_name(f"{path.name}-shm").exists()
     log = path.with_name(f"{path.name}-wal")

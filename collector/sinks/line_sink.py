@@ -30,10 +30,10 @@ def lines(batch: Batch) -> list[bytes]:
     """Return the records, one a line, with ``received`` at the end: they are flat objects that are
     not empty.
 
-    Raises ``DeliveryError`` E508 for a batch without a payload, which did not come out of a spool.
+    Raises ``DeliveryError`` E503 for a batch without a payload, which did not come out of a spool.
     """
     if batch.given and not batch.payload:
-        raise DeliveryError("E508", "only batches with a payload can be written as lines")
+        raise DeliveryError("E503", "only batches with a payload can be written as lines")
     end = b',"received":"' + batch.received.encode() + b'"}\n'
     return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]
 

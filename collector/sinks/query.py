@@ -136,8 +136,8 @@ def ask(db: sqlite3.Connection, statement: str) -> Answer:
     """Run a statement over the tables of records and their views. The rows can be read while the
     connection is open, which cannot be used for anything else from then on.
 
-    Raises ``InputError``: E407 for a statement that cannot be answered, E408 for one that is not
-    allowed, E409 for one that needs too much memory; ``DeliveryError`` E501 when the store cannot
+    Raises ``InputError``: E407 for a statement that cannot be answered, E407 for one that is not
+    allowed, E416 for one that needs too much memory; ``DeliveryError`` E501 when the store cannot
     be read; and ``KeyboardInterrupt`` when the handler of a signal raises anything. The rows raise
     the same.
     """
@@ -157,7 +157,7 @@ class _Statement:
 
     def answer(self) -> Answer:
         if _EXPLAIN.match(self._text):
-            raise UsageError("E408", "the statement is refused: it explains, and gives no rows")
+            raise UsageError("E407", "the statement is refused: it explains, and gives no rows")
         try:
             cursor = self._db.execute(_TOKENS.sub(_as_name, self._text))
         except _FAILURES as error:
@@ -186,11 +186,11 @@ class _Statement:
         """Build our exception for one of SQLite, or of Python for it."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if self._permission.denied is not None:
-            return UsageError("E408", f"the statement is refused: {self._permission.denied}")
+            return UsageError("E407", f"the statement is refused: {self._permission.denied}")
         if code == sqlite3.SQLITE_INTERRUPT:
             return KeyboardInterrupt()
         if code in _TOO_MUCH or isinstance(error, MemoryError | sqlite3.DataError):
-            return InputError("E409", _MUCH)
+            return InputError("E416", _MUCH)
         if code in _OF_THE_STATEMENT:
             return UsageError("E407", f"the statement {self._statement_fault(str(error))}")
         return DeliveryError("E501", "the store cannot be read: it is damaged, or its disk fails")

@@ -79,7 +79,7 @@ class Store(Sink):
 
     Columns that the table lacks are added, for batches of other layouts too, such as an earlier
     version of the schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
-    used, and ``DeliveryError`` when the file is no database (E501), has another format (E502),
+    used, and ``DeliveryError`` when the file is no database (E501), has another format (E501),
     or its table does not fit (E504). Where the disk or another process prevents opening it now, it
     is opened when batches come.
 
@@ -119,7 +119,7 @@ class Store(Sink):
         """Store the batches durably, all of them or none, each exactly once by its id.
 
         Raises ``DeliveryError``: E503 when the store cannot take them now, E504 when columns do not
-        fit the table, E509 when a batch cannot be read.
+        fit the table, E507 when a batch cannot be read.
         """
         self._need()
         parts = []

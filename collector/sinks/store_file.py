@@ -85,7 +85,7 @@ def configure(db: sqlite3.Connection) -> None:
 
 def require_store(db: sqlite3.Connection) -> None:
     """Check that a file is a store of ours, or empty. Raises ``DeliveryError`` E501 if it is not,
-    E502 if it has another format."""
+    E501 if it has another format."""
     version, number, is_ours = run_or_raise(lambda: db.execute(_ABOUT).fetchone(), "E501", FOREIGN)
     if number and not is_ours:
         raise DeliveryError("E501", FOREIGN)
@@ -93,10 +93,10 @@ def require_store(db: sqlite3.Connection) -> None:
 
 
 def require_known_format(version: int) -> None:
-    """Raise ``DeliveryError`` E502 for the ``user_version`` of another format."""
+    """Raise ``DeliveryError`` E501 for the ``user_version`` of another format."""
     if version != FORMAT:
         message = "the store has a format that this version of Collector does not know"
-        raise DeliveryError("E502", message)
+        raise DeliveryError("E501", message)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file of an existing store, which other processes may have open.
 
     Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no store of ours
-    (E501), has another format (E502), or cannot be opened now (E503).
+    (E501), has another format (E501), or cannot be opened now (E503).
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"

@@ -164,7 +164,7 @@ class Spool(Closing):
         If one of the newest million had the same ``key``, nothing is added, and the result is what
         that one stored, else ``None``. A request without batches leaves its key.
         Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write,
-        E515 while too much is being stored.
+        E425 while too much is being stored.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
         with self._changed:

@@ -264,7 +264,7 @@ class WriteQueue:
 
     def put(self, batches: Sequence[PendingBatch], key: RequestKey | None, room: int) -> Written:
         """Add batches, if they and those before them, also those that were taken and not counted
-        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, E515 if too
+        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, E425 if too
         much is in the queue, and ``ValueError`` for a tally that does not add up."""
         for batch in batches:
             _check(batch)

@@ -125,13 +125,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "E301": {"purpose": _ADS},
     "E302": {"purpose": _OPS.replace("operations", "nonsense")},
     "E303": {"field": _GOOD.replace("user.device", "user.content.private")},
-    "E304": {"field": _GOOD.replace("user.device", "user.nonsense")},
+    "E302": {"field": _GOOD.replace("user.device", "user.nonsense")},
     "E305": {"field": _token("chat.text", "[0-9]{3}")},
     "E306": {"field": _token("device.serial", "[0-9]{3}")},
     "E310": {"field": _token("user.phone", "[0-9]{3}")},
     "E311": {"field": _token("os.build_id", "[a-z]{4}")},
     "E312": {"field": _token("os.blurb", "[a-z]{2}")},
-    "E314": {"field": _SPELLING},
+    "E311": {"field": _SPELLING},
     "E307": {"more": _WIDE},
     "E308": {"more": "content: {chat: []}\n"},
 }
@@ -420,9 +420,9 @@ def test_counts_that_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_other_faults_are_no_verdict(tmp_path: Path) -> None:
     """A document that breaks no public rule but cannot be used is a fault of its own."""
-    with pytest.raises(SchemaError, match="E110"):
+    with pytest.raises(SchemaError, match="E107"):
         found(tmp_path, written(tmp_path, _GOOD.replace("enum", "text")))
-    with pytest.raises(ConfigFaults, match="E205"):
+    with pytest.raises(ConfigFaults, match="E132"):
         found(tmp_path, store={"purposes": ["nonsense"]})
 
 

@@ -198,8 +198,8 @@ def test_sentences_of_an_organisation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "code"),
     [
-        (_OWN.replace("our-promise", "no-content"), b"[E108]"),
-        (_OWN.replace("canaries", "hope"), b"[E141]"),
+        (_OWN.replace("our-promise", "no-content"), b"[E107]"),
+        (_OWN.replace("canaries", "hope"), b"[E107]"),
         (_OWN.replace("    checks: [policy, canaries]\n", ""), b"[E106]"),
         (_OWN.replace("We promise", "We \x1b promise"), b"[E102]"),
         ("claims: 1", b"[E107]"),

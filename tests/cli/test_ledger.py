@@ -164,7 +164,7 @@ def test_what_is_no_checkpoint(data: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
     done = run("ledger", "verify", "--data", data, "--checkpoint", path)
     assert done.code == 2
-    assert b"[E401]" in done.err
+    assert b"[E101]" in done.err
     assert b"canary" not in done.err + done.out
     assert run("ledger", "verify", "--data", data, "--checkpoint", data / "none").code == 2
 
@@ -489,5 +489,5 @@ def test_the_directory_of_the_configuration(data: Path, tmp_path: Path) -> None:
         done = run("ledger", *more, "--config", tmp_path / "c.yaml", directory=elsewhere)
         assert (done.code, done.err) == (0, b"")
     done = run("ledger", "verify", "--config", tmp_path / "faulty.yaml", directory=elsewhere)
-    assert (done.code, b"[E208]" in done.err) == (78, True)
+    assert (done.code, b"[E105]" in done.err) == (78, True)
     assert list(elsewhere.iterdir()) == []

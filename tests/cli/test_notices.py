@@ -60,5 +60,5 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     configured(tmp_path)
     config = ("--config", tmp_path / "collector.yaml")
     assert run("schema", "notice", "nonsense").code == 78
-    assert b"E205" in run("schema", "ropa", "participants-qos", *config).err
+    assert b"E132" in run("schema", "ropa", "participants-qos", *config).err
     assert run("schema", "notice", "--language", "de").code == 2

@@ -276,7 +276,7 @@ for signals after ten thousand."""
     ids=["computes", "gives rows", "finds", "replaces", "finds where"],
 )
 def test_it_takes_too_long(lives: PopulatedDirectory, statement: str) -> None:
-    """Whether it computes, in many steps or in one, or waits for who does not read: E409, exit 65,
+    """Whether it computes, in many steps or in one, or waits for who does not read: E416, exit 65,
     and it is noted."""
     with asking(lives, statement, "--timeout", "0.3") as running:
         assert running.process.wait(WAIT_SECONDS) == 65
@@ -337,8 +337,8 @@ def test_what_is_no_statement(lives: PopulatedDirectory) -> None:
     (canary,) = canaries(1)
     before = (lives.data / "store.db").read_bytes()
     for statement, code in (
-        (f"DELETE FROM conferencing WHERE \"client.address\" = '{canary}'", b"E408"),
-        (f"ATTACH '{lives.data / canary}' AS x", b"E408"),
+        (f"DELETE FROM conferencing WHERE \"client.address\" = '{canary}'", b"E407"),
+        (f"ATTACH '{lives.data / canary}' AS x", b"E407"),
         (f'SELECT * FROM conferencing WHERE "client.address" = "{canary}"', b"E407"),
         (canary, b"E407"),
     ):
@@ -381,7 +381,7 @@ def _loop(store: Path) -> None:
         (_loop, b"E203"),
         (_damaged, b"E501"),
         (_another, b"E501"),
-        (_unknown, b"E502"),
+        (_unknown, b"E501"),
     ],
 )
 @pytest.mark.parametrize("arguments", [(), ("SELECT 1 AS n",)])

@@ -166,11 +166,11 @@ def test_faults_of_both_are_reported_at_once(tmp_path: Path) -> None:
     new = document(tmp_path, "new", TEXT.replace("retention: 30d", "retention: long"))
     ended = diff(old, new)
     assert ended.code == 1
-    assert ended.err.count(b"[E110]") == 1
-    assert ended.err.count(b"[E126]") == 2
+    assert ended.err.count(b"[E107]") == 1
+    assert ended.err.count(b"[E107]") == 2
     assert not ended.out
     listed = diff(old, new, "--json").json
-    assert {fault["code"] for fault in listed["faults"]} == {"E110", "E126"}
+    assert {fault["code"] for fault in listed["faults"]} == {"E107", "E107"}
     assert not listed["allowed"]
 
 
@@ -237,7 +237,7 @@ def test_the_catalogues_of_a_revision(repository: Path, where: str) -> None:
     commit()
     git("rm", "--quiet", "--cached", str(catalogue))
     git("commit", "--quiet", "--message", "without")
-    assert b"[E120]" in diff(f"HEAD:{place}", path).err
+    assert b"[E101]" in diff(f"HEAD:{place}", path).err
 
 
 def test_faults_of_a_revision_are_those_of_its_file(

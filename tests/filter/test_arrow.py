@@ -127,7 +127,7 @@ def test_the_last_moment_there_is() -> None:
 )
 def test_anything_else_is_refused(text: bytes) -> None:
     """Without a value of it in the error."""
-    with raises("E509", DeliveryError) as caught:
+    with raises("E507", DeliveryError) as caught:
         read_table(text + b"\n", _columns(_schema()), _MINUTE)
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -86,5 +86,5 @@ def test_its_records_are_bounded() -> None:
     tested = made(load_schema("conferencing"))
     (admission,) = tested.admit_by_grant("json", EVENT, bounds=Bounds(1, 1000))
     assert admission.tally.admitted == 1
-    with pytest.raises(InputError, match="E431"):
+    with pytest.raises(InputError, match="E416"):
         tested.admit_by_grant("json", EVENT, bounds=Bounds(1, 10))

@@ -145,7 +145,7 @@ def hides_its_cause() -> None:
     try:
         json.loads(CANARY)
     except ValueError:
-        raise InputError("E401", "clean") from None
+        raise InputError("E101", "clean") from None
 
 
 def test_the_search_finds() -> None:

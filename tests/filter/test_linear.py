@@ -136,5 +136,5 @@ def test_elements_of_all_levels_count(form: Any, last: bytes, tmp_path: Path) ->
     found = 30 * (last != b"[]")
     (admission,) = filter_.admit_by_grant(form, text, bounds=Bounds(33 + found, 1 << 20))
     assert admission.tally.received == found
-    with pytest.raises(InputError, match="E431"):
+    with pytest.raises(InputError, match="E416"):
         filter_.admit_by_grant(form, text, bounds=Bounds(32 + found, 1 << 20))

@@ -104,8 +104,8 @@ def test_digests() -> None:
     ["", "secret-token", _TOKEN, _HASH[:-1], _HASH + "0", "g" * 64],
 )
 def test_what_is_no_digest(wrong: str) -> None:
-    """E209 names the place in the list and holds nothing of it: it may be a token."""
-    with pytest.raises(ConfigError, match=r"token 2 of the list .* \[E209\]$") as caught:
+    """E107 names the place in the list and holds nothing of it: it may be a token."""
+    with pytest.raises(ConfigError, match=r"token 2 of the list .* \[E107\]$") as caught:
         Tokens([_HASH, wrong])
     assert not wrong or wrong not in str(caught.value)
     assert caught.value.__context__ is None

@@ -262,7 +262,7 @@ def test_too_many_events(
     """RESOURCE_EXHAUSTED, without an invitation to send the same again. Nothing of it is kept or
     counted, and what comes before and after is."""
     method, most = [*METHODS][signal], 50
-    refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, f"{TOO_MANY_EVENTS.message} [E431]")
+    refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, f"{TOO_MANY_EVENTS.message} [E416]")
     with Spool(tmp_path / "spool.db", sinks=["store"]) as spool:
         chosen = Filter(load_schema("conferencing"))
         acceptor = Acceptor([chosen], spool, most_events=most)
@@ -289,7 +289,7 @@ def test_too_much_metadata(listen: Listen, accepting: Accepting) -> None:
     port = listen()
     for size in (1000, 10_000):
         metadata = tuple((f"canary-{at}", "canary" * (size // 6)) for at in range(100))
-        said = "the headers are too large [E423]"
+        said = "the headers are too large [E416]"
         refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, said)
         assert _call(port, _logs(), metadata=metadata) == refused
     assert accepting.requests == []
@@ -313,7 +313,7 @@ def test_a_hundred_calls_at_once(listen: Listen, accepting: Accepting) -> None:
         assert set(pool.map(send, range(1, 101))) == {grpc.StatusCode.OK}
     assert accepting.tally.admitted == sum(range(1, 101))
     assert accepting.observed.count((200, None)) == 100
-    assert set(accepting.observed) <= {(200, None), (408, "E415"), (503, "E425")}
+    assert set(accepting.observed) <= {(200, None), (408, "E416"), (503, "E425")}
 
 
 @pytest.mark.timed
@@ -343,7 +343,7 @@ def test_slow_messages_are_cancelled(listen: Listen, accepting: Accepting) -> No
     assert 0.4 < time.monotonic() - began < at_most(6)
     wait_until(lambda: accepting.observed)  # by a thread that the call has left
     assert accepting.requests == []
-    assert accepting.observed == [(408, "E415")]
+    assert accepting.observed == [(408, "E416")]
 
 
 @pytest.mark.alone

@@ -166,7 +166,7 @@ def test_tokens(tmp_path: Path, start: Callable[..., Any], export: Export) -> No
             Answer(
                 14,
                 "there is no room for the events, none of them was kept, because a"
-                " destination does not take what waits for it: try again later [E436]",
+                " destination does not take what waits for it: try again later [E505]",
                 retry=5,
             ),
         ),

@@ -91,7 +91,7 @@ def test_what_is_counted() -> None:
     metrics.observe("conferencing", tally)
     metrics.observe("conferencing", tally)
     _WORKERS.requests.observe("http", 200, 0.004)
-    _WORKERS.requests.observe("grpc", 503, 0.2, "E426")
+    _WORKERS.requests.observe("grpc", 503, 0.2, "E506")
     _WORKERS.requests.observe("admin", 404, 0.2, "E413")
     found = _samples(metrics)
     assert found["collector_events_total", (("outcome", "admitted"), _NAMED)] == 14
@@ -114,7 +114,7 @@ def test_what_is_counted() -> None:
     }
     assert refused == {
         (("code", "E413"), ("receiver", "admin")): 1,
-        (("code", "E426"), ("receiver", "grpc")): 1,
+        (("code", "E506"), ("receiver", "grpc")): 1,
     }
 
 

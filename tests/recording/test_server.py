@@ -185,7 +185,7 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
         assert meeting.call("viewer", "v", "GET", "/tracks/b").body == b"content"
         for other in ("ab c", "é", "0" * 32):  # the recorder answers, whatever is asked for
             ended = run("recording", "erase", other, "--yes", *config)
-            assert (ended.code, b"E432" in ended.err) == (65, True)
+            assert (ended.code, b"E433" in ended.err) == (65, True)
         assert run("recording", "erase", meeting.recording, "--yes", *config).code == 0
         assert meeting.code(meeting.call("viewer", "v", "GET", "/tracks/b")) == "erased"
         assert run("recording", "erase", "0" * 32, "--yes", *config).code == 65

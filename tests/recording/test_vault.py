@@ -562,9 +562,9 @@ def test_a_changed_object_is_not_read(vault: Vault) -> None:
     forged = pyrage.encrypt(b"forged", [pyrage.x25519.Recipient.from_str(found.recipient)])
     for sealed in (forged, path.read_bytes()[:-1], b"", None):
         path.unlink() if sealed is None else path.write_bytes(sealed)
-        with pytest.raises(InputError, match="E402"):
+        with pytest.raises(InputError, match="E422"):
             _read(vault)
-        with pytest.raises(InputError, match="E402"):
+        with pytest.raises(InputError, match="E422"):
             vault.ciphertext(RECORDING, "cam", 1)
 
 

@@ -202,7 +202,7 @@ def test_the_widest_pattern() -> None:
     for wider in ("[0-9a-f]{16}|x", "[0-9a-f]{0,16}", "[a-z]{14}"):
         with pytest.raises(PatternFault) as caught:
             Pattern(wider)
-        assert caught.value.code == "E117"
+        assert caught.value.code == "E116"
 
 
 def test_the_longest_pattern() -> None:
@@ -211,11 +211,11 @@ def test_the_longest_pattern() -> None:
     for longer in ("a{64}b", "a{64}b?", "(a{0,33}){2}", "a" * 65, "b|(a{8}){8}a"):
         with pytest.raises(PatternFault) as caught:
             Pattern(longer)
-        assert caught.value.code == "E118"
+        assert caught.value.code == "E116"
 
 
 def test_the_largest_pattern() -> None:
-    """A list of words that would fill a catalogue, or a pattern too tangled to count, is E117."""
+    """A list of words that would fill a catalogue, or a pattern too tangled to count, is E116."""
     words = [f"{number:04}" for number in range(0, 10_000, 25)]
     assert Pattern("|".join(words)).size == 400
     most = "|".join(["[ab]{64}"] * 32)
@@ -225,7 +225,7 @@ def test_the_largest_pattern() -> None:
     for larger in (f"{most}|a", "|".join([*words, *words]) + "|12345" * 80, tangled, large):
         with pytest.raises(PatternFault) as caught:
             Pattern(larger)
-        assert caught.value.code == "E117"
+        assert caught.value.code == "E116"
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,8 @@ def test_of_one_event_what_cannot_be_read_refuses_all(tmp_path: Path, schema: Sc
     ["planning", ["planing"], ["security"], {"security": False}, {"x": True}, {"planning": 0}, 3],
 )
 def test_a_slip_is_an_error(tmp_path: Path, schema: Schema, consent: Any) -> None:
-    """E205, at the start and later; the earlier consent still holds."""
-    with raises("E205", ConfigError):
+    """E132, at the start and later; the earlier consent still holds."""
+    with raises("E132", ConfigError):
         Collector(schema, f"ndjson:///{tmp_path}/x", consent=consent)
     path = tmp_path / "x.ndjson"
     with Collector(schema, f"ndjson:///{path}", consent=False) as telemetry:

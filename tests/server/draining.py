@@ -40,7 +40,7 @@ class Recorded(Sink):
     def deliver(self, *batches: Batch) -> None:
         """Keep batches."""
         if self.fails:
-            raise DeliveryError("E508", "not now")
+            raise DeliveryError("E503", "not now")
         self.batches |= {batch.id: batch for batch in batches}
 
     def people(self) -> Counter[object]:

@@ -499,7 +499,7 @@ def test_how_long_the_broker_keeps_messages(nats: NatsServer) -> None:
         nats.stream(name, max_age=max_age)
         section = DrainSection(url=nats.url, stream=name)
         if is_faulty:
-            with raises("E220", ConfigError):
+            with raises("E219", ConfigError):
                 check_drain(section)
         else:
             check_drain(section)

@@ -83,7 +83,7 @@ def test_people_who_wait_are_erased_together(
             if fails == "unexpected" and len(steps) > 1:
                 raise ValueError("canary")
             if is_refused or (fails == "together" and len(steps) > 1):
-                raise DeliveryError("E508", "the file does not take it now")
+                raise DeliveryError("E503", "the file does not take it now")
             return revise_all(steps)
 
         monkeypatch.setattr(sink, "revise_all", counted)
@@ -120,7 +120,7 @@ def test_people_who_wait_are_erased_together(
         run(serve(kept, stack))
     *removed, wrong = answers
     assert wrong == "E404"
-    codes = ["E508" if fails == "one" and number == 3 else 1 for number in range(1, _PEOPLE + 1)]
+    codes = ["E503" if fails == "one" and number == 3 else 1 for number in range(1, _PEOPLE + 1)]
     assert removed == codes
     assert passes == ([_PEOPLE] if fails == "never" else [_PEOPLE, *[1] * _PEOPLE])
     others = {address(number) for number in (_PEOPLE + 1, _PEOPLE + 2)}
@@ -181,7 +181,7 @@ def test_a_sink_that_takes_long_is_waited_for(
     data, answers = tmp_path / "data", list[Any]()
     with keeping(tmp_path) as kept, ExitStack() as stack:
         run(serve(kept, stack))
-    assert answers == [1, "E518"]
+    assert answers == [1, "E519"]
 
 
 def _asked(data: Path, command: Erase | Object) -> Any:

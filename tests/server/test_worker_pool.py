@@ -166,7 +166,7 @@ def test_a_worker_that_cannot_be_linked(kept: Keeping, broken: type[WorkerProces
         async with _keeper(kept, process) as keeper:
             with pytest.raises(ConfigError) as caught:
                 await keeper.start()
-            assert caught.value.code == "E218"
+            assert caught.value.code == "E519"
             assert process.process.poll() is not None
             assert keeper._links == []
         assert _open_files() <= before

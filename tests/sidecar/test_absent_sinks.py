@@ -119,7 +119,7 @@ def test_a_sink_is_dropped_by_command(waiting: Path, *, runs: bool) -> None:
     data = waiting / "collector-data"
     on = _configured(waiting, {_NAME: _otlp(free_port())})
     refused = run("store", "drop", _NAME, "--config", on, "--yes")
-    assert (refused.code, b"E224" in refused.err) == (78, True)
+    assert (refused.code, b"E122" in refused.err) == (78, True)
     file = _configured(waiting, {})
 
     def check() -> None:
@@ -133,7 +133,7 @@ def test_a_sink_is_dropped_by_command(waiting: Path, *, runs: bool) -> None:
         }
         for name in ("store", "never"):
             refused = run("store", "drop", name, "--config", file, "--yes")
-            assert (refused.code, b"E224" in refused.err) == (78, True), refused.err
+            assert (refused.code, b"E122" in refused.err) == (78, True), refused.err
         done = run("store", "drop", _NAME, "--config", file)
         assert done.out == b"3 batches with 3 records for backend, 0 of them set aside: deleted\n"
         assert run("store", "drop", _NAME, "--config", file, "--json").json["batches"] == 0

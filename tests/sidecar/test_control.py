@@ -146,8 +146,8 @@ def test_commands_of_all_kinds(tmp_path: Path) -> None:
         assert ask(data, Redeliver()) == {"delivered": 0, "left": 0}
         for command, code in [
             (Erase("os.type", "linux", *WINDOW, 1.0), "E404"),
-            (erasure("no address"), "E405"),
-            (Erase("client.address", "10.0.0.1", "never", "ever", 1.0), "E406"),
+            (erasure("no address"), "E107"),
+            (Erase("client.address", "10.0.0.1", "never", "ever", 1.0), "E107"),
         ]:
             with pytest.raises(CollectorError) as caught:
                 ask(data, command)

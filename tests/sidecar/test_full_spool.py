@@ -81,7 +81,7 @@ def _filled(sidecar: Sidecar) -> int:
     for number in range(1000):
         answer = sidecar.send(_body(number))
         if answer.status != 200:
-            assert (answer.status, answer.json["error"]["code"]) == (503, "E436")
+            assert (answer.status, answer.json["error"]["code"]) == (503, "E505")
             assert int(answer.headers["retry-after"]) > 0
             return number
     raise AssertionError("the spool takes more than its limit")
@@ -205,7 +205,7 @@ def test_a_full_disk_is_another_fault(tmp_path: Path) -> None:
 
         def refused() -> bool:
             answer = sidecar.send(_body(2))
-            return answer.status == 503 and answer.json["error"]["code"] == "E426"
+            return answer.status == 503 and answer.json["error"]["code"] == "E506"
 
         wait_until(refused)
         wait_until(lambda: sidecar.admin("/readyz").body == b"[-] spool failing\nnot ready\n")

@@ -529,9 +529,9 @@ def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
         PostgresSink.check(clean.settings(), opening)
     for version in (0, 99):
         clean.ask(f"UPDATE collector._format SET version = {version}")
-        with raises("E502", DeliveryError):
+        with raises("E501", DeliveryError):
             PostgresSink.check(clean.settings(), opening)
-    with _sink(clean, tmp_path) as sink, raises("E502", DeliveryError):
+    with _sink(clean, tmp_path) as sink, raises("E501", DeliveryError):
         sink.deliver(_many(2))
 
 

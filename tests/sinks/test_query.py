@@ -197,7 +197,7 @@ def test_what_is_refused(
 ) -> None:
     """Everything but reading tables of records with functions of the list."""
     monkeypatch.chdir(tmp_path)
-    assert _code(path, statement) == "E408"
+    assert _code(path, statement) == "E407"
 
 
 @pytest.mark.parametrize("statement", UNANSWERED.values(), ids=UNANSWERED)
@@ -209,7 +209,7 @@ def test_what_cannot_be_answered(path: Path, statement: str) -> None:
 @pytest.mark.parametrize("statement", TOO_MUCH.values(), ids=TOO_MUCH)
 def test_what_takes_too_much(path: Path, statement: str) -> None:
     """It ends, and memory stays within its limit."""
-    assert _code(path, statement) == "E409"
+    assert _code(path, statement) == "E416"
 
 
 @pytest.mark.parametrize(

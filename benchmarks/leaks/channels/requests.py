@@ -168,9 +168,9 @@ def _clock(sidecar: Sidecar, _random: Random) -> tuple[float, float]:
 
 _REFUSED = {
     "E413": ("/v1/nothing", JSON, b"{}"),
-    "E418": ("/v1/events", "text/plain", b"{}"),
+    "E410": ("/v1/events", "text/plain", b"{}"),
     "E422": ("/v1/logs", JSON, b"{"),
-    "E434": ("/v1/events?schema=none", JSON, b"{}"),
+    "E413": ("/v1/events?schema=none", JSON, b"{}"),
 }
 """Requests that are refused, by the code."""
 

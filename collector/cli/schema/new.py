@@ -111,7 +111,7 @@ def _propose(name: str, sample: Path) -> None:
     if not fields:
         sampled(load_schema("conferencing"), sample)  # it says so, if nothing of it can be read
         message = f"{file_name(sample)} has nothing that is known in telemetry"
-        raise UsageError("E401", f"{message}; begin with `collector schema new {name}`")
+        raise UsageError("E101", f"{message}; begin with `collector schema new {name}`")
     _write(path, propose(name, fields, records, user_agent))
     explained = sampled(load_schema(path), sample)
     others = sum(each.unlisted or 0 for each in explained)

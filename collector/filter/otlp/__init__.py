@@ -61,7 +61,7 @@ class OtlpFilter:
 
         Returns one admission, or with ``by_grant`` one for each set of granted purposes.
         ``sender`` is used if the body has one item. Raises ``ConfigError`` E201 if protobuf is
-        needed and not installed, and ``InputError`` E431 beyond ``bounds``.
+        needed and not installed, and ``InputError`` E416 beyond ``bounds``.
         """
         rejected, builders = None, OtlpBuilders(self.plan, self._record, by_grant=by_grant)
         try:

@@ -70,7 +70,7 @@ WITHOUT_KEYS: Circumstances = Circumstances(utc_now, _no_key)
 
 
 def _purposes(names: tuple[str, ...]) -> tuple[str, ...]:
-    return unique(names, "E133", "purpose")
+    return unique(names, "E107", "purpose")
 
 
 class FieldBase(BaseModel):

@@ -17,12 +17,12 @@ from collector.schema.verdict import Shift
 
 def _value(text: str) -> str:
     if not 1 <= len(text) <= 64 or not text.isprintable() or text != text.strip():
-        raise fault("E113", "a value must be 1 to 64 printable characters without blanks around it")
+        raise fault("E107", "a value must be 1 to 64 printable characters without blanks around it")
     return text
 
 
 def _values(values: tuple[str, ...]) -> tuple[str, ...]:
-    return unique(values, "E113", "value")
+    return unique(values, "E107", "value")
 
 
 _Value = Annotated[str, AfterValidator(_value)]
@@ -67,10 +67,10 @@ class EnumField(FieldBase):
         values = set(self.values)
         for alias, value in self.aliases.items():
             if value not in values:
-                raise fault("E114", "every alias must lead to one of the values", "aliases", alias)
+                raise fault("E122", "every alias must lead to one of the values", "aliases", alias)
             if alias in values and alias != value:
                 raise fault(
-                    "E114", "a value must not be an alias of another value", "aliases", alias
+                    "E122", "a value must not be an alias of another value", "aliases", alias
                 )
         self._folded()
         return self
@@ -83,7 +83,7 @@ class EnumField(FieldBase):
         for text, value in known.items():
             if folded.setdefault(_fold(text), value) != value:
                 raise fault(
-                    "E114",
+                    "E122",
                     "two names differ only in case but mean different values; leave one out",
                     "aliases" if self.aliases else "values",
                 )

@@ -161,7 +161,7 @@ def _text(packed: bytes) -> str:
 def _prefix(least: int, most: int) -> AfterValidator:
     def check(length: int) -> int:
         if not least <= length <= most:
-            raise fault("E123", f"keep {least} to {most} bits")
+            raise fault("E107", f"keep {least} to {most} bits")
         return length
 
     return AfterValidator(check)

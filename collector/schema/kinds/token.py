@@ -67,7 +67,7 @@ class TokenField(FieldBase):
     def _closed_set(self, info: ValidationInfo) -> TokenField:
         """Read the set; the context of validation is the directory of the schema file."""
         if (self.pattern is None) == (self.catalogue is None):
-            raise fault("E119", "write either `pattern` or `catalogue`")
+            raise fault("E122", "write either `pattern` or `catalogue`")
         option = "catalogue" if self.pattern is None else "pattern"
         caught: PatternFault | catalogue.CatalogueFault
         try:
@@ -77,7 +77,7 @@ class TokenField(FieldBase):
         else:
             if self.longest() > self.max_length:
                 message = "the set holds texts longer than `max_length`; shorten them or raise it"
-                raise fault("E118", message, option)
+                raise fault("E116", message, option)
             return self
         raise fault(caught.code, str(caught), option)
 

@@ -50,7 +50,7 @@ class VersionField(FieldBase):
     def _maximum_for_each_part(self) -> VersionField:
         if self.maximum is not None and not self.parts <= len(self.maximum) <= _PARTS:
             message = f"give one maximum for each of the `parts`, at most {_PARTS}"
-            raise fault("E115", message, "maximum")
+            raise fault("E122", message, "maximum")
         return self
 
     def maxima(self) -> tuple[int, ...]:

@@ -60,7 +60,7 @@ def minimise(
     ``schema`` is a shipped schema's name, a file, or a schema. ``keys`` resolves key references of
     pseudonyms (default: from the environment and the files that the schema names).
 
-    Raises ``ConfigError`` E213 for an object that exports neither spans nor log records, E201 if
+    Raises ``ConfigError`` E107 for an object that exports neither spans nor log records, E201 if
     opentelemetry-sdk is not installed, and ``SchemaError``.
     """
     is_missing = False
@@ -84,4 +84,4 @@ def minimise(
     if isinstance(exporter, LogRecordExporter):
         return MinimisedLogExporter(exporter, ItemFilter(schema, keys))
     exports_metrics = isinstance(exporter, MetricExporter | MetricReader)
-    raise ConfigError("E213", _NO_METRICS if exports_metrics else _NO_EXPORTER)
+    raise ConfigError("E107", _NO_METRICS if exports_metrics else _NO_EXPORTER)

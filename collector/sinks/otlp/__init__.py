@@ -139,7 +139,7 @@ class OtlpSink(Sink):
     @property
     def _sender(self) -> Exporter:
         if self._exporter is None:
-            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+            raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         return self._exporter
 
 
@@ -165,7 +165,7 @@ class _Ids:
 
 def _exporter(settings: OtlpSettings) -> Exporter:
     """Make what sends requests. Raises ``ConfigError`` E201, where what it needs is not installed,
-    E211 for a path with gRPC, and E212 for the files of TLS."""
+    E122 for a path with gRPC, and E212 for the files of TLS."""
     needed = _NEEDED[settings.protocol]
     if not all(map(is_installed, needed)):
         raise ConfigError("E201", f"a sink of OTLP needs an extra: {install('otlp')}")
@@ -174,7 +174,7 @@ def _exporter(settings: OtlpSettings) -> Exporter:
 
         return HttpExporter(settings)
     if settings.peer.prefix:
-        raise ConfigError("E211", "gRPC has no paths: leave the path out of `endpoint`")
+        raise ConfigError("E122", "gRPC has no paths: leave the path out of `endpoint`")
     from collector.sinks.otlp.grpc import GrpcExporter  # noqa: PLC0415 - an extra
 
     return GrpcExporter(settings)

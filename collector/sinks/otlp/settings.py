@@ -40,7 +40,7 @@ _Protocol = Literal["http", "grpc"]
 
 
 def _fault(message: str) -> PydanticCustomError:
-    return PydanticCustomError("E209", message)
+    return PydanticCustomError("E107", message)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -123,7 +123,7 @@ class OtlpSettings(SinkSettings):
         """Return the settings for ``otlp+https://HOST``; headers follow as ``?NAME=env:NAME``, and
         more of them after a ``&``. Over gRPC a process could not fork.
 
-        Raises ``ConfigError`` E209 for another address.
+        Raises ``ConfigError`` E107 for another address.
         """
         endpoint, mark, query = url.removeprefix("otlp+").partition("?")
         values: dict[str, Any] = {"type": type_, "endpoint": endpoint}
@@ -132,7 +132,7 @@ class OtlpSettings(SinkSettings):
             values["headers"] = {name: unquote(reference) for name, _, reference in parts}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E209", _NO_ADDRESS)
+        raise ConfigError("E107", _NO_ADDRESS)
 
     @property
     def peer(self) -> OtlpPeer:

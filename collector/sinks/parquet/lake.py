@@ -132,7 +132,7 @@ class Lake:
 
     def clear(self) -> None:
         """Remove what writing a file has left, also in a process that was killed. Raises
-        ``DeliveryError`` E508."""
+        ``DeliveryError`` E503."""
         if os.path.lexists(self.objects.scratch):
             with self.objects.locked():
                 self._clear()
@@ -181,7 +181,7 @@ class Lake:
         with suppress(FileNotFoundError), self._opened(key) as found:
             if found.schema.metadata.get(MARK) == columns.metadata[MARK]:
                 return left_out
-        raise DeliveryError("E508", _TAKEN)
+        raise DeliveryError("E503", _TAKEN)
 
     def statistics(self, key: str) -> Statistics | None:
         """Return what the end of a file says; ``None`` if it is not there any more."""
@@ -228,7 +228,7 @@ class Lake:
                 outcome = self._revise(key, change)
             if outcome is not None:
                 return outcome
-        raise DeliveryError("E508", "a file of the lake was changed by another process")
+        raise DeliveryError("E503", "a file of the lake was changed by another process")
 
     def _revise(self, key: str, change: RowChange) -> list[tuple[int, int]] | None:
         """Return ``None`` if the file was changed meanwhile."""
@@ -297,7 +297,7 @@ class _Writing:
 
 
 def _no_room() -> DeliveryError:
-    return DeliveryError("E508", "a file of the lake cannot be written; is the disk full?")
+    return DeliveryError("E503", "a file of the lake cannot be written; is the disk full?")
 
 
 class WithoutSubjects(NamedTuple):

@@ -60,7 +60,7 @@ _DISK = "the files of the lake cannot be read or written; is the disk full?"
 
 
 class Objects(ABC):
-    """What a sink needs of a place of objects. Methods raise ``DeliveryError`` (E508, or E514 for a
+    """What a sink needs of a place of objects. Methods raise ``DeliveryError`` (E503, or E514 for a
     server), and ``FileNotFoundError`` where it is said."""
 
     keeps_versions: bool = False
@@ -92,7 +92,7 @@ class Objects(ABC):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Let no other process write the scratch file, or change an object, during the block, where
-        ``create`` and ``replace`` cannot tell that by themselves. Raises ``DeliveryError`` E508."""
+        ``create`` and ``replace`` cannot tell that by themselves. Raises ``DeliveryError`` E503."""
         yield
 
     @abstractmethod
@@ -214,7 +214,7 @@ class BucketObjects(Objects):
     """A bucket behind obstore. ``options`` are those of obstore; where nothing is set, it reads the
     environment as the provider's tools do.
 
-    Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used.
+    Raises ``ConfigError``: E201 without obstore, E122 for a URL or options that cannot be used.
     """
 
     def __init__(self, url: str, options: Mapping[str, str], scratch: Path) -> None:
@@ -239,7 +239,7 @@ class BucketObjects(Objects):
             store = from_url(url, config=config, client_options=client, retry_config=_RETRIES)
         if store is None:  # the library's message might hold a credential
             message = "the bucket's URL or options cannot be used; check them against obstore's"
-            raise ConfigError("E204", message)
+            raise ConfigError("E122", message)
         self._store: ObjectStore = store
         self._scratch = scratch
 
@@ -401,7 +401,7 @@ def _version(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _disk() -> Iterator[None]:
-    """Turn errors of the disk into ``DeliveryError`` E508, except for a file that is not there."""
+    """Turn errors of the disk into ``DeliveryError`` E503, except for a file that is not there."""
     try:
         yield
         return
@@ -409,7 +409,7 @@ def _disk() -> Iterator[None]:
         raise
     except OSError:
         pass
-    raise DeliveryError("E508", _DISK)
+    raise DeliveryError("E503", _DISK)
 
 
 def _raise(error: OSError) -> None:

@@ -122,33 +122,33 @@ def _may_know(directory: Path) -> bool:
 
 
 def require_known_format(db: sqlite3.Connection) -> bool:
-    """Return whether there are tables in a database of segments. Raises ``DeliveryError`` E502 if
+    """Return whether there are tables in a database of segments. Raises ``DeliveryError`` E501 if
     it has another format."""
     version, number = db.execute(
         "SELECT user_version, count(name) FROM pragma_user_version LEFT JOIN sqlite_master"
     ).fetchone()
     if number and version != FORMAT:
-        raise DeliveryError("E502", _UNKNOWN)
+        raise DeliveryError("E501", _UNKNOWN)
     return bool(number)
 
 
 @contextmanager
 def _database(directory: Path) -> Iterator[sqlite3.Connection | None]:
     """Open the database of a directory to read it; ``None`` if there are no segments. Raises
-    ``DeliveryError``: E502 for another format, E508 where it cannot be read."""
+    ``DeliveryError``: E501 for another format, E503 where it cannot be read."""
     if not has_segments(directory):
         yield None
         return
     db = connect(directory / DATABASE)
     if db is None:
-        raise DeliveryError("E508", _UNREADABLE)
+        raise DeliveryError("E503", _UNREADABLE)
     with closing(db), disk(_UNREADABLE):
         yield db if require_known_format(db) else None
 
 
 def noted_retentions(directory: Path) -> dict[str, dict[str, timedelta]]:
     """Return the retentions of fields that were noted with segments, by the schema's digest. Raises
-    ``DeliveryError`` E502, E508."""
+    ``DeliveryError`` E501, E503."""
     found: dict[str, dict[str, timedelta]] = {}
     with _database(directory) as db:
         rows = "SELECT digest, name, seconds FROM retentions"
@@ -171,13 +171,13 @@ def read_segments(
     directory: Path, *, must_know: bool = False
 ) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
     """Return the segments in a directory with their records, as of one moment, while another
-    process may write there. Raises ``DeliveryError`` E502 for another format, and E508; with
+    process may write there. Raises ``DeliveryError`` E501 for another format, and E503; with
     ``must_know``, also where this user may not know whether there are any."""
     found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
     files = list[int]()
     try:
         if must_know and not _may_know(directory):
-            raise DeliveryError("E508", _UNREADABLE)
+            raise DeliveryError("E503", _UNREADABLE)
         if has_segments(directory):
             for _ in range(_TRIES):
                 if _opened(directory, found, files):
@@ -185,7 +185,7 @@ def read_segments(
                 _close_all(files)
                 found.clear()
             else:
-                raise DeliveryError("E508", _UNREADABLE)
+                raise DeliveryError("E503", _UNREADABLE)
         yield found
     finally:
         _close_all(files)
@@ -237,13 +237,13 @@ def read_frames(
     frames: Iterable[tuple[str, int, int]], file: int, *, is_partial: bool = False
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the bytes of frames out of an open file, by their minutes. Raises ``DeliveryError``
-    E508 if the file has lost some; with ``is_partial`` a line that cannot be read stands for them.
+    E503 if the file has lost some; with ``is_partial`` a line that cannot be read stands for them.
     """
     for minute, at, length in frames:
         payload = os.pread(file, length, at)
         if len(payload) < length:
             if not is_partial or os.fstat(file).st_size >= at + length:
-                raise DeliveryError("E508", _UNREADABLE)
+                raise DeliveryError("E503", _UNREADABLE)
             payload += _LOST
         yield minute, payload
 
@@ -266,13 +266,13 @@ def pieces(payloads: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]
 def disk(
     message: str = "the sink's directory did not take the batch; is the disk full?",
 ) -> Iterator[None]:
-    """Turn errors of the disk and the database into ``DeliveryError`` E508, without their text."""
+    """Turn errors of the disk and the database into ``DeliveryError`` E503, without their text."""
     try:
         yield
         return
     except (OSError, sqlite3.Error):
         pass
-    raise DeliveryError("E508", message)
+    raise DeliveryError("E503", message)
 
 
 # -- what is in a sink's directory besides records that wait --------------------------------------
@@ -288,7 +288,7 @@ _KEY = re.compile(r"/day=[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}-[0-9a-f]{32}\.parqu
 
 
 def foreign_parts(directory: Path, schemas: Collection[Schema]) -> int:
-    """Count the files, tables and columns with anything else. Raises ``DeliveryError`` E508."""
+    """Count the files, tables and columns with anything else. Raises ``DeliveryError`` E503."""
     with disk(_UNREADABLE):
         if not directory.exists():
             return 0

@@ -62,8 +62,8 @@ class Segments:
     """The segments in a directory, for one process and one thread at a time; with ``is_shared``,
     for several processes, each for as long as it is in ``locked``.
 
-    Raises ``InUse`` if another process has them, and ``DeliveryError``: E502 for another format,
-    E508 where the disk does not permit something; then nothing has changed.
+    Raises ``InUse`` if another process has them, and ``DeliveryError``: E501 for another format,
+    E503 where the disk does not permit something; then nothing has changed.
     """
 
     def __init__(self, directory: Path, *, is_shared: bool = False) -> None:
@@ -86,11 +86,11 @@ class Segments:
 
     @contextmanager
     def locked(self) -> Iterator[Self]:
-        """Let no other process change anything during the block. Raises ``DeliveryError`` E508 if
+        """Let no other process change anything during the block. Raises ``DeliveryError`` E503 if
         another one does for too long."""
         with self._lock as is_locked:
             if not is_locked:
-                raise DeliveryError("E508", _IN_USE)
+                raise DeliveryError("E503", _IN_USE)
             yield self
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ class ParquetSettings(SinkSettings):
     @model_validator(mode="after")
     def _check_place(self) -> Self:
         if (self.path is None) == (self.url is None):
-            raise PydanticCustomError("E209", "a Parquet sink needs a `path` or a `url`, not both")
+            raise PydanticCustomError("E107", "a Parquet sink needs a `path` or a `url`, not both")
         return self
 
     @classmethod

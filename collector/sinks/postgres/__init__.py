@@ -103,14 +103,14 @@ def _url(value: Any) -> str:
         found = None if _is_reference(value) else _parsed(value)
         if _is_reference(value) or (found is not None and not found.password):
             return value
-    raise PydanticCustomError("E209", _FORM)
+    raise PydanticCustomError("E107", _FORM)
 
 
 def _namespace(value: Any) -> str:
     if isinstance(value, str) and _NAME(value) and not value.startswith("pg_"):
         return value
     message = "this must be a name of small letters, digits and `_`, of at most 63 characters"
-    raise PydanticCustomError("E209", message)
+    raise PydanticCustomError("E107", message)
 
 
 class PostgresSettings(SinkSettings):
@@ -156,10 +156,10 @@ class PostgresSettings(SinkSettings):
 
     def address(self) -> _Address:
         """Return where the database is. Raises ``ConfigError`` E202 for a reference that leads to
-        nothing, and E209 for one that leads to no address."""
+        nothing, and E107 for one that leads to no address."""
         found = _parsed(resolved(self.url) if _is_reference(self.url) else self.url)
         if found is None:
-            raise ConfigError("E209", "the reference in `url` leads to no address of a database")
+            raise ConfigError("E107", "the reference in `url` leads to no address of a database")
         return found
 
     def parameters(self) -> dict[str, str | int]:

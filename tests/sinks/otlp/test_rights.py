@@ -32,11 +32,11 @@ _WHOSE = {
 
 
 def test_its_party_must_be_stated(tmp_path: Path) -> None:
-    """E214, also for a receiver on this machine; the endpoint is not quoted."""
+    """E106, also for a receiver on this machine; the endpoint is not quoted."""
     done = run("config", "check", _config(tmp_path))
     assert done.code == 78
     assert b"sinks.backend.party" in done.err
-    assert b"E214" in done.err
+    assert b"E106" in done.err
     assert b"secret-path" not in done.err
 
 
