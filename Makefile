@@ -22,7 +22,7 @@ NIGHTLY := COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECTOR_FAULTS=200 COLLECTOR
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long servers recordings lint nightly bench charts image dist coverage clean
+.PHONY: help demo test tables long servers recordings lint nightly bench charts image dist coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ demo: $(VENV)/.demo ## Run synthetic meetings through the filter into a store, a
 
 test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+
+tables: $(VENV)/.dev ## Write the tables of docs/ that come from code.
+	$(BIN)/python -m tests.tables
 
 long: $(VENV)/.dev ## Run the slower tests: attacks beside senders, kills, failing disks, snippets in fresh environments.
 	$(BIN)/python -m pytest -n $(WORKERS) -m "long and not recordings" $(LONGER) $(PYTEST)

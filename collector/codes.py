@@ -5,45 +5,53 @@ A code never changes its meaning, and the number of a code that was dropped is n
 E1xx are about documents and settings, E2xx about the machine and what runs on it, E3xx about the
 policy, E4xx about input and requests, and E5xx about what is stored and delivered.
 
-``collector error`` prints the table, and ``python -m tests.tables`` writes docs/errors.md from it.
+``collector error`` prints the table, and ``make tables`` writes docs/errors.md from it.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-GROUPS: dict[str, tuple[str, str]] = {
-    "E1": (
+
+class Group(NamedTuple):
+    """Codes that belong together: a title, and what they are about."""
+
+    title: str
+    about: str
+
+
+GROUPS: dict[str, Group] = {
+    "E1": Group(
         "documents and settings",
-        "A schema, its approved copy, a catalogue, a configuration or a file of claims is not"
-        " written as its reference says. Every fault is reported at once, with its place, and"
+        about="A schema, its approved copy, a catalogue, a configuration or a file of claims is"
+        " not written as its reference says. Every fault is reported at once, with its place, and"
         " nothing is collected under a document that has one.",
     ),
-    "E2": (
+    "E2": Group(
         "the machine and what runs on it",
-        "The documents are fine, but something around them is not: a package, a secret, a file, an"
-        " address, a certificate, a server.",
+        about="The documents are fine, but something around them is not: a package, a secret, a"
+        " file, an address, a certificate, a server.",
     ),
-    "E3": (
+    "E3": Group(
         "policy",
-        "The document is well formed, but it asks for something that Collector does not collect."
-        " The rules are code (`collector/schema/policy.py`), so no document can change them."
-        " [Claims](claims.md) name these codes: each rule carries a public sentence.",
+        about="The document is well formed, but it asks for something that Collector does not"
+        " collect. The rules are code (`collector/schema/policy.py`), so no document can change"
+        " them. [Claims](claims.md) name these codes: each rule carries a public sentence.",
     ),
-    "E4": (
+    "E4": Group(
         "input and requests",
-        "An input, a query or a request cannot be taken as a whole. Events that the filter rejects"
-        " are not errors; they are counted. A sender gets the code with the HTTP status as"
-        ' `{"error":{"code":"E4xx","message":"…"}}`, and over OTLP in a `Status`.'
-        " [The sidecar](sidecar.md#what-it-answers) lists every answer.",
+        about="An input, a query or a request cannot be taken as a whole. Events that the filter"
+        " rejects are not errors; they are counted. A sender gets the code with the HTTP status as"
+        ' `{"error":{"code":"E4xx","message":"…"}}`, and over OTLP in a `Status`;'
+        " [the sidecar](sidecar.md#what-it-answers) lists every answer.",
     ),
-    "E5": (
+    "E5": Group(
         "storage and delivery",
-        "Something that is stored cannot be read, or records could not be stored or delivered."
-        " What a sink did not take waits in the spool; nothing of it is lost.",
+        about="Something that is stored cannot be read, or records could not be stored or"
+        " delivered. What a sink did not take waits in the spool; nothing of it is lost.",
     ),
 }
-"""The groups of codes by their first two characters: a title and an introduction."""
+"""The groups of codes by their first two characters."""
 
 
 class Code(NamedTuple):

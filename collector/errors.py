@@ -65,13 +65,11 @@ _CAUSE_OF_STATUS: dict[int, Cause] = {
 
 _CAUSE_OF_CODE: dict[str, Cause] = {
     "E501": "changed",
-    "E501": "changed",
     "E503": "disk",
     "E504": "changed",
-    "E503": "disk",
+    "E507": "changed",
     "E514": "unreachable",
     "E519": "busy",
-    "E507": "changed",
 }
 
 
@@ -89,7 +87,7 @@ def cause_of_status(status: int) -> Cause:
     return _CAUSE_OF_STATUS.get(status, "refused")
 
 
-_LASTING = ("E501", "E501", "E504")
+_LASTING = ("E501", "E504")
 """The codes of a store that only an operator can mend."""
 _MOST_OF_NAME = 200
 
@@ -124,7 +122,7 @@ class Fault(NamedTuple):
     @property
     def is_absent(self) -> bool:
         """Whether there is no document: it is not found, or its file cannot be read."""
-        return self.code in ("E101", "E101") and not self.field
+        return self.code == "E101" and not self.field
 
 
 class CollectorError(Exception):
@@ -143,7 +141,7 @@ class CollectorError(Exception):
 
 
 class SchemaError(CollectorError):
-    """E1xx and E3xx: one or more schema documents are faulty; ``faults`` lists every fault."""
+    """One or more schema documents are faulty; ``faults`` lists every fault."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults: tuple[Fault, ...] = tuple(faults)
@@ -158,11 +156,11 @@ class SchemaError(CollectorError):
 
 
 class ConfigError(CollectorError):
-    """E2xx: settings, directories, keys or optional dependencies are not usable."""
+    """Settings, directories, keys or optional dependencies are not usable."""
 
 
 class ConfigFaults(ConfigError):
-    """E2xx: the sidecar's settings are faulty; ``faults`` lists every fault. ``may_pass`` is true
+    """The sidecar's settings are faulty; ``faults`` lists every fault. ``may_pass`` is true
     only if it is true of each."""
 
     def __init__(self, faults: Iterable[Fault], *, may_pass: bool = False) -> None:
@@ -193,7 +191,7 @@ class SandboxError(ConfigError):
 
 
 class InputError(CollectorError):
-    """E4xx: input that cannot be read at all, as opposed to events, which are counted."""
+    """Input that cannot be read at all, as opposed to events, which are counted."""
 
 
 class UsageError(InputError):
@@ -201,7 +199,7 @@ class UsageError(InputError):
 
 
 class DeliveryError(CollectorError):
-    """E5xx: a sink did not take a batch. The sink has stored nothing of it. ``cause`` is the word
+    """A sink did not take a batch. The sink has stored nothing of it. ``cause`` is the word
     for why; that of the code, where none is given. ``answer`` is the code of the server's answer,
     such as ``HTTP 403``; "" if there was none, or the text is no such code (``is_answer``)."""
 

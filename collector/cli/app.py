@@ -27,6 +27,7 @@ _COMMANDS = {
     "recorder": ("recorder", "recorder", _RUN),
     "status": ("status", "status", _RUN),
     "claims": ("claims", "claims", _PROVE),
+    "error": ("error", "error", _RUN),
 }
 """The module and the function of each command, and its panel of the help."""
 

@@ -89,8 +89,6 @@ PREFIX = "COLLECTOR__"
 
 _ENVIRONMENT = "environment"
 _DEFAULTS = "defaults"
-_CODES = {"E101": "E101", "E102": "E101", "E122": "E122", "E102": "E101"}
-"""Faults of YAML under the codes of configuration; all others are E107."""
 _GRPC = ("grpc", "address")
 _LIKENESS = 0.8
 """How like a known name a key must be to be quoted in a fault: a secret may stand for a key."""
@@ -243,10 +241,9 @@ class _Draft:
 
     def take_file(self) -> None:
         for fault in self.source.faults:
-            code = _CODES.get(fault.code, "E107")
             message = fault.message.replace("a schema document", "a configuration file")
             name = self.shown(tuple(fault.field.split("."))) if fault.field else ""
-            self.faults.append(fault._replace(field=name, code=code, message=message))
+            self.faults.append(fault._replace(field=name, message=message))
         value = self.source.value
         if isinstance(value, dict):
             self._take(Config, value, ())

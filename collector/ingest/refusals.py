@@ -146,9 +146,9 @@ SPOOL_FULL = Refusal(
 )
 
 REFUSALS: tuple[Refusal, ...] = tuple(
-    each for each in tuple(globals().values()) if isinstance(each, Refusal)
+    sorted(each for each in tuple(globals().values()) if isinstance(each, Refusal))
 )
-"""All refusals, by code."""
+"""All refusals, by code and status."""
 
 _OF_ERRORS: dict[type[CollectorError], Refusal] = {
     OtherSchema: SCHEMA_MISMATCH,
@@ -170,7 +170,7 @@ def of_input(error: InputError) -> Refusal:
 
 
 class RequestRefused(InputError):
-    """E410 to E416, E413 to E505: a request is refused with ``refusal``."""
+    """A request is refused with ``refusal``."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code, refusal.message)

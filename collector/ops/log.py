@@ -23,7 +23,7 @@ from collector.config.sink_settings import is_sink_name
 from collector.errors import CAUSES, CODES, is_answer
 from collector.ops.error_log import LIBRARIES, ErrorLog
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
-from collector.ops.requests import REFUSAL_STATUSES, REFUSING
+from collector.ops.requests import REFUSING
 
 Level = Literal["debug", "info", "warning", "error"]
 EventName = Literal[
@@ -129,7 +129,7 @@ EVENTS: dict[EventName, Event] = {
     "refused": Event(
         "debug",
         "a request was refused; with `times`, as many of them within a second",
-        ("receiver", "code", "status", "times"),
+        ("receiver", "code", "times"),
     ),
     "control_refused": Event(
         "warning",
@@ -232,7 +232,7 @@ VALUES: dict[str, Callable[[object], bool]] = {
         _is_count,
     ),
     "receiver": REFUSING.__contains__,
-    "code": {*CODES, *REFUSAL_STATUSES}.__contains__,
+    "code": CODES.__contains__,
     "source": ("configuration", "environment", "schema").__contains__,
     "sink": _is_sink,
     "cause": CAUSES.__contains__,
@@ -322,8 +322,7 @@ class EventLog(ErrorLog):
                 more = {"times": new} if new > 1 else {}
                 self._refused[key] += new
                 left = max(0, left - 1)
-                status = REFUSAL_STATUSES[code]
-                self.write("refused", receiver=receiver, code=code, status=status, **more)
+                self.write("refused", receiver=receiver, code=code, **more)
 
     def _has_room(self) -> bool:
         """Tell whether a line can be written at once."""

@@ -185,8 +185,7 @@ def _fault(
     if kind == "extra_forbidden":
         return _unknown(place, inner, model)
     if kind == "literal_error":
-        code = {"basis": "E107", "content": "E107"}.get(str(inner[0]), "E107")
-        return place, code, f"write one of {(detail.get('ctx') or {}).get('expected')}"
+        return place, "E107", f"write one of {(detail.get('ctx') or {}).get('expected')}"
     if kind in _WRONG_TYPE:
         if inner[:1] == ("content",) and _at(value, inner) is None:
             return place, "E308", EMPTIED

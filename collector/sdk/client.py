@@ -184,7 +184,7 @@ class Collector(Closing):
         RFC 3339 texts, or days or moments of ``datetime``. Waits for readers and deliveries under
         way, ``timeout`` seconds at most (default: 30).
 
-        Raises ``InputError`` E404 to E107 for a field or value that does not identify one person,
+        Raises ``InputError`` E404 or E107 for a field or value that does not identify one person,
         and ``DeliveryError`` or ``ConfigError`` when a place cannot be reached: call it again then.
         """
         return WithdrawalRequest(

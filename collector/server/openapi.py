@@ -14,14 +14,22 @@ import orjson
 
 from collector.contracts import REJECTIONS, Signal
 from collector.ingest.refusals import (
+    BUSY,
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
+    HEADERS_TOO_LARGE,
+    INTERNAL_ERROR,
     INVALID_KEY,
     KEY_REUSED,
+    MALFORMED,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     REFUSALS,
+    REQUEST_TIMEOUT,
     SCHEMA_MISMATCH,
+    STOPPING,
+    TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
     UNAUTHENTICATED,
     Refusal,
 )
@@ -56,10 +64,15 @@ _LISTS: dict[Signal, str] = {
 }
 _OF_RECORDS = (INVALID_KEY, SCHEMA_MISMATCH, KEY_REUSED)
 _OTHERWHERE = (*_OF_RECORDS, METHOD_NOT_ALLOWED, NOT_FOUND, UNAUTHENTICATED)
-_PROTOCOL = tuple(
-    refusal
-    for refusal in REFUSALS
-    if refusal.code in ("E410", "E416", "E416", "E416", "E425", "E425", "E425", "E428")
+_PROTOCOL = (
+    MALFORMED,
+    REQUEST_TIMEOUT,
+    TOO_LARGE,
+    HEADERS_TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
+    BUSY,
+    STOPPING,
+    INTERNAL_ERROR,
 )
 """How a request is refused wherever it goes."""
 
@@ -153,7 +166,7 @@ def _earlier(more: _Json) -> _Json:
 def _error() -> _Json:
     """Return the schema of a refusal; OTLP's members are beside Collector's own."""
     own = _object(
-        {"code": {"enum": [each.code for each in REFUSALS]}, "message": {"type": "string"}}
+        {"code": {"enum": sorted({each.code for each in REFUSALS})}, "message": {"type": "string"}}
     )
     return {
         "type": "object",

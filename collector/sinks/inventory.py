@@ -44,7 +44,7 @@ def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Conne
     memory only. Wait so long where another process has the file for itself.
 
     Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` when it cannot be read
-    (E501) or has another format (E501); run queries by ``looked``.
+    or has another format (E501); run queries by ``looked``.
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"

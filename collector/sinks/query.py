@@ -136,7 +136,7 @@ def ask(db: sqlite3.Connection, statement: str) -> Answer:
     """Run a statement over the tables of records and their views. The rows can be read while the
     connection is open, which cannot be used for anything else from then on.
 
-    Raises ``InputError``: E407 for a statement that cannot be answered, E407 for one that is not
+    Raises ``InputError``: E407 for a statement that cannot be answered or is not
     allowed, E416 for one that needs too much memory; ``DeliveryError`` E501 when the store cannot
     be read; and ``KeyboardInterrupt`` when the handler of a signal raises anything. The rows raise
     the same.

@@ -79,7 +79,7 @@ class Store(Sink):
 
     Columns that the table lacks are added, for batches of other layouts too, such as an earlier
     version of the schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
-    used, and ``DeliveryError`` when the file is no database (E501), has another format (E501),
+    used, and ``DeliveryError`` when the file is no database or has another format (E501),
     or its table does not fit (E504). Where the disk or another process prevents opening it now, it
     is opened when batches come.
 

@@ -104,7 +104,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file of an existing store, which other processes may have open.
 
     Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no store of ours
-    (E501), has another format (E501), or cannot be opened now (E503).
+    or has another format (E501), or cannot be opened now (E503).
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"

@@ -133,7 +133,7 @@ _UNSEEN = frozenset(
 )
 
 
-_UNREAD = frozenset({"E101", "E102", "E102"})
+_UNREAD = frozenset({"E101", "E102"})
 """Faults for which a document has no value."""
 
 

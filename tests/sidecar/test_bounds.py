@@ -11,7 +11,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -83,7 +82,7 @@ def _sent(sidecar: Sidecar, schema: str, attack: Attack) -> tuple[int, int]:
     finally:
         connection.close()
     if answer.status != 200:
-        assert answer.status != 413 or re.search(rb"E416|E416|E416", said), said
+        assert answer.status != 413 or b"E416" in said, said
         return answer.status, 0
     if attack.path == "/v1/logs":
         return 200, 50_000

@@ -338,8 +338,8 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
         f"schema: {schema}\ntls: {{certificate: {pair.certificate}, key: {pair.key}}}\n"
     )
     codes = {
-        file: ("E101", "E101"),
-        schema: ("E101", "E101"),
+        file: ("E101", "E203"),
+        schema: ("E101", "E203"),
         pair.certificate: ("E212", "E203"),
         pair.key: ("E212", "E203"),
     }
