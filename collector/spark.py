@@ -104,7 +104,7 @@ def minimise(
         StringType(),
         BinaryType(),
     ):
-        raise ConfigError("E122", "`column` must name a column of texts or binaries of the frame")
+        raise ConfigError("E107", "`column` must name a column of texts or binaries of the frame")
     moment = datetime.now(UTC) if as_of is None else as_of
     Filter(loaded, purposes=purposes, as_of=moment, keys=keys)  # what cannot be is found here
     context = getattr(frame.sparkSession, "sparkContext", None)

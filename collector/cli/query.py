@@ -69,9 +69,7 @@ _HEAD = Struct(">BQQ")
 """Before each message: what it is, a number of rows, and the bytes that follow."""
 _PIECE, _END, _FAULT = range(3)
 _FAULTS: dict[str, type[CollectorError]] = {
-    "E2": ConfigError,
-    "E4": InputError,
-    "E5": DeliveryError,
+    each.__name__: each for each in (UsageError, InputError, ConfigError, DeliveryError)
 }
 
 
@@ -258,8 +256,8 @@ def _received(stream: BinaryIO) -> Iterator[Piece]:
             return
         data = stream.read(size)
         if kind == _FAULT:
-            code, _, message = data.decode().partition(" ")
-            raise _FAULTS[code[:2]](code, message)
+            name, code, message = data.decode().split(" ", 2)
+            raise _FAULTS[name](code, message)
         yield Piece(data, rows)
 
 
@@ -276,7 +274,8 @@ def _answer(path: Path, statement: str, form: Write, seconds: float, writer: int
                 for piece in form(ask(db, statement)):
                     stream.write(_HEAD.pack(_PIECE, piece.rows, len(piece.data)) + piece.data)
         except CollectorError as error:
-            text = f"{error.code} {error.message}".encode()
+            name = next(name for name, each in _FAULTS.items() if isinstance(error, each))
+            text = f"{name} {error.code} {error.message}".encode()
             stream.write(_HEAD.pack(_FAULT, 0, len(text)) + text)
         else:
             stream.write(_HEAD.pack(_END, 0, 0))

@@ -218,7 +218,7 @@ def _checkpoint(path: Path) -> tuple[str, bytes]:
         line = file.read(_MOST_CHECKPOINT_BYTES)
         if (found := read_signature(line.strip())) is not None:
             return found.tip.recording, line
-    raise UsageError("E101", f"{file_name(path)} holds no checkpoint of a recording")
+    raise UsageError("E422", f"{file_name(path)} holds no checkpoint of a recording")
 
 
 @app.command("open")

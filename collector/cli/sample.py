@@ -30,7 +30,7 @@ def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explan
     if required and not readable:
         tally = Tally(received=len(found), bytes_in=size)
         tally.rejected["malformed"] = len(found)
-        raise UsageError("E101", str(hint(path, form_of(path), tally, schema)))
+        raise UsageError("E422", str(hint(path, form_of(path), tally, schema)))
     return readable
 
 

@@ -69,10 +69,10 @@ def certificate_pairs(config: Config) -> Iterator[Finding]:
     tls = config.tls
     if (tls.certificate is None) != (tls.key is None):
         at = _TLS[0] if tls.key is None else _TLS[1]
-        yield (at, *_TLS), "E122", "a certificate and its key go together; set the other one too"
+        yield (at, *_TLS), "E106", "a certificate and its key go together; set the other one too"
     elif tls.client_ca is not None and tls.certificate is None:
         message = "senders' certificates need encryption; set `tls.certificate` and `tls.key` too"
-        yield (_TLS[2], *_TLS), "E122", message
+        yield (_TLS[2], *_TLS), "E106", message
 
 
 def different_ports(config: Config) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def has_receiver(config: Config) -> Iterator[Finding]:
     about.insert(1, ("http", "unix"))
     if all(getattr(getattr(config, section), field) is None for section, field in about):
         message = "nothing would be received; switch on an address or a socket file"
-        yield tuple(about), "E122", message
+        yield tuple(about), "E106", message
 
 
 def has_recorder_settings(config: Config) -> Iterator[Finding]:
@@ -110,14 +110,14 @@ def has_recorder_settings(config: Config) -> Iterator[Finding]:
         return
     if recorder.keys is None:
         message = "no token could be verified; name the key set of the platform"
-        yield ((at, "keys"), (at, SWITCH)), "E122", message
+        yield ((at, "keys"), (at, SWITCH)), "E106", message
     if recorder.address is None and recorder.unix is None:
         message = "the recorder could not be reached; switch on its address or a socket file"
-        yield ((at, "address"), (at, "unix")), "E122", message
+        yield ((at, "address"), (at, "unix")), "E106", message
     if (recorder.bucket_access_key is None) != (recorder.bucket_secret_key is None):
         keys = ((at, "bucket_access_key"), (at, "bucket_secret_key"))
         first = keys[0] if recorder.bucket_secret_key is None else keys[1]
-        yield (first, *keys), "E122", "the name of the key and its secret go together"
+        yield (first, *keys), "E106", "the name of the key and its secret go together"
     if recorder.bucket_access_key and not (recorder.bucket or "").startswith("s3:"):
         message = "such a key is for buckets of `s3` only; the others' come from the environment"
         yield ((at, "bucket_access_key"), (at, "bucket")), "E122", message
@@ -136,7 +136,7 @@ def has_sink(config: Config) -> Iterator[Finding]:
     """Require a sink."""
     if not config.sinks.on():
         about = tuple(("sinks", name, _first_own(sink)) for name, sink in config.sinks.items())
-        yield about, "E122", "nothing would be kept; switch on a sink"
+        yield about, "E106", "nothing would be kept; switch on a sink"
 
 
 def _first_own(sink: SinkSettings) -> str:
@@ -232,7 +232,7 @@ def has_stream(config: Config) -> Iterator[Finding]:
     if drain.is_on != (drain.stream is not None):
         missing = "stream" if drain.is_on else "url"
         message = f"a drain needs `url` and `stream`; set `drain.{missing}` too"
-        yield ((at, missing), (at, "url"), (at, "stream")), "E122", message
+        yield ((at, missing), (at, "url"), (at, "stream")), "E106", message
 
 
 def one_or_several_schemas(config: Config) -> Iterator[Finding]:

@@ -191,7 +191,7 @@ class Filter:
         unknown signal (E122) and if protobuf is needed but not installed (E201); never for input.
         """
         if signal not in SIGNALS:
-            raise ConfigError("E122", f"the signal must be one of {', '.join(SIGNALS)}")
+            raise ConfigError("E107", f"the signal must be one of {', '.join(SIGNALS)}")
         try:
             return self._admissions(signal, payload, peer, user_agent, protobuf=protobuf)[0]
         except BaseException as error:

@@ -68,10 +68,10 @@ class IngestLimits:
 
     def __post_init__(self) -> None:
         if not 0 < self.body <= MOST_BODY or not 0 < self.wire <= MOST_BODY:
-            raise ConfigError("E122", "the limits `wire` and `body` are 1 byte to 64 MiB each")
+            raise ConfigError("E107", "the limits `wire` and `body` are 1 byte to 64 MiB each")
         numbers = (self.ratio, self.memory, self.header_bytes, self.connections)
         if min(*numbers, self.header_seconds, self.body_seconds, self.idle_seconds) <= 0:
-            raise ConfigError("E122", "every limit is above zero")
+            raise ConfigError("E107", "every limit is above zero")
 
 
 class Connection:

@@ -83,11 +83,11 @@ def parse_checkpoints(text: str, name: str = "the file") -> list[Entry]:
     text = text.replace("\r\n", "\n").strip() + "\n"
     found = list(_entries(text))
     if not found or "".join(map(format_checkpoint, found)) != text:
-        raise UsageError("E101", f"{name} is not a checkpoint of a ledger")
+        raise UsageError("E422", f"{name} is not a checkpoint of a ledger")
     is_valid = signature_check()
     for entry in found:
         if entry.key and is_valid and not is_valid(entry.key, entry.text, entry.signature):
-            raise UsageError("E101", f"a signature in {name} is not valid: it was changed")
+            raise UsageError("E422", f"a signature in {name} is not valid: it was changed")
     return found
 
 

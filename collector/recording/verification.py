@@ -234,8 +234,9 @@ def assemble(
     return the bytes of each by file name (``TRACK.KIND``).
 
     ``identity`` is an age identity file; ``trusted`` are the public keys that may have signed, any
-    where it is ``None``. Raises ``InputError``: E101 for what cannot be read or written, E422 for a
-    manifest or a file that is not as it was signed; what was written of it is removed.
+    where it is ``None``. Raises ``InputError``: E101 for what cannot be read, E203 for what cannot
+    be written, and E422 for a manifest or a file that is not as it was signed; what was written of
+    it is removed.
     """
     try:
         text = _read(source / MANIFEST_NAME, _MOST_MANIFEST_BYTES)
@@ -269,7 +270,7 @@ def _write(target: Path, folder: Path, chunks: list[Chunk], opener: Identity) ->
         write_private(target, pieces())
     except OSError:
         message = f"{target.name} cannot be written: is it there, or the disk full?"
-        raise UsageError("E101", message) from None
+        raise UsageError("E203", message) from None
     return sum(sizes)
 
 

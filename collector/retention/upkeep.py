@@ -231,14 +231,14 @@ def drop(spool: Spool, sink: str, *, is_dry_run: bool = False) -> Dropped:
     """Delete what waits for a sink that is not there any more, and what was set aside for it. The
     ledger notes it in the commit after which nothing waits; then the bytes are deleted.
 
-    Raises ``ConfigError`` E122 if there never was such a sink, and ``DeliveryError`` E506 and E507;
+    Raises ``ConfigError`` E132 if there never was such a sink, and ``DeliveryError`` E506 and E507;
     the same call does later what was not done.
     """
     aside = SetAside(spool.path.parent)
     refused = [each.batch for each in aside.all() if each.sink == sink]
     waiting = spool.waiting(sink).result()
     if waiting is None and not refused:
-        raise ConfigError("E122", "no sink of this name ever ran with this data directory")
+        raise ConfigError("E132", "no sink of this name ever ran with this data directory")
 
     def found(waiting: Depth) -> Dropped:
         records = waiting.records + sum(count_lines(batch.payload) for batch in refused)

@@ -267,7 +267,7 @@ def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
             continue
         if rotations.setdefault(field.key, field.rotate) != field.rotate:
             message = "another field rotates this key at another pace; give each its own key"
-            yield ("fields", name, "rotate"), "E202", message
+            yield ("fields", name, "rotate"), "E122", message
 
 
 def records_path_is_free(schema: Schema) -> Iterator[Finding]:
@@ -360,7 +360,7 @@ def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
             if built_in.get(name, category) != category or added.get(name, category) != category:
                 yield (
                     ("content", category, index),
-                    "E107",
+                    "E122",
                     "the name already has another category; leave one out",
                 )
             added[name] = category
@@ -390,11 +390,11 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
                     hint = nearest(field, list(schema.fields))
                     yield (
                         ("tests", index, "keeps", *place, field),
-                        "E107",
+                        "E132",
                         f"it keeps an undefined field{hint or '; leave it out'}",
                     )
         if test.keeps is None and not test.never_contains:
-            yield ("tests", index), "E107", "say what it `keeps`, or what it `never_contains`"
+            yield ("tests", index), "E106", "say what it `keeps`, or what it `never_contains`"
         if any(not text for text in test.never_contains):
             yield (
                 ("tests", index, "never_contains"),

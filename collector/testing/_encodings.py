@@ -62,7 +62,7 @@ class Needles:
     def __init__(self, canaries: Iterable[str]) -> None:
         known = tuple(dict.fromkeys(canaries))
         if not known or min(len(canary.encode()) for canary in known) < _LEAST:
-            raise ConfigError("E122", f"give at least one canary, each of {_LEAST} bytes or more")
+            raise ConfigError("E107", f"give at least one canary, each of {_LEAST} bytes or more")
         self.reach: int = 16 * max(len(canary.encode()) for canary in known)
         self._known = known
         self._as_they_are = frozenset(canary.encode() for canary in known)

@@ -39,7 +39,7 @@ def canaries(number: int = 8) -> tuple[str, ...]:
     not taken for a leak of this one. Raises ``ConfigError`` E122 for fewer than one.
     """
     if number < 1:
-        raise ConfigError("E122", "ask for at least one canary")
+        raise ConfigError("E107", "ask for at least one canary")
     run = secrets.token_hex(_RUN // 2)
     own: dict[str, None] = {}
     while len(own) < number:
@@ -147,7 +147,7 @@ class _Stream:
         self._tail = b""
         self._inside: list[Inflated | Unzstd] = []
         if within.count(">") > _MOST_NESTED:
-            raise UsageError("E101", f"data is compressed more than {_MOST_NESTED} times over")
+            raise UsageError("E422", f"data is compressed more than {_MOST_NESTED} times over")
 
     def feed(self, piece: bytes) -> None:
         """Search the next bytes."""
