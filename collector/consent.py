@@ -74,7 +74,10 @@ def refused_by_application(schema: Schema, consent: Consent | None) -> frozenset
         return refused(schema.optional, consent)
     if type(consent) is dict:
         if not set(consent) <= set(schema.purposes):
-            raise ConfigError("E132", "a purpose of `consent` is not defined in the schema")
+            known = ", ".join(schema.purposes)
+            raise ConfigError(
+                "E132", f"the schema does not define a purpose of `consent`; it has {known}"
+            )
         if any(type(value) is not bool for value in consent.values()):
             raise ConfigError("E107", "consent is `True` or `False` for each purpose")
         names = [name for name, value in consent.items() if not value]

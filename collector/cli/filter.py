@@ -115,7 +115,9 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         if tally is not None:
             write_file(tally, _json(total.as_dict()))
     if strict and (refused := total.refused):
-        raise InputError("E403", f"{refused} of {total.received} events were rejected")
+        raise InputError(
+            "E403", f"{refused} of {total.received} events were rejected; the tally says why"
+        )
 
 
 def _form(path: Path) -> Form:
@@ -168,7 +170,9 @@ def _destination(output: Path | None, inputs: list[Path], schema: Schema | None)
         yield write
         return
     if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
-        raise ConfigError("E122", "the output would overwrite an input")
+        raise ConfigError(
+            "E122", "the output would overwrite an input; name another file with --output"
+        )
     if schema is not None and not is_installed("pyarrow"):
         raise ConfigError("E201", f"Parquet needs an extra: {install('parquet')}")
     try:

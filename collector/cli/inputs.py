@@ -112,7 +112,9 @@ def _reading(stream: Any, name: str) -> Read:
             if type(error).__name__ != "ZstdError":
                 raise
         if damaged:
-            raise InputError("E422", f"{name} is damaged or cut short; {_BEFORE}")
+            raise InputError(
+                "E422", f"{name} is damaged or cut short; {_BEFORE}; fetch the file again"
+            )
         raise UsageError("E101", f"{name} cannot be read any further; {_BEFORE}")
 
     return checked

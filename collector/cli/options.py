@@ -117,6 +117,6 @@ def refuse_other_format(path: Path, suffix: str) -> None:
     plain = plain if plain.suffix else plain.with_suffix(suffix)
     raise ConfigError(
         "E122",
-        f"{file_name(path)} is a name of another format, and {form} would be written; name it"
+        f"{file_name(path)} would hold {form}, which its name does not say; name it"
         f" `{file_name(plain.name)}`",
     )

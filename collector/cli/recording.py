@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
 app: typer.Typer = group("Look at recordings, verify, open, erase and assemble them.")
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
+_NO_CHECKPOINT = "is not a checkpoint; `collector recording show ID --checkpoint` prints one"
 
 
 @contextmanager
@@ -211,14 +212,14 @@ def verify(
 
 
 def _checkpoint(path: Path) -> tuple[str, bytes]:
-    """Read a checkpoint, and which recording it is of. Raises ``InputError`` E101."""
+    """Read a checkpoint, and which recording it is of. Raises ``InputError`` E422."""
     from collector.recording.manifest import read_signature  # noqa: PLC0415 - keeps `--help` light
 
     with suppress(OSError), path.open("rb") as file:
         line = file.read(_MOST_CHECKPOINT_BYTES)
         if (found := read_signature(line.strip())) is not None:
             return found.tip.recording, line
-    raise UsageError("E422", f"{file_name(path)} holds no checkpoint of a recording")
+    raise UsageError("E422", f"{file_name(path)} {_NO_CHECKPOINT}")
 
 
 @app.command("open")

@@ -20,7 +20,7 @@ _TOKENS = ("auth", "tokens")
 _OPEN = "other machines can reach this address: set {}, or use a loopback address"
 SAME_ADDRESS = "this is the address of `{}` too; use another port"
 """The message about two listeners with one address, with the setting of the other one."""
-_ASKED = {"recipient": "who", "purposes": "what for"}
+_ASKED = {"recipient": "who that is", "purposes": "what for"}
 _ADDRESSES = tuple(
     name
     for name, field in Config.model_fields.items()
@@ -208,7 +208,7 @@ def _conflicts(use: _Use, others: list[_Use], data: Path, sinks: list[str]) -> I
         message = "this is in the directory of another sink; choose another path"
         yield (use.at, ("data",)), "E122", message
     elif first is not None:
-        message = f"this is in the way of `{'.'.join(first.at)}`; choose another path"
+        message = f"this path overlaps that of `{'.'.join(first.at)}`; choose another path"
         yield (use.at, first.at), "E122", message
 
 
@@ -222,7 +222,7 @@ def other_parties(config: Config) -> Iterator[Finding]:
             yield (party,), "E106", message
         for key in ("recipient", "purposes") if sink.party != "first" else ():
             if getattr(sink, key) is None:
-                message = f"another party would receive records: say in `{key}` {_ASKED[key]}"
+                message = f"another party would receive records; write {_ASKED[key]} in `{key}`"
                 yield (party, ("sinks", name, key)), "E106", message
 
 

@@ -59,7 +59,10 @@ class Filter:
         self.schema = schema
         self.merge = merge
         if purposes is not None and not set(purposes) <= set(schema.purposes):
-            raise ConfigError("E132", "a granted purpose is not defined in the schema")
+            known = ", ".join(schema.purposes)
+            raise ConfigError(
+                "E132", f"the schema does not define a granted purpose; it has {known}"
+            )
         self._granted = granted(schema, (), None if purposes is None else tuple(purposes))
         self._fixed = as_of
         self._keys = keys

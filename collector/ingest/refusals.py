@@ -87,8 +87,19 @@ DAMAGED = Refusal(
     "the compressed body is damaged, cut short, more than one member or frame, or has a zstd window"
     " of more than 8 MiB",
 )
-FOREIGN_HOST = Refusal("E412", 421, 3, "requests for this host are not answered here")
-UNREADABLE = Refusal("E422", 400, 3, "the body cannot be decoded as what its content type says")
+FOREIGN_HOST = Refusal(
+    "E412",
+    421,
+    3,
+    "requests for this host are not answered here: use a configured name, or add this one to"
+    " http.hosts",
+)
+UNREADABLE = Refusal(
+    "E422",
+    400,
+    3,
+    "the body is not what its content type says: send a whole, valid document of that type",
+)
 HEADERS_TOO_LARGE = Refusal("E416", 431, 3, "the headers are too large", close=True)
 TOO_MANY_CONNECTIONS = Refusal(
     "E425", 503, 14, "too many connections: try again later", RETRY, close=True

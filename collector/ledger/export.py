@@ -78,16 +78,20 @@ def format_checkpoint(entry: Entry) -> str:
 def parse_checkpoints(text: str, name: str = "the file") -> list[Entry]:
     """Parse a file with one or several entries; faults call it by its name.
 
-    Raises ``InputError`` E101 for any other file, and for an invalid signature.
+    Raises ``InputError`` E422 for any other file, and for an invalid signature.
     """
     text = text.replace("\r\n", "\n").strip() + "\n"
     found = list(_entries(text))
     if not found or "".join(map(format_checkpoint, found)) != text:
-        raise UsageError("E422", f"{name} is not a checkpoint of a ledger")
+        raise UsageError(
+            "E422", f"{name} is not a checkpoint; `collector ledger checkpoint` prints one"
+        )
     is_valid = signature_check()
     for entry in found:
         if entry.key and is_valid and not is_valid(entry.key, entry.text, entry.signature):
-            raise UsageError("E422", f"a signature in {name} is not valid: it was changed")
+            raise UsageError(
+                "E422", f"a signature in {name} is not valid; use a copy that was not changed"
+            )
     return found
 
 

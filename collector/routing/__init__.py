@@ -58,8 +58,8 @@ LEGAL = "essential.legal_obligation"
 """The one use for which a third party may receive anything."""
 
 _NO_THIRD = (
-    "a third party may receive only what a law demands, or `no-third-party-ads` and `no-sale` would"
-    f" not hold: give it purposes whose use is `{LEGAL}`"
+    "a third party may receive only what a law demands; otherwise `no-third-party-ads` and"
+    f" `no-sale` would not hold. Give it purposes whose use is `{LEGAL}`"
 )
 _NOTHING = "no field of the schema is for these purposes, so nothing would go there; name others"
 

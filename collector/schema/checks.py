@@ -50,7 +50,7 @@ def uses(schema: Schema) -> Iterator[Finding]:
             hint = nearest(purpose.use, allowed)
             yield loc, "E302", f"not a use of the fideslang taxonomy{hint or _USES}"
         elif not policy.use_is_allowed(purpose.use):
-            yield loc, "E301", f"data is not collected for this, or {_claim(purpose.use)}{_USES}"
+            yield loc, "E301", f"this use is forbidden; otherwise {_claim(purpose.use)}{_USES}"
 
 
 def categories(schema: Schema) -> Iterator[Finding]:
@@ -63,7 +63,11 @@ def categories(schema: Schema) -> Iterator[Finding]:
             hint = nearest(field.category, allowed)
             yield loc, "E302", f"not a category of the fideslang taxonomy{hint or _ROOTS}"
         elif not policy.category_is_allowed(field.category):
-            yield loc, "E303", f"this is not collected, or {_claim(field.category)}{_ROOTS}"
+            yield (
+                loc,
+                "E303",
+                f"this category is forbidden; otherwise {_claim(field.category)}{_ROOTS}",
+            )
 
 
 def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
@@ -75,7 +79,7 @@ def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
                 yield (
                     ("fields", name, "purposes", index),
                     "E132",
-                    f"not under `purposes`{hint or '; write it there'}",
+                    f"this purpose is not defined under `purposes`{hint or '; define it there'}",
                 )
 
 

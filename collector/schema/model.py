@@ -54,7 +54,7 @@ Basis = Literal[
 ]
 """The legal bases of Art. 6(1) GDPR."""
 
-EMPTIED = "an emptied list shortens nothing; leave it out, or add names to it"
+EMPTIED = "an empty list does not shorten the built-in one; leave it out, or add names to it"
 _S = TypeVar("_S", bound=Sized)
 
 

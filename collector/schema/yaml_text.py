@@ -82,7 +82,12 @@ def _events(text: str, source: Source) -> list[Event]:
         nodes += isinstance(event, NodeEvent)
         documents += isinstance(event, DocumentStartEvent)
         if isinstance(event, NodeEvent) and (event.anchor or _is_tagged(event)):
-            _refuse(event, "E102", "write the value out instead", source)
+            _refuse(
+                event,
+                "E102",
+                "anchors, aliases and tags are not allowed; write the value out",
+                source,
+            )
         if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
             _refuse(event, "E102", "merge keys are not allowed; write the keys out", source)
         if isinstance(event, DocumentStartEvent) and documents == 2:

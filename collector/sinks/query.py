@@ -211,8 +211,8 @@ class _Statement:
         if what.startswith("You can only execute one"):
             return "is more than one; ask them one by one"
         if near := re.fullmatch(r'near "(.+)": syntax error', message, re.DOTALL):
-            return f"is not well formed{self._place(near[1])}"
-        return "is none that SQLite can answer"
+            return f"is not well formed{self._place(near[1])}; write one SELECT"
+        return "cannot be answered by SQLite; write it another way"
 
     def _place(self, word: str) -> str:
         """State where a word is, if it occurs once."""

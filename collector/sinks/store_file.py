@@ -24,7 +24,10 @@ from collector.sqlite.files import make_directory, make_durable
 FORMAT = 1
 """``user_version`` of the file: the form of everything but the schemas' own tables."""
 BUSY_SECONDS = 5.0
-FOREIGN = "the store cannot be read: it is damaged, locked by another program, or no store of ours"
+FOREIGN = (
+    "the store cannot be read: it is damaged, locked by another program, or not a store of"
+    " Collector; name another file, or end that program"
+)
 RESERVED_COLUMNS = ("received", "count")
 """The columns of each table that are no fields."""
 _ABOUT = (

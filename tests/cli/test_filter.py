@@ -209,7 +209,7 @@ def test_an_output_of_another_format_is_refused(tmp_path: Path, option: str, nam
     """A name that promises another format is E122, before anything is read or made."""
     ended = run("filter", option, name, stdin=b"{}\n", directory=tmp_path)
     assert (ended.code, ended.out, list(tmp_path.iterdir())) == (78, b"", [])
-    assert ended.err.startswith(f"{name} is a name of another format, and ".encode())
+    assert ended.err.startswith(f"{name} would hold ".encode())
     assert b"name it `x." in ended.err
     assert b"[E122]" in ended.err
     for plain in ("x", "x.txt", "x.json", "x.ndjson", "x.log", "x.2026-11-24"):
