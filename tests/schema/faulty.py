@@ -346,7 +346,7 @@ TABLE: dict[str, str] = {
     "a reference to nowhere": one(f"{_KEY}, «E202»key: 'env:'"),
     "one key at two paces": (
         f"{PLAIN}  user.id: {{kind: pseudonym, key: 'env:A', rotate: 1d, {REST}}}\n"
-        f"  device.id: {{kind: pseudonym, key: 'env:A', «E202»rotate: 2d, {REST}}}\n"
+        f"  device.id: {{kind: pseudonym, key: 'env:A', «E122»rotate: 2d, {REST}}}\n"
     ),
     "a rotation of years": one("kind: pseudonym, key: 'env:A', «E107»rotate: 1y"),
     # content
@@ -359,11 +359,11 @@ TABLE: dict[str, str] = {
     "too long a content name": content(f"content: {{«E107»chat: [{_LONG}]}}"),
     "a content name twice": content("content: {«E107»chat: [a, a]}"),
     "a content name of two categories": content(
-        "content: {chat: [«E107»audio], file: [x], video: [«E107»x]}"
+        "content: {chat: [«E122»audio], file: [x], video: [«E122»x]}"
     ),
     "content names that are numbers": content("content: {chat: [«E107»1]}"),
     # tests
-    "a test of nothing": trial("«E107»{name: one, event: {}}"),
+    "a test of nothing": trial("«E106»{name: one, event: {}}"),
     "a test without a name": trial("«E106»{event: {}, keeps: {}}"),
     "an unknown key of a test": trial(
         "{name: one, event: {}, «E105?keeps»keep: {}, never_contains: [a]}"
@@ -372,7 +372,7 @@ TABLE: dict[str, str] = {
     "keeps a list of texts": trial("{name: one, event: {}, keeps: [{}, «E107»a]}"),
     "keeps is left blank": trial("{name: one, event: {}, «E107»keeps: , never_contains: [a]}"),
     "keeps an undefined field": trial(
-        "{name: one, event: {}, keeps: {«E107?os.type»os.typ: linux}}"
+        "{name: one, event: {}, keeps: {«E132?os.type»os.typ: linux}}"
     ),
     "never contains nothing": trial(
         "{name: one, event: {}, keeps: {}, «E107»never_contains: ['']}"
@@ -405,6 +405,6 @@ TABLE: dict[str, str] = {
     "content: {«E308»chat: [], file: [scan]}\n"
     "purposes: {ops: {«E301»use: sales, «E107»basis: none, reason: Because}}\n"
     "fields: {a: {kind: ip, from: [«E305»scan], " + REST + "}}\n"
-    "tests: [{name: one, event: {}, keeps: {«E107»b: 1}}]\n«E122»title: B\n",
+    "tests: [{name: one, event: {}, keeps: {«E132»b: 1}}]\n«E122»title: B\n",
 }
 """Faulty documents, by what is wrong with them."""

@@ -114,23 +114,20 @@ def test_a_document_that_is_odd_and_loads(tmp_path: Path) -> None:
 
 # -- documents: what is seen ----------------------------------------------------------------------
 
-_SEEN = frozenset(
-    """
-    E105 E106 E107 E107 E107 E107 E105 E107 E107 E122 E122 E107 E107 E202 E107 E107 E107 E107 E106
-    E107 E107 E107 E107 E107 E107 E107 E107 E301 E302 E303 E302 E306 E308
-    """.split()
-)
+_SEEN = frozenset("E105 E106 E107 E202 E301 E302 E303 E306 E308".split())
 """Faults of form: a JSON Schema of documents can see them, with these exceptions."""
 _UNSEEN = frozenset(
     """
     half a surrogate pair as a key|a list as a key|an infinite number|a date that is none
-    |too few maxima|one key at two paces|a content name of two categories
-    |keeps an undefined field|identifiers|an identifier by the name of the field
-    |a way that is listed twice|people|a text in records of people
+    |identifiers|an identifier by the name of the field|people|a text in records of people
+    |a way that is listed twice|a catalogue without a source|an escape sequence in a text
+    |a reversed text|a hidden text|a key with a mark of direction|a key on two lines
     """.replace("\n", "")
     .replace("    ", "")
     .split("|")
 )
+_SEEN_TOO = frozenset({"too many maxima", "neither pattern nor catalogue", "pattern and catalogue"})
+"""Documents with other faults that it can see."""
 
 
 _UNREAD = frozenset({"E101", "E102"})
@@ -150,13 +147,13 @@ _FAULTY = {
 def test_faults_of_form_are_seen(name: str) -> None:
     """A document is refused exactly if one of its faults is one that can be seen."""
     text = marked(TABLE[name])[0].encode("utf-8", "replace").decode()
-    can_be_seen = bool(_FAULTY[name] & _SEEN) and name not in _UNSEEN
+    can_be_seen = (bool(_FAULTY[name] & _SEEN) and name not in _UNSEEN) or name in _SEEN_TOO
     assert bool(_complaints(text_source(text, Source("x")).value)) == can_be_seen
 
 
 def test_the_exceptions_are_documents() -> None:
     """No exception is left behind when its document goes; most documents are seen."""
-    assert _FAULTY.keys() >= _UNSEEN
+    assert _FAULTY.keys() >= _UNSEEN | _SEEN_TOO
     assert set(CODES) >= _SEEN
     refused = [name for name, codes in _FAULTY.items() if codes & _SEEN and name not in _UNSEEN]
     assert len(refused) > 100
