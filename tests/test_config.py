@@ -184,18 +184,18 @@ def test_settings_are_frozen_and_show_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("a: [", "E101"),
+        ("a: [", "E102"),
         ("- a", "E107"),
         ("just a text", "E107"),
-        ("a: &x 1", "E101"),
+        ("a: &x 1", "E102"),
         ("http: {address: off}\nhttp: {address: off}", "E122"),
-        ("data: !!python/object:os.system x", "E101"),
-        ("data: \x01", "E101"),
+        ("data: !!python/object:os.system x", "E102"),
+        ("data: \x01", "E102"),
         ("data: .inf", "E107"),
     ],
 )
 def test_files_that_are_no_configuration(text: str, code: str, tmp_path: Path) -> None:
-    """What YAML of ours refuses is refused here too, under codes of the configuration."""
+    """What YAML of ours refuses in schemas is refused here too, under the same codes."""
     assert {fault.code for fault in _faults(text, tmp_path)} == {code}
 
 
@@ -259,9 +259,10 @@ def test_loopback_addresses(address: str, tmp_path: Path) -> None:
     ],
 )
 def test_contradictions(text: str, field: str, tmp_path: Path) -> None:
-    """Settings that cannot all be meant."""
+    """Settings that cannot all be meant, or of which one is missing."""
     (fault,) = _faults(text, tmp_path)
-    assert (fault.field, fault.code) == (field, "E122")
+    assert fault.field == field
+    assert fault.code in ("E106", "E122")
 
 
 _HERE = "party: first"
@@ -491,8 +492,8 @@ def test_a_recorder(more: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "field", "code"),
     [
-        ("recorder: true", "recorder.keys", "E122"),
-        (_RECORDER.format("address: off"), "recorder.address", "E122"),
+        ("recorder: true", "recorder.keys", "E106"),
+        (_RECORDER.format("address: off"), "recorder.address", "E106"),
         (_RECORDER.format("address: '0.0.0.0:4320'"), "recorder.address", "E210"),
         (_RECORDER.format("address: '127.0.0.1:4318'"), "recorder.address", "E122"),
         (_RECORDER.format("data: collector-data"), "recorder.data", "E122"),
@@ -508,7 +509,7 @@ def test_a_recorder(more: str, tmp_path: Path) -> None:
         (
             _RECORDER.format("bucket: 's3://a', bucket_secret_key: 'env:A'"),
             "recorder.bucket_secret_key",
-            "E122",
+            "E106",
         ),
         (
             _RECORDER.format(

@@ -164,7 +164,7 @@ def test_what_is_no_checkpoint(data: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
     done = run("ledger", "verify", "--data", data, "--checkpoint", path)
     assert done.code == 2
-    assert b"[E101]" in done.err
+    assert b"[E422]" in done.err
     assert b"canary" not in done.err + done.out
     assert run("ledger", "verify", "--data", data, "--checkpoint", data / "none").code == 2
 

@@ -207,7 +207,7 @@ def test_it_is_loaded_late() -> None:
 def test_no_such_signal() -> None:
     """A fourth kind of body is the programmer's mistake."""
     signal: Any = "profiles"
-    with pytest.raises(ConfigError, match=r"E122"):
+    with pytest.raises(ConfigError, match=r"E107"):
         CONFERENCING.admit_otlp(signal, b"", protobuf=True)
 
 

@@ -46,7 +46,7 @@ def test_defaults() -> None:
 )
 def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
     """Nothing below one, no body above 64 MiB."""
-    with raises("E122", ConfigError):
+    with raises("E107", ConfigError):
         IngestLimits(**wrong)
 
 

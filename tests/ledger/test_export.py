@@ -56,5 +56,5 @@ def test_nothing_else_is_read(text: str) -> None:
     if text.strip() == format_checkpoint(ENTRY).strip():
         assert parse_checkpoints(text)
         return
-    with raises("E101", InputError):
+    with raises("E422", InputError):
         parse_checkpoints(text)

@@ -278,7 +278,7 @@ def _links(to: str) -> Callable[[Path], None]:
 
 _SPOILT: list[tuple[Callable[[Path], None], str]] = [
     (_writes(f"limits: {{events: {_SECRET}}}\n"), "E107"),
-    (_writes(f"{_SECRET}: [\n"), "E101"),
+    (_writes(f"{_SECRET}: [\n"), "E102"),
     (_writes(f"schema: ./{_SECRET}.yaml\n"), "E101"),
     (_writes("a: " + "[" * 300_000), "E101"),
     (lambda path: path.mkdir(), "E101"),
@@ -338,8 +338,8 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
         f"schema: {schema}\ntls: {{certificate: {pair.certificate}, key: {pair.key}}}\n"
     )
     codes = {
-        file: ("E101", "E203"),
-        schema: ("E101", "E203"),
+        file: ("E101", "E101"),
+        schema: ("E101", "E101"),
         pair.certificate: ("E212", "E203"),
         pair.key: ("E212", "E203"),
     }

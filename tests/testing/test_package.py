@@ -81,5 +81,5 @@ def test_canaries_are_different_and_recognisable() -> None:
 
 def test_no_canaries_cannot_be_asked_for() -> None:
     """Nothing planted would be nothing found."""
-    with raises("E122", ConfigError):
+    with raises("E107", ConfigError):
         canaries(0)
