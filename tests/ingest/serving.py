@@ -25,7 +25,7 @@ from typing import Any
 
 from collector.config import Address
 from collector.contracts import Request, Tally
-from collector.errors import DeliveryError
+from collector.errors import SpoolFull
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.forkserver import Process, begin
 
@@ -142,7 +142,9 @@ class Accepting:
         """Filter a request, and print what is known of its sender."""
         mood = _MOODS[next(self._count) % 3] if self._mood == "changing" else self._mood
         if mood == "full":
-            raise DeliveryError("E505", str(request.body))
+            full = SpoolFull()
+            full.message = str(request.body)
+            raise full
         if mood == "failing":
             raise RuntimeError(request.body, request.peer, request.user_agent)
         if request.form == "records":

@@ -89,9 +89,9 @@ def test_every_receiver_path_is_in_it() -> None:
 def test_it_says_what_is_configured() -> None:
     """Tokens, hosts, the page of preferences and schemas, and no more."""
     bare, whole = _DOCUMENTS[0], _DOCUMENTS[1]
-    for code in (UNAUTHENTICATED.code, FOREIGN_HOST.code):
-        assert code not in json.dumps(bare["paths"])
-        assert code in json.dumps(whole["paths"])
+    for refusal in (UNAUTHENTICATED, FOREIGN_HOST):
+        assert refusal.message not in json.dumps(bare["paths"])
+        assert refusal.message in json.dumps(whole["paths"])
     assert "securitySchemes" not in bare["components"]
     assert "/preferences" not in bare["paths"]
     assert whole["paths"].keys() >= {"/preferences"}
