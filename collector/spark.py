@@ -97,7 +97,7 @@ def minimise(
     reference and period, and is called in each task: it has to return the same key in all of them.
 
     Raises ``SchemaError``, and ``ConfigError`` for an unknown purpose (E132), missing keys (E202),
-    a column that is not there or is of another type (E122), and a session of Spark Connect (E122).
+    a column that is not there or is of another type (E107), and a session of Spark Connect (E122).
     """
     loaded = schema if isinstance(schema, Schema) else load_schema(schema)
     if column not in frame.columns or frame.schema[column].dataType not in (

@@ -53,8 +53,8 @@ _encode = msgspec.json.encode
 def find_subject(schema: Schema, field: str, value: str, since: str, until: str) -> Subject:
     """Return the subject of a request; the value is made canonical like that of an event.
 
-    Raises ``InputError``: E404 for a field that does not identify a person, E107 for a value that
-    the field cannot have, E107 for an invalid window.
+    Raises ``InputError``: E404 for a field that does not identify a person, E107 for a value
+    that the field cannot have and for an invalid window.
     """
     start, end = minute_window(since, until)
     _check_identifies(schema, field)

@@ -58,8 +58,8 @@ def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Conne
 
 
 def check_store(path: Path, table: Table) -> None:
-    """Raise ``DeliveryError`` for a file that holds something else than a store of ours (E501),
-    has another format (E501) or other columns (E504), as far as reading shows that. Nothing is
+    """Raise ``DeliveryError`` for a file that holds something else than a store of ours or has
+    another format (E501), or has other columns (E504), as far as reading shows that. Nothing is
     made."""
     text, has_log, has_index = b"", False, path.with_name(f"{path.name}-shm").exists()
     log = path.with_name(f"{path.name}-wal")

@@ -88,7 +88,7 @@ def configure(db: sqlite3.Connection) -> None:
 
 def require_store(db: sqlite3.Connection) -> None:
     """Check that a file is a store of ours, or empty. Raises ``DeliveryError`` E501 if it is not,
-    E501 if it has another format."""
+    or has another format."""
     version, number, is_ours = run_or_raise(lambda: db.execute(_ABOUT).fetchone(), "E501", FOREIGN)
     if number and not is_ours:
         raise DeliveryError("E501", FOREIGN)
