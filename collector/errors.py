@@ -305,7 +305,10 @@ class MessageError(CollectorError):
     Nothing of it is kept."""
 
     def __init__(self, reason: Refusal) -> None:
-        super().__init__("E520", f"a message of the broker is none that is taken: {reason}")
+        super().__init__(
+            "E520",
+            f"the broker delivered a message that cannot be taken ({reason}); it was skipped",
+        )
         self.reason: Refusal = reason
 
     def __reduce__(self) -> tuple[type[MessageError], tuple[Refusal]]:

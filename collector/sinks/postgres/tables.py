@@ -71,8 +71,8 @@ class Namespace:
         return sql.SQL(text).format(*map(self.of, relations), namespace=own, **parts)
 
     def exists(self, cursor: Cursor) -> bool:
-        """Return whether the namespace is there and is ours. Raises ``DeliveryError``: E501 for one of
-        another program or of another format."""
+        """Return whether the namespace is there and is ours. Raises ``DeliveryError``: E501 for one
+        of another program or of another format."""
         names = self.relations(cursor)
         if not names:
             return False
