@@ -273,9 +273,11 @@ class UnreadableFile(DeliveryError):
     which they are read. Nothing was done to them."""
 
     def __init__(self, number: int = 1) -> None:
-        files = "a file" if number == 1 else f"{number} files"
-        message = f"nothing was done to {files} of the lake that cannot be read within bounds"
-        super().__init__("E507", f"{message} or bear no mark of ours: look there, and remove them")
+        files = "1 file" if number == 1 else f"{number} files"
+        message = (
+            f"{files} of the lake cannot be read within bounds or were not written by Collector;"
+        )
+        super().__init__("E507", f"{message} nothing was done to them: move them away")
         self.number = number
 
     def __reduce__(self) -> tuple[type[UnreadableFile], tuple[int]]:
