@@ -10,7 +10,7 @@ of a key that the schema does not list.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, get_args
 
 from collector.codes import CODES
@@ -327,3 +327,20 @@ class Unacceptable(CollectorError):
 
     def __reduce__(self) -> tuple[type[Unacceptable], tuple[bytes]]:
         return (Unacceptable, (self.batch,))
+
+
+_KINDS: dict[str, type[CollectorError]] = {
+    each.__name__: each
+    for each in (UsageError, InputError, NotNow, ConfigError, DeliveryError, CollectorError)
+}
+
+
+def packed(error: CollectorError) -> dict[str, str]:
+    """Return what another process needs to raise an error again."""
+    kind = next(name for name, each in _KINDS.items() if isinstance(error, each))
+    return {"kind": kind, "code": error.code, "message": error.message}
+
+
+def unpacked(found: Mapping[str, str]) -> CollectorError:
+    """Return an error as another process packed it."""
+    return _KINDS[found["kind"]](found["code"], found["message"])

@@ -36,7 +36,13 @@ from collector.cli.data_dir import Data, StoreFile, readable
 from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
-from collector.errors import CollectorError, ConfigError, DeliveryError, InputError, UsageError
+from collector.errors import (
+    CollectorError,
+    InputError,
+    UsageError,
+    packed,
+    unpacked,
+)
 from collector.sinks.inventory import Contents, contents, read_or_raise, reading
 from collector.sinks.query import Answer, ask
 from collector.sinks.store_file import BUSY_SECONDS
@@ -68,9 +74,6 @@ Write = Callable[[Answer], Iterator[Piece]]
 _HEAD = Struct(">BQQ")
 """Before each message: what it is, a number of rows, and the bytes that follow."""
 _PIECE, _END, _FAULT = range(3)
-_FAULTS: dict[str, type[CollectorError]] = {
-    each.__name__: each for each in (UsageError, InputError, ConfigError, DeliveryError)
-}
 
 
 @contextmanager
@@ -256,8 +259,7 @@ def _received(stream: BinaryIO) -> Iterator[Piece]:
             return
         data = stream.read(size)
         if kind == _FAULT:
-            name, code, message = data.decode().split(" ", 2)
-            raise _FAULTS[name](code, message)
+            raise unpacked(orjson.loads(data))
         yield Piece(data, rows)
 
 
@@ -274,8 +276,7 @@ def _answer(path: Path, statement: str, form: Write, seconds: float, writer: int
                 for piece in form(ask(db, statement)):
                     stream.write(_HEAD.pack(_PIECE, piece.rows, len(piece.data)) + piece.data)
         except CollectorError as error:
-            name = next(name for name, each in _FAULTS.items() if isinstance(error, each))
-            text = f"{name} {error.code} {error.message}".encode()
+            text = orjson.dumps(packed(error))
             stream.write(_HEAD.pack(_FAULT, 0, len(text)) + text)
         else:
             stream.write(_HEAD.pack(_END, 0, 0))

@@ -30,7 +30,7 @@ import msgspec
 
 from collector import drain
 from collector.contracts import Backlog, Subject
-from collector.errors import CollectorError, ConfigError, NoTurn
+from collector.errors import CollectorError, ConfigError, DeliveryError, NoTurn, packed
 from collector.ops.error_log import ErrorLog
 from collector.retention import upkeep
 from collector.retention.locations import Locations, Reachable
@@ -67,10 +67,9 @@ _PAUSE_SECONDS = 0.2
 _CREDENTIALS = struct.Struct("3i")
 _decode = msgspec.json.Decoder(Command).decode
 _Answer = dict[str, Any]
-_UNEXPECTED: _Answer = {
-    "code": "E519",
-    "message": "an unexpected error came between, which the log of the sidecar tells of",
-}
+_UNEXPECTED: _Answer = packed(
+    DeliveryError("E519", "an unexpected error came between, which the log of the sidecar tells of")
+)
 _T = TypeVar("_T")
 
 
@@ -156,7 +155,7 @@ class ControlServer:
         if isinstance(command, Reload):
             if self.reload is None:
                 message = "this process does not reload now; restart it"
-                return {"code": "E221", "message": message}
+                return packed(ConfigError("E221", message))
             return await self.reload(command.allow_widening)
         if isinstance(command, Erase | Object):
             return await self._removed(command)
@@ -217,7 +216,7 @@ class ControlServer:
                 return self._redeliver(command.sink)
             return self._status()
         except CollectorError as error:
-            return _of_error(error)
+            return packed(error)
 
     def _remove_all(self, commands: Sequence[Erase | Object]) -> list[_Answer]:
         """Carry out requests of people that wait equally long; return the answer of each."""
@@ -230,7 +229,7 @@ class ControlServer:
                 )
                 requests[at] = Removing(selected, is_objection=isinstance(each, Object))
             except CollectorError as error:
-                answers[at] = _of_error(error)
+                answers[at] = packed(error)
         if not requests:
             return answers
         try:
@@ -242,12 +241,12 @@ class ControlServer:
                 else:
                     answers[at] = self._failed(removed)
         except CollectorError as error:
-            answers = [answers[at] or _of_error(error) for at in range(len(answers))]
+            answers = [answers[at] or packed(error) for at in range(len(answers))]
         return answers
 
     def _failed(self, error: Exception) -> _Answer:
         if isinstance(error, CollectorError):
-            return _of_error(error)
+            return packed(error)
         self._log.unexpected(error)
         return _UNEXPECTED
 
@@ -329,10 +328,6 @@ def _waiting(backlog: Backlog) -> dict[str, float]:
         "oldest_seconds": round(backlog.oldest, 1),
         "lag_seconds": round(backlog.lag, 1),
     }
-
-
-def _of_error(error: CollectorError) -> _Answer:
-    return {"code": error.code, "message": error.message}
 
 
 def _bounded(wait: float) -> float:

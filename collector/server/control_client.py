@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from collector.errors import CollectorError, ConfigError, DeliveryError, InputError, InUse
+from collector.errors import DeliveryError, InUse, unpacked
 from collector.spool.lock import check_lock
 
 FILE_NAME = "control.sock"
@@ -27,11 +27,6 @@ _STATUS_SECONDS = 5.0
 _MOST_BYTES = 1 << 20
 _LONGEST_PATH = 100
 """Bytes of a socket's path; the system's limit is 104 or 108."""
-_KINDS: dict[str, type[CollectorError]] = {
-    "2": ConfigError,
-    "4": InputError,
-    "5": DeliveryError,
-}
 
 
 class _OfPerson(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
@@ -136,8 +131,8 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
             return None
         if answer.endswith(b"\n"):
             found: dict[str, Any] = msgspec.json.decode(answer)
-            if (code := found.get("code")) is not None:
-                raise _KINDS[code[1]](code, found["message"])
+            if "code" in found:
+                raise unpacked(found)
             return found
         sleep(pause)
     message = "the sidecar refused the command, or ended before it was done; do it again"

@@ -22,7 +22,7 @@ from collector.addresses import overlap
 from collector.config import Config, Loaded, examine
 from collector.config.loading import file_stats
 from collector.config.sink_settings import SinkSettings
-from collector.errors import CollectorError, ConfigFaults, DeliveryError, Fault
+from collector.errors import CollectorError, ConfigFaults, DeliveryError, Fault, packed
 from collector.ingest.tls import Certificates
 from collector.ops.log import EventLog
 from collector.ops.metrics import Reload, ReloadReading
@@ -188,7 +188,7 @@ class Reloader:
         else:
             return outcome, {"change": change}
         self._log.write("reload_failed", code=error.code)
-        return "failed", {"code": error.code, "message": error.message}
+        return "failed", packed(error)
 
     def _log_fault(self, fault: Fault) -> None:
         config = "" if self._loaded.file is None else str(self._loaded.file)
