@@ -46,7 +46,7 @@ def test_tracks_are_assembled(handed_out: Path, tmp_path: Path) -> None:
     assert (out / "cam.video").read_bytes() == _whole("cam", 12)
     assert (out / "mix.audio").read_bytes() == _whole("mix", 2)
     assert written == {"cam.video": len(_whole("cam", 12)), "mix.audio": len(_whole("mix", 2))}
-    with pytest.raises(InputError, match="E101"):
+    with pytest.raises(InputError, match="E203"):
         assemble(handed_out, out, tmp_path / "key.txt")
     assert (out / "cam.video").read_bytes() == _whole("cam", 12)
 
