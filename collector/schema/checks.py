@@ -79,7 +79,7 @@ def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
                 yield (
                     ("fields", name, "purposes", index),
                     "E132",
-                    f"this purpose is not defined under `purposes`{hint or '; define it there'}",
+                    f"this purpose is not defined under `purposes`{hint or '; write it there'}",
                 )
 
 
