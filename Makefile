@@ -18,11 +18,11 @@ PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 NIGHTLY := COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECTOR_FAULTS=200 COLLECTOR_MUTATIONS=1000000 \
 	COLLECTOR_PIPELINES=1000 COLLECTOR_REVIEWS=5000 COLLECTOR_SPELLING=100000 COLLECTOR_RELOADS=60 \
 	COLLECTOR_ERASURES=20 COLLECTOR_ERASED=600 COLLECTOR_BROKER_KILLS=200 COLLECTOR_AWAY=600 \
-	COLLECTOR_GRANT_STEPS=100000 COLLECTOR_HISTORY_STEPS=100000 COLLECTOR_SPARK_EVENTS=20000
+	COLLECTOR_GRANT_STEPS=100000 COLLECTOR_HISTORY_STEPS=100000 COLLECTOR_SPARK_EVENTS=20000 COLLECTOR_FUZZED=10
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test long servers recordings lint nightly bench charts image dist coverage clean
+.PHONY: help demo test tables long servers recordings lint nightly bench charts image dist coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,10 +33,13 @@ demo: $(VENV)/.demo ## Run synthetic meetings through the filter into a store, a
 test: $(VENV)/.dev ## Run the tests.
 	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
+tables: $(VENV)/.dev ## Write the tables of docs/ that come from code.
+	$(BIN)/python -m tests.tables
+
 long: $(VENV)/.dev ## Run the slower tests: attacks beside senders, kills, failing disks, snippets in fresh environments.
 	$(BIN)/python -m pytest -n $(WORKERS) -m "long and not recordings" $(LONGER) $(PYTEST)
 
-servers: $(VENV)/.dev ## Test with servers of other programs (PostgreSQL, NATS, an object store), and while they are away.
+servers: $(VENV)/.dev .venv-schemathesis/.made ## Test with servers of other programs (PostgreSQL, NATS, an object store), and while they are away.
 	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m pytest -n 3 -s -m outages $(UNLIMITED) $(PYTEST)
 
@@ -60,12 +63,12 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 
 nightly: $(VENV)/.bench $(VENV)/.meeting $(VENV)/.spark .venv-fideslang/.made .venv-deploy/.made .venv-schemathesis/.made ## Repeat everything that is random, and measure everything (hours).
 	$(NIGHTLY) $(BIN)/python -m pytest -n $(WORKERS) -m "not outages and not timed" $(UNLIMITED) $(PYTEST)
-	$(NIGHTLY) $(BIN)/python -m pytest -n 3 -s -m outages $(UNLIMITED) $(PYTEST)
+	$(NIGHTLY) COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m outages $(UNLIMITED) $(PYTEST)
 	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)
 	COLLECTOR_EXAMPLES=5000 $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema tests/ledger $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m tests.laws 100000
 	$(BIN)/python -m benchmarks --check
-	for each in sidecar sdk consent recording sinks "leaks --build"; do $(BIN)/python -m benchmarks $$each --check || exit 1; done
+	for each in sidecar "sdk --install" consent recording sinks "leaks --build"; do $(BIN)/python -m benchmarks $$each --check || exit 1; done
 	$(BIN)/python -m benchmarks soak --minutes 10
 
 bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).

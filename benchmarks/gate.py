@@ -42,27 +42,21 @@ class _Whole(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Sidecar(msgspec.Struct, forbid_unknown_fields=True):
-    """Limits of the sidecar; ``otlp_us_at_most`` are by corpus."""
+    """Limits of the sidecar; see ``limits.toml``."""
 
     waiting_seconds_at_most: float
     p99_ms_at_most: float
     resident_mb_at_most: float
-    cpu_of_earlier_at_most: float
-    two_cores_of_earlier_at_least: float
-    process_mb_at_most: float
-    otlp_us_at_most: dict[str, float] = {}
 
 
 class _Sdk(msgspec.Struct, forbid_unknown_fields=True):
     """Limits of the SDK; see ``limits.toml``."""
 
-    emit_us_at_most: float
     emit_of_admit_at_most: float
     hung_p99_us_at_most: float
     import_ms_at_most: float
     ready_ms_at_most: float
     install_mb_at_most: float
-    span_us_at_most: float
 
 
 class _Consent(msgspec.Struct, forbid_unknown_fields=True):

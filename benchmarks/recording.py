@@ -32,7 +32,7 @@ from benchmarks.data import SEED
 from benchmarks.gate import Verdict
 from benchmarks.report import Table
 from benchmarks.results import BenchmarkError, Interval, RunFigures, interval, paired
-from collector.sqlite.files import sync
+from collector.files import sync
 
 _SECTION = "recording"
 _CHUNK = 1 << 20

@@ -67,24 +67,27 @@ def _refused_members(
 def refused_by_application(schema: Schema, consent: Consent | None) -> frozenset[str]:
     """Return the purposes that an application refuses.
 
-    Raises ``ConfigError`` E205 for a purpose that the schema does not define, or that cannot be
-    refused, and for a value of any other form: a slip would admit what a person has refused.
+    Raises ``ConfigError``: E132 for a purpose that the schema does not define, or that cannot be
+    refused, and E107 for a value of any other form: a slip would admit what a person has refused.
     """
     if consent is None or consent is True or consent is False:
         return refused(schema.optional, consent)
     if type(consent) is dict:
         if not set(consent) <= set(schema.purposes):
-            raise ConfigError("E205", "a purpose of `consent` is not defined in the schema")
+            known = ", ".join(schema.purposes)
+            raise ConfigError(
+                "E132", f"the schema does not define a purpose of `consent`; it has {known}"
+            )
         if any(type(value) is not bool for value in consent.values()):
-            raise ConfigError("E205", "consent is `True` or `False` for each purpose")
+            raise ConfigError("E107", "consent is `True` or `False` for each purpose")
         names = [name for name, value in consent.items() if not value]
     elif type(consent) in (list, tuple, set, frozenset):
         names = list(consent)
     else:
-        raise ConfigError("E205", "consent is a dict, a list of refused purposes, or a bool")
+        raise ConfigError("E107", "consent is a dict, a list of refused purposes, or a bool")
     if not set(names) <= set(schema.optional):
         can = ", ".join(schema.optional) or "none"
-        raise ConfigError("E205", f"a purpose of `consent` cannot be refused; these can: {can}")
+        raise ConfigError("E132", f"a purpose of `consent` cannot be refused; these can: {can}")
     return frozenset(names)
 
 

@@ -250,11 +250,41 @@ class KeyUsed(InputError):
         return (KeyUsed, (self.earlier,))
 
 
+class OtherSchema(InputError):
+    """E429: a record is of another schema than that of its request."""
+
+    def __init__(self) -> None:
+        super().__init__("E429", "the records are of another schema")
+
+    def __reduce__(self) -> tuple[type[OtherSchema], tuple[()]]:
+        return (OtherSchema, ())
+
+
+class TooManyEvents(InputError):
+    """E416: a request becomes too many events, or too many bytes of records."""
+
+    def __init__(self) -> None:
+        super().__init__("E416", "there are too many events, or their records are too long")
+
+    def __reduce__(self) -> tuple[type[TooManyEvents], tuple[()]]:
+        return (TooManyEvents, ())
+
+
+class UnknownSchema(InputError):
+    """E413: no schema has the name that a request says."""
+
+    def __init__(self) -> None:
+        super().__init__("E413", "the collector has no such schema")
+
+    def __reduce__(self) -> tuple[type[UnknownSchema], tuple[()]]:
+        return (UnknownSchema, ())
+
+
 Accept = Callable[[Request], Awaitable[Tally]]
 """Filters a request and returns its tally once all its records are on disk. Raises
 ``DeliveryError`` if they could not be stored: then none of them is, and the sender may retry.
-Raises ``InputError``: E429 for records of another schema, E431 for a request that becomes too
-much, E434 for a schema that there is not, and ``KeyUsed`` E435."""
+Raises ``InputError``: E429 for records of another schema, E416 for a request that becomes too
+much, E413 for a schema that there is not, and ``KeyUsed`` E435."""
 
 AcceptNow = Callable[[Request], Tally]
 """Does the same for a thread, which blocks."""
@@ -318,7 +348,7 @@ class BatchQueue(Protocol):
     def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
         """Store the batches of one request, all of them or none.
 
-        Raises ``DeliveryError`` E505, E506 or E515, at once or from the future, if they are not
+        Raises ``DeliveryError`` E505, E506 or E425, at once or from the future, if they are not
         stored.
         """
 

@@ -6,19 +6,20 @@ import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
-from random import uniform
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
+from collector.backoff import Backoff
 from collector.contracts import Batch, DeliveryState, Granted, layout_of
 from collector.errors import (
     CAUSES,
     Cause,
     CollectorError,
     DeliveryError,
+    NoTurn,
     Unacceptable,
     is_answer,
 )
@@ -41,7 +42,7 @@ _POLL_SECONDS = 0.25
 _IDLE_SECONDS = 3600.0
 """So often a sink has time to tidy up, however much comes in."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
-"""Seconds without a try after a failure: twice as long after each that follows."""
+"""Seconds without a try after a failure."""
 _ENOUGH_BYTES = 1 << 20
 """Bytes of records that are delivered without waiting for more to share their transaction."""
 _MOST_FAILURES = 10
@@ -52,12 +53,6 @@ the batch, or the sink."""
 class _NoFields(Exception):
     """A batch of a schema that is not in force any more, for a sink that gets some fields only: it
     waits beside the spool until the schema is."""
-
-
-def _jittered(seconds: float) -> float:
-    """Return a pause between half and one and a half of ``seconds``, so that sinks that failed
-    together are not retried together."""
-    return seconds * uniform(0.5, 1.5)  # noqa: S311 - no secret
 
 
 def _reason(error: BaseException) -> tuple[Cause, str]:
@@ -101,7 +96,7 @@ class _Lane:
     ``is_full`` is true if there was as much as a sink takes at once."""
 
     is_part: bool
-    pause: float
+    backoff: Backoff = field(default_factory=lambda: Backoff(_FIRST_PAUSE, _LONGEST_PAUSE))
     limit: int = _MOST_BATCHES
     is_full: bool = False
     due: float = 0.0
@@ -114,12 +109,12 @@ class _Lane:
         """Retry after a pause, one batch at a time, so that the sink gets all before one that it
         cannot take."""
         self.is_failing, self.limit = True, 1
-        self.due = monotonic() + _jittered(self.pause)
-        self.pause = min(2 * self.pause, _LONGEST_PAUSE)
+        self.due = monotonic() + self.backoff.pause()
 
     def succeed(self) -> None:
         """Go on without a pause."""
-        self.is_failing, self.pause, self.due = False, _FIRST_PAUSE, 0.0
+        self.is_failing, self.due = False, 0.0
+        self.backoff.reset()
 
 
 class Drain(threading.Thread):
@@ -150,10 +145,10 @@ class Drain(threading.Thread):
         self._set_aside = set_aside
         self.route(fields_for)
         self._ending = threading.Event()
-        self._lanes = tuple(_Lane(is_part, _FIRST_PAUSE) for is_part in (False, True))
+        self._lanes = tuple(_Lane(is_part) for is_part in (False, True))
         self._stopped = self._has_ended = False
         self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
-        self._idle_pause = _FIRST_PAUSE
+        self._idle_backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._idle_after = 0.0
         self._idled_at = monotonic()
 
@@ -208,7 +203,7 @@ class Drain(threading.Thread):
                 _, future = self._work.get_nowait()
                 if future.set_running_or_notify_cancel():
                     message = f"the delivery to {self.sink_name} has ended"
-                    future.set_exception(DeliveryError("E518", message))
+                    future.set_exception(NoTurn(message))
 
     def finish(self) -> None:
         """Deliver what is pending, then end."""
@@ -274,11 +269,10 @@ class Drain(threading.Thread):
                 self._opened.idle()
         except BaseException as error:  # noqa: BLE001 - as when batches are delivered
             self._count_failure(error)
-            self._idle_pause = min(2 * self._idle_pause, _LONGEST_PAUSE)
-            self._idle_after = monotonic() + _jittered(self._idle_pause)
+            self._idle_after = monotonic() + self._idle_backoff.pause()
         else:
             self.delivery.failing = False
-            self._idle_pause = _FIRST_PAUSE
+            self._idle_backoff.reset()
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

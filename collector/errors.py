@@ -4,14 +4,16 @@ A code never changes its meaning. A message says what was wrong, where, and what
 of constants, counts, positions and the schema author's own names, never of a telemetry value or
 of a key that the schema does not list.
 
-``CODES`` is the one table of codes; ``docs/errors.md`` is checked against it by a test.
+``collector.codes`` is the one table of codes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, get_args
+
+from collector.codes import CODES
 
 __all__ = [
     "CAUSES",
@@ -33,157 +35,6 @@ __all__ = [
     "file_name",
     "is_answer",
 ]
-
-CODES: dict[str, str] = {
-    # E1xx: the form of a schema document
-    "E101": "the schema file cannot be read",
-    "E102": "the file is not valid YAML 1.2",
-    "E103": "the same key is written twice",
-    "E104": "anchors, aliases, merge keys and tags are not allowed",
-    "E105": "unknown key",
-    "E106": "a required key is missing",
-    "E107": "the value has the wrong type",
-    "E108": "the name is not well formed",
-    "E109": "the version is not a semantic version",
-    "E110": "unknown kind",
-    "E111": "the option does not belong to this kind",
-    "E112": "the number is outside its limits",
-    "E113": "the list of values is faulty",
-    "E114": "the alias is faulty",
-    "E115": "`maximum` does not fit `parts`",
-    "E116": "the pattern is outside the counted subset",
-    "E117": "the pattern matches too many texts",
-    "E118": "the pattern matches texts that are too long",
-    "E119": "a token needs exactly one of `pattern` and `catalogue`",
-    "E120": "the catalogue is not found",
-    "E121": "the catalogue is faulty",
-    "E122": "`minimum`, `maximum` and `step` do not fit together",
-    "E123": "the prefix length of `truncate` is outside its limits",
-    "E124": "the time window is not well formed",
-    "E125": "the key reference is not well formed",
-    "E126": "the duration is not well formed",
-    "E127": "the date is not well formed",
-    "E128": "the path is not well formed",
-    "E129": "the path is listed twice",
-    "E130": "the path is needed both for `records` and for a field",
-    "E131": "the schema has no fields",
-    "E132": "the purpose is not defined",
-    "E133": "the list of purposes is faulty",
-    "E134": "the reason says nothing",
-    "E135": "the content list is faulty",
-    "E136": "the test is faulty",
-    "E137": "two tests have the same name",
-    "E138": "the field name is reserved",
-    "E139": "the legal basis is unknown",
-    "E140": "no schema of that name",
-    "E141": "the choice is unknown",
-    "E142": "the field cannot be derived",
-    "E143": "the field cannot be filled from the peer",
-    "E144": "a person's choices cannot be read there",
-    "E145": "a text has control characters, or characters that reverse or hide text",
-    "E146": "the sentence is not written under `also_collected`",
-    "E147": "the condition is not well formed",
-    # E2xx: configuration and environment
-    "E201": "a feature needs an optional dependency",
-    "E202": "a pseudonym key cannot be resolved",
-    "E203": "a file or directory cannot be used",
-    "E204": "the options do not fit together",
-    "E205": "the purpose is not defined in the schema",
-    "E206": "the configuration file cannot be read",
-    "E207": "an address cannot be listened on",
-    "E208": "there is no such setting",
-    "E209": "the value of a setting cannot be used",
-    "E210": "an open address needs encryption and authentication",
-    "E211": "settings contradict each other",
-    "E212": "the files of TLS cannot be used",
-    "E213": "the exporter cannot be minimised",
-    "E214": "another party would receive records, and its name or purposes are not stated",
-    "E215": "there is no such type of sinks",
-    "E216": "a type of sinks cannot be loaded",
-    "E217": "the process cannot be confined",
-    "E218": "a worker does not start",
-    "E219": "a database server is not as it must be",
-    "E220": "a broker keeps messages for too long, or not until they are taken",
-    "E221": "a setting cannot change while the sidecar runs",
-    "E222": "a start or a reload would let more flow",
-    "E223": "a reload did not come to its end",
-    "E224": "what waits for the sink cannot be dropped",
-    # E3xx: policy
-    "E301": "the use is forbidden",
-    "E302": "the use is unknown to the taxonomy",
-    "E303": "the category is forbidden",
-    "E304": "the category is unknown to the taxonomy",
-    "E305": "the path reads meeting content",
-    "E306": "an identifier is allowed only as a pseudonym",
-    "E307": "the record is wider than `max_bits`",
-    "E308": "the built-in content list cannot be shortened",
-    "E309": "a third party would receive more than a law demands",
-    "E310": "the name is about a person, which is not collected",
-    "E311": "the pattern could spell words",
-    "E312": "a text is collected under a name that says nothing of whose or what",
-    "E314": "the patterns of the schema could spell words together",
-    # E4xx: input
-    "E401": "the input cannot be read",
-    "E402": "the compressed input is damaged",
-    "E403": "input was refused under --strict",
-    "E404": "the field does not lead to one person",
-    "E405": "the value is none that the field can have",
-    "E406": "the window of time is not well formed",
-    "E407": "the statement cannot be answered",
-    "E408": "the statement is refused",
-    "E409": "the statement takes too much",
-    # E410 to E439: what senders are answered
-    "E410": "the request is not well-formed HTTP/1.1",
-    "E411": "authentication is missing or not accepted",
-    "E412": "pages of this origin may not send",
-    "E413": "there is nothing at this path",
-    "E414": "the method is not taken",
-    "E415": "the request took too long to arrive",
-    "E416": "the body is too large",
-    "E417": "the body grows too much when it is decompressed",
-    "E418": "the content type is not taken",
-    "E419": "the content encoding is not taken",
-    "E420": "the compressed body is damaged",
-    "E421": "requests for this host are not answered",
-    "E422": "the body cannot be decoded",
-    "E423": "the headers are too large",
-    "E424": "there are too many connections",
-    "E425": "there are too many requests at once",
-    "E426": "the events could not be kept",
-    "E427": "the collector is stopping",
-    "E428": "the collector failed on a request",
-    "E429": "the records are of another schema",
-    "E430": "the key of the request is not well formed",
-    "E431": "the request becomes too many events or too many bytes",
-    # E432 and E433: what is asked of recordings
-    "E432": "there is no such recording or track",
-    "E433": "the recorder refused",
-    # E434 to E436: more requests that are refused
-    "E434": "the collector has no such schema",
-    "E435": "the idempotency key was used for another body",
-    "E436": "the spool has no room for the events",
-    # E5xx: delivery
-    "E501": "the store cannot be opened",
-    "E502": "the store has an unknown format",
-    "E503": "the store did not take the batch",
-    "E504": "the store's table does not fit the schema",
-    "E505": "the spool is full: a sink does not take what waits",
-    "E506": "the disk of the spool takes nothing",
-    "E507": "the ledger cannot be read",
-    "E508": "the file did not take the batch",
-    "E509": "a spooled batch cannot be read",
-    "E510": "the sidecar did not take the records",
-    "E511": "the sink will never take the batch",
-    "E512": "the recorder does not answer, or cannot do it now",
-    "E513": "a worker handed over what its filter cannot have made",
-    "E514": "the server does not answer, or refuses it now",
-    "E515": "too much is being stored at once",
-    "E518": "a sink's turn does not come",
-    "E519": "the sidecar did not carry out a command",
-    "E520": "a message of a broker is none that is taken",
-    "E521": "a file of the lake cannot be read",
-}
-
 
 Cause = Literal[
     "unreachable",
@@ -214,13 +65,11 @@ _CAUSE_OF_STATUS: dict[int, Cause] = {
 
 _CAUSE_OF_CODE: dict[str, Cause] = {
     "E501": "changed",
-    "E502": "changed",
     "E503": "disk",
     "E504": "changed",
-    "E508": "disk",
+    "E507": "changed",
     "E514": "unreachable",
-    "E518": "busy",
-    "E521": "changed",
+    "E519": "busy",
 }
 
 
@@ -238,7 +87,7 @@ def cause_of_status(status: int) -> Cause:
     return _CAUSE_OF_STATUS.get(status, "refused")
 
 
-_LASTING = ("E501", "E502", "E504")
+_LASTING = ("E501", "E504")
 """The codes of a store that only an operator can mend."""
 _MOST_OF_NAME = 200
 
@@ -265,6 +114,16 @@ class Fault(NamedTuple):
         where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
         return f"{where}{self.field + ': ' if self.field else ''}{self.message} [{self.code}]"
 
+    @property
+    def is_policy(self) -> bool:
+        """Whether the document asks for something that is not collected here."""
+        return self.code.startswith("E3")
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is no document: it is not found, or its file cannot be read."""
+        return self.code == "E101" and not self.field
+
 
 class CollectorError(Exception):
     """Root of the tree. ``code`` is a key of ``CODES``; ``str()`` is a full sentence. ``may_pass``
@@ -282,7 +141,7 @@ class CollectorError(Exception):
 
 
 class SchemaError(CollectorError):
-    """E1xx and E3xx: one or more schema documents are faulty; ``faults`` lists every fault."""
+    """One or more schema documents are faulty; ``faults`` lists every fault."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults: tuple[Fault, ...] = tuple(faults)
@@ -297,11 +156,11 @@ class SchemaError(CollectorError):
 
 
 class ConfigError(CollectorError):
-    """E2xx: settings, directories, keys or optional dependencies are not usable."""
+    """Settings, directories, keys or optional dependencies are not usable."""
 
 
 class ConfigFaults(ConfigError):
-    """E2xx: the sidecar's settings are faulty; ``faults`` lists every fault. ``may_pass`` is true
+    """The sidecar's settings are faulty; ``faults`` lists every fault. ``may_pass`` is true
     only if it is true of each."""
 
     def __init__(self, faults: Iterable[Fault], *, may_pass: bool = False) -> None:
@@ -317,7 +176,7 @@ class ConfigFaults(ConfigError):
 
 
 class NotNow(ConfigError):
-    """E203, E207, E212 or E218: an address, a volume or a certificate is not to be had yet, the
+    """E203, E207, E212 or E519: an address, a volume or a certificate is not to be had yet, the
     disk is full, or the machine is overloaded. A later start may succeed."""
 
     may_pass = True
@@ -332,11 +191,15 @@ class SandboxError(ConfigError):
 
 
 class InputError(CollectorError):
-    """E4xx: input that cannot be read at all, as opposed to events, which are counted."""
+    """Input that cannot be read at all, as opposed to events, which are counted."""
+
+
+class UsageError(InputError):
+    """What the caller named cannot be read, found or answered: the command line exits with 2."""
 
 
 class DeliveryError(CollectorError):
-    """E5xx: a sink did not take a batch. The sink has stored nothing of it. ``cause`` is the word
+    """A sink did not take a batch. The sink has stored nothing of it. ``cause`` is the word
     for why; that of the code, where none is given. ``answer`` is the code of the server's answer,
     such as ``HTTP 403``; "" if there was none, or the text is no such code (``is_answer``)."""
 
@@ -352,6 +215,48 @@ class DeliveryError(CollectorError):
         return (DeliveryError, (self.code, self.message, self.cause, self.answer))
 
 
+class SpoolFull(DeliveryError):
+    """E505: a request does not fit beside what waits for sinks."""
+
+    def __init__(self) -> None:
+        super().__init__("E505", "the spool is full: a sink does not take what waits for it")
+
+    def __reduce__(self) -> tuple[type[SpoolFull], tuple[()]]:
+        return (SpoolFull, ())
+
+
+class Overloaded(DeliveryError):
+    """E425: too many requests are being filtered or stored."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("E425", message)
+
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str]]:
+        return (Overloaded, (self.message,))
+
+
+class NoTurn(DeliveryError):
+    """E519: a sink's turn did not come, so a command was not carried out on it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("E519", message)
+
+    def __reduce__(self) -> tuple[type[NoTurn], tuple[str]]:
+        return (NoTurn, (self.message,))
+
+
+class UnreadableBatch(DeliveryError):
+    """E507: records that were stored are not of the form that they should have."""
+
+    def __init__(
+        self, message: str = "a spooled batch is not of the form that it should have"
+    ) -> None:
+        super().__init__("E507", message)
+
+    def __reduce__(self) -> tuple[type[UnreadableBatch], tuple[str]]:
+        return (UnreadableBatch, (self.message,))
+
+
 class Unreachable(DeliveryError):
     """E514: a server does not answer, or does not take or show anything now. What it holds is not
     known."""
@@ -364,13 +269,15 @@ class Unreachable(DeliveryError):
 
 
 class UnreadableFile(DeliveryError):
-    """E521: a ``number`` of files of a lake are none of ours, damaged, or beyond the bounds within
+    """E507: a ``number`` of files of a lake are none of ours, damaged, or beyond the bounds within
     which they are read. Nothing was done to them."""
 
     def __init__(self, number: int = 1) -> None:
-        files = "a file" if number == 1 else f"{number} files"
-        message = f"nothing was done to {files} of the lake that cannot be read within bounds"
-        super().__init__("E521", f"{message} or bear no mark of ours: look there, and remove them")
+        files = "1 file" if number == 1 else f"{number} files"
+        message = (
+            f"{files} of the lake cannot be read within bounds or were not written by Collector;"
+        )
+        super().__init__("E507", f"{message} nothing was done to them: move them away")
         self.number = number
 
     def __reduce__(self) -> tuple[type[UnreadableFile], tuple[int]]:
@@ -400,7 +307,10 @@ class MessageError(CollectorError):
     Nothing of it is kept."""
 
     def __init__(self, reason: Refusal) -> None:
-        super().__init__("E520", f"a message of the broker is none that is taken: {reason}")
+        super().__init__(
+            "E520",
+            f"the broker delivered a message that cannot be taken ({reason}); it was skipped",
+        )
         self.reason: Refusal = reason
 
     def __reduce__(self) -> tuple[type[MessageError], tuple[Refusal]]:
@@ -417,3 +327,20 @@ class Unacceptable(CollectorError):
 
     def __reduce__(self) -> tuple[type[Unacceptable], tuple[bytes]]:
         return (Unacceptable, (self.batch,))
+
+
+_KINDS: dict[str, type[CollectorError]] = {
+    each.__name__: each
+    for each in (UsageError, InputError, NotNow, ConfigError, DeliveryError, CollectorError)
+}
+
+
+def packed(error: CollectorError) -> dict[str, str]:
+    """Return what another process needs to raise an error again."""
+    kind = next(name for name, each in _KINDS.items() if isinstance(error, each))
+    return {"kind": kind, "code": error.code, "message": error.message}
+
+
+def unpacked(found: Mapping[str, str]) -> CollectorError:
+    """Return an error as another process packed it."""
+    return _KINDS[found["kind"]](found["code"], found["message"])

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Literal, Protocol, TypeVar
 
 from collector.errors import ConfigError
+from collector.files import short_path
 
 FAILURES = (OSError, ValueError)
 """The errors of an exchange: ``TimeoutError`` at the deadline, other ``OSError`` of the network,
@@ -34,6 +35,7 @@ _MOST_HEADERS = 100
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?").fullmatch
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII).fullmatch
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?").fullmatch
+_ALWAYS = {"Accept-Encoding": "identity", "Connection": "keep-alive"}
 _WITHOUT_BODY = frozenset({204, 304})
 _SWITCHING = 101
 _MOST_BODY_BYTES = 4 << 20
@@ -67,6 +69,16 @@ class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A peer of which nothing else is known."""
+
+    scheme: str
+    host: str = "localhost"
+    port: int = 0
+    path: Path = Path()
 
 
 class HttpConnection:
@@ -254,9 +266,16 @@ class HttpClient:
     def __repr__(self) -> str:
         return f"<HttpClient by {self._peer.scheme}>"
 
-    def exchange(self, head: bytes, body: bytes) -> Response | None:
-        """Return the response, or ``None`` if there is none in time. If a connection that was open
-        already fails, the peer may have closed it meanwhile: try a new one."""
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> Response | None:
+        """Return the response to a request, or ``None`` if there is none in time. If a connection
+        that was open already fails, the peer may have closed it meanwhile: try a new one. Raises
+        ``UnicodeError`` unless all is ASCII."""
+        all_headers = {"Host": host_header(self._peer), **_ALWAYS, **headers}
+        fields = "".join(f"{name}: {text}\r\n" for name, text in all_headers.items())
+        length = "" if method == "GET" else f"Content-Length: {len(body)}\r\n"
+        head = f"{method} {target} HTTP/1.1\r\n{fields}{length}\r\n".encode("ascii")
         was_open = self._connection is not None and self._connection.is_quiet()
         if not was_open:
             self.release()
@@ -386,7 +405,8 @@ def _left(deadline: Callable[[], float]) -> float:
 def _connect(peer: Peer, deadline: Callable[[], float]) -> socket.socket:
     """Connect to one of the host's addresses, which share the time that is left."""
     if peer.scheme == "unix":
-        return _connected(socket.AF_UNIX, str(peer.path), _left(deadline))
+        with short_path(peer.path) as path:
+            return _connected(socket.AF_UNIX, path, _left(deadline))
     # Name resolution cannot be interrupted; the system has time limits for it.
     found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     for more, (family, *_, address) in zip(range(len(found) - 1, -1, -1), found, strict=True):

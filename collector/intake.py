@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from threading import Lock
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -28,14 +26,18 @@ from collector.contracts import (
     Request,
     RequestKey,
     Tally,
+    UnknownSchema,
     count_lines,
     to_minute,
 )
-from collector.errors import DeliveryError, InputError
+from collector.errors import Overloaded
+from collector.files import failing_as
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
 from collector.filter.sdk_records import schema_named
 from collector.filter.text import MOST_LINES, Pace, has_more_lines, slices
+from collector.ingest.memory import Turns
+from collector.ingest.refusals import RequestRefused
 from collector.spool.idempotency import key_within, request_key
 from collector.spool.write_queue import MOST_BYTES, JoinedBatches
 
@@ -83,7 +85,7 @@ class _Piece(NamedTuple):
 
 class Filtered:
     """What has become of a request so far: its tally, and its batches, joined as they come.
-    Raises ``InputError`` E431 when it becomes too much; ``_Outgrown`` beyond ``most_bytes``."""
+    Raises ``InputError`` E416 when it becomes too much; ``_Outgrown`` beyond ``most_bytes``."""
 
     def __init__(self, most_events: int, most_bytes: int, key: RequestKey | None = None) -> None:
         self.total: Tally = Tally()
@@ -126,60 +128,26 @@ _SLOT_SECONDS = 5.0
 """How long a thread waits for its slot."""
 
 
-class RequestSlots:
-    """Slots for requests, in their order."""
+@asynccontextmanager
+async def _awaited(slots: Turns) -> AsyncIterator[None]:
+    """Hold a slot, however long it takes to get one."""
+    await slots.awaited(1, None)
+    try:
+        yield
+    finally:
+        slots.give_back(1)
 
-    def __init__(self, number: int) -> None:
-        self._lock = Lock()
-        self._free = number
-        self._waiting: deque[Future[None]] = deque()
 
-    @asynccontextmanager
-    async def awaited(self) -> AsyncIterator[None]:
-        """Hold a slot."""
-        slot = self._enter()
-        try:
-            if not slot.done():
-                await asyncio.wrap_future(slot)
-            yield
-        finally:
-            self._leave(slot)
-
-    @contextmanager
-    def blocking(self) -> Iterator[None]:
-        """Hold a slot in a thread. Raises ``DeliveryError`` E515 if that would take long."""
-        slot = self._enter()
-        try:
-            if wait([slot], _SLOT_SECONDS).not_done:
-                raise DeliveryError("E515", "there are too many large requests; send again later")
-            yield
-        finally:
-            self._leave(slot)
-
-    def _enter(self) -> Future[None]:
-        """Return a slot, which is done when it is held."""
-        slot: Future[None] = Future()
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                slot.set_result(None)
-            else:
-                self._waiting.append(slot)
-        return slot
-
-    def _leave(self, slot: Future[None]) -> None:
-        """Give a slot to the next request that waits; forget one that was never held."""
-        if slot.cancel():
-            return
-        with self._lock:
-            while self._waiting:
-                following = self._waiting.popleft()
-                if following.set_running_or_notify_cancel():
-                    break
-            else:
-                self._free += 1
-                return
-        following.set_result(None)
+@contextmanager
+def _blocking(slots: Turns) -> Iterator[None]:
+    """Hold a slot in a thread. Raises ``DeliveryError`` E425 if that would take long."""
+    busy = Overloaded("there are too many large requests; send again later")
+    with failing_as(busy, RequestRefused):
+        slots.blocking(1, _SLOT_SECONDS)
+    try:
+        yield
+    finally:
+        slots.give_back(1)
 
 
 class _Filters:
@@ -190,13 +158,13 @@ class _Filters:
         self.default: Filter = filters[0]
 
     def chosen(self, request: Request) -> tuple[Filter, bytes | None]:
-        """Return the filter for a request, and its key there. Raises ``InputError`` E434."""
+        """Return the filter for a request, and its key there. Raises ``InputError`` E413."""
         name = request.schema
         if name is None and request.form == "records" and len(self.by_name) > 1:
             name = schema_named(request.body, self.by_name)
         found = self.default if name is None else self.by_name.get(name)
         if found is None:
-            raise InputError("E434", "the collector has no such schema")
+            raise UnknownSchema
         if request.key is None or found is self.default:
             return found, request.key
         return found, key_within(found.schema.name, request.key)
@@ -210,7 +178,7 @@ class Intake:
         self._filters = _Filters(filters)
         self._most_events = most_events
         self._slice_lock = asyncio.Lock()
-        self._medium, self._large = RequestSlots(_MEDIUM_AT_ONCE), RequestSlots(1)
+        self._medium, self._large = Turns(_MEDIUM_AT_ONCE), Turns(1)
         names = ("collector-filter", "collector-filter-large")
         self._executors = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
 
@@ -228,7 +196,7 @@ class Intake:
 
     @asynccontextmanager
     async def filtered(self, request: Request) -> AsyncIterator[Filtered]:
-        """Hold a slot, in which it is stored. Raises ``InputError`` E429, E431, E434."""
+        """Hold a slot, in which it is stored. Raises ``InputError`` E429, E416, E413."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
             yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
@@ -240,21 +208,21 @@ class Intake:
                 raise too_many()
         if is_medium:
             async with AsyncExitStack() as slot:
-                await slot.enter_async_context(self._medium.awaited())
+                await slot.enter_async_context(_awaited(self._medium))
                 found = await self._filter_yielding(request, filter_, key, MOST_BYTES)
                 if found is not None:
                     if found.size <= _FEW_BYTES:
                         await slot.aclose()
                     yield found
                     return
-        async with self._large.awaited():
+        async with _awaited(self._large):
             found = await self._filter_yielding(request, filter_, key, _MOST_RECORD_BYTES)
             assert found is not None  # noqa: S101 - nothing outgrows this
             yield found
 
     @contextmanager
     def filtered_now(self, request: Request) -> Iterator[Filtered]:
-        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E515 as well."""
+        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
             yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
@@ -263,13 +231,13 @@ class Intake:
             raise too_many()
         if len(request.body) <= _MOST_MEDIUM:
             with ExitStack() as slot, suppress(_Outgrown):
-                slot.enter_context(self._medium.blocking())
+                slot.enter_context(_blocking(self._medium))
                 found = self._filter_now(request, filter_, key, MOST_BYTES)
                 if found.size <= _FEW_BYTES:
                     slot.close()
                 yield found
                 return
-        with self._large.blocking():
+        with _blocking(self._large):
             yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
 
     def _filter_now(
@@ -369,9 +337,9 @@ class Acceptor:
 
     async def accept(self, request: Request) -> Tally:
         """Filter a request; return its tally when its records are on disk.
-        Raises ``DeliveryError`` E505, E506 or E515 if they could not be stored; then none is. And
-        ``InputError``: E429 for records of another schema, E431 for a request that
-        becomes more events or bytes than one may, E434 for a schema that there is not; and
+        Raises ``DeliveryError`` E505, E506 or E425 if they could not be stored; then none is. And
+        ``InputError``: E429 for records of another schema, E416 for a request that
+        becomes more events or bytes than one may, E413 for a schema that there is not; and
         ``KeyUsed`` if a request was stored under the key before.
         """
         async with self._intake.filtered(request) as found:

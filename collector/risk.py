@@ -17,7 +17,9 @@ from collector.schema.kinds import Canonical, FieldBase
 from collector.schema.kinds.base import WITHOUT_KEYS
 from collector.schema.model import Schema
 from collector.sinks.inventory import read_or_raise, reading
-from collector.sinks.store_file import columns_of, quoted, tables
+from collector.sinks.store_file import tables
+from collector.sqlite.connection import quoted
+from collector.sqlite.definition import columns_of
 
 _RESERVED_COLUMNS = ("received", "count")
 _DROPPED = "dropped"

@@ -96,20 +96,20 @@ def minimise(
     ``None`` is the time of this call, for all tasks. ``keys`` returns the key of a pseudonym by its
     reference and period, and is called in each task: it has to return the same key in all of them.
 
-    Raises ``SchemaError``, and ``ConfigError`` for an unknown purpose (E205), missing keys (E202),
-    a column that is not there or is of another type (E204), and a session of Spark Connect (E204).
+    Raises ``SchemaError``, and ``ConfigError`` for an unknown purpose (E132), missing keys (E202),
+    a column that is not there or is of another type (E107), and a session of Spark Connect (E122).
     """
     loaded = schema if isinstance(schema, Schema) else load_schema(schema)
     if column not in frame.columns or frame.schema[column].dataType not in (
         StringType(),
         BinaryType(),
     ):
-        raise ConfigError("E204", "`column` must name a column of texts or binaries of the frame")
+        raise ConfigError("E107", "`column` must name a column of texts or binaries of the frame")
     moment = datetime.now(UTC) if as_of is None else as_of
     Filter(loaded, purposes=purposes, as_of=moment, keys=keys)  # what cannot be is found here
     context = getattr(frame.sparkSession, "sparkContext", None)
     if context is None:
-        raise ConfigError("E204", "Spark Connect has no accumulators; use a classic session")
+        raise ConfigError("E122", "Spark Connect has no accumulators; use a classic session")
     tallies = context.accumulator({}, _Newest())
     filtering = _Filtering(packed(loaded), purposes, moment, keys, tallies)
     quoted = column.replace("`", "``")

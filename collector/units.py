@@ -16,8 +16,10 @@ SIZE = "a number of bytes, or a number with KiB, MiB, GiB or TiB, for example 4M
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "y": 31536000}
 _SETTING_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)", re.ASCII).fullmatch
-_SIZE = re.compile(r"([0-9]{1,15}) ?(B|KiB|MiB|GiB|TiB)?", re.ASCII).fullmatch
+DURATION_FORM = r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)"
+SIZE_FORM = "([0-9]{1,15}) ?(B|KiB|MiB|GiB|TiB)?"
+_DURATION = re.compile(DURATION_FORM, re.ASCII).fullmatch
+_SIZE = re.compile(SIZE_FORM, re.ASCII).fullmatch
 _SPAN = re.compile(r"([1-9][0-9]{0,5})([smhdwy])", re.ASCII).fullmatch
 
 

@@ -7,8 +7,6 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Generator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,13 +14,12 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
 from tests.deadline import kill_at_timeout
-from tests.exclusive import MachineLock
 from tests.s3 import proxy, s3  # noqa: F401 - fixtures
 
 settings.register_profile(
     "default",
     deadline=None,
-    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "15")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
@@ -67,18 +64,6 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return None if is_text or not isinstance(val, bytes | str) else argname
 
 
-_LOCK = MachineLock()
-
-
-def _is_alone(item: pytest.Item) -> bool:
-    return item.get_closest_marker("alone") is not None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that have to be alone come last, where they wait for others least."""
-    items.sort(key=_is_alone)
-
-
 def pytest_collection() -> None:
     """Almost all that is made meanwhile stays: to look for garbage takes a tenth of the time."""
     gc.disable()
@@ -103,27 +88,10 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         _settle()
 
 
-_NOT_ACQUIRED = pytest.StashKey[str]()
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Where several processes run tests, one that measures time has the machine for itself. This
-    wraps the hook of the test's time limit, so that waiting for the lock does not count."""
-    with ExitStack() as held:
-        try:
-            held.enter_context((_LOCK.exclusive if _is_alone(item) else _LOCK.shared)(item.nodeid))
-        except TimeoutError as error:
-            item.stash[_NOT_ACQUIRED] = str(error)
-        return (yield)
-
-
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test that waited for the lock in vain fails, and names its holders."""
+def pytest_runtest_setup() -> None:
+    """A test that takes too long takes its processes along."""
     kill_at_timeout()
-    if _NOT_ACQUIRED in item.stash:
-        pytest.fail(item.stash[_NOT_ACQUIRED], pytrace=False)
 
 
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:

@@ -1,15 +1,18 @@
-"""How soon others are answered, and how long something takes, on a machine that may be busy.
+"""How soon others are answered, and how long something takes.
 
-``make test`` compares within one run: what honest senders wait for under attack with what they
-wait for without. ``COLLECTOR_BOMBS=full`` (``make nightly``), for a machine that does nothing else,
-asserts the absolute limits too, and compares each attack by itself.
+Only ``COLLECTOR_BOMBS=full`` (``make nightly``, on a quiet machine) asserts it, in tests with the
+marker ``timed``. Elsewhere these tests look at answers and memory, and fail for what hangs.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
+from time import process_time
+
+from tests.deadline import WAIT_SECONDS
 
 BOMBS = os.environ.get("COLLECTOR_BOMBS", "few")
 IS_FULL = BOMBS == "full"
@@ -20,8 +23,6 @@ _MOST_TIMES = 5
 _FLOOR_SECONDS = 0.2
 """Linux gives each of several busy processes 3 to 24 ms at a time, in turn. A request needs four
 changes of process (sender, server, disk, sender), each of which waits for some of them."""
-_BUSY = 10
-"""So many times a limit may be exceeded by what hangs, not by what a busy machine delays."""
 
 
 def quantile(seconds: Sequence[float]) -> float:
@@ -30,9 +31,11 @@ def quantile(seconds: Sequence[float]) -> float:
 
 
 def assert_served(quiet: Sequence[float], attacked: Sequence[float]) -> None:
-    """The p99 under attack is bounded by the p99 of the same senders without an attack."""
+    """The p99 under attack is bounded, also by the p99 of the same senders without an attack."""
+    assert quiet
+    assert attacked
     without, under = quantile(quiet), quantile(attacked)
-    assert under <= _MOST_TIMES * without + _FLOOR_SECONDS
+    assert not IS_FULL or under <= _MOST_TIMES * without + _FLOOR_SECONDS
     assert not IS_FULL or under < _MOST_SECONDS
 
 
@@ -48,4 +51,12 @@ def is_served(quiet: Sequence[float], attacked: Sequence[float]) -> bool:
 
 def at_most(seconds: float) -> float:
     """The limit of what takes less than so many seconds on a machine that does nothing else."""
-    return seconds if IS_FULL else _BUSY * seconds
+    return seconds if IS_FULL else WAIT_SECONDS
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What is done inside takes less CPU time than that."""
+    began = process_time()
+    yield
+    assert process_time() - began < at_most(seconds)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from collector.ledger import Entry, Verification, opened
+from collector.ledger import Audit, Entry, opened
 
 
-def check_ledger(path: Path) -> Verification:
+def check_ledger(path: Path) -> Audit:
     """Verify the ledger of a spool's file: it has no flaw. Return what was found."""
     with opened(path) as ledger:
         found = ledger.verify()

@@ -24,8 +24,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from collector.config.sink_types import BUILT_IN
+from collector.ingest.refusals import REFUSALS
 from collector.ops.metrics import METRICS
-from collector.ops.requests import REFUSAL_STATUSES, REFUSING, STATUSES
+from collector.ops.requests import REFUSAL_CODES, REFUSING, STATUSES
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority
@@ -91,7 +92,7 @@ def test_queries_select_what_there_is() -> None:
     selecting = re.compile(r"(collector_[a-z_]+)\{([^}]*)\}")
     matcher = re.compile(r'([a-z]+)(=~|!~|!=|=)"([^"]*)"')
     values = {
-        "code": set(REFUSAL_STATUSES),
+        "code": set(REFUSAL_CODES),
         "receiver": set(REFUSING),
         "status": set(STATUSES),
         "outcome": {"admitted", "rejected"},
@@ -106,8 +107,8 @@ def test_queries_select_what_there_is() -> None:
                     assert any(re.fullmatch(text, value) for value in values[label]), query
     (refused,) = (rule["expr"] for rule in _rules() if rule["alert"] == "CollectorSendersRefused")
     (without,) = re.findall(r'code!~"([^"]*)"', refused)
-    unseen = {code for code in REFUSAL_STATUSES if re.fullmatch(without, code)}
-    assert unseen == {code for code, status in REFUSAL_STATUSES.items() if status >= 500}
+    unseen = {code for code in REFUSAL_CODES if re.fullmatch(without, code)}
+    assert unseen == {each.code for each in REFUSALS if each.status >= 500}
 
 
 def test_the_dashboard_shows_refusals_by_code() -> None:

@@ -15,6 +15,7 @@ import typer.main
 from collector.cli.app import app
 from tests.deadline import WAIT_SECONDS
 from tests.programs import STRICT, script
+from tests.tables import pages
 
 _ROOT = Path(__file__).parent.parent
 _README = (_ROOT / "README.md").read_text()
@@ -87,7 +88,18 @@ def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
         assert done.returncode == 0
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/filter.md", "docs/consent.md"])
+_LONG = pytest.mark.long
+"""`tests/test_fresh.py` runs them as well, from the wheel."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "README.md",
+        pytest.param("docs/filter.md", marks=_LONG),
+        pytest.param("docs/consent.md", marks=_LONG),
+    ],
+)
 def test_python_examples_run(page: str, tmp_path: Path) -> None:
     """Each is a program of its own, in an empty directory."""
     marked = blocks(page, "python")
@@ -116,6 +128,12 @@ def test_the_schema_of_the_readme_loads(tmp_path: Path) -> None:
         whole = [sys.executable, "-m", "collector", "schema", *command, str(path)]
         done = subprocess.run(whole, capture_output=True, check=False, timeout=WAIT_SECONDS)
         assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
+def test_tables_from_code_are_current() -> None:
+    """`make tables` would change nothing."""
+    for page, content in pages().items():
+        assert page.read_text("utf-8") == content, page.name
 
 
 def test_every_page_is_in_the_index() -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from collector import errors
+from collector.codes import GROUPS
+from collector.config.loading import examine
 from collector.contracts import Earlier, KeyUsed, Tally
 from collector.errors import (
     CODES,
@@ -21,36 +23,36 @@ from collector.errors import (
     Fault,
     InputError,
     MessageError,
+    NoTurn,
+    Overloaded,
     RecheckError,
     SandboxError,
     SchemaError,
+    SpoolFull,
     Unacceptable,
     Unreachable,
+    UnreadableBatch,
     UnreadableFile,
+    UsageError,
 )
+from collector.routing import all_flows
+from collector.schema import load_schema
 from collector.schema.load import parse
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked
 
 _ROOT = Path(__file__).parent.parent
-_TEXT = (_ROOT / "docs" / "errors.md").read_text("utf-8")
-_SECTIONS = {
-    code: (title, body)
-    for code, title, body in re.findall(
-        r"^### (E\d{3}) (.*?)\n(.*?)(?=^##|\Z)", _TEXT, re.MULTILINE | re.DOTALL
-    )
-}
 _FIRST, _SECOND = (
-    Fault("a.yaml", 3, 5, "fields.x.kind", "no such kind", "E110"),
+    Fault("a.yaml", 3, 5, "fields.x.kind", "no such kind", "E107"),
     Fault("b.yaml", 1, 1, "", "the file is not found", "E101"),
 )
 _THIRD, _FOURTH = (
-    Fault("collector.yaml", 2, 3, "http.address", "no such place", "E209"),
-    Fault("environment", 0, 0, "log.level", "no such word", "E209"),
+    Fault("collector.yaml", 2, 3, "http.address", "no such place", "E107"),
+    Fault("environment", 0, 0, "log.level", "no such word", "E107"),
 )
 _ERRORS = [
     ConfigError("E202", "no key"),
-    InputError("E401", "no input"),
+    InputError("E101", "no input"),
     KeyUsed(Earlier(Tally(3, 2), is_same=False)),
     DeliveryError("E503", "no room"),
     DeliveryError("E503", "no room", "full"),
@@ -60,39 +62,19 @@ _ERRORS = [
     RecheckError("no record"),
     SandboxError("E217", "no seccomp"),
     Unacceptable(b"id"),
+    NoTurn("busy"),
+    Overloaded("busy"),
+    SpoolFull(),
+    UnreadableBatch(),
     UnreadableFile(2),
+    UsageError("E407", "no statement"),
     Unreachable("no answer"),
     Unreachable("no password", "denied"),
 ]
 
-_ELSEWHERE = {
-    "E140": "a name that is no document; see `test_a_name_that_is_none`",
-    "E309": "a sink of the configuration; see `tests/routing/test_flows.py`",
-}
-"""Codes of schemas and policy that no document can give, with the reason."""
-
-
-def test_the_document_and_the_table_agree() -> None:
-    """Each code has one section under its title, in the order of the table, and no other has."""
-    assert [(code, title) for code, (title, _) in _SECTIONS.items()] == list(CODES.items())
-    assert len(re.findall(r"^### ", _TEXT, re.MULTILINE)) == len(CODES)
-    for group in "12345":
-        part = _TEXT.partition(f"\n## E{group}xx: ")[2].partition("\n## ")[0]
-        codes = re.findall(r"^### (E\d{3}) ", part, re.MULTILINE)
-        assert codes == [code for code in CODES if code[1] == group]
-
-
-@pytest.mark.parametrize("code", CODES)
-def test_each_section_says_what_it_means_and_how_to_mend_it(code: str) -> None:
-    """Text, an example, and what to do."""
-    meaning, mend = re.split(r"```\w+\n.+?\n```", _SECTIONS[code][1], flags=re.DOTALL)
-    assert re.fullmatch(r"\s*\S.{15,}\.\s*", meaning, re.DOTALL)
-    assert re.fullmatch(r"\s*Mend: .{15,}\s*", mend, re.DOTALL)
-
-
-_EXAMPLES = {
-    code: re.findall(r"```yaml\n(.*?)```", body, re.DOTALL) for code, (_, body) in _SECTIONS.items()
-}
+_NO_SCHEMAS = ("E309", "E504")
+"""Codes whose example is part of a configuration, or needs a sink."""
+_DOCUMENTS = [code for code in CODES if CODES[code].language == "yaml" and code not in _NO_SCHEMAS]
 
 
 def _inserted(example: str) -> str:
@@ -105,41 +87,48 @@ def _inserted(example: str) -> str:
     return text + example
 
 
-@pytest.mark.parametrize("code", [code for code in CODES if _EXAMPLES[code]])
+@pytest.mark.parametrize("code", _DOCUMENTS)
 def test_each_example_gives_its_code(code: str, tmp_path: Path) -> None:
-    """What the document calls a fault is that fault, and no other."""
-    (example,) = _EXAMPLES[code]
+    """What the table calls a fault is that fault, and no other; the other example has none."""
     path = tmp_path / "example.yaml"
-    path.write_text(_inserted(example))
+    path.write_text(_inserted(CODES[code].bad))
     assert {fault.code for fault in parse(path)[1]} == {code}
+    path.write_text(_inserted(CODES[code].good))
+    assert not parse(path)[1]
 
 
-def test_almost_every_code_of_documents_has_an_example() -> None:
-    """Only what is no document, or is beside it, has an example of another form."""
-    without = [code for code in CODES if code[1] in "13" and not _EXAMPLES[code]]
-    assert without == ["E101", "E121", "E140", "E309"]
+def test_the_example_of_a_third_party(tmp_path: Path) -> None:
+    """It is a sink of a configuration."""
+    path, found = tmp_path / "collector.yaml", list[set[str]]()
+    for example in (CODES["E309"].bad, CODES["E309"].good):
+        path.write_text(example)
+        config = examine(path).config
+        schemas = [load_schema("conferencing")]
+        try:
+            all_flows(config, schemas)
+        except ConfigFaults as error:
+            found.append({fault.code for fault in error.faults})
+    assert found == [{"E309"}]
 
 
 def test_every_code_of_documents_is_really_given() -> None:
-    """Each E1xx and E3xx comes out of the table of faulty documents, or is listed with a reason."""
+    """Each code of documents and policy comes out of the table of faulty documents, but that of a
+    third party."""
     given = {fault.code for document in TABLE.values() for fault in marked(document)[1]}
-    wanted = {code for code in CODES if code[1] in "13"}
-    assert given | set(_ELSEWHERE) == wanted
-    assert not given & set(_ELSEWHERE)
+    assert {code for code in CODES if code[1] in "13"} - given == {"E309"}
 
 
 def test_a_name_that_is_none() -> None:
-    """A reference that is neither a path nor a shipped name is E140."""
+    """A reference that is neither a path nor a shipped name is E101."""
     schema, faults = parse("no-such-schema")
     assert schema is None
-    assert [fault.code for fault in faults] == ["E140"]
+    assert [(fault.code, fault.is_absent) for fault in faults] == [("E101", True)]
 
 
 @pytest.mark.long
 def test_every_code_in_the_sources_is_in_the_table() -> None:
     """No module makes up a code, and no code is without a module that gives it."""
-    used = {Unacceptable(b"").code, RecheckError("").code, Unreachable("").code}
-    used |= {MessageError("foreign").code, UnreadableFile().code}
+    used = {error.code for error in _ERRORS}
     for path in (_ROOT / "collector").rglob("*.py"):
         text = path.read_text("utf-8")
         if path.name != "errors.py" and re.search(r"E[1-5]\d\d", text):
@@ -150,11 +139,17 @@ def test_every_code_in_the_sources_is_in_the_table() -> None:
 
 
 def test_codes_are_well_formed() -> None:
-    """A code is E and three digits, in order; its title is a short sentence of its own."""
+    """A code is E and three digits, in order, of a group; every part of its entry says something,
+    and each title is its own."""
     assert list(CODES) == sorted(CODES)
+    assert {code[:2] for code in CODES} == set(GROUPS)
     assert all(re.fullmatch("E[1-5][0-9]{2}", code) for code in CODES)
-    assert len(set(CODES.values())) == len(CODES)
-    assert all(10 < len(title) < 80 and title.isprintable() for title in CODES.values())
+    assert len({entry.title for entry in CODES.values()}) == len(CODES)
+    for entry in CODES.values():
+        assert 10 < len(entry.title) < 80
+        assert all(text[0].isupper() or text[0] == "`" for text in entry[1:4])
+        assert all(len(text) > 10 and text.endswith(".") for text in entry[1:4])
+        assert entry.bad != entry.good
 
 
 @pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
@@ -181,9 +176,9 @@ def test_a_schema_error_has_a_line_for_each_fault() -> None:
     """File, line, column, field, message and code, as editors understand them."""
     error = SchemaError(iter([_FIRST, _SECOND]))
     assert error.faults == (_FIRST, _SECOND)
-    assert (error.code, error.message) == ("E110", "no such kind")
+    assert (error.code, error.message) == ("E107", "no such kind")
     assert str(error).splitlines() == [
-        "a.yaml:3:5: fields.x.kind: no such kind [E110]",
+        "a.yaml:3:5: fields.x.kind: no such kind [E107]",
         "b.yaml:1:1: the file is not found [E101]",
     ]
 
@@ -191,10 +186,10 @@ def test_a_schema_error_has_a_line_for_each_fault() -> None:
 def test_a_configuration_error_has_a_line_for_each_fault() -> None:
     """The same for settings; what comes from the environment has no line."""
     error = ConfigFaults(iter([_THIRD, _FOURTH]))
-    assert (error.code, error.message) == ("E209", "no such place")
+    assert (error.code, error.message) == ("E107", "no such place")
     assert str(error).splitlines() == [
-        "collector.yaml:2:3: http.address: no such place [E209]",
-        "environment: log.level: no such word [E209]",
+        "collector.yaml:2:3: http.address: no such place [E107]",
+        "environment: log.level: no such word [E107]",
     ]
 
 

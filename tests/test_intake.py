@@ -18,7 +18,10 @@ from collector.contracts import Form, Request, Tally
 from collector.errors import DeliveryError, InputError
 from collector.filter import Filter
 from collector.filter.text import has_more_lines
-from collector.intake import SLICE, Intake, RequestSlots
+from collector.ingest.memory import Turns
+from collector.intake import SLICE, Intake
+from collector.intake import _awaited as awaited
+from collector.intake import _blocking as blocking
 from collector.schema import load_schema
 from collector.spool.write_queue import MOST_BYTES, MOST_ROWS
 from tests.filter.otlp_bombs import logs
@@ -91,7 +94,7 @@ def test_events_are_counted_together(form: str, waits: bool) -> None:
     protobuf = "protobuf" in form
     tally, _ = _filtered(filter_, Request(kind, make(_MOST), protobuf=protobuf), waits=waits)
     assert tally.received >= _MOST
-    with raises("E431", InputError):
+    with raises("E416", InputError):
         _filtered(filter_, Request(kind, make(_MOST + 1), protobuf=protobuf), waits=waits)
 
 
@@ -112,7 +115,7 @@ def test_bytes_of_records_are_bounded(
     monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size)
     assert _filtered(filter_, request, waits=waits)[1] == payloads
     monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size - 1)
-    with raises("E431", InputError):
+    with raises("E416", InputError):
         _filtered(filter_, request, waits=waits)
 
 
@@ -180,11 +183,11 @@ def test_a_document_of_too_many_is_counted_as_before() -> None:
 @pytest.mark.parametrize("number", [1, 3])
 def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
     """Also when some are cancelled while they wait, and beside threads."""
-    turns, inside, most, order = RequestSlots(number), 0, 0, []
+    turns, inside, most, order = Turns(number), 0, 0, []
 
     async def take(name: int) -> None:
         nonlocal inside, most
-        async with turns.awaited():
+        async with awaited(turns):
             inside += 1
             most = max(most, inside)
             order.append(name)
@@ -192,7 +195,7 @@ def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
             inside -= 1
 
     def block() -> None:
-        with turns.blocking():
+        with blocking(turns):
             pass
 
     async def run() -> None:
@@ -204,7 +207,7 @@ def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
         await asyncio.wait_for(asyncio.gather(*tasks, *threads, return_exceptions=True), 30)
         async with AsyncExitStack() as stack:
             for _ in range(number):  # all slots are free again
-                await asyncio.wait_for(stack.enter_async_context(turns.awaited()), 30)
+                await asyncio.wait_for(stack.enter_async_context(awaited(turns)), 30)
 
     asyncio.run(run())
     assert most <= number
@@ -214,10 +217,10 @@ def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
 
 def test_a_thread_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collector.intake._SLOT_SECONDS", 0.01)
-    turns = RequestSlots(1)
-    with turns.blocking(), pytest.raises(DeliveryError, match="E515"), turns.blocking():
+    turns = Turns(1)
+    with blocking(turns), pytest.raises(DeliveryError, match="E425"), blocking(turns):
         pass
-    with turns.blocking():
+    with blocking(turns):
         pass
 
 

@@ -609,7 +609,7 @@ class _Silent(DeliveryError):
     ("error", "cause"),
     [
         (DeliveryError("E503", "canary", "full"), "full"),
-        (DeliveryError("E508", "canary"), "disk"),
+        (DeliveryError("E503", "canary"), "disk"),
         (Unreachable("canary"), "unreachable"),
         (Unreachable("canary", "denied"), "denied"),
         (Unacceptable(b"another"), "batch"),

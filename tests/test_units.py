@@ -122,6 +122,6 @@ def test_messages_name_the_notation(tmp_path: Path) -> None:
     with pytest.raises(ConfigFaults) as caught:
         read_sdk({"timeout": "5 days", "spool_limit": "4MB"})
     assert [fault.message for fault in caught.value.faults] == [
-        f"this must be from 0.1 to 300 seconds: a number of seconds, or {DURATION}",
-        f"this must be from 1024 to 1099511627776 bytes: {SIZE}",
+        f"this must be a number of seconds, or {DURATION}",
+        f"this must be a size: {SIZE}",
     ]

@@ -145,7 +145,7 @@ def generated(fields: int, present: Sequence[int], paths: int = 1) -> Case:
 
 
 def refused(fields: int) -> Case:
-    """Return all fields present, the first as a list, so that the fast path refuses the event."""
+    """Return all fields present, of which the first has a wrong type."""
     case = generated(fields, range(fields))
     events = [event.replace(b':"first"', b':["first"]', 1) for event in case.events]
     return Case(case.schema, events)

@@ -98,13 +98,11 @@ def _spans(spans: Spans) -> Table:
 
 
 _WHAT = {
-    "emit_us_at_most": "µs of emit",
     "emit_of_admit_at_most": "emit / admit",
     "hung_p99_us_at_most": "p99 µs of emit, receiver hung",
     "import_ms_at_most": "ms to import",
     "ready_ms_at_most": "ms from there to a filter",
     "install_mb_at_most": "MB installed",
-    "span_us_at_most": "µs added per span",
 }
 """What each limit is for."""
 
@@ -129,7 +127,6 @@ def _judged(figures: Figures) -> Iterator[tuple[str, float]]:
     """Yield what there is a limit for, by the limit's name."""
     for each in figures.calls:
         if (each.corpus, each.form) == (KINDS[0].corpus, KINDS[0].form):
-            yield "emit_us_at_most", each.typical
             yield "emit_of_admit_at_most", each.ratio.median
     if figures.hung is not None:
         yield "hung_p99_us_at_most", figures.hung.p99
@@ -138,5 +135,3 @@ def _judged(figures: Figures) -> Iterator[tuple[str, float]]:
             yield name, median(figures.start[step])
     if figures.install is not None:
         yield "install_mb_at_most", figures.install.megabytes
-    if figures.spans is not None:
-        yield "span_us_at_most", figures.spans.added

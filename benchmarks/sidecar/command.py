@@ -13,7 +13,7 @@ from tempfile import gettempdir
 from benchmarks import conditions, fluent_bit, gate, otlp, output, parallel, processes
 from benchmarks.output import say
 from benchmarks.results import BenchmarkError
-from benchmarks.sidecar import against, measure, report
+from benchmarks.sidecar import measure, report
 from benchmarks.sidecar.figures import Figures
 from benchmarks.sidecar.server import cores, obstacle
 from benchmarks.sidecar.soak import soak
@@ -61,8 +61,6 @@ def sidecar(arguments: Sequence[str]) -> int:
     output.add_options(parser)
     found = "Fluent Bit's executable, if it is in no usual place"
     parser.add_argument("--fluent-bit", metavar="PATH", help=found)
-    earlier = "a checkout of an earlier version, whose sidecar runs in the same rounds"
-    parser.add_argument("--against", type=Path, metavar="DIR", help=earlier)
     options = parser.parse_args(arguments)
     limits = output.limits(options, _SECTION)
     if limits is None:
@@ -90,11 +88,6 @@ def _measure(options: Namespace) -> Figures:
     else:
         figures.environment["fluent-bit"] = fluent_bit.version(fluent)
         figures.servers.append(measure.serve(effort, say, options.directory, fluent))
-    if options.against is None:
-        figures.skipped["an earlier version"] = "no checkout is named by --against"
-    else:
-        figures.environment["against"] = against.commit(options.against)
-        figures.against = against.serve(effort, say, options.directory, options.against.resolve())
     say("OTLP in the filter")
     corpora = [corpus for corpus in otlp.CORPORA if corpus.signal == "logs" and corpus.protobuf]
     with conditions.steady():

@@ -50,8 +50,7 @@ class Steady:
 @dataclass(slots=True)
 class Served:
     """All of one server. ``stored`` are the events at the end where they belong, out of those that
-    were ``acknowledged``; ``peak_mb`` is the most of one process. ``shares`` is true if the client
-    was on a core of the server."""
+    were ``acknowledged``; ``peak_mb`` is the most of one process."""
 
     name: str
     rounds: list[Throughput] = field(default_factory=list)
@@ -60,7 +59,6 @@ class Served:
     peak_mb: float = 0.0
     acknowledged: int = 0
     stored: int = 0
-    shares: bool = False
 
     @property
     def events_per_second(self) -> float:
@@ -75,12 +73,10 @@ class Served:
 
 @dataclass(slots=True)
 class Figures(RunFigures):
-    """All of ``python -m benchmarks sidecar``. ``against`` are an earlier sidecar and this one with
-    one worker and with two, in the same rounds; ``otlp`` is µs of CPU per item, by corpus, each
+    """All of ``python -m benchmarks sidecar``. ``otlp`` is µs of CPU per item, by corpus, each
     round; ``skipped`` says what was not run, and why."""
 
     servers: list[Served] = field(default_factory=list)
-    against: list[Served] = field(default_factory=list)
     otlp: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 

@@ -122,14 +122,10 @@ def round_of(
     effort: Effort,
     core: int,
     served: Served,
-    ended: Callable[[Server], None] | None = None,
 ) -> Throughput:
-    """The CPU time is of the whole round, with its warm-up, as are the events it is for; and of
-    what ``ended`` waits for."""
+    """The CPU time is of the whole round, with its warm-up, as are the events it is for."""
     before, used = server.waiting(), server.usage().cpu_seconds
     outcome = load(server, plan(server, effort, effort.seconds), core)
-    if ended is not None:
-        ended(server)
     after, spent = server.waiting(), server.usage().cpu_seconds - used
     served.acknowledged += outcome.taken * EVENTS
     return Throughput(

@@ -157,20 +157,16 @@ def collector(
     directory: Path,
     cores: Collection[int],
     *,
-    checkout: Path = _ROOT,
-    workers: int | None = None,
     arguments: Sequence[str] = (),
 ) -> Iterator[Server]:
-    """``collector serve`` with no configuration but free ports, ``workers`` and ``arguments``, in a
-    directory of its own; that of another ``checkout`` runs with the libraries of this one.
+    """``collector serve`` with no configuration but free ports and ``arguments``, in a directory of
+    its own.
 
     Raises ``BenchmarkError`` if it does not start.
     """
-    python = f"{checkout}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    python = f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     command = [sys.executable, "-m", "collector", "serve", *arguments]
     environ = _FREE | {"PYTHONPATH": python}
-    if workers is not None:
-        environ["COLLECTOR__WORKERS"] = str(workers)
     with pinned(command, directory, cores, environ) as process:
         server = Server("collector serve", process, 0, "/v1/events", "application/x-ndjson", cores)
         started = threading.Event()

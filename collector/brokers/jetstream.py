@@ -22,8 +22,8 @@ from collector.addresses import Address
 from collector.brokers.message import Outgoing
 from collector.brokers.source import Fetched, Outcome
 from collector.config.broker_settings import NatsAccess, Servers
-from collector.config.extras import install, is_installed
 from collector.errors import Cause, ConfigError, Unreachable
+from collector.extras import require
 from collector.http_client import tls
 
 HEADER_BYTES = 512
@@ -342,8 +342,7 @@ def jetstream(
     """Return the connection that settings of a sink or of a drain name, not made yet. Raises
     ``ConfigError``: E201 without the library, E202 for secrets that are not there, E212 for the
     files of TLS."""
-    if not is_installed("nats.js"):
-        raise ConfigError("E201", f"NATS needs an extra: {install('nats')}")
+    require("NATS", "nats", "nats.js")
     if access.credentials is not None and not access.credentials.is_file():
         raise ConfigError("E202", "the file of `credentials` is not there")
     login = StreamLogin(

@@ -18,8 +18,8 @@ from typing import Any
 from collector.addresses import Address
 from collector.brokers.message import Outgoing
 from collector.config.broker_settings import KafkaAccess, Servers
-from collector.config.extras import install, is_installed
 from collector.errors import Cause, ConfigError, Unreachable
+from collector.extras import require
 from collector.http_client import tls
 
 _FRAME_BYTES = 512
@@ -77,8 +77,7 @@ def kafka_topic(
 
 def _kafka_options(access: KafkaAccess, servers: Servers) -> _Options:
     """Return what all clients of the library are made with."""
-    if not is_installed("confluent_kafka"):
-        raise ConfigError("E201", f"Kafka needs an extra: {install('kafka')}")
+    require("Kafka", "kafka", "confluent_kafka")
     user, password = access.secret(access.user), access.secret(access.password)
     if (user is None) != (password is None):
         raise ConfigError("E202", "`user` and `password` go together for Kafka")

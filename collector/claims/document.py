@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from collector.documents import LISTED, Hint, Part, editor_schema, fault, read, validate
 from collector.errors import CODES, SchemaError
 from collector.schema import resources
-from collector.schema.conditions import fault
-from collector.schema.load import validate_part
-from collector.schema.reading import read
 from collector.schema.scalars import Name, Text, unique
 
 _TelemetryCheck = Literal[
@@ -28,7 +26,7 @@ _TelemetryCheck = Literal[
 ]
 _ServingCheck = Literal["sandbox"]
 _RecordingCheck = Literal["grant", "notice", "choice", "storage", "access"]
-Check = _TelemetryCheck | _ServingCheck | _RecordingCheck
+Check = Literal[_TelemetryCheck, _ServingCheck, _RecordingCheck]
 CHECKS: tuple[Check, ...] = get_args(_TelemetryCheck)
 """The checks that ``collector.claims.verification`` runs, in this order."""
 SERVING_CHECKS: tuple[Check, ...] = get_args(_ServingCheck)
@@ -38,7 +36,7 @@ RECORDING_CHECKS: tuple[Check, ...] = get_args(_RecordingCheck)
 
 _TelemetryCounter = Literal["received", "admitted", "rejected", "dropped", "content", "bytes"]
 _RecordingCounter = Literal["recordings", "choices", "accesses"]
-Counter = _TelemetryCounter | _RecordingCounter
+Counter = Literal[_TelemetryCounter, _RecordingCounter]
 COUNTERS: tuple[Counter, ...] = get_args(_TelemetryCounter)
 """The counts of the ledger."""
 RECORDING_COUNTERS: tuple[Counter, ...] = get_args(_RecordingCounter)
@@ -56,26 +54,40 @@ _TAKEN = "a shipped claim has this name; use another one"
 def _rules(codes: tuple[str, ...]) -> tuple[str, ...]:
     if not all((code in CODES and code.startswith("E3")) or code in REFUSALS for code in codes):
         message = "a rule is the code of a policy, such as E301, or of a refusal of the recorder"
-        raise fault("E141", f"{message}, such as pending; see docs/claims.md")
-    return unique(codes, "E113", "rule")
+        raise fault("E107", f"{message}, such as pending; see docs/claims.md")
+    return unique(codes, "E107", "rule")
 
 
 def _tests(names: tuple[str, ...]) -> tuple[str, ...]:
-    return unique(names, "E113", "test")
+    return unique(names, "E107", "test")
 
 
-class Claim(BaseModel):
+_RULES = Hint(
+    items={"enum": [*(code for code in CODES if code.startswith("E3")), *REFUSALS]},
+    **LISTED.keywords,
+)
+
+
+class Claim(Part):
     """A sentence with what supports it: ``rules``, ``checks`` and ``tests``, and ``counters`` while
     Collector runs. ``missing`` is the reason why nothing supports it yet."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    text: Text
-    rules: Annotated[tuple[str, ...], AfterValidator(_rules)] = ()
-    checks: tuple[Check, ...] = ()
-    tests: Annotated[tuple[str, ...], AfterValidator(_tests)] = ()
-    counters: tuple[Counter, ...] = ()
-    missing: Text | None = None
+    text: Text = Field(description="The sentence, as the public reads it.")
+    rules: Annotated[tuple[str, ...], AfterValidator(_rules), _RULES] = Field(
+        (), description="Codes of policies and of the recorder's refusals that carry it."
+    )
+    checks: tuple[Check, ...] = Field(
+        (), description="What `collector claims --verify` looks at for it."
+    )
+    tests: Annotated[tuple[str, ...], AfterValidator(_tests), LISTED] = Field(
+        (), description="Tests that try to break it."
+    )
+    counters: tuple[Counter, ...] = Field(
+        (), description="Counts of the ledger that are shown beside it."
+    )
+    missing: Text | None = Field(
+        None, description="Why nothing supports it yet; then it has nothing but its text."
+    )
 
     @model_validator(mode="after")
     def _supported_or_missing(self) -> Claim:
@@ -86,12 +98,25 @@ class Claim(BaseModel):
         return self
 
 
-class _Names(BaseModel):
+class _Names(Part):
     """The document's keys, without their values."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
+    claims: dict[Name, Any]
 
-    claims: dict[Name, object]
+
+class _Claims(_Names):
+    """Public sentences, each with what supports it."""
+
+    claims: dict[Name, Claim] = Field(description="The claims, by their ids.")
+
+
+def document_schema() -> dict[str, Any]:
+    """Build the JSON Schema (2020-12) of a document of claims, for editors, as plain data."""
+    found = editor_schema(_Claims, "Claims of Collector")
+    support = ["rules", "checks", "tests", "counters"]
+    never = {"not": {"anyOf": [{"required": [key]} for key in support]}}
+    found["$defs"]["Claim"]["oneOf"] = [{"required": support}, {"required": ["missing"], **never}]
+    return found
 
 
 def load_all_claims(path: Path | None) -> dict[str, Claim]:
@@ -110,16 +135,16 @@ def load_claims(path: Path | None = None, *, is_own: bool = False) -> dict[str, 
     taken by a shipped claim is one, if the file is an organisation's own.
     """
     path = path or resources.claims()
-    source = read(path, str(path))
+    source = read(path)
     taken = load_claims().keys() if is_own else ()
     claims: dict[str, Claim] = {}
-    if source.value is not None and validate_part(_Names, source.value, (), source) is not None:
+    if source.value is not None and validate(_Names, source.value, (), source) is not None:
         for name, value in source.value["claims"].items():
             if name in taken:
-                source.report(("claims", name), "E108", _TAKEN)
-            claim = validate_part(Claim, value, ("claims", name), source)
+                source.report(("claims", name), "E107", _TAKEN)
+            claim = validate(Claim, value, ("claims", name), source)
             if claim is not None:
                 claims[name] = claim
     if source.faults:
-        raise SchemaError(sorted(source.faults, key=lambda each: (each.line, each.column)))
+        raise SchemaError(source.all_faults())
     return claims

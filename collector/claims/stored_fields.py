@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -16,13 +17,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collector.claims.document import Check
+from collector.claims.findings import ACCESS, ClaimFinding, unread
 from collector.claims.stored_files import altered_files, foreign_files
 from collector.contracts import CATEGORIES, DROPS
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, UnreadableBatch
 from collector.filter.stored import Values, foreign_lines, values
-from collector.ledger import journal, opened
+from collector.ledger import grammar, journal, opened
 from collector.ledger.stored import TABLES as LEDGER_TABLES
-from collector.ledger.verification import MINUTE
 from collector.retention.locations import Locations
 from collector.routing import Flows
 from collector.routing.changes import reached
@@ -33,26 +34,38 @@ from collector.schema.review import ApprovedCopy, Review, review
 from collector.schema.stored_document import load_stored
 from collector.sinks.sink import ErasableSink, is_erasable
 from collector.spool import FILE_NAME as SPOOL_NAME
-from collector.spool.pending import pending_batches, quarantined
+from collector.spool.recover import quarantined
+from collector.spool.set_aside import DEFINITION as ASIDE_DEFINITION
 from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
-from collector.spool.set_aside import TABLES as ASIDE_TABLES
 from collector.spool.set_aside import SetAside
-from collector.spool.tables import TABLES as SPOOL_TABLES
+from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
+from collector.spool.tables import pending_batches
 from collector.sqlite import foreign
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read
+from collector.sqlite.definition import Definition
 
 
 class Mismatch(NamedTuple):
-    """What is stored and may not be, as a finding of a check; where it could not be looked at,
-    ``is_open``."""
+    """What is stored and may not be, as a finding of a check. The finding names the schema that it
+    is about, if it is about one that is in force."""
 
-    message: str
-    is_open: bool = False
+    finding: ClaimFinding
     check: Check = "stored"
-    rule: str | None = None
-    amends: bool = False
-    schema: str = ""
-    """The schema that it is about, if it is about one that is in force."""
+
+
+def _against(message: str, advice: str) -> Mismatch:
+    return Mismatch(ClaimFinding(message, advice=advice))
+
+
+def _open(message: str, advice: str) -> Mismatch:
+    return Mismatch(ClaimFinding(message, is_open=True, advice=advice))
+
+
+_ERASE = "Find out which program wrote it, stop it, and delete what it wrote."
+_LOOK = "Look there, remove what is not Collector's, and run this again."
+
+_RESTORE = "Restore the ledger (`spool.db`) from a backup, or delete these records."
+_DAMAGED = "Run `collector spool show` and `collector ledger verify` to see what is damaged."
 
 
 class _Judge:
@@ -90,8 +103,9 @@ def _accepts(field: FieldBase) -> Callable[[object], bool]:
 _NONE = _Judge()
 _MOST_ACCEPTED = 10_000
 """Values of a field that need not be looked at again."""
+_MINUTE = re.compile(grammar.MINUTE, re.ASCII).fullmatch
 _RESERVED: Mapping[str, Callable[[object], bool]] = {
-    "received": lambda value: isinstance(value, str) and MINUTE(value) is not None,
+    "received": lambda value: isinstance(value, str) and _MINUTE(value) is not None,
     "count": lambda value: type(value) is int and value > 0,
 }
 
@@ -174,8 +188,15 @@ def mismatches(
     yield from _readable("ledger", _noted(locations, allowed))
     for name, settings in matrix.sinks.items():
         if not is_erasable(settings):
-            yield Mismatch(f"{name}: what it holds cannot be read", is_open=True)
-    yield from (Mismatch(f"not looked at: {place}", is_open=True) for place in locations.unread)
+            yield _open(
+                f"Collector cannot read back what the sink `{name}` holds.",
+                "Ask its recipient, or use a type of sink that Collector can read.",
+            )
+    for place in locations.unread:
+        yield _open(
+            f"Records may be left where Collector could not look: {place}.",
+            "Make this place readable, or run `collector store drop` for its sink.",
+        )
     with locations.opened() as sinks:
         for name, sink in sinks.items():
             is_listed = name in matrix.sinks
@@ -184,11 +205,13 @@ def mismatches(
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed, reviews)
     if number := foreign_files(locations):
-        message = f"{number} files in the data directory, or copies, are not of Collector's making"
-        yield Mismatch(message, is_open=True)
+        what = "1 file that Collector did not make is" if number == 1 else f"{number} files that"
+        what += "" if number == 1 else " Collector did not make are"
+        yield _open(f"{what} in the data directory or beside the records.", _MOVE)
     if number := altered_files(locations):
-        message = f"{number} files of Collector's are longer than it makes them, damaged, or left"
-        yield Mismatch(message, is_open=True)
+        what = "1 file of Collector is" if number == 1 else f"{number} files of Collector are"
+        message = f"{what} damaged, longer than expected, or left by an interrupted change."
+        yield _open(message, "Restart the sidecar, which repairs its files, and run this again.")
 
 
 def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
@@ -196,11 +219,20 @@ def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
     shows nothing."""
     try:
         yield from found
+    except UnreadableBatch:
+        yield _against(f"{_named(where)} holds lines that are not records.", _ERASE)
     except DeliveryError as error:
-        if error.code == _NO_RECORD:
-            yield Mismatch(f"{where}: it holds lines that are no records")
-        else:
-            yield Mismatch(f"{where}: it cannot be read", is_open=True)
+        is_sink = where not in ("spool", "ledger")
+        yield (
+            Mismatch(unread(where, error))
+            if is_sink
+            else _open(f"{_named(where)} could not be read.", ACCESS)
+        )
+
+
+def _named(where: str) -> str:
+    """Return the words for a sink, or for the spool or the ledger."""
+    return f"The {where}" if where in ("spool", "ledger") else f"The sink `{where}`"
 
 
 def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
@@ -215,7 +247,8 @@ def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
             if kind == "configuration":
                 allowed.add_flows(reached(text.partition(b"\n")[0]))
         if number := sum(1 for kind, _ in documents if kind is None):
-            yield Mismatch(f"ledger: {number} documents are named by no entry", is_open=True)
+            message = f"The ledger holds documents that no entry names ({number})."
+            yield _open(message, "Run `collector ledger verify`, and find out who added them.")
 
 
 def _in_sink(
@@ -225,12 +258,14 @@ def _in_sink(
         return
     if others := sink.others:
         parts = _PARTS.get(sink.unit, "parts")
-        yield Mismatch(f"{name}: {others} {parts} are not of Collector's making", is_open=True)
+        yield _open(
+            f"The sink `{name}` holds {parts} that Collector did not make ({others}).", _LOOK
+        )
     every = set[str]().union(*allowed.tables.values())
     for table in sink.inventory():
         listed = allowed.tables.get(table.name) if sink.unit == "rows" else every
         if listed is None:
-            yield Mismatch(f"{name}: a table is of a schema that is not known", is_open=True)
+            yield _open(f"The sink `{name}` has a table of a schema that nobody knows.", _RESTORE)
             continue
         filled = {each for each, times in table.fields.items() if times}
         names = {*listed}
@@ -241,13 +276,15 @@ def _in_sink(
         yield from _misled(name, (filled & names) - reached_it if is_listed else set())
     yield from _of_values(name, sink.values(), allowed, is_listed=is_listed)
     for each in sink.unproven():
-        yield Mismatch(f"{name}: {each}", is_open=True)
-        yield Mismatch(f"{name}: {each}", is_open=True, check="retention")
+        message = f"The sink `{name}` could not be checked whole: {each}."
+        mismatch = _open(message, f"See docs/sinks.md on `{name}`'s type, and run this again.")
+        yield from (mismatch, mismatch._replace(check="retention"))
 
 
 def _misled(sink: str, fields: Collection[str]) -> Iterator[Mismatch]:
     for each in sorted(fields):
-        yield Mismatch(f"{sink}: it holds {each}, which is not to go there")
+        message = f"The sink `{sink}` holds `{each}`, which no configuration sends there."
+        yield _against(message, _ERASE)
 
 
 def _of_values(
@@ -255,7 +292,8 @@ def _of_values(
 ) -> Iterator[Mismatch]:
     """Compare values with the kinds of their fields, and fields with what is to go there."""
     if found is None:
-        yield Mismatch(f"{where}: the values that it holds cannot be looked at", is_open=True)
+        message = f"{_named(where)} does not show the values that it holds."
+        yield _open(message, "Use a type of sink that Collector can read.")
         return
     refused, misled, is_known = set[str](), set[str](), True
     for schema, members in found:
@@ -268,7 +306,7 @@ def _of_values(
     yield from _refused(where, refused, allowed)
     yield from _misled(where, misled)
     if not is_known:
-        yield Mismatch(f"{where}: there are records of a schema that is not known", is_open=True)
+        yield _open(f"{_named(where)} holds records of a schema that nobody knows.", _RESTORE)
 
 
 def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
@@ -295,19 +333,19 @@ def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
     yield from _unlisted("spool", unlisted, set())
     yield from _refused("spool", refused, allowed)
     if unknown:
-        yield Mismatch(f"spool: {unknown} batches are of a schema that is not known", is_open=True)
+        message = f"Batches of a schema that nobody knows are in the spool ({unknown})."
+        yield _open(message, _RESTORE)
     damaged += sum(_foreign_parts(locations.data / name, allowed.words) for name in _FILES)
     if damaged:
-        yield Mismatch(
-            f"spool: {damaged} batches, files or tables are damaged or are not Collector's",
-            is_open=True,
-        )
+        message = f"The spool has parts that are damaged or not Collector's ({damaged})."
+        yield _open(message, _DAMAGED)
 
 
 def _refused(where: str, names: set[str], allowed: _Allowed) -> Iterator[Mismatch]:
     for each in sorted(names):
-        message = f"{where}: {each} has values that no schema allows"
-        yield Mismatch(message, is_open=not allowed.is_whole)
+        message = f"{_named(where)} holds values of `{each}` that no schema allows."
+        mismatch = _against(message, _ERASE)
+        yield mismatch if allowed.is_whole else _open(message, _RESTORE)
 
 
 def _of_earlier_schemas(
@@ -327,12 +365,13 @@ def _of_earlier_schemas(
         filled -= set() if now is None else scope(now).outside.keys()
         for name, text in scope(schema).outside.items():
             if name in filled and text is not None:
-                message = f"to be published too: {text}"
-                yield Mismatch(message, check="scope", amends=True, schema=named)
+                finding = ClaimFinding(f"Also collected: {text}", amends=True, schema=named)
+                yield Mismatch(finding, "scope")
             elif name in filled:
                 is_open = now is not None and name in now.fields
-                message = f"{name}: it is stored, and no sentence of {schema.id} speaks of it"
-                yield Mismatch(message, is_open, "scope", schema=named)
+                message = f"`{name}` of `{schema.id}` is stored, and no sentence tells the public."
+                finding = ClaimFinding(message, is_open=is_open, schema=named, advice=_OF_EARLIER)
+                yield Mismatch(finding, "scope")
 
 
 def _unreviewed(
@@ -344,40 +383,42 @@ def _unreviewed(
     found = review(schema, copy)
     stored = replace(found, fields=tuple(each for each in found.fields if each.name in filled))
     for each in stored.unapproved:
-        message = f"{each.name}: it is stored under {schema.id}, {each.why}"
-        yield Mismatch(message, is_open=True, check="review", schema=named)
+        message = f"Records of `{schema.id}` are stored. {each.reason}"
+        finding = ClaimFinding(message, is_open=True, schema=named, advice=_OF_EARLIER)
+        yield Mismatch(finding, "review")
     for addition in stored.additions:
-        yield Mismatch(f"also collected: {addition}", check="review", amends=True, schema=named)
+        message = f"Also collected: {addition}"
+        yield Mismatch(ClaimFinding(message, amends=True, schema=named), "review")
 
 
-_NO_RECORD = "E509"
+_OF_EARLIER = "Wait until these records expire, or delete them."
+_MOVE = "Find out what they are. Move them elsewhere, or delete them."
+
+
 _PARTS = {"rows": "tables", "lines": "lines or files"}
 
 
 def _unlisted(where: str, filled: set[str], empty: set[str]) -> Iterator[Mismatch]:
     if filled:
-        yield Mismatch(f"{where}: it holds {len(filled)} fields that no schema lists")
+        message = f"{_named(where)} holds fields that no schema lists ({len(filled)})."
+        yield _against(message, _ERASE)
     if empty:
-        message = f"{where}: it has {len(empty)} empty columns that no schema lists"
-        yield Mismatch(message, is_open=True)
+        message = f"{_named(where)} has empty columns that no schema lists ({len(empty)})."
+        yield _open(message, "Remove these columns, and run this again.")
 
 
 # -- Collector's own tables: names that it knows, times, and hashes --------------------------------
 
 
-def _names(statements: Collection[str]) -> frozenset[str]:
-    return frozenset(re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", "\n".join(statements)))
-
-
-_VERIFIED = _names(LEDGER_TABLES) | _names(journal.TABLES)
+_VERIFIED = Definition((*LEDGER_TABLES, *journal.TABLES)).columns.keys()
 """The tables that the ledger's chains cover."""
 _SEALED = frozenset({"batches", "damaged"})
 """The spool's tables whose rows have a seal over all of them, or are damaged."""
-_FILES: Mapping[str, tuple[Collection[str], Collection[str]]] = {
-    SPOOL_NAME: (SPOOL_TABLES, _VERIFIED | _SEALED),
-    ASIDE_NAME: (ASIDE_TABLES, ()),
+_FILES: Mapping[str, tuple[Definition, AbstractSet[str]]] = {
+    SPOOL_NAME: (SPOOL_DEFINITION, _VERIFIED | _SEALED),
+    ASIDE_NAME: (ASIDE_DEFINITION, set()),
 }
-"""The definitions of each file's tables, and the names of those whose values are not looked at
+"""The definition of each file, and the names of those tables whose values are not looked at
 here."""
 _WORDS = frozenset(
     {*CATEGORIES, *DROPS, "dropped", "content", "bytes", "in", "out", "TEXT", "INTEGER", "REAL"}
@@ -387,12 +428,12 @@ _WORDS = frozenset(
 def _foreign_parts(path: Path, words: Collection[str]) -> int:
     """Count the tables and columns of a file of the spool that have anything but the spool's own:
     names among ``words``, times, hashes. A file that cannot be read counts as one."""
-    (definitions, passed), db = _FILES[path.name], connect(path)
+    (definition, passed), db = _FILES[path.name], connect_to_read(path)
     if db is None:
         return int(path.exists())
-    known = _names(definitions)
+    known = definition.columns.keys()
     with closing(db), suppress(sqlite3.Error):
-        columns = foreign.foreign_columns(db, known.difference(passed), {*words, *_WORDS})
-        parts = foreign.foreign_objects(db, known) + foreign.added_columns(db, definitions)
+        columns = foreign.foreign_columns(db, known - passed, {*words, *_WORDS})
+        parts = foreign.foreign_objects(db, known) + foreign.added_columns(db, definition)
         return parts + len([*columns])
     return 1

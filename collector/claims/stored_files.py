@@ -3,16 +3,17 @@ and files of its making with something that is looked at nowhere. Nothing is cha
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from glob import escape
 from itertools import chain
 from os.path import realpath
 from pathlib import Path
 from typing import NamedTuple
 
+from collector.claims.verdicts import FILE_NAME as VERDICTS_NAME
+from collector.claims.verdicts import has_only_verdicts
 from collector.config.sink_settings import SinkSettings
+from collector.files import walk
 from collector.ledger.signing import KEY_NAME
 from collector.retention.locations import Locations
 from collector.sinks.record_files import MARKS_BYTES
@@ -24,7 +25,7 @@ from collector.sqlite.wal import is_whole
 _OWN_FILE = re.compile(
     r"collector\.lock|ledger\.key(\.new)?(\.part)?"
     r"|(spool|spool-aside)\.db(-wal|-shm|-journal|\.compact-[0-9a-f]+)?"
-    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?"
+    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?|verdicts\.json(\.[0-9a-f]{16}\.part)?"
 ).fullmatch
 """Matches the names of files in the data directory that are looked at, or hold no records."""
 _OF_LINES, _OF_DATABASE = r"\.state|(\.[0-9]+)?(\.new)?", r"-wal|-shm|-journal|\.compact-[0-9a-f]+"
@@ -58,7 +59,7 @@ def _place(path: Path, sink: SinkSettings) -> _Place:
 def foreign_files(locations: Locations) -> int:
     """Count the files in the data directory, and copies of sinks' files, that are not ours; and
     directories that cannot be read."""
-    data, unread = Path(realpath(locations.data)), list[OSError]()
+    data = Path(realpath(locations.data))
     places = [
         _place(Path(realpath(sink.place(own_directory(data, name)))), sink)
         for name, sink in locations.sinks.items()
@@ -69,19 +70,14 @@ def foreign_files(locations: Locations) -> int:
             place = own_directory(data, locations.directories.get(name, name))
             places.append(_place(Path(realpath(place)), sink))
     beside = (each.path.parent.glob(f"{escape(each.path.name)}?*") for each in places)
-    files = {*_files(data, unread), *chain.from_iterable(beside)}
+    found = list(walk(data))
+    files = {each.path for each in found if each.status is not None}
+    files.update(filter(_is_file, chain.from_iterable(beside)))
     number = sum(
-        _is_file(file)
+        not (file.parent == data and _OWN_FILE(file.name)) and not any(p.has(file) for p in places)
         for file in files
-        if not (file.parent == data and _OWN_FILE(file.name))
-        and not any(p.has(file) for p in places)
     )
-    return number + sum(not isinstance(error, FileNotFoundError) for error in unread)
-
-
-def _files(data: Path, unread: list[OSError]) -> Iterator[Path]:
-    for folder, folders, names in os.walk(data, onerror=unread.append):
-        yield from (Path(folder) / name for name in (*folders, *names))
+    return number + sum(each.status is None for each in found)
 
 
 def _is_file(path: Path) -> bool:
@@ -108,6 +104,8 @@ def _has_more(file: Path) -> bool:
     """Return whether there is something in a file that is looked at nowhere: in a lock, in what an
     interrupted change left, behind the end of a key, a database or a file's marks, or in a log that
     SQLite does not read to its end."""
+    if file.name == VERDICTS_NAME:
+        return not has_only_verdicts(file)
     if file.name.endswith("-wal") and not _LEFT_BEHIND(file.name) and ".damaged-" not in file.name:
         return not is_whole(file)
     longest = 0 if _LEFT_BEHIND(file.name) else _LONGEST.get(file.name)

@@ -7,18 +7,31 @@ temporary directory.
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import TypeVar
 
-from collector.claims.document import CHECKS, Check, Claim
+from collector.claims.document import CHECKS, Check
 from collector.claims.dry_run import DryRun, Outcome
+from collector.claims.findings import ACCESS, ClaimFinding, Found, unread
 from collector.claims.stored_fields import mismatches
 from collector.config import Config
-from collector.errors import CODES, ConfigFaults, DeliveryError, Fault, SchemaError, Unreachable
+from collector.config.sink_settings import is_sink_name
+from collector.errors import (
+    CODES,
+    ConfigFaults,
+    DeliveryError,
+    Fault,
+    SchemaError,
+    Unreachable,
+    UnreadableBatch,
+    UnreadableFile,
+    file_name,
+)
 from collector.ledger import Note, opened
 from collector.retention.earlier import in_force, noted_copies, ran_elsewhere
 from collector.retention.locations import Locations
@@ -34,64 +47,34 @@ from collector.sinks.sink import (
     is_erasable,
 )
 from collector.spool import note
+from collector.units import duration_text
 
 _T = TypeVar("_T")
 Search = Callable[[Iterable[Path], Sequence[str]], Collection[object]]
 """Finds texts in files and directories, however they are packed: ``collector.testing.scan``."""
 
-Verdict = Literal["holds", "amended", "broken", "unproven", "missing"]
-"""``amended``, which is shown as "holds with additions": more is collected than the sentence says,
-another sentence says so, and each field of it has an approval."""
+_NO_DATA = ClaimFinding("There is no data directory, so nothing stored was checked.", is_note=True)
+_REPORT = "Do not rely on this version of Collector, and report this as SECURITY.md says."
+_PRUNE = "Run `collector store prune`. If this stays, see docs/retention.md."
+_LEDGER = "Run `collector ledger verify`, and find out who changed the file."
+_RELOAD = "Run `collector config reload`, or restart the sidecar, then run this again."
+_OTHER_CONFIGURATION = (
+    "Name the sidecar's configuration with `--config`, or restart it with this one."
+)
+"""What a reader can do about several findings."""
 
 
-class ClaimFinding(NamedTuple):
-    """A finding against a claim; ``rule`` is the code of the broken rule, if it is one. ``is_open``
-    is true if nothing is shown either way, for example because there was nothing to check.
-    ``amends`` is true for a sentence to be published too, ``is_note`` for what is to be read beside
-    the verdict and changes none."""
-
-    message: str
-    rule: str | None = None
-    is_open: bool = False
-    amends: bool = False
-    is_note: bool = False
-    schema: str = ""
-    """The schema that it is about, where there are several and it is about one."""
-
-
-Found = Mapping[Check, tuple[ClaimFinding, ...] | None]
-"""The findings of each check; ``None``, or nothing, for one that did not run."""
-
-
-def verdict(claim: Claim, found: Found, schema: str | None = None) -> Verdict:
-    """Return the verdict on a claim, or on it for one schema of several. A broken rule breaks the
-    claims that name it, and leaves others that need its check unproven, as open findings do."""
-    if claim.missing is not None:
-        return "missing"
-    outcomes = [found.get(name) for name in claim.checks]
-    findings = [each for outcome in outcomes for each in outcome or () if not each.is_note]
-    if schema is not None:
-        findings = [each for each in findings if each.schema in ("", schema)]
-    against = [each for each in findings if not each.amends]
-    breaches = (each for each in against if not each.is_open)
-    if any(each.rule is None or each.rule in claim.rules for each in breaches):
-        return "broken"
-    if against or None in outcomes:
-        return "unproven"
-    return "amended" if findings else "holds"
-
-
-def additions(claim: Claim, found: Found) -> tuple[str, ...]:
-    """Return what is collected besides an ``amended`` claim, with whom the approval is attributed
-    to; the sentences alone for a claim that does not ask whether somebody has approved it."""
-    names: tuple[Check, ...] = ("review",) if "review" in claim.checks else claim.checks
-    findings = (each for name in names for each in found.get(name) or ())
-    return tuple(dict.fromkeys(each.message for each in findings if each.amends))
-
-
-def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: int = 200) -> Found:
+def check(
+    config: Config,
+    canaries: Sequence[str],
+    search: Search,
+    *,
+    meetings: int = 200,
+    file: Path | None = None,
+) -> Found:
     """Run all checks of telemetry, with so many synthetic meetings. The ledger notes that they have
-    read the store, unless the ledger does not hold: then it is left as it is.
+    read the store, unless the ledger does not hold: then it is left as it is. ``file`` is the
+    configuration's, which commands in advice name.
 
     Raises ``SchemaError`` and ``ConfigFaults`` for what is wrong with the documents beyond the
     rules that carry claims, what the pipeline's parts raise, and what noting raises.
@@ -102,7 +85,11 @@ def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: 
         return found
     found["scope"] = _of_each({schema.name: schema for schema in schemas}, scope_findings)
     reviews = reviewed(config, schemas)
-    found["review"] = _of_each(reviews, review_findings)
+    commands = review_commands(config, schemas, file)
+    found["review"] = _of_each(
+        {name: (each, commands[name]) for name, each in reviews.items()},
+        lambda pair: review_findings(*pair),
+    )
     by_name, found["flows"] = _flows(config, schemas)
     if not by_name:
         return found
@@ -117,7 +104,7 @@ def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: 
         found["delivery"] = _of_each(runs, _delivery)
         found["consent"] = _of_each(runs, _consent)
         found["ledger"] = (*_of_each(runs, _counted), *_all(_ledger(locations)))
-        found["stored"], matrices = (), tuple(by_name.values())
+        found["stored"], matrices = () if has_run else (_NO_DATA,), tuple(by_name.values())
         if locations is not None:
             for which, against in _stored(
                 locations, matrices, reviews, has_ledger=not found["ledger"]
@@ -129,9 +116,10 @@ def check(config: Config, canaries: Sequence[str], search: Search, *, meetings: 
             if _is_any(locations):
                 note(locations.data, Note.of("read", command="claims", rows=_rows(locations)))
             if ran_elsewhere(locations.data, config.sinks.on()):
-                message = "the sidecar last wrote to other places: name its configuration"
-                found["stored"] = (*(found["stored"] or ()), ClaimFinding(message, is_open=True))
-        late = () if locations is None else _all(map(ClaimFinding, overdue(locations)))
+                message = "The sidecar last wrote to other sinks than this configuration names."
+                against = ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
+                found["stored"] = (*(found["stored"] or ()), against)
+        late = () if locations is None else _all(map(_late, overdue(locations)))
         found["retention"] = (*_of_each(runs, _retention), *late)
     return found
 
@@ -141,7 +129,9 @@ def _of_each(
 ) -> tuple[ClaimFinding, ...]:
     """Collect the findings of each schema; of several, each finding says of which it is."""
     return tuple(
-        each if len(parts) == 1 else each._replace(message=f"{name}: {each.message}", schema=name)
+        each
+        if len(parts) == 1
+        else each._replace(message=f"Schema `{name}`: {each.message}", schema=name)
         for name, part in parts.items()
         for each in _all(look(part))
     )
@@ -155,18 +145,42 @@ def _policy(config: Config) -> tuple[tuple[Schema, ...], tuple[ClaimFinding, ...
         faults = error.faults
     else:
         return schemas, ()
-    if any(not fault.code.startswith("E3") for fault in faults):
+    if any(not fault.is_policy for fault in faults):
         raise SchemaError(faults)
-    return (), tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
+    return (), tuple(map(_of_fault, faults))
+
+
+def _of_fault(fault: Fault) -> ClaimFinding:
+    """Return the finding for a rule that a document breaks."""
+    where = f"line {fault.line} of {file_name(Path(fault.file))}"
+    if not fault.line:
+        where = "the configuration"
+    place = f"`{fault.field}` in {where}" if fault.field else where
+    advice = f"Change {place}, then run this again."
+    of = f" (`{fault.field}`)" if fault.field else ""
+    reason = sentence(f"{CODES[fault.code].title}{of}")
+    return ClaimFinding(reason, fault.code, advice=f"{sentence(fault.message)} {advice}")
+
+
+def sentence(text: str) -> str:
+    """Return the message of an error as a sentence."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
+
+
+def _late(message: str) -> ClaimFinding:
+    return ClaimFinding(sentence(message), advice=_PRUNE)
 
 
 def scope_findings(schema: Schema) -> Iterator[ClaimFinding]:
     """Yield what is collected beyond the address, the device and the operating system."""
     beyond = scope(schema)
     for name in beyond.without_sentence:
-        yield ClaimFinding(f"{name}: neither the claim nor a sentence of the schema speaks of it")
+        yield ClaimFinding(
+            f"`{name}` is collected, and no sentence tells the public.",
+            advice=f"Add a sentence for `{name}` to `also_collected` in the schema, or remove it.",
+        )
     for text in beyond.sentences:
-        yield ClaimFinding(f"to be published too: {text}", amends=True)
+        yield ClaimFinding(f"Also collected: {text}", amends=True)
 
 
 def reviewed(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:
@@ -178,13 +192,28 @@ def reviewed(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:
     }
 
 
-def review_findings(found: Review) -> Iterator[ClaimFinding]:
+def review_commands(config: Config, schemas: Sequence[Schema], file: Path | None) -> dict[str, str]:
+    """Return the command by which a person reviews the fields of each schema, by its name."""
+    named = [] if file is None else ["--config", str(file)]
+    return {
+        schema.name: shlex.join(["collector", "schema", "review", reference, *named])
+        for reference, schema in zip(config.references, schemas, strict=True)
+    }
+
+
+def review_findings(
+    found: Review, command: str = "collector schema review"
+) -> Iterator[ClaimFinding]:
     """Yield the fields that nobody has approved as they are, and what is collected besides the
     sentences of the claims, with whom its approval is attributed to."""
     for each in found.unapproved:
-        yield ClaimFinding(f"{each.name}: {each.why}", is_open=True)
+        yield ClaimFinding(
+            each.reason,
+            is_open=True,
+            advice=f"Have someone review it: `{command}`.",
+        )
     for addition in found.additions:
-        yield ClaimFinding(f"also collected: {addition}", amends=True)
+        yield ClaimFinding(f"Also collected: {addition}", amends=True)
 
 
 def _flows(
@@ -198,9 +227,9 @@ def _flows(
     except ConfigFaults as error:
         faults = error.faults
     if faults:
-        if any(not fault.code.startswith("E3") for fault in faults):
+        if any(not fault.is_policy for fault in faults):
             raise ConfigFaults(faults)
-        return {}, tuple(ClaimFinding(str(fault), fault.code) for fault in faults)
+        return {}, tuple(map(_of_fault, faults))
     by_name = {matrix.schema.name: matrix for matrix in matrices}
     return by_name, _of_each(by_name, _entries)
 
@@ -209,29 +238,47 @@ def _entries(matrix: Flows) -> Iterator[ClaimFinding]:
     for flow in matrix.flows:
         for use in (matrix.schema.purposes[name].use for name in flow.purposes):
             if not use_is_allowed(use):
-                yield ClaimFinding(f"{flow.field}: {CODES['E301']}", "E301")
+                yield ClaimFinding(
+                    f"`{flow.field}` would be used for `{use}`, which is not allowed.",
+                    "E301",
+                    advice="Give the field another purpose in the schema, or remove it.",
+                )
             if matrix.sinks[flow.sink].party == "third" and use != LEGAL:
-                yield ClaimFinding(f"{flow.sink}: {CODES['E309']}", "E309")
+                yield ClaimFinding(
+                    f"The sink `{flow.sink}` belongs to a third party, which would receive"
+                    f" `{flow.field}` without a legal obligation.",
+                    "E309",
+                    advice=f"Remove the sink `{flow.sink}`, or limit its `purposes`.",
+                )
 
 
 def _canaries(outcome: Outcome, search: Search) -> Iterator[ClaimFinding]:
     """Check that no planted content was written, and that the search would find it."""
     folder, canaries = outcome.run.folder, outcome.run.canaries
     if hits := len(search([folder], canaries)):
-        yield ClaimFinding(f"content was written: {hits} places hold what was planted in it")
+        message = f"A test run wrote meeting content to {_number(hits, 'place')} on disk."
+        yield ClaimFinding(message, advice=_REPORT)
     yield from _admitted(outcome)
     if not outcome.tally.content:
-        yield ClaimFinding("no content was met, which shows nothing", is_open=True)
+        yield ClaimFinding(
+            "The test events held no meeting content, so the test run shows nothing.",
+            is_open=True,
+            advice="Add an event with meeting content to `tests` in the schema.",
+        )
     plant = folder / "plant"
     plant.write_text(f"before {canaries[-1]} after")
     if not search([plant], canaries):
-        yield ClaimFinding("the search does not find what is there", is_open=True)
+        message = "The search for meeting content missed a text that was planted for it."
+        yield ClaimFinding(message, is_open=True, advice=_REPORT)
 
 
 def _admitted(outcome: Outcome) -> Iterator[ClaimFinding]:
     if not outcome.tally.admitted:
-        message = "nothing was admitted, which shows nothing: give the schema a test"
-        yield ClaimFinding(message, is_open=True)
+        yield ClaimFinding(
+            "The schema admitted none of the test events, so the test run shows nothing.",
+            is_open=True,
+            advice="Add an event that the schema admits to its `tests`.",
+        )
 
 
 def _delivery(outcome: Outcome) -> Iterator[ClaimFinding]:
@@ -239,7 +286,8 @@ def _delivery(outcome: Outcome) -> Iterator[ClaimFinding]:
     yield from _admitted(outcome)
     for name in outcome.run.flows.sinks:
         for field in sorted(outcome.fields[name] - set(outcome.run.flows.to(name))):
-            yield ClaimFinding(f"{name}: it received {field}, which is not to go there")
+            message = f"In a test run the sink `{name}` received `{field}`, which it must not get."
+            yield ClaimFinding(message, advice=_REPORT)
 
 
 def _stored(
@@ -252,14 +300,13 @@ def _stored(
     """Check that each location has only fields that it may have, and values of their kinds."""
     try:
         for each in mismatches(locations, matrices, reviews):
-            named = each.schema if len(matrices) > 1 else ""
-            facts = each.message, each.rule, each.is_open, each.amends
-            yield each.check, ClaimFinding(*facts, schema=named)
+            named = each.finding.schema if len(matrices) > 1 else ""
+            yield each.check, each.finding._replace(schema=named)
     except DeliveryError as error:
         yield "stored", _failure(error)
     if not has_ledger and locations.spool.is_file():
-        message = "where else something was written is not known, as the ledger does not hold"
-        yield "stored", ClaimFinding(message, is_open=True)
+        message = "The ledger is damaged, so it cannot say where else records were written."
+        yield "stored", ClaimFinding(message, is_open=True, advice=_LEDGER)
 
 
 def _consent(outcome: Outcome) -> Iterator[ClaimFinding]:
@@ -268,21 +315,31 @@ def _consent(outcome: Outcome) -> Iterator[ClaimFinding]:
     needed = [name for name, purpose in schema.purposes.items() if not purpose.optional]
     for name, fields in replace(run, folder=run.folder / "refused").refused().items():
         for field in sorted(fields - set(entitled(schema, matrix.sinks[name].purposes, needed))):
-            yield ClaimFinding(f"{name}: it received {field}, although that was refused")
+            message = f"In a test run the sink `{name}` received `{field}`, which was refused."
+            yield ClaimFinding(message, advice=_REPORT)
 
 
 def _retention(outcome: Outcome) -> Iterator[ClaimFinding]:
     """Check that records go in time: by pruning, or from a sink that deletes them by itself."""
     matrix = outcome.run.flows
     if outcome.stale:
-        yield ClaimFinding(f"records stayed that are too old, at {outcome.stale} places")
+        message = f"A test run left expired records in {_number(outcome.stale, 'table or file')}."
+        yield ClaimFinding(message, advice=_REPORT)
     for name in (name for name, sink in matrix.sinks.items() if not is_erasable(sink)):
         expires = expiry_of(matrix.sinks[name])
         shortest = min((matrix.schema.retentions[field] for field in matrix.to(name)), default=None)
         if expires is None:
-            yield ClaimFinding(f"{name}: how long it keeps records cannot be read", is_open=True)
+            yield ClaimFinding(
+                f"Collector cannot read how long the sink `{name}` keeps records.",
+                is_open=True,
+                advice=f"State it in `sinks.{name}.expires`, or give Collector the right to read"
+                " it there.",
+            )
         elif shortest is not None and expires > shortest:
-            yield ClaimFinding(f"{name}: it keeps records for longer than the schema says")
+            yield ClaimFinding(
+                f"The sink `{name}` keeps records longer than the schema allows.",
+                advice=f"Let them expire there within {duration_text(shortest.total_seconds())}.",
+            )
 
 
 def _counted(outcome: Outcome) -> Iterator[ClaimFinding]:
@@ -290,7 +347,8 @@ def _counted(outcome: Outcome) -> Iterator[ClaimFinding]:
     yield from _flaws(outcome.spool)
     with opened(outcome.spool) as ledger:
         if ledger.tally().as_dict() != outcome.tally.as_dict():
-            yield ClaimFinding("the ledger does not count what the filter has counted")
+            message = "In a test run the ledger did not count what the filter counted."
+            yield ClaimFinding(message, advice=_REPORT)
 
 
 def _ledger(locations: Locations | None) -> Iterator[ClaimFinding]:
@@ -298,12 +356,22 @@ def _ledger(locations: Locations | None) -> Iterator[ClaimFinding]:
     if locations is not None and locations.spool.is_file():
         yield from _flaws(locations.spool)
     elif locations is not None and _is_any(locations):
-        yield ClaimFinding("there are records, and no ledger of what came into it", is_open=True)
+        yield ClaimFinding(
+            "There are records, and no ledger that says where they came from.",
+            is_open=True,
+            advice="Name the data directory of the sidecar with `--data`.",
+        )
 
 
 def _flaws(spool: Path) -> Iterator[ClaimFinding]:
     with opened(spool) as ledger:
-        yield from (ClaimFinding(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
+        audit = ledger.verify()
+    for flaw in audit.flaws:
+        yield ClaimFinding(f"The ledger is damaged or was changed ({flaw}).", advice=_LEDGER)
+    if audit.signed and not audit.is_checked:
+        message = "The ledger's signatures were not checked."
+        advice = "Install the extra `signing`, then run this again."
+        yield ClaimFinding(message, is_open=True, advice=advice)
 
 
 def _running(
@@ -316,17 +384,14 @@ def _running(
         before, _, rest = (ledger.document(settings) or b"").partition(b"\n")
     noted, found = noted_copies(rest), {name: each.copy.state for name, each in reviews.items()}
     if noted is not None and noted != found and any(each.fields for each in reviews.values()):
-        message = (
-            "the approved copy is not the one that the sidecar last ran with:"
-            " `collector config reload`, or restart it"
-        )
-        yield "review", ClaimFinding(message, is_open=True)
+        message = "The sidecar runs with an earlier approved copy of the schema."
+        yield "review", ClaimFinding(message, is_open=True, advice=_RELOAD)
     if digests and digests != {matrix.schema.digest for matrix in matrices}:
-        message = "the sidecar last ran with another schema: name its configuration, or restart it"
-        yield "policy", ClaimFinding(message, is_open=True)
+        message = "The sidecar last ran with another schema."
+        yield "policy", ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
     if changes.verdict(changes.since(before, *matrices)) in ("widening", "narrowing"):
-        message = "the sidecar last ran with other flows: name its configuration, or restart it"
-        yield "flows", ClaimFinding(message, is_open=True)
+        message = "The sidecar last sent other fields to its sinks than this configuration says."
+        yield "flows", ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
 
 
 def _is_any(locations: Locations) -> bool:
@@ -358,4 +423,14 @@ def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
 
 def _failure(error: DeliveryError) -> ClaimFinding:
     """Return the finding for what cannot be read: a server that is silent shows nothing."""
-    return ClaimFinding(error.message, is_open=error.code in ("E514", "E521"))
+    if error.code == "E507" and not isinstance(error, UnreadableBatch | UnreadableFile):
+        message = "The ledger could not be read: its file is damaged, or not Collector's."
+        return ClaimFinding(message, advice=_LEDGER)
+    where, _, _ = error.message.partition(": ")  # ``in_place`` puts the name of the sink before it
+    if is_sink_name(where):
+        return unread(where, error)
+    return ClaimFinding(sentence(error.message), is_open=True, advice=ACCESS)
+
+
+def _number(times: int, what: str) -> str:
+    return f"{times:,} {what}{'' if times == 1 else 's'}"

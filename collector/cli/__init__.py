@@ -12,7 +12,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from importlib.util import find_spec
 from typing import NoReturn
 
 from collector.cli.stdout import ReaderGoneError
@@ -23,7 +22,9 @@ from collector.errors import (
     InputError,
     NotNow,
     SchemaError,
+    UsageError,
 )
+from collector.extras import require
 
 __all__ = ["main", "reexec", "switches"]
 
@@ -41,7 +42,6 @@ _LATER = 75
 _FAULT = 78
 _SERVICES = (["serve"], ["drain"], ["recorder"])
 """The commands that a service manager starts."""
-_USAGE = frozenset({"E401", "E404", "E405", "E406", "E407", "E408"})
 
 
 def main() -> NoReturn:
@@ -54,7 +54,7 @@ def main() -> NoReturn:
         code = 0
     except CollectorError as error:
         print(error, file=sys.stderr)
-        code = _code(error)
+        code = exit_code(error)
     except ReaderGoneError:
         _drop_output()
         code = 0
@@ -81,27 +81,26 @@ def _refused_by_system(error: OSError) -> int:
         _drop_output()
         full = NotNow("E203", "the output cannot be written any further; is the disk full?")
         print(full, file=sys.stderr)
-        return _code(full)
+        return exit_code(full)
     else:
         _print_bug(error)
         return _BUG
     refusal = ConfigError("E203", message)
     print(refusal, file=sys.stderr)
-    return _code(refusal)
+    return exit_code(refusal)
 
 
 def _app() -> Callable[[], None]:
-    if find_spec("typer") is None or find_spec("rich") is None:
-        extra = "data-minimisation-collector[cli]"
-        raise ConfigError("E201", f"the command line needs an extra: pip install '{extra}'")
+    require("the command line", "cli", "typer", "rich")
     from collector.cli.app import run  # noqa: PLC0415 - typer and rich are that extra
 
     return run
 
 
-def _code(error: CollectorError) -> int:
+def exit_code(error: CollectorError) -> int:
+    """Return the exit code of an error."""
     if isinstance(error, InputError):
-        return 2 if error.code in _USAGE else 65
+        return 2 if isinstance(error, UsageError) else 65
     if isinstance(error, SchemaError | ConfigError):
         return _LATER if error.may_pass else _FAULT
     if isinstance(error, DeliveryError) and not error.may_pass:

@@ -27,6 +27,8 @@ _COMMANDS = {
     "recorder": ("recorder", "recorder", _RUN),
     "status": ("status", "status", _RUN),
     "claims": ("claims", "claims", _PROVE),
+    "error": ("error", "error", _RUN),
+    "page": ("page", "page", _PROVE),
 }
 """The module and the function of each command, and its panel of the help."""
 

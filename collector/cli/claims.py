@@ -1,16 +1,18 @@
-"""``collector claims``: show each public sentence with its rules, checks, tests and counts."""
+"""``collector claims``: run the checks, and say of each promise whether it holds, why, and what to
+do."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import chain, repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from collector.claims.document import (
     COUNTERS,
@@ -20,94 +22,121 @@ from collector.claims.document import (
     Counter,
     load_all_claims,
 )
-from collector.claims.verification import (
-    ClaimFinding,
-    Found,
-    Verdict,
-    additions,
-    check,
-    reviewed,
-    verdict,
-)
+from collector.claims.findings import NO_RECORDER, ClaimFinding, Found, Verdict, verdict
+from collector.claims.promises import Promise, by_importance, is_kept, promises, summary
+from collector.claims.verdicts import fingerprint, record
+from collector.claims.verification import check, review_commands, reviewed
 from collector.cli.console import err, out, print_json, seen
 from collector.cli.data_dir import Data, settings
 from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile
 from collector.config import Config
+from collector.documents import nearest
 from collector.errors import CollectorError, DeliveryError
+from collector.extras import install
 from collector.ledger import opened
+from collector.routing import all_flows
 from collector.routing.schemas import configured
-from collector.schema.checks import nearest
+from collector.schema.review import read_copy
 from collector.spool import FILE_NAME
 from collector.testing import canaries, scan
 
 _PLANTED = 12
-_GOOD: tuple[Verdict, ...] = ("holds", "amended", "missing")
-_SHOWN: dict[Verdict, str] = {"amended": "holds with additions"}
-_STYLES: dict[Verdict, str] = {
-    "holds": "bold green",
-    "amended": "bold green",
-    "broken": "bold red",
-    "unproven": "bold yellow",
-    "missing": "bold yellow",
+_SHOWN: Mapping[Verdict, tuple[str, str, str, str]] = {
+    "holds": ("\u2713", "v", "Holds.", "green"),
+    "amended": ("+", "+", "Holds with additions.", "green"),
+    "unproven": ("?", "?", "Unproven.", "bold yellow"),
+    "broken": ("\u2717", "x", "Broken.", "bold red"),
+    "missing": ("\u2013", "-", "Not available.", "yellow"),
 }
+"""The sign of each verdict, the same in ASCII, its words and its style."""
+_INDENT = 2
+_NO_DATA = (
+    "There is no data directory, so only the configuration was checked. If a sidecar has run, name"
+    " its data directory with `--data`."
+)
 
 
-def claims(
+def claims(  # noqa: PLR0917 - typer reads the options off the parameters
     config: ConfigFile = None,
     data: Data = None,
     verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Run the checks, and exit 1 if a claim is broken or unproven."
-        ),
+        bool, typer.Option("--verify", help="Run the checks, as is done without it.", hidden=True)
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Show this claim only; may be repeated."),
+        typer.Option("--only", metavar="NAME", help="Check this claim only; may be repeated."),
     ] = None,
+    details: Annotated[
+        bool,
+        typer.Option("--details", help="Show the rules, checks, tests and counts of each too."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show each public claim with the rules, checks and tests that carry it, and with live counts.
+    """Check each public promise, and say whether it holds, why, and what to do. Exit 1 if one is
+    broken or unproven.
 
-    With `--verify` the checks are run against the configuration: events full of canaries go through
-    the real pipeline in a temporary directory, the flow matrix is computed, a worker tries whatever
-    the kernel is to forbid it, and store and ledger of the data directory are looked at, which is
-    noted in the ledger. With a recorder, recordings are
-    made in a temporary directory too, and its own are looked at. A sidecar and a recorder may be
-    running. docs/claims.md has the details.
+    Events full of canaries go through the real pipeline in a temporary directory, the flow matrix
+    is computed, a worker tries whatever the kernel is to forbid it, and store and ledger of the
+    data directory are looked at, which is noted in the ledger. With a recorder, recordings are made
+    in a temporary directory too, and its own are looked at. A sidecar and a recorder may be
+    running. The verdicts are recorded in the data directory, where the sidecar's page shows them.
+    docs/claims.md has the details.
     """
     chosen = settings(config, data)
     every, folder = _chosen(load_all_claims(chosen.claims), only or []), chosen.data or Path()
-    found: Found | None = None
-    if verify:
-        found = {
-            **check(chosen, canaries(_PLANTED), scan),
-            **serving_findings(chosen),
-            **recording_findings(chosen),
-        }
-    verdicts = _verdicts(every, found)
-    names = _names(chosen) if found else []
+    found, made = checked(chosen, every, config)
+    names = _names(chosen)
     each_of = {schema: _verdicts(every, found, schema) for schema in names}
     figures: dict[str, Any] = {}
-    try:
-        figures = _all_figures(chosen, folder / FILE_NAME)
-    except DeliveryError as error:
-        if found is None:
-            raise
-        err.print(str(error), markup=False, style="red")
-    commands = _to_review(chosen, config) if found else []
+    if details or as_json:
+        try:
+            figures = _all_figures(chosen, folder / FILE_NAME)
+        except DeliveryError as error:
+            err.print(str(error), markup=False, style="red")
     if as_json:
-        document = _as_dict(every, figures, found, verdicts, each_of)
-        print_json(document | ({"to_review": commands} if found else {}))
+        document = _as_dict(every, figures, found, made, each_of)
+        print_json(document | {"to_review": _to_review(chosen, config)})
     else:
-        _print(every, figures, found or {}, verdicts, each_of)
-        _print_faults(found or {})
-        for command in commands:
-            err.print(f"to review these fields: {command}", markup=False)
-    if verify and not folder.is_dir():
-        err.print("there is no data directory: only the configuration was looked at")
-    raise typer.Exit(0 if _is_ok(verdicts) else 1)
+        _print(made)
+        if not folder.is_dir():
+            _line(None, _NO_DATA)
+        if details:
+            _print_details(every, figures, found, each_of)
+    raise typer.Exit(0 if is_kept(made) else 1)
+
+
+def checked(
+    config: Config, every: Mapping[str, Claim], file: Path | None
+) -> tuple[Found, tuple[Promise, ...]]:
+    """Run all checks of a configuration, which is that of ``file``, and record the verdicts."""
+    found: Found = {
+        **check(config, canaries(_PLANTED), scan, file=file),
+        **serving_findings(config),
+        **recording_findings(config),
+    }
+    made = promises(every, found)
+    _record(config, made)
+    return found, made
+
+
+def _record(config: Config, made: Sequence[Promise]) -> None:
+    """Record verdicts in the data directory, if there is one; say so where that fails."""
+    if config.data is None or not config.data.is_dir():
+        return
+    try:
+        record(config.data, made, _fingerprint(config), datetime.now(UTC))
+    except DeliveryError as error:
+        err.print(str(error), markup=False, style="red")
+
+
+def _fingerprint(config: Config) -> str:
+    """Return the fingerprint of a configuration; of one that breaks a rule, none."""
+    with suppress(CollectorError):
+        schemas = configured(config)
+        copies = [read_copy(config.approved_copy(each)) for each in config.references]
+        return fingerprint(config, all_flows(config, schemas), copies)
+    return ""
 
 
 def _chosen(every: Mapping[str, Claim], only: Sequence[str]) -> Mapping[str, Claim]:
@@ -119,12 +148,9 @@ def _chosen(every: Mapping[str, Claim], only: Sequence[str]) -> Mapping[str, Cla
     return {name: every[name] for name in dict.fromkeys(only)} if only else every
 
 
-def _verdicts(
-    every: Mapping[str, Claim], found: Found | None, schema: str | None = None
-) -> dict[str, Verdict]:
-    """Return the verdict on each claim, or what it is for one of several schemas; none where
-    nothing was looked at."""
-    return {name: verdict(each, found, schema) for name, each in every.items()} if found else {}
+def _verdicts(every: Mapping[str, Claim], found: Found, schema: str) -> dict[str, Verdict]:
+    """Return the verdict on each claim for one of several schemas."""
+    return {name: verdict(each, found, schema) for name, each in every.items()}
 
 
 def _names(config: Config) -> list[str]:
@@ -138,19 +164,10 @@ def _names(config: Config) -> list[str]:
 def _to_review(config: Config, file: Path | None) -> list[str]:
     """Return the commands by which a person reviews what nobody has approved."""
     with suppress(CollectorError):
-        found = reviewed(config, configured(config)).values()
-        named = [] if file is None else ["--config", str(file)]
-        return [
-            shlex.join(["collector", "schema", "review", reference, *named])
-            for reference, each in zip(config.references, found, strict=True)
-            if each.unapproved
-        ]
+        schemas = configured(config)
+        commands, found = review_commands(config, schemas, file), reviewed(config, schemas)
+        return [commands[name] for name, each in found.items() if each.unapproved]
     return []
-
-
-def _is_ok(verdicts: Mapping[str, Verdict]) -> bool:
-    """Return whether every claim holds that something carries."""
-    return all(each in _GOOD for each in verdicts.values())
 
 
 def serving_findings(config: Config) -> Found:
@@ -158,8 +175,10 @@ def serving_findings(config: Config) -> Found:
     try:
         from collector.server.sandbox_check import try_worker  # noqa: PLC0415 - of another extra
     except ImportError:
-        message = "no worker could be tried: install the extra `sidecar`"
-        return dict.fromkeys(SERVING_CHECKS, (ClaimFinding(message, is_open=True),))
+        message = "No process that receives could be tried: the extra `sidecar` is not installed."
+        advice = f"Run `{install('sidecar')}`, then run this again."
+        finding = ClaimFinding(message, is_open=True, advice=advice)
+        return dict.fromkeys(SERVING_CHECKS, (finding,))
     return try_worker(config)
 
 
@@ -172,15 +191,16 @@ def _recorder(config: Config) -> Path | None:
 def recording_findings(config: Config) -> Found:
     """Run the checks of recordings; without a recorder nothing is kept, which they say."""
     if (directory := _recorder(config)) is None:
-        none = ClaimFinding("no recorder is configured: nothing of a meeting is kept", is_note=True)
-        return dict.fromkeys(RECORDING_CHECKS, (none,))
+        return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(NO_RECORDER, is_note=True),))
     try:
         from collector.recording.claims import Place, look  # noqa: PLC0415 - of another extra
         from collector.recording.dry_run import run  # noqa: PLC0415
         from collector.recording.settings import bucket_options  # noqa: PLC0415
     except ImportError:
-        message = "recordings were not looked at: install the extra `recording`"
-        return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_open=True),))
+        message = "Recordings could not be checked: the extra `recording` is not installed."
+        advice = f"Run `{install('recording')}`, then run this again."
+        finding = ClaimFinding(message, is_open=True, advice=advice)
+        return dict.fromkeys(RECORDING_CHECKS, (finding,))
     (canary,) = canaries(1)
     place = Place(directory, config.recorder.bucket, bucket_options(config.recorder))
     with TemporaryDirectory(prefix="collector-claims-") as name:
@@ -213,64 +233,104 @@ def _figures(counters: tuple[Counter, ...], figures: Mapping[str, Any]) -> dict[
 def _as_dict(
     every: Mapping[str, Claim],
     figures: Mapping[str, Any],
-    found: Found | None,
-    verdicts: Mapping[str, Verdict],
+    found: Found,
+    made: Sequence[Promise],
     each_of: Mapping[str, Mapping[str, Verdict]],
 ) -> dict[str, Any]:
-    document: dict[str, Any] = {
+    return {
         "claims": [
             {
-                "id": name,
+                "id": promise.id,
                 **claim.model_dump(mode="json", exclude_none=True, exclude={"counters"}),
                 "figures": _figures(claim.counters, figures),
-                **({"verdict": verdicts[name]} if verdicts else {}),
-                **_additions(claim, found, verdicts.get(name)),
-                **({"verdicts": {s: each_of[s][name] for s in each_of}} if each_of else {}),
+                "verdict": promise.verdict,
+                "reason": promise.reason,
+                "advice": promise.advice,
+                **({"additions": [*promise.additions]} if promise.verdict == "amended" else {}),
+                **(
+                    {"verdicts": {name: each[promise.id] for name, each in each_of.items()}}
+                    if each_of
+                    else {}
+                ),
             }
-            for name, claim in every.items()
-        ]
-    }
-    if found is not None:
-        document["checks"] = {
+            for claim, promise in zip(every.values(), made, strict=True)
+        ],
+        "checks": {
             name: None if against is None else [each.message for each in against]
             for name, against in found.items()
-        }
-        document["ok"] = _is_ok(verdicts)
-    return document
+        },
+        "ok": is_kept(made),
+    }
 
 
-def _additions(claim: Claim, found: Found | None, reached: Verdict | None) -> dict[str, list[str]]:
-    return {"additions": [*additions(claim, found or {})]} if reached == "amended" else {}
+def _print(made: Sequence[Promise]) -> None:
+    """Print each promise for a person: its sign and sentence, then why, then what to do."""
+    is_ascii = not _can_write("".join(sign for sign, *_ in _SHOWN.values()))
+    for each in by_importance(made):
+        sign, plain, words, style = _SHOWN[each.verdict]
+        _line((plain if is_ascii else sign, style), each.sentence, "bold")
+        _line(("", ""), f"{words} {each.reason}", "", words=(len(words), style))
+        for addition in each.additions:
+            _line(("", ""), f"- {addition}")
+        if each.advice:
+            _line(("", ""), f"What to do: {each.advice}")
+        out.print()
+    _line(None, f"{summary(made)}.", "bold")
 
 
-def _print(
+def _can_write(text: str) -> bool:
+    try:
+        text.encode(out.encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _line(
+    sign: tuple[str, str] | None,
+    text: str,
+    style: str = "",
+    words: tuple[int, str] = (0, ""),
+) -> None:
+    """Print a text beside its sign; on a terminal its further lines are indented as far."""
+    content = Text("".join(c if c.isprintable() else "\ufffd" for c in text), style)
+    content.stylize(words[1], 0, words[0])
+    indent = 0 if sign is None else _INDENT
+    lines = content.wrap(out, max(out.width - indent, 20)) if out.is_terminal else [content]
+    first = Text(f"{'' if sign is None else sign[0]:{indent}}", "" if sign is None else sign[1])
+    for line in lines:
+        out.print(Text.assemble(first, line))
+        first = Text(" " * indent)
+
+
+def _print_details(
     every: Mapping[str, Claim],
     figures: Mapping[str, Any],
     found: Found,
-    verdicts: Mapping[str, Verdict],
     each_of: Mapping[str, Mapping[str, Verdict]],
 ) -> None:
+    """Print what carries each claim, and all findings of each check."""
     for name, claim in every.items():
-        reached = verdicts.get(name)
-        shown = f" [{_STYLES[reached]}]{_SHOWN.get(reached, reached)}[/]" if reached else ""
-        out.print(f"[bold]{name}[/]{shown}")
-        out.print(f"  {claim.text}", markup=False)
-        if reached == "amended":
-            for text in additions(claim, found):
-                out.print(f"  {text}", markup=False)
-        if claim.missing is not None:
-            out.print(f"  not built yet: {claim.missing}", markup=False, style="yellow")
-            continue
+        out.print()
+        out.print(f"[bold]{name}[/]")
         if each_of:
-            reached_by = {schema: verdicts[name] for schema, verdicts in each_of.items()}
-            words = ", ".join(f"{s} {_SHOWN.get(each, each)}" for s, each in reached_by.items())
-            out.print(f"  schemas {words}", markup=False)
+            verdicts = (f"{schema} {each[name]}" for schema, each in each_of.items())
+            out.print(f"  schemas {', '.join(verdicts)}", markup=False)
+        if claim.missing is not None:
+            continue
         out.print(f"  rules   {', '.join(claim.rules)}")
         out.print(f"  checks  {', '.join(claim.checks)}")
         for place, test in zip(chain(["tests"], repeat("")), claim.tests, strict=False):
             out.print(f"  {place:7} {test}", markup=False)
         words = ", ".join(_words(_figures(claim.counters, figures) or {})) or "none"
         out.print(f"  counts  {seen(words)}")
+    out.print()
+    for check_name, against in found.items():
+        if against is None:
+            out.print(f"{check_name}: not run, because another check found a fault")
+        for each in against or ():
+            rule = f" [{each.rule}]" if each.rule else ""
+            out.print(f"{check_name}: {each.message}{rule}", markup=False)
 
 
 def _words(figures: Mapping[str, Any]) -> Iterator[str]:
@@ -288,12 +348,3 @@ def _words(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def _sum(value: Any) -> int:
     return sum(value.values()) if isinstance(value, dict) else int(value)
-
-
-def _print_faults(found: Found) -> None:
-    for name, against in found.items():
-        if against is None:
-            err.print(f"{name}: not run, since another check found a fault", style="yellow")
-        for each in against or ():
-            style = None if each.is_note or each.amends else "red"
-            err.print(f"{name}: {each.message}", markup=False, style=style)

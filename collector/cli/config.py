@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +17,13 @@ from collector.cli.data_dir import Data
 from collector.cli.data_dir import settings as settings_of_data
 from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
+from collector.cli.stdout import write
 from collector.config import Loaded, examine, read
-from collector.config.extras import NO_GRPC, install, is_installed
 from collector.config.model import settings
-from collector.config.sink_settings import SinkSettings
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
+from collector.extras import NO_GRPC, is_installed, missing
+from collector.pages.model import build, whose
+from collector.pages.render import flow_chart
 from collector.routing import Flows, all_flows
 from collector.routing.changes import Change, all_changes
 from collector.routing.schemas import configured
@@ -46,7 +48,6 @@ _OUTCOMES = {
     "swapped": "reloaded; the workers filter by it",
     "replaced": "reloaded; other workers have taken the place of those before",
 }
-_ESCAPES = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})
 
 
 @app.command("check")
@@ -83,8 +84,7 @@ def _recorder_faults(loaded: Loaded) -> list[Fault]:
     if not loaded.config.recorder.enabled:
         return []
     if not is_installed("joserfc"):
-        message = f"recording needs an extra: {install('recording')}"
-        return [loaded.fault("recorder.enabled", message, "E201")]
+        return [loaded.fault("recorder.enabled", missing("recording", "recording").message, "E201")]
     from collector.recording.settings import find_faults  # noqa: PLC0415 - an extra
 
     return find_faults(loaded)
@@ -151,13 +151,15 @@ def show_flows(
 ) -> None:
     """Show which field of each schema reaches which sink, and for which purposes. The sidecar
     delivers by the very same matrix. Exit 78 where a sink would get what it may not."""
-    found = _flows(read(one_file(file, config)))
+    loaded = read(one_file(file, config))
+    found = _flows(loaded)
     if as_json:
         plain = [each.as_dict() for each in found]
         print_json(plain[0] if len(plain) == 1 else {"schemas": plain})
     elif mermaid:
-        for line in _chart(found):
-            out.print(line, markup=False)
+        schemas = [each.schema for each in found]
+        page = build(loaded.config, schemas, (), checked=None, now=datetime.now(UTC))
+        write(flow_chart(page).encode())
     else:
         for each in found:
             wide().print(_matrix(each))
@@ -228,41 +230,13 @@ def _parsed(rev: str | None, reference: str) -> tuple[Schema | None, list[Fault]
     return git.load_reference(f"{rev}:./{os.path.relpath(reference)}")
 
 
-def _party(sink: SinkSettings) -> str:
-    """Write whose a sink is: the party, the recipient and the country."""
-    words = {"first": "ours", "processor": "processor", "third": "third party"}[sink.party]
-    return ", ".join(part for part in (words, sink.recipient, sink.country) if part)
-
-
 def _matrix(found: Flows) -> Table:
-    sinks = (escape(f"{name} ({_party(sink)})") for name, sink in found.sinks.items())
+    sinks = (escape(f"{name} ({whose(sink)})") for name, sink in found.sinks.items())
     table = new_table(found.schema.id, *sinks, whole=(found.schema.id,))
     for field in found.schema.fields:
         cells = (found.to(name).get(field, ()) for name in found.sinks)
         table.add_row(field, *(", ".join(cell) or "-" for cell in cells))
     return table
-
-
-def _chart(found: Sequence[Flows]) -> Iterator[str]:
-    """Yield the lines of a flow chart; a field that reaches no sink has no arrow. Of several
-    schemas each has a frame."""
-    sinks, nodes = found[0].sinks, dict[tuple[str, str], str]()
-    yield "flowchart LR"
-    for each in found:
-        name, indent = each.schema.name, "  " if len(found) == 1 else "    "
-        if len(found) > 1:
-            yield f'  subgraph "{name}"'
-        for field in each.schema.fields:
-            node = nodes[name, field] = f"f{len(nodes)}"
-            yield f'{indent}{node}["{field}"]'
-        if len(found) > 1:
-            yield "  end"
-    for index, name in enumerate(sinks):
-        yield f'  s{index}[("{name}<br>{_party(sinks[name]).translate(_ESCAPES)}")]'
-    for each in found:
-        for flow in each.flows:
-            end, purposes = list(sinks).index(flow.sink), ", ".join(flow.purposes)
-            yield f'  {nodes[each.schema.name, flow.field]} -->|"{purposes}"| s{end}'
 
 
 def _table(found: list[Change]) -> Table:

@@ -65,7 +65,7 @@ def drain(
     loaded = read(one_file(file, config), {**os.environ, **variables})
     if not loaded.config.drain.is_on:
         message = "there is nothing to take from: set `drain.url` and `drain.stream`"
-        raise ConfigError("E211", message)
+        raise ConfigError("E122", message)
     raise typer.Exit(run(loaded, allow_widening=allow_widening))
 
 

@@ -23,9 +23,9 @@ from collector.cli.options import (
     write_file,
 )
 from collector.cli.stdout import may_be_terminal, write, write_all
-from collector.config.extras import install, is_installed
 from collector.contracts import Tally
 from collector.errors import ConfigError, InputError
+from collector.extras import require
 from collector.schema import Schema, load_schema
 
 _STDIN = Path("-")
@@ -115,7 +115,9 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         if tally is not None:
             write_file(tally, _json(total.as_dict()))
     if strict and (refused := total.refused):
-        raise InputError("E403", f"{refused} of {total.received} events were rejected")
+        raise InputError(
+            "E403", f"{refused} of {total.received} events were rejected; the tally says why"
+        )
 
 
 def _form(path: Path) -> Form:
@@ -168,9 +170,11 @@ def _destination(output: Path | None, inputs: list[Path], schema: Schema | None)
         yield write
         return
     if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
-        raise ConfigError("E204", "the output would overwrite an input")
-    if schema is not None and not is_installed("pyarrow"):
-        raise ConfigError("E201", f"Parquet needs an extra: {install('parquet')}")
+        raise ConfigError(
+            "E122", "the output would overwrite an input; name another file with --output"
+        )
+    if schema is not None:
+        require("Parquet", "parquet", "pyarrow")
     try:
         raw = output.open("wb", buffering=0)
     except OSError as error:

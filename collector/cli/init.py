@@ -14,7 +14,7 @@ from collector.cli.options import unwritable
 from collector.config import Config
 from collector.config.model import Setting, settings
 from collector.errors import ConfigError, file_name
-from collector.file_modes import write_private
+from collector.files import write_private
 
 _HEAD = """\
 # The settings of `collector serve --config FILE`, each with its default: take the `#` before its

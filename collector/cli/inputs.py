@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from collector.contracts import Tally
-from collector.errors import InputError, SandboxError, file_name
+from collector.errors import InputError, SandboxError, UsageError, file_name
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
 from collector.filter.text import MAX_DOCUMENT, MAX_LINE
@@ -68,7 +68,7 @@ def is_plain_file(path: Path) -> bool:
 def opened(path: Path) -> Iterator[Read]:
     """Open a file, or stdin for ``-``; gives a function that reads decompressed bytes.
 
-    Raises ``InputError``: E401 when the file cannot be opened or read, E402 when it is damaged.
+    Raises ``InputError``: E101 when the file cannot be opened or read, E422 when it is damaged.
     """
     if path == _STDIN:
         yield _reading(sys.stdin.buffer, input_name(path))
@@ -82,7 +82,7 @@ def _open(path: Path) -> IO[bytes]:
         return path.open("rb", buffering=0 if is_plain_file(path) else -1)
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
-    raise InputError("E401", f"{input_name(path)} cannot be opened: {why}")
+    raise UsageError("E101", f"{input_name(path)} cannot be opened: {why}")
 
 
 def _decompressed(raw: IO[bytes], suffix: str) -> Any:
@@ -112,8 +112,10 @@ def _reading(stream: Any, name: str) -> Read:
             if type(error).__name__ != "ZstdError":
                 raise
         if damaged:
-            raise InputError("E402", f"{name} is damaged or cut short; {_BEFORE}")
-        raise InputError("E401", f"{name} cannot be read any further; {_BEFORE}")
+            raise InputError(
+                "E422", f"{name} is damaged or cut short; {_BEFORE}; fetch the file again"
+            )
+        raise UsageError("E101", f"{name} cannot be read any further; {_BEFORE}")
 
     return checked
 
@@ -297,9 +299,9 @@ def _confine(filter_: Filter) -> None:
     filter_.admit_lines(b"{}\n{")
     if filter_.schema.user_agent_paths:
         parse_user_agent("-")  # it loads its parser late
-    with suppress(SandboxError):  # this process was handed a socket that leads anywhere
-        restrict_files()
-        restrict_calls()
+    for restrict in (restrict_files, restrict_calls):
+        with suppress(SandboxError):  # this process was handed a socket that leads anywhere
+            restrict()
 
 
 def filter_range(start: int, end: int) -> Piece:

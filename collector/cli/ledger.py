@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,24 +13,31 @@ from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, seen, wide
 from collector.cli.data_dir import Data, directory
-from collector.cli.options import AsJson, Checkpoints, Output, refuse_other_format, unwritable
+from collector.cli.options import (
+    AsJson,
+    Checkpoints,
+    Output,
+    read_file,
+    refuse_other_format,
+    unwritable,
+)
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.errors import file_name
-from collector.ledger import Entry, Flaw, Note, Receipt, Verification, opened
+from collector.ledger import Audit, Entry, Flaw, Note, Receipt, opened
+from collector.ledger.auditor import Checkpoint
 from collector.ledger.export import (
     auditor_script,
     export_lines,
     format_checkpoint,
     parse_checkpoints,
 )
-from collector.ledger.verification import Trail
 from collector.spool import FILE_NAME, note, rotate
 
 app: typer.Typer = group(
     "Look at what was received, admitted and rejected, and done beside that, and verify it."
 )
-_MOST_CHARACTERS = 64 << 20
+_MOST_BYTES = 64 << 20
 """That is a checkpoint every hour for more than ten years."""
 _HEX_DIGITS = 64
 _Noted = Annotated[
@@ -95,7 +101,7 @@ def verify(
     checkpoints = [each for path in checkpoint or () for each in _checkpoints(path)]
     place = directory(config, data)
     with opened(place / FILE_NAME) as ledger:
-        found = ledger.verify(None if noted is None else bytes.fromhex(noted), checkpoints)
+        found = ledger.verify(noted, checkpoints)
     quarantined = len(list(place.glob(f"{FILE_NAME}.damaged-*")))
     if as_json:
         print_json(_as_dict(found, quarantined))
@@ -104,26 +110,41 @@ def verify(
     raise typer.Exit(1 if found.flaws else 0)
 
 
-def _checkpoints(path: Path) -> list[Entry]:
-    """Read the checkpoints of a file. Raises ``InputError`` E401."""
-    text = ""
-    with suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
-        text = file.read(_MOST_CHARACTERS)
-    return parse_checkpoints(text, file_name(path))
+def _checkpoints(path: Path) -> list[Checkpoint]:
+    """Read the checkpoints of a file. Raises ``InputError`` E101."""
+    data = read_file(path, _MOST_BYTES)
+    return parse_checkpoints(data.decode(errors="replace"), file_name(path))
 
 
-def _as_dict(found: Verification, quarantined: int) -> dict[str, object]:
+def _as_dict(found: Audit, quarantined: int) -> dict[str, object]:
+    tips = {
+        what: {"sequence": number, "hash": digest} for what, (number, digest) in found.tips.items()
+    }
+    kept = [each.sequence for each in found.checkpoints]
     return {
         "ok": not found.flaws,
         "receipts": found.receipts,
         "received": found.received,
         "admitted": found.admitted,
         "rejected": dict(found.rejected),
-        "tip": {"sequence": found.tip.sequence, "hash": found.tip.hash.hex()},
-        "breaks": [{"first": each.first, "missing": each.missing} for each in found.breaks],
+        "tip": tips["receipt"],
+        "breaks": [each._asdict() for each in found.breaks],
         "damaged_files": quarantined,
         "flaws": [_of_flaw(flaw) for flaw in found.flaws],
-        "entries": _of_trail(found.trail),
+        "entries": {
+            "entries": found.entries,
+            "signed": found.signed,
+            "signed_up_to": found.signed_up_to,
+            "signatures_checked": found.is_checked,
+            "checkpoints_kept": len(kept),
+            "checkpoints_up_to": max(kept, default=0),
+            "tip": tips["entry"],
+            "keys": [
+                {"sequence": key.sequence, "public": key.public, "vouched": key.is_vouched}
+                for key in found.keys
+            ],
+            "breaks": found.lost,
+        },
     }
 
 
@@ -132,62 +153,13 @@ def _of_flaw(flaw: Flaw) -> dict[str, object]:
     return described if flaw.what == "receipt" else {**described, "what": flaw.what}
 
 
-def _of_trail(trail: Trail) -> dict[str, object]:
-    return {
-        "entries": trail.entries,
-        "signed": trail.signed,
-        "signed_up_to": trail.signed_up_to,
-        "signatures_checked": trail.is_checked,
-        "checkpoints_kept": trail.checkpoints,
-        "checkpoints_up_to": trail.checkpoints_up_to,
-        "tip": {"sequence": trail.tip.sequence, "hash": trail.tip.hash.hex()},
-        "keys": [
-            {"sequence": key.sequence, "public": key.public, "vouched": key.is_vouched}
-            for key in trail.keys
-        ],
-        "breaks": trail.breaks,
-    }
-
-
-def _print(found: Verification, quarantined: int) -> None:
+def _print(found: Audit, quarantined: int) -> None:
     for flaw in found.flaws:
         err.print(str(flaw), markup=False, style="red")
-    rejected = found.received - found.admitted
-    out.print(
-        f"{found.receipts:,} receipts: {found.received:,} received ="
-        f" {found.admitted:,} admitted + {rejected:,} rejected",
-        markup=False,
-    )
-    for each in found.breaks:
-        out.print(
-            f"a new chain begins at receipt {each.first}, where the file was damaged;"
-            f" {each.missing:,} receipts are missing before it"
-        )
-    _print_trail(found.trail)
+    for line in found.summary():
+        out.print(line, markup=False)
     if quarantined:
         out.print(f"{quarantined} damaged files were set aside in the data directory")
-    out.print(f"tip: {found.tip.sequence} {found.tip.hash.hex()}")
-    out.print("[bold red]the ledger does not hold[/]" if found.flaws else "the ledger holds")
-
-
-def _print_trail(trail: Trail) -> None:
-    signed = f"{trail.signed:,} of them signed" if trail.signed else "none of them signed"
-    out.print(f"{trail.entries:,} entries, {signed}")
-    if trail.is_checked and 0 < trail.signed_up_to < trail.tip.sequence:
-        out.print(f"what comes after entry {trail.signed_up_to} is not signed")
-    if trail.signed and not trail.is_checked:
-        extra = "data-minimisation-collector[signing]"
-        out.print(f"signatures were not checked; install {extra}", markup=False)
-    for key in trail.keys[1:]:
-        if not key.is_vouched:
-            out.print(f"a new key begins at entry {key.sequence}; the one before has not signed it")
-    for sequence in trail.breaks:
-        out.print(f"entries before {sequence} were lost, where the file was damaged")
-    if trail.checkpoints:
-        out.print(
-            f"compared with {trail.checkpoints:,} checkpoints that were kept elsewhere, up to entry"
-            f" {trail.checkpoints_up_to}"
-        )
 
 
 @app.command("entries")
@@ -270,8 +242,8 @@ def export(
     """Write the whole ledger for an auditor: starts, receipts, entries and documents, as lines of
     JSON that hold the very texts that were hashed and signed. No record is in it.
 
-    `collector ledger export --verifier > auditor.py` is a script of less than 180 lines that
-    verifies it without Collector: `python3 auditor.py EXPORT [CHECKPOINT…]`.
+    `collector ledger export --verifier > auditor.py` is a script that verifies it without
+    Collector: `python3 auditor.py EXPORT [CHECKPOINT…]`. `collector ledger verify` runs the same.
     """
     if output is not None:
         refuse_other_format(output, ".ndjson")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from collector.errors import ConfigError, file_name
+from collector.errors import ConfigError, UsageError, file_name
 from collector.schema import resources
 
 _OTHER_FORMATS = frozenset(
@@ -54,6 +54,16 @@ def schema_files(references: list[str] | None) -> list[str]:
     if not references:
         return DEFAULT_SCHEMAS
     return [each for each in references if not resources.is_approved_copy(each)]
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """Return so many bytes of a file that an option names. Raises ``UsageError`` E101."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+    raise UsageError("E101", f"{file_name(path)} cannot be read: {why}")
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
@@ -107,7 +117,7 @@ def unwritable(path: Path, error: OSError) -> ConfigError:
 
 
 def refuse_other_format(path: Path, suffix: str) -> None:
-    """Raise ``ConfigError`` E204 for a name of another format than that of ``suffix``."""
+    """Raise ``ConfigError`` E122 for a name of another format than that of ``suffix``."""
     if path.suffix.lower() not in _OTHER_FORMATS - {suffix}:
         return
     plain = path
@@ -116,7 +126,7 @@ def refuse_other_format(path: Path, suffix: str) -> None:
     form = "lines of JSON" if suffix == ".ndjson" else "JSON"
     plain = plain if plain.suffix else plain.with_suffix(suffix)
     raise ConfigError(
-        "E204",
-        f"{file_name(path)} is a name of another format, and {form} would be written; name it"
+        "E122",
+        f"{file_name(path)} would hold {form}, which its name does not say; name it"
         f" `{file_name(plain.name)}`",
     )

@@ -3,9 +3,9 @@
 Each reading is an entry of the ledger before any of it is shown. The answer is a table for people;
 JSON, lines of JSON or CSV for programs.
 
-SQLite looks for signals after ten thousand steps of a statement, and a single step can take a
-second: one that looks for a long text in another does. So the process that has the time limit only
-reads what another one writes into a pipe, and kills that one when the time is over.
+The main thread runs the statement and writes the answer; both may keep it for minutes in one call
+that nothing interrupts: a search for a long text in another, a pipe that nobody reads. So another
+thread has the time limit and Ctrl-C. It notes what was read and ends the process.
 """
 
 from __future__ import annotations
@@ -13,33 +13,34 @@ from __future__ import annotations
 import csv
 import io
 import os
-import resource
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
-from itertools import chain, islice
-from math import ceil
+from itertools import chain, islice, zip_longest
+from operator import and_
 from pathlib import Path
-from struct import Struct
+from threading import Lock, Thread
 from time import monotonic
-from typing import Annotated, BinaryIO, Literal, NamedTuple, NoReturn
+from typing import Annotated, Literal, NamedTuple, NoReturn
 
 import orjson
 import typer
 from rich.table import Table
 
+from collector.cli import exit_code
 from collector.cli.console import new_table, out, print_json, seen, wide
 from collector.cli.data_dir import Data, StoreFile, readable
 from collector.cli.options import AsJson
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
-from collector.errors import CollectorError, ConfigError, DeliveryError, InputError
+from collector.errors import CollectorError, InputError, UsageError
 from collector.sinks.inventory import Contents, contents, read_or_raise, reading
 from collector.sinks.query import Answer, ask
-from collector.sinks.store_file import BUSY_SECONDS
+from collector.sqlite.connection import BUSY_SECONDS
 
 Form = Literal["table", "json", "ndjson", "csv"]
 
@@ -51,8 +52,6 @@ _MOST_BYTES = 100_000
 _BUFFERED_BYTES = 4 << 20
 """An answer of up to so many bytes is read whole before any of it is shown, so that a slow reader
 of it does not keep the store from being compacted."""
-_RING_SECONDS = 0.2
-_INTERRUPTS = (signal.SIGINT, signal.SIGALRM)
 NoteRead = Callable[[int | None], None]
 
 
@@ -65,46 +64,92 @@ class Piece(NamedTuple):
 
 Write = Callable[[Answer], Iterator[Piece]]
 
-_HEAD = Struct(">BQQ")
-"""Before each message: what it is, a number of rows, and the bytes that follow."""
-_PIECE, _END, _FAULT = range(3)
-_FAULTS: dict[str, type[CollectorError]] = {
-    "E2": ConfigError,
-    "E4": InputError,
-    "E5": DeliveryError,
-}
+_INTERRUPTED = 130
+_BUG = 70
+
+
+class _Noted:
+    """How many rows were read, which is noted before any of them is given out.
+
+    Every method is for the main thread but ``last``: from then on the others wait for ever, so that
+    nothing is given out that was not noted.
+    """
+
+    def __init__(self, note: NoteRead) -> None:
+        self._note, self._rows, self._is_ended = note, 0, False
+        self._lock = Lock()
+
+    def begin(self) -> None:
+        """Note that a long reading begins. Raises what ``note`` raises."""
+        with self._lock:
+            self._note(None)
+
+    def add(self, rows: int) -> None:
+        """Count rows that are given out next."""
+        with self._lock:
+            self._rows += rows
+
+    def end(self) -> None:
+        """Note how many rows there were. Raises what ``note`` raises."""
+        with self._lock:
+            self._is_ended = True
+            self._note(self._rows)
+
+    def last(self) -> None:
+        """Do the same, if it was not done, just before the process ends."""
+        self._lock.acquire()
+        if not self._is_ended:
+            self._note(self._rows)
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt the block when its time is over, even if it waits for the reader of stdout.
-
-    For the main thread. Raises ``InputError`` E409 then. The timer rings all the while: a signal
-    that comes just before the block begins to wait in the system is noticed at the next ring.
-    """
-    is_over, until = False, monotonic() + seconds
-
-    def ring(*_: object) -> None:
-        nonlocal is_over
-        if not is_over and monotonic() >= until:
-            is_over = True
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGALRM, ring)
-    interval = min(seconds, _RING_SECONDS)
-    timer = signal.setitimer(signal.ITIMER_REAL, interval, interval)
+def time_limit(seconds: float, last: Callable[[], None]) -> Iterator[None]:
+    """End the process when the block's time is over (E416), or at Ctrl-C, whatever the block does;
+    call ``last`` before. For the main thread."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    handler = signal.signal(signal.SIGINT, lambda *_: None)  # the other thread reads of it
+    wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watch = Thread(target=_watch, args=(reader, monotonic() + seconds, last), daemon=True)
+    watch.start()
     try:
         yield
-    except KeyboardInterrupt:
-        if not is_over:
-            raise
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, *timer)
-    if is_over:
-        message = "the statement took too long; ask for less, or give it more time with --timeout"
-        raise InputError("E409", message)
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGINT, handler)
+        os.close(writer)
+        watch.join()
+        os.close(reader)
+
+
+def _watch(reader: int, until: float, last: Callable[[], None]) -> None:
+    """Wait until the pipe is closed. End the process before if the time is over, or if the pipe
+    says that there was Ctrl-C."""
+    while (left := until - monotonic()) > 0:
+        if select.select([reader], [], [], left)[0]:
+            signals = os.read(reader, _PIECE_BYTES)
+            if not signals:
+                return
+            if signal.SIGINT in signals:
+                _end_process(last, None)
+    message = "the statement took too long; ask for less, or give it more time with --timeout"
+    _end_process(last, InputError("E416", message))
+
+
+def _end_process(last: Callable[[], None], why: CollectorError | None) -> NoReturn:
+    """End the process, with an error or after Ctrl-C. Where stderr is a pipe that is full, the
+    error is not written."""
+    code = _BUG
+    try:
+        try:
+            last()
+        except CollectorError as error:
+            why = error
+        code = _INTERRUPTED if why is None else exit_code(why)
+        if why is not None and select.select([], [sys.stderr.fileno()], [], 0)[1]:
+            os.write(sys.stderr.fileno(), f"{why}\n".encode()[: select.PIPE_BUF])
+    finally:
+        os._exit(code)
 
 
 def query(
@@ -156,10 +201,12 @@ def _read(statement: str) -> str:
     """Read the text of a statement. Raises ``InputError`` E407."""
     is_there = statement != _STDIN
     text = os.fsencode(statement) if is_there else sys.stdin.buffer.read(_MOST_BYTES + 1)
-    with suppress(UnicodeDecodeError):
+    try:
         if len(text) <= _MOST_BYTES:
             return text.decode()
-    raise InputError("E407", f"the statement is not UTF-8, or is over {_MOST_BYTES:,} bytes")
+    except UnicodeDecodeError:
+        pass
+    raise UsageError("E407", f"the statement is not UTF-8, or is over {_MOST_BYTES:,} bytes")
 
 
 def _write_answer(
@@ -167,23 +214,27 @@ def _write_answer(
 ) -> None:
     """Write the answer to a statement; a short one once the store is closed. Note before a long one
     that a reading begins, and after each how many rows it had."""
-    rows, whole = 0, b""
-    with reading(path, min(seconds, BUSY_SECONDS)):
-        pass  # what is no store is not read, and nothing is noted
-    try:
-        with time_limit(seconds), answering(path, statement, form, seconds) as pieces:
-            first, following = _buffered(pieces)
-            if following is None:
-                rows = sum(piece.rows for piece in first)
-                whole = b"".join(piece.data for piece in first)
-            else:
-                note_read(None)
-                for piece in chain(first, [following], pieces):
-                    rows += piece.rows
-                    write(piece.data)
-    finally:
-        note_read(rows)
-    write(whole)
+    noted = _Noted(note_read)
+    with time_limit(seconds, noted.last):
+        with reading(path, min(seconds / 2, BUSY_SECONDS)) as db:
+            try:
+                whole = _given_out(form(ask(db, statement)), noted)
+            finally:
+                noted.end()
+        write(whole)
+
+
+def _given_out(pieces: Iterator[Piece], noted: _Noted) -> bytes:
+    """Write a long answer, and return a short one."""
+    first, following = _buffered(pieces)
+    if following is None:
+        noted.add(sum(piece.rows for piece in first))
+        return b"".join(piece.data for piece in first)
+    noted.begin()
+    for piece in chain(first, [following], pieces):
+        noted.add(piece.rows)
+        write(piece.data)
+    return b""
 
 
 def _buffered(pieces: Iterator[Piece]) -> tuple[list[Piece], Piece | None]:
@@ -224,77 +275,25 @@ def _print(found: Contents) -> None:
         out.print(f"  the view {seen(found.view)} has the same, with underscores for dots")
 
 
-@contextmanager
-def answering(path: Path, statement: str, form: Write, seconds: float) -> Iterator[Iterator[Piece]]:
-    """Yield the pieces of an answer as they come; the process that makes them ends with the block.
-
-    The pieces raise what ``reading`` and ``ask`` raise. After so many seconds of work the process
-    is ended by the system, should this one have been killed meanwhile.
-    """
-    reader, writer = os.pipe()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
-    process = os.fork()
-    if not process:
-        os.close(reader)
-        _answer(path, statement, form, seconds, writer)
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTS)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as stream:
-            yield _received(stream)
-    finally:
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-
-
-def _received(stream: BinaryIO) -> Iterator[Piece]:
-    while True:
-        head = stream.read(_HEAD.size)
-        if len(head) < _HEAD.size:
-            message = "the statement ended the process that answered it; ask for less at once"
-            raise InputError("E409", message)
-        kind, rows, size = _HEAD.unpack(head)
-        if kind == _END:
-            return
-        data = stream.read(size)
-        if kind == _FAULT:
-            code, _, message = data.decode().partition(" ")
-            raise _FAULTS[code[:2]](code, message)
-        yield Piece(data, rows)
-
-
-def _answer(path: Path, statement: str, form: Write, seconds: float, writer: int) -> NoReturn:
-    """Write the pieces of an answer, or a fault, into a pipe, and end the process."""
-    with suppress(BaseException), os.fdopen(writer, "wb", 0) as stream:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process decides
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        limit = ceil(seconds) + 1
-        with suppress(ValueError, OSError):  # a lower one is set already
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-        try:
-            with reading(path) as db:
-                for piece in form(ask(db, statement)):
-                    stream.write(_HEAD.pack(_PIECE, piece.rows, len(piece.data)) + piece.data)
-        except CollectorError as error:
-            text = f"{error.code} {error.message}".encode()
-            stream.write(_HEAD.pack(_FAULT, 0, len(text)) + text)
-        else:
-            stream.write(_HEAD.pack(_END, 0, 0))
-    os._exit(0)
-
-
 # -- the forms of an answer: all but the table are made as rows come, in constant memory
 
 
 def _table(answer: Answer) -> Iterator[Piece]:
-    rows = list(islice(answer.rows, MOST_ROWS))
+    rows, size = list[list[str]](), 0
+    are_numbers: list[bool] = []
+    for row in islice(answer.rows, MOST_ROWS):
+        rows.append([_seen(value) for value in row])
+        size += sum(map(len, rows[-1]))
+        if size > _BUFFERED_BYTES:
+            raise InputError("E416", "so long a table cannot be shown; ask for less, or for --json")
+        numbers = [isinstance(value, int | float) for value in row]
+        are_numbers = [*map(and_, are_numbers or numbers, numbers)]
     is_more = next(answer.rows, None) is not None
     table = new_table()
-    for at, name in enumerate(answer.columns):
-        is_number = bool(rows) and all(isinstance(row[at], int | float) for row in rows)
+    for name, is_number in zip_longest(answer.columns, are_numbers):
         table.add_column(_seen(name), overflow="fold", justify="right" if is_number else "left")
-    for row in rows:
-        table.add_row(*map(_seen, row))
+    for cells in rows:
+        table.add_row(*cells)
     console = wide()
     with console.capture() as captured:
         console.print(table)

@@ -6,8 +6,7 @@ import typer
 
 from collector.cli.serve import ConfigFile
 from collector.config import read
-from collector.config.extras import install, is_installed, is_loadable, reinstall
-from collector.errors import ConfigError
+from collector.extras import require
 
 _NEEDED = ("cryptography", "joserfc", "obstore", "pyrage")
 
@@ -32,9 +31,4 @@ def recorder(config: ConfigFile = None) -> None:
 def needs_recording(*more: str) -> None:
     """Load the libraries of recordings. Raises ``ConfigError`` E201 if one is not installed or
     cannot be loaded."""
-    needed = (*_NEEDED, *more)
-    if not all(map(is_installed, needed)):
-        raise ConfigError("E201", f"recordings need an extra: {install('recording')}")
-    if not all(map(is_loadable, needed)):
-        message = "a library of recordings is installed and cannot be loaded; install it anew"
-        raise ConfigError("E201", f"{message}: {reinstall('recording')}")
+    require("recording", "recording", *_NEEDED, *more, is_whole=True)

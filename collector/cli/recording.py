@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -11,13 +11,13 @@ import typer
 
 from collector.cli.console import err, group, new_table, out, print_json, seen
 from collector.cli.data_dir import Data
-from collector.cli.options import AsJson, Checkpoints, Output
+from collector.cli.options import AsJson, Checkpoints, Output, read_file
 from collector.cli.recorder import needs_recording
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
-from collector.errors import ConfigError, DeliveryError, InputError, InUse, file_name
-from collector.file_modes import write_private
+from collector.errors import ConfigError, DeliveryError, InputError, InUse, UsageError, file_name
+from collector.files import write_private
 
 if TYPE_CHECKING:
     from collector.recording.names import Role
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
 app: typer.Typer = group("Look at recordings, verify, open, erase and assemble them.")
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
+_NO_CHECKPOINT = "is not a checkpoint; `collector recording show ID --checkpoint` prints one"
 
 
 @contextmanager
@@ -42,9 +43,9 @@ def _answered() -> Iterator[None]:
     if refusal is None:
         return
     if refusal.code in ("unavailable", "full", "busy"):
-        raise DeliveryError("E512", "the recorder cannot do this now; try again later")
+        raise DeliveryError("E514", "the recorder cannot do this now; try again later")
     if refusal.code in ("not_found", "malformed"):
-        raise InputError("E432", "there is no such recording or track in this directory")
+        raise InputError("E433", "there is no such recording or track in this directory")
     raise InputError("E433", f"the recorder refused: {refusal.message}")
 
 
@@ -145,7 +146,7 @@ def show(
             return
         tracks = [] if row is None or row.state == "erased" else vault.tracks(recording)
     if row is None:
-        raise InputError("E432", "there is no such recording or track in this directory")
+        raise InputError("E433", "there is no such recording or track in this directory")
     found = _summary(row) | {
         "tracks": [
             {"name": each.name, "kind": each.kind, "chunks": each.chunks, "bytes": each.size}
@@ -211,14 +212,14 @@ def verify(
 
 
 def _checkpoint(path: Path) -> tuple[str, bytes]:
-    """Read a checkpoint, and which recording it is of. Raises ``InputError`` E401."""
+    """Read a checkpoint, and which recording it is of. Raises ``InputError`` E422."""
     from collector.recording.manifest import read_signature  # noqa: PLC0415 - keeps `--help` light
 
-    with suppress(OSError), path.open("rb") as file:
-        line = file.read(_MOST_CHECKPOINT_BYTES)
-        if (found := read_signature(line.strip())) is not None:
-            return found.tip.recording, line
-    raise InputError("E401", f"{file_name(path)} holds no checkpoint of a recording")
+    line = read_file(path, _MOST_CHECKPOINT_BYTES)
+    found = read_signature(line.strip())
+    if found is None:
+        raise UsageError("E422", f"{file_name(path)} holds no checkpoint of a recording")
+    return found.tip.recording, line
 
 
 @app.command("open")
@@ -237,7 +238,7 @@ def open_track(
     chosen = _settings(config, data)
     with _vault(chosen) as vault:
         if not any(each.name == track for each in vault.tracks(recording)):
-            raise InputError("E432", "there is no such recording or track in this directory")
+            raise InputError("E433", "there is no such recording or track in this directory")
         entry = Note.of("access", recording=recording, what="open", outcome="done")
         note(_directory(chosen), entry)
         pieces = vault.read(recording, track)
@@ -342,11 +343,11 @@ def token(
         create_key(key)
         write(key_set(key) + b"\n")
         return
-    text = ""
-    with suppress(ValueError):
+    try:
         text = issue(
             key, meeting=meeting, role=cast("Role", role), subject=subject, seconds=seconds
         )
-    if not text:
-        raise typer.BadParameter("a token needs a meeting, a role of the list and a subject")
+    except ValueError:
+        message = "a token needs a meeting, a role of the list and a subject"
+        raise typer.BadParameter(message) from None
     write(f"{text}\n".encode())

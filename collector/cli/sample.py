@@ -8,7 +8,7 @@ from pathlib import Path
 from collector.cli.hints import hint
 from collector.cli.inputs import document, form_of, opened
 from collector.contracts import Tally
-from collector.errors import InputError
+from collector.errors import UsageError
 from collector.filter import Filter
 from collector.filter.explain import MOST_EVENTS, Explanation, explain, known_places
 from collector.filter.text import BOM, MAX_DOCUMENT
@@ -21,7 +21,7 @@ def _no_key(reference: str, period: int) -> bytes:
 
 
 def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explanation]:
-    """Explain the events of a file that can be read. Raises ``InputError``: E401 also where there
+    """Explain the events of a file that can be read. Raises ``InputError``: E101 also where there
     is none and one is ``required``."""
     data, size = _read(path)
     router = Filter(schema, keys=_no_key).router
@@ -30,7 +30,7 @@ def sampled(schema: Schema, path: Path, *, required: bool = True) -> list[Explan
     if required and not readable:
         tally = Tally(received=len(found), bytes_in=size)
         tally.rejected["malformed"] = len(found)
-        raise InputError("E401", str(hint(path, form_of(path), tally, schema)))
+        raise UsageError("E422", str(hint(path, form_of(path), tally, schema)))
     return readable
 
 

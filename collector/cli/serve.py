@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 
 from collector.config import read
-from collector.config.extras import install, is_installed, is_loadable, reinstall
 from collector.config.model import variable
-from collector.errors import ConfigError
+from collector.extras import is_installed, require
 
 _NEEDED = ["google.protobuf", "httptools", "prometheus_client"]
 if sys.platform != "win32":
@@ -99,8 +98,4 @@ def one_file(file: Path | None, config: Path | None) -> Path | None:
 def needs_sidecar() -> None:
     """Load the libraries of a sidecar. Raises ``ConfigError`` E201 if one is not installed or
     cannot be loaded."""
-    if not all(map(is_installed, _NEEDED)):
-        raise ConfigError("E201", f"the sidecar needs an extra: {install('sidecar')}")
-    if not all(map(is_loadable, _NEEDED)):
-        message = "a library of the sidecar is installed and cannot be loaded; install it anew"
-        raise ConfigError("E201", f"{message}: {reinstall('sidecar')}")
+    require("the sidecar", "sidecar", *_NEEDED, is_whole=True)

@@ -131,7 +131,7 @@ def _dropped(folder: Path, sink: str, *, is_on: bool, is_dry_run: bool) -> Dropp
     if answer is not None:
         return Dropped(**answer)
     if is_on:
-        raise ConfigError("E224", "the sink is switched on; take it out of the configuration first")
+        raise ConfigError("E122", "the sink is switched on; take it out of the configuration first")
     if not (folder / SPOOL_NAME).is_file():
         raise ConfigError(
             "E203", f"there is no spool in {file_name(folder)}; name another directory"

@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from collector.addresses import Address
 from collector.config.sink_settings import Section
-from collector.config.values import Location, Reference, SchemaList, resolved
+from collector.config.values import Location, Reference, SchemaList, matching, resolved
+from collector.documents import fault
 
 _URL = re.compile(r"([a-z+]{3,12})://([!-.0-~]{1,4096})", re.ASCII).fullmatch
 _SERVER = re.compile(
     r"([A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?",
     re.ASCII,
 ).fullmatch
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch
-_SUBJECT = re.compile(r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,15}", re.ASCII).fullmatch
-_TOPIC = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,249}", re.ASCII).fullmatch
 _PORTS = {"nats": 4222, "tls": 4222, "kafka": 9092, "kafka+tls": 9092}
 _ENCRYPTED = {"nats": "tls", "kafka": "kafka+tls"}
 """The scheme with encryption for each without."""
@@ -52,10 +49,6 @@ def url_of_servers(*schemes: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _fault(message: str) -> PydanticCustomError:
-    return PydanticCustomError("E209", message)
-
-
 def servers(value: Any, schemes: tuple[str, ...]) -> Servers:
     """Read ``SCHEME://HOST:PORT``, or several hosts between commas. Raises what pydantic takes."""
     found = _URL(value) if isinstance(value, str) else None
@@ -69,36 +62,36 @@ def servers(value: Any, schemes: tuple[str, ...]) -> Servers:
     is_whole = 0 < len(texts) <= _MOST_SERVERS and len(addresses) == len(texts)
     if found is None or not is_whole or not all(0 < one.port < 1 << 16 for one in addresses):
         form = " or ".join(f"`{scheme}://HOST:PORT`" for scheme in schemes)
-        raise _fault(f"this must be {form}; several hosts stand between commas")
+        raise fault("E107", f"this must be {form}; several hosts stand between commas")
     if found[1] in _ENCRYPTED and not all(one.is_loopback for one in addresses):
         better = _ENCRYPTED[found[1]]
-        raise _fault(
-            f"only a broker on this machine is reached without encryption: use `{better}://`"
+        raise fault(
+            "E107",
+            f"only a broker on this machine is reached without encryption: use `{better}://`",
         )
     return Servers(found[1], tuple(addresses))
 
 
-def _name(value: Any) -> str:
-    if isinstance(value, str) and _NAME(value):
-        return value
-    raise _fault("this must be a name of letters, digits, `_` and `-`, of at most 64")
-
-
-def _subject(value: Any) -> str:
-    if isinstance(value, str) and _SUBJECT(value):
-        return value
-    raise _fault("this must be a subject without wildcards, such as `collector.records`")
-
-
-def _topic(value: Any) -> str:
-    if isinstance(value, str) and _TOPIC(value):
-        return value
-    raise _fault("this must be a topic of letters, digits, `.`, `_` and `-`, of at most 249")
-
-
-StreamName = Annotated[str, BeforeValidator(_name)]
-Subject = Annotated[str, BeforeValidator(_subject)]
-TopicName = Annotated[str, BeforeValidator(_topic)]
+StreamName = Annotated[
+    str,
+    *matching(
+        "[A-Za-z0-9_-]{1,64}", "this must be a name of letters, digits, `_` and `-`, of at most 64"
+    ),
+]
+Subject = Annotated[
+    str,
+    *matching(
+        r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,15}",
+        "this must be a subject without wildcards, such as `collector.records`",
+    ),
+]
+TopicName = Annotated[
+    str,
+    *matching(
+        r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}",
+        "this must be a topic of letters, digits, `.`, `_` and `-`, of at most 249",
+    ),
+]
 
 
 class BrokerAccess(Section):
@@ -163,7 +156,7 @@ class DrainSection(NatsAccess):
         description="The servers: `tls://HOST:4222`, several hosts between commas; `nats://` is for"
         " this machine only. With it, the configuration is that of a drain.",
     )
-    stream: Annotated[str | None, BeforeValidator(_name)] = Field(
+    stream: StreamName | None = Field(
         None, description="The stream, which is there already and is not made by the drain."
     )
     consumer: StreamName = Field(

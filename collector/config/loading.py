@@ -9,31 +9,25 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from collector.config import sink_types
-from collector.config.extras import NO_GRPC_ORIGIN, is_installed
-from collector.config.model import SWITCH, Config, Setting, Sinks, settings, variable
+from collector.config.model import SWITCH, Config, Sinks, settings, variable
 from collector.config.rules import RULES
 from collector.config.sink_settings import Section, SinkSettings, is_sink_name
-from collector.config.sink_types import settings_of
+from collector.config.sink_types import UnknownSinkType, settings_of
 from collector.config.values import plain_value
+from collector.documents import ENVIRONMENT, Document, Layers, Loc, Place, fields_by_key, nearest
+from collector.documents import read as read_document
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
+from collector.extras import NO_GRPC_ORIGIN, is_installed
 from collector.schema import resources
-from collector.schema.checks import nearest
-from collector.schema.reading import read as read_yaml
-from collector.schema.source import Loc as SourceLoc
-from collector.schema.source import Source
 
 FileStats = Mapping[Path, tuple[int, ...] | None]
 """What tells the versions of files apart; ``None`` for one that is not there."""
-
-_NO_SCHEMA = ("E101", "E140")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +75,7 @@ class Loaded:
         """Return the faults of schemas; one that is not there is a fault of its setting."""
         name = self.config.schema_setting
         return [
-            self.fault(name, one.message, one.code) if one.code in _NO_SCHEMA else one
+            self.fault(name, one.message, one.code) if one.is_absent else one
             for one in error.faults
         ]
 
@@ -89,14 +83,7 @@ class Loaded:
 PREFIX = "COLLECTOR__"
 """The prefix of the environment variables of settings."""
 
-_ENVIRONMENT = "environment"
-_DEFAULTS = "defaults"
-_CODES = {"E101": "E206", "E102": "E206", "E103": "E211", "E104": "E206"}
-"""Faults of YAML under the codes of configuration; all others are E209."""
 _GRPC = ("grpc", "address")
-_LIKENESS = 0.8
-"""How like a known name a key must be to be quoted in a fault: a secret may stand for a key."""
-Loc = tuple[str, ...]
 Members = dict[str, type[Section] | type[Sinks] | None]
 
 
@@ -108,7 +95,7 @@ def load(path: Path | None = None) -> Config:
     return read(path).config
 
 
-def read(file: Path | Source | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+def read(file: Path | Document | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Do the same, and return the origin of each setting; also for a file that is read already."""
     loaded = examine(file, environ)
     if loaded.faults:
@@ -116,7 +103,7 @@ def read(file: Path | Source | None = None, environ: Mapping[str, str] = os.envi
     return loaded
 
 
-def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
+def examine(file: Path | Document | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
     """Do the same, with defaults in the place of faulty settings. Raises nothing.
 
     Where grpcio is not installed, the default of ``grpc.address`` is ``off``, unless nothing else
@@ -125,17 +112,16 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
     path = file if isinstance(file, Path) else None
     seen = file_stats([] if path is None else [path])
     if file is None:
-        file = Source("", value={})
-    draft = _Draft(file if isinstance(file, Source) else read_yaml(file, str(file)))
+        file = Document("defaults", value={}, start=(0, 0))
+    draft = _Draft(file if isinstance(file, Document) else read_document(file))
     draft.find_sinks(environ)
     draft.take_file()
-    draft.take_environment(environ)
-    config = draft.build(Config, ())
+    draft.take_variables(environ)
+    config = draft.build_section(Config, ())
     if path is not None:
         config = config.in_directory(path.parent)
-    sinks: list[Loc] = [("sinks", name) for name in draft.sinks]
     origins = {one.name: draft.origin(one.loc) for one in settings(draft.sinks)}
-    origins |= {".".join(loc): draft.origin_of_sink(loc) for loc in sinks}
+    origins |= {f"sinks.{name}": draft.origin_of_sink(("sinks", name)) for name in draft.sinks}
     if draft.can_do_without_grpc(config) and not is_installed("grpc"):
         config = _without_grpc(config)
         origins["grpc.address"] = NO_GRPC_ORIGIN
@@ -146,11 +132,8 @@ def examine(file: Path | Source | None = None, environ: Mapping[str, str] = os.e
         config,
         origins,
         tuple(sorted(set(draft.faults), key=_order)),
-        frozenset(map(".".join, draft.faulty)),
-        {
-            **{".".join(loc): draft.source.values[loc] for loc in draft.written},
-            **{".".join(loc): at for loc in sinks if (at := draft.source.places.get(loc))},
-        },
+        frozenset(".".join(map(str, loc)) for loc in draft.faulty),
+        dict(draft.places()),
         path,
         environ,
         {**file_stats(_watched(config)), **seen},
@@ -172,7 +155,7 @@ def file_stats(paths: Iterable[Path]) -> FileStats:
 def _named_files(config: Config) -> Iterator[tuple[str, str, Path]]:
     for reference in config.references:
         if resources.is_path(reference):
-            yield config.schema_setting, "E206", Path(reference)
+            yield config.schema_setting, "E101", Path(reference)
     for name, path in (
         ("tls.certificate", config.tls.certificate),
         ("tls.key", config.tls.key),
@@ -195,65 +178,68 @@ def _without_grpc(config: Config) -> Config:
 
 
 def _order(fault: Fault) -> tuple[bool, int, int, str]:
-    return (fault.file == _ENVIRONMENT, fault.line, fault.column, fault.field)
+    return (fault.file == ENVIRONMENT, fault.line, fault.column, fault.field)
 
 
-@dataclass(slots=True)
-class _Draft:
-    """Values as they were written, setting by setting, and their faults."""
+class _Draft(Layers):
+    """Settings as they were written, and those of the sinks that are named among them."""
 
-    source: Source
-    values: dict[Loc, Any] = field(default_factory=dict)
-    from_environment: set[Loc] = field(default_factory=set)
-    faulty: set[Loc] = field(default_factory=set)
-    faults: list[Fault] = field(default_factory=list)
-    refused: set[str] = field(default_factory=set)
-    sinks: dict[str, type[SinkSettings]] = field(default_factory=lambda: Sinks().sections())
+    def __init__(self, document: Document) -> None:
+        super().__init__(document, "docs/configuration.md", plain_value)
+        self.refused: set[str] = set()
+        self.sinks: dict[str, type[SinkSettings]] = Sinks().sections()
 
     def find_sinks(self, environ: Mapping[str, str]) -> None:
         """Find the sinks that are named, and the settings that each has by its type."""
-        written = self.source.value.get("sinks") if isinstance(self.source.value, dict) else None
+        value = self.document.value
+        written = value.get("sinks") if isinstance(value, dict) else None
         types: dict[str, tuple[str, bool]] = {}
         for name, part in written.items() if isinstance(written, dict) else ():
             type_ = part.get("type") if isinstance(part, dict) else None
             if is_sink_name(name):
                 types[name] = (type_, True) if isinstance(type_, str) else (name, False)
-        for name, key, value in _sink_variables(environ):
-            if key == "TYPE" and value:
-                types[name] = (value, True)
+        for name, key, text in _sink_variables(environ):
+            if key == "TYPE" and text:
+                types[name] = (text, True)
                 self.from_environment.add(("sinks", name, "type"))
             else:
                 types.setdefault(name, (name, False))
-        for name, (type_, is_written) in types.items():
-            self._find_sink(name, type_, is_written=is_written)
+        faults = [
+            fault
+            for name, (type_, is_written) in types.items()
+            if (fault := self._find_sink(name, type_, is_written=is_written))
+        ]
+        self.words = frozenset(str(word) for one in settings(self.sinks) for word in one.loc)
+        for loc, code, message in faults:
+            self.report(loc, code, message)
 
-    def _find_sink(self, name: str, type_: str, *, is_written: bool) -> None:
-        fault = None
+    def _find_sink(self, name: str, type_: str, *, is_written: bool) -> tuple[Loc, str, str] | None:
+        """Find the settings of a sink; return what is wrong with its type, and where."""
+        known = sink_types.names()
         try:
             self.sinks[name] = settings_of(type_)
+            return None
+        except UnknownSinkType as error:
+            if not is_written:
+                return None  # of a name that is no type, the fault is that it is no setting
+            hint = nearest(type_, known) or f"; there are {', '.join(known)}"
+            code, message = error.code, f"{error.message}{hint}"
         except ConfigError as error:
-            fault = error
-        if fault is None or (fault.code == "E215" and not is_written):
-            return  # of a name that is no type, the fault is that it is no setting
-        known = sink_types.names()
-        message = fault.message
-        if fault.code == "E215":
-            message += nearest(type_, known) or f"; there are {', '.join(known)}"
+            code, message = error.code, error.message
         self.refused.add(name)
         self.sinks.setdefault(name, SinkSettings)
-        self.report(("sinks", name, "type"), fault.code, message)
+        return ("sinks", name, "type"), code, message
 
     def take_file(self) -> None:
-        for fault in self.source.faults:
-            code = _CODES.get(fault.code, "E209")
-            message = fault.message.replace("a schema document", "a configuration file")
+        """Take the settings of the file, and its faults."""
+        for fault in self.document.faults:
             name = self.shown(tuple(fault.field.split("."))) if fault.field else ""
-            self.faults.append(fault._replace(field=name, code=code, message=message))
-        value = self.source.value
+            self.faults.append(fault._replace(field=name))
+        value = self.document.value
         if isinstance(value, dict):
             self._take(Config, value, ())
         elif value is not None:
-            self.report((), "E209", "a configuration must be a mapping of sections to settings")
+            self.report((), "E107", "a configuration must be a mapping of sections to settings")
 
     def _take(self, section: type[Section | Sinks], value: dict[str, Any], loc: Loc) -> None:
         known = self._members(section)
@@ -274,58 +260,36 @@ class _Draft:
                 and isinstance(part, bool | str)
             ):
                 self.values[(*inner, SWITCH)] = part
-                for known_places in (self.source.places, self.source.values):
+                for known_places in (self.document.places, self.document.values):
                     known_places[(*inner, SWITCH)] = known_places[inner]
             elif part is not None:  # a section with nothing in it says nothing
-                self.report(inner, "E209", "this must be a section: a mapping of keys to values")
+                self.report(inner, "E107", "this must be a section: a mapping of keys to values")
 
     def _report_unknown(self, loc: Loc, known: list[str]) -> None:
-        problem = "there is no such setting here"
+        problem, key = "there is no such setting here", str(loc[-1])
         if loc[:-1] == ("sinks",):
             problem = "there is no such type of sinks, and no `type` that says another"
             known = sink_types.names()
-            if not is_sink_name(loc[-1]):
+            if not is_sink_name(key):
                 problem = "the name of a sink has small letters, digits and `-`, and at most 32"
-        hint = nearest(loc[-1], known) or f"; there are {', '.join(known)}"
-        self.report(loc, "E208", f"{problem}{hint}")
+        hint = nearest(key, known) or f"; there are {', '.join(known)}"
+        self.report(loc, "E105", f"{problem}{hint}")
 
-    def take_environment(self, environ: Mapping[str, str]) -> None:
-        known = {one.variable: one.loc for one in settings(self.sinks)}
-        known |= {variable(loc[:-1]): loc for loc in known.values() if loc[-1] == SWITCH}
-        for name in sorted(environ):
-            if not name.startswith(PREFIX):
-                continue
-            if name in known:
-                self.values[known[name]] = environ[name]
-                self.from_environment.add(known[name])
-            else:
-                hint = nearest(name, list(known)) if "__" in name[len(PREFIX) :] else ""
-                hint = hint or "; see docs/configuration.md"
-                message = f"no setting has this variable{hint}"
-                parts = tuple(name[len(PREFIX) :].lower().split("__"))
-                shown_name = name if "…" not in self.shown(parts) else f"{PREFIX}…"
-                self.faults.append(Fault(_ENVIRONMENT, 0, 0, shown_name, message, "E208"))
+    def take_variables(self, environ: Mapping[str, str]) -> None:
+        """Take the settings of the environment."""
+        known: dict[str, Loc] = {one.variable: one.loc for one in settings(self.sinks)}
+        known |= {variable(one.loc[:-1]): one.loc for one in settings(self.sinks) if one.is_switch}
+        self.take_environment(environ, PREFIX, known)
 
-    def build(self, section: type[Section], loc: Loc) -> Any:
-        """Build a section, with defaults in the place of faulty settings."""
+    def build_section(self, section: type[Section], loc: Loc) -> Any:
+        """Build a section and those in it, with defaults in the place of faulty settings."""
         parts: dict[str, Any] = {}
         for key, within in self._members(section).items():
-            inner = (*loc, key)
             if within is Sinks:
-                parts[key] = self._build_sinks(inner)
+                parts[key] = self._build_sinks((*loc, key))
             elif within is not None and issubclass(within, Section):
-                parts[key] = self.build(within, inner)
-            elif inner in self.values and self._is_written(inner):
-                parts[key] = self.values[inner]
-        details: list[ErrorDetails] = []
-        try:
-            return section(**parts)
-        except ValidationError as error:
-            details = error.errors(include_input=False, include_url=False)
-        for detail in details:
-            self._report_detail(section, loc, detail)
-        sound = {key: part for key, part in parts.items() if (*loc, key) not in self.faulty}
-        return section(**sound)
+                parts[key] = self.build_section(within, (*loc, key))
+        return self.build(section, loc, parts)
 
     def _build_sinks(self, loc: Loc) -> Sinks:
         """Build all sinks but those whose settings are faulty."""
@@ -334,7 +298,7 @@ class _Draft:
             if name in self.refused:
                 continue
             with suppress(ValidationError):  # a required setting is faulty, which is told
-                sink: SinkSettings = self.build(section, (*loc, name))
+                sink: SinkSettings = self.build_section(section, (*loc, name))
                 made[name] = sink.model_copy(update={"type": sink.type or name})
         return Sinks(made)
 
@@ -342,88 +306,39 @@ class _Draft:
         """Return the keys of a section, with the sections among them."""
         return dict(self.sinks) if section is Sinks else _members(section)
 
-    def _is_written(self, loc: Loc) -> bool:
-        value = self.values[loc]
-        if value is None or (loc in self.from_environment and value == ""):
-            message = "nothing is written here; fill it in, or leave it out"
-            self.report(loc, "E209", message)
-            return False
-        return True
-
-    def _report_detail(self, section: type[Section], loc: Loc, detail: ErrorDetails) -> None:
-        if not detail["loc"]:
-            self.report(loc, "E209", "the settings of this section do not fit together")
-            return
-        key = str(detail["loc"][0])
-        info = next(i for n, i in section.model_fields.items() if key in (n, i.alias))
-        item = (*loc, *detail["loc"])
-        self.report((*loc, key), "E209", _message(Setting(loc, info), detail), item)
-
-    def report(self, loc: Loc, code: str, message: str, item: SourceLoc = ()) -> None:
-        """Keep a fault of one setting, which is not looked at any further. ``item`` is what of its
-        value is faulty."""
-        self.faulty.add(loc)
-        self._keep(loc, code, message, item)
-
-    def _keep(self, loc: Loc, code: str, message: str, item: SourceLoc = ()) -> None:
-        name = self.shown(loc)
-        if loc in self.from_environment:
-            self.faults.append(Fault(_ENVIRONMENT, 0, 0, name, message, code))
-        elif not self.source.file:
-            self.faults.append(Fault(_DEFAULTS, 0, 0, name, message, code))
-        else:
-            fault = self.source.fault(loc, code, message)._replace(field=name)
-            values = self.source.values
-            if loc in values and code != "E208":  # what is no setting has its fault at the key
-                line, column = values.get(item or loc, values[loc])
-                fault = fault._replace(line=line, column=column)
-            self.faults.append(fault)
-
-    def shown(self, loc: Loc) -> str:
-        """Name a setting, without keys that resemble no known one."""
-        known = {word for one in settings(self.sinks) for word in one.loc}
-        return ".".join(
-            part if part in known or get_close_matches(part, known, cutoff=_LIKENESS) else "…"
-            for part in loc
-        )
-
     def report_rule(self, about: tuple[Loc, ...], code: str, message: str) -> None:
-        """Keep a fault between settings, unless one of them is faulty in itself."""
+        """Record a fault between settings, unless one of them is faulty in itself."""
         parts = {loc[:end] for loc in about for end in range(1, len(loc) + 1)}
         if not self.faulty & parts:
-            self._keep(about[0], code, message)
+            self.add(about[0], code, message)
 
     def can_do_without_grpc(self, config: Config) -> bool:
         """Return whether gRPC is on by default only, and something else receives."""
         has_others = config.http.address is not None or config.http.unix is not None
         return has_others and _GRPC not in self.values
 
-    @property
-    def written(self) -> set[Loc]:
-        """The settings whose values stand in the file."""
-        return self.values.keys() - self.from_environment
+    def places(self) -> Iterator[tuple[str, Place]]:
+        """Yield the places of the settings that stand in the file, and of its sinks."""
+        for loc in self.values.keys() - self.from_environment:
+            yield ".".join(map(str, loc)), self.document.values[loc]
+        for name in self.sinks:
+            if at := self.document.places.get(("sinks", name)):
+                yield f"sinks.{name}", at
 
     def origin_of_sink(self, loc: Loc) -> str:
         """Return where a sink is named: in the file, in the environment, or by default."""
-        if loc in self.source.places:
-            return f"{self.source.file}:{self.source.places[loc][0]}"
+        if loc in self.document.places:
+            return f"{self.document.file}:{self.document.places[loc][0]}"
         has_variable = any(each[: len(loc)] == loc for each in self.from_environment)
-        return _ENVIRONMENT if has_variable else "default"
-
-    def origin(self, loc: Loc) -> str:
-        if loc in self.from_environment:
-            return _ENVIRONMENT
-        if loc in self.values:
-            return f"{self.source.file}:{self.source.places[loc][0]}"
-        return "default"
+        return ENVIRONMENT if has_variable else "default"
 
 
 def _members(section: type[Section | Sinks]) -> Members:
     found: Members = {}
-    for name, info in section.model_fields.items() if issubclass(section, Section) else ():
+    for key, info in fields_by_key(section).items() if issubclass(section, Section) else ():
         within: Any = info.annotation
         is_section = isinstance(within, type) and issubclass(within, Section | Sinks)
-        found[info.alias or name] = within if is_section else None
+        found[key] = within if is_section else None
     return found
 
 
@@ -434,23 +349,3 @@ def _sink_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str]
         name, _, key = rest.lower().replace("_", "-").partition("--")
         if not begin and is_sink_name(name):
             yield name, key.upper().replace("-", "_"), value
-
-
-_LIMITS = {"ge": "at least", "le": "at most"}
-
-
-def _message(setting: Setting, detail: ErrorDetails) -> str:
-    """Describe a pydantic error in our words; its own text is used only if it is one of ours."""
-    if detail["type"] == "missing":
-        return "this must be said; see the documentation of this type of sinks"
-    if detail["type"] == "E209":
-        return detail["msg"]
-    context = detail.get("ctx") or {}
-    if detail["type"] == "literal_error":
-        return f"this must be one of {context.get('expected')}"
-    limits: Iterator[str] = (
-        f"{_LIMITS[key]} {plain_value(setting.info, limit)}"
-        for key, limit in context.items()
-        if key in _LIMITS
-    )
-    return f"this must be {' and '.join(limits) or 'of another form; see docs/configuration.md'}"

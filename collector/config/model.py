@@ -385,6 +385,11 @@ class Setting(NamedTuple):
         return ".".join(self.loc)
 
     @property
+    def is_switch(self) -> bool:
+        """Return whether its section stands for it."""
+        return self.loc[-1] == SWITCH
+
+    @property
     def variable(self) -> str:
         """Return the environment variable that sets it."""
         return variable(self.loc)

@@ -20,7 +20,7 @@ _TOKENS = ("auth", "tokens")
 _OPEN = "other machines can reach this address: set {}, or use a loopback address"
 SAME_ADDRESS = "this is the address of `{}` too; use another port"
 """The message about two listeners with one address, with the setting of the other one."""
-_ASKED = {"recipient": "who", "purposes": "what for"}
+_ASKED = {"recipient": "who that is", "purposes": "what for"}
 _ADDRESSES = tuple(
     name
     for name, field in Config.model_fields.items()
@@ -32,7 +32,14 @@ _NO_RECEIVERS = ("admin", "recorder")
 """The sections of these that take no events."""
 _OWN = ("collector.", "ledger.", "spool.", "spool-aside.", "store.")
 """Prefixes of the names of files in the data directory."""
-_OWN_FILES = ("collector.lock", "ledger.key", "spool.db", "spool-aside.db", "store.db")
+_OWN_FILES = (
+    "collector.lock",
+    "ledger.key",
+    "spool.db",
+    "spool-aside.db",
+    "store.db",
+    "verdicts.json",
+)
 """The same, for a socket file, which may be called ``collector.sock``."""
 OWN_DIRECTORY = "sinks"
 """The name of the directory of sinks' own directories in the data directory."""
@@ -69,10 +76,10 @@ def certificate_pairs(config: Config) -> Iterator[Finding]:
     tls = config.tls
     if (tls.certificate is None) != (tls.key is None):
         at = _TLS[0] if tls.key is None else _TLS[1]
-        yield (at, *_TLS), "E211", "a certificate and its key go together; set the other one too"
+        yield (at, *_TLS), "E106", "a certificate and its key go together; set the other one too"
     elif tls.client_ca is not None and tls.certificate is None:
         message = "senders' certificates need encryption; set `tls.certificate` and `tls.key` too"
-        yield (_TLS[2], *_TLS), "E211", message
+        yield (_TLS[2], *_TLS), "E106", message
 
 
 def different_ports(config: Config) -> Iterator[Finding]:
@@ -87,7 +94,7 @@ def different_ports(config: Config) -> Iterator[Finding]:
         for other, theirs in seen.items():
             if address == theirs or overlap(address, address.hosts, theirs, theirs.hosts):
                 about = ((section, "address"), (other, "address"))
-                yield about, "E211", SAME_ADDRESS.format(f"{other}.address")
+                yield about, "E122", SAME_ADDRESS.format(f"{other}.address")
                 break
         seen[section] = address
 
@@ -100,7 +107,7 @@ def has_receiver(config: Config) -> Iterator[Finding]:
     about.insert(1, ("http", "unix"))
     if all(getattr(getattr(config, section), field) is None for section, field in about):
         message = "nothing would be received; switch on an address or a socket file"
-        yield tuple(about), "E211", message
+        yield tuple(about), "E106", message
 
 
 def has_recorder_settings(config: Config) -> Iterator[Finding]:
@@ -110,33 +117,33 @@ def has_recorder_settings(config: Config) -> Iterator[Finding]:
         return
     if recorder.keys is None:
         message = "no token could be verified; name the key set of the platform"
-        yield ((at, "keys"), (at, SWITCH)), "E211", message
+        yield ((at, "keys"), (at, SWITCH)), "E106", message
     if recorder.address is None and recorder.unix is None:
         message = "the recorder could not be reached; switch on its address or a socket file"
-        yield ((at, "address"), (at, "unix")), "E211", message
+        yield ((at, "address"), (at, "unix")), "E106", message
     if (recorder.bucket_access_key is None) != (recorder.bucket_secret_key is None):
         keys = ((at, "bucket_access_key"), (at, "bucket_secret_key"))
         first = keys[0] if recorder.bucket_secret_key is None else keys[1]
-        yield (first, *keys), "E211", "the name of the key and its secret go together"
+        yield (first, *keys), "E106", "the name of the key and its secret go together"
     if recorder.bucket_access_key and not (recorder.bucket or "").startswith("s3:"):
         message = "such a key is for buckets of `s3` only; the others' come from the environment"
-        yield ((at, "bucket_access_key"), (at, "bucket")), "E211", message
+        yield ((at, "bucket_access_key"), (at, "bucket")), "E122", message
     own, data = (Path(os.path.realpath(each or Path())) for each in (recorder.data, config.data))
     if own == data or own in data.parents or data in own.parents:
         message = "recordings and records do not share a directory; choose one beside it"
-        yield ((at, "data"), ("data",)), "E211", message
+        yield ((at, "data"), ("data",)), "E122", message
     for name, sink in config.sinks.on().items():
         for key, path in sink.files().items():
             if own in Path(os.path.realpath(path)).parents:
                 message = "this is in the directory of recordings; choose another path"
-                yield (("sinks", name, key), (at, "data")), "E211", message
+                yield (("sinks", name, key), (at, "data")), "E122", message
 
 
 def has_sink(config: Config) -> Iterator[Finding]:
     """Require a sink."""
     if not config.sinks.on():
         about = tuple(("sinks", name, _first_own(sink)) for name, sink in config.sinks.items())
-        yield about, "E211", "nothing would be kept; switch on a sink"
+        yield about, "E106", "nothing would be kept; switch on a sink"
 
 
 def _first_own(sink: SinkSettings) -> str:
@@ -191,7 +198,7 @@ def distinct_places(config: Config) -> Iterator[Finding]:
         for other, known in seen.items() if sink.known_at else ():
             if place.startswith(known) or known.startswith(place):
                 message = f"this is the place of `sinks.{other}`, or within it; choose another one"
-                yield tuple(("sinks", each, "url") for each in (name, other)), "E211", message
+                yield tuple(("sinks", each, "url") for each in (name, other)), "E122", message
                 break
         if sink.known_at:
             seen[name] = place
@@ -203,13 +210,13 @@ def _conflicts(use: _Use, others: list[_Use], data: Path, sinks: list[str]) -> I
     names = _OWN if use.at[0] == "sinks" else _OWN_FILES
     if use.path.parent == data and use.path.name.casefold().startswith(names):
         message = "the data directory has files of such a name; use another one"
-        yield (use.at, ("data",)), "E211", message
+        yield (use.at, ("data",)), "E122", message
     elif any(data / OWN_DIRECTORY / name in (use.path, *use.path.parents) for name in sinks):
         message = "this is in the directory of another sink; choose another path"
-        yield (use.at, ("data",)), "E211", message
+        yield (use.at, ("data",)), "E122", message
     elif first is not None:
-        message = f"this is in the way of `{'.'.join(first.at)}`; choose another path"
-        yield (use.at, first.at), "E211", message
+        message = f"this path overlaps that of `{'.'.join(first.at)}`; choose another path"
+        yield (use.at, first.at), "E122", message
 
 
 def other_parties(config: Config) -> Iterator[Finding]:
@@ -219,11 +226,11 @@ def other_parties(config: Config) -> Iterator[Finding]:
         party = ("sinks", name, "party")
         if not sink.is_local and "party" not in sink.model_fields_set:
             message = "records would leave this machine: say whose the sink is, such as `first`"
-            yield (party,), "E214", message
+            yield (party,), "E106", message
         for key in ("recipient", "purposes") if sink.party != "first" else ():
             if getattr(sink, key) is None:
-                message = f"another party would receive records: say in `{key}` {_ASKED[key]}"
-                yield (party, ("sinks", name, key)), "E214", message
+                message = f"another party would receive records; write {_ASKED[key]} in `{key}`"
+                yield (party, ("sinks", name, key)), "E106", message
 
 
 def has_stream(config: Config) -> Iterator[Finding]:
@@ -232,7 +239,7 @@ def has_stream(config: Config) -> Iterator[Finding]:
     if drain.is_on != (drain.stream is not None):
         missing = "stream" if drain.is_on else "url"
         message = f"a drain needs `url` and `stream`; set `drain.{missing}` too"
-        yield ((at, missing), (at, "url"), (at, "stream")), "E211", message
+        yield ((at, missing), (at, "url"), (at, "stream")), "E106", message
 
 
 def one_or_several_schemas(config: Config) -> Iterator[Finding]:
@@ -242,7 +249,7 @@ def one_or_several_schemas(config: Config) -> Iterator[Finding]:
             "`schema` and `schemas` are both set; leave `schema` out (also `--schema` and"
             " `COLLECTOR__SCHEMA`), as a request names one of `schemas`; or leave `schemas` out"
         )
-        yield (("schemas",), ("schema",)), "E211", message
+        yield (("schemas",), ("schema",)), "E122", message
 
 
 RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (

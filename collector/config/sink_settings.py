@@ -13,12 +13,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from collector.config.values import Country, Purposes, Recipient
+from collector.config.values import Country, Purposes, Recipient, matching
+from collector.documents import BUILDS_LATER
 from collector.errors import ConfigError
-from collector.schema.scalars import BUILDS_LATER
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)
 is_sink_name: Callable[[str], re.Match[str] | None] = _NAME.fullmatch
@@ -50,11 +49,9 @@ PARTIES: tuple[Party, ...] = get_args(Party)
 """From the nearest to the furthest."""
 
 
-def _type(value: Any) -> str:
-    if isinstance(value, str) and is_sink_name(value):
-        return value
-    message = "this must be the name of a type of sinks: small letters, digits and `-`"
-    raise PydanticCustomError("E209", message)
+_TYPE = matching(
+    _NAME.pattern, "this must be the name of a type of sinks: small letters, digits and `-`"
+)
 
 
 class SinkSettings(Section):
@@ -63,7 +60,7 @@ class SinkSettings(Section):
     A type overrides the properties below where its sinks differ from the defaults.
     """
 
-    type: Annotated[str | None, BeforeValidator(_type)] = Field(
+    type: Annotated[str | None, *_TYPE] = Field(
         None, description="The type of the sink; none: the type that is called as the sink is."
     )
     party: Party = Field(
@@ -97,23 +94,23 @@ class SinkSettings(Section):
         """Return the settings of a sink at the path of an SDK's target, ``to=SCHEME:///PATH``. A
         type whose location is not its setting ``path`` overrides this.
 
-        Raises ``ConfigError`` E209 if a path is not enough for the type.
+        Raises ``ConfigError`` E107 if a path is not enough for the type.
         """
         values: dict[str, Any] = {"type": type_, "path": path}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E209", "a sink of this type needs more than a path: use a sidecar")
+        raise ConfigError("E107", "a sink of this type needs more than a path: use a sidecar")
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
         """Return the settings of a sink at the address of an SDK's target, ``to=SCHEME://HOST…``.
 
-        Raises ``ConfigError`` E209 if an address is not enough for the type.
+        Raises ``ConfigError`` E107 if an address is not enough for the type.
         """
         values: dict[str, Any] = {"type": type_, "url": url}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E209", "a sink of this type needs another address, or a sidecar")
+        raise ConfigError("E107", "a sink of this type needs another address, or a sidecar")
 
     @property
     def is_on(self) -> bool:

@@ -72,22 +72,32 @@ def built_in_settings(type_: str) -> type[SinkSettings]:
     return _loaded(EntryPoint(type_, BUILT_IN[type_].value, GROUP))[1]
 
 
+class UnknownSinkType(ConfigError):
+    """E107: no installed package offers sinks of a type."""
+
+    def __init__(self) -> None:
+        super().__init__("E107", "there is no such type of sinks")
+
+    def __reduce__(self) -> tuple[type[UnknownSinkType], tuple[()]]:
+        return (UnknownSinkType, ())
+
+
 @cache
 def sink_class(type_: str) -> tuple[type, type[SinkSettings]]:
     """Load a type of sinks; return its class and its settings' class.
 
-    Raises ``ConfigError``: E215 for a type that is not installed, E216 for one that two packages
+    Raises ``ConfigError``: E107 for a type that is not installed, E201 for one that two packages
     offer, that cannot be imported, or that is no type of sinks.
     """
     found = {each.value: each for each in _offered() if each.name == type_}
     if type_ in BUILT_IN:
         if found:
-            raise ConfigError("E216", "a package offers a sink type of a name that is Collector's")
+            raise ConfigError("E201", "a package offers a sink type of a name that is Collector's")
         return _loaded(EntryPoint(type_, BUILT_IN[type_].value, GROUP))
     if not found:
-        raise ConfigError("E215", "there is no such type of sinks")
+        raise UnknownSinkType
     if len(found) > 1:
-        raise ConfigError("E216", "two packages offer a sink type of this name; remove one")
+        raise ConfigError("E201", "two packages offer a sink type of this name; remove one")
     return _loaded(*found.values())
 
 
@@ -100,7 +110,7 @@ def _loaded(entry: EntryPoint) -> tuple[type, type[SinkSettings]]:
     if is_sink and isinstance(settings, type) and issubclass(settings, SinkSettings):
         return found, settings
     message = "the package of this sink type cannot be used: its entry point does not load"
-    raise ConfigError("E216", f"{message}, or is no class with `deliver` and `Settings`")
+    raise ConfigError("E201", f"{message}, or is no class with `deliver` and `Settings`")
 
 
 def _offered() -> list[EntryPoint]:

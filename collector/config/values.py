@@ -8,37 +8,65 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError, to_jsonable_python
+from pydantic_core import to_jsonable_python
 
 from collector.addresses import Address, is_ip
+from collector.documents import Hint, fault, pattern
 from collector.errors import ConfigError
-from collector.units import DURATION, SIZE, duration_text, parse_duration, parse_size, size_text
+from collector.units import (
+    DURATION,
+    DURATION_FORM,
+    SIZE,
+    SIZE_FORM,
+    duration_text,
+    parse_duration,
+    parse_size,
+    size_text,
+)
 
 _MOST_CHARACTERS = 4096
 _MOST_SCHEMAS = 8
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
-_PORT = re.compile(r"[0-9]{1,5}", re.ASCII).fullmatch
-_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII).fullmatch
-_ORIGIN = re.compile(r"https?://([^/:@?#\s]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?").fullmatch
-_PURPOSE = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", re.ASCII).fullmatch
-_COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII).fullmatch
-_HTTPS = re.compile(r"https://([A-Za-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[!-~]*)?")
-_PLAIN_LOOPBACK = re.compile(r"http://(localhost|127\.[0-9.]{5,11}|\[::1\])(:[0-9]{1,5})?/?")
-_BUCKET = re.compile(r"(s3|gs|az):/(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,9}/?", re.ASCII)
-_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\s].{0,4095}", re.ASCII)
+_NAME = partial(re.fullmatch, r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", flags=re.ASCII)
+_PORT = partial(re.fullmatch, r"[0-9]{1,5}", flags=re.ASCII)
+_PURPOSE = partial(re.fullmatch, r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", flags=re.ASCII)
+_HTTPS = r"https://([A-Za-z0-9._-]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?(/[!-~]*)?"
+_PLAIN_LOOPBACK = r"http://(localhost|127\.[0-9.]{5,11}|\[::1\])(:[0-9]{1,5})?/?"
 _LONGEST_UNIX_PATH = 100
 _MOST_WORKERS = 64
 _MOST_SECRET = 4096
 
 
-def _fault(message: str) -> PydanticCustomError:
-    return PydanticCustomError("E209", message)
+_fault = partial(fault, "E107")
+
+
+def _choice(known: Mapping[Any, Any], message: str) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return what reads one of a closed list, and tells editors the list."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, bool | str) and value in known:
+            return known[value]
+        raise _fault(message)
+
+    return BeforeValidator(check), WithJsonSchema({"enum": list(known)})
+
+
+def matching(form: str, message: str) -> tuple[BeforeValidator, Hint]:
+    """Return what checks that a setting is a text of this form, and tells editors the form."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(form, value, re.ASCII):
+            return value
+        raise _fault(message)
+
+    return BeforeValidator(check), pattern(form, message)
 
 
 def _listen(value: Any) -> Address | None:
@@ -94,28 +122,9 @@ def _key_set(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     is_address = isinstance(value, str) and "://" in value
-    if is_address and (not _HTTPS.fullmatch(value) or "#" in value or len(value) > 2048):
+    if is_address and (not re.fullmatch(_HTTPS, value) or "#" in value or len(value) > 2048):
         raise _fault("this must be a path, or an address such as `https://meet.example.com/jwks`")
     return value if is_address else str(_location(value))
-
-
-def _endpoint(value: Any) -> str:
-    is_text = isinstance(value, str) and len(value) <= 2048
-    if is_text and (_HTTPS.fullmatch(value) or _PLAIN_LOOPBACK.fullmatch(value)):
-        return str(value)
-    raise _fault("this must be an address that begins with `https://`, or `http://` on loopback")
-
-
-def _bucket(value: Any) -> str:
-    if isinstance(value, str) and _BUCKET.fullmatch(value):
-        return value
-    raise _fault("this must be a bucket, such as `s3://recordings/eu`; `gs` and `az` are others")
-
-
-def _reference(value: Any) -> str:
-    if isinstance(value, str) and value.isprintable() and _REFERENCE.fullmatch(value):
-        return value
-    raise _fault("this must be `env:NAME` or `file:PATH`; the secret itself does not belong here")
 
 
 def _whole(value: Any) -> int:
@@ -133,23 +142,6 @@ def _workers(value: Any) -> int | str:
     if 1 <= number <= _MOST_WORKERS:
         return number
     raise _fault(f"this must be 1 to {_MOST_WORKERS}, or `auto`")
-
-
-def _sandbox(value: Any) -> str:
-    if value is False:  # YAML 1.1 reads `off` as false
-        return "off"
-    if value in ("required", "auto", "off"):
-        return str(value)
-    raise _fault("this must be `required`, `auto` or `off`")
-
-
-def _flag(value: Any) -> bool:
-    found = {True: True, "true": True, False: False, "false": False}.get(
-        value if isinstance(value, bool | str) else ""
-    )
-    if found is None:
-        raise _fault("this must be true or false")
-    return found
 
 
 def _list(value: Any) -> tuple[Any, ...]:
@@ -175,25 +167,10 @@ def _schemas(value: Any) -> tuple[str, ...]:
     return found
 
 
-def _hash(value: Any) -> str:
-    if isinstance(value, str) and _HASH(value):
-        return value
-    raise _fault(
-        "this must be the SHA-256 of a token, as 64 small hexadecimal digits; the token itself"
-        " does not belong here"
-    )
-
-
 def _host(value: Any) -> str:
     if isinstance(value, str) and (_NAME(value) or is_ip(value)):
         return value.lower()
     raise _fault("this must be a host name or an IP address, without a port")
-
-
-def _origin(value: Any) -> str:
-    if isinstance(value, str) and _ORIGIN(value):
-        return value.lower()
-    raise _fault("this must be an origin, such as `https://app.example.com`, without a path")
 
 
 def _purposes(value: Any) -> tuple[str, ...]:
@@ -210,37 +187,103 @@ def _recipient(value: Any) -> str:
     raise _fault("this must be a name, on one line and of at most 200 characters")
 
 
-def _country(value: Any) -> str:
-    if isinstance(value, str) and _COUNTRY(value):
-        return value
-    raise _fault("this must be the two capital letters of a country (ISO 3166-1), such as `DE`")
+_COUNTED = WithJsonSchema({"type": ["integer", "string"], "pattern": "^[0-9]{1,12}$"})
+_LIST = Hint(type=["array", "string"])
 
-
-Listen = Annotated[Address | None, BeforeValidator(_listen)]
-Size = Annotated[int, BeforeValidator(_size)]
-Duration = Annotated[float, BeforeValidator(_duration)]
+Listen = Annotated[
+    Address | None,
+    BeforeValidator(_listen),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": "^off$|:[0-9]{1,5}$"}, {"const": False}]}
+    ),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    WithJsonSchema({"type": ["integer", "string"]}),
+    pattern(SIZE_FORM, f"this must be a size: {SIZE}"),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string"}),
+    pattern(DURATION_FORM, f"this must be a duration: {DURATION}"),
+]
 Line = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=_MOST_CHARACTERS)]
 Location = Annotated[Path | None, BeforeValidator(_location)]
 UnixSocket = Annotated[Path | None, BeforeValidator(_unix)]
-Whole = Annotated[int, BeforeValidator(_whole)]
+Whole = Annotated[int, BeforeValidator(_whole), _COUNTED]
 KeySet = Annotated[str | None, BeforeValidator(_key_set)]
-Endpoint = Annotated[str | None, BeforeValidator(_endpoint)]
-Bucket = Annotated[str | None, BeforeValidator(_bucket)]
-Reference = Annotated[str | None, BeforeValidator(_reference)]
-WorkerCount = Annotated[int | str, BeforeValidator(_workers)]
-Sandbox = Annotated[str, BeforeValidator(_sandbox)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Hash = Annotated[str, BeforeValidator(_hash)]
+Endpoint = Annotated[
+    str | None,
+    *matching(
+        f"(?=.{{1,2048}}$)({_HTTPS}|{_PLAIN_LOOPBACK})",
+        "this must be an address that begins with `https://`, or `http://` on loopback",
+    ),
+]
+Bucket = Annotated[
+    str | None,
+    *matching(
+        r"(s3|gs|az):/(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,9}/?",
+        "this must be a bucket, such as `s3://recordings/eu`; `gs` and `az` are others",
+    ),
+]
+Reference = Annotated[
+    str | None,
+    AfterValidator(_printable),
+    *matching(
+        r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\s].{0,4095}",
+        "this must be `env:NAME` or `file:PATH`; the secret itself does not belong here",
+    ),
+]
+WorkerCount = Annotated[
+    int | str,
+    BeforeValidator(_workers),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "maximum": _MOST_WORKERS}),
+    Hint(pattern="^([0-9]{1,12}|auto)$"),
+]
+Sandbox = Annotated[
+    str,
+    *_choice(
+        {"required": "required", "auto": "auto", "off": "off", False: "off"},  # as in YAML 1.1
+        "this must be `required`, `auto` or `off`",
+    ),
+]
+Flag = Annotated[
+    bool,
+    *_choice(
+        {True: True, False: False, "true": True, "false": False}, "this must be true or false"
+    ),
+]
+Hash = Annotated[
+    str,
+    *matching(
+        "[0-9a-f]{64}",
+        "this must be the SHA-256 of a token, as 64 small hexadecimal digits; the token itself"
+        " does not belong here",
+    ),
+]
 Host = Annotated[str, BeforeValidator(_host)]
-Origin = Annotated[str, BeforeValidator(_origin)]
-Hashes = Annotated[tuple[Hash, ...], BeforeValidator(_list), Field(max_length=1000)]
-Names = Annotated[tuple[Host, ...], BeforeValidator(_list), Field(max_length=1000)]
-Origins = Annotated[tuple[Origin, ...], BeforeValidator(_list), Field(max_length=1000)]
-
-SchemaList = Annotated[tuple[str, ...], BeforeValidator(_schemas)]
-Purposes = Annotated[tuple[str, ...] | None, BeforeValidator(_purposes)]
+Origin = Annotated[
+    str,
+    AfterValidator(str.lower),
+    *matching(
+        r"https?://([^/:@?#\s]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?",
+        "this must be an origin, such as `https://app.example.com`, without a path",
+    ),
+]
+Hashes = Annotated[tuple[Hash, ...], BeforeValidator(_list), Field(max_length=1000), _LIST]
+Names = Annotated[tuple[Host, ...], BeforeValidator(_list), Field(max_length=1000), _LIST]
+Origins = Annotated[tuple[Origin, ...], BeforeValidator(_list), Field(max_length=1000), _LIST]
+SchemaList = Annotated[tuple[str, ...], BeforeValidator(_schemas), _LIST]
+Purposes = Annotated[tuple[str, ...] | None, BeforeValidator(_purposes), _LIST]
 Recipient = Annotated[str | None, BeforeValidator(_recipient)]
-Country = Annotated[str | None, BeforeValidator(_country)]
+Country = Annotated[
+    str | None,
+    *matching(
+        "[A-Z]{2}", "this must be the two capital letters of a country (ISO 3166-1), such as `DE`"
+    ),
+]
 
 
 def resolved(reference: str) -> str:

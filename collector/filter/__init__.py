@@ -1,4 +1,32 @@
-"""Untrusted bytes in, minimised records out: the only room that parses events."""
+"""Untrusted bytes in, minimised records out: the only room that parses events.
+
+How it works:
+
+1. **Plan** (``plan``). A schema is compiled for a set of granted purposes and a day: columns with
+   their paths and conditions, names of content, ways to lists of records.
+2. **Shape** (``shape``). A plan has one struct type for events that are objects, and one for those
+   that are lists. It names what the plan reads, and nothing else: all other members are skipped as
+   bytes. Content, withheld values and lists of records are in it undecoded, so that only their
+   presence is known.
+3. **Decoders** (``decode``, ``otlp``). Each form of input fills the struct: JSON texts, Python
+   mappings, attributes of OpenTelemetry as JSON, as protobuf or as objects of an SDK. A value of
+   the wrong type arrives as something that no kind reads, and costs its field. A text of which any
+   part cannot be decoded is malformed as a whole.
+4. **Judge** (``judge``). One function, which is generated for a plan, takes structs and appends to
+   three lists: records, codes of dropped fields and of content, and reasons of rejections.
+   ``missing_required``, ``consent_withheld``, ``nothing_admitted`` and ``not_selected`` are decided
+   there. ``collector schema show --code`` prints it.
+5. **Context** (``context``). The elements and documents around a record, the scope and resource of
+   an item and the sender of a request are contexts. The event's own value counts first, then that
+   of the nearest context.
+6. **Router** (``router``). It finds the events in a payload, the plan that the choices in an event
+   ask for, and the records in a document (``records``), all within bounds (``text``).
+7. ``explain`` is the same judge with a listener.
+
+``admission`` makes the result of a call. Records that a filter has made (``sdk_records``,
+``columns``, ``recheck``) are checked column by column by the kinds of their schema, not judged
+again.
+"""
 
 from __future__ import annotations
 

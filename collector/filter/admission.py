@@ -11,13 +11,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
 
-from collector.contracts import CATEGORIES, DROPS, Category, Drop, Granted, Record, Rejection, Tally
+from collector.contracts import (
+    CATEGORIES,
+    DROPS,
+    Category,
+    Drop,
+    Granted,
+    Record,
+    Rejection,
+    Tally,
+    TooManyEvents,
+)
 from collector.errors import InputError
-from collector.filter.compile import EventValues, Plan, SenderInfo
+from collector.filter.plan import Plan, SenderInfo, content_code
 
 Verdict = tuple[Rejection | None, tuple[Category, ...], tuple[tuple[str, Drop], ...]]
 """The counts of one event: the reason of its rejection, if it is rejected; the categories of
@@ -49,23 +60,23 @@ class Bounds:
         return min(self.events, self.bytes) < 0
 
     def check(self, events: int) -> None:
-        """Raise ``InputError`` E431 if these are more events than allowed, with the elements."""
+        """Raise ``InputError`` E416 if these are more events than allowed, with the elements."""
         if events + self.elements[0] > self.events:
             raise too_many()
 
     def check_bytes(self, size: int) -> None:
-        """Raise ``InputError`` E431 if these are more bytes of records than allowed."""
+        """Raise ``InputError`` E416 if these are more bytes of records than allowed."""
         if size > self.bytes:
             raise too_many()
 
 
 def too_many() -> InputError:
     """Build the error of a request that is too much, of which nothing is kept."""
-    return InputError("E431", "there are too many events, or their records are too long")
+    return TooManyEvents()
 
 
 def encode_records(records: Sequence[Any], bounds: Bounds | None) -> bytes:
-    """Encode records as NDJSON. Raises ``InputError`` E431 if they have more bytes than allowed."""
+    """Encode records as NDJSON. Raises ``InputError`` E416 if they have more bytes than allowed."""
     if bounds is None:
         return bytes(_encode_lines(records))
     pieces, total = [], 0
@@ -168,13 +179,19 @@ def _count(tally: Tally, verdict: Verdict, times: int) -> None:
 
 
 def record_type(plan: Plan) -> type[msgspec.Struct]:
-    """Make the type of records: a flat struct tagged ``schema``; absent fields are left out."""
+    """Return the type of records, which all plans of a schema share: a flat struct tagged
+    ``schema``; absent fields are left out."""
+    return _record_type(plan.schema_id, plan.names)
+
+
+@lru_cache(maxsize=64)
+def _record_type(schema_id: str, names: tuple[str, ...]) -> type[msgspec.Struct]:
     return msgspec.defstruct(
         "Record",
-        [*((f"c{column.index}", Any, None) for column in plan.columns), ("count", Any, None)],
-        rename={f"c{column.index}": column.name for column in plan.columns},
+        [*((f"c{index}", Any, None) for index, _ in enumerate(names)), ("count", Any, None)],
+        rename={f"c{index}": name for index, name in enumerate(names)},
         tag_field="schema",
-        tag=plan.schema_id,
+        tag=schema_id,
         omit_defaults=True,
         frozen=True,
         gc=False,
@@ -183,13 +200,12 @@ def record_type(plan: Plan) -> type[msgspec.Struct]:
 
 @dataclass(slots=True, repr=False)
 class AdmissionBuilder:
-    """An admission under construction. Generated code appends to its lists directly."""
+    """An admission under construction. The judge appends to its lists directly."""
 
     plan: Plan
-    record: type[msgspec.Struct]
     records: list[Any] = field(default_factory=list)
-    drops: list[int] = field(default_factory=list)
-    content: list[int] = field(default_factory=lambda: [0] * len(CATEGORIES))
+    notes: list[int] = field(default_factory=list)
+    """The codes of dropped fields and of content."""
     rejected: list[Rejection] = field(default_factory=list)
     oversized: list[int] = field(default_factory=list)
     """The number of events in documents that hold too many of them, if any: ``too_large``."""
@@ -213,9 +229,8 @@ class AdmissionBuilder:
         if builder is None:
             builder = builders[plan.granted] = replace(self, plan=plan)
             if self.by_grant:
-                builder.records, builder.drops = [], []
+                builder.records, builder.notes = [], []
                 builder.rejected, builder.oversized = [], []
-                builder.content = [0] * len(CATEGORIES)
         return builder
 
     @property
@@ -234,13 +249,13 @@ class AdmissionBuilder:
         return len(self.records) + len(self.rejected) + sum(self.oversized)
 
     def expect(self, number: int) -> None:
-        """Note that so many events follow. Raises ``InputError`` E431 if these are too many."""
+        """Note that so many events follow. Raises ``InputError`` E416 if these are too many."""
         if self.bounds is not None:
             self.bounds.check(self.received + number)
 
     def expect_elements(self, number: int) -> None:
         """Note that so many elements follow which may hold lists of records. Raises ``InputError``
-        E431 if these are too many."""
+        E416 if these are too many."""
         if self.bounds is not None:
             self.bounds.elements[0] += number
             self.bounds.check(self.received)
@@ -248,56 +263,6 @@ class AdmissionBuilder:
     def add_oversized(self, number: int) -> None:
         """Count the events of a document that holds too many of them."""
         self.oversized[:] = [sum(self.oversized) + number]
-
-    def add_found(
-        self,
-        found: EventValues,
-        merged: tuple[Iterable[Any], Iterable[int], Any],
-        selection: int | None,
-    ) -> None:
-        """Add an event if it meets a selection; ``merged`` are its values, content and user agent
-        with those of the document around it."""
-        if found.meets(selection):
-            self.add_event(*merged)
-        else:
-            self.rejected.append("not_selected")
-
-    def add_event(self, values: Iterable[Any], content: Iterable[int], agent: Any) -> None:
-        """Add one event, from the value (or mark) found for each column.
-
-        A column that holds ``None`` is filled from the user agent, then from the request. A record
-        needs at least one value of the event's own.
-        """
-        for category in content:
-            self.content[category] += 1
-        found = self.plan.derive(values, agent)
-        canonical, is_refused = self.evaluate(found)
-        has_own = canonical.count(None) < len(canonical)
-        if self.sender is not None:
-            for column, value in self.plan.sender_values(found, agent, self.sender):
-                canonical[column.index], reason = column.evaluate(value)
-                if reason is not None:
-                    self.drops.append(column.codes[reason])
-        rejection = self.plan.rejection(canonical, is_refused=is_refused, has_own=has_own)
-        if rejection is None:
-            self.records.append(self.record(*canonical))
-        else:
-            self.rejected.append(rejection)
-
-    def evaluate(self, values: Iterable[Any]) -> tuple[list[Any], bool]:
-        """Return the canonical values, and whether a purpose was refused; count dropped fields."""
-        canonical: list[Any] = []
-        is_refused = False
-        for column, value in zip(self.plan.columns, values, strict=True):
-            if value is None:
-                canonical.append(None)
-                continue
-            result, reason = column.evaluate(value)
-            if reason is not None:
-                self.drops.append(column.codes[reason])
-                is_refused = is_refused or reason == "purpose_refused"
-            canonical.append(result)
-        return canonical, is_refused
 
     def finish_all(self, bytes_in: int, merge: bool) -> list[Admission]:
         """Finish every builder of the call that counted an event, or at least this one.
@@ -320,37 +285,29 @@ class AdmissionBuilder:
         else:
             encoded = encode_records(self.records, self.bounds)
         if received == 1:
-            verdict = self._verdict()
-            return Admission(self.records, encoded, None, verdict, bytes_in, self.plan.granted)
+            rejected = None if self.records else self.rejected[0] if self.rejected else "too_large"
+            counts = verdict(self.plan, rejected, self.notes)
+            return Admission(self.records, encoded, None, counts, bytes_in, self.plan.granted)
         tally = Tally(received, admitted, bytes_in=bytes_in, bytes_out=len(encoded))
-        self._count(tally)
+        self.count(tally)
         return Admission(self.records, encoded, tally, granted=self.plan.granted)
 
-    def _verdict(self) -> Verdict:
-        """Return the counts of the only event."""
-        rejected = None if self.records else self.rejected[0] if self.rejected else "too_large"
-        counts = zip(CATEGORIES, self.content, strict=True) if any(self.content) else ()
-        content = [category for category, times in counts if times]
-        drops = [
-            (self.plan.columns[code // len(DROPS)].name, DROPS[code % len(DROPS)])
-            for code in self.drops
-        ]
-        return rejected, tuple(content), tuple(drops)
-
-    def _count(self, tally: Tally) -> None:
+    def count(self, tally: Tally) -> None:
         """Add rejections, drops and content; skip empty lists, because ``Counter`` is slow."""
         if self.rejected:
             tally.rejected.update(self.rejected)
         if self.oversized:
             tally.rejected["too_large"] += sum(self.oversized)
-        if self.drops:
-            for code, times in Counter(self.drops).items():
-                column, reason = divmod(code, len(DROPS))
-                counts = tally.dropped.setdefault(self.plan.columns[column].name, Counter())
-                counts[DROPS[reason]] = times
-        for category, times in zip(CATEGORIES, self.content, strict=True):
-            if times:
-                tally.content[category] = times
+        if not self.notes:
+            return
+        counts = Counter(self.notes)
+        for category, name in enumerate(CATEGORIES):
+            if times := counts.pop(content_code(self.plan, category), 0):
+                tally.content[name] = times
+        for code, times in counts.items():
+            column, reason = divmod(code, len(DROPS))
+            dropped = tally.dropped.setdefault(self.plan.columns[column].name, Counter())
+            dropped[DROPS[reason]] = times
 
     def _merge(self) -> None:
         """Merge identical records into one with their ``count``, at the place of the first."""
@@ -358,3 +315,47 @@ class AdmissionBuilder:
             record if times == 1 else msgspec.structs.replace(record, count=times)
             for record, times in Counter(self.records).items()
         ]
+
+
+class SingleAdmissions:
+    """Makes the admissions of calls for a single event, under one plan.
+
+    Most events are counted alike, so that verdicts are remembered by what the judge noted.
+    """
+
+    __slots__ = ("_admitted", "_granted", "_plan")
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._granted = plan.granted
+        self._admitted: dict[tuple[int, ...], Verdict] = {}
+
+    def __repr__(self) -> str:
+        return f"<SingleAdmissions of {self._plan.schema_id}>"
+
+    def of(
+        self, records: list[Any], notes: list[int], rejected: list[Rejection], bytes_in: int
+    ) -> Admission:
+        """Return the admission of a call whose only event the judge put into these lists."""
+        if not records:
+            counts = verdict(self._plan, rejected[0], notes)
+            return Admission(records, b"", None, counts, bytes_in, self._granted)
+        noted = tuple(notes)
+        try:
+            counts = self._admitted[noted]
+        except KeyError:
+            if len(self._admitted) >= _MAX_VERDICTS:
+                self._admitted.clear()
+            counts = self._admitted[noted] = verdict(self._plan, None, notes)
+        return Admission(records, _encode_lines(records), None, counts, bytes_in, self._granted)
+
+
+def verdict(plan: Plan, rejected: Rejection | None, notes: Iterable[int]) -> Verdict:
+    """Return the counts of one event from the codes that the judge noted."""
+    first, content, drops = len(plan.columns) * len(DROPS), [], []
+    for code in notes:
+        if code >= first:
+            content.append(CATEGORIES[code - first])
+        else:
+            drops.append((plan.columns[code // len(DROPS)].name, DROPS[code % len(DROPS)]))
+    return rejected, tuple(content), tuple(drops)

@@ -18,7 +18,7 @@ import pyarrow.json as arrow_json
 from pyarrow import parquet
 
 from collector.contracts import Layout, Record, Row, count_lines
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, UnreadableBatch
 from collector.schema.model import Schema
 
 MARK = b"collector"
@@ -173,7 +173,7 @@ def read_table(
     """Read records into a table; ``minute`` is when all of them were received, and ``name`` that of
     their schema, where it is known: then none is read. Fields that are no columns are left out.
 
-    Raises ``DeliveryError`` E509 for anything but NDJSON of records.
+    Raises ``DeliveryError`` E507 for anything but NDJSON of records.
     """
     if not payload:
         return schema.empty_table()
@@ -189,7 +189,7 @@ def read_table(
             ),
         )
     if table is None:
-        raise DeliveryError("E509", "a spooled batch is not of the form that it should have")
+        raise UnreadableBatch
     arrays = dict(zip(table.column_names, table.columns, strict=True))
     arrays["count"] = pc.fill_null(arrays["count"], 1)
     for column, value in given.items():

@@ -20,8 +20,8 @@ from msgspec.structs import astuple
 
 from collector.contracts import Row
 from collector.errors import RecheckError
-from collector.filter.compile import Column, Plan
-from collector.filter.tolerant import FAILURES
+from collector.filter.decode.json import FAILURES
+from collector.filter.plan import Column, Plan
 from collector.schema.kinds import ColumnCheck
 
 NOT_AS_WRITTEN = "the records are not written as a filter writes them"

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
-from collector.errors import ConfigError
+from collector.extras import require
 
 MAX_BYTES = 512
 """A longer string is not parsed (docs/schema.md)."""
 NOTHING: dict[str, str] = {}
 
 _MAX_REMEMBERED = 1024
-_EXTRA = "data-minimisation-collector[user-agent]"
 _SYSTEMS = {
     "Windows": "windows",
     "Mac OS X": "darwin",
@@ -47,10 +45,8 @@ class Agents(dict[str, tuple[str | None, ...]]):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
-        if names and any(find_spec(package) is None for package in ("ua_parser", "ua_parser_rs")):
-            raise ConfigError(
-                "E201", f"`derive: user_agent` needs an extra: pip install '{_EXTRA}'"
-            )
+        if names:
+            require("`derive: user_agent`", "user-agent", "ua_parser", "ua_parser_rs")
         self.names: tuple[str, ...] = tuple(names)
 
     def __repr__(self) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from collector.consent import refused
-from collector.filter.compile import Plan
-from collector.filter.mapping import MappingReader
+from collector.filter.decode.json import FAILURES
+from collector.filter.plan import Plan, RecordPath
+from collector.filter.reader import Readers
 from collector.filter.text import name_search
-from collector.filter.tolerant import FAILURES, TolerantReader
 
 MAX_BYTES = 1 << 12
 """The most bytes that choices may take; longer ones are not read, and refuse every purpose."""
@@ -30,11 +30,12 @@ class EventConsent:
     """Reads which of the ``optional`` purposes the choices in events of one plan refuse."""
 
     def __init__(self, plan: Plan, optional: tuple[str, ...]) -> None:
-        only = replace(plan, columns=(), content=(), records=(), required=(), choices=())
-        only = replace(only, user_agent=plan.choices, selections=())
+        way = RecordPath(plan.choices, members=False)
+        only = replace(plan, columns=(), content=(), records=(way,), required=(), choices=())
+        only = replace(only, user_agent=(), selections=())
         self.optional: tuple[str, ...] = optional
-        self._tolerant_reader = TolerantReader(only)
-        self._mapping_reader = MappingReader(only)
+        self._paths = plan.choices
+        self._readers = Readers(only, msgspec.Struct)
         self._decode = _decoder(optional)
         texts = ([key for key in path if type(key) is str] for path in plan.choices)
         self._is_in = name_search(max(keys, key=len, default="") for keys in texts)
@@ -52,14 +53,17 @@ class EventConsent:
         An event that cannot be read refuses all of them; it is rejected anyway.
         """
         if type(event) in (dict, list, tuple):
-            choices = self._mapping_reader.read(event).agent
+            reader = self._readers.of_value(event)
+            found = None if reader is None else reader.of_object(event)
+            choices = None if reader is None else reader.value(found, self._paths)
             if choices is None:
                 return _NOTHING
             # a bare ``true``, which would consent to everything, is no choice
             is_readable = type(choices) in (dict, list, tuple)
             return refused(self.optional, choices if is_readable else False)
         try:
-            raw = self._tolerant_reader.reader_for(event).first(event)
+            reader = self._readers.of_text(event)
+            raw = reader.value(reader.texts.members(event), self._paths)
             if raw is None:
                 return _NOTHING
             choices = self._decode(raw) if len(memoryview(raw)) <= MAX_BYTES else False

@@ -17,13 +17,15 @@ from typing import Any
 
 import msgspec
 
-from collector.contracts import CATEGORIES, Category, Drop, Granted, Record, Rejection, Scalar
-from collector.filter.admission import AdmissionBuilder
-from collector.filter.compile import Column, Keys
-from collector.filter.generate import OuterValues
-from collector.filter.router import EventRouter, TolerantRouter
-from collector.filter.text import is_list
-from collector.filter.tolerant import decode_scalar
+from collector.contracts import Category, Drop, Granted, Record, Rejection, Scalar
+from collector.filter.admission import AdmissionBuilder, verdict
+from collector.filter.context import Context
+from collector.filter.decode.json import decode_scalar
+from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE
+from collector.filter.plan import Column, Keys
+from collector.filter.reader import Reader
+from collector.filter.router import EventRouter
+from collector.filter.text import is_list, readable_lines
 from collector.schema.conditions import ClosedList
 
 MOST_EVENTS = 10_000
@@ -76,7 +78,7 @@ class _EnoughError(Exception):
     """So many events are explained as were asked for."""
 
 
-class _ExplainingRouter(TolerantRouter):
+class _ExplainingRouter(EventRouter):
     """Appends an explanation for each event that it reads, until there are ``most``."""
 
     def __init__(self, router: EventRouter, explanations: list[Explanation], most: int) -> None:
@@ -95,59 +97,76 @@ class _ExplainingRouter(TolerantRouter):
         """Explain events that another router reads because of their choices too."""
         return _ExplainingRouter(self._router.without(refused), self.explanations, self._most)
 
-    def _add_tolerantly(
+    def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
+        """Add lines one by one."""
+        lines = readable_lines(text, builder.rejected.append)
+        self.add_texts(lines, builder, None, self.plan.selection)
+
+    def _add_typed_document(self, _payload: Any, _builder: AdmissionBuilder, _limit: int) -> bool:
+        """Leave the records of documents to ``add_texts``."""
+        return False
+
+    def add_texts(
         self,
+        payloads: Iterable[Any],
         builder: AdmissionBuilder,
-        outer: OuterValues | None,
-        blank_counts: bool,
+        around: Context | None,
         selection: int | None,
-        payload: Any,
+        *,
+        blank_counts: bool = False,
     ) -> None:
-        if len(self.explanations) >= self._most:
-            raise _EnoughError
-        before = len(builder.records), len(builder.rejected)
-        super()._add_tolerantly(builder, outer, blank_counts, selection, payload)
-        selected = None if selection is None else self.plan.selections[selection].written
-        if len(builder.rejected) > before[1] and builder.rejected[-1] == "not_selected":
-            near: dict[str, str | None] = {} if selected is None else {selected: _NOT_SELECTED}
-            self.explanations.append(Explanation("not_selected", paths=near))
-        elif len(builder.rejected) > before[1] and builder.rejected[-1] in _UNREADABLE:
-            self.explanations.append(Explanation(builder.rejected[-1]))
-        elif (len(builder.records), len(builder.rejected)) != before:
-            found = self._explain(builder, outer, payload, before[0])
-            if selected is not None:
-                found.paths[selected] = None
-            self.explanations.append(found)
+        """Add events as the router does, with a listener to the judge of each."""
+        for payload in payloads:
+            if len(self.explanations) >= self._most:
+                raise _EnoughError
+            before = len(builder.rejected)
+            found = self.read(payload, builder, blank_counts=blank_counts)
+            if found is not None:
+                within = self.outermost(builder) if around is None else around
+                explained = self._explain(found, builder, within, selection, payload)
+                self.explanations.append(explained)
+            elif len(builder.rejected) > before:
+                self.explanations.append(Explanation(builder.rejected[-1]))
 
     def _explain(
-        self, builder: AdmissionBuilder, outer: OuterValues | None, payload: Any, records: int
+        self,
+        found: tuple[Reader, Any],
+        builder: AdmissionBuilder,
+        around: Context,
+        selection: int | None,
+        payload: Any,
     ) -> Explanation:
-        reader = self._tolerant_reader.reader_for(payload)
-        event = reader.decode(payload)
-        own = reader.read(event)
-        values, content, agent = own[:3] if outer is None else outer.merge(own)
-        derived = self.plan.derive(values, agent)
-        outcomes = {
-            column.name: _outcome(
-                column,
-                derived[column.index],
-                _source(reader.source(event, column), values[column.index]),
-            )
-            for column in self.plan.columns
-        }
-        is_admitted = len(builder.records) > records
+        reader, event = found
+        outcomes: list[tuple[int, Scalar | None, Drop | None]] = []
+        records, notes, rejected = list[Any](), list[int](), list[Rejection]()
+        reader.judge("told", selection)(
+            (event,),
+            *(records, notes, rejected),
+            around,
+            lambda told: outcomes.extend(zip(*told, strict=True)),
+        )
+        builder.records += records
+        builder.notes += notes
+        builder.rejected += rejected
+        selected = None if selection is None else self.plan.selections[selection].written
+        if rejected == ["not_selected"]:
+            near: dict[str, str | None] = {} if selected is None else {selected: _NOT_SELECTED}
+            return Explanation("not_selected", paths=near)
+        paths = dict(self._paths(payload, [where for where, _, _ in outcomes]))
+        if selected is not None:
+            paths[selected] = None
+        root = type(next(iter(reader.shape.members), ""))
+        each = zip(self.plan.columns, outcomes, strict=True)
         return Explanation(
-            "admitted" if is_admitted else builder.rejected[-1],
-            msgspec.to_builtins(builder.records[-1]) if is_admitted else None,
-            outcomes,
-            tuple(CATEGORIES[index] for index in sorted(content)),
+            rejected[0] if rejected else "admitted",
+            None if rejected else msgspec.to_builtins(records[0]),
+            {column.name: _outcome(column, root, *outcome) for column, outcome in each},
+            verdict(self.plan, None, notes)[1],
             sum(1 for _ in self._unlisted(payload)),
-            dict(self._paths(payload, values, outer is not None)),
+            paths,
         )
 
-    def _paths(
-        self, payload: Any, values: Sequence[Any], has_outer: bool
-    ) -> Iterator[tuple[str, str | None]]:
+    def _paths(self, payload: Any, sources: Sequence[int]) -> Iterator[tuple[str, str | None]]:
         """Yield each listed path with what is near it."""
         near_by = _Near(payload)
         for column in self.plan.columns:
@@ -160,8 +179,7 @@ class _ExplainingRouter(TolerantRouter):
                 known = nearest.get(written, "")
                 nearest[written] = None if known is None or near is None else known or near
             # A value that is outside the list of records is there, by which path is not known.
-            is_outside = has_outer and values[column.index] is not None
-            if is_outside and None not in nearest.values():
+            if sources[column.index] == OUTSIDE and None not in nearest.values():
                 nearest = dict.fromkeys(nearest)
             yield from nearest.items()
 
@@ -284,13 +302,6 @@ def _plain(name: object) -> str:
     return "".join(filter(str.isalnum, str(name))).lower()
 
 
-def _source(written: str | None, value: Any) -> str:
-    """Return the source of a value, as the schema writes it."""
-    if written is None:
-        return "(the user agent)" if value is None else "(outside the list of records)"
-    return written
-
-
 def _written(path: Keys) -> str:
     """Write a part of a path."""
     parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
@@ -303,11 +314,23 @@ _UNREADABLE: frozenset[Rejection] = frozenset(
 )
 
 
-def _outcome(column: Column, value: Any, source: str) -> FieldOutcome:
-    if value is None:
+def _outcome(
+    column: Column, root: type, where: int, value: Scalar | None, why: Drop | None
+) -> FieldOutcome:
+    """Return the outcome of a field, as the judge tells it."""
+    if value is None and why is None:
         return FieldOutcome("absent")
-    result, reason = column.evaluate(value)
-    return FieldOutcome(reason or "kept", source, result)
+    pairs = zip(column.paths, column.written, strict=True)
+    own = [written for path, written in pairs if type(path[0]) is root]
+    source = own[where] if where >= 0 else _ELSEWHERE[where]
+    return FieldOutcome(why or "kept", source, value)
+
+
+_ELSEWHERE = {
+    FROM_AGENT: "(the user agent)",
+    AGENT_OUTSIDE: "(the user agent)",
+    OUTSIDE: "(outside the list of records)",
+}
 
 
 def explain(

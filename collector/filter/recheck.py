@@ -25,7 +25,7 @@ from collector.contracts import (
     Tally,
 )
 from collector.filter.columns import NOT_AS_WRITTEN, Checks, RecordColumns, demand
-from collector.filter.compile import compile_plan
+from collector.filter.plan import compile_plan
 from collector.filter.sdk_records import (
     AHEAD,
     EXACT,
@@ -88,17 +88,10 @@ class _Present(NamedTuple):
 
 
 class Recheck:
-    """Checks batches of a schema, of which a filter was granted ``purposes`` (``None``: all). Safe
-    to use from several threads."""
+    """Checks batches of a schema. Safe to use from several threads."""
 
-    def __init__(
-        self,
-        schema: Schema,
-        *,
-        purposes: Collection[str] | None = None,
-    ) -> None:
+    def __init__(self, schema: Schema) -> None:
         self._schema = schema
-        self._purposes = granted(schema, (), None if purposes is None else tuple(purposes))
         self._piece = max(PIECE, _MOST_VALUE * (len(schema.fields) + 1))
         self._latest = _minute(utc_now(), None)
         self._lasting: dict[str, ColumnCheck] = {}
@@ -224,7 +217,7 @@ class Recheck:
         if purposes in grants:
             return grants[purposes]
         refused = () if purposes is None else {*self._schema.optional}.difference(purposes)
-        within = granted(self._schema, refused, self._purposes)
+        within = granted(self._schema, refused, None)
         demand(within == purposes, _NOT_GRANTED)
         found = _make_grant(self._schema, within, present.days, self._lasting)
         if len(grants) < _MOST_CACHED:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from collector.contracts import Rejection
 from collector.filter.admission import AdmissionBuilder
-from collector.filter.compile import EventValues, Plan, RecordPath
-from collector.filter.mapping import MappingReader, object_members
-from collector.filter.mapping import is_list as is_python_list
+from collector.filter.decode.json import FAILURES, skip
+from collector.filter.decode.mapping import is_list as is_python_list
+from collector.filter.decode.mapping import object_members
+from collector.filter.plan import Plan, RecordPath
+from collector.filter.reader import Reader, Readers
 from collector.filter.text import PIECE, count_elements, is_list
-from collector.filter.tolerant import FAILURES, TolerantReader, skip
 
 MAX_ITEMS = 50_000
 """The most events in one document, and the most members of an object that holds records."""
@@ -31,7 +32,7 @@ They are counted as rejected if there are more than ``limit``, or if the value c
 
 _T = TypeVar("_T")
 
-Readers = tuple[ReadRecords, ReadRecords]
+RecordsIn = tuple[ReadRecords, ReadRecords]
 """How to read a list, and an object."""
 
 RecordGroup = tuple[tuple[Any, ...], list[Any]]
@@ -128,23 +129,29 @@ def records_in_mapping(value: Any, builder: AdmissionBuilder, limit: int) -> lis
     return at_most(limit, len(objects), objects, builder) if objects else None
 
 
-TEXTS: Readers = (records_in_list, records_in_object)
+TEXTS: RecordsIn = (records_in_list, records_in_object)
 """Readers of JSON texts."""
-OBJECTS: Readers = (records_in_sequence, records_in_mapping)
+OBJECTS: RecordsIn = (records_in_sequence, records_in_mapping)
 """Readers of Python objects."""
 
 
 def find_records(
-    found: EventValues, builder: AdmissionBuilder, readers: Readers, limit: int
+    plan: Plan,
+    found: tuple[Reader, Any],
+    builder: AdmissionBuilder,
+    read_in: RecordsIn,
+    limit: int,
 ) -> tuple[RecordPath | None, list[Any]]:
     """Return the first path that has records in an event, with these.
 
     If no path has any, the event is counted as rejected.
     """
-    for path, value in found.records:
+    reader, event = found
+    for path in plan.records:
         if not path.paths:
             return path, []
-        records = readers[path.members](value, builder, limit)
+        value = reader.value(event, path.paths)
+        records = None if value is None else read_in[path.members](value, builder, limit)
         if records is not None:
             return path, records
     builder.rejected.append("not_an_object")
@@ -161,27 +168,27 @@ class NestedRecords:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._known: dict[RecordPath, tuple[TolerantReader, MappingReader]] = {}
+        self._known: dict[RecordPath, Readers] = {}
 
     def groups(
         self,
         level: RecordPath,
         elements: list[Any],
-        readers: Readers,
+        read_in: RecordsIn,
         builder: AdmissionBuilder,
         limit: int,
     ) -> list[RecordGroup]:
         """Return the records by the list that they lie in; lists without any are left out. Elements
-        without a list are counted as rejected. Raises ``InputError`` E431."""
+        without a list are counted as rejected. Raises ``InputError`` E416."""
         groups: list[RecordGroup] = [((), elements)]
         if level.below is None:
             return groups
-        counted = AdmissionBuilder(builder.plan, builder.record)
+        counted = AdmissionBuilder(builder.plan)
         number, total = len(elements), 0
         below: RecordPath | None = level.below
         while below is not None:
             builder.expect_elements(number)
-            groups, number = self._next(below, groups, readers, counted, limit)
+            groups, number = self._next(below, groups, read_in, counted, limit)
             total = number + counted.event_count
             if total > limit:
                 builder.add_oversized(total)
@@ -195,7 +202,7 @@ class NestedRecords:
         self,
         path: RecordPath,
         groups: list[RecordGroup],
-        readers: Readers,
+        read_in: RecordsIn,
         counted: AdmissionBuilder,
         limit: int,
     ) -> tuple[list[RecordGroup], int]:
@@ -205,8 +212,8 @@ class NestedRecords:
         number = 0
         for chain, elements in groups:
             for element in elements:
-                value, reason = self._find(path, element, is_text=readers is TEXTS)
-                read = readers[path.members]
+                value, reason = self._find(path, element, is_text=read_in is TEXTS)
+                read = read_in[path.members]
                 records = None if value is None else read(value, counted, MAX_ITEMS)
                 if records is None:
                     counted.rejected.append(reason or "not_an_object")
@@ -224,16 +231,14 @@ class NestedRecords:
         if readers is None:
             nothing: dict[str, Any] = dict.fromkeys(_READ, ())
             bare = replace(self._plan, **nothing | {"records": (path,)})
-            readers = self._known[path] = TolerantReader(bare), MappingReader(bare)
-        texts, mappings = readers
-        found: EventValues | Rejection = "not_an_object"
-        if is_text:
-            found = texts.read(element)
-        elif mappings.reads(element):
-            found = mappings.read(element)
-        if not isinstance(found, EventValues):
-            return None, found
-        return next((value for _, value in found.records), None), None
+            readers = self._known[path] = Readers(bare, msgspec.Struct)
+        reader = readers.of_text(element) if is_text else readers.of_value(element)
+        if reader is None:
+            return None, "not_an_object"
+        event: Any = reader.texts.read(element) if is_text else reader.of_object(element)
+        if type(event) is str:
+            return None, cast("Rejection", event)
+        return reader.value(event, path.paths), None
 
 
 def groups_within(

@@ -20,8 +20,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from collector.contracts import Record, Subject, to_minute
-from collector.errors import InputError
-from collector.schema.checks import nearest
+from collector.documents import nearest
+from collector.errors import UsageError
 from collector.schema.kinds import Circumstances
 from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.ip import IpField
@@ -53,8 +53,8 @@ _encode = msgspec.json.encode
 def find_subject(schema: Schema, field: str, value: str, since: str, until: str) -> Subject:
     """Return the subject of a request; the value is made canonical like that of an event.
 
-    Raises ``InputError``: E404 for a field that does not identify a person, E405 for a value that
-    the field cannot have, E406 for an invalid window.
+    Raises ``InputError``: E404 for a field that does not identify a person, E107 for a value
+    that the field cannot have and for an invalid window.
     """
     start, end = minute_window(since, until)
     _check_identifies(schema, field)
@@ -62,15 +62,25 @@ def find_subject(schema: Schema, field: str, value: str, since: str, until: str)
     canonical = schema.fields[field].sought(circumstances)(value)
     if not isinstance(canonical, str):
         message = f"`{field}` cannot have this value; check its spelling"
-        raise InputError("E405", message)
+        raise UsageError("E107", message)
     return Subject(field, canonical, start, end)
+
+
+class NoPersonError(UsageError):
+    """E404: the schema has no such field, or its values do not lead to one person."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("E404", message)
+
+    def __reduce__(self) -> tuple[type[NoPersonError], tuple[str]]:
+        return (NoPersonError, (self.message,))
 
 
 def _check_identifies(schema: Schema, name: str) -> None:
     field = schema.fields.get(name)
     if field is None:
         hint = nearest(name, list(schema.fields)) or f"; there are {', '.join(schema.fields)}"
-        raise InputError("E404", f"the schema has no such field{hint}")
+        raise NoPersonError(f"the schema has no such field{hint}")
     if field.kind == "pseudonym":
         why = "it is a pseudonym: its key is destroyed, so its values can no longer be attributed"
     elif isinstance(field, IpField) and field.truncate != type(field.truncate)():
@@ -79,22 +89,22 @@ def _check_identifies(schema: Schema, name: str) -> None:
         why = "it is coarse: many people share each of its values"
     else:
         return
-    raise InputError("E404", f"`{name}` does not lead to one person: {why}")
+    raise NoPersonError(f"`{name}` does not lead to one person: {why}")
 
 
 def minute_window(since: str, until: str) -> tuple[str, str]:
     """Return the first minute of a window and the first after it, in UTC.
 
     Both ends are dates or moments (RFC 3339), and both belong to it: a day with all its minutes, a
-    moment with its minute. Raises ``InputError`` E406.
+    moment with its minute. Raises ``InputError`` E107.
     """
     start, end = _moment(since), _moment(until)
     if start is None or end is None:
         message = "write both ends of the window as 2026-11-24 or 2026-11-24T10:20:00Z"
-        raise InputError("E406", message)
+        raise UsageError("E107", message)
     end += timedelta(days=1) if _DAY(until) else timedelta(minutes=1)
     if end <= start:
-        raise InputError("E406", "the window ends before it begins")
+        raise UsageError("E107", "the window ends before it begins")
     return to_minute(start), to_minute(end)
 
 

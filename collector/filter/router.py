@@ -1,33 +1,31 @@
 """Route payloads to events: lines, documents, lists of records, mappings, each into a builder.
 
-Everything is checked in one order, so that every path gives the same verdict: size, UTF-8, depth,
+Everything is checked in one order, so that every form gives the same verdict: size, UTF-8, depth,
 syntax, then the event itself. Everything that would multiply memory when decoded is counted first.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache, cached_property, partial
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from collector.contracts import DROPS, Granted, Rejection
-from collector.filter.admission import Admission, AdmissionBuilder, Bounds, record_type
-from collector.filter.compile import EventValues, Plan, SenderInfo
-from collector.filter.event_consent import EventConsent
-from collector.filter.generate import (
-    AddTexts,
-    AdmitDocument,
-    OuterValues,
-    RecordDocuments,
-    fast_document,
-    fast_path,
-    only_tolerant,
-    record_documents,
+from collector.contracts import Granted, Rejection
+from collector.filter.admission import (
+    Admission,
+    AdmissionBuilder,
+    Bounds,
+    SingleAdmissions,
+    record_type,
 )
-from collector.filter.mapping import AdmitMapping, MappingReader, fast_mapping, unsupported
+from collector.filter.context import Context, sender_context
+from collector.filter.decode.json import FAILURES
+from collector.filter.event_consent import EventConsent
+from collector.filter.judge import Judge
+from collector.filter.plan import Plan, SenderInfo
+from collector.filter.reader import Reader, Readers
 from collector.filter.records import (
     MAX_ITEMS,
     OBJECTS,
@@ -41,26 +39,31 @@ from collector.filter.records import (
 )
 from collector.filter.text import (
     BOM,
+    MAX_LINE,
+    SLICE,
     is_blank,
     is_list,
+    is_readable,
     is_utf8,
+    line_slices,
     name_search,
     readable_lines,
     refusal,
 )
-from collector.filter.tolerant import FAILURES, TolerantReader
 
 if TYPE_CHECKING:
     from collector.filter.otlp import OtlpFilter
     from collector.filter.sdk_records import SdkRecordFilter
 
 _Text = bytes | memoryview
+_Found = tuple[Reader, Any]
+"""An event, with its reader."""
 Narrow = Callable[[Granted, frozenset[str]], "EventRouter"]
 """``narrow(granted, refused)``: the router for the granted purposes without the refused ones."""
 
 
 class EventRouter:
-    """Reads payloads for one plan, and chooses the path of each: fast, tolerant, or mapping.
+    """Reads payloads for one plan.
 
     Where events carry ``consent``, another plan may read an event: ``narrow`` returns its router.
     """
@@ -73,56 +76,65 @@ class EventRouter:
         self._narrow = narrow
         self._narrowed: dict[frozenset[str], EventRouter] = {frozenset(): self}
         self._record = record_type(plan)
-        self._tolerant_reader = TolerantReader(plan)
-        self._mapping_reader = MappingReader(plan)
-        self._admit_document: AdmitDocument | None = None
-        self._documents = cache(self._make_documents)
+        self.readers = Readers(plan, self._record)
         self._nested = NestedRecords(plan)
-        self.admit_mapping: AdmitMapping
-        self._add_texts, self.admit_mapping = self._fast_paths()
+        self._documents = cache(self._make_documents)
+        self._read_mapping = self.readers.objects.of_object
+        self._judge = self._judge_of_events()
+        self._admission = SingleAdmissions(plan).of
 
-    def _fast_paths(self) -> tuple[Mapping[int | None, AddTexts], AdmitMapping]:
-        """Generate the fast paths of JSON texts, by the selection that they must meet, and of a
-        mapping.
+    def _judge_of_events(self) -> Judge | None:
+        """Return the judge of single events, if events are records.
 
-        They are made at once: an event emitted in a signal handler must not wait for them.
+        It is made at once: an event emitted in a signal handler must not wait for it.
         """
-        plan = self.plan
-        lists = {way.selection for way in plan.records if way.paths}
-        selections = lists if plan.records else {plan.selection}
-        if plan.reads_below_content:
-            return dict.fromkeys(selections, only_tolerant), unsupported
-        texts = {selection: fast_path(plan, selection) for selection in selections}
-        return texts, fast_mapping(plan, self._record)
-
-    @cached_property
-    def _may_hold_content(self) -> Callable[[bytes], bool]:
-        return name_search(name for name, _ in self.plan.content)
-
-    @cached_property
-    def _no_outer_values(self) -> OuterValues:
-        nothing = EventValues([None] * len(self.plan.columns), frozenset(), None, [])
-        return self.outer_values(nothing, None)
-
-    def _make_documents(self, content: bool) -> RecordDocuments | None:
-        """Generate the fast path of documents, with names of content or for texts without any.
-
-        Names that are looked for in vain would take half of the decoder's time.
-        """
-        plan = self.plan if content else replace(self.plan, content=())
-        return None if plan.reads_below_content else record_documents(plan)
+        objects = self.readers.objects
+        if not self.plan.records:
+            return objects.judge("events", self.plan.selection)
+        for selection in {way.selection for way in self.plan.records if way.paths}:
+            objects.judge("records", selection)
+        return None
 
     def admit_document(self, text: bytes) -> Admission | None:
         """Admit one valid UTF-8 text whose choices this router grants, if it is a usual event.
 
-        ``None`` leaves it to the other paths.
+        ``None`` leaves it to ``add_document``.
         """
-        if self._admit_document is None:  # most processes never use it
-            is_usual = not self.plan.reads_below_content
-            self._admit_document = (
-                fast_document(self.plan, self._record) if is_usual else unsupported
-            )
-        return self._admit_document(text)
+        if self._judge is None:
+            return None
+        try:
+            event = self.readers.objects.texts.decode(text)
+        except FAILURES:
+            return None
+        records: list[Any] = []
+        notes: list[int] = []
+        rejected: list[Rejection] = []
+        self._judge((event,), records, notes, rejected)
+        return self._admission(records, notes, rejected, len(text))
+
+    def admit_mapping(self, event: dict[Any, Any]) -> Admission | None:
+        """Admit a mapping whose choices this router grants, if it is one event.
+
+        ``None`` leaves it to ``add_mapping``.
+        """
+        if self._judge is None:
+            return None
+        records: list[Any] = []
+        notes: list[int] = []
+        rejected: list[Rejection] = []
+        self._judge((self._read_mapping(event),), records, notes, rejected)
+        return self._admission(records, notes, rejected, 0)
+
+    @property
+    def code(self) -> str:
+        """The source of the judge, of events that are objects, with what its names stand for."""
+        first = next((way for way in self.plan.records if way.paths), None)
+        code = (
+            self.readers.objects.code("events", self.plan.selection)
+            if first is None
+            else self.readers.objects.code("records", first.selection)
+        )
+        return "\n".join([*code.legend, "", code.source])
 
     def builder(
         self,
@@ -131,37 +143,17 @@ class EventRouter:
         by_grant: bool = False,
         bounds: Bounds | None = None,
     ) -> AdmissionBuilder:
-        """Make an empty builder; one with ``sender`` only for ``tolerant`` and a single event."""
-        return AdmissionBuilder(
-            self.plan, self._record, sender=sender, by_grant=by_grant, bounds=bounds
-        )
-
-    @cached_property
-    def admit_without_consent(self) -> AdmitMapping:
-        """``admit_mapping`` for mappings without choices; it leaves all others."""
-        if self.plan.reads_below_content:
-            return unsupported
-        return fast_mapping(self.plan, self._record, defers_on_consent=True)
-
-    @cached_property
-    def tolerant(self) -> EventRouter:
-        """The same router without its fast paths, which do not know sender values."""
-        return TolerantRouter(
-            self.plan, self.consent, lambda _, refused: self.without(refused).tolerant
-        )
+        """Make an empty builder; one with ``sender`` only for a single event."""
+        return AdmissionBuilder(self.plan, sender=sender, by_grant=by_grant, bounds=bounds)
 
     @cached_property
     def otlp(self) -> OtlpFilter:
         """The same plan for OpenTelemetry data."""
-        from collector.filter.otlp import (  # noqa: PLC0415 - most processes never use it
-            AttributeConsent,
-            OtlpFilter,
-        )
+        from collector.filter.otlp import OtlpFilter  # noqa: PLC0415 - most processes never use it
 
         if self.consent is None:
             return OtlpFilter(self.plan)
-        consent = AttributeConsent(self.plan, self.consent.optional)
-        return OtlpFilter(self.plan, consent, lambda refused: self.without(refused).otlp)
+        return OtlpFilter(self.plan, self.consent, lambda refused: self.without(refused).otlp)
 
     @cached_property
     def sdk_records(self) -> SdkRecordFilter:
@@ -170,40 +162,7 @@ class EventRouter:
 
         return SdkRecordFilter(self.plan)
 
-    def add_lines(self, text: bytes, builder: AdmissionBuilder) -> None:
-        """Add every line that is not blank as one event."""
-        is_valid = is_utf8(text)
-        lines = readable_lines(text, builder.rejected.append, is_valid=is_valid)
-        self._add_payloads(text if is_valid else None, lines, builder)
-
-    def add_document(self, text: _Text, builder: AdmissionBuilder) -> None:
-        """Add one JSON text: an object is one event, an array is many."""
-        if text[: len(BOM)] == BOM:
-            text = memoryview(text)[len(BOM) :]
-        reason = refusal(text)
-        if reason is not None:
-            builder.rejected.append(reason)
-        elif not is_list(text):
-            self._add_payloads(text, (text,), builder, blank_counts=True)
-        else:
-            elements = records_in_list(text, builder, MAX_ITEMS)
-            self._add_payloads(text, elements, builder, blank_counts=True)
-
-    def _add_payloads(
-        self,
-        text: _Text | None,
-        payloads: Iterable[Any],
-        builder: AdmissionBuilder,
-        blank_counts: bool = False,
-    ) -> None:
-        """Add the payloads of a text, which is valid UTF-8 if it is given."""
-        for router, group in self.by_router(payloads, self.may_choose(text)):
-            its_builder = builder.for_plan(router.plan)
-            if self.plan.records:
-                for payload in group:
-                    router.add_record_document(payload, its_builder, blank_counts)
-            else:
-                router.add_texts(group, its_builder, None, blank_counts, self.plan.selection)
+    # -- choices -----------------------------------------------------------------------------------
 
     def may_choose(self, text: _Text | None) -> bool:
         """Return whether choices may lie in a text, if it is given: all of it is searched."""
@@ -229,45 +188,142 @@ class EventRouter:
             self._narrowed[refused] = found
         return found
 
+    # -- texts -------------------------------------------------------------------------------------
+
+    def add_lines(self, text: bytes, builder: AdmissionBuilder) -> None:
+        """Add every line that is not blank as one event."""
+        may_choose = self.consent is not None and self.may_choose(text if is_utf8(text) else None)
+        if may_choose or self.plan.records:
+            lines = readable_lines(text, builder.rejected.append)
+            self._add_payloads(lines, builder, may_choose, blank_counts=False)
+        else:
+            self._add_slices(text, builder)
+
+    def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
+        """Add lines without choices, some at a time; one by one where any of them is unusual."""
+        objects, selection = self.readers.objects, self.plan.selection
+        is_valid = is_utf8(text)
+        is_plain = is_readable(text, is_valid=is_valid)
+        view = memoryview(text)
+        for at, end in line_slices(text):
+            if end - at > SLICE:  # a single line
+                line = view[at:end]
+                is_fine = is_plain and end - at <= MAX_LINE
+                if not is_fine and (reason := refusal(line, MAX_LINE)):
+                    builder.rejected.append(reason)
+                else:
+                    self.add_texts((line,), builder, None, selection)
+                continue
+            events = objects.texts.lines(text, at, end) if is_plain else None
+            if events is not None:
+                self.judge_all(objects, events, builder, None, selection)
+                continue
+            lines = readable_lines(text[at:end], builder.rejected.append, is_valid=is_valid)
+            self.add_texts(lines, builder, None, selection)
+
+    def add_document(self, text: _Text, builder: AdmissionBuilder) -> None:
+        """Add one JSON text: an object is one event, an array is many."""
+        if text[: len(BOM)] == BOM:
+            text = memoryview(text)[len(BOM) :]
+        reason = refusal(text)
+        if reason is not None:
+            builder.rejected.append(reason)
+            return
+        payloads: Iterable[Any] = (text,)
+        if is_list(text):
+            payloads = records_in_list(text, builder, MAX_ITEMS)
+        self._add_payloads(payloads, builder, self.may_choose(text), blank_counts=True)
+
+    def _add_payloads(
+        self,
+        payloads: Iterable[Any],
+        builder: AdmissionBuilder,
+        may_choose: bool,
+        *,
+        blank_counts: bool,
+    ) -> None:
+        for router, group in self.by_router(payloads, may_choose):
+            its_builder = builder.for_plan(router.plan)
+            if self.plan.records:
+                for payload in group:
+                    router.add_record_document(payload, its_builder, blank_counts=blank_counts)
+            else:
+                router.add_texts(
+                    group, its_builder, None, self.plan.selection, blank_counts=blank_counts
+                )
+
     def add_texts(
         self,
         payloads: Iterable[Any],
         builder: AdmissionBuilder,
-        outer: OuterValues | None,
-        blank_counts: bool,
+        around: Context | None,
         selection: int | None,
+        *,
+        blank_counts: bool = False,
     ) -> None:
         """Add events as JSON texts whose choices this router grants, if they meet a selection."""
-        add_tolerantly = partial(self._add_tolerantly, builder, outer, blank_counts, selection)
-        self._add_texts[selection](payloads, builder, outer, add_tolerantly)
+        events = self._decoded(payloads, builder, around, selection, blank_counts=blank_counts)
+        self.judge_all(self.readers.objects, events, builder, around, selection)
 
-    def _add_tolerantly(
+    def _decoded(
         self,
+        payloads: Iterable[Any],
         builder: AdmissionBuilder,
-        outer: OuterValues | None,
-        blank_counts: bool,
+        around: Context | None,
         selection: int | None,
-        payload: Any,
-    ) -> None:
-        """Add one event whose types the fast path refused."""
-        found = self._read(payload, builder, blank_counts)
-        if found is not None:
-            builder.add_found(found, found[:3] if outer is None else outer.merge(found), selection)
+        *,
+        blank_counts: bool,
+    ) -> Iterator[Any]:
+        """Yield events that are objects; judge those that are lists in their turn."""
+        objects = self.readers.objects
+        decode = objects.texts.decode
+        for payload in payloads:
+            try:
+                event = decode(payload)
+            except FAILURES:
+                event = None
+            if event is None:
+                found = self.read(payload, builder, blank_counts=blank_counts)
+                if found is None:
+                    continue
+                reader, event = found
+                if reader is not objects:
+                    self.judge_all(reader, (event,), builder, around, selection)
+                    continue
+            yield event
 
-    def _read(
-        self, payload: Any, builder: AdmissionBuilder, blank_counts: bool
-    ) -> EventValues | None:
+    def read(self, payload: Any, builder: AdmissionBuilder, *, blank_counts: bool) -> _Found | None:
         """Read a payload; ``None`` if it is counted as rejected, or blank."""
         if not blank_counts and is_blank(payload):
             return None
-        found = self._tolerant_reader.read(payload)
-        if isinstance(found, EventValues):
-            return found
-        builder.rejected.append(found)
-        return None
+        reader = self.readers.of_text(payload)
+        event = reader.texts.read(payload)
+        if type(event) is str:
+            builder.rejected.append(event)  # type: ignore[arg-type]
+            return None
+        return reader, event
+
+    def judge_all(
+        self,
+        reader: Reader,
+        events: Iterable[Any],
+        builder: AdmissionBuilder,
+        around: Context | None,
+        selection: int | None,
+    ) -> None:
+        """Judge events; those without anything around them lie in what the sender says."""
+        outcome = builder.records, builder.notes, builder.rejected
+        if around is None and builder.sender is not None:
+            around = self.outermost(builder)
+        if around is None:
+            reader.judge("events", selection)(events, *outcome)
+        else:
+            reader.judge("records", selection)(events, *outcome, around)
+
+    # -- records in documents ----------------------------------------------------------------------
 
     def add_record_document(
-        self, payload: Any, builder: AdmissionBuilder, blank_counts: bool
+        self, payload: Any, builder: AdmissionBuilder, *, blank_counts: bool
     ) -> None:
         """Add the records of a document; each is an event, and may carry choices of its own.
 
@@ -276,21 +332,19 @@ class EventRouter:
         limit = MAX_ITEMS - (builder.received if blank_counts else 0)
         if self._add_typed_document(payload, builder, limit):
             return
-        found = self._read(payload, builder, blank_counts)
+        found = self.read(payload, builder, blank_counts=blank_counts)
         if found is None:
             return
-        level, records = find_records(found, builder, TEXTS, limit)
+        level, records = find_records(self.plan, found, builder, TEXTS, limit)
         if level is None:
             return
         if not level.paths:
-            self._add_tolerantly(builder, None, blank_counts, level.selection, payload)
+            self.add_texts((payload,), builder, None, level.selection, blank_counts=blank_counts)
         elif records:
-            outer, may_choose = self.outer_values(found, payload), self.may_choose(payload)
-            if level.below is None:
-                self.add_group(records, builder, outer, level.selection, may_choose)
-                return
+            around = self.context(found, payload, self.outermost(builder))
+            may_choose = self.may_choose(payload)
             groups = self._nested.groups(level, records, TEXTS, builder, limit)
-            for within, texts in groups_within(groups, (self, outer), partial(_enter, may_choose)):
+            for within, texts in groups_within(groups, (self, around), partial(_enter, may_choose)):
                 if within is None:
                     builder.for_plan(self.plan).rejected += ["too_deep"] * len(texts)
                 else:
@@ -300,14 +354,14 @@ class EventRouter:
         self,
         records: list[Any],
         builder: AdmissionBuilder,
-        outer: OuterValues,
+        around: Context,
         selection: int | None,
         may_choose: bool,
     ) -> None:
         """Add records of one list as JSON texts, with the values of all that is around them."""
         for router, texts in self.by_router(records, may_choose):
-            its_builder, its_outer = builder.for_plan(router.plan), router.outer_for(outer)
-            router.add_texts(texts, its_builder, its_outer, True, selection)
+            its_builder, its_context = builder.for_plan(router.plan), router.context_for(around)
+            router.add_texts(texts, its_builder, its_context, selection, blank_counts=True)
 
     def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
         """Add the records of a document whose types are all right, and that is small.
@@ -317,61 +371,82 @@ class EventRouter:
         if not may_be_typed(memoryview(payload)):
             return False
         text = bytes(payload)
-        if self.consent is not None and self.consent.may_occur_in(text):
+        if self.may_choose(text):
             return False
-        documents = self._documents(self._may_hold_content(text))
-        if documents is None:
+        made = self._documents(self._may_hold_content(text))
+        if made is None:
             return False
-        records: list[Any] | None
+        documents, objects = made
         try:
-            records, found = documents.read(text)
+            document = documents.texts.decode(text)
         except FAILURES:
-            records = None
+            return False
+        way = self.plan.records[0]
+        records = documents.value(document, way.paths)
         if records is None:
             return False
-        chosen = at_most(limit, len(records), records, builder)
-        if chosen:
-            outer = self._no_outer_values
-            if any(value is not None for value in (*found.values, found.agent)) or found.content:
-                outer = self.outer_values(found, None)
-            documents.add(chosen, builder, outer, _leave)
+        if chosen := at_most(limit, len(records), records, builder):
+            around = documents.surround(document, self.outermost(builder), None)
+            outcome = builder.records, builder.notes, builder.rejected
+            objects.judge("records", way.selection)(chosen, *outcome, around)
         return True
 
-    def outer_for(self, outer: OuterValues) -> OuterValues:
-        """Return under this plan what another plan has read of a document around records."""
-        by_grant, granted = outer.by_grant, self.plan.granted
-        if granted not in by_grant:
-            found = cast("EventValues", self.read_outer(outer.document))
-            around = None if outer.around is None else self.outer_for(outer.around)
-            if around is not None:
-                found = EventValues(*around.merge(found), [])
-            by_grant[granted] = self.outer_values(found, outer.document, around)
-        return by_grant[granted]
+    @cached_property
+    def _may_hold_content(self) -> Callable[[bytes], bool]:
+        return name_search(name for name, _ in self.plan.content)
 
-    def read_outer(self, document: Any) -> EventValues | Rejection:
-        """Read what is around records: JSON text or a Python object."""
-        is_python = type(document) in (dict, list, tuple)
-        return (self._mapping_reader if is_python else self._tolerant_reader).read(document)
+    def _make_documents(self, content: bool) -> tuple[Reader, Reader] | None:
+        """Make the readers of documents whose first way leads to a list of records that is decoded
+        with it, and of these; with names of content, or for texts without any.
 
-    def outer_values(
-        self, found: EventValues, document: Any, around: OuterValues | None = None
-    ) -> OuterValues:
-        """Evaluate the values of a document once for all of its records."""
-        builder = self.builder()
-        canonical, _ = builder.evaluate(found.values)
-        drops = {code // len(DROPS): code for code in builder.drops}
-        codes = tuple(drops.get(index) for index in range(len(canonical)))
-        outer = OuterValues(
-            tuple(found.values),
-            tuple(canonical),
-            codes,
-            found.content,
-            found.agent,
-            document,
-            around,
-        )
-        outer.by_grant[self.plan.granted] = outer
-        return outer
+        Names that are looked for in vain would take half of the decoder's time.
+        """
+        way, plan = self.plan.records[0], self.plan if content else replace(self.plan, content=())
+        if (
+            way.members
+            or way.below
+            or not (way.paths and all(type(path[0]) is str for path in way.paths))
+        ):
+            return None
+        objects = self.readers.objects if content else Reader(plan, self._record, str)
+        documents = Reader(plan, self._record, str, listed=objects.shape.kind)
+        return (documents, objects) if objects.shape.is_typed else None
+
+    def outermost(self, builder: AdmissionBuilder) -> Context:
+        """Return the context of whole documents: what the sender says."""
+        return sender_context(self.plan, builder.sender)
+
+    def context(self, found: _Found, document: Any, around: Context) -> Context:
+        """Make a context of a document that was read, JSON text or a Python object."""
+        reader, event = found
+        context = reader.surround(event, around, document)
+        context.by_grant[self.plan.granted] = context
+        return context
+
+    def context_for(self, context: Context) -> Context:
+        """Return under this plan a context that was made under another."""
+        if context.around is None:
+            return sender_context(self.plan, context.document)
+        found = context.by_grant.get(self.plan.granted)
+        if found is None:
+            around = self.context_for(context.around)
+            event = self.read_again(context.document)
+            assert event is not None  # noqa: S101 - it was read before
+            found = context.by_grant[self.plan.granted] = self.context(
+                event, context.document, around
+            )
+        return found
+
+    def read_again(self, document: Any) -> _Found | None:
+        """Read what is around records; ``None`` if it cannot be read from here."""
+        if type(document) in (dict, list, tuple):
+            reader = self.readers.of_value(document)
+            return None if reader is None else (reader, reader.of_object(document))
+        reader = self.readers.of_text(document)
+        event = reader.texts.read(document)
+        return None if type(event) is str else (reader, event)
+
+    # -- mappings ----------------------------------------------------------------------------------
 
     def add_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
         """Add one event that is a dictionary, or a dictionary that holds records."""
@@ -380,69 +455,46 @@ class EventRouter:
 
     def add_granted_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
         """Add a dictionary whose own choices this router grants."""
-        found = self._mapping_reader.read(event)
-        if not self.plan.records:
-            builder.add_found(found, found[:3], self.plan.selection)
-            return
-        level, records = find_records(found, builder, OBJECTS, MAX_ITEMS)
-        if level is None:
-            return
-        if not level.paths:
-            builder.add_found(found, found[:3], level.selection)
+        reader = self.readers.objects
+        found = reader, reader.of_object(event)
+        level, records = None, list[Any]()
+        if self.plan.records:
+            level, records = find_records(self.plan, found, builder, OBJECTS, MAX_ITEMS)
+            if level is None:
+                return
+        if level is None or not level.paths:
+            selection = self.plan.selection if level is None else level.selection
+            self.judge_all(reader, found[1:], builder, None, selection)
         elif records:
-            outer = self.outer_values(found, event)
+            around = self.context(found, event, self.outermost(builder))
             groups = self._nested.groups(level, records, OBJECTS, builder, MAX_ITEMS)
-            for within, group in groups_within(groups, (self, outer), partial(_enter, True)):
+            for within, group in groups_within(groups, (self, around), partial(_enter, True)):
                 if within is not None:
                     within[0].add_mappings(group, builder, within[1], level.selection)
 
     def add_mappings(
-        self,
-        records: list[Any],
-        builder: AdmissionBuilder,
-        outer: OuterValues,
-        selection: int | None,
+        self, records: list[Any], builder: AdmissionBuilder, around: Context, selection: int | None
     ) -> None:
         """Add the elements of a Python list."""
         for record in records:
-            if self._mapping_reader.reads(record):
-                router = self.router_for(record)
-                its_builder = builder.for_plan(router.plan)
-                router.add_granted_record(record, its_builder, router.outer_for(outer), selection)
-            else:
+            if self.readers.of_value(record) is None:
                 builder.rejected.append("not_an_object")
-
-    def add_granted_record(
-        self, record: Any, builder: AdmissionBuilder, outer: OuterValues, selection: int | None
-    ) -> None:
-        """Add a record of a dictionary, whose choices this router grants."""
-        found = self._mapping_reader.read(record)
-        builder.add_found(found, outer.merge(found), selection)
+                continue
+            router = self.router_for(record)
+            reader = router.readers.of_value(record)
+            assert reader is not None  # noqa: S101 - all plans read the same
+            its_builder, its_context = builder.for_plan(router.plan), router.context_for(around)
+            events = (reader.of_object(record),)
+            router.judge_all(reader, events, its_builder, its_context, selection)
 
 
 def _enter(
-    may_choose: bool, around: tuple[EventRouter, OuterValues], element: Any
-) -> tuple[EventRouter, OuterValues] | None:
+    may_choose: bool, within: tuple[EventRouter, Context], element: Any
+) -> tuple[EventRouter, Context] | None:
     """Return the router that the choices of an element require within that of what is around it,
-    and the values of both; ``None`` if it cannot be read from here."""
-    router, outer = around
+    and the context that it makes; ``None`` if it cannot be read from here."""
+    router, around = within
     ((router, _),) = router.by_router((element,), may_choose)
-    outer = router.outer_for(outer)
-    found = router.read_outer(element)
-    if not isinstance(found, EventValues):
-        return None
-    return router, router.outer_values(EventValues(*outer.merge(found), []), element, outer)
-
-
-def _leave(_payload: Any) -> None:
-    """Do nothing: a record that was decoded with its document is left to no other path."""
-
-
-class TolerantRouter(EventRouter):
-    """Reads every event on the tolerant path."""
-
-    def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
-        return False
-
-    def _fast_paths(self) -> tuple[Mapping[int | None, AddTexts], AdmitMapping]:
-        return defaultdict(lambda: only_tolerant), unsupported
+    around = router.context_for(around)
+    found = router.read_again(element)
+    return None if found is None else (router, router.context(found, element, around))

@@ -15,8 +15,8 @@ from collector.consent import granted
 from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Signal
 from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
-from collector.filter.compile import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.event_consent import EventConsent
+from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.router import EventRouter
 from collector.filter.text import BOM, refusal
 from collector.schema.kinds import Circumstances
@@ -44,7 +44,7 @@ class Filter:
     ``None`` follows the clock. With ``merge``, identical records of one call become one with their
     ``count``. ``keys`` resolves key references of pseudonyms.
 
-    Raises ``ConfigError`` for an unknown purpose (E205) or missing keys (E202); never for input.
+    Raises ``ConfigError`` for an unknown purpose (E132) or missing keys (E202); never for input.
     """
 
     def __init__(
@@ -59,7 +59,10 @@ class Filter:
         self.schema = schema
         self.merge = merge
         if purposes is not None and not set(purposes) <= set(schema.purposes):
-            raise ConfigError("E205", "a granted purpose is not defined in the schema")
+            known = ", ".join(schema.purposes)
+            raise ConfigError(
+                "E132", f"the schema does not define a granted purpose; it has {known}"
+            )
         self._granted = granted(schema, (), None if purposes is None else tuple(purposes))
         self._fixed = as_of
         self._keys = keys
@@ -120,10 +123,10 @@ class Filter:
         which the schema allows it, if there is a single event and it holds no value for them.
         """
         try:
-            admission = self._admit_one(event, peer, user_agent)
-            if admission is not None:
-                return admission
-            return self._admissions("json", event, peer, user_agent)[0]
+            return (
+                self._admit_one(event, peer, user_agent)
+                or self._admissions("json", event, peer, user_agent)[0]
+            )
         except BaseException as error:  # an interrupt, or ``keys`` that fail
             del event, peer, user_agent
             clear_frames(error.__traceback__)
@@ -188,10 +191,10 @@ class Filter:
         Its log records, spans or data points are the events; their attributes, with those of scope
         and resource, are the members. Identical records always become one with their ``count``.
         ``peer`` and ``user_agent`` are used if there is one event. Raises ``ConfigError`` for an
-        unknown signal (E204) and if protobuf is needed but not installed (E201); never for input.
+        unknown signal (E122) and if protobuf is needed but not installed (E201); never for input.
         """
         if signal not in SIGNALS:
-            raise ConfigError("E204", f"the signal must be one of {', '.join(SIGNALS)}")
+            raise ConfigError("E107", f"the signal must be one of {', '.join(SIGNALS)}")
         try:
             return self._admissions(signal, payload, peer, user_agent, protobuf=protobuf)[0]
         except BaseException as error:
@@ -213,7 +216,7 @@ class Filter:
         """Filter events of any form into one admission for each set of purposes that they grant.
 
         Each admission names its set (``granted``). Parameters are those of the other methods; for
-        records there is ``admit_records``. Raises ``InputError`` E431 beyond ``bounds``, without
+        records there is ``admit_records``. Raises ``InputError`` E416 beyond ``bounds``, without
         which there are none but those of a list.
         """
         try:
@@ -248,15 +251,15 @@ class Filter:
         return self.router.otlp.items(make)
 
     def _admit_one(self, event: Any, peer: Any, user_agent: Any) -> Admission | None:
-        """Admit one event on the fast path; ``None`` leaves it to the slow path."""
-        router, kind = self.router, type(event)
+        """Admit a usual event that is the only one; ``None`` leaves it to ``_admissions``."""
+        router = self._router if self._until is None else self.router
+        kind = type(event)
         if not (peer is None and user_agent is None) and router.plan.uses_sender:
             return None
         if kind is dict:
-            if router.consent is None:
-                return router.admit_mapping(event)
-            admission = router.admit_without_consent(event)
-            return admission or router.router_for(event).admit_mapping(event)
+            if router.consent is not None:
+                router = router.router_for(event)
+            return router.admit_mapping(event)
         if kind is not bytes or refusal(event) is not None:
             return None
         if router.consent is not None and router.consent.may_occur_in(event):
@@ -305,7 +308,7 @@ class Filter:
         read(router, event, builder)
         if sender is not None and builder.received == 1:
             builder = router.builder(sender, by_grant=by_grant, bounds=bounds)
-            read(router.tolerant, event, builder)
+            read(router, event, builder)
         return builder.finish_all(len(text), self.merge)
 
     def _now(self) -> datetime:

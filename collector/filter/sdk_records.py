@@ -33,18 +33,20 @@ from collector.contracts import (
     Drop,
     Granted,
     Layout,
+    OtherSchema,
     PendingBatch,
     Rejection,
     Scalar,
     Tally,
     to_minute,
 )
-from collector.errors import InputError, RecheckError
+from collector.errors import RecheckError
 from collector.filter.admission import record_type
 from collector.filter.columns import RecordColumns
-from collector.filter.compile import Column, DropMark, Memo, Plan
+from collector.filter.decode.json import FAILURES, decode_scalar, read_or_reject
+from collector.filter.plan import Column, Memo, Plan
+from collector.filter.shape import NULL
 from collector.filter.text import BOM, is_blank, pieces, readable_lines
-from collector.filter.tolerant import FAILURES, NULL, decode_scalar, read_or_reject
 from collector.schema.kinds import Canonical
 
 MAX_TIMES = 1_000_000
@@ -285,7 +287,7 @@ class SdkRecordFilter:
         if type(schema) is not str:
             return "malformed"
         if not is_present and not self._is_of_version(schema):
-            raise InputError("E429", "the records are of another schema")
+            raise OtherSchema
         if times is None:
             times = 1
         elif type(times) is not int or not 1 <= times <= MAX_TIMES:
@@ -400,6 +402,4 @@ def _drop_reason(column: Column, member: Any) -> Drop | None:
     """Return why a member is dropped, if it is present."""
     if column.withheld:
         return None if member == NULL else column.withheld
-    if type(member) is DropMark:
-        return member.drop
     return "invalid_value" if type(member) in column.wire else "wrong_type"

@@ -16,7 +16,7 @@ from typing import Any, overload
 import msgspec
 
 from collector.contracts import Batch, Layout, Record, Row, count_lines, layout_of
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, UnreadableBatch
 
 Values = tuple[str, Mapping[str, Collection[object]]]
 """The different values of each member of some records, and the schema that these name."""
@@ -32,7 +32,7 @@ def read(batch: Batch, names: Container[str] | None = None) -> Batch:
     """Return a batch of a spool with its records and rows, which are decoded when they are used,
     unless it has its rows already; with ``names``, only these columns, as ``project`` does.
 
-    Using them raises ``DeliveryError`` E509 for anything but NDJSON of the layout.
+    Using them raises ``DeliveryError`` E507 for anything but NDJSON of the layout.
     """
     batch = batch if names is None else project(batch, names)
     rows = batch.rows
@@ -46,7 +46,7 @@ def project(batch: Batch, names: Container[str]) -> Batch:
     of them are left out.
 
     Values stay the bytes that they are, and those of other columns are skipped. Raises
-    ``DeliveryError`` E509 for anything but NDJSON of records.
+    ``DeliveryError`` E507 for anything but NDJSON of records.
     """
     layout = layout_of(batch)
     columns = tuple(column for column in layout.columns if column[0] in names)
@@ -63,7 +63,7 @@ def project(batch: Batch, names: Container[str]) -> Batch:
 class Records(Sequence[Record]):
     """A sequence of the records in NDJSON, which is decoded at the first access.
 
-    Access raises ``DeliveryError`` E509 for anything but NDJSON of flat objects.
+    Access raises ``DeliveryError`` E507 for anything but NDJSON of flat objects.
     """
 
     def __init__(self, payload: bytes) -> None:
@@ -97,7 +97,7 @@ class Records(Sequence[Record]):
 
 def values(payload: bytes) -> Iterator[Values]:
     """Yield the values in NDJSON of records, by the schema that they name. Raises ``DeliveryError``
-    E509 for anything but flat objects."""
+    E507 for anything but flat objects."""
     found: dict[str, dict[str, set[object]]] = {}
     for record in Records(payload):
         members = found.setdefault(str(record.pop("schema", "")), {})
@@ -108,7 +108,7 @@ def values(payload: bytes) -> Iterator[Values]:
 
 def foreign_lines(payload: bytes) -> int:
     """Count the lines that no filter writes so: with a member twice, of which only the last is
-    read, or with blanks. Raises ``DeliveryError`` E509 for anything but flat objects."""
+    read, or with blanks. Raises ``DeliveryError`` E507 for anything but flat objects."""
     written = _encode_records(list(Records(payload)))
     if written == payload:
         return 0
@@ -155,4 +155,4 @@ def _projection(
 
 
 def _unreadable() -> DeliveryError:
-    return DeliveryError("E509", "a spooled batch is not of the form that it should have")
+    return UnreadableBatch()

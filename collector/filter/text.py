@@ -30,6 +30,9 @@ MAX_DOCUMENT = 64 << 20
 MAX_DEPTH = 1000
 """The most levels that a text nests."""
 
+SLICE = 1 << 14
+"""The number of bytes of whole lines that are decoded at once."""
+
 MOST_LINES = 150
 """The most lines of a slice, between two of which others are served;"""
 _FIRST_LINES, _LEAST_LINES = 40, 10
@@ -218,26 +221,42 @@ def slices(payload: bytes, size: int, pace: Pace) -> Iterator[bytes]:
         at = end + 1
 
 
-def readable_lines(
-    text: bytes, reject: _Reject, *, is_valid: bool | None = None
-) -> Iterable[_Text]:
+def readable_lines(text: bytes, reject: _Reject, *, is_valid: bool = False) -> Iterable[_Text]:
     """Yield the lines that may be parsed; reject the others.
 
-    ``is_valid`` says whether the text is UTF-8, if that is known.
+    ``is_valid`` says whether the text is known to be UTF-8.
     """
     found = lines(text)
     if len(text) > MAX_LINE:
         found = _reject_failing(found, _is_short, "too_large", reject)
-    if not (is_utf8(text) if is_valid is None else is_valid):
+    if not (is_valid or is_utf8(text)):
         found = _reject_failing(found, is_utf8, "malformed", reject)
     if _parser_goes_deep() and may_hold_deep_lines(text):
         found = _reject_failing(found, _is_shallow, "too_deep", reject)
     return found
 
 
-def refusal(text: _Text) -> Rejection | None:
-    """Return why a JSON document must not be parsed, if it must not."""
-    if len(text) > MAX_DOCUMENT:
+def line_slices(payload: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where a payload can be cut into whole lines, of at most ``SLICE`` bytes together, and
+    single ones that are longer."""
+    at = 0
+    while at < len(payload):
+        end = payload.rfind(b"\n", at, at + SLICE) + 1
+        if not end:
+            end = payload.find(b"\n", at + SLICE)
+            end = len(payload) if end < 0 else end
+        yield at, end
+        at = end + payload.startswith(b"\n", end) * (end - at > SLICE)
+
+
+def is_readable(lines: bytes, *, is_valid: bool) -> bool:
+    """Return whether all of some lines may be parsed. They are UTF-8 if it ``is_valid``."""
+    return is_valid and not (_parser_goes_deep() and may_hold_deep_lines(lines))
+
+
+def refusal(text: _Text, most: int = MAX_DOCUMENT) -> Rejection | None:
+    """Return why a JSON text must not be parsed, if it must not."""
+    if len(text) > most:
         return "too_large"
     if not is_utf8(text):
         return "malformed"

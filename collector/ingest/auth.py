@@ -25,7 +25,7 @@ class Tokens:
     """The accepted tokens, by their digests; with none, every sender is refused.
 
     ``hashes`` are results of ``hashed``: 64 hexadecimal digits each, in either case. Raises
-    ``ConfigError`` E209 for any other text; the message holds its place in the list only, as it may
+    ``ConfigError`` E107 for any other text; the message holds its place in the list only, as it may
     be a token that was configured by mistake.
     """
 
@@ -77,7 +77,7 @@ def _checked(text: str, at: int) -> bytes:
     if _DIGEST.fullmatch(digest := text.strip().lower()):
         return bytes.fromhex(digest)
     raise ConfigError(
-        "E209",
+        "E107",
         f"token {at} of the list is no SHA-256 digest (64 hexadecimal digits);"
         " write the digest of the token, never the token itself",
     )

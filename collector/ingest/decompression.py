@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from collector.errors import ConfigError
+from collector.extras import missing
 from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import (
     DAMAGED,
@@ -227,8 +228,7 @@ def zstd_library() -> ModuleType:
             return import_module(name)
         except ModuleNotFoundError:
             continue
-    extra = "data-minimisation-collector[cli]"
-    raise ConfigError("E201", f"zstd data needs a zstd library: pip install '{extra}'")
+    raise missing("zstd data", "cli")
 
 
 @cache

@@ -32,7 +32,7 @@ from collector.errors import ConfigError, DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.call_pool import CallPool
 from collector.ingest.decompression import Compressed, Encoding
-from collector.ingest.limits import MIB
+from collector.ingest.limits import IDLE_SECONDS, MIB
 from collector.ingest.memory import WAIT_SECONDS, MemoryBudget, Reservation
 from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
@@ -52,6 +52,7 @@ from collector.ingest.refusals import (
     Refusal,
     RequestRefused,
     of_delivery,
+    of_input,
 )
 from collector.ingest.responses import Observe, export_protobuf, outcome, retry_protobuf
 from collector.ingest.tls import Certificates
@@ -200,7 +201,7 @@ class GrpcServer:
             ("grpc.http2.settings_timeout", _ms(limits.header_seconds)),
             # With a fixed window, a message that is not read yet takes 64 KiB at most.
             ("grpc.http2.bdp_probe", 0),
-            ("grpc.max_connection_idle_ms", _ms(limits.idle_seconds)),
+            ("grpc.max_connection_idle_ms", _ms(IDLE_SECONDS)),
             ("grpc.max_connection_age_ms", _HOUR_MS),
             ("grpc.max_connection_age_grace_ms", _GRACE_MS),
             ("grpc.keepalive_time_ms", 2 * _GRACE_MS),
@@ -310,8 +311,8 @@ class GrpcService:
             return error.refusal
         except DeliveryError as error:
             return of_delivery(error)
-        except InputError as error:  # or it is none any more
-            return UNKNOWN_SCHEMA if error.code == "E434" else TOO_MANY_EVENTS
+        except InputError as error:
+            return of_input(error)
         except Exception:  # noqa: BLE001 - its message may hold a value
             return INTERNAL_ERROR
 
@@ -410,9 +411,8 @@ def library() -> ModuleType:
                 with suppress(ImportError):  # a version without it
                     import_module(name)
             return grpc  # type: ignore[no-any-return]
-    from collector.config.extras import install, is_installed  # noqa: PLC0415 - for a message
+    from collector.extras import require  # noqa: PLC0415 - for a message
 
-    if not is_installed("grpc"):
-        raise ConfigError("E201", f"OTLP/gRPC needs grpcio: {install('grpc')}")
+    require("OTLP/gRPC", "grpc", "grpc")
     message = "grpcio is installed and cannot be loaded: install it anew, or set this to `off`"
     raise ConfigError("E201", message)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from collector.contracts import Accept, KeyUsed, Request
 from collector.errors import DeliveryError, InputError
@@ -23,16 +24,14 @@ from collector.ingest.refusals import (
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
-    SCHEMA_MISMATCH,
     STOPPING,
     TOO_LARGE,
-    TOO_MANY_EVENTS,
     UNAUTHENTICATED,
-    UNKNOWN_SCHEMA,
     UNSUPPORTED_MEDIA_TYPE,
     Headers,
     RequestRefused,
     of_delivery,
+    of_input,
 )
 from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, HttpRequest
 from collector.ingest.request_body import must_close, read_body
@@ -64,8 +63,8 @@ _PREFLIGHT: Headers = (
 )
 _ALLOW_READING: Headers = ((b"allow", b"GET, HEAD"),)
 _VARY: Headers = ((b"vary", b"origin"),)
-_REFUSALS = {"E431": TOO_MANY_EVENTS, "E434": UNKNOWN_SCHEMA}
-"""What a request is refused with, where that is not another schema."""
+DOCUMENT: bytes = Path(__file__).with_name("openapi.json").read_bytes()
+"""What is answered here, whatever is configured: OpenAPI 3.1. A confined worker opens no file."""
 _OF_PAGE = {
     each.status: each.code
     for each in (FOREIGN_ORIGIN, METHOD_NOT_ALLOWED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE)
@@ -141,13 +140,12 @@ class EventsHandler:
         hosts: Iterable[str] = (),
         page: PreferencePage | None = None,
         schemas: Iterable[str] = (),
-        document: bytes = b"{}",
     ) -> EventsHandler:
-        """Make a handler; ``document`` is that of OpenAPI."""
+        """Make a handler."""
         names = frozenset(host.lower().encode() for host in hosts)
         known = frozenset(name.encode() for name in schemas)
         policy = CorsPolicy(origins)
-        documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, document)}
+        documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, DOCUMENT)}
         return cls(accept, budget, tokens, policy, hops, names, page, known, documents)
 
     def use(self, other: EventsHandler) -> None:
@@ -182,7 +180,7 @@ class EventsHandler:
         except DeliveryError as error:
             refusal = of_delivery(error)
         except InputError as error:
-            refusal = _REFUSALS.get(error.code, SCHEMA_MISMATCH)
+            refusal = of_input(error)
         except asyncio.CancelledError:  # the server stops, or the sender is gone
             if request.is_closed:
                 return None

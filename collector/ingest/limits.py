@@ -30,9 +30,13 @@ SMALL_BODY = 64 << 10
 """Bytes up to which a body counts as small: an honest sender's is, and waits for no large one."""
 
 
+IDLE_SECONDS = 75.0
+"""How long a connection is kept between two requests."""
+
+
 @dataclass(frozen=True, slots=True)
 class IngestLimits:
-    """Limits on input. Raises ``ConfigError`` E204 if one is outside its own range."""
+    """Limits on input. Raises ``ConfigError`` E122 if one is outside its own range."""
 
     wire: int = 4 * MIB
     """Bytes of a body as it is sent, compressed or not."""
@@ -59,19 +63,16 @@ class IngestLimits:
     """From the end of the headers to the end of the body; also how long a sender may leave
     responses unread."""
 
-    idle_seconds: float = 75.0
-    """How long a connection is kept between two requests."""
-
     connections: int = 1000
     """Connections at once; with TLS 128 at most, for the memory that each takes. Beyond it, those
     that the server waits for are closed; then 503, or with TLS no answer."""
 
     def __post_init__(self) -> None:
         if not 0 < self.body <= MOST_BODY or not 0 < self.wire <= MOST_BODY:
-            raise ConfigError("E204", "the limits `wire` and `body` are 1 byte to 64 MiB each")
+            raise ConfigError("E107", "the limits `wire` and `body` are 1 byte to 64 MiB each")
         numbers = (self.ratio, self.memory, self.header_bytes, self.connections)
-        if min(*numbers, self.header_seconds, self.body_seconds, self.idle_seconds) <= 0:
-            raise ConfigError("E204", "every limit is above zero")
+        if min(*numbers, self.header_seconds, self.body_seconds) <= 0:
+            raise ConfigError("E107", "every limit is above zero")
 
 
 class Connection:

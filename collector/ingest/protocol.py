@@ -30,7 +30,7 @@ from urllib.parse import unquote
 
 import httptools
 
-from collector.ingest.limits import Connection, ConnectionLimiter
+from collector.ingest.limits import IDLE_SECONDS, Connection, ConnectionLimiter
 from collector.ingest.refusals import (
     BUSY,
     HEADERS_TOO_LARGE,
@@ -474,7 +474,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
 
     def _wait_for_request(self) -> None:
         now = self._loop.time()
-        self._deadline = now + self._limits.idle_seconds
+        self._deadline = now + IDLE_SECONDS
         self.start_waiting(now)
 
     def _report(self, response: HttpResponse, began: float) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from collector.errors import DeliveryError, InputError
+from collector.contracts import OtherSchema, TooManyEvents, UnknownSchema
+from collector.errors import CollectorError, DeliveryError, InputError, Overloaded, SpoolFull
 
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY: Headers = ((b"retry-after", b"5"),)
@@ -52,55 +53,66 @@ NOT_FOUND = Refusal(
     " /v1/metrics",
 )
 METHOD_NOT_ALLOWED = Refusal(
-    "E414",
+    "E413",
     405,
     12,
     "this path does not take the method: the header Allow lists those that it takes",
     ALLOW,
 )
 REQUEST_TIMEOUT = Refusal(
-    "E415", 408, 4, "the request took too long to arrive: send it again", close=True
+    "E416", 408, 4, "the request took too long to arrive: send it again", close=True
 )
 TOO_LARGE = Refusal("E416", 413, 3, "the body is too large: send it in smaller parts")
 INFLATED = Refusal(
-    "E417", 413, 3, "the body grows too much when it is decompressed: send it in smaller parts"
+    "E416", 413, 3, "the body grows too much when it is decompressed: send it in smaller parts"
 )
 UNSUPPORTED_MEDIA_TYPE = Refusal(
-    "E418",
+    "E410",
     415,
     3,
     "the content type is not taken here: use application/json in UTF-8, for events also"
     " application/x-ndjson, for records only that, for OTLP also application/x-protobuf",
 )
 UNSUPPORTED_ENCODING = Refusal(
-    "E419",
+    "E410",
     415,
     3,
     "the content encoding is not taken: use gzip, zstd or deflate, and only one of them",
     _ENCODINGS,
 )
 DAMAGED = Refusal(
-    "E420",
+    "E422",
     400,
     3,
     "the compressed body is damaged, cut short, more than one member or frame, or has a zstd window"
     " of more than 8 MiB",
 )
-FOREIGN_HOST = Refusal("E421", 421, 3, "requests for this host are not answered here")
-UNREADABLE = Refusal("E422", 400, 3, "the body cannot be decoded as what its content type says")
-HEADERS_TOO_LARGE = Refusal("E423", 431, 3, "the headers are too large", close=True)
+FOREIGN_HOST = Refusal(
+    "E412",
+    421,
+    3,
+    "requests for this host are not answered here: use a configured name, or add this one to"
+    " http.hosts",
+)
+UNREADABLE = Refusal(
+    "E422",
+    400,
+    3,
+    "the body is not what its content type says: send a whole, valid document of that type",
+)
+HEADERS_TOO_LARGE = Refusal("E416", 431, 3, "the headers are too large", close=True)
 TOO_MANY_CONNECTIONS = Refusal(
-    "E424", 503, 14, "too many connections: try again later", RETRY, close=True
+    "E425", 503, 14, "too many connections: try again later", RETRY, close=True
 )
 BUSY = Refusal("E425", 503, 14, "too many requests at once: try again later", RETRY)
 NOT_STORED = Refusal(
-    "E426",
+    "E506",
     503,
     14,
     "the events could not be kept, none of them was: try again later",
     RETRY,
 )
-STOPPING = Refusal("E427", 503, 14, "the collector is stopping: try again later", RETRY, close=True)
+STOPPING = Refusal("E425", 503, 14, "the collector is stopping: try again later", RETRY, close=True)
 INTERNAL_ERROR = Refusal(
     "E428", 500, 13, "the collector failed on this request; nothing of it is shown"
 )
@@ -112,17 +124,17 @@ SCHEMA_MISMATCH = Refusal(
     " it",
 )
 INVALID_KEY = Refusal(
-    "E430", 400, 3, "the header Idempotency-Key must be there once, with 32 hex digits"
+    "E410", 400, 3, "the header Idempotency-Key must be there once, with 32 hex digits"
 )
 TOO_MANY_EVENTS = Refusal(
-    "E431",
+    "E416",
     413,
     3,
     "the body holds too many events, or becomes too many bytes of records, none of them was kept:"
     " send it in smaller parts",
 )
 UNKNOWN_SCHEMA = Refusal(
-    "E434",
+    "E413",
     404,
     5,
     "there is no schema of the name that the request has, or it has several names: name one of the"
@@ -136,7 +148,7 @@ KEY_REUSED = Refusal(
     " are those of the other; use a new key for a new body",
 )
 SPOOL_FULL = Refusal(
-    "E436",
+    "E505",
     503,
     14,
     "there is no room for the events, none of them was kept, because a destination does not take"
@@ -145,20 +157,31 @@ SPOOL_FULL = Refusal(
 )
 
 REFUSALS: tuple[Refusal, ...] = tuple(
-    each for each in tuple(globals().values()) if isinstance(each, Refusal)
+    sorted(each for each in tuple(globals().values()) if isinstance(each, Refusal))
 )
-"""All refusals, by code."""
+"""All refusals, by code and status."""
 
-_OF_DELIVERY = {"E505": SPOOL_FULL, "E515": BUSY}
+_OF_ERRORS: dict[type[CollectorError], Refusal] = {
+    OtherSchema: SCHEMA_MISMATCH,
+    Overloaded: BUSY,
+    SpoolFull: SPOOL_FULL,
+    TooManyEvents: TOO_MANY_EVENTS,
+    UnknownSchema: UNKNOWN_SCHEMA,
+}
 
 
 def of_delivery(error: DeliveryError) -> Refusal:
     """Return what a sender is told of records that could not be stored."""
-    return _OF_DELIVERY.get(error.code, NOT_STORED)
+    return _OF_ERRORS.get(type(error), NOT_STORED)
+
+
+def of_input(error: InputError) -> Refusal:
+    """Return what a sender is told of a request that the filter does not take."""
+    return _OF_ERRORS.get(type(error), INTERNAL_ERROR)
 
 
 class RequestRefused(InputError):
-    """E410 to E431, E434 to E436: a request is refused with ``refusal``."""
+    """A request is refused with ``refusal``."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code, refusal.message)

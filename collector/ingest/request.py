@@ -57,8 +57,8 @@ GPC_PATH = "/.well-known/gpc.json"
 _KNOWN = frozenset(
     b"authorization collector-granted collector-kind collector-owner collector-schema"
     b" content-encoding"
-    b" content-length content-type dnt expect host idempotency-key last-event-id origin range"
-    b" sec-fetch-site sec-gpc user-agent x-forwarded-for"
+    b" content-length content-type dnt expect host idempotency-key if-none-match last-event-id"
+    b" origin range sec-fetch-dest sec-fetch-site sec-gpc user-agent x-forwarded-for"
     b" access-control-request-method".split()
 )
 _SIGNALS = tuple(name.encode() for name in SIGNALS)

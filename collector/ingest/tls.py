@@ -128,7 +128,7 @@ def _read(path: Path, name: str, mark: str) -> bytes:
     if len(data) > _LARGEST_FILE:
         raise ConfigError("E212", f"the file of `{name}` is larger than 1 MiB; is it another one?")
     if mark.encode() not in data:
-        raise ConfigError("E212", f"the file of `{name}` is not in PEM form (no `{mark}` in it)")
+        raise ConfigError("E212", f"the file of `{name}` has no `{mark}`; name a PEM file")
     return data
 
 

@@ -3,14 +3,14 @@ each in a chain."""
 
 from __future__ import annotations
 
+from collector.ledger.auditor import Audit, Flaw
 from collector.ledger.entry import KINDS, Entry, Kind, Note
 from collector.ledger.receipt import Receipt, Start, Tip
 from collector.ledger.stored import Ledger, earlier_schemas, opened
-from collector.ledger.verification import Break, Flaw, Verification, verify
 
 __all__ = [
     "KINDS",
-    "Break",
+    "Audit",
     "Entry",
     "Flaw",
     "Kind",
@@ -19,8 +19,6 @@ __all__ = [
     "Receipt",
     "Start",
     "Tip",
-    "Verification",
     "earlier_schemas",
     "opened",
-    "verify",
 ]

@@ -1,9 +1,9 @@
 """Export a ledger for an auditor, and write and parse checkpoints.
 
 An export is one file of JSON lines that can be verified alone. Each line holds a text, exactly as
-it was hashed, and its hash: starts of chains, receipts, entries (with their signatures), the
-documents that entries name, and at the end the last receipt and the last entry. ``auditor.py``
-verifies it on a machine without Collector.
+it was hashed, and its hash: starts of chains, entries (with their signatures), the documents that
+entries name, receipts, and at the end the last receipt and the last entry. ``auditor.py`` verifies
+it on a machine without Collector.
 
 A checkpoint is the text of an entry and its signature, to be stored elsewhere. Its hash covers all
 entries before it and, by the tip that it names, all receipts up to then.
@@ -11,17 +11,14 @@ entries before it and, by the tip that it names, all receipts up to then.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import orjson
 
-from collector.errors import InputError
+from collector.errors import UsageError
+from collector.ledger.auditor import Checkpoint, read_checkpoints
 from collector.ledger.entry import Entry
-from collector.ledger.receipt import NOTHING, Tip
 from collector.ledger.signing import signature_check
 from collector.ledger.stored import Ledger
 
@@ -29,19 +26,9 @@ from collector.ledger.stored import Ledger
 def export_lines(ledger: Ledger) -> Iterator[bytes]:
     """Yield the lines of an export, each with its newline. Raises ``DeliveryError`` E507 where
     the ledger cannot be read."""
-    for _, start in sorted(ledger.starts.items()):
-        yield _line(start=start.text.decode(), hash=start.hash.hex())
-    for receipt in ledger.receipts():
-        yield _line(receipt=receipt.text.decode(), hash=receipt.hash.hex())
-    for entry in ledger.entries():
-        signature = {"signature": entry.signature.hex()}
-        yield _line(entry=entry.text.decode(), hash=entry.hash.hex(), **signature)
-    for digest, document in ledger.documents():
-        yield _line(document=(document or b"").decode(errors="replace"), hash=digest)
-    none = Tip(0, NOTHING)
-    ends = {"receipt": ledger.tip or none, "entry": ledger.last_entry or none}
-    tips = "".join(f"{what} {tip.sequence} {tip.hash.hex()}\n" for what, tip in ends.items())
-    yield _line(tips=tips, hash=hashlib.sha256(tips.encode()).hexdigest())
+    for what, text, digest, signature in ledger.lines():
+        line = {what: text, "hash": digest} | ({"signature": signature} if what == "entry" else {})
+        yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def auditor_script() -> str:
@@ -52,57 +39,19 @@ def auditor_script() -> str:
     return script.replace("from collector.ledger.grammar import fits\n", f"\n{shared}\n")
 
 
-def _line(**members: object) -> bytes:
-    return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)
-
-
-_FORM = re.compile(
-    r"collector entry 1\n"
-    r"sequence (?P<sequence>[0-9]{1,16})\n"
-    r"minute (?P<minute>[^\n]*)\n"
-    r"kind (?P<kind>[^\n]*)\n"
-    r"(?P<facts>(?:fact [^\n]*\n)*)"
-    r"receipt (?P<receipt>[0-9]{1,16}) (?P<tip>[0-9a-f]{64})\n"
-    r"key (?P<key>-|[0-9a-f]{64})\n"
-    r"previous (?P<previous>[0-9a-f]{64})\n"
-    r"signature (?P<signature>-|[0-9a-f]{128})\n",
-    re.ASCII,
-)
-
-
 def format_checkpoint(entry: Entry) -> str:
     """Return the lines of an entry."""
     return f"{entry.text.decode()}signature {entry.signature.hex() or '-'}\n"
 
 
-def parse_checkpoints(text: str, name: str = "the file") -> list[Entry]:
+def parse_checkpoints(text: str, name: str = "the file") -> list[Checkpoint]:
     """Parse a file with one or several entries; faults call it by its name.
 
-    Raises ``InputError`` E401 for any other file, and for an invalid signature.
+    Raises ``InputError`` E422 for any other file, and for an invalid signature.
     """
-    text = text.replace("\r\n", "\n").strip() + "\n"
-    found = list(_entries(text))
-    if not found or "".join(map(format_checkpoint, found)) != text:
-        raise InputError("E401", f"{name} is not a checkpoint of a ledger")
-    is_valid = signature_check()
-    for entry in found:
-        if entry.key and is_valid and not is_valid(entry.key, entry.text, entry.signature):
-            raise InputError("E401", f"a signature in {name} is not valid: it was changed")
-    return found
-
-
-def _entries(text: str) -> Iterator[Entry]:
-    for match in _FORM.finditer(text):
-        parts = match.groupdict()
-        facts = (line.split(" ", 2) for line in parts["facts"].split("\n"))
-        entry = Entry(
-            int(parts["sequence"]),
-            parts["minute"],
-            parts["kind"],
-            tuple((each[1], each[2]) for each in facts if len(each) == 3),
-            Tip(int(parts["receipt"]), bytes.fromhex(parts["tip"])),
-            parts["key"].strip("-"),
-            bytes.fromhex(parts["previous"]),
-            signature=bytes.fromhex(parts["signature"].strip("-")),
-        )
-        yield replace(entry, hash=entry.compute_hash())
+    fault = ""
+    try:
+        return read_checkpoints(text, signature_check())
+    except ValueError as error:
+        fault = str(error)
+    raise UsageError("E422", f"{name}: {fault}")

@@ -72,6 +72,16 @@ class Receipt:
         """Return the SHA-256 of its text."""
         return hashlib.sha256(self.text).digest()
 
+    def follows(self, last: Tip, start: Start | None) -> bool:
+        """Return whether it is unchanged and follows ``last``, by way of its chain's ``start`` if
+        it has one. Numbers may be missing only before a chain that begins after damage."""
+        is_next, before = self.sequence == last.sequence + 1, last.hash
+        if start is not None:
+            is_first = start.reason == "damaged" or self.sequence == 1
+            is_next = is_first and self.sequence > last.sequence and start.after == last.hash
+            before = start.hash
+        return is_next and self.previous == before and self.hash == self.compute_hash()
+
     def as_row(self) -> tuple[Any, ...]:
         """Return its values in the order of ``COLUMNS``."""
         rejected = (self.rejected.get(reason, 0) for reason in REJECTIONS)

@@ -7,11 +7,11 @@ stored elsewhere came from such a process, and was not changed since.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from collector.sqlite.files import sync
+from collector.files import sync
+from collector.ledger.auditor import SignatureCheck, is_valid
 
 KEY_NAME = "ledger.key"
 """The name of the key's file in a data directory: PEM, PKCS #8, not encrypted."""
@@ -20,11 +20,11 @@ _NEXT_NAME = "ledger.key.new"
 
 def can_sign() -> bool:
     """Return whether the extra for signing is installed."""
-    with suppress(ImportError):
+    try:
         import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401, PLC0415
-
-        return True
-    return False
+    except ImportError:
+        return False
+    return True
 
 
 class Key:
@@ -60,13 +60,14 @@ def load_key(directory: Path, current: str | None) -> Key | None:
     """
     if not can_sign():
         return None
-    with suppress(OSError, ValueError):
+    try:
         if current is not None and _read(directory / _NEXT_NAME) == current:
             _replace(directory)
         if not (directory / KEY_NAME).exists():
             _create(directory / KEY_NAME)
         return Key(_private(directory / KEY_NAME))
-    return None
+    except (OSError, ValueError):  # the sidecar logs `unsigned`, and `ledger verify` says it
+        return None
 
 
 def create_next_key(directory: Path) -> Key:
@@ -78,25 +79,9 @@ def create_next_key(directory: Path) -> Key:
     return Key(_private(path))
 
 
-SignatureCheck = Callable[[str, bytes, bytes], bool]
-"""Returns whether a signature is valid, from public key, text and signature."""
-
-
 def signature_check() -> SignatureCheck | None:
     """Return the check of signatures; ``None`` if the extra for signing is not installed."""
-    return _is_valid if can_sign() else None
-
-
-def _is_valid(public: str, text: bytes, signature: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - an extra
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
-        Ed25519PublicKey,
-    )
-
-    with suppress(InvalidSignature, ValueError):
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(signature, text)
-        return True
-    return False
+    return is_valid if can_sign() else None
 
 
 def _replace(directory: Path) -> None:
@@ -108,9 +93,10 @@ def _replace(directory: Path) -> None:
 
 def _read(path: Path) -> str | None:
     """Return the public half of the key in a file, if there is one."""
-    with suppress(OSError, ValueError):
+    try:
         return Key(_private(path)).public
-    return None
+    except (OSError, ValueError):
+        return None
 
 
 def _private(path: Path) -> bytes:

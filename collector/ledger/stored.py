@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
 from collector.errors import ConfigError, DeliveryError, file_name
+from collector.files import failing_as
+from collector.ledger.auditor import Audit, Checkpoint, Flaw
 from collector.ledger.entry import KINDS, Entry, Kind
 from collector.ledger.journal import SELECT_ENTRIES, decompress
 from collector.ledger.receipt import (
@@ -25,10 +28,9 @@ from collector.ledger.receipt import (
     commit,
 )
 from collector.ledger.signing import signature_check
-from collector.ledger.verification import Verification, follow, verify
 from collector.schema.model import Schema
 from collector.schema.stored_document import load_stored
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read, decode_leniently
 
 FORMAT = 1
 """The format of a spool's file, in which the ledger is."""
@@ -147,27 +149,46 @@ class Ledger:
         """Return the document of a digest; ``None`` if it is missing, or has another digest."""
         return next((text for each, text in self.documents() if each == digest), None)
 
-    def verify(self, noted: bytes | None = None, checkpoints: Iterable[Entry] = ()) -> Verification:
-        """Verify both chains, the signatures if that is possible, and the commitments of pending
-        batches. ``noted`` and ``checkpoints`` were stored elsewhere."""
+    def lines(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield the whole ledger as ``Audit.add`` takes it and an export holds it: what each line
+        is, its text, its hash, and the signature of an entry."""
+        for _, start in sorted(self.starts.items()):
+            yield "start", start.text.decode(), start.hash.hex(), ""
+        for entry in self.entries():
+            yield "entry", entry.text.decode(), entry.hash.hex(), entry.signature.hex()
+        for digest, document in self.documents():
+            yield "document", (document or b"").decode(errors="replace"), digest, ""
+        for receipt in self.receipts():
+            yield "receipt", receipt.text.decode(), receipt.hash.hex(), ""
         nothing = Tip(0, NOTHING)
-        trail = follow(self.entries(), self.last_entry or nothing, checkpoints, signature_check())
-        trail.check_documents(dict(self.documents()))
+        ends = {"receipt": self.tip or nothing, "entry": self.last_entry or nothing}
+        tips = "".join(f"{what} {tip.sequence} {tip.hash.hex()}\n" for what, tip in ends.items())
+        yield "tips", tips, hashlib.sha256(tips.encode()).hexdigest(), ""
+
+    def verify(self, noted: str | None = None, checkpoints: Iterable[Checkpoint] = ()) -> Audit:
+        """Verify both chains, the signatures if that is possible, and the commitments of pending
+        batches. ``noted`` (the hash of a receipt) and ``checkpoints`` were stored elsewhere."""
+        audit = Audit(signature_check(), *checkpoints)
         if not self._has_entries:
-            trail.flaws.report(1, "the table of entries is missing")
-        tip = self.tip or nothing
-        found = verify(self.receipts(), self.starts, tip, noted, trail.anchors)
-        found.trail = trail
-        self._check_batches(found)
-        found.flaws.extend(trail.flaws)
-        return found
+            audit.flaws.append(Flaw("entry", 1, "the table of entries is missing"))
+        for line in self.lines():
+            audit.add(*line)
+            noted = None if line[0] == "receipt" and line[2] == noted else noted
+        audit.close()
+        if noted is not None:
+            last = audit.tips["receipt"][0]
+            message = "the receipt that was noted earlier is not in the ledger"
+            audit.flaws.append(Flaw("receipt", last, message))
+        audit.flaws.extend(self._changed_batches())
+        return audit
 
     @cached_property
     def _has_entries(self) -> bool:
         query = "SELECT count(*) FROM sqlite_master WHERE name = 'entries'"
         return any(row[0] for row in self._rows(query))
 
-    def _check_batches(self, found: Verification) -> None:
+    def _changed_batches(self) -> Iterator[Flaw]:
+        """Yield the batches that still wait and are not those of their receipts."""
         query = (
             "SELECT sequence, salt, payload, layout, at, schema, minute, commitment"
             " FROM (SELECT sequence, salt, payload, layout, received AS at FROM batches)"
@@ -180,7 +201,7 @@ class Ledger:
             if receipt[-1] is None and sequence < damaged:
                 continue  # it was recovered from a damaged file, its receipt was not
             if receipt != [layout, at, commit(as_bytes(salt), as_bytes(payload))]:
-                found.report(sequence, "pending batch does not match the commitment")
+                yield Flaw("receipt", sequence, "pending batch does not match the commitment")
 
 
 @contextmanager
@@ -193,22 +214,16 @@ def opened(path: Path) -> Iterator[Ledger]:
     if not path.is_file():
         where = file_name(path.parent)
         raise ConfigError("E203", f"{where} has no spool; name another directory with --data")
-    db = connect(path)
+    db = connect_to_read(path)
     if db is None:
         raise _unreadable()
-    db.text_factory = _text
-    with closing(db):
-        with suppress(sqlite3.Error):
+    with closing(decode_leniently(db)):
+        with failing_as(_unreadable(), sqlite3.Error):
             require_known_format(db)
 
         def rows(query: str) -> Iterator[tuple[Any, ...]]:
-            try:
+            with failing_as(_unreadable(), sqlite3.Error):
                 yield from db.execute(query)
-            except sqlite3.Error:
-                pass
-            else:
-                return
-            raise _unreadable()
 
         yield Ledger(rows)
 
@@ -226,10 +241,6 @@ def earlier_schemas(path: Path) -> dict[str, Schema]:
         documents = dict(ledger.documents())
     loaded = {digest: load_stored(documents.get(digest) or b"") for digest in reversed(digests)}
     return {digest: schema for digest, schema in loaded.items() if schema is not None}
-
-
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
 
 
 def _unreadable() -> DeliveryError:

@@ -14,7 +14,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from select import select
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Any, Literal, NamedTuple
 
 import orjson
 import structlog
@@ -23,7 +23,7 @@ from collector.config.sink_settings import is_sink_name
 from collector.errors import CAUSES, CODES, is_answer
 from collector.ops.error_log import LIBRARIES, ErrorLog
 from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
-from collector.ops.requests import REFUSAL_STATUSES, REFUSING
+from collector.ops.requests import REFUSING
 
 Level = Literal["debug", "info", "warning", "error"]
 EventName = Literal[
@@ -129,7 +129,7 @@ EVENTS: dict[EventName, Event] = {
     "refused": Event(
         "debug",
         "a request was refused; with `times`, as many of them within a second",
-        ("receiver", "code", "status", "times"),
+        ("receiver", "code", "times"),
     ),
     "control_refused": Event(
         "warning",
@@ -228,11 +228,11 @@ def _is_error(value: object) -> bool:
 VALUES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         """admin broker column delivered delivered_all failures faults files grpc http line recorder
-        replaced seconds set_aside signal sinks status times unix waiting""".split(),
+        replaced seconds set_aside signal sinks times unix waiting""".split(),
         _is_count,
     ),
     "receiver": REFUSING.__contains__,
-    "code": {*CODES, *REFUSAL_STATUSES}.__contains__,
+    "code": CODES.__contains__,
     "source": ("configuration", "environment", "schema").__contains__,
     "sink": _is_sink,
     "cause": CAUSES.__contains__,
@@ -260,13 +260,13 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class EventLog(ErrorLog):
-    """The log of the process. ``level`` is the lowest that is written; ``to`` is stderr by default.
+    """The log of the process, on stderr. ``level`` is the lowest that is written.
 
     May be used from any thread. It never raises: a log that cannot be written is ignored.
     """
 
-    def __init__(self, level: str = "info", to: TextIO | None = None) -> None:
-        self._to = to or sys.stderr
+    def __init__(self, level: str) -> None:
+        self._to = sys.stderr
         self._times: Counter[tuple[str, str]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -322,8 +322,7 @@ class EventLog(ErrorLog):
                 more = {"times": new} if new > 1 else {}
                 self._refused[key] += new
                 left = max(0, left - 1)
-                status = REFUSAL_STATUSES[code]
-                self.write("refused", receiver=receiver, code=code, status=status, **more)
+                self.write("refused", receiver=receiver, code=code, **more)
 
     def _has_room(self) -> bool:
         """Tell whether a line can be written at once."""

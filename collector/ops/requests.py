@@ -15,28 +15,13 @@ REFUSING = (*RECEIVERS, "admin")
 STATUSES = ("2xx", "4xx", "5xx")
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Upper bounds in seconds; one more bucket has none."""
-REFUSAL_STATUSES: dict[str, int] = {
-    **dict.fromkeys(("E410", "E420", "E422", "E430"), 400),
-    "E411": 401,
-    "E412": 403,
-    "E413": 404,
-    "E434": 404,
-    "E414": 405,
-    "E415": 408,
-    **dict.fromkeys(("E429", "E435"), 409),
-    **dict.fromkeys(("E416", "E417", "E431"), 413),
-    **dict.fromkeys(("E418", "E419"), 415),
-    "E421": 421,
-    "E423": 431,
-    "E428": 500,
-    **dict.fromkeys(("E424", "E425", "E426", "E427", "E436"), 503),
-}
-"""The codes of all refusals of requests, each with the status of its answer."""
+REFUSAL_CODES = tuple("E410 E411 E412 E413 E416 E422 E425 E428 E429 E435 E505 E506".split())
+"""The codes of all refusals of requests."""
 
 _SERIES = list(product(RECEIVERS, STATUSES))
 _NUMBERS = {key: number for number, key in enumerate(_SERIES)}
 _WIDTH = len(BUCKETS) + 1
-_REFUSALS = list(product(REFUSING, REFUSAL_STATUSES))
+_REFUSALS = list(product(REFUSING, REFUSAL_CODES))
 _REFUSAL_NUMBERS = {key: number for number, key in enumerate(_REFUSALS)}
 
 

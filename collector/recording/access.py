@@ -34,7 +34,7 @@ from joserfc.jwk import OKPKey
 from joserfc.jws import JWSRegistry
 
 from collector.errors import ConfigError
-from collector.file_modes import write_private
+from collector.files import write_private
 from collector.recording.jwks import KeySource, StrictDecoder
 from collector.recording.names import ROLES, Role, is_name, is_pseudonym
 from collector.recording.refusals import Refused

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Itera
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from collector.errors import CollectorError
@@ -30,7 +31,7 @@ from collector.ingest.refusals import (
     Headers,
     RequestRefused,
 )
-from collector.ingest.request import HttpRequest
+from collector.ingest.request import DOCUMENT_PATH, HttpRequest
 from collector.ingest.request_body import must_close, read_body
 from collector.ingest.responses import HttpResponse, refusal_response
 from collector.recording.access import NO_MEETING, Caller, StoredAnswer, Verifier, request_digest
@@ -70,7 +71,7 @@ _EXTRA: dict[int, Headers] = {
     401: ((b"www-authenticate", b"Bearer"),),
     **dict.fromkeys(_AGAIN, ((b"retry-after", b"5"),)),
 }
-_DOCUMENT = "/openapi.json"
+_DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
 _MEDIA_TYPES = {"wav": b"audio/wav", "png": b"image/png"}
 
 _T = TypeVar("_T")
@@ -93,7 +94,7 @@ class RecorderApi:
     """Answers requests with a recorder. ``close`` it at the end.
 
     ``hosts`` are the names, in lower case, that requests are answered for (none: every name);
-    ``document`` is the one at ``/openapi.json``; ``on_error`` gets unexpected errors.
+    ``on_error`` gets unexpected errors.
     ``refusals`` counts refusals by code.
     """
 
@@ -104,13 +105,12 @@ class RecorderApi:
         limits: IngestLimits,
         *,
         hosts: Iterable[str] = (),
-        document: bytes = b"{}",
         on_error: Callable[[BaseException], object] = bool,
     ) -> None:
         self.refusals: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
         self._recorder, self._verifier = recorder, verifier
         self._hosts = frozenset(host.lower().encode() for host in hosts)
-        self._document, self._on_error = document, on_error
+        self._on_error = on_error
         self._limits = limits
         self._budget = MemoryBudget(limits)
         self._chunks: Counter[tuple[str, str]] = Counter()  # bytes, by meeting and subject
@@ -192,8 +192,8 @@ class RecorderApi:
     async def _respond(self, request: HttpRequest) -> HttpResponse | None:
         if self._hosts and not request.is_for(self._hosts):
             raise RequestRefused(FOREIGN_HOST)
-        if request.path == _DOCUMENT and request.method == "GET":
-            return _shared(_JSON, self._document)
+        if request.path == DOCUMENT_PATH and request.method == "GET":
+            return _shared(_JSON, _DOCUMENT)
         scheme, _, token = (request.only(b"authorization") or b"").partition(b" ")
         found = find(request.method, request.path)
         if found is None or scheme.lower() != b"bearer":

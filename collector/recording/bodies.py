@@ -1,8 +1,7 @@
 """The JSON bodies of the recorder's HTTP API, in and out.
 
 They are decoded strictly: a member that is not listed, is there twice, or is of another type makes
-a body malformed. ``routes`` makes its schemas of the same types, so the document says what the code
-takes.
+a body malformed. ``openapi.json`` has the schemas of these types.
 """
 
 from __future__ import annotations

@@ -17,13 +17,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from collector.errors import InputError
+from collector.files import need_room
 from collector.recording.index import PendingErasure, Recording, VaultIndex
 from collector.recording.keys import Keys, TrackKey, read_recipient
 from collector.recording.manifest import Chunk
 from collector.recording.names import MAX_CHUNK_BYTES, chunk_key, prefix, read_key
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles
-from collector.sqlite.files import need_room
 
 _SPARE_BYTES = 64 << 20
 """What is left of the disk, so that manifests and erasures can be written."""
@@ -103,8 +103,8 @@ def compute_tag(secret: bytes, track: str, number: int, data: bytes) -> bytes:
 class Sealer:
     """Seal chunks into files and lines. The caller locks the recording."""
 
-    def __init__(self, parts: VaultParts, pool: Executor, on_step: Callable[[str], None]) -> None:
-        self._index, self._files, self._pool, self._step = parts.index, parts.files, pool, on_step
+    def __init__(self, parts: VaultParts, pool: Executor) -> None:
+        self._index, self._files, self._pool = parts.index, parts.files, pool
 
     def add(self, recording: str, key: TrackKey, chunk: Unsealed, *, is_queued: bool) -> None:
         """Seal a chunk, write and sync it, and commit its line. Raises ``Refused``: ``full``,
@@ -125,7 +125,6 @@ class Sealer:
             self._files.write(name, sealed, _SPARE_BYTES, self._pool.submit)
         except OSError as error:
             raise Refused("full" if error.errno in _FULL else "unavailable") from None
-        self._step("add: written")
         rest = (key.object, chunk.number, key.kind, len(sealed), len(chunk.data), digest.result())
         try:
             self._index.add(
@@ -140,7 +139,6 @@ class Sealer:
                 if self._index.chunk(recording, key.object, chunk.number) is None:
                     self._files.remove(name)
             raise
-        self._step("add: committed")
 
 
 _DAMAGED = "a chunk is missing or is not the one that the manifest states: verify the recording"
@@ -153,7 +151,7 @@ def sha256(sealed: bytes) -> str:
 
 class TrackReader:
     """Read tracks by their random names. Methods raise ``Refused`` ``left`` if the track was
-    destroyed meanwhile, ``unavailable`` if disk or bucket do not answer, and ``InputError`` E402
+    destroyed meanwhile, ``unavailable`` if disk or bucket do not answer, and ``InputError`` E422
     for a chunk that is missing or was changed."""
 
     def __init__(self, parts: VaultParts, pool: Executor) -> None:
@@ -181,7 +179,7 @@ class TrackReader:
             raise Refused("not_found")
         sealed = self._sealed(recording, chunk.line)
         if sha256(sealed) != chunk.line.sha256:
-            raise InputError("E402", _DAMAGED)
+            raise InputError("E422", _DAMAGED)
         return sealed
 
     def _open(self, recording: str, line: Chunk) -> bytes:
@@ -199,7 +197,7 @@ class TrackReader:
         except pyrage.DecryptError:
             content = None
         if content is None or digest.result() != line.sha256:
-            raise InputError("E402", _DAMAGED)
+            raise InputError("E422", _DAMAGED)
         return content
 
     def _sealed(self, recording: str, line: Chunk) -> bytes:
@@ -211,7 +209,7 @@ class TrackReader:
             raise Refused("unavailable") from None
         if sealed is None:
             self._check_living(recording, line.track)
-            raise InputError("E402", _DAMAGED)
+            raise InputError("E422", _DAMAGED)
         return sealed
 
     def _check_living(self, recording: str, object_: str) -> None:
@@ -222,14 +220,9 @@ class TrackReader:
 class Erasures:
     """Carry out what the index notes as to be erased. The caller locks the recording."""
 
-    def __init__(
-        self,
-        parts: VaultParts,
-        on_erased: Callable[[str, bool], None],
-        on_step: Callable[[str], None],
-    ) -> None:
+    def __init__(self, parts: VaultParts, on_erased: Callable[[str, bool], None]) -> None:
         self._index, self._keys, self._files = parts.index, parts.keys, parts.files
-        self._on_erased, self._step = on_erased, on_step
+        self._on_erased = on_erased
         self._has_bucket = parts.bucket is not None
 
     def resume(self, recording: str) -> None:
@@ -241,7 +234,6 @@ class Erasures:
         if new := [each.object for each in erasures if each.step == "keys"]:
             # At once: the file of keys is written anew after it.
             self._keys.destroy(recording, None if "" in new else new)
-            self._step("erase: keys")
         for erasure in erasures:
             self._erase(erasure)
         if erasures:
@@ -251,17 +243,12 @@ class Erasures:
         is_whole, step = not erasure.object, erasure.step
         if step == "keys":
             self._index.advance(erasure, step := "journal")
-            self._step("erase: keys noted")
         if step == "journal":
             self._on_erased(erasure.recording, is_whole)
-            self._step("erase: journal")
             self._index.advance(erasure, step := "objects")
-            self._step("erase: journal noted")
         if step == "objects":
             self._files.remove(prefix(erasure.recording, erasure.object))
-            self._step("erase: files")
             self._index.advance(erasure, "bucket" if self._has_bucket else None)
-            self._step("erase: files noted")
 
     def remove_strays(self, recording: str) -> None:
         """Remove files whose upload has ended, and the one whose line a crash left uncommitted.

@@ -3,7 +3,6 @@ changed."""
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import time
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collector.claims.document import RECORDING_CHECKS, Check
-from collector.claims.verification import ClaimFinding
+from collector.claims.findings import ACCESS, NO_RECORDER, ClaimFinding
 from collector.errors import CollectorError
+from collector.files import walk
 from collector.ledger import opened
 from collector.ledger.entry import Entry
 from collector.ledger.signing import KEY_NAME
@@ -28,6 +28,8 @@ from collector.recording.refusals import Refused
 from collector.recording.vault import Vault
 
 _Findings = Iterator[tuple[Check, ClaimFinding]]
+_BACKUP = "Restore the recorder's directory from a backup, or delete the recordings."
+_WHO = "Find out who changed the recorder's files, and report it as SECURITY.md says."
 _LATE_SECONDS = 2 * 3600.0
 """How much later than due a recording may be erased, as with records (docs/retention.md)."""
 
@@ -54,26 +56,25 @@ def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
     recording in it."""
     if not (place.directory / registry.FILE_NAME).is_file():
         if _is_any(place.directory):
-            message = "there are files of recordings, and no list of these"
-            return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_open=True),))
-        message = "there is no recording in the recorder's directory"
-        return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_note=True),))
+            message = "The recorder's directory has files but no list of recordings."
+            finding = ClaimFinding(message, is_open=True, advice=_BACKUP)
+            return dict.fromkeys(RECORDING_CHECKS, (finding,))
+        return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(NO_RECORDER, is_note=True),))
     found: dict[Check, list[ClaimFinding]] = {check: [] for check in RECORDING_CHECKS}
     try:
         for check, finding in directory_findings(place):
             found[check].append(finding)
     except (CollectorError, Refused, OSError, sqlite3.Error):
-        message = "the recorder's directory cannot be read"
-        return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(message, is_open=True),))
+        message = "The recorder's directory could not be read."
+        finding = ClaimFinding(message, is_open=True, advice=ACCESS)
+        return dict.fromkeys(RECORDING_CHECKS, (finding,))
     return {check: tuple(findings) for check, findings in found.items()}
 
 
 def _is_any(directory: Path) -> bool:
     """Return whether there is a file in a directory that has no list of recordings, or something
     that cannot be looked at."""
-    unread = list[OSError]()
-    files = (names for _, _, names in os.walk(directory, onerror=unread.append))
-    return any(map(bool, files)) or not all(isinstance(e, FileNotFoundError) for e in unread)
+    return any(True for _ in walk(directory))
 
 
 def counts(directory: Path) -> dict[str, dict[str, int]] | None:
@@ -108,16 +109,18 @@ def directory_findings(place: Place) -> _Findings:
     yield from _others(place.directory)
     histories = defaultdict[str, _History](_History)
     if not (place.directory / journal.FILE_NAME).is_file():
-        message = "there are recordings, and no ledger of what was done with them"
+        message = "There are recordings, and no ledger that says what was done with them."
         for check in RECORDING_CHECKS:
             if check != "storage":
-                yield check, ClaimFinding(message, is_open=True)
+                yield check, ClaimFinding(message, is_open=True, advice=_BACKUP)
     else:
         with opened(place.directory / journal.FILE_NAME) as ledger:
             flaws = ledger.verify().flaws
             for entry in ledger.entries():
                 _follow(histories, entry)
-        yield from (("access", ClaimFinding(f"the recorder's ledger: {flaw}")) for flaw in flaws)
+        for flaw in flaws:
+            message = f"The recorder's ledger is damaged or was changed ({flaw})."
+            yield "access", ClaimFinding(message, advice=_WHO)
     yield from _recordings(place, histories)
 
 
@@ -131,22 +134,23 @@ _OWN_FILE = re.compile(
 
 def _others(directory: Path) -> _Findings:
     """Check that there are no other files, of which nothing is known: copies, or what was left."""
-    unread, number = list[OSError](), 0
-    for folder, folders, names in os.walk(directory, onerror=unread.append):
-        paths = (Path(folder) / name for name in (*folders, *names))
-        files = (each for each in paths if each.is_symlink() or each.is_file())
-        number += sum(not _OWN_FILE(each.relative_to(directory).as_posix()) for each in files)
-    number += sum(not isinstance(error, FileNotFoundError) for error in unread)
+    number = sum(
+        each.status is None or not _OWN_FILE(each.path.relative_to(directory).as_posix())
+        for each in walk(directory)
+    )
     if number:
-        message = f"{number} files in the recorder's directory are not of Collector's making"
-        yield "storage", ClaimFinding(message, is_open=True)
+        message = f"The recorder's directory has files that Collector did not make ({number})."
+        advice = "Find out what they are. Move them elsewhere, or delete them."
+        yield "storage", ClaimFinding(message, is_open=True, advice=advice)
 
 
 def _modes(directory: Path) -> _Findings:
     """Check that no other user of the machine can get at a file."""
-    files = (each for each in directory.rglob("*") if each.is_file() and not each.is_symlink())
+    files = (each.path for each in walk(directory) if each.status and not each.is_link)
     if shared := sum(bool(each.stat().st_mode & 0o077) for each in (directory, *files)):
-        yield "access", ClaimFinding(f"other users may get at {shared} of the recorder's files")
+        message = f"Other users of the machine can open files of the recorder ({shared})."
+        advice = "Make the directory its owner's alone: `chmod -R go= DIR`."
+        yield "access", ClaimFinding(message, advice=advice)
 
 
 def _follow(histories: Mapping[str, _History], entry: Entry) -> None:
@@ -168,24 +172,26 @@ def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
     rows, now = registry.read_rows(place.directory), time.time()
     late = sum(each.due is not None and each.due + _LATE_SECONDS < now for each in rows)
     if late:
-        yield "storage", ClaimFinding(f"{late} recordings are there after their time")
+        message = f"Recordings are still there after their retention ({late})."
+        yield "storage", ClaimFinding(message, advice="Start the recorder, which erases them.")
     unasked = sum(not histories[each.id].done["request"] for each in rows)
     if unasked:
-        yield "grant", ClaimFinding(f"{unasked} recordings have no request by a host in the ledger")
+        message = f"The ledger has no request by a host for {_recordings_of(unasked)}."
+        yield "grant", ClaimFinding(message, advice=_WHO)
     listed = {each.id for each in rows}
     lost = sum(
         each.done["request"] > 0 and not each.done["erase"] and recording not in listed
         for recording, each in histories.items()
     )
     if lost:
-        yield (
-            "access",
-            ClaimFinding(f"{lost} recordings of the ledger are not in its file"),
-        )
+        message = f"The recorder's file has lost {_recordings_of(lost)} that its ledger names."
+        yield "access", ClaimFinding(message, advice=_BACKUP)
     if unknown := sum(histories[each.id].unknown_notices for each in rows):
-        yield "notice", ClaimFinding(f"{unknown} choices do not name a notice that is shipped")
+        message = f"Members chose after a notice that Collector does not ship ({unknown} choices)."
+        yield "notice", ClaimFinding(message, advice=_WHO)
     if not (place.directory / KEY_NAME).is_file():
-        yield "access", ClaimFinding("the key of the recorder's ledger is not there", is_open=True)
+        message = "The key that signs the recorder's ledger is missing."
+        yield "access", ClaimFinding(message, is_open=True, advice=_BACKUP)
         return
     options = place.options
     vault = open_vault(place.directory, bucket=place.bucket, options=options, is_reader=True)
@@ -193,32 +199,38 @@ def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
         full = vault.recordings()
         listed = {each.id for each in registry.read_rows(place.directory)}  # they come first
         if unlisted := len(set(full) - listed):
-            yield "grant", ClaimFinding(f"{unlisted} recordings have content, and no grant")
+            message = f"There is content of {_recordings_of(unlisted)} without a host's grant."
+            yield "grant", ClaimFinding(message, advice=_WHO)
         for row in rows:
             if row.state != "erased":
                 yield from _recording(vault, row.id, histories[row.id])
             elif vault.verify(row.id):
-                yield "storage", ClaimFinding("a recording that was erased is still there")
+                message = "Content of an erased recording is still there."
+                yield "storage", ClaimFinding(message, advice="Delete it from the storage by hand.")
 
 
 def _recording(vault: Vault, recording: str, history: _History) -> _Findings:
     """Check a recording: that it was started, that the members in it stay, and that it holds."""
     tracks = vault.tracks(recording)
     if tracks and not history.done["start"]:
-        yield (
-            "grant",
-            ClaimFinding("a recording has content, and no start by its host in the ledger"),
-        )
+        message = "A recording has content, and by the ledger its host never started it."
+        yield "grant", ClaimFinding(message, advice=_WHO)
     owners = {each.owner_mark for each in tracks} - {MIXED}
     if others := owners - history.staying:
-        message = f"a recording has tracks of {len(others)} members who did not choose to stay"
-        yield "choice", ClaimFinding(message)
-        yield "notice", ClaimFinding(message)
+        message = f"A recording has tracks of members who did not choose to stay ({len(others)})."
+        yield "choice", ClaimFinding(message, advice=_WHO)
+        yield "notice", ClaimFinding(message, advice=_WHO)
     try:
         findings = vault.verify(recording)
     except Refused:
-        message = "the bucket of recordings cannot be read"
-        yield "access", ClaimFinding(message, is_open=True)
-        yield "storage", ClaimFinding(message, is_open=True)
+        message = "The bucket of recordings could not be read."
+        yield "access", ClaimFinding(message, is_open=True, advice=ACCESS)
+        yield "storage", ClaimFinding(message, is_open=True, advice=ACCESS)
     else:
-        yield from (("access", ClaimFinding(f"a recording: {finding}")) for finding in findings)
+        for finding in findings:
+            message = f"A recording does not match its manifest: {finding}."
+            yield "access", ClaimFinding(message, advice=_WHO)
+
+
+def _recordings_of(number: int) -> str:
+    return f"{number:,} recording{'' if number == 1 else 's'}"

@@ -6,15 +6,13 @@ Without a running recorder a command opens the directory itself; both ways lead 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-import os
-import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 
 from collector.errors import DeliveryError
+from collector.http_client import Endpoint, HttpClient
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.recording.names import is_recording
@@ -22,25 +20,8 @@ from collector.recording.recorder import Recorder
 from collector.recording.refusals import REFUSALS, Refused
 
 SOCKET_NAME = "control.sock"
-_LONGEST_PATH = 100
-_HANDLES = Path("/proc/self/fd")
 _SECONDS = 600.0
 """How long a command waits; every key is wrapped anew by ``rotate``."""
-
-
-@contextmanager
-def socket_path(directory: Path) -> Iterator[Path]:
-    """Give a path of the socket file that the system takes, which is about 100 bytes at most: for a
-    longer one, it leads through an open handle of the directory (Linux)."""
-    path = directory / SOCKET_NAME
-    if len(os.fsencode(path)) <= _LONGEST_PATH or not _HANDLES.is_dir():
-        yield path
-        return
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield _HANDLES / str(handle) / SOCKET_NAME
-    finally:
-        os.close(handle)
 
 
 def operate(recorder: Recorder, action: str, recording: str = "") -> None:
@@ -75,37 +56,23 @@ class ControlHandler:
         return HttpResponse(204)
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a socket file."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_SECONDS)
-        self.sock.connect(str(self._path))
-
-
 def ask(directory: Path, action: str, recording: str = "") -> None:
     """Have the recorder that has a directory do what ``operate`` does.
 
-    Raises ``Refused`` as it does, and ``DeliveryError`` E512 without an answer.
+    Raises ``Refused`` as it does, and ``DeliveryError`` E514 without an answer.
     """
     if action == "erase" and not is_recording(recording):  # no path of a request may have it
         raise Refused("not_found")
+    end = monotonic() + _SECONDS
+    client = HttpClient(Endpoint("unix", path=directory / SOCKET_NAME), None, lambda: end)
     code = "unanswered"
-    with (
-        suppress(OSError, http.client.HTTPException, ValueError, KeyError),
-        socket_path(directory) as path,
-        closing(_Connection(path)) as connection,
-    ):
-        connection.request("POST", f"/{action}/{recording}".rstrip("/"))
-        response = connection.getresponse()
-        code = "" if response.status == 204 else str(json.loads(response.read())["code"])
+    with suppress(ValueError, KeyError):
+        response = client.request("POST", f"/{action}/{recording}".rstrip("/"), {})
+        if response is not None:
+            code = "" if response.status == 204 else str(json.loads(response.body)["code"])
+    client.release()
     if code in REFUSALS:
         raise Refused(code)
     if code:
         message = "the recorder that uses this directory does not answer; stop it, and try again"
-        raise DeliveryError("E512", message)
+        raise DeliveryError("E514", message)

@@ -6,21 +6,21 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Any
 
 from collector.errors import ConfigError
-from collector.file_modes import make_private
+from collector.files import failing_as, make_private
 from collector.recording.refusals import Refused
 from collector.sqlite.compaction import compact, empty_log, remove_copies
-from collector.sqlite.files import make_durable, transaction
+from collector.sqlite.connection import code_of, connect, transaction
+from collector.sqlite.definition import format_of
 
 FORMAT = 1
 """``user_version`` of the recorder's databases."""
-
 _LOG_LIMIT = f"journal_size_limit = {4 << 20}"
 _BUSY_SECONDS = 10.0
 
@@ -46,31 +46,23 @@ class Database:
         self.lock: RLock = RLock()
         self._read_lock = Lock()
         self._waiting = deque[_Work]()
-        try:
+        message = "a file of the recorder cannot be made or read; check its directory"
+        with failing_as(ConfigError("E203", message), OSError, sqlite3.Error):
             make_private(path)
             with ExitStack() as opened:
-                self._db = _connect(path, opened)
-                make_durable(self._db, _LOG_LIMIT)
+                self._db = opened.enter_context(_connected(path, _LOG_LIMIT))
                 _create(self._db, tables)
-                self._reader = _connect(path, opened)
-                make_durable(self._reader, "query_only = ON")
+                self._reader = opened.enter_context(_connected(path, "query_only = ON"))
                 make_private(path)
                 remove_copies(path)
                 opened.pop_all()
-        except (OSError, sqlite3.Error):
-            message = "a file of the recorder cannot be made or read; check its directory"
-            raise ConfigError("E203", message) from None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run statements as one transaction, which is on disk when this returns. Raises ``Refused``
         ``full`` or ``unavailable`` when SQLite cannot do it, with nothing changed."""
-        with self.lock:
-            try:
-                with transaction(self._db):
-                    yield self._db
-            except sqlite3.Error as error:
-                raise _refused(error) from None
+        with self.lock, failing_as(_refused, sqlite3.Error), transaction(self._db):
+            yield self._db
 
     def commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
         """Run ``work`` as a transaction, which is on disk when this returns: with one sync for all
@@ -106,11 +98,8 @@ class Database:
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Return the rows of a query, of what is committed. Raises ``Refused`` ``unavailable``."""
-        with self._read_lock:
-            try:
-                return self._reader.execute(statement, values).fetchall()
-            except sqlite3.Error as error:
-                raise _refused(error) from None
+        with self._read_lock, failing_as(_refused, sqlite3.Error):
+            return self._reader.execute(statement, values).fetchall()
 
     def cut_log(self) -> bool:
         """Truncate the write-ahead log; return whether that was done: a process that reads an
@@ -136,25 +125,15 @@ class Database:
 def _create(db: sqlite3.Connection, tables: str) -> None:
     """Create the tables that are missing. Raises ``ConfigError`` E203 for a file of another
     format, ``sqlite3.Error``."""
-    query = "SELECT user_version, count(name) FROM pragma_user_version LEFT JOIN sqlite_master"
-    version, number = db.execute(query).fetchone()
-    if number and version != FORMAT:
+    if format_of(db) not in (None, FORMAT):
         message = "a file of the recorder has a format that this version of Collector does not know"
         raise ConfigError("E203", message)
     db.executescript(f"BEGIN IMMEDIATE; {tables}; PRAGMA user_version = {FORMAT}; COMMIT")
 
 
-def _connect(path: Path, opened: ExitStack) -> sqlite3.Connection:
-    """Open a connection that closes with ``opened``."""
-    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    opened.callback(db.close)
-    return db
+def _connected(path: Path, setting: str) -> closing[sqlite3.Connection]:
+    return closing(connect(path, setting, seconds=_BUSY_SECONDS))
 
 
-def _refused(error: sqlite3.Error) -> Refused:
-    is_full = error.sqlite_errorcode == sqlite3.SQLITE_FULL if _has_code(error) else False
-    return Refused("full" if is_full else "unavailable")
-
-
-def _has_code(error: sqlite3.Error) -> bool:
-    return hasattr(error, "sqlite_errorcode")
+def _refused(error: Exception) -> Refused:
+    return Refused("full" if code_of(error) == sqlite3.SQLITE_FULL else "unavailable")

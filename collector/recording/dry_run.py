@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from collector.claims.document import Check
-from collector.claims.verification import ClaimFinding
+from collector.claims.findings import ClaimFinding
 from collector.errors import CollectorError
 from collector.ledger import opened
 from collector.recording.access import Caller, Verifier, create_key, issue, key_set
@@ -117,22 +117,28 @@ def _refused(rule: str, attempt: str, action: Callable[[], object]) -> Iterator[
         action()
     except Refused as refused:
         if refused.code != rule:
-            message = f"{attempt}: refused as `{refused.code}`, not as `{rule}`"
-            yield ClaimFinding(message, rule, is_open=True)
+            message = f"Test recorder: {attempt} was refused for another reason than expected."
+            yield ClaimFinding(message, rule, is_open=True, advice=_REPORT)
     else:
-        yield ClaimFinding(f"{attempt}: not refused as `{rule}`", rule)
+        yield _breach(f"{attempt} was not refused", rule)
+
+
+_REPORT = "Do not record with this version of Collector, and report this as SECURITY.md says."
+
+
+def _breach(what: str, rule: str | None = None, *, is_open: bool = False) -> ClaimFinding:
+    """Return the finding for what the test recorder did wrong."""
+    return ClaimFinding(f"Test recorder: {what}.", rule, is_open=is_open, advice=_REPORT)
 
 
 def _kept(trial: TrialRecorder, *tracks: str) -> Iterator[ClaimFinding]:
     """Expect exactly these tracks, with what was taken and nothing else."""
     found = trial.tracks()
     if others := found ^ set(tracks):
-        yield ClaimFinding(
-            f"{len(others)} tracks are there that should not be, or the other way round"
-        )
+        yield _breach(f"{len(others)} tracks are missing or should not be there")
     for track in sorted(found & set(tracks)):
         if trial.read(track) != trial.content * trial.numbers[track]:
-            yield ClaimFinding("a track does not hold what was taken, and nothing else")
+            yield _breach("a track does not hold exactly what was recorded")
 
 
 # -- the promises ---------------------------------------------------------------------------------
@@ -165,9 +171,9 @@ def _notice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     sent.append(trial.recorder.notice(caller, trial.id, "png"))
     digests = {sha256(each).hexdigest() for each in sent}
     if sent != [shipped.wav, shipped.png] or digests != shipped.digests:
-        yield ClaimFinding("the notice that members get is not the one that is shipped")
+        yield _breach("members got another notice than the one that ships")
     if not shipped.digests <= {*DIGESTS.values()} or trial.notice not in digests:
-        yield ClaimFinding("a notice does not have the digest that it is known by")
+        yield _breach("a notice had another digest than the one it is known by")
     other = Notice("id", "audio", "local").digest
     choice = lambda: trial.stay(_GUEST, notice=other)  # noqa: E731
     yield from _refused("notice", "a choice by another notice", choice)
@@ -210,7 +216,7 @@ def _choice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     yield from _refused("left", "reading what a member took back", lambda: trial.read(_GUEST))
     trial.recorder.withdraw(trial.caller("participant", _HOST), trial.id)
     if trial.tracks() or trial.files():
-        yield ClaimFinding("content is there that was withdrawn after the recording", "left")
+        yield _breach("content stayed after its member withdrew", "left")
 
 
 def _storage(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
@@ -234,13 +240,13 @@ def _storage(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
         open_it = lambda: b"".join(reader.read(0, None))  # noqa: E731
         yield from _refused("forbidden", "opening a local recording here", open_it)
         if decrypt(reader.sealed(0), [own]) != local.content:
-            yield ClaimFinding("the host's key does not open a local recording")
+            yield _breach("the host's key did not open a local recording")
         yield from _search(trial, search)
         for each in (trial, local):
             each.now += 4 * _DAY
             each.recorder.tick()
             if each.files():
-                yield ClaimFinding("content is there after its time")
+                yield _breach("content stayed after its retention")
             tracks = lambda at=each: at.tracks()  # noqa: E731
             yield from _refused("erased", "reading after that", tracks)
     both = lambda: _terms(None, is_local=True)  # noqa: E731
@@ -251,11 +257,11 @@ def _search(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     """Search every file for what was recorded, and for something that is there."""
     canary = trial.content[: len(trial.content) // 64].decode()
     if search([trial.directory], [canary]):
-        yield ClaimFinding("content is on disk that is not encrypted")
+        yield _breach("content lay on disk unencrypted")
     plant = trial.directory / "plant"
     plant.write_text(f"before {canary} after")
     if not search([plant], [canary]):
-        yield ClaimFinding("the search does not find what is there", is_open=True)
+        yield _breach("the search missed a text that was planted for it", is_open=True)
     plant.unlink()
 
 
@@ -281,26 +287,26 @@ def _access(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     }.items():
         yield from _refused("forbidden", f"{what} as the host of another recording", try_it)
     if trial.read(_GUEST, "host", _HOST) != trial.content:
-        yield ClaimFinding("the host cannot read the recording", is_open=True)
+        yield _breach("the host could not read the recording", is_open=True)
     other = lambda: trial.read(_GUEST, meeting="another")  # noqa: E731
     yield from _refused("not_found", "reading with another meeting's token", other)
     if _accesses(trial) - before < 11:
-        yield ClaimFinding("not every access is in the ledger")
+        yield _breach("the ledger lacks an access")
     yield from _tokens(trial)
     caller = trial.caller("host")
     trial.recorder.answer_to(caller, b"a request")
     again = lambda: trial.recorder.answer_to(caller, b"another request")  # noqa: E731
     yield from _refused("replayed", "a token for a second request", again)
     with opened(trial.directory / FILE_NAME) as ledger:
-        yield from (ClaimFinding(f"ledger: {flaw}") for flaw in ledger.verify().flaws)
+        yield from (_breach(f"the ledger does not hold: {flaw}") for flaw in ledger.verify().flaws)
     if trial.recorder.verify(trial.id):
-        yield ClaimFinding("what was recorded does not hold")
+        yield _breach("a recording does not match its manifest")
     sealed = trial.files()[0]
     data = bytearray(sealed.read_bytes())
     data[len(data) // 2] ^= 1
     sealed.write_bytes(data)
     if not trial.recorder.verify(trial.id):
-        yield ClaimFinding("a changed bit is not found")
+        yield _breach("a changed bit went unnoticed")
 
 
 def _accesses(trial: TrialRecorder) -> int:
@@ -322,9 +328,9 @@ def _tokens(trial: TrialRecorder) -> Iterator[ClaimFinding]:
         return verifier.verify(token.encode(), meeting, time.time() + later)
 
     if verify(keys[0], _MEETING).role != "viewer":
-        yield ClaimFinding("a valid token is not understood", is_open=True)
-    yield from _refused("not_found", "another meeting", lambda: verify(keys[0], "another"))
-    yield from _refused("not_found", "another key", lambda: verify(keys[1], _MEETING))
+        yield _breach("a valid token was not accepted", is_open=True)
+    yield from _refused("not_found", "another meeting's token", lambda: verify(keys[0], "another"))
+    yield from _refused("not_found", "another key's token", lambda: verify(keys[1], _MEETING))
     yield from _refused("expired", "an old token", lambda: verify(keys[0], _MEETING, 600))
 
 
@@ -338,22 +344,20 @@ TRIALS: dict[Check, Callable[[TrialRecorder, Search], Iterator[ClaimFinding]]] =
 """The trials, by the check of the claims that each is of."""
 
 
-def run(
-    folder: Path, canary: str, search: Search, trials: Iterable[Check] = tuple(TRIALS)
-) -> dict[Check, tuple[ClaimFinding, ...]]:
-    """Run trials, each in a directory of its own below ``folder``, and return what each found.
+def run(folder: Path, canary: str, search: Search) -> dict[Check, tuple[ClaimFinding, ...]]:
+    """Run the trials, each in a directory of its own below ``folder``, and return what each found.
 
     A trial that cannot go on is open: it shows nothing.
     """
     found: dict[Check, tuple[ClaimFinding, ...]] = {}
-    for name in trials:
+    for name, trial in TRIALS.items():
         findings: list[ClaimFinding] = []
         try:
             made = TrialRecorder(folder / name, canary)
             with closing(made.recorder):
-                findings.extend(TRIALS[name](made, search))
+                findings.extend(trial(made, search))
         except (Refused, CollectorError, OSError) as error:
             code = error.code if isinstance(error, Refused | CollectorError) else "I/O"
-            findings.append(ClaimFinding(f"the trial could not go on ({code})", is_open=True))
+            findings.append(_breach(f"the trial stopped early ({code})", is_open=True))
         found[name] = tuple(findings)
     return found

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from collector.errors import ConfigError
-from collector.file_modes import write_private
+from collector.files import sync, write_private
 from collector.ledger import Entry, Note
 from collector.ledger.journal import SELECT_ENTRIES, append_all
 from collector.recording.access import LEEWAY, Caller
@@ -29,7 +29,7 @@ from collector.recording.refusals import REFUSALS, Refused
 from collector.spool.file import SpoolFile
 from collector.spool.lock import Lock
 from collector.spool.recover import open_file
-from collector.sqlite.files import sync, transaction
+from collector.sqlite.connection import transaction
 
 FILE_NAME = "spool.db"
 """The name by which ``collector ledger`` finds the file."""

@@ -12,14 +12,11 @@ unknown key. Redirects are not followed, and proxies of the environment are not 
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import re
-import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
@@ -28,6 +25,7 @@ from urllib.parse import SplitResult, urlsplit
 from joserfc.jwk import OKPKey
 
 from collector.errors import ConfigError
+from collector.http_client import Endpoint, HttpClient, tls
 from collector.recording.refusals import Refused
 
 MAX_BYTES = 64 << 10
@@ -44,7 +42,7 @@ _WAIT_SECONDS = 2.0
 _MAX_WAITING = 2
 """How many tokens wait so at a time; others with unknown keys take no thread meanwhile."""
 _FETCH_SECONDS = 5.0
-"""For a connection, and for an answer."""
+_OK = 200
 _COORDINATE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII).fullmatch
 _KID = re.compile(r"[!-~]{1,128}", re.ASCII).fullmatch
 
@@ -109,28 +107,14 @@ class KeySource:
     """The keys of a key set at a path, or an address that begins with ``https://``.
 
     ``context`` verifies the certificate of that address; by default by the system's authorities.
-    A refresh is begun at most every ``interval`` seconds; a connection, and then its answer, may
-    take ``fetch_seconds``, and a token with an unknown key waits ``wait_seconds`` for it. ``clock``
-    returns monotonic seconds.
     Raises ``ConfigError`` E203 where the file holds no such set. An address may fail for now: then
     ``find`` raises ``Refused``, ``unavailable``, until it answers.
     """
 
-    def __init__(
-        self,
-        location: str,
-        *,
-        context: ssl.SSLContext | None = None,
-        interval: float = _REFRESH_SECONDS,
-        fetch_seconds: float = _FETCH_SECONDS,
-        wait_seconds: float = _WAIT_SECONDS,
-        clock: Callable[[], float] = monotonic,
-    ) -> None:
+    def __init__(self, location: str, *, context: ssl.SSLContext | None = None) -> None:
         self._url = urlsplit(location) if location.startswith("https://") else None
         self._path = Path(location)
         self._context = context
-        self._interval, self._clock = interval, clock
-        self._fetch_seconds, self._wait_seconds = fetch_seconds, wait_seconds
         self._keys: Mapping[str, OKPKey] = {}
         self._lock = threading.Lock()
         self._began = self._loaded = -_STALE_SECONDS
@@ -140,7 +124,7 @@ class KeySource:
         self.is_failing: bool = False
         """Whether the last refresh failed."""
         self._begin()
-        self._done.wait(2 * fetch_seconds)
+        self._done.wait(2 * _FETCH_SECONDS)
         if self._url is None and not self._keys:
             message = "the file of `recorder.keys` is no JSON Web Key Set with an Ed25519 key"
             raise ConfigError("E203", message)
@@ -154,11 +138,11 @@ class KeySource:
 
         Raises ``Refused``, ``unavailable``, while there are no keys to compare with.
         """
-        if kid not in self._keys or self._clock() - self._loaded > _FRESH_SECONDS:
+        if kid not in self._keys or monotonic() - self._loaded > _FRESH_SECONDS:
             self._begin()
         if kid not in self._keys:
             self._wait()
-        if not self._keys or self._clock() - self._loaded > _STALE_SECONDS:
+        if not self._keys or monotonic() - self._loaded > _STALE_SECONDS:
             raise Refused("unavailable")
         return self._keys.get(kid)
 
@@ -168,7 +152,7 @@ class KeySource:
         if not self.is_failing:
             return "ok"
         self._begin()
-        is_usable = self._keys and self._clock() - self._loaded <= _STALE_SECONDS
+        is_usable = self._keys and monotonic() - self._loaded <= _STALE_SECONDS
         return "late" if is_usable else "failing"
 
     def _wait(self) -> None:
@@ -177,16 +161,16 @@ class KeySource:
             if self.waiting >= _MAX_WAITING:
                 return
             self.waiting += 1
-        self._done.wait(self._wait_seconds)
+        self._done.wait(_WAIT_SECONDS)
         with self._lock:
             self.waiting -= 1
 
     def _begin(self) -> None:
         """Begin a refresh, unless one runs or the last one was begun a moment ago."""
         with self._lock:
-            now = self._clock()
+            now = monotonic()
             is_running = self._began > -_STALE_SECONDS and not self._done.is_set()
-            if is_running or now - self._began < self._interval:
+            if is_running or now - self._began < _REFRESH_SECONDS:
                 return
             self._began = now
             self._done.clear()
@@ -197,7 +181,7 @@ class KeySource:
         try:
             keys = parse_keys(self._read() if self._url is None else self._fetch(self._url))
             if keys:
-                self._keys, self._loaded, is_failing = keys, self._clock(), False
+                self._keys, self._loaded, is_failing = keys, monotonic(), False
         except Exception:  # noqa: BLE001, S110 - whatever it was, the keys before stay
             pass
         finally:
@@ -212,29 +196,14 @@ class KeySource:
 
     def _fetch(self, url: SplitResult) -> bytes:
         """Get a document of an address, within bytes and seconds. Raises ``Exception``."""
-        context = self._context or ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            url.hostname or "", url.port, timeout=self._fetch_seconds, context=context
-        )
+        end = monotonic() + _FETCH_SECONDS
+        peer = Endpoint("https", url.hostname or "", url.port or 443)
+        client = HttpClient(peer, self._context or tls(None, None), lambda: end)
+        target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
         try:
-            connection.connect()
-            deadline = threading.Timer(self._fetch_seconds, _break, [connection.sock])
-            deadline.daemon = True
-            deadline.start()
-            try:
-                target = f"{url.path or '/'}{'?' if url.query else ''}{url.query}"
-                connection.request("GET", target, headers={"accept": "application/json"})
-                response = connection.getresponse()
-                if response.status != http.client.OK:
-                    raise OSError
-                return response.read(MAX_BYTES + 1)
-            finally:
-                deadline.cancel()
+            response = client.request("GET", target, {"Accept": "application/json"})
         finally:
-            connection.close()
-
-
-def _break(connected: socket.socket) -> None:
-    """End a connection on which a server sends too slowly."""
-    with suppress(OSError):
-        connected.shutdown(socket.SHUT_RDWR)
+            client.release()
+        if response is None or response.status != _OK:
+            raise OSError
+        return response.body

@@ -17,17 +17,16 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from collector.errors import ConfigError
-from collector.file_modes import write_private
+from collector.files import sync, write_private
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
-from collector.sqlite.files import sync
 
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity, Recipient
@@ -73,18 +72,11 @@ class TrackKey:
 class Keys:
     """The keys of a directory. Raises ``ConfigError`` E203 where they cannot be opened.
 
-    ``on_step`` is called with the name of each step of a rotation: tests end the process there. A
-    reader leaves a rotation to the process that is at it.
+    A reader leaves a rotation to the process that is at it.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        on_step: Callable[[str], None] = lambda step: None,
-        *,
-        is_reader: bool = False,
-    ) -> None:
-        self._directory, self._on_step, self._is_reader = directory, on_step, is_reader
+    def __init__(self, directory: Path, *, is_reader: bool = False) -> None:
+        self._directory, self._is_reader = directory, is_reader
         self.database: Database = Database(directory / "keys.db", _TABLES)
         with ExitStack() as opened:
             opened.callback(self.database.close)
@@ -211,9 +203,7 @@ class Keys:
                 self._replace_master(self._master)
             following = secrets.token_bytes(_MASTER_BYTES)
             self._write(_NEXT, following)
-            self._on_step("rotate: written")
             self._wrap_all(following)
-            self._on_step("rotate: wrapped")
             self._replace_master(following)
             self._state_leftovers(not (self.database.cut_log() and self.database.compact()))
 
@@ -280,7 +270,6 @@ class Keys:
             file.write(bytes(2 * _MASTER_BYTES + 1))
             file.flush()
             os.fsync(file.fileno())
-        self._on_step("rotate: destroyed")
         (self._directory / _NEXT).replace(self._directory / _MASTER)
         sync(self._directory)
 

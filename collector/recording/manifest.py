@@ -23,7 +23,8 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from collector.ledger.signing import Key, SignatureCheck, signature_check
+from collector.ledger.auditor import SignatureCheck
+from collector.ledger.signing import Key, signature_check
 from collector.recording.names import MAX_CHUNK_NUMBER, Kind
 
 NOTHING = "0" * 64

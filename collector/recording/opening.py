@@ -9,7 +9,7 @@ from pathlib import Path
 from collector.errors import ConfigError
 from collector.ledger.signing import load_key
 from collector.recording.vault import Vault
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read
 
 VAULT_NAME = "vault"
 """The directory of the vault in that of the recorder."""
@@ -46,7 +46,7 @@ def open_vault(
 
 def _signers(ledger: Path) -> list[str]:
     """Return the public keys that the ledger has named so far."""
-    db = connect(ledger)
+    db = connect_to_read(ledger)
     if db is None:
         return []
     with closing(db):

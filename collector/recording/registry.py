@@ -34,7 +34,7 @@ from collector.recording.journal import Journal
 from collector.recording.refusals import Refused
 from collector.recording.states import Closed, Erased, Paused, StateEvent
 from collector.recording.vault import Vault
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read
 
 FILE_NAME = "recorder.db"
 _NO_ANSWER = StoredAnswer(0, b"")
@@ -123,10 +123,10 @@ class GrantStore:
         """Return the recordings that are not closed or erased."""
         return list(self._rows("WHERE state NOT IN ('closed', 'erased')"))
 
-    def due(self, now: float, most: int = 100) -> list[str]:
+    def due(self, now: float) -> list[str]:
         """Return recordings that time has changed by ``now``, the longest due first."""
-        query = "SELECT id FROM recordings WHERE due <= ? ORDER BY due LIMIT ?"
-        return [str(row[0]) for row in self._db.rows(query, now, most)]
+        query = "SELECT id FROM recordings WHERE due <= ? ORDER BY due LIMIT 100"
+        return [str(row[0]) for row in self._db.rows(query, now)]
 
     def counts(self) -> dict[str, int]:
         """Return how many recordings there are in each state."""
@@ -193,7 +193,7 @@ def read_rows(directory: Path) -> list[Row]:
 
     Raises ``ConfigError`` E203 if the file cannot be read.
     """
-    if (db := connect(directory / FILE_NAME)) is not None:
+    if (db := connect_to_read(directory / FILE_NAME)) is not None:
         with closing(db):
             tasks, notes = defaultdict[str, list[str]](list), defaultdict[str, list[Note]](list)
             for recording, task in db.execute("SELECT recording, task FROM tasks"):

@@ -15,6 +15,7 @@ from time import monotonic
 
 from collector.config import Address, Config, Loaded
 from collector.errors import ConfigError
+from collector.files import short_path
 from collector.ingest.limits import IngestLimits
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
@@ -22,11 +23,10 @@ from collector.ops.error_log import LibraryLogHandler
 from collector.ops.log import EventLog, EventName
 from collector.recording.access import Verifier
 from collector.recording.api import RecorderApi
-from collector.recording.control import SOCKET_NAME, ControlHandler, socket_path
+from collector.recording.control import SOCKET_NAME, ControlHandler
 from collector.recording.metrics import RecorderMetrics
 from collector.recording.names import MAX_CHUNK_BYTES
 from collector.recording.recorder import Recorder
-from collector.recording.routes import document
 from collector.recording.settings import bucket_options, require_sound, verifier
 from collector.server import listeners
 from collector.server.admin import AdminPages, State
@@ -68,7 +68,8 @@ def serve(loaded: Loaded) -> int:
         verifying = verifier(config.recorder)
         recorder = stack.enter_context(closing(open_recorder(config)))
         listening = {place: listeners.opened(place, name, stack) for name, place in places.items()}
-        control = stack.enter_context(socket_path(config.recorder.data or Path()))
+        data = config.recorder.data or Path()
+        control = Path(stack.enter_context(short_path(data / SOCKET_NAME)))
         listening[control] = listeners.opened(control, "recorder.data", stack)
         stack.enter_context(_ticking(recorder, log))
         with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
@@ -97,13 +98,13 @@ def open_recorder(config: Config) -> Recorder:
 
 
 def _places(config: Config) -> dict[str, Location]:
-    """Return where to listen, by setting. Raises ``ConfigError`` E211 where the recorder is off."""
+    """Return where to listen, by setting. Raises ``ConfigError`` E122 where the recorder is off."""
     chosen = config.recorder
     found = {"recorder.address": chosen.address, "recorder.unix": chosen.unix}
     places = {name: place for name, place in found.items() if place is not None}
     if not chosen.enabled or chosen.keys is None or not places:
         message = "the recorder is off: set `recorder.enabled`, `recorder.keys` and an address"
-        raise ConfigError("E211", message)
+        raise ConfigError("E122", message)
     return places
 
 
@@ -174,7 +175,6 @@ class _Process:
             self._verifier,
             self._limits,
             hosts=listeners.accepted_hosts(chosen.address, chosen.hosts),
-            document=document(),
             on_error=self._log.unexpected,
         )
 

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collector.config import Loaded
-from collector.config.extras import install, is_installed
 from collector.config.model import RecorderSection
 from collector.config.values import resolved
-from collector.errors import CollectorError, ConfigError, ConfigFaults, Fault, InUse
+from collector.errors import CollectorError, ConfigFaults, Fault, InUse
+from collector.extras import require
+from collector.files import check_directory
 from collector.recording.access import Verifier
 from collector.recording.jwks import KeySource
 from collector.spool.recover import check as check_ledger
-from collector.sqlite.files import check_directory
 
 LEDGER_NAME = "spool.db"
 MODULES = ("cryptography", "httptools", "obstore", "pyrage")
@@ -79,8 +79,7 @@ def _resolved(reference: str | None) -> str | None:
 
 
 def _check_modules() -> None:
-    if not all(map(is_installed, MODULES)):
-        raise ConfigError("E201", f"recording needs an extra: {install('recording')}")
+    require("recording", "recording", *MODULES)
 
 
 def _check_directory(directory: Path) -> None:

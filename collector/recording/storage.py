@@ -23,17 +23,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from collector.errors import ConfigError
+from collector.backoff import Backoff
+from collector.buckets import open_store
+from collector.files import make_directories, make_directory, need_room, sync, walk
 from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
-from collector.sqlite.files import make_directory, need_room, sync
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
+_REQUESTS = 2
+"""How often a request is repeated that the bucket fails."""
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
+"""Before an upload or a removal that failed is tried again; each is twice as long as the last."""
+_UNANSWERED_SECONDS = 900.0
+"""How long the bucket may still carry out a request without an answer: S3 refuses what was signed
+more than 15 minutes ago (its error RequestTimeTooSkewed)."""
 _TIMEOUT = timedelta(seconds=60)
 """Of one request: 4 MiB at about 0.6 Mbit/s."""
-_CONNECT_TIMEOUT = timedelta(seconds=10)
-_RETRY_TIMEOUT = timedelta(seconds=20)
 _MOST_BYTES = MAX_CHUNK_BYTES + (64 << 10)
 """Of a sealed chunk: age adds a header and 16 bytes to each 64 KiB."""
 _AT_ONCE = 4
@@ -111,9 +117,8 @@ class ChunkFiles:
 
     def keys(self, beginning: str) -> Iterator[str]:
         """Yield the keys of files, and of links, below a prefix. Raises ``OSError``."""
-        for folder, folders, names in os.walk(self._root / beginning, onerror=_raise):
-            names.extend(each for each in folders if (Path(folder) / each).is_symlink())
-            yield from (str((Path(folder) / each).relative_to(self._root)) for each in names)
+        for entry in walk(self._root / beginning):
+            yield entry.readable.relative_to(self._root).as_posix()
 
     def recordings(self) -> list[str]:
         """Return the recordings that have a directory."""
@@ -121,15 +126,9 @@ class ChunkFiles:
 
     def _make_directory(self, path: Path) -> None:
         """Make a directory, and that above it, durably."""
-        for each in (path.parent, path):
-            with suppress(FileExistsError):
-                each.mkdir(mode=0o700)
+        make_directories(path, path.parent)
+        for each in (path.parent, path):  # also those of a process that ended before it synced
             sync(each.parent)
-
-
-def _raise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 def _release(handle: int) -> None:
@@ -149,33 +148,24 @@ class Bucket:
     """A bucket or directory behind obstore. Its errors are ``OSError`` here, without their text:
     that may hold credentials or content. A request that fails is repeated ``retries`` times.
 
-    Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used, and
+    Raises ``ConfigError``: E201 without obstore, E122 for a URL or options that cannot be used, and
     as ``make_directory``.
     """
 
-    def __init__(self, url: str, options: Mapping[str, str], retries: int = 2) -> None:
-        try:
-            from obstore.store import from_url  # noqa: PLC0415 - heavy
-        except ImportError:
-            message = (
-                "recordings need obstore: pip install 'data-minimisation-collector[recording]'"
-            )
-            raise ConfigError("E201", message) from None
+    def __init__(self, url: str, options: Mapping[str, str]) -> None:
         place = urlsplit(url)
         self._directory = Path(url2pathname(place.path)) if place.scheme == "file" else None
         self.is_remote: bool = self._directory is None
-        limits: dict[str, Any] = {"timeout": _TIMEOUT, "connect_timeout": _CONNECT_TIMEOUT}
-        client = limits | {name: options[name] for name in _CLIENT_OPTIONS if name in options}
-        config: Any = {name: value for name, value in options.items() if name not in client}
-        retry = {"max_retries": retries, "retry_timeout": _RETRY_TIMEOUT}
-        remote: Any = {"config": config, "client_options": client, "retry_config": retry}
         if self._directory is not None:
             make_directory(self._directory)
-        try:
-            self._store: ObjectStore = from_url(url, **({} if self._directory else remote))
-        except Exception:  # noqa: BLE001 - the message might hold a credential
-            message = "the bucket's URL or options cannot be used; check them against obstore's"
-            raise ConfigError("E204", message) from None
+        self._store: ObjectStore = open_store(
+            url,
+            options,
+            ("recording", "recording"),
+            timeout=_TIMEOUT,
+            retries=_REQUESTS,
+            of_client=_CLIENT_OPTIONS,
+        )
 
     def get(self, key: str) -> bytes | None:
         """Return an object, or ``None`` if the bucket says that it is not there; nothing of one
@@ -304,27 +294,16 @@ class Queue(Protocol):
         ``Refused``."""
 
 
-class Retries(NamedTuple):
-    """What follows a failure of the bucket: a request is repeated so many times, and an upload
-    after a pause of so many seconds, each twice as long as the last. For so many seconds,
-    ``unanswered``, the bucket may still carry out a request without an answer: S3 refuses what was
-    signed more than 15 minutes ago (its error RequestTimeTooSkewed)."""
-
-    requests: int = 2
-    pause: float = 0.5
-    longest_pause: float = 30.0
-    unanswered: float = 900.0
-
-
-RETRIES = Retries()
+def _backoff() -> Backoff:
+    return Backoff(_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
 
 
 @dataclass
 class _Removal:
-    """A removal from the bucket: when it is tried (``monotonic``), the pause after a failure, and
+    """A removal from the bucket: when it is tried (``monotonic``), the pauses after failures, and
     whether it was done once."""
 
-    pause: float
+    backoff: Backoff
     due: float = 0.0
     is_again: bool = False
 
@@ -339,12 +318,9 @@ class Uploads:
     cannot be any more, and is in the queue until then.
     """
 
-    def __init__(
-        self, bucket: Bucket, files: ChunkFiles, queue: Queue, retries: Retries = RETRIES
-    ) -> None:
+    def __init__(self, bucket: Bucket, files: ChunkFiles, queue: Queue) -> None:
         self._bucket, self._files, self._queue = bucket, files, queue
-        self._retries = retries
-        self._unanswered = retries.unanswered if bucket.is_remote else 0.0
+        self._unanswered = _UNANSWERED_SECONDS if bucket.is_remote else 0.0
         self.errors: int = 0
         self.is_failing: bool = False
         self._after = 0
@@ -373,7 +349,7 @@ class Uploads:
             await self._task
 
     async def _work(self) -> None:
-        pause = self._retries.pause
+        backoff = _backoff()
         while True:
             self._has_work.clear()
             try:
@@ -384,10 +360,9 @@ class Uploads:
             self.errors += failed
             self.is_failing = failed > 0
             if failed:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, self._retries.longest_pause)
+                await asyncio.sleep(backoff.pause())
             else:
-                pause = self._retries.pause
+                backoff.reset()
                 if not number:
                     due = min((each.due for each in self._removals.values()), default=None)
                     with suppress(TimeoutError):
@@ -409,16 +384,17 @@ class Uploads:
 
     async def _remove_due(self) -> int:
         """Try the removals whose time has come; return how many."""
-        known, pause = self._removals, self._retries.pause
-        self._removals = {each: known.get(each, _Removal(pause)) for each in self._queue.removals()}
+        known = self._removals
+        self._removals = {
+            each: known.get(each) or _Removal(_backoff()) for each in self._queue.removals()
+        }
         due = [each for each in self._removals.items() if monotonic() >= each[1].due]
         for beginning, removal in due:
             try:
                 await self._remove(beginning, removal)
             except Exception:  # noqa: BLE001 - the others have to go on
                 self.errors += 1
-                removal.due = monotonic() + removal.pause
-                removal.pause = min(2 * removal.pause, self._retries.longest_pause)
+                removal.due = monotonic() + removal.backoff.pause()
         return len(due)
 
     async def _upload(self, chunk: Queued) -> None:
@@ -439,4 +415,4 @@ class Uploads:
         await asyncio.to_thread(self._queue.removed, beginning, is_again=not is_last)
         if not is_last:
             due = monotonic() + self._unanswered
-            self._removals[beginning] = _Removal(self._retries.pause, due, is_again=True)
+            self._removals[beginning] = _Removal(_backoff(), due, is_again=True)

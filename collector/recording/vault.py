@@ -37,7 +37,7 @@ from collector.recording.keys import Keys, makes_secret, read_recipient
 from collector.recording.manifest import NOTHING, Begin, ManifestTip
 from collector.recording.names import MAX_CHUNK_BYTES, MAX_CHUNK_NUMBER, Kind, is_name, is_recording
 from collector.recording.refusals import Refused
-from collector.recording.storage import RETRIES, Bucket, ChunkFiles, Retries, Uploads
+from collector.recording.storage import Bucket, ChunkFiles, Uploads
 from collector.recording.verification import find_faults
 from collector.spool.lock import Lock as DirectoryLock
 
@@ -82,13 +82,13 @@ class Vault:
     """The recordings of a directory; ``recover`` has to follow before it is used.
 
     ``bucket`` is a URL of obstore with its ``options``; without one, files stay in the directory.
-    ``queue_bytes`` bounds what waits for its upload; ``retries`` are those of a bucket that fails.
+    ``queue_bytes`` bounds what waits for its upload.
     ``trusted`` are public keys that signed earlier manifests. ``on_erased(recording, is_whole)`` is
     called when keys were destroyed and before anything else goes; again, if the process ends before
     that is noted. ``is_reader`` opens a directory that another process may use: it uploads and
-    recovers nothing. ``on_step`` is called with the name of each step; tests end the process there.
+    recovers nothing.
 
-    Raises ``InUse`` if another process holds the directory, and ``ConfigError`` (E201, E203, E204)
+    Raises ``InUse`` if another process holds the directory, and ``ConfigError`` (E201, E203, E122)
     if it or the bucket's URL cannot be used.
     """
 
@@ -100,28 +100,25 @@ class Vault:
         bucket: str | None = None,
         options: Mapping[str, str] | None = None,
         queue_bytes: int = 1 << 30,
-        retries: Retries = RETRIES,
         trusted: Collection[str] = (),
         on_erased: Callable[[str, bool], None] = lambda recording, is_whole: None,
         is_reader: bool = False,
-        on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
         # glibc keeps blocks up to the largest that was freed: no page of a buffer faults anew.
         bytes(_LARGEST_BUFFER)
         self.signer: Key = signer
         self._trusted = {signer.public, *trusted}
         self._queue_bytes, self._reserved = queue_bytes, 0
-        self._step = on_step
         self._locks, self._budget_lock = [RLock() for _ in range(_LOCKS)], Lock()
         self._next: dict[str, dict[str, NextChunk]] = {}  # after a chunk, until anything else
-        self._bucket = None if bucket is None else Bucket(bucket, options or {}, retries.requests)
+        self._bucket = None if bucket is None else Bucket(bucket, options or {})
         with ExitStack() as opened:
             if (lock := None if is_reader else DirectoryLock(directory)) is not None:
                 opened.callback(lock.release)
             try:
                 self._index = VaultIndex(directory / "vault.db")
                 opened.callback(self._index.close)
-                self._keys = Keys(directory, on_step, is_reader=is_reader)
+                self._keys = Keys(directory, is_reader=is_reader)
                 opened.callback(self._keys.close)
                 self._files = ChunkFiles(directory / "objects")
             except OSError:
@@ -130,13 +127,13 @@ class Vault:
             opened.pop_all()
         self._lock = lock
         self.parts: VaultParts = VaultParts(self._index, self._keys, self._files, self._bucket)
-        self._erasures = Erasures(self.parts, on_erased, on_step)
+        self._erasures = Erasures(self.parts, on_erased)
         self._pool = ThreadPoolExecutor(_HASHERS, "seal")
-        self._sealer = Sealer(self.parts, self._pool, on_step)
+        self._sealer = Sealer(self.parts, self._pool)
         self._reader = TrackReader(self.parts, self._pool)
         self._uploads: Uploads | None = None
         if self._bucket is not None and not is_reader:
-            self._uploads = Uploads(self._bucket, self._files, self._index, retries)
+            self._uploads = Uploads(self._bucket, self._files, self._index)
 
     # -- recordings -------------------------------------------------------------------------------
 
@@ -177,7 +174,6 @@ class Vault:
             self._next.pop(recording, None)
             if self._living(recording).state == "open":
                 self._index.finish(recording, self._signature)
-                self._step("finish: ended")
 
     def recordings(self) -> list[str]:
         """Return the recordings that have content."""
@@ -275,7 +271,6 @@ class Vault:
                 if key is None:
                     names = (recording, track, kind, owner_mark)
                     key = self._keys.add_track(*names, found.recipient)
-                    self._step("add: key")
                 chunk = Unsealed(number, data, place.start, tag)
                 self._sealer.add(recording, key, chunk, is_queued=is_queued)
             following = NextChunk(found, place.secret, key, number + 1, place.start + len(data))
@@ -311,7 +306,7 @@ class Vault:
 
         Raises ``Refused``, at the call: ``not_found`` (also of a track), ``erased``, ``left``
         (destroyed), ``forbidden`` (stored locally: only the host can open it); meanwhile: ``left``
-        or ``unavailable``. Raises ``InputError`` E402 for a chunk that is missing or was changed.
+        or ``unavailable``. Raises ``InputError`` E422 for a chunk that is missing or was changed.
         """
         found, object_ = self._living(recording), self._track(recording, track)
         if found.storage == "local":
@@ -320,7 +315,7 @@ class Vault:
 
     def ciphertext(self, recording: str, track: str, number: int) -> bytes:
         """Return the age file of a chunk, as the manifest states it. Raises ``Refused`` as
-        ``read`` does, and ``InputError`` E402."""
+        ``read`` does, and ``InputError`` E422."""
         self._living(recording)
         return self._reader.ciphertext(recording, self._track(recording, track), number)
 
@@ -344,7 +339,6 @@ class Vault:
             if written:
                 self._index.mark_destroyed(recording, written)
                 self._sign(recording)
-                self._step("destroy: marked")
             if unwritten := set(new) - set(written):
                 self._keys.destroy(recording, unwritten)
             self._resume(recording)
@@ -359,7 +353,6 @@ class Vault:
                 raise Refused("not_found")
             if found.state != "erased":
                 self._index.mark_erased(recording)
-                self._step("erase: marked")
             self._resume(recording)
 
     def recover(self) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING
 
-from collector.errors import InputError
-from collector.file_modes import write_private
+from collector.errors import InputError, UsageError
+from collector.files import write_private
 from collector.recording.chunks import VaultParts, sha256
 from collector.recording.index import Recording
 from collector.recording.keys import TrackKey, read_identity
@@ -234,19 +234,20 @@ def assemble(
     return the bytes of each by file name (``TRACK.KIND``).
 
     ``identity`` is an age identity file; ``trusted`` are the public keys that may have signed, any
-    where it is ``None``. Raises ``InputError``: E401 for what cannot be read or written, E402 for a
-    manifest or a file that is not as it was signed; what was written of it is removed.
+    where it is ``None``. Raises ``InputError``: E101 for what cannot be read, E203 for what cannot
+    be written, and E422 for a manifest or a file that is not as it was signed; what was written of
+    it is removed.
     """
     try:
         text = _read(source / MANIFEST_NAME, _MOST_MANIFEST_BYTES)
         opener = read_identity(_read(identity, 1 << 16).decode("ascii", "replace"))
     except ValueError as error:
-        raise InputError("E401", str(error)) from None
+        raise UsageError("E101", str(error)) from None
     faults, chunks, names = check_manifest(text, trusted, checkpoint)
     if faults:
-        raise InputError("E402", f"the manifest does not hold: {faults[0]}")
+        raise InputError("E422", f"the manifest does not hold: {faults[0]}")
     if not all(is_name(name) for name in names.values()) or len(set(names.values())) < len(names):
-        raise InputError("E402", "the manifest names tracks in a form that none has")
+        raise InputError("E422", "the manifest names tracks in a form that none has")
     written = dict[str, int]()
     for track, name in names.items():
         of_track = [chunk for chunk in chunks if chunk.track == track]
@@ -269,7 +270,7 @@ def _write(target: Path, folder: Path, chunks: list[Chunk], opener: Identity) ->
         write_private(target, pieces())
     except OSError:
         message = f"{target.name} cannot be written: is it there, or the disk full?"
-        raise InputError("E401", message) from None
+        raise UsageError("E203", message) from None
     return sum(sizes)
 
 
@@ -278,11 +279,11 @@ def _open(path: Path, chunk: Chunk, opener: Identity) -> bytes:
 
     sealed = _read(path, _MOST_SEALED_BYTES)
     if sha256(sealed) != chunk.sha256:
-        raise InputError("E402", f"chunk {chunk.number} is not the one that the manifest states")
+        raise InputError("E422", f"chunk {chunk.number} is not the one that the manifest states")
     try:
         return bytes(pyrage.decrypt(sealed, [opener]))
     except pyrage.DecryptError:
-        raise InputError("E402", f"the identity does not open chunk {chunk.number}") from None
+        raise InputError("E422", f"the identity does not open chunk {chunk.number}") from None
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -290,7 +291,7 @@ def _read(path: Path, most: int) -> bytes:
         with path.open("rb") as file:
             found = file.read(most + 1)
     except OSError:
-        raise InputError("E401", f"{path.name} cannot be read; check the directory") from None
+        raise UsageError("E101", f"{path.name} cannot be read; check the directory") from None
     if len(found) > most:
-        raise InputError("E401", f"{path.name} is larger than any such file")
+        raise UsageError("E101", f"{path.name} is larger than any such file")
     return found

@@ -27,12 +27,12 @@ from collector.sinks.line_sink import EARLY
 from collector.sinks.sink import Removal, in_place
 from collector.sinks.store_file import run_or_raise
 from collector.spool import Spool
-from collector.spool.file import Depth
-from collector.spool.pending import delete_quarantined, pending_batches, quarantined
-from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
+from collector.spool.file import ALWAYS, Depth, Revision, RevisionOutcome
+from collector.spool.recover import delete_quarantined, quarantined
 from collector.spool.set_aside import SetAside
-from collector.sqlite import files
+from collector.spool.tables import pending_batches
 from collector.sqlite.compaction import empty_log
+from collector.sqlite.connection import connect_to_read
 
 if TYPE_CHECKING:
     from collector.retention.locations import Locations
@@ -231,14 +231,14 @@ def drop(spool: Spool, sink: str, *, is_dry_run: bool = False) -> Dropped:
     """Delete what waits for a sink that is not there any more, and what was set aside for it. The
     ledger notes it in the commit after which nothing waits; then the bytes are deleted.
 
-    Raises ``ConfigError`` E224 if there never was such a sink, and ``DeliveryError`` E506 and E507;
+    Raises ``ConfigError`` E132 if there never was such a sink, and ``DeliveryError`` E506 and E507;
     the same call does later what was not done.
     """
     aside = SetAside(spool.path.parent)
     refused = [each.batch for each in aside.all() if each.sink == sink]
     waiting = spool.waiting(sink).result()
     if waiting is None and not refused:
-        raise ConfigError("E224", "no sink of this name ever ran with this data directory")
+        raise ConfigError("E132", "no sink of this name ever ran with this data directory")
 
     def found(waiting: Depth) -> Dropped:
         records = waiting.records + sum(count_lines(batch.payload) for batch in refused)
@@ -348,14 +348,14 @@ def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
             old += redact(batch.payload, expiry, batch.received).records
             early += count_lines(batch.payload) if batch.received > ahead else 0
     if old:
-        yield f"spool: {old} records that wait have fields older than they may be"
+        yield f"the spool holds {old} records past their retention"
     if early:
-        yield f"spool: {early} records that wait {EARLY}"
+        yield f"the spool holds {early} records {EARLY}"
 
 
 def _overdue_rest(path: Path, schemas: Sequence[Schema], now: datetime) -> Iterator[str]:
     """Report damaged batches, quarantined files, and hourly sums of the ledger."""
-    before, db = now - aside_for(schemas) - _HOURLY, files.connect(path)
+    before, db = now - aside_for(schemas) - _HOURLY, connect_to_read(path)
     if db is None:
         raise DeliveryError("E507", _UNREADABLE)
     minutes = to_minute(before), to_minute(now - HOURS - _HOURLY)
@@ -365,8 +365,8 @@ def _overdue_rest(path: Path, schemas: Sequence[Schema], now: datetime) -> Itera
         )
     damaged = sum(not before <= moment <= now + _AHEAD for _, moment in quarantined(path))
     if batches:
-        yield f"spool: {batches} damaged batches are older than they may be"
+        yield f"the spool holds damaged batches past their retention ({batches})"
     if damaged:
-        yield f"spool: {damaged} damaged files are there for longer than they may be"
+        yield f"the data directory holds damaged files past their retention ({damaged})"
     if sums:
-        yield f"ledger: {sums} sums of hours are older than they may be"
+        yield f"the ledger holds hourly sums past their retention ({sums})"

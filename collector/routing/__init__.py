@@ -16,8 +16,8 @@ from collector.config import Config
 from collector.config.model import About
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Granted
+from collector.documents import nearest
 from collector.errors import ConfigFaults, Fault
-from collector.schema.checks import nearest
 from collector.schema.model import Schema
 from collector.sinks.sink import own_directory
 
@@ -58,8 +58,8 @@ LEGAL = "essential.legal_obligation"
 """The one use for which a third party may receive anything."""
 
 _NO_THIRD = (
-    "a third party may receive only what a law demands, or `no-third-party-ads` and `no-sale` would"
-    f" not hold: give it purposes whose use is `{LEGAL}`"
+    "a third party may receive only what a law demands; otherwise `no-third-party-ads` and"
+    f" `no-sale` would not hold. Give it purposes whose use is `{LEGAL}`"
 )
 _NOTHING = "no field of the schema is for these purposes, so nothing would go there; name others"
 
@@ -150,7 +150,7 @@ def all_flows(config: Config, schemas: Sequence[Schema]) -> tuple[Flows, ...]:
     schema only; of a schema without it nothing goes there for it.
 
     Raises ``ConfigFaults``, whose faults are all that is wrong between the sinks and the schemas:
-    E205, E211 and E309, each of the setting that is its ``field``.
+    E132, E122 and E309, each of the setting that is its ``field``.
     """
     sinks = {
         name: sink.model_copy(update={"country": config.about.place(sink)})
@@ -208,11 +208,11 @@ def _faults(sink: SinkSettings, schemas: Sequence[Schema]) -> Iterator[tuple[str
     for name in unknown:
         hint = nearest(name, every) or f"; there are {', '.join(every)}"
         which = "the schema has" if len(schemas) == 1 else "the schemas have"
-        yield "purposes", "E205", f"{which} no such purpose{hint}"
+        yield "purposes", "E132", f"{which} no such purpose{hint}"
     uses = (
         schema.purposes[name].use for schema in schemas for name in named if name in schema.purposes
     )
     if sink.party == "third" and any(use != LEGAL for use in uses):
         yield "party", "E309", _NO_THIRD
     if not unknown and not any(entitled(schema, named) for schema in schemas):
-        yield "purposes", "E211", _NOTHING
+        yield "purposes", "E122", _NOTHING

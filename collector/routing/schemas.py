@@ -14,14 +14,13 @@ from collector.schema.load import parse
 from collector.schema.model import Schema
 from collector.sinks.store_file import view_of
 
-_NO_SCHEMA = ("E101", "E140")
 _Parse = Callable[[str], tuple[Schema | None, list[Fault]]]
 
 
 def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
     """Load the schemas of a configuration, the default first. ``parse_one`` reads one of them.
 
-    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E211 for those that cannot
+    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for those that cannot
     run together.
     """
     found: list[Schema] = []
@@ -35,7 +34,7 @@ def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
     if faults:
         raise SchemaError(faults)
     if problem := distinct(found):
-        raise ConfigFaults([Fault("settings", 0, 0, config.schema_setting, problem, "E211")])
+        raise ConfigFaults([Fault("settings", 0, 0, config.schema_setting, problem, "E122")])
     return tuple(found)
 
 
@@ -44,7 +43,7 @@ def accepted(
 ) -> tuple[Schema, ...]:
     """Load the earlier versions of schemas of which a drain takes records too.
 
-    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E211 for those that are none
+    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for those that are none
     of the schemas in force, or that admit more: nothing is kept that would not be collected now.
     """
     in_force = {schema.name: schema for schema in schemas}
@@ -57,7 +56,7 @@ def accepted(
     if faults:
         raise SchemaError(faults)
     problems = [
-        Fault("settings", 0, 0, "drain.versions", f"entry {number}: {problem}", "E211")
+        Fault("settings", 0, 0, "drain.versions", f"entry {number}: {problem}", "E122")
         for number, schema in enumerate(found, 1)
         if (problem := _unacceptable(schema, in_force.get(schema.name)))
     ]
@@ -104,6 +103,6 @@ def distinct(schemas: Sequence[Schema]) -> str:
 
 def _numbered(fault: Fault, number: int) -> Fault:
     """Say which schema of the list is not there."""
-    if fault.code not in _NO_SCHEMA:
+    if not fault.is_absent:
         return fault
     return fault._replace(message=f"entry {number}: {fault.message}")

@@ -16,7 +16,7 @@ _SOURCE = "# source:"
 
 
 class CatalogueFault(ValueError):
-    """A catalogue that cannot be used; ``code`` is E120 or E121."""
+    """A catalogue that cannot be used; ``code`` is E101 or E107."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -31,24 +31,24 @@ def read(name: str, directory: Path | None) -> frozenset[str]:
     path = resources.catalogue(name, directory)
     if path is None:
         raise CatalogueFault(
-            "E120", "no such catalogue beside the schema or among the shipped ones; write one"
+            "E101", "no such catalogue beside the schema or among the shipped ones; write one"
         )
     try:
         found = path.stat()
         return _entries(path, found.st_mtime_ns, found.st_size)
     except OSError:
         pass
-    raise CatalogueFault("E120", "the catalogue cannot be read; check its permissions")
+    raise CatalogueFault("E101", "the catalogue cannot be read; check its permissions")
 
 
 def text_of(data: bytes) -> str:
     """Decode a catalogue's bytes, without a byte order mark.
 
-    Raises ``CatalogueFault`` E121 when they are no UTF-8 or too many.
+    Raises ``CatalogueFault`` E107 when they are no UTF-8 or too many.
     """
     text = data.decode("utf-8-sig", "replace") if len(data) <= MAX_BYTES else "\ufffd"
     if "\ufffd" in text:
-        raise CatalogueFault("E121", f"a catalogue must be UTF-8 text of at most {MAX_BYTES} bytes")
+        raise CatalogueFault("E107", f"a catalogue must be UTF-8 text of at most {MAX_BYTES} bytes")
     return text
 
 
@@ -72,13 +72,13 @@ def _entries(path: Path, changed: int, size: int) -> frozenset[str]:
     """Read the entries; the file's time and size are cache keys that change with it."""
     lines = text_of(path.read_bytes() if size <= MAX_BYTES else b"\xff").splitlines()
     if not lines or not source_of(lines[0]):
-        raise CatalogueFault("E121", "the first line of a catalogue must be `# source: …`")
+        raise CatalogueFault("E107", "the first line of a catalogue must be `# source: …`")
     entries = [line for line in lines if not is_comment(line)]
     if not entries or len(set(entries)) < len(entries):
-        raise CatalogueFault("E121", "list at least one entry in a catalogue, and each only once")
+        raise CatalogueFault("E107", "list at least one entry in a catalogue, and each only once")
     if not all(map(is_entry, entries)):
         raise CatalogueFault(
-            "E121",
+            "E107",
             f"an entry must be 1 to {MAX_LENGTH} printable characters without blanks around it",
         )
     return frozenset(entries)

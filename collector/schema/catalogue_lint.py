@@ -126,7 +126,7 @@ def insert(data: bytes, entries: list[str], source: str) -> bytes:
     A block that is not there is begun at the end. An entry goes before the first that sorts after
     it where the block is sorted, else to its end. Lines that are there are not changed.
 
-    Raises ``CatalogueFault`` E121 when the bytes are no text.
+    Raises ``CatalogueFault`` E107 when the bytes are no text.
     """
     text = text_of(data)
     newline = "\r\n" if "\r\n" in text else "\n"
@@ -178,19 +178,19 @@ def _blocks(lines: tuple[str, ...] | list[str]) -> Iterator[Block]:
 
 def _sourceless(catalogue_file: CatalogueFile) -> Iterator[CatalogueFinding]:
     if not catalogue_file.lines or source_of(catalogue_file.lines[0]) is None:
-        yield CatalogueFinding(1, "the first line of a catalogue must be `# source: …`", "E121")
+        yield CatalogueFinding(1, "the first line of a catalogue must be `# source: …`", "E107")
     for number, line in enumerate(catalogue_file.lines, 1):
         if source_of(line) == "":
-            yield CatalogueFinding(number, "name the public source of the entries below", "E121")
+            yield CatalogueFinding(number, "name the public source of the entries below", "E107")
     if not catalogue_file.entries:
-        yield CatalogueFinding(max(1, len(catalogue_file.lines)), "list at least one entry", "E121")
+        yield CatalogueFinding(max(1, len(catalogue_file.lines)), "list at least one entry", "E107")
 
 
 def _faulty(catalogue_file: CatalogueFile) -> Iterator[CatalogueFinding]:
     for block in catalogue_file.blocks:
         for number, entry in block.entries:
             if why := fault_of(entry):
-                yield CatalogueFinding(number, why, "E121")
+                yield CatalogueFinding(number, why, "E107")
 
 
 def _repeated(catalogue_file: CatalogueFile) -> Iterator[CatalogueFinding]:
@@ -199,7 +199,7 @@ def _repeated(catalogue_file: CatalogueFile) -> Iterator[CatalogueFinding]:
         for number, entry in block.entries:
             if first[entry] != number:
                 yield CatalogueFinding(
-                    number, f"this entry is there already, in line {first[entry]}", "E121"
+                    number, f"this entry is there already, in line {first[entry]}", "E107"
                 )
 
 

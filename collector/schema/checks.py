@@ -13,13 +13,13 @@ from datetime import timedelta
 from difflib import get_close_matches
 from functools import partial
 
+from collector.documents import Loc
 from collector.schema import policy
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema, letter_bits, record_bits
 from collector.schema.names import LETTER_BITS, LETTER_BITS_SCHEMA, NameFault, refusal, words
 from collector.schema.names.scope import WAYS, is_within
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
-from collector.schema.source import Loc
 
 MOST_OPTIONAL = 6
 """The most purposes that may be refused one by one where events say which."""
@@ -50,7 +50,7 @@ def uses(schema: Schema) -> Iterator[Finding]:
             hint = nearest(purpose.use, allowed)
             yield loc, "E302", f"not a use of the fideslang taxonomy{hint or _USES}"
         elif not policy.use_is_allowed(purpose.use):
-            yield loc, "E301", f"data is not collected for this, or {_claim(purpose.use)}{_USES}"
+            yield loc, "E301", f"this use is forbidden; otherwise {_claim(purpose.use)}{_USES}"
 
 
 def categories(schema: Schema) -> Iterator[Finding]:
@@ -61,9 +61,13 @@ def categories(schema: Schema) -> Iterator[Finding]:
         if field.category not in known:
             allowed = [key for key in known if policy.category_is_allowed(key)]
             hint = nearest(field.category, allowed)
-            yield loc, "E304", f"not a category of the fideslang taxonomy{hint or _ROOTS}"
+            yield loc, "E302", f"not a category of the fideslang taxonomy{hint or _ROOTS}"
         elif not policy.category_is_allowed(field.category):
-            yield loc, "E303", f"this is not collected, or {_claim(field.category)}{_ROOTS}"
+            yield (
+                loc,
+                "E303",
+                f"this category is forbidden; otherwise {_claim(field.category)}{_ROOTS}",
+            )
 
 
 def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
@@ -75,7 +79,7 @@ def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
                 yield (
                     ("fields", name, "purposes", index),
                     "E132",
-                    f"not under `purposes`{hint or '; write it there'}",
+                    f"this purpose is not defined under `purposes`{hint or '; write it there'}",
                 )
 
 
@@ -247,7 +251,7 @@ def patterns_spell_little(schema: Schema) -> Iterator[Finding]:
             f"the patterns and lists of this schema have {total:.1f} bits of letters together,"
             f" {LETTER_BITS_SCHEMA} are allowed; make them narrower, or list whole words"
         )
-        yield ("fields",), "E314", message
+        yield ("fields",), "E311", message
 
 
 def sentences_are_written(schema: Schema) -> Iterator[Finding]:
@@ -256,7 +260,7 @@ def sentences_are_written(schema: Schema) -> Iterator[Finding]:
         if field.also is not None and field.also not in schema.also_collected:
             hint = nearest(field.also, list(schema.also_collected))
             message = f"not under `also_collected`{hint or '; write it there'}"
-            yield ("fields", name, "also"), "E146", message
+            yield ("fields", name, "also"), "E132", message
 
 
 def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
@@ -267,7 +271,7 @@ def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
             continue
         if rotations.setdefault(field.key, field.rotate) != field.rotate:
             message = "another field rotates this key at another pace; give each its own key"
-            yield ("fields", name, "rotate"), "E125", message
+            yield ("fields", name, "rotate"), "E122", message
 
 
 def records_path_is_free(schema: Schema) -> Iterator[Finding]:
@@ -276,7 +280,7 @@ def records_path_is_free(schema: Schema) -> Iterator[Finding]:
     for loc, path in (*read, *_user_agent(schema), *_compared(schema)):
         for records in schema.ways:
             if _clash(path, records):
-                yield loc, "E130", _OBJECTS if _is_of_objects(path, records) else _LIST
+                yield loc, "E122", _OBJECTS if _is_of_objects(path, records) else _LIST
                 break
 
 
@@ -309,19 +313,19 @@ def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
         number = len(schema.optional)
         if not number:
             message = "no purpose may be refused; write `optional: true` on one, or leave it out"
-            yield loc, "E144", message
+            yield loc, "E122", message
         if number > MOST_OPTIONAL:
             message = f"only {MOST_OPTIONAL} purposes may be optional where events carry choices"
-            yield loc, "E144", f"{message}: each combination is a filter of its own"
+            yield loc, "E122", f"{message}: each combination is a filter of its own"
         read = [*_user_agent(schema), *_records(schema), *_compared(schema)]
         read += [(place, source) for place, _, source in _sources(schema)]
         if _is_in_a_list(path) and not any(_is_in_a_list(source) for _, source in read):
             message = "no event is a list, as nothing else is looked for in one; name a member"
-            yield loc, "E144", message
+            yield loc, "E122", message
         for other, source in read:
             ways = [way.removesuffix(".*") for way in levels(source)]
             if any(lies_in(path, way) or lies_in(way, path) for way in ways):
-                yield other, "E144", "a person's choices lie here, never kept; leave it out"
+                yield other, "E122", "a person's choices lie here, never kept; leave it out"
 
 
 def _is_in_a_list(path: str) -> bool:
@@ -335,12 +339,12 @@ def derivation(schema: Schema) -> Iterator[Finding]:
             known = ", ".join(policy.DERIVABLE)
             yield (
                 ("fields", name, "derive"),
-                "E142",
+                "E122",
                 f"a user-agent string does not say this; it can say {known}, as texts",
             )
     if schema.user_agent and not schema.user_agent_paths:
         message = "no field is derived from it; write `derive: user_agent` on one, or leave it out"
-        yield ("user_agent",), "E142", message
+        yield ("user_agent",), "E122", message
 
 
 def filled_from_the_peer(schema: Schema) -> Iterator[Finding]:
@@ -348,7 +352,7 @@ def filled_from_the_peer(schema: Schema) -> Iterator[Finding]:
     for name, field in schema.fields.items():
         if field.source and (name != policy.PEER or str not in field.wire):
             message = f"the peer is an address: it can fill only `{policy.PEER}`, as a text"
-            yield ("fields", name, "source"), "E143", message
+            yield ("fields", name, "source"), "E122", message
 
 
 def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
@@ -360,7 +364,7 @@ def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
             if built_in.get(name, category) != category or added.get(name, category) != category:
                 yield (
                     ("content", category, index),
-                    "E135",
+                    "E122",
                     "the name already has another category; leave one out",
                 )
             added[name] = category
@@ -381,7 +385,7 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
     names = Counter(test.name for test in schema.tests)
     for index, test in enumerate(schema.tests):
         if names[test.name] > 1:
-            yield ("tests", index, "name"), "E137", "give each test a name of its own"
+            yield ("tests", index, "name"), "E122", "give each test a name of its own"
         keeps = test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]
         for number, record in enumerate(keeps):
             place = (number,) if keeps is test.keeps else ()
@@ -390,15 +394,15 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
                     hint = nearest(field, list(schema.fields))
                     yield (
                         ("tests", index, "keeps", *place, field),
-                        "E136",
+                        "E132",
                         f"it keeps an undefined field{hint or '; leave it out'}",
                     )
         if test.keeps is None and not test.never_contains:
-            yield ("tests", index), "E136", "say what it `keeps`, or what it `never_contains`"
+            yield ("tests", index), "E106", "say what it `keeps`, or what it `never_contains`"
         if any(not text for text in test.never_contains):
             yield (
                 ("tests", index, "never_contains"),
-                "E136",
+                "E107",
                 "an empty text is contained everywhere; leave it out",
             )
 

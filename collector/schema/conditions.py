@@ -8,13 +8,8 @@ from math import isfinite
 from typing import Annotated, Any
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
-
-def fault(code: str, message: str, key: str | None = None) -> PydanticCustomError:
-    """Make an error that carries one of our codes through pydantic, and the key of an option that
-    it is about."""
-    return PydanticCustomError(code, message, None if key is None else {"key": key})
+from collector.documents import fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ def _closed_list(name: str, listed: object) -> ClosedList:
             f"list 1 to {_MAX_VALUES} texts of at most {_MAX_TEXT} characters, numbers or booleans,"
             " each once"
         )
-        raise fault("E147", message, key=name)
+        raise fault("E107", message, name)
     return found
 
 
@@ -69,10 +64,10 @@ def _when(value: object) -> Condition:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict) or not 1 <= len(value) <= _MAX_MEMBERS:
-        raise fault("E147", _WHEN)
+        raise fault("E107", _WHEN)
     for name in value:
         if not 1 <= len(name) <= _MAX_TEXT or not name.isprintable() or '"' in name:
-            raise fault("E147", _WHEN, key=name)
+            raise fault("E107", _WHEN, name)
     return tuple((name, _closed_list(name, value[name])) for name in sorted(value))
 
 
@@ -80,11 +75,30 @@ def _written_when(when: Condition) -> dict[str, list[str | float]]:
     return {name: listed.written() for name, listed in when}
 
 
+_COMPARED = {"type": ["string", "number", "boolean"], "maxLength": _MAX_TEXT}
+_SCHEMA = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": _MAX_MEMBERS,
+    "propertyNames": {"pattern": r'^[^"\x00-\x1f\x7f]+$', "maxLength": _MAX_TEXT},
+    "additionalProperties": {
+        "anyOf": [
+            _COMPARED,
+            {
+                "type": "array",
+                "items": _COMPARED,
+                "minItems": 1,
+                "maxItems": _MAX_VALUES,
+                "uniqueItems": True,
+            },
+        ]
+    },
+}
 Condition = tuple[tuple[str, ClosedList], ...]
 """Members, each with the values of which it must have one; in the order of their names."""
 When = Annotated[
     Condition,
     PlainValidator(_when),
     PlainSerializer(_written_when, return_type=dict[str, Any]),
-    WithJsonSchema({"type": "object"}),
+    WithJsonSchema(_SCHEMA),
 ]

@@ -17,11 +17,10 @@ from pathlib import Path
 from shutil import which
 from typing import NamedTuple
 
+from collector.documents import Document, read_bytes
 from collector.errors import ConfigError, Fault
 from collector.schema import load
 from collector.schema.model import Schema
-from collector.schema.reading import bytes_source
-from collector.schema.source import Source
 
 _PATH = re.compile(r"\.{0,2}[/\\]|[A-Za-z]:[/\\]")
 _CATALOGUE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.txt")
@@ -59,16 +58,16 @@ def split(reference: str) -> tuple[str, str] | None:
     return (revision, path) if colon and not _PATH.match(reference) else None
 
 
-def read(revision: str, path: str, where: Path, shown: str) -> Source:
+def read(revision: str, path: str, where: Path, shown: str) -> Document:
     """Read any YAML document as plain values, with its faults; E101 for one that cannot be had.
 
     Arguments are those of ``parse``. Raises ``ConfigError`` E201 where git is missing.
     """
     try:
         place = _place(revision, path, where)
-        return bytes_source(_with(place, (), where)[place.path], Source(shown))
+        return read_bytes(_with(place, (), where)[place.path], Document(shown))
     except RevisionError as error:
-        return Source(shown, faults=[error.fault(shown)])
+        return Document(shown, faults=[error.fault(shown)])
 
 
 def load_reference(reference: str) -> tuple[Schema | None, list[Fault]]:
@@ -128,6 +127,17 @@ def schema_by_name(revision: str, name: str, where: Path) -> Schema | None:
         key=lambda schema: [int(number) for number in schema.version.split(".")],
         default=None,
     )
+
+
+def revisions(file: Path, most: int) -> list[tuple[str, str]]:
+    """Return the last commits that changed a file, the newest first, each with its day (ISO 8601);
+    none where it is in no git repository, or git is missing."""
+    if which("git") is None:
+        return []
+    chosen = ("--format=%H %cs", f"--max-count={most}", "--", f"./{file.name}")
+    listed = _git(file.parent, "log", *chosen) or b""
+    lines = (line.split(" ") for line in listed.decode("ascii", "replace").splitlines())
+    return [(line[0], line[1]) for line in lines if len(line) == 2]
 
 
 def _git(where: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:

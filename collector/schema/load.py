@@ -11,22 +11,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ConfigDict
 
 from collector.contracts import CATEGORIES
-from collector.errors import CODES, Fault, SchemaError
+from collector.documents import Document, Loc, fields_by_key, nearest, read, validate
+from collector.errors import Fault, SchemaError
 from collector.schema import resources
-from collector.schema.checks import CHECKS, nearest
+from collector.schema.checks import CHECKS
 from collector.schema.kinds import KINDS, FieldBase
-from collector.schema.model import EMPTIED, DocumentHead, Purpose, Schema, Trial
-from collector.schema.reading import read
-from collector.schema.scalars import ConditionalPath
-from collector.schema.source import Loc, Source
+from collector.schema.model import DocumentHead, Purpose, Schema, Trial
 
 _T = TypeVar("_T")
-_M = TypeVar("_M", bound=BaseModel)
 
 
 def load_schema(reference: str | Path) -> Schema:
@@ -61,18 +56,22 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
                 ", and the name of a schema file ends in `.yaml`; `collector schema new` writes one"
             )
         message = f"no shipped schema has this name{hint}"
-        return None, [Source(str(reference)).fault((), "E140", message)]
-    return parse_source(read(path, str(path)))
+        return None, [Document(str(reference)).fault((), "E101", message)]
+    known = resources.parsed(path)
+    if known is not None:
+        schema, faults = parse_source(Document(str(path), path.parent, known))
+        if not faults:
+            return schema, []
+    return parse_source(read(path))
 
 
-def parse_source(source: Source) -> tuple[Schema | None, list[Fault]]:
+def parse_source(source: Document) -> tuple[Schema | None, list[Fault]]:
     """Parse a document that was read already."""
     schema = _document(source) if source.value is not None or not source.faults else None
-    found = sorted(dict.fromkeys(source.faults), key=lambda fault: (fault.line, fault.column))
-    return (None, found) if found else (schema, [])
+    return (None, source.all_faults()) if source.faults else (schema, [])
 
 
-def _document(source: Source) -> Schema | None:
+def _document(source: Document) -> Schema | None:
     if not isinstance(source.value, dict):
         source.report((), "E107", "a schema document must be a mapping of keys to values")
         return None
@@ -82,16 +81,15 @@ def _document(source: Source) -> Schema | None:
         message = "this is no schema document: it needs the keys `schema` and `fields`"
         source.report((), "E106", message)
         return None
-    head = validate_part(DocumentHead, document, (), source) or _head_placeholder(document)
+    head = validate(DocumentHead, document, (), source) or _head_placeholder(document)
     listed = document.get("tests")
     tests = [
-        validate_part(Trial, value, ("tests", index), source)
+        validate(Trial, value, ("tests", index), source)
         for index, value in enumerate(listed if isinstance(listed, list) else [])
     ]
     parts = dict(head)
     parts["purposes"] = {
-        name: validate_part(Purpose, value, ("purposes", name), source)
-        or _purpose_placeholder(value)
+        name: validate(Purpose, value, ("purposes", name), source) or _purpose_placeholder(value)
         for name, value in _items(document, "purposes")
     }
     parts["fields"] = {
@@ -111,29 +109,7 @@ def _items(document: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
     yield from part.items() if isinstance(part, dict) else ()
 
 
-def validate_part(model: type[_M], value: Any, loc: Loc, source: Source) -> _M | None:
-    """Validate a part of the document; report its faults and return ``None`` if it has any."""
-    part, details = None, []
-    try:
-        text = orjson.dumps(value)
-        part = model.model_validate_json(text, strict=True, context=source.directory)
-    except ValidationError as error:
-        details = error.errors(include_input=False, include_url=False)
-    for detail in details:
-        source.report(*_fault(detail, model, loc, value))
-    blank = _blank(value) - {detail["loc"][0] for detail in details if detail["loc"]}
-    for key in sorted(blank):
-        source.report((*loc, key), "E107", "nothing is written here; fill it in, or leave it out")
-    return None if details or blank else part
-
-
-def _blank(part: Any) -> set[str | int]:
-    """Return the keys without a value: a limit left blank does not mean no limit."""
-    pairs = part.items() if isinstance(part, dict) else ()
-    return {key for key, value in pairs if value is None and key != "event"}
-
-
-def validate_field(value: Any, loc: Loc, source: Source) -> FieldBase | None:
+def validate_field(value: Any, loc: Loc, source: Document) -> FieldBase | None:
     """Validate a field by its kind; report its faults and return ``None`` if it has any."""
     if not isinstance(value, dict):
         source.report(loc, "E107", "a field must be a mapping that starts with `kind`")
@@ -145,107 +121,20 @@ def validate_field(value: Any, loc: Loc, source: Source) -> FieldBase | None:
             source.report(loc, "E106", f"`kind` is missing; it is one of {', '.join(KINDS)}")
         else:
             hint = nearest(str(kind), list(KINDS)) or f"; kinds are {', '.join(KINDS)}"
-            source.report((*loc, "kind"), "E110", f"no such kind{hint}")
-        validate_part(PlaceholderField, {**value, "kind": ""}, loc, source)
+            source.report((*loc, "kind"), "E107", f"no such kind{hint}")
+        validate(PlaceholderField, {**value, "kind": ""}, loc, source)
         return None
-    field = validate_part(model, value, loc, source)
+    foreign = value.keys() & _EVERY_OPTION - fields_by_key(model).keys()
+    for key in foreign:
+        source.report((*loc, key), "E105", "this option belongs to another kind; leave it out")
+    field = validate(model, {key: value[key] for key in value if key not in foreign}, loc, source)
     if field is None:
         # Options are validated together only where nothing else is wrong: try them alone.
-        validate_part(model, _own_options(value, model), loc, source)
-    return field
+        validate(model, _own_options(value, model), loc, source)
+    return None if foreign else field
 
 
-_WRONG_TYPE = {
-    "string_type": "a text (put it in quotes if it looks like a number or a date)",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "mapping_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping of keys to values",
-}
-_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-_ABOUT = {
-    "E114": ("aliases",),
-    "E115": ("maximum",),
-    "E116": ("pattern",),
-    "E117": ("pattern",),
-    "E118": ("pattern", "catalogue"),
-    "E120": ("catalogue",),
-    "E121": ("catalogue",),
-    "E122": ("minimum",),
-}
-"""The option that a fault belongs to if it is found when all options are validated together."""
-
-
-def _fault(
-    detail: ErrorDetails, model: type[BaseModel], loc: Loc, value: Any
-) -> tuple[Loc, str, str]:
-    """Translate a pydantic error, whose own text may quote the document and is not used."""
-    kind = detail["type"]
-    inner = _inner(detail["loc"], value)
-    place = (*loc, *inner)
-    if kind in CODES:
-        about = () if inner else tuple(key for key in _ABOUT.get(kind, ()) if key in value)[:1]
-        key = (detail.get("ctx") or {}).get("key")
-        return (*place, *about, *([] if key is None else [key])), kind, detail["msg"]
-    if kind == "missing":
-        return place, "E106", f"`{detail['loc'][-1]}` is missing; write it"
-    if kind == "extra_forbidden":
-        return _unknown(place, inner, model)
-    if kind == "literal_error":
-        code = {"basis": "E139", "content": "E135"}.get(str(inner[0]), "E141")
-        return place, code, f"write one of {(detail.get('ctx') or {}).get('expected')}"
-    if kind in _WRONG_TYPE:
-        if inner[:1] == ("content",) and _at(value, inner) is None:
-            return place, "E308", EMPTIED
-        return place, "E107", f"this must be {_WRONG_TYPE[kind]}"
-    if kind.startswith(("greater", "less", "finite", "int_", "float_")):
-        limits = (detail.get("ctx") or {}).items()
-        allowed = " and ".join(f"{_LIMITS[key]} {limit}" for key, limit in limits if key in _LIMITS)
-        return place, "E112", f"this must be {allowed or 'a smaller number'}"
-    return place, "E107", "this cannot be read; see docs/schema.md"
-
-
-def _inner(loc: Loc, value: Any) -> Loc:
-    """Return the keys and indices of a pydantic location, without its marks for unions."""
-    inner: list[str | int] = []
-    for part in loc:
-        known = range(len(value)) if isinstance(value, list) else value
-        if isinstance(known, dict | range) and part in known:
-            inner.append(part)
-            value = value[part]
-    return tuple(inner)
-
-
-def _at(value: Any, loc: Loc) -> Any:
-    for part in loc:
-        value = value[part]
-    return value
-
-
-def _unknown(place: Loc, inner: Loc, model: type[BaseModel]) -> tuple[Loc, str, str]:
-    within: Any = model if len(inner) == 1 else ConditionalPath
-    if len(inner) == 2 and inner[0] != "records":
-        # a mapping under a key; those of a list, and of `records`, are conditional paths
-        within = model.model_fields[str(inner[0])].annotation
-    known = _options(within) if isinstance(within, type) and issubclass(within, BaseModel) else []
-    if within is model and issubclass(model, FieldBase):
-        every = {option for kind in KINDS.values() for option in _options(kind)}
-        if inner[-1] in every:
-            return place, "E111", "this option belongs to another kind; leave it out"
-    hint = nearest(str(inner[-1]), known) or f"; keys are {', '.join(known)}"
-    return place, "E105", f"there is no such key here{hint}"
-
-
-def _options(model: type[BaseModel]) -> list[str]:
-    return [info.alias or name for name, info in model.model_fields.items()]
-
-
+_EVERY_OPTION = frozenset(key for kind in KINDS.values() for key in fields_by_key(kind))
 _ALLOWED_USE = "essential.service.operations"
 _ALLOWED_CATEGORY = "system"
 _PLACEHOLDERS = {
@@ -256,9 +145,9 @@ _PLACEHOLDERS = {
 }
 
 
-def _own_options(value: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+def _own_options(value: dict[str, Any], model: type[FieldBase]) -> dict[str, Any]:
     """Return the options of the kind alone, with valid values for those of every field."""
-    common = {info.alias or name for name, info in FieldBase.model_fields.items()} - {"kind"}
+    common = fields_by_key(FieldBase).keys() - {"kind"}
     own = {key: value[key] for key in value if key in model.model_fields and key not in common}
     return own | _PLACEHOLDERS
 

@@ -7,16 +7,15 @@ When records are sent, in which order and how many is outside it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from math import log2
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -26,11 +25,11 @@ from pydantic import (
 from pydantic import Field as Option
 
 from collector.contracts import Category, Layout
-from collector.schema.conditions import fault
+from collector.documents import LISTED, Hint, Part, fault
 from collector.schema.kinds import Field, FieldBase
 from collector.schema.policy import content_names
 from collector.schema.scalars import (
-    BUILDS_LATER,
+    PRINTABLE,
     DocumentName,
     FieldName,
     Name,
@@ -54,24 +53,19 @@ Basis = Literal[
 ]
 """The legal bases of Art. 6(1) GDPR."""
 
-EMPTIED = "an emptied list shortens nothing; leave it out, or add names to it"
-_S = TypeVar("_S", bound=Sized)
 
-
-class _Part(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
-    )
-
-
-class Purpose(_Part):
+class Purpose(Part):
     """Why fields are used: a fideslang ``data_use``, its legal basis, and whether a person may
     refuse it."""
 
-    use: str
-    basis: Basis
-    reason: Reason
-    optional: bool = False
+    choices: ClassVar = {"basis": "E107"}
+
+    use: str = Option(
+        description="What for: a data use of fideslang. Others are not collected for."
+    )
+    basis: Basis = Option(description="The legal basis, Art. 6(1) GDPR.")
+    reason: Reason = Option(description="Why, in words.")
+    optional: bool = Option(False, description="Whether a person may refuse it.")
 
 
 _Record = dict[str, JsonValue]
@@ -81,43 +75,52 @@ def _one_or_many(value: object) -> str:
     return "many" if isinstance(value, list) else "one"
 
 
-class Trial(_Part):
+class Trial(Part):
     """A test inside the document: an event, exactly what is kept of it, what must never appear.
 
     ``keeps`` is a mapping of field to value, or a list of them where one event gives several
     records; an empty mapping says that nothing is kept.
     """
 
-    name: Text
-    event: JsonValue
+    name: Text = Option(description="A name of its own.")
+    event: JsonValue = Option(description="Any JSON value.")
     keeps: (
         Annotated[
             Annotated[_Record, Tag("one")] | Annotated[list[_Record], Tag("many")],
             Discriminator(_one_or_many),
         ]
         | None
-    ) = None
-    never_contains: tuple[str, ...] = ()
+    ) = Option(
+        None,
+        description="Exactly the record that comes out, without `schema`: `{}` for none, a list"
+        " for several.",
+    )
+    never_contains: tuple[Annotated[str, Hint(minLength=1)], ...] = Option(
+        (), description="Texts that must not come out."
+    )
 
 
 def _content_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if not all(name.isprintable() and 1 <= len(name) <= 64 for name in names):
-        raise fault("E135", "a content name must be 1 to 64 printable characters")
-    return unique(_not_emptied(names), "E135", "content name")
+        raise fault("E107", "a content name must be 1 to 64 printable characters")
+    return unique(names, "E107", "content name")
 
 
-def _not_emptied(listed: _S) -> _S:
-    if not listed:
-        raise fault("E308", EMPTIED)
-    return listed
+def _not_emptied(listed: object) -> object:
+    if listed is None or listed in ([], {}):
+        message = "an emptied list shortens nothing; leave it out, or add names to it"
+        raise fault("E308", message)
+    return tuple(listed) if isinstance(listed, list) else listed
 
 
-_Names = Annotated[tuple[str, ...], AfterValidator(_content_names)]
-Content = Annotated[Mapping[Category, _Names], AfterValidator(_not_emptied)]
+_NotEmptied = BeforeValidator(_not_emptied)
+_ContentName = Annotated[str, Hint(minLength=1, maxLength=64, pattern=f"^{PRINTABLE}+$")]
+_Names = Annotated[tuple[_ContentName, ...], AfterValidator(_content_names), _NotEmptied, LISTED]
+Content = Annotated[Mapping[Category, _Names], _NotEmptied, Hint(minProperties=1)]
 
 
 def _unique_records(records: tuple[RecordsPath, ...]) -> tuple[RecordsPath, ...]:
-    unique(tuple(map(path_of, records)), "E129", "path")
+    unique(tuple(map(path_of, records)), "E107", "path")
     return records
 
 
@@ -130,7 +133,9 @@ def _listed(value: object) -> object:
 Records = Annotated[
     tuple[RecordsPath, ...],
     AfterValidator(_unique_records),
-    BeforeValidator(_listed, json_schema_input_type=RecordsPath | tuple[RecordsPath, ...]),
+    BeforeValidator(
+        _listed, json_schema_input_type=RecordsPath | Annotated[tuple[RecordsPath, ...], LISTED]
+    ),
 ]
 """One path or several: the first that is there in an event leads to its records, some of which a
 condition may select."""
@@ -138,7 +143,7 @@ condition may select."""
 
 def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:
     if not fields:
-        raise fault("E131", "list at least one field")
+        raise fault("E106", "list at least one field")
     return fields
 
 
@@ -148,22 +153,79 @@ def _not_blank(texts: dict[str, str]) -> dict[str, str]:
     return texts
 
 
-class DocumentHead(_Part):
+_PURPOSES = "Why fields are used: name → purpose."
+_FIELDS = (
+    "What is collected, under OpenTelemetry's names, in the order of a record's keys. Nothing else"
+    " is."
+)
+_TESTS = "Events, with what must come out: `collector schema test`."
+
+
+class DocumentHead(Part):
     """The document without its purposes, fields and tests, which are checked one by one."""
 
-    name: Annotated[DocumentName, Option(alias="schema")]
-    version: Version
-    title: Text
-    owner: Text
-    content: Content = {}
-    records: Records | None = None
-    user_agent: Paths = ()
-    consent: Path | None = None
-    max_bits: Annotated[int, Option(ge=1, le=65536)] | None = None
-    also_collected: Annotated[dict[Name, Text], AfterValidator(_not_blank)] = {}
-    purposes: dict[Name, Any]
-    fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)]
-    tests: list[Any] = []
+    choices: ClassVar = {"content": "E107"}
+
+    name: DocumentName = Option(
+        alias="schema",
+        description="The schema's name. Records carry `name/version`.",
+        examples=["call-quality"],
+    )
+    version: Version = Option(
+        description="MAJOR.MINOR.PATCH. What is let through changes only with it.",
+        examples=["1.0.0"],
+    )
+    title: Text = Option(description="What is collected, for people.")
+    owner: Text = Option(description="Who answers for it.", examples=["media-team"])
+    content: Content = Option(
+        default_factory=dict,
+        description="Further names under which content travels here. The built-in list stays;"
+        " content is counted and never decoded.",
+        examples=[{"chat": ["backchannel"]}],
+    )
+    records: Records | None = Option(
+        None,
+        description="Where the event holds a list of records: one path, or several of which the"
+        " first that is there decides. `.*` at the end means each object below it, `.` the event"
+        " itself; `[]` leads on into each element of a list. With a condition, other records are"
+        " counted as `not_selected`.",
+        examples=[
+            "participants",
+            "participants[].user_qos",
+            {"path": "reports", "when": {"type": ["inbound-rtp"]}},
+        ],
+    )
+    user_agent: Paths = Option(
+        (),
+        description="Where the user-agent string may be found in an event, for fields with"
+        " `derive: user_agent`.",
+        examples=[["headers.user-agent"]],
+    )
+    consent: Path | None = Option(
+        None,
+        description="Where an event carries a person's choices: purpose → true or false, or a list"
+        " of refused purposes. It is never kept.",
+        examples=["preferences"],
+    )
+    max_bits: Annotated[int, Option(ge=1, le=65536)] | None = Option(
+        None,
+        description="The greatest width of a record that is meant, in bits. `collector schema"
+        " capacity` shows the present one.",
+        examples=[128],
+    )
+    also_collected: Annotated[
+        dict[Name, Text], AfterValidator(_not_blank), Hint(minProperties=1)
+    ] = Option(
+        default_factory=dict,
+        description="What else is collected than the address, the device and the operating system,"
+        " in sentences for the public: name → sentence. Fields name theirs under `also`.",
+        examples=[{"quality": "We also measure how well calls run."}],
+    )
+    purposes: dict[Name, Any] = Option(description=_PURPOSES)
+    fields: Annotated[dict[FieldName, Any], AfterValidator(_some_fields)] = Option(
+        description=_FIELDS
+    )
+    tests: list[Any] = Option(default_factory=list, description=_TESTS)
 
 
 class Schema(DocumentHead):
@@ -171,9 +233,9 @@ class Schema(DocumentHead):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(ignored_types=(cached_property,))
 
-    purposes: dict[Name, Purpose]
-    fields: dict[FieldName, Field]
-    tests: list[Trial] = []
+    purposes: dict[Name, Purpose] = Option(description=_PURPOSES)
+    fields: Annotated[dict[FieldName, Field], Hint(minProperties=1)] = Option(description=_FIELDS)
+    tests: list[Trial] = Option(default_factory=list, description=_TESTS)
 
     @property
     def id(self) -> str:

@@ -37,11 +37,9 @@ _Set = frozenset[int]
 
 
 class PatternFault(ValueError):
-    """A pattern outside the subset; ``code`` is E116, E117 or E118."""
+    """E116: a pattern outside the subset, or one that matches too much."""
 
-    def __init__(self, message: str, code: str = "E116") -> None:
-        super().__init__(message)
-        self.code = code
+    code: str = "E116"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class _Positions:
 
     def add(self, chars: frozenset[str]) -> _Part:
         if len(self.chars) >= _MAX_POSITIONS:
-            raise PatternFault("the pattern is too large; shorten its repetitions", "E117")
+            raise PatternFault("the pattern is too large; shorten its repetitions")
         self.chars.append(chars)
         self.follow.append(set())
         here = frozenset([len(self.chars) - 1])
@@ -78,7 +76,7 @@ class _Positions:
         longest = left.longest + right.longest
         if longest > _MAX_LENGTH:
             raise PatternFault(
-                f"the pattern matches more than {_MAX_LENGTH} characters; shorten it", "E118"
+                f"the pattern matches more than {_MAX_LENGTH} characters; shorten it"
             )
         for position in left.last:
             self.follow[position] |= right.first
@@ -284,7 +282,7 @@ class Pattern:
 
     def __init__(self, text: str) -> None:
         if len(text) > _MAX_TEXT:
-            raise PatternFault("the pattern is too large; shorten it or write a catalogue", "E117")
+            raise PatternFault("the pattern is too large; shorten it or write a catalogue")
         reader = _Reader(text)
         whole = reader.alternatives()
         if reader.at < len(text):
@@ -299,9 +297,7 @@ class Pattern:
         self._final: list[bool] = []
         self._build(reader.positions, whole)
         if self.size > 1 << MAX_BITS:
-            raise PatternFault(
-                f"the pattern matches more than 2^{MAX_BITS} texts; shorten it", "E117"
-            )
+            raise PatternFault(f"the pattern matches more than 2^{MAX_BITS} texts; shorten it")
 
     def _build(self, positions: _Positions, whole: _Part) -> None:
         """Build states from sets of next positions (subset construction). State 0 is the start."""
@@ -313,7 +309,7 @@ class Pattern:
                 len(positions.chars[place]) + len(positions.follow[place]) for place in ahead
             )
             if work > _MAX_WORK:
-                raise PatternFault("the pattern is too tangled to be counted; shorten it", "E117")
+                raise PatternFault("the pattern is too tangled to be counted; shorten it")
             targets: dict[str, set[int]] = {}
             for position in ahead:
                 for char in positions.chars[position]:
@@ -340,7 +336,7 @@ class Pattern:
         state = (ahead, not taken.isdisjoint(whole.last))
         if state not in states:
             if len(states) >= _MAX_STATES:
-                raise PatternFault("the pattern is too tangled to be counted; shorten it", "E117")
+                raise PatternFault("the pattern is too tangled to be counted; shorten it")
             states[state] = len(queue)
             queue.append(state)
         return states[state]
@@ -408,7 +404,7 @@ class Pattern:
             key = frozenset(reached)
             work += len(key)
             if work > _MAX_SUBSETS:
-                raise PatternFault("the pattern is too tangled to be counted", "E117")
+                raise PatternFault("the pattern is too tangled to be counted")
             if key not in known:
                 targets: dict[str, list[int]] = {}
                 for state in key:

@@ -7,9 +7,16 @@ in a clone.
 from __future__ import annotations
 
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
+
+import orjson
+
+from collector.documents import read
 
 _CLAIMS = "claims"
+_PARSED = "parsed.json"
 _REVIEWED = ".reviewed.yaml"
 
 
@@ -26,9 +33,23 @@ def taxonomy() -> Path:
     return shipped() / "taxonomy.json"
 
 
-def parsed() -> Path:
-    """Return the file of the shipped schemas as they were parsed before."""
-    return shipped() / "parsed.json"
+def parsed(path: Path) -> Any:
+    """Return what a shipped schema says as it was parsed before, if not a byte has changed; else
+    ``None``. To parse it takes a tenth of the time in which a command starts."""
+    if path.parent != shipped():
+        return None
+    try:
+        kept = orjson.loads((shipped() / _PARSED).read_bytes())
+        return kept.get(sha256(path.read_bytes()).hexdigest())
+    except (OSError, ValueError):  # not there, or damaged: it is parsed
+        return None
+
+
+def parse_shipped() -> bytes:
+    """Parse the shipped schemas, and return the file that ``parsed`` reads."""
+    paths = [shipped() / f"{name}.yaml" for name in names()]
+    found = {sha256(path.read_bytes()).hexdigest(): read(path).value for path in paths}
+    return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def claims() -> Path:

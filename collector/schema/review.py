@@ -22,23 +22,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, ValidationError
 from pydantic import Field as Option
 
+from collector.documents import Document, Loc, Part, fault, read_bytes, validate
 from collector.errors import ConfigError, Fault, SchemaError, file_name
 from collector.schema.catalogue import is_entry
-from collector.schema.conditions import fault
 from collector.schema.diff import SchemaChange, compare
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.kinds.token import TokenField
-from collector.schema.load import validate_field, validate_part
+from collector.schema.load import validate_field
 from collector.schema.model import Records, Schema
 from collector.schema.names.scope import scope
-from collector.schema.reading import bytes_source
 from collector.schema.scalars import (
     Day,
     DocumentName,
@@ -52,7 +51,6 @@ from collector.schema.scalars import (
 from collector.schema.scalars import (
     Path as EventPath,
 )
-from collector.schema.source import Loc, Source
 from collector.schema.starter import flow
 from collector.schema.stored_document import NO_KEY
 
@@ -80,11 +78,7 @@ def _link(text: str) -> str:
     return text
 
 
-class _Part(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Approval(_Part):
+class Approval(Part):
     """Who has approved a field, and what else than its options decides what it holds.
 
     ``uses`` are those of its purposes, and ``sentence`` is the one for the public; where an entry
@@ -113,7 +107,7 @@ def is_form(key: str, text: str) -> bool:
     return True
 
 
-class _Head(_Part):
+class _Head(Part):
     """The document without its entries, which are checked one by one."""
 
     name: Annotated[DocumentName | None, Option(alias="schema")] = None
@@ -141,7 +135,7 @@ class ApprovedCopy:
 
 def read_copy(path: Path) -> ApprovedCopy:
     """Read an approved copy. Raises nothing: what is wrong with it is in ``faults``."""
-    source, data = Source(str(path)), None
+    source, data = Document(str(path)), None
     try:
         data = _read(path)
     except FileNotFoundError:
@@ -155,9 +149,9 @@ def read_copy(path: Path) -> ApprovedCopy:
 
 
 def _of_bytes(path: Path, data: bytes) -> ApprovedCopy:
-    source = bytes_source(data, Source(str(path)), most=MAX_BYTES)
+    source = read_bytes(data, Document(str(path)), most=MAX_BYTES)
     head, entries = _parsed(source) if not source.faults else (None, {})
-    found = tuple(sorted(source.faults, key=lambda each: (each.line, each.column)))
+    found = tuple(source.all_faults())
     return ApprovedCopy(
         path,
         hashlib.sha256(data).hexdigest(),
@@ -180,11 +174,11 @@ def _read(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def _parsed(source: Source) -> tuple[_Head | None, dict[str, tuple[Approval, FieldBase]]]:
+def _parsed(source: Document) -> tuple[_Head | None, dict[str, tuple[Approval, FieldBase]]]:
     if not isinstance(source.value, dict):
         source.report((), "E107", "an approved copy must be a mapping with the key `fields`")
         return None, {}
-    head = validate_part(_Head, source.value, (), source)
+    head = validate(_Head, source.value, (), source)
     listed = source.value.get("fields")
     entries = {}
     for name, value in listed.items() if isinstance(listed, dict) else ():
@@ -199,12 +193,12 @@ _NOT_APPROVED = ("reason", "also")
 """Options of a field that an entry has not: they decide nothing about what it holds."""
 
 
-def _entry(value: Any, loc: Loc, source: Source) -> tuple[Approval, FieldBase] | None:
+def _entry(value: Any, loc: Loc, source: Document) -> tuple[Approval, FieldBase] | None:
     if not isinstance(value, dict):
         source.report(loc, "E107", "an approval must be a mapping that starts with `kind`")
         return None
     own = {key: part for key, part in value.items() if key in _OWN}
-    approval = validate_part(Approval, own, loc, source)
+    approval = validate(Approval, own, loc, source)
     options = {key: part for key, part in value.items() if key not in _OWN}
     for key in _NOT_APPROVED:
         if key in options:
@@ -215,13 +209,13 @@ def _entry(value: Any, loc: Loc, source: Source) -> tuple[Approval, FieldBase] |
         del options["catalogue"]
         options["pattern"] = _ANY_PATTERN
     elif entries is not None:
-        source.report((*loc, "entries"), "E111", "these belong to a catalogue; leave them out")
+        source.report((*loc, "entries"), "E105", "these belong to a catalogue; leave them out")
     found = validate_field(options | _PLACEHOLDER, loc, source)
     if isinstance(found, TokenField) and is_catalogue:
         lines = entries.splitlines() if isinstance(entries, str) else []
         if not lines or not all(line and is_entry(line) for line in lines):
             message = "write the entries of the catalogue as one text (`|`), one a line"
-            source.report((*loc, "catalogue"), "E121", message)
+            source.report((*loc, "catalogue"), "E107", message)
             return None
         found = found.with_entries(str(catalogue), frozenset(lines))
     return None if approval is None or found is None else (approval, found)
@@ -241,6 +235,15 @@ class FieldReview(NamedTuple):
     approval: Approval | None
     why: str = ""
     changes: tuple[SchemaChange, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """Return why it is not approved, as a sentence."""
+        if self.approval is None:
+            return f"Nobody has approved `{self.name}`: {self.why.partition(': ')[2]}."
+        if self.changes:
+            return f"`{self.name}` is {self.why}."
+        return f"The approval of `{self.name}` ended after {self.approval.until}."
 
     @property
     def is_approved(self) -> bool:
@@ -439,7 +442,7 @@ def _with_entry(
 ) -> str:
     """Return the text with an entry; empty where entries do not stand on lines of their own."""
     text = text or f"schema: {schema.name}\nfields:\n"
-    source = bytes_source(text.encode(), Source(""), most=MAX_BYTES)
+    source = read_bytes(text.encode(), Document(""), most=MAX_BYTES)
     starts = {
         str(loc[1]): place
         for loc, place in source.places.items()

@@ -10,14 +10,11 @@ import json
 import re
 from collections.abc import Hashable
 from datetime import date, timedelta
-from functools import lru_cache
-from typing import Annotated, ClassVar, TypeVar
+from functools import lru_cache, partial
+from typing import Annotated, TypeVar
 
 from pydantic import (
-    VERSION,
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     PlainSerializer,
     PlainValidator,
@@ -25,13 +22,11 @@ from pydantic import (
     WithJsonSchema,
     field_validator,
 )
+from pydantic import Field as Option
 
-from collector.schema.conditions import Condition, When, fault
+from collector.documents import LISTED, Hint, Part, fault, pattern
+from collector.schema.conditions import Condition, When
 from collector.units import parse_span, span_text
-
-BUILDS_LATER = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
-"""Whether a model is built when it is first needed, so that a process starts faster: a worker needs
-none, and most schemas few. Older versions of pydantic do not keep threads apart that build one."""
 
 RESERVED = frozenset({"schema", "received", "count"})
 """Keys that a record, or a row of the store, has besides its fields."""
@@ -39,6 +34,9 @@ RESERVED = frozenset({"schema", "received", "count"})
 RESERVED_PREFIX = "sqlite_"
 """With which no name of a table may begin in SQLite, and so none of a schema."""
 
+PRINTABLE = r"[^\x00-\x1f\x7f]"
+_LETTER = r"[^\x00-/:-@\[-\^`{-\x7f]"
+"""A word character, or anything beyond ASCII: ECMAScript's ``\\w`` would refuse other scripts."""
 _MAX_SEGMENTS = 8
 _LONGEST_SECONDS = 100 * 31_536_000
 """A hundred years."""
@@ -54,21 +52,21 @@ def unique(values: tuple[_H, ...], code: str, what: str) -> tuple[_H, ...]:
     return values
 
 
-def _matches(pattern: str, code: str, message: str) -> AfterValidator:
-    accepts = re.compile(pattern, re.ASCII).fullmatch
+def _matches(form: str, code: str, message: str) -> tuple[AfterValidator, Hint]:
+    accepts = partial(re.fullmatch, form, flags=re.ASCII)
 
     def check(text: str) -> str:
         if not accepts(text):
             raise fault(code, message)
         return text
 
-    return AfterValidator(check)
+    return AfterValidator(check), pattern(form, message)
 
 
 def _field_name(text: str) -> str:
     if text in RESERVED:
         raise fault(
-            "E138",
+            "E107",
             "`schema`, `received` and `count` are keys of the record itself; use another name",
         )
     return text
@@ -77,7 +75,7 @@ def _field_name(text: str) -> str:
 def _schema_name(text: str) -> str:
     if text.startswith(RESERVED_PREFIX):
         message = f"SQLite keeps names of tables with `{RESERVED_PREFIX}` to itself; use another"
-        raise fault("E108", message)
+        raise fault("E107", message)
     return text
 
 
@@ -99,13 +97,22 @@ def _path_pattern(mark: str = "", marked: str = "") -> str:
     return rf"({_INDEX}+{mark}|{segment})(\.{segment}){{0,{_MAX_SEGMENTS - 1}}}"
 
 
-PATH_PATTERN = _path_pattern()
+_PATH_PATTERN = _path_pattern()
 """A path, but for its length."""
-RECORDS_PATTERN = r"(?!.*\[\]\.\*$)(\.|" + _path_pattern(r"(\[\])?", r"|\](\.|$)") + r"(\.\*)?)"
+_RECORDS_PATTERN = r"(?!.*\[\]\.\*$)(\.|" + _path_pattern(r"(\[\])?", r"|\](\.|$)") + r"(\.\*)?)"
 """A way to records: ``[]`` after a segment says that the rest lies in each element of the list."""
 
-_is_path = re.compile(PATH_PATTERN, re.ASCII).fullmatch
-_is_way = re.compile(RECORDS_PATTERN, re.ASCII).fullmatch
+_PATH = pattern(
+    _PATH_PATTERN,
+    "1 to 8 names joined by single dots, with dots in them only between quotes; elements of lists"
+    " are [0] to [99]",
+    maxLength=256,
+)
+_WAY = pattern(
+    _RECORDS_PATTERN, "a path, with [] where a list has lists, a path that ends in .*, or a dot"
+)
+_is_path = partial(re.fullmatch, _PATH_PATTERN, flags=re.ASCII)
+_is_way = partial(re.fullmatch, _RECORDS_PATTERN, flags=re.ASCII)
 _split = re.compile(r'"[^"]+"(?:\[[0-9]*\])*|[^.]+').findall
 _parts = re.compile(rf'(?:"([^"]+)"|(.*?))((?:\[{_NUMBER}\])*)', re.ASCII | re.DOTALL).fullmatch
 _MAX_PATH = 256
@@ -171,9 +178,9 @@ def _names(path: str) -> tuple[str | int, ...]:
 
 def _path(text: str) -> str:
     if len(text) > _MAX_PATH or not text.isprintable():
-        raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
+        raise fault("E107", f"a path must be at most {_MAX_PATH} printable characters")
     if not _is_path(text):
-        raise fault("E128", _message(text))
+        raise fault("E107", _message(text))
     return text
 
 
@@ -201,9 +208,9 @@ def _message(text: str) -> str:
 def _records_path(text: str) -> str:
     """Check a path, a path that ends in ``*`` (each object below it), or ``.`` (the event)."""
     if len(text) > _MAX_PATH + 2 or not text.isprintable():
-        raise fault("E128", f"a path must be at most {_MAX_PATH} printable characters")
+        raise fault("E107", f"a path must be at most {_MAX_PATH} printable characters")
     if not _is_way(text):
-        raise fault("E128", _message(text.removesuffix(".*").replace("[].", ".")))
+        raise fault("E107", _message(text.removesuffix(".*").replace("[].", ".")))
     return text
 
 
@@ -212,32 +219,36 @@ def beside(path: str, member: str) -> str:
     return ".".join([*_split(path)[:-1], f'"{member}"'])
 
 
-class _Conditional(BaseModel):
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
-    )
+Path = Annotated[str, AfterValidator(_path), _PATH]
 
+
+class _Conditional(Part):
     path: str
-    when: When
+    when: When = Option(
+        description="Members beside the value, or of a record, each with the values of which it"
+        " must have one."
+    )
 
 
 class ConditionalPath(_Conditional):
     """A path that counts only where members beside its end have listed values."""
 
-    path: Annotated[str, AfterValidator(_path)]
+    path: Path = Option(description="Where the value may be found.")
 
     @field_validator("path")
     @classmethod
     def _ends_in_an_object(cls, path: str) -> str:
         if type(keys(path)[-1]) is int:
-            raise fault("E147", "an element of a list has no members beside it; name a member")
+            raise fault("E107", "an element of a list has no members beside it; name a member")
         return path
 
 
 class ConditionalRecords(_Conditional):
     """A way to records, of which only those count whose members have listed values."""
 
-    path: Annotated[str, AfterValidator(_records_path)]
+    path: Annotated[str, AfterValidator(_records_path), _WAY] = Option(
+        description="Where the records may be found."
+    )
 
 
 def _form(value: object) -> str:
@@ -264,18 +275,18 @@ def written_source(source: Source | RecordsPath) -> str:
 
 
 def _unique_paths(paths: tuple[_H, ...]) -> tuple[_H, ...]:
-    return unique(paths, "E129", "path")
+    return unique(paths, "E107", "path")
 
 
 def _reason(text: str) -> str:
     if len(re.findall(r"\w", text)) < 3:
-        raise fault("E134", "say in words why this is needed")
+        raise fault("E107", "say in words why this is needed")
     return text
 
 
 def _text(text: str) -> str:
     if not re.search(r"\w", text):
-        raise fault("E108", "write it in words")
+        raise fault("E107", "write it in words")
     return text
 
 
@@ -287,7 +298,7 @@ def _duration(units: str) -> PlainValidator:
             return text
         seconds = parse_span(text, units) if isinstance(text, str) else None
         if seconds is None or seconds > _LONGEST_SECONDS:
-            raise fault("E126", message)
+            raise fault("E107", message)
         return timedelta(seconds=seconds)
 
     return PlainValidator(check, json_schema_input_type=str)
@@ -299,7 +310,7 @@ def _window(text: object) -> timedelta:
     written = text.removeprefix("±") if isinstance(text, str) else ""
     seconds = parse_span(written, "smhdw") if len(written) <= _WINDOW_CHARACTERS else None
     if seconds is None:
-        raise fault("E124", "write ± and a whole number with s, m, h, d or w, for example ±7d")
+        raise fault("E107", "write ± and a whole number with s, m, h, d or w, for example ±7d")
     return timedelta(seconds=seconds)
 
 
@@ -311,71 +322,101 @@ def _day(text: object) -> date:
         return date.fromisoformat(written[0] if written else "")
     except ValueError:
         pass
-    raise fault("E127", "write a calendar date as YYYY-MM-DD")
+    raise fault("E107", "write a calendar date as YYYY-MM-DD")
 
 
 def _written(span: timedelta) -> str:
     return span_text(int(span.total_seconds()))
 
 
-_SPAN = (PlainSerializer(_written, return_type=str), WithJsonSchema({"type": "string"}))
+def _span(form: str, message: str) -> tuple[PlainSerializer, WithJsonSchema, Hint]:
+    serializer = PlainSerializer(_written, return_type=str)
+    return serializer, WithJsonSchema({"type": "string"}), pattern(form, message)
+
 
 Name = Annotated[
     str,
-    _matches(
+    *_matches(
         r"(?=.{1,64}$)[a-z][a-z0-9]*([-_][a-z0-9]+)*",
-        "E108",
+        "E107",
         "a name must be lower case, at most 64 characters: words of a-z, 0-9 joined by - or _",
     ),
 ]
-DocumentName = Annotated[Name, AfterValidator(_schema_name)]
+NAMES = Hint(
+    items={"type": "string", "pattern": "^[a-z][a-z0-9]*([-_][a-z0-9]+)*$", "maxLength": 64},
+    **LISTED.keywords,
+)
+"""A list of names, each of which is defined elsewhere in the document."""
+DocumentName = Annotated[
+    Name, AfterValidator(_schema_name), Hint(**{"not": {"pattern": f"^{RESERVED_PREFIX}"}})
+]
 FieldName = Annotated[
     str,
-    _matches(
+    *_matches(
         r"[a-z][a-z0-9_]{0,63}(\.[a-z0-9_]{1,64}){0,7}",
-        "E108",
+        "E107",
         "a field name must be 1 to 8 lower-case words of a-z, 0-9, _ joined by dots",
     ),
     AfterValidator(_field_name),
+    Hint(**{"not": {"enum": sorted(RESERVED)}}),
 ]
 Version = Annotated[
     str,
-    _matches(
+    *_matches(
         r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}",
-        "E109",
+        "E107",
         "write a version as MAJOR.MINOR.PATCH, for example 1.0.0",
     ),
 ]
 Catalogue = Annotated[
     str,
-    _matches(
+    *_matches(
         r"[a-z0-9][a-z0-9_-]{0,63}",
-        "E108",
+        "E107",
         "a catalogue name must be lower case: a-z, 0-9, - and _",
     ),
 ]
-Path = Annotated[str, AfterValidator(_path)]
 RecordsPath = Annotated[
-    Annotated[str, AfterValidator(_records_path), Tag("plain")]
+    Annotated[str, AfterValidator(_records_path), _WAY, Tag("plain")]
     | Annotated[ConditionalRecords, Tag("conditional")],
     Discriminator(_form),
-    WithJsonSchema({"type": ["string", "object"]}),
 ]
-Paths = Annotated[tuple[Path, ...], AfterValidator(_unique_paths)]
+Paths = Annotated[tuple[Path, ...], AfterValidator(_unique_paths), LISTED]
 Source = Annotated[
     Annotated[Path, Tag("plain")] | Annotated[ConditionalPath, Tag("conditional")],
     Discriminator(_form),
-    WithJsonSchema({"type": ["string", "object"]}),
 ]
-Sources = Annotated[tuple[Source, ...], AfterValidator(_unique_paths)]
-Reason = Annotated[str, AfterValidator(_reason)]
-Text = Annotated[str, AfterValidator(_text)]
-Duration = Annotated[timedelta, _duration("hdwy"), *_SPAN]
-Period = Annotated[timedelta, _duration("mhdw"), *_SPAN]
-Window = Annotated[timedelta, PlainValidator(_window), *_SPAN]
+Sources = Annotated[tuple[Source, ...], AfterValidator(_unique_paths), LISTED]
+Reason = Annotated[
+    str,
+    AfterValidator(_reason),
+    Hint(
+        pattern=rf"{_LETTER}[\s\S]*{_LETTER}[\s\S]*{_LETTER}",
+        patternErrorMessage="say in words why this is needed",
+    ),
+]
+Text = Annotated[
+    str, AfterValidator(_text), Hint(pattern=_LETTER, patternErrorMessage="write it in words")
+]
+Duration = Annotated[
+    timedelta,
+    _duration("hdwy"),
+    *_span("([1-9][0-9]{0,5}[hdw]|([1-9][0-9]?|100)y)", "a whole number and h, d, w or y: 30d"),
+]
+Period = Annotated[
+    timedelta,
+    _duration("mhdw"),
+    *_span("[1-9][0-9]{0,5}[mhdw]", "a whole number and m, h, d or w: 1d"),
+]
+Window = Annotated[
+    timedelta,
+    PlainValidator(_window),
+    *_span("±?[1-9][0-9]{0,4}[smhdw]", "± and a whole number with s, m, h, d, w"),
+]
 Day = Annotated[
     date,
     PlainValidator(_day),
     PlainSerializer(date.isoformat, return_type=str),
     WithJsonSchema({"type": "string", "format": "date"}),
+    pattern("[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])", "YYYY-MM-DD"),
 ]

@@ -12,11 +12,11 @@ from typing import Any
 
 import orjson
 
+from collector.documents import Document
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.token import TokenField
 from collector.schema.load import parse_source
 from collector.schema.model import Schema
-from collector.schema.source import Source
 
 NO_KEY = "env:NONE"
 """The reference to a key in a schema whose document leaves it out."""
@@ -30,7 +30,7 @@ def load_stored(document: bytes) -> Schema | None:
         entries = _without_catalogues(plain["fields"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    schema, faults = parse_source(Source("stored", value=_without_blanks(plain)))
+    schema, faults = parse_source(Document("stored", value=_without_blanks(plain)))
     if schema is None or faults:
         return None
     fields = {

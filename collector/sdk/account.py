@@ -25,7 +25,7 @@ class Account(Tally):
     ``admitted + recovered == delivered + queued + spooled + sum(lost.values())`` always holds.
     ``queued`` records are in memory, ``spooled`` ones on disk; ``recovered`` ones were there when
     the spool was opened. ``failures`` counts failed attempts to deliver; ``failing`` says that the
-    last attempt failed, and ``why`` by which code, and of E510 by which reason.
+    last attempt failed, and ``why`` by which code, and of E514 by which reason.
     """
 
     delivered: int = 0

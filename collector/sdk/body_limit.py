@@ -19,7 +19,7 @@ class BodyTooLarge(DeliveryError):
     """The receiver refused a batch of several records for its size, and stored nothing of it."""
 
     def __init__(self) -> None:
-        super().__init__("E510", "the sidecar accepts smaller bodies only")
+        super().__init__("E514", "the sidecar accepts smaller bodies only")
 
 
 def part_ranges(

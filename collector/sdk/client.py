@@ -40,7 +40,6 @@ _START_SECONDS = 1.0
 _SPOOL_SECONDS = 0.5
 """How long ``close`` waits, after its time, for a write to the spool that is under way."""
 _NO_SETTINGS = frozenset(["self", "keys", "consent"])
-_NO_SCHEMA = ("E101", "E140")
 """Faults of what was given as a schema, and may be an event: they do not quote it."""
 Keys = Callable[[str, int], bytes]
 
@@ -155,7 +154,7 @@ class Collector(Closing):
         """Filter later events under this consent; ``None`` refuses nothing. Earlier records stay,
         and so do refusals of the environment.
 
-        Raises ``ConfigError`` E205 for a purpose that the schema does not have, or that cannot be
+        Raises ``ConfigError`` E132 for a purpose that the schema does not have, or that cannot be
         refused.
         """
         always: Consent = list(self._settings.consent)
@@ -185,7 +184,7 @@ class Collector(Closing):
         RFC 3339 texts, or days or moments of ``datetime``. Waits for readers and deliveries under
         way, ``timeout`` seconds at most (default: 30).
 
-        Raises ``InputError`` E404 to E406 for a field or value that does not identify one person,
+        Raises ``InputError`` E404 or E107 for a field or value that does not identify one person,
         and ``DeliveryError`` or ``ConfigError`` when a place cannot be reached: call it again then.
         """
         return WithdrawalRequest(
@@ -266,7 +265,7 @@ class Collector(Closing):
         consent: Consent | None,
     ) -> None:
         self._settings, self._keys = settings, keys
-        self.schema = load_schema(settings.schema) if schema is None else schema
+        self.schema = load_schema(settings.schema_) if schema is None else schema
         self._whole = Filter(self.schema, keys=keys or Keyring())
         self._has_consent = self.schema.consent is not None
         self.set_consent(consent)
@@ -386,8 +385,8 @@ def _other_faults(schema: Any, consent: Any) -> Iterator[Fault]:
         refused_by_application(found, consent)
     except (SchemaError, ConfigFaults) as error:
         for fault in error.faults:
-            named = fault.code not in _NO_SCHEMA
-            yield fault if named else Fault("settings", 0, 0, "schema", fault.message, fault.code)
+            unnamed = Fault("settings", 0, 0, "schema", fault.message, fault.code)
+            yield unnamed if fault.is_absent else fault
     except ConfigError as error:
         yield Fault("arguments", 0, 0, "consent", error.message, error.code)
     except TypeError:

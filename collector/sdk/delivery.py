@@ -57,7 +57,7 @@ class RecordDelivery(Protocol):
     def paused(self, seconds: float) -> AbstractContextManager[Sequence[Spool]]:
         """Pause the delivery from the spools, and yield them.
 
-        Raises ``DeliveryError`` E510 when that takes longer than so many seconds.
+        Raises ``DeliveryError`` E514 when that takes longer than so many seconds.
         """
 
     def before_fork(self, stack: ExitStack, seconds: float) -> None:

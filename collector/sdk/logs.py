@@ -73,7 +73,7 @@ class _LogFilter:
         loaded = schema if isinstance(schema, Schema) else load_schema(schema)
         if loaded.records:
             raise ConfigError(
-                "E204", "a log event is one record: the schema must have no `records`"
+                "E122", "a log event is one record: the schema must have no `records`"
             )
         self._filter = Filter(loaded, keys=keys or Keyring())
         self._known = _known(loaded)
@@ -105,7 +105,7 @@ class Minimise(AllowlistProcessor):
     ``schema`` is a shipped schema's name, a file, or a schema; ``keys`` resolves the key references
     of pseudonyms. Members of later processors, for example a time or a level, stay.
 
-    Raises ``ConfigError`` E204 for a schema with ``records``, E202 for a key that is not available,
+    Raises ``ConfigError`` E122 for a schema with ``records``, E202 for a key that is not available,
     and ``SchemaError``.
     """
 

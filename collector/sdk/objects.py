@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from collector.filter import Filter
-from collector.filter.compile import Keys, Plan, RecordPath
+from collector.filter.plan import Keys, Plan, RecordPath
 
 _Tree = dict[str | int, Any]
 """Names to look for, each with the names below it."""

@@ -7,13 +7,15 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from threading import TIMEOUT_MAX, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from collector.contracts import Batch
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unacceptable
-from collector.http_client import BodyLimit, HttpClient, Response, host_header, tls
+from collector.files import make_directories
+from collector.http_client import BodyLimit, HttpClient, Response, tls
 from collector.schema import Schema
 from collector.sdk.body_limit import BodyTooLarge
 from collector.sdk.settings import Settings
@@ -59,10 +61,10 @@ _REASONS = {
 
 
 class NotTaken(DeliveryError):
-    """E510: a sidecar did not take records; ``why`` is one of a closed list."""
+    """E514: a sidecar did not take records; ``why`` is one of a closed list."""
 
     def __init__(self, why: str) -> None:
-        super().__init__("E510", f"the sidecar did not take the records: {_REASONS[why]}")
+        super().__init__("E514", f"the sidecar did not take the records: {_REASONS[why]}")
         self.why = why
 
     def __reduce__(self) -> tuple[type[NotTaken], tuple[str]]:
@@ -205,12 +207,7 @@ class Sidecar:
     def __init__(self, target: Target, settings: Settings) -> None:
         self._target = target
         self._timeout = settings.timeout
-        self._headers = {
-            "Host": host_header(target),
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/x-ndjson",
-            "Connection": "keep-alive",
-        }
+        self._headers = {"Content-Type": "application/x-ndjson"}
         if settings.token:
             self._headers["Authorization"] = f"Bearer {settings.token}"
         context = tls(settings.ca, settings.certificate) if target.scheme == "https" else None
@@ -235,7 +232,7 @@ class Sidecar:
         """Send batches, and return how many of their records the sidecar refuses for good.
 
         Raises ``BodyTooLarge`` when it refuses a batch of several records for its size, and
-        ``DeliveryError`` E510 when it did not accept a batch, or the response was lost.
+        ``DeliveryError`` E514 when it did not accept a batch, or the response was lost.
         """
         return sum(map(self._send, batches))
 
@@ -253,7 +250,7 @@ class Sidecar:
         from collector.sinks.line_sink import lines  # noqa: PLC0415 - not for a local sink
 
         body, number = b"".join(lines(batch)), len(batch.records)
-        headers = {"Content-Length": str(len(body)), "Idempotency-Key": batch.id.hex()}
+        headers = self._headers | {"Idempotency-Key": batch.id.hex()}
         if batch.granted is not None:
             headers["Collector-Granted"] = " ".join(batch.granted)
         response = self._request(body, headers)
@@ -274,10 +271,8 @@ class Sidecar:
 
     def _request(self, body: bytes, headers: dict[str, str]) -> Response | None:
         """Return the response, or ``None`` if there is none in time."""
-        fields = "".join(f"{name}: {text}\r\n" for name, text in (self._headers | headers).items())
-        head = f"POST {self._target.prefix}{_PATH} HTTP/1.1\r\n{fields}\r\n".encode("ascii")
         self._deadline = monotonic() + self._timeout
-        response = self._client.exchange(head, body)
+        response = self._client.request("POST", f"{self._target.prefix}{_PATH}", headers, body)
         if response is not None:
             self._wait_as_told(response.headers.get("retry-after", ""))
         return response
@@ -313,7 +308,7 @@ def open_sender(settings: Settings, schema: Schema, stack: ExitStack) -> Sender:
 
 
 def sink_settings(target: Target) -> SinkSettings:
-    """Return the settings of the sink that is the target. Raises ``ConfigError`` E209."""
+    """Return the settings of the sink that is the target. Raises ``ConfigError`` E107."""
     from collector.config.sink_types import settings_of  # noqa: PLC0415 - not for a sidecar
 
     found = settings_of(target.sink_type)
@@ -326,19 +321,19 @@ def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -
     """Open the sink of a target; with ``wait``, only to redact it, waiting so many seconds for
     readers.
 
-    Raises ``ConfigError`` E209 for a type that the SDK cannot use, and what the type raises.
+    Raises ``ConfigError`` E107 for a type that the SDK cannot use, and what the type raises.
     """
     from collector.sinks.sink import Opening, open_sink, sink_type  # noqa: PLC0415 - as below
 
     settings = sink_settings(target)
     if not ((settings.is_local or target.url) and sink_type(settings).is_shared):
         raise ConfigError(
-            "E209", "`to` must name a type of sinks that is local, and that processes can share"
+            "E107", "`to` must name a type of sinks that is local, and that processes can share"
         )
     folder = local_store().path.parent if target.url else target.path.resolve().parent
     if wait is None:
         with suppress(OSError):  # the sink says why it cannot be made
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directories(folder, Path(folder.anchor))
     opening = Opening(
         settings.shared_name,
         (schema,),

@@ -20,6 +20,7 @@ from time import monotonic
 from collector.contracts import Batch, Layout, PendingBatch, Subject, Tally, count_lines
 from collector.drain import Drain
 from collector.errors import CollectorError, ConfigError, DeliveryError, InUse
+from collector.files import make_directories
 from collector.filter.redaction import RedactionRule
 from collector.ledger import Note
 from collector.retention.upkeep import SpoolOutcome, clear, prune
@@ -88,7 +89,7 @@ class SpooledDelivery:
     def paused(self, seconds: float) -> Iterator[Sequence[Spool]]:
         """Pause the drains, and yield the spools."""
         if not self._shared.acquire(seconds):
-            raise DeliveryError("E510", "records are being delivered all the time; try again later")
+            raise DeliveryError("E514", "records are being delivered all the time; try again later")
         try:
             yield self._spools
         finally:
@@ -143,7 +144,7 @@ def claim(root: Path, limit: int, layouts: Iterable[Layout]) -> list[Spool]:
     """
     found: list[Spool] = []
     with suppress(OSError):  # the spool says why it cannot be made
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directories(root, Path(root.anchor))
     try:
         for number in range(_MOST_SPOOLS):
             directory = root / str(number)
@@ -318,7 +319,7 @@ class _SharedSender:
 
 
 def _too_late() -> DeliveryError:
-    return DeliveryError("E510", "the time for delivery is over")
+    return DeliveryError("E514", "the time for delivery is over")
 
 
 class _SpoolSink(Sink):

@@ -63,12 +63,12 @@ class ClientMiddleware:
     ``Sec-GPC: 1`` or ``DNT: 1`` refuses every optional purpose for it, and the cookie of
     ``PreferencesApp`` those that the visitor has switched off.
 
-    Raises ``ConfigError`` E209 if ``hops`` is not a whole number from 0 to 16.
+    Raises ``ConfigError`` E107 if ``hops`` is not a whole number from 0 to 16.
     """
 
     def __init__(self, app: App, telemetry: Collector, *, hops: int = 0) -> None:
         if type(hops) is not int or not 0 <= hops <= _MOST_HOPS:
-            raise ConfigError("E209", f"`hops` must be a whole number from 0 to {_MOST_HOPS}")
+            raise ConfigError("E107", f"`hops` must be a whole number from 0 to {_MOST_HOPS}")
         self._app = app
         self._telemetry = telemetry
         self._hops = hops

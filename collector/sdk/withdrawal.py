@@ -85,7 +85,7 @@ class WithdrawalRequest:
         Raises ``DeliveryError``; a second request does what is missing.
         """
         if not queue.delivery_lock.acquire(timeout=self._left()):
-            raise DeliveryError("E510", "records are being delivered all the time; try again later")
+            raise DeliveryError("E514", "records are being delivered all the time; try again later")
         try:
             queued = queue.redact(redactor(self._reason), "withdrawn")
             with self._spools(delivery) as spools:

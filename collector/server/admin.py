@@ -1,16 +1,18 @@
-"""The pages of the admin address: health, metrics and a first page.
+"""The pages of the admin address: health, metrics, and the pages for people.
 
-Responses are constants and numbers. Only known paths are answered; nothing of a request is echoed
-or logged. ``Host`` must be a name of this server and ``Origin`` its own, so that a web page in a
-browser can reach none of it, also through a host name that resolves to this address.
+Responses are constants, numbers and names of the configuration. Only known paths are answered;
+nothing of a request is echoed or logged. ``Host`` must be a name of this server and ``Origin`` its
+own, so that a web page in a browser can reach none of it, also through a host name that resolves to
+this address; nor may one embed anything of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from collector.ingest.refusals import (
@@ -27,7 +29,7 @@ from collector.ingest.responses import HttpResponse
 from collector.ops.metrics import CONTENT_TYPE
 from collector.server import listeners
 from collector.server.http_receiver import HttpReceiver
-from collector.server.openapi import admin_document
+from collector.server.pages import File, LivePages
 
 if TYPE_CHECKING:
     from collector.server.components import Components
@@ -41,29 +43,21 @@ UNREADY: frozenset[State] = frozenset({"full", "blocking", "failing"})
 Readiness = Callable[[], Mapping[str, State]]
 
 _TEXT = "text/plain; charset=utf-8"
-_HTML = "text/html; charset=utf-8"
 _HEADERS = (
-    (b"cache-control", b"no-store"),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
 )
+_DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
+_POLICY = b"default-src 'none'; frame-ancestors 'none'"
 _FREE = ("/livez", "/readyz", DOCUMENT_PATH)
 """The paths that need no tokens: of probes, which get one word, and of what is constant."""
 _MARKS: dict[State, str] = {"ok": "+", "late": "!", **dict.fromkeys(UNREADY, "-")}
-_PAGE = b"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Collector</title>
-<h1>Collector</h1>
-<p>Telemetry that can hold nothing but an allowlist.</p>
-<ul>
-<li><a href="/livez">/livez</a>: the process runs</li>
-<li><a href="/readyz?verbose">/readyz?verbose</a>: it receives and keeps what comes</li>
-<li><a href="/metrics">/metrics</a>: counts, for Prometheus</li>
-</ul>
-</html>
-"""
-
+_PAGES = ("/", "/page.json", "/status")
+"""The pages for people, and the facts of the first as data."""
+_NO_PAGE = b"this page cannot be made now; the log of the sidecar says why\n"
 
 _REFUSALS: dict[Refusal, tuple[bytes, Headers]] = {
     UNAUTHENTICATED: (b"a bearer token is needed\n", UNAUTHENTICATED.headers),
@@ -78,16 +72,19 @@ _REFUSALS: dict[Refusal, tuple[bytes, Headers]] = {
 class AdminPages:
     """The HTTP handler of the admin address.
 
-    ``readiness`` is called for each ``/readyz``; ``hosts`` are names that are accepted besides
-    those of loopback, and with ``is_public`` any IP address, by which probes call: no page can
-    have a browser send one to a machine that has another. ``admits`` judges the
-    ``Authorization`` header of requests for more than health (``None``: all are let in).
+    ``readiness`` is called for each ``/readyz``, and ``file`` for each page, with its path and a
+    language; it returns ``None`` where a page cannot be made, and without it there are no pages.
+    ``hosts`` are names that are accepted besides those of loopback, and with ``is_public`` any IP
+    address, by which probes call: no page can have a browser send one to a machine that has
+    another. ``admits`` judges the ``Authorization`` header of requests for more than health
+    (``None``: all are let in).
     """
 
     def __init__(
         self,
         readiness: Readiness,
         metrics: Callable[[], bytes],
+        file: Callable[[str, str], Awaitable[File | None]] | None = None,
         *,
         hosts: Iterable[str] = (),
         is_public: bool = False,
@@ -95,10 +92,10 @@ class AdminPages:
     ) -> None:
         self._readiness = readiness
         self._metrics = metrics
+        self._file = file
         self._hosts = frozenset(hosts)
         self._is_public = is_public
         self._admits = admits
-        self._document = admin_document(has_tokens=admits is not None)
 
     def __repr__(self) -> str:
         return "<AdminPages>"
@@ -117,8 +114,10 @@ class AdminPages:
         if request.path == "/metrics":
             return _response(200, CONTENT_TYPE, self._metrics())
         if request.path == DOCUMENT_PATH:
-            return _response(200, "application/json", self._document)
-        return _response(200, _HTML, _PAGE)
+            return _response(200, "application/json", _DOCUMENT)
+        language = "id" if request.query == b"lang=id" else "en"
+        file = None if self._file is None else await self._file(request.path, language)
+        return _sent(file, request)
 
     def _refusal(self, request: HttpRequest) -> Refusal | None:
         """Return why a request is refused, if it is."""
@@ -128,7 +127,10 @@ class AdminPages:
         own = (b"http://" + hosts[0], b"https://" + hosts[0])
         if any(origin not in own for origin in request.headers.get(b"origin", ())):
             return FOREIGN_ORIGIN
-        if request.path not in (*_FREE, "/metrics", "/"):
+        if _is_embedding(request):
+            return FOREIGN_ORIGIN
+        pages = () if self._file is None else _PAGES
+        if request.path not in (*_FREE, "/metrics", *pages):
             return NOT_FOUND
         if request.method not in ("GET", "HEAD"):
             return METHOD_NOT_ALLOWED
@@ -171,6 +173,7 @@ def opened_admin(
     components: Components,
     keeper: Keeper | MessageIntake,
     readiness: Readiness,
+    live: LivePages,
     stack: ExitStack,
 ) -> Callable[[], HttpReceiver] | None:
     """Listen on ``admin.address``, if there is to be one; return what makes its receiver, with the
@@ -189,6 +192,7 @@ def opened_admin(
     pages = AdminPages(
         readiness,
         components.metrics.text,
+        live.file,
         hosts=(*chosen.hosts, chosen.address.host),
         is_public=not chosen.address.is_loopback,
         admits=admits if is_encrypted else None,
@@ -214,5 +218,32 @@ def opened_admin(
     return made
 
 
+def _is_embedding(request: HttpRequest) -> bool:
+    """Return whether a browser says that a page of another site asks, and not for a person who
+    follows a link: for a frame, a script or an image of its own."""
+    site, dest = (request.only(name) for name in (b"sec-fetch-site", b"sec-fetch-dest"))
+    return site in (b"cross-site", b"same-site") and dest != b"document"
+
+
 def _response(status: int, content_type: str, body: bytes) -> HttpResponse:
-    return HttpResponse(status, ((b"content-type", content_type.encode()), *_HEADERS), body)
+    headers = (
+        (b"content-type", content_type.encode()),
+        (b"cache-control", b"no-store"),
+        (b"content-security-policy", _POLICY),
+    )
+    return HttpResponse(status, (*headers, *_HEADERS), body)
+
+
+def _sent(file: File | None, request: HttpRequest) -> HttpResponse:
+    """Send a page, or say that the reader has it already."""
+    if file is None:
+        return _response(503, _TEXT, _NO_PAGE)
+    headers = (
+        (b"cache-control", b"private, no-cache"),
+        (b"content-security-policy", file.policy.encode()),
+        (b"etag", file.tag),
+        *_HEADERS,
+    )
+    if request.only(b"if-none-match") == file.tag:
+        return HttpResponse(304, headers)
+    return HttpResponse(200, ((b"content-type", file.content_type.encode()), *headers), file.body)

@@ -29,6 +29,7 @@ from collector.contracts import (
     minute_number,
     minute_text,
 )
+from collector.errors import SpoolFull
 from collector.schema import Schema
 from collector.server.messages import (
     MOST_BYTES,
@@ -42,7 +43,7 @@ from collector.server.messages import (
     PutTally,
     Tried,
 )
-from collector.spool.write_queue import JoinedBatches, busy, merge, no_room, unwritable
+from collector.spool.write_queue import JoinedBatches, busy, merge, unwritable
 
 _MOST_MESSAGE = 2 << 20
 """Bytes of a worker's message: decoded, it may take twenty times as many."""
@@ -441,7 +442,7 @@ class ChannelQueue:
                     _resolve(future, outcome, counts)
 
 
-_REFUSED = {505: no_room, 506: unwritable}
+_REFUSED = {505: SpoolFull, 506: unwritable}
 
 
 def _resolve(future: Written, outcome: int, counts: list[int]) -> None:

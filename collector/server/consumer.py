@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from random import uniform
 from time import monotonic, time
 
 from collector.addresses import Address
+from collector.backoff import Backoff
 from collector.brokers.jetstream import jetstream
 from collector.brokers.message import mac_key, read_message
 from collector.brokers.source import Fetched, MessageSource
@@ -72,7 +72,7 @@ def source_of(drain: DrainSection) -> MessageSource:
 
 def check_drain(drain: DrainSection) -> None:
     """Check secrets, files and libraries, and for how long the broker keeps messages. Raises
-    ``ConfigError`` as ``source_of``, and E220; ``Unreachable`` where the broker does not answer."""
+    ``ConfigError`` as ``source_of``, and E219; ``Unreachable`` where the broker does not answer."""
     keys_of(drain)
     source = source_of(drain)
     try:
@@ -82,7 +82,7 @@ def check_drain(drain: DrainSection) -> None:
     if expires is not None and expires > LONGEST_RETENTION:
         days = LONGEST_RETENTION.days
         message = f"the broker keeps messages for longer than a drain knows them again: {days} days"
-        raise ConfigError("E220", message)
+        raise ConfigError("E219", message)
 
 
 def keys_of(drain: DrainSection) -> list[bytes]:
@@ -152,20 +152,20 @@ class Consumer(threading.Thread):
 
     def run(self) -> None:
         """Take messages; after a failure of the broker or the spool, pause."""
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         try:
             while not self._cut.is_set():
                 try:
                     if self._stopping.is_set() and not self._waiting and not self._done:
                         return
                     is_busy = self._step()
-                    self.is_ready, pause = True, _FIRST_PAUSE
+                    self.is_ready = True
+                    backoff.reset()
                     if not is_busy:
                         self._cut.wait(_POLL_SECONDS)
                 except Exception:  # noqa: BLE001 - whatever it is, a drain goes on
                     self.is_ready = False
-                    self._cut.wait(pause * uniform(0.5, 1.5))  # noqa: S311 - no secret
-                    pause = min(2 * pause, _LONGEST_PAUSE)
+                    self._cut.wait(backoff.pause())
         finally:
             self.is_ready = False
             self._source.close()

@@ -30,7 +30,8 @@ import msgspec
 
 from collector import drain
 from collector.contracts import Backlog, Subject
-from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.errors import CollectorError, ConfigError, DeliveryError, NoTurn, packed
+from collector.files import short_path
 from collector.ops.error_log import ErrorLog
 from collector.retention import upkeep
 from collector.retention.locations import Locations, Reachable
@@ -49,7 +50,6 @@ from collector.server.control_client import (
     Redeliver,
     Reload,
     Status,
-    short_path,
 )
 from collector.sinks.sink import ErasableSink, Removal
 from collector.spool import Spool
@@ -67,10 +67,9 @@ _PAUSE_SECONDS = 0.2
 _CREDENTIALS = struct.Struct("3i")
 _decode = msgspec.json.Decoder(Command).decode
 _Answer = dict[str, Any]
-_UNEXPECTED: _Answer = {
-    "code": "E519",
-    "message": "an unexpected error came between, which the log of the sidecar tells of",
-}
+_UNEXPECTED: _Answer = packed(
+    DeliveryError("E519", "an unexpected error came between, which the log of the sidecar tells of")
+)
 _T = TypeVar("_T")
 
 
@@ -98,7 +97,7 @@ class ControlServer:
         self._checks = checks
         self._log = log
         self._data = components.config.data or Path()
-        with short_path(self._data) as path:
+        with short_path(self._data / FILE_NAME) as path:
             self._socket = listeners.unix(Path(path), "data")
         stack.callback((self._data / FILE_NAME).unlink, missing_ok=True)
         stack.callback(self._socket.close)
@@ -156,7 +155,7 @@ class ControlServer:
         if isinstance(command, Reload):
             if self.reload is None:
                 message = "this process does not reload now; restart it"
-                return {"code": "E221", "message": message}
+                return packed(ConfigError("E221", message))
             return await self.reload(command.allow_widening)
         if isinstance(command, Erase | Object):
             return await self._removed(command)
@@ -217,7 +216,7 @@ class ControlServer:
                 return self._redeliver(command.sink)
             return self._status()
         except CollectorError as error:
-            return _of_error(error)
+            return packed(error)
 
     def _remove_all(self, commands: Sequence[Erase | Object]) -> list[_Answer]:
         """Carry out requests of people that wait equally long; return the answer of each."""
@@ -230,7 +229,7 @@ class ControlServer:
                 )
                 requests[at] = Removing(selected, is_objection=isinstance(each, Object))
             except CollectorError as error:
-                answers[at] = _of_error(error)
+                answers[at] = packed(error)
         if not requests:
             return answers
         try:
@@ -242,18 +241,18 @@ class ControlServer:
                 else:
                     answers[at] = self._failed(removed)
         except CollectorError as error:
-            answers = [answers[at] or _of_error(error) for at in range(len(answers))]
+            answers = [answers[at] or packed(error) for at in range(len(answers))]
         return answers
 
     def _failed(self, error: Exception) -> _Answer:
         if isinstance(error, CollectorError):
-            return _of_error(error)
+            return packed(error)
         self._log.unexpected(error)
         return _UNEXPECTED
 
     def _drop(self, command: Drop) -> Dropped:
         if command.sink in self._components.sinks:
-            raise ConfigError("E224", "the sidecar delivers to this sink; switch it off first")
+            raise ConfigError("E122", "the sidecar delivers to this sink; switch it off first")
         spool = self._components.spool
         return upkeep.drop(spool, command.sink, is_dry_run=command.is_dry_run)
 
@@ -331,24 +330,20 @@ def _waiting(backlog: Backlog) -> dict[str, float]:
     }
 
 
-def _of_error(error: CollectorError) -> _Answer:
-    return {"code": error.code, "message": error.message}
-
-
 def _bounded(wait: float) -> float:
     return min(max(wait, 0.0), _MOST_WAIT)
 
 
 def _in_time(done: Future[_T], name: str, wait: float, ending: Event) -> _T:
     """Return what was done in a sink's turn, once that has come however long it takes, within an
-    hour. Raises ``DeliveryError`` E518 if it does not come, and when the sidecar ends."""
+    hour. Raises ``DeliveryError`` E519 if it does not come, and when the sidecar ends."""
     until = monotonic() + wait + _BUSY_SECONDS
     while not wait_for([done], _LOOK_SECONDS).done:
         late = monotonic() - until
         if ending.is_set() or late > (_MOST_WAIT if done.running() else 0.0):
             done.cancel()
             message = f"the sink {name} is busy or does not answer; try again later"
-            raise DeliveryError("E518", message)
+            raise NoTurn(message)
     return done.result()
 
 

@@ -6,11 +6,8 @@ line of JSON, and one answer.
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
@@ -18,20 +15,15 @@ from typing import Any
 
 import msgspec
 
-from collector.errors import CollectorError, ConfigError, DeliveryError, InputError, InUse
+from collector.backoff import Backoff
+from collector.errors import DeliveryError, InUse, unpacked
+from collector.files import short_path
 from collector.spool.lock import check_lock
 
 FILE_NAME = "control.sock"
-_PAUSES = (0.2, 1.0, 3.0)
+_TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 4, 0.2, 3.0
 _STATUS_SECONDS = 5.0
 _MOST_BYTES = 1 << 20
-_LONGEST_PATH = 100
-"""Bytes of a socket's path; the system's limit is 104 or 108."""
-_KINDS: dict[str, type[CollectorError]] = {
-    "2": ConfigError,
-    "4": InputError,
-    "5": DeliveryError,
-}
 
 
 class _OfPerson(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
@@ -130,16 +122,17 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
     ``DeliveryError`` E519 if none has answered after a few tries: the same command does later what
     was not done.
     """
-    for pause in _PAUSES:
+    backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    for _ in range(_TRIES):
         answer = _answered(data, command)
         if answer is None:
             return None
         if answer.endswith(b"\n"):
             found: dict[str, Any] = msgspec.json.decode(answer)
-            if (code := found.get("code")) is not None:
-                raise _KINDS[code[1]](code, found["message"])
+            if "code" in found:
+                raise unpacked(found)
             return found
-        sleep(pause)
+        sleep(backoff.pause())
     message = "the sidecar refused the command, or ended before it was done; do it again"
     raise DeliveryError("E519", message)
 
@@ -154,7 +147,7 @@ def status(data: Path) -> dict[str, Any] | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_STATUS_SECONDS)
         try:
-            with short_path(data) as path:
+            with short_path(data / FILE_NAME) as path:
                 connection.connect(path)
         except (TimeoutError, BlockingIOError):  # too many wait for an answer already
             pass
@@ -188,7 +181,7 @@ def _answered(data: Path, command: Command) -> bytes | None:
     """Return the answer of the sidecar, as far as it came; ``None`` if none listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            with short_path(data) as path:
+            with short_path(data / FILE_NAME) as path:
                 connection.connect(path)
         except OSError:
             return None
@@ -197,17 +190,3 @@ def _answered(data: Path, command: Command) -> bytes | None:
             connection.sendall(msgspec.json.encode(command) + b"\n")
             answer = b"".join(iter(partial(connection.recv, 1 << 16), b""))
     return answer
-
-
-@contextmanager
-def short_path(data: Path) -> Iterator[str]:
-    """Yield a path of the socket that is not too long for the system."""
-    path = str(data / FILE_NAME)
-    if len(os.fsencode(path)) <= _LONGEST_PATH or sys.platform != "linux":
-        yield path
-        return
-    handle = os.open(data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}/{FILE_NAME}"
-    finally:
-        os.close(handle)

@@ -233,7 +233,7 @@ class Keeper(WorkerPool):
         request = _Request(link, put.number, link.frames.reserved)
         link.frames.reserved = 0
         if records is None:
-            self._finish(request, 515)
+            self._finish(request, 425)
         elif len(records) > _MOST_INLINE or len(put.batches) > _FEW_BATCHES:
             self._executor.submit(self._store_large, request, put, records)
         else:
@@ -255,7 +255,7 @@ class Keeper(WorkerPool):
         rechecks, batches = request.link.rechecks, []
         for batch in request.link.code.batches(put, records):
             if batch.layout.digest not in rechecks:  # of a schema before the last one
-                self._finish(request, 515)
+                self._finish(request, 425)
                 return
             batches.append(rechecks[batch.layout.digest].check(batch, keep_rows=keep_rows))
         for name, tally in ((batch.layout.table, batch.tally) for batch in batches):

@@ -198,7 +198,7 @@ class Setup(_Message, tag=0):
 
 class Answers(_Message, tag=1):
     """What became of puts, by their numbers: 1 if they were stored; 505 (the spool is full), 506
-    (its disk takes nothing) or 515 (too much is being stored) if not. 0, and 409 for another body,
+    (its disk takes nothing) or 425 (too much is being stored) if not. 0, and 409 for another body,
     if an earlier request has the key; then its counts: admitted, and rejected in the order of their
     table."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -27,6 +27,7 @@ from collector.errors import (
     SchemaError,
     Unreachable,
 )
+from collector.files import check_directory
 from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.ledger import opened as opened_ledger
@@ -42,9 +43,7 @@ from collector.server.receivers import RECEIVERS
 from collector.sinks.sink import Opening, check_sink, sink_type, warnings_of
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import check as check_spool
-from collector.sqlite.files import check_directory
 
-_UNREADABLE = "E101"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -78,12 +77,16 @@ def check(loaded: Loaded) -> Findings:
 
 
 def _widenings(loaded: Loaded, components: Components) -> list[Fault]:
-    """Return what a start would be refused for, as far as the ledger can be read."""
-    spool, found = (loaded.config.data or Path()) / SPOOL_NAME, list[Fault]()
-    if spool.is_file():
-        with suppress(CollectorError), opened_ledger(spool) as ledger:
-            found = widenings(loaded, components, ledger, "a start needs `--allow-widening`")
-    return found
+    """Return what a start would be refused for, or that the ledger cannot say it."""
+    spool = (loaded.config.data or Path()) / SPOOL_NAME
+    if not spool.is_file():
+        return []
+    try:
+        with opened_ledger(spool) as ledger:
+            return widenings(loaded, components, ledger, "a start needs `--allow-widening`")
+    except CollectorError as error:
+        message = f"whether this widens what is collected is not known: {error.message}"
+        return [loaded.fault("data", message, error.code)]
 
 
 def prepare(loaded: Loaded) -> Components:
@@ -202,7 +205,7 @@ class _Preflight:
             else:
                 same = (other for other, theirs in seen.items() if _overlap(location, theirs))
                 if (other := next(same, None)) is not None:
-                    self._try(setting, _raise, ConfigError("E211", SAME_ADDRESS.format(other)))
+                    self._try(setting, _raise, ConfigError("E122", SAME_ADDRESS.format(other)))
                 seen[setting] = location
             self._try(setting, listeners.check, location, setting, is_every=receiver.own_port)
 
@@ -266,7 +269,7 @@ def _check_claims(path: Path) -> None:
     try:
         load_claims(path, is_own=True)
     except SchemaError as error:
-        if error.code != _UNREADABLE:
+        if not error.faults[0].is_absent:
             raise
     else:
         return

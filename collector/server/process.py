@@ -9,20 +9,22 @@ import socket
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from threading import Timer
 from time import monotonic
 
 from collector.config import Address, Config, Loaded
-from collector.config.extras import NO_GRPC
 from collector.contracts import SpoolState
-from collector.file_modes import Tightened, tighten, tighten_directory
+from collector.extras import NO_GRPC
+from collector.files import Tightened, tighten, tighten_directory
 from collector.ops.error_log import LibraryLogHandler
 from collector.ops.log import EventLog
 from collector.ops.metrics import WorkerReading
 from collector.schema import Schema
-from collector.server.admin import State, opened_admin
+from collector.schema.kinds.base import utc_now
+from collector.server.admin import UNREADY, State, opened_admin
 from collector.server.components import Components
 from collector.server.consumer import MessageIntake
 from collector.server.control import ControlServer
@@ -38,8 +40,10 @@ from collector.server.lifecycle import (
     signalled,
 )
 from collector.server.listeners import Location
+from collector.server.pages import LivePages
 from collector.server.preflight import prepare
 from collector.server.reload import Reloader
+from collector.server.status import Status
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import pseudonyms
 
@@ -47,7 +51,7 @@ _GRACE_SECONDS = 3
 _FLUSH_SECONDS = 3.0
 _SHUTDOWN_SECONDS = 8.5
 _CHECK_SECONDS = 1.0
-_FILES = ("spool.db*", "store.db*", "ledger.key*", "collector.lock", "sinks/*/*")
+_FILES = ("spool.db*", "store.db*", "ledger.key*", "collector.lock", "verdicts.json", "sinks/*/*")
 _ANYONE = 0o007
 
 
@@ -69,7 +73,9 @@ class Receivers:
         else:
             self.keeper = Keeper(components, log, stack, processes)
         components.workers = self._reading
-        self._make_admin = opened_admin(components, self.keeper, self._readiness, stack)
+        self.pages = LivePages(components, self._status, log)
+        self._paging: asyncio.Task[None] | None = None
+        self._make_admin = opened_admin(components, self.keeper, self._readiness, self.pages, stack)
         self._admin: HttpReceiver | None = None
         self.control: ControlServer | None = None
         if hasattr(socket, "AF_UNIX"):
@@ -87,11 +93,12 @@ class Receivers:
             await before.stop(_GRACE_SECONDS)
 
     async def start(self) -> None:
-        """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E218."""
+        """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E519."""
         await self.keeper.start()
         if self._make_admin is not None:
             self._admin = self._make_admin()
             await self._admin.start()
+            self._paging = asyncio.create_task(self.pages.run())
         if self.control is not None:
             await self.control.start()
 
@@ -100,6 +107,8 @@ class Receivers:
         if self.control is not None:
             await self.control.stop(grace_seconds)
         await self.keeper.stop(grace_seconds)
+        if self._paging is not None:
+            self._paging.cancel()
         if self._admin is not None:
             await self._admin.stop(grace_seconds)
 
@@ -120,6 +129,35 @@ class Receivers:
     def _reading(self) -> WorkerReading:
         keeper = self.keeper
         return WorkerReading(keeper.ready, keeper.replaced, keeper.requests())
+
+    def _status(self) -> Status:
+        components, keeper = self._components, self.keeper
+        spool, checks = components.spool.state(), self._readiness()
+        reloads = components.reload_reading()
+        return Status(
+            utc_now(),
+            [schema.id for schema in components.schemas],
+            components.config.data or Path(),
+            components.spool.path,
+            checks,
+            UNREADY.isdisjoint(checks.values()),
+            spool.bytes,
+            spool.limit,
+            self.pages.growth.until_full(spool.limit - spool.bytes),
+            spool.batches,
+            components.delivery.deliveries(),
+            spool.backlogs,
+            spool.absent,
+            {
+                name: datetime.fromtimestamp(expiry, UTC)
+                for name, expiry in components.expiries().items()
+            },
+            (keeper.ready, keeper.number),
+            keeper.replaced,
+            keeper.confined,
+            datetime.fromtimestamp(reloads.last, UTC),
+            reloads.is_successful,
+        )
 
     def _readiness(self) -> dict[str, State]:
         """Return the states that readiness is made of."""

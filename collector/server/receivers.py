@@ -26,7 +26,6 @@ from collector.preferences import PreferencePage
 from collector.server import listeners
 from collector.server.http_receiver import HttpReceiver
 from collector.server.listeners import Location
-from collector.server.openapi import receiver_document
 
 if TYPE_CHECKING:
     from collector.config import Config
@@ -159,12 +158,6 @@ class _EventsReceiver(HttpReceiver):
             page=parts.page,
             schemas=parts.schemas,
             hosts=() if self._is_file else parts.hosts,
-            document=receiver_document(
-                schemas=parts.schemas,
-                has_tokens=parts.tokens is not None and not self._is_file,
-                has_preferences=parts.page is not None,
-                has_hosts=bool(parts.hosts) and not self._is_file,
-            ),
         )
 
 

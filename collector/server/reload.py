@@ -22,7 +22,7 @@ from collector.addresses import overlap
 from collector.config import Config, Loaded, examine
 from collector.config.loading import file_stats
 from collector.config.sink_settings import SinkSettings
-from collector.errors import CollectorError, ConfigFaults, DeliveryError, Fault
+from collector.errors import CollectorError, ConfigFaults, DeliveryError, Fault, packed
 from collector.ingest.tls import Certificates
 from collector.ops.log import EventLog
 from collector.ops.metrics import Reload, ReloadReading
@@ -181,14 +181,14 @@ class Reloader:
         except CollectorError as failed:
             error = failed
         except TimeoutError:
-            error = DeliveryError("E223", "the files of the configuration cannot be read in time")
+            error = DeliveryError("E519", "the files of the configuration cannot be read in time")
         except Exception as unexpected:  # noqa: BLE001 - whatever it is, what ran goes on
             self._log.unexpected(unexpected)
-            error = DeliveryError("E223", "an unexpected error came between, which is logged")
+            error = DeliveryError("E519", "an unexpected error came between, which is logged")
         else:
             return outcome, {"change": change}
         self._log.write("reload_failed", code=error.code)
-        return "failed", {"code": error.code, "message": error.message}
+        return "failed", packed(error)
 
     def _log_fault(self, fault: Fault) -> None:
         config = "" if self._loaded.file is None else str(self._loaded.file)
@@ -203,7 +203,7 @@ class Reloader:
         file = self._loaded.file
         if file is not None and _is_irregular(file):
             self._seen = {**self._seen, **file_stats([file])}
-            raise ConfigFaults([Fault(str(file), 0, 0, "", "this is no regular file", "E206")])
+            raise ConfigFaults([Fault(str(file), 0, 0, "", "this is no regular file", "E101")])
         loaded = examine(file, self._loaded.environ)
         self._seen = loaded.stats
         irregular = [

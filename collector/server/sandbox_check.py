@@ -15,7 +15,8 @@ from pathlib import Path
 from time import monotonic
 
 from collector.claims.document import SERVING_CHECKS
-from collector.claims.verification import ClaimFinding, Found
+from collector.claims.findings import ClaimFinding, Found
+from collector.claims.verification import sentence
 from collector.config import Address, Config
 from collector.errors import CollectorError, ConfigError
 from collector.keyring import Keyring
@@ -43,33 +44,44 @@ def try_worker(config: Config) -> Found:
 
 def _findings(config: Config) -> Iterable[ClaimFinding]:
     if config.sandbox == "off":
-        return [_open("`sandbox: off`: the kernel does not confine workers")]
+        message = "The sandbox is off, so the kernel does not confine the processes that receive."
+        return [_open(message, "Set `sandbox: auto` in the configuration.")]
     if lacks := support().lacks:
-        return [_open(f"the kernel cannot confine workers: it lacks {', '.join(lacks)}")]
+        message = f"This machine's kernel cannot confine processes: it lacks {', '.join(lacks)}."
+        return [_open(message, _KERNEL)]
     try:
         tried = _tried(config)
     except CollectorError as error:
-        return [_open(f"no worker of this configuration could be started: {error.message}")]
+        message = f"No process that receives could be started. {sentence(error.message)}"
+        return [_open(message, "Correct the configuration, then run this again.")]
     except OSError:
-        return [_open("no worker could be started; is there a directory for temporary files?")]
+        message = "No process that receives could be started on this machine."
+        return [_open(message, "Check that there is a directory for temporary files (`TMPDIR`).")]
     if tried is None:
-        return [_open("a worker of this configuration ended before it had tried everything")]
+        message = "The process that was tried ended before all attempts were made."
+        return [_open(message, "Run this again. If it stays, report it as SECURITY.md says.")]
     if not tried.is_confined:
-        return [_open("the kernel did not let a worker confine itself")]
+        return [_open("The kernel did not let the process confine itself.", _KERNEL)]
     return _breaches(tried)
 
 
-def _open(message: str) -> ClaimFinding:
-    return ClaimFinding(message, is_open=True)
+_KERNEL = "Run this where the sidecar runs: Linux 5.13 or newer, with Landlock and seccomp."
+_REPORT = "Stop the sidecar, and report this as SECURITY.md says."
+
+
+def _open(message: str, advice: str) -> ClaimFinding:
+    return ClaimFinding(message, is_open=True, advice=advice)
 
 
 def _breaches(tried: Tried) -> Iterable[ClaimFinding]:
     """Yield what was not refused, each thing once."""
     found = dict.fromkeys(ATTEMPTS[number].what for number in (*tried.main, *tried.thread))
     for what in found:
-        yield ClaimFinding(f"a worker that the kernel confines could {what}")
+        message = f"A process that receives, and that the kernel confines, could {what}."
+        yield ClaimFinding(message, advice=_REPORT)
     if tried.files:
-        yield ClaimFinding("a worker has files that were open before it was confined")
+        message = "A process that receives has files that were open before it was confined."
+        yield ClaimFinding(message, advice=_REPORT)
 
 
 def _tried(config: Config) -> Tried | None:

@@ -15,6 +15,7 @@ from functools import partial
 from time import monotonic
 from typing import Literal
 
+from collector.backoff import Backoff
 from collector.errors import NotNow
 from collector.ops.log import EventLog
 from collector.sandbox import support
@@ -64,6 +65,7 @@ class WorkerPool(ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._drains: set[asyncio.Task[None]] = set()
         self._fails = self._replaced = 0
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._is_stopping = False
         self._take = take
         self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
@@ -127,7 +129,7 @@ class WorkerPool(ABC):
     async def start(self) -> None:
         """Start the workers, and wait until all of them receive.
 
-        Raises ``ConfigError`` E207 if gRPC cannot listen, ``NotNow`` E218 if workers do not start.
+        Raises ``ConfigError`` E207 if gRPC cannot listen, ``NotNow`` E519 if workers do not start.
         """
         self._loop = asyncio.get_running_loop()
         await self._started(self._plan)
@@ -139,11 +141,11 @@ class WorkerPool(ABC):
             links += [await self._begin(plan) for _ in range(plan.workers)]
         if len(links) < plan.workers:
             message = "the system lets no worker start; are there too many processes or open files?"
-            raise NotNow("E218", message)
+            raise NotNow("E519", message)
         await asyncio.wait([link.started for link in links], timeout=_START_SECONDS)
         for link in links:
             if not link.started.done():
-                raise NotNow("E218", "a worker does not start; is the machine overloaded?")
+                raise NotNow("E519", "a worker does not start; is the machine overloaded?")
             link.started.result()
         return links
 
@@ -319,11 +321,14 @@ class WorkerPool(ABC):
         if link.prepared is not None and not link.prepared.done():
             link.prepared.set_result(False)
         if not link.started.done():
-            link.started.set_exception(NotNow("E218", "a worker ended while it started"))
+            link.started.set_exception(NotNow("E519", "a worker ended while it started"))
         if link.started.exception():  # it may be that nothing waits for it
             self._keep(self._drains, self._end(link))
         elif not (self._is_stopping or link.is_retired):
-            self._fails = 0 if monotonic() - link.began > _STABLE_SECONDS else self._fails + 1
+            self._fails += 1
+            if monotonic() - link.began > _STABLE_SECONDS:
+                self._fails = 0
+                self._backoff.reset()
             self._keep(self._tasks, self._replace(link))
 
     async def _replace(self, link: WorkerLink) -> None:
@@ -344,8 +349,7 @@ class WorkerPool(ABC):
     async def _fill(self) -> None:
         """Start workers, again until there are as many as there are to be."""
         while self._missing:
-            pause = min(_FIRST_PAUSE * 2 ** min(self._fails, 10), _LONGEST_PAUSE)
-            await asyncio.sleep(pause if self._fails > 1 else 0)
+            await asyncio.sleep(self._backoff.pause() if self._fails > 1 else 0)
             if not self._missing:  # another task was faster
                 break
             self._replaced += 1

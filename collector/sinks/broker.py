@@ -88,13 +88,13 @@ class BrokerSink(Sink):
         shortest = min(_retentions(settings.purposes, opening.schemas), default=None)
         if expires is not None and shortest is not None and expires > shortest:
             message = "the broker keeps messages for longer than the schema says; lower that there"
-            raise ConfigError("E220", message)
+            raise ConfigError("E219", message)
         if drops:
             message = (
                 "the broker deletes messages that nobody has taken: to make room, by key, or"
                 " where there is no consumer; change that there"
             )
-            raise ConfigError("E220", message)
+            raise ConfigError("E219", message)
 
     @classmethod
     def read_expiry(cls, settings: Any) -> timedelta | None:
@@ -104,7 +104,7 @@ class BrokerSink(Sink):
     def deliver(self, *batches: Batch) -> None:
         """Publish batches; the broker has stored them when this returns."""
         if self._publisher is None:
-            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+            raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         most = self._publisher.most_bytes()
         self._publisher.publish(
             [

@@ -13,25 +13,31 @@ from collector.errors import ConfigError, DeliveryError, file_name
 from collector.filter.stored import Values
 from collector.sinks.sink import Holding
 from collector.sinks.store_file import (
-    BUSY_SECONDS,
     FOREIGN,
-    FORMAT,
+    OWN,
     RESERVED_COLUMNS,
     Table,
-    columns_of,
-    quoted,
     require_known_format,
     require_store,
     run_or_raise,
     tables,
     view_of,
 )
-from collector.sqlite.files import connect
-from collector.sqlite.foreign import LONGEST_BYTES, foreign_columns, foreign_objects, hidden_columns
+from collector.sqlite.connection import (
+    connect_in_place,
+    connect_to_read,
+    quoted,
+)
+from collector.sqlite.definition import columns_of
+from collector.sqlite.foreign import (
+    LONGEST_BYTES,
+    added_columns,
+    foreign_columns,
+    foreign_objects,
+    hidden_columns,
+)
 from collector.sqlite.wal import MAGIC, head, is_log, need_room
 
-_OWN_TABLES = ("_delivered", "_remains", "_retention")
-_OWN_COLUMNS = frozenset({"number", "id", "one", "table", "field", "seconds"})
 _ROWS = 5_000
 _LONGEST_VALUE = 512
 """Bytes: more than any kind has; its longest values are 64 characters."""
@@ -39,17 +45,17 @@ _T = TypeVar("_T")
 
 
 @contextmanager
-def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
     """Open a read-only connection to one state of a store's file. Its temporary tables are in
     memory only. Wait so long where another process has the file for itself.
 
     Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` when it cannot be read
-    (E501) or has another format (E502); run queries by ``looked``.
+    or has another format (E501); run queries by ``looked``.
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"
         raise ConfigError("E203", message)
-    db = connect(path, seconds)
+    db = connect_to_read(path, seconds)
     if db is None:
         raise DeliveryError("E501", FOREIGN)
     with closing(db):
@@ -58,8 +64,8 @@ def reading(path: Path, seconds: float = BUSY_SECONDS) -> Iterator[sqlite3.Conne
 
 
 def check_store(path: Path, table: Table) -> None:
-    """Raise ``DeliveryError`` for a file that holds something else than a store of ours (E501),
-    has another format (E502) or other columns (E504), as far as reading shows that. Nothing is
+    """Raise ``DeliveryError`` for a file that holds something else than a store of ours or has
+    another format (E501), or has other columns (E504), as far as reading shows that. Nothing is
     made."""
     text, has_log, has_index = b"", False, path.with_name(f"{path.name}-shm").exists()
     log = path.with_name(f"{path.name}-wal")
@@ -68,7 +74,7 @@ def check_store(path: Path, table: Table) -> None:
         has_log = log.exists() and log.stat().st_size > 0 and is_log(log)
     if text and text[:16] != MAGIC:
         raise DeliveryError("E501", FOREIGN)
-    require_known_format(int.from_bytes(text[60:64]) or FORMAT)  # it is 0 in an empty file
+    require_known_format(int.from_bytes(text[60:64]) or OWN.format)  # it is 0 in an empty file
     if not text or (has_log and not has_index):
         return  # empty, or only to be read by a connection that may write
     try:
@@ -77,15 +83,14 @@ def check_store(path: Path, table: Table) -> None:
     except OSError:
         return  # a page of the index for which there is no room would end the process
     try:
-        _check_tables(path, table, "" if has_index else "&immutable=1")  # else an index is made
+        _check_tables(path, table, has_index)
     except DeliveryError as error:
-        if error.code != "E503":  # a store that is in use opens later
+        if not error.may_pass:  # a store that is in use opens later
             raise
 
 
-def _check_tables(path: Path, table: Table, way: str) -> None:
-    place = f"{path.absolute().as_uri()}?mode=ro{way}"
-    with closing(read_or_raise(lambda: sqlite3.connect(place, uri=True))) as db:
+def _check_tables(path: Path, table: Table, has_index: bool) -> None:
+    with closing(read_or_raise(lambda: connect_in_place(path, has_index=has_index))) as db:
         require_store(db)
         read_or_raise(lambda: table.check(db))
 
@@ -190,10 +195,9 @@ def _count_others(db: sqlite3.Connection) -> int:
     found = shapes(db)
     views = {each.view for each in found if each.view and _shows(each)}
     fields = {name for each in found for name in (each.table, *each.columns)}
-    own = [name for name in _OWN_TABLES if columns_of(db, name)]
-    added = sum(len(columns_of(db, name).keys() - _OWN_COLUMNS) for name in own)
-    added += hidden_columns(db, [*own, *(each.table for each in found)])
-    number = foreign_objects(db, {*_OWN_TABLES, *(each.table for each in found), *views})
+    own = [name for name in OWN.columns if columns_of(db, name)]
+    added = added_columns(db, OWN) + hidden_columns(db, [each.table for each in found])
+    number = foreign_objects(db, {*OWN.columns, *(each.table for each in found), *views})
     return number + added + sum(1 for _ in foreign_columns(db, own, fields))
 
 

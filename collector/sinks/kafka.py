@@ -45,11 +45,11 @@ class KafkaSettings(BrokerSettings, KafkaAccess):
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
-        """Return the settings for ``kafka://HOST/TOPIC``. Raises ``ConfigError`` E209 for another
+        """Return the settings for ``kafka://HOST/TOPIC``. Raises ``ConfigError`` E107 for another
         address."""
         made = of_address(cls, type_, url, "topic", _OF_ADDRESS)
         if made is None:
-            raise ConfigError("E209", _NO_ADDRESS)
+            raise ConfigError("E107", _NO_ADDRESS)
         return made
 
     @property

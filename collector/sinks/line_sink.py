@@ -18,8 +18,7 @@ from collector.filter.stored import Records, Values, foreign_lines, values
 from collector.sinks.record_files import Change
 from collector.sinks.sink import ErasableSink, Holding, Opening, Removal
 
-EARLY = "were received in the future: a clock was wrong, and they would stay for too long"
-_UNRULED = "stay, as no retention of their schemas is known: let these run once with these data"
+EARLY = "dated in the future, so a clock was wrong"
 _AHEAD = timedelta(days=1)
 """No sender's clock is assumed to be further ahead."""
 _NO_FIELDS = frozenset({"schema", "received", "count"})
@@ -30,10 +29,10 @@ def lines(batch: Batch) -> list[bytes]:
     """Return the records, one a line, with ``received`` at the end: they are flat objects that are
     not empty.
 
-    Raises ``DeliveryError`` E508 for a batch without a payload, which did not come out of a spool.
+    Raises ``DeliveryError`` E503 for a batch without a payload, which did not come out of a spool.
     """
     if batch.given and not batch.payload:
-        raise DeliveryError("E508", "only batches with a payload can be written as lines")
+        raise DeliveryError("E503", "only batches with a payload can be written as lines")
     end = b',"received":"' + batch.received.encode() + b'"}\n'
     return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]
 
@@ -50,11 +49,11 @@ def _redacted(text: bytes, redactors: Sequence[Redactor]) -> tuple[bytes, list[i
 def findings(name: str, unit: str, old: int, early: int, unruled: int) -> Iterator[str]:
     """Report how many records of a sink are overdue, of the future, and without a retention."""
     if old:
-        yield f"{name}: {old} {unit} have fields older than they may be"
+        yield f"the sink `{name}` holds {old} {unit} past their retention"
     if early:
-        yield f"{name}: {early} {unit} {EARLY}"
+        yield f"the sink `{name}` holds {early} {unit} {EARLY}"
     if unruled:
-        yield f"{name}: {unruled} {unit} {_UNRULED}"
+        yield f"the sink `{name}` holds {unruled} {unit} of schemas whose retention is unknown"
 
 
 class LineSink(ErasableSink):

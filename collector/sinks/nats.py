@@ -50,12 +50,12 @@ class NatsSettings(BrokerSettings, NatsAccess):
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
-        """Return the settings for ``nats://HOST/STREAM``. Raises ``ConfigError`` E209 for another
+        """Return the settings for ``nats://HOST/STREAM``. Raises ``ConfigError`` E107 for another
         address."""
         url = url.replace("nats+tls://", "tls://", 1)
         made = of_address(cls, type_, url, "stream", _OF_ADDRESS)
         if made is None:
-            raise ConfigError("E209", _NO_ADDRESS)
+            raise ConfigError("E107", _NO_ADDRESS)
         return made
 
     @property

@@ -21,6 +21,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Size, Whole
 from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError, InUse
+from collector.files import check_file, make_directory, sync
 from collector.filter.redaction import retention_redactor
 from collector.sinks.line_sink import LineSink, lines
 from collector.sinks.record_files import (
@@ -38,7 +39,6 @@ from collector.sinks.record_files import (
     unfinished_files,
 )
 from collector.sinks.sink import Guarantee, Opening, Removal, Sink, shuffled
-from collector.sqlite.files import check_file, make_directory, sync
 
 BEGIN = b'{"schema":"'
 """The first bytes of each line."""
@@ -105,7 +105,7 @@ class NdjsonFile(Sink):
 
     def deliver(self, *batches: Batch) -> None:
         """Append new batches durably, as bytes of the spool's records. Raises ``DeliveryError``
-        E508."""
+        E503."""
         found = {_key(batch.id): lines(batch) for batch in batches}
         with self._lock as is_locked:
             is_done = is_locked and self._append_new(found)
@@ -122,7 +122,7 @@ class NdjsonFile(Sink):
         """Rewrite all files, finished ones too, by a change; return the number of changed or
         deleted records.
 
-        A rewritten file is a new file. Raises ``DeliveryError`` E508, and then some files may be
+        A rewritten file is a new file. Raises ``DeliveryError`` E503, and then some files may be
         rewritten already.
         """
         return sum(self._revise(path, change) for path in files_of(self.path))
@@ -229,7 +229,7 @@ class NdjsonFile(Sink):
 
 
 def _refused() -> DeliveryError:
-    return DeliveryError("E508", "the file did not take the batch; is the disk full or in use?")
+    return DeliveryError("E503", "the file did not take the batch; is the disk full or in use?")
 
 
 def _key(id_: bytes) -> bytes:
@@ -352,7 +352,7 @@ class NdjsonSink(LineSink):
     @property
     def _file(self) -> NdjsonFile:
         if self._open_file is None:
-            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+            raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         return self._open_file
 
     def deliver(self, *batches: Batch) -> None:
@@ -390,14 +390,14 @@ class NdjsonSink(LineSink):
         return super().others + len(unfinished_files(self._path))
 
     def pieces(self) -> Iterator[bytes]:
-        """Read all files. Raises ``DeliveryError`` E508."""
+        """Read all files. Raises ``DeliveryError`` E503."""
         try:
             yield from all_pieces(self._path)
         except OSError:
             pass
         else:
             return
-        raise DeliveryError("E508", "the files of records cannot be read; check their permissions")
+        raise DeliveryError("E503", "the files of records cannot be read; check their permissions")
 
     def revise(self, change: Change) -> int:
         """Rewrite all files."""

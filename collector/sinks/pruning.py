@@ -27,23 +27,16 @@ from collector.sinks.line_sink import EARLY
 from collector.sinks.sink import Removal
 from collector.sinks.store_file import (
     RESERVED_COLUMNS,
-    columns_of,
     opened,
-    quoted,
     row_number_of,
     run_or_raise,
     tables,
-    transaction,
 )
 from collector.sqlite.compaction import compact, empty_log
+from collector.sqlite.connection import quoted, transaction
+from collector.sqlite.definition import columns_of, tables_of
 
-_RETENTION = (
-    'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
-    ' seconds INTEGER NOT NULL, PRIMARY KEY ("table", field)) STRICT, WITHOUT ROWID'
-)
 _NOTED = 'SELECT "table", field, seconds FROM _retention'
-_REMAINS = "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT"
-"""Has a row while deleted bytes may be in the file or its log."""
 _ROWS = 5000
 _FIRST = -(1 << 63)
 _STEP_SECONDS = 0.05
@@ -73,7 +66,6 @@ class Rule:
 
 def note(db: sqlite3.Connection, table: str, spans: Mapping[str, timedelta]) -> None:
     """Note the retention of fields of a table; what is noted of other fields stays."""
-    db.execute(_RETENTION)
     rows = [(table, field, int(span.total_seconds())) for field, span in spans.items()]
     db.executemany("INSERT OR REPLACE INTO _retention VALUES (?, ?, ?)", rows)
 
@@ -89,7 +81,7 @@ def note_foreign(db: sqlite3.Connection, layout: Layout, spans: Mapping[str, tim
 def rules(db: sqlite3.Connection) -> Iterator[Rule]:
     """Yield the rules of all tables that have one. A column without a note has the shortest
     retention of its table."""
-    existing = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    existing = set(tables_of(db))
     noted: dict[str, dict[str, timedelta]] = {}
     if "_retention" in existing:
         for table, field, seconds in db.execute(_NOTED):
@@ -137,7 +129,6 @@ def prune(db: sqlite3.Connection, now: datetime) -> Iterator[tuple[str, Pruned]]
 
 def mark(db: sqlite3.Connection) -> None:
     """Note, in the transaction that deletes, that the file must be swept."""
-    db.execute(_REMAINS)
     db.execute("INSERT OR IGNORE INTO _remains VALUES (1)")
 
 
@@ -224,7 +215,7 @@ def _step(db: sqlite3.Connection, rule: Rule, at: int, end: int, now: datetime) 
     table, place = quoted(rule.table), rule.place
     here = f"WHERE {place} > ? AND {place} <= ? AND received < ?"
 
-    def act() -> Pruned:
+    with transaction(db):
         expired = " AND ".join(f"({quoted(field)} IS NULL OR received < ?)" for field in rule.spans)
         ends = [to_minute(now - span) for span in rule.spans.values()]
         delete = f"DELETE FROM {table} {here} AND {expired}"  # noqa: S608 - names of columns
@@ -238,8 +229,6 @@ def _step(db: sqlite3.Connection, rule: Rule, at: int, end: int, now: datetime) 
         if shortened or deleted:
             mark(db)
         return Pruned(shortened, deleted)
-
-    return transaction(db, act)
 
 
 def _has_remains(db: sqlite3.Connection) -> bool:
@@ -279,17 +268,17 @@ def overdue(path: Path, schemas: Sequence[Schema], now: datetime) -> list[str]:
 def _overdue(db: sqlite3.Connection, schemas: Sequence[Schema], now: datetime) -> Iterator[str]:
     by_table = {schema.name: schema.fields for schema in schemas}
     for table in unruled(db):
-        yield f"{table}: no retention is known; open the store with its schema once"
+        yield f"the store's table `{table}` has no known retention"
     for rule in rules(db):
         early, *outlived = db.execute(_outlived(rule, now)).fetchone()
         if early:
-            yield f"{rule.table}: {early} rows {EARLY}"
+            yield f"the store's table `{rule.table}` holds {early} rows {EARLY}"
         for (name, span), times in zip(rule.spans.items(), outlived, strict=True):
             if times:
-                yield f"{rule.table}: {name} is older than it may be in {times} rows"
+                yield f"the store holds `{name}` of {times} records past its retention"
             field = by_table.get(rule.table, {}).get(name)
             if field is not None and field.retention < span:
-                yield f"{rule.table}: {name} still has a longer retention in the store"
+                yield f"the store keeps `{name}` longer than its schema says"
 
 
 def _outlived(rule: Rule, now: datetime) -> str:

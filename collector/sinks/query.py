@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from collector.errors import DeliveryError, InputError
-from collector.schema.checks import nearest
+from collector.documents import nearest
+from collector.errors import CollectorError, DeliveryError, InputError, UsageError
 from collector.sinks.inventory import shapes
 
 FUNCTIONS = frozenset(
@@ -35,11 +35,10 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-"""Limits of the bytes of a text and of a statement. A function cannot be interrupted: searching one
-text of that length in another takes a second at most."""
+"""Limits of the bytes of a text and of a statement."""
 _MOST_MEMORY = 512 << 20
-_STEPS = 10_000
-"""Steps of SQLite's machine, some tenths of a millisecond, after which signals are handled."""
+_LEAST_COLUMNS = 200
+_MOST_ROW_BYTES = 8 << 20
 
 
 class Permission:
@@ -81,8 +80,8 @@ class Permission:
 
 
 def confine(db: sqlite3.Connection, names: Collection[str]) -> Permission:
-    """Restrict a connection to reading these names, with little memory, and handle signals
-    meanwhile. Memory is limited for the whole process, permanently."""
+    """Restrict a connection to reading these names, with little memory, which is limited for the
+    whole process, permanently."""
     execute = db.execute
     known = {row[1] for row in execute("PRAGMA table_list")}
     known.update(row[0] for row in execute("PRAGMA module_list"))
@@ -92,20 +91,16 @@ def confine(db: sqlite3.Connection, names: Collection[str]) -> Permission:
         db.setlimit(limit, most)
     permission = Permission(names, known)
     db.set_authorizer(permission)
-    db.set_progress_handler(_pause, _STEPS)
     return permission
 
 
-def _pause() -> int:
-    """Let Python handle signals; an exception of their handlers ends the statement."""
-    return 0
-
-
 _TOKENS = re.compile(
-    r"""'(?:[^']|'')*' | "(?P<name>(?:[^"]|"")*)" | `(?:[^`]|``)*` | \[[^\]]*\]
-    | --[^\n]* | /\*.*?(?:\*/|\Z)""",
+    r"""'(?:[^']++|'')*+(?:'|\Z) | "(?P<name>(?:[^"]++|"")*+)" | `(?:[^`]++|``)*+(?:`|\Z)
+    | \[[^\]]*+(?:\]|\Z) | --[^\n]*+ | /\*.*?(?:\*/|\Z)""",
     re.DOTALL | re.VERBOSE,
 )
+"""Tokens that are no keywords: texts, names and remarks, also without an end. It takes time in
+proportion to the length of the statement, and no other thread runs meanwhile."""
 _EXPLAIN = re.compile(
     r"(?:[\s;\ufeff]|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*+explain\b", re.DOTALL | re.IGNORECASE
 )
@@ -136,10 +131,12 @@ def ask(db: sqlite3.Connection, statement: str) -> Answer:
     """Run a statement over the tables of records and their views. The rows can be read while the
     connection is open, which cannot be used for anything else from then on.
 
-    Raises ``InputError``: E407 for a statement that cannot be answered, E408 for one that is not
-    allowed, E409 for one that needs too much memory; ``DeliveryError`` E501 when the store cannot
-    be read; and ``KeyboardInterrupt`` when the handler of a signal raises anything. The rows raise
-    the same.
+    SQLite releases the interpreter's lock while it works, but a single step of it may take minutes
+    and ignores ``interrupt``: bound the time by another thread that ends the process.
+
+    Raises ``InputError``: E407 for a statement that cannot be answered or is not allowed, E416 for
+    one that needs too much memory; and ``DeliveryError`` E501 when the store cannot be read. The
+    rows raise the same.
     """
     return _Statement(db, statement).answer()
 
@@ -152,12 +149,14 @@ class _Statement:
         columns = [name for shape in found for name in (*shape.columns, *shape.view_columns)]
         self._columns = list(dict.fromkeys(columns))
         self._permission = confine(db, self._tables)
+        widest = max((len(shape.columns) for shape in found), default=0)
+        db.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, max(_LEAST_COLUMNS, 2 * widest))
         self._db, self._text = db, text
         db.text_factory = _text
 
     def answer(self) -> Answer:
         if _EXPLAIN.match(self._text):
-            raise InputError("E408", "the statement is refused: it explains, and gives no rows")
+            raise UsageError("E407", "the statement is refused: it explains, and gives no rows")
         try:
             cursor = self._db.execute(_TOKENS.sub(_as_name, self._text))
         except _FAILURES as error:
@@ -165,16 +164,21 @@ class _Statement:
         else:
             columns = tuple(column[0] for column in cursor.description or ())
             if not columns:
-                raise InputError("E407", "there is no statement: write a SELECT")
+                raise UsageError("E407", "there is no statement: write a SELECT")
             if len(set(columns)) < len(columns):
                 message = "two columns of the answer have one name; give another to one, with AS"
-                raise InputError("E407", message)
+                raise UsageError("E407", message)
             return Answer(columns, self._rows(cursor))
         raise failure
 
     def _rows(self, cursor: sqlite3.Cursor) -> Iterator[Sequence[Any]]:
         try:
-            for row in cursor:  # noqa: UP028 - it would close the cursor, after its connection
+            for row in cursor:
+                if (
+                    sum(len(each) for each in row if isinstance(each, str | bytes))
+                    > _MOST_ROW_BYTES
+                ):
+                    raise MemoryError
                 yield row
         except _FAILURES as error:
             failure = self._translated(error)
@@ -182,17 +186,15 @@ class _Statement:
             return
         raise failure
 
-    def _translated(self, error: Exception) -> BaseException:
+    def _translated(self, error: Exception) -> CollectorError:
         """Build our exception for one of SQLite, or of Python for it."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if self._permission.denied is not None:
-            return InputError("E408", f"the statement is refused: {self._permission.denied}")
-        if code == sqlite3.SQLITE_INTERRUPT:
-            return KeyboardInterrupt()
+            return UsageError("E407", f"the statement is refused: {self._permission.denied}")
         if code in _TOO_MUCH or isinstance(error, MemoryError | sqlite3.DataError):
-            return InputError("E409", _MUCH)
+            return InputError("E416", _MUCH)
         if code in _OF_THE_STATEMENT:
-            return InputError("E407", f"the statement {self._statement_fault(str(error))}")
+            return UsageError("E407", f"the statement {self._statement_fault(str(error))}")
         return DeliveryError("E501", "the store cannot be read: it is damaged, or its disk fails")
 
     def _statement_fault(self, message: str) -> str:
@@ -211,8 +213,8 @@ class _Statement:
         if what.startswith("You can only execute one"):
             return "is more than one; ask them one by one"
         if near := re.fullmatch(r'near "(.+)": syntax error', message, re.DOTALL):
-            return f"is not well formed{self._place(near[1])}"
-        return "is none that SQLite can answer"
+            return f"is not well formed{self._place(near[1])}; write one SELECT"
+        return "cannot be answered by SQLite; write it another way"
 
     def _place(self, word: str) -> str:
         """State where a word is, if it occurs once."""

@@ -90,7 +90,7 @@ def locked_directory(path: Path) -> Iterator[None]:
     """Let no other process, and no other thread, be in such a block for the same directory; where
     the file system has no such lock, there is none.
 
-    Raises ``DeliveryError`` E508 if another one is for too long, and ``OSError``.
+    Raises ``DeliveryError`` E503 if another one is for too long, and ``OSError``.
     """
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -103,7 +103,7 @@ def locked_directory(path: Path) -> Iterator[None]:
                     sleep(_LOCK_PAUSE)
                     continue
                 message = "another process changes files in the directory all the time"
-                raise DeliveryError("E508", message, "busy") from None
+                raise DeliveryError("E503", message, "busy") from None
             except OSError:
                 pass
             break

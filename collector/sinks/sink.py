@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -17,8 +18,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collector.contracts import Batch, Closing, Record, Subject
-from collector.errors import CollectorError, ConfigError, DeliveryError, Unreachable
-from collector.sqlite.files import make_directory
+from collector.errors import CollectorError, ConfigError, DeliveryError
+from collector.files import make_directory
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
@@ -323,12 +324,12 @@ class ErasableSink(Sink, ABC):
 
 
 def sink_type(settings: SinkSettings) -> type[Sink]:
-    """Return the class of a sink. Raises ``ConfigError`` E215 and E216."""
+    """Return the class of a sink. Raises ``ConfigError`` E107 and E201."""
     from collector.config.sink_types import sink_class  # noqa: PLC0415 - it loads pydantic
 
     found, _ = sink_class(settings.type or "")
     if not issubclass(found, Sink):
-        raise ConfigError("E216", "the class of this sink type does not derive from `Sink`")
+        raise ConfigError("E201", "the class of this sink type does not derive from `Sink`")
     return found
 
 
@@ -346,7 +347,7 @@ def expiry_of(settings: SinkSettings) -> timedelta | None:
 
 
 def check_sink(settings: SinkSettings, opening: Opening) -> None:
-    """Let a type check a sink. Raises what the type may raise, and ``ConfigError`` E216 for
+    """Let a type check a sink. Raises what the type may raise, and ``ConfigError`` E201 for
     anything else that it does raise."""
     with _of_type("check"):
         sink_type(settings).check(settings, opening)
@@ -369,11 +370,11 @@ def open_sink(settings: SinkSettings, opening: Opening) -> Sink:
 
 @contextmanager
 def _of_type(action: str) -> Iterator[None]:
-    """Turn what the code of a type may not raise into ``ConfigError`` E216."""
+    """Turn what the code of a type may not raise into ``ConfigError`` E201."""
     with contained():
         yield
         return
-    raise ConfigError("E216", f"the code of this sink type failed to {action} the sink")
+    raise ConfigError("E201", f"the code of this sink type failed to {action} the sink")
 
 
 @contextmanager
@@ -391,15 +392,12 @@ def contained() -> Iterator[None]:
 @contextmanager
 def in_place(name: str) -> Iterator[None]:
     """Let what a sink raises name it: there are several, and only one of them failed."""
-    failure: CollectorError
     try:
         yield
-    except Unreachable as error:
-        failure = Unreachable(f"{name}: {error.message}", error.cause, error.answer)
-    except DeliveryError as error:
-        failure = DeliveryError(error.code, f"{name}: {error.message}", error.cause, error.answer)
-    else:
         return
+    except DeliveryError as error:
+        failure = copy(error)
+        failure.message = f"{name}: {error.message}"
     raise failure
 
 

@@ -12,7 +12,6 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import ClassVar
@@ -23,6 +22,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import Flag, Location
 from collector.contracts import Batch, Layout, Record, Row, Subject
 from collector.errors import CollectorError, DeliveryError
+from collector.files import make_directory
 from collector.filter.redaction import Expiry
 from collector.filter.stored import Values
 from collector.schema.kinds.base import utc_now
@@ -46,20 +46,18 @@ from collector.sinks.sink import (
     own_directory,
 )
 from collector.sinks.store_file import (
-    FORMAT,
+    OWN,
     RowPlaces,
     RowReorder,
     Table,
-    configure,
     connect,
     make_private,
     opened,
     require_store,
     run_or_raise,
-    transaction,
 )
 from collector.sqlite.compaction import remove_copies
-from collector.sqlite.files import check_database, make_directory
+from collector.sqlite.connection import check_database, checkpoint, make_durable, transaction
 from collector.sqlite.wal import Index, need_room
 
 __all__ = ["FILE_NAME", "Store", "StoreSettings", "StoreSink"]
@@ -79,7 +77,7 @@ class Store(Sink):
 
     Columns that the table lacks are added, for batches of other layouts too, such as an earlier
     version of the schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
-    used, and ``DeliveryError`` when the file is no database (E501), has another format (E502),
+    used, and ``DeliveryError`` when the file is no database or has another format (E501),
     or its table does not fit (E504). Where the disk or another process prevents opening it now, it
     is opened when batches come.
 
@@ -108,7 +106,7 @@ class Store(Sink):
         try:
             self._need()
         except CollectorError as error:
-            if error.code != "E503":
+            if not (isinstance(error, DeliveryError) and error.may_pass):
                 self._db.close()
                 raise
 
@@ -119,7 +117,7 @@ class Store(Sink):
         """Store the batches durably, all of them or none, each exactly once by its id.
 
         Raises ``DeliveryError``: E503 when the store cannot take them now, E504 when columns do not
-        fit the table, E509 when a batch cannot be read.
+        fit the table, E507 when a batch cannot be read.
         """
         self._need()
         parts = []
@@ -154,7 +152,7 @@ class Store(Sink):
         file."""
         with suppress(sqlite3.Error):
             self.reorder.run(self._db)
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            checkpoint(self._db)
         with suppress(sqlite3.Error):
             self._db.close()
         if self._index is not None:
@@ -171,21 +169,24 @@ class Store(Sink):
         table = self._tables.get(layout)
         if table is None:
             table = Table(layout)
-            run_or_raise(lambda: transaction(self._db, lambda: self._fit(table, layout)))
+            run_or_raise(lambda: self._fit(table, layout))
             run_or_raise(lambda: self._add(layout, table))
         return table
 
     def _fit(self, table: Table, layout: Layout) -> None:
-        table.fit(self._db)
-        pruning.note_foreign(self._db, layout, Expiry.of(self._schemas, utc_now()).spans)
+        with transaction(self._db):
+            table.fit(self._db)
+            pruning.note_foreign(self._db, layout, Expiry.of(self._schemas, utc_now()).spans)
 
     def _store(self, parts: Sequence[_Part]) -> None:
         """Insert batches in one transaction. If a place is taken, which is rare, repeat it with
         the places that are taken."""
         try:
-            added = transaction(self._db, partial(self._insert, parts))
+            with transaction(self._db):
+                added = self._insert(parts)
         except sqlite3.IntegrityError:
-            added = transaction(self._db, partial(self._insert, parts, is_careful=True))
+            with transaction(self._db):
+                added = self._insert(parts, is_careful=True)
         for table, number in added.items():
             places = self._places[table.name]
             self.reorder.add(table, places.base, number)
@@ -219,9 +220,10 @@ class Store(Sink):
         need_room(self.path)
         require_store(self._db)
         remove_copies(self.path)
-        configure(self._db)
+        make_durable(self._db)
         found = [(schema, Table(schema.layout)) for schema in self._schemas]
-        transaction(self._db, lambda: self._prepare(found))
+        with transaction(self._db):
+            self._prepare(found)
         for schema, table in found:
             self._add(schema.layout, table)
         return Index(self.path)
@@ -232,15 +234,10 @@ class Store(Sink):
         self._tables[layout] = table
 
     def _prepare(self, found: Sequence[tuple[Schema, Table]]) -> None:
-        execute = self._db.execute
-        execute(
-            "CREATE TABLE IF NOT EXISTS _delivered"
-            " (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT"
-        )
+        OWN.create(self._db)
         for schema, table in found:
             table.fit(self._db, view=True)
             pruning.note(self._db, table.name, schema.retentions)
-        execute(f"PRAGMA user_version = {FORMAT}")
 
 
 class StoreSettings(SinkSettings):

@@ -10,39 +10,49 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-from collector import file_modes
 from collector.contracts import Batch, Layout, Row
 from collector.errors import ConfigError, DeliveryError, file_name
-from collector.sqlite.files import make_directory, make_durable
+from collector.files import failing_as, make_directory
+from collector.files import make_private as make_file_private
+from collector.sqlite.connection import (
+    checkpoint,
+    connect_unset,
+    is_transient,
+    make_durable,
+    not_waiting,
+    quoted,
+    transaction,
+)
+from collector.sqlite.definition import Definition, columns_of, format_of, tables_of
 
-FORMAT = 1
-"""``user_version`` of the file: the form of everything but the schemas' own tables."""
-BUSY_SECONDS = 5.0
-FOREIGN = "the store cannot be read: it is damaged, locked by another program, or no store of ours"
+FOREIGN = (
+    "the store cannot be read: it is damaged, locked by another program, or not a store of"
+    " Collector; name another file, or end that program"
+)
 RESERVED_COLUMNS = ("received", "count")
 """The columns of each table that are no fields."""
-_ABOUT = (
-    "SELECT user_version, count(name), ifnull(sum(name = '_delivered'), 0)"
-    " FROM pragma_user_version LEFT JOIN sqlite_master"
+OWN = Definition(
+    (
+        (
+            "CREATE TABLE IF NOT EXISTS _delivered"
+            " (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT"
+        ),
+        (
+            'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
+            ' seconds INTEGER NOT NULL, PRIMARY KEY ("table", field)) STRICT, WITHOUT ROWID'
+        ),
+        "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT",
+    ),
+    format=1,
 )
-"""The format of the file, the number of its tables, and whether it is a store of ours."""
-_TRANSIENT = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-    }
-)
-"""Errors that do not concern the contents of the file."""
+"""What a store has besides the tables of schemas: ids of batches, the retention of each field, and
+a row in ``_remains`` while deleted bytes may be in the file or its log."""
 _NOT_NOW = "the store did not take the batch; is the disk full or the store in use?"
 _T = TypeVar("_T")
 
@@ -57,7 +67,7 @@ def make_private(path: Path) -> None:
     message = "the store's file cannot be made or written; check its directory"
     make_directory(path.parent)
     try:
-        file_modes.make_private(path)
+        make_file_private(path)
         if os.access(path, os.R_OK | os.W_OK):
             return
     except OSError as error:
@@ -69,34 +79,24 @@ def make_private(path: Path) -> None:
 def connect(path: Path) -> sqlite3.Connection:
     """Open a connection that is not configured yet; nothing is read or written. Raises
     ``DeliveryError`` E503 if the system does not permit it now."""
-    return run_or_raise(
-        lambda: sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        ),
-        "E501",
-        "the store cannot be opened",
-    )
-
-
-def configure(db: sqlite3.Connection) -> None:
-    """Make commits durable, and let SQLite overwrite deleted data. Raises ``sqlite3.Error``."""
-    make_durable(db)
+    return run_or_raise(lambda: connect_unset(path), "E501", "the store cannot be opened")
 
 
 def require_store(db: sqlite3.Connection) -> None:
     """Check that a file is a store of ours, or empty. Raises ``DeliveryError`` E501 if it is not,
-    E502 if it has another format."""
-    version, number, is_ours = run_or_raise(lambda: db.execute(_ABOUT).fetchone(), "E501", FOREIGN)
-    if number and not is_ours:
-        raise DeliveryError("E501", FOREIGN)
-    require_known_format(version if number else FORMAT)
+    E501 if it has another format."""
+    found = run_or_raise(lambda: format_of(db), "E501", FOREIGN)
+    if found is not None:
+        if "_delivered" not in run_or_raise(lambda: tables_of(db), "E501", FOREIGN):
+            raise DeliveryError("E501", FOREIGN)
+        require_known_format(found)
 
 
 def require_known_format(version: int) -> None:
-    """Raise ``DeliveryError`` E502 for the ``user_version`` of another format."""
-    if version != FORMAT:
+    """Raise ``DeliveryError`` E501 for the ``user_version`` of another format."""
+    if version != OWN.format:
         message = "the store has a format that this version of Collector does not know"
-        raise DeliveryError("E502", message)
+        raise DeliveryError("E501", message)
 
 
 @contextmanager
@@ -104,41 +104,28 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file of an existing store, which other processes may have open.
 
     Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no store of ours
-    (E501), has another format (E502), or cannot be opened now (E503).
+    or has another format (E501), or cannot be opened now (E503).
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"
         raise ConfigError("E203", message)
     with closing(connect(path)) as db:
         require_store(db)
-        run_or_raise(lambda: configure(db), "E501", FOREIGN)
+        run_or_raise(lambda: make_durable(db), "E501", FOREIGN)
         yield db
-
-
-def transaction(db: sqlite3.Connection, action: Callable[[], _T]) -> _T:
-    """Run an action in a transaction, which is rolled back if the action raises."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        outcome = action()
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-    return outcome
 
 
 def run_or_raise(action: Callable[[], _T], code: str = "E503", message: str = _NOT_NOW) -> _T:
     """Run an action; raise ``DeliveryError`` for a database error, without that in its context:
     E503 if the error is transient, else ``code``."""
-    try:
+
+    def failure(error: Exception) -> DeliveryError:
+        if is_transient(error):
+            return DeliveryError("E503", _NOT_NOW)
+        return DeliveryError(code, message)
+
+    with failing_as(failure, sqlite3.Error, OSError):
         return action()
-    except (sqlite3.Error, OSError) as error:
-        number = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR)
-        is_transient = number & 0xFF in _TRANSIENT
-    if is_transient:
-        raise DeliveryError("E503", _NOT_NOW)
-    raise DeliveryError(code, message)
 
 
 # -- tables ---------------------------------------------------------------------------------------
@@ -214,15 +201,7 @@ class Table:
 def tables(db: sqlite3.Connection, *, own: bool = False) -> list[str]:
     """Return the names of the tables that contain records; with ``own``, also of those that are
     named like the store's own, as other programs may name one."""
-    found = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-    others = ("sqlite_",) if own else ("_", "sqlite_")
-    return [row[0] for row in found if not row[0].startswith(others)]
-
-
-def columns_of(db: sqlite3.Connection, table: str) -> dict[str, str]:
-    """Return the columns of a table or a view, in order, with their types; none if it does not
-    exist."""
-    return {row[1]: row[2] for row in db.execute(f"PRAGMA table_info({quoted(table)})")}
+    return [name for name in tables_of(db) if own or not name.startswith("_")]
 
 
 def row_number_of(names: Iterable[str]) -> str:
@@ -234,11 +213,6 @@ def row_number_of(names: Iterable[str]) -> str:
 def view_of(table: str) -> str:
     """Return the name of a table's view."""
     return f"{table.replace('-', '_')}_view"
-
-
-def quoted(name: str) -> str:
-    """Quote a name for SQL. Names of schemas contain no quotes; this is a second defence."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _without_dots(names: list[str]) -> Iterator[str]:
@@ -350,21 +324,13 @@ class RowReorder:
         """Reorder new rows in one transaction, and empty the log; if another process prevents
         that, do it the next time."""
         self.due = monotonic() + _REORDER_SECONDS
-        execute = db.execute
-        execute("PRAGMA busy_timeout = 0")
-        try:
-            execute("BEGIN IMMEDIATE")
-            for table, number in self._added.items():
-                if number <= _MOST_REORDERED:
-                    _rewrite(db, table, self._first[table])
-            execute("COMMIT")
+        with not_waiting(db), suppress(sqlite3.Error):
+            with transaction(db):
+                for table, number in self._added.items():
+                    if number <= _MOST_REORDERED:
+                        _rewrite(db, table, self._first[table])
             self.forget()
-            execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        except sqlite3.Error:
-            if db.in_transaction:
-                execute("ROLLBACK")
-        finally:
-            execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
+            checkpoint(db)
 
 
 def _rewrite(db: sqlite3.Connection, table: Table, first: int) -> None:

@@ -11,13 +11,12 @@ from collector.errors import DeliveryError
 from collector.sinks.pruning import mark, try_sweep
 from collector.sinks.store_file import (
     RESERVED_COLUMNS,
-    columns_of,
     opened,
-    quoted,
     run_or_raise,
     tables,
-    transaction,
 )
+from collector.sqlite.connection import quoted, transaction
+from collector.sqlite.definition import columns_of
 
 
 def rows(db: sqlite3.Connection, subject: Subject) -> Iterator[tuple[str, Record]]:
@@ -78,17 +77,18 @@ def remove(
         ]
 
     def change_all(db: sqlite3.Connection) -> tuple[list[int], bool]:
-        numbers = change(db)
-        if _is_left(db, steps):
-            change(db)  # a trigger of another program has copied some
-        is_gone = not _is_left(db, steps)
-        people = {(each.value, each.start, each.end) for each, _ in steps}
-        if not is_gone and len(people) > 1:  # the caller tries each by itself, and counts that
-            raise DeliveryError("E501", _IN_THE_WAY)
+        with transaction(db):
+            numbers = change(db)
+            if _is_left(db, steps):
+                change(db)  # a trigger of another program has copied some
+            is_gone = not _is_left(db, steps)
+            people = {(each.value, each.start, each.end) for each, _ in steps}
+            if not is_gone and len(people) > 1:  # the caller tries each by itself, and counts that
+                raise DeliveryError("E501", _IN_THE_WAY)
         return numbers, is_gone
 
     with opened(path) as db:
-        numbers, is_gone = run_or_raise(lambda: transaction(db, lambda: change_all(db)))
+        numbers, is_gone = run_or_raise(lambda: change_all(db))
         is_swept = try_sweep(db, path, wait)
     if not is_gone:
         raise DeliveryError("E501", _IN_THE_WAY)

@@ -5,25 +5,42 @@ absent: batches that waited for it stay, and those that come meanwhile are not f
 gap, which is closed when the sink is named again. A batch is deleted when no sink needs it.
 
 After an error the connection must not be used again: it is closed, and the file is reopened.
+
+A large request is staged: its parts are written in several transactions, and accepted in the last.
+So others' commits go on between its parts, and none waits for more than one of them. A staged part
+is a batch with a receipt that counts nothing, and its number is in the table ``staging``. As long
+as it is there, no sink, count or command takes the part for accepted, and no later part goes to a
+sink before it. The last transaction empties the table, adds the last record of each batch with a
+receipt that has the counts, and stores the request's key. What is staged when the file is opened
+was never acknowledged, and is deleted.
+
+A revision deletes records or fields from pending batches, and damaged batches. A receipt is never
+changed. The rest of a batch keeps its id and gets a new receipt, the last of all, which counts
+nothing, as its records were counted before. Numbers of batches are used once, so a sink that has
+the batch already gets it again, and recognises it by its id.
+
+Then both tables are rewritten: SQLite overwrites deleted rows in place, but not the copies that it
+made when it split and merged pages.
 """
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from collector.contracts import Batch, Earlier, Layout, PendingBatch, Tally, count_lines, layout_of
+from collector.files import need_room
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import idempotency, write_queue
+from collector.spool.idempotency import forget_keys
 from collector.spool.tables import (
     BATCH,
-    BUSY_SECONDS,
     NEW_BATCH,
     NEW_COLUMN,
     NEW_CURSOR,
@@ -40,18 +57,28 @@ from collector.spool.tables import (
     Position,
     batch_seal,
     checksum,
-    connect,
     decode_granted,
     encode_granted,
     is_intact,
     layout_seal,
     make_private,
     note_part,
+    open_connection,
     read_gaps,
     read_parts,
 )
-from collector.spool.write_queue import HourlySums, PendingWrite, RecentBatches
-from collector.sqlite.wal import Index, need_room, truncate_log
+from collector.spool.write_queue import (
+    HourlySums,
+    PendingWrite,
+    RecentBatches,
+    last_parts,
+    parts_before,
+    unwritable,
+)
+from collector.sqlite.compaction import empty_log
+from collector.sqlite.connection import checkpoint, copy_log, number_of, transaction
+from collector.sqlite.wal import Index, truncate_log
+from collector.sqlite.wal import need_room as need_room_for_index
 
 _MOST_SELECTED_BYTES = 2 << 20
 _DEPTH = (
@@ -128,9 +155,9 @@ class SpoolFile:
         self._recent = RecentBatches()
         self._path = path
         make_private(path)
-        need_room(path)
+        need_room_for_index(path)
         with ExitStack() as opened:
-            connections = [opened.enter_context(closing(connect(path))) for _ in range(3)]
+            connections = [opened.enter_context(closing(open_connection(path))) for _ in range(3)]
             self.index: Index = Index(path)
             opened.pop_all()
         self.db: sqlite3.Connection = connections[0]
@@ -171,17 +198,15 @@ class SpoolFile:
         """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
         pending batch, one that is not named is absent from now on, and one that is named again goes
         on."""
-        execute = self.db.execute
-        execute("BEGIN IMMEDIATE")
-        idempotency.forget_keys(self.db)
-        for layout in layouts:
-            self._add_layout(layout)
-        if sinks:
-            self._set_cursors({sink: self.cursors.get(sink, Position()) for sink in sinks})
-            for sink in self.cursors:
-                self._set_gaps(sink, is_absent=sink not in sinks)
-        depth, parts = self._delete_delivered(self.depth, self.parts)
-        execute("COMMIT")
+        with self.transaction():
+            idempotency.forget_keys(self.db)
+            for layout in layouts:
+                self._add_layout(layout)
+            if sinks:
+                self._set_cursors({sink: self.cursors.get(sink, Position()) for sink in sinks})
+                for sink in self.cursors:
+                    self._set_gaps(sink, is_absent=sink not in sinks)
+            depth, parts = self._delete_delivered(self.depth, self.parts)
         self.depth, self.parts = depth, parts
         self._count()
 
@@ -219,9 +244,8 @@ class SpoolFile:
 
     def delete_delivered(self) -> bool:
         """Delete some of the batches that no sink needs; return whether some are left."""
-        self.db.execute("BEGIN IMMEDIATE")
-        depth, parts = self._delete_delivered(self.depth, self.parts)
-        self.commit()
+        with self.transaction():
+            depth, parts = self._delete_delivered(self.depth, self.parts)
         self.depth, self.parts = depth, parts
         return self.has_delivered
 
@@ -236,29 +260,28 @@ class SpoolFile:
         ledger; cursors that moved, hourly sums, and the quarantine of damaged batches. It is
         durable on return. Returns for each write what was stored under its key before: only those
         are stored for which that is ``None``."""
-        self.db.execute("BEGIN IMMEDIATE")
         new, found = list(writes), list[Earlier | None]([None] * len(writes))
-        if any(write.key is not None for write in writes):
-            found = idempotency.earlier(self.db, [write.keyed for write in writes])
-            new = [write for write, each in zip(writes, found, strict=True) if each is None]
-            idempotency.add_keys(self.db, [write.keyed for write in new])
-        tip, depth = self._add_all(write_queue.group(write.batches for write in new))
-        parts, backlogs = self.parts, self.with_added(depth - self.depth)
-        if notes := [note for write in writes for note in write.notes]:
-            append_all(self.db, self._path, notes)
-        if sums:
-            self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
-        if cursors:
-            passed = self._passed({s: (self.cursors[s], at) for s, at in cursors.items()})
-            backlogs |= {sink: backlogs[sink] - some for sink, some in passed.items()}
-            self._set_cursors(cursors)
-        for sequence in damaged:
-            idempotency.forget_batch(self.db, sequence)
-            depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
-            parts = self._delete_parts(parts, [sequence])
-        if cursors:
-            depth, parts = self._delete_delivered(depth, parts)
-        self.commit()
+        with self.transaction():
+            if any(write.key is not None for write in writes):
+                found = idempotency.earlier(self.db, [write.keyed for write in writes])
+                new = [write for write, each in zip(writes, found, strict=True) if each is None]
+                idempotency.add_keys(self.db, [write.keyed for write in new])
+            tip, depth = self._add_all(write_queue.group(write.batches for write in new))
+            parts, backlogs = self.parts, self.with_added(depth - self.depth)
+            if notes := [note for write in writes for note in write.notes]:
+                append_all(self.db, self._path, notes)
+            if sums:
+                self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
+            if cursors:
+                passed = self._passed({s: (self.cursors[s], at) for s, at in cursors.items()})
+                backlogs |= {sink: backlogs[sink] - some for sink, some in passed.items()}
+                self._set_cursors(cursors)
+            for sequence in damaged:
+                idempotency.forget_batch(self.db, sequence)
+                depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
+                parts = self._delete_parts(parts, [sequence])
+            if cursors:
+                depth, parts = self._delete_delivered(depth, parts)
         self.depth, self.parts, self.backlogs = depth, parts, backlogs
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
@@ -266,14 +289,13 @@ class SpoolFile:
             self._count()
         return found
 
-    def commit(self) -> None:
-        """Commit a transaction. One that fails leaves nothing in the log."""
-        try:
-            self.db.execute("COMMIT")
-        except sqlite3.Error:
-            with suppress(OSError):
-                truncate_log(self._path, self.index)
-            raise
+    def transaction(self) -> AbstractContextManager[None]:
+        """Run a block as a transaction. A commit that fails leaves nothing in the log."""
+        return transaction(self.db, self._truncate_log)
+
+    def _truncate_log(self) -> None:
+        with suppress(OSError):
+            truncate_log(self._path, self.index)
 
     def select(self, sink: str, sequence: int, last: int, limit: int) -> Selection:
         """Select at most ``limit`` batches for a sink that are no parts, after a number and up to
@@ -382,22 +404,18 @@ class SpoolFile:
 
     def copy_log(self) -> None:
         """Copy into the file what the log has now, while commits go on."""
-        self._copier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        copy_log(self._copier)
 
     def checkpoint(self) -> bool:
         """Copy the log into the file and truncate it; return ``False`` if a reader prevents that.
         Does not wait for readers, as senders wait meanwhile."""
-        execute = self.db.execute
-        execute("PRAGMA busy_timeout = 0")
-        busy: int = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
-        return not busy
+        return checkpoint(self.db)
 
     def close(self) -> None:
         """Close the file, whatever state it is in."""
-        for connection in (self._copier, self._reader, self.db):
+        for each in (self._copier, self._reader, self.db):
             with suppress(sqlite3.Error):
-                connection.close()
+                each.close()
         self.index.close()
 
     def add(self, batch: Batch, tally: Tally, tip: Tip) -> Tip:
@@ -576,3 +594,204 @@ def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selectio
             size += len(batch.payload)
             records += count_lines(batch.payload)
     return selected
+
+
+# -- staging ---------------------------------------------------------------------------------------
+
+_MOST_LOG_BYTES = 16 << 20
+"""The log is emptied before it is much larger."""
+_STAGED = (
+    "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
+    " WHERE sequence IN (SELECT sequence FROM staging)"
+)
+
+
+class Staging:
+    """A large request that is being written. ``is_new`` tells whether it is stored, and ``earlier``
+    what was stored under its key before. Raises ``sqlite3.Error`` or ``OSError`` as ``SpoolFile``
+    does; then its file must be opened again."""
+
+    def __init__(self, file: SpoolFile, path: Path, write: PendingWrite) -> None:
+        self._file, self._path, self._write = file, path, write
+        self.is_new: bool = True
+        self.earlier: Earlier | None = None
+        self._parts = parts_before(write.batches)
+        self._is_begun = False
+
+    def step(self) -> bool:
+        """Write the next parts, or accept all of them when there is none; return whether there is
+        nothing more to do. Before the first one, refuse the request if the disk has no room."""
+        if not self._is_begun:
+            self._is_begun = True
+            (self.earlier,) = idempotency.earlier(self._file.db, [self._write.keyed])
+            self.is_new = self.earlier is None
+            if self.is_new and not self._has_room():
+                self.is_new = False
+                self._write.future.set_exception(unwritable())
+        if not self.is_new:
+            return True
+        parts = next(self._parts, None)
+        if parts is None:
+            self._accept()
+            return True
+        with self._file.transaction():
+            after = self._add(parts)
+        self._take_over(*after)
+        return False
+
+    def _has_room(self) -> bool:
+        """Return whether the disk has room for all parts, and for what deleting them takes."""
+        free, page = (number_of(self._file.db, name) for name in ("freelist_count", "page_size"))
+        size = sum(len(batch.payload) for batch in self._write.batches)
+        needed = max(0, size - free * page) + min(size, _MOST_LOG_BYTES)
+        with suppress(OSError):
+            need_room(self._path.parent, needed)
+            return True
+        return False
+
+    def _accept(self) -> None:
+        file, depth = self._file, self._file.depth
+        with file.transaction():
+            tip, parts = self._add(last_parts(self._write.batches))
+            batches, records, size = file.db.execute(_STAGED).fetchone()
+            file.db.execute("DELETE FROM staging")
+            idempotency.add_keys(file.db, [self._write.keyed])
+        self._take_over(tip, {n: replace(part, is_staged=False) for n, part in parts.items()})
+        added = Depth(batches, records, size)
+        file.depth, file.backlogs = depth + added, file.with_added(added)
+
+    def _add(self, batches: Iterable[PendingBatch]) -> tuple[Tip, dict[int, Part]]:
+        """Insert staged parts; return the tip and the parts after that."""
+        file, tip, added = self._file, self._file.chain_tip, dict[int, Part]()
+        for batch in batches:
+            tip = file.add(new_batch(batch), batch.tally, tip)
+            if batch.payload:
+                part = Part(delivered=file.absentees, is_staged=True)
+                added[tip.sequence] = note_part(file.db, tip.sequence, part)
+        file.db.execute(NEW_TIP, (tip.sequence, tip.hash))
+        return tip, file.parts | added
+
+    def _take_over(self, tip: Tip, parts: dict[int, Part]) -> None:
+        """Note what the file has after a commit."""
+        self._file.tip = self._file.chain_tip = tip
+        self._file.parts = Parts(parts)
+
+
+def discard(db: sqlite3.Connection) -> None:
+    """Delete staged parts, each in a transaction of its own: so the log stays small."""
+    for row in db.execute("SELECT sequence FROM staging ORDER BY sequence").fetchall():
+        with transaction(db):
+            for table in ("batches", "parts", "staging"):
+                db.execute(f"DELETE FROM {table} WHERE sequence = ?", row)  # noqa: S608 - constants
+
+
+# -- revisions -------------------------------------------------------------------------------------
+
+Divide = Callable[[Batch], Sequence[Batch]]
+"""Returns the batches that replace one: with ids of their own, and its records in their order."""
+
+NEVER, ALWAYS = "", "~"
+"""Bounds: no minute is before the first, and every minute is before the second."""
+
+_MINUTE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:00Z"
+_OLD = f"(received < ? OR received NOT GLOB '{_MINUTE}')"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Revision:
+    """What to delete: ``change`` gets a batch's payload and minute, and returns the new payload and
+    the number of records that it changed.
+
+    It is called for batches that were received before ``before``; damaged ones from before
+    ``damaged`` are deleted, as are hourly sums before ``hours``. With ``always`` the tables are
+    rewritten even if nothing was deleted.
+    """
+
+    change: Callable[[bytes, str], tuple[bytes, int]]
+    before: str = ALWAYS
+    damaged: str = NEVER
+    hours: str = NEVER
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionOutcome:
+    """What a revision did: the number of batches that were changed or deleted, of their records
+    that were, of these the deleted ones (``gone``), and of ``damaged`` batches and sums of
+    ``hours`` that were deleted. ``is_swept`` is true if no deleted bytes are left in the file or
+    its log; otherwise another process reads an earlier state."""
+
+    batches: int
+    records: int
+    gone: int
+    damaged: int
+    hours: int
+    is_swept: bool
+
+
+def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
+    """Carry out a revision. Raises ``sqlite3.Error`` or ``OSError``, and errors of ``change``."""
+    execute = file.db.execute
+    with file.transaction():
+        batches, records, gone = _revise_batches(file, revision)
+        damaged = execute(f"DELETE FROM damaged WHERE {_OLD}", (revision.damaged,)).rowcount  # noqa: S608
+        forget_keys(file.db)
+        hours = execute("DELETE FROM hours WHERE hour < ?", (revision.hours,)).rowcount
+        if batches or damaged or revision.always:
+            for table in ("batches", "damaged"):
+                execute(f"CREATE TEMP TABLE remaining AS SELECT * FROM {table}")  # noqa: S608
+                execute(f"DELETE FROM {table}")  # noqa: S608
+                execute(f"INSERT INTO {table} SELECT * FROM remaining ORDER BY sequence")  # noqa: S608
+                execute("DROP TABLE remaining")
+    file.load()
+    is_swept = empty_log(file.db, path)
+    return RevisionOutcome(batches, records, gone, damaged, hours, is_swept)
+
+
+def divide(file: SpoolFile, id_: bytes, parts_of: Divide) -> int:
+    """Replace the batch with an id by others, each under a receipt of its own; return their
+    number. Raises ``sqlite3.Error`` or ``OSError``, and ``ValueError`` for other records."""
+    execute, number = file.db.execute, 0
+    with file.transaction():
+        query = "SELECT sequence FROM batches WHERE id = ? ORDER BY sequence LIMIT 1"
+        for (sequence,) in execute(query, (id_,)).fetchall():
+            whole, tip = file.get(sequence), file.chain_tip
+            if whole is None:
+                break  # damaged: it is quarantined when it is read the next time
+            parts = parts_of(whole)
+            if b"".join(part.payload for part in parts) != whole.payload:
+                raise ValueError("the parts of a batch must be what it was")
+            execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
+            for part in parts:
+                tip = file.add(part, Tally(), tip)
+            file.renumber(sequence, range(file.chain_tip.sequence + 1, tip.sequence + 1))
+            execute(NEW_TIP, (tip.sequence, tip.hash))
+            number = len(parts)
+    file.load()
+    return number
+
+
+def _revise_batches(file: SpoolFile, revision: Revision) -> tuple[int, int, int]:
+    """Change batches; return the number of changed batches, of changed records, and of deleted
+    records."""
+    execute, tip, changed, records, gone = file.db.execute, file.chain_tip, 0, 0, 0
+    query = f"SELECT sequence FROM batches WHERE {_OLD} ORDER BY sequence"  # noqa: S608
+    for (sequence,) in execute(query, (revision.before,)).fetchall():
+        batch = file.get(sequence)
+        if batch is None:
+            execute("INSERT INTO damaged SELECT * FROM batches WHERE sequence = ?", (sequence,))
+            execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
+            file.renumber(sequence, [])
+            continue
+        payload, number = revision.change(batch.payload, batch.received)
+        if not number:
+            continue
+        execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
+        if payload:
+            tip = file.add(replace(batch, payload=payload), Tally(), tip)
+        file.renumber(sequence, [tip.sequence] if payload else [])
+        changed, records = changed + 1, records + number
+        gone += count_lines(batch.payload) - count_lines(payload)
+    if tip != file.chain_tip:
+        execute(NEW_TIP, (tip.sequence, tip.hash))
+    return changed, records, gone

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from collector.errors import ConfigError, DeliveryError, InUse
+from collector.errors import DeliveryError, InUse
+from collector.extras import missing
+from collector.files import failing_as
 from collector.ledger import Note
 from collector.ledger.journal import append, append_all, current_key
 from collector.ledger.signing import can_sign, create_next_key, load_key
 from collector.ledger.stored import FORMAT
 from collector.spool.spool import FILE_NAME, Spool
-from collector.spool.tables import connect
+from collector.spool.tables import open_connection
+from collector.sqlite.connection import number_of, transaction
 
 _T = TypeVar("_T")
 
@@ -40,8 +43,7 @@ def rotate(directory: Path) -> str:
     Raises as ``note`` does, and ``ConfigError`` E201 when the extra for signing is not installed.
     """
     if not can_sign():
-        extra = "data-minimisation-collector[signing]"
-        raise ConfigError("E201", f"signing needs an extra: pip install '{extra}'")
+        raise missing("signing", "signing")
 
     def replace_key(db: sqlite3.Connection) -> str:
         old, new = load_key(directory, current_key(db)), create_next_key(directory)
@@ -55,20 +57,16 @@ def rotate(directory: Path) -> str:
 
 def _write(path: Path, action: Callable[[sqlite3.Connection], _T]) -> _T:
     """Run an action in a transaction, whether another process has the file open or not."""
-    results: list[_T] = []
+    failure = DeliveryError("E506", "the ledger cannot be written at present; try again later")
     with (
         _opened(path),
-        suppress(sqlite3.Error, OSError),
-        closing(connect(path, must_exist=True)) as db,
+        failing_as(failure, sqlite3.Error, OSError),
+        closing(open_connection(path, must_exist=True)) as db,
+        transaction(db),
     ):
-        db.execute("BEGIN IMMEDIATE")
-        if db.execute("PRAGMA user_version").fetchone()[0] == FORMAT:
-            result = action(db)
-            db.execute("COMMIT")
-            results.append(result)
-    if not results:
-        raise DeliveryError("E506", "the ledger cannot be written at present; try again later")
-    return results[0]
+        if number_of(db, "user_version") != FORMAT:
+            raise failure
+        return action(db)
 
 
 @contextmanager

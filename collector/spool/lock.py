@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from collector.errors import ConfigError, InUse, NotNow
-from collector.file_modes import tighten_directory
-from collector.sqlite.files import make_directory
+from collector.files import make_directory, tighten_directory
 
 FILE_NAME = "collector.lock"
 _IN_USE = "the data directory is in use by another collector; stop it, or name another directory"

@@ -3,6 +3,8 @@
 A file that is torn, truncated, foreign or damaged is quarantined: it gets another name, and its
 readable contents are copied into a new file: every intact batch, and the receipts up to the first
 that is damaged. The damaged file itself is never changed; batches are read from a copy.
+
+What else a quarantined file has is unknown, so it counts as personal data, and retention applies.
 """
 
 from __future__ import annotations
@@ -12,22 +14,21 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from collector.contracts import Layout
 from collector.errors import ConfigError
+from collector.files import check_file, sync
 from collector.ledger.entry import Entry
 from collector.ledger.journal import NEW_DOCUMENT, NEW_ENTRY, SELECT_ENTRIES, SET_LAST
 from collector.ledger.receipt import NOTHING, Start, Tip
 from collector.ledger.stored import Ledger
-from collector.ledger.verification import Verification
-from collector.spool.file import SpoolFile
+from collector.spool.file import SpoolFile, discard
 from collector.spool.idempotency import NEW_DAY, NEW_KEY
 from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.lock import check_lock
-from collector.spool.pending import quarantine
-from collector.spool.staging import discard
 from collector.spool.tables import (
     BATCH,
     NEW_BATCH,
@@ -52,44 +53,21 @@ from collector.spool.tables import (
     is_spool,
     read_gaps,
 )
-from collector.sqlite.files import check_database, check_file, sync, transaction
+from collector.sqlite.connection import (
+    check_database,
+    checkpoint,
+    connect_unset,
+    decode_leniently,
+    is_transient,
+    transaction,
+)
 from collector.sqlite.wal import copy_with_log, is_log, last_commit
 
 _PART, _NEW, _COPY = ".part", ".new", ".copy"
 """Suffixes of an unfinished file, a finished one, and a copy for reading."""
 
 _NEWEST = 1000
-_TRANSIENT = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_READONLY,
-    }
-)
-"""Errors that do not concern the contents of the file."""
 _TRANSIENT_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-def is_corrupt(error: Exception) -> bool:
-    """Return whether an error shows that the file is damaged."""
-    code = getattr(error, "sqlite_errorcode", 0)
-    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in _CORRUPT
-
-
-def _is_damage(error: Exception) -> bool:
-    """Return whether opening failed because of the file's contents, foreign ones included, rather
-    than because the system did not permit it."""
-    if isinstance(error, OSError | ConfigError):
-        return False
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
-    return is_corrupt(error) or code & 0xFF not in _TRANSIENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +185,7 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
             discard(file.db)
             file.load()
         except Exception as error:
-            is_damaged = _is_damage(error)
+            is_damaged = not (isinstance(error, ConfigError) or is_transient(error))
             if not is_damaged:
                 if file is not None:
                     file.close()
@@ -221,19 +199,17 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
 
 
 def _repair_chain(file: SpoolFile) -> bool:
-    """Verify that the last receipts are a chain up to the tip; if not, begin a new chain. Return
+    """Check that the last receipts are a chain up to the tip; if not, begin a new chain. Return
     whether one begins."""
     ledger, execute = Ledger(file.db.execute), file.db.execute
-    newest = list(ledger.receipts(newest=_NEWEST))
-    verification, starts = Verification(), ledger.starts
-    if newest and newest[0].sequence not in starts:
-        verification.tip = Tip(newest[0].sequence - 1, newest[0].previous)
-    for receipt in newest:
-        verification.add(receipt, starts.get(receipt.sequence))
-    if not newest:
-        verification.tip = Tip(0, NOTHING)
-    tip = verification.tip
-    if not verification.flaws and tip == file.tip:
+    tip, starts, is_chain = Tip(0, NOTHING), ledger.starts, True
+    for at, receipt in enumerate(ledger.receipts(newest=_NEWEST)):
+        start = starts.get(receipt.sequence)
+        if not at:
+            tip = Tip(receipt.sequence - 1, start.after if start else receipt.previous)
+        is_chain = is_chain and receipt.follows(tip, start)
+        tip = Tip(receipt.sequence, receipt.hash)
+    if is_chain and tip == file.tip:
         return False
     last = max(tip.sequence, file.tip.sequence)
     with transaction(file.db):
@@ -272,10 +248,8 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
 
     Raises ``sqlite3.Error`` or ``OSError`` if the new one cannot be written.
     """
-    with closing(sqlite3.connect(copy, isolation_level=None)) as source:
-        source.text_factory = _text
-        with closing(create(new)) as target:
-            target.execute("BEGIN IMMEDIATE")
+    with closing(decode_leniently(connect_unset(copy))) as source, closing(create(new)) as target:
+        with transaction(target):
             known = _layouts(source, target) | {layout.digest for layout in layouts}
             tip = _receipts(source, target)
             last = max(_batches(source, target, known), _last(source), tip.sequence, floor)
@@ -288,12 +262,7 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
                 for row in _rows(source, query):
                     with suppress(sqlite3.IntegrityError, sqlite3.ProgrammingError):
                         target.execute(insert, row)
-            target.execute("COMMIT")
-            target.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
+        checkpoint(target)
 
 
 def _rows(source: sqlite3.Connection, query: str, *values: object) -> Iterator[_Row]:
@@ -316,21 +285,21 @@ def _layouts(source: sqlite3.Connection, target: sqlite3.Connection) -> set[str]
 
 
 def _receipts(source: sqlite3.Connection, target: sqlite3.Connection) -> Tip:
-    """Copy receipts and starts of chains, as far as they verify; return the last of them."""
+    """Copy receipts and starts of chains up to the first receipt that does not follow the one
+    before it; return the last of them."""
     starts = {1: Start(1, "new")}
     with suppress(sqlite3.Error):
         starts |= Ledger(source.execute).starts
-    verification, tip = Verification(), Tip(0, NOTHING)
+    tip = Tip(0, NOTHING)
     with suppress(sqlite3.Error):
         for receipt in Ledger(source.execute).receipts():
             start = starts.get(receipt.sequence)
-            verification.add(receipt, start)
-            if verification.flaws:
+            if not receipt.follows(tip, start):
                 break
             if start is not None:
                 target.execute(NEW_START, (start.first, start.reason, start.after))
             target.execute(NEW_RECEIPT, receipt.as_row())
-            tip = verification.tip
+            tip = Tip(receipt.sequence, receipt.hash)
     return tip
 
 
@@ -412,3 +381,64 @@ def _highest(source: sqlite3.Connection, *tables: str) -> int:
     queries = [f"SELECT max(sequence) FROM {name}" for name in tables]  # noqa: S608 - constants
     found = (row[0] for query in queries for row in _rows(source, query))
     return max((n for n in found if isinstance(n, int) and n < _MOST_SEQUENCE), default=0)
+
+
+# -- quarantined files -----------------------------------------------------------------------------
+
+_DAMAGED = ".damaged-"
+"""The text between the name of a quarantined file and the time of its quarantine."""
+_STAMP = "%Y%m%dT%H%M%SZ"
+_LENGTH = len("20261124T102030Z")
+
+
+def quarantine(path: Path, only_log: bool = False) -> list[Path]:
+    """Rename a file and its log; return their new names. The log is renamed last, so that it never
+    is alone without a new file."""
+    stamp = datetime.now(UTC).strftime(_STAMP)
+    number, base = 1, f"{path.name}{_DAMAGED}{stamp}"
+    while any(path.with_name(base + end).exists() for end in ("", "-wal")):
+        number += 1
+        base = f"{path.name}{_DAMAGED}{stamp}-{number}"
+    renamed = []
+    for end in ("-wal",) if only_log else ("", "-wal"):
+        old, new = path.with_name(path.name + end), path.with_name(base + end)
+        if old.exists() and (end == "" or old.stat().st_size):
+            old.chmod(0o600)
+            old.rename(new)
+            renamed.append(new)
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    return renamed
+
+
+def quarantined(spool: Path) -> Iterator[tuple[Path, datetime]]:
+    """Yield the quarantined files of a spool's file, and when each was renamed: nothing in it was
+    received later than that."""
+    for path in sorted(spool.parent.glob(f"{spool.name}{_DAMAGED}*")):
+        stamp = path.name.removeprefix(f"{spool.name}{_DAMAGED}")[:_LENGTH]
+        with suppress(FileNotFoundError):
+            yield path, _moment(stamp) or datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def delete_quarantined(
+    spool: Path, *, since: datetime | None = None, until: datetime | None = None
+) -> int:
+    """Delete files that were quarantined at or after ``since`` and before ``until``; return their
+    number. Raises ``ConfigError`` E203 when some cannot be deleted; all others are."""
+    number, is_complete = 0, True
+    for path, moment in quarantined(spool):
+        if (since is None or moment >= since) and (until is None or moment < until):
+            try:
+                path.unlink(missing_ok=True)
+                number += 1
+            except OSError:
+                is_complete = False
+    if not is_complete:
+        raise ConfigError("E203", "a quarantined file cannot be deleted; check its permissions")
+    return number
+
+
+def _moment(stamp: str) -> datetime | None:
+    with suppress(ValueError):
+        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    return None

@@ -15,19 +15,21 @@ from typing import NamedTuple
 
 from collector.contracts import Batch, Layout, layout_of
 from collector.errors import DeliveryError
-from collector.file_modes import make_private
+from collector.files import failing_as, make_private
 from collector.spool.tables import decode_granted, encode_granted
+from collector.sqlite.connection import connect, transaction
+from collector.sqlite.definition import Definition, format_of
 
 FILE_NAME = "spool-aside.db"
-_BUSY_SECONDS = 5.0
-_TABLE = """
-CREATE TABLE IF NOT EXISTS batches (
-    number INTEGER PRIMARY KEY, sink TEXT NOT NULL, id BLOB NOT NULL, received TEXT NOT NULL,
-    schema TEXT NOT NULL, digest TEXT NOT NULL, name TEXT NOT NULL, columns TEXT NOT NULL,
-    payload BLOB NOT NULL, granted TEXT, UNIQUE (sink, id)
-) STRICT
-"""
-TABLES = (_TABLE,)
+DEFINITION = Definition(
+    (
+        """CREATE TABLE batches (
+            number INTEGER PRIMARY KEY, sink TEXT NOT NULL, id BLOB NOT NULL,
+            received TEXT NOT NULL, schema TEXT NOT NULL, digest TEXT NOT NULL, name TEXT NOT NULL,
+            columns TEXT NOT NULL, payload BLOB NOT NULL, granted TEXT, UNIQUE (sink, id)
+        ) STRICT""",
+    )
+)
 _COLUMNS = "number, sink, id, received, schema, digest, name, columns, payload, granted"
 _ADD = f"INSERT OR REPLACE INTO batches ({_COLUMNS}) VALUES (NULL{', ?' * 9})"  # noqa: S608
 _ALL = f"SELECT {_COLUMNS} FROM batches ORDER BY number"  # noqa: S608 - constants
@@ -104,18 +106,12 @@ class SetAside:
         if not make and not self._path.is_file():
             yield None
             return
-        try:
+        with failing_as(DeliveryError("E507", _UNREADABLE), sqlite3.Error, OSError):
             make_private(self._path)
-            with closing(sqlite3.connect(self._path, timeout=_BUSY_SECONDS)) as db:
-                db.execute("PRAGMA synchronous = EXTRA")
-                db.execute("PRAGMA secure_delete = ON")
-                db.execute(_TABLE)
-                with db:
-                    yield db
-                return
-        except (sqlite3.Error, OSError):
-            pass
-        raise DeliveryError("E507", _UNREADABLE)
+            with closing(connect(self._path, has_log=False)) as db, transaction(db):
+                if format_of(db) is None:
+                    DEFINITION.create(db)
+                yield db
 
 
 def _read(db: sqlite3.Connection) -> Iterator[RefusedBatch]:

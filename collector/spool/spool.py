@@ -26,6 +26,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
 
+from collector.backoff import Backoff
 from collector.contracts import (
     Backlog,
     Batch,
@@ -36,15 +37,23 @@ from collector.contracts import (
     SpoolState,
     Written,
 )
-from collector.errors import CollectorError, ConfigError, ConfigFaults, DeliveryError
+from collector.errors import CollectorError, ConfigError, ConfigFaults, SpoolFull
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
-from collector.spool.file import Depth, Selection, SpoolFile
+from collector.spool.file import (
+    Depth,
+    Divide,
+    Revision,
+    RevisionOutcome,
+    Selection,
+    SpoolFile,
+    Staging,
+    divide,
+    revise,
+)
 from collector.spool.lock import Lock
-from collector.spool.recover import is_corrupt, try_open
-from collector.spool.revision import Divide, Revision, RevisionOutcome, divide, revise
-from collector.spool.staging import Staging
+from collector.spool.recover import try_open
 from collector.spool.tables import Position
 from collector.spool.write_queue import (
     Arrivals,
@@ -56,7 +65,7 @@ from collector.spool.write_queue import (
     merge,
     unwritable,
 )
-from collector.sqlite.files import transaction
+from collector.sqlite.connection import is_corrupt
 
 FILE_NAME = "spool.db"
 """The name of the spool's file in a data directory."""
@@ -108,7 +117,6 @@ class Spool(Closing):
         self._file: SpoolFile | None = None
         self._staging: Staging | None = None
         self._depth, self._room = Depth(), Room(limit)
-        self._absent: dict[str, Depth] = {}
         self._backlogs: Mapping[str, Depth] = {}
         self._lags = dict.fromkeys(self._sinks, 0.0)
         self._last = 0
@@ -120,7 +128,7 @@ class Spool(Closing):
         self._errors = self._damaged = self._due_jobs = 0
         self._arrivals, self._summed = Arrivals(), monotonic()
         self._sums: HourlySums = Counter()
-        self._pause = 0.0
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._checkpoints = Checkpoints(self._reading, self._fail)
         self._thread = threading.Thread(target=self._run, name="collector-spool", daemon=True)
         self.lock: Lock = Lock(self.path.parent)
@@ -164,7 +172,7 @@ class Spool(Closing):
         If one of the newest million had the same ``key``, nothing is added, and the result is what
         that one stored, else ``None``. A request without batches leaves its key.
         Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write,
-        E515 while too much is being stored.
+        E425 while too much is being stored.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
         with self._changed:
@@ -180,10 +188,9 @@ class Spool(Closing):
         """Add batches to the queue; note that there is no room for them."""
         try:
             return self._queue.put(batches, key, self._limit - self._depth.bytes)
-        except DeliveryError as error:
-            if error.code == "E505":
-                self._room.refused(sum(len(batch.payload) for batch in batches))
-                self._room.is_full(self._depth.bytes)
+        except SpoolFull:
+            self._room.refused(sum(len(batch.payload) for batch in batches))
+            self._room.is_full(self._depth.bytes)
             raise
 
     def note(self, *notes: Note) -> Written:
@@ -210,7 +217,7 @@ class Spool(Closing):
 
         def work(file: SpoolFile) -> Depth:
             waited = file.backlogs.get(sink, Depth())
-            with transaction(file.db):
+            with file.transaction():
                 file.drop(sink)
                 append_all(file.db, self.path, [note_of(waited)])
             file.load()
@@ -316,8 +323,8 @@ class Spool(Closing):
 
     def absent(self) -> dict[str, Depth]:
         """Return how much waits for each sink that is not named at present, if something does."""
-        with self._changed:
-            return dict(self._absent)
+        file = self._file
+        return {} if file is None else file.absent
 
     def state(self) -> SpoolState:
         """Return the state at this moment."""
@@ -339,7 +346,7 @@ class Spool(Closing):
             backlogs = {sink: self._backlog(sink) for sink in self._cursors}
             absent = {
                 sink: Backlog(each.batches, each.records, each.bytes)
-                for sink, each in self._absent.items()
+                for sink, each in self.absent().items()
             }
             return SpoolState(
                 is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs, absent=absent
@@ -470,14 +477,14 @@ class Spool(Closing):
     def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
         """Update the state after a commit, which added new writes."""
         with self._changed:
-            self._depth, self._last, self._absent = file.depth, file.last, file.absent
+            self._depth, self._last = file.depth, file.last
             self._backlogs = file.backlogs
             self._room.is_full(self._depth.bytes)
             self._queue.count_taken()
             self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
                 self._arrivals.mark(file.last)
-                self._pause = 0.0
+                self._backoff.reset()
             self._unreadable -= unreadable
             self._damaged += len(unreadable)
             self._changed.notify_all()
@@ -495,8 +502,7 @@ class Spool(Closing):
         self._close_file()
         while not self._open():
             with self._changed:
-                self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
-                if self._changed.wait_for(lambda: self._is_closing, self._pause):
+                if self._changed.wait_for(lambda: self._is_closing, self._backoff.pause()):
                     return
 
     def _close_file(self) -> None:
@@ -532,7 +538,7 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
-            self._depth, self._last, self._absent = file.depth, file.last, file.absent
+            self._depth, self._last = file.depth, file.last
             self._backlogs = file.backlogs
             found = {sink: file.cursors[sink] for sink in self._cursors}
             # A recovered file has no cursors: a part may have become a batch like others.

@@ -11,26 +11,31 @@ import os
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from collector import file_modes
-from collector.contracts import Granted, Layout
-from collector.errors import ConfigError
+from collector.contracts import Batch, Granted, Layout
+from collector.errors import ConfigError, DeliveryError
+from collector.files import failing_as
+from collector.files import make_private as make_file_private
 from collector.ledger import journal
-from collector.ledger.entry import ENTRY_COLUMNS
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, commit
 from collector.ledger.stored import FORMAT, UNKNOWN_FORMAT, require_known_format
 from collector.ledger.stored import TABLES as LEDGER_TABLES
 from collector.spool import idempotency
 from collector.sqlite import wal
-from collector.sqlite.files import make_durable, transaction
-
-APPLICATION = int.from_bytes(b"Cspl")
-"""The file's ``application_id``, which tells a spool from other databases."""
+from collector.sqlite.connection import (
+    checkpoint,
+    connect,
+    connect_to_read,
+    copy_log,
+    decode_leniently,
+    transaction,
+)
+from collector.sqlite.definition import Definition
 
 _BATCHES = (
     "(sequence INTEGER PRIMARY KEY, id BLOB NOT NULL, layout TEXT NOT NULL, received TEXT NOT NULL,"
@@ -72,16 +77,20 @@ _GAPS = (
 )
 OPEN = (1 << 63) - 1
 """The end of a gap that is not closed: the sink is absent."""
-TABLES = (
-    *_OTHERS.split(";"),
-    f"CREATE TABLE batches {_BATCHES} STRICT",
-    f"CREATE TABLE damaged {_BATCHES} STRICT",
-    *idempotency.TABLES,
-    *LEDGER_TABLES,
-    *journal.TABLES,
-    *_PARTS.split(";"),
-    _STAGING,
-    _GAPS,
+DEFINITION = Definition(
+    (
+        *_OTHERS.split(";"),
+        f"CREATE TABLE batches {_BATCHES} STRICT",
+        f"CREATE TABLE damaged {_BATCHES} STRICT",
+        *idempotency.TABLES,
+        *LEDGER_TABLES,
+        *journal.TABLES,
+        *_PARTS.split(";"),
+        _STAGING,
+        _GAPS,
+    ),
+    format=FORMAT,
+    application=int.from_bytes(b"Cspl"),
 )
 
 BATCH = "sequence, id, layout, received, records, salt, seal, payload, granted"
@@ -109,34 +118,12 @@ NEW_HOUR = (
 )
 
 
-_MAGIC = b"SQLite format 3\0"
+_APPLICATION = DEFINITION.application.to_bytes(4)
 _HEAD = 100
 _WHOLE_BYTES = 256 << 20
 """The largest file that is checked whole; of larger ones, the receipts are not checked."""
-_READ = {
-    "about": "format",
-    "layouts": "digest, schema, name, seal",
-    "columns": "digest, position, name, type",
-    "batches": BATCH,
-    "damaged": BATCH,
-    "cursors": "sink, sequence, seal",
-    "hours": "hour, what, name, reason, times",
-    "key_days": "day, secret",
-    "request_keys": "number, hash, day, body, counts",
-    "receipts": ", ".join(COLUMNS),
-    "starts": "first, reason, after",
-    "tip": "one, sequence, hash",
-    "entries": ", ".join(ENTRY_COLUMNS),
-    "last_entry": "one, sequence, hash",
-    "documents": "digest, text",
-    "parts": "sequence, delivered, seal",
-    "part_cursors": "sink, sequence, seal",
-    "staging": "sequence",
-    "gaps": "sink, after, upto, seal",
-}
 _WAL_PAGES = 1024
 _WAL_BYTES = 16 << 20
-BUSY_SECONDS = 5.0
 _SETTINGS = (
     "cell_size_check = ON",
     f"wal_autocheckpoint = {_WAL_PAGES}",
@@ -272,18 +259,15 @@ def note_part(db: sqlite3.Connection, sequence: int, part: Part) -> Part:
 def create(path: Path, *starts: Start) -> sqlite3.Connection:
     """Create a file without batches and receipts, where there is none."""
     make_private(path, os.O_EXCL | os.O_CREAT)
-    db = connect(path)
+    db = open_connection(path)
     try:
         with transaction(db):
-            for table in TABLES:
-                db.execute(table)
+            DEFINITION.create(db)
             db.execute("INSERT INTO about VALUES (?)", (FORMAT,))
             db.execute("INSERT INTO tip VALUES (1, 0, ?)", (NOTHING,))
             for start in starts:
                 db.execute(NEW_START, (start.first, start.reason, start.after))
-            db.execute(f"PRAGMA application_id = {APPLICATION}")
-            db.execute(f"PRAGMA user_version = {FORMAT}")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        checkpoint(db)
     except BaseException:
         db.close()
         raise
@@ -293,26 +277,12 @@ def create(path: Path, *starts: Start) -> sqlite3.Connection:
 def make_private(path: Path, flags: int = 0) -> None:
     """Ensure that the file exists and only its owner may use it (0600)."""
     os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600))
-    file_modes.make_private(path)
+    make_file_private(path)
 
 
-def connect(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
-    """Open a connection whose commits are durable, and which overwrites deleted data."""
-    place = f"{path.absolute().as_uri()}?mode={'rw' if must_exist else 'rwc'}"
-    db = sqlite3.connect(
-        place, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    db.text_factory = _decode  # damage is found by seals; reading goes on
-    try:
-        make_durable(db, *_SETTINGS)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _decode(value: bytes) -> str:
-    return value.decode(errors="replace")
+def open_connection(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
+    """Open a connection to a spool's file, which goes on where a text is damaged: seals show it."""
+    return decode_leniently(connect(path, *_SETTINGS, must_exist=must_exist))
 
 
 _FORMATS = ("format FROM about", "user_version FROM pragma_user_version")
@@ -328,7 +298,7 @@ def check_version(path: Path) -> None:
     text = b""
     with suppress(OSError):
         text = wal.head(path)
-    if text[68:72] == APPLICATION.to_bytes(4) and int.from_bytes(text[60:64]) != FORMAT:
+    if text[68:72] == _APPLICATION and int.from_bytes(text[60:64]) != FORMAT:
         raise ConfigError("E203", UNKNOWN_FORMAT)
 
 
@@ -339,7 +309,7 @@ def is_spool(path: Path) -> bool:
         head = os.read(handle, _HEAD)
     finally:
         os.close(handle)
-    return len(head) == _HEAD and head[:16] == _MAGIC and head[68:72] == APPLICATION.to_bytes(4)
+    return len(head) == _HEAD and head[:16] == wal.MAGIC and head[68:72] == _APPLICATION
 
 
 def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) -> None:
@@ -348,13 +318,54 @@ def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) 
     execute = db.execute
     require_known_format(db)
     found = [execute(f"SELECT {query}").fetchone()[0] for query in _FORMATS]
-    pages = execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
-    if found != [FORMAT, FORMAT] or pages < frames():
+    pages = copy_log(db)
+    if found != [FORMAT, FORMAT] or pages < frames() or not DEFINITION.is_met(db):
         raise _DamagedError
-    for table, columns in _READ.items():
-        execute(f"SELECT {columns} FROM {table} LIMIT 0")  # noqa: S608 - constants
-    is_small = path.stat().st_size <= _WHOLE_BYTES
-    parts = [""] if is_small else [f"({table})" for table in _READ if table != "receipts"]
-    for part in parts:
-        if execute(f"PRAGMA quick_check{part}").fetchone()[0] != "ok":
+    tables = [""]
+    if path.stat().st_size > _WHOLE_BYTES:
+        tables = [f"({table})" for table in DEFINITION.columns if table != "receipts"]
+    for table in tables:
+        if execute(f"PRAGMA quick_check{table}").fetchone()[0] != "ok":
             raise _DamagedError
+
+
+def pending_batches(path: Path) -> Iterator[Batch | None]:
+    """Yield every batch that was accepted; ``None`` for a damaged one. Their layouts have no
+    columns.
+
+    Yields nothing if there is no file. Raises ``ConfigError`` E203 when it has another format,
+    ``DeliveryError`` E507 when it cannot be read.
+    """
+    if not path.is_file():
+        return
+    failure = DeliveryError("E507", "the spool cannot be read; is it damaged, or no spool's file?")
+    if (db := connect_to_read(path)) is None:
+        raise failure
+    with failing_as(failure, sqlite3.Error), closing(decode_leniently(db)):
+        yield from _batches(db)
+
+
+def _batches(db: sqlite3.Connection) -> Iterator[Batch | None]:
+    require_known_format(db)
+    layouts = {
+        digest: Layout(schema, digest, name, ())
+        for digest, schema, name in db.execute("SELECT digest, schema, name FROM layouts")
+    }
+    hidden = staged(db)
+    query = f"SELECT {BATCH} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
+    for row in db.execute(query):
+        sequence, id_, digest, received, _, _, _, payload, granted = row
+        if sequence in hidden:
+            continue
+        if digest not in layouts or not is_intact(row):
+            yield None
+            continue
+        yield Batch(
+            id_,
+            received,
+            layout=layouts[digest],
+            payload=payload,
+            granted=decode_granted(granted),
+        )
+    for _ in range(db.execute("SELECT count(*) FROM damaged").fetchone()[0]):
+        yield None

@@ -28,7 +28,7 @@ from collector.contracts import (
     Written,
     count_lines,
 )
-from collector.errors import DeliveryError
+from collector.errors import DeliveryError, Overloaded, SpoolFull
 from collector.ledger.entry import Note
 
 ID_BYTES = 16
@@ -264,7 +264,7 @@ class WriteQueue:
 
     def put(self, batches: Sequence[PendingBatch], key: RequestKey | None, room: int) -> Written:
         """Add batches, if they and those before them, also those that were taken and not counted
-        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, E515 if too
+        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, E425 if too
         much is in the queue, and ``ValueError`` for a tally that does not add up."""
         for batch in batches:
             _check(batch)
@@ -273,7 +273,7 @@ class WriteQueue:
         is_full = is_full or len(self) >= _MOST_WRITES
         before = self._large_bytes + self._taken_bytes
         if size + before > room:
-            raise no_room()
+            raise SpoolFull
         if len(self) and is_full:
             raise busy()
         future: Written = Future()
@@ -440,14 +440,9 @@ def unwritable() -> DeliveryError:
     return DeliveryError("E506", f"{message} system says of it; the spool then goes on by itself")
 
 
-def no_room() -> DeliveryError:
-    """Return the error for a request that does not fit beside what waits for sinks."""
-    return DeliveryError("E505", "the spool is full: a sink does not take what waits for it")
-
-
 def busy() -> DeliveryError:
     """Return the error for a request while too many others are being stored."""
-    return DeliveryError("E515", "too much is being stored at once; send again later")
+    return Overloaded("too much is being stored at once; send again later")
 
 
 def _size(batches: Sequence[PendingBatch]) -> int:

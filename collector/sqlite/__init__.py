@@ -1,1 +1,1 @@
-"""SQLite files: the write-ahead log, compaction, checks of paths, and durable directories."""
+"""SQLite files: connections, what a file must look like, the write-ahead log, and compaction."""

@@ -19,7 +19,8 @@ from glob import escape
 from pathlib import Path
 from time import monotonic, sleep
 
-from collector.sqlite.files import need_room
+from collector.files import need_room
+from collector.sqlite.connection import checkpoint, connect_unset, number_of
 
 _PAUSE = 0.05
 _FRAME_HEAD = 24
@@ -44,8 +45,8 @@ def compact(db: sqlite3.Connection, path: Path) -> None:
     remove_copies(path)
     need_room(path.parent, 2 * _log_bytes(db) + _MARGIN)
     try:
-        with _private_copy(path) as copy, closing(sqlite3.connect(path)) as watch:
-            version = _data_version(watch)
+        with _private_copy(path) as copy, closing(connect_unset(path)) as watch:
+            version = number_of(watch, "data_version")
             db.execute("VACUUM INTO ?", (str(copy),))
             _write_back(copy, db, watch, version)
     except (sqlite3.Error, MemoryError):
@@ -83,8 +84,7 @@ def _private_copy(path: Path) -> Iterator[Path]:
 def _write_back(copy: Path, db: sqlite3.Connection, watch: sqlite3.Connection, of: int) -> None:
     """Write a copy over its database in one transaction, unless another connection has written
     since it was made: then what that wrote would be lost."""
-    timeout = db.execute("PRAGMA busy_timeout").fetchone()[0] / 1000
-    deadline, is_checked = monotonic() + timeout, False
+    deadline, is_checked = monotonic() + number_of(db, "busy_timeout") / 1000, False
 
     def progress(status: int, _left: int, _all: int) -> None:
         nonlocal is_checked
@@ -92,19 +92,14 @@ def _write_back(copy: Path, db: sqlite3.Connection, watch: sqlite3.Connection, o
             if monotonic() >= deadline:
                 raise sqlite3.OperationalError("the database is in use")
         elif not is_checked:  # from the first page on no other connection can write
-            if _data_version(watch) != of:
+            if number_of(watch, "data_version") != of:
                 raise sqlite3.OperationalError("the database was written to meanwhile")
             is_checked = True
 
-    with closing(sqlite3.connect(f"{copy.as_uri()}?mode=ro", uri=True)) as source:
-        pages = source.execute("PRAGMA page_count").fetchone()[0]
+    with closing(connect_unset(copy, must_exist=True)) as source:
+        pages = number_of(source, "page_count")
         if pages > 1:  # else it has no table; the first step must not be the last
             source.backup(db, pages=min(pages - 1, _PAGES), progress=progress, sleep=_PAUSE)
-
-
-def _data_version(watch: sqlite3.Connection) -> int:
-    """Return a number that changes whenever another connection has written."""
-    return int(watch.execute("PRAGMA data_version").fetchone()[0])
 
 
 def empty_log(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> bool:
@@ -114,25 +109,15 @@ def empty_log(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> bool:
     write meanwhile. Raises ``sqlite3.Error``.
     """
     log, deadline = path.with_name(f"{path.name}-wal"), monotonic() + seconds
-    timeout = db.execute("PRAGMA busy_timeout").fetchone()[0]
-    db.execute("PRAGMA busy_timeout = 0")
-    try:
-        while not _is_cut(db, log):
-            if monotonic() >= deadline:
-                return False
-            sleep(_PAUSE)
-    finally:
-        db.execute(f"PRAGMA busy_timeout = {int(timeout)}")
+    while not (checkpoint(db) and not (log.exists() and log.stat().st_size)):
+        if monotonic() >= deadline:
+            return False
+        sleep(_PAUSE)
     return True
 
 
 def _log_bytes(db: sqlite3.Connection) -> int:
     """Return the largest size of the log."""
     names = ("page_count", "freelist_count", "page_size")
-    pages, free, size = (int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
+    pages, free, size = (number_of(db, name) for name in names)
     return (pages - free) * (size + _FRAME_HEAD)
-
-
-def _is_cut(db: sqlite3.Connection, log: Path) -> bool:
-    busy: int = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    return not busy and not (log.exists() and log.stat().st_size)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing
 from pathlib import Path
+
+from collector.sqlite.connection import quoted
+from collector.sqlite.definition import Definition, all_columns_of, columns_of
 
 LONGEST_BYTES = 64 << 20
 """A longer value is not read at all: ``sqlite3.DataError``."""
@@ -61,24 +63,16 @@ def _foreign_notes(db: sqlite3.Connection) -> Iterator[object]:
                 yield noted
 
 
-def added_columns(db: sqlite3.Connection, definitions: Iterable[str]) -> int:
-    """Count the columns, generated ones included, that the tables of these definitions do not have.
+def added_columns(db: sqlite3.Connection, definition: Definition) -> int:
+    """Count the columns, generated ones included, that the tables of a definition do not have.
     Raises ``sqlite3.Error``."""
-    with closing(sqlite3.connect(":memory:")) as model:
-        for definition in definitions:
-            model.execute(definition)
-        tables = [name for (name,) in model.execute("SELECT name FROM sqlite_master")]
-        return sum(len(_columns(db, table) - _columns(model, table)) for table in tables)
+    defined = definition.columns.items()
+    return sum(len(all_columns_of(db, table).keys() - columns) for table, columns in defined)
 
 
 def hidden_columns(db: sqlite3.Connection, tables: Iterable[str]) -> int:
     """Count the generated columns, which SQLite does not show. Raises ``sqlite3.Error``."""
-    found = (db.execute(f"PRAGMA table_xinfo({_quoted(table)})") for table in tables)
-    return sum(row[6] != 0 for rows in found for row in rows)
-
-
-def _columns(db: sqlite3.Connection, table: str) -> set[str]:
-    return {row[1] for row in db.execute(f"PRAGMA table_xinfo({_quoted(table)})")}
+    return sum(sum(all_columns_of(db, table).values()) for table in tables)
 
 
 def foreign_columns(
@@ -88,8 +82,8 @@ def foreign_columns(
     looked at. Raises ``sqlite3.Error``."""
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
     for table in sorted(tables):
-        for _, name, kind, *_ in db.execute(f"PRAGMA table_info({_quoted(table)})").fetchall():
-            column, source = _quoted(name), _quoted(table)
+        for name, kind in columns_of(db, table).items():
+            column, source = quoted(name), quoted(table)
             if kind == "TEXT":
                 query = f"SELECT DISTINCT {column} FROM {source} LIMIT {_MOST_TEXTS}"  # noqa: S608
                 texts = [text for (text,) in db.execute(query) if text is not None]
@@ -103,7 +97,3 @@ def foreign_columns(
                 continue
             if is_foreign:
                 yield name
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -18,7 +18,7 @@ from threading import Lock
 from time import sleep
 from typing import IO, NamedTuple
 
-from collector.sqlite import files
+from collector import files
 
 _BYTES = 32768
 """The index of a log of up to 4062 pages."""

@@ -14,8 +14,16 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from collector.contracts import Record, Subject
-from collector.errors import Cause, CollectorError, DeliveryError, InputError
+from collector.errors import (
+    Cause,
+    CollectorError,
+    DeliveryError,
+    InputError,
+    NoTurn,
+    UnreadableFile,
+)
 from collector.filter.redaction import (
+    NoPersonError,
     RedactionRule,
     find_subject,
     matching,
@@ -28,8 +36,9 @@ from collector.retention.upkeep import places_fact
 from collector.schema.model import Schema
 from collector.sinks.sink import Removal, in_place
 from collector.spool import note
-from collector.spool.pending import pending_batches, quarantined
+from collector.spool.recover import quarantined
 from collector.spool.set_aside import SetAside
+from collector.spool.tables import pending_batches
 from collector.subject.tombstones import remember
 
 
@@ -61,7 +70,6 @@ class Removed:
     is_swept: bool
 
 
-_NO_PERSON = "E404"
 _CAUSES_OF_SINKS: tuple[Cause, ...] = (
     "unreachable",
     "denied",
@@ -69,7 +77,6 @@ _CAUSES_OF_SINKS: tuple[Cause, ...] = (
     "certificate",
     "full",
 )
-_CODES_OF_SINKS = ("E518", "E521")
 """It is still at it, or has a file that cannot be read."""
 
 
@@ -152,7 +159,7 @@ def _closest(errors: Sequence[InputError], listed: Sequence[bool]) -> InputError
     """Return the error of the schema that comes closest: where the field leads to a person, else
     where there is such a field."""
     ranked = [
-        (error.code == _NO_PERSON, not is_listed)
+        (isinstance(error, NoPersonError), not is_listed)
         for error, is_listed in zip(errors, listed, strict=True)
     ]
     return errors[ranked.index(min(ranked))]
@@ -296,7 +303,7 @@ def _removals(
 
 def _is_of_sink(error: DeliveryError) -> bool:
     """Return whether no request of a person can be the reason of an error."""
-    return error.cause in _CAUSES_OF_SINKS or error.code in _CODES_OF_SINKS
+    return error.cause in _CAUSES_OF_SINKS or isinstance(error, NoTurn | UnreadableFile)
 
 
 @dataclass

@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,10 +22,11 @@ from typing import NamedTuple, TypeVar
 
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
-from collector.file_modes import make_private
+from collector.files import failing_as, make_private
 from collector.filter.redaction import text_of
 from collector.filter.sdk_records import AHEAD
-from collector.sqlite.files import transaction
+from collector.sqlite.connection import connect, number_of, transaction
+from collector.sqlite.definition import Definition, format_of
 
 FILE_NAME = "tombstones.db"
 LONGEST_RETENTION = timedelta(days=31)
@@ -36,12 +37,14 @@ _LATEST = AHEAD + timedelta(minutes=1)
 those that were to be erased, whatever the window, and the value may be another person's by then."""
 _BUSY_SECONDS = 60.0
 _SECRET_BYTES = 32
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS secret (bytes BLOB NOT NULL) STRICT",
-    """CREATE TABLE IF NOT EXISTS tombstones (
-        field TEXT NOT NULL, hash BLOB NOT NULL, start TEXT NOT NULL, end TEXT NOT NULL,
-        schema TEXT, besides TEXT NOT NULL, fields TEXT, until TEXT NOT NULL
-    ) STRICT""",
+_DEFINITION = Definition(
+    (
+        "CREATE TABLE secret (bytes BLOB NOT NULL) STRICT",
+        """CREATE TABLE tombstones (
+            field TEXT NOT NULL, hash BLOB NOT NULL, start TEXT NOT NULL, end TEXT NOT NULL,
+            schema TEXT, besides TEXT NOT NULL, fields TEXT, until TEXT NOT NULL
+        ) STRICT""",
+    )
 )
 _Result = TypeVar("_Result")
 _UNREADABLE = "the tombstones of erased people cannot be read or written now"
@@ -95,13 +98,9 @@ class Tombstones:
     def locked(self) -> Iterator[_Rule | None]:
         """Yield the rule of all tombstones, if there are any. None is added within the block: so
         what is stored in it is found by the erasure that waits."""
-        try:
-            _usable(self._begin)
-            yield self._rule
-        finally:
-            if self._db.in_transaction:  # an error of the file may have ended it
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
+        with ExitStack() as stack:
+            _usable(partial(stack.enter_context, transaction(self._db)))
+            yield _usable(self._read)
 
     def destroy_expired(self) -> None:
         """Destroy the tombstones whose time is over, and the secret of their hashes with the last
@@ -113,19 +112,18 @@ class Tombstones:
         """Close the file."""
         self._db.close()
 
-    def _begin(self) -> None:
-        """Lock the file; read the tombstones, if another connection has changed them."""
-        self._db.execute("BEGIN IMMEDIATE")
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+    def _read(self) -> _Rule | None:
+        """Read the tombstones, if another connection has changed them."""
+        version = number_of(self._db, "data_version")
         if version == self._version:
-            return
+            return self._rule
         rows = self._db.execute(
             "SELECT field, hash, start, end, schema, besides, fields FROM tombstones"
         ).fetchall()
         secret = self._db.execute("SELECT bytes FROM secret").fetchone()
         if not rows or secret is None:
             self._version, self._rule = version, None
-            return
+            return None
         by_field: dict[str, dict[str, list[Tombstone]]] = defaultdict(lambda: defaultdict(list))
         for field, hash_, start, end, schema, besides, fields in rows:
             subject = Subject(field, hash_.hex(), start, end, schema, frozenset(besides.split()))
@@ -133,6 +131,7 @@ class Tombstones:
             by_field[field][hash_.hex()].append(Tombstone(subject, named))
         self._rule = _Rule(secret[0], by_field, max(row[3] for row in rows))
         self._version = version  # only now: what was not read must be read the next time
+        return self._rule
 
 
 def remember(data: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
@@ -146,7 +145,7 @@ def remember(data: Path, subjects: Iterable[tuple[Subject, Collection[str] | Non
 def _remember(path: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
     now = datetime.now(UTC)
     latest, until = to_minute(now + _LATEST), to_minute(now + _KEPT)
-    with closing(_connect(path)) as db, transaction(db):
+    with closing(_opened(path)) as db, transaction(db):
         found = db.execute("SELECT bytes FROM secret").fetchone()
         if found is None:
             found = (secrets.token_bytes(_SECRET_BYTES),)
@@ -175,24 +174,19 @@ def _hash(secret: bytes, field: str, value: str) -> str:
     return hmac.digest(secret, f"{field}\0{value}".encode(), "sha256").hex()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA secure_delete = ON")
-    db.execute("PRAGMA synchronous = EXTRA")  # so that no loss of power brings a journal back
-    return db
-
-
 def _opened(path: Path) -> sqlite3.Connection:
     """Open the file, which is made if it is not there."""
-    db = _connect(path)
-    for table in _TABLES:
-        db.execute(table)
     make_private(path)
+    with ExitStack() as stack:
+        db = stack.enter_context(closing(connect(path, seconds=_BUSY_SECONDS, has_log=False)))
+        with transaction(db):
+            if format_of(db) is None:
+                _DEFINITION.create(db)
+        stack.pop_all()
     return db
 
 
 def _usable(work: Callable[[], _Result]) -> _Result:
     """Return what work on the file returns; turn errors of the file into one of ours."""
-    with suppress(sqlite3.Error, OSError, ValueError):
+    with failing_as(DeliveryError("E507", _UNREADABLE), sqlite3.Error, OSError, ValueError):
         return work()
-    raise DeliveryError("E507", _UNREADABLE)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from collector.errors import ConfigError
+from collector.extras import missing as missing_extra
 from collector.testing._search import Hit, canaries, scan
 
 if TYPE_CHECKING:
@@ -35,10 +35,7 @@ def __getattr__(name: str) -> object:
         missing = (error.name or "").partition(".")[0] == "hypothesis"
         if not missing:
             raise
-    raise ConfigError(
-        "E201",
-        "property tests need Hypothesis: install `data-minimisation-collector[testing]`",
-    )
+    raise missing_extra("a property test", "testing")
 
 
 def __dir__() -> list[str]:

@@ -56,13 +56,13 @@ class Needles:
     """The byte strings and patterns of some canaries.
 
     ``reach`` is how many bytes a sighting may take up at most, line ends and escapes included.
-    Raises ``ConfigError`` E204 when there is no canary, or one of fewer than 8 bytes.
+    Raises ``ConfigError`` E122 when there is no canary, or one of fewer than 8 bytes.
     """
 
     def __init__(self, canaries: Iterable[str]) -> None:
         known = tuple(dict.fromkeys(canaries))
         if not known or min(len(canary.encode()) for canary in known) < _LEAST:
-            raise ConfigError("E204", f"give at least one canary, each of {_LEAST} bytes or more")
+            raise ConfigError("E107", f"give at least one canary, each of {_LEAST} bytes or more")
         self.reach: int = 16 * max(len(canary.encode()) for canary in known)
         self._known = known
         self._as_they_are = frozenset(canary.encode() for canary in known)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from collector.errors import ConfigError, InputError
+from collector.errors import ConfigError, UsageError
 from collector.ingest.decompression import zstd_library
 from collector.testing._encodings import Needles
 
@@ -36,10 +36,10 @@ def canaries(number: int = 8) -> tuple[str, ...]:
     """Make that many different canaries, like ``canary-9f03b6aa-41d7e52c``.
 
     The first half of the digits is common to one call, so that what an earlier run left behind is
-    not taken for a leak of this one. Raises ``ConfigError`` E204 for fewer than one.
+    not taken for a leak of this one. Raises ``ConfigError`` E122 for fewer than one.
     """
     if number < 1:
-        raise ConfigError("E204", "ask for at least one canary")
+        raise ConfigError("E107", "ask for at least one canary")
     run = secrets.token_hex(_RUN // 2)
     own: dict[str, None] = {}
     while len(own) < number:
@@ -80,8 +80,8 @@ class Hit(NamedTuple):
 def scan(paths: str | Path | Iterable[str | Path], canaries: Iterable[str]) -> list[Hit]:
     """Find every canary in the files, and in all files below the directories, by name.
 
-    Raises ``InputError`` E401 for what cannot be read, and ``ConfigError`` for canaries that cannot
-    be searched for (E204) or zstd data without the library for it (E201).
+    Raises ``InputError`` E101 for what cannot be read, and ``ConfigError`` for canaries that cannot
+    be searched for (E122) or zstd data without the library for it (E201).
     """
     needles = Needles(canaries)
     hits: list[Hit] = []
@@ -91,7 +91,7 @@ def scan(paths: str | Path | Iterable[str | Path], canaries: Iterable[str]) -> l
                 hits += _search(file, name, is_file, needles)
         except OSError as error:
             message = f"`{path}` cannot be read to its end, so it cannot be called clean"
-            raise InputError("E401", message) from error
+            raise UsageError("E101", message) from error
     return hits
 
 
@@ -147,7 +147,7 @@ class _Stream:
         self._tail = b""
         self._inside: list[Inflated | Unzstd] = []
         if within.count(">") > _MOST_NESTED:
-            raise InputError("E401", f"data is compressed more than {_MOST_NESTED} times over")
+            raise UsageError("E422", f"data is compressed more than {_MOST_NESTED} times over")
 
     def feed(self, piece: bytes) -> None:
         """Search the next bytes."""

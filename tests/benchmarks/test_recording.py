@@ -20,7 +20,7 @@ def test_the_vault_is_measured(
     monkeypatch.setattr(recording, "_QUICK_ROUNDS", 1)
     limits = tmp_path / "limits.toml"
     text = gate.LIMITS.read_text(encoding="utf-8")
-    limits.write_text(text.replace("of_bare_at_least = 0.7", "of_bare_at_least = 1000"))
+    limits.write_text(text.replace("of_bare_at_least = 0.35", "of_bare_at_least = 1000"))
     written = tmp_path / "figures.json"
     files = ["--json", str(written), "--limits", str(limits)]
     assert main(["recording", "--quick", "--check", *files]) == 1

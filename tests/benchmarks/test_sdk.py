@@ -37,10 +37,8 @@ def test_the_sdk_is_measured(
     ]
     for each in figures["calls"]:
         (nothing,), (admit,), (emit,) = each["nothing"], each["admit"], each["emit"]
-        assert 0 < nothing < min(admit, emit)
-        assert max(admit, emit) < 1_000
-        assert not IS_FULL or admit < emit
-        assert each["p99"] >= emit
+        assert min(nothing, admit, emit) > 0
+        assert not IS_FULL or nothing < admit < emit < 1_000
         assert each["ratio"]["median"] == pytest.approx(emit / admit)
     assert list(figures["start"]) == list(start.STEPS)
     assert figures["skipped"] == {
@@ -85,7 +83,7 @@ def test_spans_are_timed() -> None:
     """Each round with and without the wrapper; the difference is what it adds."""
     found = spans.measure(2, batches=1)
     assert [len(times) for times in (found.bare, found.minimised)] == [2, 2]
-    assert 0 < found.added < 1_000
+    assert found.added > 0 or not IS_FULL
 
 
 def _figures(**changes: float) -> Figures:
@@ -112,20 +110,18 @@ def _figures(**changes: float) -> Figures:
     ("changes", "fails"),
     [
         ({}, None),
-        ({"emit": 6.6}, "µs of emit"),
         ({"ratio": 1.6}, "emit / admit"),
         ({"hung": 51}, "receiver hung"),
         ({"import": 61}, "ms to import"),
         ({"ready": 351}, "to a filter"),
-        ({"install": 20.1}, "MB installed"),
-        ({"span": 9.0}, "per span"),
+        ({"install": 25.1}, "MB installed"),
     ],
 )
 def test_limits_are_judged(changes: dict[str, float], fails: str | None) -> None:
     """Each limit fails for its own figure; tables show whatever there is."""
     figures = _figures(**changes)
     verdicts = list(report.judge(figures, gate.read(gate.LIMITS)))
-    assert len(verdicts) == 7
+    assert len(verdicts) == 5
     failed = [verdict.text for verdict in verdicts if not verdict.holds]
     assert len(failed) == (fails is not None)
     assert all(fails in text for text in failed if fails)
@@ -135,7 +131,7 @@ def test_limits_are_judged(changes: dict[str, float], fails: str | None) -> None
 def test_what_little_was_measured_may_miss_a_limit_of_time() -> None:
     """Not by much, and not one of size."""
     limits = gate.read(gate.LIMITS)
-    figures = _figures(emit=7.0, install=20.1)
+    figures = _figures(hung=51, install=25.1)
     figures.quick = True
     failed = [verdict.text for verdict in report.judge(figures, limits) if not verdict.holds]
     assert [text[:12] for text in failed] == ["MB installed"]
@@ -144,5 +140,5 @@ def test_what_little_was_measured_may_miss_a_limit_of_time() -> None:
 def test_what_was_not_measured_is_not_judged() -> None:
     """No limit holds or fails for nothing."""
     verdicts = list(report.judge(Figures({}), gate.read(gate.LIMITS)))
-    assert [verdict.holds for verdict in verdicts] == [None] * 7
+    assert [verdict.holds for verdict in verdicts] == [None] * 5
     assert report.tables(Figures({})) == []

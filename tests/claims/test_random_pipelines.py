@@ -26,9 +26,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from collector.claims.document import SERVING_CHECKS, load_claims
-from collector.claims.verification import Verdict, check, verdict
+from collector.claims.findings import Verdict, verdict
+from collector.claims.verification import check
 from collector.config import load
 from collector.contracts import Batch, Form, Request
+from collector.documents import Document, read
 from collector.errors import CollectorError, ConfigFaults, SchemaError
 from collector.filter import Filter
 from collector.keyring import Keyring
@@ -38,8 +40,6 @@ from collector.routing import flows, reaching
 from collector.schema import Schema, load_schema, resources
 from collector.schema.load import parse_source
 from collector.schema.names.scope import POSITIVE
-from collector.schema.reading import read
-from collector.schema.source import Source
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import Spool, note
@@ -131,7 +131,7 @@ _MORE: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def _first_that_loads(drawn: Iterator[dict[str, Any]]) -> Any:
     for document in islice(drawn, _MOST_TRIES):
-        schema, _ = parse_source(Source("drawn", value=document))
+        schema, _ = parse_source(Document("drawn", value=document))
         if schema is not None:
             return document
     return "conferencing"

@@ -61,8 +61,8 @@ def run(
     directory: Path | None = None,
     encoding: str = "utf-8",
 ) -> Ended:
-    """Run a command in this process, which takes a tenth of the time of one of its own; but one
-    that forks in a process of its own, as there are other threads in this one, and their locks."""
+    """Run a command in this process, which takes a tenth of the time of one of its own; but in one
+    of its own a command that limits the memory of its process and may end it."""
     words = ["collector", *map(str, arguments)]
     assert words[1:2] != ["serve"], "it may replace the process by another one"
     if words[1:3] == ["store", "query"]:

@@ -121,7 +121,7 @@ def test_show_of_a_faulty_file(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(f"log: {{level: {_SECRET}}}\n")
     done = run("config", "show", tmp_path / "c.yaml")
     assert (done.code, done.out) == (78, b"")
-    assert b"[E209]" in done.err
+    assert b"[E107]" in done.err
     assert _SECRET.encode() not in done.err
 
 
@@ -213,7 +213,7 @@ def test_faults_of_sinks_stand_beside_others(tmp_path: Path) -> None:
     """A sink's purposes are looked at only where they are sound, and the schema as well."""
     path = _sinks(tmp_path, "processor", "  store: {purposes: [securty]}\nlog: {level: x}\n")
     said = run("config", "check", path).err.decode().splitlines()
-    assert [line.rpartition("[")[2] for line in said] == ["E209]", "E205]"]
+    assert [line.rpartition("[")[2] for line in said] == ["E107]", "E132]"]
     assert "did you mean `security`?" in said[1]
     path.write_text("sinks: {store: {purposes: [' ']}}\n")
     assert run("config", "check", path).err.count(b"\n") == 1

@@ -72,7 +72,7 @@ def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, inputs.set_up_process, setup) as pool:
         fault = pool.submit(inputs.filter_range, 0, 1).exception(WAIT_SECONDS)
-    assert "[E401]" in str(fault)
+    assert "[E101]" in str(fault)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -89,7 +89,7 @@ def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "flipped"])
 def test_damaged_input_is_an_error_of_ours(tmp_path: Path, suffix: str, damage: str) -> None:
-    """Data before the damage is handed on; then comes E402, without any library error."""
+    """Data before the damage is handed on; then comes E422, without any library error."""
     data = bytes(range(256)) * 4000
     if suffix == ".gz":
         packed = gzip.compress(data)
@@ -104,15 +104,15 @@ def test_damaged_input_is_an_error_of_ours(tmp_path: Path, suffix: str, damage: 
     }[damage]
     path = tmp_path / f"events{suffix}"
     path.write_bytes(damaged)
-    with raises("E402", InputError) as caught, inputs.opened(path) as read:
+    with raises("E422", InputError) as caught, inputs.opened(path) as read:
         for _ in inputs.lines(read, 1000):
             pass
     assert "canary" not in str(caught.value)
 
 
 def test_a_missing_file_is_an_error_of_ours() -> None:
-    """E401 says what is wrong, and with which file, on one line."""
-    with raises("E401", InputError) as caught, inputs.opened(Path("no/a\n\x1bb.ndjson")):
+    """E101 says what is wrong, and with which file, on one line."""
+    with raises("E101", InputError) as caught, inputs.opened(Path("no/a\n\x1bb.ndjson")):
         pass
     expected = "no/a\\n\\x1bb.ndjson cannot be opened: no such file or directory"
     assert caught.value.message == expected

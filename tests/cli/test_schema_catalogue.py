@@ -61,7 +61,7 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
         file.truncate(400 << 20)
     ended = run_measured("schema", "catalogue", "check", path)
     assert ended.code == 78
-    assert ended.err.count(b"[E121]") == 1
+    assert ended.err.count(b"[E107]") == 1
     assert ended.peak < 200
 
 
@@ -88,7 +88,7 @@ def test_check_reports_all_faults_of_all_files(mine: Path, tmp_path: Path) -> No
     said = ended.err.decode()
     assert f"{bad}:3: warning: " in said
     assert [f"{bad}:{line}:1: " in said for line in (4, 5)] == [True, True]
-    assert said.count("[E121]") == 2
+    assert said.count("[E107]") == 2
     assert str(mine) not in said
     assert not any(word in said for word in ("zeta", "Alpha", "Ana's"))
     rows = run("schema", "catalogue", "check", mine, bad, "--json").json
@@ -97,11 +97,11 @@ def test_check_reports_all_faults_of_all_files(mine: Path, tmp_path: Path) -> No
 
 
 def test_check_knows_its_way(tmp_path: Path) -> None:
-    """A name that is none, and a path to nowhere, are E120."""
+    """A name that is none, and a path to nowhere, are E101."""
     for reference in ("nowhere", tmp_path / "nowhere.txt", tmp_path):
         ended = run("schema", "catalogue", "check", reference)
         assert ended.code == 78
-        assert b"[E120]" in ended.err
+        assert b"[E101]" in ended.err
 
 
 def test_add_to_the_right_place(mine: Path) -> None:
@@ -156,7 +156,7 @@ def test_add_refuses_a_faulty_file(mine: Path) -> None:
     before = _snapshot(mine.parent)
     ended = run("schema", "catalogue", "add", mine, "c", "--source", SOURCE)
     assert ended.code == 78
-    assert ended.err.count(b"[E121]") == 2
+    assert ended.err.count(b"[E107]") == 2
     assert _snapshot(mine.parent) == before
 
 

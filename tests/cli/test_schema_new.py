@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from collector.cli.app import app
+from collector.documents import read
 from collector.errors import ConfigError
 from collector.filter.schema_test import run_samples, run_tests
 from collector.schema import load_schema, resources
@@ -17,7 +18,6 @@ from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
 from collector.schema.lints import lint
 from collector.schema.model import DocumentHead, Purpose, Trial
-from collector.schema.reading import read
 from tests.cli.process import run
 from tests.raising import raises
 

@@ -52,11 +52,11 @@ def test_check(config: Path) -> None:
     config.write_text("data: data\nschemas: [web, nothing]\n")
     done = run("config", "check", config, "--json")
     (fault,) = done.json["faults"]
-    assert (done.code, fault["line"], fault["field"], fault["code"]) == (78, 2, "schemas", "E140")
+    assert (done.code, fault["line"], fault["field"], fault["code"]) == (78, 2, "schemas", "E101")
     assert fault["message"].startswith("entry 2: ")
     config.write_text("schemas: [web, conferencing]\nsinks: {ndjson: {path: a, purposes: [no]}}\n")
     (fault,) = run("config", "check", config, "--json").json["faults"]
-    assert (fault["field"], fault["code"]) == ("sinks.ndjson.purposes", "E205")
+    assert (fault["field"], fault["code"]) == ("sinks.ndjson.purposes", "E132")
 
 
 def test_a_notice_is_of_one(config: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_value_may_come_from_stdin(lives: PopulatedDirectory) -> None:
 @pytest.mark.parametrize(
     ("field", "code"),
     [
-        ("client.address=canary", b"E405"),
+        ("client.address=canary", b"E107"),
         ("os.type=canary", b"E404"),
         ("canary=canary", b"E404"),
         ("canary", b"FIELD=VALUE"),
@@ -116,7 +116,7 @@ def test_a_window_is_needed(lives: PopulatedDirectory) -> None:
         *("subject", "erase", "--data", lives.data, "--field", who),
         *("--from", "2026-01-02", "--to", "2026-01-01"),
     )
-    assert (done.code, b"E406" in done.err) == (2, True)
+    assert (done.code, b"E107" in done.err) == (2, True)
     assert lives.left([3]) == {3}
 
 

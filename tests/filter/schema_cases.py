@@ -76,7 +76,7 @@ def _merged(event: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
 class FieldPath(NamedTuple):
     """A path, flat or nested, and another field that has the wrong type, if any.
 
-    A field of the wrong type sends the event to the tolerant path.
+    A list in the place of an object makes the decoder go member by member.
     """
 
     path: str

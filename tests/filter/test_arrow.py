@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, Schema
+from collector.documents import Document
 from collector.errors import DeliveryError
 from collector.filter.arrow import (
     MARK,
@@ -27,7 +28,6 @@ from collector.filter.arrow import (
 )
 from collector.filter.stored import Records
 from collector.schema.load import parse_source
-from collector.schema.source import Source
 from collector.testing.laws import fixed_key
 from tests.raising import raises
 from tests.strategies import lines, schemas
@@ -64,7 +64,7 @@ def _schema() -> Schema:
         "purposes": {"operations": purpose},
         "fields": {name: {**common, **field} for name, field in _FIELDS.items()},
     }
-    schema, faults = parse_source(Source("typed.yaml", value=document))
+    schema, faults = parse_source(Document("typed.yaml", value=document))
     assert schema is not None, faults
     return schema
 
@@ -127,7 +127,7 @@ def test_the_last_moment_there_is() -> None:
 )
 def test_anything_else_is_refused(text: bytes) -> None:
     """Without a value of it in the error."""
-    with raises("E509", DeliveryError) as caught:
+    with raises("E507", DeliveryError) as caught:
         read_table(text + b"\n", _columns(_schema()), _MINUTE)
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from collector.filter import Filter, tolerant
+from collector.filter import Filter
+from collector.filter.decode import json as decoding
 from collector.schema import load_schema
 from tests.schema.make import HEAD, REST
 
@@ -106,7 +107,7 @@ def test_a_text_below_content_that_is_no_number_is_not_decoded(
         decoded.append(bytes(raw))
         return orjson.loads(raw)
 
-    monkeypatch.setitem(tolerant._DECODERS, str, noted)
+    monkeypatch.setitem(decoding._DECODERS, str, noted)
     for text in (orjson.dumps(said), b'"\\u0035\\u0034 ms"'):
         filter_.admit_lines(b'{"os": {"type": "linux"}, "video": {"rtt": %b}}' % text)
     assert decoded == [b'"linux"', b'"linux"', b'"\\u0035\\u0034 ms"']

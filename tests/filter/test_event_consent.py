@@ -25,7 +25,7 @@ from collector.testing import assert_noninterference
 from collector.testing.laws import fixed_key
 from tests.filter.otlp_bodies import bodies
 from tests.filter.otlp_reference import OtlpReference
-from tests.filter.test_laws import NOW, reference, same, tolerant
+from tests.filter.test_laws import NOW, by_members, reference, same
 from tests.filter.test_laws import made as filter_of
 from tests.filter.test_otlp import agree
 from tests.strategies import events, lines, payloads
@@ -275,7 +275,7 @@ def test_records_choose_for_themselves(tmp_path: Path) -> None:
     for refused, fields in wanted.items():
         event = {**outer, "people": people, **({"choices": [refused]} if refused else {})}
         text = orjson.dumps(event)
-        slowly = tolerant(filter_.schema).admit(text)
+        slowly = by_members(filter_.schema).admit(text)
         for admission in (filter_.admit(event), filter_.admit(text), slowly):
             assert fields_of(admission) == fields
             assert admission.tally.rejected == {"not_an_object": 1}
@@ -448,9 +448,9 @@ def choosing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @given(st.data())
 def test_one_meaning(choosing: Schema, data: st.DataObject) -> None:
-    """Fast path = tolerant path = reference, whatever is said, and however; and as a mapping."""
+    """Decoded at once = by members = reference, whatever is said, and however; and as a mapping."""
     text = data.draw(payloads(choosing, now=NOW) | lines(choosing, now=NOW))
-    fast, slow, expected = filter_of(choosing), tolerant(choosing), reference(choosing)
+    fast, slow, expected = filter_of(choosing), by_members(choosing), reference(choosing)
     for tested in (fast, slow):
         same(tested.admit(text), expected.admit(text))
         same(tested.admit_lines(text), expected.admit_lines(text))
@@ -501,3 +501,11 @@ def test_granted_says_what_is_granted(chosen: Filter) -> None:
     ]
     assert found == [None]
     assert chosen.admit(_EVENT).granted is None
+
+
+def test_records_of_all_grants_are_merged(schema: Schema) -> None:
+    """Those that are the same although other purposes were granted."""
+    event = {"client.address": "203.0.113.7"}
+    text = b"\n".join(map(orjson.dumps, (event, {**event, "choices": {"planning": False}})))
+    (record,) = Filter(schema, merge=True).admit_lines(text).records
+    assert record["count"] == 2

@@ -50,3 +50,17 @@ def test_what_is_near_a_path() -> None:
     assert spelled["device.type"] == "`type` is there in another spelling in `device`"
     assert (null["ip"], null["device.type"]) == ("", "`device` is there, without `type`")
     assert flat["device.type"] == "`device` is there, and is no object"
+
+
+def test_the_source_is_the_path_that_the_judge_took() -> None:
+    """Whichever of a field's paths that is."""
+    for path in ("ip_address", "ip"):
+        text = f'{{"{path}": "203.0.113.7"}}'.encode()
+        (found,) = explain(_ROUTER, text, lines=False)
+        assert found.fields["client.address"].source == path
+
+
+def test_what_cannot_be_read_is_explained_by_its_reason() -> None:
+    """Also where no event of it is looked at."""
+    for text, reason in ((b'"\xff"', "malformed"), (b"[" * 2000, "too_deep")):
+        assert [one.verdict for one in explain(_ROUTER, text, lines=False)] == [reason]

@@ -27,7 +27,6 @@ from collector import (
     load_schema,
 )
 from collector.filter.admission import AdmissionBuilder
-from collector.filter.compile import EventValues
 from collector.filter.explain import explain
 from tests.filter.schema_cases import NOW, schema_case
 from tests.filter.traces import (
@@ -145,7 +144,7 @@ def hides_its_cause() -> None:
     try:
         json.loads(CANARY)
     except ValueError:
-        raise InputError("E401", "clean") from None
+        raise InputError("E101", "clean") from None
 
 
 def test_the_search_finds() -> None:
@@ -153,7 +152,7 @@ def test_the_search_finds() -> None:
     filter_ = Filter(load_schema("conferencing"))
     assert not any(map(mentions, reachable(filter_)))
     held: Any = filter_
-    held.router._tolerant_reader.leak = {"leak": [CANARY]}
+    held.router.readers.objects.shape.leak = {"leak": [CANARY]}
     assert any(map(mentions, reachable(filter_)))
     assert any(map(mentions, reachable(lambda leak=CANARY: leak)))
     assert any(
@@ -174,10 +173,9 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
     router = filter_.router
     builder = router.builder()
     router.add_document(b'{"ip":"203.0.113.77","os":{"version":"17.4.1.31337"}}', builder)
-    found = EventValues(
-        ["203.0.113.77"] * len(filter_.plan.columns), frozenset(), "203.0.113.77", []
-    )
-    outer = router.outer_values(found, b"")
+    found = router.read(b'{"ip":"203.0.113.77"}', builder, blank_counts=True)
+    assert found is not None
+    outer = router.context(found, b"", router.outermost(builder))
     shown = [
         *(filter_, filter_.plan, filter_.schema, router, builder, outer, builder.finish(0, False)),
         *(column.memo for column in filter_.plan.columns),

@@ -19,8 +19,8 @@ from collector.schema import load_schema
 from tests.filter.schema_cases import counts
 from tests.schema.make import HEAD, REST
 
-_MOST = 2.6
-"""Twice the elements may take so many times the CPU."""
+_TIMES, _MOST = 4, 8
+"""So many times the elements may take so many times the CPU; 16 times, if time were quadratic."""
 _CONSENT = """\
   planning:
     {use: analytics.reporting.system.performance, basis: consent, optional: true, reason: To plan}
@@ -67,29 +67,30 @@ _SHAPES: dict[str, tuple[str, Callable[[int], bytes]]] = {
 }
 
 
-def seconds(filter_: Filter, event: Any) -> float:
-    """The least CPU time of a few."""
-    least = float("inf")
-    for _ in range(2):
-        start = process_time()
-        filter_.admit(event)
-        least = min(least, process_time() - start)
-    return least
+def ratio(filter_: Filter, few: Any, many: Any) -> float:
+    """The CPU time of one event over that of another: the least of each, measured by turns."""
+    taken: list[list[float]] = [[], []]
+    for _ in range(3):
+        for times, event in zip(taken, (few, many), strict=True):
+            start = process_time()
+            filter_.admit(event)
+            times.append(process_time() - start)
+    least, most = map(min, taken)
+    return most / least
 
 
 @pytest.mark.parametrize("consent", [False, True], ids=["plain", "consent"])
 @pytest.mark.parametrize("shape", _SHAPES)
 def test_time_is_linear(shape: str, consent: bool, tmp_path: Path) -> None:
-    """Of JSON and of mappings: the best of some measurements is as good as it has to be."""
+    """Of JSON and of mappings."""
     records, write = _SHAPES[shape]
     filter_ = made(tmp_path, records, consent=consent)
-    texts = [write(number) for number in (800, 1_600)]
+    texts = [write(number) for number in (400, 400 * _TIMES)]
     forms: list[list[Any]] = [texts]
     if shape != "documents":
         forms.append([orjson.loads(text) for text in texts])
     for few, many in forms:
-        ratios = (seconds(filter_, many) / seconds(filter_, few) for _ in range(5))
-        assert any(ratio <= _MOST for ratio in ratios)
+        assert ratio(filter_, few, many) <= _MOST
 
 
 def test_wide_elements_are_read_once(tmp_path: Path) -> None:
@@ -101,8 +102,7 @@ def test_wide_elements_are_read_once(tmp_path: Path) -> None:
         lists = [{"c": [{"os.type": "linux"}]} for _ in range(number)]
         return {"a": [{**others, "b": lists}]}
 
-    ratios = (seconds(filter_, wide(800)) / seconds(filter_, wide(400)) for _ in range(5))
-    assert any(ratio <= _MOST for ratio in ratios)
+    assert ratio(filter_, wide(300), wide(300 * _TIMES)) <= _MOST
 
 
 def test_documents_that_are_too_much_are_counted_in_linear_time(tmp_path: Path) -> None:
@@ -118,12 +118,7 @@ def test_documents_that_are_too_much_are_counted_in_linear_time(tmp_path: Path) 
         "nothing_admitted": MAX_ITEMS,
         "too_large": 2,
     }
-    alone = seconds(filter_, b"[%b]" % full)
-    ratios = (
-        (seconds(filter_, over(16_000)) - alone) / (seconds(filter_, over(8_000)) - alone)
-        for _ in range(5)
-    )
-    assert any(0 < ratio <= _MOST for ratio in ratios)
+    assert ratio(filter_, over(8_000), over(8_000 * _TIMES)) <= _MOST
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson"])
@@ -136,5 +131,5 @@ def test_elements_of_all_levels_count(form: Any, last: bytes, tmp_path: Path) ->
     found = 30 * (last != b"[]")
     (admission,) = filter_.admit_by_grant(form, text, bounds=Bounds(33 + found, 1 << 20))
     assert admission.tally.received == found
-    with pytest.raises(InputError, match="E431"):
+    with pytest.raises(InputError, match="E416"):
         filter_.admit_by_grant(form, text, bounds=Bounds(32 + found, 1 << 20))

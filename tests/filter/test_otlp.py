@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from collector import Admission, Filter, Schema, load_schema
 from collector.contracts import REJECTIONS, Signal
 from collector.filter.otlp import json_body
-from collector.filter.otlp.evaluation import ScopeBuilder
 from collector.testing._values import agents
 from collector.testing.laws import fixed_key as key
 from tests.filter.otlp_bodies import SIGNALS, bodies, fill
 from tests.filter.otlp_reference import REQUESTS, OtlpReference, scopes
 from tests.filter.reference import Outcome
+from tests.filter.schema_cases import schema_case
 from tests.filter.test_laws import AS_OF, made, same
 from tests.strategies import schemas
 from tests.strategies.documents import PURPOSES
@@ -141,7 +141,7 @@ def test_damaged_json(data: st.DataObject, schema: Schema, signal: Signal) -> No
 
 @pytest.mark.parametrize("protobuf", [True, False])
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_usual_bodies_take_the_fast_path(
+def test_usual_bodies_are_decoded_at_once(
     signal: Signal, protobuf: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Texts, content, and attributes of any type that are not wanted: no item is read twice."""
@@ -161,11 +161,8 @@ def test_usual_bodies_take_the_fast_path(
         others = {"unlisted": 1, "flag": True, "ratio": 0.5, "list": ["a"], "map": {"os": "linux"}}
         fill(item.attributes, list((others | values).items()))
     body = as_json(request)
-    for slow in ("_read_wanted", "_loose_decoder"):
-        monkeypatch.setattr(json_body, slow, None)
-    for owner, slow in ((ScopeBuilder, "add"), (json_body.JsonBody, "_find_items")):
-        monkeypatch.setattr(owner, slow, None)
-    monkeypatch.setattr(json_body.JsonBody, "outer_signature", lambda *_: ())
+    monkeypatch.setattr(json_body, "_loose_decoder", None)
+    monkeypatch.setattr(json_body.JsonBody, "_find_items", None)
     tested = Filter(load_schema("conferencing"))
     text = request.SerializeToString() if protobuf else body
     admission = tested.admit_otlp(signal, text, protobuf=protobuf)
@@ -209,3 +206,17 @@ def conserved(admission: Admission) -> Admission:
 
 
 CONFERENCING = Filter(load_schema("conferencing"), as_of=date(2026, 6, 1))
+
+
+def test_a_body_is_chat_and_an_integer_has_64_bits() -> None:
+    """Only the presence of a body is known; a longer integer is none."""
+    value = '{"key": "cpu.count", "value": {"intValue": "9223372036854775808"}}'
+    record = f'{{"attributes": [{value}], "body": {{"stringValue": "x"}}}}'
+    text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{record}]}}]}}]}}'
+    tally = schema_case("every-kind").filter.admit_otlp("logs", text, protobuf=False).tally
+    assert tally.dropped == {"cpu.count": {"wrong_type": 1}}
+    request: Any = REQUESTS["logs"]()
+    request.resource_logs.add().scope_logs.add().log_records.add().body.string_value = "x"
+    binary = CONFERENCING.admit_otlp("logs", request.SerializeToString(), protobuf=True).tally
+    assert CONFERENCING.admit_otlp("logs", text, protobuf=False).tally.content == {"chat": 1}
+    assert binary.content == {"chat": 1}

@@ -22,14 +22,15 @@ from tests.deadline import WAIT_SECONDS
 from tests.filter.otlp_bodies import SIGNALS, bodies
 from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record, varint
 from tests.filter.otlp_reference import events
+from tests.latency import at_most
 from tests.programs import script
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timed]
 
 CONFERENCING = Filter(load_schema("conferencing"))
 MOST_MEGABYTES = 80
 MOST_SECONDS = 6
-"""Of a slow and busy machine; 2.3 s is the most that was seen."""
+"""2.3 s is the most that was seen."""
 ALWAYS = {"nearly too many attributes", "items of many attributes", "long texts", "texts"}
 """Bodies that are not too large."""
 
@@ -58,7 +59,7 @@ def test_bombs(name: str, measure: Callable[[str], Any]) -> None:
     """No body of 16 MiB takes more memory than a few times its size, or more than seconds."""
     seconds, megabytes, tally = measure(name)
     assert megabytes < MOST_MEGABYTES
-    assert seconds < MOST_SECONDS
+    assert seconds < at_most(MOST_SECONDS)
     assert tally["received"] == sum(tally["rejected"].values())
     if name in ALWAYS:
         assert set(tally["rejected"]) == {"nothing_admitted"}
@@ -207,7 +208,7 @@ def test_it_is_loaded_late() -> None:
 def test_no_such_signal() -> None:
     """A fourth kind of body is the programmer's mistake."""
     signal: Any = "profiles"
-    with pytest.raises(ConfigError, match=r"E204"):
+    with pytest.raises(ConfigError, match=r"E107"):
         CONFERENCING.admit_otlp(signal, b"", protobuf=True)
 
 

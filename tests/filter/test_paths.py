@@ -136,3 +136,18 @@ def test_too_many_are_counted_before_any_is_read(
     monkeypatch.setattr(router, "MAX_ITEMS", 5)
     for form in (event, text):
         assert _received(filter_.admit(form)) == (6, {"too_large": 6})
+
+
+def test_a_record_refuses_what_is_around_it_too(tmp_path: Path) -> None:
+    """A value of the document is withheld from the record that refuses, and from no other."""
+    fields = _NESTED.replace("REST}", f"{REST.replace('[ops]', '[choice]')}}}", 1)
+    filter_ = made(tmp_path, fields, "records: a\nconsent: choices", _OPTIONAL)
+    event = {"os.type": "linux", "a": [{"n": 1, "choices": ["choice"]}, {"n": 2}]}
+    records, _ = all_ways(filter_, event)
+    assert records == [{"cpu.count": 1}, {"os.type": "linux", "cpu.count": 2}]
+
+
+def test_a_tuple_is_a_list(tmp_path: Path) -> None:
+    """In a mapping, as its elements are read."""
+    (record,) = made(tmp_path, _QUOTED).admit({"systems": (0, "Ubuntu")}).records
+    assert record["os.name"] == "Ubuntu"

@@ -64,13 +64,15 @@ def once(make: Callable[[], _T], schema: Schema, purposes: Any, *others: Any) ->
 
 
 def made(schema: Schema, purposes: Any = None, now: datetime = NOW) -> Filter:
-    new = partial(Filter, schema, purposes=purposes, as_of=now, keys=key)
+    """A filter for a person who refuses all optional purposes but these."""
+    needed = {name for name, each in schema.purposes.items() if not each.optional}
+    granted = None if purposes is None else needed | (set(purposes) & set(schema.purposes))
+    new = partial(Filter, schema, purposes=granted, as_of=now, keys=key)
     return once(new, schema, purposes, now)
 
 
-def rechecked(batch: PendingBatch, schema: Schema, purposes: Any = None) -> PendingBatch:
-    new = partial(Recheck, schema, purposes=purposes)
-    return once(new, schema, purposes).check(batch, keep_rows=True)
+def rechecked(batch: PendingBatch, schema: Schema) -> PendingBatch:
+    return once(partial(Recheck, schema), schema, None).check(batch, keep_rows=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -206,9 +208,9 @@ def mutated(draw: st.DrawFn, batch: PendingBatch, schema: Schema) -> PendingBatc
 # -- laws -----------------------------------------------------------------------------------------
 
 
-def stays(batch: PendingBatch, schema: Schema, purposes: Any) -> None:
+def stays(batch: PendingBatch, schema: Schema) -> None:
     """It comes back as it is, with rows as a drain decodes them."""
-    found = rechecked(batch, schema, purposes)
+    found = rechecked(batch, schema)
     assert found == batch
     spooled = Batch(b"i" * 16, batch.received, layout=batch.layout, payload=batch.payload)
     rows = read(spooled).rows
@@ -220,7 +222,7 @@ def stays(batch: PendingBatch, schema: Schema, purposes: Any) -> None:
 def test_what_a_filter_made_comes_back(data: st.DataObject, schema: Schema, purposes: Any) -> None:
     """Byte for byte, with its counts, minute and purposes."""
     for batch in data.draw(batches(schema, purposes)):
-        stays(batch, schema, purposes)
+        stays(batch, schema)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -229,7 +231,7 @@ def test_what_a_filter_made_comes_back(data: st.DataObject, schema: Schema, purp
 def test_what_a_filter_made_of_shipped_schemas_comes_back(name: str, data: st.DataObject) -> None:
     """The same, where catalogues are long."""
     for batch in data.draw(batches(shipped(name))):
-        stays(batch, shipped(name), None)
+        stays(batch, shipped(name))
 
 
 def is_valid(batch: PendingBatch, schema: Schema) -> bool:
@@ -269,7 +271,7 @@ def test_what_passes_is_valid(data: st.DataObject, schema: Schema, purposes: Any
     ]
     batch = data.draw(mutated(data.draw(st.sampled_from(drawn)), schema))
     try:
-        found = rechecked(batch, schema, purposes)
+        found = rechecked(batch, schema)
     except RecheckError:
         return
     assert is_valid(found, schema)
@@ -299,7 +301,7 @@ def test_batches_that_were_joined_come_back() -> None:
     for piece in pieces:
         joined.add(piece)
     (batch,) = joined.close()
-    stays(batch, CONFERENCING, None)
+    stays(batch, CONFERENCING)
     assert batch.tally.received == 4
 
 
@@ -312,7 +314,7 @@ def test_batches_of_otlp_come_back(
     body = data.draw(otlp_bodies.bodies(schema, signal)).SerializeToString()
     for found in made(schema, purposes).admit_by_grant(signal, body, protobuf=True):
         batch = PendingBatch(schema.layout, MINUTE, found.encode(), found.tally, found.granted)
-        stays(batch, schema, purposes)
+        stays(batch, schema)
 
 
 # -- what is refused ------------------------------------------------------------------------------
@@ -478,9 +480,6 @@ def test_purposes() -> None:
     for purposes in others:
         refusal(replace(pending(), granted=purposes))
     refusal(replace(pending(), granted=(*needed, "capacity_planning")))  # which are all: `None`
-    of_needed = Recheck(CONFERENCING, purposes=needed)
-    assert of_needed.check(batch) == batch
-    refusal(pending(), of_needed)
 
 
 def test_fields_whose_purposes_are_refused() -> None:

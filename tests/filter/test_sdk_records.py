@@ -550,10 +550,10 @@ def test_what_another_version_becomes_is_of_this_one(
     """A keeper takes the records, and they come in again unchanged."""
     other = {name: data.draw(values(each, NOW)) for name, each in schema.fields.items()}
     line = text({"schema": f"{schema.name}/0.0.0", **other, "received": MINUTE})
-    recheck = Recheck(schema, purposes=purposes)
     for share in made(schema, purposes).admit_records(line):
-        with patch("collector.filter.recheck.utc_now", lambda: NOW):
-            assert recheck.check(share).payload == share.payload
+        if purposes is None:  # a worker's filter is granted all
+            with patch("collector.filter.recheck.utc_now", lambda: NOW):
+                assert Recheck(schema).check(share).payload == share.payload
         again = [*map(json.loads, share.payload.splitlines())]
         timed = text(*(record | {"received": MINUTE} for record in again))
         back = made(schema, purposes).admit_records(timed)

@@ -52,7 +52,7 @@ def test_a_sink_of_none() -> None:
 
 @pytest.mark.parametrize("payload", [b"{", b"[]\n", b"5\n", b'{"n":1}\n'])
 def test_what_is_no_record(payload: bytes) -> None:
-    """It is E509, as it is for those who get all columns, and without a context."""
-    with raises("E509", DeliveryError) as caught:
+    """It is E507, as it is for those who get all columns, and without a context."""
+    with raises("E507", DeliveryError) as caught:
         read(project(spooled(payload), {"n"})).rows()  # type: ignore[misc]
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)

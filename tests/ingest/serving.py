@@ -25,7 +25,7 @@ from typing import Any
 
 from collector.config import Address
 from collector.contracts import Request, Tally
-from collector.errors import DeliveryError
+from collector.errors import SpoolFull
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.forkserver import Process, begin
 
@@ -45,8 +45,9 @@ _PATIENCE = {"header_seconds": WAIT_SECONDS, "body_seconds": WAIT_SECONDS}
 def main() -> None:
     """Serve until SIGTERM; the one argument is JSON."""
     from collector.filter import Filter  # noqa: PLC0415 - this half runs in the other process
+    from collector.ingest import protocol  # noqa: PLC0415
     from collector.ingest.auth import Tokens, hashed  # noqa: PLC0415
-    from collector.ingest.limits import IngestLimits  # noqa: PLC0415
+    from collector.ingest.limits import IDLE_SECONDS, IngestLimits  # noqa: PLC0415
     from collector.ingest.memory import MemoryBudget  # noqa: PLC0415
     from collector.ingest.tls import Certificates  # noqa: PLC0415
     from collector.schema import load_schema  # noqa: PLC0415
@@ -54,7 +55,9 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     accepting = Accepting(Filter(load_schema("conferencing")), options["mood"])
-    budget = MemoryBudget(IngestLimits(**options["limits"]))
+    limits = options["limits"]
+    vars(protocol)["IDLE_SECONDS"] = limits.pop("idle_seconds", IDLE_SECONDS)
+    budget = MemoryBudget(IngestLimits(**limits))
     common: dict[str, Any] = {"budget": budget, "hops": options["hops"]}
     token = options["token"]
     common["tokens"] = Tokens([hashed(token)]) if token else None
@@ -142,7 +145,9 @@ class Accepting:
         """Filter a request, and print what is known of its sender."""
         mood = _MOODS[next(self._count) % 3] if self._mood == "changing" else self._mood
         if mood == "full":
-            raise DeliveryError("E505", str(request.body))
+            full = SpoolFull()
+            full.message = str(request.body)
+            raise full
         if mood == "failing":
             raise RuntimeError(request.body, request.peer, request.user_agent)
         if request.form == "records":

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import time
-from statistics import median
 
 import pytest
 from hypothesis import given
@@ -104,8 +102,8 @@ def test_digests() -> None:
     ["", "secret-token", _TOKEN, _HASH[:-1], _HASH + "0", "g" * 64],
 )
 def test_what_is_no_digest(wrong: str) -> None:
-    """E209 names the place in the list and holds nothing of it: it may be a token."""
-    with pytest.raises(ConfigError, match=r"token 2 of the list .* \[E209\]$") as caught:
+    """E107 names the place in the list and holds nothing of it: it may be a token."""
+    with pytest.raises(ConfigError, match=r"token 2 of the list .* \[E107\]$") as caught:
         Tokens([_HASH, wrong])
     assert not wrong or wrong not in str(caught.value)
     assert caught.value.__context__ is None
@@ -143,19 +141,3 @@ def test_every_digest_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
         compared.clear()
         tokens.admits(f"Bearer {token}")
         assert len(compared) == 20
-
-
-def test_the_place_of_a_token_does_not_show_in_time() -> None:
-    """The median time for the first of 2,000 tokens and for none are within half of each other: a
-    loop that stopped at the first would differ a thousandfold."""
-    tokens = Tokens([hashed(str(number)) for number in range(2000)])
-
-    def taken(header: str) -> float:
-        began = time.perf_counter()
-        tokens.admits(header)
-        return time.perf_counter() - began
-
-    # By turns, as the machine may be busier after a while.
-    pairs = [(taken("Bearer 0"), taken("Bearer unknown")) for _ in range(30)]
-    first, none = map(median, zip(*pairs, strict=True))
-    assert 0.5 < first / none < 2

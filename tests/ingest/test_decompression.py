@@ -265,7 +265,11 @@ print(peak() - before, found.memory)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-@pytest.mark.parametrize("window", [10, 18, 21, 23, None], ids=str)
+@pytest.mark.parametrize(
+    "window",
+    [10, *(pytest.param(each, marks=pytest.mark.long) for each in (18, 21)), 23, None],
+    ids=str,
+)
 def test_what_is_reserved_is_enough(window: int | None) -> None:
     """A process that decompresses a body grows by no more than what is reserved for it."""
     noise = b"".join(zlib.crc32(b"%d" % number).to_bytes(4) * 4 for number in range(900_000))

@@ -262,7 +262,7 @@ def test_too_many_events(
     """RESOURCE_EXHAUSTED, without an invitation to send the same again. Nothing of it is kept or
     counted, and what comes before and after is."""
     method, most = [*METHODS][signal], 50
-    refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, f"{TOO_MANY_EVENTS.message} [E431]")
+    refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, f"{TOO_MANY_EVENTS.message} [E416]")
     with Spool(tmp_path / "spool.db", sinks=["store"]) as spool:
         chosen = Filter(load_schema("conferencing"))
         acceptor = Acceptor([chosen], spool, most_events=most)
@@ -289,7 +289,7 @@ def test_too_much_metadata(listen: Listen, accepting: Accepting) -> None:
     port = listen()
     for size in (1000, 10_000):
         metadata = tuple((f"canary-{at}", "canary" * (size // 6)) for at in range(100))
-        said = "the headers are too large [E423]"
+        said = "the headers are too large [E416]"
         refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, said)
         assert _call(port, _logs(), metadata=metadata) == refused
     assert accepting.requests == []
@@ -313,13 +313,14 @@ def test_a_hundred_calls_at_once(listen: Listen, accepting: Accepting) -> None:
         assert set(pool.map(send, range(1, 101))) == {grpc.StatusCode.OK}
     assert accepting.tally.admitted == sum(range(1, 101))
     assert accepting.observed.count((200, None)) == 100
-    assert set(accepting.observed) <= {(200, None), (408, "E415"), (503, "E425")}
+    assert set(accepting.observed) <= {(200, None), (408, "E416"), (503, "E425")}
 
 
 @pytest.mark.timed
-def test_silent_sockets_are_closed(listen: Listen) -> None:
+def test_silent_sockets_are_closed(listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing, half a greeting, or a greeting without a reply: closed at the header's deadline."""
-    port = listen(budget=MemoryBudget(IngestLimits(header_seconds=0.5, idle_seconds=1)))
+    monkeypatch.setattr("collector.ingest.grpc.IDLE_SECONDS", 1.0)
+    port = listen(budget=MemoryBudget(IngestLimits(header_seconds=0.5)))
     for greeting in (b"", http2.PREFACE[:9], http2.PREFACE, http2.HELLO):
         began = time.monotonic()
         with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as connection:
@@ -343,10 +344,9 @@ def test_slow_messages_are_cancelled(listen: Listen, accepting: Accepting) -> No
     assert 0.4 < time.monotonic() - began < at_most(6)
     wait_until(lambda: accepting.observed)  # by a thread that the call has left
     assert accepting.requests == []
-    assert accepting.observed == [(408, "E415")]
+    assert accepting.observed == [(408, "E416")]
 
 
-@pytest.mark.alone
 @pytest.mark.timed
 def test_slow_senders_do_not_hold_up_others(listen: Listen, accepting: Accepting) -> None:
     """1,000 calls that never send their message; meanwhile others are answered, 99 of 100 about as

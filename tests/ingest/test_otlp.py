@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from collector.contracts import SIGNALS
 from collector.ingest.grpc import METHODS
+from collector.ingest.refusals import UNREADABLE
 from tests.deadline import WAIT_SECONDS
 from tests.ingest.serving import Server, serving
 
@@ -126,7 +127,7 @@ def test_success(server: Server, export: Export, signal: str) -> None:
 @pytest.mark.parametrize("body", [b"\xff", b"\x0a\x05abc", b"not protobuf", b"\x0a" * 100_000])
 def test_undecodable(server: Server, export: Export, signal: str, body: bytes) -> None:
     """INVALID_ARGUMENT with a constant message."""
-    message = "the body cannot be decoded as what its content type says [E422]"
+    message = f"{UNREADABLE.message} [{UNREADABLE.code}]"
     assert export(server, body, signal) == Answer(3, message)
 
 
@@ -166,7 +167,7 @@ def test_tokens(tmp_path: Path, start: Callable[..., Any], export: Export) -> No
             Answer(
                 14,
                 "there is no room for the events, none of them was kept, because a"
-                " destination does not take what waits for it: try again later [E436]",
+                " destination does not take what waits for it: try again later [E505]",
                 retry=5,
             ),
         ),

@@ -167,5 +167,5 @@ def test_refused_while_it_is_decompressed() -> None:
         response = _answer(accepting, _request(wire, encoding=b"gzip"))
         assert response is not None
         assert response.status == 413
-        assert b"E417" in response.body
+        assert b"E416" in response.body
     assert accepting.handler.budget.used == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
@@ -171,6 +172,7 @@ def test_files_that_cannot_be_used(authority: Authority, server: Pair, tmp_path:
     broken.write_text("-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n")
     broken_key = tmp_path / "broken.key"
     broken_key.write_text("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n")
+    os.mkfifo(tmp_path / "pipe")
     large = tmp_path / "large"
     large.write_bytes(b"-----BEGIN CERTIFICATE-----" * 50_000)
     ours = (server.certificate, server.key)
@@ -178,16 +180,17 @@ def test_files_that_cannot_be_used(authority: Authority, server: Pair, tmp_path:
         ((tmp_path / "missing", server.key), "the file of `certificate` cannot be read: no such"),
         ((tmp_path, server.key), "the file of `certificate` cannot be read: is a directory"),
         ((server.certificate, tmp_path / "missing"), "the file of `key` cannot be read: no such"),
-        ((text, server.key), "the file of `certificate` is not in PEM form"),
-        ((server.certificate, text), "the file of `key` is not in PEM form"),
-        ((server.key, server.certificate), "the file of `certificate` is not in PEM form"),
+        ((tmp_path / "pipe", server.key), "the file of `certificate` cannot be read: it is a pipe"),
+        ((text, server.key), "the file of `certificate` has no `"),
+        ((server.certificate, text), "the file of `key` has no `"),
+        ((server.key, server.certificate), "the file of `certificate` has no `"),
         ((large, server.key), "the file of `certificate` is larger than 1 MiB"),
         ((server.certificate, other.key), "the key does not fit the certificate"),
         ((server.certificate, _encrypted(server, tmp_path)), "the key not encrypted"),
         ((broken, server.key), "the certificate and its key cannot be used"),
         ((server.certificate, broken_key), "the certificate and its key cannot be used"),
         ((*ours, tmp_path / "missing"), "the file of `client_ca` cannot be read: no such"),
-        ((*ours, text), "the file of `client_ca` is not in PEM form"),
+        ((*ours, text), "the file of `client_ca` has no `"),
         ((*ours, broken), "the file of `client_ca` holds no certificate of an authority"),
         ((*ours, other.certificate), "the file of `client_ca` holds no certificate of an auth"),
     ]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from collector.errors import InputError
 from collector.ledger import Entry
+from collector.ledger.auditor import Checkpoint
 from collector.ledger.export import format_checkpoint, parse_checkpoints
 from collector.ledger.receipt import Tip
 from collector.ledger.signing import create_next_key
@@ -31,13 +32,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     plain = replace(ENTRY, hash=ENTRY.compute_hash())
     signed = replace(ENTRY, key=key.public)
     signed = replace(signed, hash=signed.compute_hash(), signature=key.sign(signed.text))
+    bare = replace(plain, facts=(), hash=replace(plain, facts=()).compute_hash())
     both = format_checkpoint(plain) + format_checkpoint(signed)
-    assert parse_checkpoints(both) == [plain, signed]
-    assert parse_checkpoints(both.replace("\n", "\r\n")) == [plain, signed]
-    assert parse_checkpoints(f"\n{both}\n \n") == [plain, signed]
-    assert parse_checkpoints(format_checkpoint(replace(plain, facts=()))) == [
-        replace(plain, facts=(), hash=replace(plain, facts=()).compute_hash())
+    found = [
+        Checkpoint(7, each.hash.hex(), (2041, bytes(range(32)).hex()))
+        for each in (plain, signed, bare)
     ]
+    assert parse_checkpoints(both) == found[:2]
+    assert parse_checkpoints(both.replace("\n", "\r\n")) == found[:2]
+    assert parse_checkpoints(f"\n{both}\n \n") == found[:2]
+    assert parse_checkpoints(format_checkpoint(bare)) == found[2:]
 
 
 def test_a_signature_of_another_text_is_refused(tmp_path: Path) -> None:
@@ -56,5 +60,5 @@ def test_nothing_else_is_read(text: str) -> None:
     if text.strip() == format_checkpoint(ENTRY).strip():
         assert parse_checkpoints(text)
         return
-    with raises("E401", InputError):
+    with raises("E422", InputError):
         parse_checkpoints(text)

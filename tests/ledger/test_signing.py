@@ -62,7 +62,7 @@ def test_a_file_that_is_no_key(tmp_path: Path, content: bytes) -> None:
     note(tmp_path, READ)
     assert (tmp_path / KEY_NAME).read_bytes() == content
     found = check_ledger(tmp_path / "spool.db")
-    assert (found.trail.entries, found.trail.signed) == (1, 0)
+    assert (found.entries, found.signed) == (1, 0)
 
 
 def test_a_pipe_is_no_key(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_a_key_is_passed_on(tmp_path: Path) -> None:
         found, entries = ledger.verify(), list(ledger.entries())
     assert first is not None
     assert found.flaws == []
-    assert [each.public for each in found.trail.keys] == [first.public, second, third]
-    assert all(each.is_vouched for each in found.trail.keys)
+    assert [each.public for each in found.keys] == [first.public, second, third]
+    assert all(each.is_vouched for each in found.keys)
     assert [each.key for each in entries] == [*[first.public] * 3, *[second] * 2, third]
     assert [path.name for path in tmp_path.glob("ledger*")] == [KEY_NAME]
 
@@ -115,7 +115,7 @@ def test_a_key_that_was_lost(tmp_path: Path) -> None:
     (tmp_path / KEY_NAME).unlink()
     note(tmp_path, READ)
     found = check_ledger(tmp_path / "spool.db")
-    assert [each.is_vouched for each in found.trail.keys] == [True, False]
+    assert [each.is_vouched for each in found.keys] == [True, False]
 
 
 _WITHOUT = """
@@ -129,7 +129,7 @@ path = Path(sys.argv[1])
 note(path, Note.of("read", command="store query", rows=3))
 with opened(path / "spool.db") as ledger:
     found = ledger.verify()
-print(found.flaws, found.trail.entries, found.trail.signed, found.trail.is_checked)
+print(found.flaws, found.entries, found.signed, found.is_checked)
 try:
     rotate(path)
 except ConfigError as error:
@@ -145,7 +145,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
     assert "data-minimisation-collector[signing]" in told[1]
     assert "[E201]" in told[1]
     found = check_ledger(tmp_path / "spool.db")
-    assert (found.trail.is_checked, found.trail.signed_up_to) == (True, 2)
+    assert (found.is_checked, found.signed_up_to) == (True, 2)
 
 
 def test_a_full_disk_costs_no_batch(tmp_path: Path) -> None:

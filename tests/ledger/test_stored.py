@@ -127,7 +127,7 @@ def test_the_newest(path: Path) -> None:
         ),
         (
             "UPDATE receipts SET minute = '2026-11-24T10:20:30Z' WHERE sequence = 3",
-            "not a whole UTC minute",
+            "does not have the form",
         ),
         ("UPDATE receipts SET sequence = 9 WHERE sequence = 5", "hash does not match"),
         (
@@ -196,6 +196,13 @@ def test_what_is_no_spool_is_an_error_of_ours(tmp_path: Path, content: bytes) ->
     with raises("E507", DeliveryError), opened(path) as ledger:
         ledger.verify()
     assert path.read_bytes() == content
+
+
+def test_a_file_that_does_not_say_its_format(path: Path) -> None:
+    """E507: what is in it may be something else."""
+    query(path, "DROP TABLE about")
+    with raises("E507", DeliveryError), opened(path):
+        pass
 
 
 def test_what_was_counted_is_told(path: Path) -> None:

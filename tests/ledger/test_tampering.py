@@ -4,9 +4,11 @@ that was stored elsewhere, also one that computes all hashes anew.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
@@ -18,9 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.contracts import REJECTIONS, Rejection
-from collector.ledger import Entry, Note, Receipt, Verification, auditor, grammar, opened
+from collector.ledger import Audit, Entry, Note, Receipt, auditor, grammar, opened
+from collector.ledger.auditor import Checkpoint
 from collector.ledger.entry import ENTRY_COLUMNS
 from collector.ledger.export import export_lines, format_checkpoint, parse_checkpoints
+from collector.ledger.journal import NEW_DOCUMENT
 from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
 from collector.ledger.signing import Key
 from collector.spool import Spool, note, rotate
@@ -41,7 +45,8 @@ class Original:
     """A ledger, where it lies, and two of its checkpoints."""
 
     folder: Path
-    checkpoints: list[Entry]
+    checkpoints: str
+    kept: list[Checkpoint]
     rows: dict[str, list[Any]]
 
 
@@ -64,7 +69,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
     note(folder, Note.of("checkpoint", at="stop"))
     found = entries_of(folder / "spool.db", "checkpoint")
     text = "".join(format_checkpoint(each) for each in (found[1], found[-1]))
-    return Original(folder, parse_checkpoints(text), rows_of(folder / "spool.db"))
+    return Original(folder, text, parse_checkpoints(text), rows_of(folder / "spool.db"))
 
 
 def rows_of(path: Path) -> dict[str, list[Any]]:
@@ -85,17 +90,17 @@ def tampered(original: Original, *changes: Change) -> Iterator[Path]:
     yield path
 
 
-def verified(path: Path, *kept: Entry) -> Verification:
+def verified(path: Path, *kept: Checkpoint) -> Audit:
     with opened(path) as ledger:
         return ledger.verify(None, kept)
 
 
-def audited(path: Path, *kept: Entry) -> bool:
+def audited(path: Path, kept: str = "") -> bool:
     """Whether the auditor's script finds nothing in an export."""
     export, elsewhere = path.with_name("export.ndjson"), path.with_name("checkpoints.txt")
     with opened(path) as ledger:
         export.write_bytes(b"".join(export_lines(ledger)))
-    elsewhere.write_text("".join(map(format_checkpoint, kept)))
+    elsewhere.write_text(kept)
     with redirect_stdout(io.StringIO()):
         return auditor.main(str(export), *([str(elsewhere)] if kept else [])) == 0
 
@@ -116,8 +121,7 @@ def changes(draw: st.DrawFn) -> Change:
     """One change with a tool that writes SQLite: a value, a row less, two swapped, one twice."""
     table = draw(st.sampled_from(TABLES))
     with closing(sqlite3.connect(":memory:")) as db:
-        for statement in spool_tables.TABLES:
-            db.execute(statement)
+        spool_tables.DEFINITION.create(db)
         columns = db.execute(f"PRAGMA table_info({table})").fetchall()
     row = draw(st.integers(0, 20))
     which = f"(SELECT {columns[0][1]} FROM {table} ORDER BY 1 LIMIT 1 OFFSET {row})"
@@ -169,8 +173,8 @@ def test_several_changes_are_found(original: Original, several: list[Change]) ->
     with tampered(original, *several) as path:
         rows = rows_of(path)
         is_same = all(rows[name] == original.rows[name] for name in ("receipts", "entries"))
-        assert is_same or verified(path, *original.checkpoints).flaws
-        assert is_same or not audited(path, *original.checkpoints)
+        assert is_same or verified(path, *original.kept).flaws
+        assert is_same or not audited(path, original.checkpoints)
 
 
 _START = Start(1, "new")
@@ -237,8 +241,8 @@ def test_a_ledger_that_was_made_anew_is_found(
         entries = [each for each in entries if each.receipt.sequence <= at]
     with tampered(original, lambda db: rewritten(db, receipts, entries, key)) as path:
         assert [flaw for flaw in verified(path).flaws if "document" not in flaw.message] == []
-        assert verified(path, *original.checkpoints).flaws
-        assert not audited(path, *original.checkpoints)
+        assert verified(path, *original.kept).flaws
+        assert not audited(path, original.checkpoints)
 
 
 _BAD_FACTS = [
@@ -318,6 +322,16 @@ def test_the_grammar_knows_every_rejection() -> None:
     assert grammar.REJECTED == REJECTIONS
 
 
+def test_a_document_that_no_entry_names_is_found(original: Original) -> None:
+    """Whoever writes the file cannot add one, well hashed as it is."""
+    text = b"they said hello"
+    digest = hashlib.sha256(text).hexdigest()
+    row = (digest, zlib.compress(text))
+    with tampered(original, lambda db: db.execute(NEW_DOCUMENT, row)) as path:
+        assert [each.message for each in verified(path).flaws] == ["no entry names this document"]
+        assert not audited(path)
+
+
 def test_a_line_of_an_export_says_nothing_else(original: Original) -> None:
     """A member beside the text, its hash and its signature is found."""
     with opened(original.folder / "spool.db") as ledger:
@@ -328,7 +342,9 @@ def test_a_line_of_an_export_says_nothing_else(original: Original) -> None:
         said[at] = said[at].replace(b"{", b'{"said": "hello", ', 1)
         other = [*lines]
         other[at] = other[at].replace(b"}\n", b', "said": "hello"}\n', 1)
-        for each in (said, other):
+        twice = [*lines]
+        twice[at] = twice[at].replace(b"{", b'{"hash": "hello", ', 1)
+        for each in (said, other, twice, [lines[0], *lines], [*lines, lines[-1]]):
             export.write_bytes(b"".join(each))
             with redirect_stdout(io.StringIO()):
                 assert auditor.main(str(export)) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.contracts import REJECTIONS, Tally
-from collector.ledger import Entry, Flaw, Note, Receipt, Start, Tip, Verification, opened, verify
+from collector.ledger import Audit, Entry, Flaw, Note, Receipt, Start, Tip, opened
+from collector.ledger.auditor import NONE, Checkpoint
 from collector.ledger.journal import TABLES, append
 from collector.ledger.receipt import COLUMNS, NOTHING, commit, issue
 from collector.ledger.signing import Key, create_next_key, signature_check
-from collector.ledger.verification import Trail, follow
 
 MINUTE = "2026-11-24T10:20:00Z"
 SCHEMA = "ab" * 32
@@ -43,8 +43,40 @@ def tip_of(items: list[Receipt] | list[Entry]) -> Tip:
     return Tip(items[-1].sequence, items[-1].hash)
 
 
-def check(receipts: list[Receipt], tip: Tip | None = None) -> Verification:
-    return verify(receipts, NEW, tip)
+def audited(
+    receipts: Iterable[Receipt] = (),
+    starts: dict[int, Start] | None = None,
+    tip: Tip | None = None,
+    entries: Iterable[Entry] = (),
+    last: Tip | None = None,
+    checkpoints: Iterable[Entry] = (),
+) -> Audit:
+    """An audit of these; the last receipt and entry are what they are, unless something is said."""
+    kept = (
+        Checkpoint(each.sequence, each.hash.hex(), (each.receipt.sequence, each.receipt.hash.hex()))
+        for each in checkpoints
+    )
+    audit = Audit(signature_check(), *kept)
+    for start in (starts or {}).values():
+        audit.add("start", start.text.decode(), start.hash.hex())
+    for entry in entries:
+        audit.add("entry", entry.text.decode(), entry.hash.hex(), entry.signature.hex())
+    for receipt in receipts:
+        audit.add("receipt", receipt.text.decode(), receipt.hash.hex())
+    ends = {"receipt": tip, "entry": last}
+    tips = {what: pair(said, audit.tips[what]) for what, said in ends.items()}
+    text = "".join(f"{what} {number} {digest}\n" for what, (number, digest) in tips.items())
+    audit.add("tips", text, hashlib.sha256(text.encode()).hexdigest())
+    audit.close()
+    return audit
+
+
+def pair(tip: Tip | None, otherwise: tuple[int, str] = NONE) -> tuple[int, str]:
+    return otherwise if tip is None else (tip.sequence, tip.hash.hex())
+
+
+def check(receipts: list[Receipt], tip: Tip | None = None) -> Audit:
+    return audited(receipts, NEW, tip)
 
 
 def test_a_chain_holds() -> None:
@@ -53,15 +85,15 @@ def test_a_chain_holds() -> None:
     found = check(receipts, tip_of(receipts))
     assert found.flaws == []
     assert found.breaks == []
-    assert found.tip == tip_of(receipts)
+    assert found.tips == {"receipt": pair(tip_of(receipts)), "entry": NONE}
     assert found.received == sum(receipt.received for receipt in receipts)
     assert found.received == found.admitted + found.rejected.total()
 
 
 def test_an_empty_ledger_holds() -> None:
     """Nothing was received yet."""
-    assert verify([], NEW, Tip(0, NOTHING)).flaws == []
-    assert verify([], {}).flaws == []
+    assert audited([], NEW, Tip(0, NOTHING)).flaws == []
+    assert audited().flaws == []
 
 
 CHANGES: dict[str, Callable[[Receipt], Receipt]] = {
@@ -132,19 +164,21 @@ def test_a_receipt_put_in_between_is_found() -> None:
     assert check([*receipts[:4], more, *receipts[4:]], tip_of(receipts)).flaws
 
 
-def test_a_ledger_made_anew_is_found_by_whoever_noted_its_tip() -> None:
-    """It holds in itself; the noted hash is not in it."""
+def test_a_ledger_made_anew_is_found_by_whoever_kept_a_checkpoint() -> None:
+    """It holds in itself; the receipt that was named is not in it."""
     genuine = chain(10)
     forged = chain(10, Start(1, "new", after=bytes([1]) * 32))[:0]
     tip = Tip(0, NEW[1].hash)
     for _ in range(12):
         forged.append(issue(tip, MINUTE, SCHEMA, Tally(1, 1), bytes(32)))
         tip = tip_of(forged)
-    assert verify(forged, NEW, tip_of(forged)).flaws == []
-    noted = genuine[6].hash
-    assert verify(genuine, NEW, tip_of(genuine), noted).flaws == []
-    (flaw,) = verify(forged, NEW, tip_of(forged), noted).flaws
-    assert "noted" in flaw.message
+    assert check(forged, tip_of(forged)).flaws == []
+    named = Entry(8, MINUTE, "checkpoint", (("at", "stop"),), tip_of(genuine[:7]))
+    named = replace(named, hash=named.compute_hash())
+    assert audited(forged, NEW, tip_of(forged), checkpoints=[named]).flaws == [
+        Flaw("entry", 8, "the entries after 0 are missing, but a checkpoint names it"),
+        Flaw("receipt", 7, "does not match the receipt that the checkpoint at entry 8 names"),
+    ]
 
 
 def test_a_marked_break_is_no_flaw_and_is_told() -> None:
@@ -152,29 +186,29 @@ def test_a_marked_break_is_no_flaw_and_is_told() -> None:
     first = chain(5)
     start = Start(9, "damaged", first[-1].hash)
     second = chain(3, start)
-    found = verify([*first, *second], NEW | {9: start}, tip_of(second))
+    found = audited([*first, *second], NEW | {9: start}, tip_of(second))
     assert found.flaws == []
     assert [(each.first, each.missing) for each in found.breaks] == [(9, 3)]
-    assert verify([*first, *second], NEW, tip_of(second)).flaws
-    assert verify(second, NEW | {9: start}, tip_of(second)).flaws
-    assert verify([*first[:4], *second], NEW | {9: start}, tip_of(second)).flaws
-    assert verify([*first, *second[1:]], NEW | {9: start}, tip_of(second)).flaws
+    assert audited([*first, *second], NEW, tip_of(second)).flaws
+    assert audited(second, NEW | {9: start}, tip_of(second)).flaws
+    assert audited([*first[:4], *second], NEW | {9: start}, tip_of(second)).flaws
+    assert audited([*first, *second[1:]], NEW | {9: start}, tip_of(second)).flaws
 
 
 def test_a_chain_that_has_no_receipt_yet() -> None:
     """It begins with the next one."""
     first = chain(5)
     starts = NEW | {6: Start(6, "damaged", first[-1].hash)}
-    assert verify(first, starts, tip_of(first)).flaws == []
+    assert audited(first, starts, tip_of(first)).flaws == []
 
 
 def test_a_second_new_chain_is_a_flaw() -> None:
     """Only damage explains a break."""
     first = chain(5)
     start = Start(6, "new", first[-1].hash)
-    assert verify([*first, *chain(2, start)], NEW | {6: start}).flaws
+    assert audited([*first, *chain(2, start)], NEW | {6: start}).flaws
     other = replace(start, reason="because")  # type: ignore[arg-type]
-    assert verify([*first, *chain(2, other)], NEW | {6: other}).flaws
+    assert audited([*first, *chain(2, other)], NEW | {6: other}).flaws
 
 
 def test_very_many_flaws() -> None:
@@ -208,7 +242,7 @@ def test_a_receipt_has_no_counts_of_content_or_bytes() -> None:
     assert receipts[0] == receipts[1]
     names = {"sequence", "minute", "schema", "received", "admitted", "commitment", "previous"}
     assert set(COLUMNS) == names | {"hash"} | set(REJECTIONS)
-    assert str(Flaw(3, "out of order")) == "receipt 3: out of order"
+    assert str(Flaw("receipt", 3, "out of order")) == "receipt 3: out of order"
 
 
 _COUNTS = st.dictionaries(st.sampled_from(REJECTIONS), st.integers(1, 9), max_size=7)
@@ -263,8 +297,8 @@ def trail_of(number: int, key: Key | None) -> list[Entry]:
     return [Entry.from_row(row) for row in rows]
 
 
-def follow_all(entries: list[Entry], last: Tip | None = None, *external: Entry) -> Trail:
-    return follow(entries, last, external, signature_check())
+def follow_all(entries: list[Entry], last: Tip | None = None, *external: Entry) -> Audit:
+    return audited(entries=entries, last=last, checkpoints=external)
 
 
 def test_a_trail_holds(key: Key) -> None:
@@ -272,7 +306,8 @@ def test_a_trail_holds(key: Key) -> None:
     entries = trail_of(10, key)
     found = follow_all(entries, tip_of(entries))
     assert found.flaws == []
-    assert (found.entries, found.signed, found.signed_up_to, found.key) == (10, 10, 10, key.public)
+    assert (found.entries, found.signed, found.signed_up_to) == (10, 10, 10)
+    assert [each.public for each in found.keys] == [key.public]
     assert follow_all([], Tip(0, NOTHING)).flaws == []
 
 
@@ -372,13 +407,23 @@ def test_a_key_that_nobody_vouched_for_is_no_flaw(key: Key, tmp_path: Path) -> N
     assert ["key is not the ledger's" in flaw.message for flaw in found.flaws] == [True]
 
 
+def test_an_entry_before_all_receipts_names_none() -> None:
+    """A hash beside the number 0 is the hash of nothing."""
+    (entry,) = trail_of(1, None)
+    changed = replace(entry, receipt=Tip(0, b"\1" * 32))
+    changed = replace(changed, hash=changed.compute_hash())
+    assert follow_all([changed]).flaws == [
+        Flaw("entry", 1, "does not match the receipt that it names")
+    ]
+
+
 def test_damage_explains_numbers_that_are_missing(key: Key) -> None:
     """In the ledger alone, but not with a checkpoint of one of them."""
     entries = trail_of(5, key)
     damage = replace(entries[2], sequence=40, kind="damage", facts=(), previous=entries[2].hash)
     mended = [*entries[:3], resigned(damage, key)]
     found = follow_all(mended)
-    assert (found.flaws, found.breaks) == ([], [40])
+    assert (found.flaws, found.lost) == ([], [40])
     assert ["entry 5: missing" in str(flaw) for flaw in follow_all(mended, None, entries[4]).flaws]
 
 
@@ -408,9 +453,17 @@ def test_without_a_key_a_trail_holds_and_is_not_signed() -> None:
 
 def test_damage_explains_documents_that_are_missing() -> None:
     """Those that entries before it name, and no others."""
-    trail = Trail(is_checked=False, breaks=[2], documents=[(1, "a digest"), (3, "a digest")])
-    trail.check_documents({})
-    assert [flaw.sequence for flaw in trail.flaws] == [3]
+    entries = trail_of(3, None)
+    named = (("digest", "ab" * 32), ("change", "first"))
+    entries[0] = replace(entries[0], kind="configuration", facts=named)
+    entries[1] = replace(entries[1], kind="damage", facts=())
+    entries[2] = replace(entries[2], kind="configuration", facts=named)
+    before = NOTHING
+    for at, each in enumerate(entries):
+        linked = replace(each, previous=before)
+        entries[at] = replace(linked, hash=linked.compute_hash())
+        before = entries[at].hash
+    assert follow_all(entries).flaws == [Flaw("entry", 3, "document is missing")]
 
 
 def test_a_document_that_is_missing_or_another(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from collector.documents import Document
 from collector.errors import Fault
 from collector.schema import Schema
 from collector.schema.load import parse_source
-from collector.schema.source import Source
 
 _DATA = Path(__file__).with_name("data")
 
@@ -76,7 +76,7 @@ def parsed(
         "purposes": {"ops": _USE},
         "fields": {name: {**options, **_REST} for name, options in fields.items()},
     }
-    return parse_source(Source("sample", value=document))
+    return parse_source(Document("sample", value=document))
 
 
 def faults(name: str, form: str) -> tuple[str, ...]:

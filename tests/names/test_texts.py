@@ -28,7 +28,7 @@ from collector.schema.names.scope import POSITIVE
 from tests.names.corpora import corpus, parsed
 from tests.strategies import draw_options
 
-_TRIED = int(os.environ.get("COLLECTOR_SPELLING", "3000"))
+_TRIED = int(os.environ.get("COLLECTOR_SPELLING", "1000"))
 _FEW = 64
 _HEX = re.compile(r"\[0-9a-[a-f]\]")
 _TABLES = (Path(__file__).parents[2] / "collector/schema/names/words.txt").read_text()
@@ -187,7 +187,7 @@ def test_letters_stay_within_their_budget() -> None:
         schema, found = parsed({n: {"kind": "token", "pattern": p} for n, p in patterns.items()})
         seen[schema is not None] += 1
         if schema is None:
-            assert {each.code for each in found} <= {"E311", "E312", "E314", "E116", "E117"}
+            assert {each.code for each in found} <= {"E311", "E312", "E116"}
             continue
         total = 1
         for field in schema.fields.values():

@@ -26,7 +26,7 @@ from collector.contracts import (
 )
 from collector.errors import CAUSES, Cause
 from collector.ops.metrics import METRICS, Metrics, WorkerReading
-from collector.ops.requests import RECEIVERS, REFUSAL_STATUSES, REFUSING, STATUSES
+from collector.ops.requests import RECEIVERS, REFUSAL_CODES, REFUSING, STATUSES
 from collector.schema import load_schema
 from tests.conftest import required
 
@@ -91,7 +91,7 @@ def test_what_is_counted() -> None:
     metrics.observe("conferencing", tally)
     metrics.observe("conferencing", tally)
     _WORKERS.requests.observe("http", 200, 0.004)
-    _WORKERS.requests.observe("grpc", 503, 0.2, "E426")
+    _WORKERS.requests.observe("grpc", 503, 0.2, "E506")
     _WORKERS.requests.observe("admin", 404, 0.2, "E413")
     found = _samples(metrics)
     assert found["collector_events_total", (("outcome", "admitted"), _NAMED)] == 14
@@ -114,7 +114,7 @@ def test_what_is_counted() -> None:
     }
     assert refused == {
         (("code", "E413"), ("receiver", "admin")): 1,
-        (("code", "E426"), ("receiver", "grpc")): 1,
+        (("code", "E506"), ("receiver", "grpc")): 1,
     }
 
 
@@ -161,7 +161,7 @@ def test_every_series_is_there_from_the_start() -> None:
     assert number["collector_fields_dropped_total"] == len(_FIELDS) * len(DROPS)
     pairs = len(RECEIVERS) * len(STATUSES)
     assert number["collector_request_duration_seconds_count"] == pairs
-    assert number["collector_requests_refused_total"] == len(REFUSING) * len(REFUSAL_STATUSES)
+    assert number["collector_requests_refused_total"] == len(REFUSING) * len(REFUSAL_CODES)
     assert number["collector_sink_failures_total"] == len(CAUSES)
     assert number["collector_build_info"] == 1
 
@@ -183,7 +183,7 @@ _REQUESTS = st.tuples(
     st.sampled_from(REFUSING),
     st.integers(0, 999),
     st.floats(0, 1e6),
-    st.sampled_from([None, *REFUSAL_STATUSES]),
+    st.sampled_from([None, *REFUSAL_CODES]),
 )
 _SHARED = _metrics()
 _BEFORE = _ours(_SHARED)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collector.recording import api
 from collector.recording.access import create_key, issue, key_set
+from tests.documented import Document
 from tests.sidecar.serving import Answer, Sidecar, started
 
 MEETING = "m-1"
@@ -21,6 +23,8 @@ TERMS: dict[str, Any] = {
     "retention": "30d",
     "notice": {"medium": "audio", "language": "en"},
 }
+DOCUMENT = Document(Path(api.__file__).with_name("openapi.json"))
+"""What the recorder says of its API."""
 _LIMITS = {"header_time": "60s", "body_time": "60s"}
 """Longer than a machine stands still: a test that is held up is no slow sender or reader."""
 _LOADED = (
@@ -59,7 +63,10 @@ class Meeting:
         place = f"/v1/recordings/{self.recording}{path}"
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         sent = {"Authorization": f"Bearer {token or self.token(role, subject)}", **(headers or {})}
-        return self.process.request(method, place.rstrip("/"), data, sent, to="recorder")
+        place = place.rstrip("/")
+        answer = self.process.request(method, place, data, sent, to="recorder")
+        DOCUMENT.check(method, place, answer.status, answer.headers, answer.body)
+        return answer
 
     def request(self, host: str = "ana", **terms: Any) -> None:
         """Let a host ask for a recording."""

@@ -15,7 +15,7 @@ from collector.claims.document import (
     Check,
     load_claims,
 )
-from collector.claims.verification import ClaimFinding, verdict
+from collector.claims.findings import ClaimFinding, verdict
 from collector.recording import claims, dry_run, refusals
 from collector.recording.claims import Place, counts, look
 from collector.testing import canaries, scan
@@ -65,18 +65,20 @@ def test_a_rule_that_is_not_kept(
     naming = {name: claim for name, claim in _CLAIMS.items() if rule in claim.rules}
     checks = [check for claim in naming.values() for check in claim.checks]
     BROKEN[broken](monkeypatch)
-    found = dry_run.run(tmp_path, "canary-1", _no_search, checks)
+    monkeypatch.setattr(dry_run, "TRIALS", {each: dry_run.TRIALS[each] for each in checks})
+    found = dry_run.run(tmp_path, "canary-1", _no_search)
     assert rule in {each.rule for findings in found.values() for each in findings}
     assert "broken" in {verdicts(found)[name] for name in naming}
     assert "canary" not in str(found)
 
 
-def test_content_on_disk_is_found(tmp_path: Path) -> None:
+def test_content_on_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search that finds something breaks it, and one that finds nothing shows nothing."""
+    monkeypatch.setattr(dry_run, "TRIALS", {"storage": dry_run.TRIALS["storage"]})
     for is_found, expected in ((True, "broken"), (False, "unproven")):
         folder = tmp_path / expected
         folder.mkdir()
-        found = dry_run.run(folder, "canary-1", lambda *_, hit=is_found: hit, ["storage"])
+        found = dry_run.run(folder, "canary-1", lambda *_, hit=is_found: hit)
         assert verdicts(found)["local-or-cloud"] == expected
 
 

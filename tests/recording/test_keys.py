@@ -39,8 +39,38 @@ def test_an_old_master_key_is_overwritten_on_the_disk(
     assert synced == [bytes(65)]
 
 
-def _made(directory: Path, on_step: Callable[[str], None] = lambda step: None) -> Keys:
-    keys = Keys(directory, on_step)
+OnStep = Callable[[Callable[[str], None]], None]
+
+
+@pytest.fixture
+def on_step(monkeypatch: pytest.MonkeyPatch) -> OnStep:
+    """Have a function called at each step of the rotations that follow: the next master key is
+    ``written``, everything is ``wrapped`` under it, and the old one is ``destroyed``."""
+
+    def install(call: Callable[[str], None]) -> None:
+        write, wrap, replace = Keys._write, Keys._wrap_all, Path.replace
+
+        def written(keys: Keys, name: str, key: bytes) -> None:
+            write(keys, name, key)
+            call("written")
+
+        def wrapped(keys: Keys, following: bytes) -> None:
+            wrap(keys, following)
+            call("wrapped")
+
+        def destroyed(path: Path, target: Path) -> Path:
+            call("destroyed")
+            return replace(path, target)
+
+        monkeypatch.setattr(Keys, "_write", written)
+        monkeypatch.setattr(Keys, "_wrap_all", wrapped)
+        monkeypatch.setattr(Path, "replace", destroyed)
+
+    return install
+
+
+def _made(directory: Path) -> Keys:
+    keys = Keys(directory)
     keys.add_recording(RECORDING)
     keys.add_track(RECORDING, "cam", "video", "owner", None)
     return keys
@@ -151,30 +181,32 @@ def test_keys_without_their_master_key_are_not_opened(tmp_path: Path, loss: str)
         Keys(tmp_path)
 
 
-def test_a_reader_leaves_a_rotation_alone(tmp_path: Path) -> None:
+def test_a_reader_leaves_a_rotation_alone(tmp_path: Path, on_step: OnStep) -> None:
     """The next master key stays, for the process that is rotating."""
-    keys = _made(tmp_path, lambda step: Keys(tmp_path, is_reader=True).close())
+    keys = _made(tmp_path)
     before = _opened(keys)
+    on_step(lambda step: Keys(tmp_path, is_reader=True).close())
     keys.rotate()
     assert _opened(keys) == before
     keys.close()
 
 
-def test_rotations_follow_one_another(tmp_path: Path) -> None:
+def test_rotations_follow_one_another(tmp_path: Path, on_step: OnStep) -> None:
     """The second of two at once begins when the first has ended: the process may die in either."""
     threads, steps = list[Thread](), list[tuple[str, str]]()
     is_second_at_work = Event()
 
-    def on_step(step: str) -> None:
+    def follow(step: str) -> None:
         steps.append((current_thread().name, step))
         if current_thread().name == "second":
             is_second_at_work.set()
-        elif step == "rotate: written":
+        elif step == "written":
             threads[1].start()
             assert not is_second_at_work.wait(0.2)  # longer only proves more
 
-    keys = _made(tmp_path, on_step)
+    keys = _made(tmp_path)
     before = _opened(keys)
+    on_step(follow)
     threads += [Thread(target=keys.rotate, name=name) for name in ("first", "second")]
     threads[0].start()
     for thread in threads:
@@ -220,18 +252,19 @@ def test_a_commit_that_fails_leaves_the_key_that_is_on_disk(
 
 
 def test_a_rotation_keeps_the_key_that_an_earlier_one_could_not_put_in_place(
-    tmp_path: Path,
+    tmp_path: Path, on_step: OnStep
 ) -> None:
     """It is the only one until its own place has it."""
-    failing = ["rotate: destroyed", "rotate: written"]
+    failing = ["destroyed", "written"]
 
-    def on_step(step: str) -> None:
+    def fail(step: str) -> None:
         if failing and failing[0] == step:
             failing.pop(0)
             raise OSError("the disk does not answer")
 
-    keys = _made(tmp_path, on_step)
+    keys = _made(tmp_path)
     before = _opened(keys)
+    on_step(fail)
     for _ in range(2):
         with pytest.raises(OSError, match="disk"):
             keys.rotate()
@@ -243,17 +276,43 @@ def test_a_rotation_keeps_the_key_that_an_earlier_one_could_not_put_in_place(
     again.close()
 
 
+@pytest.mark.parametrize("step", ["written", "wrapped", "destroyed"])
+def test_a_rotation_that_ended_is_finished_at_the_next_start(
+    tmp_path: Path, step: str, on_step: OnStep
+) -> None:
+    """Or begun anew, if nothing was wrapped: one master key is left."""
+    failing = [step]
+
+    def end(name: str) -> None:
+        if name in failing:
+            failing.clear()
+            raise OSError("the process ends")
+
+    keys = _made(tmp_path)
+    before, old = _opened(keys), (tmp_path / "master.key").read_bytes().strip()
+    on_step(end)
+    with pytest.raises(OSError, match="ends"):
+        keys.rotate()
+    keys.close()
+    again = Keys(tmp_path)
+    assert _opened(again) == before
+    assert not (tmp_path / "master.key.new").exists()
+    assert (old in _bytes(tmp_path)) == (step == "written")
+    again.close()
+
+
 @pytest.mark.parametrize("step", ["written", "wrapped", "destroyed", ""])
-def test_a_reader_follows_a_rotation(tmp_path: Path, step: str) -> None:
+def test_a_reader_follows_a_rotation(tmp_path: Path, step: str, on_step: OnStep) -> None:
     """It was there before, and opens every key at each step, and after it."""
     seen = list[str]()
 
-    def on_step(name: str) -> None:
-        if name == f"rotate: {step}":
+    def look(name: str) -> None:
+        if name == step:
             seen.append(_opened(reader))
 
-    keys = _made(tmp_path, on_step)
+    keys = _made(tmp_path)
     before, reader = _opened(keys), Keys(tmp_path, is_reader=True)
+    on_step(look)
     for _ in range(2):
         keys.rotate()
     assert seen == [before] * (2 if step else 0)

@@ -1,64 +1,74 @@
-"""The document at ``/openapi.json``: sound, complete, true of what the API takes and answers."""
+"""The document at ``/openapi.json``: sound, complete, true of what the API takes and answers. That
+each answer of a recorder is in it, ``Meeting.call`` checks."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+import msgspec
 import pytest
-from jsonschema import Draft202012Validator
 
+from collector.recording import bodies
 from collector.recording.bodies import ChoiceBody, HandoverBody, RequestBody, decoded
+from collector.recording.names import KINDS
 from collector.recording.refusals import REFUSALS, Refused
-from collector.recording.routes import ROUTES, document, find
-from tests.recording.serving import TERMS
+from collector.recording.routes import PATTERNS, ROUTES, find
+from tests.recording.serving import DOCUMENT, TERMS
 
-DOCUMENT: dict[str, Any] = json.loads(document())
-
-
-def _validator(name: str) -> Draft202012Validator:
-    components = {"components": DOCUMENT["components"]}
-    return Draft202012Validator({"$ref": f"#/components/schemas/{name}", **components})
-
-
-def test_every_schema_is_one() -> None:
-    """Each is a JSON Schema of the draft of OpenAPI 3.1, and every reference leads to one."""
-    assert DOCUMENT["openapi"] == "3.1.0"
-    for schema in DOCUMENT["components"]["schemas"].values():
-        Draft202012Validator.check_schema(schema)
-    for reference in _references(DOCUMENT):
-        found = DOCUMENT
-        for part in reference.removeprefix("#/").split("/"):
-            found = found[part]
+_STATUSES = {each.status for each in REFUSALS.values()}
+_AGAIN = {429, 503, 507}
+_BODIES = [
+    each
+    for each in vars(bodies).values()
+    if isinstance(each, type) and issubclass(each, msgspec.Struct) and each is not msgspec.Struct
+]
 
 
-def _references(value: object) -> list[str]:
-    if isinstance(value, list):
-        return [each for item in value for each in _references(item)]
-    if not isinstance(value, dict):
-        return []
-    own = [value["$ref"]] if "$ref" in value else []
-    return own + [each for item in value.values() for each in _references(item)]
+def test_it_is_sound() -> None:
+    """As OpenAPI."""
+    DOCUMENT.check_sound()
 
 
 def test_every_endpoint_is_in_it() -> None:
-    """And no other; each path parameter is declared, and each code of a refusal is explained."""
-    listed = {
-        (method.upper(), path): operation
-        for path, operations in DOCUMENT["paths"].items()
-        for method, operation in operations.items()
-    }
-    assert set(listed) == {(route.method, route.path) for route in ROUTES}
-    for (_, path), operation in listed.items():
-        in_path = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
-        assert in_path == {part[1:-1] for part in path.split("/") if part.startswith("{")}
-        assert operation["responses"].keys() >= {"401", "404", "409"}
-    names = [operation["operationId"] for operation in listed.values()]
-    assert len(set(names)) == len(names)
-    explained = " ".join(
-        each["description"] for each in DOCUMENT["components"]["responses"].values()
-    )
-    assert all(f"`{code}`" in explained for code in REFUSALS)
+    """And no other; each parameter is declared with its grammar."""
+    routes = {(route.method, route.path): route for route in ROUTES}
+    assert DOCUMENT.operations.keys() == routes.keys()
+    for (method, path), operation in DOCUMENT.operations.items():
+        assert operation["operationId"] == routes[method, path].name
+        given = [DOCUMENT.resolved(each) for each in operation["parameters"]]
+        in_path = {
+            each["name"]: each["schema"]["pattern"] for each in given if each["in"] == "path"
+        }
+        names = re.findall(r"\{(\w+)\}", path)
+        assert in_path == {name: f"^(?:{PATTERNS[name]})$" for name in names}
+        headers = {each["name"].lower(): each["schema"] for each in given if each["in"] == "header"}
+        if "collector-kind" in headers:
+            assert headers["collector-kind"] == {"enum": sorted(KINDS)}
+
+
+def test_every_refusal_is_in_it() -> None:
+    """Each endpoint has each status, with its codes, their messages, the headers and the body."""
+    for method, path in DOCUMENT.operations:
+        responses = DOCUMENT.responses(method, path)
+        own = {416} if path.endswith("{track}") and method == "GET" else set[int]()
+        assert {status for status in responses if status >= 400} == _STATUSES | own
+        for status in _STATUSES:
+            there = {code: each for code, each in REFUSALS.items() if each.status == status}
+            described = "; ".join(f"`{code}`: {each.message}" for code, each in there.items())
+            assert responses[status]["description"] == described
+            extra = {"retry-after"} if status in _AGAIN else set[str]()
+            extra |= {"www-authenticate"} if status == 401 else set()
+            assert responses[status].get("headers", {}).keys() == extra
+            schema = responses[status]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/ErrorBody"}
+
+
+def test_schemas_of_bodies() -> None:
+    """They are those of the types that the API decodes and encodes."""
+    _, found = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
+    assert DOCUMENT.whole["components"]["schemas"] == json.loads(msgspec.json.encode(found))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +83,7 @@ def test_every_endpoint_is_in_it() -> None:
 )
 def test_bodies(kind: Any, body: dict[str, Any]) -> None:
     """What the schema allows, the API decodes; what it does not, the API refuses as well."""
-    validator = _validator(kind.__name__)
+    validator = DOCUMENT.validator({"$ref": f"#/components/schemas/{kind.__name__}"})
     validator.validate(body)
     decoded(json.dumps(body).encode(), kind)
     without = [{name: body[name] for name in body if name != left} for left in body]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import obstore
 import pytest
 from obstore.store import S3Store
 
+from collector.recording import storage
 from collector.recording.refusals import Refused
-from collector.recording.storage import Retries
 from collector.recording.vault import Vault
 from collector.testing import canaries, scan
 from tests.deadline import wait_until
@@ -27,7 +28,21 @@ than a request may where the bucket is slow."""
 _HASTY = "10s"
 
 
-def _options(port: int, unanswered: float = 0.0, timeout: str = "60s") -> dict[str, object]:
+@pytest.fixture(autouse=True)
+def _retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that fails is asked again soon, and carries out nothing late."""
+    values = {"_REQUESTS": 0, "_PAUSE_SECONDS": 0.05, "_LONGEST_PAUSE_SECONDS": 0.2}
+    for name, value in values.items():
+        monkeypatch.setattr(storage, name, value)
+    _carry_out_within(monkeypatch, 0.0)
+
+
+def _carry_out_within(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have a bucket carry out a request without an answer up to so many seconds later."""
+    monkeypatch.setattr(storage, "_UNANSWERED_SECONDS", seconds)
+
+
+def _options(port: int, timeout: str = "60s") -> dict[str, Any]:
     options = {
         "aws_access_key_id": "key",
         "aws_secret_access_key": "secret",
@@ -36,8 +51,7 @@ def _options(port: int, unanswered: float = 0.0, timeout: str = "60s") -> dict[s
         "allow_http": "true",
         "timeout": timeout,
     }
-    retries = Retries(0, 0.05, 0.2, unanswered)
-    return {"bucket": f"s3://recordings/{port}", "options": options, "retries": retries}
+    return {"bucket": f"s3://recordings/{port}", "options": options}
 
 
 def _store(s3: int) -> S3Store:
@@ -114,9 +128,12 @@ def test_reading_from_a_failing_bucket_is_refused(tmp_path: Path, proxy: Proxy) 
         assert vault.verify(RECORDING) == []
 
 
-def test_an_erasure_waits_for_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> None:
+def test_an_erasure_waits_for_the_bucket(
+    tmp_path: Path, s3: int, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Keys are gone at once; objects are when it answers, also after a restart."""
-    options = _options(proxy.port, unanswered=5)  # a new server may be late with an upload
+    options = _options(proxy.port)
+    _carry_out_within(monkeypatch, 5)  # a new server may be late with an upload
     with opened(tmp_path, **options) as vault:
         create(vault)
         add(vault)
@@ -155,10 +172,11 @@ def test_a_bucket_that_keeps_what_it_says_is_deleted(tmp_path: Path, s3: int, pr
 
 
 def test_what_a_bucket_carries_out_late_is_removed_again(
-    tmp_path: Path, s3: int, proxy: Proxy
+    tmp_path: Path, s3: int, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An upload without an answer is made again, and an object comes back after its erasure."""
-    with opened(tmp_path, **_options(proxy.port, unanswered=20)) as vault:
+    _carry_out_within(monkeypatch, 20)
+    with opened(tmp_path, **_options(proxy.port)) as vault:
         create(vault)
         proxy.mode = "late"
         add(vault, numbers=range(1))
@@ -174,9 +192,12 @@ def test_what_a_bucket_carries_out_late_is_removed_again(
         assert _objects(s3, proxy.port) == {}
 
 
-def test_an_erasure_that_the_bucket_carried_out_holds(tmp_path: Path, proxy: Proxy) -> None:
+def test_an_erasure_that_the_bucket_carried_out_holds(
+    tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While it is made again, a quarter of an hour later, nothing is wrong; a restart waits too."""
-    options = _options(proxy.port, unanswered=3600)
+    options = _options(proxy.port)
+    _carry_out_within(monkeypatch, 3600)
     for _ in range(2):
         with opened(tmp_path, **options) as vault:
             if vault.parts.index.find(RECORDING) is None:

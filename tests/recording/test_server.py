@@ -185,7 +185,7 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
         assert meeting.call("viewer", "v", "GET", "/tracks/b").body == b"content"
         for other in ("ab c", "é", "0" * 32):  # the recorder answers, whatever is asked for
             ended = run("recording", "erase", other, "--yes", *config)
-            assert (ended.code, b"E432" in ended.err) == (65, True)
+            assert (ended.code, b"E433" in ended.err) == (65, True)
         assert run("recording", "erase", meeting.recording, "--yes", *config).code == 0
         assert meeting.code(meeting.call("viewer", "v", "GET", "/tracks/b")) == "erased"
         assert run("recording", "erase", "0" * 32, "--yes", *config).code == 65
@@ -200,7 +200,8 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [["recording", "list"], ["recording", "rotate"]])
 def test_the_extra_is_named(words: list[str]) -> None:
     """Without a library there is one clear error, which says how to install it."""
-    found = patch("collector.cli.recorder.is_installed", return_value=False)
+    has = ("typer", "rich").__contains__
+    found = patch("collector.extras.is_installed", side_effect=has)
     with found:
         ended = run(*words)
     assert ended.code == 78

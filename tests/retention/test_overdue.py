@@ -13,8 +13,6 @@ from collector.errors import DeliveryError
 from collector.retention.upkeep import overdue
 from tests.claims.populated import PopulatedDirectory
 
-_EARLY = "were received in the future: a clock was wrong, and they would stay for too long"
-
 
 def _told(populated: PopulatedDirectory) -> list[str]:
     return list(overdue(populated.locations))
@@ -34,10 +32,9 @@ def test_what_was_set_aside_has_a_week(tmp_path: Path) -> None:
     assert _told(populated) == []
     populated.damage(1, days=7.1)
     populated.set_aside(1, days=7.1)
-    assert _told(populated) == [
-        "spool: 1 damaged batches are older than they may be",
-        "spool: 1 damaged files are there for longer than they may be",
-    ]
+    batches, files = _told(populated)
+    assert "damaged batches" in batches
+    assert "damaged files" in files
 
 
 def test_sums_of_hours_have_ninety_days(tmp_path: Path) -> None:
@@ -48,9 +45,8 @@ def test_sums_of_hours_have_ninety_days(tmp_path: Path) -> None:
     assert _told(populated) == []
     populated.spool(range(3), days=91)
     _spooled(populated, "DELETE FROM batches", ())
-    told = _told(populated)
-    assert [each.split(": ")[0] for each in told] == ["ledger"]
-    assert told[0].endswith("sums of hours are older than they may be")
+    (told,) = _told(populated)
+    assert "hourly sums" in told
 
 
 def test_what_was_received_in_the_future_is_told(tmp_path: Path) -> None:
@@ -59,12 +55,10 @@ def test_what_was_received_in_the_future_is_told(tmp_path: Path) -> None:
     populated.deliver_aged((range(5), -1 / 24), (range(5, 7), -2))
     populated.spool(range(3), days=-2)
     populated.set_aside(1, days=-2)
-    assert _told(populated) == [
-        f"conferencing: 2 rows {_EARLY}",
-        f"ndjson: 2 lines {_EARLY}",
-        f"spool: 3 records that wait {_EARLY}",
-        "spool: 1 damaged files are there for longer than they may be",
-    ]
+    *early, damaged = _told(populated)
+    wanted = ["`conferencing` holds 2 rows", "`ndjson` holds 2 lines", "spool holds 3 records"]
+    assert all(part in each for part, each in zip(wanted, early, strict=True))
+    assert "damaged files" in damaged
 
 
 def test_a_spool_that_is_none_shows_nothing(tmp_path: Path) -> None:

@@ -123,9 +123,9 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
     """Of all sinks: purposes that are none, third parties."""
     sink = {"path": "a", "party": "third", "recipient": "A", "purposes": ["ops", "x", "y"]}
     assert faults(tmp_path, store={"purposes": ["opss"]}, ndjson=sink) == [
-        ("sinks.store.purposes", "E205"),
-        ("sinks.ndjson.purposes", "E205"),
-        ("sinks.ndjson.purposes", "E205"),
+        ("sinks.store.purposes", "E132"),
+        ("sinks.ndjson.purposes", "E132"),
+        ("sinks.ndjson.purposes", "E132"),
         ("sinks.ndjson.party", "E309"),
     ]
 
@@ -137,7 +137,7 @@ def test_a_sink_for_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigFaults) as caught:
         flows(config, sample)
     (fault,) = caught.value.faults
-    assert (fault.field, fault.code) == ("sinks.store.purposes", "E211")
+    assert (fault.field, fault.code) == ("sinks.store.purposes", "E122")
 
 
 def test_what_is_not_granted_goes_nowhere(tmp_path: Path) -> None:

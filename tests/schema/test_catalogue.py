@@ -61,21 +61,21 @@ def test_windows_files(tmp_path: Path) -> None:
     ids=range(17),
 )
 def test_faulty_catalogues(tmp_path: Path, data: bytes) -> None:
-    """No source, no entry, an entry twice, blanks around it, too long, not text: E121."""
-    assert _code(tmp_path, data) == "E121"
+    """No source, no entry, an entry twice, blanks around it, too long, not text: E107."""
+    assert _code(tmp_path, data) == "E107"
 
 
 def test_none(tmp_path: Path) -> None:
-    """A catalogue that is nowhere, or is a directory, is E120."""
+    """A catalogue that is nowhere, or is a directory, is E101."""
     (tmp_path / "folder.txt").mkdir()
     for name in ("nowhere", "folder"):
         with pytest.raises(CatalogueFault) as caught:
             read(name, tmp_path)
-        assert caught.value.code == "E120"
+        assert caught.value.code == "E101"
 
 
 def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A catalogue that the system does not let us read is E120."""
+    """A catalogue that the system does not let us read is E101."""
     (tmp_path / "mine.txt").write_text(f"{SOURCE}a\n")
 
     def refuse(path: Path) -> bytes:
@@ -84,7 +84,7 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(CatalogueFault) as caught:
         read("mine", tmp_path)
-    assert caught.value.code == "E120"
+    assert caught.value.code == "E101"
 
 
 def test_beside_the_schema_comes_first(tmp_path: Path) -> None:

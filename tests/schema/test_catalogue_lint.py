@@ -72,8 +72,8 @@ def test_an_empty_listing() -> None:
     ids=range(13),
 )
 def test_all_faults_with_their_lines(data: bytes, lines: list[int]) -> None:
-    """In one pass, all of them E121."""
-    assert _faults(data) == [(line, "E121") for line in lines]
+    """In one pass, all of them E107."""
+    assert _faults(data) == [(line, "E107") for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_is_about_a_person_or_one_device(entry: str) -> None:
     why = fault_of(entry)
     assert why is not None
     assert not any(word in why for word in entry.split() if len(word) > 3 and word != "iPhone")
-    assert _faults(f"# source: x\na\n{entry}\n".encode()) == [(3, "E121")]
+    assert _faults(f"# source: x\na\n{entry}\n".encode()) == [(3, "E107")]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from time import thread_time
 from typing import Any
 
 import orjson
@@ -17,14 +16,13 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from pydantic import TypeAdapter, ValidationError
 
+from collector.documents import Document, read, read_text
 from collector.errors import CODES
-from collector.schema import Schema, editor_hints, load_schema, policy, resources, scalars
+from collector.schema import Schema, load_schema, policy, resources, scalars
 from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
 from collector.schema.model import DocumentHead, Purpose, Trial
-from collector.schema.reading import read
-from collector.schema.source import Source
-from collector.schema.yaml_text import text_source
+from tests.latency import within
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one
 from tests.strategies import schemas
@@ -67,7 +65,7 @@ def test_documents_of_the_reference_are_valid() -> None:
     texts = [text if text.startswith("schema:") else PLAIN + text for text in blocks]
     assert len(texts) > len(KINDS)
     for text in texts:
-        assert _complaints(text_source(text, Source("x")).value) == []
+        assert _complaints(read_text(text, Document("x")).value) == []
 
 
 @_FEW
@@ -114,26 +112,23 @@ def test_a_document_that_is_odd_and_loads(tmp_path: Path) -> None:
 
 # -- documents: what is seen ----------------------------------------------------------------------
 
-_SEEN = frozenset(
-    """
-    E105 E106 E107 E108 E109 E110 E111 E112 E113 E115 E119 E123 E124 E125 E126 E127 E128 E129 E131
-    E133 E134 E135 E136 E138 E139 E141 E147 E301 E302 E303 E304 E306 E308
-    """.split()
-)
+_SEEN = frozenset("E105 E106 E107 E202 E301 E302 E303 E306 E308".split())
 """Faults of form: a JSON Schema of documents can see them, with these exceptions."""
 _UNSEEN = frozenset(
     """
     half a surrogate pair as a key|a list as a key|an infinite number|a date that is none
-    |too few maxima|one key at two paces|a content name of two categories
-    |keeps an undefined field|identifiers|an identifier by the name of the field
-    |a way that is listed twice|people|a text in records of people
+    |identifiers|an identifier by the name of the field|people|a text in records of people
+    |a way that is listed twice|a catalogue without a source|an escape sequence in a text
+    |a reversed text|a hidden text|a key with a mark of direction|a key on two lines
     """.replace("\n", "")
     .replace("    ", "")
     .split("|")
 )
+_SEEN_TOO = frozenset({"too many maxima", "neither pattern nor catalogue", "pattern and catalogue"})
+"""Documents with other faults that it can see."""
 
 
-_UNREAD = frozenset({"E101", "E102", "E104"})
+_UNREAD = frozenset({"E101", "E102"})
 """Faults for which a document has no value."""
 
 
@@ -150,13 +145,13 @@ _FAULTY = {
 def test_faults_of_form_are_seen(name: str) -> None:
     """A document is refused exactly if one of its faults is one that can be seen."""
     text = marked(TABLE[name])[0].encode("utf-8", "replace").decode()
-    can_be_seen = bool(_FAULTY[name] & _SEEN) and name not in _UNSEEN
-    assert bool(_complaints(text_source(text, Source("x")).value)) == can_be_seen
+    can_be_seen = (bool(_FAULTY[name] & _SEEN) and name not in _UNSEEN) or name in _SEEN_TOO
+    assert bool(_complaints(read_text(text, Document("x")).value)) == can_be_seen
 
 
 def test_the_exceptions_are_documents() -> None:
     """No exception is left behind when its document goes; most documents are seen."""
-    assert _FAULTY.keys() >= _UNSEEN
+    assert _FAULTY.keys() >= _UNSEEN | _SEEN_TOO
     assert set(CODES) >= _SEEN
     refused = [name for name, codes in _FAULTY.items() if codes & _SEEN and name not in _UNSEEN]
     assert len(refused) > 100
@@ -171,7 +166,7 @@ def test_an_error_is_where_the_mistake_is() -> None:
         (f"{PLAIN}  os.name:\n", ["fields", "os.name"]),
         (f"{PLAIN}max_bits: 0\n", ["max_bits"]),
     ):
-        (error,) = _VALIDATOR.iter_errors(text_source(text, Source("x")).value)
+        (error,) = _VALIDATOR.iter_errors(read_text(text, Document("x")).value)
         assert list(error.absolute_path) == path
 
 
@@ -204,13 +199,6 @@ def test_every_key_is_explained() -> None:
                 assert validator.is_valid(example), (key, example)
 
 
-def test_no_word_is_about_a_key_that_is_gone() -> None:
-    """Every key of the glossary is a key of its model."""
-    assert set(editor_hints.DOCUMENT) == _options(DocumentHead)
-    for model in KINDS.values():
-        assert set(model.hints) | set(editor_hints.FIELD) == _options(model)
-
-
 def test_closed_lists() -> None:
     """Uses and categories are those of policy; an identifier's category is a pseudonym's."""
     uses = _DOCUMENT["$defs"]["Purpose"]["properties"]["use"]["enum"]
@@ -228,8 +216,8 @@ _TERMS: tuple[tuple[Any, dict[str, Any], bool], ...] = (
     (scalars.FieldName, _DOCUMENT["properties"]["fields"]["propertyNames"], True),
     (scalars.Version, _DOCUMENT["properties"]["version"], True),
     (scalars.Catalogue, _DOCUMENT["$defs"]["token"]["properties"]["catalogue"], True),
-    (scalars.Path, _DOCUMENT["$defs"]["ip"]["properties"]["from"]["items"], True),
-    (scalars.RecordsPath, _DOCUMENT["properties"]["records"]["anyOf"][0], True),
+    (scalars.Path, _DOCUMENT["$defs"]["ip"]["properties"]["from"]["items"]["oneOf"][0], True),
+    (scalars.RecordsPath, _DOCUMENT["properties"]["records"]["anyOf"][0]["oneOf"][0], True),
     (scalars.Text, _DOCUMENT["properties"]["title"], True),
     (scalars.Reason, _DOCUMENT["$defs"]["Purpose"]["properties"]["reason"], True),
     (scalars.Duration, _DOCUMENT["$defs"]["ip"]["properties"]["retention"], False),
@@ -272,16 +260,16 @@ _LONG = (
 )
 
 
+@pytest.mark.timed
 def test_patterns_are_fast() -> None:
     """No text takes long to judge, and no pattern makes Python warn."""
     found = [node.get("pattern") for node in _nodes(_DOCUMENT)]
     patterns = {pattern for pattern in found if isinstance(pattern, str)}
     assert len(patterns) > 10
-    started = thread_time()
-    for pattern in patterns:
-        for text in _LONG:
-            re.search(pattern, text)
-    assert thread_time() - started < 2
+    with within(2):
+        for pattern in patterns:
+            for text in _LONG:
+                re.search(pattern, text)
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:

@@ -2,52 +2,45 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 
-import orjson
 import pytest
 
-from collector.schema import reading, resources
-from collector.schema.reading import bytes_source, parsed, read
-from collector.schema.source import Source
-from collector.schema.yaml_text import text_source
+from collector.documents import read
+from collector.schema import resources
 
-KEEP = "python -c 'from collector.schema.reading import keep_parsed; keep_parsed()'"
+KEEP = (
+    "python -c 'from collector.schema import resources as r;"
+    ' (r.shipped() / "parsed.json").write_bytes(r.parse_shipped())\''
+)
 
 
 def test_they_are_up_to_date() -> None:
     """The file is written anew whenever a schema changes."""
-    assert resources.parsed().read_bytes() == parsed(), f"run: {KEEP}"
+    kept = (resources.shipped() / "parsed.json").read_bytes()
+    assert kept == resources.parse_shipped(), f"run: {KEEP}"
 
 
 @pytest.mark.parametrize("name", resources.names())
 def test_they_are_what_a_parser_reads(name: str) -> None:
-    """Values and positions; each source has its own."""
+    """Each has its own values."""
     path = resources.shipped() / f"{name}.yaml"
-    kept, fresh = read(path, name), text_source(path.read_text(), Source(name))
-    assert (kept.value, kept.places, kept.values) == (fresh.value, fresh.places, fresh.values)
-    assert kept.faults == fresh.faults == []
-    kept.value.clear()
-    assert read(path, name).value == fresh.value
+    resources.parsed(path).clear()
+    assert resources.parsed(path) == read(path).value
 
 
-def test_only_shipped_files_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another file is parsed, whatever is kept under its digest; all are, if that is damaged."""
-    data = b"name: mine\n"
-    kept = orjson.dumps({sha256(data).hexdigest(): {"value": {"name": "another"}, "at": {}}})
-    monkeypatch.setattr(reading, "_text", lambda: kept)
-    assert bytes_source(data, Source("mine")).value == {"name": "mine"}
-    monkeypatch.setattr(reading, "_text", lambda: b"{")
-    path = resources.shipped() / "conferencing.yaml"
-    assert read(path, "x").value == text_source(path.read_text(), Source("x")).value
-
-
-def test_a_changed_file_is_parsed(tmp_path: Path) -> None:
-    """By a byte."""
+def test_only_shipped_files_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file is parsed, and so is a changed one; all are, if what is kept is damaged."""
     data = (resources.shipped() / "conferencing.yaml").read_bytes()
-    path = tmp_path / "mine.yaml"
-    path.write_bytes(data.replace(b"\n", b"\n\n", 1))
-    kept, changed = read(resources.shipped() / "conferencing.yaml", "x"), read(path, "x")
-    assert changed.value == kept.value
-    assert changed.places != kept.places
+    path, kept = tmp_path / "mine.yaml", (resources.shipped() / "parsed.json").read_bytes()
+    path.write_bytes(data)
+    assert resources.parsed(path) is None
+    monkeypatch.setattr(resources, "shipped", lambda: tmp_path)
+    assert resources.parsed(path) is None
+    (tmp_path / "parsed.json").write_bytes(kept)
+    assert resources.parsed(path)["schema"] == "conferencing"
+    path.write_bytes(data + b"\n")
+    assert resources.parsed(path) is None
+    (tmp_path / "parsed.json").write_bytes(b"{")
+    path.write_bytes(data)
+    assert resources.parsed(path) is None

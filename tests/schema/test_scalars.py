@@ -33,9 +33,9 @@ def test_names(text: str) -> None:
 )
 def test_no_names(text: str) -> None:
     """Anything else could not be a part of a file name, a table name or a record."""
-    assert _read(scalars.Name, text) == "E108"
+    assert _read(scalars.Name, text) == "E107"
     if not text.startswith("1") and "--" not in text and not text.endswith("-"):
-        assert _read(scalars.Catalogue, text) == "E108"
+        assert _read(scalars.Catalogue, text) == "E107"
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_field_names(text: str) -> None:
 )
 def test_no_field_names(text: str) -> None:
     """A field name is a column and a key of the record: nothing that would need quoting."""
-    assert _read(scalars.FieldName, text) == "E108"
+    assert _read(scalars.FieldName, text) == "E107"
 
 
 @pytest.mark.parametrize("text", ["schema", "received", "count"])
 def test_reserved_names(text: str) -> None:
     """Keys that a record has anyway cannot be fields."""
-    assert _read(scalars.FieldName, text) == "E138"
+    assert _read(scalars.FieldName, text) == "E107"
 
 
 @pytest.mark.parametrize("text", ["0.0.0", "1.2.3", "10.20.999999"])
@@ -73,7 +73,7 @@ def test_versions(text: str) -> None:
 )
 def test_no_versions(text: str) -> None:
     """No pre-releases, no leading zeros, no digits of other scripts."""
-    assert _read(scalars.Version, text) == "E109"
+    assert _read(scalars.Version, text) == "E107"
 
 
 @pytest.mark.parametrize(
@@ -101,28 +101,28 @@ def test_spans(of: Any, text: str, meaning: object) -> None:
     [
         (
             scalars.Duration,
-            "E126",
+            "E107",
             ["", "30", "d", "0d", "-1d", "1.5d", "30 d", "30D", "5m", "101y", 30, None],
         ),
         (
             scalars.Duration,
-            "E126",
+            "E107",
             ["01d", "1d\n", "٣d", "1000000h", "9999999d", "1h30m", True, ["1d"]],
         ),
-        (scalars.Period, "E126", ["1y", "10s", "0m", "1"]),
+        (scalars.Period, "E107", ["1y", "10s", "0m", "1"]),
         (
             scalars.Window,
-            "E124",
+            "E107",
             ["7", "+7d", "-7d", "±0d", "±7y", "± 7d", "±7.5h", "±100000w", 7, None],
         ),
         (
             scalars.Day,
-            "E127",
+            "E107",
             ["2026-1-1", "20260101", "2026-W01-1", "2026-02-30", "0000-01-01", ""],
         ),
         (
             scalars.Day,
-            "E127",
+            "E107",
             ["2026-01-01T00", "tomorrow", "２０２６-01-01", "2026-01-01\n", 20260101, None],
         ),
     ],
@@ -163,11 +163,11 @@ def test_paths(text: str) -> None:
 )
 def test_no_paths(text: str) -> None:
     """No empty names, no control characters, at most 8 names and 256 characters."""
-    assert _read(scalars.Path, text) == "E128"
+    assert _read(scalars.Path, text) == "E107"
 
 
 @pytest.mark.parametrize(
-    ("text", "result"), [("why", "why"), ("...", "E134"), ("", "E134"), ("ab", "E134")]
+    ("text", "result"), [("why", "why"), ("...", "E107"), ("", "E107"), ("ab", "E107")]
 )
 def test_reasons(text: str, result: str) -> None:
     """A reason has at least three letters."""
@@ -217,7 +217,7 @@ def test_levels_of_ways(way: str, levels: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("way", ["[]", "a[][]", "a[].*", "a[][0]", "a[]..b", "*[]", "a.*.b"])
 def test_no_ways(way: str) -> None:
     """A list is marked once, and has a name or a number."""
-    assert _read(scalars.RecordsPath, way) == "E128"
+    assert _read(scalars.RecordsPath, way) == "E107"
 
 
 def test_threads_that_need_the_same_models_at_once() -> None:

@@ -131,7 +131,7 @@ def test_wrong_use_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigFaults) as caught:
         Collector(to="redis://canary", queue=0, when_full="canary", mode="canary")  # type: ignore[arg-type]
     text = str(caught.value)
-    assert text.count("[E209]") == 4
+    assert text.count("[E107]") == 4
     assert "canary" not in text
     with pytest.raises(ConfigFaults) as caught:
         Collector(to="redis://canary")

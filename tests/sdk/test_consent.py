@@ -90,12 +90,21 @@ def test_of_one_event_what_cannot_be_read_refuses_all(tmp_path: Path, schema: Sc
 
 
 @pytest.mark.parametrize(
-    "consent",
-    ["planning", ["planing"], ["security"], {"security": False}, {"x": True}, {"planning": 0}, 3],
+    ("consent", "code"),
+    [
+        ("planning", "E107"),
+        (["planing"], "E132"),
+        (["security"], "E132"),
+        ({"security": False}, "E132"),
+        ({"x": True}, "E132"),
+        ({"planning": 0}, "E107"),
+        (3, "E107"),
+    ],
 )
-def test_a_slip_is_an_error(tmp_path: Path, schema: Schema, consent: Any) -> None:
-    """E205, at the start and later; the earlier consent still holds."""
-    with raises("E205", ConfigError):
+def test_a_slip_is_an_error(tmp_path: Path, schema: Schema, consent: Any, code: str) -> None:
+    """It has a form that consent cannot have, or names a purpose that cannot be refused; at the
+    start and later. The earlier consent still holds."""
+    with raises(code, ConfigError):
         Collector(schema, f"ndjson:///{tmp_path}/x", consent=consent)
     path = tmp_path / "x.ndjson"
     with Collector(schema, f"ndjson:///{path}", consent=False) as telemetry:

@@ -9,12 +9,12 @@ from time import monotonic, sleep
 import pytest
 
 from collector.sdk import Collector
-from tests.deadline import wait_until
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sdk.receivers import ENDLESS, receiver
 
 _EVENT = {"ip_address": "203.0.113.7", "device": {"type": "phone"}}
 _SHORT, _LONG = 0.3, 300.0
-_MARGIN = 30.0
+_MARGIN = WAIT_SECONDS
 """Seconds: far more than a busy machine needs, and far less than ``_LONG``."""
 _RECORDS = 30_000
 """More than the buffers of a connection hold."""

@@ -20,6 +20,7 @@ _EXAMPLE = re.compile(r"<!-- run -->\n```python\n(.*?)```\n(?:\n```text\n(.*?)``
 _EXAMPLES = [match for page in _PAGES.values() for match in _EXAMPLE.findall(page)]
 
 
+@pytest.mark.long  # `tests/test_fresh.py` runs them as well, from the wheel
 @pytest.mark.parametrize(("program", "says"), _EXAMPLES, ids=range(len(_EXAMPLES)))
 def test_examples(tmp_path: Path, program: str, says: str) -> None:
     """Each is a program of its own, in an empty directory, and prints what the page shows."""

@@ -44,6 +44,7 @@ def test_every_example_is_run() -> None:
     assert {marker for marker, _ in _BLOCKS} == {"run", "app", "test"}
 
 
+@pytest.mark.long  # `tests/test_fresh.py` runs them as well, from the wheel
 @pytest.mark.parametrize("example", _blocks("run"), ids=range(len(_blocks("run"))))
 def test_programs(tmp_path: Path, example: str) -> None:
     """Each is a program of its own, in an empty directory."""

@@ -159,7 +159,9 @@ assert telemetry.close(50)
     assert addresses(path) == ["10.0.0.0", "10.0.0.1"]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.long)]
+)
 def test_multiprocessing(tmp_path: Path, method: str) -> None:
     """Workers of a pool end without closing anything; their records are delivered."""
     path = tmp_path / "t.ndjson"

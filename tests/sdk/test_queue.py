@@ -188,7 +188,7 @@ def test_its_log_may_be_emitted_to_it() -> None:
             assert telemetry.tally().queued
         finally:
             logging.getLogger("collector.sdk").removeHandler(handler)
-    assert handler.said == ["telemetry is not being delivered at present [E510 refused]"]
+    assert handler.said == ["telemetry is not being delivered at present [E514 refused]"]
 
 
 def test_what_is_spooled_is_not_delivered(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def _tries(telemetry: Collector, *why: str) -> None:
     """Wait until an attempt to deliver has failed, for one of these reasons."""
     wait_until(lambda: telemetry.flush(0.1) or telemetry.tally().failing)
     assert telemetry.tally().failing
-    assert telemetry.tally().why in {f"E510 {each}" for each in why}
+    assert telemetry.tally().why in {f"E514 {each}" for each in why}
 
 
 def test_over_http_and_a_socket_file(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_another_version_of_the_schema(tmp_path: Path) -> None:
         with Collector("conferencing-strict", to, spool=tmp_path / "spool") as telemetry:
             telemetry.emit(_EVENT)
             assert telemetry.flush(_FOREVER)
-            wait_until(lambda: telemetry.tally().why == "E510 409")
+            wait_until(lambda: telemetry.tally().why == "E514 409")
             assert not telemetry.close(0.5) or telemetry.tally().spooled == 1
         ends(telemetry)
     account = telemetry.tally()
@@ -230,7 +230,7 @@ def test_a_response_of_another_server(
             assert telemetry.tally().delivered == 0
             account = telemetry.tally()
             assert account.as_dict()["why"] == account.why
-            wait_until(lambda: "telemetry is not being delivered at present [E510 " in caplog.text)
+            wait_until(lambda: "telemetry is not being delivered at present [E514 " in caplog.text)
     assert "canary" not in caplog.text
 
 

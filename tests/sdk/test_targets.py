@@ -151,12 +151,12 @@ def test_a_sink_that_would_end_its_thread(tmp_path: Path, with_spool: bool) -> N
 @pytest.mark.parametrize(
     ("scheme", "code", "field"),
     [
-        ("jsonk", "E209", "to"),
-        ("store", "E209", "to"),
-        ("broken", "E216", ""),
-        ("alone", "E209", ""),
-        ("far", "E209", ""),
-        ("unplaced", "E209", ""),
+        ("jsonk", "E107", "to"),
+        ("store", "E107", "to"),
+        ("broken", "E201", ""),
+        ("alone", "E107", ""),
+        ("far", "E107", ""),
+        ("unplaced", "E107", ""),
     ],
 )
 def test_types_that_cannot_be_targets(tmp_path: Path, scheme: str, code: str, field: str) -> None:

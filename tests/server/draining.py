@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +39,7 @@ class Recorded(Sink):
     def deliver(self, *batches: Batch) -> None:
         """Keep batches."""
         if self.fails:
-            raise DeliveryError("E508", "not now")
+            raise DeliveryError("E503", "not now")
         self.batches |= {batch.id: batch for batch in batches}
 
     def people(self) -> Counter[object]:
@@ -63,24 +62,6 @@ class Running:
         """Change something while the sink's thread has no batch in hand: the next one is read
         after that."""
         self.delivery.submit("sink", change).result(WAIT_SECONDS)
-
-
-class Slow(Recorded):
-    """Takes so many seconds for a batch, and ``taken`` for all, which is longer where the machine
-    is busy."""
-
-    def __init__(self, seconds: float = 0.01) -> None:
-        super().__init__()
-        self.taken = 0.0
-        self._seconds = seconds
-
-    def deliver(self, *batches: Batch) -> None:
-        """Wait, then keep the next batch."""
-        for batch in batches:
-            began = time.monotonic()
-            time.sleep(self._seconds)
-            super().deliver(batch)
-            self.taken += time.monotonic() - began
 
 
 @contextmanager

@@ -18,8 +18,7 @@ from unittest.mock import patch
 
 from collector.config import examine
 from collector.contracts import Batch
-from collector.ledger import Verification, opened
-from collector.ops.log import EventLog
+from collector.ledger import Audit, opened
 from collector.server.channel import Frames, framed, frames_of_keeper
 from collector.server.components import Components
 from collector.server.keeper import Keeper
@@ -38,8 +37,9 @@ from collector.server.messages import (
 )
 from collector.server.preflight import prepare
 from collector.server.worker_process import WorkerProcess
-from collector.spool.pending import pending_batches
+from collector.spool.tables import pending_batches
 from tests.deadline import WAIT_SECONDS
+from tests.ops.logs import log_to
 
 _READY = framed(Ready(is_confined=False))
 
@@ -158,7 +158,7 @@ class Keeping:
             for line in (place.theirs, place.their_keys, other.theirs, other.their_keys):
                 stack.enter_context(line)
             written = StringIO()
-            keeper = Keeper(self.components, EventLog(to=written), stack, [other, place])
+            keeper = Keeper(self.components, log_to(written), stack, [other, place])
             if now is not None:
                 stack.enter_context(patch("collector.filter.recheck.utc_now", lambda: now))
             starting = asyncio.create_task(keeper.start())
@@ -197,7 +197,7 @@ class Keeping:
         assert None not in found
         return [each for each in found if each is not None]
 
-    def ledger(self) -> Verification:
+    def ledger(self) -> Audit:
         """What the ledger says."""
         with opened(self.components.spool.path) as ledger:
             return ledger.verify()

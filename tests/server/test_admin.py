@@ -1,4 +1,4 @@
-"""Admin: health, metrics, a page; constants only, for callers of this machine only."""
+"""Admin: health, metrics, pages; of constants and names, for callers of this machine only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,23 @@ from hypothesis import strategies as st
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import serialize
 from collector.server.admin import AdminPages, State
+from collector.server.pages import File
 
 _SECRET = "hunter2secret"
 Headers = list[tuple[bytes, bytes]]
+_RULES = "default-src 'none'; style-src 'sha256-a'; frame-ancestors 'none'"
 _LOCAL: Headers = [(b"host", b"127.0.0.1:4319")]
 
 
+async def _file(path: str, language: str) -> File | None:
+    """The pages, of which one cannot be made."""
+    if path == "/page.json":
+        return None
+    return File("text/html; charset=utf-8", f"{path} {language}".encode(), _RULES, b'"1"')
+
+
 def _admin(states: dict[str, State] | None = None, **more: Any) -> AdminPages:
-    return AdminPages(lambda: states or {"spool": "ok"}, lambda: b"m 1\n", **more)
+    return AdminPages(lambda: states or {"spool": "ok"}, lambda: b"m 1\n", _file, **more)
 
 
 def _ask(
@@ -72,15 +81,51 @@ def test_it_is_ready(states: dict[str, State], status: int, verbose: bytes) -> N
     assert _ask(admin, "/readyz")[::2] == (status, short)
 
 
-def test_metrics_and_page() -> None:
-    """Metrics, and a page that links to the rest."""
+def test_metrics_and_pages() -> None:
+    """Metrics, and the pages for people in two languages, with the policy that each has."""
     status, headers, body = _ask(_admin(), "/metrics")
     assert (status, body) == (200, b"m 1\n")
     assert headers[b"content-type"].startswith(b"text/plain; version=0.0.4")
-    status, headers, body = _ask(_admin(), "/")
-    assert status == 200
-    assert headers[b"content-type"] == b"text/html; charset=utf-8"
-    assert all(path in body for path in (b"/livez", b"/readyz", b"/metrics"))
+    for path, query in (("/", b""), ("/", b"lang=id"), ("/status", b"")):
+        status, headers, body = _ask(_admin(), path, query=query)
+        assert (status, body) == (200, f"{path} {'id' if query else 'en'}".encode())
+        assert headers[b"content-type"] == b"text/html; charset=utf-8"
+        assert headers[b"content-security-policy"] == _RULES.encode()
+    assert _ask(_admin(), "/page.json")[0] == 503
+
+
+def test_a_reader_that_has_the_page() -> None:
+    """It is told so, by the tag of the page."""
+    known = [*_LOCAL, (b"if-none-match", b'"1"')]
+    status, headers, body = _ask(_admin(), "/", known)
+    assert (status, headers[b"etag"], body) == (304, b'"1"', b"")
+    assert _ask(_admin(), "/", [*_LOCAL, (b"if-none-match", b'"2"')])[0] == 200
+
+
+_ISOLATED = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+}
+
+
+@pytest.mark.parametrize("path", ["/", "/status", "/page.json", "/metrics", "/livez", "/else"])
+def test_no_other_page_can_frame_or_read_it(path: str) -> None:
+    """Every answer is isolated, and what another site embeds is refused; a link leads here."""
+    headers = _ask(_admin(), path)[1]
+    assert _ISOLATED.items() <= headers.items()
+    policy = headers[b"content-security-policy"]
+    assert policy.endswith(b"frame-ancestors 'none'")
+    assert b"unsafe" not in policy
+    for site in (b"cross-site", b"same-site"):
+        for dest in (b"iframe", b"image", b"script", b"empty"):
+            embedding = [(b"sec-fetch-site", site), (b"sec-fetch-dest", dest)]
+            status = _ask(_admin(), path, [*_LOCAL, *embedding])[0]
+            assert status == 403
+        link = [*_LOCAL, (b"sec-fetch-site", site), (b"sec-fetch-dest", b"document")]
+        assert _ask(_admin(), path, link)[0] != 403
 
 
 def test_head_has_no_body() -> None:
@@ -124,7 +169,7 @@ _ORIGINS = """
 )
 def test_foreign_hosts(headers: Headers) -> None:
     """A foreign name that resolves to this address is refused."""
-    for path in ("/", "/livez", "/readyz", "/metrics", "/else"):
+    for path in ("/", "/page.json", "/status", "/livez", "/readyz", "/metrics", "/else"):
         assert _ask(_admin(), path, headers)[0] == 421
 
 
@@ -175,7 +220,7 @@ def test_tokens() -> None:
     assert b"[-] sink lake blocking" in _ask(unready, "/readyz", known)[2]
     named = _ask(admin, "/readyz", [*_LOCAL, (b"authorization", b"Bearer right")], b"verbose")
     assert named[2] == b"[+] spool ok\nready\n"
-    for path in ("/", "/metrics"):
+    for path in ("/", "/status", "/metrics"):
         status, headers, _ = _ask(admin, path)
         assert (status, headers[b"www-authenticate"]) == (401, b"Bearer")
         right = (b"authorization", b"Bearer right")

@@ -20,13 +20,13 @@ from collector.contracts import Request, Subject
 from collector.errors import CollectorError, DeliveryError
 from collector.filter import Filter
 from collector.intake import Acceptor
-from collector.ops.log import EventLog
 from collector.server import control
 from collector.server.control import ControlServer
 from collector.server.control_client import Erase, Object, Status, ask
 from collector.sinks.sink import ErasableSink, Removal
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
+from tests.ops.logs import log_to
 from tests.server.keeping import Keeping, keeping, run
 from tests.sidecar.erasing import WINDOW, address, addresses_stored, erasure, event_of, left
 
@@ -43,7 +43,7 @@ def test_an_unexpected_error_is_answered_and_logged(tmp_path: Path, error: Excep
 
     async def serve(kept: Keeping, stack: ExitStack) -> None:
         components = kept.components
-        server = ControlServer(components, checks, stack, EventLog("info", to=written))
+        server = ControlServer(components, checks, stack, log_to(written))
         await server.start()
         data = tmp_path / "data"
         for _ in range(2):
@@ -83,7 +83,7 @@ def test_people_who_wait_are_erased_together(
             if fails == "unexpected" and len(steps) > 1:
                 raise ValueError("canary")
             if is_refused or (fails == "together" and len(steps) > 1):
-                raise DeliveryError("E508", "the file does not take it now")
+                raise DeliveryError("E503", "the file does not take it now")
             return revise_all(steps)
 
         monkeypatch.setattr(sink, "revise_all", counted)
@@ -100,7 +100,7 @@ def test_people_who_wait_are_erased_together(
         (sink,) = components.sinks.values()
         assert isinstance(sink, ErasableSink)
         watched(sink)
-        server = ControlServer(components, dict, stack, EventLog("info", to=StringIO()))
+        server = ControlServer(components, dict, stack, log_to(StringIO()))
         await server.start()
         commands: list[Erase | Object] = [
             *(erasure(address(number)) for number in range(1, _PEOPLE)),
@@ -120,7 +120,7 @@ def test_people_who_wait_are_erased_together(
         run(serve(kept, stack))
     *removed, wrong = answers
     assert wrong == "E404"
-    codes = ["E508" if fails == "one" and number == 3 else 1 for number in range(1, _PEOPLE + 1)]
+    codes = ["E503" if fails == "one" and number == 3 else 1 for number in range(1, _PEOPLE + 1)]
     assert removed == codes
     assert passes == ([_PEOPLE] if fails == "never" else [_PEOPLE, *[1] * _PEOPLE])
     others = {address(number) for number in (_PEOPLE + 1, _PEOPLE + 2)}
@@ -163,7 +163,7 @@ def test_a_sink_that_takes_long_is_waited_for(
             return revise_all(steps)
 
         monkeypatch.setattr(sink, "revise_all", slow)
-        server = ControlServer(components, dict, stack, EventLog("info", to=StringIO()))
+        server = ControlServer(components, dict, stack, log_to(StringIO()))
         await server.start()
         command = Erase("client.address", address(1), *WINDOW, 0)
         answers.append(await asyncio.to_thread(_asked, data, command))
@@ -181,7 +181,7 @@ def test_a_sink_that_takes_long_is_waited_for(
     data, answers = tmp_path / "data", list[Any]()
     with keeping(tmp_path) as kept, ExitStack() as stack:
         run(serve(kept, stack))
-    assert answers == [1, "E518"]
+    assert answers == [1, "E519"]
 
 
 def _asked(data: Path, command: Erase | Object) -> Any:

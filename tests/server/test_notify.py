@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.server.lifecycle import notify
+from tests.deadline import WAIT_SECONDS
 
 
 @pytest.mark.parametrize("form", ["file", "abstract"])
@@ -15,7 +16,7 @@ def test_it_is_told(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Both forms of addresses that systemd uses."""
     name = str(tmp_path / "notify.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.settimeout(5)
+        manager.settimeout(WAIT_SECONDS)
         manager.bind(name if form == "file" else f"\0{name}")
         monkeypatch.setenv("NOTIFY_SOCKET", name if form == "file" else f"@{name}")
         notify("READY=1")

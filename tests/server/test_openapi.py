@@ -1,119 +1,102 @@
-"""The documents at ``/openapi.json``: sound, complete, and of what is configured only."""
+"""The document of the admin address: what its pages answer, and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
 
-from collector.contracts import Request, Tally
-from collector.ingest.http import EventsHandler
-from collector.ingest.limits import IngestLimits
-from collector.ingest.memory import MemoryBudget
-from collector.ingest.refusals import FOREIGN_HOST, REFUSALS, UNAUTHENTICATED
-from collector.ingest.request import GPC_PATH, ROUTES, HttpRequest
-from collector.server.admin import AdminPages
-from collector.server.openapi import admin_document, receiver_document
+from collector.ingest.refusals import (
+    BUSY,
+    HEADERS_TOO_LARGE,
+    INTERNAL_ERROR,
+    MALFORMED,
+    REQUEST_TIMEOUT,
+    STOPPING,
+    TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
+)
+from collector.ingest.request import HttpRequest
+from collector.ingest.responses import HttpResponse, refusal_response
+from collector.server import admin
+from collector.server.admin import AdminPages, State
+from collector.server.pages import File
+from tests.documented import Document
 
-_BARE = {"has_tokens": False, "has_preferences": False, "has_hosts": False}
-
-
-def _receiver(**settings: Any) -> dict[str, Any]:
-    schemas = settings.pop("schemas", ["conferencing"])
-    found = json.loads(receiver_document(schemas=schemas, **{**_BARE, **settings}))
-    assert isinstance(found, dict)
-    return found
-
-
-_DOCUMENTS = [
-    _receiver(),
-    _receiver(has_tokens=True, has_preferences=True, has_hosts=True, schemas=["web", "webrtc"]),
-    *(json.loads(admin_document(has_tokens=has_tokens)) for has_tokens in (True, False)),
+DOCUMENT = Document(Path(admin.__file__).with_name("openapi.json"))
+_OF_CONNECTIONS = [
+    MALFORMED,
+    REQUEST_TIMEOUT,
+    TOO_LARGE,
+    HEADERS_TOO_LARGE,
+    TOO_MANY_CONNECTIONS,
+    BUSY,
+    STOPPING,
+    INTERNAL_ERROR,
 ]
+_TOKEN = b"Bearer " + b"b" * 40
+_NOT_MODIFIED = 304
+_TAG = b'"tag"'
 
 
-def _all(value: Any, name: str) -> list[Any]:
-    """Every member of a name, at any depth."""
-    if isinstance(value, list):
-        return [found for each in value for found in _all(each, name)]
-    if not isinstance(value, dict):
-        return []
-    return [value[key] for key in value if key == name] + _all([*value.values()], name)
+def _answers(path: str, method: str = "GET") -> Iterator[HttpResponse]:
+    """Every answer that there is for a path: to whom, with what, and in which state."""
+    states: list[State] = ["ok", "failing"]
+    for state in states:
+
+        async def page(path: str, language: str, is_there: bool = state == "ok") -> File | None:
+            kind = "application/json" if path.endswith(".json") else "text/html; charset=utf-8"
+            return File(kind, b"{}", "default-src 'none'", _TAG) if is_there else None
+
+        pages = AdminPages(
+            lambda state=state: {"spool": state},  # type: ignore[misc]
+            lambda: b"a_metric 1\n",
+            page,
+            hosts=["admin.example"],
+            admits=lambda header: header == _TOKEN,
+        )
+        for host in (b"admin.example", b"other.example"):
+            known = [(b"authorization", _TOKEN), (b"if-none-match", _TAG)]
+            for more in ([], known[:1], known, [(b"origin", b"https://x.example")]):
+                request = HttpRequest(method, path, [(b"host", host), *more])
+                yield asyncio.run(pages(request))
 
 
-@pytest.mark.parametrize("document", _DOCUMENTS)
-def test_it_is_sound(document: dict[str, Any]) -> None:
-    """Each schema is one of the draft of OpenAPI 3.1, and each reference leads somewhere."""
-    assert document["openapi"] == "3.1.0"
-    for schema in [*_all(document, "schema"), *document["components"]["schemas"].values()]:
-        Draft202012Validator.check_schema(schema)
-    for reference in _all(document, "$ref"):
-        found: Any = document
-        for part in reference.removeprefix("#/").split("/"):
-            found = found[part]
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            assert operation["summary"]
-            assert all(each["description"] for each in operation["responses"].values())
+def test_it_is_sound() -> None:
+    """As OpenAPI, and what is served, which needs no token."""
+    DOCUMENT.check_sound()
+    assert DOCUMENT.text == next(_answers("/openapi.json")).body
 
 
-def test_every_receiver_path_is_in_it() -> None:
-    """With every refusal that it can have, each by its code and under its status."""
-    document = _receiver(has_tokens=True, has_hosts=True)
-    assert set(document["paths"]) == {*ROUTES, GPC_PATH, "/openapi.json"}
-    for path in ROUTES:
-        responses = document["paths"][path]["post"]["responses"]
-        explained = {
-            (code, status)
-            for status, each in responses.items()
-            for code in re.findall(r"\bE\d{3}\b", each["description"])
-        }
-        of_records = () if path == "/v1/records" else ("E429", "E430", "E435")
-        left_out = {"E413", "E414", *of_records}
-        assert explained == {(r.code, str(r.status)) for r in REFUSALS if r.code not in left_out}
+@pytest.mark.parametrize("path", [path for _, path in DOCUMENT.operations])
+def test_answers(path: str) -> None:
+    """Each answer of a page, and of its connection, is there; and no other is."""
+    seen = {(each.status, tuple(sorted(each.headers)), each.body) for each in _answers(path)}
+    refused = [refusal_response(each) for each in _OF_CONNECTIONS]
+    seen |= {(each.status, each.headers, each.body) for each in refused}
+    headers: dict[int, set[str]] = {}
+    kinds: dict[int, set[str]] = {}
+    for status, pairs, body in seen:
+        named = {name.decode(): value.decode() for name, value in pairs}
+        DOCUMENT.check("GET", path, status, named, body)
+        kinds.setdefault(status, set()).update(
+            [named["content-type"].partition(";")[0]] if status != _NOT_MODIFIED else []
+        )
+        headers.setdefault(status, set()).update(named)
+    documented = DOCUMENT.responses("GET", path)
+    assert documented.keys() == kinds.keys()
+    assert {status: {*each["content"]} for status, each in documented.items()} == kinds
+    for status, each in documented.items():
+        assert each.get("headers", {}).keys() <= headers[status]
+    secured = "security" in DOCUMENT.operations["GET", path]
+    assert secured is (401 in documented)
 
 
-def test_it_says_what_is_configured() -> None:
-    """Tokens, hosts, the page of preferences and schemas, and no more."""
-    bare, whole = _DOCUMENTS[0], _DOCUMENTS[1]
-    for code in (UNAUTHENTICATED.code, FOREIGN_HOST.code):
-        assert code not in json.dumps(bare["paths"])
-        assert code in json.dumps(whole["paths"])
-    assert "securitySchemes" not in bare["components"]
-    assert "/preferences" not in bare["paths"]
-    assert whole["paths"].keys() >= {"/preferences"}
-    assert ["conferencing"] in _all(bare, "enum")
-    assert ["web", "webrtc"] in _all(whole, "enum")
-
-
-async def _accept(_: Request) -> Tally:
-    raise AssertionError
-
-
-@pytest.mark.parametrize("path", ["/openapi.json", GPC_PATH])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "OPTIONS", "DELETE"])
-def test_documents_are_read(path: str, method: str) -> None:
-    """By everybody; another method is 405 and has the methods that are taken."""
-    handler = EventsHandler.of(
-        _accept, budget=MemoryBudget(IngestLimits()), document=b'{"openapi":"3.1.0"}'
-    )
-    response = asyncio.run(handler(HttpRequest(method, path, [(b"host", b"localhost")])))
-    assert response is not None
-    is_read = method in ("GET", "HEAD")
-    assert response.status == (200 if is_read else 405)
-    assert dict(response.headers).get(b"allow") == (None if is_read else b"GET, HEAD")
-    assert isinstance(json.loads(response.body), dict)
-
-
-def test_that_of_the_admin_address_needs_no_token() -> None:
-    """It tells that the metrics do."""
-    pages = AdminPages(dict, bytes, is_public=True, admits=lambda _: False)
-    found = asyncio.run(pages(HttpRequest("GET", "/openapi.json", [(b"host", b"localhost")])))
-    assert found.status == 200
-    document = json.loads(found.body)
-    assert document["paths"]["/metrics"]["get"]["security"] == [{"token": []}]
-    assert "security" not in document["paths"]["/livez"]["get"]
+def test_there_is_no_other_page() -> None:
+    """And no other method."""
+    assert {each.status for each in _answers("/nothing")} == {404, 403, 421}
+    for method, path in DOCUMENT.operations:
+        assert method == "GET"
+        assert {each.status for each in _answers(path, "POST")} == {405, 403, 421}

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from collector.config import Loaded, examine
 from collector.errors import ConfigFaults
 from collector.ops.log import EventLog
-from collector.server.preflight import find_faults
+from collector.server.preflight import check, find_faults
 from collector.server.process import Receivers, opened
 from collector.sinks.ndjson import BEGIN
-from collector.spool.tables import APPLICATION
+from collector.spool.tables import DEFINITION
 from tests.ingest.certificates import Authority
 from tests.schema.make import PLAIN
 from tests.spool.make import told_checkpoints
@@ -67,7 +67,7 @@ _MAKERS: dict[str, Callable[[Path], object]] = {
         _DELIVERED,
         "CREATE TABLE about AS SELECT 99 AS format",
         "PRAGMA user_version = 99",
-        f"PRAGMA application_id = {APPLICATION}",
+        f"PRAGMA application_id = {DEFINITION.application}",
     ),
     "typed": _database(
         _DELIVERED,
@@ -91,25 +91,25 @@ sinks.ndjson.path=out                         | sinks.ndjson.path E203 | out.1.n
 sinks.ndjson.path={"x" * 256}                 | sinks.ndjson.path E203 |
 sinks.ndjson.path={"x" * 250}                 | sinks.ndjson.path E203 |
 sinks.ndjson.path=none/{"x" * 256}            | sinks.ndjson.path E203 |
-sinks.ndjson.path=out data=out                | sinks.ndjson.path E211 |
-sinks.ndjson.path=out data=./out.state        | sinks.ndjson.path E211 |
+sinks.ndjson.path=out data=out                | sinks.ndjson.path E122 |
+sinks.ndjson.path=out data=./out.state        | sinks.ndjson.path E122 |
 claims=none                                   | claims E203 |
 claims=in                                     | claims E203 | in directory
 tls.certificate=in tls.key=in                 | tls.certificate E212 | in pipe
-sinks.ndjson.path=out data=out/data           | sinks.ndjson.path E211 data E203 |
-sinks.ndjson.path=a sinks.b.type=ndjson sinks.b.path=a/c | sinks.b.path E211 |
-sinks.ndjson.path=a sinks.b.type=ndjson sinks.b.path=a.1 | sinks.b.path E211 |
-sinks.ndjson.path=d/sinks/b/store.db sinks.b.type=store | sinks.ndjson.path E211 |
-sinks.ndjson.path=d/sinks/b sinks.b.type=store | sinks.ndjson.path E211 |
-http.unix=out sinks.ndjson.path=out           | http.unix E211 |
-http.unix=out.state sinks.ndjson.path=out     | http.unix E211 |
-http.unix=d/store.db                          | http.unix E211 |
-http.unix=d/spool.db                          | http.unix E211 |
-http.unix=d/spool.db-wal                      | http.unix E211 |
-http.unix=d/collector.lock                    | http.unix E211 |
-http.unix=d/sinks                             | http.unix E211 |
-http.unix=d                                   | http.unix E211 |
-http.unix=in data=in/data                     | http.unix E211 data E203 |
+sinks.ndjson.path=out data=out/data           | sinks.ndjson.path E122 data E203 |
+sinks.ndjson.path=a sinks.b.type=ndjson sinks.b.path=a/c | sinks.b.path E122 |
+sinks.ndjson.path=a sinks.b.type=ndjson sinks.b.path=a.1 | sinks.b.path E122 |
+sinks.ndjson.path=d/sinks/b/store.db sinks.b.type=store | sinks.ndjson.path E122 |
+sinks.ndjson.path=d/sinks/b sinks.b.type=store | sinks.ndjson.path E122 |
+http.unix=out sinks.ndjson.path=out           | http.unix E122 |
+http.unix=out.state sinks.ndjson.path=out     | http.unix E122 |
+http.unix=d/store.db                          | http.unix E122 |
+http.unix=d/spool.db                          | http.unix E122 |
+http.unix=d/spool.db-wal                      | http.unix E122 |
+http.unix=d/collector.lock                    | http.unix E122 |
+http.unix=d/sinks                             | http.unix E122 |
+http.unix=d                                   | http.unix E122 |
+http.unix=in data=in/data                     | http.unix E122 data E203 |
 http.unix=in                                  | http.unix E207 | in text
 http.unix=in                                  | http.unix E207 | in directory
 http.unix=in                                  | http.unix E207 | in link
@@ -137,12 +137,12 @@ sinks.b.type=parquet sinks.b.path=none/lake   | sinks.b.path E203 |
                                               | data E501 | d/store.db database
                                               | data E501 | d/store.db version-1
                                               | data E501 | d/store.db database d/store.db-wal text
-                                              | data E502 | d/store.db of-another-format
+                                              | data E501 | d/store.db of-another-format
                                               | data E504 | d/store.db typed
 sinks.b.type=store                            | data E203 | d/sinks text
 sinks.store.path=x                            | sinks.store.path E501 | x text
-sinks.store.path=x data=x/y                   | sinks.store.path E211 data E203 |
-sinks.store.path=x sinks.ndjson.path=x-wal    | sinks.ndjson.path E211 |
+sinks.store.path=x data=x/y                   | sinks.store.path E122 data E203 |
+sinks.store.path=x sinks.ndjson.path=x-wal    | sinks.ndjson.path E122 |
 """.strip("\n").splitlines()
 """Settings, the faults that they have, and what is there before."""
 
@@ -227,7 +227,7 @@ def test_one_port_by_two_names(first: str, second: str, tmp_path: Path) -> None:
     """Two receivers cannot share it; different ports, or any free ones, are no fault."""
     port = free_port()
     assert _faults(_two_addresses(tmp_path, first.format(port), second.format(port))) == {
-        "admin.address": "E211"
+        "admin.address": "E122"
     }
     assert _faults(_two_addresses(tmp_path, first.format(0), second.format(0))) == {}
     assert not (tmp_path / "data").exists()
@@ -281,6 +281,18 @@ def test_what_another_process_uses_is_no_fault_of_the_settings(
         assert _faults(loaded) == {}
         assert _refusal(loaded) == faults
         assert _tree(tmp_path) == before
+
+
+def test_a_ledger_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a warning that what widens was not found out."""
+    monkeypatch.chdir(tmp_path)
+    loaded = _loaded({})
+    with opened(loaded, _LOG):
+        pass
+    assert check(loaded).warnings == []
+    (tmp_path / "d" / "spool.db").write_bytes(b"nothing of a database" * 1000)
+    (warning,) = check(loaded).warnings
+    assert (warning.code, "not known" in warning.message) == ("E507", True)
 
 
 def test_a_port_that_is_taken_is_no_fault_of_the_settings(tmp_path: Path) -> None:

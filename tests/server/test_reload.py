@@ -23,6 +23,7 @@ from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes
 from collector.server.preflight import prepare
 from collector.server.reload import Reloader
+from tests.ops.logs import log_to
 from tests.server.keeping import ScriptedWorker, run, settings, until
 
 
@@ -55,7 +56,7 @@ class _Sidecar:
     @asynccontextmanager
     async def reloads(self, error: Exception | None = None) -> AsyncIterator[Reloader]:
         """Run it; yield what reloads it."""
-        worker, log = ScriptedWorker(), EventLog("info", to=self.written)
+        worker, log = ScriptedWorker(), log_to(self.written)
         serving = asyncio.create_task(worker.serve())
         keeper = Keeper(self.components, log, self.stack, [worker])
         notes = LedgerNotes(self.components, log)

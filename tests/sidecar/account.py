@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceResponse,
 )
 
-from collector.ledger import Ledger, Verification
+from collector.ledger import Audit, Ledger
 from tests.deadline import WAIT_SECONDS
 
 _PREFIX = 0x20010DB8 << 96
@@ -34,7 +34,7 @@ class Kept:
 
     stored: Counter[str]
     waiting: Counter[str]
-    ledger: Verification
+    ledger: Audit
 
 
 def kept(data: Path) -> Kept:

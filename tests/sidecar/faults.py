@@ -145,7 +145,7 @@ class Sending:
             if answer.status == 200:
                 continue
             code = answer.json["error"]["code"]
-            if (answer.status, code) != (503, "E426") or int(answer.headers["retry-after"]) < 1:
+            if (answer.status, code) != (503, "E506") or int(answer.headers["retry-after"]) < 1:
                 self.unlike.append(answer)
             self.ended.wait(_LOOK_SECONDS)
 

@@ -31,7 +31,6 @@ from tests.sidecar.processes import peak
 from tests.sidecar.serving import COMMAND, Sidecar, started
 
 pytestmark = [
-    pytest.mark.alone,
     pytest.mark.long,
     pytest.mark.timed,
     pytest.mark.skipif(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,6 @@ from tests.sidecar.senders import METHODS
 from tests.sidecar.serving import COMMAND, Sidecar, started
 
 pytestmark = [
-    pytest.mark.alone,
     pytest.mark.long,
     pytest.mark.timed,
     pytest.mark.skipif(
@@ -83,7 +81,7 @@ def _sent(sidecar: Sidecar, schema: str, attack: Attack) -> tuple[int, int]:
     finally:
         connection.close()
     if answer.status != 200:
-        assert answer.status != 413 or re.search(rb"E416|E417|E431", said), said
+        assert answer.status != 413 or b"E416" in said, said
         return answer.status, 0
     if attack.path == "/v1/logs":
         return 200, 50_000

@@ -20,6 +20,7 @@ from time import sleep
 import pytest
 
 from collector.errors import CollectorError, DeliveryError
+from collector.files import short_path
 from collector.server.control_client import (
     FILE_NAME,
     Erase,
@@ -27,7 +28,6 @@ from collector.server.control_client import (
     Redeliver,
     Status,
     ask,
-    short_path,
 )
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -44,7 +44,7 @@ _ERASED = int(os.environ.get("COLLECTOR_ERASED", "20"))
 def _connected(data: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(WAIT_SECONDS)
-    with short_path(data) as path:
+    with short_path(data / FILE_NAME) as path:
         connection.connect(path)
     return connection
 
@@ -146,8 +146,8 @@ def test_commands_of_all_kinds(tmp_path: Path) -> None:
         assert ask(data, Redeliver()) == {"delivered": 0, "left": 0}
         for command, code in [
             (Erase("os.type", "linux", *WINDOW, 1.0), "E404"),
-            (erasure("no address"), "E405"),
-            (Erase("client.address", "10.0.0.1", "never", "ever", 1.0), "E406"),
+            (erasure("no address"), "E107"),
+            (Erase("client.address", "10.0.0.1", "never", "ever", 1.0), "E107"),
         ]:
             with pytest.raises(CollectorError) as caught:
                 ask(data, command)

@@ -110,7 +110,7 @@ def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("spool.db", b"E203"), ("store.db", b"E502"), ("sinks/lake/segments.db", b"E502")],
+    [("spool.db", b"E203"), ("store.db", b"E501"), ("sinks/lake/segments.db", b"E501")],
 )
 @pytest.mark.parametrize("version", [0, 2])
 def test_a_directory_of_an_unknown_format_is_refused(

@@ -338,7 +338,7 @@ def test_tls_and_a_graceful_stop(tmp_path: Path) -> None:
             stopping = Thread(target=lambda: codes.append(sidecar.stop()[0]))
             stopping.start()
             answer = line.recv(1 << 16)
-            assert (answer.split()[1], b"E427" in answer) == (b"503", True)
+            assert (answer.split()[1], b"E425" in answer) == (b"503", True)
         stopping.join(WAIT_SECONDS)
     assert codes == [0]
 

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from collector import load_schema
 from tests.database import query
-from tests.deadline import eventually
+from tests.deadline import WAIT_SECONDS, eventually
 from tests.ledgers import check_ledger
 from tests.sidecar.serving import Answer, Sidecar, started
 
@@ -30,7 +30,7 @@ _NUMBER = 50_000 if _IS_FULL else 25_000
 _LINES = 100_000 if _IS_FULL else 60_000
 _RECORDS = 60_000
 """As many as a body has room for."""
-_SECONDS = 30.0
+_SECONDS = WAIT_SECONDS
 _SCHEMAS = ("conferencing", "conferencing-strict", "participants-qos", "webrtc", "web")
 _HONEST = "203.0.113.7"
 
@@ -122,7 +122,7 @@ def test_the_next_sender_does_not_wait(tmp_path: Path, schema: str) -> None:
             admitted += _LINES if "ndjson" in form else _NUMBER
             assert sidecar.send(honest, "application/json").json["admitted"] == 1
             _until(data, schema, Counter({kept: sent}))
-        _until(data, schema, Counter({_many(schema): admitted, kept: len(_FORMS)}), 60)
+        _until(data, schema, Counter({_many(schema): admitted, kept: len(_FORMS)}))
         assert sidecar.stop()[0] == 0
     assert _rows(data, schema) == Counter({_many(schema): admitted, kept: len(_FORMS)})
 
@@ -155,7 +155,7 @@ def test_a_large_request_through_kills(tmp_path: Path) -> None:
     with started(tmp_path) as sidecar:
         answer = sidecar.request("POST", "/v1/records", body, headers)
         assert answer.json["admitted"] == _RECORDS
-        _until(tmp_path / "collector-data", "conferencing", Counter(addresses), 60)
+        _until(tmp_path / "collector-data", "conferencing", Counter(addresses))
         assert sidecar.stop()[0] == 0
     assert _rows(tmp_path / "collector-data", "conferencing") == Counter(addresses)
     found = check_ledger(tmp_path / "collector-data" / "spool.db")

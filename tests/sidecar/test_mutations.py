@@ -45,7 +45,6 @@ pytestmark = pytest.mark.nightly
 _MUTATIONS = int(os.environ.get("COLLECTOR_MUTATIONS", "1000"))
 _LIVES = 4
 _SENDERS = 4
-_SECONDS = 20
 _MOST_MB = 256
 _FOR_EVER = {**TIGHT, "retention: 1d": "retention: 99y"}
 """Else a record with a mutated minute goes when it comes."""
@@ -136,7 +135,7 @@ def _request(bodies: Sequence[Body], random: Random) -> Body:
 def _post(sidecar: Sidecar, bodies: Sequence[Body], number: int, seed: str, sent: Sent) -> None:
     """Send so many, or until the sidecar is killed."""
     random = Random(seed)
-    connection = HTTPConnection("127.0.0.1", sidecar.ports["http"], timeout=_SECONDS)
+    connection = HTTPConnection("127.0.0.1", sidecar.ports["http"], timeout=WAIT_SECONDS)
     for _ in range(number):
         body = _request(bodies, random)
         try:
@@ -159,7 +158,7 @@ def _call(sidecar: Sidecar, bodies: Sequence[Body], number: int, seed: str, sent
             content = _mutated(body.content, random.choice(bodies).content, random)
             with suppress(grpc.RpcError):
                 channel.unary_unary(random.choice(list(METHODS.values())))(
-                    content, timeout=_SECONDS
+                    content, timeout=WAIT_SECONDS
                 )
             if sent.is_killed.is_set():
                 break

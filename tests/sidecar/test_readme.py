@@ -27,7 +27,10 @@ _STEPS = {
 
 @pytest.mark.parametrize(
     ("page", "kinds"),
-    [("README.md", ["console"] * 2), ("docs/sidecar.md", ["console", "python", "console"])],
+    [
+        ("README.md", ["console"] * 2),
+        pytest.param("docs/sidecar.md", ["console", "python", "console"], marks=pytest.mark.long),
+    ],
 )
 def test_pages_show_what_happens(page: str, kinds: list[str], tmp_path: Path) -> None:
     """Start it, send with curl and with an OpenTelemetry SDK, look at the store and the ledger."""

@@ -105,7 +105,7 @@ def test_another_name_is_not_found(sidecar: Sidecar, path: str, schema: str | No
     before = _counted(sidecar)
     named = {} if schema is None else {"Collector-Schema": schema}
     answer = sidecar.request("POST", path, b'{"ip": "203.0.113.7"}', {**_JSON, **named})
-    assert (answer.status, answer.json["error"]["code"]) == (404, "E434")
+    assert (answer.status, answer.json["error"]["code"]) == (404, "E413")
     assert _CANARY.encode() not in answer.body
     assert _counted(sidecar) == before
     assert _CANARY not in "".join(sidecar.log)

@@ -18,7 +18,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.ledger import opened
+from tests.cli.process import run_process
 from tests.database import query
+from tests.deadline import wait_until
 from tests.sidecar.delivery import delivered, held
 from tests.sidecar.senders import METHODS, Body, called, posted
 from tests.sidecar.serving import Sidecar, started
@@ -29,6 +31,9 @@ _OWN = ("commitment", "previous", "hash")
 """What is random in each receipt, or hangs on it."""
 _MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00Z")
 """May be another for some of it, as the clock goes on."""
+_HOUR = re.compile(rb"\d{4}-\d\d-\d\dT?[0-9:+Z]*|\d\d:\d\d")
+"""Of a page, may be another, as the hour of the clock goes on."""
+_PATHS = ("/", "/?lang=id", "/page.json")
 _DATE = re.compile(rb"(?m)^date: .*\n")
 
 
@@ -105,6 +110,35 @@ def _life(folder: Path, chat: Sequence[str]) -> tuple[list[bytes], list[bytes], 
         answers, payloads = _send(sidecar, folder, chat)
         sidecar.stop()
     return [_DATE.sub(b"", answer) for answer in answers], payloads, _left(folder)
+
+
+def _pages(folder: Path, chat: Sequence[str]) -> tuple[list[bytes], bytes, bytes]:
+    """The pages of a sidecar that got all of it and was checked meanwhile, the words of its status,
+    and its verdicts."""
+    folder.mkdir()
+    with started(folder, environ={"COLLECTOR__DATA": str(folder)}) as sidecar:
+        for body in _events(chat):
+            posted(sidecar, [body])
+        delivered(sidecar)
+        run_process("claims", "--data", folder)
+        wait_until(lambda: b"unproven" not in sidecar.admin("/page.json").body)
+        pages = [_HOUR.sub(b"", sidecar.admin(path).body) for path in _PATHS]
+        status = re.sub(rb"[0-9a-f]{64}|[0-9]+", b"", sidecar.admin("/status").body)
+        sidecar.stop()
+    verdicts = (folder / "verdicts.json").read_bytes()
+    verdicts = re.sub(rb'"(at|configuration)": "[^"]*"', b"", verdicts)
+    return pages, status.replace(str(folder).encode(), b""), verdicts
+
+
+def test_pages_of_twins(tmp_path: Path) -> None:
+    """The pages are the same to the byte, whatever content and unlisted members say."""
+    with ThreadPoolExecutor(2) as pool:
+        folders = [tmp_path / name for name in ("a", "b")]
+        first, other = pool.map(_pages, folders, (["tulip"] * 3, ["lilac"] * 3))
+    assert first[0] == other[0]
+    assert re.sub(rb"--data [^<]*", b"", first[1]) == re.sub(rb"--data [^<]*", b"", other[1])
+    assert first[2] == other[2]
+    assert b"tulip" not in b"".join(first[0]) + first[1] + first[2]
 
 
 def test_only_chat_differs_and_nothing_of_what_is_left(tmp_path: Path) -> None:

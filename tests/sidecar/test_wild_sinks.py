@@ -74,7 +74,7 @@ def test_a_sink_cannot_end_the_sidecar(tmp_path: Path, method: str, error: str) 
 @pytest.mark.parametrize("error", _ERRORS)
 @pytest.mark.parametrize("method", ["check", "__init__"])
 def test_a_sink_that_cannot_be_opened(tmp_path: Path, method: str, error: str) -> None:
-    """E216, and exit code 78; where the type's check fails, ``config check`` says the same."""
+    """E201, and exit code 78; where the type's check fails, ``config check`` says the same."""
     environ = FREE_PORTS | _environ(tmp_path, method, error)
     told = {}
     for command in ("serve", "config check"):
@@ -89,7 +89,7 @@ def test_a_sink_that_cannot_be_opened(tmp_path: Path, method: str, error: str) -
         )
         told[command] = done.returncode, done.stderr
     code, text = told["serve"]
-    assert (code, text.count("[E216]"), "hunter2" in text) == (78, 1, False), text
+    assert (code, text.count("[E201]"), "hunter2" in text) == (78, 1, False), text
     if method == "check":
         assert told["serve"] == told["config check"]
         assert not (tmp_path / "collector-data").exists()

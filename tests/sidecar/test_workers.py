@@ -251,7 +251,7 @@ def test_a_kernel_that_cannot_confine(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert not (tmp_path / "d").exists()
 
 
-@pytest.mark.parametrize("sandbox", ["auto", "off"])
+@pytest.mark.parametrize("sandbox", ["auto", pytest.param("off", marks=pytest.mark.long)])
 def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
     """A line says whether workers are confined, unless that is switched off."""
     with started(tmp_path, environ={"COLLECTOR__SANDBOX": sandbox, **NEW_INTERPRETERS}) as sidecar:

@@ -27,7 +27,7 @@ class TestStore(SinkConformance):
 
     @pytest.fixture(autouse=True)
     def _short_wait(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("collector.sinks.store_file.BUSY_SECONDS", 0.1)
+        monkeypatch.setattr("collector.sqlite.connection.BUSY_SECONDS", 0.1)
 
     def settings(self, directory: Path) -> SinkSettings:
         """Without a path."""

@@ -20,7 +20,7 @@ def test_it_changes_nothing(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (0,)
         db.execute("CREATE TEMP TABLE mine (n)")
         assert db.execute("PRAGMA temp_store").fetchone() == (2,)
-    with reading(path) as db, pytest.raises(DeliveryError, match="E501") as caught:
+    with reading(path) as db, pytest.raises(DeliveryError, match="E503") as caught:
         read_or_raise(lambda: db.execute("DELETE FROM conferencing"))
     assert caught.value.__context__ is None
 

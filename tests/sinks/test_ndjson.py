@@ -89,10 +89,10 @@ def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_only_what_was_spooled_is_written(tmp_path: Path) -> None:
-    """E508 for records that are not bytes already; nothing of those that came with them is kept."""
+    """E503 for records that are not bytes already; nothing of those that came with them is kept."""
     path = tmp_path / "records.ndjson"
     with NdjsonFile(path) as sink:
-        with pytest.raises(DeliveryError, match="E508"):
+        with pytest.raises(DeliveryError, match="E503"):
             sink.deliver(_batch(1), Batch(b"2" * 16, _MINUTE, [{"a": 1}]))
         assert path.read_bytes() == b""
         sink.deliver(_batch(1))
@@ -132,7 +132,7 @@ def test_a_shared_file_is_not_waited_for_for_ever(
     with NdjsonFile(path, shared=True) as sink:
         sink.deliver(_batch(1))
         with NdjsonFile(path):
-            with pytest.raises(DeliveryError, match="E508"):
+            with pytest.raises(DeliveryError, match="E503"):
                 sink.deliver(_batch(2))
             with pytest.raises(ConfigError, match="E203"):
                 NdjsonFile(path, shared=True)

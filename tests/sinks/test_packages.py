@@ -173,7 +173,7 @@ def test_a_sink_that_cannot_forget(installed: Installed) -> None:
     """It is named as out of reach, gets a stand-in in the dry run, and its expiry is looked at."""
     (installed.directory / "data").mkdir()
     recipient = "party: processor, recipient: Far Ltd, purposes: [service_operations]"
-    for type_, said in (("far", "cannot be read"), ("slow", "for longer"), ("quick", None)):
+    for type_, said in (("far", "cannot read"), ("slow", "longer"), ("quick", None)):
         _configure(installed, f"{type_}: {{{recipient}}}")
         checks = _checks(installed, code=1)
         reported = [each for each in checks.pop("retention") if said and said in each]

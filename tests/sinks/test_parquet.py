@@ -313,7 +313,7 @@ def test_a_line_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
     payload = b"".join([lines[0], b'{"torn\n', *lines[1:]])
     with _opened(tmp_path) as sink:
         sink.deliver(replace(good, payload=payload))
-        with raises("E509", DeliveryError, match="^1 collected"):
+        with raises("E507", DeliveryError, match="^1 collected"):
             _put(sink)
         sink.deliver(_batch(2, [4]))
         sink.finish()
@@ -330,7 +330,7 @@ def test_a_full_disk_below_a_lake(tmp_path: Path) -> None:
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1]))
         patch = mock.patch("collector.sinks.parquet.lake.written", full)
-        with patch, raises("E508", DeliveryError):
+        with patch, raises("E503", DeliveryError):
             sink.finish()
         assert not list((tmp_path / "lake").glob(".*"))
         sink.finish()
@@ -340,8 +340,8 @@ def test_a_full_disk_below_a_lake(tmp_path: Path) -> None:
 @pytest.mark.parametrize("failing", ["note_place", "all"])
 def test_opened_anew_after_a_failure(tmp_path: Path, failing: str) -> None:
     """As where the disk was full when a sidecar reloaded: the process does not keep its lock."""
-    failure = DeliveryError("E508", "the disk is full")
-    with mock.patch.object(Segments, failing, side_effect=failure), raises("E508", DeliveryError):
+    failure = DeliveryError("E503", "the disk is full")
+    with mock.patch.object(Segments, failing, side_effect=failure), raises("E503", DeliveryError):
         _opened(tmp_path)
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1]))
@@ -361,7 +361,7 @@ def test_a_damaged_segment_keeps_no_other_back(tmp_path: Path, length: int | Non
         sink.deliver(_batch(3, [8, 9]))
         assert sink.erase(_subject(9)).records == 1
         assert sink.erase(_subject(2)).records == (length == 300)
-        with raises("E509", DeliveryError):
+        with raises("E507", DeliveryError):
             sink.finish()
         sink.deliver(_batch(4, [10]))
         sink.finish()
@@ -395,10 +395,10 @@ def test_what_is_not_ours(tmp_path: Path) -> None:
         (tmp_path / "data" / "sinks" / "lake" / "left").touch()
         assert sink.others == 3
         assert sink.is_ours
-        with raises("E521", DeliveryError) as caught:
+        with raises("E507", DeliveryError) as caught:
             sink.erase(_subject(1))
         assert "canary" not in str(caught.value)
-        with raises("E521", DeliveryError):
+        with raises("E507", DeliveryError):
             sink.prune(datetime.now(UTC) + timedelta(days=400))
     assert foreign.read_bytes() == b"PAR1canary"
     assert not path.exists()
@@ -428,7 +428,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         check_sink(bucket, opening)
     here: SinkSettings = ParquetSettings(type="parquet", path=tmp_path / "lake")
     check_sink(here, opening)
-    monkeypatch.setattr("collector.sinks.parquet.is_installed", lambda _: False)
+    monkeypatch.setattr("collector.extras.is_installed", lambda _: False)
     with raises("E201", ConfigError, match=r"collector\[parquet\]"):
         check_sink(here, opening)
     assert list(tmp_path.iterdir()) == []

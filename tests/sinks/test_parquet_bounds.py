@@ -124,8 +124,8 @@ def test_a_bomb_in_the_lake(tmp_path: Path, bomb: Callable[[], bytes]) -> None:
     path = _lake(tmp_path, bomb)
     content = path.read_bytes()
     *codes, most = script(_ASKS, tmp_path, timeout=100).stdout.split()
-    assert "E521" in codes
-    assert set(codes) <= {"E521", "done"}  # done without the columns that are too large
+    assert "E507" in codes
+    assert set(codes) <= {"E507", "done"}  # done without the columns that are too large
     assert int(most) < _MOST_MB
     assert path.read_bytes() == content
     path.unlink()
@@ -138,7 +138,7 @@ def test_the_error_counts_files(tmp_path: Path) -> None:
     path.with_name(f"{path.name[:2]}-{'e' * 32}.parquet").write_bytes(b"canary")
     with (
         _opened(tmp_path, offline=True) as sink,
-        raises("E521", UnreadableFile, match="2 files") as caught,
+        raises("E507", UnreadableFile, match="2 files") as caught,
     ):
         sink.erase(_subject(1))
     assert "canary" not in str(caught.value)

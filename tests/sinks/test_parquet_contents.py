@@ -157,7 +157,7 @@ def test_a_directory_that_may_not_be_read(folder: Path, monkeypatch: pytest.Monk
         return stat(path, **more)
 
     monkeypatch.setattr(os, "stat", refused)
-    with _opened(folder, offline=True) as sink, raises("E508", DeliveryError):
+    with _opened(folder, offline=True) as sink, raises("E503", DeliveryError):
         list(sink.inventory())
 
 

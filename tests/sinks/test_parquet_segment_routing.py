@@ -98,7 +98,7 @@ def test_fewer_purposes(tmp_path: Path, before: _Purposes, is_closed: bool) -> N
     with _opened(tmp_path, before) as sink:
         sink.deliver(_routed(1, before))
         if is_closed:
-            failing = mock.patch.object(sink._lake, "write", side_effect=DeliveryError("E508", ""))
+            failing = mock.patch.object(sink._lake, "write", side_effect=DeliveryError("E503", ""))
             with failing, pytest.raises(DeliveryError):
                 sink.finish()
     assert person(1).encode() in _bytes(tmp_path / "data")
@@ -183,7 +183,7 @@ def test_what_waits_for_another_place_is_reported(tmp_path: Path) -> None:
         sink.idle()
     for _ in range(2):
         with _opened(tmp_path, None, "other") as sink:
-            with raises("E508", DeliveryError, match="earlier place") as error:
+            with raises("E503", DeliveryError, match="earlier place") as error:
                 sink.idle()
             assert error.value.cause == "changed"
             sink.idle()
@@ -252,7 +252,7 @@ def _files(directory: Path) -> dict[str, bytes]:
 
 
 def test_segments_of_an_unknown_format(tmp_path: Path) -> None:
-    """E502 from a sink, a command and a check; what waits is not touched."""
+    """E501 from a sink, a command and a check; what waits is not touched."""
     with _opened(tmp_path, None) as sink:
         sink.deliver(_routed(1, None))
     directory = tmp_path / "data" / "sinks" / "lake"
@@ -260,14 +260,14 @@ def test_segments_of_an_unknown_format(tmp_path: Path) -> None:
         query(directory / "segments.db", f"PRAGMA user_version = {version}")
         before = _files(directory)
         message = "a format that this version of Collector does not know"
-        with raises("E502", DeliveryError, match=message), _opened(tmp_path, None):
+        with raises("E501", DeliveryError, match=message), _opened(tmp_path, None):
             pass
         with _opened(tmp_path, None, offline=True) as sink:
-            with raises("E502", DeliveryError, match=message):
+            with raises("E501", DeliveryError, match=message):
                 list(sink.find(_subject(1)))
-            with raises("E502", DeliveryError, match=message):
+            with raises("E501", DeliveryError, match=message):
                 sink.erase(_subject(1))
-            with raises("E502", DeliveryError, match=message):
+            with raises("E501", DeliveryError, match=message):
                 ParquetSink.check(sink.settings, sink.opening)
         assert _files(directory) == before
     query(directory / "segments.db", "PRAGMA user_version = 1")

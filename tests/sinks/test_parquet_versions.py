@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from collector.contracts import Batch, Layout, Subject, to_minute
+from collector.documents import Document
 from collector.filter.arrow import arrow_schema
 from collector.filter.stored import read
 from collector.ledger import Note
 from collector.schema import Schema
 from collector.schema.load import parse_source
-from collector.schema.source import Source
 from collector.sinks.ndjson import NdjsonSettings, NdjsonSink
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import ErasableSink, Opening
@@ -65,7 +65,7 @@ def _schema(version: str, *fields: str, name: str = "calls", retention: str = "3
             **{field: {**_KINDS[field], **common, "from": [field]} for field in fields},
         },
     }
-    schema, faults = parse_source(Source("calls.yaml", value=document))
+    schema, faults = parse_source(Document("calls.yaml", value=document))
     assert schema is not None, faults
     return schema
 

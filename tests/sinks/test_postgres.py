@@ -284,12 +284,13 @@ def test_two_processes_deliver_the_same(clean: PostgresServer, tmp_path: Path) -
 def test_a_batch_that_another_drain_has_delivered_long_ago(
     clean: PostgresServer, tmp_path: Path
 ) -> None:
-    """A drain that comes back has batches that others took, and more than 100,000 since."""
+    """A drain that comes back has batches that others took, and more than 100,000 since, or that
+    are there twice."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1))
         ids = "SELECT decode(md5(number::text), 'hex') FROM generate_series(1, 110000) number"
         clean.ask(f"INSERT INTO collector._delivered (id) {ids}")
-        sink.deliver(_many(2), _many(1))
+        sink.deliver(_many(2), _many(1), _many(2))
     assert len(_numbers(clean)) == 2
 
 
@@ -417,11 +418,22 @@ def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
     assert table.records == 6
 
 
-def test_what_another_process_brings_late_is_pruned(clean: PostgresServer, tmp_path: Path) -> None:
-    """Within a day, also in a partition that was pruned."""
+def test_a_session_that_writes_is_noted(clean: PostgresServer, tmp_path: Path) -> None:
+    """Until it ends in good order: else what it broke off lies in the partition, and is swept."""
+    noted = "SELECT count(*) FROM collector._unswept"
+    with _sink(clean, tmp_path) as sink:
+        sink.deliver(_many(1))
+        assert clean.ask(noted) == [(1,)]
+    assert clean.ask(noted) == [(0,)]
+
+
+def test_what_comes_late_is_pruned(clean: PostgresServer, tmp_path: Path) -> None:
+    """At once, also in a partition that was pruned; within a day, if another process brings it."""
     now, old = datetime.now(UTC), timedelta(days=60)
     with _sink(clean, tmp_path / "a") as sink, _sink(clean, tmp_path / "b") as other:
         sink.deliver(batch_of(1, [1], _SCHEMA, age=old))
+        assert sink.prune(now).shortened == 1
+        sink.deliver(batch_of(3, [3], _SCHEMA, age=old))
         assert sink.prune(now).shortened == 1
         other.deliver(batch_of(2, [2], _SCHEMA, age=old))
         assert sink.prune(now + timedelta(days=1)).shortened == 1
@@ -529,9 +541,9 @@ def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
         PostgresSink.check(clean.settings(), opening)
     for version in (0, 99):
         clean.ask(f"UPDATE collector._format SET version = {version}")
-        with raises("E502", DeliveryError):
+        with raises("E501", DeliveryError):
             PostgresSink.check(clean.settings(), opening)
-    with _sink(clean, tmp_path) as sink, raises("E502", DeliveryError):
+    with _sink(clean, tmp_path) as sink, raises("E501", DeliveryError):
         sink.deliver(_many(2))
 
 

@@ -88,7 +88,7 @@ def test_a_server_that_starts_later(clean: PostgresServer) -> None:
 
 def test_a_password_does_not_belong_there() -> None:
     """It is refused, and not quoted; and mode `local` does not write to another machine."""
-    with pytest.raises(CollectorError, match="E209") as caught:
+    with pytest.raises(CollectorError, match="E107") as caught:
         Collector("conferencing", "postgres://collector:hunter2@db.example.com/telemetry")
     assert "hunter2" not in str(caught.value)
     assert not target("postgres://collector@db.example.com/telemetry").is_file

@@ -85,14 +85,14 @@ def test_what_is_no_address(tmp_path: Path, url: str) -> None:
     quotes any of it."""
     text = f"sinks: {{warehouse: {{type: postgres, party: first, url: '{url}'}}}}"
     faults = _loaded(tmp_path, text).faults
-    assert [fault.code for fault in faults if fault.field == "sinks.warehouse.url"] == ["E209"]
+    assert [fault.code for fault in faults if fault.field == "sinks.warehouse.url"] == ["E107"]
     assert _SECRET not in str(faults)
 
 
 def test_a_sink_needs_a_party(tmp_path: Path) -> None:
     """Wherever the server is."""
     text = "sinks: {warehouse: {type: postgres, url: 'env:X'}}"
-    assert [fault.code for fault in _loaded(tmp_path, text).faults] == ["E214"]
+    assert [fault.code for fault in _loaded(tmp_path, text).faults] == ["E106"]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_references_that_lead_to_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.place(Path()) == "env:NOWHERE, collector"
     with raises("E202", ConfigError):
         settings.parameters()
-    with raises("E209", ConfigError) as caught:
+    with raises("E107", ConfigError) as caught:
         _settings("env:NONSENSE").parameters()
     assert _SECRET not in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_without_psycopg(tmp_path: Path) -> None:
     """Settings are read all the same; the sink says what to install."""
     opening = Opening("warehouse", (load_schema("conferencing"),), tmp_path)
     with (
-        mock.patch("collector.sinks.postgres.is_installed", return_value=False),
+        mock.patch("collector.extras.is_installed", return_value=False),
         raises("E201", ConfigError, match="postgres"),
     ):
         PostgresSink.check(_settings(_URL), opening)

@@ -22,7 +22,7 @@ from collector.filter.redaction import Expiry, redact
 from collector.schema import Schema, load_schema
 from collector.sinks.pruning import Pruned, prune, rules, sweep, unruled
 from collector.sinks.store import Store
-from collector.sinks.store_file import configure, connect
+from collector.sqlite.connection import connect
 from tests.database import query
 from tests.sidecar.faults import small_disk
 
@@ -65,7 +65,6 @@ def _fill(path: Path, schema: Schema, *groups: tuple[float, int, int]) -> None:
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(connect(path)) as db:
-        configure(db)
         yield db
 
 

@@ -71,6 +71,15 @@ REFUSED = {
     "a function of pragmas": "SELECT * FROM pragma_table_info('conferencing')",
     "how many pragmas": "SELECT count(*) FROM pragma_pragma_list",
     "files by a pragma": "SELECT count(*) FROM pragma_database_list",
+    "pages of the file": "SELECT count(*) FROM dbstat",
+    "statements of the program": "SELECT * FROM sqlite_stmt",
+    "a table named as a pragma": "SELECT count(*) FROM pragma_hard_heap_limit",
+    "a temporary view": "CREATE TEMP VIEW conferencing_view AS SELECT * FROM _delivered",
+    "more memory": "PRAGMA hard_heap_limit = 0",
+    "files for sorting": "PRAGMA temp_store = FILE",
+    "tokens of a search": "SELECT fts3_tokenizer('simple')",
+    "a part in a condition": "SELECT count(*) FROM conferencing WHERE (SELECT id FROM _delivered)",
+    "a part in order": "SELECT 1 AS x FROM conferencing ORDER BY (SELECT sql FROM sqlite_schema)",
     "a table of JSON": "SELECT value FROM json_each('[1]')",
     "how much JSON": "SELECT count(*) FROM json_tree('[1]')",
     "a view of another program": "SELECT * FROM theirs",
@@ -83,12 +92,18 @@ UNANSWERED = {
     "no SQL": CANARY,
     "half of one": f"SELECT '{CANARY}",
     "open brackets": "SELECT (((",
+    "open names": f"SELECT {'[' * 90_000}",
+    "open quotes": f"SELECT {chr(39) * 89_999}",
+    "open double quotes": "SELECT " + '"' * 89_999,
     "several": f"SELECT '{CANARY}'; DELETE FROM conferencing",
     "a parameter": "SELECT ?",
     "a parameter with a name": ":x",
     "a zero": f"SELECT '{CANARY}\0'",
     "no such table": f'SELECT * FROM "{CANARY}"',
     "no such column": f'SELECT "{CANARY}" FROM conferencing',
+    "writing a file": f"SELECT writefile('{CANARY}', 'x')",
+    "reading a file": f"SELECT readfile('{CANARY}')",
+    "a program": f"SELECT edit('{CANARY}')",
     "no such function": "SELECT nothing_of_that_name(1)",
     "a value in double quotes": f'SELECT 1 FROM conferencing WHERE "os.type" = "{CANARY}"',
     "dots without quotes": "SELECT client.address FROM conferencing",
@@ -197,7 +212,7 @@ def test_what_is_refused(
 ) -> None:
     """Everything but reading tables of records with functions of the list."""
     monkeypatch.chdir(tmp_path)
-    assert _code(path, statement) == "E408"
+    assert _code(path, statement) == "E407"
 
 
 @pytest.mark.parametrize("statement", UNANSWERED.values(), ids=UNANSWERED)
@@ -209,7 +224,7 @@ def test_what_cannot_be_answered(path: Path, statement: str) -> None:
 @pytest.mark.parametrize("statement", TOO_MUCH.values(), ids=TOO_MUCH)
 def test_what_takes_too_much(path: Path, statement: str) -> None:
     """It ends, and memory stays within its limit."""
-    assert _code(path, statement) == "E409"
+    assert _code(path, statement) == "E416"
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_directory_that_takes_no_file_is_said(tmp_path: Path) -> None:
     with NdjsonFile(tmp_path / "x" / "r.ndjson") as file:
         file.deliver(_batch(1, 2))
         unfinished(file.path).mkdir()
-        with pytest.raises(DeliveryError, match="E508"):
+        with pytest.raises(DeliveryError, match="E503"):
             file.revise(_without(1))
         unfinished(file.path).rmdir()
         file.deliver(_batch(3))

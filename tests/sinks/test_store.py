@@ -188,7 +188,7 @@ def test_a_foreign_file_is_refused_and_left_alone(
 def test_a_store_of_an_unknown_format_is_refused(
     tmp_path: Path, schema: Schema, format_: int
 ) -> None:
-    """E502 from all that opens it, and nothing in it is changed."""
+    """E501 from all that opens it, and nothing in it is changed."""
     path = tmp_path / "store.db"
     Store(path, schema).close()
     query(path, f"PRAGMA user_version = {format_}")
@@ -200,7 +200,7 @@ def test_a_store_of_an_unknown_format_is_refused(
         lambda: opened(path).__enter__(),
     )
     for use in uses:
-        with pytest.raises(DeliveryError, match=r"a format that this version .* \[E502\]"):
+        with pytest.raises(DeliveryError, match=r"a format that this version .* \[E501\]"):
             use()
     assert path.read_bytes() == before
 

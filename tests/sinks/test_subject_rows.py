@@ -11,7 +11,8 @@ from collector.errors import ConfigError, DeliveryError
 from collector.schema import load_schema
 from collector.sinks import subject_rows
 from collector.sinks.store import Store
-from collector.sinks.store_file import opened, transaction
+from collector.sinks.store_file import opened
+from collector.sqlite.connection import transaction
 from tests.raising import raises
 
 _DAY = "2026-11-24T{}:00Z"
@@ -43,25 +44,25 @@ def test_rows_of_all_tables_are_found(path: Path) -> None:
 
 def test_deleting_and_clearing(path: Path) -> None:
     """One person's, in the window; a row without any other field goes whole."""
-    with opened(path) as db:
-        assert transaction(db, lambda: subject_rows.clear(db, _SUBJECT, ["device.model.name"])) == 4
+    with opened(path) as db, transaction(db):
+        assert subject_rows.clear(db, _SUBJECT, ["device.model.name"]) == 4
         assert all("device.model.name" not in row for _, row in subject_rows.rows(db, _SUBJECT))
-        assert transaction(db, lambda: subject_rows.clear(db, _SUBJECT, ["device.model.name"])) == 0
+        assert subject_rows.clear(db, _SUBJECT, ["device.model.name"]) == 0
         every = ["client.address", "os.type", "device.model.name"]
-        assert transaction(db, lambda: subject_rows.clear(db, _SUBJECT, every)) == 4
+        assert subject_rows.clear(db, _SUBJECT, every) == 4
         assert list(subject_rows.rows(db, _SUBJECT)) == []
         other = Subject("client.address", "10.0.0.2", _SUBJECT.start, _SUBJECT.end)
-        assert transaction(db, lambda: subject_rows.delete(db, other)) == 4
+        assert subject_rows.delete(db, other) == 4
         assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (4,)
         assert db.execute("SELECT count(*) FROM _remains").fetchone() == (1,)
 
 
 def test_tables_of_others(path: Path) -> None:
     """One that says who and when is treated like ours, any other is left alone."""
-    with opened(path) as db:
+    with opened(path) as db, transaction(db):
         db.execute('CREATE TABLE mine AS SELECT "client.address", received FROM conferencing')
         db.execute('CREATE TABLE theirs AS SELECT "client.address" FROM conferencing')
-        assert transaction(db, lambda: subject_rows.delete(db, _SUBJECT)) == 6
+        assert subject_rows.delete(db, _SUBJECT) == 6
         assert db.execute("SELECT count(*) FROM theirs").fetchone() == (8,)
 
 

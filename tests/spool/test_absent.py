@@ -21,8 +21,7 @@ from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.ledger import Note
 from collector.spool import Spool, write_queue
-from collector.spool.file import Depth
-from collector.spool.revision import ALWAYS, Revision
+from collector.spool.file import ALWAYS, Depth, Revision
 from collector.spool.set_aside import SetAside
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until

@@ -18,9 +18,7 @@ from collector.contracts import Backlog, SpoolState
 from collector.errors import DeliveryError
 from collector.ledger import Note
 from collector.spool import Spool, write_queue
-from collector.spool.file import Depth
-from collector.spool.revision import Revision
-from collector.spool.staging import Staging
+from collector.spool.file import Depth, Revision, Staging
 from collector.spool.write_queue import Arrivals, Room
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until

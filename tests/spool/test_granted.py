@@ -7,8 +7,8 @@ from pathlib import Path
 
 from collector.contracts import Granted
 from collector.spool import Spool
-from collector.spool.pending import pending_batches
-from collector.spool.revision import Revision
+from collector.spool.file import Revision
+from collector.spool.tables import pending_batches
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.spool.make import drained, entry

@@ -19,8 +19,8 @@ from collector.contracts import REJECTIONS, Earlier, PendingBatch, RequestKey, T
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, idempotency
+from collector.spool.file import Revision
 from collector.spool.idempotency import request_key
-from collector.spool.revision import Revision
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger

@@ -11,7 +11,8 @@ import pytest
 from collector.errors import ConfigError, DeliveryError
 from collector.ledger import Note
 from collector.ledger.stored import FORMAT
-from collector.spool import Spool, file, note, tables
+from collector.spool import Spool, note
+from collector.sqlite import connection
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger
@@ -99,17 +100,16 @@ def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
 def test_many_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands beside a sidecar that is busy: every entry is there, in one chain. None of them is
     ahead in a queue, and the disk of a busy machine is slow."""
-    for module in (tables, file):
-        monkeypatch.setattr(module, "BUSY_SECONDS", WAIT_SECONDS)
+    monkeypatch.setattr(connection, "BUSY_SECONDS", WAIT_SECONDS)
     with Spool(path, sinks=["sink"]) as spool, ThreadPoolExecutor(4) as pool:
         added = [pool.submit(note, path.parent, READ, ERASED) for _ in range(20)]
         futures = [spool.put(entry(n)) for n in range(200)] + [spool.note(READ) for _ in range(20)]
         assert not any(future.result(WAIT_SECONDS) for future in futures)
         assert [future.result(WAIT_SECONDS) for future in added] == [None] * 20
     found = check_ledger(path)
-    assert found.trail.breaks == []
-    assert found.trail.entries == found.trail.signed == 61
-    assert len(found.trail.keys) == 1
+    assert found.lost == []
+    assert found.entries == found.signed == 61
+    assert len(found.keys) == 1
 
 
 def test_a_write_that_fails_adds_nothing(path: Path) -> None:

@@ -13,7 +13,7 @@ from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool, write_queue
-from collector.spool.revision import ALWAYS, Revision
+from collector.spool.file import ALWAYS, Revision
 from collector.spool.write_queue import split
 from tests.database import query
 from tests.deadline import wait_until

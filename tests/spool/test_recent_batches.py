@@ -12,7 +12,7 @@ import pytest
 from collector.contracts import Batch, PendingBatch, Row
 from collector.filter.stored import read
 from collector.spool import Spool
-from collector.spool.revision import Revision
+from collector.spool.file import Revision
 from collector.spool.write_queue import RecentBatches
 from tests.spool.make import LAYOUT, MINUTE, drained, entry
 

@@ -48,7 +48,7 @@ def _filling(n: int) -> PendingBatch:
 
 
 NUMBERS = set(range(FILL * PER_BATCH))
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 def _start(crashed: Path, folder: Path, damage: Damage) -> tuple[list[int], Spool]:
@@ -122,6 +122,14 @@ def _replaced(content: bytes, *, keep_log: bool = False) -> Damage:
     return damage
 
 
+def _miscounted(path: Path) -> None:
+    """The header says that there are free pages, of which there is no list."""
+    query(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as handle:
+        handle.seek(36)
+        handle.write((99).to_bytes(4))
+
+
 def _foreign(path: Path) -> None:
     path.with_name("spool.db-wal").unlink()
     path.unlink()
@@ -162,7 +170,13 @@ FATAL: dict[str, tuple[Damage, int]] = {
     "the magic": (_overwritten("", 0, b"X"), FILL),
     "a page of the table": (_overwritten("", 0.31, os.urandom(8192)), FILL - 60),
     "many pages": (_overwritten("", 0.5, os.urandom(300_000)), FILL // 2),
+    "the number of free pages": (_miscounted, FILL),
     "foreign": (_foreign, 0),
+    "a table that is missing": (lambda path: query(path, "DROP TABLE hours"), FILL),
+    "a column that is missing": (
+        lambda path: query(path, "ALTER TABLE columns DROP COLUMN type"),
+        FILL,
+    ),
     "a log that is none": (_overwritten("-wal", 0, b"garbage!" * 4), FILL // 2),
     "a frame in the middle of the log": (_overwritten("-wal", 0.5, os.urandom(3000)), FILL - 30),
     "the beginning of the log": (_overwritten("-wal", 0.001, os.urandom(9000)), FILL - 30),
@@ -200,7 +214,19 @@ def test_the_damaged_file_is_kept_as_it_was(crashed: Path, tmp_path: Path) -> No
     assert (tmp_path / name).read_bytes() == content
 
 
-@pytest.mark.parametrize("seed", range(30))
+def test_a_database_of_another_program_is_kept_as_it_was(tmp_path: Path) -> None:
+    """SQLite opens it, and would change it: it is not opened at all."""
+    path = tmp_path / "spool.db"
+    query(path, "CREATE TABLE letters (text TEXT)", "INSERT INTO letters VALUES ('Dear Ana')")
+    before = path.read_bytes()
+    with Spool(path, sinks=["sink"]) as spool:
+        (name,) = spool.quarantined
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(8), *(pytest.param(each, marks=pytest.mark.long) for each in range(8, 30))]
+)
 def test_flipped_bytes_anywhere(crashed: Path, tmp_path: Path, seed: int) -> None:
     """A few bytes at random, in file and log: it starts, makes nothing up, loses little."""
     chance = random.Random(seed)
@@ -262,13 +288,25 @@ def test_an_end_of_the_ledger_that_is_gone_is_marked(path: Path) -> None:
     assert [(each.first, each.missing) for each in found.breaks] == [(6, 2)]
 
 
+def test_a_chain_whose_start_was_long_ago_goes_on(path: Path) -> None:
+    """Also where the oldest receipt that a start looks at is the first one after damage."""
+    commit_to(path, *(entry(n) for n in range(5)))
+    query(path, "DELETE FROM receipts WHERE sequence > 3")
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, *(entry(n) for n in range(1000)))
+    commit_to(path, entry(5))
+    assert [each.first for each in check_ledger(path).breaks] == [6]
+
+
 def test_a_tampered_receipt_is_not_forgotten_by_a_restart(path: Path) -> None:
-    """Starting again does not make a ledger hold that did not."""
+    """Starting again does not make a ledger hold that did not, and a new chain begins there."""
     commit_to(path, *(entry(n) for n in range(5)))
     query(path, "UPDATE receipts SET received = 2, admitted = 2 WHERE sequence = 3")
     commit_to(path, entry(5))
     with opened(path) as ledger:
-        assert [flaw.sequence for flaw in ledger.verify().flaws] == [3]
+        found = ledger.verify()
+    assert [flaw.sequence for flaw in found.flaws] == [3]
+    assert [each.first for each in found.breaks] == [6]
 
 
 @pytest.mark.parametrize("stage", ["part", "new", "aside", "copy"])

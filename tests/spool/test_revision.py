@@ -16,9 +16,8 @@ import pytest
 from collector.contracts import Batch
 from collector.errors import DeliveryError
 from collector.spool import Spool
-from collector.spool.file import SpoolFile
-from collector.spool.pending import delete_quarantined, quarantined
-from collector.spool.revision import ALWAYS, Revision, RevisionOutcome
+from collector.spool.file import ALWAYS, Revision, RevisionOutcome, SpoolFile
+from collector.spool.recover import delete_quarantined, quarantined
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import check_ledger

@@ -47,9 +47,8 @@ def test_it_survives_being_killed(tmp_path: Path) -> None:
             process.kill()
         note(tmp_path, Note.of("checkpoint", at="asked"))
         found = check_ledger(tmp_path / "spool.db")
-        trail = found.trail
-        assert trail.breaks == []
-        assert trail.signed == trail.entries >= entries + 3
-        assert all(key.is_vouched for key in trail.keys)
-        entries = trail.entries
-    assert len(trail.keys) > _LIVES
+        assert found.lost == []
+        assert found.signed == found.entries >= entries + 3
+        assert all(key.is_vouched for key in found.keys)
+        entries = found.entries
+    assert len(found.keys) > _LIVES

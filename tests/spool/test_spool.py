@@ -23,8 +23,8 @@ from collector.ledger import opened
 from collector.ledger.stored import FORMAT
 from collector.spool import Spool, check
 from collector.spool.file import SpoolFile
-from collector.spool.pending import pending_batches, quarantined
-from collector.spool.tables import NEW_HOUR, connect
+from collector.spool.recover import quarantined
+from collector.spool.tables import NEW_HOUR, open_connection, pending_batches
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
@@ -291,7 +291,7 @@ def test_files_are_private_whatever_the_umask(path: Path) -> None:
 
 def test_settings_of_the_file(path: Path) -> None:
     """WAL, FULL, and deleted means overwritten."""
-    with Spool(path), closing(connect(path)) as db:
+    with Spool(path), closing(open_connection(path)) as db:
         settings = [
             db.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "secure_delete", "temp_store")
@@ -504,7 +504,7 @@ def test_hourly_sums_stay_integers(tmp_path: Path) -> None:
     path, times = tmp_path / "spool.db", 1 << 62
     with Spool(path, sinks=[]):
         pass
-    with closing(connect(path)) as db:
+    with closing(open_connection(path)) as db:
         hour = ("2026-11-24T10:00:00Z", "bytes", "in", "")
         db.executemany(NEW_HOUR, [(*hour, times), (*hour, times), (*hour, 1)])
         assert db.execute("SELECT times FROM hours").fetchall() == [(1 << 50,)]

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +18,10 @@ import pytest
 from collector.contracts import Earlier, PendingBatch, RequestKey, Tally, Written, to_minute
 from collector.errors import DeliveryError
 from collector.ledger import opened
-from collector.spool import Spool, staging, write_queue
-from collector.spool.file import Depth, SpoolFile
-from collector.spool.pending import pending_batches
+from collector.spool import Spool, file, write_queue
+from collector.spool.file import Depth, Revision, RevisionOutcome, SpoolFile
 from collector.spool.recover import open_file
-from collector.spool.revision import Revision, RevisionOutcome
-from collector.spool.tables import Position
+from collector.spool.tables import Position, pending_batches
 from collector.spool.write_queue import PendingWrite
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -58,7 +57,7 @@ def halfway(monkeypatch: pytest.MonkeyPatch) -> Halfway:
                     acts.pop()()
                 yield part
 
-        monkeypatch.setattr(staging, "parts_before", parts)
+        monkeypatch.setattr(file, "parts_before", parts)
 
     return set_up
 
@@ -333,13 +332,13 @@ def test_small_parts_share_a_transaction(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(write_queue, "MOST_TOGETHER", 20)
     lines = [entry(1, 2, minute=to_minute(_NOW - timedelta(minutes=n))) for n in range(500)]
     steps: list[int] = []
-    commit = SpoolFile.commit
+    transaction = SpoolFile.transaction
 
-    def note(file: SpoolFile) -> None:
+    def note(file: SpoolFile) -> AbstractContextManager[None]:
         steps.append(len(file.parts))
-        commit(file)
+        return transaction(file)
 
-    monkeypatch.setattr(SpoolFile, "commit", note)
+    monkeypatch.setattr(SpoolFile, "transaction", note)
     with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
         assert spool.put(*lines).result(WAIT_SECONDS) is None
         assert [each for each in steps if each] == list(range(20, 501, 20))

@@ -15,12 +15,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from collector.documents import Document
 from collector.errors import SchemaError
 from collector.schema import Schema
 from collector.schema.kinds import KINDS
 from collector.schema.load import parse_source
 from collector.schema.scalars import beside, keys, levels, lies_in
-from collector.schema.source import Source
 from collector.testing._values import randoms, weighted
 from tests.strategies.options import draw_options
 
@@ -295,7 +295,7 @@ def loaded(document: dict[str, Any]) -> Schema:
     """Return the schema of a document, which is loaded once."""
     text = json.dumps(document, ensure_ascii=False)
     if text not in _SCHEMAS:
-        schema, faults = parse_source(Source("generated.yaml", value=document))
+        schema, faults = parse_source(Document("generated.yaml", value=document))
         if schema is None:
             raise SchemaError(faults)
         if len(_SCHEMAS) >= _MOST_SCHEMAS:

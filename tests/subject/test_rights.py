@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_an_error(populated: PopulatedDirectory) -> None:
     """One of ours; nothing is said to be all there is."""
     populated.lines.unlink()
     populated.lines.mkdir()
-    with pytest.raises(DeliveryError, match="E508"):
+    with pytest.raises(DeliveryError, match="E503"):
         export(populated.locations, _subject(3))
 
 

@@ -283,7 +283,7 @@ def test_what_cannot_be_read_is_not_called_clean(what: str, tmp_path: Path) -> N
         path.symlink_to(tmp_path / "gone")
     elif what == "device":
         path.symlink_to("/dev/zero")
-    with pytest.raises(InputError, match=r"\[E401\]$"):
+    with pytest.raises(InputError, match=r"\[E101\]$"):
         scan(path, CANARIES)
 
 
@@ -304,7 +304,7 @@ def test_a_fault_while_reading_is_not_called_clean(
 @pytest.mark.parametrize("wanted", [[], ["short"], [CANARY, ""]])
 def test_canaries_that_cannot_be_found_are_refused(wanted: list[str], tmp_path: Path) -> None:
     """None at all would always be clean; short ones are met by chance."""
-    with raises("E204", ConfigError):
+    with raises("E107", ConfigError):
         scan(tmp_path, wanted)
 
 

@@ -21,7 +21,7 @@ from benchmarks.leaks.channels.base import (
 )
 from benchmarks.leaks.sidecar import Sidecar, rows
 from collector import load_schema
-from collector.ops.requests import REFUSAL_STATUSES
+from collector.ops.requests import REFUSAL_CODES
 from collector.schema.policy import CONTENT
 
 _MOST = 255
@@ -168,9 +168,9 @@ def _clock(sidecar: Sidecar, _random: Random) -> tuple[float, float]:
 
 _REFUSED = {
     "E413": ("/v1/nothing", JSON, b"{}"),
-    "E418": ("/v1/events", "text/plain", b"{}"),
+    "E410": ("/v1/events", "text/plain", b"{}"),
     "E422": ("/v1/logs", JSON, b"{"),
-    "E434": ("/v1/events?schema=none", JSON, b"{}"),
+    "E429": ("/v1/records", "application/x-ndjson", b'{"schema":"none/1.0.0"}\n'),
 }
 """Requests that are refused, by the code."""
 
@@ -245,7 +245,7 @@ CHANNELS: tuple[Channel, ...] = (
         "refusals",
         "Why a request is refused, over which receiver: metrics, and the log at `debug`.",
         "refused request",
-        f"log2 of the {len(REFUSAL_STATUSES)} codes, for each receiver; at `debug` with the second,"
+        f"log2 of the {len(REFUSAL_CODES)} codes, for each receiver; at `debug` with the second,"
         " in no order",
         _refusals,
     ),

@@ -117,22 +117,22 @@ def add(
 def _path(reference: str) -> Path:
     """Return the file of a name, or of a path: with a separator, or ending in ``.txt``.
 
-    Raises ``SchemaError`` E120.
+    Raises ``SchemaError`` E101.
     """
     if "/" in reference or "\\" in reference or reference.endswith(".txt"):
         return Path(reference)
     if reference in _names(""):
         return resources.shipped() / "catalogues" / f"{reference}.txt"
     message = f"no such catalogue; there are {', '.join(_names(''))}, and paths of `.txt` files"
-    raise SchemaError([Fault(reference, 1, 1, "", message, "E120")])
+    raise SchemaError([Fault(reference, 1, 1, "", message, "E101")])
 
 
 def _read(path: Path) -> bytes:
-    """Read the bytes of a catalogue file. Raises ``SchemaError`` E120."""
+    """Read the bytes of a catalogue file. Raises ``SchemaError`` E101."""
     with suppress(OSError), path.open("rb") as file:
         return file.read(MAX_BYTES + 1)
     message = "the catalogue cannot be read; check the path and its permissions"
-    raise SchemaError([Fault(str(path), 1, 1, "", message, "E120")])
+    raise SchemaError([Fault(str(path), 1, 1, "", message, "E101")])
 
 
 def _target(file: Path) -> Path:
@@ -159,7 +159,7 @@ def _refused(path: Path, catalogue_file: CatalogueFile, entries: list[str]) -> l
         if why is None and entry in entries[: number - 1]:
             why = "this entry is given twice"
         if why is not None:
-            faults.append(Fault(str(path), 1, 1, f"entry {number}", why, "E121"))
+            faults.append(Fault(str(path), 1, 1, f"entry {number}", why, "E107"))
     return faults
 
 

@@ -11,6 +11,7 @@ import typer
 from collector.cli.console import err, out, print_json
 from collector.cli.options import AsJson, Schemas, schema_files
 from collector.cli.sample import sampled
+from collector.documents import read
 from collector.errors import Fault
 from collector.filter.explain import unmatched
 from collector.filter.schema_test import CaseResult, run_samples, run_tests
@@ -18,7 +19,6 @@ from collector.schema import Schema, resources
 from collector.schema.lints import Finding, Severity, lint
 from collector.schema.load import parse
 from collector.schema.model import record_bits
-from collector.schema.reading import read
 from collector.schema.scalars import path_of, written_source
 
 NEVER_MATCHED = "never-matched"
@@ -73,7 +73,7 @@ def _unmatched(schema: Schema, path: Path, sample: Path) -> Iterator[Finding]:
     """Yield a note for each listed path that leads to no value in a sample; of the events it names
     nothing but what the schema lists."""
     explanations = sampled(schema, sample)
-    source, number = read(path, str(path)), len(explanations)
+    source, number = read(path), len(explanations)
     near = unmatched(explanations)
     for index, way in enumerate(map(written_source, schema.records or ())):
         if way in near:

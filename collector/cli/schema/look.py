@@ -4,12 +4,14 @@ a record is."""
 from __future__ import annotations
 
 from math import log2
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.markup import escape
 
 from collector.cli.console import new_table, out, print_json
 from collector.cli.options import DEFAULT_SCHEMAS, AsJson, Schemas
+from collector.filter import Filter
 from collector.filter.sdk_records import COUNT_VALUES, HOUR_SPAN, RECEIVED_VALUES
 from collector.schema import Schema, load_schemas, resources
 from collector.schema.kinds.time import TimeField
@@ -51,11 +53,22 @@ def _summary(schema: Schema) -> dict[str, Any]:
     }
 
 
-def show(schemas: Schemas = None, as_json: AsJson = False) -> None:
-    """Show what a schema collects: each field, where it is found, why, and for how long."""
+def show(
+    schemas: Schemas = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="The function that decides what an event becomes.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a schema collects: each field, where it is found, why, and for how long.
+
+    With `--code`, print the function that the filter writes for it, for events as objects.
+    """
     loaded = load_schemas(schemas or DEFAULT_SCHEMAS)
     for schema in loaded:
-        if as_json:
+        if code:
+            print(Filter(schema, keys=lambda _reference, _period: bytes(32)).router.code)
+        elif as_json:
             dump = schema.model_dump(mode="json", by_alias=True, exclude_defaults=True)
             print_json(dump | {"digest": schema.digest})
         else:

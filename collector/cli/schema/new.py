@@ -4,8 +4,9 @@ records."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
@@ -21,13 +22,12 @@ from collector.cli.options import (
 )
 from collector.cli.sample import known_in, sampled
 from collector.cli.stdout import write
-from collector.errors import ConfigError, InputError, file_name
+from collector.documents import Document, read, read_bytes
+from collector.errors import ConfigError, UsageError, file_name
 from collector.schema import load_schema, load_schemas, resources
 from collector.schema.load import parse_source
 from collector.schema.model import Schema
 from collector.schema.policy import DERIVABLE
-from collector.schema.reading import bytes_source, read
-from collector.schema.source import Source
 from collector.schema.starter import (
     AROUND,
     EDITOR_FILE,
@@ -111,7 +111,7 @@ def _propose(name: str, sample: Path) -> None:
     if not fields:
         sampled(load_schema("conferencing"), sample)  # it says so, if nothing of it can be read
         message = f"{file_name(sample)} has nothing that is known in telemetry"
-        raise InputError("E401", f"{message}; begin with `collector schema new {name}`")
+        raise UsageError("E101", f"{message}; begin with `collector schema new {name}`")
     _write(path, propose(name, fields, records, user_agent))
     explained = sampled(load_schema(path), sample)
     others = sum(each.unlisted or 0 for each in explained)
@@ -186,9 +186,9 @@ def _derived(
 
 def _loaded(fields: _Fields, user_agent: tuple[str, ...] = ()) -> Schema | None:
     """Load a proposed schema; ``None`` if it has any fault."""
-    source = Source("proposed")
+    source = Document("proposed")
     text = propose("proposed", fields, user_agent=user_agent)
-    return parse_source(bytes_source(text.encode(), source))[0]
+    return parse_source(read_bytes(text.encode(), source))[0]
 
 
 def _kept(schema: Schema, sample: Path) -> Iterator[tuple[str, str]]:
@@ -202,7 +202,7 @@ def _kept(schema: Schema, sample: Path) -> Iterator[tuple[str, str]]:
 def _document(reference: str) -> dict[str, Any]:
     """Return the document of a shipped schema."""
     path = resources.shipped() / f"{reference}.yaml"
-    return dict(read(path, str(path)).value)
+    return dict(read(path).value)
 
 
 def _refuse_taken(*places: Path) -> None:
@@ -232,25 +232,34 @@ def _write(
         raise ConfigError("E203", f"{path} cannot be written here; check the directory")
 
 
+_SCHEMAS = {
+    "schema": "collector.schema.jsonschema",
+    "configuration": "collector.config.jsonschema",
+    "claims": "collector.claims.document",
+}
+
+
 def jsonschema(
     schemas: Schemas = None,
     records: Annotated[
         bool, typer.Option("--records", help="Of the records of these schemas instead.")
     ] = False,
+    of: Annotated[
+        Literal["schema", "configuration", "claims"],
+        typer.Option("--of", help="The documents that it is of."),
+    ] = "schema",
     output: Output = None,
 ) -> None:
-    """Print a JSON Schema (2020-12) of schema documents, for editors: see docs/editors.md.
+    """Print a JSON Schema (2020-12) of schema documents, configurations or claims, for editors: see
+    docs/editors.md.
 
     With `--records` it is one of the records of the named schemas, each field with exactly its
     values. Named schemas are loaded first, and their faults reported.
     """
-    from collector.schema.jsonschema import (  # noqa: PLC0415 - rarely needed
-        document_schema,
-        record_schema,
-    )
+    from collector.schema.jsonschema import record_schema  # noqa: PLC0415 - rarely needed
 
     loaded = load_schemas(schemas or (DEFAULT_SCHEMAS if records else []))
-    document = record_schema(loaded) if records else document_schema()
+    document = record_schema(loaded) if records else import_module(_SCHEMAS[of]).document_schema()
     data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if output is None:
         write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import typer
@@ -11,14 +12,14 @@ from collector.cli.options import complete_schema
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
-from collector.notices.notice import notice as made
-from collector.notices.paper_document import as_html, as_markdown
-from collector.notices.phrases import Language, phrase_book
-from collector.notices.ropa import as_csv, as_json
-from collector.routing import Flows, all_flows, flows, is_unprotected
+from collector.pages.model import Page, build, reviews_of
+from collector.pages.notice import Form
+from collector.pages.notice import notice as made
+from collector.pages.phrases import Language
+from collector.pages.ropa import as_csv, as_json
 from collector.routing.schemas import configured
 from collector.schema import load_schema
-from collector.schema.review import Review, read_copy, review
+from collector.schema.review import read_copy, review
 
 _Schema = Annotated[
     str | None,
@@ -35,18 +36,14 @@ _Schema = Annotated[
 def notice(
     schema: _Schema = None,
     config: ConfigFile = None,
-    form: Annotated[
-        Literal["markdown", "html"], typer.Option("--format", help="How it is written.")
-    ] = "markdown",
+    form: Annotated[Form, typer.Option("--format", help="How it is written.")] = "markdown",
     language: Annotated[Language, typer.Option("--language", help="English or Indonesian.")] = "en",
 ) -> None:
     """Write the privacy notice: what is collected, why, for how long, who receives it, and what
     people's rights are. docs/papers.md says where each sentence is from."""
-    settings, matrix, found = _read(schema, config)
-    blocks = made(matrix, settings.about, phrase_book(language), found)
-    text = as_html(blocks, language) if form == "html" else as_markdown(blocks)
-    write(text.encode())
-    _warn(settings, matrix)
+    page = _read(schema, config)
+    write(made(page, form, language).encode())
+    _warn(page)
 
 
 def ropa(
@@ -58,46 +55,42 @@ def ropa(
 ) -> None:
     """Write the record of processing activities (Art. 30 GDPR), in terms of the W3C's Data Privacy
     Vocabulary: one activity for each purpose, as a table or as JSON-LD."""
-    settings, matrix, found = _read(schema, config)
+    page = _read(schema, config)
     if form == "json":
-        print_json(as_json(matrix, settings, found))
+        print_json(as_json(page))
     else:
-        write(as_csv(matrix, settings, found).encode())
-    _warn(settings, matrix)
+        write(as_csv(page).encode())
+    _warn(page)
 
 
-def _read(schema: str | None, config: ConfigFile) -> tuple[Config, Flows, Review]:
-    settings = load(config)
-    matrix, reference = _matrix(schema, settings)
-    copy = read_copy(settings.approved_copy(reference))
-    return settings, matrix, review(matrix.schema, copy)
+def _read(reference: str | None, config: ConfigFile) -> Page:
+    """Build the page of the schema that is meant."""
+    settings, now = load(config), datetime.now(UTC)
+    if reference is None or settings.schemas:
+        schemas = configured(settings)
+        names = [schema.name for schema in schemas]
+        if reference is None and len(names) > 1:
+            message = f"the configuration has several schemas; name one: {', '.join(names)}"
+            raise typer.BadParameter(message, param_hint="SCHEMA")
+        if reference is None or reference in names:
+            found = reviews_of(settings, schemas)
+            every = build(settings, schemas, (), checked=None, now=now, reviews=found)
+            return every.only(reference or names[0])
+    return _of_another(reference, settings, now)
 
 
-def _matrix(schema: str | None, settings: Config) -> tuple[Flows, str]:
-    """Return the flows of the schema that is meant, and the reference to it."""
-    if schema is not None and not settings.schemas:
-        return flows(settings, load_schema(schema)), schema
-    matrices = all_flows(settings, configured(settings))
-    references = dict(
-        zip((each.schema.name for each in matrices), settings.references, strict=True)
-    )
-    by_name = {matrix.schema.name: matrix for matrix in matrices}
-    if schema is None and len(matrices) > 1:
-        message = f"the configuration has several schemas; name one: {', '.join(by_name)}"
-        raise typer.BadParameter(message, param_hint="SCHEMA")
-    if schema is not None and schema not in by_name:
-        return flows(settings, load_schema(schema)), schema
-    name = matrices[0].schema.name if schema is None else schema
-    return by_name[name], references[name]
+def _of_another(reference: str, settings: Config, now: datetime) -> Page:
+    """Build the page of a schema that the configuration does not name."""
+    schema = load_schema(reference)
+    found = {schema.name: review(schema, read_copy(settings.approved_copy(reference)))}
+    return build(settings, [schema], (), checked=None, now=now, reviews=found)
 
 
-def _warn(settings: Config, matrix: Flows) -> None:
+def _warn(page: Page) -> None:
     """Warn of facts that the configuration does not state."""
-    about = {"about.controller": settings.about.controller, "about.contact": settings.about.contact}
+    about = {"about.controller": page.organisation, "about.contact": page.contact}
     open_ = [name for name, value in about.items() if value is None]
-    sinks = matrix.sinks.items()
-    open_ += [f"sinks.{name}.country" for name, sink in sinks if settings.about.place(sink) is None]
-    unprotected = [name for name, sink in sinks if is_unprotected(sink, settings.about)]
-    open_ += [f"sinks.{name}.safeguard" for name in unprotected]
+    open_ += [f"sinks.{each.name}.country" for each in page.destinations if each.country is None]
+    open_ += [f"sinks.{each.name}.safeguard" for each in page.destinations if each.unprotected]
     if open_:
         err.print(f"not stated in the configuration: {', '.join(open_)}", markup=False)

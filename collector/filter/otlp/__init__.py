@@ -6,29 +6,28 @@ of its scope and those of its resource. A body in, an admission out, for one pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-import msgspec
-
-from collector.contracts import Granted, Record, Signal
-from collector.filter.admission import Admission, Bounds, record_type
-from collector.filter.compile import Plan, SenderInfo
-from collector.filter.otlp.attributes import AttributeConsent, AttributeReader, RefusedPurposes
+from collector.contracts import Granted, Record, Rejection, Signal
+from collector.filter.admission import Admission, AdmissionBuilder, Bounds, record_type
+from collector.filter.context import Context, sender_context
+from collector.filter.event_consent import EventConsent
+from collector.filter.otlp.attributes import ItemConsent, ItemReader, RefusedPurposes
 from collector.filter.otlp.body import BodyRejected, OtlpBody
-from collector.filter.otlp.evaluation import Inheritance, OtlpBuilders
 from collector.filter.otlp.items import ItemBatch
 from collector.filter.otlp.json_body import JsonBody
 from collector.filter.otlp.protobuf_body import ProtobufBody
+from collector.filter.plan import ITEMS, Plan, SenderInfo
 from collector.filter.records import MAX_ITEMS
 from collector.filter.text import MAX_DOCUMENT
-
-__all__ = ["AttributeConsent", "OtlpFilter"]
 
 Narrow = Callable[[frozenset[str]], "OtlpFilter"]
 """``narrow(refused)``: the filter without the refused purposes."""
 
 _T = TypeVar("_T")
+_Resources = dict[Granted, tuple[Any, Context]]
+"""The resource that was read last, by the plan that read it, with its context."""
 
 
 class OtlpFilter:
@@ -39,13 +38,15 @@ class OtlpFilter:
     """
 
     def __init__(
-        self, plan: Plan, consent: AttributeConsent | None = None, narrow: Narrow | None = None
+        self, plan: Plan, consent: EventConsent | None = None, narrow: Narrow | None = None
     ) -> None:
         self.plan = plan
-        self.reader: AttributeReader = AttributeReader(plan)
-        self._consent = consent
+        self.reader: ItemReader = ItemReader(plan, record_type(plan))
+        self._consent = None if consent is None else ItemConsent(plan, consent)
         self._narrow = narrow
-        self._record: type[msgspec.Struct] = record_type(plan)
+
+    def __repr__(self) -> str:
+        return f"<OtlpFilter of {self.plan.schema_id}>"
 
     def admit(
         self,
@@ -61,25 +62,33 @@ class OtlpFilter:
 
         Returns one admission, or with ``by_grant`` one for each set of granted purposes.
         ``sender`` is used if the body has one item. Raises ``ConfigError`` E201 if protobuf is
-        needed and not installed, and ``InputError`` E431 beyond ``bounds``.
+        needed and not installed, and ``InputError`` E416 beyond ``bounds``.
         """
-        rejected, builders = None, OtlpBuilders(self.plan, self._record, by_grant=by_grant)
+        rejection: BodyRejected | None = None
+        builder = AdmissionBuilder(self.plan, by_grant=by_grant, bounds=bounds)
         try:
             decoded = self._decode(signal, body, protobuf)
-            if bounds is not None:
-                bounds.check(decoded.item_count)
-            self._add_body(builders, decoded, body, sender=sender)
+            builder.expect(decoded.item_count)
+            builder.sender = sender if decoded.item_count == 1 else None
+            self._add_body(builder, decoded, body)
         except BodyRejected as error:
-            rejected = error.reason, error.times
-        if rejected is not None:
-            builders = OtlpBuilders(self.plan, self._record, by_grant=by_grant)
-            builders.for_plan(self.plan).reject(*rejected)
-        return builders.finish(len(body), bounds)
+            rejection = BodyRejected(error.reason, error.times)
+        if rejection is not None:
+            builder = AdmissionBuilder(self.plan)
+            if rejection.reason == "too_large":
+                builder.add_oversized(rejection.times)
+            else:
+                builder.rejected.append(rejection.reason)
+        return builder.finish_all(len(body), merge=True)
 
     def items(self, make: Callable[[Record], _T]) -> ItemBatch[_T]:
         """Make an empty batch for items that are Python objects already."""
         return ItemBatch(
-            self.reader, make, self._consent, lambda refused: self.without(refused).reader
+            self.plan,
+            self.reader,
+            make,
+            self._consent,
+            lambda refused: (self.without(refused).plan, self.without(refused).reader),
         )
 
     def without(self, refused: RefusedPurposes) -> OtlpFilter:
@@ -87,32 +96,50 @@ class OtlpFilter:
         return self if refused is None or self._narrow is None else self._narrow(refused)
 
     def _add_body(
-        self,
-        builders: OtlpBuilders,
-        decoded: OtlpBody,
-        body: bytes | memoryview,
-        *,
-        sender: SenderInfo | None,
+        self, builder: AdmissionBuilder, decoded: OtlpBody, body: bytes | memoryview
     ) -> None:
-        inheritances: dict[Granted, Inheritance] = {}
+        last: _Resources = {}
         for refused, (resource, scope, items) in self._scopes(decoded, body):
             filter_ = self.without(refused)
-            builder, reader = builders.for_plan(filter_.plan), filter_.reader
-            granted = filter_.plan.granted
-            inheritance = inheritances.get(granted)
-            if inheritance is None:
-                inheritance = inheritances[granted] = Inheritance(reader)
-            outer = inheritance.of_scope(
-                decoded.outer_signature(resource, reader), decoded.outer_signature(scope, reader)
-            )
-            if sender is not None and decoded.item_count == 1:
-                for signature in (decoded.item_signature(item, reader) for item in items):
-                    if signature is None:
-                        builder.reject("not_an_object")
-                    else:
-                        inheritance.add_only_item(builder, outer, signature, sender)
+            its_builder = builder.for_plan(filter_.plan)
+            outcome = its_builder.records, its_builder.notes, its_builder.rejected
+            around = filter_.context(decoded, resource, scope, builder.sender, last)
+            judge = filter_.reader.judge("records", ITEMS)
+            judge(filter_.events(decoded, items, its_builder.rejected), *outcome, around)
+
+    def context(
+        self,
+        decoded: OtlpBody,
+        resource: Any,
+        scope: Any,
+        sender: SenderInfo | None,
+        last: _Resources,
+    ) -> Context:
+        """Return the context of the items of a scope; that of the ``last`` resource is kept."""
+        reader = self.reader
+        known = last.get(self.plan.granted)
+        if known is None or known[0] is not resource:
+            members = decoded.outer_members(resource, reader)
+            around = sender_context(self.plan, sender)
+            if members:
+                around = reader.surround(reader.of_object(members), around, None)
+            known = last[self.plan.granted] = resource, around
+        members = decoded.outer_members(scope, reader)
+        if not members:
+            return known[1]
+        return reader.surround(reader.of_object(members), known[1], None)
+
+    def events(
+        self, decoded: OtlpBody, items: Iterable[Any], rejected: list[Rejection]
+    ) -> Iterator[Any]:
+        """Yield items as events; elements that are none are counted."""
+        reader = self.reader
+        for item in items:
+            members = decoded.item_members(item, reader)
+            if members is None:
+                rejected.append("not_an_object")
             else:
-                decoded.add_items(items, inheritance.scope_builder(builder, outer))
+                yield reader.of_object(members)
 
     def _scopes(
         self, decoded: OtlpBody, body: bytes | memoryview

@@ -1,4 +1,4 @@
-"""A body of OTLP as both encodings present it: the number of its items, and their signatures."""
+"""A body of OTLP as both encodings present it: the number of its items, and their attributes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 from collector.contracts import Rejection
-from collector.filter.otlp.attributes import (
-    AttributeConsent,
-    RefusedPurposes,
-    Signature,
-    WantedName,
-)
-from collector.filter.otlp.evaluation import ScopeBuilder
+from collector.filter.otlp.attributes import ItemConsent, RefusedPurposes
+from collector.filter.shape import Shape
+
+Members = dict[str, Any]
+"""Attributes by name, those that are wanted; the body is among them, as ``BODY``."""
 
 
 class BodyRejected(Exception):
@@ -25,11 +23,11 @@ class BodyRejected(Exception):
         self.times = times
 
 
-class WantedNames(Protocol):
-    """The ``names`` of attributes that are read, with those below them; ``wanted`` is their set."""
+class Wanted(Protocol):
+    """What is read of attributes: their ``shape``, and the ``names`` in it."""
 
-    names: dict[str, WantedName]
-    wanted: frozenset[str]
+    shape: Shape
+    names: frozenset[str]
 
 
 class OtlpBody(ABC):
@@ -42,29 +40,25 @@ class OtlpBody(ABC):
         """Yield its scopes: a resource, a scope, and its items."""
 
     @abstractmethod
-    def outer_signature(self, outer: Any, wanted: WantedNames) -> Signature:
-        """Return the signature of a resource or a scope."""
+    def outer_members(self, outer: Any, wanted: Wanted) -> Members:
+        """Return the attributes of a resource or a scope."""
 
     @abstractmethod
-    def item_signature(self, item: Any, wanted: WantedNames) -> Signature | None:
-        """Return the signature of an item; ``None`` if it is none. Raises ``BodyRejected``."""
-
-    @abstractmethod
-    def add_items(self, items: Iterable[Any], scope: ScopeBuilder) -> None:
-        """Add the items of a scope. Raises ``BodyRejected``."""
+    def item_members(self, item: Any, wanted: Wanted) -> Members | None:
+        """Return the attributes of an item; ``None`` if it is none. Raises ``BodyRejected``."""
 
     def scopes_by_consent(
-        self, consent: AttributeConsent
+        self, consent: ItemConsent
     ) -> Iterator[tuple[RefusedPurposes, tuple[Any, Any, Iterable[Any]]]]:
         """Yield its scopes, each divided by the purposes that its items refuse.
 
         Consent is read before anything else.
         """
         for resource, scope, items in self.scopes():
-            outer = self.outer_signature(resource, consent), self.outer_signature(scope, consent)
+            outer = self.outer_members(resource, consent), self.outer_members(scope, consent)
             groups: dict[RefusedPurposes, list[Any]] = {}
             for item in items:
-                own = self.item_signature(item, consent) or ()
+                own = self.item_members(item, consent) or {}
                 groups.setdefault(consent.refused_in(own, *outer), []).append(item)
             for refused, group in groups.items():
                 yield refused, (resource, scope, group)

@@ -1,4 +1,4 @@
-"""OTLP as JSON: decode a body into the signatures of its items, scope by scope.
+"""OTLP as JSON: decode a body into the attributes of its items, scope by scope.
 
 The document around the items must be as OTLP writes it, or it is ``malformed``. Its lists stay
 undecoded until their elements are counted. In an item, a member of the wrong type costs itself and
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 import msgspec
 
 from collector.contracts import Signal
-from collector.filter.compile import DropMark
-from collector.filter.otlp.attributes import BODY, UNREAD, Signature, WantedName
-from collector.filter.otlp.body import BodyRejected, OtlpBody, WantedNames
-from collector.filter.otlp.evaluation import ScopeBuilder
+from collector.filter.decode.json import FAILURES, decode_scalar
+from collector.filter.otlp.attributes import BODY, UNREAD, is_read
+from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import MAX_PARTS
 from collector.filter.records import MAX_ITEMS, decode_list, has_many_commas
+from collector.filter.shape import NULL, Node, Shape
 from collector.filter.text import BOM, has_more_objects, refusal
-from collector.filter.tolerant import FAILURES, NULL, decode_scalar
 
 Raw = msgspec.Raw
 
@@ -86,7 +85,7 @@ def _attributes(raw: Raw) -> Iterator[_LooseAttribute]:
             yield attribute
 
 
-def read_value(value: Raw | _Value | None, wanted: WantedName) -> Any:
+def read_value(value: Raw | _Value | None, node: Node) -> Any:
     """Read a value; of a list of keys and values, the wanted ones."""
     if value is None or value == NULL:
         return None
@@ -98,9 +97,10 @@ def read_value(value: Raw | _Value | None, wanted: WantedName) -> Any:
     if len(forms) != 1:
         return UNREAD if forms else None
     ((form, inner),) = forms
-    if form == "kvlist_value" and wanted.below:
-        return _read_pairs(inner, wanted.below)
-    return _READERS[form](inner) if wanted.is_read and form in _READERS else UNREAD
+    if form == "kvlist_value" and node.object is not None:
+        return _read_pairs(inner, node.object)
+    kinds = _READERS.get(form)
+    return UNREAD if kinds is None or not is_read(node) else kinds(inner)
 
 
 def _forms(found: _Value) -> list[tuple[str, Raw]]:
@@ -115,8 +115,7 @@ def _read_text(raw: Raw) -> Any:
 
 
 def _read_bool(raw: Raw) -> Any:
-    flag = decode_scalar(raw, _BOOL)
-    return UNREAD if type(flag) is DropMark else (bool, flag)
+    return decode_scalar(raw, _BOOL)
 
 
 def _read_int(raw: Raw) -> Any:
@@ -125,28 +124,25 @@ def _read_int(raw: Raw) -> Any:
     if type(number) is str:
         number = int(number) if _DIGITS.fullmatch(number) else None
     is_whole = type(number) is int and -(1 << 63) <= number < 1 << 63
-    return (int, number) if is_whole else UNREAD
+    return number if is_whole else UNREAD
 
 
 def _read_double(raw: Raw) -> Any:
     """Read a number, also as text; three words stand for values that are no number."""
     number = decode_scalar(raw, _DOUBLE)
-    if type(number) is DropMark:
-        return UNREAD
-    if type(number) is str and number not in _NO_NUMBERS and not _NUMBER.fullmatch(number):
+    if type(number) is str:
+        if number not in _NO_NUMBERS and not _NUMBER.fullmatch(number):
+            return UNREAD
+    elif type(number) not in _DOUBLE or number == inf:  # the number is too long
         return UNREAD
     try:
-        return float, float(number)
+        return float(number)
     except OverflowError:
         return UNREAD
 
 
-def _read_pairs(raw: Raw, names: dict[str, WantedName]) -> Any:
-    if not _begins(raw):
-        return UNREAD
-    found = _attributes(_decode_pairs(raw).values)
-    last = {attribute.key: attribute.value for attribute in found if attribute.key in names}
-    return dict, tuple((name, read_value(raw, names[name])) for name, raw in last.items())
+def _read_pairs(raw: Raw, shape: Shape) -> Any:
+    return _read_wanted(_attributes(_decode_pairs(raw).values), shape) if _begins(raw) else UNREAD
 
 
 _READERS = {
@@ -164,7 +160,6 @@ def _attempt(decode: Any, raw: Any) -> Any:
         return None
 
 
-_BODY = (BODY, UNREAD)
 _MAX_STRICT = 1 << 20
 """The attributes of a larger item stay undecoded until they are counted."""
 
@@ -253,6 +248,7 @@ class JsonBody(OtlpBody):
 
     def __init__(self, signal: Signal, body: bytes | memoryview) -> None:
         self._signal = signal
+        self._is_log = signal == "logs"
         self._decode = _DOCUMENTS[signal]
         self._is_small = len(body) <= _MAX_STRICT
         self.item_count: int = 0
@@ -327,74 +323,21 @@ class JsonBody(OtlpBody):
         """Yield its scopes, undecoded."""
         yield from self._scopes
 
-    def outer_signature(self, outer: Raw, wanted: WantedNames) -> Signature:
-        """Return the signature of a resource or a scope, if it is an object."""
+    def outer_members(self, outer: Raw, wanted: Wanted) -> Members:
+        """Return the attributes of a resource or a scope, if it is an object."""
         if not _begins(outer):
-            return ()
-        return tuple(_read_wanted(_attributes_and_body(outer)[0], wanted.names))
+            return {}
+        return _read_wanted(_attributes_and_body(outer, is_small=False)[0], wanted.shape)
 
-    def item_signature(self, item: Raw, wanted: WantedNames) -> Signature | None:
-        """Return the signature of an item. Raises ``BodyRejected`` for too many attributes."""
+    def item_members(self, item: Raw, wanted: Wanted) -> Members | None:
+        """Return the attributes of an item. Raises ``BodyRejected`` for too many attributes."""
         if not _begins(item):
             return None
-        return self._signature(*_attributes_and_body(item), wanted)
-
-    def _signature(
-        self, attributes: Iterable[_Either], body: Raw, wanted: WantedNames
-    ) -> Signature:
-        pairs = _read_wanted(attributes, wanted.names)
-        if self._signal == "logs" and body != NULL:
-            pairs.append(_BODY)
-        return tuple(pairs)
-
-    def add_items(self, items: Iterable[Raw], scope: ScopeBuilder) -> None:
-        """Add the items of a scope. Raises ``BodyRejected`` for too many attributes."""
-        inherited, content, add = scope.values, scope.content, scope.add_plain_item
-        body = scope.body if self._signal == "logs" else 0
-        decode = partial(_attempt, _item_decoder) if self._is_small else _decode_item
-        for raw in items:
-            found = decode(raw) if scope.is_plain else None
-            if found is None:
-                scope.add(self.item_signature(raw, scope.wanted))
-                continue
-            values = inherited.copy()
-            more = _read_plain(found.attributes or (), values, scope)
-            if more < 0:
-                scope.add(self._signature(found.attributes or (), found.body, scope.wanted))
-                continue
-            if found.body is not NULL and found.body != NULL:
-                more |= body
-            add(tuple(values), content | more)
-
-
-def _read_plain(attributes: Iterable[_Attribute], values: list[Any], scope: ScopeBuilder) -> int:
-    """Put accepted texts into their columns, and return the content, one bit per category.
-
-    Returns -1 if there is anything else among the attributes that are wanted.
-    """
-    slot_of, columns = scope.slots.get, scope.columns
-    known, accept, content, seen = scope.known, scope.accept, 0, 0
-    for attribute in attributes:
-        slot = slot_of(attribute.key)
-        if slot is None:
-            continue
-        value = attribute.value
-        if value is None or slot < 0:
-            return -1
-        if slot >= columns:
-            if not _forms(value):
-                return -1
-            content |= 1 << slot - columns
-            continue
-        text = _only_text(value)
-        if text is None or seen >> slot & 1:
-            return -1
-        found = known[slot].get(text) or accept[slot](text)
-        if found is None:
-            return -1
-        values[slot] = found
-        seen |= 1 << slot
-    return content
+        attributes, body = _attributes_and_body(item, is_small=self._is_small)
+        found = _read_wanted(attributes, wanted.shape)
+        if self._is_log and body is not NULL and body != NULL:
+            found[BODY] = UNREAD
+        return found
 
 
 def _only_text(value: _Value) -> Any:
@@ -421,24 +364,29 @@ def _points_of(metric: Any) -> Iterator[Raw]:
             yield from kind.points or ()
 
 
-def _read_wanted(
-    attributes: Iterable[_Either], names: dict[str, WantedName]
-) -> list[tuple[str, Any]]:
+def _read_wanted(attributes: Iterable[_Either], shape: Shape) -> Members:
     """Read the wanted attributes; of equal keys the last."""
-    last = {one.key: one.value for one in attributes if one.key in names}
-    return [(name, read_value(raw, names[name])) for name, raw in last.items()]
+    found: Members = {}
+    node_of = shape.members.get
+    for attribute in attributes:
+        node = node_of(attribute.key)
+        if node is None:
+            continue
+        value = attribute.value
+        text = None
+        if type(value) is _Value and "value" in node.slots:
+            text = _only_text(value)
+        found[attribute.key] = read_value(value, node) if text is None else text
+    return found
 
 
-def _decode_item(raw: Raw) -> _Item | None:
-    """Return an item if every type in it is right, and it is not too long for that."""
-    return _attempt(_item_decoder, raw) if len(memoryview(raw)) <= _MAX_STRICT else None
-
-
-def _attributes_and_body(raw: Raw) -> tuple[Iterable[_Either], Raw]:
-    """Return the attributes and the body of an item, or the attributes of what is around it."""
-    item = _decode_item(raw)
-    if item is not None:
-        return item.attributes or (), item.body
+def _attributes_and_body(raw: Raw, *, is_small: bool) -> tuple[Iterable[_Either], Raw]:
+    """Return the attributes and the body of an item, or the attributes of what is around it. Every
+    type in it is right, or it is read attribute by attribute; so it is if it may be long."""
+    if is_small or len(memoryview(raw)) <= _MAX_STRICT:
+        item = _attempt(_item_decoder, raw)
+        if item is not None:
+            return item.attributes or (), item.body
     loose = _loose_decoder(raw)
     return _attributes(loose.attributes), loose.body
 

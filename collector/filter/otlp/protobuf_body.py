@@ -1,11 +1,11 @@
-"""OTLP as protobuf: decode a body into the signatures of its items, scope by scope.
+"""OTLP as protobuf: decode a body into the attributes of its items, scope by scope.
 
 The messages are declared here, with no more members than are read; all others are skipped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -13,10 +13,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from collector.contracts import Signal
-from collector.errors import ConfigError
-from collector.filter.otlp.attributes import BODY, UNREAD, Signature, WantedName
-from collector.filter.otlp.body import BodyRejected, OtlpBody, WantedNames
-from collector.filter.otlp.evaluation import ScopeBuilder
+from collector.extras import missing as missing_extra
+from collector.filter.otlp.attributes import BODY, UNREAD, is_read
+from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import (
     MessageCounts,
     MessageShape,
@@ -25,9 +24,9 @@ from collector.filter.otlp.wire import (
     may_exceed,
 )
 from collector.filter.records import MAX_ITEMS
+from collector.filter.shape import Node, Shape
 
 _Members = dict[str, tuple[int, str]]
-_EXTRA = "data-minimisation-collector[sidecar]"
 _MAP, _MANY, _VALUE = "map", "*", "Value"
 _TYPES = {"double": 1, "int64": 3, "bool": 8, "string": 9, "bytes": 12}
 _MESSAGE = 11
@@ -128,7 +127,7 @@ def _decoder(signal: Signal, named: dict[str, _Members]) -> tuple[Any, type[Exce
     except ModuleNotFoundError:
         missing = True
     if missing:
-        raise ConfigError("E201", f"OTLP as protobuf needs an extra: pip install '{_EXTRA}'")
+        raise missing_extra("OTLP as protobuf", "sidecar")
     package = f"collector.{signal}"
     file = descriptors.FileDescriptorProto(name=f"{package}.proto", package=package)
     file.syntax = "proto3"
@@ -191,8 +190,7 @@ def _members_with_items(named: dict[str, _Members], name: str) -> Iterator[tuple
             yield number, kind.removeprefix(_MANY)
 
 
-_KINDS = {"bool_value": bool, "int_value": int, "double_value": float}
-_BODY = (BODY, UNREAD)
+_SCALARS = frozenset(["string_value", "bool_value", "int_value", "double_value"])
 
 
 class ProtobufBody(OtlpBody):
@@ -223,91 +221,39 @@ class ProtobufBody(OtlpBody):
             for scope in each.scopes:
                 yield each.resource, scope.scope, chain.from_iterable(self._lists(scope))
 
-    def outer_signature(self, outer: Any, wanted: WantedNames) -> Signature:
-        """Return the signature of a resource or a scope."""
+    def outer_members(self, outer: Any, wanted: Wanted) -> Members:
+        """Return the attributes of a resource or a scope."""
         attributes = outer.attributes
-        return tuple(_read_pairs(wanted.wanted.intersection(attributes), attributes, wanted.names))
+        return _read_wanted(wanted.names.intersection(attributes), attributes, wanted.shape)
 
-    def item_signature(self, item: Any, wanted: WantedNames) -> Signature:
-        """Return the signature of an item."""
+    def item_members(self, item: Any, wanted: Wanted) -> Members:
+        """Return the attributes of an item."""
         attributes = item.attributes
-        pairs = _read_pairs(wanted.wanted.intersection(attributes), attributes, wanted.names)
+        found = _read_wanted(wanted.names.intersection(attributes), attributes, wanted.shape)
         if self._signal == "logs" and item.HasField("body"):
-            pairs.append(_BODY)
-        return tuple(pairs)
-
-    def add_items(self, items: Iterable[Any], scope: ScopeBuilder) -> None:
-        """Add the items of a scope."""
-        inherited, content, add = scope.values, scope.content, scope.add_plain_item
-        names_in, has_bodies = scope.wanted.wanted.intersection, self._signal == "logs"
-        for item in items:
-            attributes, values = item.attributes, inherited.copy()
-            more = -1
-            if scope.is_plain:
-                more = _read_plain(names_in(attributes), attributes, values, scope)
-            if more < 0:
-                scope.add(self.item_signature(item, scope.wanted))
-                continue
-            if has_bodies and item.HasField("body"):
-                more |= scope.body
-            add(tuple(values), content | more)
+            found[BODY] = UNREAD
+        return found
 
 
-def _read_plain(
-    names: Iterable[str], attributes: Any, values: list[Any], scope: ScopeBuilder
-) -> int:
-    """Put accepted texts into their columns, and return the content, one bit per category.
-
-    Returns -1 if there is anything else among the wanted attributes, whose names these are.
-    """
-    slots, columns = scope.slots, scope.columns
-    known, accept, content, seen = scope.known, scope.accept, 0, 0
-    for name in names:
-        slot = slots[name]
-        value = attributes[name]
-        if slot >= columns:
-            if value.WhichOneof("value") is None:
-                return -1
-            content |= 1 << slot - columns
-            continue
-        text = value.string_value if slot >= 0 else ""
-        if not text or seen >> slot & 1:  # of another type, or empty
-            return -1
-        found = known[slot].get(text) or accept[slot](text)
-        if found is None:
-            return -1
-        values[slot] = found
-        seen |= 1 << slot
-    return content
-
-
-def _read_pairs(
-    names: Iterable[str], attributes: Any, wanted_names: Mapping[str, WantedName]
-) -> list[tuple[str, Any]]:
+def _read_wanted(names: Iterable[str], attributes: Any, shape: Shape) -> Members:
     """Return the wanted attributes. A text is read without a call, as most values are texts."""
-    pairs: list[tuple[str, Any]] = []
+    found: Members = {}
     for name in names:
-        value, wanted = attributes[name], wanted_names[name]
-        text = value.string_value if wanted.is_read else None
-        pairs.append((name, text or _read_value(value, wanted)))
-    return pairs
+        value, node = attributes[name], shape.members[name]
+        text = value.string_value if "value" in node.slots else None
+        found[name] = text or _read_value(value, node)
+    return found
 
 
-def _read_value(value: Any, wanted: WantedName) -> Any:
+def _read_value(value: Any, node: Node) -> Any:
     """Read a value; of a list of keys and values, the wanted ones."""
     which = value.WhichOneof("value")
     if which is None:
         return None
-    if which == "kvlist_value" and wanted.below:
+    if which == "kvlist_value" and node.object is not None:
         below = value.kvlist_value.values
-        names = wanted.below.keys() & below
-        return dict, tuple((name, _read_value(below[name], wanted.below[name])) for name in names)
-    if not wanted.is_read:
-        return UNREAD
-    if which == "string_value":
-        return value.string_value
-    kind = _KINDS.get(which)
-    return (kind, getattr(value, which)) if kind else UNREAD
+        return _read_wanted(node.object.members.keys() & below, below, node.object)
+    return getattr(value, which) if which in _SCALARS and is_read(node) else UNREAD
 
 
 def _decode(body: bytes, known: Messages) -> Any:

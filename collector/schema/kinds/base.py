@@ -3,8 +3,8 @@
 A kind is a closed set of canonical values. It defines which JSON types it reads, how a value
 becomes canonical (or is refused: ``None``), and exactly how many canonical values there are.
 Everything else that the product needs of a kind is here too, so that a new kind is one file and one
-line in ``KINDS``: hints for editors, the JSON Schema of its values, phrases of the privacy notice,
-and coarser variants.
+line in ``KINDS``: the JSON Schema of its values, phrases of the privacy notice, and coarser
+variants.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 from pydantic import Field as Option
 
 from collector.contracts import Scalar
-from collector.schema.editor_hints import Hints
+from collector.documents import Part
 from collector.schema.scalars import (
-    BUILDS_LATER,
+    NAMES,
     Day,
     Duration,
     Name,
@@ -70,22 +70,14 @@ WITHOUT_KEYS: Circumstances = Circumstances(utc_now, _no_key)
 
 
 def _purposes(names: tuple[str, ...]) -> tuple[str, ...]:
-    return unique(names, "E133", "purpose")
+    return unique(names, "E107", "purpose")
 
 
-class FieldBase(BaseModel):
+class FieldBase(Part):
     """A field: the options that all kinds share, and the methods that each kind defines."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
-    )
 
     description: ClassVar[str]
     """One sentence about the kind, shown by editors."""
-    hints: ClassVar[Hints] = {}
-    """For each option of the kind, JSON Schema keywords that an editor is given."""
-    nested_hints: ClassVar[Mapping[str, Hints]] = {}
-    """The same for the keys of options that are mappings, by the name of their model."""
     constraints: ClassVar[Mapping[str, Any]] = {}
     """JSON Schema keywords about several options together."""
     phrases: ClassVar[Phrases]
@@ -105,17 +97,47 @@ class FieldBase(BaseModel):
     pseudonymous: ClassVar[bool] = False
     """Whether values are keyed hashes, the only form in which identifiers are allowed."""
 
-    sources: Sources | None = Option(default=None, alias="from")
-    category: str
-    purposes: Annotated[tuple[str, ...], AfterValidator(_purposes)]
-    retention: Duration
-    reason: Reason
-    expires: Day | None = None
-    required: bool = False
-    derive: Literal["user_agent"] | None = None
-    source: Literal["peer"] | None = None
-    also: Name | None = None
-    kind: str
+    sources: Sources | None = Option(
+        None,
+        alias="from",
+        description="Where the value may be found in an event, in this order. The first path that"
+        " is present decides. The field's own name is always tried, last if not listed, unless a"
+        " path has a condition.",
+        examples=[
+            ["client.address", "ip_address"],
+            [{"path": "address", "when": {"type": ["local-candidate"]}}],
+        ],
+    )
+    category: str = Option(description="What it is: a data category of fideslang.")
+    purposes: Annotated[tuple[str, ...], AfterValidator(_purposes), NAMES] = Option(
+        description="Which purposes of this document it is for."
+    )
+    retention: Duration = Option(
+        description="How long it is kept: a whole number of h, d, w or y, at most 100 years.",
+        examples=["30d"],
+    )
+    reason: Reason = Option(description="Why it is needed: what is decided or done with it.")
+    expires: Day | None = Option(
+        None,
+        description="From this day on it is not collected: YYYY-MM-DD.",
+        examples=["2027-06-30"],
+    )
+    required: bool = Option(False, description="Whether an event without it is rejected.")
+    derive: Literal["user_agent"] | None = Option(
+        None, description="Fill it from the user-agent string where the event has no value."
+    )
+    source: Literal["peer"] | None = Option(
+        None,
+        description="`peer`: fill `client.address` from the sender's address where the only event"
+        " of a request has no value.",
+    )
+    also: Name | None = Option(
+        None,
+        description="Which sentence under `also_collected` speaks of it. Needed for all that is"
+        " none of the address, the device and the operating system.",
+        examples=["quality"],
+    )
+    kind: str = Option(description="How its value is recognised: a closed set of values.")
 
     def places(self, name: str) -> tuple[Source, ...]:
         """Return the sources that are read, in order; the field's own name is last if unlisted.
@@ -225,6 +247,10 @@ class FieldBase(BaseModel):
         """Compute the bits that the letters of a value carry, where it has letters of free choice:
         those of a pattern, or of a list that has an alphabet."""
         return 0.0
+
+    def example(self, now: datetime) -> Scalar:
+        """Return a value that the field admits at this time, to show what it holds."""
+        raise NotImplementedError
 
     def phrase(self) -> tuple[str, Mapping[str, Any]]:
         """Return the key of the phrase about the precision, and its parts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
@@ -27,6 +28,9 @@ class BooleanField(FieldBase):
 
     def shifts(self, new: Self) -> Iterator[Shift]:
         yield from ()
+
+    def example(self, now: datetime) -> bool:
+        return True
 
     def value_schema(self) -> dict[str, Any]:
         return {"type": "boolean"}

@@ -3,53 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, model_validator
+from pydantic import Field as Option
 
-from collector.schema.conditions import fault
-from collector.schema.editor_hints import PRINTABLE, UNIQUE_LIST, Hints, matching
+from collector.documents import LISTED, fault, pattern
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
 from collector.schema.names import CLOSED, alphabet_bits
-from collector.schema.scalars import unique
+from collector.schema.scalars import PRINTABLE, unique
 from collector.schema.verdict import Shift
 
 
 def _value(text: str) -> str:
     if not 1 <= len(text) <= 64 or not text.isprintable() or text != text.strip():
-        raise fault("E113", "a value must be 1 to 64 printable characters without blanks around it")
+        raise fault("E107", "a value must be 1 to 64 printable characters without blanks around it")
     return text
 
 
 def _values(values: tuple[str, ...]) -> tuple[str, ...]:
-    return unique(values, "E113", "value")
+    return unique(values, "E107", "value")
 
 
-_Value = Annotated[str, AfterValidator(_value)]
-_VALUE_HINT = matching(
-    rf"(?!\s){PRINTABLE}+(?<!\s)", "Printable, without blanks around it.", maxLength=64
-)
+_Value = Annotated[
+    str,
+    AfterValidator(_value),
+    pattern(rf"(?!\s){PRINTABLE}+(?<!\s)", "printable, without blanks around it", maxLength=64),
+]
 
 
 class EnumField(FieldBase):
     """One of a closed list."""
 
     description = "One of a list of values."
-    hints: ClassVar[Hints] = {
-        "values": {
-            "description": "The values, each once.",
-            "examples": [["desktop", "phone"]],
-            "items": _VALUE_HINT,
-            **UNIQUE_LIST,
-        },
-        "aliases": {
-            "description": "What sources call them: exact source value → value.",
-            "examples": [{"iPhone": "phone"}],
-            "propertyNames": _VALUE_HINT,
-            "additionalProperties": _VALUE_HINT,
-        },
-        "fold_case": {"description": "Whether ASCII letters match in any case."},
-    }
     phrases: ClassVar[Phrases] = {
         "values": {"en": "one of {size} values", "id": "salah satu dari {size} nilai"}
     }
@@ -58,18 +45,26 @@ class EnumField(FieldBase):
     is_closed = True
 
     kind: Literal["enum"]
-    values: Annotated[tuple[_Value, ...], AfterValidator(_values)]
-    aliases: Mapping[_Value, str] = {}
-    fold_case: bool = False
+    values: Annotated[tuple[_Value, ...], AfterValidator(_values), LISTED] = Option(
+        description="The values, each once.", examples=[["desktop", "phone"]]
+    )
+    aliases: Mapping[_Value, str] = Option(
+        default_factory=dict,
+        description="What sources call them: exact source value → value.",
+        examples=[{"iPhone": "phone"}],
+    )
+    fold_case: bool = Option(False, description="Whether ASCII letters match in any case.")
 
     @model_validator(mode="after")
     def _aliases_lead_to_values(self) -> EnumField:
         values = set(self.values)
         for alias, value in self.aliases.items():
             if value not in values:
-                raise fault("E114", "every alias must lead to one of the values", alias)
+                message = "every alias must lead to one of the values"
+                raise fault("E122", message, "aliases", alias)
             if alias in values and alias != value:
-                raise fault("E114", "a value must not be an alias of another value", alias)
+                message = "a value must not be an alias of another value"
+                raise fault("E122", message, "aliases", alias)
         self._folded()
         return self
 
@@ -80,9 +75,8 @@ class EnumField(FieldBase):
         folded: dict[str, str] = {}
         for text, value in known.items():
             if folded.setdefault(_fold(text), value) != value:
-                raise fault(
-                    "E114", "two names differ only in case but mean different values; leave one out"
-                )
+                message = "two names differ only in case but mean different values; leave one out"
+                raise fault("E122", message, *["aliases"] * bool(self.aliases))
         return folded
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
@@ -125,6 +119,9 @@ class EnumField(FieldBase):
             return "fewer spellings"
         same = all(old == value for old, value in successors.items())
         return "written differently" if same else "coarser values"
+
+    def example(self, now: datetime) -> str:
+        return self.values[0]
 
     def value_schema(self) -> dict[str, Any]:
         return {"enum": list(self.values)}

@@ -16,10 +16,10 @@ from itertools import repeat
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
+from pydantic import Field as Option
 
-from collector.schema.conditions import fault
-from collector.schema.editor_hints import Hints
+from collector.documents import Hint, Part, fault
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
     Canonical,
@@ -28,7 +28,6 @@ from collector.schema.kinds.base import (
     FieldBase,
     Phrases,
 )
-from collector.schema.scalars import BUILDS_LATER
 from collector.schema.verdict import Shift, ordered_shifts
 
 _MULTICAST = 0xE0
@@ -135,6 +134,7 @@ _LOCAL_BYTES = bytes([0, 10, 127])
 _COMPATIBLE = (bytes(12), bytes(8) + b"\xff\xff" + bytes(2))
 _LOCAL_NAT64 = b"\x00\x64\xff\x9b\x00\x01"
 _BROADCAST = b"\xff" * 4
+_EXAMPLE = "203.0.113.7"  # for documents (RFC 5737)
 _TEREDO = b"\x20\x01\0\0"
 _ISATAP = (b"\0\0\x5e\xfe", b"\x02\0\x5e\xfe")
 _HOLDERS = {_TEREDO: 32, _LOCAL_NAT64: 48, **dict.fromkeys(_COMPATIBLE, 96)}
@@ -158,53 +158,30 @@ def _text(packed: bytes) -> str:
     return str(IPv6Address(packed))  # systems differ in how they write ::/80
 
 
-def _prefix(least: int, most: int) -> AfterValidator:
+def _prefix(least: int, most: int) -> tuple[AfterValidator, Hint]:
     def check(length: int) -> int:
         if not least <= length <= most:
-            raise fault("E123", f"keep {least} to {most} bits")
+            raise fault("E107", f"keep {least} to {most} bits")
         return length
 
-    return AfterValidator(check)
+    return AfterValidator(check), Hint(minimum=least, maximum=most)
 
 
-class Truncation(BaseModel):
+class Truncation(Part):
     """How many leading bits of an address are kept."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
+    ipv4: Annotated[int, *_prefix(8, 32)] = Option(
+        32, description="Leading bits of an IPv4 address."
     )
-
-    ipv4: Annotated[int, _prefix(8, 32)] = 32
-    ipv6: Annotated[int, _prefix(16, 128)] = 128
+    ipv6: Annotated[int, *_prefix(16, 128)] = Option(
+        128, description="Leading bits of an IPv6 address."
+    )
 
 
 class IpField(FieldBase):
     """An address."""
 
     description = "An IPv4 or IPv6 address, whole or truncated to a network."
-    hints: ClassVar[Hints] = {
-        "truncate": {
-            "description": "How many leading bits are kept; all if left out.",
-            "examples": [{"ipv4": 24, "ipv6": 48}],
-        },
-        "scope": {
-            "description": "`global`: no private, shared, loopback, unspecified or broadcast one."
-        },
-    }
-    nested_hints: ClassVar[Mapping[str, Hints]] = {
-        "Truncation": {
-            "ipv4": {
-                "description": "Leading bits of an IPv4 address.",
-                "minimum": 8,
-                "maximum": 32,
-            },
-            "ipv6": {
-                "description": "Leading bits of an IPv6 address.",
-                "minimum": 16,
-                "maximum": 128,
-            },
-        }
-    }
     phrases: ClassVar[Phrases] = {
         "whole": {"en": "the whole address", "id": "alamat lengkap"},
         "network": {
@@ -227,8 +204,15 @@ class IpField(FieldBase):
     is_closed = True
 
     kind: Literal["ip"]
-    truncate: Truncation = Truncation()
-    scope: Literal["any", "global"] = "any"
+    truncate: Truncation = Option(
+        Truncation(),
+        description="How many leading bits are kept; all if left out.",
+        examples=[{"ipv4": 24, "ipv6": 48}],
+    )
+    scope: Literal["any", "global"] = Option(
+        "any",
+        description="`global`: no private, shared, loopback, unspecified or broadcast one.",
+    )
 
     @property
     def identifies(self) -> bool:
@@ -309,6 +293,9 @@ class IpField(FieldBase):
         yield from ordered_shifts("truncate.ipv6", old6, new6, "finer values", less)
         if self.scope != new.scope:
             yield Shift("scope", "fewer values" if new.scope == "global" else "more values")
+
+    def example(self, now: datetime) -> str:
+        return _EXAMPLE
 
     def value_schema(self) -> dict[str, Any]:
         four, six = _ipv4_pattern(self.truncate.ipv4), _ipv6_pattern(self.truncate.ipv6)

@@ -16,8 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from collector.schema.conditions import fault
-from collector.schema.editor_hints import Hints
+from collector.documents import fault
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
     Canonical,
@@ -62,6 +61,9 @@ _ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _Int = Annotated[int, Option(ge=-_MOST_INT, le=_MOST_INT)]
 _Finite = Annotated[float, Option(allow_inf_nan=False)]
 _Unit = Literal["us", "ms", "s", "min", "h", "bps", "kbps", "Mbps", "fps", "Hz", "kHz", "MHz", "%"]
+_MINIMUM = "The least value, a multiple of `step`."
+_MAXIMUM = "The greatest value."
+_STEP = "Values are rounded down to a multiple of it."
 _CountSteps = Callable[[str], int | None]
 """From a text to a number of whole steps from zero, downwards; ``None`` refuses it."""
 
@@ -88,19 +90,6 @@ _WRITTEN = re.compile(f'"{_grammar(get_args(_Unit))}"'.encode()).fullmatch
 class _RangeField(FieldBase):
     """A range with a step, of whole numbers or of fractions."""
 
-    hints: ClassVar[Hints] = {
-        "minimum": {"description": "The least value, a multiple of `step`."},
-        "maximum": {"description": "The greatest value."},
-        "step": {"description": "Values are rounded down to a multiple of it."},
-        "text": {
-            "description": 'Whether decimal text is read too: `"19"`, `"0.5"`. With a `unit` it is'
-            " if this is left out."
-        },
-        "unit": {
-            "description": 'The unit of the values. Text may state it: `"54 ms"`, or another of the'
-            ' same quantity: `"0.054 s"`.',
-        },
-    }
     phrases: ClassVar[Phrases] = {
         "values": {"en": "a number, in steps of {step}", "id": "angka, dalam kelipatan {step}"}
     }
@@ -108,8 +97,16 @@ class _RangeField(FieldBase):
     minimum: float
     maximum: float
     step: float
-    text: bool | None = None
-    unit: _Unit | None = None
+    text: bool | None = Option(
+        None,
+        description='Whether decimal text is read too: `"19"`, `"0.5"`. With a `unit` it is if this'
+        " is left out.",
+    )
+    unit: _Unit | None = Option(
+        None,
+        description='The unit of the values. Text may state it: `"54 ms"`, or another of the same'
+        ' quantity: `"0.054 s"`.',
+    )
 
     def reads(self) -> frozenset[type]:
         return self.wire | {str} if self._reads_text else self.wire
@@ -204,14 +201,16 @@ class IntegerField(_RangeField):
     column = "INTEGER"
 
     kind: Literal["integer"]
-    minimum: _Int
-    maximum: _Int
-    step: Annotated[int, Option(ge=1, le=_MOST_INT)]
+    minimum: _Int = Option(description=_MINIMUM)
+    maximum: _Int = Option(description=_MAXIMUM)
+    step: Annotated[int, Option(ge=1, le=_MOST_INT)] = Option(description=_STEP)
 
     @model_validator(mode="after")
     def _fits(self) -> IntegerField:
         if self.minimum > self.maximum or self.minimum % self.step:
-            raise fault("E122", "`minimum` must be a multiple of `step` and not above `maximum`")
+            raise fault(
+                "E122", "`minimum` must be a multiple of `step` and not above `maximum`", "minimum"
+            )
         return self
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
@@ -248,6 +247,9 @@ class IntegerField(_RangeField):
     def shifts(self, new: Self) -> Iterator[Shift]:
         yield from self._shifts(new, new.step % self.step == 0)
 
+    def example(self, now: datetime) -> int:
+        return self.minimum + (self.size() // 2) * self.step
+
     def value_schema(self) -> dict[str, Any]:
         greatest = self.maximum - self.maximum % self.step
         limits = {"minimum": self.minimum, "maximum": greatest}
@@ -264,9 +266,9 @@ class NumberField(_RangeField):
     column = "REAL"
 
     kind: Literal["number"]
-    minimum: _Finite
-    maximum: _Finite
-    step: Annotated[float, Option(gt=0, allow_inf_nan=False)]
+    minimum: _Finite = Option(description=_MINIMUM)
+    maximum: _Finite = Option(description=_MAXIMUM)
+    step: Annotated[float, Option(gt=0, allow_inf_nan=False)] = Option(description=_STEP)
 
     @model_validator(mode="after")
     def _fits(self) -> NumberField:
@@ -279,6 +281,7 @@ class NumberField(_RangeField):
                 "E122",
                 "`minimum` must be a multiple of `step`, not above `maximum`, and no more than"
                 f" {_MOST_DIGITS} digits may lie between the finest of `step` and the widest value",
+                "minimum",
             )
         return self
 
@@ -310,6 +313,9 @@ class NumberField(_RangeField):
     def shifts(self, new: Self) -> Iterator[Shift]:
         rest = _EXACT.remainder(_exact(new.step), _exact(self.step))
         yield from self._shifts(new, not rest)
+
+    def example(self, now: datetime) -> float:
+        return self.minimum / 2 + self.maximum / 2
 
     def value_schema(self) -> dict[str, Any]:
         make = self.canonical(WITHOUT_KEYS)

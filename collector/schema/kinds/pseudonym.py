@@ -14,14 +14,15 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator
+from pydantic import Field as Option
 
-from collector.schema.conditions import fault
-from collector.schema.editor_hints import PRINTABLE, Hints, matching
+from collector.documents import fault, pattern
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
-from collector.schema.scalars import Period
+from collector.schema.scalars import PRINTABLE, Period
 from collector.schema.verdict import Shift
 
 _MOST_BYTES = 256
+_EXAMPLE = "a user's id"
 _PATTERN = "[a-z2-7]{25}[aeimquy4]"
 """128 bits in base32: the last of 26 characters carries three of them."""
 _STORED = re.compile(_PATTERN).fullmatch
@@ -31,7 +32,7 @@ def _reference(text: str) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("env", "file") or not rest or not rest.isprintable():
         raise fault(
-            "E125", "a key must be a reference: env:NAME or file:PATH, never the key itself"
+            "E202", "a key must be a reference: env:NAME or file:PATH, never the key itself"
         )
     return text
 
@@ -40,18 +41,6 @@ class PseudonymField(FieldBase):
     """A pseudonym of an identifier. Equal within one rotation period, unrelated across them."""
 
     description = "A keyed hash that cannot be undone, for identifiers."
-    hints: ClassVar[Hints] = {
-        "key": {
-            "description": "Where the secret lies, never the secret itself.",
-            "examples": ["env:COLLECTOR_PSEUDONYM_KEY"],
-            **matching(f"(env|file):{PRINTABLE}+", "env:NAME or file:PATH."),
-        },
-        "rotate": {
-            "description": "How long a key lives: a whole number of m, h, d or w.",
-            "examples": ["1d"],
-            **matching("[1-9][0-9]{0,5}[mhdw]", "A whole number and m, h, d or w: 1d."),
-        },
-    }
     phrases: ClassVar[Phrases] = {
         "values": {
             "en": "a pseudonym, whose key is destroyed after {rotation}",
@@ -62,8 +51,17 @@ class PseudonymField(FieldBase):
     is_closed = True
 
     kind: Literal["pseudonym"]
-    key: Annotated[str, AfterValidator(_reference)]
-    rotate: Period
+    key: Annotated[
+        str,
+        AfterValidator(_reference),
+        pattern(f"(env|file):{PRINTABLE}+", "env:NAME or file:PATH"),
+    ] = Option(
+        description="Where the secret lies, never the secret itself.",
+        examples=["env:COLLECTOR_PSEUDONYM_KEY"],
+    )
+    rotate: Period = Option(
+        description="How long a key lives: a whole number of m, h, d or w.", examples=["1d"]
+    )
 
     def period(self, moment: datetime) -> int:
         """Return the number of the rotation period that a moment lies in."""
@@ -107,6 +105,9 @@ class PseudonymField(FieldBase):
         if self.rotate != new.rotate:
             divides = self.rotate % new.rotate == timedelta()
             yield Shift("rotate", "linked shorter" if divides else "linked longer")
+
+    def example(self, now: datetime) -> str:
+        return _EXAMPLE
 
     def value_schema(self) -> dict[str, Any]:
         return {"type": "string", "pattern": f"^{_PATTERN}$"}

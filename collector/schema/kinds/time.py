@@ -8,8 +8,9 @@ from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
 
+from pydantic import Field as Option
+
 from collector.contracts import Scalar
-from collector.schema.editor_hints import Hints, matching
 from collector.schema.kinds.base import (
     WITHOUT_KEYS,
     Canonical,
@@ -27,6 +28,7 @@ _RFC3339 = re.compile(
     r"(?:[Zz]|([+-](?:[01][0-9]|2[0-3]):[0-5][0-9]))"
 ).fullmatch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EXAMPLE = datetime(2026, 1, 15, 9, 30, tzinfo=UTC)
 _LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 """Precisions from the finest to the coarsest."""
@@ -44,14 +46,6 @@ class TimeField(FieldBase):
     """A moment. Without ``within`` it lies in the years 1970 to 9999."""
 
     description = "A moment, truncated."
-    hints: ClassVar[Hints] = {
-        "precision": {"description": "What it is truncated to."},
-        "within": {
-            "description": "How far from now it may lie: ± and a number of s, m, h, d or w.",
-            "examples": ["±7d"],
-            **matching("±?[1-9][0-9]{0,4}[smhdw]", "± and a whole number with s, m, h, d, w."),
-        },
-    }
     phrases: ClassVar[Phrases] = {
         "second": {"en": "a time, to the second", "id": "waktu, sampai detik"},
         "minute": {"en": "a time, to the minute", "id": "waktu, sampai menit"},
@@ -62,8 +56,14 @@ class TimeField(FieldBase):
     is_closed = True
 
     kind: Literal["time"]
-    precision: Literal["second", "minute", "hour", "day"] = "second"
-    within: Window | None = None
+    precision: Literal["second", "minute", "hour", "day"] = Option(
+        "second", description="What it is truncated to."
+    )
+    within: Window | None = Option(
+        None,
+        description="How far from now it may lie: ± and a number of s, m, h, d or w.",
+        examples=["±7d"],
+    )
 
     def canonical(self, circumstances: Circumstances) -> Canonical:
         step, within, now = _SECONDS[self.precision], self.within, circumstances.now
@@ -144,6 +144,9 @@ class TimeField(FieldBase):
         if self.within != new.within:
             shorter = new.within is not None and (self.within is None or new.within < self.within)
             yield Shift("within", "fewer values" if shorter else "more values")
+
+    def example(self, now: datetime) -> str:
+        return _text(_EXAMPLE if self.within is None else now)
 
     def value_schema(self) -> dict[str, Any]:
         pattern = f"^{DATE_PATTERN}T{_TIME_PATTERNS[self.precision]}Z$"

@@ -12,9 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field as Option
 from pydantic import PrivateAttr, ValidationInfo, model_validator
 
+from collector.documents import Hint, fault
 from collector.schema import catalogue
-from collector.schema.conditions import fault
-from collector.schema.editor_hints import Hints, matching
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
 from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.pattern import Pattern, PatternFault
@@ -28,22 +27,6 @@ class TokenField(FieldBase):
     description = (
         "A text of a counted pattern, or an entry of a catalogue. Never cut, never changed."
     )
-    hints: ClassVar[Hints] = {
-        "pattern": {
-            "description": "A finite regular expression for the whole text: literals, classes,"
-            " groups, `|`, `?`, `{n}`, `{n,m}`. Put it in single quotes.",
-            "examples": ["[0-9]{2}[A-Z][0-9]{1,5}[a-z]?"],
-            "minLength": 1,
-            "maxLength": 4096,
-        },
-        "catalogue": {
-            "description": "A closed list: the file NAME.txt beside the schema or in"
-            " `catalogues/`, or a shipped one.",
-            "examples": ["device-manufacturers", "device-models", "os-names"],
-            **matching("[a-z0-9][a-z0-9_-]{0,63}", "Lower case: a-z, 0-9, - and _."),
-        },
-        "max_length": {"description": "The greatest length in characters that is meant."},
-    }
     constraints: ClassVar[Mapping[str, Any]] = {
         "oneOf": [{"required": ["pattern"]}, {"required": ["catalogue"]}]
     }
@@ -57,9 +40,21 @@ class TokenField(FieldBase):
     remembers = True
 
     kind: Literal["token"]
-    pattern: str | None = None
-    catalogue: Catalogue | None = None
-    max_length: Annotated[int, Option(ge=1, le=64)] = 64
+    pattern: Annotated[str, Hint(minLength=1, maxLength=4096)] | None = Option(
+        None,
+        description="A finite regular expression for the whole text: literals, classes, groups,"
+        " `|`, `?`, `{n}`, `{n,m}`. Put it in single quotes.",
+        examples=["[0-9]{2}[A-Z][0-9]{1,5}[a-z]?"],
+    )
+    catalogue: Catalogue | None = Option(
+        None,
+        description="A closed list: the file NAME.txt beside the schema or in `catalogues/`, or a"
+        " shipped one.",
+        examples=["device-manufacturers", "device-models", "os-names"],
+    )
+    max_length: Annotated[int, Option(ge=1, le=64)] = Option(
+        64, description="The greatest length in characters that is meant."
+    )
     _language: Pattern | None = PrivateAttr(None)
     _entries: frozenset[str] = PrivateAttr(frozenset())
 
@@ -67,7 +62,8 @@ class TokenField(FieldBase):
     def _closed_set(self, info: ValidationInfo) -> TokenField:
         """Read the set; the context of validation is the directory of the schema file."""
         if (self.pattern is None) == (self.catalogue is None):
-            raise fault("E119", "write either `pattern` or `catalogue`")
+            raise fault("E122", "write either `pattern` or `catalogue`")
+        about = "pattern" if self.catalogue is None else "catalogue"
         caught: PatternFault | catalogue.CatalogueFault
         try:
             self._read(info.context if isinstance(info.context, Path) else None)
@@ -75,11 +71,10 @@ class TokenField(FieldBase):
             caught = error
         else:
             if self.longest() > self.max_length:
-                raise fault(
-                    "E118", "the set holds texts longer than `max_length`; shorten them or raise it"
-                )
+                message = "the set holds texts longer than `max_length`; shorten them or raise it"
+                raise fault("E116", message, about)
             return self
-        raise fault(caught.code, str(caught))
+        raise fault(caught.code, str(caught), about)
 
     def _read(self, directory: Path | None) -> None:
         if self.pattern is not None:
@@ -155,6 +150,9 @@ class TokenField(FieldBase):
             return self._language.within(other._language)
         few = self._language.size <= len(other._entries)
         return few and all(text in other._entries for text in self._language.texts())
+
+    def example(self, now: datetime) -> str:
+        return min(self._entries) if self._language is None else next(self._language.texts())
 
     def value_schema(self) -> dict[str, Any]:
         if self.pattern is None:

@@ -10,12 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field as Option
 from pydantic import model_validator
 
-from collector.schema.conditions import fault
-from collector.schema.editor_hints import Hints
+from collector.documents import Hint, fault
 from collector.schema.kinds.base import Canonical, Circumstances, ColumnCheck, FieldBase, Phrases
 from collector.schema.verdict import Shift, ordered_shifts
 
 _PARTS = 4
+_EXAMPLE = (17, 4, 1, 2)
 _DEFAULT_MAXIMUM = 99_999
 _Maximum = Annotated[int, Option(ge=0, le=999_999_999)]
 
@@ -25,16 +25,6 @@ class VersionField(FieldBase):
     so that leading zeros are a finite set too."""
 
     description = "Numbers joined by dots, cut to the first parts."
-    hints: ClassVar[Hints] = {
-        "parts": {"description": "How many parts are kept, 1 to 4."},
-        "maximum": {
-            "description": "The greatest number of each part, at least for those that are kept;"
-            " 99999 if left out.",
-            "examples": [[99, 99, 99999]],
-            "minItems": 1,
-            "maxItems": 4,
-        },
-    }
     phrases: ClassVar[Phrases] = {
         "values": {"en": "a version, to {parts} numbers", "id": "versi, sampai {parts} angka"}
     }
@@ -43,13 +33,21 @@ class VersionField(FieldBase):
     is_closed = True
 
     kind: Literal["version"]
-    parts: Annotated[int, Option(ge=1, le=_PARTS)] = _PARTS
-    maximum: tuple[_Maximum, ...] | None = None
+    parts: Annotated[int, Option(ge=1, le=_PARTS)] = Option(
+        _PARTS, description="How many parts are kept, 1 to 4."
+    )
+    maximum: Annotated[tuple[_Maximum, ...], Hint(minItems=1, maxItems=_PARTS)] | None = Option(
+        None,
+        description="The greatest number of each part, at least for those that are kept; 99999 if"
+        " left out.",
+        examples=[[99, 99, 99999]],
+    )
 
     @model_validator(mode="after")
     def _maximum_for_each_part(self) -> VersionField:
         if self.maximum is not None and not self.parts <= len(self.maximum) <= _PARTS:
-            raise fault("E115", f"give one maximum for each of the `parts`, at most {_PARTS}")
+            message = f"give one maximum for each of the `parts`, at most {_PARTS}"
+            raise fault("E122", message, "maximum")
         return self
 
     def maxima(self) -> tuple[int, ...]:
@@ -92,6 +90,10 @@ class VersionField(FieldBase):
             grown = any(a < b for a, b in zip(old_maxima, new_maxima, strict=True))
             smaller = "written differently" if old_maxima == new_maxima else "fewer values"
             yield Shift("maximum", "more values" if grown else smaller)
+
+    def example(self, now: datetime) -> str:
+        numbers = zip(_EXAMPLE, self.maxima()[: self.parts], strict=False)
+        return ".".join(str(min(number, most)) for number, most in numbers)
 
     def value_schema(self) -> dict[str, Any]:
         pattern = ""

@@ -15,12 +15,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from collector.documents import Loc, read
 from collector.errors import Fault
 from collector.schema.kinds.base import utc_now
 from collector.schema.lints import events, limits, meaning
 from collector.schema.model import Schema
-from collector.schema.reading import read
-from collector.schema.source import Loc
 
 __all__ = ["LINTS", "Finding", "Severity", "lint"]
 
@@ -78,13 +77,13 @@ class Finding(NamedTuple):
         return {**self.fault._asdict(), "severity": self.severity}
 
 
-def lint(schema: Schema, path: Path, today: date | None = None) -> list[Finding]:
+def lint(schema: Schema, path: Path) -> list[Finding]:
     """Find what looks like a mistake in a loaded schema, in the order of its lines.
 
-    ``path`` is the file it was loaded from, which is read again for the places; ``today`` (default:
-    the present day in UTC) decides what has expired.
+    ``path`` is the file it was loaded from, which is read again for the places. The present day in
+    UTC decides what has expired.
     """
-    day = today or utc_now().date()
+    day = utc_now().date()
     found = [
         (name, severity, *finding)
         for name, (severity, find) in LINTS.items()
@@ -92,7 +91,7 @@ def lint(schema: Schema, path: Path, today: date | None = None) -> list[Finding]
     ]
     if not found:
         return []
-    source = read(path, str(path))
+    source = read(path)
     findings = [
         Finding(severity, source.fault(loc, name, message))
         for name, severity, loc, message in found

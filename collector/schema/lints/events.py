@@ -10,10 +10,10 @@ from typing import Any
 
 import orjson
 
+from collector.documents import Loc
 from collector.schema.kinds.enum import EnumField
 from collector.schema.model import Schema
 from collector.schema.scalars import Source, condition_of, keys, levels, path_of
-from collector.schema.source import Loc
 
 
 def shadowed_source(schema: Schema, _: date) -> Iterator[tuple[Loc, str]]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from math import log2
 
+from collector.documents import Loc
 from collector.schema.kinds.ip import IpField
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.kinds.time import TimeField
 from collector.schema.kinds.token import TokenField
 from collector.schema.model import Schema, record_bits
 from collector.schema.pattern import MAX_BITS
-from collector.schema.source import Loc
 
 _YEAR = timedelta(days=366)
 _QUARTER = timedelta(days=92)

@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 from datetime import date
 
+from collector.documents import Loc
 from collector.schema.catalogue_lint import looks_personal
 from collector.schema.kinds.enum import EnumField
 from collector.schema.kinds.token import TokenField
 from collector.schema.model import Basis, Schema
 from collector.schema.names.scope import scope
-from collector.schema.source import Loc
 
 _NO_CHOICE: tuple[Basis, ...] = ("contract", "legal_obligation", "vital_interests")
 """Bases that leave a person no choice (the right of Art. 21 GDPR is about the others)."""

@@ -8,11 +8,11 @@ provider.add_span_processor(BatchSpanProcessor(minimise(OTLPSpanExporter())))
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from collector.errors import ConfigError
+from collector.extras import require
 from collector.schema.model import Schema
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["minimise"]
 
-_EXTRA = "data-minimisation-collector[otel]"
 _NO_METRICS = (
     "metrics cannot be minimised at an exporter: their points are sums over attributes, so that two"
     " points which differ in an unlisted one would become two contradicting points of one series;"
@@ -60,16 +59,10 @@ def minimise(
     ``schema`` is a shipped schema's name, a file, or a schema. ``keys`` resolves key references of
     pseudonyms (default: from the environment and the files that the schema names).
 
-    Raises ``ConfigError`` E213 for an object that exports neither spans nor log records, E201 if
+    Raises ``ConfigError`` E107 for an object that exports neither spans nor log records, E201 if
     opentelemetry-sdk is not installed, and ``SchemaError``.
     """
-    is_missing = False
-    try:
-        import_module("opentelemetry.sdk")
-    except ModuleNotFoundError:
-        is_missing = True
-    if is_missing:
-        raise ConfigError("E201", f"this needs an extra: pip install '{_EXTRA}'")
+    require("this", "otel", "opentelemetry.sdk.trace")
     from opentelemetry.sdk._logs.export import LogRecordExporter  # noqa: PLC0415
     from opentelemetry.sdk.metrics.export import (  # noqa: PLC0415 - an extra
         MetricExporter,
@@ -84,4 +77,4 @@ def minimise(
     if isinstance(exporter, LogRecordExporter):
         return MinimisedLogExporter(exporter, ItemFilter(schema, keys))
     exports_metrics = isinstance(exporter, MetricExporter | MetricReader)
-    raise ConfigError("E213", _NO_METRICS if exports_metrics else _NO_EXPORTER)
+    raise ConfigError("E107", _NO_METRICS if exports_metrics else _NO_EXPORTER)

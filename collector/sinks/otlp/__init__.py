@@ -13,10 +13,10 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch
 from collector.errors import Cause, ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.extras import require
 from collector.http_client import BodyLimit
 from collector.sinks.otlp.settings import COUNT, UID, OtlpSettings
 from collector.sinks.sink import Opening, Sink
@@ -139,7 +139,7 @@ class OtlpSink(Sink):
     @property
     def _sender(self) -> Exporter:
         if self._exporter is None:
-            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+            raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         return self._exporter
 
 
@@ -165,16 +165,14 @@ class _Ids:
 
 def _exporter(settings: OtlpSettings) -> Exporter:
     """Make what sends requests. Raises ``ConfigError`` E201, where what it needs is not installed,
-    E211 for a path with gRPC, and E212 for the files of TLS."""
-    needed = _NEEDED[settings.protocol]
-    if not all(map(is_installed, needed)):
-        raise ConfigError("E201", f"a sink of OTLP needs an extra: {install('otlp')}")
+    E122 for a path with gRPC, and E212 for the files of TLS."""
+    require("a sink of OTLP", "otlp", *_NEEDED[settings.protocol])
     if settings.protocol == "http":
         from collector.sinks.otlp.http import HttpExporter  # noqa: PLC0415 - an extra
 
         return HttpExporter(settings)
     if settings.peer.prefix:
-        raise ConfigError("E211", "gRPC has no paths: leave the path out of `endpoint`")
+        raise ConfigError("E122", "gRPC has no paths: leave the path out of `endpoint`")
     from collector.sinks.otlp.grpc import GrpcExporter  # noqa: PLC0415 - an extra
 
     return GrpcExporter(settings)

@@ -7,18 +7,13 @@ import zlib
 from collections.abc import Mapping
 from time import monotonic
 
-from collector.http_client import HttpClient, Response, host_header, tls
+from collector.http_client import HttpClient, Response, tls
 from collector.sinks.otlp.logs import Verdict, of_status, rejected_records
 from collector.sinks.otlp.settings import AGENT, OtlpSettings
 
 _PATH = "/v1/logs"
 _FASTEST, _GZIP = 1, 31
-_FIXED = {
-    "Accept-Encoding": "identity",
-    "Connection": "keep-alive",
-    "Content-Type": "application/x-protobuf",
-    "User-Agent": AGENT,
-}
+_FIXED = {"Content-Type": "application/x-protobuf", "User-Agent": AGENT}
 _NO_ANSWER = Verdict("later", "no answer in time", cause="unreachable")
 _NOT_OTLP = Verdict("later", "an answer that is not OTLP's")
 _PROTOBUF = "application/x-protobuf"
@@ -34,11 +29,9 @@ class HttpExporter:
         is_secured = peer.scheme == "https"
         context = tls(settings.ca, settings.certificate, settings.key) if is_secured else None
         self._client = HttpClient(peer, context, lambda: self._deadline)
-        headers = _FIXED | {"Host": host_header(peer)}
-        if settings.compression == "gzip":
-            headers["Content-Encoding"] = "gzip"
-        fields = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
-        self._head = f"POST {peer.prefix}{_PATH} HTTP/1.1\r\n{fields}"
+        self._target = f"{peer.prefix}{_PATH}"
+        is_packed = settings.compression == "gzip"
+        self._headers = _FIXED | ({"Content-Encoding": "gzip"} if is_packed else {})
 
     def __repr__(self) -> str:
         return "<HttpExporter>"
@@ -48,10 +41,8 @@ class HttpExporter:
         if self._settings.compression == "gzip":
             packer = zlib.compressobj(_FASTEST, zlib.DEFLATED, _GZIP)
             body = packer.compress(body) + packer.flush()
-        fields = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
-        head = f"{self._head}{fields}Content-Length: {len(body)}\r\n\r\n".encode("ascii")
         self._deadline = monotonic() + self._settings.timeout
-        response = self._client.exchange(head, body)
+        response = self._client.request("POST", self._target, {**self._headers, **headers}, body)
         if response is None:
             return _NO_ANSWER
         if 200 <= response.status < 300:

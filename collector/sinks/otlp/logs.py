@@ -124,13 +124,13 @@ def export_requests(
     it has more; records of a batch come in random order. ``service`` is the name of the service in
     the resource.
 
-    Raises ``DeliveryError`` E509 for a batch that cannot be decoded, and E508 for one that did not
+    Raises ``DeliveryError`` E507 for a batch that cannot be decoded, and E503 for one that did not
     come out of a spool.
     """
     draft = _Draft(service)
     for batch in batches:
         if batch.rows is None:
-            raise DeliveryError("E508", "only batches of a spool can be exported")
+            raise DeliveryError("E503", "only batches of a spool can be exported")
         rows, lines = batch.rows(), batch.payload.split(b"\n")[:-1]
         uids, order = _uids(lines, batch.id), random_order(len(lines))
         lines, rows, uids = _picked(lines, order), _picked(rows, order), _picked(uids, order)

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationError
-from pydantic_core import PydanticCustomError
 
 from collector.addresses import Address
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Duration, Line, Location, Reference, resolved
+from collector.documents import fault
 from collector.errors import ConfigError
 
 AGENT = "data-minimisation-collector"
@@ -37,10 +37,6 @@ _NO_ADDRESS = (
     " requests follows as `?NAME=env:NAME`"
 )
 _Protocol = Literal["http", "grpc"]
-
-
-def _fault(message: str) -> PydanticCustomError:
-    return PydanticCustomError("E209", message)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,9 +68,11 @@ def _endpoint(value: Any) -> str:
         with suppress(ValueError):
             peer = _peer(value)
     if peer is None or not 0 < peer.port < 1 << 16:
-        raise _fault("this must be an address such as `https://otel.example.org:4318`")
+        raise fault("E107", "this must be an address such as `https://otel.example.org:4318`")
     if peer.scheme == "http" and not Address(peer.host, peer.port).is_loopback:
-        raise _fault("only a receiver on this machine is reached without encryption: use https")
+        raise fault(
+            "E107", "only a receiver on this machine is reached without encryption: use https"
+        )
     return str(value)
 
 
@@ -84,9 +82,11 @@ def _headers(value: Any) -> dict[str, Any]:
         value = dict(part.strip().split("=", 1) for part in value.split(",") if "=" in part)
     is_named = isinstance(value, dict) and 0 < len(value) <= _MOST_HEADERS
     if not is_named or not all(isinstance(name, str) and _HEADER(name) for name in value):
-        raise _fault("this must map names of headers, in small letters, to `env:NAME`, `file:PATH`")
+        raise fault(
+            "E107", "this must map names of headers, in small letters, to `env:NAME`, `file:PATH`"
+        )
     if any(map(_OURS.fullmatch, value)):
-        raise _fault("one of these headers is set by the sink itself; leave it out")
+        raise fault("E107", "one of these headers is set by the sink itself; leave it out")
     return dict(value)
 
 
@@ -123,7 +123,7 @@ class OtlpSettings(SinkSettings):
         """Return the settings for ``otlp+https://HOST``; headers follow as ``?NAME=env:NAME``, and
         more of them after a ``&``. Over gRPC a process could not fork.
 
-        Raises ``ConfigError`` E209 for another address.
+        Raises ``ConfigError`` E107 for another address.
         """
         endpoint, mark, query = url.removeprefix("otlp+").partition("?")
         values: dict[str, Any] = {"type": type_, "endpoint": endpoint}
@@ -132,7 +132,7 @@ class OtlpSettings(SinkSettings):
             values["headers"] = {name: unquote(reference) for name, _, reference in parts}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E209", _NO_ADDRESS)
+        raise ConfigError("E107", _NO_ADDRESS)
 
     @property
     def peer(self) -> OtlpPeer:

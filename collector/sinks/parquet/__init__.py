@@ -16,11 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
 from collector.contracts import Batch, Layout, Record, Subject, count_lines, layout_of, to_minute
-from collector.errors import ConfigError, DeliveryError
+from collector.errors import DeliveryError, UnreadableBatch
+from collector.extras import require
+from collector.files import check_directory
 from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
 from collector.filter.stored import Records, Values, read, values
 from collector.sinks.line_sink import findings
@@ -42,7 +43,6 @@ from collector.sinks.sink import (
     Removal,
     own_directory,
 )
-from collector.sqlite.files import check_directory
 
 if TYPE_CHECKING:
     from collector.filter.arrow import ColumnTypes
@@ -116,7 +116,7 @@ class ParquetSink(ErasableSink):
         """Collect the batches durably, each once. While the lake takes no file that is due, nothing
         is collected: the spool keeps it, within its limit."""
         if self._staged is None:
-            raise DeliveryError("E508", "the sink is open for a command, not for delivery")
+            raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         with self._staged.locked() as staged:
             self._put_due(staged)
             self._note_retentions(staged, batches)
@@ -157,17 +157,17 @@ class ParquetSink(ErasableSink):
         return self._has_failed
 
     def _check_left_out(self) -> None:
-        """Raise ``DeliveryError`` E509 once where records that were collected are in no file."""
+        """Raise ``DeliveryError`` E507 once where records that were collected are in no file."""
         number, self._left_out = self._left_out, 0
         if number:
-            raise DeliveryError("E509", f"{number} collected records cannot be read, and are lost")
+            raise UnreadableBatch(f"{number} collected records cannot be read, and are lost")
 
     def _check_former(self) -> None:
-        """Raise ``DeliveryError`` E508 once where records wait that may not go to the lake now."""
+        """Raise ``DeliveryError`` E503 once where records wait that may not go to the lake now."""
         if self._staged is not None and not self._is_checked:
             self._is_checked, number = True, len(self._staged.all())
             if number > len(self._current(self._staged)):
-                raise DeliveryError("E508", _FORMER, "changed")
+                raise DeliveryError("E503", _FORMER, "changed")
 
     def _types_of(self, batch: Batch, noted: Mapping[str, str]) -> Mapping[str, str | None]:
         rows = read(replace(batch, rows=None)).rows
@@ -429,9 +429,8 @@ class ParquetSink(ErasableSink):
 
 def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference that
-    leads to no secret, E204 for options that cannot be used."""
-    if not is_installed("pyarrow"):
-        raise ConfigError("E201", f"Parquet needs an extra: {install('parquet')}")
+    leads to no secret, E122 for options that cannot be used."""
+    require("Parquet", "parquet", "pyarrow")
     from collector.sinks.parquet.lake import Lake  # noqa: PLC0415 - pyarrow
     from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects  # noqa: PLC0415
 

@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from collector.contracts import Record, Subject, count_lines, to_minute
 from collector.errors import DeliveryError, UnreadableFile
+from collector.files import make_directories
 from collector.filter.arrow import (
     MARK,
     RESERVED,
@@ -132,7 +133,7 @@ class Lake:
 
     def clear(self) -> None:
         """Remove what writing a file has left, also in a process that was killed. Raises
-        ``DeliveryError`` E508."""
+        ``DeliveryError`` E503."""
         if os.path.lexists(self.objects.scratch):
             with self.objects.locked():
                 self._clear()
@@ -181,7 +182,7 @@ class Lake:
         with suppress(FileNotFoundError), self._opened(key) as found:
             if found.schema.metadata.get(MARK) == columns.metadata[MARK]:
                 return left_out
-        raise DeliveryError("E508", _TAKEN)
+        raise DeliveryError("E503", _TAKEN)
 
     def statistics(self, key: str) -> Statistics | None:
         """Return what the end of a file says; ``None`` if it is not there any more."""
@@ -228,7 +229,7 @@ class Lake:
                 outcome = self._revise(key, change)
             if outcome is not None:
                 return outcome
-        raise DeliveryError("E508", "a file of the lake was changed by another process")
+        raise DeliveryError("E503", "a file of the lake was changed by another process")
 
     def _revise(self, key: str, change: RowChange) -> list[tuple[int, int]] | None:
         """Return ``None`` if the file was changed meanwhile."""
@@ -273,7 +274,7 @@ class _Writing:
     def __enter__(self) -> parquet.ParquetWriter:
         is_open = False
         with suppress(OSError):
-            self._objects.scratch.parent.mkdir(mode=0o700, exist_ok=True)
+            make_directories(self._objects.scratch.parent, self._objects.scratch.parent)
             self._file = written(self._objects.scratch)
             self._writer = writer(self._file, self._columns)
             is_open = True
@@ -297,7 +298,7 @@ class _Writing:
 
 
 def _no_room() -> DeliveryError:
-    return DeliveryError("E508", "a file of the lake cannot be written; is the disk full?")
+    return DeliveryError("E503", "a file of the lake cannot be written; is the disk full?")
 
 
 class WithoutSubjects(NamedTuple):

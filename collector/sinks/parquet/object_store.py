@@ -12,31 +12,28 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 from weakref import finalize
 
-from collector.config.extras import install
+from collector.buckets import open_store
 from collector.errors import (
     Cause,
-    ConfigError,
     DeliveryError,
     Unreachable,
     cause_of_status,
 )
+from collector.files import failing_as, make_directories, sync, walk
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
-from collector.sqlite.files import sync
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _TIMEOUT = timedelta(minutes=5)
 """Of one request: 128 MB at 3.4 Mbit/s."""
-_CONNECT_TIMEOUT = timedelta(seconds=10)
-_RETRIES: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=20)}
 _MOST_PART_BYTES = 16 << 20
 """Of a part of an object: a row group of ours has less."""
 _ANSWER_BYTES = 1 << 20
@@ -60,7 +57,7 @@ _DISK = "the files of the lake cannot be read or written; is the disk full?"
 
 
 class Objects(ABC):
-    """What a sink needs of a place of objects. Methods raise ``DeliveryError`` (E508, or E514 for a
+    """What a sink needs of a place of objects. Methods raise ``DeliveryError`` (E503, or E514 for a
     server), and ``FileNotFoundError`` where it is said."""
 
     keeps_versions: bool = False
@@ -92,7 +89,7 @@ class Objects(ABC):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Let no other process write the scratch file, or change an object, during the block, where
-        ``create`` and ``replace`` cannot tell that by themselves. Raises ``DeliveryError`` E508."""
+        ``create`` and ``replace`` cannot tell that by themselves. Raises ``DeliveryError`` E503."""
         yield
 
     @abstractmethod
@@ -142,18 +139,10 @@ class DirectoryObjects(Objects):
     def _files(self) -> Iterator[tuple[str, bool]]:
         """Yield the paths of all files, and whether they are hidden. Links to directories are
         followed, each once, as readers of the lake do."""
-        seen = set[tuple[int, int]]()
         with _disk():
-            for folder, folders, names in os.walk(self._root, onerror=_raise, followlinks=True):
-                status = Path(folder).stat()
-                if (status.st_dev, status.st_ino) in seen:
-                    folders.clear()
-                    continue
-                seen.add((status.st_dev, status.st_ino))
-                folders.sort()
-                for name in sorted(names):
-                    path = (Path(folder) / name).relative_to(self._root)
-                    yield path.as_posix(), any(each.startswith(".") for each in path.parts)
+            for entry in walk(self._root, follow=True):
+                path = entry.readable.relative_to(self._root)
+                yield path.as_posix(), any(each.startswith(".") for each in path.parts)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -203,10 +192,7 @@ class DirectoryObjects(Objects):
 
     def _make_directories(self, path: Path) -> None:
         """Make a directory below the root and those above it up to the root, but none above."""
-        ours = (each for each in (path, *path.parents) if each.is_relative_to(self._root))
-        missing = [each for each in ours if not each.is_dir()]
-        for each in reversed(missing):
-            each.mkdir(mode=0o700, exist_ok=True)
+        for each in make_directories(path, self._root):
             sync(each.parent)
 
 
@@ -214,33 +200,16 @@ class BucketObjects(Objects):
     """A bucket behind obstore. ``options`` are those of obstore; where nothing is set, it reads the
     environment as the provider's tools do.
 
-    Raises ``ConfigError``: E201 without obstore, E204 for a URL or options that cannot be used.
+    Raises ``ConfigError``: E201 without obstore, E122 for a URL or options that cannot be used.
     """
 
     def __init__(self, url: str, options: Mapping[str, str], scratch: Path) -> None:
-        try:
-            from obstore.store import from_url  # noqa: PLC0415 - heavy
-        except ImportError:
-            message = f"a bucket needs an extra: {install('parquet')}"
-            raise ConfigError("E201", message) from None
         self._relay, url_of_proxy = proxy()  # as obstore reads a refusal to its end
         finalize(self, self._relay.close)
-        client: Any = {
-            "timeout": _TIMEOUT,
-            "connect_timeout": _CONNECT_TIMEOUT,
-            "proxy_url": url_of_proxy,
-        }
-        is_plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() == "true"
-        if is_plain or options.get("endpoint", "").startswith("http:"):
-            client["allow_http"] = True
-        config: Any = dict(options)
-        store = None
-        with suppress(Exception):
-            store = from_url(url, config=config, client_options=client, retry_config=_RETRIES)
-        if store is None:  # the library's message might hold a credential
-            message = "the bucket's URL or options cannot be used; check them against obstore's"
-            raise ConfigError("E204", message)
-        self._store: ObjectStore = store
+        needs = ("a bucket", "parquet")
+        self._store: ObjectStore = open_store(
+            url, options, needs, timeout=_TIMEOUT, proxy=url_of_proxy
+        )
         self._scratch = scratch
 
     def __repr__(self) -> str:
@@ -399,22 +368,9 @@ def _version(meta: Mapping[str, Any]) -> dict[str, Any]:
     return {name: text for name, text in stated.items() if text is not None}
 
 
-@contextmanager
-def _disk() -> Iterator[None]:
-    """Turn errors of the disk into ``DeliveryError`` E508, except for a file that is not there."""
-    try:
-        yield
-        return
-    except FileNotFoundError:
-        raise
-    except OSError:
-        pass
-    raise DeliveryError("E508", _DISK)
-
-
-def _raise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error
+def _disk() -> AbstractContextManager[None]:
+    """Turn errors of the disk into ``DeliveryError`` E503, except for a file that is not there."""
+    return failing_as(DeliveryError("E503", _DISK), but=FileNotFoundError)
 
 
 def written(path: Path) -> IO[bytes]:

@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -16,39 +16,40 @@ from time import sleep, time
 
 from collector.contracts import Subject
 from collector.errors import DeliveryError
+from collector.files import failing_as
 from collector.schema.model import Schema
-from collector.sqlite.files import connect
+from collector.sqlite.connection import connect_to_read
+from collector.sqlite.definition import Definition, format_of, tables_of
 from collector.sqlite.foreign import added_columns, foreign_columns, foreign_objects
 
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
-FORMAT = 1
-"""``user_version`` of the database."""
 COLUMNS = (
     "number, key, schema, digest, hour, opened, length, revision, is_closed, place, routed,"
     " is_limited"
 )
 """Those of a segment in the database."""
-TABLES = """
-CREATE TABLE segments (
+DEFINITION = Definition(
+    (
+        """CREATE TABLE segments (
   number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, schema TEXT NOT NULL, digest TEXT NOT NULL,
   hour TEXT NOT NULL, opened REAL NOT NULL, length INTEGER NOT NULL, revision INTEGER NOT NULL,
   is_closed INTEGER NOT NULL, place TEXT NOT NULL, routed TEXT NOT NULL,
-  is_limited INTEGER NOT NULL) STRICT;
-CREATE TABLE frames (
+  is_limited INTEGER NOT NULL) STRICT""",
+        """CREATE TABLE frames (
   segment INTEGER NOT NULL, at INTEGER NOT NULL, length INTEGER NOT NULL, received TEXT NOT NULL,
-  PRIMARY KEY (segment, at)) STRICT;
-CREATE TABLE types (
+  PRIMARY KEY (segment, at)) STRICT""",
+        """CREATE TABLE types (
   digest TEXT NOT NULL, place INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
-  PRIMARY KEY (digest, name)) STRICT;
-CREATE TABLE retentions (
+  PRIMARY KEY (digest, name)) STRICT""",
+        """CREATE TABLE retentions (
   digest TEXT NOT NULL, name TEXT NOT NULL, seconds INTEGER NOT NULL,
-  PRIMARY KEY (digest, name)) STRICT;
-CREATE TABLE places (digest TEXT NOT NULL) STRICT;
-CREATE TABLE delivered (
-  number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT;
-"""
-"""Those of the database."""
+  PRIMARY KEY (digest, name)) STRICT""",
+        "CREATE TABLE places (digest TEXT NOT NULL) STRICT",
+        "CREATE TABLE delivered (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT",
+    )
+)
+"""That of the database."""
 _PIECE = 2 << 20
 
 
@@ -122,33 +123,31 @@ def _may_know(directory: Path) -> bool:
 
 
 def require_known_format(db: sqlite3.Connection) -> bool:
-    """Return whether there are tables in a database of segments. Raises ``DeliveryError`` E502 if
+    """Return whether there are tables in a database of segments. Raises ``DeliveryError`` E501 if
     it has another format."""
-    version, number = db.execute(
-        "SELECT user_version, count(name) FROM pragma_user_version LEFT JOIN sqlite_master"
-    ).fetchone()
-    if number and version != FORMAT:
-        raise DeliveryError("E502", _UNKNOWN)
-    return bool(number)
+    found = format_of(db)
+    if found not in (None, DEFINITION.format):
+        raise DeliveryError("E501", _UNKNOWN)
+    return found is not None
 
 
 @contextmanager
 def _database(directory: Path) -> Iterator[sqlite3.Connection | None]:
     """Open the database of a directory to read it; ``None`` if there are no segments. Raises
-    ``DeliveryError``: E502 for another format, E508 where it cannot be read."""
+    ``DeliveryError``: E501 for another format, E503 where it cannot be read."""
     if not has_segments(directory):
         yield None
         return
-    db = connect(directory / DATABASE)
+    db = connect_to_read(directory / DATABASE)
     if db is None:
-        raise DeliveryError("E508", _UNREADABLE)
+        raise DeliveryError("E503", _UNREADABLE)
     with closing(db), disk(_UNREADABLE):
         yield db if require_known_format(db) else None
 
 
 def noted_retentions(directory: Path) -> dict[str, dict[str, timedelta]]:
     """Return the retentions of fields that were noted with segments, by the schema's digest. Raises
-    ``DeliveryError`` E502, E508."""
+    ``DeliveryError`` E501, E503."""
     found: dict[str, dict[str, timedelta]] = {}
     with _database(directory) as db:
         rows = "SELECT digest, name, seconds FROM retentions"
@@ -171,13 +170,13 @@ def read_segments(
     directory: Path, *, must_know: bool = False
 ) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
     """Return the segments in a directory with their records, as of one moment, while another
-    process may write there. Raises ``DeliveryError`` E502 for another format, and E508; with
+    process may write there. Raises ``DeliveryError`` E501 for another format, and E503; with
     ``must_know``, also where this user may not know whether there are any."""
     found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
     files = list[int]()
     try:
         if must_know and not _may_know(directory):
-            raise DeliveryError("E508", _UNREADABLE)
+            raise DeliveryError("E503", _UNREADABLE)
         if has_segments(directory):
             for _ in range(_TRIES):
                 if _opened(directory, found, files):
@@ -185,7 +184,7 @@ def read_segments(
                 _close_all(files)
                 found.clear()
             else:
-                raise DeliveryError("E508", _UNREADABLE)
+                raise DeliveryError("E503", _UNREADABLE)
         yield found
     finally:
         _close_all(files)
@@ -237,13 +236,13 @@ def read_frames(
     frames: Iterable[tuple[str, int, int]], file: int, *, is_partial: bool = False
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the bytes of frames out of an open file, by their minutes. Raises ``DeliveryError``
-    E508 if the file has lost some; with ``is_partial`` a line that cannot be read stands for them.
+    E503 if the file has lost some; with ``is_partial`` a line that cannot be read stands for them.
     """
     for minute, at, length in frames:
         payload = os.pread(file, length, at)
         if len(payload) < length:
             if not is_partial or os.fstat(file).st_size >= at + length:
-                raise DeliveryError("E508", _UNREADABLE)
+                raise DeliveryError("E503", _UNREADABLE)
             payload += _LOST
         yield minute, payload
 
@@ -262,17 +261,11 @@ def pieces(payloads: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]
             yield minute, b"".join(parts)
 
 
-@contextmanager
 def disk(
     message: str = "the sink's directory did not take the batch; is the disk full?",
-) -> Iterator[None]:
-    """Turn errors of the disk and the database into ``DeliveryError`` E508, without their text."""
-    try:
-        yield
-        return
-    except (OSError, sqlite3.Error):
-        pass
-    raise DeliveryError("E508", message)
+) -> AbstractContextManager[None]:
+    """Turn errors of the disk and the database into ``DeliveryError`` E503, without their text."""
+    return failing_as(DeliveryError("E503", message), OSError, sqlite3.Error)
 
 
 # -- what is in a sink's directory besides records that wait --------------------------------------
@@ -288,7 +281,7 @@ _KEY = re.compile(r"/day=[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}-[0-9a-f]{32}\.parqu
 
 
 def foreign_parts(directory: Path, schemas: Collection[Schema]) -> int:
-    """Count the files, tables and columns with anything else. Raises ``DeliveryError`` E508."""
+    """Count the files, tables and columns with anything else. Raises ``DeliveryError`` E503."""
     with disk(_UNREADABLE):
         if not directory.exists():
             return 0
@@ -317,25 +310,20 @@ def _sizes(directory: Path) -> dict[str, int]:
 def _of_database(path: Path, schemas: Collection[Schema]) -> tuple[dict[str, int], int]:
     """Return the lengths of segments by the names of their files, and how many tables and columns
     of the database are foreign; one that cannot be read counts as one."""
-    db = connect(path)
+    db = connect_to_read(path)
     if db is None:
         return {}, int(path.exists())
-    with closing(db), closing(sqlite3.connect(":memory:")) as model:
-        is_there = require_known_format(db)
-        model.executescript(TABLES)
-        known = [name for (name,) in model.execute(_NAMES)]
-        found = foreign_objects(db, known) + added_columns(db, TABLES.split(";")[:-1])
+    with closing(db):
+        is_there, known = require_known_format(db), DEFINITION.columns
+        found = foreign_objects(db, known) + added_columns(db, DEFINITION)
         words = {*_TYPES, *_words(schemas), *_spelled(db, {each.name for each in schemas})}
         found += sum(1 for _ in foreign_columns(db, [*_there(db, known)], words))
         segments = all_segments(db) if is_there else ()
         return {each.file_name: each.length for each in segments}, found
 
 
-_NAMES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-
-
 def _there(db: sqlite3.Connection, known: Collection[str]) -> Iterator[str]:
-    yield from (name for (name,) in db.execute(_NAMES) if name in known)
+    yield from (name for name in tables_of(db) if name in known)
 
 
 def _words(schemas: Collection[Schema]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from collector.files import sync
 from collector.schema.model import Schema
 from collector.sinks.parquet.segment_reader import (
     Segment,
@@ -27,7 +28,6 @@ from collector.sinks.parquet.segments import Segments
 from collector.sinks.parquet.settings import ParquetSettings
 from collector.sinks.record_files import FileLock, locked_directory
 from collector.sinks.sink import Opening, own_directory
-from collector.sqlite.files import sync
 
 RESERVED_NAMES = frozenset({"schema", "received", "count"})
 """Members of a record that are no fields."""
@@ -42,7 +42,7 @@ def scratch(settings: ParquetSettings, directory: Path) -> Path:
 
 
 def _remove_scratch(settings: ParquetSettings, directory: Path) -> None:
-    """Remove what writing a file has left of such a sink. Raises ``DeliveryError`` E508."""
+    """Remove what writing a file has left of such a sink. Raises ``DeliveryError`` E503."""
     path = scratch(settings, directory)
     with disk():
         if os.path.lexists(path):
@@ -165,7 +165,7 @@ class SegmentDirectories:
     def take_over(self) -> None:
         """Take the directory that a sink of the same place had under another name, if this one has
         none: what waits there becomes a file, and batches that were delivered are known again.
-        Raises ``DeliveryError`` E508."""
+        Raises ``DeliveryError`` E503."""
         if self._is_shared or has_segments(self.own):
             return
         with disk():

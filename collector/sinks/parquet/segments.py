@@ -22,12 +22,11 @@ from uuid import uuid4
 
 from collector.contracts import Batch, Layout, layout_of
 from collector.errors import DeliveryError, InUse, Unacceptable
-from collector.file_modes import make_private
+from collector.files import make_private, sync
 from collector.sinks.parquet.segment_reader import (
     COLUMNS,
     DATABASE,
-    FORMAT,
-    TABLES,
+    DEFINITION,
     Segment,
     all_segments,
     disk,
@@ -37,7 +36,7 @@ from collector.sinks.parquet.segment_reader import (
     require_known_format,
 )
 from collector.sinks.record_files import FileLock
-from collector.sqlite.files import make_durable, sync, transaction
+from collector.sqlite.connection import connect, transaction
 
 TypesOf = Callable[[Batch, Mapping[str, str]], Mapping[str, str | None]]
 """Returns the type of each column that records of a batch's layout can have, as far as it is known;
@@ -62,8 +61,8 @@ class Segments:
     """The segments in a directory, for one process and one thread at a time; with ``is_shared``,
     for several processes, each for as long as it is in ``locked``.
 
-    Raises ``InUse`` if another process has them, and ``DeliveryError``: E502 for another format,
-    E508 where the disk does not permit something; then nothing has changed.
+    Raises ``InUse`` if another process has them, and ``DeliveryError``: E501 for another format,
+    E503 where the disk does not permit something; then nothing has changed.
     """
 
     def __init__(self, directory: Path, *, is_shared: bool = False) -> None:
@@ -86,11 +85,11 @@ class Segments:
 
     @contextmanager
     def locked(self) -> Iterator[Self]:
-        """Let no other process change anything during the block. Raises ``DeliveryError`` E508 if
+        """Let no other process change anything during the block. Raises ``DeliveryError`` E503 if
         another one does for too long."""
         with self._lock as is_locked:
             if not is_locked:
-                raise DeliveryError("E508", _IN_USE)
+                raise DeliveryError("E503", _IN_USE)
             yield self
 
     def close(self) -> None:
@@ -102,14 +101,11 @@ class Segments:
     def _open(self) -> None:
         path = self.directory / DATABASE
         make_private(path)  # without opening one that is there: another sink may have locks on it
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db = connect(path)
         try:
-            make_durable(self._db)
             with transaction(self._db):
                 if not require_known_format(self._db):
-                    for table in TABLES.split(";"):
-                        self._db.execute(table)
-                    self._db.execute(f"PRAGMA user_version = {FORMAT}")
+                    DEFINITION.create(self._db)
             self._clear()
         except BaseException:
             self._db.close()

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Bucket, Duration, Endpoint, Line, Location, Reference, Size
+from collector.documents import fault
 
 PARTITION = "day"
 """The column that a part of each file's path, `day=2026-11-27`, is for readers."""
@@ -52,7 +52,7 @@ class ParquetSettings(SinkSettings):
     @model_validator(mode="after")
     def _check_place(self) -> Self:
         if (self.path is None) == (self.url is None):
-            raise PydanticCustomError("E209", "a Parquet sink needs a `path` or a `url`, not both")
+            raise fault("E107", "a Parquet sink needs a `path` or a `url`, not both")
         return self
 
     @classmethod

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,14 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
 from collector.addresses import Address
-from collector.config.extras import install, is_installed
 from collector.config.sink_settings import SinkSettings
-from collector.config.values import Location, Reference, resolved
+from collector.config.values import Location, Reference, matching, resolved
 from collector.contracts import Batch, Layout, Record, Subject, layout_of
-from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.documents import fault
+from collector.errors import ConfigError, DeliveryError, Unacceptable
+from collector.extras import require
 from collector.filter.stored import Values
 from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, Removal, shuffled
 
@@ -39,7 +38,6 @@ _DEFAULT_PORT = 5432
 _SCHEMES = ("postgres", "postgresql")
 _OPTIONS = {"host", "sslmode"}
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII).fullmatch
 _PRUNE_SECONDS = 3600.0
 _SOON = 60.0
 _ROWS = 5000
@@ -103,14 +101,13 @@ def _url(value: Any) -> str:
         found = None if _is_reference(value) else _parsed(value)
         if _is_reference(value) or (found is not None and not found.password):
             return value
-    raise PydanticCustomError("E209", _FORM)
+    raise fault("E107", _FORM)
 
 
-def _namespace(value: Any) -> str:
-    if isinstance(value, str) and _NAME(value) and not value.startswith("pg_"):
-        return value
-    message = "this must be a name of small letters, digits and `_`, of at most 63 characters"
-    raise PydanticCustomError("E209", message)
+_NAMESPACE = matching(
+    "(?!pg_)[a-z][a-z0-9_]{0,62}",
+    "this must be a name of small letters, digits and `_`, of at most 63 characters",
+)
 
 
 class PostgresSettings(SinkSettings):
@@ -128,7 +125,7 @@ class PostgresSettings(SinkSettings):
         description="Who signs the server's certificate, a PEM file; none: those that the system"
         " trusts.",
     )
-    namespace: Annotated[str, BeforeValidator(_namespace)] = Field(
+    namespace: Annotated[str, *_NAMESPACE] = Field(
         "collector", description="The schema of the database (its namespace) with the tables."
     )
 
@@ -156,10 +153,10 @@ class PostgresSettings(SinkSettings):
 
     def address(self) -> _Address:
         """Return where the database is. Raises ``ConfigError`` E202 for a reference that leads to
-        nothing, and E209 for one that leads to no address."""
+        nothing, and E107 for one that leads to no address."""
         found = _parsed(resolved(self.url) if _is_reference(self.url) else self.url)
         if found is None:
-            raise ConfigError("E209", "the reference in `url` leads to no address of a database")
+            raise ConfigError("E107", "the reference in `url` leads to no address of a database")
         return found
 
     def parameters(self) -> dict[str, str | int]:
@@ -312,8 +309,6 @@ class PostgresSink(ErasableSink):
                 lines = encoded(batch, layout, self._types[layout])
                 parts[f"{table}_{day:%Y%m%d}", layout] += lines
         for (partition, layout), lines in parts.items():
-            if partition not in self._marked or layout not in self._types:
-                raise Unreachable("the connection broke")
             self._remover.written(partition)
             statement = self._namespace.copy(partition, layout, self._types[layout])
             with cursor.copy(statement) as copy:
@@ -446,5 +441,4 @@ def _day(batch: Batch) -> tuple[str, date]:
 
 
 def _require_psycopg() -> None:
-    if not is_installed("psycopg"):
-        raise ConfigError("E201", f"a sink of this type needs an extra: {install('postgres')}")
+    require("a sink of this type", "postgres", "psycopg")

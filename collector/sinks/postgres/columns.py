@@ -132,7 +132,7 @@ def encoded(batch: Batch, layout: Layout, types: Sequence[str]) -> list[str]:
     """Return a batch's rows as lines of ``COPY``: the columns in the order in which they are
     copied, the count, and the minute.
 
-    Raises ``Unacceptable`` for a value that its column cannot have, and ``DeliveryError`` E509.
+    Raises ``Unacceptable`` for a value that its column cannot have, and ``DeliveryError`` E507.
     """
     rows = _rows(batch, layout)
     if not rows:

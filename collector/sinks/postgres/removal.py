@@ -19,6 +19,7 @@ from psycopg import sql
 
 from collector.contracts import Record, Subject, to_minute
 from collector.errors import Cause, DeliveryError, Unreachable
+from collector.sinks.line_sink import EARLY
 from collector.sinks.postgres.columns import (
     RESERVED_COLUMNS,
     TYPES,
@@ -292,7 +293,7 @@ def overdue(cursor: Cursor, namespace: Namespace, now: datetime) -> Iterator[str
     for table in namespace.tables(cursor):
         spans = rules.get(table)
         if spans is None:
-            yield f"{table}: no retention is known; open the sink with its schema once"
+            yield f"the database's table `{table}` has no known retention"
             continue
         counts = [sql.SQL("count(*) FILTER (WHERE received > {})").format(_minute(now + _AHEAD))]
         for name, span in spans.items():
@@ -301,10 +302,10 @@ def overdue(cursor: Cursor, namespace: Namespace, now: datetime) -> Iterator[str
         query = namespace.query("SELECT {counts} FROM {}", table, counts=sql.SQL(", ").join(counts))
         early, *outlived = cursor.execute(query).fetchone() or (0,)
         if early:
-            yield f"{table}: {early} rows were received in the future: a clock was wrong"
+            yield f"the database's table `{table}` holds {early} rows {EARLY}"
         for name, times in zip(spans, outlived, strict=True):
             if times:
-                yield f"{table}: {name} is older than it may be in {times} rows"
+                yield f"the database holds `{name}` of {times} records past its retention"
 
 
 _Due = tuple[str, dict[str, str], frozenset[str]]

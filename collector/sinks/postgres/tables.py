@@ -72,7 +72,7 @@ class Namespace:
 
     def exists(self, cursor: Cursor) -> bool:
         """Return whether the namespace is there and is ours. Raises ``DeliveryError``: E501 for one
-        of another program, E502 for one of another format."""
+        of another program or of another format."""
         names = self.relations(cursor)
         if not names:
             return False
@@ -86,7 +86,7 @@ class Namespace:
             raise DeliveryError("E501", message)
         if version[0] != FORMAT:
             message = "the tables have a format that this version of Collector does not know"
-            raise DeliveryError("E502", message)
+            raise DeliveryError("E501", message)
         return True
 
     def relations(self, cursor: Cursor) -> dict[str, str]:

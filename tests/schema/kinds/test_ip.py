@@ -462,6 +462,6 @@ def test_options() -> None:
     assert canonical(field("ip", truncate={"ipv4": 24}))("2001:db8::7") == "2001:db8::7"
     assert canonical(field("ip", truncate={"ipv6": 48}))("203.0.113.7") == "203.0.113.7"
     for faulty in ({"ipv4": 7}, {"ipv4": 33}, {"ipv6": 15}, {"ipv6": 129}, {"ipv4": -1}):
-        assert refuses("ip", truncate=faulty) == "E123"
+        assert refuses("ip", truncate=faulty) == "E107"
     assert refuses("ip", truncate={"ipv4": True}) == "int_type"
     assert refuses("ip", truncate={"ipv4": 24.0}) == "int_type"

@@ -17,6 +17,8 @@ _KIND = '''
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from collector.schema.kinds.base import FieldBase
 
 
@@ -24,7 +26,6 @@ class WeekdayField(FieldBase):
     """A day of the week."""
 
     description = "A day of the week, Monday is 1."
-    hints: ClassVar = {"weekend": {"description": "Whether 6 and 7 are accepted."}}
     phrases: ClassVar = {
         "week": {"en": "one of {days} days of the week", "id": "salah satu dari {days} hari"}
     }
@@ -32,7 +33,7 @@ class WeekdayField(FieldBase):
     column = "INTEGER"
 
     kind: Literal["weekday"]
-    weekend: bool = True
+    weekend: bool = Field(True, description="Whether 6 and 7 are accepted.")
 
     def canonical(self, circumstances):
         return lambda value: value if 1 <= value <= self.size() else None

@@ -121,12 +121,12 @@ def test_size_and_types() -> None:
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        ({"key": "hunter2", "rotate": "1d"}, "E125"),
-        ({"key": "env:", "rotate": "1d"}, "E125"),
-        ({"key": "vault:a", "rotate": "1d"}, "E125"),
-        ({"key": "env:A\nB", "rotate": "1d"}, "E125"),
-        ({"key": "env:A", "rotate": "1y"}, "E126"),
-        ({"key": "env:A", "rotate": "30s"}, "E126"),
+        ({"key": "hunter2", "rotate": "1d"}, "E202"),
+        ({"key": "env:", "rotate": "1d"}, "E202"),
+        ({"key": "vault:a", "rotate": "1d"}, "E202"),
+        ({"key": "env:A\nB", "rotate": "1d"}, "E202"),
+        ({"key": "env:A", "rotate": "1y"}, "E107"),
+        ({"key": "env:A", "rotate": "30s"}, "E107"),
         ({"key": "env:A"}, "missing"),
         ({"rotate": "1d"}, "missing"),
         ({"key": "file:relative/key", "rotate": "4w"}, None),

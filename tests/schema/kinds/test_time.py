@@ -222,9 +222,9 @@ def test_the_clock_is_read_each_time() -> None:
     [
         ({"precision": "week"}, "literal_error"),
         ({"precision": 1}, "literal_error"),
-        ({"within": "7"}, "E124"),
-        ({"within": 7}, "E124"),
-        ({"within": "+7d"}, "E124"),
+        ({"within": "7"}, "E107"),
+        ({"within": 7}, "E107"),
+        ({"within": "+7d"}, "E107"),
         ({"within": "7d"}, None),
     ],
 )

@@ -154,10 +154,10 @@ def test_refusals(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "code"),
     [
-        ({"parts": 3, "maximum": [9, 9]}, "E115"),
-        ({"maximum": [9, 9, 9]}, "E115"),
-        ({"parts": 1, "maximum": []}, "E115"),
-        ({"parts": 1, "maximum": [1, 2, 3, 4, 5]}, "E115"),
+        ({"parts": 3, "maximum": [9, 9]}, "E122"),
+        ({"maximum": [9, 9, 9]}, "E122"),
+        ({"parts": 1, "maximum": []}, "E122"),
+        ({"parts": 1, "maximum": [1, 2, 3, 4, 5]}, "E122"),
         ({"parts": 0}, "greater_than_equal"),
         ({"parts": 5}, "less_than_equal"),
         ({"parts": 1, "maximum": [-1]}, "greater_than_equal"),

@@ -204,7 +204,7 @@ def test_what_a_check_finds(tmp_path: Path) -> None:
     """A path, which gRPC has not; files of TLS."""
     opening = Opening("backend", (_SCHEMA,), tmp_path)
     for endpoint, settings, code in (
-        ("https://otel.example.org/tenant", {}, "E211"),
+        ("https://otel.example.org/tenant", {}, "E122"),
         ("https://otel.example.org", {"ca": tmp_path / "none"}, "E212"),
         ("https://otel.example.org", {"certificate": tmp_path / "none"}, "E212"),
     ):

@@ -153,9 +153,9 @@ def test_a_name_stays_when_a_batch_comes_again() -> None:
 
 def test_what_is_no_batch_of_a_spool() -> None:
     """It is refused before anything is made of it."""
-    with pytest.raises(DeliveryError, match="E508"):
+    with pytest.raises(DeliveryError, match="E503"):
         _requests(Batch(b"1" * 16, _MINUTE, given=[{"a.text": "x"}]))
-    with pytest.raises(DeliveryError, match="E509"):
+    with pytest.raises(DeliveryError, match="E507"):
         _requests(read(Batch(b"1" * 16, _MINUTE, layout=_LAYOUT, payload=b"[]\n")))
 
 

@@ -32,11 +32,11 @@ _WHOSE = {
 
 
 def test_its_party_must_be_stated(tmp_path: Path) -> None:
-    """E214, also for a receiver on this machine; the endpoint is not quoted."""
+    """E106, also for a receiver on this machine; the endpoint is not quoted."""
     done = run("config", "check", _config(tmp_path))
     assert done.code == 78
     assert b"sinks.backend.party" in done.err
-    assert b"E214" in done.err
+    assert b"E106" in done.err
     assert b"secret-path" not in done.err
 
 
@@ -66,5 +66,5 @@ def test_faults_of_headers_have_a_place(tmp_path: Path) -> None:
 def test_claims_of_it_are_unproven(tmp_path: Path) -> None:
     """Nothing tells how long a receiver keeps records."""
     done = run("claims", "--verify", "--config", _config(tmp_path, **_WHOSE))
-    assert b"retention: backend: how long it keeps records cannot be read" in done.err
-    assert b"needed-only unproven" in done.out
+    assert b"  Unproven. Collector cannot read" in done.out
+    assert b"`sinks.backend.expires`" in done.out

@@ -103,7 +103,7 @@ def test_addresses_that_are_faulty(to: str) -> None:
     """They raise at once, and are not quoted."""
     with pytest.raises(CollectorError) as caught:
         Collector("conferencing", to)
-    assert "E209" in str(caught.value)
+    assert "E107" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

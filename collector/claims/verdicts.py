@@ -1,0 +1,168 @@
+"""The verdicts of the last check, recorded in the data directory (``verdicts.json``).
+
+A running sidecar shows them with their age. The file has sentences, verdicts, reasons in names and
+counts, and times; it is replaced as a whole, so it needs no lock. A verdict counts only for the
+configuration and the sentence that it was reached for: ``recorded`` is ``unproven`` for any other.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from collector.claims.document import Claim
+from collector.claims.findings import Verdict
+from collector.claims.promises import Promise, promises
+from collector.config import Config
+from collector.errors import DeliveryError
+from collector.files import write_private
+from collector.routing import Flows, changes
+from collector.schema.review import ApprovedCopy
+
+FILE_NAME = "verdicts.json"
+MAX_BYTES = 1 << 20
+"""The most bytes of the file that are read."""
+_LEFT_SECONDS = 60.0
+"""After so long a file that was not moved into its place is of a process that was killed."""
+_DAYS = 2
+"""From so many days on, an age is told in days."""
+_NEVER = "Never checked."
+_CHANGED = "The configuration has changed since the last check."
+_RUN = "Run `collector claims` with the sidecar's configuration."
+
+
+class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One verdict: ``at`` is when it was reached, ``configuration`` what it was reached for."""
+
+    id: str
+    sentence: str
+    verdict: Verdict
+    reason: str
+    advice: str
+    additions: tuple[str, ...]
+    at: datetime
+    configuration: str
+
+
+_decode = msgspec.json.Decoder(list[Recorded]).decode
+
+
+def fingerprint(config: Config, flows: Iterable[Flows], copies: Iterable[ApprovedCopy]) -> str:
+    """Return the digest of what verdicts depend on: schemas, destinations, approvals, the sandbox
+    and whether there is a recorder."""
+    matrices = [*flows]
+    facts = (
+        changes.document(*matrices) if matrices else b"",
+        *(matrix.schema.digest.encode() for matrix in matrices),
+        *(copy.state.encode() for copy in copies),
+        config.sandbox.encode(),
+        str(config.recorder.enabled).encode(),
+    )
+    return sha256(b"\n".join(facts)).hexdigest()
+
+
+def record(data: Path, every: Iterable[Promise], configuration: str, now: datetime) -> None:
+    """Record verdicts beside those of other claims. Raises ``DeliveryError`` E506 if the directory
+    cannot be written."""
+    at = now.astimezone(UTC).replace(microsecond=0)
+    found = {each.id: each for each in _read(data / FILE_NAME)}
+    for each in every:
+        found[each.id] = Recorded(
+            each.id,
+            each.sentence,
+            each.verdict,
+            each.reason,
+            each.advice,
+            each.additions,
+            at,
+            configuration,
+        )
+    part = data / f"{FILE_NAME}.{secrets.token_hex(8)}.part"
+    try:
+        for left in data.glob(f"{FILE_NAME}.*.part"):
+            if left.stat().st_mtime < now.timestamp() - _LEFT_SECONDS:
+                left.unlink()
+        write_private(part, [_encoded([*found.values()])])
+        part.replace(data / FILE_NAME)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise DeliveryError("E506", "the verdicts cannot be recorded there") from None
+
+
+def recorded(
+    data: Path, claims: Mapping[str, Claim], configuration: str, now: datetime
+) -> tuple[tuple[Promise, ...], dict[str, datetime]]:
+    """Return each claim with the verdict that was recorded last and its age, and when each was
+    reached.
+
+    A claim without a verdict is ``unproven``, and so is one whose verdict is of another
+    configuration or another sentence. Raises nothing: a file that is no such file has no verdicts.
+    """
+    found = {each.id: each for each in _read(data / FILE_NAME)}
+    every, times = list[Promise](), dict[str, datetime]()
+    for promise in promises(claims, {}):
+        last = found.get(promise.id)
+        if promise.verdict == "missing":
+            every.append(promise)
+        elif last is None or last.sentence != promise.sentence:
+            every.append(replace(promise, verdict="unproven", reason=_NEVER, advice=_RUN))
+        elif last.configuration != configuration:
+            times[promise.id] = last.at
+            reason = f"{_CHANGED} {_age(now, last.at)}"
+            every.append(replace(promise, verdict="unproven", reason=reason, advice=_RUN))
+        else:
+            times[promise.id] = last.at
+            every.append(
+                replace(
+                    promise,
+                    verdict=last.verdict,
+                    reason=last.reason,
+                    advice=last.advice,
+                    checked=f"{promise.checked} {_age(now, last.at)}",
+                    additions=last.additions,
+                )
+            )
+    return tuple(every), times
+
+
+def _age(now: datetime, at: datetime) -> str:
+    """Say how long ago something was checked, in whole hours or days."""
+    hours = int((now - at).total_seconds() // 3600)
+    if hours < 1:
+        return "Checked less than an hour ago."
+    if hours < _DAYS * 24:
+        return f"Checked {hours} hour{'' if hours == 1 else 's'} ago."
+    return f"Checked {hours // 24} days ago."
+
+
+def has_only_verdicts(path: Path) -> bool:
+    """Return whether a file has verdicts and nothing else."""
+    found = _read(path)
+    return bool(found) and path.read_bytes() == _encoded(found)
+
+
+def _encoded(found: list[Recorded]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(found), indent=1)
+
+
+def _read(path: Path) -> list[Recorded]:
+    """Return the verdicts of a file; none where it is absent or no such file."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return []
+    with os.fdopen(handle, "rb") as file:
+        try:
+            text = file.read(MAX_BYTES + 1)
+            found = _decode(text) if len(text) <= MAX_BYTES else []
+        except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+            return []
+    is_sound = all(each.at.tzinfo is not None for each in found)
+    return found if is_sound else []

@@ -1,0 +1,343 @@
+"""Files and directories of Collector: made for their owner only, checked before they are needed,
+and synced. They are never opened through a symbolic link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from os.path import realpath
+from pathlib import Path
+from typing import NamedTuple
+
+from collector.errors import ConfigError, NotNow
+
+_COMPANIONS = ("-wal", "-shm", "-journal")
+_OURS = re.compile(
+    r"(spool|store|vault|keys|recorder)\.db.*|(ledger|master|subjects)\.key.*|collector\.lock|verdicts\.json.*|control\.sock"
+    r"|sinks|objects|vault|.*\.ndjson.*"
+).fullmatch
+_OTHERS = 0o077
+
+
+_LONGEST_NAME = 255
+_LONGEST_SOCKET = 100
+MISSING = (
+    "the directory above it does not exist: mount the volume that it is on, or make it, as with"
+    " `mkdir -p`"
+)
+"""What is said where a directory would have to be made together with the one above it."""
+
+# -- directories ----------------------------------------------------------------------------------
+
+
+def check_directory(path: Path, *, within: Path | None = None, must_exist: bool = False) -> None:
+    """Check that a directory is writable, or that ``make_directory`` can make it; make nothing.
+
+    Raises ``ConfigError`` E203 if not, and ``NotNow`` where the directory above is missing.
+    """
+    above = path if must_exist else _topmost(path, within).parent
+    try:
+        there, names = path, list[str]()
+        while not (_exists(there) or there == there.parent):
+            names.append(there.name)
+            there = there.parent
+        is_named = all(len(os.fsencode(name)) <= _LONGEST_NAME for name in names)
+        is_missing = len(there.parts) < len(above.parts) or _leads_nowhere(there)
+        is_usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+        is_usable = is_usable and os.statvfs(there).f_blocks > 0  # none: as in /proc
+    except OSError:
+        is_named = is_missing = is_usable = False
+    if is_named and is_missing:
+        raise NotNow("E203", MISSING)
+    if not (is_named and is_usable):
+        message = "the directory cannot be made or written; check that it exists and may be written"
+        raise ConfigError("E203", message)
+
+
+def make_directory(path: Path, *, within: Path | None = None) -> None:
+    """Make a directory (0700) unless it exists, and those between it and ``within``, that one
+    included. The directory above them must exist: below a mount point whose volume is missing, a
+    new directory would fill the disk of the system.
+
+    Raises ``ConfigError`` E203, and ``NotNow`` where the directory above is missing or its disk is
+    full.
+    """
+    error_number = 0
+    try:
+        make_directories(path, _topmost(path, within))
+    except OSError as error:
+        error_number = error.errno or -1
+        if isinstance(error, FileExistsError) and _leads_nowhere(path):
+            error_number = errno.ENOENT
+    if error_number == errno.ENOENT:
+        raise NotNow("E203", MISSING)
+    if error_number in (errno.ENOSPC, errno.EDQUOT):
+        raise NotNow("E203", "the directory cannot be made: its disk is full; make room")
+    if error_number:
+        raise ConfigError("E203", "the directory cannot be made; check its permissions")
+
+
+def make_directories(path: Path, top: Path) -> list[Path]:
+    """Make a directory (0700) and those above it from ``top`` on, where they are missing; return
+    those that were made. Raises ``OSError``."""
+    made, below = list[Path](), path.parts[len(top.parts) :]
+    for depth in range(len(below) + 1):
+        each = top.joinpath(*below[:depth])
+        if not each.is_dir():
+            each.mkdir(mode=0o700, exist_ok=True)
+            made.append(each)
+    return made
+
+
+def _topmost(path: Path, within: Path | None) -> Path:
+    """Return the first directory that may be made on the way to a path."""
+    return within if within is not None and path.is_relative_to(within) else path
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Return whether a path is a link to what is not there."""
+    return path.is_symlink() and not path.exists()
+
+
+def check_file(path: Path, *ends: str, within: Path | None = None) -> None:
+    """Check that a file can be made, or read and written; also those whose names have one of the
+    ends besides. Make nothing. Raises ``ConfigError`` E203 if not, and as ``check_directory``."""
+    check_directory(path.parent, within=within)
+    for end in ("", *ends):
+        each = path.with_name(path.name + end)
+        if not _is_usable(each):
+            message = "a file cannot be made or written there: check its name, what is there, and"
+            message += " its permissions"
+            if _is_link(each):
+                message = "a file there is a symbolic link; name the file that it leads to"
+            raise ConfigError("E203", message)
+
+
+def _is_usable(path: Path) -> bool:
+    with suppress(OSError):
+        if not _exists(path):
+            return len(os.fsencode(path.name)) <= _LONGEST_NAME
+        return stat.S_ISREG(path.lstat().st_mode) and os.access(path, os.R_OK | os.W_OK)
+    return False
+
+
+def _is_link(path: Path) -> bool:
+    with suppress(OSError):
+        return path.is_symlink()
+    return False
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is anything of that name, also a link. Raises ``OSError`` where the name
+    cannot be used."""
+    with suppress(FileNotFoundError):
+        path.lstat()
+        return True
+    return False
+
+
+def need_room(directory: Path, size: int) -> None:
+    """Raise ``OSError`` unless the disk of a directory has room for so many bytes."""
+    disk = os.statvfs(directory)
+    if disk.f_bavail * disk.f_frsize < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def sync(directory: Path) -> None:
+    """Sync a directory: a file that was made, renamed or removed in it is so after a crash as well.
+    Raises ``OSError``."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# -- errors and sockets ---------------------------------------------------------------------------
+
+
+@contextmanager
+def failing_as(
+    failure: Exception | Callable[[Exception], Exception],
+    *kinds: type[Exception],
+    but: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
+    """Raise ``failure`` in the place of errors of these kinds (``OSError`` if none is named), apart
+    from those of ``but``. It has no context: the text of an error of the disk or of a database may
+    hold paths and values."""
+    try:
+        yield
+        return
+    except Exception as error:
+        if isinstance(error, but) or not isinstance(error, kinds or OSError):
+            raise
+        if not isinstance(failure, Exception):
+            failure = failure(error)
+    try:
+        raise failure
+    finally:
+        failure.__context__ = None
+
+
+@contextmanager
+def short_path(socket: Path) -> Iterator[str]:
+    """Yield a path of a socket's file that the system takes, which is about 100 bytes at most: in
+    the place of a longer one, it leads through an open handle of the directory (Linux)."""
+    path = str(socket)
+    if len(os.fsencode(path)) <= _LONGEST_SOCKET or sys.platform != "linux":
+        yield path
+        return
+    handle = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{handle}/{socket.name}"
+    finally:
+        os.close(handle)
+
+
+# -- what is there --------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """A file, link or pipe below a directory; without a ``status``, what cannot be read."""
+
+    path: Path
+    status: os.stat_result | None
+
+    @property
+    def readable(self) -> Path:
+        """The path. Raises ``OSError`` for what cannot be read."""
+        if self.status is None:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        return self.path
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a link."""
+        return self.status is not None and stat.S_ISLNK(self.status.st_mode)
+
+
+def walk(top: Path, *, follow: bool = False) -> Iterator[Entry]:
+    """Yield what is below a directory besides directories and sockets, which hold nothing: first
+    its files, then those of the directories in it, in order. What cannot be read is yielded as
+    such; what goes meanwhile is not. Links are not followed. With ``follow``, a link to a file is a
+    file, and links to directories are followed, to each of them once."""
+    seen, folders = set[tuple[int, int]](), [top]
+    while folders:
+        folder, inner = folders.pop(), list[Path]()
+        try:
+            place = folder.stat()
+            if follow and (place.st_dev, place.st_ino) in seen:
+                continue
+            seen.add((place.st_dev, place.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda each: each.name)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            yield Entry(folder, None)
+            continue
+        for each in entries:
+            entry = _entry(each, follow)
+            if entry.status is not None and stat.S_ISDIR(entry.status.st_mode):
+                inner.append(entry.path)
+            elif entry.status is None or not stat.S_ISSOCK(entry.status.st_mode):
+                yield entry
+        folders += reversed(inner)
+
+
+def _entry(each: os.DirEntry[str], follow: bool) -> Entry:
+    status = None
+    with suppress(OSError):
+        status = each.stat(follow_symlinks=False)
+        if follow and stat.S_ISLNK(status.st_mode):
+            status = each.stat()  # a link that leads nowhere stays one
+    return Entry(Path(each.path), status)
+
+
+# -- private files --------------------------------------------------------------------------------
+
+
+class Tightened(NamedTuple):
+    """How many files and directories were made their owner's alone, and how many could not be."""
+
+    tightened: int = 0
+    loose: int = 0
+
+    def __add__(self, other: Tightened) -> Tightened:  # type: ignore[override]
+        return Tightened(self.tightened + other.tightened, self.loose + other.loose)
+
+
+def make_private(path: Path) -> None:
+    """Create a file (0600) where there is none; make it, and what SQLite keeps beside it, readable
+    by its owner only.
+
+    An existing file is not opened: closing it would end the locks that this process has on it.
+    Raises ``OSError``, with ``ELOOP`` for a symbolic link.
+    """
+    for name in (path, *(path.with_name(f"{path.name}{end}") for end in _COMPANIONS)):
+        _tighten(name)
+    with suppress(FileExistsError):
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        os.close(os.open(path, flags, 0o600))
+
+
+def write_private(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a new file (0600) and sync it; where that fails, nothing is left of it. Raises
+    ``OSError``, ``FileExistsError`` where there is something, and what ``pieces`` raise."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    handle = os.open(path, flags, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def tighten(paths: Iterable[Path], mode: int = _OTHERS) -> Tightened:
+    """Take the permissions of ``mode`` from files that exist. Symbolic links are left alone."""
+    found = Tightened()
+    for path in paths:
+        with suppress(OSError):
+            found += _tighten(path, mode)
+    return found
+
+
+def tighten_directory(directory: Path, own: Iterable[Path] = ()) -> Tightened:
+    """Make a directory its owner's alone if all that is in it is of Collector, or one of ``own``;
+    others may need the way into any other."""
+    directory = Path(realpath(directory))
+    try:
+        entries = [Path(entry) for entry in os.scandir(directory)]
+        known = {Path(realpath(path)) for path in own}
+        is_ours = all(_OURS(each.name) or each in known or each.is_socket() for each in entries)
+        return _tighten(directory, _OTHERS if is_ours else 0, stat.S_ISDIR)
+    except OSError:
+        return Tightened()
+
+
+def _tighten(
+    path: Path, mode: int = _OTHERS, is_expected: Callable[[int], bool] = stat.S_ISREG
+) -> Tightened:
+    """Raise ``OSError`` with ``ELOOP`` for a symbolic link, ``EINVAL`` for no file."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return Tightened()
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    if not is_expected(status.st_mode):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    if not status.st_mode & (mode or _OTHERS):
+        return Tightened()
+    with suppress(OSError):
+        if mode:
+            path.chmod(stat.S_IMODE(status.st_mode) & ~mode)
+            return Tightened(tightened=1)
+    return Tightened(loose=1)

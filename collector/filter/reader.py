@@ -1,0 +1,109 @@
+"""Readers of events: the decoders and the judge of one plan, for objects and for lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from collector.filter.decode.json import TextDecoder
+from collector.filter.decode.mapping import is_list, mapping_decoder
+from collector.filter.judge import Code, Form, Judge, Surround
+from collector.filter.plan import Keys, Plan
+from collector.filter.shape import NULL, Shape, shape_of
+from collector.filter.text import is_list as is_list_text
+
+_Step = tuple[str, type, type]
+_Way = tuple[list[_Step], str]
+
+
+class Reader:
+    """Events whose root is an object (``str``) or a list (``int``). ``listed`` is the type of the
+    records in one, where these are decoded with it."""
+
+    def __init__(
+        self, plan: Plan, record: type[msgspec.Struct], root: type, listed: Any = None
+    ) -> None:
+        self._plan = plan
+        self._record = record
+        self._root = root
+        self.shape: Shape = shape_of(plan, root, listed)
+        self.texts: TextDecoder = TextDecoder(self.shape)
+        self._judges: dict[tuple[Form, int | None], Any] = {}
+        self._ways: dict[Keys, _Way] = {}
+
+    def __repr__(self) -> str:
+        return f"<Reader of {self._plan.schema_id}>"
+
+    @cached_property
+    def of_object(self) -> Callable[[Any], Any]:
+        """The decoder of Python objects."""
+        return mapping_decoder(self.shape)
+
+    def judge(self, form: Form, selection: int | None = None) -> Judge:
+        """Return the judge of events that must meet a selection."""
+        key = form, selection
+        if key not in self._judges:
+            self._judges[key] = self.code(form, selection).function(self._record)
+        judge: Judge = self._judges[key]
+        return judge
+
+    def code(self, form: Form, selection: int | None = None) -> Code:
+        """Write the judge of events that must meet a selection."""
+        return Code(self._plan, self.shape, self._plan.selecting(selection), form)
+
+    @property
+    def surround(self) -> Surround:
+        """The function that makes a context of a document."""
+        return self.judge("context")  # type: ignore[return-value]
+
+    def value(self, event: Any, paths: Iterable[Keys]) -> Any:
+        """Return the first value that is present at the paths of records, undecoded."""
+        for path in paths:
+            if type(path[0]) is self._root:
+                steps, attribute = self._ways.get(path) or self._way(path)
+                found = event
+                for step, kind, loose in steps:
+                    found = getattr(found, step)
+                    if type(found) is not kind and type(found) is not loose:
+                        break
+                else:
+                    found = getattr(found, attribute)
+                    if found is not None and (type(found) is not msgspec.Raw or found != NULL):
+                        return found
+        return None
+
+    def _way(self, path: Keys) -> _Way:
+        """Return the attributes on the way to a member, with the types of the objects there."""
+        shape: Shape | None = self.shape
+        steps: list[_Step] = []
+        for key, following in pairwise(path):
+            assert shape is not None  # noqa: S101 - for the type
+            node, use = shape.members[key], "list" if type(following) is int else "object"
+            shape = node.list if use == "list" else node.object
+            assert shape is not None  # noqa: S101 - for the type
+            steps.append((node.slots[use], shape.kind, shape.loose))
+        assert shape is not None  # noqa: S101 - for the type
+        self._ways[path] = steps, shape.members[path[-1]].slots["raw"]
+        return self._ways[path]
+
+
+class Readers:
+    """The readers of one plan: of objects, and of lists if these may be events."""
+
+    def __init__(self, plan: Plan, record: type[msgspec.Struct]) -> None:
+        self.objects: Reader = Reader(plan, record, str)
+        self.lists: Reader | None = Reader(plan, record, int) if plan.reads_lists else None
+
+    def of_text(self, payload: Any) -> Reader:
+        """Return the reader for a text."""
+        return self.lists if self.lists is not None and is_list_text(payload) else self.objects
+
+    def of_value(self, value: Any) -> Reader | None:
+        """Return the reader for a Python object; ``None`` if it can be no event."""
+        if type(value) is dict:
+            return self.objects
+        return self.lists if is_list(value) else None

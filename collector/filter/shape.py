@@ -1,0 +1,222 @@
+"""The shape of an event: exactly the members that a plan reads, as the types that decoders fill.
+
+An event becomes one struct, with a struct inside for each object or list on the way to a value.
+Everything else in it is skipped. A member that is not a scalar is there as something that no kind
+reads; content, a withheld value and a list of records are there undecoded, so that only their
+presence is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import or_
+from typing import Any, TypedDict
+
+import msgspec
+
+from collector.filter.plan import Column, Keys, Plan
+
+NULL = msgspec.Raw(b"null")
+_COMPARED = frozenset([str, bool, int, float])
+
+
+class _Object(TypedDict):
+    """An object none of whose members is decoded."""
+
+
+class Opaque(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A list none of whose elements is decoded, and anything else that no kind reads."""
+
+
+_SCALARS: list[Any] = [bool, float, int, str, None]
+_TYPES: dict[str, list[Any]] = {
+    "value": [*_SCALARS, _Object, Opaque],
+    "object": _SCALARS,
+    "list": [*_SCALARS, _Object],
+}
+
+
+class Node:
+    """One member of an object or of a list, and what it is read as.
+
+    It may be a ``value`` (of columns, of the user agent, or to be compared), an ``object`` or a
+    ``list`` above other members, or ``raw``: content, a withheld value, records. ``slots`` has its
+    attribute in the struct for each of these; they share one where JSON can be decoded into it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.columns: list[Column] = []
+        self.category: int | None = None
+        self.is_agent = self.is_compared = self.holds_records = False
+        self.object: Shape | None = None
+        self.list: Shape | None = None
+        self.slots: dict[str, str] = {}
+        self.wanted: frozenset[type] = frozenset()
+
+    def below(self, kind: type) -> Shape:
+        """Return the object (``str``) or the list (``int``) here; make it if there is none."""
+        if kind is str:
+            self.object = self.object or Shape(is_list=False)
+            return self.object
+        self.list = self.list or Shape(is_list=True)
+        return self.list
+
+    @property
+    def shapes(self) -> Iterator[tuple[str, Shape]]:
+        """The object and the list here, with the attributes that hold them."""
+        for use, shape in (("object", self.object), ("list", self.list)):
+            if shape is not None:
+                yield self.slots[use], shape
+
+    def finish(self) -> bool:
+        """Name the attributes; return whether JSON can be decoded into them."""
+        read = [column for column in self.columns if column.withheld is None]
+        wanted = [column.wire for column in read]
+        wanted += [frozenset([str])] * self.is_agent + [_COMPARED] * self.is_compared
+        self.wanted = frozenset().union(*wanted)
+        is_raw = self.category is not None or self.holds_records or (self.columns and not wanted)
+        flags = {"value": wanted, "object": self.object, "list": self.list, "raw": is_raw}
+        uses = [use for use, flag in flags.items() if flag]
+        is_typed = len({"object", "list", "raw"}.intersection(uses)) <= 1 and (
+            "raw" not in uses or len(uses) == 1
+        )
+        name = f"m{self.number}"
+        self.slots = {use: name if is_typed else f"{use[0]}{self.number}" for use in uses}
+        inner = [shape.finish() for _, shape in self.shapes]
+        return is_typed and all(inner)
+
+    def members(self, records: Any) -> Iterator[tuple[str, Any, Any]]:
+        """Yield attribute, type and default; ``records`` is the type of a list of records."""
+        by_name: dict[str, list[str]] = {}
+        for use, name in self.slots.items():
+            by_name.setdefault(name, []).append(use)
+        for name, uses in by_name.items():
+            shape = self.object if "object" in uses else self.list if "list" in uses else None
+            default = shape.nothing if shape is not None and "value" not in uses else None
+            if uses == ["raw"]:
+                is_listed = self.holds_records and records is not None
+                yield name, list[records] | None if is_listed else msgspec.Raw, None
+            else:
+                types = _TYPES[uses[-1]]
+                yield name, reduce(or_, types if shape is None else [shape.kind, *types]), default
+
+    def may_be_text(self, raw: Any) -> bool:
+        """Return whether a column may read this text, by its bytes."""
+        read = [column for column in self.columns if column.withheld is None]
+        plain = self.is_agent or self.is_compared
+        return plain or any(c.wire == c.field.wire or c.field.may_be_value(raw) for c in read)
+
+
+class Shape:
+    """An object, or a list, of which some members are read.
+
+    ``kind`` is its type for decoders of texts; ``loose``, whose members may be anything, is for
+    mappings. Either is what the judge reads. ``raws`` decodes the members of a text to ``Raw``.
+    """
+
+    kind: type[msgspec.Struct]
+    loose: type[msgspec.Struct]
+    nothing: msgspec.Struct
+    raws: Callable[[Any], msgspec.Struct]
+    is_typed: bool
+
+    def __init__(self, *, is_list: bool) -> None:
+        self.is_list = is_list
+        self.members: dict[str | int, Node] = {}
+
+    def at(self, path: Keys) -> Node:
+        """Return the node at the end of a path; make it if it does not exist."""
+        shape, node = self, Node(0)
+        for depth, key in enumerate(path):
+            shape = node.below(type(key)) if depth else self
+            node = shape.members.setdefault(key, Node(len(shape.members)))
+        return node
+
+    def finish(self) -> bool:
+        """Name the attributes; return whether JSON can be decoded into them."""
+        typed = [node.finish() for node in self.members.values()]
+        self.is_typed = all(typed)
+        return self.is_typed
+
+    def make_types(self, records: Any) -> None:
+        """Make the types; ``records`` is the type of a list of records inside."""
+        for node in self.members.values():
+            for _, shape in node.shapes:
+                shape.make_types(records)
+        named = self._keyed()
+        fields = [
+            field for at, (_, node) in enumerate(named) for field in _fields(at, node, records)
+        ]
+        names = {name: str(key) for key, node in named if node for name in node.slots.values()}
+        self.kind = self._struct(fields, names if self.is_typed else {}, frozen=True)
+        self.nothing = self.kind()
+        loose = [(name, Any, default) for name, _, default in fields]
+        self.loose = self._struct(loose, names if self.is_typed else {})
+        plain = [(f"m{at}", msgspec.Raw, None) for at, _ in enumerate(named)]
+        keys = {f"m{at}": str(key) for at, (key, _) in enumerate(named)}
+        self.raws = msgspec.json.Decoder(self._struct(plain, keys)).decode
+
+    @property
+    def length(self) -> int:
+        """The number of elements of a list that are looked at."""
+        return 1 + max(map(int, self.members), default=-1)
+
+    def _keyed(self) -> list[tuple[str | int, Node | None]]:
+        """Return the members; of a list, also the elements between them."""
+        if not self.is_list:
+            return list(self.members.items())
+        return [(at, self.members.get(at)) for at in range(self.length)]
+
+    def raw_members(self, text: Any) -> Iterator[tuple[Node, msgspec.Raw]]:
+        """Yield the members of a text that are read, undecoded. Raises what msgspec raises."""
+        raws = msgspec.structs.astuple(self.raws(text))
+        for (_, node), raw in zip(self._keyed(), raws, strict=True):
+            if node is not None and raw is not None:
+                yield node, raw
+
+    def _struct(
+        self, fields: list[Any], names: dict[str, str], *, frozen: bool = False
+    ) -> type[msgspec.Struct]:
+        return msgspec.defstruct(
+            "Event",
+            fields,
+            rename=None if self.is_list else names,
+            array_like=self.is_list,
+            frozen=frozen,
+            gc=False,
+        )
+
+
+def _fields(at: int, node: Node | None, records: Any) -> list[tuple[str, Any, Any]]:
+    return [(f"u{at}", msgspec.Raw, None)] if node is None else list(node.members(records))
+
+
+def shape_of(plan: Plan, root: type, records: Any = None) -> Shape:
+    """Make the shape of events whose root is an object (``str``) or a list (``int``).
+
+    ``records`` is the type of the records in it, where these are decoded with it.
+    """
+    shape = Shape(is_list=root is int)
+
+    def nodes(paths: Any) -> Iterator[Node]:
+        return (shape.at(path) for path in paths if type(path[0]) is root)
+
+    for column in plan.columns:
+        for node in nodes(column.paths):
+            node.columns.append(column)
+    compared = [each for column in plan.columns for each in column.conditions]
+    compared += plan.selected
+    for node in nodes(path for conditions in compared for path, _ in conditions):
+        node.is_compared = True
+    for node in nodes(plan.user_agent):
+        node.is_agent = True
+    for node in nodes(path for each in plan.records for path in each.paths):
+        node.holds_records = True
+    # names of content come last: the decoder compares a name with those of the members in turn
+    for name, category in plan.content if root is str else ():
+        shape.at((name,)).category = category
+    shape.finish()
+    shape.make_types(records)
+    return shape

@@ -1,1 +1,0 @@
-"""Privacy notices and records of processing, made from a schema and a configuration."""

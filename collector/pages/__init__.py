@@ -1,0 +1,1 @@
+"""The public page, the privacy notice and the record of processing, from one model."""

@@ -1,0 +1,179 @@
+"""The pages for people at the admin address: the public page at ``/``, and ``/status``.
+
+The public page and its facts as data are made in a thread when the configuration, a recorded
+verdict or the hour changes, and never for a request: what is sent is bytes that are there. It is of
+the whole hour, so it shows no time of anything that was sent. The status is made at most once a
+second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+from collector.claims.document import load_all_claims
+from collector.claims.verdicts import FILE_NAME as VERDICTS_NAME
+from collector.claims.verdicts import fingerprint, recorded
+from collector.errors import CollectorError
+from collector.ledger import opened
+from collector.ledger.entry import Entry
+from collector.ops.error_log import ErrorLog
+from collector.pages.history import versions
+from collector.pages.model import SchemaVersion, build
+from collector.pages.phrases import LANGUAGES
+from collector.pages.render import policy, render, static
+from collector.schema.kinds.base import utc_now
+from collector.schema.model import Schema
+from collector.schema.stored_document import load_stored
+from collector.server.components import Components
+from collector.server.status import Growth, Status, render_status, status_style
+
+_LOOK_SECONDS = 1.0
+_FIRST_SECONDS = 30.0
+_STATUS_SECONDS = 1.0
+_HTML, _JSON = "text/html; charset=utf-8", "application/json"
+_MOST_ENTRIES = 30
+"""So many versions of a schema are told."""
+
+
+class File(NamedTuple):
+    """What is sent for a path."""
+
+    content_type: str
+    body: bytes
+    policy: str
+    tag: bytes
+
+
+class LivePages:
+    """Makes the pages of a sidecar. ``status`` states what is now; it is called in the event loop.
+    ``clock`` is the time."""
+
+    def __init__(
+        self,
+        components: Components,
+        status: Callable[[], Status],
+        log: ErrorLog,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._components = components
+        self._state = status
+        self._log = log
+        self._clock = clock
+        self._files: Mapping[str, File] = {}
+        self._made_of: object = None
+        self._is_made = asyncio.Event()
+        self._status: tuple[float, File] | None = None
+        self._making = asyncio.Lock()
+        self.growth: Growth = Growth()
+
+    def __repr__(self) -> str:
+        return f"<LivePages, {len(self._files)} files>"
+
+    async def run(self) -> None:
+        """Look once a second whether something has changed, and make the pages anew then."""
+        while True:
+            await asyncio.to_thread(self.update)
+            self._is_made.set()
+            self.growth.add(monotonic(), self._components.spool.state().bytes)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def file(self, path: str, language: str) -> File | None:
+        """Return the public page in a language, its facts, or the status; ``None`` if it cannot be
+        made."""
+        if path == "/status":
+            return await self._status_file()
+        if not self._files:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_SECONDS):
+                    await self._is_made.wait()
+        return self._files.get(path if path != "/" else f"/{language}", self._files.get("/en"))
+
+    async def _status_file(self) -> File | None:
+        """Return the status, which is at most a second old."""
+        async with self._making:
+            if self._status is None or monotonic() - self._status[0] > _STATUS_SECONDS:
+                try:
+                    body = await asyncio.to_thread(render_status, self._state())
+                except Exception as error:  # noqa: BLE001 - whatever it is, nothing else fails
+                    self._log.unexpected(error)
+                    return None
+                made = _file(_HTML, body, policy(status_style()))
+                self._status = monotonic(), made
+            return self._status[1]
+
+    def update(self) -> None:
+        """Make the pages, if they are not those of now. It is called in a thread."""
+        made_of = self._facts()
+        if made_of == self._made_of:
+            return
+        self._made_of = made_of  # what cannot be made is not tried again until something changes
+        try:
+            self._files = self._made()
+        except Exception as error:  # noqa: BLE001 - the pages of before are sent
+            self._log.unexpected(error)
+
+    def _facts(self) -> tuple[object, ...]:
+        """Return what the pages are made of, as far as it changes."""
+        components, state = self._components, None
+        with suppress(OSError):
+            found = (self._data / VERDICTS_NAME).stat()
+            state = found.st_mtime_ns, found.st_size, found.st_ino
+        copies = [copy.state for copy in components.copies]
+        return id(components.config), copies, state, _hour(self._clock())
+
+    @property
+    def _data(self) -> Path:
+        return self._components.config.data or Path()
+
+    def _made(self) -> dict[str, File]:
+        components, now = self._components, _hour(self._clock())
+        config, schemas, copies = components.config, components.schemas, components.copies
+        configuration = fingerprint(config, components.flows, copies)
+        claims = load_all_claims(config.claims)
+        promises, times = recorded(self._data, claims, configuration, now)
+        page = build(
+            config,
+            schemas,
+            promises,
+            checked=min(times.values(), default=None),
+            now=max([now, *times.values()]),
+            reviews={each.schema: each for each in components.reviews()},
+            history=_history(components.spool.path, schemas),
+        )
+        rules = policy(static("page.css"), static("page.js"))
+        files = {
+            f"/{language}": _file(_HTML, render(page, language), rules) for language in LANGUAGES
+        }
+        return files | {"/page.json": _file(_JSON, page.as_json(), "default-src 'none'")}
+
+
+def _hour(now: datetime) -> datetime:
+    return now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def _file(content_type: str, body: bytes, rules: str) -> File:
+    tag = f'"{sha256(body).hexdigest()[:32]}"'.encode()
+    return File(content_type, body, f"{rules}; frame-ancestors 'none'", tag)
+
+
+def _history(spool: Path, schemas: Sequence[Schema]) -> dict[str, tuple[SchemaVersion, ...]]:
+    """Return the versions of each schema that ran here, the newest first, by the ledger."""
+    found: dict[str, list[tuple[str, Schema]]] = {schema.name: [] for schema in schemas}
+    noted: list[Entry] = []
+    with suppress(CollectorError), opened(spool) as ledger:
+        documents = dict(ledger.documents())
+        noted = [entry for entry in ledger.entries() if entry.kind == "schema"]
+        for entry in reversed(noted[-_MOST_ENTRIES:]):
+            schema = load_stored(documents.get(entry.fact("digest") or "") or b"")
+            if schema is not None and schema.name in found:
+                found[schema.name].append((entry.minute[:10], schema))
+    is_whole = len(noted) <= _MOST_ENTRIES
+    return {name: tuple(versions(each, is_whole=is_whole)) for name, each in found.items() if each}

@@ -1,0 +1,223 @@
+"""What ``/status`` shows to operators: names of the configuration, states, counts and times.
+
+Sizes are whole MiB and whole percents, rounded up: a live byte count would show the size of one
+record.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from math import ceil, inf
+from pathlib import Path
+from shlex import quote
+from typing import NamedTuple
+
+from collector.contracts import Backlog, DeliveryState
+from collector.errors import CollectorError
+from collector.ledger import opened
+from collector.pages.render import environment, policy, static
+
+_MIB = 1 << 20
+_SAMPLE_SECONDS = 60.0
+_SAMPLES = 60
+_FEWEST_SECONDS = 600.0
+_HOUR, _DAY, _YEAR = 3600.0, 86_400.0, 365 * 86_400.0
+_SOON_DAYS = 21
+"""A certificate that expires within so many days is marked, as by the alert."""
+
+
+class Growth:
+    """How fast the spool grows, by its size at each of the last sixty minutes."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES + 1)
+
+    def __repr__(self) -> str:
+        return f"<Growth, {len(self._samples)} samples>"
+
+    def add(self, now: float, size: int) -> None:
+        """Note a size, once a minute."""
+        if not self._samples or now - self._samples[-1][0] >= _SAMPLE_SECONDS:
+            self._samples.append((now, size))
+
+    def until_full(self, left: int) -> float | None:
+        """Return in how many seconds ``left`` bytes are used up, infinity if the spool does not
+        grow, and ``None`` before there are ten minutes to go by."""
+        if len(self._samples) < 2 or self._samples[-1][0] - self._samples[0][0] < _FEWEST_SECONDS:
+            return None
+        (first, before), (last, now) = self._samples[0], self._samples[-1]
+        return max(left, 0) * (last - first) / (now - before) if now > before else inf
+
+
+@dataclass(frozen=True)
+class Status:
+    """What an operator asks about a sidecar, at ``now``. ``checks`` are those of ``/readyz``,
+    ``until_full`` is in seconds, and ``workers`` are those that receive, of how many."""
+
+    now: datetime
+    schemas: Sequence[str]
+    data: Path
+    spool: Path
+    checks: Mapping[str, str]
+    is_ready: bool
+    used: int
+    limit: int
+    until_full: float | None
+    batches: int
+    deliveries: Mapping[str, DeliveryState]
+    backlogs: Mapping[str, Backlog]
+    absent: Mapping[str, Backlog]
+    certificates: Mapping[str, datetime]
+    workers: tuple[int, int]
+    replaced: int
+    confined: int
+    reloaded: datetime
+    is_reloaded: bool
+
+
+class _Row(NamedTuple):
+    """A sink: its name, whether it keeps up and why not, and its counts in words."""
+
+    name: str
+    verdict: str
+    state: str
+    why: str
+    waiting: str
+    lag: str
+    delivered: str
+    aside: int
+
+
+class _Fact(NamedTuple):
+    """A heading, a figure in words, what there is to say about it, and how it is marked."""
+
+    title: str
+    figure: str
+    text: str
+    verdict: str = ""
+
+
+def render_status(status: Status) -> bytes:
+    """Write the status as an HTML page without a script."""
+    style = status_style()
+    template = environment().get_template("status.html.j2")
+    text = template.render(
+        status=status,
+        style=style,
+        policy=policy(style),
+        facts=[*_facts(status)],
+        sinks=[_row(status, name) for name in status.deliveries],
+        absent={name: _waiting(each) for name, each in status.absent.items()},
+        head=_head(status.spool),
+        verify=f"collector ledger verify --data {quote(str(status.data))}",
+        now=_moment(status.now),
+    )
+    return text.encode()
+
+
+def status_style() -> str:
+    """Return the style of the page: that of the public page, and what is its own."""
+    return static("page.css") + static("status.css")
+
+
+def _facts(status: Status) -> list[_Fact]:
+    percent = ceil(100 * status.used / status.limit) if status.limit else 0
+    sizes = f"{_number(ceil(status.used / _MIB), 'MiB', '')} of {status.limit // _MIB:,} MiB"
+    ready, number = status.workers
+    late = [each for each in status.deliveries.values() if each.is_late]
+    found = [
+        _Fact("Spool", f"{percent} % full", f"{_number(status.batches, 'batch', 'es')}, {sizes}."),
+        _Fact("Spool full", *_until(status.until_full)),
+        _Fact(
+            "Sinks",
+            _number(len(status.deliveries), "sink"),
+            f"{len(late) or 'None'} late.",
+            "unproven" if late else "",
+        ),
+        _Fact(
+            "Workers",
+            f"{ready} of {number} receive",
+            f"{status.confined} confined by the kernel, {status.replaced} replaced.",
+            "" if ready == number else "unproven",
+        ),
+        _Fact(
+            "Configuration",
+            "in force" if status.is_reloaded else "last reload failed",
+            f"Read {_moment(status.reloaded)}."
+            + ("" if status.is_reloaded else " Run `collector config reload` to see why."),
+            "" if status.is_reloaded else "broken",
+        ),
+    ]
+    for name, expiry in status.certificates.items():
+        days = int((expiry - status.now).total_seconds() // _DAY)
+        figure = f"{_number(days, 'day')} left" if days >= 0 else "expired"
+        mark = "broken" if days < 0 else "unproven" if days < _SOON_DAYS else ""
+        found.append(_Fact(f"Certificate of {name}", figure, f"Valid to {_moment(expiry)}.", mark))
+    if not status.certificates:
+        found.append(_Fact("Certificates", "none", "No address of this sidecar has TLS."))
+    return found
+
+
+def _until(seconds: float | None) -> tuple[str, str, str]:
+    """Say when the spool is full at its present rate."""
+    if seconds is None:
+        return "not known yet", "Known after ten minutes.", ""
+    if seconds > _YEAR:
+        return "not in sight", "It did not grow enough in the last hour.", ""
+    figure = f"in {_number(int(seconds // _DAY), 'day')}"
+    if seconds < 2 * _DAY:
+        figure = f"in {_number(ceil(seconds / _HOUR), 'hour')}"
+    return figure, "At the rate of the last hour.", "broken" if seconds < _DAY else "unproven"
+
+
+def _row(status: Status, name: str) -> _Row:
+    delivery, backlog = status.deliveries[name], status.backlogs.get(name, Backlog())
+    answer = f" ({delivery.answer})" if delivery.answer else ""
+    is_blocking = status.checks.get(f"sink {name}") == "blocking"
+    state = "blocks the spool" if is_blocking else "late" if delivery.is_late else "up to date"
+    return _Row(
+        name,
+        "broken" if is_blocking else "unproven" if delivery.is_late else "holds",
+        state,
+        f"{delivery.cause}{answer}" if delivery.failing else "",
+        _waiting(backlog),
+        _seconds(backlog.lag),
+        f"{_number(delivery.delivered, 'batch', 'es')}, {_number(delivery.failures, 'failure')}",
+        delivery.set_aside,
+    )
+
+
+def _waiting(backlog: Backlog) -> str:
+    if not backlog.batches:
+        return "nothing"
+    batches = _number(backlog.batches, "batch", "es")
+    return f"{batches}, {_number(backlog.records, 'record')}, oldest {_seconds(backlog.oldest)}"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 2 * 60:
+        return f"{ceil(seconds)} s"
+    if seconds < 2 * _HOUR:
+        return f"{int(seconds // 60)} min"
+    return f"{int(seconds // _HOUR)} h" if seconds < 2 * _DAY else f"{int(seconds // _DAY)} days"
+
+
+def _number(number: int, unit: str, plural: str = "s") -> str:
+    return f"{number:,} {unit}{'' if number == 1 else plural}"
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _head(spool: Path) -> list[tuple[str, int, str]] | None:
+    """Return the last receipt and the last entry of the ledger, each with number and hash; ``None``
+    if it cannot be read."""
+    with suppress(CollectorError), opened(spool) as ledger:
+        tips = {"Last receipt": ledger.tip, "Last entry": ledger.last_entry}
+        return [(name, tip.sequence, tip.hash.hex()) for name, tip in tips.items() if tip]
+    return None

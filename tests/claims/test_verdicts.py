@@ -1,0 +1,71 @@
+"""The file of verdicts: whole or absent, its owner's alone, and never stronger than its check."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from collector.claims.document import load_claims
+from collector.claims.promises import Promise
+from collector.claims.verdicts import FILE_NAME, has_only_verdicts, record, recorded
+from collector.errors import DeliveryError
+
+_NOW = datetime(2026, 12, 1, 3, 20, tzinfo=UTC)
+_CLAIMS = load_claims()
+_MADE = tuple(Promise(name, claim.text, "holds", "So.") for name, claim in _CLAIMS.items())
+
+
+def test_what_was_recorded_is_told_with_its_age(tmp_path: Path) -> None:
+    """Also beside later verdicts of other claims."""
+    record(tmp_path, _MADE, "a", _NOW - timedelta(days=3))
+    record(tmp_path, [replace(_MADE[0], verdict="broken", advice="Do.")], "a", _NOW)
+    made, times = recorded(tmp_path, _CLAIMS, "a", _NOW)
+    assert [each.verdict for each in made] == ["broken"] + ["holds"] * (len(made) - 1)
+    assert (made[0].reason, made[0].advice) == ("So.", "Do.")
+    assert {*times.values()} == {_NOW, _NOW - timedelta(days=3)}
+    assert "3 days ago" in made[1].checked
+    assert (tmp_path / FILE_NAME).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_another_configuration_or_sentence_is_unproven(tmp_path: Path) -> None:
+    """And so is what was never checked."""
+    assert {each.verdict for each in recorded(tmp_path, _CLAIMS, "a", _NOW)[0]} == {"unproven"}
+    record(tmp_path, _MADE, "a", _NOW)
+    assert {each.verdict for each in recorded(tmp_path, _CLAIMS, "b", _NOW)[0]} == {"unproven"}
+    other = {name: each.model_copy(update={"text": "Other."}) for name, each in _CLAIMS.items()}
+    made, times = recorded(tmp_path, other, "a", _NOW)
+    assert {each.verdict for each in made} == {"unproven"}
+    assert times == {}
+
+
+@given(st.binary(max_size=200), st.integers(min_value=0))
+def test_no_other_file_is_believed(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int
+) -> None:
+    """Whatever is in the file, something is told; a changed byte is seen, or is of the words."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / FILE_NAME).write_bytes(data)
+    assert {each.verdict for each in recorded(folder, _CLAIMS, "a", _NOW)[0]} == {"unproven"}
+    assert not has_only_verdicts(folder / FILE_NAME)
+    record(folder, _MADE, "a", _NOW)
+    assert has_only_verdicts(folder / FILE_NAME)
+    whole = (folder / FILE_NAME).read_bytes()
+    place = at % (len(whole) + 1)
+    (folder / FILE_NAME).write_bytes(whole[:place] + b" " + whole[place:])
+    assert len(recorded(folder, _CLAIMS, "a", _NOW)[0]) == len(_CLAIMS)
+
+
+def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    """It is said, and the verdicts of before stay."""
+    with pytest.raises(DeliveryError, match="E506"):
+        record(tmp_path / "absent", _MADE, "a", _NOW)
+    (tmp_path / FILE_NAME).symlink_to("elsewhere")
+    assert recorded(tmp_path, _CLAIMS, "a", _NOW)[1] == {}
+    record(tmp_path, _MADE, "a", _NOW)
+    assert not (tmp_path / FILE_NAME).is_symlink()

@@ -1,0 +1,58 @@
+"""Lines that are decoded some at a time: each has the verdict that it has alone."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+
+import pytest
+
+from collector import Filter, load_schema
+from tests.filter.schema_cases import schema_case
+from tests.filter.test_laws import made
+
+LINUX = b'{"os":{"type":"linux"}}'
+PARTS = (LINUX, b"{}", b"{} {}", b'{"os":', b'{"type":"linux"}}', b"[{}", b"{}]", b"", b" ", b"\r")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b" \n"])
+def test_values_are_those_of_lines(end: bytes) -> None:
+    """Whatever stands on each: several values, a part of one, or nothing."""
+    filter_ = made(load_schema("conferencing"))
+    alone = {part: filter_.admit_lines(part + end) for part in PARTS}
+    for parts in product(PARTS, repeat=3):
+        together = filter_.admit_lines(end.join(parts))
+        assert together.encode() == b"".join(alone[part].encode() for part in parts)
+        for reason in ("malformed", "nothing_admitted"):
+            each = sum(alone[part].tally.rejected[reason] for part in parts)
+            assert together.tally.rejected[reason] == each
+
+
+def test_a_faulty_line_costs_itself() -> None:
+    """In the middle of many, at the end of a slice, or longer than one."""
+    filter_ = Filter(load_schema("conferencing"))
+    faulty = [b"{", b'{"os":[]}', b'{"ip":1e999}', b'{"x":"\xff"}', b"7"]
+    faulty.append(b'{"x":"%b"' % (b"x" * 20_000))
+    for fault in faulty:
+        for before in (0, 1, 700, 1500):
+            payload = (LINUX + b"\n") * before + fault + b"\n" + (LINUX + b"\n") * 900
+            tally = filter_.admit_lines(payload).tally
+            assert (tally.received, tally.admitted) == (before + 901, before + 900)
+
+
+def test_a_number_that_is_too_long_costs_its_field() -> None:
+    """And a list where an object is read costs nothing but what it could have held."""
+    filter_ = Filter(load_schema("conferencing"))
+    for odd in (b"9" * 5000, b"1e999", b"-1e999"):
+        line = b'{"ip":%b,"device":[],"os":{"type":"linux"}}' % odd
+        tally = filter_.admit_lines(line).tally
+        assert json.loads(filter_.admit_lines(line).encode())["os.type"] == "linux"
+        assert tally.dropped == {"client.address": {"wrong_type": 1}}
+
+
+def test_a_number_beyond_all_types_is_invalid() -> None:
+    """It is there, and no value of its field."""
+    filter_ = schema_case("every-kind").filter
+    for name, number in (("count", b"9" * 5000), ("load", b"1e999"), ("load", b"-1e999")):
+        tally = filter_.admit_lines(b'{"cpu":{"%b":%b}}' % (name.encode(), number)).tally
+        assert tally.dropped == {f"cpu.{name}": {"invalid_value": 1}}
