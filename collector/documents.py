@@ -57,8 +57,6 @@ class Part(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
     )
-    choices: ClassVar[Mapping[str, str]] = {}
-    """The code for a value that is none of a closed list, by key, if it is not E107."""
 
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
@@ -449,8 +447,6 @@ def _placed(
         hint = nearest(str(inner[-1]), known) or f"; keys are {', '.join(known)}"
         return place, "E105", f"there is no such key here{hint}"
     code, message = explain(detail)
-    if code == "E107" and inner and issubclass(model, Part):
-        code = model.choices.get(str(inner[0]), code)
     return (*place, *(detail.get("ctx") or {}).get("about", ())), code, message
 
 

@@ -148,6 +148,9 @@ MESSAGE = "collector.brokers.message"
 AUDITOR = "collector.ledger.auditor"
 """The verifier of ledgers, also a script for other machines: there it reads an export."""
 
+VERDICTS = "collector.claims.verdicts"
+"""It reads the verdicts that it wrote itself, into a closed form."""
+
 PARSERS = frozenset(
     """
     ast cbor2 configparser google marshal msgpack msgspec opentelemetry.proto pickle
@@ -169,7 +172,14 @@ READS_BUILT_IN = frozenset({"eval", "exec", "compile", "__import__"})
 
 def parses(module: str, tree: ast.Module) -> Iterator[str]:
     """A parser, or the reading half of a module that writes too."""
-    if room(module) in PARSING_ROOMS or module in (ANSWERS, AUDITOR, MESSAGE, *CONTROL, *CHANNEL):
+    if room(module) in PARSING_ROOMS or module in (
+        ANSWERS,
+        AUDITOR,
+        MESSAGE,
+        VERDICTS,
+        *CONTROL,
+        *CHANNEL,
+    ):
         return
     for node in ast.walk(tree):
         if any(reads(node) for reads in (_imports, _imports_from, _uses, _calls)):

@@ -76,7 +76,7 @@ class EventRouter:
         self._narrow = narrow
         self._narrowed: dict[frozenset[str], EventRouter] = {frozenset(): self}
         self._record = record_type(plan)
-        self.readers = Readers(plan, self._record)
+        self.readers: Readers = Readers(plan, self._record)
         self._nested = NestedRecords(plan)
         self._documents = cache(self._make_documents)
         self._read_mapping = self.readers.objects.of_object

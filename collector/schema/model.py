@@ -58,8 +58,6 @@ class Purpose(Part):
     """Why fields are used: a fideslang ``data_use``, its legal basis, and whether a person may
     refuse it."""
 
-    choices: ClassVar = {"basis": "E107"}
-
     use: str = Option(
         description="What for: a data use of fideslang. Others are not collected for."
     )
@@ -163,8 +161,6 @@ _TESTS = "Events, with what must come out: `collector schema test`."
 
 class DocumentHead(Part):
     """The document without its purposes, fields and tests, which are checked one by one."""
-
-    choices: ClassVar = {"content": "E107"}
 
     name: DocumentName = Option(
         alias="schema",

@@ -154,7 +154,8 @@ class Settings(Section):
     def __repr__(self) -> str:
         return "<Settings>"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     @property
     def target(self) -> Target:

@@ -73,7 +73,7 @@ class Receivers:
         else:
             self.keeper = Keeper(components, log, stack, processes)
         components.workers = self._reading
-        self.pages = LivePages(components, self._status, log)
+        self.pages: LivePages = LivePages(components, self._status, log)
         self._paging: asyncio.Task[None] | None = None
         self._make_admin = opened_admin(components, self.keeper, self._readiness, self.pages, stack)
         self._admin: HttpReceiver | None = None
