@@ -103,7 +103,8 @@ def recorded(
     reached.
 
     A claim without a verdict is ``unproven``, and so is one whose verdict is of another
-    configuration, another sentence, or a later hour than that of ``now``. Raises nothing: a file that is no such file has no verdicts.
+    configuration, another sentence, or a later hour than that of ``now``. Raises nothing: a file
+    that is no such file has no verdicts.
     """
     latest = now + timedelta(hours=1)  # the page is of the whole hour
     found = {each.id: each for each in _read(data / FILE_NAME) if each.at < latest}
@@ -157,7 +158,7 @@ def _read(path: Path) -> list[Recorded]:
     """Return the verdicts of a file; none where it is absent or no such file."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:  # noqa: PTH123
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
             text = file.read(MAX_BYTES + 1)
         found = _decode(text) if len(text) <= MAX_BYTES else []
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors

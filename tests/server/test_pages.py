@@ -89,6 +89,9 @@ def test_it_is_made_when_something_changes(components: Components) -> None:
     assert (is_new(), is_new()) == (True, False)
     components.config = components.config.model_copy()
     assert (is_new(), is_new()) == (True, False)
+    for _ in range(2):  # two reloads between two looks
+        components.config = components.config.model_copy()
+    assert (is_new(), is_new()) == (True, False)
     assert _file(live, language="id").body != before[-1].body
 
 
