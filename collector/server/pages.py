@@ -33,7 +33,7 @@ from collector.schema.kinds.base import utc_now
 from collector.schema.model import Schema
 from collector.schema.stored_document import load_stored
 from collector.server.components import Components
-from collector.server.status import Growth, Status, render_status, status_style
+from collector.server.status import Growth, Status, last_hours, render_status, status_style
 
 _LOOK_SECONDS = 1.0
 _FIRST_SECONDS = 30.0
@@ -150,6 +150,7 @@ class LivePages:
             now=max([now, *times.values()]),
             reviews={each.schema: each for each in components.reviews()},
             history=_history(components.spool.path, schemas),
+            hours=last_hours(components.spool.path, now),
         )
         rules = policy(static("page.css"), static("page.js"))
         files = {
