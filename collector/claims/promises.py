@@ -170,7 +170,7 @@ def _first(findings: list[ClaimFinding]) -> tuple[str, str]:
     distinct = list(dict.fromkeys(each.message for each in findings))
     reason, more = distinct[0], len(distinct) - 1
     if more:
-        reason += f" {more} more finding{' speaks' if more == 1 else 's speak'} against it."
+        reason += f" Run `collector claims --details` to see {more} more finding{'s'[more == 1 :]}."
     return reason, findings[0].advice
 
 

@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -103,9 +103,11 @@ def recorded(
     reached.
 
     A claim without a verdict is ``unproven``, and so is one whose verdict is of another
-    configuration or another sentence. Raises nothing: a file that is no such file has no verdicts.
+    configuration, another sentence, or a later hour than that of ``now``. Raises nothing: a file
+    that is no such file has no verdicts.
     """
-    found = {each.id: each for each in _read(data / FILE_NAME)}
+    latest = now + timedelta(hours=1)  # the page is of the whole hour
+    found = {each.id: each for each in _read(data / FILE_NAME) if each.at < latest}
     every, times = list[Promise](), dict[str, datetime]()
     for promise in promises(claims, {}):
         last = found.get(promise.id)
@@ -154,15 +156,12 @@ def _encoded(found: list[Recorded]) -> bytes:
 
 def _read(path: Path) -> list[Recorded]:
     """Return the verdicts of a file; none where it is absent or no such file."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return []
-    with os.fdopen(handle, "rb") as file:
-        try:
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
             text = file.read(MAX_BYTES + 1)
-            found = _decode(text) if len(text) <= MAX_BYTES else []
-        except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
-            return []
+        found = _decode(text) if len(text) <= MAX_BYTES else []
+    except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return []
     is_sound = all(each.at.tzinfo is not None for each in found)
     return found if is_sound else []

@@ -64,6 +64,16 @@ def require_known_format(db: sqlite3.Connection) -> None:
         raise ConfigError("E203", UNKNOWN_FORMAT)
 
 
+def _count(total: Tally, what: str, name: Any, reason: Any, times: Any) -> None:
+    """Add a sum of hours to a tally that has none of its kind."""
+    if what == "dropped" and reason in DROPS:
+        total.dropped.setdefault(name, Counter())[reason] = as_number(times)
+    elif what == "content" and name in CATEGORIES:
+        total.content[name] = as_number(times)
+    elif what == "bytes" and name in ("in", "out"):
+        setattr(total, f"bytes_{name}", as_number(times))
+
+
 class Ledger:
     """The ledger of a spool's file at one moment; ``rows`` runs a query there.
 
@@ -109,14 +119,16 @@ class Ledger:
         total = Tally(received, admitted)
         total.rejected.update(dict(zip(REJECTIONS, rejected, strict=True)))
         query = "SELECT what, name, reason, sum(times) FROM hours GROUP BY what, name, reason"
-        for what, name, reason, times in self._rows(query):
-            if what == "dropped" and reason in DROPS:
-                total.dropped.setdefault(name, Counter())[reason] = as_number(times)
-            elif what == "content" and name in CATEGORIES:
-                total.content[name] = as_number(times)
-            elif what == "bytes" and name in ("in", "out"):
-                setattr(total, f"bytes_{name}", as_number(times))
+        for row in self._rows(query):
+            _count(total, *row)
         return total
+
+    def hourly(self) -> dict[str, Tally]:
+        """Return the sums of each stored hour: dropped fields, content and bytes."""
+        found: dict[str, Tally] = {}
+        for hour, *row in self._rows("SELECT hour, what, name, reason, times FROM hours"):
+            _count(found.setdefault(hour, Tally()), *row)
+        return found
 
     @property
     def last_entry(self) -> Tip | None:

@@ -152,9 +152,21 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class HourFacts:
+    """What a sidecar received in a whole hour: bytes of events and of the records made of them,
+    and how many events had content, by its category."""
+
+    hour: datetime
+    bytes_in: int
+    bytes_out: int
+    content: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Page:
     """What is collected, what becomes of it, and which promises hold. ``checked`` is when the
-    verdicts were reached, ``None`` if nothing was checked; ``made`` when the page was."""
+    verdicts were reached, ``None`` if nothing was checked; ``made`` when the page was. ``hours``
+    are those of a sidecar that runs, the newest first, and ``None`` without one."""
 
     organisation: str | None
     contact: str | None
@@ -168,6 +180,7 @@ class Page:
     promises: tuple[Promise, ...]
     checked: datetime | None
     made: datetime
+    hours: tuple[HourFacts, ...] | None = None
 
     def as_json(self) -> bytes:
         """Write ``page.json``: the same facts, for programs. Spans are in seconds."""
@@ -236,6 +249,7 @@ def build(
     now: datetime,
     reviews: Mapping[str, Review] | None = None,
     history: Mapping[str, tuple[SchemaVersion, ...] | None] | None = None,
+    hours: tuple[HourFacts, ...] | None = None,
 ) -> Page:
     """Build the page of a configuration with these schemas. ``reviews`` and ``history`` are by the
     names of schemas; without ``reviews`` the approved copies are read.
@@ -263,6 +277,7 @@ def build(
         promises=tuple(verdicts),
         checked=checked,
         made=now,
+        hours=hours,
     )
     # Documents with hidden characters are refused (E107); others' texts lose them here.
     return mapped(page, without_hidden)

@@ -66,7 +66,8 @@ class PhraseBook(Part):
 
     def told(self, text: str) -> str:
         """Translate what a check says, sentence by sentence: by a text, or by a pattern whose parts
-        are numbers or lists of texts. A text of which one sentence is not known stays as it is."""
+        are numbers, lists of texts, or names between backquotes (``code``). A text of which one
+        sentence is not known stays as it is."""
         found = [self._sentence(each) for each in _SENTENCES.split(text)]
         known = [each for each in found if each is not None]
         return " ".join(known) if len(known) == len(found) else text
@@ -77,11 +78,19 @@ class PhraseBook(Part):
         for pattern, phrase in self.patterns.items():
             match = _compiled(pattern).fullmatch(sentence)
             listed = {} if match is None else match.groupdict()
-            parts = {name: self._list_of_texts(part) for name, part in listed.items()}
+            parts = {
+                name: self._name(part) if name.startswith("code") else self._list_of_texts(part)
+                for name, part in listed.items()
+            }
             if match is not None and None not in parts.values():
                 said = phrase.format(**parts)
                 return f"{said[:1].upper()}{said[1:]}"
         return None
+
+    @staticmethod
+    def _name(part: str) -> str | None:
+        """Return what stands between backquotes as it is."""
+        return None if "`" in part else part
 
     def _list_of_texts(self, listed: str) -> str | None:
         """Translate texts that are joined by commas and by "and"; ``None`` if one is not known."""

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from collector.claims.document import load_all_claims
 from collector.claims.verdicts import FILE_NAME as VERDICTS_NAME
 from collector.claims.verdicts import fingerprint, recorded
+from collector.config import Config
 from collector.errors import CollectorError
 from collector.ledger import opened
 from collector.ledger.entry import Entry
@@ -32,7 +33,7 @@ from collector.schema.kinds.base import utc_now
 from collector.schema.model import Schema
 from collector.schema.stored_document import load_stored
 from collector.server.components import Components
-from collector.server.status import Growth, Status, render_status, status_style
+from collector.server.status import Growth, Status, last_hours, render_status, status_style
 
 _LOOK_SECONDS = 1.0
 _FIRST_SECONDS = 30.0
@@ -68,7 +69,8 @@ class LivePages:
         self._log = log
         self._clock = clock
         self._files: Mapping[str, File] = {}
-        self._made_of: object = None
+        self._config: Config | None = None
+        self._made_of: tuple[object, ...] = ()
         self._is_made = asyncio.Event()
         self._status: tuple[float, File] | None = None
         self._making = asyncio.Lock()
@@ -111,23 +113,24 @@ class LivePages:
 
     def update(self) -> None:
         """Make the pages, if they are not those of now. It is called in a thread."""
-        made_of = self._facts()
-        if made_of == self._made_of:
+        config, facts = self._components.config, self._facts()
+        if config is self._config and facts == self._made_of:
             return
-        self._made_of = made_of  # what cannot be made is not tried again until something changes
+        # What cannot be made is not tried again until something changes.
+        self._config, self._made_of = config, facts
         try:
             self._files = self._made()
         except Exception as error:  # noqa: BLE001 - the pages of before are sent
             self._log.unexpected(error)
 
     def _facts(self) -> tuple[object, ...]:
-        """Return what the pages are made of, as far as it changes."""
+        """Return what else the pages are made of, as far as it changes."""
         components, state = self._components, None
         with suppress(OSError):
             found = (self._data / VERDICTS_NAME).stat()
             state = found.st_mtime_ns, found.st_size, found.st_ino
         copies = [copy.state for copy in components.copies]
-        return id(components.config), copies, state, _hour(self._clock())
+        return copies, state, _hour(self._clock())
 
     @property
     def _data(self) -> Path:
@@ -147,6 +150,7 @@ class LivePages:
             now=max([now, *times.values()]),
             reviews={each.schema: each for each in components.reviews()},
             history=_history(components.spool.path, schemas),
+            hours=last_hours(components.spool.path, now),
         )
         rules = policy(static("page.css"), static("page.js"))
         files = {

@@ -10,15 +10,16 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from math import ceil, inf
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from collector.contracts import Backlog, DeliveryState
+from collector.contracts import Backlog, DeliveryState, to_minute
 from collector.errors import CollectorError
 from collector.ledger import opened
+from collector.pages.model import HourFacts
 from collector.pages.render import environment, policy, static
 
 _MIB = 1 << 20
@@ -26,6 +27,8 @@ _SAMPLE_SECONDS = 60.0
 _SAMPLES = 60
 _FEWEST_SECONDS = 600.0
 _HOUR, _DAY, _YEAR = 3600.0, 86_400.0, 365 * 86_400.0
+_TOLD_HOURS = 24
+"""So many whole hours are told."""
 _SOON_DAYS = 21
 """A certificate that expires within so many days is marked, as by the alert."""
 
@@ -101,6 +104,25 @@ class _Fact(NamedTuple):
     verdict: str = ""
 
 
+def last_hours(spool: Path, now: datetime) -> tuple[HourFacts, ...] | None:
+    """Return what came in by the hour, the newest first; ``None`` if the ledger cannot be read.
+
+    The current hour would show single requests. Sums are written up to a minute late, so the hour
+    before it may still grow, and is left out too.
+    """
+    this = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    with suppress(CollectorError), opened(spool) as ledger:
+        found = ledger.hourly()
+        told = (this - timedelta(hours=ago) for ago in range(2, _TOLD_HOURS + 2))
+        pairs = ((hour, found.get(to_minute(hour))) for hour in told)
+        return tuple(
+            HourFacts(hour, each.bytes_in, each.bytes_out, dict(sorted(each.content.items())))
+            for hour, each in pairs
+            if each is not None
+        )
+    return None
+
+
 def render_status(status: Status) -> bytes:
     """Write the status as an HTML page without a script."""
     style = status_style()
@@ -113,6 +135,7 @@ def render_status(status: Status) -> bytes:
         sinks=[_row(status, name) for name in status.deliveries],
         absent={name: _waiting(each) for name, each in status.absent.items()},
         head=_head(status.spool),
+        hours=last_hours(status.spool, status.now),
         verify=f"collector ledger verify --data {quote(str(status.data))}",
         now=_moment(status.now),
     )

@@ -69,3 +69,19 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     assert recorded(tmp_path, _CLAIMS, "a", _NOW)[1] == {}
     record(tmp_path, _MADE, "a", _NOW)
     assert not (tmp_path / FILE_NAME).is_symlink()
+
+
+def test_a_directory_in_the_place_of_the_file(tmp_path: Path) -> None:
+    """It has no verdicts, and none can be recorded."""
+    (tmp_path / FILE_NAME).mkdir()
+    assert recorded(tmp_path, _CLAIMS, "a", _NOW)[1] == {}
+    with pytest.raises(DeliveryError, match="E506"):
+        record(tmp_path, _MADE, "a", _NOW)
+
+
+def test_a_verdict_of_the_future_counts_for_nothing(tmp_path: Path) -> None:
+    """A clock that was set back makes nothing look newly checked."""
+    record(tmp_path, _MADE, "a", _NOW + timedelta(hours=1))
+    made, times = recorded(tmp_path, _CLAIMS, "a", _NOW)
+    assert {each.verdict for each in made} == {"unproven"}
+    assert times == {}

@@ -225,6 +225,7 @@ def test_what_was_counted_is_told(path: Path) -> None:
             "bytes_in": 18,
             "bytes_out": 10,
         }
+        assert sum(each.bytes_in for each in ledger.hourly().values()) == 18
 
 
 def test_nothing_was_counted_yet(tmp_path: Path) -> None:

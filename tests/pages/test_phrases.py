@@ -81,6 +81,21 @@ def test_what_checks_say_is_translated(language: Language) -> None:
             assert book.told(text) != text
 
 
+def test_names_in_what_checks_say_stay_as_they_are() -> None:
+    """They stand between backquotes, and nothing else passes for one."""
+    book = phrase_book("id")
+    said = book.told(
+        "Schema `web`: Nobody has approved `a.b`: it is new."
+        " Run `collector claims --details` to see 6 more findings."
+    )
+    assert "`web`" in said
+    assert "`a.b`" in said
+    assert "Nobody" not in said
+    assert "more" not in said
+    for text in ("Nobody has approved `a` or `b`: it is new.", "Nobody has approved a: it is new."):
+        assert book.told(text) == text
+
+
 def test_what_is_not_known_stays_as_it_is() -> None:
     """A sentence that no text and no pattern has, beside others or alone."""
     book = phrase_book("id")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import inf
@@ -89,6 +91,9 @@ def test_it_is_made_when_something_changes(components: Components) -> None:
     assert (is_new(), is_new()) == (True, False)
     components.config = components.config.model_copy()
     assert (is_new(), is_new()) == (True, False)
+    for _ in range(2):  # two reloads between two looks
+        components.config = components.config.model_copy()
+    assert (is_new(), is_new()) == (True, False)
     assert _file(live, language="id").body != before[-1].body
 
 
@@ -104,6 +109,35 @@ def test_it_shows_the_latest_verdicts(components: Components) -> None:
     after = _facts(live)
     assert {each["verdict"] for each in after["promises"]} == {"holds"}
     assert after["checked"] is not None
+
+
+def test_it_counts_by_whole_hours(components: Components) -> None:
+    """Bytes, and content by category; neither what is of this hour or the one before, nor fields
+    by value, nor more than a day."""
+    rows = [
+        (f"2026-{hour}:00:00Z", *each)
+        for hour in ("12-01T03", "12-01T02", "12-01T01", "11-30T02", "11-30T01")
+        for each in (
+            ("bytes", "in", "", 1234),
+            ("bytes", "out", "", 56),
+            ("content", "chat", "", 78),
+            ("dropped", "os.type", "invalid_value", 9),
+        )
+    ]
+    with closing(sqlite3.connect(components.spool.path)) as db, db:
+        db.executemany("INSERT INTO hours VALUES (?, ?, ?, ?, ?)", rows)
+    told = {"bytes_in": 1234, "bytes_out": 56, "content": {"chat": 78}}
+    hours = [f"{hour}:00:00+00:00" for hour in ("2026-12-01T01", "2026-11-30T02")]
+    live = _live(components, Clock())
+    assert _facts(live)["hours"] == [{"hour": hour, **told} for hour in hours]
+    for text in (
+        _file(live).body.decode(),
+        _file(live, language="id").body.decode(),
+        render_status(replace(_STATUS, spool=components.spool.path)).decode(),
+    ):
+        assert text.count("1,234" if "1,234" in text else "1.234") == len(hours)
+        assert "78" in text
+        assert "invalid_value" not in text
 
 
 def test_a_page_that_cannot_be_made(
