@@ -22,8 +22,8 @@ _OURS = re.compile(
     r"|sinks|objects|vault|.*\.ndjson.*"
 ).fullmatch
 _OTHERS = 0o077
-
-
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""The error numbers of a disk that is full, or of which no more may be used."""
 _LONGEST_NAME = 255
 _LONGEST_SOCKET = 100
 MISSING = (
@@ -76,7 +76,7 @@ def make_directory(path: Path, *, within: Path | None = None) -> None:
             error_number = errno.ENOENT
     if error_number == errno.ENOENT:
         raise NotNow("E203", MISSING)
-    if error_number in (errno.ENOSPC, errno.EDQUOT):
+    if error_number in NO_ROOM:
         raise NotNow("E203", "the directory cannot be made: its disk is full; make room")
     if error_number:
         raise ConfigError("E203", "the directory cannot be made; check its permissions")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from collector.errors import ConfigError, InUse, NotNow
-from collector.files import make_directory, tighten_directory
+from collector.files import NO_ROOM, make_directory, tighten_directory
 
 FILE_NAME = "collector.lock"
 _IN_USE = "the data directory is in use by another collector; stop it, or name another directory"
@@ -64,7 +63,7 @@ def _open(directory: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(directory / FILE_NAME, flags, 0o600)
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        is_full = error.errno in NO_ROOM
     if is_full:
         raise NotNow("E203", "the disk of the data directory is full; make room")
     raise ConfigError("E203", "the data directory cannot be written; check its permissions")
