@@ -158,6 +158,16 @@ def sync(directory: Path) -> None:
         os.close(handle)
 
 
+def lock_file(handle: int) -> bool:
+    """Lock an open file, unless another process has locked it; return whether it is locked now."""
+    import fcntl  # noqa: PLC0415 - not everywhere
+
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
 # -- errors and sockets ---------------------------------------------------------------------------
 
 

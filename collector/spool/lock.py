@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from collector.errors import ConfigError, InUse, NotNow
-from collector.files import NO_ROOM, make_directory, tighten_directory
+from collector.files import NO_ROOM, lock_file, make_directory, tighten_directory
 
 FILE_NAME = "collector.lock"
 _IN_USE = "the data directory is in use by another collector; stop it, or name another directory"
@@ -25,7 +24,7 @@ class Lock:
 
     def __init__(self, directory: Path) -> None:
         self._handle = _open(directory)
-        if not _is_locked(self._handle):
+        if not lock_file(self._handle):
             os.close(self._handle)
             raise InUse("E203", _IN_USE)
 
@@ -41,18 +40,10 @@ def check_lock(directory: Path) -> None:
     with suppress(OSError):
         handle = os.open(directory / FILE_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            if not _is_locked(handle):
+            if not lock_file(handle):
                 raise InUse("E203", _IN_USE)
         finally:
             os.close(handle)
-
-
-def _is_locked(handle: int) -> bool:
-    """Lock an open file, unless another process has locked it; return whether it is locked."""
-    with suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 def _open(directory: Path) -> int:
