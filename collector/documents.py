@@ -233,7 +233,7 @@ def _tokens(text: str, document: Document) -> Iterator[_Token]:
         refused = None
         documents += isinstance(event, events.DocumentStartEvent)
         if isinstance(event, events.DocumentStartEvent) and documents == 2:
-            refused = "E102", _UNPARSED
+            refused = "E102", "a second document begins here; write each in a file of its own"
         elif isinstance(event, events.CollectionEndEvent):
             depth -= 1
             yield _END

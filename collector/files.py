@@ -22,8 +22,8 @@ _OURS = re.compile(
     r"|sinks|objects|vault|.*\.ndjson.*"
 ).fullmatch
 _OTHERS = 0o077
-
-
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""The error numbers of a disk that is full, or of which no more may be used."""
 _LONGEST_NAME = 255
 _LONGEST_SOCKET = 100
 MISSING = (
@@ -76,7 +76,7 @@ def make_directory(path: Path, *, within: Path | None = None) -> None:
             error_number = errno.ENOENT
     if error_number == errno.ENOENT:
         raise NotNow("E203", MISSING)
-    if error_number in (errno.ENOSPC, errno.EDQUOT):
+    if error_number in NO_ROOM:
         raise NotNow("E203", "the directory cannot be made: its disk is full; make room")
     if error_number:
         raise ConfigError("E203", "the directory cannot be made; check its permissions")
@@ -156,6 +156,16 @@ def sync(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def lock_file(handle: int) -> bool:
+    """Lock an open file, unless another process has locked it; return whether it is locked now."""
+    import fcntl  # noqa: PLC0415 - not everywhere
+
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 # -- errors and sockets ---------------------------------------------------------------------------

@@ -138,8 +138,10 @@ def load_claims(path: Path | None = None, *, is_own: bool = False) -> dict[str, 
     source = read(path)
     taken = load_claims().keys() if is_own else ()
     claims: dict[str, Claim] = {}
-    if source.value is not None and validate(_Names, source.value, (), source) is not None:
-        for name, value in source.value["claims"].items():
+    if source.value is not None or not source.faults:
+        validate(_Names, source.value, (), source)
+        listed = source.value.get("claims") if isinstance(source.value, dict) else None
+        for name, value in listed.items() if isinstance(listed, dict) else ():
             if name in taken:
                 source.report(("claims", name), "E107", _TAKEN)
             claim = validate(Claim, value, ("claims", name), source)

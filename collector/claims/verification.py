@@ -37,11 +37,11 @@ from collector.retention.earlier import in_force, noted_copies, ran_elsewhere
 from collector.retention.locations import Locations
 from collector.retention.upkeep import overdue
 from collector.routing import LEGAL, Flows, all_flows, changes, entitled
-from collector.routing.schemas import configured
+from collector.routing.schemas import configured, reviewed
 from collector.schema.model import Schema
 from collector.schema.names.scope import scope
 from collector.schema.policy import use_is_allowed
-from collector.schema.review import Review, read_copy, review
+from collector.schema.review import Review
 from collector.sinks.sink import (
     expiry_of,
     is_erasable,
@@ -181,15 +181,6 @@ def scope_findings(schema: Schema) -> Iterator[ClaimFinding]:
         )
     for text in beyond.sentences:
         yield ClaimFinding(f"Also collected: {text}", amends=True)
-
-
-def reviewed(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:
-    """Compare the schemas of a configuration with their approved copies, by their names."""
-    places = map(config.approved_copy, config.references)
-    return {
-        schema.name: review(schema, read_copy(place))
-        for schema, place in zip(schemas, places, strict=True)
-    }
 
 
 def review_commands(config: Config, schemas: Sequence[Schema], file: Path | None) -> dict[str, str]:

@@ -25,7 +25,7 @@ from collector.claims.document import (
 from collector.claims.findings import NO_RECORDER, ClaimFinding, Found, Verdict, verdict
 from collector.claims.promises import Promise, by_importance, is_kept, promises, summary
 from collector.claims.verdicts import fingerprint, record
-from collector.claims.verification import check, review_commands, reviewed
+from collector.claims.verification import check, review_commands
 from collector.cli.console import err, out, print_json, seen
 from collector.cli.data_dir import Data, settings
 from collector.cli.options import AsJson
@@ -36,7 +36,7 @@ from collector.errors import CollectorError, DeliveryError
 from collector.extras import install
 from collector.ledger import opened
 from collector.routing import all_flows
-from collector.routing.schemas import configured
+from collector.routing.schemas import configured, reviewed
 from collector.schema.review import read_copy
 from collector.spool import FILE_NAME
 from collector.testing import canaries, scan

@@ -12,8 +12,8 @@ from rich.syntax import Syntax
 from collector.cli.console import new_table, out, print_json, seen
 from collector.cli.options import AsJson
 from collector.codes import CODES, GROUPS
+from collector.documents import nearest
 from collector.errors import UsageError
-from collector.schema.checks import nearest
 
 _CODE = re.compile("E[0-9]{3}", re.ASCII).fullmatch
 _LINK = re.compile(r"\[([^]]*)\]\(([^)]*)\)")
@@ -41,7 +41,7 @@ def _known(text: str) -> str:
     code = f"E{code}" if code.isdecimal() else code
     if code in CODES:
         return code
-    hint = nearest(code, list(CODES)) or "; `collector error` lists all"
+    hint = nearest(code, CODES) or "; `collector error` lists all"
     if _CODE(code):
         hint = (
             f"; the nearest is {min(CODES, key=lambda known: abs(int(known[1:]) - int(code[1:])))}"

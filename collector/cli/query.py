@@ -132,8 +132,8 @@ def _watch(reader: int, until: float, last: Callable[[], None]) -> None:
                 return
             if signal.SIGINT in signals:
                 _end_process(last, None)
-    message = "the statement took too long; ask for less, or give it more time with --timeout"
-    _end_process(last, InputError("E416", message))
+    message = "the statement, or the reader of its answer, took too long; ask for less, or give it"
+    _end_process(last, InputError("E416", f"{message} more time with --timeout"))
 
 
 def _end_process(last: Callable[[], None], why: CollectorError | None) -> NoReturn:

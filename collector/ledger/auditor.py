@@ -357,11 +357,8 @@ def _number(text: str) -> int:
 
 
 def _bytes(text: str) -> bytes:
-    """Return the bytes of hexadecimal digits; none for anything else."""
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        return b""
+    """Return the bytes of small hexadecimal digits; none for anything else."""
+    return bytes.fromhex(text) if re.fullmatch("([0-9a-f]{2})*", text) else b""
 
 
 def _plural(what: str) -> str:

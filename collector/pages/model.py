@@ -24,11 +24,12 @@ from collector.pages.phrases import LANGUAGES, Terms, phrase_book
 from collector.pages.pipe import Pipe, pipe, plain_text
 from collector.retention.upkeep import HOURS, aside_for
 from collector.routing import Flows, all_flows, is_abroad, is_unprotected
+from collector.routing.schemas import reviewed
 from collector.schema.conditions import Condition
 from collector.schema.kinds import FieldBase
 from collector.schema.model import Basis, Schema, field_bits, record_bits
 from collector.schema.names.scope import conditions, scope
-from collector.schema.review import Review, read_copy, review
+from collector.schema.review import Review
 
 _T = TypeVar("_T")
 _LEAD = ("no-content", "unless-recorded")
@@ -258,7 +259,7 @@ def build(
     """
     about, matrices = config.about, all_flows(config, schemas)
     if reviews is None:
-        reviews = reviews_of(config, schemas)
+        reviews = reviewed(config, schemas)
     page = Page(
         about.controller,
         about.contact,
@@ -281,15 +282,6 @@ def build(
     )
     # Documents with hidden characters are refused (E107); others' texts lose them here.
     return mapped(page, without_hidden)
-
-
-def reviews_of(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:
-    """Compare each schema of a configuration with its approved copy."""
-    places = map(config.approved_copy, config.references)
-    return {
-        schema.name: review(schema, read_copy(place))
-        for schema, place in zip(schemas, places, strict=True)
-    }
 
 
 def _schema(

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from collector.errors import InputError
-from collector.files import need_room
+from collector.files import NO_ROOM, need_room
 from collector.recording.index import PendingErasure, Recording, VaultIndex
 from collector.recording.keys import Keys, TrackKey, read_recipient
 from collector.recording.manifest import Chunk
@@ -27,7 +27,6 @@ from collector.recording.storage import Bucket, ChunkFiles
 
 _SPARE_BYTES = 64 << 20
 """What is left of the disk, so that manifests and erasures can be written."""
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,8 @@ class Sealer:
             name = chunk_key(recording, key.object, chunk.number)
             self._files.write(name, sealed, _SPARE_BYTES, self._pool.submit)
         except OSError as error:
-            raise Refused("full" if error.errno in _FULL else "unavailable") from None
+            is_full = error.errno in (*NO_ROOM, errno.EFBIG)
+            raise Refused("full" if is_full else "unavailable") from None
         rest = (key.object, chunk.number, key.kind, len(sealed), len(chunk.data), digest.result())
         try:
             self._index.add(

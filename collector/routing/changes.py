@@ -14,9 +14,9 @@ import orjson
 from collector.config.sink_settings import PARTIES
 from collector.routing import Flows
 from collector.schema import Schema
-from collector.schema.diff import Comparison, compare, differing
+from collector.schema.diff import Comparison, compare
 from collector.schema.stored_document import load_plain, load_stored
-from collector.schema.verdict import Verdict
+from collector.schema.verdict import Verdict, differing
 
 _Plain = Mapping[str, Any]
 _Pair = tuple[str, _Plain | None, _Plain | None]

@@ -12,6 +12,7 @@ from collector.schema.diff import compare
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.load import parse
 from collector.schema.model import Schema
+from collector.schema.review import Review, read_copy, review
 from collector.sinks.store_file import view_of
 
 _Parse = Callable[[str], tuple[Schema | None, list[Fault]]]
@@ -99,6 +100,15 @@ def distinct(schemas: Sequence[Schema]) -> str:
             ):
                 return f"`{schema.name}` rotates a key at another pace than another schema"
     return ""
+
+
+def reviewed(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:
+    """Compare the schemas of a configuration with their approved copies, by their names."""
+    places = map(config.approved_copy, config.references)
+    return {
+        schema.name: review(schema, read_copy(place))
+        for schema, place in zip(schemas, places, strict=True)
+    }
 
 
 def _numbered(fault: Fault, number: int) -> Fault:

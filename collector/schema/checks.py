@@ -10,10 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from difflib import get_close_matches
 from functools import partial
 
-from collector.documents import Loc
+from collector.documents import Loc, nearest
 from collector.schema import policy
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import Schema, letter_bits, record_bits
@@ -28,12 +27,6 @@ Finding = tuple[Loc, str, str]
 
 _USES = f"; allowed are {', '.join(policy.USES)}"
 _ROOTS = f"; allowed are {', '.join(policy.FIELD_CATEGORIES)} and below"
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """Return a "did you mean" with the nearest known word, or an empty text."""
-    close = get_close_matches(word, known, n=1, cutoff=0.6)
-    return f"; did you mean `{close[0]}`?" if close else ""
 
 
 def _claim(key: str) -> str:
@@ -75,7 +68,7 @@ def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
     for name, field in schema.fields.items():
         for index, purpose in enumerate(field.purposes):
             if purpose and purpose not in schema.purposes:
-                hint = nearest(purpose, list(schema.purposes))
+                hint = nearest(purpose, schema.purposes)
                 yield (
                     ("fields", name, "purposes", index),
                     "E132",
@@ -258,7 +251,7 @@ def sentences_are_written(schema: Schema) -> Iterator[Finding]:
     """Check that a field names a sentence of this document."""
     for name, field in schema.fields.items():
         if field.also is not None and field.also not in schema.also_collected:
-            hint = nearest(field.also, list(schema.also_collected))
+            hint = nearest(field.also, schema.also_collected)
             message = f"not under `also_collected`{hint or '; write it there'}"
             yield ("fields", name, "also"), "E132", message
 
@@ -391,7 +384,7 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
             place = (number,) if keeps is test.keeps else ()
             for field in record:
                 if field not in schema.fields:
-                    hint = nearest(field, list(schema.fields))
+                    hint = nearest(field, schema.fields)
                     yield (
                         ("tests", index, "keeps", *place, field),
                         "E132",

@@ -13,7 +13,7 @@ import orjson
 from collector.schema.kinds import FieldBase
 from collector.schema.model import Purpose, Schema, Trial
 from collector.schema.scalars import RecordsPath, Source, condition_of, path_of, written_source
-from collector.schema.verdict import RULES, Shift, Verdict, ordered_shifts
+from collector.schema.verdict import RULES, Shift, Verdict, differing, ordered_shifts
 
 
 class SchemaChange(NamedTuple):
@@ -72,12 +72,6 @@ def _word(written: Any, option: str) -> Any:
     for key in option.split("."):
         written = written.get(key) if isinstance(written, Mapping) else None
     return written
-
-
-def differing(old: Iterable[str], new: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the texts that are only in the old list, and those only in the new one."""
-    before, after = dict.fromkeys(old), dict.fromkeys(new)
-    return [t for t in before if t not in after], [t for t in after if t not in before]
 
 
 def reordered(option: str, old: Iterable[str], new: Iterable[str]) -> Iterator[Shift]:

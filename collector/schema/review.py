@@ -150,7 +150,8 @@ def read_copy(path: Path) -> ApprovedCopy:
 
 def _of_bytes(path: Path, data: bytes) -> ApprovedCopy:
     source = read_bytes(data, Document(str(path)), most=MAX_BYTES)
-    head, entries = _parsed(source) if not source.faults else (None, {})
+    is_read = source.value is not None or not source.faults
+    head, entries = _parsed(source) if is_read else (None, {})
     found = tuple(source.all_faults())
     return ApprovedCopy(
         path,

@@ -7,7 +7,7 @@ somebody's data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 Verdict = Literal["widening", "narrowing", "neutral"]
@@ -97,6 +97,12 @@ class Shift(NamedTuple):
     what: str
     gone: Any = None
     added: Any = None
+
+
+def differing(old: Iterable[str], new: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the texts that are only in the old list, and those only in the new one."""
+    before, after = dict.fromkeys(old), dict.fromkeys(new)
+    return [t for t in before if t not in after], [t for t in after if t not in before]
 
 
 def ordered_shifts(option: str, old: Any, new: Any, more: str, less: str) -> Iterator[Shift]:

@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from collector.addresses import is_ip
 from collector.errors import ConfigError
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?", re.ASCII).fullmatch
@@ -106,7 +107,7 @@ def _sidecar(url: str) -> Target:
         is_valid = is_valid and _PREFIX(parts.path) is not None
     except ValueError:
         pass
-    if not is_valid or not (_HOST(host) or _is_address(host)):
+    if not is_valid or not (_HOST(host) or is_ip(host)):
         raise ValueError(f"{_FORMS}, without a name, a password or a query in it")
     if "/v1/" in f"{parts.path}/":
         raise ValueError("leave the path of the receiver out of it: `http://127.0.0.1:4318`")
@@ -117,13 +118,5 @@ def _sidecar(url: str) -> Target:
     return Target("http", host=host, port=port or _DEFAULT_PORT, prefix=parts.path.rstrip("/"))
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
 def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+    return host == "localhost" or (is_ip(host) and ip_address(host).is_loopback)

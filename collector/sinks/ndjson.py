@@ -21,7 +21,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Size, Whole
 from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError, InUse
-from collector.files import check_file, make_directory, sync
+from collector.files import check_file, lock_file, make_directory, sync
 from collector.filter.redaction import retention_redactor
 from collector.sinks.line_sink import LineSink, lines
 from collector.sinks.record_files import (
@@ -32,7 +32,6 @@ from collector.sinks.record_files import (
     PruneSchedule,
     all_pieces,
     files_of,
-    is_free,
     remove_unfinished,
     rewrite,
     rotate,
@@ -343,7 +342,7 @@ class NdjsonSink(LineSink):
             for found in unfinished_files(path):
                 check_file(found)
             with path.with_name(f"{path.name}.state").open("rb") as state:
-                has_lock = is_free(state.fileno())
+                has_lock = lock_file(state.fileno())
         if not is_ours:
             raise ConfigError("E203", _FOREIGN)
         if not has_lock:

@@ -21,6 +21,7 @@ from time import monotonic, sleep
 from typing import BinaryIO, ClassVar
 
 from collector.errors import DeliveryError
+from collector.files import lock_file
 
 Change = Callable[[bytes], tuple[bytes, int]]
 """Gets whole lines; returns those that remain, and the number of lines that were changed or
@@ -60,7 +61,7 @@ class FileLock:
 
     def __enter__(self) -> bool:
         deadline = monotonic() + (_LOCK_SECONDS if self.shared else 0)
-        while not is_free(self.handle):
+        while not lock_file(self.handle):
             if monotonic() >= deadline:
                 return False
             sleep(_LOCK_PAUSE)
@@ -75,14 +76,6 @@ class FileLock:
         if self.handle >= 0:
             os.close(self.handle)
             self.handle = -1
-
-
-def is_free(handle: int) -> bool:
-    """Lock an open file, unless another process has locked it; return whether it is locked."""
-    with suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 @contextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from collector.errors import ConfigError, InUse, NotNow
-from collector.files import make_directory, tighten_directory
+from collector.files import NO_ROOM, lock_file, make_directory, tighten_directory
 
 FILE_NAME = "collector.lock"
 _IN_USE = "the data directory is in use by another collector; stop it, or name another directory"
@@ -26,7 +24,7 @@ class Lock:
 
     def __init__(self, directory: Path) -> None:
         self._handle = _open(directory)
-        if not _is_locked(self._handle):
+        if not lock_file(self._handle):
             os.close(self._handle)
             raise InUse("E203", _IN_USE)
 
@@ -42,18 +40,10 @@ def check_lock(directory: Path) -> None:
     with suppress(OSError):
         handle = os.open(directory / FILE_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            if not _is_locked(handle):
+            if not lock_file(handle):
                 raise InUse("E203", _IN_USE)
         finally:
             os.close(handle)
-
-
-def _is_locked(handle: int) -> bool:
-    """Lock an open file, unless another process has locked it; return whether it is locked."""
-    with suppress(OSError):
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 def _open(directory: Path) -> int:
@@ -64,7 +54,7 @@ def _open(directory: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(directory / FILE_NAME, flags, 0o600)
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        is_full = error.errno in NO_ROOM
     if is_full:
         raise NotNow("E203", "the disk of the data directory is full; make room")
     raise ConfigError("E203", "the data directory cannot be written; check its permissions")

@@ -20,7 +20,7 @@ from typing import Any
 
 from collector.contracts import Layout
 from collector.errors import ConfigError
-from collector.files import check_file, sync
+from collector.files import NO_ROOM, check_file, sync
 from collector.ledger.entry import Entry
 from collector.ledger.journal import NEW_DOCUMENT, NEW_ENTRY, SELECT_ENTRIES, SET_LAST
 from collector.ledger.receipt import NOTHING, Start, Tip
@@ -67,7 +67,6 @@ _PART, _NEW, _COPY = ".part", ".new", ".copy"
 """Suffixes of an unfinished file, a finished one, and a copy for reading."""
 
 _NEWEST = 1000
-_TRANSIENT_ERRNO = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def try_open(
     except sqlite3.Error:
         return None
     except OSError as error:
-        if error.errno in _TRANSIENT_ERRNO:
+        if error.errno in (*NO_ROOM, errno.EIO):
             return None
     message = "the spool's file cannot be used; check what it is, and whether it may be written"
     raise ConfigError("E203", message)

@@ -7,7 +7,6 @@ The format is SQLite's, https://www.sqlite.org/fileformat2.html#the_write_ahead_
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import struct
@@ -96,7 +95,7 @@ class Index:
         try:
             os.posix_fallocate(self._handle, 0, _BYTES)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in files.NO_ROOM:
                 self.close()
                 raise
 

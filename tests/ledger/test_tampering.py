@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
+from json import loads
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,20 @@ def test_a_document_that_no_entry_names_is_found(original: Original) -> None:
     with tampered(original, lambda db: db.execute(NEW_DOCUMENT, row)) as path:
         assert [each.message for each in verified(path).flaws] == ["no entry names this document"]
         assert not audited(path)
+
+
+def test_a_signature_has_one_form(original: Original) -> None:
+    """The same bytes in capitals, or with blanks between them, are another line."""
+    with opened(original.folder / "spool.db") as ledger:
+        lines = list(export_lines(ledger))
+    export = original.folder.with_name("written.ndjson")
+    at = next(number for number, line in enumerate(lines) if loads(line).get("signature"))
+    signature = loads(lines[at])["signature"]
+    for other in (signature.upper(), f"{signature} ", f"{signature[:2]} {signature[2:]}"):
+        line = lines[at].replace(signature.encode(), other.encode())
+        export.write_bytes(b"".join([*lines[:at], line, *lines[at + 1 :]]))
+        with redirect_stdout(io.StringIO()):
+            assert auditor.main(str(export)) == 1
 
 
 def test_a_line_of_an_export_says_nothing_else(original: Original) -> None:

@@ -12,12 +12,12 @@ from collector.cli.options import complete_schema
 from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.config import Config, load
-from collector.pages.model import Page, build, reviews_of
+from collector.pages.model import Page, build
 from collector.pages.notice import Form
 from collector.pages.notice import notice as made
 from collector.pages.phrases import Language
 from collector.pages.ropa import as_csv, as_json
-from collector.routing.schemas import configured
+from collector.routing.schemas import configured, reviewed
 from collector.schema import load_schema
 from collector.schema.review import read_copy, review
 
@@ -73,7 +73,7 @@ def _read(reference: str | None, config: ConfigFile) -> Page:
             message = f"the configuration has several schemas; name one: {', '.join(names)}"
             raise typer.BadParameter(message, param_hint="SCHEMA")
         if reference is None or reference in names:
-            found = reviews_of(settings, schemas)
+            found = reviewed(settings, schemas)
             every = build(settings, schemas, (), checked=None, now=now, reviews=found)
             return every.only(reference or names[0])
     return _of_another(reference, settings, now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -13,7 +13,7 @@ from collector.documents import LISTED, fault, pattern
 from collector.schema.kinds.base import Canonical, Circumstances, FieldBase, Phrases
 from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.scalars import PRINTABLE, unique
-from collector.schema.verdict import Shift
+from collector.schema.verdict import Shift, differing
 
 
 def _value(text: str) -> str:
@@ -93,7 +93,7 @@ class EnumField(FieldBase):
 
     def shifts(self, new: Self) -> Iterator[Shift]:
         if set(self.values) != set(new.values):
-            gone, added = _differing(self.values, new.values)
+            gone, added = differing(self.values, new.values)
             yield Shift("values", "more values" if added else "fewer values", gone, added)
         elif self.values != new.values:
             yield Shift("values", "written differently")
@@ -101,7 +101,7 @@ class EnumField(FieldBase):
             [f"{alias}: {value}" for alias, value in field.aliases.items()] for field in (self, new)
         )
         if set(old_names) != set(new_names):
-            yield Shift("aliases", self._renaming(new), *_differing(old_names, new_names))
+            yield Shift("aliases", self._renaming(new), *differing(old_names, new_names))
         if self.fold_case != new.fold_case:
             yield Shift("fold_case", "more spellings" if new.fold_case else "fewer spellings")
 
@@ -141,12 +141,6 @@ class EnumField(FieldBase):
         if not isinstance(other, EnumField):
             return False
         return not set(self.values).isdisjoint(other.values)
-
-
-def _differing(old: Iterable[str], new: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return the texts that are only in the old list, and those only in the new one."""
-    before, after = dict.fromkeys(old), dict.fromkeys(new)
-    return [t for t in before if t not in after], [t for t in after if t not in before]
 
 
 def _fold(text: str) -> str:
