@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _CONNECT_TIMEOUT = timedelta(seconds=10)
-_RETRY_TIMEOUT = timedelta(seconds=20)
+_RETRIES, _RETRY_TIMEOUT = 2, timedelta(seconds=20)
+"""How often, and for how long, a request is repeated that the bucket fails."""
 
 
 def open_store(
@@ -28,7 +29,6 @@ def open_store(
     needs: tuple[str, str],
     *,
     timeout: timedelta,
-    retries: int = 2,
     of_client: Collection[str] = (),
     proxy: str | None = None,
 ) -> ObjectStore:
@@ -55,7 +55,7 @@ def open_store(
         settings = {
             "config": {name: value for name, value in options.items() if name not in of_client},
             "client_options": client,
-            "retry_config": {"max_retries": retries, "retry_timeout": _RETRY_TIMEOUT},
+            "retry_config": {"max_retries": _RETRIES, "retry_timeout": _RETRY_TIMEOUT},
         }
     with suppress(Exception):
         return from_url(url, **settings)

@@ -31,8 +31,6 @@ from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_REQUESTS = 2
-"""How often a request is repeated that the bucket fails."""
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 """Before an upload or a removal that failed is tried again; each is twice as long as the last."""
 _UNANSWERED_SECONDS = 900.0
@@ -163,7 +161,6 @@ class Bucket:
             options,
             ("recording", "recording"),
             timeout=_TIMEOUT,
-            retries=_REQUESTS,
             of_client=_CLIENT_OPTIONS,
         )
 

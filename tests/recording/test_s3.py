@@ -31,9 +31,10 @@ _HASTY = "10s"
 @pytest.fixture(autouse=True)
 def _retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that fails is asked again soon, and carries out nothing late."""
-    values = {"_REQUESTS": 0, "_PAUSE_SECONDS": 0.05, "_LONGEST_PAUSE_SECONDS": 0.2}
+    values = {"_PAUSE_SECONDS": 0.05, "_LONGEST_PAUSE_SECONDS": 0.2}
     for name, value in values.items():
         monkeypatch.setattr(storage, name, value)
+    monkeypatch.setattr("collector.buckets._RETRIES", 0)
     _carry_out_within(monkeypatch, 0.0)
 
 

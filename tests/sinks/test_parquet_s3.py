@@ -49,7 +49,7 @@ def _bucket(s3: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that is there; the secrets; requests that are not repeated, and not waited for."""
     for name, value in _SECRETS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("collector.sinks.parquet.object_store._RETRIES", {"max_retries": 0})
+    monkeypatch.setattr("collector.buckets._RETRIES", 0)
     obstore.put(_store(s3, ""), "is-there", b"x")
 
 
