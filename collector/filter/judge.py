@@ -170,7 +170,7 @@ class Code:
         if self._is_context:
             self._add(f"d{i} = None")
         if self._is_told:
-            self._add(f"y{i}, w{i} = None, {OUTSIDE}")
+            self._add(f"y{i}, w{i} = None, 0")
             self._where = f"w{i}"
         if is_lendable:
             self._add(f"s{i} = False")

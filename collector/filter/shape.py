@@ -182,11 +182,16 @@ class Shape:
         return msgspec.defstruct(
             "Event",
             fields,
+            namespace={"__repr__": _shows_nothing},
             rename=None if self.is_list else names,
             array_like=self.is_list,
             frozen=frozen,
             gc=False,
         )
+
+
+def _shows_nothing(_event: Any) -> str:
+    return "<Event>"
 
 
 def _fields(at: int, node: Node | None, records: Any) -> list[tuple[str, Any, Any]]:

@@ -8,7 +8,8 @@ from collector import Filter, load_schema
 from collector.filter import explain as module
 from collector.filter.explain import explain
 
-_ROUTER = Filter(load_schema("conferencing"), keys=lambda _reference, _period: bytes(32)).router
+_FILTER = Filter(load_schema("conferencing"), keys=lambda _reference, _period: bytes(32))
+_ROUTER = _FILTER.router
 
 
 @pytest.fixture
@@ -50,6 +51,16 @@ def test_what_is_near_a_path() -> None:
     assert spelled["device.type"] == "`type` is there in another spelling in `device`"
     assert (null["ip"], null["device.type"]) == ("", "`device` is there, without `type`")
     assert flat["device.type"] == "`device` is there, and is no object"
+
+
+def test_what_is_near_a_path_that_is_withheld() -> None:
+    """As for any other: a field that must not be read may be misspelled all the same."""
+    withheld = _FILTER.without(_FILTER.schema.purposes).router
+    text = b'{"IP": "203.0.113.7"}'
+    assert (
+        next(explain(withheld, text, lines=True)).paths
+        == next(explain(_ROUTER, text, lines=True)).paths
+    )
 
 
 def test_the_source_is_the_path_that_the_judge_took() -> None:

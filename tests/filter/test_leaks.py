@@ -178,6 +178,7 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
     outer = router.context(found, b"", router.outermost(builder))
     shown = [
         *(filter_, filter_.plan, filter_.schema, router, builder, outer, builder.finish(0, False)),
+        *(found[1], found[0].of_object({"ip": "203.0.113.77"})),
         *(column.memo for column in filter_.plan.columns),
         *(column.accept for column in filter_.plan.columns),
     ]
