@@ -76,9 +76,7 @@ class Claim(Part):
     rules: Annotated[tuple[str, ...], AfterValidator(_rules), _RULES] = Field(
         (), description="Codes of policies and of the recorder's refusals that carry it."
     )
-    checks: tuple[Check, ...] = Field(
-        (), description="What `collector claims --verify` looks at for it."
-    )
+    checks: tuple[Check, ...] = Field((), description="What `collector claims` looks at for it.")
     tests: Annotated[tuple[str, ...], AfterValidator(_tests), LISTED] = Field(
         (), description="Tests that try to break it."
     )

@@ -198,7 +198,7 @@ class Sink(Closing):
     ``redact``, where the opening says ``is_shared``. The SDK needs that."""
     expires: ClassVar[timedelta | None] = None
     """After how long the location itself deletes what it got; for a sink that is no
-    ``ErasableSink``. ``claims --verify`` compares it with the schema; ``None`` is ``unproven``."""
+    ``ErasableSink``. ``collector claims`` compares it with the schema; ``None`` is ``unproven``."""
 
     @classmethod
     def read_expiry(cls, settings: Any) -> timedelta | None:
