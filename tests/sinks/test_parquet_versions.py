@@ -253,7 +253,8 @@ def test_nothing_is_known_of_a_schema(tmp_path: Path) -> None:
     with _opened(tmp_path, web) as sink:
         assert _pruned(sink) == (0, ("calls",), 1)
         (finding,) = sink.overdue(datetime.now(UTC))
-        assert "`lake`" in finding and " 4 records" in finding
+        assert "`lake`" in finding
+        assert " 4 records" in finding
     assert _left(tmp_path) == ["calls"] * 4
     with _opened(tmp_path, calls, web) as sink:
         assert _pruned(sink) == (0, (), 0)
@@ -299,7 +300,8 @@ def test_lines_of_a_file_by_several_programs(tmp_path: Path) -> None:
     with NdjsonSink(settings, opening) as sink:
         assert _pruned(sink) == (1, ("out",), 1)
         (finding,) = sink.overdue(datetime.now(UTC))
-        assert "`out`" in finding and " 2 lines" in finding
+        assert "`out`" in finding
+        assert " 2 lines" in finding
     _note(tmp_path, web)
     with NdjsonSink(settings, replace(opening)) as sink:
         assert _pruned(sink) == (1, (), 0)
