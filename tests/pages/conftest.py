@@ -20,9 +20,9 @@ from tests.conftest import required
 Address = Callable[[Page, Language], str]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, as Debian has it."""
+    """Chromium, as Debian has it. While it is open, no other event loop can run in this thread."""
     program = which("chromium")
     if program is None:
         required("Chromium (Debian: apt install chromium)")
