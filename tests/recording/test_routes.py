@@ -66,8 +66,11 @@ def test_every_refusal_is_in_it() -> None:
 
 
 def test_schemas_of_bodies() -> None:
-    """They are those of the types that the API decodes and encodes."""
+    """They are those of the types that the API decodes and encodes. Python 3.13 takes the margin
+    out of docstrings."""
     _, found = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
+    for schema in found.values():
+        schema["description"] = " ".join(schema["description"].split())
     assert DOCUMENT.whole["components"]["schemas"] == json.loads(msgspec.json.encode(found))
 
 
