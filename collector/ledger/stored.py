@@ -7,11 +7,12 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally
+from collector.contracts import CATEGORIES, DROPS, REJECTIONS, Tally, to_minute
 from collector.errors import ConfigError, DeliveryError, file_name
 from collector.files import failing_as
 from collector.ledger.auditor import Audit, Checkpoint, Flaw
@@ -123,10 +124,11 @@ class Ledger:
             _count(total, *row)
         return total
 
-    def hourly(self) -> dict[str, Tally]:
-        """Return the sums of each stored hour: dropped fields, content and bytes."""
+    def hourly(self, since: datetime) -> dict[str, Tally]:
+        """Return the sums of each stored hour from one on: dropped fields, content and bytes."""
         found: dict[str, Tally] = {}
-        for hour, *row in self._rows("SELECT hour, what, name, reason, times FROM hours"):
+        query = "SELECT hour, what, name, reason, times FROM hours"
+        for hour, *row in self._rows(f"{query} WHERE hour >= '{to_minute(since)}'"):
             _count(found.setdefault(hour, Tally()), *row)
         return found
 

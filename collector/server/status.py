@@ -112,8 +112,8 @@ def last_hours(spool: Path, now: datetime) -> tuple[HourFacts, ...] | None:
     """
     this = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     with suppress(CollectorError), opened(spool) as ledger:
-        found = ledger.hourly()
-        told = (this - timedelta(hours=ago) for ago in range(2, _TOLD_HOURS + 2))
+        told = [this - timedelta(hours=ago) for ago in range(2, _TOLD_HOURS + 2)]
+        found = ledger.hourly(told[-1])
         pairs = ((hour, found.get(to_minute(hour))) for hour in told)
         return tuple(
             HourFacts(hour, each.bytes_in, each.bytes_out, dict(sorted(each.content.items())))
