@@ -218,7 +218,7 @@ def _checkpoint(path: Path) -> tuple[str, bytes]:
     line = read_file(path, _MOST_CHECKPOINT_BYTES)
     found = read_signature(line.strip())
     if found is None:
-        raise UsageError("E422", f"{file_name(path)} holds no checkpoint of a recording")
+        raise UsageError("E422", f"{file_name(path)} {_NO_CHECKPOINT}")
     return found.tip.recording, line
 
 

@@ -12,13 +12,12 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from collector.contracts import REJECTIONS, Rejection, Tally
 
 Reason = Literal["new", "damaged"]
 """Why a chain begins: there was none before, or the one before could not be read to its end."""
-REASONS: tuple[Reason, ...] = get_args(Reason)
 
 SALT_BYTES = 32
 NOTHING = bytes(32)

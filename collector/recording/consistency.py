@@ -27,7 +27,6 @@ _ATTEMPTS, _PAUSE = 5, 0.1
 _LATE_SECONDS = 120.0
 """How much later than the ledger's minute of the close a recording may say that it was closed."""
 _DESTROYS = ("destroy ", "erase")
-_Facts = tuple[tuple[str, str], ...]
 
 
 @dataclass
