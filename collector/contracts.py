@@ -17,7 +17,7 @@ them, by a field name of the schema, or by a content category.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -280,14 +280,14 @@ class UnknownSchema(InputError):
         return (UnknownSchema, ())
 
 
-Accept = Callable[[Request], Awaitable[Tally]]
-"""Filters a request and returns its tally once all its records are on disk. Raises
-``DeliveryError`` if they could not be stored: then none of them is, and the sender may retry.
-Raises ``InputError``: E429 for records of another schema, E416 for a request that becomes too
-much, E413 for a schema that there is not, and ``KeyUsed`` E435."""
+Accept = Callable[[Request, Callable[[Tally | BaseException], object]], None]
+"""Filters a request, and calls the function once, in the event loop, with its tally when all its
+records are on disk. Else with a ``DeliveryError`` if they could not be stored: then none of them
+is, and the sender may retry; or with an ``InputError``: E429 for records of another schema, E416
+for a request that becomes too much, E413 for a schema that there is not, and ``KeyUsed`` E435."""
 
 AcceptNow = Callable[[Request], Tally]
-"""Does the same for a thread, which blocks."""
+"""Does the same for a thread, which blocks: returns the tally, or raises the error."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,97 +1,82 @@
-"""Filter requests in pieces: nothing that a request becomes is unbounded, and none holds up others.
+"""Filter requests: the short ones at once, others so that nobody waits for long.
 
-A request is divided into pieces, which yield to other requests. Short requests need one piece and
-go on at once; the others take turns: a few medium ones at a time, and one large one, which is a
-request of a large body or one that has become many records. A request that has become more than a
-few records keeps its slot until it is stored, so that no more than these are in memory.
+A body that is small is filtered as soon as it is there. One of ordinary size, as an SDK sends it,
+has its turn: the event loop filters one of these and serves everybody else before the next. Larger
+bodies, and those of which a parser would make very many objects at once, go to one of two threads,
+so that medium ones need not wait for large ones. A thread that has made many records of a request
+waits until these are stored before it filters another one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from time import sleep
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from threading import get_ident
+from typing import Literal
 
 from collector.contracts import (
     BatchQueue,
-    Earlier,
     KeyUsed,
     PendingBatch,
     Request,
     RequestKey,
     Tally,
     UnknownSchema,
+    Written,
     count_lines,
     to_minute,
 )
-from collector.errors import Overloaded
-from collector.files import failing_as
+from collector.errors import InputError, Overloaded
 from collector.filter import Filter
 from collector.filter.admission import Bounds, too_many
 from collector.filter.sdk_records import schema_named
-from collector.filter.text import MOST_LINES, Pace, has_more_lines, slices
-from collector.ingest.memory import Turns
-from collector.ingest.refusals import RequestRefused
+from collector.filter.text import has_more_lines, pieces
 from collector.spool.idempotency import key_within, request_key
-from collector.spool.write_queue import MOST_BYTES, JoinedBatches
-
-if TYPE_CHECKING:
-    from collector.filter.sdk_records import Minutes
+from collector.spool.write_queue import JoinedBatches
 
 MOST_EVENTS = 100_000
 """The events of one request, over lines, elements and nested lists of all levels: the default."""
-_MOST_RECORD_BYTES = 64 << 20
+_MOST_RECORD_BYTES = 8 << 20
 """The bytes of records that one request may become."""
 
-SLICE = 1 << 17
-"""Bytes of a body that are filtered before the event loop serves other requests."""
-_SHORT_LINES = 500
-"""The most lines of a body that is filtered at once: short lines take longer for their size."""
-_SLICE_COMMAS = 2_000
-"""The most commas of what is filtered on the event loop, where each could divide two events."""
-_MOST_INLINE = 1 << 15
-"""Bytes of an indivisible body, above which it is filtered in a thread;"""
-_MOST_MEDIUM = 1 << 20
-"""and above which that is another thread, so that smaller bodies need not wait for it."""
-_PAUSE_SECONDS = 0.01
-"""Between two such bodies: a parser holds the lock that three threads of a request need."""
-_MEDIUM_AT_ONCE = 4
+_SMALL, _ORDINARY, _MEDIUM = 1 << 16, 1 << 19, 1 << 20
+"""Bytes of a body that is filtered at once, in its turn, or in the first of the threads."""
+_SLICE = 1 << 18
+"""Bytes of lines that are decoded at once."""
+_MOST_LINES = 500
+"""The most lines of a body that an event loop filters: short lines take longer for their size."""
+_MOST_COMMAS = 2_000
+"""The most commas of what an event loop filters, where each could divide two events."""
+_MOST_DOCUMENT = 1 << 15
+"""Bytes of an indivisible body, above which it is filtered in a thread."""
 _FEW_BYTES = 1 << 18
-"""Bytes of records with which a medium request waits for its commit without a slot."""
+"""Bytes of records of a request, above which a thread waits until they are stored."""
+_BUSY_SECONDS = 5.0
+"""How long a caller's thread waits for one of the two."""
 
 _SECOND_LINE = re.compile(rb"\s*+\S")
 _LINE_FORMS = ("ndjson", "records")
 
-_T = TypeVar("_T")
-_Work = Callable[[Bounds], list[PendingBatch]]
-
-
-class _Outgrown(Exception):
-    """A request that is no longer of medium size: it begins again when it has the large slot."""
-
-
-class _Piece(NamedTuple):
-    """A part of the work for a request. ``is_light`` is true if an event loop may do it."""
-
-    is_light: bool
-    work: _Work
+Place = Literal["at once", "in turn", "medium", "large"]
+Outcome = Tally | BaseException
+Done = Callable[[Outcome], object]
 
 
 class Filtered:
     """What has become of a request so far: its tally, and its batches, joined as they come.
-    Raises ``InputError`` E416 when it becomes too much; ``_Outgrown`` beyond ``most_bytes``."""
+    Raises ``InputError`` E416 when it becomes too much."""
 
-    def __init__(self, most_events: int, most_bytes: int, key: RequestKey | None = None) -> None:
+    def __init__(self, most_events: int, key: RequestKey | None = None) -> None:
         self.total: Tally = Tally()
         self.key: RequestKey | None = key
         self._batches = JoinedBatches()
-        self._most_events, self._most_bytes = most_events, most_bytes
+        self._most_events = most_events
         self._records, self._elements = 0, [0]
         self.size: int = 0
 
@@ -116,38 +101,10 @@ class Filtered:
             self._batches.add(batch)
         if self.left.is_exceeded and self.total.rejected["too_large"] < self._events:
             raise too_many()
-        if self.size > self._most_bytes:
-            raise _Outgrown
 
     def batches(self) -> list[PendingBatch]:
         """Return the batches, after the last piece."""
         return self._batches.close()
-
-
-_SLOT_SECONDS = 5.0
-"""How long a thread waits for its slot."""
-
-
-@asynccontextmanager
-async def _awaited(slots: Turns) -> AsyncIterator[None]:
-    """Hold a slot, however long it takes to get one."""
-    await slots.awaited(1, None)
-    try:
-        yield
-    finally:
-        slots.give_back(1)
-
-
-@contextmanager
-def _blocking(slots: Turns) -> Iterator[None]:
-    """Hold a slot in a thread. Raises ``DeliveryError`` E425 if that would take long."""
-    busy = Overloaded("there are too many large requests; send again later")
-    with failing_as(busy, RequestRefused):
-        slots.blocking(1, _SLOT_SECONDS)
-    try:
-        yield
-    finally:
-        slots.give_back(1)
 
 
 class _Filters:
@@ -170,155 +127,10 @@ class _Filters:
         return found, key_within(found.schema.name, request.key)
 
 
-class Intake:
-    """Filters requests, each by the filter of its schema, the first by default. ``filtered`` is for
-    an event loop, ``filtered_now`` for threads."""
-
-    def __init__(self, filters: Sequence[Filter], most_events: int = MOST_EVENTS) -> None:
-        self._filters = _Filters(filters)
-        self._most_events = most_events
-        self._slice_lock = asyncio.Lock()
-        self._medium, self._large = Turns(_MEDIUM_AT_ONCE), Turns(1)
-        names = ("collector-filter", "collector-filter-large")
-        self._executors = [ThreadPoolExecutor(1, thread_name_prefix=name) for name in names]
-
-    def __repr__(self) -> str:
-        return f"<Intake of {', '.join(self._filters.by_name)}>"
-
-    def replace(self, filters: Sequence[Filter], most_events: int) -> None:
-        """Filter by others from the next request on; those in progress go on as they began."""
-        self._filters, self._most_events = _Filters(filters), most_events
-
-    def close(self) -> None:
-        """Finish what is in progress."""
-        for executor in self._executors:
-            executor.shutdown()
-
-    @asynccontextmanager
-    async def filtered(self, request: Request) -> AsyncIterator[Filtered]:
-        """Hold a slot, in which it is stored. Raises ``InputError`` E429, E416, E413."""
-        filter_, key = self._filters.chosen(request)
-        if self._is_short(request, filter_):
-            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
-            return
-        is_medium = len(request.body) <= _MOST_MEDIUM
-        if self._must_count(request):
-            count = partial(has_more_lines, request.body, self._most_events)
-            if count() if is_medium else await self._run_in_thread(count, is_large=True):
-                raise too_many()
-        if is_medium:
-            async with AsyncExitStack() as slot:
-                await slot.enter_async_context(_awaited(self._medium))
-                found = await self._filter_yielding(request, filter_, key, MOST_BYTES)
-                if found is not None:
-                    if found.size <= _FEW_BYTES:
-                        await slot.aclose()
-                    yield found
-                    return
-        async with _awaited(self._large):
-            found = await self._filter_yielding(request, filter_, key, _MOST_RECORD_BYTES)
-            assert found is not None  # noqa: S101 - nothing outgrows this
-            yield found
-
-    @contextmanager
-    def filtered_now(self, request: Request) -> Iterator[Filtered]:
-        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well."""
-        filter_, key = self._filters.chosen(request)
-        if self._is_short(request, filter_):
-            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
-            return
-        if self._must_count(request) and has_more_lines(request.body, self._most_events):
-            raise too_many()
-        if len(request.body) <= _MOST_MEDIUM:
-            with ExitStack() as slot, suppress(_Outgrown):
-                slot.enter_context(_blocking(self._medium))
-                found = self._filter_now(request, filter_, key, MOST_BYTES)
-                if found.size <= _FEW_BYTES:
-                    slot.close()
-                yield found
-                return
-        with _blocking(self._large):
-            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
-
-    def _filter_now(
-        self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
-    ) -> Filtered:
-        found = Filtered(self._most_events, most_bytes, _request_key(key, request.body))
-        for piece in self._pieces(request, filter_, Pace(MOST_LINES)):
-            _add_piece(found, piece)
-        return found
-
-    async def _filter_yielding(
-        self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
-    ) -> Filtered | None:
-        """Filter a request while others go on; ``None`` if it has become more than that."""
-        is_large = most_bytes > MOST_BYTES
-        hashes = partial(_request_key, key, request.body)
-        is_long = key is not None and len(request.body) > SLICE
-        made = await self._run_in_thread(hashes, is_large=is_large) if is_long else hashes()
-        found, pace = Filtered(self._most_events, most_bytes, made), Pace()
-        with suppress(_Outgrown):
-            for piece in self._pieces(request, filter_, pace):
-                add = partial(_add_piece, found, piece)
-                if piece.is_light:  # one slice of one request for each iteration of the event loop
-                    async with self._slice_lock:
-                        with pace.measured():
-                            add()
-                    await asyncio.sleep(0)
-                else:
-                    await self._run_in_thread(add, is_large=is_large)
-            return found
-        return None
-
-    async def _run_in_thread(self, work: Callable[[], _T], *, is_large: bool) -> _T:
-        executor = self._executors[is_large]
-        future = executor.submit(work)
-        if is_large:
-            executor.submit(sleep, _PAUSE_SECONDS)
-        try:
-            return await asyncio.wrap_future(future)
-        finally:
-            del future  # it holds the exception, whose traceback holds this frame, and so the body
-
-    def _must_count(self, request: Request) -> bool:
-        """Return whether a body may hold too many lines."""
-        return request.form in _LINE_FORMS and len(request.body) >= 2 * self._most_events
-
-    def _is_short(self, request: Request, filter_: Filter) -> bool:
-        """Return whether an event loop may filter all of a request at once."""
-        body = request.body
-        if request.form not in _LINE_FORMS:
-            return len(body) <= _MOST_INLINE and _is_sparse(request, filter_, body)
-        if len(body) > SLICE or (len(body) > _SHORT_LINES and count_lines(body) > _SHORT_LINES):
-            return False
-        return _is_sparse(request, filter_, body)
-
-    def _pieces(self, request: Request, filter_: Filter, pace: Pace) -> Iterator[_Piece]:
-        """Divide the work for a request into pieces."""
-        minute = to_minute(datetime.now(UTC))
-        refused = _refused(request, filter_)
-        chosen = filter_.without(refused) if refused else filter_
-        minutes = chosen.minutes() if request.form == "records" else None
-        if not _is_divisible(request):
-            work = partial(_filter_body, chosen, request, minute)
-            if minutes is not None:
-                work = partial(_filter_records, chosen, request.body, minutes)
-            yield _Piece(self._is_short(request, filter_), work)
-            return
-        first = True
-        for part in slices(request.body, SLICE, pace):
-            work = partial(_filter_slice, chosen, part, first, minute)
-            if minutes is not None:
-                work = partial(_filter_records, chosen, part, minutes)
-            yield _Piece(len(part) <= SLICE and _is_sparse(request, filter_, part), work)
-            first = False
-
-
 class Acceptor:
-    """Filter requests as ``Intake`` does, and have what they become stored by ``queue``.
-
-    ``most_events`` limits a request.
-    ``accept`` is for an event loop, ``accept_now`` for threads; both may be used at once.
+    """Filter requests, each by the filter of its schema, the first by default; have what they
+    become stored by ``queue``. ``most_events`` limits a request. ``accept`` is for an event loop,
+    ``accept_now`` for threads; both may be used at once.
     """
 
     def __init__(
@@ -328,42 +140,173 @@ class Acceptor:
         *,
         most_events: int = MOST_EVENTS,
     ) -> None:
-        self._intake = Intake(filters, most_events)
-        self.replace: Callable[[Sequence[Filter], int], None] = self._intake.replace
+        self._filters, self._most_events = _Filters(filters), most_events
         self._queue = queue
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._threads = {
+            place: ThreadPoolExecutor(1, thread_name_prefix=f"collector-filter-{place}")
+            for place in ("medium", "large")
+        }
 
     def __repr__(self) -> str:
-        return "<Acceptor>"
+        return f"<Acceptor for {', '.join(self._filters.by_name)}>"
 
-    async def accept(self, request: Request) -> Tally:
-        """Filter a request; return its tally when its records are on disk.
-        Raises ``DeliveryError`` E505, E506 or E425 if they could not be stored; then none is. And
-        ``InputError``: E429 for records of another schema, E416 for a request that
-        becomes more events or bytes than one may, E413 for a schema that there is not; and
-        ``KeyUsed`` if a request was stored under the key before.
-        """
-        async with self._intake.filtered(request) as found:
-            if found.total.received or found.key is not None:
-                stored = self._queue.put(*found.batches(), key=found.key)
-                _require_unused(await asyncio.wrap_future(stored))
-            return found.total
-
-    def accept_now(self, request: Request) -> Tally:
-        """Do the same in a thread, which blocks."""
-        with self._intake.filtered_now(request) as found:
-            if found.total.received or found.key is not None:
-                stored = self._queue.put(*found.batches(), key=found.key)
-                _require_unused(stored.result())
-            return found.total
+    def replace(self, filters: Sequence[Filter], most_events: int) -> None:
+        """Filter by others from the next request on; those in progress go on as they began."""
+        self._filters, self._most_events = _Filters(filters), most_events
 
     def close(self) -> None:
         """Finish what is in progress."""
-        self._intake.close()
+        for thread in self._threads.values():
+            thread.shutdown()
+
+    def accept(self, request: Request, done: Done) -> None:
+        """Filter a request, and call ``done`` in the event loop once its records are on disk: with
+        its tally, or with an error as ``Accept`` says."""
+        loop = asyncio.get_running_loop()
+        try:
+            filter_, key = self._filters.chosen(request)
+        except InputError as error:
+            done(error)
+            return
+        place = place_of(request, filter_)
+        tell = partial(_call, done, loop, get_ident())
+        work = partial(self._store, request, filter_, key, tell)
+        if place == "at once":
+            work()
+        elif place == "in turn":
+            self._waiting.append(work)
+            if len(self._waiting) == 1:
+                loop.call_soon(self._next, loop)
+        else:
+            self._threads[place].submit(work, is_alone=True)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Do the work for one request that waits for its turn, and let others be served."""
+        self._waiting[0]()
+        self._waiting.popleft()
+        if self._waiting:
+            loop.call_soon(self._next, loop)
+
+    def accept_now(self, request: Request) -> Tally:
+        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well, if too many
+        large requests are before it."""
+        told: Future[Outcome] = Future()
+        filter_, key = self._filters.chosen(request)
+        place = place_of(request, filter_)
+        work = partial(self._store, request, filter_, key, told.set_result)
+        if place == "at once":
+            work()
+        else:
+            thread = self._threads["large" if place == "large" else "medium"]
+            job = thread.submit(work, is_alone=True)
+            wait([job], _BUSY_SECONDS)
+            if job.cancel():
+                raise Overloaded("there are too many large requests; send again later")
+        outcome = told.result()
+        if isinstance(outcome, Tally):
+            return outcome
+        raise outcome
+
+    def _store(
+        self,
+        request: Request,
+        filter_: Filter,
+        key: bytes | None,
+        done: Done,
+        *,
+        is_alone: bool = False,
+    ) -> None:
+        """Filter a request, and call ``done`` when it is stored. One that ``is_alone`` in a thread
+        waits for it where it has become large."""
+        try:
+            found = self._filtered(request, filter_, key)
+            if found.total.received or found.key is not None:
+                stored = self._queue.put(*found.batches(), key=found.key)
+            else:
+                stored = None
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the sender has an answer
+            done(error)
+            return
+        if stored is None:
+            done(found.total)
+            return
+        stored.add_done_callback(partial(_tell, done, found.total))
+        if is_alone and found.size > _FEW_BYTES:
+            wait([stored])
+
+    def _filtered(self, request: Request, filter_: Filter, key: bytes | None) -> Filtered:
+        """Filter a request. Raises ``InputError`` E429 and E416."""
+        body, most = request.body, self._most_events
+        is_lines = request.form in _LINE_FORMS
+        if is_lines and len(body) >= 2 * most and has_more_lines(body, most):
+            raise too_many()
+        found = Filtered(most, None if key is None else request_key(key, body))
+        for batches in _batches(request, filter_, found):
+            found.add(batches)
+        return found
 
 
-def _require_unused(earlier: Earlier | None) -> None:
-    if earlier is not None:
-        raise KeyUsed(earlier)
+def _call(done: Done, loop: asyncio.AbstractEventLoop, thread: int, outcome: Outcome) -> None:
+    """Call a function in an event loop, which runs in a thread: at once where that is this one."""
+    if get_ident() == thread:
+        done(outcome)
+    else:
+        with suppress(RuntimeError):  # the loop has ended, and so have the connections
+            loop.call_soon_threadsafe(done, outcome)
+
+
+def _tell(done: Done, total: Tally, stored: Written) -> None:
+    """Say what became of a request that was put into a queue."""
+    if (error := stored.exception()) is not None:
+        done(error)
+    elif (earlier := stored.result()) is not None:
+        done(KeyUsed(earlier))
+    else:
+        done(total)
+
+
+def place_of(request: Request, filter_: Filter) -> Place:
+    """Return where a request is filtered."""
+    body = request.body
+    size, is_lines = len(body), request.form in _LINE_FORMS
+    is_short = size <= (_ORDINARY if is_lines else _MOST_DOCUMENT)
+    if is_short and is_lines and size > _MOST_LINES:
+        is_short = count_lines(body) <= _MOST_LINES
+    may_hold_lists = request.form != "records" and (filter_.schema.records or not is_lines)
+    if is_short and may_hold_lists and size > _MOST_COMMAS:
+        is_short = body.count(b",") <= _MOST_COMMAS
+    if is_short:
+        return "at once" if size <= _SMALL else "in turn"
+    return "medium" if size <= _MEDIUM else "large"
+
+
+def _batches(request: Request, filter_: Filter, found: Filtered) -> Iterator[list[PendingBatch]]:
+    """Yield what the slices of a request become, within what is left for it."""
+    minute = to_minute(datetime.now(UTC))
+    refused = _refused(request, filter_)
+    chosen = filter_.without(refused) if refused else filter_
+    is_first, is_sliced = True, _is_divisible(request)
+    if request.form == "records":
+        minutes = chosen.minutes()
+        for part in pieces(request.body, _SLICE):
+            yield chosen.admit_records(part, minutes)
+        return
+    for part in pieces(request.body, _SLICE) if is_sliced else (request.body,):
+        admissions = chosen.admit_by_grant(
+            request.form,
+            part,
+            first=is_first,
+            protobuf=request.protobuf,
+            peer=None if is_sliced else request.peer,
+            user_agent=None if is_sliced else request.user_agent,
+            bounds=found.left,
+        )
+        yield [
+            PendingBatch(chosen.schema.layout, minute, each.encode(), each.tally, each.granted)
+            for each in admissions
+        ]
+        is_first = False
 
 
 def _refused(request: Request, filter_: Filter) -> Collection[str]:
@@ -378,60 +321,11 @@ def _refused(request: Request, filter_: Filter) -> Collection[str]:
     return [name for name in optional if name not in granted or name in request.refused]
 
 
-def _request_key(key: bytes | None, body: bytes) -> RequestKey | None:
-    return None if key is None else request_key(key, body)
-
-
-def _is_sparse(request: Request, filter_: Filter, part: bytes) -> bool:
-    """Return whether a part of a body cannot hold very many events for its lines."""
-    holds_lists = filter_.schema.records or request.form not in _LINE_FORMS
-    if not holds_lists or request.form == "records" or len(part) <= _SLICE_COMMAS:
-        return True
-    return part.count(b",") <= _SLICE_COMMAS
-
-
-def _add_piece(found: Filtered, piece: _Piece) -> None:
-    found.add(piece.work(found.left))
-
-
-def _filter_records(chosen: Filter, part: bytes, minutes: Minutes, _: Bounds) -> list[PendingBatch]:
-    return chosen.admit_records(part, minutes)
-
-
-def _filter_slice(
-    chosen: Filter, part: bytes, first: bool, minute: str, bounds: Bounds
-) -> list[PendingBatch]:
-    return [
-        PendingBatch(chosen.schema.layout, minute, each.encode(), each.tally, each.granted)
-        for each in chosen.admit_by_grant("ndjson", part, first=first, bounds=bounds)
-    ]
-
-
-def _filter_body(
-    chosen: Filter, request: Request, minute: str, bounds: Bounds
-) -> list[PendingBatch]:
-    admissions = chosen.admit_by_grant(
-        request.form,
-        request.body,
-        protobuf=request.protobuf,
-        peer=request.peer,
-        user_agent=request.user_agent,
-        bounds=bounds,
-    )
-    return [
-        PendingBatch(chosen.schema.layout, minute, each.encode(), each.tally, each.granted)
-        for each in admissions
-    ]
-
-
 def _is_divisible(request: Request) -> bool:
-    """Return whether a body is long and has several lines. The events of one with a single line may
-    be filled with the peer's address."""
-    body = request.body
-    if request.form not in _LINE_FORMS or len(body) <= _SHORT_LINES:
+    """Return whether a body has several lines and more than one slice. The events of one with a
+    single line may be filled with the peer's address."""
+    if request.form != "ndjson" or len(request.body) <= _SLICE:
         return False
-    if len(body) <= SLICE and count_lines(body) <= _SHORT_LINES:
-        return False
-    body = body.lstrip()
+    body = request.body.lstrip()
     end = body.find(b"\n")
     return end >= 0 and _SECOND_LINE.match(body, end) is not None

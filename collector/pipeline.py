@@ -106,12 +106,8 @@ class Pipeline(Delivery):
     def __repr__(self) -> str:
         return f"<Pipeline of {len(self._drains)} sinks>"
 
-    async def accept(self, request: Request) -> Tally:
-        """Filter a request and store its records, as ``Acceptor.accept`` does."""
-        return await self._acceptor.accept(request)
-
     def accept_now(self, request: Request) -> Tally:
-        """Do the same in a thread, which blocks."""
+        """Filter a request and store its records, as ``Acceptor.accept_now`` does."""
         return self._acceptor.accept_now(request)
 
     def close(self, seconds: float) -> bool:

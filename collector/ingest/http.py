@@ -1,8 +1,8 @@
 """The HTTP handler of ``/v1/events``, ``/v1/records`` and OTLP's three paths.
 
-A body is read, decompressed and handed on unparsed; the response is sent when ``accept`` has
-returned, that is, when the admitted records are on disk. Responses are made of constants and
-counts, and no exception leaves the handler.
+A body is read, decompressed and handed on unparsed; the response is sent when ``accept`` calls
+back, that is, when the admitted records are on disk. No request needs a task, unless its body has
+to be decompressed. Responses are made of constants and counts, and no exception leaves the handler.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
-from collector.contracts import Accept, KeyUsed, Request
+from collector.contracts import Accept, Form, KeyUsed, Request, Tally
 from collector.errors import DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.decompression import Compressed, Encoding
@@ -24,21 +25,19 @@ from collector.ingest.refusals import (
     INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
-    STOPPING,
     TOO_LARGE,
     UNAUTHENTICATED,
     UNSUPPORTED_MEDIA_TYPE,
     Headers,
+    Refusal,
     RequestRefused,
     of_delivery,
     of_input,
 )
-from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, HttpRequest
-from collector.ingest.request_body import must_close, read_body
+from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, Body, HttpRequest, Respond
 from collector.ingest.responses import (
     GPC,
     JSON_HEADERS,
-    Dialect,
     HttpResponse,
     earlier_response,
     refusal_response,
@@ -153,98 +152,11 @@ class EventsHandler:
         for each in fields(self):
             setattr(self, each.name, getattr(other, each.name))
 
-    async def __call__(self, request: HttpRequest) -> HttpResponse | None:
-        """Respond to a request; ``None`` if the sender is gone."""
-        response = await self._respond(request)
-        if response is None:
-            return None
-        if cors := self.cors.headers(request):
-            response = response._replace(headers=response.headers + cors)
-        return (
-            response._replace(close=True)
-            if must_close(request, self.budget.limits.wire)
-            else response
-        )
+    def __call__(self, request: HttpRequest, respond: Respond) -> None:
+        """Respond to a request; with ``None`` if the sender is gone."""
+        _Exchange(self, request, respond).begin()
 
-    async def _respond(self, request: HttpRequest) -> HttpResponse | None:
-        """Build the response; never raises."""
-        dialect = Dialect(request.route.signal if request.route else None, request.protobuf)
-        refusal = INTERNAL_ERROR
-        try:
-            with Reservation(self.budget, request.length()) as memory:
-                return await self._accept(request, memory, dialect)
-        except RequestRefused as error:
-            refusal = error.refusal
-        except KeyUsed as error:
-            return earlier_response(error.earlier)
-        except DeliveryError as error:
-            refusal = of_delivery(error)
-        except InputError as error:
-            refusal = of_input(error)
-        except asyncio.CancelledError:  # the server stops, or the sender is gone
-            if request.is_closed:
-                return None
-            refusal = STOPPING
-        except Exception:  # noqa: BLE001, S110 - its message may hold a value
-            pass
-        return refusal_response(refusal, dialect)
-
-    async def _accept(
-        self, request: HttpRequest, memory: Reservation, dialect: Dialect
-    ) -> HttpResponse | None:
-        if self.hosts and not request.is_for(self.hosts):
-            raise RequestRefused(FOREIGN_HOST)
-        if request.route is None:
-            if request.path in self.documents:
-                return _read(request, self.documents[request.path])
-            if self.page is not None and request.path == PATH:
-                return await self._preferences(self.page, request, memory)
-            raise RequestRefused(NOT_FOUND)
-        if request.method == "OPTIONS":
-            return self.cors.preflight(request)
-        self._check_sender(request)
-        schema = request.schema(self.schemas)
-        form, encoding = request.form(request.route), request.encoding()
-        is_records = form == "records"
-        key = request.idempotency_key() if is_records else None
-        body = await read_body(request, self.budget.limits.wire, memory.add)
-        if body is None:
-            return None
-        if encoding is not None:
-            body = await self._decompressed(encoding, body, request, memory)
-        elif len(body) > self.budget.limits.body:
-            raise RequestRefused(TOO_LARGE)
-        tally = await self.accept(
-            Request(
-                form,
-                body,
-                protobuf=dialect.protobuf,
-                peer=request.peer(self.hops),
-                user_agent=request.user_agent(),
-                key=key,
-                refuses=request.refuses(),
-                refused=request.refused(),
-                granted=request.granted() if is_records else None,
-                schema=schema,
-            )
-        )
-        return tally_response(dialect, tally, lines=is_records or form == "ndjson")
-
-    async def _preferences(
-        self, page: PreferencePage, request: HttpRequest, memory: Reservation
-    ) -> HttpResponse | None:
-        """Respond to a request for the page of a visitor's choices."""
-        if request.method == "POST":
-            if request.length() > MOST_BYTES:
-                return _of_page(too_large())
-            form = await read_body(request, self.budget.limits.wire, memory.add)
-            return None if form is None else _of_page(page.choose(request.headers, form))
-        if request.method not in ("GET", "HEAD"):
-            return _of_page(not_allowed())
-        is_saved, has_signal = request.query == b"saved", request.has_signal()
-        return _of_page(page.show(request.choices, is_saved=is_saved, has_signal=has_signal))
-
-    def _check_sender(self, request: HttpRequest) -> None:
+    def check_sender(self, request: HttpRequest) -> None:
         """Raise ``RequestRefused`` if the sender may not send here."""
         if request.method != "POST":
             raise RequestRefused(METHOD_NOT_ALLOWED)
@@ -253,27 +165,151 @@ class EventsHandler:
         if self.tokens is not None and not self.tokens.admits(request.only(b"authorization")):
             raise RequestRefused(UNAUTHENTICATED)
 
-    async def _decompressed(
-        self, encoding: Encoding, wire: bytes, request: HttpRequest, memory: Reservation
-    ) -> bytes:
-        """Decompress a body when it is its turn, while other requests go on.
 
-        Raises ``RequestRefused``: TOO_LARGE, INFLATED, DAMAGED, UNSUPPORTED_ENCODING, BUSY;
-        ``CancelledError`` if the sender is gone before that.
-        """
-        found = Compressed(encoding, wire, self.budget.limits)
-        body = None
-        while body is None:
-            with request.waiting(asyncio.current_task()):
-                await memory.turn(found)
-            if found.is_short:
-                body = found.body()
+class _Exchange:
+    """A request on its way: from its head (``begin``) over its body (``take``), decompressed, to
+    ``accept``, which calls ``end``. What any of these raises is answered."""
+
+    __slots__ = ("_encoding", "_form", "_handler", "_key", "_memory", "_request", "_respond")
+    __slots__ += ("_schema",)
+    _form: Form
+    _encoding: Encoding | None
+    _key: bytes | None
+    _schema: str | None
+
+    def __init__(self, handler: EventsHandler, request: HttpRequest, respond: Respond) -> None:
+        self._handler, self._request, self._respond = handler, request, respond
+        self._memory = Reservation(handler.budget, request.length())
+
+    def begin(self) -> None:
+        """Check the head, and have the body come."""
+        handler, request = self._handler, self._request
+        try:
+            if handler.hosts and not request.is_for(handler.hosts):
+                raise RequestRefused(FOREIGN_HOST)
+            if request.route is None:
+                self._other()
+            elif request.method == "OPTIONS":
+                self._send(handler.cors.preflight(request))
             else:
-                # The future is in no variable: its exception refers to this frame, and such a cycle
-                # would keep the body in memory until the garbage collector runs.
-                body = await asyncio.get_running_loop().run_in_executor(None, found.body)
-        memory.keep(len(body))
-        return body
+                handler.check_sender(request)
+                self._schema = request.schema(handler.schemas)
+                self._form, self._encoding = request.form(request.route), request.encoding()
+                self._key = request.idempotency_key() if self._form == "records" else None
+                request.read(handler.budget.limits.wire, self._memory.add, self.take)
+        except Exception as error:  # noqa: BLE001 - its message may hold a value
+            self.end(error)
+
+    def _other(self) -> None:
+        """Respond where no events are received. Raises ``RequestRefused``: NOT_FOUND."""
+        handler, request = self._handler, self._request
+        page = handler.page
+        if request.path in handler.documents:
+            self._send(_read(request, handler.documents[request.path]))
+        elif page is None or request.path != PATH:
+            raise RequestRefused(NOT_FOUND)
+        elif request.method == "POST" and request.length() > MOST_BYTES:
+            self._send(_of_page(too_large()))
+        elif request.method == "POST":
+            request.read(handler.budget.limits.wire, self._memory.add, partial(self._choose, page))
+        elif request.method not in ("GET", "HEAD"):
+            self._send(_of_page(not_allowed()))
+        else:
+            is_saved, has_signal = request.query == b"saved", request.has_signal()
+            choices = request.choices
+            self._send(_of_page(page.show(choices, is_saved=is_saved, has_signal=has_signal)))
+
+    def _choose(self, page: PreferencePage, body: Body) -> None:
+        """Take a visitor's choices."""
+        if isinstance(body, bytes):
+            self._send(_of_page(page.choose(self._request.headers, body)))
+        else:
+            self._without(body)
+
+    def _without(self, body: Refusal | None) -> None:
+        """Respond where there is no body."""
+        if body is None:
+            self._send(None)
+        else:
+            self.end(RequestRefused(body))
+
+    def take(self, body: Body) -> None:
+        """Take the body as it was sent."""
+        try:
+            if not isinstance(body, bytes):
+                self._without(body)
+            elif self._encoding is not None:
+                self._request.spawn(self._decompress(self._encoding, body))
+            elif len(body) > self._handler.budget.limits.body:
+                raise RequestRefused(TOO_LARGE)
+            else:
+                self._filter(body)
+        except Exception as error:  # noqa: BLE001 - its message may hold a value
+            self.end(error)
+
+    def _filter(self, body: bytes) -> None:
+        """Have a body filtered and stored."""
+        handler, request, form = self._handler, self._request, self._form
+        handler.accept(
+            Request(
+                form,
+                body,
+                protobuf=request.dialect.protobuf,
+                peer=request.peer(handler.hops),
+                user_agent=request.user_agent(),
+                key=self._key,
+                refuses=request.refuses(),
+                refused=request.refused(),
+                granted=request.granted() if form == "records" else None,
+                schema=self._schema,
+            ),
+            self.end,
+        )
+
+    async def _decompress(self, encoding: Encoding, wire: bytes) -> None:
+        """Decompress a body when it is its turn, while other requests go on."""
+        try:
+            found = Compressed(encoding, wire, self._handler.budget.limits)
+            body = None
+            while body is None:
+                with self._request.waiting(asyncio.current_task()):
+                    await self._memory.turn(found)
+                if found.is_short:
+                    body = found.body()
+                else:
+                    # The future is in no variable: its exception refers to this frame, and such a
+                    # cycle would keep the body until the garbage collector runs.
+                    body = await asyncio.get_running_loop().run_in_executor(None, found.body)
+            self._memory.keep(len(body))
+            self._filter(body)
+        except asyncio.CancelledError:  # the server stops, or the sender is gone
+            self._send(None)
+        except Exception as error:  # noqa: BLE001 - its message may hold a value
+            self.end(error)
+
+    def end(self, outcome: Tally | BaseException) -> None:
+        """Respond with the counts of what was stored, or with why nothing was."""
+        dialect = self._request.dialect
+        if isinstance(outcome, Tally):
+            is_lines = self._form in ("records", "ndjson")
+            self._send(tally_response(dialect, outcome, lines=is_lines))
+        elif isinstance(outcome, KeyUsed):
+            self._send(earlier_response(outcome.earlier))
+        else:
+            refusal = INTERNAL_ERROR
+            if isinstance(outcome, RequestRefused):
+                refusal = outcome.refusal
+            elif isinstance(outcome, DeliveryError):
+                refusal = of_delivery(outcome)
+            elif isinstance(outcome, InputError):
+                refusal = of_input(outcome)
+            self._send(refusal_response(refusal, dialect))
+
+    def _send(self, response: HttpResponse | None) -> None:
+        self._memory.keep(0)
+        if response is not None and (cors := self._handler.cors.headers(self._request)):
+            response = response._replace(headers=response.headers + cors)
+        self._respond(response)
 
 
 def _read(request: HttpRequest, response: HttpResponse) -> HttpResponse:

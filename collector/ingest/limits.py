@@ -104,6 +104,10 @@ class Connection:
         """Finish the response in progress, and close."""
         raise NotImplementedError
 
+    def refuse(self) -> None:
+        """Refuse the request in progress, as the server stops."""
+        raise NotImplementedError
+
     def abort(self) -> None:
         """Close at once."""
         raise NotImplementedError

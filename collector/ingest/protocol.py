@@ -1,9 +1,10 @@
 """HTTP/1.1 on httptools, hardened against slow, numerous and hostile senders.
 
 A connection is always in one of three phases, between requests, in a head, or in a body, each with
-a deadline and a size limit. A fault in a body is given to the handler, which refuses the request in
-its own format and in order; a fault before there is a request is refused here. After either no more
-input is parsed, and the connection is closed.
+a deadline and a size limit. The handler is called with each head, asks for the body, and responds
+by a callback: no task is needed for a request. A fault in a body is given to the handler, which
+refuses the request in its own format and in order; a fault before there is a request is refused
+here. After either no more input is parsed, and the connection is closed.
 
 Closing lingers: to close a socket from which not everything was read would reset the connection,
 and the sender might never see why its request was refused. So the connection is half-closed, and
@@ -21,11 +22,11 @@ import asyncio
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import httptools
@@ -42,7 +43,7 @@ from collector.ingest.refusals import (
     TOO_MANY_CONNECTIONS,
     Refusal,
 )
-from collector.ingest.request import HttpRequest
+from collector.ingest.request import Handler, HttpRequest, Respond
 from collector.ingest.responses import (
     BodyStream,
     HttpResponse,
@@ -51,8 +52,6 @@ from collector.ingest.responses import (
     serialize,
 )
 
-Handler = Callable[[HttpRequest], Awaitable[HttpResponse | None]]
-"""Responds to a request; ``None`` if the sender is gone."""
 Phase = Literal["between", "head", "body"]
 
 _LINGER_SECONDS = 1.0
@@ -73,6 +72,19 @@ _VERSIONS = ("1.1", "1.0")
 _NEVER = float("inf")
 
 
+def in_task(handler: Callable[[HttpRequest], Awaitable[HttpResponse | None]]) -> Handler:
+    """Make a handler of one that takes a task for each request."""
+
+    async def run(request: HttpRequest, respond: Respond) -> None:
+        try:
+            response = await handler(request)
+        except Exception:  # noqa: BLE001 - its message may hold a value
+            response = refusal_response(INTERNAL_ERROR)
+        respond(response)
+
+    return lambda request, respond: request.spawn(run(request, respond))
+
+
 class _StopParsing(Exception):
     """Ends the parsing of what has been received."""
 
@@ -80,8 +92,8 @@ class _StopParsing(Exception):
 class HardenedProtocol(Connection, asyncio.Protocol):
     """A connection with deadlines and limits.
 
-    ``limiter`` counts the connections of a server together; ``tasks`` gets the task of each request
-    while it runs. ``observe`` gets every response.
+    ``limiter`` counts the connections of a server together; ``tasks`` gets the tasks of requests
+    while they run. ``observe`` gets every response.
     """
 
     def __init__(
@@ -101,6 +113,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._requests: deque[HttpRequest] = deque()  # not responded to; the first is in progress
         self._writable = asyncio.Event()
         self._writable.set()
+        self._held: HttpResponse | None = None  # until it is writable
         self._ignore_input = self._is_closing = self._has_ended = self._read_paused = False
         self._deadline = self._write_deadline = _NEVER
         self._target = b""
@@ -165,6 +178,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         for request in self._requests:
             request.close()
         self._writable.set()
+        self._send_held()
         self._cut_stream(is_gone=True)
         del self._parser  # which refers to this object
 
@@ -198,6 +212,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         """Go on: the sender reads responses."""
         self._write_deadline = _NEVER
         self._writable.set()
+        self._send_held()
 
     def check_deadline(self, now: float) -> None:
         """Act on a deadline that has passed."""
@@ -261,6 +276,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             if not self._ignore_input:
                 self._fail(MALFORMED)
+            self._start()
 
     def _parse(self, data: bytes | memoryview) -> None:
         while data and not self._ignore_input:
@@ -269,6 +285,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
                 self._raw_size += len(piece)
                 self._parser.feed_data(piece)
                 self._check_body_size()
+                self._start()
                 continue
             left = self._limits.header_bytes - self._head_size
             piece, data = data[:left], data[left:]
@@ -276,6 +293,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             self._parser.feed_data(piece)
             if self._head_size == size >= self._limits.header_bytes:
                 self._fail(HEADERS_TOO_LARGE)
+            self._start()
 
     def _check_body_size(self) -> None:
         """Refuse a body that is too large, or mostly framing."""
@@ -342,6 +360,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             client=self._client,
             on_demand=self._on_demand,
             on_taken=self._limiter.taken,
+            spawn=self._spawn,
             keep_alive=not self._is_last,
             expects_continue=self._expects_continue,
             takes_chunks=is_current,
@@ -350,24 +369,24 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             raise _StopParsing  # those before it are answered, and then the connection ends
         self._target, self._headers = b"", []
         self._requests.append(request)
-        if len(self._requests) == 1:
-            self._start(request)
-        else:
-            self._pause_reading()
         self._phase = "body"
         self._deadline = self._loop.time() + self._limits.body_seconds
         self._head_size = self._raw_size = self._body_size = 0
+        if len(self._requests) > 1:
+            self._pause_reading()
 
     def on_body(self, part: bytes) -> None:
         """Pass on a part of a body, unless the response has been sent already."""
         self._body_size += len(part)
         if not self._requests:
             return
-        is_queued = len(self._requests) > 1 and self._queued() + len(part) > _MOST_QUEUED
-        if is_queued or not self._limiter.holds(len(part)):
-            self._fail(BUSY)
-            raise _StopParsing
-        if self._requests[-1].feed(part) > _PIECE:
+        request = self._requests[-1]
+        if request.is_waiting:
+            is_queued = len(self._requests) > 1 and self._queued() + len(part) > _MOST_QUEUED
+            if is_queued or not self._limiter.holds(len(part)):
+                self._fail(BUSY)
+                raise _StopParsing
+        if request.feed(part) > _PIECE:
             self._pause_reading()
 
     def _queued(self) -> int:
@@ -383,15 +402,23 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         if self._is_last:
             self._ignore_input = True
         if self._requests:
-            self._requests[-1].complete()
             self.stop_waiting()
+            self._requests[-1].complete()
         else:
             self._wait_for_request()
 
     # -- responses
 
-    def _start(self, request: HttpRequest) -> None:
-        task = self._loop.create_task(self._respond(request))
+    def _start(self) -> None:
+        """Call the handler with the request in progress, unless it has that already."""
+        if self._requests and not self._requests[0].began:
+            request = self._requests[0]
+            request.began = self._loop.time()
+            self._handler(request, partial(self._respond, request))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task, which the server awaits or cancels at its end."""
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -403,28 +430,39 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._resume_reading()
 
-    async def _respond(self, request: HttpRequest) -> None:
-        began = self._loop.time()
-        try:
-            response = await self._handler(request)
-        except Exception:  # noqa: BLE001 - its message may hold a value
-            response = refusal_response(INTERNAL_ERROR)
-        if response is None:
+    def _respond(self, request: HttpRequest, response: HttpResponse | None) -> None:
+        """Send the response to the request in progress, once the reader has taken those before."""
+        if response is None or request is not next(iter(self._requests), None):
             return
-        await self._writable.wait()
-        self._report(response, began)
+        if self._writable.is_set():
+            self._send(request, response)
+        else:
+            self._held = response
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._send(self._requests[0], held)
+
+    def _send(self, request: HttpRequest, response: HttpResponse) -> None:
+        self._report(response, request.began)
+        if response.close or request.must_close(self._limits.wire):
+            request.keep_alive = False
         if response.stream is not None:
-            await self._respond_in_pieces(request, response, response.stream)
+            self._spawn(self._respond_in_pieces(request, response, response.stream))
         elif not request.is_closed:
             self._send_head(request, response)
             self._finish(request)
+
+    def refuse(self) -> None:
+        """Refuse the request in progress, as the server stops."""
+        if self._requests and self._stream is None:
+            self._respond(self._requests[0], refusal_response(STOPPING, self._requests[0].dialect))
 
     def _send_head(
         self, request: HttpRequest, response: HttpResponse, *, is_chunked: bool = False
     ) -> None:
         """Send all of a response but its stream."""
-        if response.close:
-            request.keep_alive = False
         is_head, close = request.method == "HEAD", not request.keep_alive
         head = serialize(response, close=close, is_head=is_head, is_chunked=is_chunked)
         self._transport.write(head)
@@ -466,7 +504,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             return
         self._resume_reading()
         if self._requests:
-            self._start(self._requests[0])
+            self._start()
         elif self._phase == "between":
             self._wait_for_request()
         else:

@@ -1,14 +1,14 @@
 """HTTP requests: the head, of which known headers are read, and the body as it arrives.
 
-A connection feeds the body, and the handler receives it. Headers without a meaning here are passed
-over.
+A connection feeds the body. A handler says how much of it there may be, and gets it when all of it
+is there. Headers without a meaning here are passed over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -19,12 +19,14 @@ from collector.ingest.decompression import ENCODINGS, Encoding
 from collector.ingest.peers import forwarded
 from collector.ingest.refusals import (
     INVALID_KEY,
+    TOO_LARGE,
     UNKNOWN_SCHEMA,
     UNSUPPORTED_ENCODING,
     UNSUPPORTED_MEDIA_TYPE,
     Refusal,
     RequestRefused,
 )
+from collector.ingest.responses import Dialect, HttpResponse
 from collector.preferences import Choices, choices_in
 
 
@@ -35,6 +37,10 @@ class Route(NamedTuple):
     signal: Signal | None = None
 
 
+Body = bytes | Refusal | None
+"""A whole body, why it is refused, or ``None`` if the sender is gone."""
+Reserve = Callable[[int], object]
+"""Reserves so many bytes more for a body. Raises ``RequestRefused``: BUSY."""
 _PROTOBUF = b"application/x-protobuf"
 
 
@@ -71,29 +77,18 @@ class HttpRequest:
     """A request of a connection.
 
     ``headers`` have lower-case names; those that are not known here are left out. Of cookies, only
-    a visitor's ``choices`` are read. ``client`` is the
-    address of the other end, ``None`` on a socket file. ``on_demand`` is called each time that the
-    handler asks for more of the body, and ``on_taken`` with the bytes of a part that it has got, or
-    never will. ``is_started`` tells whether it has asked for any of it,
-    ``is_complete`` whether all has come, and the handler sets ``is_read`` once it has taken all.
-    ``keep_alive``, ``expects_continue`` and ``takes_chunks`` are the connection's.
+    a visitor's ``choices`` are read. ``client`` is the address of the other end, ``None`` on a
+    socket file. ``on_demand`` is called when the handler asks for the body, and ``on_taken`` with
+    the bytes that it takes or never will; ``spawn`` runs a task that ends with the server at the
+    latest. ``keep_alive``, ``expects_continue``, ``takes_chunks`` and ``began``, the loop time at
+    which the handler got it, are the connection's.
     """
 
     __slots__ = (
-        *("_body", "_changed", "_charset", "_client", "_fault", "_on_demand", "_on_taken"),
-        "_waiting",
-        "choices",
-        *(
-            "expects_continue",
-            "headers",
-            "is_closed",
-            "is_complete",
-            "is_read",
-            "is_started",
-            "keep_alive",
-            "takes_chunks",
-        ),
-        *("media_type", "method", "path", "query", "route"),
+        *("_body", "_charset", "_client", "_fault", "_is_complete", "_is_read", "_limit"),
+        *("_on_demand", "_on_taken", "_reserve", "_size", "_take", "_waiting"),
+        *("began", "choices", "expects_continue", "headers", "is_closed", "keep_alive"),
+        *("media_type", "method", "path", "query", "route", "spawn", "takes_chunks"),
     )
 
     def __init__(
@@ -106,6 +101,7 @@ class HttpRequest:
         client: str | None = None,
         on_demand: Callable[[], object] = bool,
         on_taken: Callable[[int], object] = bool,
+        spawn: Callable[[Coroutine[Any, Any, None]], object] = asyncio.ensure_future,
         keep_alive: bool = True,
         expects_continue: bool = False,
         takes_chunks: bool = False,
@@ -128,16 +124,19 @@ class HttpRequest:
         self.keep_alive: bool = keep_alive
         self.expects_continue: bool = expects_continue
         self.takes_chunks: bool = takes_chunks
-        self.is_started: bool = False
-        self.is_complete: bool = False
-        self.is_read: bool = False
+        self.spawn: Callable[[Coroutine[Any, Any, None]], object] = spawn
+        self.began: float = 0.0
         self.is_closed: bool = False
-        self._waiting: asyncio.Task[Any] | None = None
         self._client = client
         self._on_demand, self._on_taken = on_demand, on_taken
-        self._body = bytearray()
-        self._changed = asyncio.Event()
+        self._body: list[bytes] = []
+        self._size = 0  # of what has come of it
+        self._is_complete = self._is_read = False
         self._fault: Refusal | None = None
+        self._limit: int | None = None  # of the body, once the handler has asked for it
+        self._reserve: Reserve = bool
+        self._take: Callable[[Body], object] | None = None  # until it is called
+        self._waiting: asyncio.Task[Any] | None = None
 
     # -- the head
 
@@ -147,10 +146,10 @@ class HttpRequest:
         return values[0] if len(values) == 1 else None
 
     @property
-    def protobuf(self) -> bool:
-        """Tell whether the body is OTLP as protobuf."""
-        is_otlp = self.route is not None and self.route.signal is not None
-        return is_otlp and self.media_type == _PROTOBUF
+    def dialect(self) -> Dialect:
+        """The form of its response."""
+        signal = None if self.route is None else self.route.signal
+        return Dialect(signal, signal is not None and self.media_type == _PROTOBUF)
 
     def form(self, route: Route) -> Form:
         """Return the form of the body. Raises ``RequestRefused``: UNSUPPORTED_MEDIA_TYPE."""
@@ -251,36 +250,88 @@ class HttpRequest:
     def size(self) -> int:
         """The bytes of its head, as far as it is kept, and of what of the body waits."""
         values = sum(len(value) for values in self.headers.values() for value in values)
-        return len(self.path) + len(self.query) + values + len(self._body)
+        return len(self.path) + len(self.query) + values + sum(map(len, self._body))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether what comes of the body waits for a handler that has not asked for it."""
+        return self._limit is None
+
+    def read(self, limit: int, reserve: Reserve, take: Callable[[Body], object]) -> None:
+        """Have ``take`` called once, with a body of at most ``limit`` bytes as soon as all of it is
+        there, or with why there is none: TOO_LARGE, BUSY, or the fault of the connection."""
+        if self.length() > limit:
+            take(TOO_LARGE)
+            return
+        waited = self._size
+        self._limit, self._reserve, self._take = limit, reserve, take
+        self._on_taken(waited)
+        if self.is_closed or self._fault is not None:
+            self._end(self._fault)
+        elif self._is_counted(waited):
+            self._on_demand()
+            if self._is_complete:
+                self.complete()
 
     def feed(self, part: bytes) -> int:
-        """Add received bytes; returns how many wait to be read."""
-        self._body += part
-        self._changed.set()
-        return len(self._body)
+        """Add received bytes; returns how many wait for a handler that has not asked for them."""
+        self._size += len(part)
+        if self._limit is None or (self._take is not None and self._is_counted(len(part))):
+            self._body.append(part)
+        return self._size if self._limit is None else 0
+
+    def _is_counted(self, size: int) -> bool:
+        """Reserve memory for bytes that have come; false if the body is refused for them."""
+        if self._limit is not None and self._size > self._limit:
+            self._end(TOO_LARGE)
+            return False
+        try:
+            self._reserve(size)
+        except RequestRefused as error:
+            self._end(error.refusal)
+            return False
+        return True
+
+    def _end(self, body: Body) -> None:
+        """Hand over the body, once."""
+        take, self._take = self._take, None
+        self._body, self._reserve = [], bool
+        if take is not None:
+            take(body)
 
     def complete(self) -> None:
         """Note that all of the body is here."""
-        self.is_complete = True
-        self._changed.set()
+        self._is_complete = True
+        if self._take is not None:
+            self._is_read = True
+            self._end(self._body[0] if len(self._body) == 1 else b"".join(self._body))
 
     def fail(self, refusal: Refusal) -> None:
         """Have the handler refuse the request: its body is late, or not as it should be."""
         self._fault = refusal
-        self._changed.set()
+        self._end(refusal)
 
     def close(self) -> None:
         """Note that the connection is closed, and cancel a task that waits for its turn."""
         self.is_closed = True
         self.drop()
-        self._changed.set()
+        self._end(None)
         if self._waiting is not None:
             self._waiting.cancel()
 
     def drop(self) -> None:
-        """Keep nothing of the body: no handler takes it any more."""
-        self._on_taken(len(self._body))
-        self._body.clear()
+        """Keep nothing of a body that no handler has asked for."""
+        if self._limit is None:
+            self._on_taken(self._size)
+            self._body = []
+
+    def must_close(self, limit: int) -> bool:
+        """Tell whether the connection must close after the response, as the rest of the body cannot
+        be skipped: it broke off, is longer than ``limit``, or may never come, as the sender waits
+        for ``100 Continue``."""
+        if self._is_read:
+            return False
+        return self._limit is not None or self.length() > limit or b"expect" in self.headers
 
     @contextmanager
     def waiting(self, task: asyncio.Task[Any] | None) -> Iterator[None]:
@@ -291,23 +342,24 @@ class HttpRequest:
         finally:
             self._waiting = None
 
-    async def receive(self) -> bytes | None:
-        """Wait for the next part of the body; ``is_complete`` tells whether it is the last one.
 
-        ``None`` if the connection is closed. Raises ``RequestRefused`` after ``fail``.
-        """
-        self.is_started = True
-        if not self.is_closed:
-            self._on_demand()
-            await self._changed.wait()
-            self._changed.clear()
-        if self.is_closed:
-            return None
-        if self._fault is not None:
-            raise RequestRefused(self._fault)
-        part = bytes(self._body)
-        self.drop()
-        return part
+async def read_body(request: HttpRequest, limit: int, reserve: Reserve) -> bytes | None:
+    """Read a body of at most ``limit`` bytes; ``None`` if the sender is gone.
+
+    Raises ``RequestRefused``: TOO_LARGE, BUSY, or the fault of the connection.
+    """
+    found: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
+    request.read(limit, reserve, lambda body: found.done() or found.set_result(body))
+    body = await found
+    if isinstance(body, Refusal):
+        raise RequestRefused(body)
+    return body
+
+
+Respond = Callable[[HttpResponse | None], None]
+"""Takes the response to a request, or ``None`` if the sender is gone; once, in the event loop."""
+Handler = Callable[[HttpRequest, Respond], object]
+"""Responds to a request, now or later; it never raises."""
 
 
 def _in_query(query: bytes) -> Iterator[bytes]:

@@ -31,8 +31,7 @@ from collector.ingest.refusals import (
     Headers,
     RequestRefused,
 )
-from collector.ingest.request import DOCUMENT_PATH, HttpRequest
-from collector.ingest.request_body import must_close, read_body
+from collector.ingest.request import DOCUMENT_PATH, HttpRequest, read_body
 from collector.ingest.responses import HttpResponse, refusal_response
 from collector.recording.access import NO_MEETING, Caller, StoredAnswer, Verifier, request_digest
 from collector.recording.bodies import (
@@ -174,8 +173,7 @@ class RecorderApi:
             response = refusal_response(INTERNAL_ERROR)
         if response is None:
             return None
-        closes = response.close or must_close(request, self._limits.wire)
-        return response._replace(headers=response.headers + _PRIVATE, close=closes)
+        return response._replace(headers=response.headers + _PRIVATE)
 
     def _refusal(self, refused: Refused) -> HttpResponse:
         self.refusals[refused.code] += 1

@@ -17,6 +17,7 @@ from collector.config import Address, Config, Loaded
 from collector.errors import ConfigError
 from collector.files import short_path
 from collector.ingest.limits import IngestLimits
+from collector.ingest.protocol import in_task
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.ops.error_log import LibraryLogHandler
@@ -182,14 +183,16 @@ class _Process:
         self, api: RecorderApi, place: Location, listening: socket.socket
     ) -> HttpReceiver:
         if isinstance(place, Path) and place.name == SOCKET_NAME:
-            return HttpReceiver(ControlHandler(self._recorder), place, listening, self._limits)
+            return HttpReceiver(
+                in_task(ControlHandler(self._recorder)), place, listening, self._limits
+            )
         is_file = not isinstance(place, Address)
         certificates = None if is_file else listeners.certificates(self._config)
         ends = None if certificates is None else certificates.validity[1]
         metrics = RecorderMetrics(self._recorder.state, lambda: api.refusals, ends)
         pages = _Pages(api, partial(AdminPages, self._readiness, metrics.text))
         context = None if certificates is None else certificates.context()
-        return HttpReceiver(pages, place, listening, self._limits, context=context)
+        return HttpReceiver(in_task(pages), place, listening, self._limits, context=context)
 
     def _readiness(self) -> Mapping[str, State]:
         vault = self._recorder.state().vault

@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from collector.ingest.protocol import in_task
 from collector.ingest.refusals import (
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
@@ -202,7 +203,7 @@ def opened_admin(
     def made() -> HttpReceiver:
         encrypted = components.certificates if is_encrypted else None
         return HttpReceiver(
-            respond,
+            in_task(respond),
             address,
             listening.dup(),
             components.limits,

@@ -11,7 +11,8 @@ from functools import partial
 
 from collector.addresses import Address
 from collector.ingest.limits import ConnectionLimiter, IngestLimits
-from collector.ingest.protocol import Handler, HardenedProtocol
+from collector.ingest.protocol import HardenedProtocol
+from collector.ingest.request import Handler
 from collector.ingest.responses import Observe
 from collector.server import listeners
 from collector.server.listeners import Location
@@ -110,6 +111,8 @@ class HttpReceiver:
             async with asyncio.timeout(grace_seconds):
                 while self._limiter.connections() or self._tasks:
                     await asyncio.sleep(_POLL_SECONDS)
+        for connection in self._limiter.connections():
+            connection.refuse()
         for task in self._tasks:
             task.cancel()
         if self._tasks:

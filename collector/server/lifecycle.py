@@ -15,12 +15,6 @@ from typing import Any, Literal
 
 from collector.ops.error_log import ErrorLog
 
-SWITCH_SECONDS = 0.0002
-"""The interpreter's switch interval; a request passes through three threads. Between two slices of
-a body the event loop releases the interpreter, and has it back before other threads wake, so only a
-thread that has waited for this long gets it: it must be shorter than a slice takes, or the thread
-that waits starves."""
-
 _REPEAT_SECONDS = 0.1
 """A second signal within this time counts as the first: a terminal and a supervisor may both send
 one."""

@@ -32,7 +32,6 @@ from collector.server.http_receiver import HttpReceiver
 from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes, refuse_widening
 from collector.server.lifecycle import (
-    SWITCH_SECONDS,
     is_watched,
     loop_factory,
     notify,
@@ -221,7 +220,6 @@ def serve(loaded: Loaded, processes: list[WorkerProcess], *, allow_widening: boo
     """
     log = EventLog(loaded.config.log.level)
     LibraryLogHandler(log).install()
-    sys.setswitchinterval(SWITCH_SECONDS)
     # A locked file of a sink, or a disk that does not respond, must not keep the process.
     deadline = Timer(_SHUTDOWN_SECONDS, os._exit, (0,))
     deadline.daemon = True

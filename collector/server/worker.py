@@ -45,7 +45,7 @@ from collector.schema import Schema
 from collector.schema.stored_document import unpacked
 from collector.server import clear_switches, harden
 from collector.server.channel import Channel, ChannelQueue, framed, frames_of_keeper
-from collector.server.lifecycle import SWITCH_SECONDS, loop_factory, on_loop_error
+from collector.server.lifecycle import loop_factory, on_loop_error
 from collector.server.messages import (
     Answers,
     Ask,
@@ -68,6 +68,9 @@ from collector.server.messages import (
 from collector.server.receivers import RECEIVERS, Receiver, ReceiverParts
 
 _MOST_FDS = 16
+_SWITCH_SECONDS = 0.0002
+"""The interpreter's switch interval: so long may a thread that filters a large request keep the
+event loop from going on."""
 _KEY_BYTES = 32
 _PR_SET_PDEATHSIG = 1
 _NO_PERIOD = -1
@@ -105,7 +108,7 @@ def main(kind: type[Worker] | None = None) -> None:
     if setup.confine:
         with suppress(SandboxError):  # without it, the worker says that it is not confined
             forbid_io_uring()
-    sys.setswitchinterval(SWITCH_SECONDS)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     channel.setblocking(False)
     with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
         runner.run((kind or Worker)(setup, sockets, keys).run(channel))

@@ -72,6 +72,8 @@ FILE_NAME = "spool.db"
 LIMIT = 1 << 30
 """The default limit of bytes of records that may be pending for sinks."""
 
+_GATHER_SECONDS = 0.005
+"""How long the writer waits for more requests where the last commit held several."""
 _CURSOR_SECONDS = 0.05
 """Cursors wait so long for batches to share their commit."""
 _SUMS_SECONDS = 60.0
@@ -110,7 +112,10 @@ class Spool(Closing):
         self.layouts: dict[str, Layout] = {layout.digest: layout for layout in layouts}
         self._sinks = tuple(sinks)
         self._limit = limit
-        self._changed = threading.Condition()
+        lock = threading.RLock()
+        self._changed, self._arrived = threading.Condition(lock), threading.Condition(lock)
+        self._gathered = 0  # requests of the last commit
+        self._wanted = 0  # so many requests end the writer's wait
         self._reading = threading.Lock()
         self._queue = WriteQueue()
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
@@ -179,7 +184,8 @@ class Spool(Closing):
             self._check_writable()
             if merged or key is not None:
                 future = self._put(merged, key)
-                self._changed.notify_all()
+                if len(self._queue) >= self._wanted:
+                    self._changed.notify_all()
             else:
                 (future := Written()).set_result(None)
         return future
@@ -253,6 +259,7 @@ class Spool(Closing):
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
+            self._arrived.notify_all()
         self._thread.join()
         self._checkpoints.close()
         self.lock.release()
@@ -313,8 +320,8 @@ class Spool(Closing):
                 position.batch < self._last or file.parts.next(sink, position.part) is not None
             )
 
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closing or is_pending(), seconds)
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._is_closing or is_pending(), seconds)
             return is_pending()
 
     def depth(self) -> int:
@@ -396,12 +403,14 @@ class Spool(Closing):
         """Commit pending writes, and finish a checkpoint that is due. Return ``False`` if the file
         must be reopened."""
         with self._changed:
+            self._gather()
             if self._is_damaged or self._must_reopen:
                 return False
             writes, self._due_jobs = self._queue.take(), len(self._jobs)  # what came before them
             cursors = {sink: self._cursors[sink] for sink in self._moved}
             unreadable = set(self._unreadable)
             self._moved.clear()
+            self._gathered = len(writes)
         is_due = self._is_closing or monotonic() - self._summed >= _SUMS_SECONDS
         sums = self._sums if is_due else Counter()
         has_work = bool(writes or cursors or unreadable or sums)
@@ -423,6 +432,16 @@ class Spool(Closing):
         for write, earlier in done:
             write.future.set_result(earlier)
         return True
+
+    def _gather(self) -> None:
+        """Wait a moment for more requests to share the commit, if the last one held several."""
+        if self._gathered < 2 or not self._queue or self._is_closing:
+            return
+        self._wanted = self._gathered + 1
+        self._changed.wait_for(
+            lambda: self._is_closing or len(self._queue) >= self._wanted, _GATHER_SECONDS
+        )
+        self._wanted = 0
 
     def _stage(self, file: SpoolFile) -> bool:
         """Write the next part of a large request; jobs have their turn between two of them. Return
@@ -487,7 +506,7 @@ class Spool(Closing):
                 self._backoff.reset()
             self._unreadable -= unreadable
             self._damaged += len(unreadable)
-            self._changed.notify_all()
+            self._arrived.notify_all()
         for batch in chain.from_iterable(write.batches for write in new):
             add_to_sums(self._sums, batch)
 
@@ -548,7 +567,7 @@ class Spool(Closing):
             self._moved = set(found) if file.has_delivered else moved
             if (first := file.first()) is not None:
                 self._arrivals.restore(*first)
-            self._changed.notify_all()
+            self._arrived.notify_all()
         return True
 
     def _try_admit(self, ledger: Ledger) -> None:
