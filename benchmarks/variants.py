@@ -25,12 +25,13 @@ from benchmarks.output import say
 from benchmarks.report import Table
 from benchmarks.results import Interval, RunFigures
 from collector.filter import Filter
-from collector.filter.text import Pace, slices
-from collector.intake import SLICE
+from collector.filter.text import pieces
 from collector.schema import Schema, load_schema, resources
 
 _TURNS, _QUICK_TURNS, _EVENTS = 600, 200, 200
 _RESAMPLES = 500
+_SLICE = 1 << 18
+"""Bytes of lines that a sidecar filters at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class Work:
 
     def of_lines(self) -> Callable[[], object]:
         """Filter the events as lines in slices, as the sidecar cuts them."""
-        parts = list(slices(b"\n".join(self.events), SLICE, Pace(len(self.events))))
+        parts = list(pieces(b"\n".join(self.events), _SLICE))
         return lambda: [self.filter.admit_by_grant("ndjson", part) for part in parts]
 
     def of_mappings(self) -> Callable[[], object]:

@@ -168,7 +168,7 @@ class Tally:
         return out | {key: value for key, value in optional.items() if value}
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(slots=True, repr=False)
 class Request:
     """A body as a receiver hands it on: decompressed and not parsed.
 
@@ -317,7 +317,7 @@ def count_lines(text: bytes) -> int:
     return sum(count_lines(text[at : at + COUNTED_AT_ONCE]) for at in starts)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(repr=False)
 class PendingBatch:
     """Records of one layout and minute that are not in the spool yet, as NDJSON, and their tally.
 

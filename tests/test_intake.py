@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from typing import Any
 
 import orjson
@@ -14,16 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import intake
-from collector.contracts import Form, Request, Tally
+from collector.contracts import Form, PendingBatch, Request, RequestKey, Tally, Written
 from collector.errors import DeliveryError, InputError
 from collector.filter import Filter
 from collector.filter.text import has_more_lines
-from collector.ingest.memory import Turns
-from collector.intake import SLICE, Intake
-from collector.intake import _awaited as awaited
-from collector.intake import _blocking as blocking
+from collector.intake import Acceptor
 from collector.schema import load_schema
-from collector.spool.write_queue import MOST_BYTES, MOST_ROWS
+from tests.calling import accepted
+from tests.deadline import wait_until
 from tests.filter.otlp_bombs import logs
 from tests.raising import raises
 
@@ -69,21 +67,38 @@ MAKERS: dict[str, tuple[Filter, Form, Callable[[int], bytes]]] = {
 }
 
 
+class _Kept:
+    """A queue that keeps the batches of a request."""
+
+    batches: Sequence[PendingBatch] = ()
+
+    def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
+        """Note that they are stored."""
+        assert key is None
+        self.batches = batches
+        future: Written = Future()
+        future.set_result(None)
+        return future
+
+
+def _batches(
+    filter_: Filter, request: Request, most: int = _MOST, *, waits: bool
+) -> Sequence[PendingBatch]:
+    """What becomes of a request."""
+    kept = _Kept()
+    with closing(Acceptor([filter_], kept, most_events=most)) as acceptor:
+        if waits:
+            acceptor.accept_now(request)
+        else:
+            asyncio.run(accepted(acceptor.accept, request))
+    return kept.batches
+
+
 def _filtered(filter_: Filter, request: Request, *, waits: bool) -> tuple[Tally, list[bytes]]:
     """The tally and the records of a request."""
-    taken = Intake([filter_], _MOST)
-
-    async def awaited() -> tuple[Tally, list[bytes]]:
-        async with taken.filtered(request) as found:
-            return found.total, [batch.payload for batch in found.batches()]
-
-    try:
-        if not waits:
-            return asyncio.run(awaited())
-        with taken.filtered_now(request) as found:
-            return found.total, [batch.payload for batch in found.batches()]
-    finally:
-        taken.close()
+    found = _batches(filter_, request, waits=waits)
+    total = sum((batch.tally for batch in found), Tally())
+    return total, [batch.payload for batch in found]
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -117,29 +132,6 @@ def test_bytes_of_records_are_bounded(
     monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size - 1)
     with raises("E416", InputError):
         _filtered(filter_, request, waits=waits)
-
-
-@pytest.mark.parametrize("waits", [False, True])
-def test_what_outgrows_its_turn_begins_again(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small body of many records becomes what it would have become at once."""
-    request = Request("ndjson", _nested(900) + b"\n" + _nested(100))
-    expected = _filtered(PARTICIPANTS, request, waits=waits)
-    monkeypatch.setattr(intake, "MOST_BYTES", 100)
-    assert _filtered(PARTICIPANTS, request, waits=waits) == expected
-    assert expected[0].admitted == _MOST
-
-
-def test_batches_are_joined_up_to_their_bounds(tmp_path: Path) -> None:
-    """Each counts what it holds."""
-    taken = Intake([CONFERENCING])
-    with taken.filtered_now(Request("ndjson", (ADDRESS + b"\n") * 25_000)) as found:
-        batches = found.batches()
-    taken.close()
-    assert sum(batch.record_count for batch in batches) == 25_000
-    assert len(batches) == 3
-    assert all(batch.record_count <= MOST_ROWS for batch in batches)
-    assert all(batch.record_count == batch.tally.admitted for batch in batches)
-    assert all(len(batch.payload) <= MOST_BYTES for batch in batches)
 
 
 @given(st.lists(st.sampled_from([b"\n", b" ", b"\t\r", b"x", b"{}", b"x" * 50])), st.integers(0, 9))
@@ -180,68 +172,92 @@ def test_a_document_of_too_many_is_counted_as_before() -> None:
     assert orjson.loads(body)
 
 
-@pytest.mark.parametrize("number", [1, 3])
-def test_turns_are_taken_in_order_and_never_lost(number: int) -> None:
-    """Also when some are cancelled while they wait, and beside threads."""
-    turns, inside, most, order = Turns(number), 0, 0, []
+class _Held:
+    """A queue that stores nothing until it is let go."""
 
-    async def take(name: int) -> None:
-        nonlocal inside, most
-        async with awaited(turns):
-            inside += 1
-            most = max(most, inside)
-            order.append(name)
-            await asyncio.sleep(0)
-            inside -= 1
+    def __init__(self) -> None:
+        self.waiting: list[Written] = []
 
-    def block() -> None:
-        with blocking(turns):
-            pass
+    def put(self, *_: PendingBatch, key: RequestKey | None = None) -> Written:
+        """Have a request wait."""
+        assert key is None
+        self.waiting.append(Future())
+        return self.waiting[-1]
 
-    async def run() -> None:
-        tasks = [asyncio.create_task(take(name)) for name in range(30)]
-        threads = [asyncio.create_task(asyncio.to_thread(block)) for _ in range(5)]
-        await asyncio.sleep(0)
-        for task in tasks[4:30:3]:
-            task.cancel()
-        await asyncio.wait_for(asyncio.gather(*tasks, *threads, return_exceptions=True), 30)
-        async with AsyncExitStack() as stack:
-            for _ in range(number):  # all slots are free again
-                await asyncio.wait_for(stack.enter_async_context(awaited(turns)), 30)
-
-    asyncio.run(run())
-    assert most <= number
-    assert order == sorted(order)
-    assert len(order) == 30 - len(range(4, 30, 3))
+    def store(self) -> None:
+        """Note that all that waits is stored."""
+        while self.waiting:
+            self.waiting.pop().set_result(None)
 
 
-def test_a_thread_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collector.intake._SLOT_SECONDS", 0.01)
-    turns = Turns(1)
-    with blocking(turns), pytest.raises(DeliveryError, match="E425"), blocking(turns):
-        pass
-    with blocking(turns):
-        pass
+def _lines(number: int, size: int = 1000) -> Request:
+    line = b'{"ip": "203.0.113.7", "note": "%s"}\n' % (b"x" * size)
+    return Request("ndjson", line * number)
 
 
 def test_many_requests_share_a_commit() -> None:
-    """Requests of a few hundred events do not wait for one another's commit."""
-    line = b'{"ip": "203.0.113.7", "note": "%s"}\n' % (b"x" * 1000)
-    request, number = Request("ndjson", line * 300), 40
-    assert len(request.body) > SLICE
+    """Requests of a few hundred events do not wait for one another's commit, whatever their size:
+    small ones are filtered at once, others in turn."""
+    number, held = 40, _Held()
 
-    async def run() -> int:
-        intake, together, all_here = Intake([CONFERENCING]), 0, asyncio.Event()
+    async def run(request: Request) -> None:
+        with closing(Acceptor([CONFERENCING], held)) as acceptor:
+            tasks = [asyncio.create_task(accepted(acceptor.accept, request)) for _ in range(number)]
+            await asyncio.wait_for(_until(lambda: len(held.waiting) == number), 30)
+            held.store()
+            assert {tally.admitted for tally in await asyncio.gather(*tasks)} == {300}
 
-        async def accept() -> None:
-            nonlocal together
-            async with intake.filtered(request):
-                together += 1
-                if together == number:
-                    all_here.set()
-                await asyncio.wait_for(all_here.wait(), 30)
+    for size in (10, 1000):
+        asyncio.run(run(_lines(300, size)))
 
-        await asyncio.gather(*(accept() for _ in range(number)))
-        return together
 
-    assert asyncio.run(run()) == number
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def test_others_have_their_turn_between_two_requests() -> None:
+    """However many are ready: the event loop goes on after each."""
+    turns: list[int] = []
+
+    async def run() -> None:
+        held = _Held()
+        with closing(Acceptor([CONFERENCING], held)) as acceptor:
+            for _ in range(5):
+                acceptor.accept(_lines(300), turns.append)  # type: ignore[arg-type]
+            assert not held.waiting
+            for number in range(1, 6):
+                await asyncio.sleep(0)
+                turns.append(len(held.waiting))
+                assert len(held.waiting) == number
+
+    asyncio.run(run())
+    assert turns == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("padding", [100, 400])
+def test_a_thread_with_many_records_waits_until_they_are_stored(padding: int) -> None:
+    """So no more than the records of one medium and of one large request are in memory. Callers in
+    threads are asked to come again; short requests go on."""
+    line = b'{"ip": "203.0.%d.%d", "os": {"name": "Ubuntu"}, "x": "%s"}\n'
+    parts = (line % (*divmod(number, 250), b"x" * padding) for number in range(5000))
+    bulky = Request("ndjson", b"".join(parts))
+    held, told = _Held(), list[object]()
+
+    async def run() -> None:
+        with closing(Acceptor([CONFERENCING], held)) as acceptor:
+            for _ in range(3):
+                acceptor.accept(bulky, told.append)
+            await asyncio.to_thread(wait_until, lambda: bool(held.waiting))
+            acceptor.accept(_lines(1), told.append)
+            assert len(held.waiting) == 2
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(intake, "_BUSY_SECONDS", 0.01)
+                with pytest.raises(DeliveryError, match="E425"):
+                    await asyncio.to_thread(acceptor.accept_now, bulky)
+            while len(told) < 4:
+                held.store()
+                await asyncio.sleep(0.001)
+
+    asyncio.run(run())
+    assert all(isinstance(each, Tally) for each in told)

@@ -17,7 +17,6 @@ from typing import Any
 import orjson
 import pytest
 
-from collector import intake
 from collector.contracts import (
     Batch,
     Earlier,
@@ -43,6 +42,7 @@ from collector.spool.recover import try_open
 from collector.spool.set_aside import FILE_NAME, SetAside
 from collector.spool.write_queue import MOST_ROWS
 from collector.synthetic import events
+from tests.calling import accepted
 from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.programs import threads
 from tests.raising import raises
@@ -68,12 +68,16 @@ class Summed(Pipeline):
         self.total = Tally()
 
     async def accept(self, request: Request) -> Tally:
-        self.total += (found := await super().accept(request))
+        """Filter a request on an event loop."""
+        self.total += (found := await accepted(self._acceptor.accept, request))
         return found
 
     def accept_now(self, request: Request) -> Tally:
         self.total += (found := super().accept_now(request))
         return found
+
+
+_SLICE = 1 << 18
 
 
 def ndjson(number: int, seed: int = 1) -> bytes:
@@ -88,7 +92,7 @@ def running(
     limit: int = 1 << 30,
     schema: Schema = SCHEMA,
     fields_for: FieldsFor = all_fields,
-) -> Iterator[tuple[Pipeline, Tally]]:
+) -> Iterator[tuple[Summed, Tally]]:
     """A pipeline into a real store, and the tally of all that it stored."""
     store = Store(folder / "store.db", schema)
     chosen: dict[str, Sink] = {"store": store} if sinks is None else sinks
@@ -119,7 +123,7 @@ BODIES: dict[str, tuple[Form, bytes]] = {
     "no newline at the end": ("ndjson", ndjson(400).rstrip()),
     "a line longer than a slice": (
         "ndjson",
-        ndjson(2) + orjson.dumps({"ip": "::1", "chat": "x" * 3 * intake.SLICE}) + b"\n" + ndjson(2),
+        ndjson(2) + orjson.dumps({"ip": "::1", "chat": "x" * 3 * _SLICE}) + b"\n" + ndjson(2),
     ),
     "lines with bad ones": ("ndjson", ndjson(200) + b"{\n[]\n5\n" + ndjson(200)),
     "garbage": ("json", b"\xff\x00" * 100_000),
@@ -145,7 +149,7 @@ def test_a_request_gives_what_the_filter_gives(tmp_path: Path, body: str, waits:
     assert stored(tmp_path) == tally.admitted
 
 
-LONG = orjson.dumps({"device": {"type": "phone"}, "chat": "x" * 2 * intake.SLICE})
+LONG = orjson.dumps({"device": {"type": "phone"}, "chat": "x" * 2 * _SLICE})
 
 
 @pytest.mark.parametrize("waits", [False, True])

@@ -170,8 +170,10 @@ class _Exchange:
     """A request on its way: from its head (``begin``) over its body (``take``), decompressed, to
     ``accept``, which calls ``end``. What any of these raises is answered."""
 
-    __slots__ = ("_encoding", "_form", "_handler", "_key", "_memory", "_request", "_respond")
-    __slots__ += ("_schema",)
+    __slots__ = (
+        *("_encoding", "_form", "_handler", "_key"),
+        *("_memory", "_request", "_respond", "_schema"),
+    )
     _form: Form
     _encoding: Encoding | None
     _key: bytes | None

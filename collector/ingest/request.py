@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -349,11 +350,16 @@ async def read_body(request: HttpRequest, limit: int, reserve: Reserve) -> bytes
     Raises ``RequestRefused``: TOO_LARGE, BUSY, or the fault of the connection.
     """
     found: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
-    request.read(limit, reserve, lambda body: found.done() or found.set_result(body))
+    request.read(limit, reserve, partial(_resolve, found))
     body = await found
     if isinstance(body, Refusal):
         raise RequestRefused(body)
     return body
+
+
+def _resolve(found: asyncio.Future[Body], body: Body) -> None:
+    if not found.done():  # its task was cancelled
+        found.set_result(body)
 
 
 Respond = Callable[[HttpResponse | None], None]

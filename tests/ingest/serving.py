@@ -85,11 +85,12 @@ def _serve_http(accepting: Accepting, options: Any, common: dict[str, Any]) -> N
 
     from collector.ingest.http import EventsHandler  # noqa: PLC0415
     from collector.server.http_receiver import HttpReceiver  # noqa: PLC0415
+    from tests import calling  # noqa: PLC0415
 
     certificates = common.pop("certificates")
     more = {name: options[name] for name in ("origins", "hosts")}
     context = certificates.context() if certificates else None
-    handler = EventsHandler.of(accepting, **common, **more)
+    handler = EventsHandler.of(calling.accepting(accepting), **common, **more)
     listening = _listening(options["unix"])
     name = listening.getsockname()
     location = Address(*name) if isinstance(name, tuple) else Path(name)

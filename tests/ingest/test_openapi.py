@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,7 @@ from collector.ingest.responses import (
 )
 from collector.preferences import PATH, PreferencePage
 from collector.schema import load_schema
+from tests.calling import responded
 from tests.documented import Document, members
 
 DOCUMENT = Document(Path(http.__file__).with_name("openapi.json"))
@@ -146,7 +147,7 @@ def test_counts(path: str) -> None:
         _check("POST", path, earlier_response(Earlier(some, False)))
 
 
-async def _accept(_: Request) -> Tally:
+def _accept(_: Request, __: Callable[[Tally | BaseException], object]) -> None:
     raise AssertionError
 
 
@@ -165,7 +166,7 @@ async def _respond(method: str, path: str, *, body: bytes = b"", **headers: str)
     request = HttpRequest(method, path, pairs)
     request.feed(body)
     request.complete()
-    response = await handler(request)
+    response = await responded(handler, request)
     assert response is not None
     return response
 

@@ -16,6 +16,7 @@ import uvloop
 
 from collector.config import Address
 from collector.ingest.limits import IngestLimits
+from collector.ingest.protocol import in_task
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.server.http_receiver import HttpReceiver
@@ -39,7 +40,7 @@ class Server:
         self._loop = factory()
         limits = IngestLimits(body_seconds=seconds)
         place = Address("127.0.0.1", self.port)
-        self._receiver = HttpReceiver(self._handle, place, self._listening, limits)
+        self._receiver = HttpReceiver(in_task(self._handle), place, self._listening, limits)
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
         self._do(self._receiver.start())

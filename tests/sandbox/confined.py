@@ -113,6 +113,7 @@ class _Worker:
         from collector.ingest.tls import Certificates  # noqa: PLC0415
         from collector.schema import load_schema  # noqa: PLC0415
         from collector.server.http_receiver import HttpReceiver  # noqa: PLC0415
+        from tests import calling  # noqa: PLC0415
         from tests.ingest.serving import Accepting  # noqa: PLC0415
 
         for name in ("grpc._server", "grpc._utilities"):  # what grpcio loads for its first server
@@ -122,7 +123,7 @@ class _Worker:
         limits = IngestLimits()
         budget = MemoryBudget(limits)
         certificates = Certificates(*map(Path, self._options["tls"]))
-        handler = EventsHandler.of(accepting, budget=budget)
+        handler = EventsHandler.of(calling.accepting(accepting), budget=budget)
         self._receivers = [
             HttpReceiver(handler, Address("127.0.0.1", 0), listening, limits, context=context)
             for listening, context in (

@@ -24,6 +24,7 @@ from collector.server import control
 from collector.server.control import ControlServer
 from collector.server.control_client import Erase, Object, Status, ask
 from collector.sinks.sink import ErasableSink, Removal
+from tests.calling import accepted
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
 from tests.ops.logs import log_to
@@ -94,7 +95,7 @@ def test_people_who_wait_are_erased_together(
         accepting = Acceptor([Filter(schema) for schema in components.schemas], components.spool)
         events = b"".join(event_of(address(number)) for number in range(1, _PEOPLE + 3))
         body = events.replace(b'"os": {', b'"os": {"name": "Ubuntu", ')
-        await accepting.accept(Request("ndjson", body))
+        await accepted(accepting.accept, Request("ndjson", body))
         components.delivery.start()
         await asyncio.to_thread(wait_until, lambda: not components.spool.state().batches)
         (sink,) = components.sinks.values()
@@ -150,7 +151,7 @@ def test_a_sink_that_takes_long_is_waited_for(
     async def serve(kept: Keeping, stack: ExitStack) -> None:
         components = kept.components
         accepting = Acceptor([Filter(schema) for schema in components.schemas], components.spool)
-        await accepting.accept(Request("ndjson", event_of(address(1))))
+        await accepted(accepting.accept, Request("ndjson", event_of(address(1))))
         components.delivery.start()
         await asyncio.to_thread(wait_until, lambda: not components.spool.state().batches)
         ((name, sink),) = components.sinks.items()

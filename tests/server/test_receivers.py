@@ -12,7 +12,7 @@ import pytest
 from collector.config import Address, Config
 from collector.config.rules import open_addresses
 from collector.ingest.limits import IngestLimits
-from collector.ingest.protocol import Handler
+from collector.ingest.protocol import in_task
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.ops import requests
@@ -50,13 +50,16 @@ def test_each_receiver_has_its_rules_its_log_and_its_metrics() -> None:
         assert {places[0] for places, _, _ in found} == {(section, "address")}, name
 
 
+_Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+
+
 def _run(
-    location: Location, handler: Handler, scenario: Callable[[HttpReceiver], Awaitable[None]]
+    location: Location, handler: _Handler, scenario: Callable[[HttpReceiver], Awaitable[None]]
 ) -> None:
     async def run() -> None:
         with ExitStack() as stack:
             listening = listeners.opened(location, "http.address", stack)
-            receiver = HttpReceiver(handler, location, listening, IngestLimits())
+            receiver = HttpReceiver(in_task(handler), location, listening, IngestLimits())
             await scenario(receiver)
 
     asyncio.run(run())

@@ -123,22 +123,23 @@ import gzip, os, tempfile
 from pathlib import Path
 from collector.ingest import http
 
-take = http.EventsHandler._accept
+take = http.EventsHandler.__call__
 
-async def faulty(self, head, memory, dialect):
+def faulty(self, head, respond):
     agent = head.only(b"user-agent") or b""
     if b"echo" in agent:
-        answer = await take(self, head, memory, dialect)
-        return answer._replace(headers=(*answer.headers, (b"x-agent", agent)))
+        return take(self, head, lambda answer: respond(
+            answer and answer._replace(headers=(*answer.headers, (b"x-agent", agent)))
+        ))
     if b"say" in agent:
         with Path(f"/proc/{os.getppid()}/fd/2").open("w") as stderr:  # it has none of its own
             print(repr(head.headers), file=stderr, flush=True)
     if b"file" in agent:
         with tempfile.NamedTemporaryFile(dir=".", delete=False) as file:
             file.write(gzip.compress(agent))
-    return await take(self, head, memory, dialect)
+    take(self, head, respond)
 
-http.EventsHandler._accept = faulty
+http.EventsHandler.__call__ = faulty
 """
 
 
