@@ -125,18 +125,21 @@ class HardenedProtocol(Connection, asyncio.Protocol):
 
     # -- the connection
 
-    def encrypt(self, line: socket.socket, context: ssl.SSLContext) -> None:
-        """Begin the handshake of a connection that was accepted.
+    def take(self, line: socket.socket, context: ssl.SSLContext | None) -> None:
+        """Take a connection that was accepted; with a context, begin the handshake.
 
-        The connection counts from here on. If there are too many, it is closed without an answer.
+        An encrypted one counts from here on. If there are too many, it is closed without an answer.
         """
+        if context is None:
+            self._spawn(self._shake_hands(line, None))
+            return
         if not self._admit():
             line.close()
             return
         self._handshake = self._loop.create_task(self._shake_hands(line, context))
         self._handshake.add_done_callback(partial(self._end_handshake, line))
 
-    async def _shake_hands(self, line: socket.socket, context: ssl.SSLContext) -> None:
+    async def _shake_hands(self, line: socket.socket, context: ssl.SSLContext | None) -> None:
         with suppress(OSError):
             await self._loop.connect_accepted_socket(lambda: self, line, ssl=context)
 

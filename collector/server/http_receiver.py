@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -14,16 +13,23 @@ from collector.ingest.limits import ConnectionLimiter, IngestLimits
 from collector.ingest.protocol import HardenedProtocol
 from collector.ingest.request import Handler
 from collector.ingest.responses import Observe
-from collector.server import listeners
 from collector.server.listeners import Location
 
 _CANCEL_SECONDS = 0.1
 """How long cancelled requests may take to be refused."""
 _POLL_SECONDS = 0.05
+_MOST_AT_ONCE = 64
+"""Connections that are accepted before those that there are have their turn."""
+_YIELD_SECONDS, _MOST_YIELDED = 0.001, 8
+"""How much longer a process leaves connections to others for each that it has, up to so many."""
 
 
 class HttpReceiver:
-    """Serves HTTP/1.1 on an open socket. ``context`` encrypts; ``observe`` gets every response."""
+    """Serves HTTP/1.1 on an open socket. ``context`` encrypts; ``observe`` gets every response.
+
+    Where the socket ``is_shared`` with other processes, those with fewer connections accept first.
+    So each gets as many as the others, however few or busy they are.
+    """
 
     def __init__(
         self,
@@ -34,15 +40,16 @@ class HttpReceiver:
         *,
         context: ssl.SSLContext | None = None,
         observe: Observe | None = None,
+        is_shared: bool = False,
     ) -> None:
         self.address: Location | None = None
         self._location = location
         self._listening = listening
         self._context = context
+        self._is_shared = is_shared
         self._limiter = ConnectionLimiter(limits, tls=context is not None)
         self._tasks: set[asyncio.Task[None]] = set()
         self._protocol = partial(HardenedProtocol, handler, self._limiter, self._tasks, observe)
-        self._stop_accepting: Callable[[], object] | None = None  # once it accepts
         self._pause: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -50,51 +57,54 @@ class HttpReceiver:
 
     async def start(self) -> None:
         """Begin to accept connections."""
-        if self._stop_accepting is None:
+        if self.address is None:
             await self.open()
 
     async def open(self) -> None:
         """Begin to accept connections as soon as the event loop goes on."""
-        loop = asyncio.get_running_loop()
-        if self._context is not None:
-            self._listening.setblocking(False)
-            loop.add_reader(self._listening, self._accept, self._context)
-            self._stop_accepting = self._close
-        elif self._listening.family == socket.AF_UNIX:
-            server = await loop.create_unix_server(
-                self._protocol,
-                sock=self._listening,
-                backlog=listeners.BACKLOG,
-                **listeners.KEEP_FILE,
-            )
-            self._stop_accepting = server.close
-        else:
-            server = await loop.create_server(
-                self._protocol, sock=self._listening, backlog=listeners.BACKLOG
-            )
-            self._stop_accepting = server.close
+        self._listening.setblocking(False)
+        self._listen(asyncio.get_running_loop())
         self.address = self._location
         if isinstance(self._location, Address):
             self.address = self._location._replace(port=self._listening.getsockname()[1])
 
-    def _accept(self, context: ssl.SSLContext) -> None:
-        """Accept connections that are to be encrypted. An event loop's own server tells of them
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._pause = None
+        loop.add_reader(self._listening, self._on_ready, loop)
+
+    def _on_ready(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Accept connections, or leave them to others for a moment."""
+        number = len(self._limiter.connections())
+        if not self._is_shared:
+            self._accept(loop, _MOST_AT_ONCE)
+        elif not number:
+            self._accept(loop, 1)
+        else:
+            loop.remove_reader(self._listening)
+            seconds = _YIELD_SECONDS * min(number, _MOST_YIELDED)
+            self._pause = loop.call_later(seconds, self._accept, loop, number)
+
+    def _accept(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
+        """Accept so many connections at most. An event loop's own server tells of encrypted ones
         only after the handshake, and they have to count before it."""
+        seconds = 0.0
         try:
-            for _ in range(listeners.BACKLOG):
+            for _ in range(most):
                 line, _ = self._listening.accept()
                 line.setblocking(False)
-                self._protocol().encrypt(line, context)
+                self._protocol().take(line, self._context)
         except (BlockingIOError, ConnectionAbortedError):
             pass
         except OSError:  # no file descriptor is left
-            loop = asyncio.get_running_loop()
             loop.remove_reader(self._listening)
-            again = partial(loop.add_reader, self._listening, self._accept, context)
-            self._pause = loop.call_later(_POLL_SECONDS, again)
+            seconds = _POLL_SECONDS
+        if seconds:
+            self._pause = loop.call_later(seconds, self._listen, loop)
+        elif self._pause is not None:
+            self._listen(loop)
 
     def _close(self) -> None:
-        """Accept no more connections that are to be encrypted."""
+        """Accept no more connections."""
         if self._pause is not None:
             self._pause.cancel()
         asyncio.get_running_loop().remove_reader(self._listening)
@@ -102,9 +112,9 @@ class HttpReceiver:
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more, and finish the requests in progress; refuse them once time is up."""
-        if self._stop_accepting is None:
+        if self.address is None:
             return
-        self._stop_accepting()
+        self._close()
         for connection in self._limiter.connections():
             connection.shutdown()
         with suppress(TimeoutError):
@@ -117,4 +127,4 @@ class HttpReceiver:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CANCEL_SECONDS)
-        self._stop_accepting = self.address = None
+        self.address = None

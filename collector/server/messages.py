@@ -179,7 +179,7 @@ class Setup(_Message, tag=0):
 
     ``limits`` are arguments of ``IngestLimits``. ``keys`` are the references of pseudonym keys,
     whose numbers are asked for. ``pem`` is certificate chain, private key and the authority of
-    clients. ``keeper`` is the number of its process.
+    clients. ``keeper`` is the number of its process, and ``workers`` how many accept connections.
     """
 
     terms: WorkerTerms
@@ -190,6 +190,7 @@ class Setup(_Message, tag=0):
     confine: bool
     must_confine: bool
     keeper: int
+    workers: int
 
     def with_terms(self, terms: WorkerTerms) -> Setup:
         """Return the same with other terms."""

@@ -57,7 +57,8 @@ class Receiver(Protocol):
 class ReceiverParts:
     """What receivers of a worker are made of. They share one ``budget``. ``observe`` gets every
     response: receiver, status, seconds, and the code of a refusal. ``schemas`` are the names of
-    the schemas that a request may ask for."""
+    the schemas that a request may ask for. ``is_shared`` tells whether other workers accept from
+    the same sockets."""
 
     accept: Accept
     accept_now: AcceptNow
@@ -70,6 +71,7 @@ class ReceiverParts:
     page: PreferencePage | None
     observe: Callable[[str, int, float, str | None], None]
     schemas: tuple[str, ...]
+    is_shared: bool = False
 
 
 Open = Callable[[ReceiverParts, Location, socket.socket | None], Receiver]
@@ -142,6 +144,7 @@ class _EventsReceiver(HttpReceiver):
             parts.budget.limits,
             context=None if certificates is None else certificates.context(),
             observe=partial(parts.observe, "http"),
+            is_shared=parts.is_shared,
         )
 
     def update(self, parts: ReceiverParts) -> Callable[[], None]:

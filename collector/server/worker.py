@@ -286,6 +286,7 @@ class Worker:
             page=PreferencePage(*schemas) if terms.preferences else None,
             observe=self._requests.observe,
             schemas=tuple(schema.name for schema in schemas),
+            is_shared=self._setup.workers > 1,
         )
 
     def _made_receivers(self, parts: ReceiverParts) -> list[Receiver]:

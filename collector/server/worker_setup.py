@@ -121,6 +121,7 @@ def worker_setup(
         confine,
         config.sandbox == "required",
         os.getpid(),
+        workers,
     )
 
 
