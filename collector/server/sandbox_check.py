@@ -1,16 +1,21 @@
 """The check ``sandbox`` of the claims: a worker of this configuration tries each forbidden thing.
 
 It is a process of its own, beside those of a sidecar that may be running: started, set up and
-confined as these are, with other ports, all of them of this machine.
+confined as these are, with other ports, all of them of this machine. ``python -m
+collector.server.sandbox_check CHANNEL KEYS`` is that process: where another worker accepts its
+first connection, it says what it could do, and waits for its end.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import selectors
 import socket
+import stat
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -23,18 +28,22 @@ from collector.keyring import Keyring
 from collector.routing.schemas import configured
 from collector.sandbox import support
 from collector.sandbox.attempts import ATTEMPTS
-from collector.server import listeners
+from collector.server import listeners, worker
 from collector.server.channel import framed, frames_of_probe
 from collector.server.components import limits
 from collector.server.listeners import Location
 from collector.server.messages import ChannelError, Tried
-from collector.server.receivers import RECEIVERS
+from collector.server.receivers import RECEIVERS, Receiver
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import worker_setup
 
-_MODULE = "collector.server.sandbox_probe"
+_MODULE = "collector.server.sandbox_check"
 _SECONDS = 60.0
 _KEY_REQUEST_BYTES = 10
+_MOST_DESCRIPTORS = 1 << 13
+"""The lowest numbers, from which a process has its descriptors."""
+_NULL = os.makedev(1, 3)
+"""``/dev/null``: the kernel's list of devices (Linux, ``admin-guide/devices.txt``)."""
 
 
 def try_worker(config: Config) -> Found:
@@ -156,3 +165,35 @@ def _told(process: WorkerProcess, references: list[str]) -> Tried | None:
                         return Tried(is_confined=False, main=[], thread=[], files=0)
                     raise ConfigError("E207", "it cannot listen")
     return None
+
+
+class Probe(worker.Worker):
+    """A worker that tries each forbidden thing, and accepts nothing."""
+
+    async def serve(self, receivers: Sequence[Receiver], *, is_confined: bool) -> None:
+        """Try everything in this thread, and in one that is started now; nothing is accepted."""
+        del receivers
+        in_thread = await asyncio.to_thread(_not_refused)
+        self.channel.send(framed(Tried(is_confined, _not_refused(), in_thread, _open_files())))
+        await asyncio.Event().wait()
+
+
+def _not_refused() -> list[int]:
+    return [number for number, each in enumerate(ATTEMPTS) if not each.is_refused()]
+
+
+def _open_files() -> int:
+    """Return how many descriptors lead to a file, a directory or a device but ``/dev/null``."""
+    found = 0
+    for descriptor in range(_MOST_DESCRIPTORS):
+        with suppress(OSError):
+            status = os.fstat(descriptor)
+            is_file = not (stat.S_ISSOCK(status.st_mode) or stat.S_ISFIFO(status.st_mode))
+            found += is_file and status.st_rdev != _NULL and stat.S_IFMT(status.st_mode) != 0
+    return found
+
+
+if __name__ == "__main__":
+    from collector.server import sandbox_check  # noqa: PLW0406 - as that of a worker
+
+    worker.main(sandbox_check.Probe)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from collector.ingest.call_pool import CallPool, PendingCall
+from collector.ingest.grpc import CallPool, PendingCall
 from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.latency import at_most
 

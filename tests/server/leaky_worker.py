@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from collector.errors import SandboxError
-from collector.server import sandbox_probe, worker
+from collector.server import sandbox_check, worker
 
 
 def files_only() -> None:
@@ -39,4 +39,4 @@ def _replace(name: str, function: object) -> None:
 
 if __name__ == "__main__":
     globals()[Path(os.environ["FAKETIME_LEAK"]).name]()
-    sandbox_probe.main()
+    worker.main(sandbox_check.Probe)

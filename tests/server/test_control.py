@@ -61,7 +61,7 @@ def test_an_unexpected_error_is_answered_and_logged(tmp_path: Path, error: Excep
     assert "canary" not in written.getvalue()
 
 
-_PEOPLE = 12
+_PEOPLE = 5
 
 
 @pytest.mark.parametrize("fails", ["never", "together", "one", "unexpected"])
@@ -141,6 +141,7 @@ def test_a_sink_that_takes_long_is_waited_for(
     """Once its turn has come: the answer counts what it did. A turn that does not come is an
     error."""
     passed = [0.0]
+    monkeypatch.setattr(control, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(control, "monotonic", lambda: monotonic() + passed[0])
     started, goes_on = Event(), Event()
 

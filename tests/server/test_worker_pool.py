@@ -426,8 +426,11 @@ class _Dying(Place):
         super().end()
 
 
-def test_a_worker_that_ends_while_it_starts_for_a_change(tmp_path: Path) -> None:
+def test_a_worker_that_ends_while_it_starts_for_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The change fails, and the process is waited for: else the system keeps something of it."""
+    monkeypatch.setattr("collector.server.worker_pool._SWITCH_SECONDS", 0.1)
     second = _following(tmp_path, "second")
 
     async def change() -> None:
