@@ -1,9 +1,10 @@
 """Filter requests in pieces: nothing that a request becomes is unbounded, and none holds up others.
 
-A request is divided into pieces, which yield to other requests. Short requests need one piece and
-go on at once; the others take turns: a few medium ones at a time, and one large one, which is a
-request of a large body or one that has become many records. A request that has become more than a
-few records keeps its slot until it is stored, so that no more than these are in memory.
+A request becomes one batch for each schema and set of granted purposes, or is refused as soon as it
+is known to be too much. It is filtered in pieces, which yield to other requests. Short requests
+need one piece and go on at once; the others take turns: a few with medium bodies at a time, and one
+with a large one. A request that has become more than a few records keeps its slot until it is
+stored, so that no more than these are in memory.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from collector.contracts import (
+    MOST_BYTES,
+    MOST_EVENTS,
     BatchQueue,
     Earlier,
     KeyUsed,
@@ -26,6 +29,8 @@ from collector.contracts import (
     Request,
     RequestKey,
     Tally,
+    TooManyBytes,
+    TooManyEvents,
     UnknownSchema,
     count_lines,
     to_minute,
@@ -33,21 +38,16 @@ from collector.contracts import (
 from collector.errors import Overloaded
 from collector.files import failing_as
 from collector.filter import Filter
-from collector.filter.admission import Bounds, too_many
+from collector.filter.admission import Bounds
 from collector.filter.sdk_records import schema_named
 from collector.filter.text import MOST_LINES, Pace, has_more_lines, slices
 from collector.ingest.memory import Turns
 from collector.ingest.refusals import RequestRefused
 from collector.spool.idempotency import key_within, request_key
-from collector.spool.write_queue import MOST_BYTES, JoinedBatches
+from collector.spool.write_queue import merge
 
 if TYPE_CHECKING:
     from collector.filter.sdk_records import Minutes
-
-MOST_EVENTS = 100_000
-"""The events of one request, over lines, elements and nested lists of all levels: the default."""
-_MOST_RECORD_BYTES = 64 << 20
-"""The bytes of records that one request may become."""
 
 SLICE = 1 << 17
 """Bytes of a body that are filtered before the event loop serves other requests."""
@@ -63,17 +63,13 @@ _PAUSE_SECONDS = 0.01
 """Between two such bodies: a parser holds the lock that three threads of a request need."""
 _MEDIUM_AT_ONCE = 4
 _FEW_BYTES = 1 << 18
-"""Bytes of records with which a medium request waits for its commit without a slot."""
+"""Bytes of records with which a request waits for its commit without a slot."""
 
 _SECOND_LINE = re.compile(rb"\s*+\S")
 _LINE_FORMS = ("ndjson", "records")
 
 _T = TypeVar("_T")
 _Work = Callable[[Bounds], list[PendingBatch]]
-
-
-class _Outgrown(Exception):
-    """A request that is no longer of medium size: it begins again when it has the large slot."""
 
 
 class _Piece(NamedTuple):
@@ -84,14 +80,14 @@ class _Piece(NamedTuple):
 
 
 class Filtered:
-    """What has become of a request so far: its tally, and its batches, joined as they come.
-    Raises ``InputError`` E416 when it becomes too much; ``_Outgrown`` beyond ``most_bytes``."""
+    """What has become of a request so far: its tally and its batches. Raises ``InputError`` E416
+    when it becomes too much."""
 
-    def __init__(self, most_events: int, most_bytes: int, key: RequestKey | None = None) -> None:
+    def __init__(self, most_events: int, key: RequestKey | None = None) -> None:
         self.total: Tally = Tally()
         self.key: RequestKey | None = key
-        self._batches = JoinedBatches()
-        self._most_events, self._most_bytes = most_events, most_bytes
+        self._batches: list[PendingBatch] = []
+        self._most_events = most_events
         self._records, self._elements = 0, [0]
         self.size: int = 0
 
@@ -99,12 +95,11 @@ class Filtered:
     def left(self) -> Bounds:
         """What the rest of the request may become."""
         left = self._most_events - self._events
-        return Bounds(left, _MOST_RECORD_BYTES - self.size, self._elements)
+        return Bounds(left, MOST_BYTES - self.size, self._elements)
 
     @property
     def _events(self) -> int:
-        """The events so far that were read, or the records if these are more. Those of a list that
-        was too large were not."""
+        """The records so far, and the events that became none."""
         return self._records + self.total.rejected.total()
 
     def add(self, batches: Sequence[PendingBatch]) -> None:
@@ -113,15 +108,15 @@ class Filtered:
             self.total += batch.tally
             self._records += batch.record_count
             self.size += len(batch.payload)
-            self._batches.add(batch)
-        if self.left.is_exceeded and self.total.rejected["too_large"] < self._events:
-            raise too_many()
-        if self.size > self._most_bytes:
-            raise _Outgrown
+            self._batches.append(batch)
+        if self._events > self._most_events:
+            raise TooManyEvents
+        if self.size > MOST_BYTES:
+            raise TooManyBytes
 
-    def batches(self) -> list[PendingBatch]:
+    def batches(self) -> Sequence[PendingBatch]:
         """Return the batches, after the last piece."""
-        return self._batches.close()
+        return merge(self._batches)
 
 
 _SLOT_SECONDS = 5.0
@@ -199,25 +194,18 @@ class Intake:
         """Hold a slot, in which it is stored. Raises ``InputError`` E429, E416, E413."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
-            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
+            yield self._filter_now(request, filter_, key)
             return
-        is_medium = len(request.body) <= _MOST_MEDIUM
+        is_large = len(request.body) > _MOST_MEDIUM
         if self._must_count(request):
             count = partial(has_more_lines, request.body, self._most_events)
-            if count() if is_medium else await self._run_in_thread(count, is_large=True):
-                raise too_many()
-        if is_medium:
-            async with AsyncExitStack() as slot:
-                await slot.enter_async_context(_awaited(self._medium))
-                found = await self._filter_yielding(request, filter_, key, MOST_BYTES)
-                if found is not None:
-                    if found.size <= _FEW_BYTES:
-                        await slot.aclose()
-                    yield found
-                    return
-        async with _awaited(self._large):
-            found = await self._filter_yielding(request, filter_, key, _MOST_RECORD_BYTES)
-            assert found is not None  # noqa: S101 - nothing outgrows this
+            if await self._run_in_thread(count, is_large=True) if is_large else count():
+                raise TooManyEvents
+        async with AsyncExitStack() as slot:
+            await slot.enter_async_context(_awaited(self._slots(is_large=is_large)))
+            found = await self._filter_yielding(request, filter_, key, is_large=is_large)
+            if found.size <= _FEW_BYTES:
+                await slot.aclose()
             yield found
 
     @contextmanager
@@ -225,50 +213,45 @@ class Intake:
         """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well."""
         filter_, key = self._filters.chosen(request)
         if self._is_short(request, filter_):
-            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
+            yield self._filter_now(request, filter_, key)
             return
         if self._must_count(request) and has_more_lines(request.body, self._most_events):
-            raise too_many()
-        if len(request.body) <= _MOST_MEDIUM:
-            with ExitStack() as slot, suppress(_Outgrown):
-                slot.enter_context(_blocking(self._medium))
-                found = self._filter_now(request, filter_, key, MOST_BYTES)
-                if found.size <= _FEW_BYTES:
-                    slot.close()
-                yield found
-                return
-        with _blocking(self._large):
-            yield self._filter_now(request, filter_, key, _MOST_RECORD_BYTES)
+            raise TooManyEvents
+        with ExitStack() as slot:
+            is_large = len(request.body) > _MOST_MEDIUM
+            slot.enter_context(_blocking(self._slots(is_large=is_large)))
+            found = self._filter_now(request, filter_, key)
+            if found.size <= _FEW_BYTES:
+                slot.close()
+            yield found
 
-    def _filter_now(
-        self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
-    ) -> Filtered:
-        found = Filtered(self._most_events, most_bytes, _request_key(key, request.body))
+    def _slots(self, *, is_large: bool) -> Turns:
+        return self._large if is_large else self._medium
+
+    def _filter_now(self, request: Request, filter_: Filter, key: bytes | None) -> Filtered:
+        found = Filtered(self._most_events, _request_key(key, request.body))
         for piece in self._pieces(request, filter_, Pace(MOST_LINES)):
             _add_piece(found, piece)
         return found
 
     async def _filter_yielding(
-        self, request: Request, filter_: Filter, key: bytes | None, most_bytes: int
-    ) -> Filtered | None:
-        """Filter a request while others go on; ``None`` if it has become more than that."""
-        is_large = most_bytes > MOST_BYTES
+        self, request: Request, filter_: Filter, key: bytes | None, *, is_large: bool
+    ) -> Filtered:
+        """Filter a request while others go on."""
         hashes = partial(_request_key, key, request.body)
         is_long = key is not None and len(request.body) > SLICE
         made = await self._run_in_thread(hashes, is_large=is_large) if is_long else hashes()
-        found, pace = Filtered(self._most_events, most_bytes, made), Pace()
-        with suppress(_Outgrown):
-            for piece in self._pieces(request, filter_, pace):
-                add = partial(_add_piece, found, piece)
-                if piece.is_light:  # one slice of one request for each iteration of the event loop
-                    async with self._slice_lock:
-                        with pace.measured():
-                            add()
-                    await asyncio.sleep(0)
-                else:
-                    await self._run_in_thread(add, is_large=is_large)
-            return found
-        return None
+        found, pace = Filtered(self._most_events, made), Pace()
+        for piece in self._pieces(request, filter_, pace):
+            add = partial(_add_piece, found, piece)
+            if piece.is_light:  # one slice of one request for each iteration of the event loop
+                async with self._slice_lock:
+                    with pace.measured():
+                        add()
+                await asyncio.sleep(0)
+            else:
+                await self._run_in_thread(add, is_large=is_large)
+        return found
 
     async def _run_in_thread(self, work: Callable[[], _T], *, is_large: bool) -> _T:
         executor = self._executors[is_large]

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import intake
-from collector.contracts import Form, Request, Tally
-from collector.errors import DeliveryError, InputError
+from collector.contracts import (
+    MOST_EVENTS,
+    Form,
+    PendingBatch,
+    Request,
+    Tally,
+    TooManyBytes,
+    TooManyEvents,
+)
+from collector.errors import DeliveryError
 from collector.filter import Filter
 from collector.filter.text import has_more_lines
 from collector.ingest.memory import Turns
@@ -23,7 +30,6 @@ from collector.intake import SLICE, Intake
 from collector.intake import _awaited as awaited
 from collector.intake import _blocking as blocking
 from collector.schema import load_schema
-from collector.spool.write_queue import MOST_BYTES, MOST_ROWS
 from tests.filter.otlp_bombs import logs
 from tests.raising import raises
 
@@ -32,6 +38,29 @@ PARTICIPANTS = Filter(load_schema("participants-qos"))
 ADDRESS = b'{"ip":"203.0.113.7"}'
 RECORD = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"%b}'
 _MOST = 1000
+_CHOICES = """
+schema: survey
+version: 1.0.0
+title: A survey
+owner: tests
+consent: choices
+purposes:
+  service: {use: essential.service.operations, basis: contract, reason: A test}
+  planning:
+    use: analytics.reporting.system.performance
+    basis: consent
+    reason: A test
+    optional: true
+fields:
+  client.address:
+    kind: ip
+    category: user.device.ip_address
+    from: [ip]
+    purposes: [service]
+    retention: 30d
+    reason: A test
+"""
+"""A schema with an optional purpose, which an event may refuse."""
 
 
 def _nested(number: int) -> bytes:
@@ -69,21 +98,30 @@ MAKERS: dict[str, tuple[Filter, Form, Callable[[int], bytes]]] = {
 }
 
 
-def _filtered(filter_: Filter, request: Request, *, waits: bool) -> tuple[Tally, list[bytes]]:
-    """The tally and the records of a request."""
-    taken = Intake([filter_], _MOST)
+def _batches(
+    filter_: Filter, request: Request, most: int = _MOST, *, waits: bool
+) -> Sequence[PendingBatch]:
+    """What becomes of a request."""
+    taken = Intake([filter_], most)
 
-    async def awaited() -> tuple[Tally, list[bytes]]:
+    async def awaited() -> Sequence[PendingBatch]:
         async with taken.filtered(request) as found:
-            return found.total, [batch.payload for batch in found.batches()]
+            return found.batches()
 
     try:
         if not waits:
             return asyncio.run(awaited())
         with taken.filtered_now(request) as found:
-            return found.total, [batch.payload for batch in found.batches()]
+            return found.batches()
     finally:
         taken.close()
+
+
+def _filtered(filter_: Filter, request: Request, *, waits: bool) -> tuple[Tally, list[bytes]]:
+    """The tally and the records of a request."""
+    found = _batches(filter_, request, waits=waits)
+    total = sum((batch.tally for batch in found), Tally())
+    return total, [batch.payload for batch in found]
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -94,7 +132,7 @@ def test_events_are_counted_together(form: str, waits: bool) -> None:
     protobuf = "protobuf" in form
     tally, _ = _filtered(filter_, Request(kind, make(_MOST), protobuf=protobuf), waits=waits)
     assert tally.received >= _MOST
-    with raises("E416", InputError):
+    with raises("E416", TooManyEvents):
         _filtered(filter_, Request(kind, make(_MOST + 1), protobuf=protobuf), waits=waits)
 
 
@@ -112,34 +150,25 @@ def test_bytes_of_records_are_bounded(
     request = Request(kind, body)
     _, payloads = _filtered(filter_, request, waits=waits)
     size = sum(map(len, payloads))
-    monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size)
+    monkeypatch.setattr(intake, "MOST_BYTES", size)
     assert _filtered(filter_, request, waits=waits)[1] == payloads
-    monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size - 1)
-    with raises("E416", InputError):
+    monkeypatch.setattr(intake, "MOST_BYTES", size - 1)
+    with raises("E416", TooManyBytes):
         _filtered(filter_, request, waits=waits)
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_what_outgrows_its_turn_begins_again(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small body of many records becomes what it would have become at once."""
-    request = Request("ndjson", _nested(900) + b"\n" + _nested(100))
-    expected = _filtered(PARTICIPANTS, request, waits=waits)
-    monkeypatch.setattr(intake, "MOST_BYTES", 100)
-    assert _filtered(PARTICIPANTS, request, waits=waits) == expected
-    assert expected[0].admitted == _MOST
-
-
-def test_batches_are_joined_up_to_their_bounds(tmp_path: Path) -> None:
-    """Each counts what it holds."""
-    taken = Intake([CONFERENCING])
-    with taken.filtered_now(Request("ndjson", (ADDRESS + b"\n") * 25_000)) as found:
-        batches = found.batches()
-    taken.close()
-    assert sum(batch.record_count for batch in batches) == 25_000
-    assert len(batches) == 3
-    assert all(batch.record_count <= MOST_ROWS for batch in batches)
-    assert all(batch.record_count == batch.tally.admitted for batch in batches)
-    assert all(len(batch.payload) <= MOST_BYTES for batch in batches)
+def test_a_request_is_one_batch_for_each_set_of_purposes(tmp_path: Path, waits: bool) -> None:
+    """However many events it has, in however many pieces they are filtered; each batch counts what
+    it holds."""
+    path = tmp_path / "survey.yaml"
+    path.write_text(_CHOICES)
+    lines = (ADDRESS[:-1] + b',"choices":{"planning":%b}}\n' % word for word in (b"true", b"false"))
+    body = b"".join(lines) * (MOST_EVENTS // 2)
+    found = _batches(Filter(load_schema(path)), Request("ndjson", body), MOST_EVENTS, waits=waits)
+    half = MOST_EVENTS // 2
+    assert [(each.granted, each.record_count) for each in found] == [(None, half), ((), half)]
+    assert [each.tally.admitted for each in found] == [half, half]
 
 
 @given(st.lists(st.sampled_from([b"\n", b" ", b"\t\r", b"x", b"{}", b"x" * 50])), st.integers(0, 9))
@@ -172,12 +201,13 @@ def test_no_call_counts_much_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(counted) == 1000
 
 
-def test_a_document_of_too_many_is_counted_as_before() -> None:
-    """One list beyond the limit of lists is refused as it is, and each element is counted."""
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_list_beyond_all_limits(waits: bool) -> None:
+    """It is refused as any other request that is too much, though the filter counts its elements
+    only."""
     body = b"[%b{}]" % (b"{}," * 50_000)
-    tally, _ = _filtered(CONFERENCING, Request("json", body), waits=True)
-    assert tally.as_dict()["rejected"] == {"too_large": 50_001}
-    assert orjson.loads(body)
+    with raises("E416", TooManyEvents):
+        _filtered(CONFERENCING, Request("json", body), waits=waits)
 
 
 @pytest.mark.parametrize("number", [1, 3])

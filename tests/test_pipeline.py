@@ -41,7 +41,6 @@ from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.spool.recover import try_open
 from collector.spool.set_aside import FILE_NAME, SetAside
-from collector.spool.write_queue import MOST_ROWS
 from collector.synthetic import events
 from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.programs import threads
@@ -658,18 +657,6 @@ def test_a_sink_that_fails_while_it_rests_goes_on(tmp_path: Path) -> None:
         wait_until(lambda: not pipeline.deliveries()["faulty"].failing)
         pipeline.accept_now(Request("ndjson", ndjson(10)))
         wait_until(lambda: len(faulty.records) == 10)
-
-
-def test_a_large_request_holds_up_no_sender(tmp_path: Path) -> None:
-    """Of a large request, at most what a sink takes at once comes before a later request."""
-    moody = Moody()
-    with running(tmp_path, {"moody": moody}) as (pipeline, total):
-        pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 60_000))
-        pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
-        moody.takes.set()
-        wait_until(lambda: len(moody.records) == total.admitted)
-    found = [record.get("client.address") for record in moody.records].index("203.0.113.7")
-    assert found < 2 * MOST_ROWS
 
 
 class Picky(Moody):

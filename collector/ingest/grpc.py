@@ -38,14 +38,12 @@ from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
     BUSY,
     HEADERS_TOO_LARGE,
-    INFLATED,
     INTERNAL_ERROR,
     NOT_FOUND,
     NOT_STORED,
     REQUEST_TIMEOUT,
     SPOOL_FULL,
     TOO_LARGE,
-    TOO_MANY_EVENTS,
     UNAUTHENTICATED,
     UNKNOWN_SCHEMA,
     UNREADABLE,
@@ -69,8 +67,6 @@ _SCHEMA = "collector-schema"
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 
-_OVERSIZED = (TOO_LARGE, INFLATED, HEADERS_TOO_LARGE, TOO_MANY_EVENTS)
-_RESOURCE_EXHAUSTED = 8
 _RETRY_SECONDS = 5
 _MAGIC: dict[bytes, Encoding] = {b"\x1f\x8b": "gzip", b"\x78": "deflate"}
 """How compressed messages begin. OTLP messages begin with 0x0a: they have field 1 only."""
@@ -284,7 +280,7 @@ class GrpcService:
         self._count(perf_counter() - began, result if isinstance(result, Refusal) else None)
         if isinstance(result, bytes):
             return result
-        code = _RESOURCE_EXHAUSTED if result in _OVERSIZED else result.rpc
+        code = result.rpc
         details = f"{result.message} [{result.code}]"
         if result in (NOT_STORED, SPOOL_FULL, BUSY):
             retry = retry_protobuf(code, details, _RETRY_SECONDS)

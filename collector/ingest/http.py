@@ -19,6 +19,7 @@ from collector.ingest.decompression import Compressed, Encoding
 from collector.ingest.memory import MemoryBudget, Reservation
 from collector.ingest.refusals import (
     ALLOW,
+    BODY_TOO_LARGE,
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
     INTERNAL_ERROR,
@@ -213,7 +214,7 @@ class EventsHandler:
         if encoding is not None:
             body = await self._decompressed(encoding, body, request, memory)
         elif len(body) > self.budget.limits.body:
-            raise RequestRefused(TOO_LARGE)
+            raise RequestRefused(BODY_TOO_LARGE)
         tally = await self.accept(
             Request(
                 form,
@@ -258,7 +259,7 @@ class EventsHandler:
     ) -> bytes:
         """Decompress a body when it is its turn, while other requests go on.
 
-        Raises ``RequestRefused``: TOO_LARGE, INFLATED, DAMAGED, UNSUPPORTED_ENCODING, BUSY;
+        Raises ``RequestRefused``: BODY_TOO_LARGE, INFLATED, DAMAGED, UNSUPPORTED_ENCODING, BUSY;
         ``CancelledError`` if the sender is gone before that.
         """
         found = Compressed(encoding, wire, self.budget.limits)

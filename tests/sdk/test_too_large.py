@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from collector.sdk.body_limit import part_id, part_ranges
 
 from collector.http_client import BodyLimit
 from collector.sdk import Collector
-from collector.sdk.body_limit import part_id, part_ranges
 from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.ledgers import check_ledger
 from tests.programs import threads
