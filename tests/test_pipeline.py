@@ -659,41 +659,6 @@ def test_a_sink_that_fails_while_it_rests_goes_on(tmp_path: Path) -> None:
         wait_until(lambda: len(faulty.records) == 10)
 
 
-class Picky(Moody):
-    """A sink that never takes a batch with an address in it."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        self.takes.set()
-        self._address = address
-
-    def deliver(self, *batches: Batch) -> None:
-        found = (record for batch in batches for record in batch.records)
-        if any(record.get("client.address") == self._address for record in found):
-            raise RuntimeError
-        super().deliver(*batches)
-
-
-@pytest.mark.parametrize("never", ["::", "203.0.113.7"])
-def test_a_batch_that_is_never_taken_does_not_hold_up_the_other_lane(
-    tmp_path: Path, never: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parts of a large request, or the batches of others, go on at once, and are counted."""
-    monkeypatch.undo()  # with the pauses of the product
-    sink, senders = Picky(never), 40
-    with running(tmp_path, {"sink": sink}) as (pipeline, _):
-        pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
-        pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 10_001))
-        wait_until(lambda: pipeline.deliveries()["sink"].failing)
-        for _ in range(senders if never == "::" else 0):
-            pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.8"}\n'))
-        expected = senders + 1 if never == "::" else 10_001
-        wait_until(lambda: len(sink.records) == expected, 60)  # it fails for longer
-        wait_until(lambda: pipeline.deliveries()["sink"].delivered == len(sink.taken))
-        assert pipeline.deliveries()["sink"].failing
-        assert not pipeline.close(0.5)
-
-
 def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:
     """A sink that was not there takes what the spool kept for it."""
     moody = Moody()

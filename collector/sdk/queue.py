@@ -203,7 +203,7 @@ class RecordQueue:
         """Make batches of at most half the bytes of these lines, which were refused for their size
         together, for an hour: then what refused them may take more again."""
         with self._locked():
-            self._most_bytes = sum(map(_size, lines)) // 2
+            self._most_bytes = min(self._most_bytes, sum(map(_size, lines)) // 2)
             self._capped_until = monotonic() + _CAPPED_SECONDS
 
     def put_back(self) -> None:

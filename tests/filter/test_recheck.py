@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, InputError, Schema, load_schema
-from collector.contracts import Batch, PendingBatch, Signal, Tally, to_minute
+from collector.contracts import MOST_BYTES, Batch, PendingBatch, Signal, Tally, to_minute
 from collector.errors import RecheckError
 from collector.filter import recheck
 from collector.filter.columns import NOT_AS_WRITTEN
-from collector.filter.recheck import MOST_BYTES, Recheck
+from collector.filter.recheck import Recheck
 from collector.filter.stored import read
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
 from collector.spool.write_queue import merge
