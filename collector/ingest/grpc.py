@@ -71,7 +71,7 @@ _RETRY_SECONDS = 5
 _MAGIC: dict[bytes, Encoding] = {b"\x1f\x8b": "gzip", b"\x78": "deflate"}
 """How compressed messages begin. OTLP messages begin with 0x0a: they have field 1 only."""
 
-_MAX_THREADS, _MIN_THREADS = 16, 4
+_MAX_THREADS, _MIN_THREADS = 16, 7
 _MAX_METADATA = 2 * MIB
 """Beyond this the library refuses a call, quoting names; the service's own limit is far lower."""
 _MAX_STREAMS = 32
@@ -174,7 +174,8 @@ class GrpcServer:
     def _threads(self) -> int:
         """Return the number of threads: each holds one message, and how long that is the library
         tells only when it is there. So all together hold as much as HTTP may for bodies as they are
-        sent."""
+        sent, or seven messages: fewer threads would have small calls wait for one another's commits.
+        """
         count = self._budget.wire.amount // self._limits.wire
         return max(_MIN_THREADS, min(_MAX_THREADS, count))
 

@@ -196,8 +196,7 @@ class SpoolFile:
                 self._set_cursors({sink: self.cursors.get(sink, 0) for sink in sinks})
                 for sink in self.cursors:
                     self._set_gaps(sink, is_absent=sink not in sinks)
-            depth = self._delete_delivered(self.depth)
-        self.depth = depth
+            self.depth = self._delete_delivered(self.depth)
         self._count()
 
     def _set_gaps(self, sink: str, *, is_absent: bool) -> None:
@@ -235,8 +234,7 @@ class SpoolFile:
     def delete_delivered(self) -> bool:
         """Delete some of the batches that no sink needs; return whether some are left."""
         with self.transaction():
-            depth = self._delete_delivered(self.depth)
-        self.depth = depth
+            self.depth = self._delete_delivered(self.depth)
         return self.has_delivered
 
     def write(
