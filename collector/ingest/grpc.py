@@ -174,8 +174,7 @@ class GrpcServer:
     def _threads(self) -> int:
         """Return the number of threads: each holds one message, and how long that is the library
         tells only when it is there. So all together hold as much as HTTP may for bodies as they are
-        sent, or seven messages: fewer threads would have small calls wait for one another's commits.
-        """
+        sent, or seven messages: with fewer, small calls would wait for one another's commits."""
         count = self._budget.wire.amount // self._limits.wire
         return max(_MIN_THREADS, min(_MAX_THREADS, count))
 
