@@ -32,6 +32,8 @@ __all__ = [
     "COUNTED_AT_ONCE",
     "DROPS",
     "MESSAGE_OUTCOMES",
+    "MOST_BYTES",
+    "MOST_EVENTS",
     "REFUSALS",
     "REJECTIONS",
     "SIGNALS",
@@ -98,6 +100,12 @@ MESSAGE_OUTCOMES: tuple[MessageOutcome, ...] = (
     *REFUSALS,
 )
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
+
+MOST_EVENTS = 20_000
+"""The most events of a request, over lines, elements and nested lists of all levels together, and
+the most records that it becomes. One request is one commit, so a batch has no more records."""
+MOST_BYTES = 8 << 20
+"""The most bytes of a request: as it is sent, when it is decompressed, and of its records."""
 
 Granted = tuple[str, ...] | None
 """The purposes for which something may be used, in the schema's order; ``None``: all of them."""
@@ -261,13 +269,23 @@ class OtherSchema(InputError):
 
 
 class TooManyEvents(InputError):
-    """E416: a request becomes too many events, or too many bytes of records."""
+    """E416: a request holds more events than ``limits.events``, or becomes more records."""
 
     def __init__(self) -> None:
-        super().__init__("E416", "there are too many events, or their records are too long")
+        super().__init__("E416", "there are more events than `limits.events` allows")
 
     def __reduce__(self) -> tuple[type[TooManyEvents], tuple[()]]:
         return (TooManyEvents, ())
+
+
+class TooManyBytes(InputError):
+    """E416: a request becomes more than ``MOST_BYTES`` of records."""
+
+    def __init__(self) -> None:
+        super().__init__("E416", "the records of the request would take more than 8 MiB")
+
+    def __reduce__(self) -> tuple[type[TooManyBytes], tuple[()]]:
+        return (TooManyBytes, ())
 
 
 class UnknownSchema(InputError):
@@ -364,8 +382,7 @@ class Batch:
     ``layout``, the NDJSON ``payload``, and ``rows``, which decodes the payload faster than
     ``records``, or has what it was decoded to before; ``collector.filter.stored.read`` adds
     ``rows`` and ``decode`` to a batch in the spool. ``granted`` are the purposes for which the
-    records may be used. ``is_part`` is true for a part of a request that was too large for one
-    batch.
+    records may be used.
     """
 
     id: bytes
@@ -375,7 +392,6 @@ class Batch:
     payload: bytes = b""
     rows: Callable[[], list[Row]] | None = None
     granted: Granted = None
-    is_part: bool = False
     decode: Callable[[bytes], Sequence[Mapping[str, Scalar]]] | None = None
 
     @cached_property

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
@@ -89,34 +88,6 @@ def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor)
     return taken
 
 
-@dataclass(slots=True)
-class _Lane:
-    """The batches that are no parts, or the parts. Each lane goes on while a batch of the other
-    fails; ``due`` is the time of the next try, and ``failures`` are of the batch ``failed``.
-    ``is_full`` is true if there was as much as a sink takes at once."""
-
-    is_part: bool
-    backoff: Backoff = field(default_factory=lambda: Backoff(_FIRST_PAUSE, _LONGEST_PAUSE))
-    limit: int = _MOST_BATCHES
-    is_full: bool = False
-    due: float = 0.0
-    is_failing: bool = False
-    failed: int = 0
-    failures: int = 0
-    taken_before: int = 0
-
-    def fail(self) -> None:
-        """Retry after a pause, one batch at a time, so that the sink gets all before one that it
-        cannot take."""
-        self.is_failing, self.limit = True, 1
-        self.due = monotonic() + self.backoff.pause()
-
-    def succeed(self) -> None:
-        """Go on without a pause."""
-        self.is_failing, self.due = False, 0.0
-        self.backoff.reset()
-
-
 class Drain(threading.Thread):
     """Deliver the batches of a spool to one sink, in order, each until the sink takes it, with the
     fields that reach the sink.
@@ -145,7 +116,11 @@ class Drain(threading.Thread):
         self._set_aside = set_aside
         self.route(fields_for)
         self._ending = threading.Event()
-        self._lanes = tuple(_Lane(is_part) for is_part in (False, True))
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        self._due = 0.0
+        self._limit = _MOST_BATCHES
+        self._is_failing = self._is_full = False
+        self._failed = self._failures = self._taken_before = 0
         self._stopped = self._has_ended = False
         self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         self._idle_backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
@@ -220,9 +195,8 @@ class Drain(threading.Thread):
             while not self._stopped:
                 is_last = self._ending.is_set()
                 self._do_work()
-                delivered = [self._deliver(lane) for lane in self._lanes]
-                if any(delivered) and not self._must_idle:
-                    if not any(lane.is_full for lane in self._lanes):
+                if self._deliver() and not self._must_idle:
+                    if not self._is_full:
                         self._ending.wait(_GATHER_SECONDS)
                     continue
                 self.left = self._is_failing
@@ -241,23 +215,16 @@ class Drain(threading.Thread):
             self._reject_work()
 
     @property
-    def _is_failing(self) -> bool:
-        return any(lane.is_failing for lane in self._lanes)
-
-    @property
     def _must_idle(self) -> bool:
         return monotonic() >= self._idled_at + _IDLE_SECONDS
 
     def _pause(self, *, is_last: bool) -> None:
-        """Wait for the next try of a batch that failed; the other lane goes on meanwhile."""
-        failing = [lane for lane in self._lanes if lane.is_failing]
+        """Wait for the next try of a batch that failed."""
         if is_last:
             sleep(_FIRST_PAUSE)
-            for lane in failing:
-                lane.due = 0.0
+            self._due = 0.0
         else:
-            left = min(lane.due for lane in failing) - monotonic()
-            self._ending.wait(min(max(left, 0.0), _POLL_SECONDS))
+            self._ending.wait(min(max(self._due - monotonic(), 0.0), _POLL_SECONDS))
 
     def _idle(self) -> None:
         """Give the sink time to tidy up; retry one that fails later."""
@@ -286,36 +253,47 @@ class Drain(threading.Thread):
     def _count_failure(self, error: BaseException) -> None:
         self.delivery.fail(*_reason(error))
 
-    def _deliver(self, lane: _Lane) -> bool:
-        """Deliver the next batches of a lane, if there are some; return whether the sink took
-        them, or one was set aside."""
-        if monotonic() < lane.due or self._stopped:
+    def _deliver(self) -> bool:
+        """Deliver the next batches, if there are some; return whether the sink took them, or one
+        was set aside."""
+        if monotonic() < self._due or self._stopped:
             return False
         try:
             with self._lock:
-                pending = self._spool.after(self.sink_name, lane.limit, parts=lane.is_part)
-                if not pending and lane.is_failing and not self._spool.is_open:
-                    lane.due = monotonic() + _POLL_SECONDS  # what waits is not known
+                pending = self._spool.after(self.sink_name, self._limit)
+                if not pending and self._is_failing and not self._spool.is_open:
+                    self._due = monotonic() + _POLL_SECONDS  # what waits is not known
                     return False
                 if not pending:
-                    lane.limit, lane.is_full = _MOST_BATCHES, False
-                    lane.succeed()
+                    self._limit, self._is_full = _MOST_BATCHES, False
+                    self._succeed()
                     return False
                 self.left = True
                 size = sum(len(batch.payload) for _, batch in pending)
-                lane.is_full = len(pending) == lane.limit or size >= _ENOUGH_BYTES
+                self._is_full = len(pending) == self._limit or size >= _ENOUGH_BYTES
                 with self._timed():
-                    self._hand_over(lane, pending)
-                self._spool.delivered(self.sink_name, pending[-1][0], is_part=lane.is_part)
+                    self._hand_over(pending)
+                self._spool.delivered(self.sink_name, pending[-1][0])
         except BaseException as error:  # noqa: BLE001 - whatever it is, its batches stay the next
-            lane.fail()
-            self._count_failure(error)
+            self._fail(error)
             return False
-        lane.succeed()
-        self.delivery.failing = self._is_failing
+        self._succeed()
+        self.delivery.failing = False
         return True
 
-    def _hand_over(self, lane: _Lane, pending: Sequence[tuple[int, Batch]]) -> None:
+    def _fail(self, error: BaseException) -> None:
+        """Retry after a pause, one batch at a time, so that the sink gets all before one that it
+        cannot take."""
+        self._is_failing, self._limit = True, 1
+        self._due = monotonic() + self._backoff.pause()
+        self._count_failure(error)
+
+    def _succeed(self) -> None:
+        """Go on without a pause."""
+        self._is_failing, self._due = False, 0.0
+        self._backoff.reset()
+
+    def _hand_over(self, pending: Sequence[tuple[int, Batch]]) -> None:
         """Deliver batches; a single one that the sink will never take is set aside instead."""
         try:
             self._opened.deliver(*(self._read(batch) for _, batch in pending))
@@ -323,10 +301,10 @@ class Drain(threading.Thread):
             number, batch = pending[0]
             if self._set_aside is None or len(pending) > 1:
                 raise
-            if not self._is_unacceptable(lane, number, batch, error):
+            if not self._is_unacceptable(number, batch, error):
                 raise
             self._set_aside.add(self.sink_name, batch)
-            if not self._is_current(lane, number, batch):  # what was revised is set aside instead
+            if not self._is_current(number, batch):  # what was revised is set aside instead
                 self._set_aside.discard(self.sink_name, batch.id)
                 raise
             self.delivery.set_aside += 1
@@ -335,15 +313,13 @@ class Drain(threading.Thread):
             self.delivery.delivered += len(pending)
             self.delivery.last = monotonic()
 
-    def _is_current(self, lane: _Lane, number: int, batch: Batch) -> bool:
+    def _is_current(self, number: int, batch: Batch) -> bool:
         """Return whether the spool still has a batch as it was read. An erasure revises the spool,
         then what was set aside; a batch that is set aside in between is as it was before."""
-        found = self._spool.after(self.sink_name, 1, parts=lane.is_part)
+        found = self._spool.after(self.sink_name, 1)
         return [(at, each.payload) for at, each in found] == [(number, batch.payload)]
 
-    def _is_unacceptable(
-        self, lane: _Lane, number: int, batch: Batch, error: BaseException
-    ) -> bool:
+    def _is_unacceptable(self, number: int, batch: Batch, error: BaseException) -> bool:
         """Return whether a batch is the reason of a failure, not the sink: the sink says so, or the
         batch failed more than ten times, the sink has taken another one since, and again not this
         one."""
@@ -351,14 +327,15 @@ class Drain(threading.Thread):
             return True
         if isinstance(error, _NoFields):
             return True
-        if lane.failed != number:
-            lane.failed, lane.failures, lane.taken_before = number, 0, self.delivery.delivered
-        lane.failures += 1
-        if lane.failures <= _MOST_FAILURES:
+        if self._failed != number:
+            self._failed, self._failures = number, 0
+            self._taken_before = self.delivery.delivered
+        self._failures += 1
+        if self._failures <= _MOST_FAILURES:
             return False
-        following = self._spool.after(self.sink_name, 2, parts=lane.is_part)
+        following = self._spool.after(self.sink_name, 2)
         others = [other for at, other in following if at != number]
-        has_taken = self.delivery.delivered > lane.taken_before or any(map(self._takes, others))
+        has_taken = self.delivery.delivered > self._taken_before or any(map(self._takes, others))
         return has_taken and not self._takes(batch)
 
     def _read(self, batch: Batch) -> Batch:

@@ -38,9 +38,6 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?").fullmatch
 _ALWAYS = {"Accept-Encoding": "identity", "Connection": "keep-alive"}
 _WITHOUT_BODY = frozenset({204, 304})
 _SWITCHING = 101
-_MOST_BODY_BYTES = 4 << 20
-"""The default of a sidecar (``limits.wire``). Larger bodies would save nothing."""
-_FIRST_INTERVAL, _LONGEST_INTERVAL = 8, 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _T = TypeVar("_T")
 Failure = Literal["refused", "timed_out", "tls", "network", "malformed"]
@@ -316,51 +313,6 @@ def _kind(error: OSError | ValueError) -> Failure:
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         return "refused"
     return "network" if isinstance(error, OSError) else "malformed"
-
-
-class BodyLimit:
-    """The largest size in bytes that a body should have: ``most``, or less.
-
-    A client does not know the limits of its peer or of a proxy before it; it learns them from 413
-    responses. A refusal lowers it to the largest body that was accepted lately, or to half the
-    refused one. After some accepted bodies near the limit, the next may be twice as large, in case
-    the receiver's limit was raised; each refusal of such a trial makes trials rarer.
-    """
-
-    def __init__(self, most: int = _MOST_BODY_BYTES) -> None:
-        self.bytes: int = most
-        self._most = most
-        self._largest = 0
-        self._interval = self._until_trial = _FIRST_INTERVAL
-
-    def __repr__(self) -> str:
-        return f"<BodyLimit of {self.bytes} bytes>"
-
-    def next(self) -> int:
-        """Return the limit for the next body: ``bytes``, or more for a trial."""
-        if self._until_trial > 0:
-            return self.bytes
-        self._until_trial = self._interval
-        return min(2 * self.bytes, self._most)
-
-    def accepted(self, size: int) -> None:
-        """Note that a body of that size was accepted."""
-        self._largest = max(self._largest, size)
-        if self.bytes < size:
-            if self.bytes <= size * 2 // 3:
-                self._interval = _FIRST_INTERVAL
-            self.bytes = min(size, self._most)
-        if self.bytes // 2 < size:
-            self._until_trial -= 1
-
-    def refused(self, size: int) -> None:
-        """Note that a body of that size, with several records, was refused."""
-        if self.bytes < size <= 2 * self.bytes:
-            self._interval = min(2 * self._interval, _LONGEST_INTERVAL)
-        if self._largest >= size:
-            self._largest = 0  # the receiver's limit was lowered
-        self.bytes = max(1, min(self.bytes, max(self._largest, size // 2)))
-        self._until_trial = self._interval
 
 
 def host_header(peer: Peer) -> str:

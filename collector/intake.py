@@ -21,12 +21,16 @@ from threading import get_ident
 from typing import Literal
 
 from collector.contracts import (
+    MOST_BYTES,
+    MOST_EVENTS,
     BatchQueue,
     KeyUsed,
     PendingBatch,
     Request,
     RequestKey,
     Tally,
+    TooManyBytes,
+    TooManyEvents,
     UnknownSchema,
     Written,
     count_lines,
@@ -34,16 +38,11 @@ from collector.contracts import (
 )
 from collector.errors import InputError, Overloaded
 from collector.filter import Filter
-from collector.filter.admission import Bounds, too_many
+from collector.filter.admission import Bounds
 from collector.filter.sdk_records import schema_named
 from collector.filter.text import has_more_lines, pieces
 from collector.spool.idempotency import key_within, request_key
-from collector.spool.write_queue import JoinedBatches
-
-MOST_EVENTS = 100_000
-"""The events of one request, over lines, elements and nested lists of all levels: the default."""
-_MOST_RECORD_BYTES = 8 << 20
-"""The bytes of records that one request may become."""
+from collector.spool.write_queue import merge
 
 _SMALL, _ORDINARY, _MEDIUM = 1 << 16, 1 << 19, 1 << 20
 """Bytes of a body that is filtered at once, in its turn, or in the first of the threads."""
@@ -69,13 +68,13 @@ Done = Callable[[Outcome], object]
 
 
 class Filtered:
-    """What has become of a request so far: its tally, and its batches, joined as they come.
-    Raises ``InputError`` E416 when it becomes too much."""
+    """What has become of a request so far: its tally and its batches. Raises ``InputError`` E416
+    when it becomes too much."""
 
     def __init__(self, most_events: int, key: RequestKey | None = None) -> None:
         self.total: Tally = Tally()
         self.key: RequestKey | None = key
-        self._batches = JoinedBatches()
+        self._batches: list[PendingBatch] = []
         self._most_events = most_events
         self._records, self._elements = 0, [0]
         self.size: int = 0
@@ -84,12 +83,11 @@ class Filtered:
     def left(self) -> Bounds:
         """What the rest of the request may become."""
         left = self._most_events - self._events
-        return Bounds(left, _MOST_RECORD_BYTES - self.size, self._elements)
+        return Bounds(left, MOST_BYTES - self.size, self._elements)
 
     @property
     def _events(self) -> int:
-        """The events so far that were read, or the records if these are more. Those of a list that
-        was too large were not."""
+        """The records so far, and the events that became none."""
         return self._records + self.total.rejected.total()
 
     def add(self, batches: Sequence[PendingBatch]) -> None:
@@ -98,13 +96,15 @@ class Filtered:
             self.total += batch.tally
             self._records += batch.record_count
             self.size += len(batch.payload)
-            self._batches.add(batch)
-        if self.left.is_exceeded and self.total.rejected["too_large"] < self._events:
-            raise too_many()
+            self._batches.append(batch)
+        if self._events > self._most_events:
+            raise TooManyEvents
+        if self.size > MOST_BYTES:
+            raise TooManyBytes
 
-    def batches(self) -> list[PendingBatch]:
+    def batches(self) -> Sequence[PendingBatch]:
         """Return the batches, after the last piece."""
-        return self._batches.close()
+        return merge(self._batches)
 
 
 class _Filters:
@@ -240,7 +240,7 @@ class Acceptor:
         body, most = request.body, self._most_events
         is_lines = request.form in _LINE_FORMS
         if is_lines and len(body) >= 2 * most and has_more_lines(body, most):
-            raise too_many()
+            raise TooManyEvents
         found = Filtered(most, None if key is None else request_key(key, body))
         for batches in _batches(request, filter_, found):
             found.add(batches)

@@ -51,7 +51,7 @@ def test_the_environment_lies_over_the_file(tmp_path: Path) -> None:
     path = tmp_path / "collector.yaml"
     path.write_text(
         "http:\n  address: '[::1]:0'\n  origins: [https://a.example]\n"
-        "limits: {body: 64MiB, header_time: 500ms}\ngrpc: {address: off}\nspool:\n"
+        "limits: {body: 7MiB, header_time: 500ms}\ngrpc: {address: off}\nspool:\n"
     )
     environ = {
         "COLLECTOR__HTTP__ADDRESS": "localhost:5000",
@@ -64,7 +64,7 @@ def test_the_environment_lies_over_the_file(tmp_path: Path) -> None:
     found = read(path, environ)
     assert found.config.http.address == Address("localhost", 5000)
     assert found.config.http.origins == ("https://a.example",)
-    assert (found.config.limits.body, found.config.limits.header_time) == (64 << 20, 0.5)
+    assert (found.config.limits.body, found.config.limits.header_time) == (7 << 20, 0.5)
     assert found.config.grpc.address is None
     assert found.config.auth.tokens == (_HASH, _HASH)
     assert found.config.http.trusted_hops == 2
@@ -92,7 +92,7 @@ http:
   hosts: [a.example, "a.example:80"]
 grpc: {{address: 0.0.0.0:4317}}
 limits:
-  body: 65MiB
+  body: 9MiB
   ratio: 1
   wire: 3MiB
   wire: {_SECRET}
@@ -155,7 +155,7 @@ def test_every_fault_in_one_pass_and_no_value(tmp_path: Path) -> None:
     assert pointed["auth.tokens"] == f"{_HASH[:-2]}]"
     assert "did you mean `address`?" in text
     assert "did you mean `COLLECTOR__HTTP__ADDRESS`?" in text
-    assert "at most 64MiB" in text
+    assert "at most 8MiB" in text
 
 
 def test_nothing_is_kept_of_values_anywhere(tmp_path: Path) -> None:

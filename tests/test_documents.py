@@ -108,7 +108,7 @@ TABLE: tuple[tuple[Callable[[str], Sequence[Fault]], str, str], ...] = (
     (_configuration, "a: «E102»*x\n", ""),
     (_configuration, "log: {level: info, «E122»level: info}\n", "log.level"),
     (_configuration, "http:\n  «E105»adress: off\n", "http.adress"),
-    (_configuration, "limits: {body: «E107»65MiB}\n", "limits.body"),
+    (_configuration, "limits: {body: «E107»9MiB}\n", "limits.body"),
     (_configuration, "limits: {ratio: «E107»~}\n", "limits.ratio"),
     (_configuration, "log: {level: «E107»loud}\n", "log.level"),
     (_configuration, "watch: «E107»[true]\n", "watch"),

@@ -6,16 +6,26 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import intake
-from collector.contracts import Form, PendingBatch, Request, RequestKey, Tally, Written
-from collector.errors import DeliveryError, InputError
+from collector.contracts import (
+    MOST_EVENTS,
+    Form,
+    PendingBatch,
+    Request,
+    RequestKey,
+    Tally,
+    TooManyBytes,
+    TooManyEvents,
+    Written,
+)
+from collector.errors import DeliveryError
 from collector.filter import Filter
 from collector.filter.text import has_more_lines
 from collector.intake import Acceptor
@@ -30,6 +40,29 @@ PARTICIPANTS = Filter(load_schema("participants-qos"))
 ADDRESS = b'{"ip":"203.0.113.7"}'
 RECORD = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"%b}'
 _MOST = 1000
+_CHOICES = """
+schema: survey
+version: 1.0.0
+title: A survey
+owner: tests
+consent: choices
+purposes:
+  service: {use: essential.service.operations, basis: contract, reason: A test}
+  planning:
+    use: analytics.reporting.system.performance
+    basis: consent
+    reason: A test
+    optional: true
+fields:
+  client.address:
+    kind: ip
+    category: user.device.ip_address
+    from: [ip]
+    purposes: [service]
+    retention: 30d
+    reason: A test
+"""
+"""A schema with an optional purpose, which an event may refuse."""
 
 
 def _nested(number: int) -> bytes:
@@ -109,7 +142,7 @@ def test_events_are_counted_together(form: str, waits: bool) -> None:
     protobuf = "protobuf" in form
     tally, _ = _filtered(filter_, Request(kind, make(_MOST), protobuf=protobuf), waits=waits)
     assert tally.received >= _MOST
-    with raises("E416", InputError):
+    with raises("E416", TooManyEvents):
         _filtered(filter_, Request(kind, make(_MOST + 1), protobuf=protobuf), waits=waits)
 
 
@@ -127,11 +160,28 @@ def test_bytes_of_records_are_bounded(
     request = Request(kind, body)
     _, payloads = _filtered(filter_, request, waits=waits)
     size = sum(map(len, payloads))
-    monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size)
+    monkeypatch.setattr(intake, "MOST_BYTES", size)
     assert _filtered(filter_, request, waits=waits)[1] == payloads
-    monkeypatch.setattr(intake, "_MOST_RECORD_BYTES", size - 1)
-    with raises("E416", InputError):
+    monkeypatch.setattr(intake, "MOST_BYTES", size - 1)
+    with raises("E416", TooManyBytes):
         _filtered(filter_, request, waits=waits)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_request_is_one_batch_for_each_set_of_purposes(tmp_path: Path, waits: bool) -> None:
+    """However many events it has, in however many pieces they are filtered; each batch counts what
+    it holds."""
+    path = tmp_path / "survey.yaml"
+    path.write_text(_CHOICES)
+    lines = (ADDRESS[:-1] + b',"choices":{"planning":%b}}\n' % word for word in (b"true", b"false"))
+    body = b"".join(lines) * (MOST_EVENTS // 2)
+    found = _batches(Filter(load_schema(path)), Request("ndjson", body), MOST_EVENTS, waits=waits)
+    half = MOST_EVENTS // 2
+    assert [(each.granted, each.record_count) for each in found] == [
+        (None, half),
+        (("service",), half),
+    ]
+    assert [each.tally.admitted for each in found] == [half, half]
 
 
 @given(st.lists(st.sampled_from([b"\n", b" ", b"\t\r", b"x", b"{}", b"x" * 50])), st.integers(0, 9))
@@ -164,12 +214,13 @@ def test_no_call_counts_much_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(counted) == 1000
 
 
-def test_a_document_of_too_many_is_counted_as_before() -> None:
-    """One list beyond the limit of lists is refused as it is, and each element is counted."""
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_list_beyond_all_limits(waits: bool) -> None:
+    """It is refused as any other request that is too much, though the filter counts its elements
+    only."""
     body = b"[%b{}]" % (b"{}," * 50_000)
-    tally, _ = _filtered(CONFERENCING, Request("json", body), waits=True)
-    assert tally.as_dict()["rejected"] == {"too_large": 50_001}
-    assert orjson.loads(body)
+    with raises("E416", TooManyEvents):
+        _filtered(CONFERENCING, Request("json", body), waits=waits)
 
 
 class _Held:

@@ -40,7 +40,6 @@ from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.spool.recover import try_open
 from collector.spool.set_aside import FILE_NAME, SetAside
-from collector.spool.write_queue import MOST_ROWS
 from collector.synthetic import events
 from tests.calling import accepted
 from tests.deadline import WAIT_SECONDS, stays, wait_until
@@ -662,53 +661,6 @@ def test_a_sink_that_fails_while_it_rests_goes_on(tmp_path: Path) -> None:
         wait_until(lambda: not pipeline.deliveries()["faulty"].failing)
         pipeline.accept_now(Request("ndjson", ndjson(10)))
         wait_until(lambda: len(faulty.records) == 10)
-
-
-def test_a_large_request_holds_up_no_sender(tmp_path: Path) -> None:
-    """Of a large request, at most what a sink takes at once comes before a later request."""
-    moody = Moody()
-    with running(tmp_path, {"moody": moody}) as (pipeline, total):
-        pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 60_000))
-        pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
-        moody.takes.set()
-        wait_until(lambda: len(moody.records) == total.admitted)
-    found = [record.get("client.address") for record in moody.records].index("203.0.113.7")
-    assert found < 2 * MOST_ROWS
-
-
-class Picky(Moody):
-    """A sink that never takes a batch with an address in it."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        self.takes.set()
-        self._address = address
-
-    def deliver(self, *batches: Batch) -> None:
-        found = (record for batch in batches for record in batch.records)
-        if any(record.get("client.address") == self._address for record in found):
-            raise RuntimeError
-        super().deliver(*batches)
-
-
-@pytest.mark.parametrize("never", ["::", "203.0.113.7"])
-def test_a_batch_that_is_never_taken_does_not_hold_up_the_other_lane(
-    tmp_path: Path, never: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parts of a large request, or the batches of others, go on at once, and are counted."""
-    monkeypatch.undo()  # with the pauses of the product
-    sink, senders = Picky(never), 40
-    with running(tmp_path, {"sink": sink}) as (pipeline, _):
-        pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.7"}\n'))
-        pipeline.accept_now(Request("ndjson", b'{"ip": "::"}\n' * 10_001))
-        wait_until(lambda: pipeline.deliveries()["sink"].failing)
-        for _ in range(senders if never == "::" else 0):
-            pipeline.accept_now(Request("ndjson", b'{"ip": "203.0.113.8"}\n'))
-        expected = senders + 1 if never == "::" else 10_001
-        wait_until(lambda: len(sink.records) == expected, 60)  # it fails for longer
-        wait_until(lambda: pipeline.deliveries()["sink"].delivered == len(sink.taken))
-        assert pipeline.deliveries()["sink"].failing
-        assert not pipeline.close(0.5)
 
 
 def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:

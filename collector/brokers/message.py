@@ -26,7 +26,6 @@ import msgspec
 from collector.config.values import resolved
 from collector.contracts import Batch, Granted, layout_of
 from collector.errors import ConfigError, MessageError, Unacceptable
-from collector.spool.write_queue import MOST_PART_BYTES, split
 
 _MAGIC, _VERSION = b"CLTM", 1
 _PREFIX = struct.Struct(">4sBB")
@@ -36,9 +35,11 @@ _MOST_HEADER = 1 << 13
 _MOST_PARTS = 1 << 14
 _ID_BYTES = 16
 _LEAST_KEY = 32
+MOST_PART_BYTES = 1 << 19
+"""The most bytes of the records of a message: half of what a server of NATS takes by default."""
 MOST_BYTES = MOST_PART_BYTES + _PREFIX.size + _MAC_BYTES + _LENGTH.size + _MOST_HEADER
-"""The most bytes of a message: records that a spool takes in one commit, and what stands before
-them. A batch with a single record that is larger becomes none."""
+"""The most bytes of a message: records, and what stands before them. A batch with a single record
+that is larger becomes none."""
 _FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -125,8 +126,14 @@ def _pieces(batch: Batch, room: int) -> Iterator[bytes]:
     room for any."""
     if room < 1:
         raise Unacceptable(batch.id)
-    records = sorted(batch.payload.removesuffix(b"\n").split(b"\n"))
-    return split(b"\n".join([*records, b""]), room)
+    piece, size = list[bytes](), 0
+    for record in sorted(batch.payload.removesuffix(b"\n").split(b"\n")):
+        if piece and size + len(record) + 1 > room:
+            yield b"\n".join([*piece, b""])
+            piece, size = [], 0
+        piece.append(record)
+        size += len(record) + 1
+    yield b"\n".join([*piece, b""])
 
 
 def read_message(data: bytes, keys: Sequence[bytes] = ()) -> Message:

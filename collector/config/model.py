@@ -39,6 +39,7 @@ from collector.config.values import (
     WorkerCount,
     plain_value,
 )
+from collector.contracts import MOST_BYTES, MOST_EVENTS
 from collector.schema import resources
 
 SWITCH = "enabled"
@@ -142,19 +143,20 @@ class Admin(Section):
 class Limits(Section):
     """Limits on what a sender may ask for."""
 
-    wire: Annotated[Size, Field(ge=_KIB, le=64 * _MIB)] = Field(
-        4 * _MIB, description="The largest body as sent."
+    wire: Annotated[Size, Field(ge=_KIB, le=MOST_BYTES)] = Field(
+        MOST_BYTES, description="The largest body as sent; at most `8MiB`."
     )
-    body: Annotated[Size, Field(ge=_KIB, le=64 * _MIB)] = Field(
-        16 * _MIB, description="The largest body once decompressed; at most `64MiB`."
+    body: Annotated[Size, Field(ge=_KIB, le=MOST_BYTES)] = Field(
+        MOST_BYTES, description="The largest body once decompressed; at most `8MiB`."
     )
     ratio: Annotated[Whole, Field(ge=2, le=1000)] = Field(
         100, description="How many times larger a body may become, past its first `1MiB`."
     )
-    events: Annotated[Whole, Field(ge=1, le=10_000_000)] = Field(
-        100_000,
-        description="How many events a request may hold: lines, elements, nested lists; elements"
-        " that hold lists of records count too.",
+    events: Annotated[Whole, Field(ge=1, le=MOST_EVENTS)] = Field(
+        MOST_EVENTS,
+        description="How many events a request may hold, at most `20000`: lines, elements, nested"
+        " lists. Elements that hold lists of records count too, and a record whose `count` becomes"
+        " several records counts as that many.",
     )
     header: Annotated[Size, Field(ge=_KIB, le=_MIB)] = Field(
         32 * _KIB, description="All headers of a request together."

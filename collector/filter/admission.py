@@ -25,9 +25,9 @@ from collector.contracts import (
     Record,
     Rejection,
     Tally,
+    TooManyBytes,
     TooManyEvents,
 )
-from collector.errors import InputError
 from collector.filter.plan import Plan, SenderInfo, content_code
 
 Verdict = tuple[Rejection | None, tuple[Category, ...], tuple[tuple[str, Drop], ...]]
@@ -54,25 +54,15 @@ class Bounds:
     bytes: int
     elements: list[int] = field(default_factory=lambda: [0])
 
-    @property
-    def is_exceeded(self) -> bool:
-        """Whether there is less than nothing left."""
-        return min(self.events, self.bytes) < 0
-
     def check(self, events: int) -> None:
         """Raise ``InputError`` E416 if these are more events than allowed, with the elements."""
         if events + self.elements[0] > self.events:
-            raise too_many()
+            raise TooManyEvents
 
     def check_bytes(self, size: int) -> None:
         """Raise ``InputError`` E416 if these are more bytes of records than allowed."""
         if size > self.bytes:
-            raise too_many()
-
-
-def too_many() -> InputError:
-    """Build the error of a request that is too much, of which nothing is kept."""
-    return TooManyEvents()
+            raise TooManyBytes
 
 
 def encode_records(records: Sequence[Any], bounds: Bounds | None) -> bytes:

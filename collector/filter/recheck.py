@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from collector.consent import granted
 from collector.contracts import (
     CATEGORIES,
+    MOST_BYTES,
     REJECTIONS,
     Drop,
     Granted,
@@ -40,10 +41,8 @@ from collector.schema.kinds import ColumnCheck
 from collector.schema.kinds.base import WITHOUT_KEYS, utc_now
 from collector.schema.model import Schema
 
-MOST_BYTES = 64 << 20
-"""The most bytes of records that a request may become."""
 _MOST_ROW_BYTES = 4 << 20
-"""The most bytes of a batch whose rows are kept: larger ones are divided when they are stored."""
+"""The most bytes of a batch whose rows are kept, which take three times as many."""
 _MOST_COUNT = 1 << 40
 """The most that anything is counted: more than any request can hold."""
 _MOST_VALUE = 1 << 12

@@ -24,9 +24,9 @@ from collector.errors import ConfigError
 from collector.extras import missing
 from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import (
+    BODY_TOO_LARGE,
     DAMAGED,
     INFLATED,
-    TOO_LARGE,
     UNSUPPORTED_ENCODING,
     Refusal,
     RequestRefused,
@@ -65,14 +65,15 @@ _DICTIONARY_BYTES = (0, 1, 2, 4)
 class Compressed:
     """A compressed body, and what it may become.
 
-    Raises ``RequestRefused``: DAMAGED, also for a window above ``MOST_WINDOW``; TOO_LARGE and
-    INFLATED for a stated size beyond the limits; UNSUPPORTED_ENCODING without a zstd library.
+    Raises ``RequestRefused``: DAMAGED, also for a window above ``MOST_WINDOW``;
+    BODY_TOO_LARGE and INFLATED for a stated size beyond the limits; UNSUPPORTED_ENCODING without a
+    zstd library.
     """
 
     def __init__(self, encoding: Encoding, wire: bytes, limits: IngestLimits) -> None:
         self._encoding, self._wire = encoding, wire
         most = allowed(len(wire), limits)
-        self._beyond = TOO_LARGE if most == limits.body else INFLATED
+        self._beyond = BODY_TOO_LARGE if most == limits.body else INFLATED
         self._excess: Refusal | None = self._beyond
         decompressor, stated = _ZLIB_BYTES, None
         if encoding == "zstd":
@@ -113,7 +114,7 @@ class Compressed:
         ``memory`` are what it may have, and it is to be decompressed again.
 
         At most one piece is decompressed beyond ``most``. Raises ``RequestRefused``: DAMAGED,
-        TOO_LARGE, INFLATED.
+        BODY_TOO_LARGE, INFLATED.
         """
         buffer = BytesIO()  # whose value is not copied
         for piece in _pieces(self._encoding, self._wire, min(PIECE, self.most + 1)):

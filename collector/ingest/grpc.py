@@ -44,14 +44,12 @@ from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
     BUSY,
     HEADERS_TOO_LARGE,
-    INFLATED,
     INTERNAL_ERROR,
     NOT_FOUND,
     NOT_STORED,
     REQUEST_TIMEOUT,
     SPOOL_FULL,
     TOO_LARGE,
-    TOO_MANY_EVENTS,
     UNAUTHENTICATED,
     UNKNOWN_SCHEMA,
     UNREADABLE,
@@ -75,13 +73,11 @@ _SCHEMA = "collector-schema"
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 
-_OVERSIZED = (TOO_LARGE, INFLATED, HEADERS_TOO_LARGE, TOO_MANY_EVENTS)
-_RESOURCE_EXHAUSTED = 8
 _RETRY_SECONDS = 5
 _MAGIC: dict[bytes, Encoding] = {b"\x1f\x8b": "gzip", b"\x78": "deflate"}
 """How compressed messages begin. OTLP messages begin with 0x0a: they have field 1 only."""
 
-_MAX_THREADS, _MIN_THREADS = 16, 4
+_MAX_THREADS, _MIN_THREADS = 16, 7
 _MAX_METADATA = 2 * MIB
 """Beyond this the library refuses a call, quoting names; the service's own limit is far lower."""
 _MAX_STREAMS = 32
@@ -192,7 +188,7 @@ class GrpcServer:
     def _threads(self) -> int:
         """Return the number of threads: each holds one message, and how long that is the library
         tells only when it is there. So all together hold as much as HTTP may for bodies as they are
-        sent."""
+        sent, or seven messages: with fewer, small calls would wait for one another's commits."""
         count = self._budget.wire.amount // self._limits.wire
         return max(_MIN_THREADS, min(_MAX_THREADS, count))
 
@@ -298,7 +294,7 @@ class GrpcService:
         self._count(perf_counter() - began, result if isinstance(result, Refusal) else None)
         if isinstance(result, bytes):
             return result
-        code = _RESOURCE_EXHAUSTED if result in _OVERSIZED else result.rpc
+        code = result.rpc
         details = f"{result.message} [{result.code}]"
         if result in (NOT_STORED, SPOOL_FULL, BUSY):
             retry = retry_protobuf(code, details, _RETRY_SECONDS)

@@ -20,6 +20,7 @@ from collector.ingest.decompression import Compressed, Encoding
 from collector.ingest.memory import MemoryBudget, Reservation
 from collector.ingest.refusals import (
     ALLOW,
+    BODY_TOO_LARGE,
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
     INTERNAL_ERROR,
@@ -243,7 +244,7 @@ class _Exchange:
             elif self._encoding is not None:
                 self._request.spawn(self._decompress(self._encoding, body))
             elif len(body) > self._handler.budget.limits.body:
-                raise RequestRefused(TOO_LARGE)
+                raise RequestRefused(BODY_TOO_LARGE)
             else:
                 self._filter(body)
         except Exception as error:  # noqa: BLE001 - its message may hold a value

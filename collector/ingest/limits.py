@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from collector.contracts import MOST_BYTES
 from collector.errors import ConfigError
 
 MIB = 1 << 20
-MOST_BODY = 64 * MIB
-"""Bytes: ``wire`` and ``body`` cannot be set higher, since one JSON document may be that long."""
 
 CHECK_SECONDS = 0.25
 """How late a deadline may be noticed."""
@@ -38,10 +37,10 @@ IDLE_SECONDS = 75.0
 class IngestLimits:
     """Limits on input. Raises ``ConfigError`` E122 if one is outside its own range."""
 
-    wire: int = 4 * MIB
+    wire: int = MOST_BYTES
     """Bytes of a body as it is sent, compressed or not."""
 
-    body: int = 16 * MIB
+    body: int = MOST_BYTES
     """Bytes of a body after decompression."""
 
     ratio: int = 100
@@ -68,8 +67,8 @@ class IngestLimits:
     that the server waits for are closed; then 503, or with TLS no answer."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.body <= MOST_BODY or not 0 < self.wire <= MOST_BODY:
-            raise ConfigError("E107", "the limits `wire` and `body` are 1 byte to 64 MiB each")
+        if not 0 < self.body <= MOST_BYTES or not 0 < self.wire <= MOST_BYTES:
+            raise ConfigError("E107", "the limits `wire` and `body` are 1 byte to 8 MiB each")
         numbers = (self.ratio, self.memory, self.header_bytes, self.connections)
         if min(*numbers, self.header_seconds, self.body_seconds) <= 0:
             raise ConfigError("E107", "every limit is above zero")

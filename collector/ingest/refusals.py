@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from collector.contracts import OtherSchema, TooManyEvents, UnknownSchema
+from collector.contracts import OtherSchema, TooManyBytes, TooManyEvents, UnknownSchema
 from collector.errors import CollectorError, DeliveryError, InputError, Overloaded, SpoolFull
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -62,9 +62,20 @@ METHOD_NOT_ALLOWED = Refusal(
 REQUEST_TIMEOUT = Refusal(
     "E416", 408, 4, "the request took too long to arrive: send it again", close=True
 )
-TOO_LARGE = Refusal("E416", 413, 3, "the body is too large: send it in smaller parts")
+TOO_LARGE = Refusal(
+    "E416", 413, 8, "the body is larger than limits.wire allows: send it in smaller parts"
+)
+BODY_TOO_LARGE = Refusal(
+    "E416",
+    413,
+    8,
+    "the body, once decompressed, is larger than limits.body allows: send it in smaller parts",
+)
 INFLATED = Refusal(
-    "E416", 413, 3, "the body grows too much when it is decompressed: send it in smaller parts"
+    "E416",
+    413,
+    8,
+    "the body grows by more than limits.ratio when it is decompressed: send it in smaller parts",
 )
 UNSUPPORTED_MEDIA_TYPE = Refusal(
     "E410",
@@ -100,7 +111,7 @@ UNREADABLE = Refusal(
     3,
     "the body is not what its content type says: send a whole, valid document of that type",
 )
-HEADERS_TOO_LARGE = Refusal("E416", 431, 3, "the headers are too large", close=True)
+HEADERS_TOO_LARGE = Refusal("E416", 431, 8, "the headers are too large", close=True)
 TOO_MANY_CONNECTIONS = Refusal(
     "E425", 503, 14, "too many connections: try again later", RETRY, close=True
 )
@@ -129,9 +140,16 @@ INVALID_KEY = Refusal(
 TOO_MANY_EVENTS = Refusal(
     "E416",
     413,
-    3,
-    "the body holds too many events, or becomes too many bytes of records, none of them was kept:"
-    " send it in smaller parts",
+    8,
+    "the body holds more events than limits.events allows, none of them was kept: send it in"
+    " smaller parts",
+)
+TOO_MANY_BYTES = Refusal(
+    "E416",
+    413,
+    8,
+    "the records of the body would take more than 8 MiB, none of them was kept: send it in smaller"
+    " parts",
 )
 UNKNOWN_SCHEMA = Refusal(
     "E413",
@@ -165,6 +183,7 @@ _OF_ERRORS: dict[type[CollectorError], Refusal] = {
     OtherSchema: SCHEMA_MISMATCH,
     Overloaded: BUSY,
     SpoolFull: SPOOL_FULL,
+    TooManyBytes: TOO_MANY_BYTES,
     TooManyEvents: TOO_MANY_EVENTS,
     UnknownSchema: UNKNOWN_SCHEMA,
 }

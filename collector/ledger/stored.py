@@ -205,7 +205,7 @@ class Ledger:
         """Yield the batches that still wait and are not those of their receipts."""
         query = (
             "SELECT sequence, salt, payload, layout, at, schema, minute, commitment"
-            " FROM (SELECT sequence, salt, payload, layout, received AS at FROM batches)"
+            " FROM (SELECT receipt AS sequence, salt, payload, layout, received AS at FROM batches)"
             " LEFT JOIN receipts USING (sequence) ORDER BY sequence"
         )
         starts = self.starts.values()

@@ -21,9 +21,8 @@ from collector.errors import CollectorError
 from collector.filter.redaction import Expiry, redactor
 from collector.filter.stored import read
 from collector.schema import Schema
-from collector.sdk.body_limit import BodyTooLarge
 from collector.sdk.queue import RecordQueue
-from collector.sdk.sender import Sender, open_sender, reason_of
+from collector.sdk.sender import BodyTooLarge, Sender, open_sender, reason_of
 from collector.sdk.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class RecordDelivery(Protocol):
         """The sink at the end."""
 
     def deliver(self, batch: Batch) -> None:
-        """Deliver the batch in flight, and acknowledge or split it in the queue.
+        """Deliver the batch in flight, and acknowledge it in the queue, or put it back.
 
         Raises ``DeliveryError`` when it must be tried again.
         """
@@ -79,13 +78,13 @@ class DirectDelivery:
         self._queue, self._stack = queue, stack
 
     def deliver(self, batch: Batch) -> None:
-        """Send the batch; a batch that is too large for the sink is split in the queue."""
+        """Send the batch; one that is refused for its size is put back, for smaller ones."""
         records, refused = read(batch), 0
         try:
             if records.records:
                 refused = self.sender.send(records)
         except BodyTooLarge:
-            self._queue.split(self.sender.body_limit or 1)
+            self._queue.put_back()
             return
         self._queue.acknowledge(len(records.records), refused=refused)
 
@@ -150,7 +149,6 @@ class DeliveryWorker(threading.Thread):
         self._queue, self._schema, self._opener = queue, schema, opener
         self._next_prune = monotonic() + _PRUNE_SECONDS
         self._end = math.inf
-        self._sized_id = b""
         self._closing = threading.Lock()
         self._has_ended = False
 
@@ -213,9 +211,7 @@ class DeliveryWorker(threading.Thread):
                 if self.delivery is None:
                     self.delivery = self._opener()
                     self.delivery.sender.end_by(self._end)
-                batch = self._batch()
-                if not self._split_if_too_large(batch.id, self.delivery.sender):
-                    self.delivery.deliver(batch)
+                self.delivery.deliver(self._batch())
         except BaseException as error:  # the application must go on, whatever a sink raises
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is not self:
                 raise  # of the application, which closes
@@ -223,19 +219,6 @@ class DeliveryWorker(threading.Thread):
         if why:
             self._queue.count_failure(why)
         return not why
-
-    def _split_if_too_large(self, id_: bytes, sender: Sender) -> bool:
-        """Split a batch before its first attempt, if it is larger than the sink accepts.
-        After an attempt, the sink may have stored it under its id, even without a response.
-
-        Returns whether it was split; its parts are taken next.
-        """
-        if id_ == self._sized_id:
-            return False
-        limit = sender.body_limit
-        first = None if limit is None else self._queue.split(limit, sender.next_body_limit())
-        self._sized_id = first or id_
-        return first is not None
 
     def _batch(self) -> Batch:
         in_flight = self._queue.in_flight

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,9 +23,14 @@ from collector.contracts import Granted, to_minute
 from collector.filter.admission import Admission, TallyAccumulator
 from collector.filter.redaction import Redactor
 from collector.sdk.account import Account, Loss
-from collector.sdk.body_limit import part_id, part_ranges
 
 _MINUTE = 60
+MOST_BODY = 4 << 20
+"""The most bytes of a batch as a sidecar gets it, which takes twice as many by default."""
+_CAPPED_SECONDS = 3600.0
+"""How long smaller batches are made after a refusal."""
+_RECEIVED_BYTES = len(b',"received":"2026-01-01T00:00:00Z"')
+"""Bytes that the wire adds to a queued line."""
 _WAKE_SECONDS = 1.0
 """How often ``flush`` wakes the delivery thread again."""
 _log = logging.getLogger("collector.sdk")
@@ -44,15 +49,13 @@ class InFlight:
 
 class Backlog:
     """The records of a queue, without a lock: ``lines`` that wait, each with its minute and what it
-    may be used for; the batch ``in_flight``; and the other ``parts`` of a batch that was split,
-    which hold ``part_lines`` lines. ``entered`` counts all lines that came, except redacted ones.
+    may be used for; and the batch ``in_flight``. ``entered`` counts all lines that came, except
+    redacted ones.
     """
 
     def __init__(self) -> None:
         self.lines: deque[tuple[str, Granted, bytes]] = deque()
         self.in_flight: InFlight = _empty_batch("", None)
-        self.parts: deque[InFlight] = deque()
-        self.part_lines: int = 0
         self.entered: int = 0
         self._in_flight_start = 0
 
@@ -60,42 +63,27 @@ class Backlog:
         return f"<Backlog of {len(self)}>"
 
     def __len__(self) -> int:
-        return len(self.lines) + len(self.in_flight.lines) + self.part_lines
+        return len(self.lines) + len(self.in_flight.lines)
 
-    def take(self, limit: int) -> InFlight:
-        """Move up to ``limit`` lines that share their minute and what is granted in flight. The
-        parts of a split batch come first."""
-        if self.parts:
-            self.in_flight = self.parts.popleft()
-            self.part_lines -= len(self.in_flight.lines)
-            return self.in_flight
+    def take(self, most: int, most_bytes: int) -> InFlight:
+        """Move lines that share their minute and what is granted in flight: at most so many, and so
+        many bytes of them, but at least one."""
         lines = self.lines
         received, granted = lines[0][:2] if lines else ("", None)
         self._in_flight_start = self.entered - len(lines)
         self.in_flight = batch = _empty_batch(received, granted)
-        while lines and len(batch.lines) < limit and lines[0][:2] == (received, granted):
+        while lines and len(batch.lines) < most and lines[0][:2] == (received, granted):
+            most_bytes -= _size(lines[0][2])
+            if most_bytes < 0 and batch.lines:
+                break
             batch.lines.append(lines.popleft()[2])
         return batch
 
-    def split(self, max_bytes: int, first_bytes: int | None = None) -> bytes | None:
-        """Divide the batch in flight into parts with bodies of at most ``max_bytes``, the first one
-        ``first_bytes``. Each part is a batch of its own from then on.
-
-        Returns the id of the first part, or ``None`` if there would be one part only.
-        """
+    def put_back(self) -> None:
+        """Let the lines of the batch in flight wait again, before all others."""
         whole = self.in_flight
-        found = list(part_ranges(whole.lines, max_bytes, first_bytes))
-        if len(found) < 2:
-            return None
-        parts = [
-            InFlight(whole.received, whole.lines[at : at + length], whole.granted, id_)
-            for at, length in found
-            for id_ in [part_id(whole.id, at, length)]
-        ]
-        self.parts.extendleft(reversed(parts))
-        self.part_lines += len(whole.lines)
+        self.lines.extendleft((whole.received, whole.granted, at) for at in reversed(whole.lines))
         self.remove_in_flight()
-        return parts[0].id
 
     def remove_in_flight(self) -> None:
         """Remove the batch in flight."""
@@ -105,29 +93,24 @@ class Backlog:
         """Remove all lines."""
         self.remove_in_flight()
         self.lines.clear()
-        self.parts.clear()
-        self.part_lines = 0
 
     def is_past(self, mark: int) -> bool:
         """Return whether every line that had come when ``entered`` was ``mark`` has left."""
-        is_in_flight = self.in_flight.lines or self.parts
+        is_in_flight = self.in_flight.lines
         first = self._in_flight_start if is_in_flight else self.entered - len(self.lines)
         return first >= min(mark, self.entered)
 
     def dated_lines(self) -> list[tuple[str, bytes]]:
         """List every line, waiting or in flight, with its minute."""
-        batches = (self.in_flight, *self.parts)
-        in_flight = ((batch.received, line) for batch in batches for line in batch.lines)
+        in_flight = ((self.in_flight.received, line) for line in self.in_flight.lines)
         return [*((each[0], each[2]) for each in self.lines), *in_flight]
 
     def replace(self, replacements: Mapping[tuple[str, int], bytes]) -> None:
         """Replace lines, and remove those whose replacement is empty. The key is a line's minute
         and its ``id``, so the caller keeps the replaced lines alive."""
-        for batch in (self.in_flight, *self.parts):
-            left = [replacements.get((batch.received, id(line)), line) for line in batch.lines]
-            batch.lines[:] = filter(None, left)
-        self.parts = deque(part for part in self.parts if part.lines)
-        self.part_lines = sum(len(part.lines) for part in self.parts)
+        batch = self.in_flight
+        left = [replacements.get((batch.received, id(line)), line) for line in batch.lines]
+        batch.lines[:] = filter(None, left)
         number = len(self.lines)
         new = [(at, to, replacements.get((at, id(line)), line)) for at, to, line in self.lines]
         self.lines.clear()
@@ -135,13 +118,19 @@ class Backlog:
         self.entered -= number - len(self.lines)
 
 
+def _size(line: bytes) -> int:
+    """Return the bytes that a queued line has on the wire."""
+    return len(line) + _RECEIVED_BYTES
+
+
 def _empty_batch(received: str, granted: Granted) -> InFlight:
     return InFlight(received, [], granted, secrets.token_bytes(16))
 
 
 class RecordQueue:
-    """At most ``limit`` records. ``take`` returns up to ``batch`` of them; for fewer it waits
-    ``interval`` seconds. With ``oldest``, a full queue drops its oldest record for a new one.
+    """At most ``limit`` records. ``take`` returns up to ``batch`` of them, and up to ``MOST_BODY``
+    bytes; for fewer it waits ``interval`` seconds. With ``oldest``, a full queue drops its oldest
+    record for a new one.
 
     Any thread may put records in; one thread at a time takes them. The thread that delivers or
     redacts records holds ``delivery_lock``.
@@ -154,6 +143,7 @@ class RecordQueue:
         self._counts = TallyAccumulator(self.account)
         self._limit, self._batch, self._interval = limit, batch, interval
         self._oldest = oldest
+        self._most_bytes, self._capped_until = MOST_BODY, 0.0
         self._deferred: deque[Admission] = deque()
         self._backlog = Backlog()
         self._received, self._minute_start, self._minute_end = "", 0, 0
@@ -192,29 +182,37 @@ class RecordQueue:
         return has_room
 
     def take(self) -> InFlight | None:
-        """Wait for records, and take the next batch in flight until it is acknowledged or split.
+        """Wait for records, and take the next batch in flight until it is acknowledged or put back.
 
         Returns a batch without lines after a minute without records, and ``None`` when the queue is
         closed and empty, or abandoned.
         """
-        lines, parts = self._backlog.lines, self._backlog.parts
-        if not parts and self._wait(lambda: lines or self._deferred or self._is_closed, _MINUTE):
+        lines = self._backlog.lines
+        if self._wait(lambda: lines or self._deferred or self._is_closed, _MINUTE):
             self._wait(lambda: len(lines) >= self._batch or self.is_urgent, self._interval)
         with self._locked():
-            if self.is_abandoned or (self._is_closed and not lines and not parts):
+            if self.is_abandoned or (self._is_closed and not lines):
                 return None
-            batch = self._backlog.take(self._batch)
+            if monotonic() >= self._capped_until:
+                self._most_bytes = MOST_BODY
+            batch = self._backlog.take(self._batch, self._most_bytes)
             self.is_urgent = self._is_closed or (self.is_urgent and bool(lines))
             return batch
 
-    def split(self, max_bytes: int, first_bytes: int | None = None) -> bytes | None:
-        """Divide the batch in flight into batches with bodies of at most ``max_bytes``, the first
-        one ``first_bytes``; the next calls of ``take`` return them in order.
-
-        Returns the id of the first one, or ``None`` if the batch is small enough.
-        """
+    def shrink(self, lines: Iterable[bytes]) -> None:
+        """Make batches of at most half the bytes of these lines, which were refused for their size
+        together, for an hour: then what refused them may take more again."""
         with self._locked():
-            return self._backlog.split(max_bytes, first_bytes)
+            self._most_bytes = min(self._most_bytes, sum(map(_size, lines)) // 2)
+            self._capped_until = monotonic() + _CAPPED_SECONDS
+
+    def put_back(self) -> None:
+        """Let the records in flight wait again, after they were refused for their size together.
+        They go next, in smaller batches, which have ids of their own."""
+        with self._locked():
+            self.shrink(self._backlog.in_flight.lines)
+            self._backlog.put_back()
+            self.is_urgent = True
 
     def acknowledge(self, number: int, *, spooled: bool = False, refused: int = 0) -> None:
         """Count the ``number`` records in flight as delivered or spooled, except those refused, and
@@ -396,7 +394,7 @@ class RecordQueue:
         if self._is_closed:
             self._count_loss("closed", 1)
             return False
-        if len(lines) + len(backlog.in_flight.lines) + backlog.part_lines >= self._limit:
+        if len(backlog) >= self._limit:
             self._count_loss("queue_full", 1)
             if not (self._oldest and lines):
                 return False

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 from collector.contracts import Batch
 from collector.errors import CollectorError, ConfigError, DeliveryError, Unacceptable
 from collector.files import make_directories
-from collector.http_client import BodyLimit, HttpClient, Response, tls
+from collector.http_client import HttpClient, Response, tls
 from collector.schema import Schema
-from collector.sdk.body_limit import BodyTooLarge
 from collector.sdk.settings import Settings
 from collector.sdk.target import Target, local_store
 
@@ -60,6 +59,14 @@ _REASONS = {
 """Why a sidecar has not taken records, by constants; nothing of an answer is repeated."""
 
 
+class BodyTooLarge(DeliveryError):
+    """E514: a sidecar, or a proxy before it, refused a batch of several records for its size, and
+    stored nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__("E514", "the sidecar accepts smaller bodies only")
+
+
 class NotTaken(DeliveryError):
     """E514: a sidecar did not take records; ``why`` is one of a closed list."""
 
@@ -86,18 +93,11 @@ class Sender(Protocol):
     def is_local(self) -> bool:
         """Whether the sink is on this machine, so that an exchange takes moments."""
 
-    @property
-    def body_limit(self) -> int | None:
-        """The size in bytes that a batch should have at most when it is sent; ``None``: any."""
-
-    def next_body_limit(self) -> int | None:
-        """Return the limit for the next batch that is made, which may try a larger size."""
-
     def send(self, *batches: Batch) -> int:
         """Deliver batches durably; without any, do the sink's upkeep.
 
-        Returns how many of the records the sink refuses for good. Raises ``DeliveryError``, and,
-        with a limit, ``BodyTooLarge`` for a batch that must be split.
+        Returns how many of the records the sink refuses for good. Raises ``DeliveryError``, and if
+        the sink is not local, ``BodyTooLarge``.
         """
 
     def release(self) -> None:
@@ -112,7 +112,6 @@ class LocalSender:
     that it has. Records of a batch that the sink will never take are refused."""
 
     is_local = True
-    body_limit = None
 
     def __init__(self, opener: Callable[[], Sink]) -> None:
         self._opener = opener
@@ -120,9 +119,6 @@ class LocalSender:
         self._is_overdue = False
         self._idle_at = monotonic() + _IDLE_SECONDS
         self._end = math.inf
-
-    def next_body_limit(self) -> None:
-        """Return no limit."""
 
     def send(self, *batches: Batch) -> int:
         """Deliver batches."""
@@ -212,21 +208,12 @@ class Sidecar:
             self._headers["Authorization"] = f"Bearer {settings.token}"
         context = tls(settings.ca, settings.certificate) if target.scheme == "https" else None
         self._client = HttpClient(target, context, self._until)
-        self._limit = BodyLimit()
+        self._has_refused_one = False
         self._not_before, self._why = 0.0, "5xx"
         self._deadline = self._end = math.inf
 
     def __repr__(self) -> str:
         return f"<Sidecar by {self._target.scheme}>"
-
-    @property
-    def body_limit(self) -> int:
-        """The size in bytes that a body should have at most, learned from the responses."""
-        return self._limit.bytes
-
-    def next_body_limit(self) -> int:
-        """Return the limit for the next body, which may be larger for a trial."""
-        return self._limit.next()
 
     def send(self, *batches: Batch) -> int:
         """Send batches, and return how many of their records the sidecar refuses for good.
@@ -258,15 +245,16 @@ class Sidecar:
             self._why = self._client.failure
             raise NotTaken(self._why)
         if response.status == _TOO_LARGE and number > 1:
-            self._limit.refused(len(body))
             raise BodyTooLarge
+        if response.status == _TOO_LARGE and not self._has_refused_one:
+            self._has_refused_one = True
+            _log.warning("a record alone is too large for the sidecar (413) and is lost")
         if response.status in _PERMANENT:
             return number
         found = _COUNTS.fullmatch(response.body)
         if found is None or response.status != (_CONFLICT if found[2] else _OK):
             self._why = _reason(response.status)
             raise NotTaken(self._why)
-        self._limit.accepted(len(body))
         return max(0, number - int(found[1]))
 
     def _request(self, body: bytes, headers: dict[str, str]) -> Response | None:

@@ -7,6 +7,7 @@ run at once (workers, a tool started twice) have spools of their own, in the sub
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,15 +23,16 @@ from collector.drain import Drain
 from collector.errors import CollectorError, ConfigError, DeliveryError, InUse
 from collector.files import make_directories
 from collector.filter.redaction import RedactionRule
+from collector.filter.stored import read
 from collector.ledger import Note
 from collector.retention.upkeep import SpoolOutcome, clear, prune
 from collector.schema import Schema
-from collector.sdk.body_limit import BodyTooLarge, part_id, part_ranges
 from collector.sdk.queue import RecordQueue
-from collector.sdk.sender import Sender, reason_of
+from collector.sdk.sender import BodyTooLarge, Sender, reason_of
 from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.file import SpoolFile
+from collector.spool.write_queue import ID_BYTES
 
 _STOP_SECONDS = 0.5
 """How long an exchange may take to notice that its time is over."""
@@ -61,8 +63,7 @@ class SpooledDelivery:
         self._parked: list[tuple[Spool, SpoolFile]] = []
         self._shared = _SharedSender(sender, queue, stack)
         self._drains = [
-            Drain(_SINK, _SpoolSink(self._shared, spool), spool, lock=self._shared)
-            for spool in spools
+            Drain(_SINK, _SpoolSink(self._shared), spool, lock=self._shared) for spool in spools
         ]
         for drain in self._drains:
             drain.start()
@@ -182,7 +183,6 @@ def open_unclaimed(root: Path, limit: int) -> Iterator[list[Spool]]:
 
 def _open_if_free(directory: Path, limit: int, layouts: Iterable[Layout]) -> Spool | None:
     try:
-        # A sidecar knows a batch by its own id only. It is divided when it is too large for that.
         return Spool(directory / FILE_NAME, limit=limit, sinks=[_SINK], layouts=layouts)
     except InUse:
         return None
@@ -225,7 +225,6 @@ class _SharedSender:
     def __init__(self, sender: Sender, queue: RecordQueue, stack: ExitStack) -> None:
         self._sender, self._queue, self._stack = sender, queue, stack
         self._lock = threading.Lock()
-        self._unsent: set[bytes] = set()
         self._counting = threading.Lock()
         self._is_counted = self._is_stopped = False
 
@@ -262,12 +261,16 @@ class _SharedSender:
         if is_free or (is_counted and self.acquire()):  # what is counted is noted in a moment
             self.release()
 
-    def deliver(self, spool: Spool, batches: Sequence[Batch]) -> None:
+    def deliver(self, batches: Sequence[Batch]) -> None:
         """Send batches of a spool to the sink."""
         try:
             if self._is_stopped:
                 raise _too_late()
-            number, refused = self._send_all(spool, batches)
+            number = sum(len(batch.records) for batch in batches)
+            if self._sender.is_local or not batches:
+                refused = self._sender.send(*batches)
+            else:
+                refused = sum(map(self._send, batches))
         except BaseException as error:
             self._queue.count_failure(reason_of(error))
             raise
@@ -278,44 +281,14 @@ class _SharedSender:
                 self._is_counted = True
                 self._queue.count_spool_delivered(number, refused=refused)
 
-    def _send_all(self, spool: Spool, batches: Sequence[Batch]) -> tuple[int, int]:
-        """Send batches, and return how many records have left the spool, and how many of these the
-        sink refused.
-
-        A batch that is too large is divided in the spool before one of its parts is sent: so the
-        parts stay the same, whatever is redacted or happens to process and sink meanwhile.
-        """
-        if not batches or self._sender.body_limit is None:
-            return sum(len(batch.records) for batch in batches), self._sender.send(*batches)
-        number = refused = 0
-        for batch in batches:
-            try:
-                refused += self._send(batch)
-            except BodyTooLarge:
-                self._divide(spool, batch.id)
-            else:
-                number += len(batch.records)
-        return number, refused
-
     def _send(self, batch: Batch) -> int:
-        """Send a batch. A part that was never sent, and is larger than the limit by now, is divided
-        without asking the sidecar: it cannot have that under the part's id."""
-        limit = self._sender.body_limit
-        if batch.id in self._unsent and limit is not None:
-            self._unsent.remove(batch.id)
-            if len(list(part_ranges(_lines(batch), limit))) > 1:
-                raise BodyTooLarge
-        return self._sender.send(batch)
-
-    def _divide(self, spool: Spool, id_: bytes) -> None:
-        made: list[Batch] = []
-
-        def parts_of(whole: Batch) -> list[Batch]:
-            made[:] = _parts(whole, self._sender.body_limit or 1)
-            return made
-
-        spool.divide(id_, parts_of).result()
-        self._unsent.update(part.id for part in made)
+        """Send a batch, in halves if it is refused for its size, and make smaller ones from now on.
+        Return how many of its records are refused for good."""
+        try:
+            return self._sender.send(batch)
+        except BodyTooLarge:
+            self._queue.shrink(batch.payload.splitlines())
+        return sum(map(self._send, _halves(batch)))
 
 
 def _too_late() -> DeliveryError:
@@ -325,31 +298,26 @@ def _too_late() -> DeliveryError:
 class _SpoolSink(Sink):
     """The sink as the drain of one spool sees it."""
 
-    def __init__(self, shared: _SharedSender, spool: Spool) -> None:
-        self._shared, self._spool = shared, spool
+    def __init__(self, shared: _SharedSender) -> None:
+        self._shared = shared
 
     def deliver(self, *batches: Batch) -> None:
-        self._shared.deliver(self._spool, batches)
+        self._shared.deliver(batches)
 
     def idle(self) -> None:
-        self._shared.deliver(self._spool, ())
+        self._shared.deliver(())
 
 
-def _parts(whole: Batch, max_bytes: int) -> list[Batch]:
-    """Divide a batch into batches with bodies of at most ``max_bytes``."""
-    lines = _lines(whole)
-    return [
-        replace(
-            whole,
-            id=part_id(whole.id, start, length),
-            payload=b"".join(lines[start : start + length]),
-        )
-        for start, length in part_ranges(lines, max_bytes)
-    ]
-
-
-def _lines(batch: Batch) -> list[bytes]:
-    return batch.payload.splitlines(keepends=True)
+def _halves(whole: Batch) -> Iterator[Batch]:
+    """Yield the halves of a batch. The id of one follows from the batch's, its place and its
+    records: a half that is sent again has the same, and one from which records were erased since
+    has another, as a receiver would take it for what it has."""
+    lines = whole.payload.splitlines(keepends=True)
+    middle = len(lines) // 2
+    for place, half in enumerate((lines[:middle], lines[middle:])):
+        payload = b"".join(half)
+        id_ = hmac.digest(whole.id + bytes([place]), payload, "sha256")[:ID_BYTES]
+        yield read(replace(whole, id=id_, payload=payload))
 
 
 def _prune(spool: Spool, schema: Schema) -> int:

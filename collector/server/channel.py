@@ -20,6 +20,7 @@ import msgspec
 from collector.contracts import (
     CATEGORIES,
     DROPS,
+    MOST_BYTES,
     REJECTIONS,
     Earlier,
     PendingBatch,
@@ -32,7 +33,6 @@ from collector.contracts import (
 from collector.errors import SpoolFull
 from collector.schema import Schema
 from collector.server.messages import (
-    MOST_BYTES,
     Answers,
     ChannelError,
     Failed,
@@ -43,7 +43,7 @@ from collector.server.messages import (
     PutTally,
     Tried,
 )
-from collector.spool.write_queue import JoinedBatches, busy, merge, unwritable
+from collector.spool.write_queue import busy, merge, unwritable
 
 _MOST_MESSAGE = 2 << 20
 """Bytes of a worker's message: decoded, it may take twenty times as many."""
@@ -374,7 +374,7 @@ class ChannelQueue:
         self._pending: dict[int, list[Written]] = {}
         self._handed: deque[list[bytes]] = deque()
         self._group: list[Written] = []
-        self._grouped, self._group_bytes = JoinedBatches(), 0
+        self._grouped, self._group_bytes = list[PendingBatch](), 0
 
     def __repr__(self) -> str:
         return f"<ChannelQueue of {len(self._pending)} requests>"
@@ -400,15 +400,14 @@ class ChannelQueue:
             self._loop.call_soon(self._send_group)
         self._group.append(future)
         self._group_bytes += size
-        for batch in batches:
-            self._grouped.add(batch)
+        self._grouped += batches
         if self._group_bytes > _MOST_GROUPED:
             self._send_group()
 
     def _send_group(self) -> None:
         if self._group:
-            futures, batches = self._group, self._grouped.close()
-            self._group, self._grouped, self._group_bytes = [], JoinedBatches(), 0
+            futures, batches = self._group, merge(self._grouped)
+            self._group, self._grouped, self._group_bytes = [], [], 0
             self._announce(futures, None, batches)
 
     def _announce(

@@ -24,6 +24,7 @@ from collector.brokers.source import Fetched, MessageSource
 from collector.config.broker_settings import DrainSection
 from collector.contracts import (
     MESSAGE_OUTCOMES,
+    MOST_EVENTS,
     MessageOutcome,
     PendingBatch,
     RequestKey,
@@ -48,7 +49,6 @@ from collector.server.components import Components
 from collector.server.listeners import Location
 from collector.spool import Spool
 from collector.spool.idempotency import hashed
-from collector.spool.write_queue import MOST_ROWS
 from collector.subject.tombstones import LONGEST_RETENTION, Tombstones
 
 _MOST_WAITING = 256
@@ -243,7 +243,7 @@ class Consumer(threading.Thread):
         if schema is None or recheck is None or schema.id != message.schema:
             raise MessageError("schema")
         batch: PendingBatch | None = None
-        if count_lines(message.payload) <= MOST_ROWS:
+        if count_lines(message.payload) <= MOST_EVENTS:
             pending = PendingBatch(
                 schema.layout, message.received, message.payload, Tally(), message.granted
             )

@@ -12,9 +12,8 @@ from typing import Annotated
 import msgspec
 
 from collector import errors
-from collector.contracts import CATEGORIES, DROPS, REJECTIONS
+from collector.contracts import CATEGORIES, DROPS, MOST_BYTES, REJECTIONS
 
-MOST_BYTES = 64 << 20
 """The most bytes of records of one ``Put``: what a request may become."""
 _MOST_BATCHES = 10_000
 _HASH_BYTES = 16

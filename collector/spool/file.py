@@ -6,18 +6,10 @@ gap, which is closed when the sink is named again. A batch is deleted when no si
 
 After an error the connection must not be used again: it is closed, and the file is reopened.
 
-A large request is staged: its parts are written in several transactions, and accepted in the last.
-So others' commits go on between its parts, and none waits for more than one of them. A staged part
-is a batch with a receipt that counts nothing, and its number is in the table ``staging``. As long
-as it is there, no sink, count or command takes the part for accepted, and no later part goes to a
-sink before it. The last transaction empties the table, adds the last record of each batch with a
-receipt that has the counts, and stores the request's key. What is staged when the file is opened
-was never acknowledged, and is deleted.
-
 A revision deletes records or fields from pending batches, and damaged batches. A receipt is never
-changed. The rest of a batch keeps its id and gets a new receipt, the last of all, which counts
-nothing, as its records were counted before. Numbers of batches are used once, so a sink that has
-the batch already gets it again, and recognises it by its id.
+changed. The rest of a batch keeps its id and its place in the queue, and gets a new receipt, the
+last of all, which counts nothing, as its records were counted before. A sink that has the batch
+does not get it again, and one to which it is just being sent recognises it by its id.
 
 Then both tables are rewritten: SQLite overwrites deleted rows in place, but not the copies that it
 made when it split and merged pages.
@@ -25,19 +17,29 @@ made when it split and merged pages.
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from collector.contracts import Batch, Earlier, Layout, PendingBatch, Tally, count_lines, layout_of
+from collector.contracts import (
+    MOST_EVENTS,
+    Batch,
+    Earlier,
+    Layout,
+    PendingBatch,
+    Tally,
+    count_lines,
+    layout_of,
+)
 from collector.files import need_room
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
-from collector.spool import idempotency, write_queue
+from collector.spool import idempotency
 from collector.spool.idempotency import forget_keys
 from collector.spool.tables import (
     BATCH,
@@ -47,14 +49,11 @@ from collector.spool.tables import (
     NEW_GAP,
     NEW_HOUR,
     NEW_LAYOUT,
-    NEW_PART_CURSOR,
     NEW_RECEIPT,
     NEW_TIP,
     OPEN,
+    REVISED_BATCH,
     Gap,
-    Part,
-    Parts,
-    Position,
     batch_seal,
     checksum,
     decode_granted,
@@ -62,18 +61,17 @@ from collector.spool.tables import (
     is_intact,
     layout_seal,
     make_private,
-    note_part,
     open_connection,
+    read_cursors,
     read_gaps,
-    read_parts,
 )
 from collector.spool.write_queue import (
+    ID_BYTES,
+    MOST_SHARED_BYTES,
     HourlySums,
     PendingWrite,
     RecentBatches,
-    last_parts,
-    parts_before,
-    unwritable,
+    merge_for_commit,
 )
 from collector.sqlite.compaction import empty_log
 from collector.sqlite.connection import checkpoint, copy_log, number_of, transaction
@@ -85,19 +83,17 @@ _DEPTH = (
     "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
 )
 _BY_NUMBER = f"SELECT {BATCH} FROM batches WHERE sequence = ?"  # noqa: S608
-_NEXT = (
-    "SELECT sequence FROM batches WHERE sequence > ?"
-    " AND sequence NOT IN (SELECT sequence FROM parts) ORDER BY sequence LIMIT 1"
-)
-_WITHIN = "WHERE sequence > ? AND sequence <= ? AND sequence NOT IN (SELECT sequence FROM parts)"
+_NEXT = "SELECT sequence FROM batches WHERE sequence > ? ORDER BY sequence LIMIT 1"
+_WITHIN = "WHERE sequence > ? AND sequence <= ?"
 _FIRST = f"SELECT min(sequence) FROM batches {_WITHIN}"  # noqa: S608 - constants
 _LAST_DELIVERED = (
     "SELECT max(sequence) FROM (SELECT sequence, sum(length(payload)) OVER (ORDER BY sequence)"  # noqa: S608
     f" - length(payload) AS before FROM batches {_WITHIN}) WHERE before < ?"
 )
 _PASSED = f"{_DEPTH} {_WITHIN}"
-_PARTS = "SELECT sequence, records, length(payload) FROM batches JOIN parts USING (sequence)"
-_END = Position(batch=(1 << 63) - 1, part=(1 << 63) - 1)
+_MOST_DELETED_BYTES = MOST_SHARED_BYTES // 2
+"""Bytes of batches after which no more are deleted in a transaction: it takes as long as writing,
+and senders wait meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,25 +127,23 @@ class SpoolFile:
     """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another;
     ``copy_log`` for a third.
 
-    ``parts`` has the pending parts by number, in order, and ``backlogs`` how much is pending for
-    each sink that has a cursor; they are replaced, never changed.
+    ``cursors`` are the numbers up to which sinks have the batches, absent ones too, and
+    ``backlogs`` how much is pending for each; they are replaced, never changed.
 
     Raises ``sqlite3.Error`` or ``OSError``; then the caller must close the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.layouts: dict[str, Layout] = {}
-        self.cursors: dict[str, Position] = {}
-        """Of all sinks, absent ones too."""
+        self.cursors: dict[str, int] = {}
         self.gaps: dict[str, tuple[Gap, ...]] = {}
         self.oldest: int | None = None
         """The first number that waits for an absent sink."""
-        self.parts: Parts = Parts()
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
         self.backlogs: Mapping[str, Depth] = {}
         self.has_delivered: bool = False
-        """Whether some of the parts that every sink has are still to be deleted."""
+        """Whether some of the batches that every sink has are still to be deleted."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
         self._recent = RecentBatches()
@@ -169,7 +163,7 @@ class SpoolFile:
         return self.chain_tip.sequence
 
     def load(self) -> None:
-        """Read layouts, cursors, parts, tip and depth into memory, and forget all else."""
+        """Read layouts, cursors, tip and depth into memory, and forget all else."""
         execute = self.db.execute
         self._recent.forget(self.last)
         columns: dict[str, list[tuple[str, str]]] = {}
@@ -180,12 +174,8 @@ class SpoolFile:
             layout = Layout(schema, digest, name, tuple(columns.get(digest, ())))
             if seal == layout_seal(layout):
                 self.layouts[digest] = layout
-        batches, parts = self._read_cursors("cursors"), self._read_cursors("part_cursors")
-        self.cursors = {
-            sink: Position(batches.get(sink, 0), parts.get(sink, 0)) for sink in batches
-        }
+        self.cursors = read_cursors(execute)
         self.gaps = read_gaps(execute)
-        self.parts = read_parts(self.db)
         self.tip = Tip(*execute("SELECT sequence, hash FROM tip").fetchone())
         self.chain_tip = self.tip
         query = "SELECT first, reason, after FROM starts WHERE first > ? ORDER BY first"
@@ -203,17 +193,16 @@ class SpoolFile:
             for layout in layouts:
                 self._add_layout(layout)
             if sinks:
-                self._set_cursors({sink: self.cursors.get(sink, Position()) for sink in sinks})
+                self._set_cursors({sink: self.cursors.get(sink, 0) for sink in sinks})
                 for sink in self.cursors:
                     self._set_gaps(sink, is_absent=sink not in sinks)
-            depth, parts = self._delete_delivered(self.depth, self.parts)
-        self.depth, self.parts = depth, parts
+            self.depth = self._delete_delivered(self.depth)
         self._count()
 
     def _set_gaps(self, sink: str, *, is_absent: bool) -> None:
         """Store, within a transaction, that a sink is absent from here on, or no longer. Gaps that
         it has passed are forgotten."""
-        gaps, at = self.gaps.get(sink, ()), self.cursors[sink].batch
+        gaps, at = self.gaps.get(sink, ()), self.cursors[sink]
         if is_absent and not _is_open(gaps):
             gaps = (*gaps, Gap(self.last))
         elif not is_absent and _is_open(gaps):
@@ -239,20 +228,19 @@ class SpoolFile:
     def drop(self, sink: str) -> None:
         """Store, within a transaction, that nothing waits for a sink any more. What no other sink
         needs is deleted by ``delete_delivered`` then."""
-        self._set_cursors({sink: Position(self.last, self.last)})
+        self._set_cursors({sink: self.last})
         self._store_gaps(sink, (Gap(0),))  # also where a damaged file loses the cursor
 
     def delete_delivered(self) -> bool:
         """Delete some of the batches that no sink needs; return whether some are left."""
         with self.transaction():
-            depth, parts = self._delete_delivered(self.depth, self.parts)
-        self.depth, self.parts = depth, parts
+            self.depth = self._delete_delivered(self.depth)
         return self.has_delivered
 
     def write(
         self,
         writes: Sequence[PendingWrite],
-        cursors: Mapping[str, Position],
+        cursors: Mapping[str, int],
         sums: HourlySums,
         damaged: Collection[int],
     ) -> list[Earlier | None]:
@@ -266,8 +254,9 @@ class SpoolFile:
                 found = idempotency.earlier(self.db, [write.keyed for write in writes])
                 new = [write for write, each in zip(writes, found, strict=True) if each is None]
                 idempotency.add_keys(self.db, [write.keyed for write in new])
-            tip, depth = self._add_all(write_queue.group(write.batches for write in new))
-            parts, backlogs = self.parts, self.with_added(depth - self.depth)
+            batches = merge_for_commit(batch for write in new for batch in write.batches)
+            tip, depth = self._add_all(batches)
+            backlogs = self._with_added(depth - self.depth)
             if notes := [note for write in writes for note in write.notes]:
                 append_all(self.db, self._path, notes)
             if sums:
@@ -279,10 +268,9 @@ class SpoolFile:
             for sequence in damaged:
                 idempotency.forget_batch(self.db, sequence)
                 depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
-                parts = self._delete_parts(parts, [sequence])
             if cursors:
-                depth, parts = self._delete_delivered(depth, parts)
-        self.depth, self.parts, self.backlogs = depth, parts, backlogs
+                depth = self._delete_delivered(depth)
+        self.depth, self.backlogs = depth, backlogs
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
         if damaged:
@@ -298,17 +286,23 @@ class SpoolFile:
             truncate_log(self._path, self.index)
 
     def select(self, sink: str, sequence: int, last: int, limit: int) -> Selection:
-        """Select at most ``limit`` batches for a sink that are no parts, after a number and up to
-        ``last``."""
-        return _selection(self._batches(sink, sequence, last), limit)
-
-    def select_parts(self, sink: str, sequence: int, limit: int) -> Selection:
-        """Select at most ``limit`` parts for a sink after a number."""
-        return _selection(self._parts(sink, sequence), limit)
+        """Select the next batches for a sink after a number and up to ``last``: at most ``limit``,
+        and as many as one transaction of a sink may take."""
+        selected, size, records = Selection(), 0, 0
+        for number, batch in self._batches(sink, sequence, last):
+            if batch is None:
+                selected.unreadable.add(number)
+            else:
+                selected.batches.append((number, batch))
+                size += len(batch.payload)
+                records += count_lines(batch.payload)
+            is_enough = size >= _MOST_SELECTED_BYTES or records >= MOST_EVENTS
+            if is_enough or len(selected.batches) == limit:
+                break
+        return selected
 
     def _batches(self, sink: str, sequence: int, last: int) -> Iterator[tuple[int, Batch | None]]:
-        """Yield the batches for a sink after a number that are no parts; ``None`` for a damaged
-        one."""
+        """Yield the batches for a sink after a number; ``None`` for a damaged one."""
         for at, upto in self._needed(sink, sequence):
             row = self._reader.execute(_NEXT, (at,)).fetchone()
             while row is not None and row[0] <= min(upto, last):
@@ -325,19 +319,15 @@ class SpoolFile:
         if sequence < OPEN:
             yield sequence, OPEN
 
-    def first_for(self, sink: str, to: Position) -> int:
-        """Return a number before which nothing waits for a sink that has what is up to a
-        position."""
-        after, _ = next(self._needed(sink, to.batch), (OPEN - 1, OPEN))
-        part = self.parts.next(sink, to.part)
-        return after + 1 if part is None else min(after + 1, part)
+    def first_for(self, sink: str, to: int) -> int:
+        """Return a number before which nothing waits for a sink that has what is up to another."""
+        after, _ = next(self._needed(sink, to), (OPEN - 1, OPEN))
+        return after + 1
 
     def _unneeded(self) -> Iterator[tuple[int, int]]:
         """Yield where the batches are that no sink needs, likewise."""
         at = 0
-        needed = (
-            span for sink, to in self.cursors.items() for span in self._needed(sink, to.batch)
-        )
+        needed = (span for sink, to in self.cursors.items() for span in self._needed(sink, to))
         for after, upto in sorted(needed):
             if at < after:
                 yield at, after
@@ -347,35 +337,16 @@ class SpoolFile:
 
     def _count(self) -> None:
         """Count what is pending for each sink, and find what has waited for an absent one."""
-        self.backlogs = self._passed({sink: (at, _END) for sink, at in self.cursors.items()})
+        self.backlogs = self._passed({sink: (at, OPEN) for sink, at in self.cursors.items()})
         found = [first for sink in self.absent for first in self._firsts(sink)]
         self.oldest = min(found, default=None)
 
     def _firsts(self, sink: str) -> Iterator[int]:
         """Yield the first number in each place where batches wait for a sink."""
-        to = self.cursors[sink]
-        for span in self._needed(sink, to.batch):
+        for span in self._needed(sink, self.cursors[sink]):
             (number,) = self.db.execute(_FIRST, span).fetchone()
             if number is not None:
                 yield number
-        if (part := self.parts.next(sink, to.part)) is not None:
-            yield part
-
-    def _sinks_with(self, sequence: int, part: Part | None) -> frozenset[str]:
-        """Return the sinks that need a batch no more, which is a part or not."""
-        if part is not None:
-            return part.delivered | {s for s, at in self.cursors.items() if sequence <= at.part}
-        return frozenset(
-            sink
-            for sink, at in self.cursors.items()
-            if not any(after < sequence <= upto for after, upto in self._needed(sink, at.batch))
-        )
-
-    def _parts(self, sink: str, sequence: int) -> Iterator[tuple[int, Batch | None]]:
-        """Yield the parts after a number that are for a sink; ``None`` for a damaged one."""
-        while (number := self.parts.next(sink, sequence)) is not None:
-            sequence = number
-            yield number, self.get(number)
 
     def get(self, sequence: int) -> Batch | None:
         """Return the batch of a number; ``None`` if there is none, or if it is damaged."""
@@ -383,24 +354,26 @@ class SpoolFile:
         return None if row is None else self._batch(row)
 
     def _batch(self, row: tuple[Any, ...]) -> Batch | None:
-        sequence, id_, digest, received, _, _, _, payload, granted = row
+        _, id_, digest, received, _, _, _, payload, granted, _ = row
         layout = self.layouts.get(digest)
         if layout is None or not is_intact(row):
             return None
-        return Batch(
-            id_,
-            received,
-            layout=layout,
-            payload=payload,
-            granted=decode_granted(granted),
-            is_part=sequence in self.parts,
-        )
+        purposes = decode_granted(granted)
+        return Batch(id_, received, layout=layout, payload=payload, granted=purposes)
 
     def first(self) -> tuple[int, str] | None:
         """Return number and minute of the oldest batch."""
         query = "SELECT sequence, received FROM batches ORDER BY sequence LIMIT 1"
         found: tuple[int, str] | None = self._reader.execute(query).fetchone()
         return found
+
+    def has_room(self, size: int) -> bool:
+        """Return whether the disk has room for so many bytes, in the log and in the file."""
+        free, page = (number_of(self.db, name) for name in ("freelist_count", "page_size"))
+        with suppress(OSError):
+            need_room(self._path.parent, size + max(0, size - free * page))
+            return True
+        return False
 
     def copy_log(self) -> None:
         """Copy into the file what the log has now, while commits go on."""
@@ -418,29 +391,39 @@ class SpoolFile:
                 each.close()
         self.index.close()
 
-    def add(self, batch: Batch, tally: Tally, tip: Tip) -> Tip:
+    def _add(self, batch: Batch, tally: Tally, tip: Tip) -> Tip:
         """Insert a batch, unless it is empty, and its receipt, within a transaction; return the new
-        tip. The caller updates ``depth``."""
+        tip."""
         layout, commitment = layout_of(batch), None
         if batch.payload:
             self._add_layout(layout)
-            salt = secrets.token_bytes(SALT_BYTES)
-            commitment = commit(salt, batch.payload)
-            records, granted = count_lines(batch.payload), encode_granted(batch.granted)
-            head = (batch.id, layout.digest, batch.received, records)
-            seal = batch_seal(salt, commitment, granted, *head)
-            row = (tip.sequence + 1, *head, salt, seal, batch.payload, granted)
+            commitment, sealed = _sealed(batch)
+            number = tip.sequence + 1
+            head = (number, batch.id, layout.digest, batch.received)
+            row = (*head, *sealed, encode_granted(batch.granted), number)
             self.db.execute(NEW_BATCH, row)
-        receipt = issue(tip, batch.received, layout.digest, tally, commitment)
+        return self._add_receipt(batch, tally, tip, commitment)
+
+    def _add_receipt(self, batch: Batch, tally: Tally, tip: Tip, commitment: bytes | None) -> Tip:
+        receipt = issue(tip, batch.received, layout_of(batch).digest, tally, commitment)
         self.db.execute(NEW_RECEIPT, receipt.as_row())
         return Tip(receipt.sequence, receipt.hash)
+
+    def replace(self, sequence: int, batch: Batch, payload: bytes, tip: Tip) -> Tip:
+        """Store, within a transaction, another payload of a batch under a new receipt; return the
+        new tip. The caller calls ``load``."""
+        batch = dataclasses.replace(batch, payload=payload)
+        commitment, sealed = _sealed(batch)
+        tip = self._add_receipt(batch, Tally(), tip, commitment)
+        self.db.execute(REVISED_BATCH, (*sealed, tip.sequence, sequence))
+        return tip
 
     def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth]:
         """Insert new batches and receipts; return tip and depth after that."""
         tip, depth = self.chain_tip, self.depth
         for pending in batches:
             batch = new_batch(pending)
-            tip = self.add(batch, pending.tally, tip)
+            tip = self._add(batch, pending.tally, tip)
             if pending.payload:
                 self._recent.add(tip.sequence, batch)
                 records = depth.records + pending.record_count
@@ -448,17 +431,6 @@ class SpoolFile:
         if tip != self.chain_tip:
             self.db.execute(NEW_TIP, (tip.sequence, tip.hash))
         return tip, depth
-
-    def renumber(self, sequence: int, numbers: Iterable[int]) -> None:
-        """Store, within a transaction, that a batch was replaced by others with these numbers. A
-        sink that has it gets none of them, and an absent one for which it waits gets all. ``load``
-        reads that."""
-        part = self.parts.get(sequence)
-        delivered = self._sinks_with(sequence, part)
-        self.db.execute("DELETE FROM parts WHERE sequence = ?", (sequence,))
-        if part is not None or delivered or self.absentees:
-            for number in numbers:
-                note_part(self.db, number, Part(delivered))
 
     def _add_layout(self, layout: Layout) -> None:
         if layout.digest in self.layouts:
@@ -469,22 +441,12 @@ class SpoolFile:
         self.db.executemany(NEW_COLUMN, columns)
         self.layouts[layout.digest] = layout
 
-    def _read_cursors(self, table: str) -> dict[str, int]:
-        """Read the number of each sink from a table of cursors; 0 for one that is damaged."""
-        return {
-            sink: sequence if seal == checksum(sink, sequence) else 0
-            for sink, sequence, seal in self.db.execute(
-                f"SELECT sink, sequence, seal FROM {table}"  # noqa: S608 - constants
-            )
-        }
+    def _set_cursors(self, cursors: Mapping[str, int]) -> None:
+        rows = [(sink, to, checksum(sink, to)) for sink, to in cursors.items()]
+        self.db.executemany(NEW_CURSOR, rows)
+        self.cursors = {**self.cursors, **cursors}
 
-    def _set_cursors(self, cursors: Mapping[str, Position]) -> None:
-        for at, query in ((0, NEW_CURSOR), (1, NEW_PART_CURSOR)):
-            rows = [(sink, to[at], checksum(sink, to[at])) for sink, to in cursors.items()]
-            self.db.executemany(query, rows)
-        self.cursors |= cursors
-
-    def with_added(self, added: Depth) -> dict[str, Depth]:
+    def _with_added(self, added: Depth) -> dict[str, Depth]:
         """Return the backlogs after something was added, which is pending for every sink that is
         not absent."""
         absent = self.absentees
@@ -493,61 +455,32 @@ class SpoolFile:
             for sink, backlog in self.backlogs.items()
         }
 
-    def _passed(self, moves: Mapping[str, tuple[Position, Position]]) -> dict[str, Depth]:
-        """Count for each sink what lies between two positions of its cursor, and is for it."""
+    def _passed(self, moves: Mapping[str, tuple[int, int]]) -> dict[str, Depth]:
+        """Count for each sink what lies between two numbers, and is for it."""
         counted, passed = dict[tuple[int, int], Depth](), dict[str, Depth]()
         for sink, (old, new) in moves.items():
             passed[sink] = Depth()
-            for after, upto in self._needed(sink, old.batch):
-                span = after, min(upto, new.batch)
+            for after, upto in self._needed(sink, old):
+                span = after, min(upto, new)
                 if span not in counted:
                     counted[span] = Depth(*self.db.execute(_PASSED, span).fetchone())
                 passed[sink] += counted[span]
-        has_parts = self.parts and any(new.part > old.part for old, new in moves.values())
-        for number, records, size in self.db.execute(_PARTS).fetchall() if has_parts else ():
-            part = self.parts.get(number)
-            if part is None or part.is_staged:
-                continue  # a staged one waits for nobody yet
-            for sink, (old, new) in moves.items():
-                if old.part < number <= new.part and sink not in part.delivered:
-                    passed[sink] += Depth(1, records, size)
         return passed
 
-    def _delete_delivered(self, depth: Depth, parts: Parts) -> tuple[Depth, Parts]:
-        """Delete some of the batches that no sink needs, as deleting takes as long as writing;
-        return depth and parts after that."""
+    def _delete_delivered(self, depth: Depth) -> Depth:
+        """Delete some of the batches that no sink needs; return the depth after that."""
         if not self.cursors:
-            return depth, parts
-        most = write_queue.MOST_PART_BYTES // 2
-        enough = depth.bytes - most
+            return depth
+        enough = depth.bytes - _MOST_DELETED_BYTES
         present = self.cursors.keys() - self.absentees
-        self._recent.forget(min((self.cursors[sink].batch for sink in present), default=self.last))
+        self._recent.forget(min((self.cursors[sink] for sink in present), default=self.last))
         for after, upto in self._unneeded():
             if depth.bytes > enough:
                 span = (after, upto, depth.bytes - enough)
                 (last,) = self.db.execute(_LAST_DELIVERED, span).fetchone()
                 depth = self._delete(depth, _WITHIN, after, last or 0)
-        done = min(at.part for at in self.cursors.values())
-        delivered = [
-            number
-            for number, part in parts.items()
-            if number <= done
-            or (part.delivered and self._sinks_with(number, part) >= self.cursors.keys())
-        ]
-        deleted = 0
-        while deleted < min(len(delivered), write_queue.MOST_TOGETHER) and depth.bytes > enough:
-            depth = self._delete(depth, "WHERE sequence = ?", delivered[deleted])
-            deleted += 1
-        self.has_delivered = depth.bytes <= enough or deleted < len(delivered)
-        return depth, self._delete_parts(parts, delivered[:deleted])
-
-    def _delete_parts(self, parts: Parts, numbers: Sequence[int]) -> Parts:
-        """Delete the rows of parts; return the parts that are left."""
-        if not any(number in parts for number in numbers):
-            return parts
-        self.db.executemany("DELETE FROM parts WHERE sequence = ?", [(n,) for n in numbers])
-        gone = set(numbers)
-        return Parts({number: part for number, part in parts.items() if number not in gone})
+        self.has_delivered = depth.bytes <= enough
+        return depth
 
     def _delete(self, depth: Depth, where: str, *numbers: int, copy_to: str | None = None) -> Depth:
         """Delete batches, perhaps after copying them to another table; return the depth after
@@ -567,7 +500,7 @@ def new_batch(pending: PendingBatch) -> Batch:
     known."""
     rows = pending.rows
     return Batch(
-        pending.id or secrets.token_bytes(write_queue.ID_BYTES),
+        pending.id or secrets.token_bytes(ID_BYTES),
         pending.received,
         layout=pending.layout,
         payload=pending.payload,
@@ -580,115 +513,18 @@ def _is_open(gaps: Sequence[Gap]) -> bool:
     return bool(gaps) and gaps[-1].upto == OPEN
 
 
-def _selection(rows: Iterator[tuple[int, Batch | None]], limit: int) -> Selection:
-    """Select as many batches as one transaction of a sink may take."""
-    selected, size, records, most = Selection(), 0, 0, write_queue.MOST_ROWS
-    while len(selected.batches) < limit and size < _MOST_SELECTED_BYTES and records < most:
-        sequence, batch = next(rows, (0, None))
-        if not sequence:
-            break
-        if batch is None:
-            selected.unreadable.add(sequence)
-        else:
-            selected.batches.append((sequence, batch))
-            size += len(batch.payload)
-            records += count_lines(batch.payload)
-    return selected
-
-
-# -- staging ---------------------------------------------------------------------------------------
-
-_MOST_LOG_BYTES = 16 << 20
-"""The log is emptied before it is much larger."""
-_STAGED = (
-    "SELECT count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0) FROM batches"
-    " WHERE sequence IN (SELECT sequence FROM staging)"
-)
-
-
-class Staging:
-    """A large request that is being written. ``is_new`` tells whether it is stored, and ``earlier``
-    what was stored under its key before. Raises ``sqlite3.Error`` or ``OSError`` as ``SpoolFile``
-    does; then its file must be opened again."""
-
-    def __init__(self, file: SpoolFile, path: Path, write: PendingWrite) -> None:
-        self._file, self._path, self._write = file, path, write
-        self.is_new: bool = True
-        self.earlier: Earlier | None = None
-        self._parts = parts_before(write.batches)
-        self._is_begun = False
-
-    def step(self) -> bool:
-        """Write the next parts, or accept all of them when there is none; return whether there is
-        nothing more to do. Before the first one, refuse the request if the disk has no room."""
-        if not self._is_begun:
-            self._is_begun = True
-            (self.earlier,) = idempotency.earlier(self._file.db, [self._write.keyed])
-            self.is_new = self.earlier is None
-            if self.is_new and not self._has_room():
-                self.is_new = False
-                self._write.future.set_exception(unwritable())
-        if not self.is_new:
-            return True
-        parts = next(self._parts, None)
-        if parts is None:
-            self._accept()
-            return True
-        with self._file.transaction():
-            after = self._add(parts)
-        self._take_over(*after)
-        return False
-
-    def _has_room(self) -> bool:
-        """Return whether the disk has room for all parts, and for what deleting them takes."""
-        free, page = (number_of(self._file.db, name) for name in ("freelist_count", "page_size"))
-        size = sum(len(batch.payload) for batch in self._write.batches)
-        needed = max(0, size - free * page) + min(size, _MOST_LOG_BYTES)
-        with suppress(OSError):
-            need_room(self._path.parent, needed)
-            return True
-        return False
-
-    def _accept(self) -> None:
-        file, depth = self._file, self._file.depth
-        with file.transaction():
-            tip, parts = self._add(last_parts(self._write.batches))
-            batches, records, size = file.db.execute(_STAGED).fetchone()
-            file.db.execute("DELETE FROM staging")
-            idempotency.add_keys(file.db, [self._write.keyed])
-        self._take_over(tip, {n: replace(part, is_staged=False) for n, part in parts.items()})
-        added = Depth(batches, records, size)
-        file.depth, file.backlogs = depth + added, file.with_added(added)
-
-    def _add(self, batches: Iterable[PendingBatch]) -> tuple[Tip, dict[int, Part]]:
-        """Insert staged parts; return the tip and the parts after that."""
-        file, tip, added = self._file, self._file.chain_tip, dict[int, Part]()
-        for batch in batches:
-            tip = file.add(new_batch(batch), batch.tally, tip)
-            if batch.payload:
-                part = Part(delivered=file.absentees, is_staged=True)
-                added[tip.sequence] = note_part(file.db, tip.sequence, part)
-        file.db.execute(NEW_TIP, (tip.sequence, tip.hash))
-        return tip, file.parts | added
-
-    def _take_over(self, tip: Tip, parts: dict[int, Part]) -> None:
-        """Note what the file has after a commit."""
-        self._file.tip = self._file.chain_tip = tip
-        self._file.parts = Parts(parts)
-
-
-def discard(db: sqlite3.Connection) -> None:
-    """Delete staged parts, each in a transaction of its own: so the log stays small."""
-    for row in db.execute("SELECT sequence FROM staging ORDER BY sequence").fetchall():
-        with transaction(db):
-            for table in ("batches", "parts", "staging"):
-                db.execute(f"DELETE FROM {table} WHERE sequence = ?", row)  # noqa: S608 - constants
+def _sealed(batch: Batch) -> tuple[bytes, tuple[object, ...]]:
+    """Return the commitment to the records of a batch, and what its row has of them: their number,
+    salt, seal and payload."""
+    salt = secrets.token_bytes(SALT_BYTES)
+    commitment = commit(salt, batch.payload)
+    records, granted = count_lines(batch.payload), encode_granted(batch.granted)
+    head = (batch.id, layout_of(batch).digest, batch.received, records)
+    seal = batch_seal(salt, commitment, granted, *head)
+    return commitment, (records, salt, seal, batch.payload)
 
 
 # -- revisions -------------------------------------------------------------------------------------
-
-Divide = Callable[[Batch], Sequence[Batch]]
-"""Returns the batches that replace one: with ids of their own, and its records in their order."""
 
 NEVER, ALWAYS = "", "~"
 """Bounds: no minute is before the first, and every minute is before the second."""
@@ -748,29 +584,6 @@ def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
     return RevisionOutcome(batches, records, gone, damaged, hours, is_swept)
 
 
-def divide(file: SpoolFile, id_: bytes, parts_of: Divide) -> int:
-    """Replace the batch with an id by others, each under a receipt of its own; return their
-    number. Raises ``sqlite3.Error`` or ``OSError``, and ``ValueError`` for other records."""
-    execute, number = file.db.execute, 0
-    with file.transaction():
-        query = "SELECT sequence FROM batches WHERE id = ? ORDER BY sequence LIMIT 1"
-        for (sequence,) in execute(query, (id_,)).fetchall():
-            whole, tip = file.get(sequence), file.chain_tip
-            if whole is None:
-                break  # damaged: it is quarantined when it is read the next time
-            parts = parts_of(whole)
-            if b"".join(part.payload for part in parts) != whole.payload:
-                raise ValueError("the parts of a batch must be what it was")
-            execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
-            for part in parts:
-                tip = file.add(part, Tally(), tip)
-            file.renumber(sequence, range(file.chain_tip.sequence + 1, tip.sequence + 1))
-            execute(NEW_TIP, (tip.sequence, tip.hash))
-            number = len(parts)
-    file.load()
-    return number
-
-
 def _revise_batches(file: SpoolFile, revision: Revision) -> tuple[int, int, int]:
     """Change batches; return the number of changed batches, of changed records, and of deleted
     records."""
@@ -781,15 +594,14 @@ def _revise_batches(file: SpoolFile, revision: Revision) -> tuple[int, int, int]
         if batch is None:
             execute("INSERT INTO damaged SELECT * FROM batches WHERE sequence = ?", (sequence,))
             execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
-            file.renumber(sequence, [])
             continue
         payload, number = revision.change(batch.payload, batch.received)
         if not number:
             continue
-        execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
         if payload:
-            tip = file.add(replace(batch, payload=payload), Tally(), tip)
-        file.renumber(sequence, [tip.sequence] if payload else [])
+            tip = file.replace(sequence, batch, payload, tip)
+        else:
+            execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
         changed, records = changed + 1, records + number
         gone += count_lines(batch.payload) - count_lines(payload)
     if tip != file.chain_tip:

@@ -25,7 +25,7 @@ from collector.ledger.entry import Entry
 from collector.ledger.journal import NEW_DOCUMENT, NEW_ENTRY, SELECT_ENTRIES, SET_LAST
 from collector.ledger.receipt import NOTHING, Start, Tip
 from collector.ledger.stored import Ledger
-from collector.spool.file import SpoolFile, discard
+from collector.spool.file import SpoolFile
 from collector.spool.idempotency import NEW_DAY, NEW_KEY
 from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.lock import check_lock
@@ -38,19 +38,15 @@ from collector.spool.tables import (
     NEW_GAP,
     NEW_HOUR,
     NEW_LAYOUT,
-    NEW_PART,
-    NEW_PART_CURSOR,
     NEW_RECEIPT,
     NEW_START,
-    SELECT_PARTS,
-    SELECT_STAGED,
-    Gap,
     check_format,
     check_version,
     checksum,
     create,
     is_intact,
     is_spool,
+    read_cursors,
     read_gaps,
 )
 from collector.sqlite.connection import (
@@ -181,7 +177,6 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
             file = SpoolFile(path)
             # Another process that closes the file meanwhile may have emptied the log.
             check_format(file.db, path, lambda: min(frames, last_commit(log)))
-            discard(file.db)
             file.load()
         except Exception as error:
             is_damaged = not (isinstance(error, ConfigError) or is_transient(error))
@@ -255,7 +250,6 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
             target.execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
             target.execute(NEW_START, (last + 1, "damaged", tip.hash))
             _entries(source, target)
-            _parts(source, target)
             _sinks(source, target)
             for query, insert in _OTHERS:
                 for row in _rows(source, query):
@@ -317,44 +311,24 @@ def _entries(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
 
 
 def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[str]) -> int:
-    """Copy the intact batches that were accepted; return the highest number."""
-    highest, hidden = 0, _staged(source)
+    """Copy the intact batches; return the highest number."""
+    highest = 0
     for sequence in _sequences(source):
         highest = max(highest, sequence)
-        if sequence in hidden:
-            continue
         for row in _rows(source, f"SELECT {BATCH} FROM batches WHERE sequence = ?", sequence):  # noqa: S608
             if row[2] in known and is_intact(row):
                 target.execute(NEW_BATCH, row)
     return highest
 
 
-def _parts(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Copy the intact rows of parts; a batch whose row is damaged becomes an ordinary one."""
-    hidden = _staged(source)
-    for row in _rows(source, SELECT_PARTS):
-        if row[0] not in hidden and row[2] == checksum(*row[:2]):
-            target.execute(NEW_PART, row)
-
-
-def _staged(source: sqlite3.Connection) -> set[int]:
-    """Return the numbers of staged parts, up to the first row that is damaged."""
-    return {row[0] for row in _rows(source, SELECT_STAGED)}
-
-
 def _sinks(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Copy the names of sinks, and their intact gaps. Each begins anew with the batches, as a part
-    may have become one, and absent ones go on with the parts."""
-    gaps = dict[str, tuple[Gap, ...]]()
+    """Copy the cursors of sinks, and their intact gaps."""
     with suppress(sqlite3.Error):
-        gaps = read_gaps(source.execute)
-    for table, query in (("cursors", NEW_CURSOR), ("part_cursors", NEW_PART_CURSOR)):
-        for sink, number, seal in _rows(source, f"SELECT sink, sequence, seal FROM {table}"):  # noqa: S608
-            if seal == checksum(sink, number):
-                known = number if table == "part_cursors" and sink in gaps else 0
-                target.execute(query, (sink, known, checksum(sink, known)))
-    for sink, each in gaps.items():
-        target.executemany(NEW_GAP, [(sink, *gap, checksum(sink, *gap)) for gap in each])
+        for sink, number in read_cursors(source.execute).items():
+            target.execute(NEW_CURSOR, (sink, number, checksum(sink, number)))
+    with suppress(sqlite3.Error):
+        for sink, gaps in read_gaps(source.execute).items():
+            target.executemany(NEW_GAP, [(sink, *gap, checksum(sink, *gap)) for gap in gaps])
 
 
 def _sequences(source: sqlite3.Connection) -> list[int]:

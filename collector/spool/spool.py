@@ -2,9 +2,7 @@
 
 One thread writes the file. All pending writes become batches and receipts in one transaction; their
 futures are resolved after the commit. Each sink has a cursor, and a batch is deleted, with its
-salt, once every sink has it, also a sink that is not named at present. A request that is too large
-for one batch becomes parts, which sinks get beside other batches and by a cursor of their own, so
-that parts delay no batch.
+salt, once every sink has it, also a sink that is not named at present.
 
 A failed write or sync makes the connection unusable, and what it leaves in the page cache may look
 written though it is not on disk. So all pending writes are refused, the file is closed, reopened
@@ -43,19 +41,16 @@ from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import (
     Depth,
-    Divide,
     Revision,
     RevisionOutcome,
     Selection,
     SpoolFile,
-    Staging,
-    divide,
     revise,
 )
 from collector.spool.lock import Lock
 from collector.spool.recover import try_open
-from collector.spool.tables import Position
 from collector.spool.write_queue import (
+    MOST_SHARED_BYTES,
     Arrivals,
     HourlySums,
     PendingWrite,
@@ -120,12 +115,11 @@ class Spool(Closing):
         self._queue = WriteQueue()
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
         self._file: SpoolFile | None = None
-        self._staging: Staging | None = None
         self._depth, self._room = Depth(), Room(limit)
         self._backlogs: Mapping[str, Depth] = {}
         self._lags = dict.fromkeys(self._sinks, 0.0)
         self._last = 0
-        self._cursors = dict.fromkeys(self._sinks, Position())
+        self._cursors = dict.fromkeys(self._sinks, 0)
         self._moved: set[str] = set()
         self._unreadable: set[int] = set()
         self._is_damaged = self._must_reopen = self._is_closing = False
@@ -166,8 +160,8 @@ class Spool(Closing):
 
     @property
     def delivered_up_to(self) -> int:
-        """The number up to which every sink has all batches but parts."""
-        return min((at.batch for at in self._cursors.values()), default=0)
+        """The number up to which every sink has all batches."""
+        return min(self._cursors.values(), default=0)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -176,8 +170,8 @@ class Spool(Closing):
         they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
         If one of the newest million had the same ``key``, nothing is added, and the result is what
         that one stored, else ``None``. A request without batches leaves its key.
-        Raises ``DeliveryError`` at once: E505 when the spool is full, E506 while it cannot write,
-        E425 while too much is being stored.
+        Raises at once: ``DeliveryError`` E505 when the spool is full, E506 while it cannot write,
+        E425 while too much is being stored; ``ValueError`` for more than a request may become.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
         with self._changed:
@@ -210,11 +204,6 @@ class Spool(Closing):
     def revise(self, revision: Revision) -> Future[RevisionOutcome]:
         """Carry out a revision. Resolved when the data are deleted. Raises E506, also later."""
         return self.submit(partial(revise, path=self.path, revision=revision))
-
-    def divide(self, id_: bytes, parts_of: Divide) -> Future[int]:
-        """Replace a pending batch by several, in one commit. The future has their number (0: no
-        batch has the id), or ``DeliveryError`` E506. Raises E506 while it cannot write."""
-        return self.submit(partial(divide, id_=id_, parts_of=parts_of))
 
     def drop(self, sink: str, note_of: Callable[[Depth], Note]) -> Future[Depth]:
         """Let nothing wait for a sink any more, and add the entry for what waited to the ledger, in
@@ -270,9 +259,9 @@ class Spool(Closing):
 
     # -- reading ----------------------------------------------------------------------------------
 
-    def after(self, sink: str, limit: int = 16, *, parts: bool = False) -> list[tuple[int, Batch]]:
-        """Return the next batches for a sink that are no parts, with their numbers, or its next
-        parts: at most ``limit``, and a few MB of them. So parts delay no later batch.
+    def after(self, sink: str, limit: int = 16) -> list[tuple[int, Batch]]:
+        """Return the next batches for a sink, with their numbers: at most ``limit``, and no more
+        after the first few MB.
 
         They stay the next until ``delivered`` is called for them, and their records are not decoded
         (``collector.filter.stored.read`` does). Damaged batches are skipped, and quarantined by the
@@ -281,13 +270,11 @@ class Spool(Closing):
         selected = Selection()
         try:
             with self._reading:
-                position, last = self._cursors[sink], self._last
-                if (file := self._file) and parts:
-                    selected = file.select_parts(sink, position.part, limit)
-                elif file:
-                    selected = file.select(sink, position.batch, last, limit)
-                    if selected == Selection():  # receipts without records, or parts
-                        self._advance(sink, batch=last)
+                at, last = self._cursors[sink], self._last
+                if (file := self._file) is not None:
+                    selected = file.select(sink, at, last, limit)
+                    if selected == Selection():  # receipts without records
+                        self._advance(sink, last)
         except (sqlite3.Error, OSError) as error:
             self._fail(error)
         if selected.unreadable:
@@ -296,18 +283,17 @@ class Spool(Closing):
                 self._changed.notify_all()
         return selected.batches
 
-    def delivered(self, sink: str, sequence: int, *, is_part: bool = False) -> None:
-        """Note that a sink has the batch of that number, and all before it: of the parts, or of
-        the other batches. The next commit stores it."""
+    def delivered(self, sink: str, sequence: int) -> None:
+        """Note that a sink has the batch of that number, and all before it. The next commit stores
+        it."""
         with self._changed:
             self._lags[sink] = self._arrivals.age_of(sequence)
-        self._advance(sink, **{"part" if is_part else "batch": sequence})
+        self._advance(sink, sequence)
 
-    def _advance(self, sink: str, **numbers: int) -> None:
+    def _advance(self, sink: str, sequence: int) -> None:
         with self._changed:
-            old = self._cursors[sink]
-            if (new := old._replace(**numbers)) > old:
-                self._cursors[sink] = new
+            if sequence > self._cursors[sink]:
+                self._cursors[sink] = sequence
                 self._moved.add(sink)
                 self._changed.notify_all()
 
@@ -315,10 +301,7 @@ class Spool(Closing):
         """Wait up to ``seconds`` until a batch is pending for a sink; return whether one is."""
 
         def is_pending() -> bool:
-            position, file = self._cursors[sink], self._file
-            return file is not None and (
-                position.batch < self._last or file.parts.next(sink, position.part) is not None
-            )
+            return self._file is not None and self._cursors[sink] < self._last
 
         with self._arrived:
             self._arrived.wait_for(lambda: self._is_closing or is_pending(), seconds)
@@ -338,10 +321,9 @@ class Spool(Closing):
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
             file, cursors = self._file, self._cursors.items()
-            waiting = [at.batch + 1 for _, at in cursors]
+            waiting = [at + 1 for _, at in cursors]
             if file is not None:
                 waiting = [file.first_for(sink, at) for sink, at in cursors]
-                waiting += [*file.parts.accepted][:1]
                 waiting += [] if file.oldest is None else [file.oldest]
             first = min(waiting, default=1)
             oldest = self._arrivals.age(first if depth.batches else None)
@@ -362,7 +344,7 @@ class Spool(Closing):
     def _backlog(self, sink: str) -> Backlog:
         """Return what waits for a sink."""
         depth, at = self._backlogs.get(sink, Depth()), self._cursors[sink]
-        first = at.batch + 1 if self._file is None else self._file.first_for(sink, at)
+        first = at + 1 if self._file is None else self._file.first_for(sink, at)
         oldest = self._arrivals.age_of(first) if depth.batches else 0.0
         lag = self._lags.get(sink, 0.0)
         return Backlog(depth.batches, depth.records, depth.bytes, oldest, lag)
@@ -374,7 +356,7 @@ class Spool(Closing):
         if self._file is None:
             self._reopen()
         while (file := self._file) is not None and self._has_work():
-            if not (self._commit(file) and self._stage(file) and self._do_job(file)):
+            if not (self._commit(file) and self._do_job(file)):
                 if self._is_closing:
                     break
                 self._reopen()
@@ -413,11 +395,15 @@ class Spool(Closing):
             self._gathered = len(writes)
         is_due = self._is_closing or monotonic() - self._summed >= _SUMS_SECONDS
         sums = self._sums if is_due else Counter()
-        has_work = bool(writes or cursors or unreadable or sums)
-        is_idle, has_log = not (has_work or self._queue.large), self._checkpoints.has_log
+        has_log = self._checkpoints.has_log
         try:
-            if is_idle or self._checkpoints.is_due:
-                self._checkpoints.finish(is_idle=is_idle, is_last=self._is_closing)
+            size = self._queue.taken_bytes
+            if size > MOST_SHARED_BYTES and not file.has_room(size):  # of a single request
+                self._refuse(writes)
+                writes = []
+            has_work = bool(writes or cursors or unreadable or sums)
+            if not has_work or self._checkpoints.is_due:
+                self._checkpoints.finish(is_idle=not has_work, is_last=self._is_closing)
             found = file.write(writes, cursors, sums, unreadable) if has_work else []
             if has_work:
                 has_log.set()
@@ -443,34 +429,10 @@ class Spool(Closing):
         )
         self._wanted = 0
 
-    def _stage(self, file: SpoolFile) -> bool:
-        """Write the next part of a large request; jobs have their turn between two of them. Return
-        ``False`` if the file must be reopened: then what is staged is refused and deleted."""
-        with self._changed:
-            is_due = self._queue.large and (self._staging or not self._jobs)
-            if not is_due or self._is_damaged or self._must_reopen:
-                return True
-            write = self._queue.large[0]
-        try:
-            staging = self._staging = self._staging or Staging(file, self.path, write)
-            is_done = staging.step()
-        except Exception as error:  # noqa: BLE001 - as in a commit
-            self._is_damaged = is_corrupt(error)
-            return False
-        self._checkpoints.has_log.set()
-        if is_done:
-            with self._changed:
-                self._staging = None
-                self._queue.take_large()
-            self._update(file, set(), [write] if staging.is_new else [])
-            if not write.future.done():
-                write.future.set_result(staging.earlier)
-        return True
-
     def _do_job(self, file: SpoolFile) -> bool:
         """Do the next job, if there is one. Return ``False`` if the file must be reopened."""
         with self._changed:
-            if not self._due_jobs or self._staging or self._is_damaged or self._must_reopen:
+            if not self._due_jobs or self._is_damaged or self._must_reopen:
                 return True
             self._due_jobs -= 1
             work, future = self._jobs.popleft()
@@ -517,7 +479,7 @@ class Spool(Closing):
     def _reopen(self) -> None:
         """Close the file, and retry opening it until that succeeds or the spool is closed."""
         with self._changed:
-            self._errors, self._staging = self._errors + 1, None
+            self._errors += 1
         self._close_file()
         while not self._open():
             with self._changed:
@@ -560,9 +522,7 @@ class Spool(Closing):
             self._depth, self._last = file.depth, file.last
             self._backlogs = file.backlogs
             found = {sink: file.cursors[sink] for sink in self._cursors}
-            # A recovered file has no cursors: a part may have become a batch like others.
-            known = found if opened.quarantined else self._cursors
-            self._cursors = {s: Position(*map(max, known[s], at)) for s, at in found.items()}
+            self._cursors = {sink: max(self._cursors[sink], at) for sink, at in found.items()}
             moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
             self._moved = set(found) if file.has_delivered else moved
             if (first := file.first()) is not None:

@@ -1,6 +1,6 @@
 """The format of the spool's file: connections, tables, and their rows with seals.
 
-A part is a batch of a request that was too large for one batch.
+A batch has the number of its first receipt as its place in the queue, and names its present one.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ import hashlib
 import hmac
 import os
 import sqlite3
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +37,7 @@ from collector.sqlite.definition import Definition
 _BATCHES = (
     "(sequence INTEGER PRIMARY KEY, id BLOB NOT NULL, layout TEXT NOT NULL, received TEXT NOT NULL,"
     " records INTEGER NOT NULL, salt BLOB NOT NULL, seal BLOB NOT NULL, payload BLOB NOT NULL,"
-    " granted TEXT)"
+    " granted TEXT, receipt INTEGER NOT NULL)"
 )
 _OTHERS = """
 CREATE TABLE about (format INTEGER NOT NULL) STRICT;
@@ -59,18 +56,6 @@ CREATE TABLE hours (
     times INTEGER NOT NULL, PRIMARY KEY (hour, what, name, reason)
 ) STRICT, WITHOUT ROWID
 """
-_PARTS = """
-CREATE TABLE parts (
-    sequence INTEGER PRIMARY KEY, delivered TEXT NOT NULL, seal BLOB NOT NULL
-) STRICT;
-CREATE TABLE part_cursors (
-    sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL, seal BLOB NOT NULL
-) STRICT, WITHOUT ROWID
-"""
-"""The batches that are parts of a larger request, and the part up to which each sink has them.
-``delivered`` are the sinks that need a part no more, whatever their cursor says."""
-_STAGING = "CREATE TABLE staging (sequence INTEGER PRIMARY KEY) STRICT"
-"""The parts of a request that is not written to its end: no reader may take them."""
 _GAPS = (
     "CREATE TABLE gaps (sink TEXT NOT NULL, after INTEGER NOT NULL, upto INTEGER NOT NULL,"
     " seal BLOB NOT NULL, PRIMARY KEY (sink, after)) STRICT, WITHOUT ROWID"
@@ -85,28 +70,25 @@ DEFINITION = Definition(
         *idempotency.TABLES,
         *LEDGER_TABLES,
         *journal.TABLES,
-        *_PARTS.split(";"),
-        _STAGING,
         _GAPS,
     ),
     format=FORMAT,
     application=int.from_bytes(b"Cspl"),
 )
 
-BATCH = "sequence, id, layout, received, records, salt, seal, payload, granted"
+BATCH = "sequence, id, layout, received, records, salt, seal, payload, granted, receipt"
 _MARKS = ", ".join("?" * len(COLUMNS))
-SELECT_PARTS = "SELECT sequence, delivered, seal FROM parts ORDER BY sequence"
-SELECT_STAGED = "SELECT sequence FROM staging"
 NEW_RECEIPT = f"INSERT INTO receipts ({', '.join(COLUMNS)}) VALUES ({_MARKS})"  # noqa: S608
-NEW_BATCH = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-NEW_DAMAGED = "INSERT INTO damaged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+NEW_BATCH = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+NEW_DAMAGED = "INSERT INTO damaged VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+REVISED_BATCH = (
+    "UPDATE batches SET records = ?, salt = ?, seal = ?, payload = ?, receipt = ?"
+    " WHERE sequence = ?"
+)
 NEW_LAYOUT = "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?, ?)"
 NEW_COLUMN = "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)"
 NEW_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)"
-NEW_PART = "INSERT OR REPLACE INTO parts VALUES (?, ?, ?)"
-NEW_STAGED = "INSERT INTO staging VALUES (?)"
 NEW_GAP = "INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?)"
-NEW_PART_CURSOR = "INSERT OR REPLACE INTO part_cursors VALUES (?, ?, ?)"
 NEW_TIP = "INSERT OR REPLACE INTO tip VALUES (1, ?, ?)"
 NEW_START = "INSERT INTO starts VALUES (?, ?, ?)"
 _MOST_OF_HOUR = 1 << 50
@@ -140,7 +122,7 @@ def batch_seal(salt: bytes, commitment: bytes, granted: str | None, *head: objec
 
 def is_intact(row: tuple[Any, ...]) -> bool:
     """Return whether a row of ``BATCH`` is as it was written, by its seal."""
-    _, *head, salt, seal, payload, granted = row
+    _, *head, salt, seal, payload, granted, _ = row
     if not all(isinstance(part, bytes) for part in (head[0], salt, seal, payload)):
         return False
     return hmac.compare_digest(batch_seal(salt, commit(salt, payload), granted, *head), seal)
@@ -171,70 +153,21 @@ def _text(*parts: object) -> bytes:
     return "\n".join(p.hex() if isinstance(p, bytes) else str(p) for p in parts).encode()
 
 
-class Position(NamedTuple):
-    """The numbers up to which a sink has the batches that are no parts, and the parts."""
-
-    batch: int = 0
-    part: int = 0
-
-
 class Gap(NamedTuple):
-    """The batches, no parts, that are not for a sink because it was absent when they came: those
-    after one number up to another, ``OPEN`` while it still is absent."""
+    """The batches that are not for a sink because it was absent when they came: those after one
+    number up to another, ``OPEN`` while it still is absent."""
 
     after: int
     upto: int = OPEN
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Part:
-    """Marks a batch as a part of a request, which ``is_staged`` while it is not written to its end.
-    The ``delivered`` sinks have it already, or it is not for them because they were absent when it
-    came."""
-
-    delivered: frozenset[str] = frozenset()
-    is_staged: bool = False
-
-
-class Parts(dict[int, Part]):
-    """Parts by number, in order; never changed."""
-
-    @cached_property
-    def _numbers(self) -> list[int]:
-        return list(self)
-
-    @property
-    def accepted(self) -> Iterator[int]:
-        """The numbers of those that are not staged."""
-        return (number for number, part in self.items() if not part.is_staged)
-
-    def next(self, sink: str, sequence: int) -> int | None:
-        """Return the number of the next part for a sink that has the parts up to a number. None
-        comes after a staged one, which would be left behind."""
-        numbers = self._numbers
-        for at in range(bisect_right(numbers, sequence), len(numbers)):
-            part = self[numbers[at]]
-            if part.is_staged:
-                break
-            if sink not in part.delivered:
-                return numbers[at]
-        return None
-
-
-def read_parts(db: sqlite3.Connection) -> Parts:
-    """Read all parts by number, in order. Raises ``ValueError`` for a damaged row: without it the
-    sinks that have the part are unknown."""
-    parts, hidden = Parts(), staged(db)
-    for sequence, names, seal in db.execute(SELECT_PARTS):
-        if seal != checksum(sequence, names):
-            raise ValueError("a part is not what was written")
-        parts[sequence] = Part(frozenset(names.split()), sequence in hidden)
-    return parts
-
-
-def staged(db: sqlite3.Connection) -> frozenset[int]:
-    """Return the numbers of staged parts."""
-    return frozenset(row[0] for row in db.execute(SELECT_STAGED))
+def read_cursors(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
+    """Read the number up to which each sink has the batches; 0 where the row is damaged: then the
+    sink gets them again."""
+    return {
+        sink: sequence if seal == checksum(sink, sequence) else 0
+        for sink, sequence, seal in execute("SELECT sink, sequence, seal FROM cursors")
+    }
 
 
 def read_gaps(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, tuple[Gap, ...]]:
@@ -245,15 +178,6 @@ def read_gaps(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, 
         if seal == checksum(sink, after, upto):
             found[sink] = (*found.get(sink, ()), Gap(after, upto))
     return found
-
-
-def note_part(db: sqlite3.Connection, sequence: int, part: Part) -> Part:
-    """Store, within a transaction, that a batch is a part."""
-    names = " ".join(sorted(part.delivered))
-    db.execute(NEW_PART, (sequence, names, checksum(sequence, names)))
-    if part.is_staged:
-        db.execute(NEW_STAGED, (sequence,))
-    return part
 
 
 def create(path: Path, *starts: Start) -> sqlite3.Connection:
@@ -330,7 +254,7 @@ def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) 
 
 
 def pending_batches(path: Path) -> Iterator[Batch | None]:
-    """Yield every batch that was accepted; ``None`` for a damaged one. Their layouts have no
+    """Yield every batch; ``None`` for a damaged one. Their layouts have no
     columns.
 
     Yields nothing if there is no file. Raises ``ConfigError`` E203 when it has another format,
@@ -351,12 +275,9 @@ def _batches(db: sqlite3.Connection) -> Iterator[Batch | None]:
         digest: Layout(schema, digest, name, ())
         for digest, schema, name in db.execute("SELECT digest, schema, name FROM layouts")
     }
-    hidden = staged(db)
     query = f"SELECT {BATCH} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
     for row in db.execute(query):
-        sequence, id_, digest, received, _, _, _, payload, granted = row
-        if sequence in hidden:
-            continue
+        _, id_, digest, received, _, _, _, payload, granted, _ = row
         if digest not in layouts or not is_intact(row):
             yield None
             continue

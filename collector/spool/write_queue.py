@@ -1,15 +1,14 @@
-"""The queue of writes for the next commit, and their grouping into batches of bounded size.
+"""The queue of writes for the next commit, and how batches that share a commit are merged.
 
 Batches of the same layout and minute, with the same granted purposes, share a batch and a receipt.
-So a receipt is no trace of a single request where several arrive at once. A request that is too
-large for one batch becomes parts, which share nothing with other requests, and yield to them on
-their way to the disk and to the sinks.
+So a receipt is no trace of a single request where several arrive at once. All batches of a request
+are in one commit.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -19,29 +18,23 @@ from time import monotonic
 from typing import NamedTuple
 
 from collector.contracts import (
-    COUNTED_AT_ONCE,
+    MOST_BYTES,
+    MOST_EVENTS,
     Batch,
     Granted,
     PendingBatch,
     RequestKey,
     Tally,
     Written,
-    count_lines,
 )
 from collector.errors import DeliveryError, Overloaded, SpoolFull
 from collector.ledger.entry import Note
 
 ID_BYTES = 16
 """The length of a batch's id."""
-MOST_ROWS = 10_000
-MOST_BYTES = 4 << 20
-"""The most records of a batch, and their bytes: as much as a sink takes in one transaction while
-other batches wait. A single record may be larger."""
-MOST_PART_BYTES = 1 << 19
-"""The most bytes of a part, and of the writes of a commit: as much as is written while other
-requests wait for their commit (on a disk that writes 100 MiB a second, 7 ms)."""
-MOST_TOGETHER = 100
-"""The most parts that are written, or deleted, in one transaction: 3 ms of work."""
+MOST_SHARED_BYTES = 1 << 19
+"""The most bytes of requests that share a commit, which all of them wait for: on a disk that writes
+100 MiB a second, 7 ms. A larger request has a commit of its own."""
 
 _MOST_RECENT_BYTES = 4 << 20
 """Bytes of records of batches whose rows are kept, which take three times as many;"""
@@ -51,119 +44,50 @@ _BATCH_BYTES = 1 << 10
 HourlySums = Counter[tuple[str, str, str, str]]
 """Counts of an hour: by hour, by what is counted (``dropped``, ``content``, ``bytes``), by field,
 category or direction, and by reason."""
-_Key = tuple[str, str, Granted, bytes | None]
 
 
 def merge(batches: Sequence[PendingBatch]) -> Sequence[PendingBatch]:
-    """Merge the batches of one request that have the same layout, minute and granted purposes, up
-    to the bounds of a batch."""
-    if len(batches) == 1:
+    """Merge the batches of one request that have the same layout, minute and granted purposes."""
+    if len(batches) < 2:
         return batches
-    joined = JoinedBatches()
+    return [
+        _joined(same, sum((batch.tally for batch in same), Tally())) for same in _alike(batches)
+    ]
+
+
+def merge_for_commit(batches: Iterable[PendingBatch]) -> list[PendingBatch]:
+    """Merge the batches of one commit likewise. The tallies of merged batches have only the counts
+    that a receipt holds."""
+    return [_joined(same, _receipt_counts(same)) for same in _alike(batches)]
+
+
+def _alike(batches: Iterable[PendingBatch]) -> Collection[Sequence[PendingBatch]]:
+    """Divide batches into those that may be merged."""
+    found: dict[tuple[str, str, Granted, bytes | None], list[PendingBatch]] = {}
     for batch in batches:
-        joined.add(batch)
-    return joined.close()
+        key = batch.layout.digest, batch.received, batch.granted, batch.id
+        found.setdefault(key, []).append(batch)
+    return found.values()
 
 
-class JoinedBatches:
-    """The batches of one request, joined as they come, so that their records are in memory once."""
-
-    def __init__(self) -> None:
-        self._open: dict[_Key, _OpenGroup] = {}
-        self._done: list[PendingBatch] = []
-
-    def add(self, batch: PendingBatch) -> None:
-        """Add a batch, or a piece of one."""
-        key, rows = _key(batch), batch.record_count
-        open_group = self._open.setdefault(key, _OpenGroup())
-        if not open_group.has_room(batch, rows):
-            self._done.append(open_group.close(whole=True))
-            open_group = self._open[key] = _OpenGroup()
-        open_group.add(batch, rows)
-
-    def close(self) -> list[PendingBatch]:
-        """Return all batches."""
-        return self._done + [open_group.close(whole=True) for open_group in self._open.values()]
-
-
-def group(requests: Iterable[Sequence[PendingBatch]]) -> Iterator[PendingBatch]:
-    """Group the batches of several requests into batches of bounded size, one at a time.
-
-    The tallies of the result have only the counts that a receipt holds.
-    """
-    open_groups: dict[_Key, _OpenGroup] = {}
-    for batch in chain.from_iterable(requests):
-        key, rows = _key(batch), batch.record_count
-        open_group = open_groups.setdefault(key, _OpenGroup())
-        if not open_group.has_room(batch, rows):
-            yield open_group.close()
-            open_group = open_groups[key] = _OpenGroup()
-        open_group.add(batch, rows)
-    for open_group in open_groups.values():
-        yield open_group.close()
-
-
-def is_large(batches: Sequence[PendingBatch]) -> bool:
-    """Return whether a request is too large for one commit, and becomes parts."""
-    most = min(MOST_PART_BYTES, MOST_BYTES)
-    return _size(batches) > most or sum(each.record_count for each in batches) > MOST_ROWS
-
-
-def parts_before(batches: Iterable[PendingBatch]) -> Iterator[list[PendingBatch]]:
-    """Yield the parts of a large request but for the last of each batch, as many as share a
-    transaction. They count nothing, as a record may stand for several events."""
-    most = min(MOST_PART_BYTES, MOST_BYTES)
-    together, size, rows = list[PendingBatch](), 0, 0
+def _receipt_counts(batches: Sequence[PendingBatch]) -> Tally:
+    total = Tally()
     for batch in batches:
-        for payload in split(batch.payload, most, _last_line(batch)):
-            part = replace(batch, payload=payload, tally=Tally(), rows=None)
-            size, rows = size + len(payload), rows + part.record_count
-            if together and (size > most or rows > MOST_ROWS or len(together) >= MOST_TOGETHER):
-                yield together
-                together, size, rows = [], len(payload), part.record_count
-            together.append(part)
-    if together:
-        yield together
+        total.received += batch.tally.received
+        total.admitted += batch.tally.admitted
+        if batch.tally.rejected:
+            total.rejected.update(batch.tally.rejected)
+    return total
 
 
-def last_parts(batches: Iterable[PendingBatch]) -> Iterator[PendingBatch]:
-    """Yield the last part of each batch: its last record, with the whole tally."""
-    return (
-        replace(batch, payload=batch.payload[_last_line(batch) :], rows=None) for batch in batches
-    )
-
-
-def _last_line(batch: PendingBatch) -> int:
-    return batch.payload.rfind(b"\n", 0, -1) + 1
-
-
-def split(payload: bytes, most: int | None = None, to: int | None = None) -> Iterator[bytes]:
-    """Split NDJSON into pieces of whole lines that fit into a batch, or into ``most`` bytes; only a
-    piece of a single line may be larger. The lines end at ``to``."""
-    start, most = 0, MOST_BYTES if most is None else most
-    to = len(payload) if to is None else to
-    while start < to:
-        end = payload.rfind(b"\n", start, min(start + most, to)) + 1
-        if not end:
-            end = payload.index(b"\n", start) + 1
-        end = _end_of_rows(payload, start, end)
-        yield payload[start:end]
-        start = end
-
-
-def _end_of_rows(payload: bytes, start: int, end: int) -> int:
-    """Return the end of the most rows that a batch may have, or ``end`` if there are fewer. Each
-    byte is counted once: senders wait meanwhile."""
-    left = MOST_ROWS
-    for at in range(start, end, COUNTED_AT_ONCE):
-        rows = count_lines(payload[at : min(at + COUNTED_AT_ONCE, end)])
-        if rows >= left:
-            last = at - 1
-            for _ in range(left):
-                last = payload.index(b"\n", last + 1)
-            return last + 1
-        left -= rows
-    return end
+def _joined(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
+    """Join batches into one; a single one stays as it is."""
+    if len(batches) == 1:
+        return batches[0]
+    payload = b"".join(batch.payload for batch in batches)
+    decoded = [batch.rows for batch in batches if batch.rows is not None]
+    rows = [*chain.from_iterable(decoded)] if len(decoded) == len(batches) else None
+    return replace(batches[0], payload=payload, tally=tally, rows=rows)
 
 
 def add_to_sums(sums: HourlySums, batch: PendingBatch) -> None:
@@ -178,51 +102,7 @@ def add_to_sums(sums: HourlySums, batch: PendingBatch) -> None:
     sums[hour, "bytes", "out", ""] += tally.bytes_out
 
 
-class _OpenGroup:
-    """Batches with the same key, as many as fit into one batch."""
-
-    def __init__(self) -> None:
-        self._batches: list[PendingBatch] = []
-        self._rows = self._bytes = 0
-
-    def has_room(self, batch: PendingBatch, rows: int) -> bool:
-        fits = self._bytes + len(batch.payload) <= MOST_BYTES
-        return not self._batches or (fits and self._rows + rows <= MOST_ROWS)
-
-    def add(self, batch: PendingBatch, rows: int) -> None:
-        self._batches.append(batch)
-        self._rows += rows
-        self._bytes += len(batch.payload)
-
-    def close(self, *, whole: bool = False) -> PendingBatch:
-        """Join the batches, with their whole tallies or only the counts that a receipt holds."""
-        total = Tally()
-        for batch in self._batches:
-            if whole:
-                total += batch.tally
-                continue
-            total.received += batch.tally.received
-            total.admitted += batch.tally.admitted
-            if batch.tally.rejected:
-                total.rejected.update(batch.tally.rejected)
-        return _join(self._batches, total)
-
-
-def _key(batch: PendingBatch) -> _Key:
-    return batch.layout.digest, batch.received, batch.granted, batch.id
-
-
-def _join(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
-    """Join batches with the same key into one; a single one stays as it is."""
-    if len(batches) == 1:
-        return batches[0]
-    payload = b"".join(batch.payload for batch in batches)
-    decoded = [batch.rows for batch in batches if batch.rows is not None]
-    rows = [*chain.from_iterable(decoded)] if len(decoded) == len(batches) else None
-    return replace(batches[0], payload=payload, tally=tally, rows=rows)
-
-
-_MOST_BYTES = 64 << 20
+_MOST_QUEUED_BYTES = 64 << 20
 _MOST_WRITES = 10_000
 _RESERVE, _NOTHING = 10, 100
 """Parts of a spool's limit: it is full with less than a hundredth left, or when a request finds no
@@ -248,33 +128,31 @@ class PendingWrite(NamedTuple):
 
 
 class WriteQueue:
-    """Pending writes, first in, first out. It is not locked: its owner holds a lock.
-
-    ``large`` are the large requests among those that were taken. The first of them is written now,
-    part by part; others with its key wait behind it.
-    """
+    """Pending writes, first in, first out. It is not locked: its owner holds a lock."""
 
     def __init__(self) -> None:
-        self.large: deque[PendingWrite] = deque()
         self._queue: deque[PendingWrite] = deque()
-        self._bytes = self._large_bytes = self._taken_bytes = 0
+        self._bytes = 0
+        self.taken_bytes: int = 0
+        """Bytes of records that were taken, until they are counted as stored."""
 
     def __len__(self) -> int:
-        return len(self._queue) + len(self.large)
+        return len(self._queue)
 
     def put(self, batches: Sequence[PendingBatch], key: RequestKey | None, room: int) -> Written:
         """Add batches, if they and those before them, also those that were taken and not counted
         since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, E425 if too
-        much is in the queue, and ``ValueError`` for a tally that does not add up."""
+        much is in the queue, and ``ValueError`` for a tally that does not add up, and for more than
+        a request may become."""
         for batch in batches:
             _check(batch)
-        size = self._bytes + _size(batches)
-        is_full = size > _MOST_BYTES or self._large_bytes > 2 * _MOST_BYTES
-        is_full = is_full or len(self) >= _MOST_WRITES
-        before = self._large_bytes + self._taken_bytes
-        if size + before > room:
+        added = _size(batches)
+        if added > MOST_BYTES or _rows(batches) > MOST_EVENTS:
+            raise ValueError("a request must not become more than a batch may be")
+        size = self._bytes + added
+        if size + self.taken_bytes > room:
             raise SpoolFull
-        if len(self) and is_full:
+        if self and (size > _MOST_QUEUED_BYTES or len(self) >= _MOST_WRITES):
             raise busy()
         future: Written = Future()
         self._queue.append(PendingWrite(tuple(batches), key, future))
@@ -288,52 +166,34 @@ class WriteQueue:
         return future
 
     def take(self) -> list[PendingWrite]:
-        """Remove and return the writes of the next commit, without those that were cancelled, and
-        those that are ``large``."""
-        taken, size = list[PendingWrite](), 0
+        """Remove and return the writes of the next commit, without those that were cancelled."""
+        taken, size, rows = list[PendingWrite](), 0, 0
         while self._queue:
             write = self._queue[0]
             written = _size(write.batches)
-            if taken and size + written > MOST_PART_BYTES:
+            size, rows = size + written, rows + _rows(write.batches)
+            if taken and (size > MOST_SHARED_BYTES or rows > MOST_EVENTS):
+                size -= written
                 break
             self._queue.popleft()
             self._bytes -= written
-            if not write.future.set_running_or_notify_cancel():
-                continue
-            if is_large(write.batches) or self._is_copy(write.key):
-                self.large.append(write)
-                self._large_bytes += written
-            else:
+            if write.future.set_running_or_notify_cancel():
                 taken.append(write)
-                size += written
-        self._taken_bytes = size
+            else:
+                size -= written
+        self.taken_bytes = size
         return taken
 
     def count_taken(self) -> None:
         """Count what was taken no more: it is counted as stored."""
-        self._taken_bytes = 0
-
-    def take_large(self) -> PendingWrite:
-        """Remove and return the first of the large requests."""
-        write = self.large.popleft()
-        self._taken_bytes = _size(write.batches)
-        self._large_bytes -= self._taken_bytes
-        return write
+        self.taken_bytes = 0
 
     def take_all(self) -> list[PendingWrite]:
         """Remove and return all writes, when none of them can be committed."""
         taken = []
         while self._queue:
             taken += self.take()
-        while self.large:
-            taken.append(self.take_large())
         return taken
-
-    def _is_copy(self, key: RequestKey | None) -> bool:
-        """Return whether a large request that is not written yet has the same key."""
-        if key is None:
-            return False
-        return any(each.key is not None and each.key.key == key.key for each in self.large)
 
 
 class Room:
@@ -447,6 +307,10 @@ def busy() -> DeliveryError:
 
 def _size(batches: Sequence[PendingBatch]) -> int:
     return sum(len(batch.payload) for batch in batches)
+
+
+def _rows(batches: Sequence[PendingBatch]) -> int:
+    return sum(batch.record_count for batch in batches)
 
 
 def _check(batch: PendingBatch) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from collector import load_schema
 from collector.brokers.message import (
     MOST_BYTES,
+    MOST_PART_BYTES,
     Message,
     Outgoing,
     mac_key,
@@ -25,7 +26,6 @@ from collector.brokers.message import (
 from collector.contracts import REFUSALS, Batch, Granted, PendingBatch, Tally
 from collector.errors import ConfigError, MessageError, RecheckError, Unacceptable
 from collector.filter.recheck import Recheck
-from collector.spool.write_queue import MOST_PART_BYTES
 from collector.testing.sinks import batch_of
 from tests.raising import raises
 
@@ -189,7 +189,7 @@ def test_bounds_come_before_work() -> None:
 
 
 def test_more_records_than_a_part_has() -> None:
-    """A spool would divide them, and a drain count them as taken by sinks before they are."""
+    """A message has no more: a drain would refuse it."""
     line = b"x" * 1023 + b"\n"
     (message,) = _sent(_batch(line * 512))
     assert len(read_message(message.data).payload) == MOST_PART_BYTES

@@ -91,7 +91,7 @@ class PopulatedDirectory:
                     for number, spooled in batches:
                         store.deliver(read(spooled))
                         file.deliver(read(spooled))
-                        spool.delivered("store", number, is_part=spooled.is_part)
+                        spool.delivered("store", number)
 
     def damage(self, *numbers: int, days: float = 0) -> None:
         """Add a damaged pending batch, and one that is quarantined already."""

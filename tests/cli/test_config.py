@@ -98,7 +98,7 @@ def test_show(tmp_path: Path) -> None:
     """Every setting with its value and origin; of tokens only the number."""
     path = tmp_path / "c.yaml"
     path.write_text(
-        f"auth:\n  tokens: [{_HASH}, {_HASH}]\nlimits: {{body: 32MiB, header_time: 1500ms}}\n"
+        f"auth:\n  tokens: [{_HASH}, {_HASH}]\nlimits: {{body: 3MiB, header_time: 1500ms}}\n"
         "http: {origins: [https://a.example]}\n"
     )
     done = run("config", "show", path, "--json", env={"COLLECTOR__GRPC__ADDRESS": "off"})
@@ -106,7 +106,7 @@ def test_show(tmp_path: Path) -> None:
     found = done.json
     assert list(found) == [one.name for one in settings()]
     assert found["auth.tokens"] == {"value": 2, "origin": f"{path}:2"}
-    assert found["limits.body"] == {"value": "32MiB", "origin": f"{path}:3"}
+    assert found["limits.body"] == {"value": "3MiB", "origin": f"{path}:3"}
     assert found["limits.header_time"]["value"] == "1.5s"
     assert found["grpc.address"] == {"value": "off", "origin": "environment"}
     assert found["http.address"] == {"value": "127.0.0.1:4318", "origin": "default"}

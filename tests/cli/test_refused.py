@@ -49,7 +49,7 @@ _TABLE = (
     Refused("E107", "log", f"log: {_SECRET}"),
     Refused("E107", "data", "data:"),
     Refused("E107", "log.level", f"log: {{level: {_SECRET}}}"),
-    Refused("E107", "limits.body", "limits: {body: 65MiB}"),
+    Refused("E107", "limits.body", "limits: {body: 9MiB}"),
     Refused("E107", "limits.header_time", f"limits: {{header_time: {_SECRET}}}"),
     Refused("E107", "http.address", f"http: {{address: {_SECRET}}}"),
     Refused("E107", "http.origins", f"http: {{origins: [{_SECRET}]}}"),

@@ -19,14 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, InputError, Schema, load_schema
-from collector.contracts import Batch, PendingBatch, Signal, Tally, to_minute
+from collector.contracts import MOST_BYTES, Batch, PendingBatch, Signal, Tally, to_minute
 from collector.errors import RecheckError
 from collector.filter import recheck
 from collector.filter.columns import NOT_AS_WRITTEN
-from collector.filter.recheck import MOST_BYTES, Recheck
+from collector.filter.recheck import Recheck
 from collector.filter.stored import read
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
-from collector.spool.write_queue import JoinedBatches, merge
+from collector.spool.write_queue import merge
 from collector.testing._values import junk, scalars
 from collector.testing.laws import fixed_key as key
 from tests.filter import otlp_bodies
@@ -297,10 +297,7 @@ def test_batches_that_were_joined_come_back() -> None:
     """Pieces of one request are one batch; so are the body's records of one minute."""
     events = b'{"ip":"192.0.2.1","os":{"type":"linux"}}\n{"ip":5,"chat":1}\n'
     pieces = [*of_events(CONFERENCING, events, None), *of_events(CONFERENCING, events, None)]
-    joined = JoinedBatches()
-    for piece in pieces:
-        joined.add(piece)
-    (batch,) = joined.close()
+    (batch,) = merge(pieces)
     stays(batch, CONFERENCING)
     assert batch.tally.received == 4
 

@@ -38,8 +38,8 @@ def _made(kind: str) -> tuple[bytes, str, int]:
     if kind == "members":
         return gzip.compress(b"") * 200_000, "gzip", 400
     if kind == "padded":
-        return zlib.compress(bytes(64 * MIB), 0)[: 4 * MIB], "deflate", 400
-    return gzip.compress(bytes(8 * MIB) + _noise(90_000)), "gzip", 400
+        return zlib.compress(bytes(64 * MIB), 0)[: 8 * MIB], "deflate", 400
+    return gzip.compress(bytes(7 * MIB) + _noise(90_000)), "gzip", 400
 
 
 def _noise(size: int) -> bytes:
@@ -167,10 +167,10 @@ def test_metadata_that_is_named_again_and_again(tmp_path: Path) -> None:
 
 
 def test_many_large_messages(tmp_path: Path) -> None:
-    """64 honest clients with 4 MB each, of which nothing can be decoded: answered, in memory that
+    """64 honest clients with 8 MB each, of which nothing can be decoded: answered, in memory that
     is bounded, and no small call fails meanwhile. Where a machine is so slow that they are slow
     senders, some make way."""
-    large = b"\xff" * 4_000_000
+    large = b"\xff" * 8_000_000
     codes: list[grpc.StatusCode] = []
 
     def send(_: int) -> None:

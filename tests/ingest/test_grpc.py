@@ -176,7 +176,7 @@ def test_without_a_token(
 ) -> None:
     """Twice, or as binary metadata: UNAUTHENTICATED, and the message is not even read."""
     port = listen(tokens=Tokens([_HASH]))
-    for body in (b"", _logs(), bytes(3 << 20), bytes(5 << 20)):
+    for body in (b"", _logs(), bytes(3 << 20), bytes(9 << 20)):
         refused = (b"", grpc.StatusCode.UNAUTHENTICATED, _REFUSED)
         assert _call(port, body, metadata=metadata) == refused
     assert accepting.requests == []

@@ -90,7 +90,7 @@ def test_a_connection_that_is_used_again(secured: Secured) -> None:
 def test_refused_half_way(secured: Secured) -> None:
     """The sender of a body that is too large hears so, although it is still sending."""
     client = secured.client()
-    reply = exchange(client, bytes(5 * MIB))
+    reply = exchange(client, bytes(9 * MIB))
     assert (reply.status, reply.code, reply.headers["connection"]) == (413, "E416", "close")
     assert exchange(client, _EVENT).status == 200
     client.close()

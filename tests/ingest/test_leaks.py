@@ -188,7 +188,7 @@ def _polite(port: int, canary: str) -> Iterator[str]:
     options = (("grpc.primary_user_agent", canary), ("grpc.default_authority", canary))
     with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
         for method in (*METHODS, f"/{canary}/Export"):
-            for body in (*[canary.encode()] * 3, b"", bytes(5 << 20)):
+            for body in (*[canary.encode()] * 3, b"", bytes(9 << 20)):
                 metadata = ((canary, canary), (f"{canary}-bin", canary.encode()))
                 try:
                     answer = channel.unary_unary(method)(

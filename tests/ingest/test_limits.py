@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
+from collector.contracts import MOST_BYTES
 from collector.errors import ConfigError
 from collector.ingest.limits import (
     CHECK_SECONDS,
     MIB,
-    MOST_BODY,
     Connection,
     ConnectionLimiter,
     IngestLimits,
@@ -22,7 +22,7 @@ from tests.raising import raises
 def test_defaults() -> None:
     """They are part of what the sidecar promises."""
     limits = IngestLimits()
-    assert (limits.wire, limits.body, limits.ratio) == (4 * MIB, 16 * MIB, 100)
+    assert (limits.wire, limits.body, limits.ratio) == (8 * MIB, 8 * MIB, 100)
     assert (limits.header_bytes, limits.connections) == (32768, 1000)
     assert (limits.header_seconds, limits.body_seconds) == (5.0, 10.0)
 
@@ -31,8 +31,8 @@ def test_defaults() -> None:
     "wrong",
     [
         {"wire": 0},
-        {"wire": MOST_BODY + 1},
-        {"body": MOST_BODY + 1},
+        {"wire": MOST_BYTES + 1},
+        {"body": MOST_BYTES + 1},
         {"body": -1},
         {"ratio": 0},
         {"memory": 0},
@@ -44,7 +44,7 @@ def test_defaults() -> None:
     ids=str,
 )
 def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
-    """Nothing below one, no body above 64 MiB."""
+    """Nothing below one, no body above 8 MiB."""
     with raises("E107", ConfigError):
         IngestLimits(**wrong)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from collector.contracts import (
     CATEGORIES,
     DROPS,
+    MOST_BYTES,
     REJECTIONS,
     Drop,
     Earlier,
@@ -40,7 +41,6 @@ from collector.server.channel import (
 )
 from collector.server.keeper import RecordBudget
 from collector.server.messages import (
-    MOST_BYTES,
     Answers,
     ChannelError,
     FromKeeper,

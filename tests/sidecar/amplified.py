@@ -14,16 +14,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
 
-from collector.contracts import to_minute
+from collector.contracts import MOST_BYTES, MOST_EVENTS, to_minute
 from collector.filter import Filter
 from collector.schema import Schema, load_schema
 from tests.filter.otlp_bombs import field
 
 SCHEMAS = ("conferencing", "conferencing-strict", "participants-qos", "web", "webrtc")
-_MIB = 1 << 20
 _SPARE = 2000
-_WIRE, _BODY = 4 * _MIB - _SPARE, 16 * _MIB - _SPARE
-_ITEMS = 50_000
+_WIRE = _BODY = MOST_BYTES - _SPARE
 _JSON, _LINES, _PROTOBUF = "application/json", "application/x-ndjson", "application/x-protobuf"
 _EVENTS, _RECORDS, _LOGS = "/v1/events", "/v1/records", "/v1/logs"
 
@@ -67,9 +65,9 @@ def _parts(name: str) -> tuple[Schema, Any, dict[str, Any]]:
 def _cut(line: bytes, size: int = _BODY) -> bytes:
     """As many of a line as there is room for, with blanks at random: it must not compress too well,
     and a block is too long for gzip to know it again."""
-    number = size // (len(line) + 1)
-    block = random.Random(0).choices((line, b" " + line), k=min(number, 50_000))
-    return b"".join(block) * (number // len(block))
+    number = min(size // (len(line) + 1), MOST_EVENTS)
+    block = random.Random(0).choices((line, b" " + line), k=number)
+    return b"".join(block)
 
 
 def _compact(value: Any) -> bytes:
@@ -108,7 +106,7 @@ def _wrong_lines(name: str) -> bytes:
 
 
 @cache
-def _nested(name: str, element: bytes = b"{}", number: int = _ITEMS) -> bytes:
+def _nested(name: str, element: bytes = b"{}", number: int = MOST_EVENTS) -> bytes:
     """A document of very many records, each with the values of the document."""
     outer = _event(name)
     outer = outer if isinstance(outer, dict) else {"address": "203.0.113.7"}
@@ -129,28 +127,29 @@ def _most_nested_lines(name: str) -> bytes:
     """The same, of almost as many records, or as many bytes of them, as one request may become."""
     filter_ = Filter(_parts(name)[0], keys=lambda _reference, _period: b"k" * 32)
     size = len(filter_.admit(_nested(name, number=100)).encode()) / 100
-    number = int(min(100_000, (64 * _MIB) / max(size, 1)) * 0.97) // 4
+    number = int(min(MOST_EVENTS, MOST_BYTES / max(size, 1)) * 0.97) // 4
     return (_nested(name, number=number) + b"\n") * 4
 
 
 def _nested_short_lines(name: str) -> bytes:
     """The same in lines that are short enough for a slice."""
-    return _cut(_nested(name, number=20_000) + b"\n")
+    return (_nested(name, number=199) + b"\n") * 100
 
 
 def _nested_numbers(name: str) -> bytes:
     """Elements that are no events."""
-    return _cut(_nested(name, b"0", 40_000) + b"\n")
+    return (_nested(name, b"0", 199) + b"\n") * 100
 
 
 def _array(name: str) -> bytes:
     event = _compact(_event(name))
-    return b"[%b%b]" % (_cut(event + b",", min(_ITEMS * len(event), _BODY - len(event))), event)
+    size = min(MOST_EVENTS * len(event), _BODY - len(event))
+    return b"[%b%b]" % (_cut(event + b",", size), event)
 
 
 def _wire_array(name: str) -> bytes:
     event = _compact(_event(name))
-    return b"[" + b",".join([event] * min(_ITEMS, _WIRE // (len(event) + 1))) + b"]"
+    return b"[" + b",".join([event] * min(MOST_EVENTS, _WIRE // (len(event) + 1))) + b"]"
 
 
 def _record_lines(name: str) -> bytes:
@@ -165,7 +164,7 @@ def _counted_records(name: str) -> bytes:
     """Each of another minute, and for as many events as need the most records."""
     now = datetime.now(UTC)
     lines = []
-    for at in range(100_000):
+    for at in range(MOST_EVENTS):
         received = to_minute(now - timedelta(minutes=at % 40_000))
         lines.append(_compact(_parts(name)[2] | {"count": 524_287, "received": received}))
     return b"\n".join(lines)[:_BODY]
@@ -183,7 +182,7 @@ def _resource_json(name: str) -> bytes:
     outer = [{"key": k, "value": {"stringValue": v}} for k, v in _attributes(name).items()]
     item = b'{"attributes":[{"key":"client.address","value":{"stringValue":"%b"}}]}'
     items = b",".join(
-        item % str(".".join(map(str, address.randbytes(4)))).encode() for _ in range(_ITEMS)
+        item % str(".".join(map(str, address.randbytes(4)))).encode() for _ in range(MOST_EVENTS)
     )
     return (
         b'{"resourceLogs":[{"resource":{"attributes":%b},"scopeLogs":[{"logRecords":[%b]}]}]}'
@@ -203,7 +202,7 @@ def _resource_protobuf(name: str) -> bytes:
     outer = b"".join(field(1, _pair(k, v)) for k, v in _attributes(name).items())
     items = b"".join(
         field(2, field(6, _pair("client.address", ".".join(map(str, address.randbytes(4))))))
-        for _ in range(_ITEMS)
+        for _ in range(MOST_EVENTS)
     )
     return field(1, field(1, outer) + field(2, items))
 

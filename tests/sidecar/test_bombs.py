@@ -42,7 +42,7 @@ _SENDERS, _ATTACK_SECONDS, _SOCKETS = (8, 3.0, 1000) if IS_FULL else (3, 0.0, 20
 _MOST_MEGABYTES = 256
 _QUIET_SECONDS = 1.5
 _LATE_SECONDS = 30
-_SLOW = ("lines of empty objects, 16 MiB", "49,999 resources", "empty resources, 16 MiB")
+_SLOW = ("lines of empty objects, packed", "19,999 resources", "empty resources, packed")
 """Left out by default: they take seconds of work each, and no other path than the rest."""
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import grpc  # type: ignore[import-untyped]
 import pytest
 
+from collector.contracts import MOST_EVENTS
 from tests.deadline import eventually
 from tests.latency import BOMBS, IS_FULL, assert_served, is_served, quantile, times_as_long
 from tests.ledgers import check_ledger
@@ -71,7 +72,7 @@ def _sent(sidecar: Sidecar, schema: str, attack: Attack) -> tuple[int, int]:
             except grpc.RpcError as error:
                 codes = {grpc.StatusCode.UNAVAILABLE: 503, grpc.StatusCode.RESOURCE_EXHAUSTED: 413}
                 return codes.get(error.code(), 500), 0
-        return 200, 50_000
+        return 200, MOST_EVENTS
     connection = http.client.HTTPConnection("127.0.0.1", sidecar.ports["http"], timeout=_SECONDS)
     try:
         with suppress(OSError):  # it may be answered before all is sent
@@ -84,7 +85,7 @@ def _sent(sidecar: Sidecar, schema: str, attack: Attack) -> tuple[int, int]:
         assert answer.status != 413 or b"E416" in said, said
         return answer.status, 0
     if attack.path == "/v1/logs":
-        return 200, 50_000
+        return 200, MOST_EVENTS
     counts = json.loads(said)
     return 200, counts["admitted"] + sum(counts["rejected"].values())
 

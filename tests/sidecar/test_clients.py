@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from collector.contracts import Signal
+from collector.contracts import MOST_EVENTS, Signal
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.exporters import exporter
@@ -151,6 +151,45 @@ def test_python(sidecar: Sidecar) -> None:
             assert set(results) == {"SUCCESS"}, (signal, way, compression)
             expected += some
     assert stored(sidecar, len(expected)) == dict.fromkeys(expected, ("phone", "linux", 1))
+
+
+def _span(size: int) -> Any:
+    """A span of about so many bytes."""
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+
+    attributes = {**_attributes("203.0.113.7"), "more": "x" * size}
+    span = (
+        TracerProvider(resource=_resource())
+        .get_tracer(_CANARY)
+        .start_span("", attributes=attributes)
+    )
+    span.end()
+    return span
+
+
+def _documented() -> int:
+    """The largest batch, by the settings in ``docs/opentelemetry.md``."""
+    page = Path(__file__).parents[2].joinpath("docs", "opentelemetry.md").read_text()
+    found = {*re.findall(r"(?:send_batch_max_size: |max_size: |export_batch_size=)([0-9]+)", page)}
+    assert len(found) == 1
+    return int(found.pop())
+
+
+@pytest.mark.parametrize("way", ["http", "grpc"])
+def test_the_largest_batches_of_python(sidecar: Sidecar, way: str) -> None:
+    """Those that the settings in the documentation allow are taken, of items of almost 4 KiB, and
+    so are the most items of a request. Of one more, or of longer ones, nothing is. Over HTTP they
+    are not sent again; over gRPC Python's exporter tries until its time is over."""
+    sending, number = exporter("traces", way, sidecar.ports[way], timeout=3), _documented()
+    results = _watched(sending)
+    sending.export([_span(3800)] * number)
+    sending.export([_span(0)] * MOST_EVENTS)
+    assert results == ["SUCCESS", "SUCCESS"]
+    sending.export([_span(0)] * (MOST_EVENTS + 1))
+    sending.export([_span(4200)] * number)
+    assert results[2:] == ["FAILURE", "FAILURE"]
+    sending.shutdown()
+    assert stored(sidecar, number + MOST_EVENTS).keys() == {"203.0.113.7"}
 
 
 # -- the OpenTelemetry exporters of JavaScript --------------------------------------------------

@@ -126,7 +126,7 @@ def _events(sidecar: Sidecar) -> list[bytes]:
         ("POST", "/v1/logs", _JSON, b"{", 400),
         ("POST", "/v1/profiles", _PROTOBUF, b"", 404),
         ("GET", "/v1/logs", _PROTOBUF, b"", 405),
-        ("POST", "/v1/logs", _PROTOBUF, b"\x0a" * (5 << 20), 413),
+        ("POST", "/v1/logs", _PROTOBUF, b"\x0a" * (9 << 20), 413),
         ("POST", "/v1/logs", "text/plain", b"", 415),
     ],
 )
@@ -149,7 +149,7 @@ def test_what_is_final(
     ("method", "message", "code"),
     [
         (METHODS["logs"], b"\xff", grpc.StatusCode.INVALID_ARGUMENT),
-        (METHODS["logs"], b"\x0a" * (5 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED),
+        (METHODS["logs"], b"\x0a" * (9 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED),
         ("/opentelemetry.Profiles/Export", b"", grpc.StatusCode.UNIMPLEMENTED),
     ],
 )

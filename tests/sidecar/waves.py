@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from time import monotonic
 
+from collector.contracts import MOST_BYTES
 from collector.ingest.decompression import zstd_library
 from tests.ingest import http2
 from tests.sidecar.senders import METHODS
 
-_BLANKS = 15 << 20
+_BLANKS = MOST_BYTES - 1000
 _EVENT = b'{"ip_address":"203.0.113.7","device_type":"phone","os":{"type":"linux"},"chat":[]}\n'
 _LATE_SECONDS = 60.0
 """A response that takes longer never came."""

@@ -1,8 +1,8 @@
 """A process that puts numbers into a spool and drains them into a file, until it is killed.
 
 It says ``>n`` before it puts a number and ``<n`` when that is acknowledged, on stdout. With the
-word ``large``, each number of one of its lanes stands for a request of many parts, that number and
-those after it.
+word ``large``, each number of one of its lanes stands for a request of many records, that number
+and those after it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from collector.contracts import RequestKey, Written
 from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.sinks.ndjson import NdjsonFile
-from collector.spool import Spool, write_queue
+from collector.spool import Spool
 from tests.deadline import WAIT_SECONDS
 from tests.spool.make import entry
 
 SINKS = ("file", "slow")
 ROTATE = 20_000
 FIRST_LARGE = 10**12
-LARGE, PART = 250, 50
-"""The numbers of large requests begin here; records of one, and of each of its parts."""
+LARGE = 5000
+"""The numbers of large requests begin here; and the records of one."""
 
 
 def say(mark: str, number: int) -> None:
@@ -39,7 +39,6 @@ def send(spool: Spool, number: int) -> Written:
 
 def put_large(spool: Spool, first: int) -> None:
     """Large requests, each when the one before is acknowledged."""
-    write_queue.MOST_ROWS = PART
     for number in range(first, first + 1_000_000_000, LARGE):
         say(">", number)
         key = RequestKey(number.to_bytes(16))

@@ -48,8 +48,8 @@ def commit_to(path: Path, *batches: PendingBatch) -> None:
 
 
 def waiting(spool: Spool, sink: str = "sink", limit: int = 100) -> list[tuple[int, Batch]]:
-    """What comes next for a sink: batches that are no parts, then parts."""
-    return spool.after(sink, limit) + spool.after(sink, limit, parts=True)
+    """What comes next for a sink."""
+    return spool.after(sink, limit)
 
 
 def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> list[int]:
@@ -63,7 +63,7 @@ def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> li
             assert batch.rows is not None
             found += [int(row[0] or 0) for row in batch.rows()]
             if acknowledge:
-                spool.delivered(sink, at, is_part=spooled.is_part)
+                spool.delivered(sink, at)
         if not acknowledge:
             break
     return found

@@ -20,7 +20,7 @@ from collector.contracts import Batch
 from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.ledger import Note
-from collector.spool import Spool, write_queue
+from collector.spool import Spool
 from collector.spool.file import ALWAYS, Depth, Revision
 from collector.spool.set_aside import SetAside
 from tests.database import query
@@ -155,22 +155,6 @@ def test_a_revised_batch_still_waits_for_an_absent_sink(path: Path) -> None:
         wait_until(lambda: spool.depth() == 0)
 
 
-def test_a_large_request_while_a_sink_is_absent(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parts from before wait for it, and later ones do not."""
-    monkeypatch.setattr(write_queue, "MOST_ROWS", 10)
-    with Spool(path, sinks=["a", "b"]) as spool:
-        commit(spool, entry(*range(50)))
-    with Spool(path, sinks=["a"]) as spool:
-        commit(spool, entry(*range(100, 150)))
-        assert len(drained(spool, "a")) == 100
-        wait_until(lambda: spool.depth() == 50)
-    with Spool(path, sinks=["a", "b"]) as spool:
-        assert sorted(drained(spool, "b")) == list(range(50))
-        wait_until(lambda: spool.depth() == 0)
-
-
 @pytest.mark.parametrize("damage", ["the file", "gaps", "cursors"])
 def test_damage_loses_nothing_of_an_absent_sink(path: Path, damage: str) -> None:
     """It may get more than before; what was dropped does not come back by a recovery."""
@@ -232,7 +216,7 @@ class _History:
                 self.delivered[name] = Counter()
 
     def put(self) -> None:
-        """Store a request, of several records and sometimes of several parts."""
+        """Store a request."""
         size = self.random.choice([1, 3, 25])
         found = range(self.next, self.next + size)
         self.next += size
@@ -252,7 +236,7 @@ class _History:
             else:
                 self.delivered[name].update({*found} & self.owed[name])
             self.owed[name] -= {*found}
-            self.spool.delivered(name, at, is_part=batch.is_part)
+            self.spool.delivered(name, at)
         self.spool.submit(lambda _: None).result(WAIT_SECONDS)  # cursors are stored before a kill
         wait_until(lambda: not self.spool._moved)
 
@@ -300,11 +284,8 @@ class _History:
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("ABSENT_SEEDS", "12"))))
-def test_the_law_holds_through_any_history(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_the_law_holds_through_any_history(tmp_path: Path, seed: int) -> None:
     """Starts with any sinks, kills, requests, deliveries, batches set aside, erasures, drops."""
-    monkeypatch.setattr(write_queue, "MOST_ROWS", 10)
     history = _History(tmp_path, seed)
     history.start()
     steps = [history.start, history.put, history.put, history.deliver, history.deliver]

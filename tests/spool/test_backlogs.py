@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -17,8 +16,8 @@ from hypothesis import strategies as st
 from collector.contracts import Backlog, SpoolState
 from collector.errors import DeliveryError
 from collector.ledger import Note
-from collector.spool import Spool, write_queue
-from collector.spool.file import Depth, Revision, Staging
+from collector.spool import Spool
+from collector.spool.file import Depth, Revision
 from collector.spool.write_queue import Arrivals, Room
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
@@ -26,7 +25,6 @@ from tests.spool.make import MINUTE, commit, drained, entry
 
 _SINKS = ("sink", "other")
 _ALL = (*_SINKS, "absent")
-_ROWS = 20
 _LIMIT = 10_000
 
 
@@ -34,22 +32,17 @@ def _found(path: Path) -> dict[str, Depth]:
     """What each sink would get, counted row by row in the file."""
     with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db:
         db.execute("BEGIN")
-        tables = ("cursors", "part_cursors")
-        batch, part = (dict(db.execute(f"SELECT sink, sequence FROM {name}")) for name in tables)
+        cursors = dict(db.execute("SELECT sink, sequence FROM cursors"))
         gaps = db.execute("SELECT sink, after, upto FROM gaps").fetchall()
-        parts = dict(db.execute("SELECT sequence, delivered FROM parts"))
-        staged = {number for (number,) in db.execute("SELECT sequence FROM staging")}
         batches = db.execute("SELECT sequence, records, length(payload) FROM batches").fetchall()
 
     def is_for(sink: str, at: int) -> bool:
-        if at in parts:
-            return at not in staged and at > part[sink] and sink not in parts[at].split()
         is_missed = any(name == sink and after < at <= upto for name, after, upto in gaps)
-        return at > batch[sink] and not is_missed
+        return at > cursors[sink] and not is_missed
 
     return {
         sink: sum((Depth(1, n, size) for at, n, size in batches if is_for(sink, at)), Depth())
-        for sink in batch
+        for sink in cursors
     }
 
 
@@ -66,9 +59,8 @@ def _told(spool: Spool, sink: str) -> Depth:
 
 
 _STEPS = st.one_of(
-    st.tuples(st.just("put"), st.integers(0, 3 * _ROWS)),
+    st.tuples(st.just("put"), st.integers(0, 60)),
     st.tuples(st.sampled_from(_ALL), st.integers(1, 5)),
-    st.tuples(st.sampled_from([f"{sink} parts" for sink in _ALL]), st.integers(1, 5)),
     st.tuples(st.just("revise"), st.integers(1, 9)),
     st.tuples(st.sampled_from(["damage", "open"]), st.integers(1, 2 ** len(_ALL) - 1)),
     st.tuples(st.just("drop"), st.integers(0, len(_ALL) - 1)),
@@ -80,19 +72,17 @@ _STEPS = st.one_of(
 def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None:
     """After any history of requests, deliveries, erasures, damage, drops, and restarts with some of
     the sinks, which the number of a step selects."""
-    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write_queue, "MOST_ROWS", _ROWS)
+    with TemporaryDirectory() as name:
         path = Path(name) / "spool.db"
         named: tuple[str, ...] = _ALL
         spool = Spool(path, sinks=named)
         try:
             for what, number in steps:
-                sink, _, parts = what.partition(" ")
                 if what == "put":
                     commit(spool, entry(*range(number)))
-                elif sink in _ALL:
-                    if sink in named and (found := spool.after(sink, number, parts=bool(parts))):
-                        spool.delivered(sink, found[-1][0], is_part=bool(parts))
+                elif what in _ALL:
+                    if what in named and (found := spool.after(what, number)):
+                        spool.delivered(what, found[-1][0])
                 elif what == "revise":
                     spool.revise(_without(number)).result(WAIT_SECONDS)
                 elif what == "drop":
@@ -120,36 +110,6 @@ def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None
 
 def _dropped(waited: Depth) -> Note:
     return Note.of("drop", command="store drop", rows=waited.records, batches=waited.batches)
-
-
-def test_a_damaged_batch_beside_a_large_request_counts_nothing_twice(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is quarantined while parts of the request are staged: these wait for nobody yet."""
-    monkeypatch.setattr(write_queue, "MOST_ROWS", _ROWS)
-    with Spool(path, sinks=_SINKS) as spool:
-        commit(spool, entry(1), entry(2))
-    query(path, "UPDATE batches SET payload = CAST(payload || x'0a' AS BLOB) WHERE sequence = 1")
-    may_end, is_staged, step = threading.Event(), threading.Event(), Staging.step
-
-    def stepped(staging: Staging) -> bool:
-        if query(path, "SELECT count(*) FROM staging")[0][0] and not may_end.is_set():
-            is_staged.set()
-            return False
-        return step(staging)
-
-    monkeypatch.setattr(Staging, "step", stepped)
-    with Spool(path, sinks=_SINKS) as spool:
-        large = spool.put(entry(*range(5 * _ROWS)))
-        try:
-            assert is_staged.wait(WAIT_SECONDS)
-            assert [number for number, _ in spool.after("sink")] == [2]
-            wait_until(lambda: spool.state().damaged == 1 and _found(path)["sink"].batches == 1)
-            assert eventually(partial(_agrees, spool, path), 20)
-        finally:
-            may_end.set()
-        large.result(WAIT_SECONDS)
-        assert _agrees(spool, path)
 
 
 def _without(number: int) -> Revision:

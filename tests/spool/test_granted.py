@@ -65,7 +65,7 @@ def test_what_is_left_of_a_batch_keeps_its_set(path: Path) -> None:
             return (b"".join(lines[1:]), 1) if len(lines) > 1 else (payload, 0)
 
         assert spool.revise(Revision(change)).result(WAIT_SECONDS).records == 1
-        assert found(spool) == [(None, 1), (("a",), 1)]
+        assert found(spool) == [(("a",), 1), (None, 1)]
 
 
 def test_a_damaged_file_gives_its_sets_back(path: Path) -> None:

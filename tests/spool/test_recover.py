@@ -346,3 +346,23 @@ def test_frames_of_an_earlier_log_are_not_of_this_one(crashed: Path, tmp_path: P
     log.write_bytes(data)
     assert 0 < last_commit(log) <= 10
     assert last_commit(tmp_path / "none") == 0
+
+
+@pytest.mark.parametrize("table", ["batches", "receipts"])
+@pytest.mark.parametrize("column", ["received", "layout"])
+def test_a_text_that_is_no_utf8_stops_nothing(path: Path, table: str, column: str) -> None:
+    """SQLite's check does not find it. What it is in is set aside, and the rest passes."""
+    commit_to(path, *(entry(number) for number in range(10)))
+    column = "schema" if table == "receipts" else column
+    text = f"CAST(x'ff' || {column} AS TEXT)"
+    query(path, f"UPDATE {table} SET {column} = {text} WHERE sequence = 2")
+    found = set[int]()
+    with Spool(path, sinks=["sink"]) as spool:
+
+        def has_rest() -> bool:
+            found.update(drained(spool))
+            return found >= {0, *range(2, 10)} and spool.state().is_ready
+
+        wait_until(has_rest)
+        commit(spool, entry(10))
+        assert drained(spool) == [10]

@@ -6,22 +6,21 @@ from __future__ import annotations
 import random
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from collector.contracts import Batch
-from collector.errors import DeliveryError
+from collector.filter.stored import read
+from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool
 from collector.spool.file import ALWAYS, Revision, RevisionOutcome, SpoolFile
 from collector.spool.recover import delete_quarantined, quarantined
 from tests.database import query
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
-from tests.spool.make import MINUTE, commit, drained, entry
+from tests.spool.make import MINUTE, commit, drained, entry, waiting
 
 _LATER = "2026-11-24T10:21:00Z"
 
@@ -59,11 +58,11 @@ def test_what_is_left_goes_on_under_a_receipt_of_its_own(path: Path) -> None:
         outcome = spool.revise(_without(b'"n":2')).result(WAIT_SECONDS)
         assert outcome == RevisionOutcome(1, 1, 1, 0, 0, is_swept=True)
         found = spool.after("sink")
-        assert [(number, each.id == before) for number, each in found] == [(2, False), (3, True)]
-        assert found[1][1].received == MINUTE
+        assert [(number, each.id == before) for number, each in found] == [(1, True), (2, False)]
+        assert found[0][1].received == MINUTE
         assert spool.depth() == 3
         assert _verified(path) == (3, 4)
-        assert drained(spool) == [4, 1, 3]
+        assert drained(spool) == [1, 3, 4]
     assert _verified(path) == (3, 4)
 
 
@@ -99,14 +98,14 @@ def test_what_was_asked_after_a_commit_is_done_in_its_order(
     """Also between a commit and the turn of revisions: what was put before one is looked at."""
     committed, goes_on = Event(), Event()
     with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
-        stage = spool._stage
+        do_job = spool._do_job
 
         def late(file: SpoolFile) -> bool:
             committed.set()
             assert goes_on.wait(WAIT_SECONDS)
-            return stage(file)
+            return do_job(file)
 
-        monkeypatch.setattr(spool, "_stage", late)
+        monkeypatch.setattr(spool, "_do_job", late)
         spool.put(entry(1, 2))
         assert committed.wait(WAIT_SECONDS)
         spool.delivered("sink", 1)
@@ -219,39 +218,46 @@ def test_files_that_were_set_aside_have_their_time(tmp_path: Path) -> None:
     assert delete_quarantined(path) == 2
 
 
-def _halves(whole: Batch) -> list[Batch]:
-    lines = whole.payload.splitlines(keepends=True)
-    middle = len(lines) // 2
-    pairs = ((b"a" * 16, lines[:middle]), (b"b" * 16, lines[middle:]))
-    return [replace(whole, id=id_, payload=b"".join(some)) for id_, some in pairs]
+def test_a_late_acknowledgement_passes_no_batch(path: Path) -> None:
+    """A batch that was revised while a sink took it keeps its number; the sink has it then."""
+    with Spool(path, sinks=["sink", "other"]) as spool:
+        _put(spool, *range(20))
+        _put(spool, 20, minute=_LATER)
+        (number, _), _ = waiting(spool)
+        spool.revise(_without(b'"n":0}')).result(WAIT_SECONDS)
+        spool.delivered("sink", number)
+        assert drained(spool) == [20]
+        assert drained(spool, "other") == [*range(1, 21)]
+    assert _verified(path) == (3, 21)
 
 
-def test_a_batch_is_divided(path: Path) -> None:
-    """Its parts go on with ids of their own, and can be revised alone; it is delivered no more,
-    also after the next start, and nothing is counted twice."""
-    with Spool(path, sinks=["sink"]) as spool:
-        _put(spool, 1, 2, 3, 4)
-        _put(spool, 5, minute=_LATER)
-        (first, whole), _ = spool.after("sink")
-        assert spool.divide(whole.id, _halves).result(WAIT_SECONDS) == 2
-        assert spool.divide(whole.id, _halves).result(WAIT_SECONDS) == 0
-        spool.delivered("sink", first)
-        assert [each.id[:1] for _, each in spool.after("sink")[1:]] == [b"a", b"b"]
-        assert spool.depth() == 5
-    with Spool(path, sinks=["sink"]) as spool:
-        assert [each.id[:1] for _, each in spool.after("sink")[1:]] == [b"a", b"b"]
-        spool.revise(_without(b'"n":2')).result(WAIT_SECONDS)
-        assert _verified(path) == (5, 5)
-        assert sorted(drained(spool)) == [1, 3, 4, 5]
-    assert _verified(path) == (5, 5)
+def test_a_sink_is_not_given_again_what_was_revised(path: Path, tmp_path: Path) -> None:
+    """However many batches: a file knows 256 ids. Another sink that is behind gets what is left of
+    them, also after the next start."""
+    target, number = tmp_path / "out.ndjson", 300
+    with Spool(path, sinks=["file", "store"]) as spool, NdjsonFile(target) as file:
+
+        def deliver() -> None:
+            while batches := waiting(spool, "file"):
+                file.deliver(*(read(batch) for _, batch in batches))
+                spool.delivered("file", batches[-1][0])
+
+        for each in range(number):
+            future = spool.put(entry(each), entry(-each, minute=_LATER))
+        future.result(WAIT_SECONDS)
+        deliver()
+        newest = "SELECT sequence = (SELECT max(sequence) FROM batches) FROM cursors LIMIT 1"
+        wait_until(lambda: query(path, newest) == [(1,)])
+        spool.revise(_without(*(b'"n":%d5}' % each for each in range(number // 10))))
+        deliver()
+        assert not spool.wait("file", 0)
+        assert target.read_bytes().count(b"\n") == 2 * number
+    with Spool(path, sinks=["file", "store"]) as spool:
+        left = sorted(drained(spool, "store"))
+        assert left == sorted([*range(0, -number, -1), *_without_fives(number)])
+        wait_until(lambda: spool.depth() == 0)
+    check_ledger(path)
 
 
-def test_parts_of_other_records_are_refused(tmp_path: Path) -> None:
-    """The batch stays as it was."""
-    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
-        _put(spool, 1, 2, 3, 4)
-        ((_, whole),) = spool.after("sink")
-        with pytest.raises(DeliveryError, match="E506"):
-            spool.divide(whole.id, lambda batch: _halves(batch)[:1]).result(WAIT_SECONDS)
-        spool.wait("sink", WAIT_SECONDS)
-        assert drained(spool) == [1, 2, 3, 4]
+def _without_fives(number: int) -> list[int]:
+    return [each for each in range(number) if each % 10 != 5 or each == 5]

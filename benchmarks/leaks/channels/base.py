@@ -14,7 +14,7 @@ from benchmarks.leaks.spelling import Record
 SCHEMA, OTHER_SCHEMA = "conferencing", "web"
 """The schema of every sidecar, and the second one of those that have several."""
 JSON, NDJSON = "application/json", "application/x-ndjson"
-EVENTS = "log2 of the events of a request (100,000 as it is shipped)"
+EVENTS = "log2 of the events of a request (20,000 as it is shipped)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch
 from collector.errors import Cause, ConfigError, DeliveryError, Unacceptable, Unreachable
 from collector.extras import require
-from collector.http_client import BodyLimit
 from collector.sinks.otlp.settings import COUNT, UID, OtlpSettings
 from collector.sinks.sink import Opening, Sink
 
@@ -61,7 +60,6 @@ class OtlpSink(Sink):
         self._settings = settings
         self._headers = settings.credentials()
         self._exporter = None if opening.is_offline else _exporter(settings)
-        self._limit = BodyLimit(_MOST_BYTES)
         self._not_before = 0.0
         self._taken = _Ids()
         self._refused = _Ids()
@@ -97,23 +95,22 @@ class OtlpSink(Sink):
         if self._exporter is not None:
             self._exporter.close()
 
-    def _send_all(self, batches: Sequence[Batch]) -> None:
-        """Send those of some batches that were not taken yet, in as few requests as may be."""
+    def _send_all(self, batches: Sequence[Batch], most_bytes: int = _MOST_BYTES) -> None:
+        """Send those of some batches that were not taken yet, in as few requests as may be. Where
+        one is too large, all go again in requests of half its size: the names of records stay."""
         from collector.sinks.otlp.logs import export_requests  # noqa: PLC0415 - an extra
 
         left = [batch for batch in batches if batch.id not in self._taken]
-        for request in export_requests(left, self._settings.service, self._limit.next()):
+        for request in export_requests(left, self._settings.service, most_bytes):
             verdict = self._sender.export(request.body, self._headers)
             if verdict.outcome in _TOO_LARGE and request.records > 1:
-                self._limit.refused(len(request.body))
-                return self._send_all(left)
+                return self._send_all(left, len(request.body) // 2)
             self._settle(request, verdict)
         return None
 
     def _settle(self, request: ExportRequest, verdict: Verdict) -> None:
         """Note what a receiver took, and raise what it did not."""
         if verdict.outcome == "taken":
-            self._limit.accepted(len(request.body))
             self._taken.add(request.complete)
         elif verdict.outcome == "rejected":  # which of the records is not said
             self._refused.add(batch.id for batch in request.batches)

@@ -1,19 +1,21 @@
-"""Batches that are too large for the sidecar are sent in parts, and every record arrives once."""
+"""After a refusal for its size a batch is made smaller, and every record arrives once."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from collector.http_client import BodyLimit
+from collector import load_schema
+from collector.contracts import Batch
 from collector.sdk import Collector
-from collector.sdk.body_limit import part_id, part_ranges
+from collector.sdk.queue import MOST_BODY, Backlog, RecordQueue
+from collector.sdk.spooled_delivery import _halves as halves
 from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.ledgers import check_ledger
 from tests.programs import threads
@@ -24,7 +26,6 @@ from tests.sdk.accounts import (
     adds_up,
     both_ways,
     deliver_all,
-    ends,
     spool_of,
 )
 from tests.sdk.stores import rows
@@ -74,7 +75,7 @@ class _Served(NamedTuple):
         stays(are_there, _MOMENT)
 
     def lose_third_answer(self, telemetry: Collector) -> None:
-        """Deliver until the third part is accepted, whose response is lost; then cut the wire."""
+        """Deliver until the third batch is accepted, whose response is lost; then cut the wire."""
         between = self.between
         between.text, between.loses = b" 200 ", 3
         wait_until(lambda: telemetry.flush(0.001) or between.is_cut)
@@ -104,19 +105,19 @@ def _restarted(served: _Served, limit: str | None) -> Iterator[_Served]:
 
 
 def test_the_largest_batch_fits_the_default_limits(tmp_path: Path) -> None:
-    """20,000 records make a body of more than 4 MiB, the default of ``limits.wire``."""
+    """20,000 records are more than a body of the SDK holds, which is half of ``limits.wire``."""
     with _serving(tmp_path, None) as served:
         with Collector(to=served.to, batch=20_000, interval=3600) as telemetry:
             _emit(telemetry, range(20_000))
             assert telemetry.flush(WAIT_SECONDS)
-        assert len(served.between.sent) > 4 << 20
+        assert len(served.between.sent) > MOST_BODY
         assert served.refusals == 0
         served.stored(range(20_000))
     account = telemetry.tally()
     assert (account.delivered, account.lost) == (20_000, {})
 
 
-def test_a_batch_of_too_many_events_goes_in_parts(tmp_path: Path) -> None:
+def test_a_batch_of_too_many_events_is_made_smaller(tmp_path: Path) -> None:
     """As one of too many bytes does."""
     environ = {"COLLECTOR__LIMITS__EVENTS": "40"}
     with started(tmp_path, environ=environ) as sidecar, wire(sidecar.ports["http"]) as between:
@@ -130,7 +131,7 @@ def test_a_batch_of_too_many_events_goes_in_parts(tmp_path: Path) -> None:
 
 
 @both_ways
-def test_a_refused_batch_goes_in_parts(tmp_path: Path, with_spool: bool) -> None:
+def test_a_refused_batch_is_made_smaller(tmp_path: Path, with_spool: bool) -> None:
     """All of it arrives, and later batches are smaller from the start."""
     spool = spool_of(tmp_path, with_spool)
     with _serving(tmp_path) as served:
@@ -139,11 +140,11 @@ def test_a_refused_batch_goes_in_parts(tmp_path: Path, with_spool: bool) -> None
             deliver_all(telemetry)
             adds_up(telemetry)
             before = served.refusals
-            assert 0 < before < 60
+            assert 0 < before < (120 if with_spool else 10)
             for start in range(3000, 6000, 500):
                 _emit(telemetry, range(start, start + 500))
                 deliver_all(telemetry)
-            assert served.refusals - before <= 12
+            assert served.refusals == before
         served.stored(range(6000))
     account = telemetry.tally()
     assert (account.delivered, account.lost, account.queued) == (6000, {}, 0)
@@ -152,8 +153,8 @@ def test_a_refused_batch_goes_in_parts(tmp_path: Path, with_spool: bool) -> None
 
 
 @both_ways
-def test_lost_answers_do_not_double_parts(tmp_path: Path, with_spool: bool) -> None:
-    """The sidecar has committed, and the connection is cut: each part is retried under its key."""
+def test_lost_answers_double_nothing(tmp_path: Path, with_spool: bool) -> None:
+    """The sidecar has committed, and the connection is cut: each is retried under its key."""
     spool = spool_of(tmp_path, with_spool)
     with _serving(tmp_path) as served:
         with Collector(to=served.to, batch=300, interval=3600, spool=spool, timeout=5) as telemetry:
@@ -167,8 +168,10 @@ def test_lost_answers_do_not_double_parts(tmp_path: Path, with_spool: bool) -> N
     assert telemetry.tally().delivered == 300
 
 
-def test_a_single_record_that_is_too_large_is_lost_alone(tmp_path: Path) -> None:
-    """It is counted with its reason; those around it arrive."""
+def test_a_single_record_that_is_too_large_is_lost_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted with its reason, with a warning; those around it arrive."""
     schema = tmp_path / "sizes.yaml"
     schema.write_text(_SIZES)
     with _serving(tmp_path, "1KiB", schema) as served:
@@ -182,6 +185,7 @@ def test_a_single_record_that_is_too_large_is_lost_alone(tmp_path: Path) -> None
             adds_up(telemetry)
         account = telemetry.tally()
         assert (account.delivered, account.lost) == (97, {"refused": 3})
+        assert caplog.text.count("a record alone is too large") == 1
         served.stored({*range(100)} - {0, 31, 99}, "sizes")
 
 
@@ -216,34 +220,25 @@ fields:
 )
 
 
-@both_ways
-def test_parts_stay_the_same_when_the_limit_is_raised(tmp_path: Path, with_spool: bool) -> None:
-    """The sidecar accepts some parts, the last of them without a response; then it restarts, and
-    would accept the batch whole. With a spool, the program restarts too."""
-    spool, before = spool_of(tmp_path, with_spool), 0
+def test_what_arrived_is_not_sent_again_when_the_limit_is_raised(tmp_path: Path) -> None:
+    """The sidecar accepts some batches, the last of them without a response; then it restarts, and
+    would accept all together."""
     with _serving(tmp_path) as served:
-        telemetry = Collector(to=served.to, batch=400, interval=3600, spool=spool, timeout=1)
+        telemetry = Collector(to=served.to, batch=400, interval=3600, timeout=1)
         _emit(telemetry, range(400))
         served.lose_third_answer(telemetry)
         assert telemetry.tally().delivered < 400
-        if with_spool:
-            telemetry.close(0)
-            ends(telemetry)
-            before = telemetry.tally().delivered
-            assert telemetry.tally().spooled + before == 400
         with _restarted(served, None) as anew:
-            if with_spool:
-                telemetry = Collector(to=served.to, batch=400, interval=3600, spool=spool)
             deliver_all(telemetry)
             adds_up(telemetry)
             assert telemetry.close(WAIT_SECONDS)
             anew.stored(range(400))
-    assert telemetry.tally().delivered + before == 400
+    assert telemetry.tally().delivered == 400
 
 
 @both_ways
 def test_the_limit_is_lowered(tmp_path: Path, with_spool: bool) -> None:
-    """Batches of the right size are split further."""
+    """Batches of the right size are made smaller again."""
     spool = spool_of(tmp_path, with_spool)
     with (
         _serving(tmp_path) as served,
@@ -259,14 +254,13 @@ def test_the_limit_is_lowered(tmp_path: Path, with_spool: bool) -> None:
         assert (telemetry.tally().delivered, telemetry.tally().lost) == (400, {})
 
 
-@both_ways
-def test_consent_is_withdrawn_between_the_parts(tmp_path: Path, with_spool: bool) -> None:
-    """A redaction moves no record to another part: each of the others arrives once, though some
-    parts had arrived before without a response."""
-    spool, schema = spool_of(tmp_path, with_spool), tmp_path / "survey.yaml"
+def test_consent_is_withdrawn_between_two_batches(tmp_path: Path) -> None:
+    """A redaction moves no record to another batch: each of the others arrives once, though some
+    had arrived before without a response."""
+    schema = tmp_path / "survey.yaml"
     schema.write_text(SURVEY)
     with _serving(tmp_path, "2KiB", schema) as served:
-        telemetry = Collector(schema, served.to, batch=400, interval=3600, spool=spool, timeout=1)
+        telemetry = Collector(schema, served.to, batch=400, interval=3600, timeout=1)
         for number in range(400):
             assert telemetry.emit({"client.address": address(number)})
         served.lose_third_answer(telemetry)
@@ -287,8 +281,8 @@ def test_consent_is_withdrawn_between_the_parts(tmp_path: Path, with_spool: bool
         assert len(found) == len(set(found))
 
 
-def test_the_queue_keeps_its_bound_while_parts_wait(tmp_path: Path) -> None:
-    """The parts of a batch count as queued, and ``close`` counts unsent ones as lost."""
+def test_the_queue_keeps_its_bound_after_a_refusal(tmp_path: Path) -> None:
+    """What was put back counts as queued, and ``close`` counts unsent ones as lost."""
     with _serving(tmp_path) as served:
         telemetry = Collector(to=served.to, queue=200, batch=200, interval=3600)
         served.between.text, served.between.loses = b" 200 ", 1
@@ -319,7 +313,7 @@ def test_a_batch_stays_whole_without_a_response(tmp_path: Path) -> None:
     assert telemetry.tally().lost == {"unsent": 100}
 
 
-def test_threads_emit_while_batches_are_split(tmp_path: Path) -> None:
+def test_threads_emit_while_batches_are_made_smaller(tmp_path: Path) -> None:
     """The account adds up at every moment."""
     with (
         _serving(tmp_path) as served,
@@ -334,69 +328,79 @@ def test_threads_emit_while_batches_are_split(tmp_path: Path) -> None:
         served.stored(range(3000))
 
 
-# -- the limit, and the parts ----------------------------------------------------------------------
+# -- the cap, and halves ---------------------------------------------------------------------------
 
 
-def _asked(limit: BodyLimit, real: int, wanted: int) -> bool:
-    """Deliver a body of ``wanted`` bytes, or as large as the limit allows; return whether it was
-    accepted."""
-    size = min(wanted, limit.next())
-    if size > real:
-        limit.refused(size)
-        return False
-    limit.accepted(size)
-    return True
+def _queue(*lines: bytes) -> RecordQueue:
+    queue = RecordQueue(100, 100, 0, oldest=False)
+    queue._backlog.lines.extend(("2026-11-24T10:20:00Z", None, line) for line in lines)
+    queue.is_urgent = True
+    return queue
 
 
-@pytest.mark.parametrize("real", [100, 1000, 65_536, 1_000_000, 4_000_000])
-def test_the_limit_is_learned_and_tried_again(real: int) -> None:
-    """Few bodies are refused, and one is not much smaller than it might be."""
-    limit = BodyLimit()
-    first = [_asked(limit, real, 10 << 20) for _ in range(100)]
-    assert first.count(False) <= 30
-    later = [_asked(limit, real, 10 << 20) for _ in range(2000)]
-    assert later.count(False) <= 12
-    assert limit.bytes >= real // 2
+def test_batches_are_capped_by_bytes() -> None:
+    """A single line may be longer."""
+    queue = _queue(*[b"x" * (MOST_BODY // 3 - 50)] * 4, b"y" * (MOST_BODY + 1), b"z")
+    sizes = []
+    while (batch := queue.take()) is not None and batch.lines:
+        sizes.append(len(batch.lines))
+        queue.acknowledge(len(batch.lines))
+        queue.is_urgent = True
+        if sum(sizes) == 6:
+            break
+    assert sizes == [3, 1, 1, 1]
 
 
-def test_the_limit_does_not_stay_at_one_record() -> None:
-    """A proxy refuses everything for a time; later the limit rises again."""
-    limit = BodyLimit()
-    while limit.bytes > 1:
-        limit.refused(limit.bytes)
-    for _ in range(300):
-        limit.accepted(min(4 << 20, max(200, limit.next())))
-    assert limit.bytes == 4 << 20
+def test_what_is_put_back_goes_first_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its order, under other ids; an hour later batches are as large as before."""
+    queue = _queue(*(b"%d\n" % number for number in range(8)))
+    ids, taken = set[bytes](), []
+    whole = queue.take()
+    assert whole is not None
+    queue.put_back()
+    while (batch := queue.take()) is not None and batch.lines:
+        ids.add(batch.id)
+        taken.append([int(line) for line in batch.lines])
+        queue.acknowledge(len(batch.lines))
+        if len(taken) == 2:
+            break
+    assert taken == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert len(ids | {whole.id}) == 3
+    queue._capped_until = 0.0
+    queue._backlog.lines.extend(("", None, b"%d\n" % number) for number in range(8))
+    batch = queue.take()
+    assert batch is not None
+    assert len(batch.lines) == 8
 
 
-def test_a_lower_limit_is_found_again() -> None:
-    """Earlier accepted sizes are forgotten."""
-    limit = BodyLimit()
-    for _ in range(100):
-        _asked(limit, 1_000_000, 10 << 20)
-    assert [_asked(limit, 10_000, 10 << 20) for _ in range(60)].count(False) < 12
-    assert limit.bytes <= 20_000
+def test_a_backlog_that_puts_back_knows_what_has_left() -> None:
+    """``flush`` waits for what is put back."""
+    backlog = Backlog()
+    for number in range(4):
+        backlog.lines.append(("", None, b"%d\n" % number))
+        backlog.entered += 1
+    backlog.take(2, MOST_BODY)
+    assert not backlog.is_past(1)
+    backlog.put_back()
+    assert (len(backlog), backlog.is_past(1)) == (4, False)
+    backlog.take(4, MOST_BODY)
+    backlog.remove_in_flight()
+    assert backlog.is_past(4)
 
 
-def test_parts_cover_a_batch() -> None:
-    """In their order, without a gap, and each as long as the limit allows."""
-    lines = [json.dumps({"a": "b" * (at % 50)}).encode() + b"\n" for at in range(200)]
-    for most in (1, 60, 100, 1000, 100_000):
-        found = list(part_ranges(lines, most))
-        assert [at for start, length in found for at in range(start, start + length)] == list(
-            range(200)
-        )
-        for start, length in found:
-            size = sum(len(line) + 34 for line in lines[start : start + length])
-            assert size <= most or length == 1
-    assert list(part_ranges([], 10)) == []
+def test_halves_of_a_batch() -> None:
+    """They are its records, and have the same ids each time; no two share one, not even where they
+    have the same records; one from which a record was erased has another."""
+    whole = Batch(b"w" * 16, "2026-11-24T10:20:00Z", layout=_LAYOUT, payload=_LINE * 5)
+    first, second = halves(whole)
+    assert (first.payload, second.payload) == (_LINE * 2, _LINE * 3)
+    assert (len(first.records), len(second.records)) == (2, 3)
+    assert [each.id for each in halves(whole)] == [first.id, second.id]
+    same = [*halves(replace(whole, payload=_LINE * 4))]
+    assert len({whole.id, *(each.id for each in (first, second, *same))}) == 4
+    assert same[0].id == first.id, "it has the same records at the same place"
+    assert {len(each.id) for each in same} == {16}
 
 
-def test_ids_of_parts() -> None:
-    """A part always has the same id, and no two parts share one."""
-    whole = bytes(range(16))
-    ids = [part_id(whole, start, length) for start in range(20) for length in range(1, 20)]
-    assert len(set(ids)) == len(ids)
-    assert {len(each) for each in ids} == {16}
-    assert part_id(whole, 3, 4) == part_id(bytes(range(16)), 3, 4)
-    assert part_id(whole, 3, 4) != part_id(bytes(16), 3, 4)
+_LAYOUT = load_schema("conferencing").layout
+_LINE = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"}\n'
