@@ -93,7 +93,7 @@ class Filtered:
     def add(self, batches: Sequence[PendingBatch]) -> None:
         """Add what a piece has become."""
         for batch in batches:
-            self.total += batch.tally
+            self.total = self.total + batch.tally if self._batches else batch.tally
             self._records += batch.record_count
             self.size += len(batch.payload)
             self._batches.append(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from benchmarks.sidecar.server import cores, obstacle
 from benchmarks.sidecar.soak import soak
 
 _SECTION = "sidecar"
-_OTLP_ROUNDS = 15
+_OTLP_ROUNDS, _CORES_OF_TWO = 15, 3
 _CONTROL_EVENTS, _CONTROL_RUNS = 50_000, 3
 
 
@@ -82,6 +83,10 @@ def _measure(options: Namespace) -> Figures:
         "times as much as one"
     )
     figures.servers.append(measure.serve(effort, say, options.directory))
+    if len(os.sched_getaffinity(0)) < _CORES_OF_TWO:
+        figures.skipped["two workers"] = "skipped: cores; two of a server and one of the load"
+    else:
+        figures.servers.append(measure.serve(effort, say, options.directory, workers=2))
     fluent = fluent_bit.find(options.fluent_bit)
     if fluent is None:
         figures.skipped["fluent-bit"] = fluent_bit.OBSTACLE

@@ -18,7 +18,8 @@ def percentile(ordered: Sequence[float], share: float) -> float:
 class Throughput:
     """As much as it takes, over several connections. ``before`` and ``after`` are the records that
     waited in the spool then; ``None`` if it does not tell. Latencies are in ms; ``share`` is how
-    much of a core the client used."""
+    much of a core the client used, ``cores`` how many the server got, and ``workers`` how much of
+    the CPU time of all workers each had."""
 
     events_per_second: float
     cpu_seconds: float
@@ -28,6 +29,8 @@ class Throughput:
     before: int | None
     after: int | None
     share: float = 0.0
+    cores: float = 0.0
+    workers: tuple[float, ...] = ()
 
     @property
     def cpu_per_event(self) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 import msgspec
 
@@ -16,7 +17,7 @@ from benchmarks.results import BenchmarkError
 from benchmarks.sidecar.figures import Served, Steady, Throughput, percentile
 from benchmarks.sidecar.fluent import OUTPUT, fluent_bit
 from benchmarks.sidecar.load import Outcome, Plan
-from benchmarks.sidecar.server import Server, collector, cores, stored
+from benchmarks.sidecar.server import Server, collector, cores, stored, two_cores
 
 CORPUS = "medium"
 EVENTS = 200
@@ -90,16 +91,22 @@ def checked(server: Server, output: Path) -> Outcome:
     return outcome
 
 
-def serve(effort: Effort, say: _Say, place: Path, fluent: str | None = None) -> Served:
-    """Measure the collector, or the Fluent Bit of that path, in a new directory of ``place``.
+def serve(
+    effort: Effort, say: _Say, place: Path, fluent: str | None = None, *, workers: int = 1
+) -> Served:
+    """Measure the collector, or the Fluent Bit of that path, in a new directory of ``place``. Two
+    workers get two cores.
 
     Raises ``BenchmarkError`` if it refuses, fails, or does not keep what it acknowledged.
     """
     core, other = cores()
     with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
         directory = Path(name)
-        found = {core}
-        opened = fluent_bit(fluent, directory, found) if fluent else collector(directory, found)
+        found = {core} if workers == 1 else {*two_cores()}
+        if fluent:
+            opened = fluent_bit(fluent, directory, found)
+        else:
+            opened = collector(directory, found, workers=workers)
         with opened as server:
             served = Served(server.name)
             for number in range(effort.rounds):
@@ -124,9 +131,11 @@ def round_of(
     served: Served,
 ) -> Throughput:
     """The CPU time is of the whole round, with its warm-up, as are the events it is for."""
-    before, used = server.waiting(), server.usage().cpu_seconds
+    before, first, began = server.waiting(), server.usage(), perf_counter()
     outcome = load(server, plan(server, effort, effort.seconds), core)
-    after, spent = server.waiting(), server.usage().cpu_seconds - used
+    seconds, after, last = perf_counter() - began, server.waiting(), server.usage()
+    spent = last.cpu_seconds - first.cpu_seconds
+    workers = [now - then for then, now in zip(first.workers, last.workers, strict=True)]
     served.acknowledged += outcome.taken * EVENTS
     return Throughput(
         events_per_second=len(outcome.latencies) * EVENTS / outcome.seconds,
@@ -137,6 +146,8 @@ def round_of(
         before=before,
         after=after,
         share=outcome.share,
+        cores=spent / seconds,
+        workers=tuple(each / (sum(workers) or 1.0) for each in workers),
     )
 
 

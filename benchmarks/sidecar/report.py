@@ -10,6 +10,9 @@ from benchmarks.report import Table
 from benchmarks.sidecar.figures import Figures, Served, Soaked
 from benchmarks.sidecar.measure import EVENTS, RATE
 
+_GAIN_AT_LEAST, _CORES_GOT = 1.6, 1.8
+"""What two workers do over one, in rounds in which they and the keeper got so many cores."""
+
 
 def tables(figures: Figures) -> list[Table]:
     """Return what there is to show."""
@@ -36,10 +39,12 @@ def _throughput(servers: list[Served]) -> Table:
         "p99 ms",
         "records in the spool, before → after",
         "client, of a core",
+        "cores it got",
+        "share of each worker",
     )
     return Table(
-        f"as much as it takes on one core, requests of {EVENTS} medium events, "
-        f"median of {len(servers[0].rounds)} rounds",
+        f"as much as it takes on one core (two workers: on two), requests of {EVENTS} medium "
+        f"events, median of {len(servers[0].rounds)} rounds",
         header,
         tuple(_busy(served) for served in servers),
     )
@@ -49,6 +54,7 @@ def _busy(served: Served) -> tuple[str, ...]:
     rounds = served.rounds
     speeds = [each.events_per_second for each in rounds]
     first, last = rounds[0].before, rounds[-1].after
+    shares_of = zip(*(each.workers for each in rounds), strict=True)
     return (
         served.name,
         f"{served.events_per_second:,.0f}",
@@ -58,6 +64,8 @@ def _busy(served: Served) -> tuple[str, ...]:
         f"{median(each.p99 for each in rounds):.1f}",
         "–" if first is None or last is None else f"{first:,} → {last:,}",
         f"{median(each.share for each in rounds):.0%}",
+        f"{median(each.cores for each in rounds):.2f}",
+        ", ".join(f"{median(shares):.0%}" for shares in shares_of) or "–",
     )
 
 
@@ -104,9 +112,21 @@ def judge(figures: Figures, limits: Limits) -> Iterator[Verdict]:
         yield _verdict(
             "resident MB of a process, peak: at most", wanted.resident_mb_at_most, ours.peak_mb
         )
+        two = next((each for each in figures.servers if each.name.endswith("2 workers")), None)
+        if two is not None:
+            yield from _two_workers(ours, two)
         after = ours.rounds[-1].after or 0
         most = wanted.waiting_seconds_at_most * ours.events_per_second
         yield _verdict("records in the spool at the end: at most", most, after)
+
+
+def _two_workers(one: Served, two: Served) -> Iterator[Verdict]:
+    """Judge what two workers do in the rounds in which they got their cores, if there were any."""
+    rounds = [each.events_per_second for each in two.rounds if each.cores > _CORES_GOT]
+    if rounds:
+        gain = median(rounds) / one.events_per_second
+        text = f"two workers over one: at least {_GAIN_AT_LEAST:g}, is {gain:.2f}"
+        yield Verdict(gain >= _GAIN_AT_LEAST, text)
 
 
 def _verdict(what: str, limit: float, found: float, factor: float = 1.0) -> Verdict:

@@ -30,11 +30,12 @@ _WAITING = re.compile(r'^collector_spool_records\{sink="[^"]*"\} (\S+)$', re.MUL
 @dataclass(frozen=True, slots=True)
 class Usage:
     """CPU seconds so far, and resident MB (10⁶ bytes), of all processes; ``peak_mb`` is the most
-    that one of them had."""
+    that one of them had, and ``workers`` are the CPU seconds of each process that it started."""
 
     cpu_seconds: float
     resident_mb: float
     peak_mb: float
+    workers: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -54,8 +55,8 @@ class Server:
     def usage(self) -> Usage:
         """Return what it and the processes that it started use, as the system counts."""
         whole = [_usage(pid) for pid in (self.process.pid, *_children(self.process.pid))]
-        cpu, resident, peaks = zip(*map(astuple, whole), strict=True)
-        return Usage(sum(cpu), sum(resident), max(peaks))
+        cpu, resident, peaks, _ = zip(*map(astuple, whole), strict=True)
+        return Usage(sum(cpu), sum(resident), max(peaks), cpu[1:])
 
     def waiting(self) -> int | None:
         """Return how many records wait for the sink that has the most to take, if it tells."""
@@ -158,17 +159,19 @@ def collector(
     cores: Collection[int],
     *,
     arguments: Sequence[str] = (),
+    workers: int = 1,
 ) -> Iterator[Server]:
-    """``collector serve`` with no configuration but free ports and ``arguments``, in a directory of
-    its own.
+    """``collector serve`` with no configuration but free ports, ``workers`` and ``arguments``, in a
+    directory of its own.
 
     Raises ``BenchmarkError`` if it does not start.
     """
     python = f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     command = [sys.executable, "-m", "collector", "serve", *arguments]
-    environ = _FREE | {"PYTHONPATH": python}
+    environ = _FREE | {"PYTHONPATH": python, "COLLECTOR__WORKERS": str(workers)}
     with pinned(command, directory, cores, environ) as process:
-        server = Server("collector serve", process, 0, "/v1/events", "application/x-ndjson", cores)
+        name = "collector serve" if workers == 1 else f"collector serve, {workers} workers"
+        server = Server(name, process, 0, "/v1/events", "application/x-ndjson", cores)
         started = threading.Event()
         reader = threading.Thread(target=_read, args=(server, started), daemon=True)
         reader.start()

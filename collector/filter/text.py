@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from itertools import accumulate
-from time import thread_time
 
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
@@ -32,14 +30,6 @@ MAX_DEPTH = 1000
 
 SLICE = 1 << 14
 """The number of bytes of whole lines that are decoded at once."""
-
-MOST_LINES = 150
-"""The most lines of a slice, between two of which others are served;"""
-_FIRST_LINES, _LEAST_LINES = 40, 10
-"""the lines of the first one, and the fewest."""
-_SLICE_SECONDS = 0.001
-"""A slice is to take so much of the processor: a request waits for several, and lines of one schema
-take twenty times as long as those of another."""
 
 _Text = bytes | memoryview
 _Reject = Callable[[Rejection], None]
@@ -180,45 +170,6 @@ def pieces(payload: bytes, size: int) -> Iterator[bytes]:
             end = payload.find(b"\n", at) + 1 or len(payload)
         yield payload[at:end]
         at = end
-
-
-class Pace:
-    """How many lines of a payload are filtered before others are served: as many as take about
-    a millisecond of the processor, by what those before them took."""
-
-    def __init__(self, lines: int = _FIRST_LINES) -> None:
-        self.lines: int = lines
-
-    def __repr__(self) -> str:
-        return f"<Pace of {self.lines} lines>"
-
-    @contextmanager
-    def measured(self) -> Iterator[None]:
-        """Filter a slice in the block; the next one is at most twice as long."""
-        began = thread_time()
-        yield
-        by = min(_SLICE_SECONDS / max(thread_time() - began, 1e-9), 2.0)
-        self.lines = min(max(int(self.lines * by), _LEAST_LINES), MOST_LINES)
-
-
-def slices(payload: bytes, size: int, pace: Pace) -> Iterator[bytes]:
-    """Yield a payload in parts of whole lines: at most ``size`` bytes each, and as many lines as
-    the pace allows when it is made.
-
-    Only a line longer than ``size`` makes a larger part. Finding the line ends is four times as
-    fast as counting them.
-    """
-    find, at = payload.find, 0
-    while at < len(payload):
-        end, stop = at - 1, at + size
-        for _ in range(pace.lines):
-            if (found := find(b"\n", end + 1, stop)) < 0:
-                break
-            end = found
-        if end < at and (end := find(b"\n", at)) < 0:
-            end = len(payload)
-        yield payload[at : end + 1]
-        at = end + 1
 
 
 def readable_lines(text: bytes, reject: _Reject, *, is_valid: bool = False) -> Iterable[_Text]:

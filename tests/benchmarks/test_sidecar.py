@@ -170,6 +170,20 @@ def test_limits_are_judged(figures: Figures, fails: str | None) -> None:
     assert gate.announce(verdicts) == (fails is not None)
 
 
+@pytest.mark.parametrize(
+    ("cores", "speed", "holds"),
+    [(1.9, 130_000, [True]), (1.9, 120_000, [False]), (1.2, 90_000, [])],
+)
+def test_two_workers_are_judged_where_they_got_their_cores(
+    cores: float, speed: float, holds: list[bool]
+) -> None:
+    figures = _figures(80_000, 10, 100, 8_000)
+    round_ = Throughput(speed, 1.0, 100_000, 5, 9, 0, 0, 0.5, cores, (0.5, 0.5))
+    figures.servers.append(Served("collector serve, 2 workers", [round_]))
+    verdicts = report.judge(figures, gate.read(gate.LIMITS))
+    assert [each.holds for each in verdicts if each.text.startswith("two workers")] == holds
+
+
 def test_growth_is_judged() -> None:
     """Memory may shrink, and may move; it may not grow for sure."""
     for low, holds in ((-1.0, True), (0.0, True), (0.1, False)):

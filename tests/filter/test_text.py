@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sys
-from time import sleep, thread_time
 
 import pytest
 from hypothesis import given
@@ -13,45 +12,20 @@ from pydantic_core import ValidationError
 
 from collector import Filter, load_schema
 from collector.filter.otlp.wire import MAX_PARTS
-from collector.filter.text import MOST_LINES, PIECE, Pace, has_more_objects, is_utf8, slices
+from collector.filter.text import PIECE, has_more_objects, is_utf8, pieces
 
 _TEXTS = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r\n"]), max_size=30).map(b"".join)
 
 
-@given(_TEXTS, st.integers(1, 40), st.integers(1, 20))
-def test_parts_are_whole_lines_and_no_more_than_asked_for(
-    payload: bytes, size: int, number: int
-) -> None:
+@given(_TEXTS, st.integers(1, 40))
+def test_parts_are_whole_lines_and_no_more_than_asked_for(payload: bytes, size: int) -> None:
     """Together they are the payload; only a single line is longer than asked for, only the last
     may lack its end."""
-    parts = list(slices(payload, size, Pace(number)))
+    parts = list(pieces(payload, size))
     assert b"".join(parts) == payload
     for part in parts:
-        assert 0 < part.count(b"\n") <= number or part is parts[-1]
         assert len(part) <= size or b"\n" not in part[:-1]
         assert part.endswith(b"\n") or part is parts[-1]
-
-
-def test_parts_become_as_long_as_they_may() -> None:
-    """Shorter after one that took the processor for long, at most twice as long after another;
-    waiting takes nothing of it."""
-    pace, seen = Pace(), [Pace().lines]
-    for _ in range(6):
-        with pace.measured():
-            sleep(0.005)
-        seen.append(pace.lines)
-    assert seen == [min(seen[0] << doubled, MOST_LINES) for doubled in range(7)]
-    for _ in range(6):
-        with pace.measured():
-            ending = thread_time() + 0.01
-            while thread_time() < ending:
-                pass
-    fewest = pace.lines
-    assert 0 < fewest <= seen[0] / 4
-    parts = slices(b"\n" * 1000, 1000, pace)
-    assert next(parts) == b"\n" * fewest
-    pace.lines = 3 * fewest
-    assert next(parts) == b"\n" * 3 * fewest
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 40))
