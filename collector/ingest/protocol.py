@@ -114,6 +114,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._held: HttpResponse | None = None  # until it is writable
+        self._answered: HttpRequest | None = None  # the last one
         self._ignore_input = self._is_closing = self._has_ended = self._read_paused = False
         self._deadline = self._write_deadline = _NEVER
         self._target = b""
@@ -435,7 +436,8 @@ class HardenedProtocol(Connection, asyncio.Protocol):
 
     def _respond(self, request: HttpRequest, response: HttpResponse | None) -> None:
         """Send the response to the request in progress, once the reader has taken those before."""
-        if response is None or request is not next(iter(self._requests), None):
+        is_due = request is next(iter(self._requests), None) and request is not self._answered
+        if response is None or not is_due:
             return
         if self._writable.is_set():
             self._send(request, response)
@@ -448,6 +450,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             self._send(self._requests[0], held)
 
     def _send(self, request: HttpRequest, response: HttpResponse) -> None:
+        self._answered = request
         self._report(response, request.began)
         if response.close or request.must_close(self._limits.wire):
             request.keep_alive = False
@@ -459,7 +462,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
 
     def refuse(self) -> None:
         """Refuse the request in progress, as the server stops."""
-        if self._requests and self._stream is None:
+        if self._requests:
             self._respond(self._requests[0], refusal_response(STOPPING, self._requests[0].dialect))
 
     def _send_head(
