@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from datetime import UTC, datetime
 from functools import partial
 from threading import get_ident
+from time import time
 from typing import Literal
 
 from collector.contracts import (
@@ -34,7 +34,7 @@ from collector.contracts import (
     UnknownSchema,
     Written,
     count_lines,
-    to_minute,
+    minute_text,
 )
 from collector.errors import InputError, Overloaded
 from collector.filter import Filter
@@ -283,7 +283,7 @@ def place_of(request: Request, filter_: Filter) -> Place:
 
 def _batches(request: Request, filter_: Filter, found: Filtered) -> Iterator[list[PendingBatch]]:
     """Yield what the slices of a request become, within what is left for it."""
-    minute = to_minute(datetime.now(UTC))
+    minute = minute_text(int(time() // 60))
     refused = _refused(request, filter_)
     chosen = filter_.without(refused) if refused else filter_
     is_first, is_sliced = True, _is_divisible(request)

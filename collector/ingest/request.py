@@ -27,7 +27,7 @@ from collector.ingest.refusals import (
     Refusal,
     RequestRefused,
 )
-from collector.ingest.responses import Dialect, HttpResponse
+from collector.ingest.responses import EVENTS, Dialect, HttpResponse
 from collector.preferences import Choices, choices_in
 
 
@@ -149,8 +149,9 @@ class HttpRequest:
     @property
     def dialect(self) -> Dialect:
         """The form of its response."""
-        signal = None if self.route is None else self.route.signal
-        return Dialect(signal, signal is not None and self.media_type == _PROTOBUF)
+        if self.route is None or self.route.signal is None:
+            return EVENTS
+        return Dialect(self.route.signal, self.media_type == _PROTOBUF)
 
     def form(self, route: Route) -> Form:
         """Return the form of the body. Raises ``RequestRefused``: UNSUPPORTED_MEDIA_TYPE."""

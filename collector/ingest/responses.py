@@ -150,9 +150,8 @@ def _error_json(refusal: Refusal) -> str:
 
 def _counts_json(tally: Tally) -> str:
     """Return the members of an object, without its braces."""
-    rejected = ",".join(
-        f'"{reason}":{tally.rejected[reason]}' for reason in REJECTIONS if tally.rejected[reason]
-    )
+    times = tally.rejected.get
+    rejected = ",".join(f'"{reason}":{times(reason)}' for reason in REJECTIONS if times(reason))
     return f'"received":{tally.received},"admitted":{tally.admitted},"rejected":{{{rejected}}}'
 
 
