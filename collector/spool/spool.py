@@ -57,6 +57,7 @@ from collector.spool.write_queue import (
     Room,
     WriteQueue,
     add_to_sums,
+    check,
     merge,
     unwritable,
 )
@@ -169,6 +170,7 @@ class Spool(Closing):
         E425 while too much is being stored; ``ValueError`` for more than a request may become.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
+        check(merged)
         with self._changed:
             self._check_writable()
             if merged or key is not None:
