@@ -180,12 +180,12 @@ def test_the_largest_batches_of_python(sidecar: Sidecar, way: str) -> None:
     """Those that the settings in the documentation allow are taken, of items of almost 4 KiB, and
     so are the most items of a request. Of one more, or of longer ones, nothing is. Over HTTP they
     are not sent again; over gRPC Python's exporter tries until its time is over."""
-    number, results = _documented(), []
-    for batches, options in (
-        ([[_span(3800)] * number, [_span(0)] * MOST_EVENTS], {}),
-        ([[_span(0)] * (MOST_EVENTS + 1), [_span(4200)] * number], {"timeout": 3}),
+    number, results = _documented(), list[str]()
+    for batches, seconds in (
+        ([[_span(3800)] * number, [_span(0)] * MOST_EVENTS], WAIT_SECONDS),
+        ([[_span(0)] * (MOST_EVENTS + 1), [_span(4200)] * number], 3),
     ):
-        sending = exporter("traces", way, sidecar.ports[way], **options)
+        sending = exporter("traces", way, sidecar.ports[way], timeout=seconds)
         results += [sending.export(batch).name for batch in batches]
         sending.shutdown()
     assert results == ["SUCCESS", "SUCCESS", "FAILURE", "FAILURE"]
