@@ -478,8 +478,9 @@ CODES: dict[str, Code] = {
         " records, arrives too slowly, or has too many headers; or a query takes more time or"
         " memory than it may. Nothing of the request was kept.",
         why="No request and no query may use memory, time or disk without a bound.",
-        fix="Send or ask for less at once, or raise the limit: `limits` of the configuration, or"
-        " `--timeout` of the query.",
+        fix="Send or ask for less at once; the message names the limit. `limits` of the"
+        " configuration may be lower than 20,000 events and 8 MiB, and never higher; a query has"
+        " `--timeout`.",
         language="console",
         bad="head -c 9000000 /dev/zero | curl http://127.0.0.1:4318/v1/events --json @-",
         good="split -C 1M events.ndjson part- # then send each part",

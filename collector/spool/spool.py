@@ -57,6 +57,7 @@ from collector.spool.write_queue import (
     Room,
     WriteQueue,
     add_to_sums,
+    check,
     merge,
     unwritable,
 )
@@ -174,6 +175,7 @@ class Spool(Closing):
         E425 while too much is being stored; ``ValueError`` for more than a request may become.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
+        check(merged)
         with self._changed:
             self._check_writable()
             if merged or key is not None:
@@ -519,10 +521,12 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
+            found = {sink: file.cursors[sink] for sink in self._cursors}
+            is_new = file.last < self._last  # the file was lost, and its numbers begin anew
+            known = found if is_new else self._cursors
+            self._cursors = {sink: max(known[sink], at) for sink, at in found.items()}
             self._depth, self._last = file.depth, file.last
             self._backlogs = file.backlogs
-            found = {sink: file.cursors[sink] for sink in self._cursors}
-            self._cursors = {sink: max(self._cursors[sink], at) for sink, at in found.items()}
             moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
             self._moved = set(found) if file.has_delivered else moved
             if (first := file.first()) is not None:

@@ -141,15 +141,9 @@ class WriteQueue:
 
     def put(self, batches: Sequence[PendingBatch], key: RequestKey | None, room: int) -> Written:
         """Add batches, if they and those before them, also those that were taken and not counted
-        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, E425 if too
-        much is in the queue, and ``ValueError`` for a tally that does not add up, and for more than
-        a request may become."""
-        for batch in batches:
-            _check(batch)
-        added = _size(batches)
-        if added > MOST_BYTES or _rows(batches) > MOST_EVENTS:
-            raise ValueError("a request must not become more than a batch may be")
-        size = self._bytes + added
+        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, and E425 if too
+        much is in the queue."""
+        size = self._bytes + _size(batches)
         if size + self.taken_bytes > room:
             raise SpoolFull
         if self and (size > _MOST_QUEUED_BYTES or len(self) >= _MOST_WRITES):
@@ -313,12 +307,17 @@ def _rows(batches: Sequence[PendingBatch]) -> int:
     return sum(batch.record_count for batch in batches)
 
 
-def _check(batch: PendingBatch) -> None:
-    tally, payload = batch.tally, batch.payload
-    if tally.received != tally.admitted + sum(tally.rejected.values()):
-        raise ValueError("a tally must add up")
-    if bool(payload) != bool(tally.admitted) or (payload and payload[-1] != _NEWLINE):
-        raise ValueError("a payload must be lines, and there if something was admitted")
+def check(batches: Sequence[PendingBatch]) -> None:
+    """Raise ``ValueError`` for a tally that does not add up, for a payload that does not fit to it,
+    and for more than a request may become."""
+    for batch in batches:
+        tally, payload = batch.tally, batch.payload
+        if tally.received != tally.admitted + sum(tally.rejected.values()):
+            raise ValueError("a tally must add up")
+        if bool(payload) != bool(tally.admitted) or (payload and payload[-1] != _NEWLINE):
+            raise ValueError("a payload must be lines, and there if something was admitted")
+    if _size(batches) > MOST_BYTES or _rows(batches) > MOST_EVENTS:
+        raise ValueError("a request must not become more than a batch may be")
 
 
 def _batch_size(batch: Batch) -> int:

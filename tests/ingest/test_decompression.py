@@ -271,8 +271,8 @@ print(peak() - before, found.memory)
 )
 def test_what_is_reserved_is_enough(window: int | None) -> None:
     """A process that decompresses a body grows by no more than what is reserved for it."""
-    noise = b"".join(zlib.crc32(b"%d" % number).to_bytes(4) * 4 for number in range(450_000))
-    for plain in (noise, b"[" + b" " * (7 * MIB)):
+    noise = b"".join(zlib.crc32(b"%d" % number).to_bytes(4) * 4 for number in range(900_000))
+    for plain in (noise, b"[" + b" " * (15 * MIB)):
         if window is None:
             grown, reserved = _peak_of("gzip", gzip.compress(plain, 1))
         else:

@@ -180,15 +180,15 @@ def test_the_largest_batches_of_python(sidecar: Sidecar, way: str) -> None:
     """Those that the settings in the documentation allow are taken, of items of almost 4 KiB, and
     so are the most items of a request. Of one more, or of longer ones, nothing is. Over HTTP they
     are not sent again; over gRPC Python's exporter tries until its time is over."""
-    sending, number = exporter("traces", way, sidecar.ports[way], timeout=3), _documented()
-    results = _watched(sending)
-    sending.export([_span(3800)] * number)
-    sending.export([_span(0)] * MOST_EVENTS)
-    assert results == ["SUCCESS", "SUCCESS"]
-    sending.export([_span(0)] * (MOST_EVENTS + 1))
-    sending.export([_span(4200)] * number)
-    assert results[2:] == ["FAILURE", "FAILURE"]
-    sending.shutdown()
+    number, results = _documented(), list[str]()
+    for batches, seconds in (
+        ([[_span(3800)] * number, [_span(0)] * MOST_EVENTS], WAIT_SECONDS),
+        ([[_span(0)] * (MOST_EVENTS + 1), [_span(4200)] * number], 3),
+    ):
+        sending = exporter("traces", way, sidecar.ports[way], timeout=seconds)
+        results += [sending.export(batch).name for batch in batches]
+        sending.shutdown()
+    assert results == ["SUCCESS", "SUCCESS", "FAILURE", "FAILURE"]
     assert stored(sidecar, number + MOST_EVENTS).keys() == {"203.0.113.7"}
 
 

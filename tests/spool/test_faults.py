@@ -222,3 +222,16 @@ def test_two_processes_on_one_directory(path: Path) -> None:
             Spool(path)
         process.send_signal(signal.SIGKILL)
     Spool(path).close()
+
+
+def test_a_file_that_is_lost_while_it_is_open(path: Path) -> None:
+    """What comes later is delivered, though its numbers begin anew."""
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, *map(entry, range(9)))
+        drained(spool)
+        for each in path.parent.glob(f"{path.name}*"):
+            each.unlink()
+        spool._fail(OSError())
+        wait_until(lambda: spool.state().errors == 1 and spool.state().is_ready)
+        commit(spool, entry(10), entry(11))
+        assert drained(spool) == [10, 11]
