@@ -215,7 +215,7 @@ def test_distinct_keys(tmp_path: Path, say: Say) -> None:
         assert b"key1" not in after
         counted = re.search(rb'events_total\{outcome="rejected",schema="[^"]*"\} (\S+)', after)
         assert counted is not None
-        assert float(counted[1]) == 40_000
+        assert float(counted[1]) == 20_000
 
 
 def _series(metrics: bytes) -> list[bytes]:
