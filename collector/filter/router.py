@@ -68,14 +68,18 @@ class EventRouter:
     """
 
     def __init__(
-        self, plan: Plan, consent: EventConsent | None = None, narrow: Narrow | None = None
+        self,
+        plan: Plan,
+        consent: EventConsent | None = None,
+        narrow: Narrow | None = None,
+        readers: Readers | None = None,
     ) -> None:
         self.plan = plan
         self.consent = consent
         self._narrow = narrow
         self._narrowed: dict[frozenset[str], EventRouter] = {frozenset(): self}
         self._record = record_type(plan)
-        self.readers: Readers = Readers(plan, self._record)
+        self.readers: Readers = readers or Readers(plan, self._record)
         self._nested = NestedRecords(plan)
         self._documents = cache(self._make_documents)
         self._read_mapping = self.readers.objects.of_object
