@@ -39,7 +39,6 @@ from collector.filter.records import (
 from collector.filter.text import (
     BOM,
     MAX_LINE,
-    SLICE,
     are_readable,
     is_blank,
     is_list,
@@ -200,7 +199,7 @@ class EventRouter:
             builder.rejected.append,
         )
         for lines in line_slices(text):
-            if len(lines) > SLICE:  # a single one
+            if isinstance(lines, memoryview):  # a single one
                 if reason := refusal(lines, MAX_LINE):
                     reject(reason)
                 else:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import astuple
@@ -273,7 +273,7 @@ class SdkRecordFilter:
             return part
         event = self._reader.texts.decode_or_read(line)
         if isinstance(event, str):
-            return event
+            return cast("Rejection", event)
         self._add(event, self._judge_at(part.moments, is_present), part, times)
         return None
 
@@ -314,13 +314,14 @@ class SdkRecordFilter:
     def _as_of(self, column: Column, moments: _Moments, is_present: bool) -> Column:
         """Return a column that accepts values as of a moment between the two."""
         key = column.name, is_present
-        accept = memo = self._memos.get(key)
-        if accept is None:
+        memo = self._memos.get(key)
+        if memo is None:
             stored = column.field.stored_between(*moments)
             accept = stored if is_present else partial(_as_now, column, stored)
-            if column.memo is not None:  # texts that repeat are timeless
-                accept = memo = self._memos[key] = Memo(accept)
-        return replace(column, accept=accept, memo=memo)
+            if column.memo is None:
+                return replace(column, accept=accept)
+            memo = self._memos[key] = Memo(accept)  # texts that repeat are timeless
+        return replace(column, accept=memo, memo=memo)
 
 
 def plan_of_records(plan: Plan) -> Plan:

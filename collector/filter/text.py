@@ -65,6 +65,8 @@ def is_utf8(text: bytes | memoryview) -> bool:
 
     The parser does not check members that it skips; with this check first, every path agrees.
     """
+    if isinstance(text, memoryview) and len(text) <= _MAX_SHARED:
+        text = bytes(text)
     if isinstance(text, bytes) and text.isascii():
         return True
     if len(text) >= _LEAST_MEASURED:
@@ -235,20 +237,22 @@ def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:
     return found
 
 
-def line_slices(payload: bytes) -> Iterator[_Text]:
-    """Yield the lines of a payload: whole ones of at most ``SLICE`` bytes together, or a single one
-    that is longer. A very long one is not copied."""
+def line_slices(payload: bytes) -> Iterator[bytes | memoryview]:
+    """Yield whole lines of a payload, of at most ``SLICE`` bytes together, and as views single ones
+    that are longer."""
     at = 0
     while at < len(payload):
         end = payload.rfind(b"\n", at, at + SLICE) + 1
-        if not end:
+        if end or len(payload) - at <= SLICE:
+            end = end or len(payload)
+            yield payload[at:end]
+        else:
             end = payload.find(b"\n", at + SLICE) + 1 or len(payload)
-        is_short = end - at <= max(SLICE, _MAX_SHARED)
-        yield payload[at:end] if is_short else memoryview(payload)[at:end]
+            yield memoryview(payload)[at:end]
         at = end
 
 
-def are_readable(lines: _Text) -> bool:
+def are_readable(lines: bytes) -> bool:
     """Return whether all of some lines may be parsed."""
     return is_utf8(lines) and not (_parser_goes_deep() and may_hold_deep_lines(lines))
 
