@@ -42,6 +42,10 @@ OUTSIDE, FROM_AGENT, AGENT_OUTSIDE = -1, -2, -3
 context."""
 
 
+_OFTEN = frozenset("fkmr")
+"""Names that begin so are used for every event: functions, types, dictionaries and the record."""
+
+
 class Code:
     """The source of a function, and the objects that it refers to."""
 
@@ -218,7 +222,7 @@ class Code:
             self._add(f"w{i} = {AGENT_OUTSIDE} if is_outside else {FROM_AGENT}", 1)
 
     def _canonical(self, column: Column, *, is_lendable: bool) -> None:
-        i, accept = column.index, self._bind("f", column.accept)
+        i, accept = column.index, self._bind("f" if column.memo is None else "g", column.accept)
         wanted = sorted(kind.__name__ for kind in column.wire)
         self._add(f"if {' or '.join(f'type(v) is {kind}' for kind in wanted)}:")
         if column.memo is None:
@@ -335,7 +339,7 @@ class Code:
     @property
     def source(self) -> str:
         """The text of the function."""
-        bound = "".join(f", {name}={name}" for name in self._names)
+        bound = "".join(f", {name}={name}" for name in self._names if name[0] in _OFTEN)
         head: list[str] = []
         parameters = "events, records, notes, rejected" + ", around" * self._is_within
         parameters += ", tell" * self._is_told
@@ -361,8 +365,8 @@ class Code:
                 yield f"# {variable}.{attribute}: {' > '.join(map(str, path))}"
 
     def function(self, record: type[msgspec.Struct]) -> Any:
-        """Compile the function. Bound objects become default arguments, so that they are local
-        variables in it."""
+        """Compile the function. What it uses for every event becomes a default argument, and so a
+        local variable; to copy others at each call would take longer."""
         self._names["record"] = record
         if self._is_told:
             self._names["reasons"] = {
