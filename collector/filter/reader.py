@@ -17,8 +17,10 @@ from collector.filter.plan import Column, Keys, Plan
 from collector.filter.shape import NULL, Shape, shape_of
 from collector.filter.text import is_list as is_list_text
 
-_Way = tuple[list[tuple[str, Shape]], str]
-"""The attributes of objects, with their shapes, and that of the member in the last one."""
+_Step = tuple[str, Shape, Callable[[Any], Any]]
+"""The attribute of an object, its shape, and the decoder of those in mappings."""
+_Way = tuple[list[_Step], str]
+"""The objects on the way to a member, and its attribute in the last one."""
 
 
 class Reader:
@@ -73,10 +75,10 @@ class Reader:
             if type(path[0]) is self._root:
                 steps, attribute = self._ways.get(path) or self._way(path)
                 found = event
-                for step, shape in steps:
+                for step, shape, decode in steps:
                     found = getattr(found, step)
                     if is_list(found) if shape.is_list else type(found) is dict:
-                        found = mapping_decoder(shape)(found)
+                        found = decode(found)
                     elif type(found) is not shape.kind:
                         break
                 else:
@@ -88,13 +90,13 @@ class Reader:
     def _way(self, path: Keys) -> _Way:
         """Return the attributes on the way to a member."""
         shape: Shape | None = self.shape
-        steps: list[tuple[str, Shape]] = []
+        steps: list[_Step] = []
         for key, following in pairwise(path):
             assert shape is not None  # noqa: S101 - for the type
             node, use = shape.members[key], "list" if type(following) is int else "object"
             shape = node.list if use == "list" else node.object
             assert shape is not None  # noqa: S101 - for the type
-            steps.append((node.slots[use], shape))
+            steps.append((node.slots[use], shape, mapping_decoder(shape)))
         assert shape is not None  # noqa: S101 - for the type
         self._ways[path] = steps, shape.members[path[-1]].slots["raw"]
         return self._ways[path]
