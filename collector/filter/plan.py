@@ -155,7 +155,6 @@ class Plan:
     user_agent: tuple[Keys, ...]
     agents: Agents
     reads_lists: bool
-    required: tuple[int, ...]
     uses_sender: bool
     choices: tuple[Keys, ...] = ()
     granted: Granted = None
@@ -285,7 +284,6 @@ def compile_plan(
         user_agent=agent if derived else (),
         agents=Agents(derived),
         reads_lists=reads_lists,
-        required=tuple(column.index for column in columns if column.required),
         uses_sender=bool(derived and agent) or any(column.peer for column in columns),
         choices=choices,
         granted=granted,

@@ -39,6 +39,7 @@ from collector.filter.records import (
 from collector.filter.text import (
     BOM,
     MAX_LINE,
+    SLICE,
     are_readable,
     is_blank,
     is_list,
@@ -193,18 +194,16 @@ class EventRouter:
 
     def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add lines without choices, some at a time; one by one where any of them is unusual."""
-        objects, selection, reject = (
-            self.readers.objects,
-            self.plan.selection,
-            builder.rejected.append,
-        )
-        for lines in line_slices(text):
-            if isinstance(lines, memoryview):  # a single one
-                if reason := refusal(lines, MAX_LINE):
+        objects, selection = self.readers.objects, self.plan.selection
+        reject = builder.rejected.append
+        for part in line_slices(text):
+            if len(part) > SLICE:  # a single line
+                if reason := refusal(part, MAX_LINE):
                     reject(reason)
                 else:
-                    self.add_texts((lines,), builder, None, selection)
+                    self.add_texts((part,), builder, None, selection)
                 continue
+            lines = bytes(part)
             events = objects.texts.lines(lines) if are_readable(lines) else None
             if events is None:
                 self.add_texts(readable_lines(lines, reject), builder, None, selection)

@@ -345,7 +345,6 @@ def plan_of_records(plan: Plan) -> Plan:
         user_agent=(),
         agents=plan.agents,
         reads_lists=False,
-        required=plan.required,
         uses_sender=False,
         granted=plan.granted,
     )

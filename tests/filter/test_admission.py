@@ -7,14 +7,16 @@ from functools import reduce
 from operator import add
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import Tally, load_schema
+from collector import InputError, Tally, load_schema
 from collector.filter import admission as tested
-from collector.filter.admission import Admission, TallyAccumulator
+from collector.filter import router
+from collector.filter.admission import Admission, Bounds, TallyAccumulator
 from tests.filter.schema_cases import schema_case
-from tests.filter.test_laws import NOW, made
+from tests.filter.test_laws import NOW, fresh, made
 from tests.strategies import events, payloads
 
 EVENT = {"ip": "203.0.113.7", "os": {"type": 7}, "chat": ["canary"]}
@@ -101,3 +103,24 @@ def test_no_representation_shows_a_value() -> None:
     counts.add(admission)
     assert repr(admission) == str(admission) == f"{admission}" == "<Admission of 1 out of 1>"
     assert repr(counts) == "<TallyAccumulator of 1 verdicts>"
+
+
+def test_what_a_call_may_become_is_bounded() -> None:
+    """Of one record, of few, and of many."""
+    filter_ = made(load_schema("conferencing"))
+    for number in (1, 3, 1500):
+        payload = b'{"ip":"203.0.113.7"}\n' * number
+        size = len(filter_.admit_lines(payload).encode())
+        exact = Bounds(events=number, bytes=size)
+        assert filter_.admit_by_grant("ndjson", payload, bounds=exact)[0].tally.admitted == number
+        with pytest.raises(InputError):
+            filter_.admit_by_grant("ndjson", payload, bounds=Bounds(number, size - 1))
+
+
+def test_all_documents_that_are_too_large_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with all of its records."""
+    monkeypatch.setattr(router, "MAX_ITEMS", 2)
+    filter_ = fresh(load_schema("participants-qos"))
+    document = b'{"participants":[{"device":"Mac"},{"device":"Mac"},{"device":"Mac"}]}\n'
+    tally = filter_.admit_lines(document * 2).tally
+    assert (tally.received, tally.rejected) == (6, {"too_large": 6})

@@ -125,8 +125,9 @@ def in_small_pieces() -> Iterator[dict[str, int]]:
     """Limits and buffers so small that random payloads cross them; gives the limits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "PIECE", 7)
-        patch.setattr(text, "SLICE", 90)
-        patch.setattr(text, "_MAX_SHARED", 60)
+        for module in (text, router):
+            patch.setattr(module, "SLICE", 90)
+        patch.setattr(text, "_MAX_SHARED", 120)
         patch.setattr(records, "PIECE", 7)
         patch.setattr(text, "_CHUNK", 5)
         patch.setattr(text, "_WINDOW", 4)
