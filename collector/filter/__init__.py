@@ -23,9 +23,10 @@ How it works:
    ask for, and the records in a document (``records``), all within bounds (``text``).
 7. ``explain`` is the same judge with a listener.
 
-``admission`` makes the result of a call. Records that a filter has made (``sdk_records``,
-``columns``, ``recheck``) are checked column by column by the kinds of their schema, not judged
-again.
+``admission`` makes the result of a call. A record of an SDK is an event whose members have the
+names of fields (``sdk_records``): the judge decides what it becomes, with kinds that accept only
+what was canonical in its minute. Lines that are exactly what a filter writes are checked column by
+column instead (``columns``), as the keeper checks what a worker hands over (``recheck``).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ verdicts of events that are filtered one by one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -99,7 +99,7 @@ class Admission(msgspec.Struct, eq=False, gc=False):
         if self._tally is None:
             self._tally = Tally(bytes_in=self.bytes_in, bytes_out=len(self._encoded))
             if self.verdict is not None:
-                _count(self._tally, self.verdict, 1)
+                add_verdict(self._tally, self.verdict, 1)
         return self._tally
 
     @property
@@ -150,12 +150,13 @@ class TallyAccumulator:
     def add_to(self, tally: Tally) -> None:
         """Add the buffered counts to a copy of the total; changes nothing here."""
         for verdict, times in self._verdicts.items():
-            _count(tally, verdict, times)
+            add_verdict(tally, verdict, times)
         tally.bytes_in += self._bytes_in
         tally.bytes_out += self._bytes_out
 
 
-def _count(tally: Tally, verdict: Verdict, times: int) -> None:
+def add_verdict(tally: Tally, verdict: Verdict, times: int) -> None:
+    """Count events with the same verdict."""
     rejected, content, drops = verdict
     tally.received += times
     if rejected is None:
@@ -308,25 +309,28 @@ class AdmissionBuilder:
 
 
 class SingleAdmissions:
-    """Makes the admissions of calls for a single event, under one plan.
+    """Makes the admissions of calls for a single event, which the ``judge`` of a plan decides.
 
     Most events are counted alike, so that verdicts are remembered by what the judge noted.
     """
 
-    __slots__ = ("_admitted", "_granted", "_plan")
+    __slots__ = ("_admitted", "_granted", "_judge", "_plan")
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, judge: Callable[..., None]) -> None:
         self._plan = plan
         self._granted = plan.granted
+        self._judge = judge
         self._admitted: dict[tuple[int, ...], Verdict] = {}
 
     def __repr__(self) -> str:
         return f"<SingleAdmissions of {self._plan.schema_id}>"
 
-    def of(
-        self, records: list[Any], notes: list[int], rejected: list[Rejection], bytes_in: int
-    ) -> Admission:
-        """Return the admission of a call whose only event the judge put into these lists."""
+    def of(self, event: Any, bytes_in: int) -> Admission:
+        """Return the admission of a call for one event, which is decoded."""
+        records: list[Any] = []
+        notes: list[int] = []
+        rejected: list[Rejection] = []
+        self._judge((event,), records, notes, rejected)
         if not records:
             counts = verdict(self._plan, rejected[0], notes)
             return Admission(records, b"", None, counts, bytes_in, self._granted)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from traceback import clear_frames
 from typing import Any
 
 import msgspec
@@ -82,7 +83,7 @@ class _ExplainingRouter(EventRouter):
     """Appends an explanation for each event that it reads, until there are ``most``."""
 
     def __init__(self, router: EventRouter, explanations: list[Explanation], most: int) -> None:
-        super().__init__(router.plan, router.consent, self._explaining)
+        super().__init__(router.plan, router.consent, self._explaining, router.readers)
         self._router = router
         self._most = most
         self._listed = frozenset([*router.plan.paths, *router.plan.choices])
@@ -336,16 +337,25 @@ _ELSEWHERE = {
 def explain(
     router: EventRouter, text: bytes, lines: bool, most: int = sys.maxsize
 ) -> Iterator[Explanation]:
-    """Yield an explanation for each event of a document, or of NDJSON lines, of ``most`` at
-    most."""
-    explaining = _ExplainingRouter(router, [], most)
+    """Explain each event of a document, or of NDJSON lines, ``most`` at most."""
+    try:
+        return iter(_explanations(router, text, lines, most))
+    except BaseException as error:  # an interrupt, or ``keys`` that fail
+        del text
+        clear_frames(error.__traceback__)
+        raise
+
+
+def _explanations(router: EventRouter, text: bytes, lines: bool, most: int) -> list[Explanation]:
+    explanations: list[Explanation] = []
+    explaining = _ExplainingRouter(router, explanations, most)
     builder = explaining.builder()
     with suppress(_EnoughError):
         (explaining.add_lines if lines else explaining.add_document)(text, builder)
-    yield from explaining.explanations
-    explained = sum(1 for each in explaining.explanations if each.verdict in _UNREADABLE)
+    explained = sum(1 for each in explanations if each.verdict in _UNREADABLE)
     others = [reason for reason in builder.rejected if reason in _UNREADABLE][explained:]
-    room = most - len(explaining.explanations)
-    yield from (Explanation(reason) for reason in others[:room])
+    room = most - len(explanations)
+    explanations += map(Explanation, others[:room])
     if builder.oversized and len(others) < room:
-        yield Explanation("too_large")
+        explanations.append(Explanation("too_large"))
+    return explanations

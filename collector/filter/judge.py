@@ -20,6 +20,8 @@ import msgspec
 
 from collector.contracts import CATEGORIES, Drop
 from collector.filter.context import Context
+from collector.filter.decode.json import FAILURES
+from collector.filter.decode.mapping import mapping_decoder
 from collector.filter.plan import Column, Conditions, Keys, Plan, content_code, drop_code
 from collector.filter.shape import NULL, Node, Shape
 from collector.schema.conditions import ClosedList
@@ -40,6 +42,10 @@ OUTSIDE, FROM_AGENT, AGENT_OUTSIDE = -1, -2, -3
 context."""
 
 
+_OFTEN = frozenset("fkmr")
+"""Names that begin so are used for every event: functions, types, dictionaries and the record."""
+
+
 class Code:
     """The source of a function, and the objects that it refers to."""
 
@@ -55,6 +61,7 @@ class Code:
         self._depth = 1 if self._is_context else 2
         self._lines: list[str] = []
         self._names: dict[str, Any] = {"NULL": NULL, "Raw": msgspec.Raw}
+        self._names |= {"convert": msgspec.convert, "FAILURES": FAILURES}
         self._paths: dict[Keys, tuple[Node, str]] = {}
         self._lendable = {c.index for c in plan.columns if c.peer or c.derived is not None}
         self._may_be_refused = any(c.withheld == "purpose_refused" for c in plan.columns)
@@ -98,11 +105,25 @@ class Code:
             self._paths[here] = node, variable
             for attribute, inner in node.shapes:
                 name = f"{variable}_{attribute}"
-                kind, loose = self._bind("k", inner.kind), self._bind("q", inner.loose)
                 self._add(f"{name} = {variable}.{attribute}")
-                self._add(f"if type({name}) is not {kind} and type({name}) is not {loose}:")
-                self._add(f"{name} = {self._bind('n', inner.nothing)}", 1)
+                self._add(f"if type({name}) is not {self._bind('k', inner.kind)}:")
+                self._read_object(inner, name)
                 self._open(inner, name, here)
+
+    def _read_object(self, shape: Shape, name: str) -> None:
+        """Write the lines that read an object of a mapping; anything else is one of no members."""
+        kinds = ("list", "tuple") if shape.is_list else ("dict",)
+        self._add(f"if {' or '.join(f'type({name}) is {kind}' for kind in kinds)}:", 1)
+        read = f"{name} = {self._bind('q', mapping_decoder(shape))}({name})"
+        if shape.is_typed:  # without a call, except where this fails
+            self._add("try:", 2)
+            self._add(f"{name} = convert({name}, {self._bind('j', shape.loose)})", 3)
+            self._add("except FAILURES:", 2)
+            self._add(read, 3)
+        else:
+            self._add(read, 2)
+        self._add("else:", 1)
+        self._add(f"{name} = {self._bind('n', shape.nothing)}", 2)
 
     def _member(self, path: Keys, *uses: str) -> str:
         """Return the expression of a member, as the first of these uses that it has."""
@@ -201,8 +222,17 @@ class Code:
             self._add(f"w{i} = {AGENT_OUTSIDE} if is_outside else {FROM_AGENT}", 1)
 
     def _canonical(self, column: Column, *, is_lendable: bool) -> None:
-        i, accept = column.index, self._bind("f", column.accept)
-        self._add("if v is None:")
+        i, accept = column.index, self._bind("f" if column.memo is None else "g", column.accept)
+        wanted = sorted(kind.__name__ for kind in column.wire)
+        self._add(f"if {' or '.join(f'type(v) is {kind}' for kind in wanted)}:")
+        if column.memo is None:
+            self._accept(column, f"c{i} = {accept}(v)", 1)
+        else:
+            self._add("try:", 1)
+            self._add(f"c{i} = {self._bind('m', column.memo.known)}[v]", 2)
+            self._add("except KeyError:", 1)  # not met before
+            self._accept(column, f"c{i} = {accept}(v)", 2)
+        self._add("elif v is None:")
         if self._is_within:
             self._add(f"c{i} = a{i}", 1)
             self._add(f"if b{i} is not None:", 1)
@@ -216,15 +246,6 @@ class Code:
                 self._add(f"w{i} = {OUTSIDE}", 2)
         else:
             self._add(f"c{i} = None", 1)
-        wanted = sorted(kind.__name__ for kind in column.wire)
-        self._add(f"elif {' or '.join(f'type(v) is {kind}' for kind in wanted)}:")
-        if column.memo is None:
-            self._accept(column, f"c{i} = {accept}(v)", 1)
-        else:
-            self._add("try:", 1)
-            self._add(f"c{i} = {self._bind('m', column.memo.known)}[v]", 2)
-            self._add("except KeyError:", 1)  # not met before
-            self._accept(column, f"c{i} = {accept}(v)", 2)
         self._add("else:")
         self._add(f"c{i} = None", 1)
         self._drop(column, "wrong_type", 1)
@@ -318,7 +339,7 @@ class Code:
     @property
     def source(self) -> str:
         """The text of the function."""
-        bound = "".join(f", {name}={name}" for name in self._names)
+        bound = "".join(f", {name}={name}" for name in self._names if name[0] in _OFTEN)
         head: list[str] = []
         parameters = "events, records, notes, rejected" + ", around" * self._is_within
         parameters += ", tell" * self._is_told
@@ -344,8 +365,8 @@ class Code:
                 yield f"# {variable}.{attribute}: {' > '.join(map(str, path))}"
 
     def function(self, record: type[msgspec.Struct]) -> Any:
-        """Compile the function. Bound objects become default arguments, so that they are local
-        variables in it."""
+        """Compile the function. What it uses for every event becomes a default argument, and so a
+        local variable; to copy others at each call would take longer."""
         self._names["record"] = record
         if self._is_told:
             self._names["reasons"] = {

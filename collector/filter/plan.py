@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
-from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Rejection, Scalar
+from collector.contracts import CATEGORIES, DROPS, Drop, Granted, Scalar
 from collector.filter.derive import Agents
 from collector.schema.conditions import ClosedList
 from collector.schema.kinds import Canonical, Circumstances, FieldBase
@@ -155,7 +155,6 @@ class Plan:
     user_agent: tuple[Keys, ...]
     agents: Agents
     reads_lists: bool
-    required: tuple[int, ...]
     uses_sender: bool
     choices: tuple[Keys, ...] = ()
     granted: Granted = None
@@ -183,20 +182,6 @@ class Plan:
         if selection == ITEMS:
             return self.item_selections
         return () if selection is None else (self.selections[selection].conditions,)
-
-    def rejection(
-        self, values: Sequence[Any], *, is_refused: bool, has_own: bool = True
-    ) -> Rejection | None:
-        """Return why an event with these canonical values makes no record, if it makes none.
-
-        ``is_refused`` says that a field was dropped as ``purpose_refused``. ``has_own`` is false if
-        all values come from the sender of the request. Generated code inlines this rule (``code``).
-        """
-        if self.required and any(values[index] is None for index in self.required):
-            return "missing_required"
-        if has_own and values.count(None) < len(values):
-            return None
-        return "consent_withheld" if is_refused else "nothing_admitted"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -299,7 +284,6 @@ def compile_plan(
         user_agent=agent if derived else (),
         agents=Agents(derived),
         reads_lists=reads_lists,
-        required=tuple(column.index for column in columns if column.required),
         uses_sender=bool(derived and agent) or any(column.peer for column in columns),
         choices=choices,
         granted=granted,

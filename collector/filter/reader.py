@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -12,12 +13,14 @@ import msgspec
 from collector.filter.decode.json import TextDecoder
 from collector.filter.decode.mapping import is_list, mapping_decoder
 from collector.filter.judge import Code, Form, Judge, Surround
-from collector.filter.plan import Keys, Plan
+from collector.filter.plan import Column, Keys, Plan
 from collector.filter.shape import NULL, Shape, shape_of
 from collector.filter.text import is_list as is_list_text
 
-_Step = tuple[str, type, type]
+_Step = tuple[str, Shape, Callable[[Any], Any]]
+"""The attribute of an object, its shape, and the decoder of those in mappings."""
 _Way = tuple[list[_Step], str]
+"""The objects on the way to a member, and its attribute in the last one."""
 
 
 class Reader:
@@ -55,6 +58,12 @@ class Reader:
         """Write the judge of events that must meet a selection."""
         return Code(self._plan, self.shape, self._plan.selecting(selection), form)
 
+    def with_columns(self, columns: Iterable[Column]) -> Judge:
+        """Return a judge of events whose columns accept other values."""
+        plan = replace(self._plan, columns=tuple(columns))
+        judge: Judge = Code(plan, self.shape, (), "events").function(self._record)
+        return judge
+
     @property
     def surround(self) -> Surround:
         """The function that makes a context of a document."""
@@ -66,9 +75,11 @@ class Reader:
             if type(path[0]) is self._root:
                 steps, attribute = self._ways.get(path) or self._way(path)
                 found = event
-                for step, kind, loose in steps:
+                for step, shape, decode in steps:
                     found = getattr(found, step)
-                    if type(found) is not kind and type(found) is not loose:
+                    if is_list(found) if shape.is_list else type(found) is dict:
+                        found = decode(found)
+                    elif type(found) is not shape.kind:
                         break
                 else:
                     found = getattr(found, attribute)
@@ -77,7 +88,7 @@ class Reader:
         return None
 
     def _way(self, path: Keys) -> _Way:
-        """Return the attributes on the way to a member, with the types of the objects there."""
+        """Return the attributes on the way to a member."""
         shape: Shape | None = self.shape
         steps: list[_Step] = []
         for key, following in pairwise(path):
@@ -85,7 +96,7 @@ class Reader:
             node, use = shape.members[key], "list" if type(following) is int else "object"
             shape = node.list if use == "list" else node.object
             assert shape is not None  # noqa: S101 - for the type
-            steps.append((node.slots[use], shape.kind, shape.loose))
+            steps.append((node.slots[use], shape, mapping_decoder(shape)))
         assert shape is not None  # noqa: S101 - for the type
         self._ways[path] = steps, shape.members[path[-1]].slots["raw"]
         return self._ways[path]

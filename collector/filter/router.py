@@ -12,7 +12,7 @@ from functools import cache, cached_property, partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from collector.contracts import Granted, Rejection
+from collector.contracts import Granted
 from collector.filter.admission import (
     Admission,
     AdmissionBuilder,
@@ -23,7 +23,6 @@ from collector.filter.admission import (
 from collector.filter.context import Context, sender_context
 from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
-from collector.filter.judge import Judge
 from collector.filter.plan import Plan, SenderInfo
 from collector.filter.reader import Reader, Readers
 from collector.filter.records import (
@@ -41,9 +40,9 @@ from collector.filter.text import (
     BOM,
     MAX_LINE,
     SLICE,
+    are_readable,
     is_blank,
     is_list,
-    is_readable,
     is_utf8,
     line_slices,
     name_search,
@@ -69,28 +68,32 @@ class EventRouter:
     """
 
     def __init__(
-        self, plan: Plan, consent: EventConsent | None = None, narrow: Narrow | None = None
+        self,
+        plan: Plan,
+        consent: EventConsent | None = None,
+        narrow: Narrow | None = None,
+        readers: Readers | None = None,
     ) -> None:
         self.plan = plan
         self.consent = consent
         self._narrow = narrow
         self._narrowed: dict[frozenset[str], EventRouter] = {frozenset(): self}
         self._record = record_type(plan)
-        self.readers: Readers = Readers(plan, self._record)
+        self.readers: Readers = readers or Readers(plan, self._record)
         self._nested = NestedRecords(plan)
         self._documents = cache(self._make_documents)
         self._read_mapping = self.readers.objects.of_object
-        self._judge = self._judge_of_events()
-        self._admission = SingleAdmissions(plan).of
+        self._read_text = self.readers.objects.texts.decode
+        self._single = self._singles()
 
-    def _judge_of_events(self) -> Judge | None:
-        """Return the judge of single events, if events are records.
+    def _singles(self) -> Callable[[Any, int], Admission] | None:
+        """Return what makes the admission of a single event, if events are records.
 
-        It is made at once: an event emitted in a signal handler must not wait for it.
+        Judges are made at once: an event emitted in a signal handler must not wait for them.
         """
         objects = self.readers.objects
         if not self.plan.records:
-            return objects.judge("events", self.plan.selection)
+            return SingleAdmissions(self.plan, objects.judge("events", self.plan.selection)).of
         for selection in {way.selection for way in self.plan.records if way.paths}:
             objects.judge("records", selection)
         return None
@@ -100,30 +103,20 @@ class EventRouter:
 
         ``None`` leaves it to ``add_document``.
         """
-        if self._judge is None:
+        if self._single is None:
             return None
         try:
-            event = self.readers.objects.texts.decode(text)
+            event = self._read_text(text)
         except FAILURES:
             return None
-        records: list[Any] = []
-        notes: list[int] = []
-        rejected: list[Rejection] = []
-        self._judge((event,), records, notes, rejected)
-        return self._admission(records, notes, rejected, len(text))
+        return self._single(event, len(text))
 
     def admit_mapping(self, event: dict[Any, Any]) -> Admission | None:
         """Admit a mapping whose choices this router grants, if it is one event.
 
         ``None`` leaves it to ``add_mapping``.
         """
-        if self._judge is None:
-            return None
-        records: list[Any] = []
-        notes: list[int] = []
-        rejected: list[Rejection] = []
-        self._judge((self._read_mapping(event),), records, notes, rejected)
-        return self._admission(records, notes, rejected, 0)
+        return None if self._single is None else self._single(self._read_mapping(event), 0)
 
     @property
     def code(self) -> str:
@@ -202,24 +195,20 @@ class EventRouter:
     def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add lines without choices, some at a time; one by one where any of them is unusual."""
         objects, selection = self.readers.objects, self.plan.selection
-        is_valid = is_utf8(text)
-        is_plain = is_readable(text, is_valid=is_valid)
-        view = memoryview(text)
-        for at, end in line_slices(text):
-            if end - at > SLICE:  # a single line
-                line = view[at:end]
-                is_fine = is_plain and end - at <= MAX_LINE
-                if not is_fine and (reason := refusal(line, MAX_LINE)):
-                    builder.rejected.append(reason)
+        reject = builder.rejected.append
+        for part in line_slices(text):
+            if len(part) > SLICE:  # a single line
+                if reason := refusal(part, MAX_LINE):
+                    reject(reason)
                 else:
-                    self.add_texts((line,), builder, None, selection)
+                    self.add_texts((part,), builder, None, selection)
                 continue
-            events = objects.texts.lines(text, at, end) if is_plain else None
-            if events is not None:
+            lines = bytes(part)
+            events = objects.texts.lines(lines) if are_readable(lines) else None
+            if events is None:
+                self.add_texts(readable_lines(lines, reject), builder, None, selection)
+            else:
                 self.judge_all(objects, events, builder, None, selection)
-                continue
-            lines = readable_lines(text[at:end], builder.rejected.append, is_valid=is_valid)
-            self.add_texts(lines, builder, None, selection)
 
     def add_document(self, text: _Text, builder: AdmissionBuilder) -> None:
         """Add one JSON text: an object is one event, an array is many."""

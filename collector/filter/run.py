@@ -191,7 +191,7 @@ class Filter:
         Its log records, spans or data points are the events; their attributes, with those of scope
         and resource, are the members. Identical records always become one with their ``count``.
         ``peer`` and ``user_agent`` are used if there is one event. Raises ``ConfigError`` for an
-        unknown signal (E122) and if protobuf is needed but not installed (E201); never for input.
+        unknown signal (E107) and if protobuf is needed but not installed (E201); never for input.
         """
         if signal not in SIGNALS:
             raise ConfigError("E107", f"the signal must be one of {', '.join(SIGNALS)}")

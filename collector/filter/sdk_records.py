@@ -1,8 +1,9 @@
 """Filter records that a filter has made already: those of an SDK, or of any sender.
 
-Nothing in them is trusted. A line is read by the names that records have, and by no others; each
-value passes its kind again, which must leave it unchanged; withheld fields stay withheld. So
-records can bring in nothing that an event could not.
+Nothing in them is trusted. A record is an event whose members have the names of fields; the judge
+decides what it becomes. Each value passes its kind again, which must leave it unchanged; withheld
+fields stay withheld. So records can bring in nothing that an event could not. Lines that are
+exactly what a filter writes, with nothing to drop, are checked column by column instead.
 
 A record states how many events it stands for, and the minute in which they were received. The
 sender chooses both, so both have few values: a minute of more than an hour ago becomes its hour,
@@ -18,19 +19,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import astuple
+from msgspec.structs import replace as replace_members
 
 from collector.contracts import (
-    CATEGORIES,
-    Category,
-    Drop,
     Granted,
     Layout,
     OtherSchema,
@@ -41,10 +40,12 @@ from collector.contracts import (
     to_minute,
 )
 from collector.errors import RecheckError
-from collector.filter.admission import record_type
+from collector.filter.admission import add_verdict, record_type, verdict
 from collector.filter.columns import RecordColumns
 from collector.filter.decode.json import FAILURES, decode_scalar, read_or_reject
+from collector.filter.judge import Judge
 from collector.filter.plan import Column, Memo, Plan
+from collector.filter.reader import Reader
 from collector.filter.shape import NULL
 from collector.filter.text import BOM, is_blank, pieces, readable_lines
 from collector.schema.kinds import Canonical
@@ -75,24 +76,22 @@ _END_BYTES = len(b',"received":"2026-01-01T00:00:00Z"}\n')
 _PIECE = 1 << 14
 """Bytes of lines that are taken together, or one by one if there is something to drop."""
 
-_RESERVED = {"schema": frozenset([str]), "count": frozenset([int]), "received": frozenset([str])}
+_BESIDE = {"schema": frozenset([str]), "count": frozenset([int]), "received": frozenset([str])}
 """Members of a record besides its fields, with their types."""
 _SCALAR = bool | float | int | str | None
 _encode_lines = msgspec.json.Encoder().encode_lines
-_Judge = tuple[Column, Canonical]
-"""A field, and the function that accepts its stored values."""
-_Judges = Callable[[datetime, datetime], list[_Judge]]
-"""``judges(first, last)``: the columns with functions that accept a value at either moment."""
+_Moments = tuple[datetime, datetime]
+"""The first and the last moment at which records of a minute may have been filtered."""
 _Members = tuple[Any, ...]
-"""A member is a value, a mark, or not decoded; ``None`` if it is absent."""
+"""Members besides fields; ``None`` if one is absent."""
 
 
 @dataclass(slots=True, repr=False)
 class MinutePart:
-    """The records of one minute, and the judges of their values, column by column. Those of a few
-    lines are objects; they become bytes before more are read."""
+    """The records of one minute. Those of a few lines are objects; they become bytes before more
+    are read."""
 
-    judges: list[_Judge]
+    moments: _Moments
     records: list[Any] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     lines: BytesIO = field(default_factory=BytesIO)
@@ -101,11 +100,10 @@ class MinutePart:
 class Minutes:
     """The parts of one body by minute, and counts of unread lines, which belong to the present."""
 
-    def __init__(self, now: datetime, judges: _Judges) -> None:
+    def __init__(self, now: datetime) -> None:
         self._unread: Counter[Rejection] = Counter()
         self._now = now.replace(second=0, microsecond=0)
         self._present = to_minute(self._now)
-        self._judges = judges
         self._parts: dict[Any, MinutePart] = {}
 
     def part(self, claimed: Any) -> MinutePart | Rejection:
@@ -125,21 +123,19 @@ class Minutes:
         """Count an unread line."""
         self._unread[reason] += 1
 
-    def moments(self, claimed: str) -> tuple[datetime, datetime] | None:
-        """Return the first and the last moment at which records of a claimed minute may have been
-        filtered, or ``None`` if it is none."""
+    def moments(self, claimed: str) -> _Moments | None:
+        """Return the moments of a claimed minute, or ``None`` if it is none."""
         minute = _accepted(claimed, self._now)
-        return None if minute is None else (minute, minute + self._span(minute))
+        return None if minute is None else self._moments_of(minute)
 
-    def _span(self, minute: datetime) -> timedelta:
-        return HOUR_SPAN if minute < self._now - EXACT else MINUTE_SPAN
+    def _moments_of(self, minute: datetime) -> _Moments:
+        return minute, minute + (HOUR_SPAN if minute < self._now - EXACT else MINUTE_SPAN)
 
     def _part_of(self, minute: datetime) -> MinutePart:
         text = to_minute(minute)
         part = self._parts.get(text)
         if part is None:
-            last = minute + self._span(minute)
-            part = self._parts[text] = MinutePart(self._judges(minute, last))
+            part = self._parts[text] = MinutePart(self._moments_of(minute))
         return part
 
     def write(self) -> None:
@@ -192,27 +188,21 @@ class SdkRecordFilter:
     """Filters the records of one plan."""
 
     def __init__(self, plan: Plan) -> None:
-        content = {name: CATEGORIES[at] for name, at in plan.content if name not in _RESERVED}
-        wires = {c.name: None if c.withheld else c.wire for c in plan.columns}
-        self._plan = plan
-        self._record = record_type(plan)
-        self._wires = {**_RESERVED, **wires, **dict.fromkeys(content)}
-        types = {name: _SCALAR if wire else msgspec.Raw for name, wire in self._wires.items()}
-        self._decode = _decoder(types)
-        self._decode_raw = _decoder(dict.fromkeys(types, msgspec.Raw))
-        self._categories = tuple(content.values())
-        self._no_content = [None] * len(content)
+        self._plan = plan_of_records(plan)
+        self._reader = Reader(self._plan, record_type(plan), str)
+        self._decode = _decoder(dict.fromkeys(_BESIDE, _SCALAR))
+        self._decode_raw = _decoder(dict.fromkeys(_BESIDE, msgspec.Raw))
         self._columns = RecordColumns(plan, {})
         self._checks_at = lru_cache(_MAX_MINUTES)(self._columns.checks)
-        self._acceptors_at = lru_cache(_MAX_MINUTES)(self._acceptors)
-        self._memos: dict[str, Canonical] = {}
+        self._judge_at = lru_cache(_MAX_MINUTES)(self._make_judge)
+        self._memos: dict[tuple[str, bool], Memo] = {}
 
     def __repr__(self) -> str:
         return f"<SdkRecordFilter of {self._plan.schema_id}>"
 
     def minutes(self, now: datetime) -> Minutes:
         """Make the minutes of one body."""
-        return Minutes(now, self._acceptors_at)
+        return Minutes(now)
 
     def admit(self, text: bytes, minutes: Minutes, layout: Layout) -> list[PendingBatch]:
         """Read NDJSON, a body or a part of one; return the records by the minute in which they
@@ -259,33 +249,19 @@ class SdkRecordFilter:
     def _take_lines(self, piece: bytes, minutes: Minutes) -> None:
         """Add lines one by one."""
         for line in readable_lines(piece, minutes.reject):
-            members = self._members(line)
-            reason = self._take(members, minutes) if isinstance(members, tuple) else members
+            reason = self._take(line, minutes)
             if reason is not None:
                 minutes.reject(reason)
 
-    def _members(self, line: bytes | memoryview) -> _Members | Rejection | None:
-        """Return the members of a line, or why it has none; ``None`` for a blank line.
-
-        They are decoded all at once, or one by one if some have unexpected types.
-        """
-        with suppress(*FAILURES):
-            return self._decode(line)
-        if is_blank(line):
-            return None
-        raws = read_or_reject(self._decode_raw, line)
-        if not isinstance(raws, tuple):
-            return raws
-        return tuple(
-            _decode_member(raw, w) for raw, w in zip(raws, self._wires.values(), strict=True)
-        )
-
-    def _take(self, members: _Members, minutes: Minutes) -> Rejection | None:
-        """Add a line to the part of its minute, or return why it is rejected."""
-        schema, times, received, *rest = members
-        is_present = schema == self._plan.schema_id
+    def _take(self, line: bytes | memoryview, minutes: Minutes) -> Rejection | None:
+        """Add a line to the part of its minute, or return why it cannot be read."""
+        members = self._beside(line)
+        if not isinstance(members, tuple):
+            return members
+        schema, times, received = members
         if type(schema) is not str:
             return "malformed"
+        is_present = schema == self._plan.schema_id
         if not is_present and not self._is_of_version(schema):
             raise OtherSchema
         if times is None:
@@ -295,56 +271,83 @@ class SdkRecordFilter:
         part = minutes.part(received)
         if isinstance(part, str):
             return part
-        if not is_present:
-            rest = [*map(_as_now, part.judges, rest), *rest[len(part.judges) :]]
-        self._add(rest, part, times)
+        event = self._reader.texts.decode_or_read(line)
+        if isinstance(event, str):
+            return cast("Rejection", event)
+        self._add(event, self._judge_at(part.moments, is_present), part, times)
         return None
+
+    def _beside(self, line: bytes | memoryview) -> _Members | Rejection | None:
+        """Return the members of a line besides its fields, or why it has none; ``None`` for a blank
+        line."""
+        with suppress(*FAILURES):
+            return self._decode(line)
+        if is_blank(line):
+            return None
+        raws = read_or_reject(self._decode_raw, line)
+        if not isinstance(raws, tuple):
+            return raws
+        return tuple(map(_decode_member, raws, _BESIDE.values()))
 
     def _is_of_version(self, schema: str) -> bool:
         """Return whether a record is of a version of the schema."""
         name, _, version = schema.partition("/")
         return name == self._plan.schema_id.partition("/")[0] and _VERSION(version) is not None
 
-    def _add(self, members: list[Any], part: MinutePart, times: int) -> None:
-        """Evaluate a line, and count it as ``times`` events."""
-        tally, values, is_refused = part.tally, list[Scalar | None](), False
-        for (column, accept), member in zip(part.judges, members, strict=False):
-            value = accept(member) if type(member) in column.wire else None
-            values.append(value)
-            if value is None and member is not None and (reason := _drop_reason(column, member)):
-                tally.dropped.setdefault(column.name, Counter())[reason] += times
-                is_refused |= reason == "purpose_refused"
-        for category in self._content(members[len(values) :]):
-            tally.content[category] += times
-        tally.received += times
-        rejection = self._plan.rejection(values, is_refused=is_refused)
-        if rejection is None:
-            tally.admitted += times
+    def _add(self, event: Any, judge: Judge, part: MinutePart, times: int) -> None:
+        """Judge a line, and count it as ``times`` events."""
+        records, notes, rejected = list[Any](), list[int](), list[Rejection]()
+        judge((event,), records, notes, rejected)
+        reason = rejected[0] if rejected else None
+        add_verdict(part.tally, verdict(self._plan, reason, notes), times)
+        for record in records:
             part.records += [
-                self._record(*values, None if power == 1 else power)
+                record if power == 1 else replace_members(record, count=power)
                 for power in _powers_of_two(times)
             ]
-        else:
-            tally.rejected[rejection] += times
 
-    def _content(self, members: list[Any]) -> set[Category]:
-        """Return the categories of content that are present."""
-        if members == self._no_content:
-            return set()
-        each = zip(members, self._categories, strict=True)
-        return {category for raw, category in each if raw is not None and raw != NULL}
+    def _make_judge(self, moments: _Moments, is_present: bool) -> Judge:
+        """Make the judge of records of a minute or an hour, of this version or of another."""
+        columns = [self._as_of(column, moments, is_present) for column in self._plan.columns]
+        return self._reader.with_columns(columns)
 
-    def _acceptors(self, first: datetime, last: datetime) -> list[_Judge]:
-        """Return the columns with the functions that accept their values in a minute or an hour."""
-        return [(column, self._acceptor(column, first, last)) for column in self._plan.columns]
+    def _as_of(self, column: Column, moments: _Moments, is_present: bool) -> Column:
+        """Return a column that accepts values as of a moment between the two."""
+        key = column.name, is_present
+        memo = self._memos.get(key)
+        if memo is None:
+            stored = column.field.stored_between(*moments)
+            accept = stored if is_present else partial(_as_now, column, stored)
+            if column.memo is None:
+                return replace(column, accept=accept)
+            memo = self._memos[key] = Memo(accept)  # texts that repeat are timeless
+        return replace(column, accept=memo, memo=memo)
 
-    def _acceptor(self, column: Column, first: datetime, last: datetime) -> Canonical:
-        """Make the function that accepts values as of a moment between the two."""
-        if column.memo is None:
-            return column.field.stored_between(first, last)
-        if column.name not in self._memos:  # texts that repeat are timeless
-            self._memos[column.name] = Memo(column.field.stored_between(first, last))
-        return self._memos[column.name]
+
+def plan_of_records(plan: Plan) -> Plan:
+    """Return the plan of records: their members are the fields, and names of content."""
+    columns = tuple(
+        replace(
+            column,
+            paths=((column.name,),),
+            written=(column.name,),
+            conditions=((),),
+            derived=None,
+            peer=False,
+        )
+        for column in plan.columns
+    )
+    return Plan(
+        plan.schema_id,
+        columns,
+        tuple((name, at) for name, at in plan.content if name not in _BESIDE),
+        records=(),
+        user_agent=(),
+        agents=plan.agents,
+        reads_lists=False,
+        uses_sender=False,
+        granted=plan.granted,
+    )
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -384,22 +387,15 @@ def _decoder(types: Mapping[str, Any]) -> Callable[[Any], _Members]:
     return lambda text: astuple(decode(text))
 
 
-def _decode_member(raw: msgspec.Raw | None, wire: frozenset[type] | None) -> Any:
-    """Decode a member if it must have one of some types."""
-    return raw if raw is None or wire is None else None if raw == NULL else decode_scalar(raw, wire)
+def _decode_member(raw: msgspec.Raw | None, wire: frozenset[type]) -> Any:
+    """Decode a member if it has one of some types."""
+    return None if raw is None or raw == NULL else decode_scalar(raw, wire)
 
 
-def _as_now(judge: _Judge, member: Any) -> Any:
-    """Return the value that a member of another version has in this one, if that is another."""
-    column, accept = judge
-    if column.withheld or type(member) not in column.wire or accept(member) is not None:
-        return member
-    coarser = column.field.coarsened(member)
-    return member if coarser is None else coarser
-
-
-def _drop_reason(column: Column, member: Any) -> Drop | None:
-    """Return why a member is dropped, if it is present."""
-    if column.withheld:
-        return None if member == NULL else column.withheld
-    return "invalid_value" if type(member) in column.wire else "wrong_type"
+def _as_now(column: Column, accept: Canonical, value: Any) -> Scalar | None:
+    """Accept a value of another version, or the coarser one that it has in this version."""
+    found = accept(value)
+    if found is not None:
+        return found
+    coarser = column.field.coarsened(value)
+    return accept(coarser) if type(coarser) in column.wire else None

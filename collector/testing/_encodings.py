@@ -56,7 +56,7 @@ class Needles:
     """The byte strings and patterns of some canaries.
 
     ``reach`` is how many bytes a sighting may take up at most, line ends and escapes included.
-    Raises ``ConfigError`` E122 when there is no canary, or one of fewer than 8 bytes.
+    Raises ``ConfigError`` E107 when there is no canary, or one of fewer than 8 bytes.
     """
 
     def __init__(self, canaries: Iterable[str]) -> None:

@@ -36,7 +36,7 @@ def canaries(number: int = 8) -> tuple[str, ...]:
     """Make that many different canaries, like ``canary-9f03b6aa-41d7e52c``.
 
     The first half of the digits is common to one call, so that what an earlier run left behind is
-    not taken for a leak of this one. Raises ``ConfigError`` E122 for fewer than one.
+    not taken for a leak of this one. Raises ``ConfigError`` E107 for fewer than one.
     """
     if number < 1:
         raise ConfigError("E107", "ask for at least one canary")
@@ -81,7 +81,7 @@ def scan(paths: str | Path | Iterable[str | Path], canaries: Iterable[str]) -> l
     """Find every canary in the files, and in all files below the directories, by name.
 
     Raises ``InputError`` E101 for what cannot be read, and ``ConfigError`` for canaries that cannot
-    be searched for (E122) or zstd data without the library for it (E201).
+    be searched for (E107) or zstd data without the library for it (E201).
     """
     needles = Needles(canaries)
     hits: list[Hit] = []

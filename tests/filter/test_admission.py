@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from functools import reduce
 from operator import add
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector import Schema, Tally, load_schema
+from collector import InputError, Tally, load_schema
 from collector.filter import admission as tested
-from collector.filter.admission import Admission, TallyAccumulator
-from tests.filter.test_laws import NOW, made
-from tests.strategies import events, payloads, schemas
+from collector.filter import router
+from collector.filter.admission import Admission, Bounds, TallyAccumulator
+from tests.filter.schema_cases import schema_case
+from tests.filter.test_laws import NOW, fresh, made
+from tests.strategies import events, payloads
 
 EVENT = {"ip": "203.0.113.7", "os": {"type": 7}, "chat": ["canary"]}
 
@@ -53,12 +57,18 @@ def test_a_text_of_one_event() -> None:
         assert filter_.admit(several).tally.bytes_in == len(several)
 
 
-@given(st.data(), schemas(), st.integers(1, 4))
-def test_counts_are_the_sum_of_tallies(data: st.DataObject, schema: Schema, most: int) -> None:
+@st.deferred
+def _of_every_kind() -> st.SearchStrategy[Any]:
+    """Events of one schema, as mappings and as texts."""
+    schema = schema_case("every-kind").schema
+    return st.one_of(events(schema, now=NOW), payloads(schema, now=NOW))
+
+
+@given(st.lists(_of_every_kind, min_size=5, max_size=5), st.integers(1, 4))
+def test_counts_are_the_sum_of_tallies(drawn: list[Any], most: int) -> None:
     """Whatever is added, mapping or text, and however few verdicts are remembered."""
-    filter_ = made(schema)
-    event = st.one_of(events(schema, now=NOW), payloads(schema, now=NOW))
-    admissions: list[Admission] = [filter_.admit(data.draw(event)) for _ in range(5)]
+    filter_ = made(schema_case("every-kind").schema)
+    admissions: list[Admission] = [filter_.admit(event) for event in drawn]
     total = Tally()
     counts, before = TallyAccumulator(total), tested._MAX_VERDICTS
     tested._MAX_VERDICTS = most
@@ -93,3 +103,24 @@ def test_no_representation_shows_a_value() -> None:
     counts.add(admission)
     assert repr(admission) == str(admission) == f"{admission}" == "<Admission of 1 out of 1>"
     assert repr(counts) == "<TallyAccumulator of 1 verdicts>"
+
+
+def test_what_a_call_may_become_is_bounded() -> None:
+    """Of one record, of few, and of many."""
+    filter_ = made(load_schema("conferencing"))
+    for number in (1, 3, 1500):
+        payload = b'{"ip":"203.0.113.7"}\n' * number
+        size = len(filter_.admit_lines(payload).encode())
+        exact = Bounds(events=number, bytes=size)
+        assert filter_.admit_by_grant("ndjson", payload, bounds=exact)[0].tally.admitted == number
+        with pytest.raises(InputError):
+            filter_.admit_by_grant("ndjson", payload, bounds=Bounds(number, size - 1))
+
+
+def test_all_documents_that_are_too_large_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with all of its records."""
+    monkeypatch.setattr(router, "MAX_ITEMS", 2)
+    filter_ = fresh(load_schema("participants-qos"))
+    document = b'{"participants":[{"device":"Mac"},{"device":"Mac"},{"device":"Mac"}]}\n'
+    tally = filter_.admit_lines(document * 2).tally
+    assert (tally.received, tally.rejected) == (6, {"too_large": 6})

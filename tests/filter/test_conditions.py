@@ -50,6 +50,18 @@ def test_other_values_do_not(filter_: Filter, value: Any) -> None:
         assert (records, tally.rejected, tally.dropped) == ([], {"nothing_admitted": 1}, {})
 
 
+@pytest.mark.parametrize(
+    ("listed", "value"), [("1", True), ("0", False), ("true", 1), ("false", 0), ("true", 1.0)]
+)
+def test_a_flag_is_no_number(tmp_path: Path, listed: str, value: Any) -> None:
+    """Though Python takes them for equal."""
+    alone = made(tmp_path, _OS.replace("[a, 1, true]", f"[{listed}]"))
+    event = {"c": {"os": "linux", "kind": value}}
+    assert all_ways(alone, event)[0] == []
+    event["c"]["kind"] = json.loads(listed)
+    assert all_ways(alone, event)[0] == [{"os.type": "linux"}]
+
+
 def test_a_condition_looks_beside_the_value_only(filter_: Filter) -> None:
     """Not around it, not at the other form, and not under the field's own name."""
     for event in (

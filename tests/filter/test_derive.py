@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -188,10 +189,15 @@ def test_agents_remember_little() -> None:
     assert "Windows" not in f"{agents!r}"
 
 
+@cache
+def _webrtc() -> Filter:
+    return Filter(load_schema("webrtc"))
+
+
 @given(st.data())
 def test_nothing_of_the_text_comes_out(data: st.DataObject) -> None:
     """However an agent with a canary looks, the canary is in no record."""
-    filter_ = Filter(load_schema("webrtc"))
+    filter_ = _webrtc()
     (canary,) = canaries(1)
     before, after = data.draw(st.sampled_from(SAID))[0], data.draw(st.text(max_size=20))
     where = data.draw(st.integers(0, len(before)))

@@ -75,3 +75,10 @@ def test_what_cannot_be_read_is_explained_by_its_reason() -> None:
     """Also where no event of it is looked at."""
     for text, reason in ((b'"\xff"', "malformed"), (b"[" * 2000, "too_deep")):
         assert [one.verdict for one in explain(_ROUTER, text, lines=False)] == [reason]
+
+
+def test_members_of_no_field_are_counted() -> None:
+    """At the top, and beside a listed one in an object; content is none of them."""
+    text = b'{"ip": "::1", "a": 1, "b": {"c": 2}, "device": {"type": "x", "mac": 1}, "chat": [1]}'
+    (found,) = explain(_ROUTER, text, lines=False)
+    assert (found.unlisted, found.content) == (3, ("chat",))

@@ -127,7 +127,7 @@ def in_small_pieces() -> Iterator[dict[str, int]]:
         patch.setattr(text, "PIECE", 7)
         for module in (text, router):
             patch.setattr(module, "SLICE", 90)
-        patch.setattr(text, "_MAX_SHARED", 60)
+        patch.setattr(text, "_MAX_SHARED", 120)
         patch.setattr(records, "PIECE", 7)
         patch.setattr(text, "_CHUNK", 5)
         patch.setattr(text, "_WINDOW", 4)

@@ -218,6 +218,10 @@ def test_raised_on_the_way(raised: type[BaseException], sibling: str) -> None:
             frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
             assert sum(map(is_ours, frames)) > 2, "it came from inside"
             assert not any(map(mentions, told_by(caught.value)))
+    for lines in (False, True):
+        with pytest.raises(raised) as caught:
+            explain(filter_.router, given[1], lines)
+        assert not any(map(mentions, told_by(caught.value)))
     assert not any(map(mentions, reachable(filter_)))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,12 @@ def name_of(slot: Slot) -> str:
     return ".".join(field.name for field in slot)
 
 
-def bodies(signal: Signal, key: str) -> Iterator[tuple[bytes, bool]]:
+@cache
+def bodies(signal: Signal, key: str) -> tuple[tuple[bytes, bool], ...]:
+    return tuple(_bodies(signal, key))
+
+
+def _bodies(signal: Signal, key: str) -> Iterator[tuple[bytes, bool]]:
     """Each slot in turn, as protobuf and JSON, whole and cut off; under further keys those that lie
     in an attribute, as the others are the same."""
     for slot in slots(REQUESTS[signal].DESCRIPTOR):

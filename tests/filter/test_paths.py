@@ -60,6 +60,7 @@ def _values(record: Any) -> dict[str, Any]:
         ({"attributes": {"os": {"type": "linux"}}}, {}),
         ({"attributes.os.type": "linux"}, {}),
         ({"systems": [0, "Ubuntu"]}, {"os.name": "Ubuntu"}),
+        ({"systems": [0, "Ubuntu"], "attributes": []}, {"os.name": "Ubuntu"}),
         ({"systems": [0, {"version": "22.04"}]}, {"os.version": "22.04"}),
         ({"systems": [{"version": "22.04"}]}, {}),
         ({"systems": {"1": "Ubuntu"}}, {}),

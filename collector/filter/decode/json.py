@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ _TYPES: dict[int, Any] = {
     ord("{"): dict,
     ord("["): list,
 }
-_BRACE, _BRACKET, _END, _QUOTE = ord("{"), ord("["), ord("}"), ord('"')
+_BRACE, _BRACKET, _QUOTE = ord("{"), ord("["), ord('"')
 _FRACTION = re.compile(rb"[.eE]")
 _DECODERS = {kind: msgspec.json.Decoder(kind).decode for kind in (str, bool, int, float)}
 _BEYOND: dict[type, Any] = {int: 10**4299, float: inf}
@@ -50,7 +51,7 @@ class TextDecoder:
         """Decode a text. Raises what msgspec raises, for a text of unexpected types too."""
         self._decode_lines = decoder.decode_lines
 
-    def lines(self, text: bytes, at: int, end: int) -> list[Any] | None:
+    def lines(self, text: bytes) -> list[Any] | None:
         """Decode lines of a text, if each is an object of the expected types; else ``None``.
 
         The library also takes several values on a line, and a value on several lines. ``}``, an end
@@ -58,21 +59,25 @@ class TextDecoder:
         ends as an object does, all of them end after a value; as many values as lines are one each.
         """
         try:
-            events: list[Any] = self._decode_lines(memoryview(text)[at:end])
+            events: list[Any] = self._decode_lines(text)
         except FAILURES:
             return None
-        find, here = text.find, at - 1
+        find, at, last = text.find, -1, len(text) - 1
         for _ in range(len(events) - 1):
-            here = find(b"\n", here + 1, end - 1)
-            if here <= at or text[here + 1] != _BRACE:
+            at = find(b"\n", at + 1, last)
+            if text[at - 1 : at + 2] != b"}\n{" and (at < 2 or text[at - 2 : at + 2] != b"}\r\n{"):
                 return None
-            if text[here - 1] != _END and text[here - 2 : here] != b"}\r":
-                return None
-        return events if events and find(b"\n", here + 1, end - 1) < 0 else None
+        return events if events and find(b"\n", at + 1, last) < 0 else None
 
     def read(self, text: Any) -> Any | Rejection:
         """Decode a text, whatever its types, or return the reason of its rejection."""
         return read_or_reject(self.members, text)
+
+    def decode_or_read(self, text: Any) -> Any | Rejection:
+        """Decode a text at once if its types are right, else as ``read`` does."""
+        with suppress(*FAILURES):
+            return self.decode(text)
+        return self.read(text)
 
     def members(self, text: Any) -> Any:
         """Decode a text member by member. Raises what msgspec raises."""

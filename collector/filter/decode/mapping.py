@@ -4,12 +4,13 @@ Only exact built-in types count, in values and in keys: a subclass could misrepo
 ``True`` is not ``1``. No method of a foreign class is ever called. ``msgspec.convert`` takes the
 members out of a dictionary: it compares only keys that are exact texts, in C, and calls no method
 of a value. It would also accept types that only resemble a dictionary, so the type of each object
-is checked before. A dictionary with other keys is read member by member.
+is checked before. A dictionary with other keys is read member by member. Objects inside stay as
+they are until the judge reads them in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,40 +28,19 @@ def is_list(value: Any) -> bool:
 
 
 def mapping_decoder(shape: Shape) -> Callable[[Any], Any]:
-    """Return the function that puts an event into the struct of a shape, a dictionary or a list as
-    the shape is; it converts the objects of the event one by one."""
+    """Return the function that puts a dictionary, or a list as the shape is, into a struct."""
+    fill = partial(_fill, shape)
     if not shape.is_typed:
-        return partial(_fill, shape)
-    names: dict[str, Any] = {"convert": msgspec.convert, "FAILURES": FAILURES}
-    names["fill"] = partial(_fill, shape)
-    lines = [f"e = convert(event, {_bound(names, shape.loose)})", *_inner(shape, "e", names)]
-    bound = "".join(f", {name}={name}" for name in names)
-    text = "".join(f"        {line}\n" for line in [*lines, "return e"])
-    failing = (
-        "    except FAILURES:\n        pass\n    return fill(event)\n"  # a key is no plain text
-    )
-    text = f"def decode(event{bound}):\n    try:\n{text}{failing}"
-    exec(compile(text, "<filter>", "exec"), names)  # noqa: S102 - our own text
-    decode: Callable[[Any], Any] = names["decode"]
+        return fill
+    convert, kind = msgspec.convert, shape.loose
+
+    def decode(event: Any) -> Any:
+        try:
+            return convert(event, kind)
+        except FAILURES:  # a key is no plain text
+            return fill(event)
+
     return decode
-
-
-def _bound(names: dict[str, Any], value: Any) -> str:
-    name = f"q{len(names)}"
-    names[name] = value
-    return name
-
-
-def _inner(shape: Shape, variable: str, names: dict[str, Any], indent: str = "") -> Iterator[str]:
-    for node in shape.members.values():
-        for attribute, inner in node.shapes:
-            name = f"{variable}_{attribute}"
-            kinds = ("list", "tuple") if inner.is_list else ("dict",)
-            yield f"{indent}{name} = {variable}.{attribute}"
-            yield f"{indent}if {' or '.join(f'type({name}) is {kind}' for kind in kinds)}:"
-            converted = f"convert({name}, {_bound(names, inner.loose)})"
-            yield f"{indent}    {name} = {variable}.{attribute} = {converted}"
-            yield from _inner(inner, name, names, f"{indent}    ")
 
 
 def _fill(shape: Shape, event: Any) -> Any:
@@ -69,17 +49,14 @@ def _fill(shape: Shape, event: Any) -> Any:
     values: dict[str, Any] = {}
     for key, node in shape.members.items():
         value, slots = members.get(key), node.slots
-        if value is None:
-            continue
         if type(value) is dict and node.object is not None:
-            values[slots["object"]] = _fill(node.object, value)
+            values[slots["object"]] = value
         elif is_list(value) and node.list is not None:
-            values[slots["list"]] = _fill(node.list, value)
-        if "value" in slots and slots["value"] not in values:
-            values[slots["value"]] = value
-        if "raw" in slots:
-            values[slots["raw"]] = value
-    return shape.kind(**values)
+            values[slots["list"]] = value
+        for use in ("value", "raw"):
+            if use in slots and value is not None:
+                values[slots[use]] = value
+    return shape.loose(**values)
 
 
 def object_members(event: dict[Any, Any]) -> list[dict[Any, Any]]:

@@ -331,8 +331,10 @@ def _whole(text: str) -> str | None:
         address = inet_pton(AF_INET, text)
     except (OSError, ValueError):
         return None
-    is_unicast = address[0] & 0xF0 != _MULTICAST and address[:2] != _LINK_LOCAL
-    return text if is_unicast else None
+    first = address[0]
+    if first & 0xF0 == _MULTICAST or (first == 169 and address[:2] == _LINK_LOCAL):
+        return None
+    return text
 
 
 def _whole_global(text: str) -> str | None:
