@@ -66,6 +66,32 @@ def read_file(path: Path, most: int) -> bytes:
     raise UsageError("E101", f"{file_name(path)} cannot be read: {why}")
 
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="A YAML file; see docs/configuration.md."),
+]
+File = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="The same as --config FILE; none: defaults."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="The data directory; otherwise the configuration says which."
+    ),
+]
+
+
+def one_file(file: Path | None, config: Path | None) -> Path | None:
+    """Return the configuration file of a command that takes it by position and by option. Raises
+    ``typer.BadParameter`` if both are given and differ."""
+    if file is None or config is None:
+        return config if file is None else file
+    if os.path.realpath(file) != os.path.realpath(config):
+        raise typer.BadParameter("FILE names another file", param_hint="--config")
+    return file
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Checkpoints = Annotated[
     list[Path] | None,

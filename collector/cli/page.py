@@ -11,9 +11,8 @@ import typer
 from collector.claims.document import load_all_claims
 from collector.cli.claims import checked
 from collector.cli.console import err
-from collector.cli.data_dir import Data, settings
-from collector.cli.options import unwritable
-from collector.cli.serve import ConfigFile
+from collector.cli.data_dir import settings
+from collector.cli.options import ConfigFile, Data, unwritable
 from collector.config import Config
 from collector.pages.history import history
 from collector.pages.model import Page, build

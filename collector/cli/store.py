@@ -1,5 +1,5 @@
-"""``collector store prune|drop|query|risk``: delete expired data and what waits for a sink that is
-gone, query the store, and show the risk of identification."""
+"""``collector store prune|query|risk|drop|set-aside|redeliver``: what is stored, and what waits for
+sinks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 
 from collector.cli.console import err, group, new_table, out, print_json, wide
 from collector.cli.data_dir import (
-    Data,
     StoreFile,
     Wait,
     directory,
@@ -21,28 +20,32 @@ from collector.cli.data_dir import (
     reach,
     reached_by_sidecar,
     readable,
+    settings,
     warn_unreached,
 )
-from collector.cli.options import AsJson
+from collector.cli.options import AsJson, ConfigFile, Data
 from collector.cli.query import query
-from collector.cli.serve import ConfigFile
-from collector.config import Loaded, read
+from collector.config import Config, Loaded, read
+from collector.contracts import layout_of
+from collector.drain import redeliver as redeliver_aside
 from collector.errors import ConfigError, file_name
 from collector.retention import upkeep
 from collector.retention.upkeep import Dropped, PruneCounts, prune_all
 from collector.risk import GroupStats, Reduction, Risk, risks
+from collector.routing import all_flows, reaching
 from collector.routing.schemas import configured
-from collector.server.control_client import Drop, Prune, ask
+from collector.server.control_client import Drop, Prune, Redeliver, ask
+from collector.sinks.sink import Opening, open_sink
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
+from collector.spool.set_aside import RefusedBatch, SetAside
 
-app: typer.Typer = group("Look after the embedded store, and into it.")
+app: typer.Typer = group("Look after what is stored, and what waits for sinks.")
 app.command("query")(query)
-
-
-@app.callback()
-def _group() -> None:
-    pass
+_SinkName = Annotated[
+    str | None,
+    typer.Option("--sink", metavar="NAME", help="Only those of this sink."),
+]
 
 
 @app.command("prune")
@@ -145,6 +148,75 @@ def _counts(done: Dropped) -> str:
         f"{done.batches + done.set_aside:,} batches with {done.records:,} records for {done.sink},"
         f" {done.set_aside:,} of them set aside"
     )
+
+
+@app.command("set-aside")
+def set_aside(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
+    """List the batches that were set aside: for which sink, of which schema and minute, and how
+    many records. No value is shown, and a sidecar may be running."""
+    refused = SetAside(_folder(settings(config, data))).all()
+    if as_json:
+        print_json({"set_aside": [_aside_dict(each) for each in refused]})
+        return
+    for each in refused:
+        row = _aside_dict(each)
+        out.print(
+            f"{row['sink']}: {row['id']}, {row['schema']}, {row['received']},"
+            f" {row['records']:,} records",
+            markup=False,
+        )
+    if not refused:
+        out.print("nothing was set aside")
+
+
+@app.command("redeliver")
+def redeliver(
+    config: ConfigFile = None, data: Data = None, sink: _SinkName = None, as_json: AsJson = False
+) -> None:
+    """Hand the batches that were set aside to their sinks again, with the fields that each may have
+    now; a sidecar that runs does it. Exit 1 if a sink still does not take some."""
+    chosen = settings(config, data)
+    schemas = configured(chosen)
+    matrices, folder = all_flows(chosen, schemas), _folder(chosen)
+    sinks, fields_for = matrices[0].sinks, reaching(matrices)
+    aside, taken = SetAside(folder), 0
+    refused = [each for each in aside.all() if sink in (None, each.sink)]
+    answer = ask(folder, Redeliver(sink)) if refused else None
+    if answer is not None:
+        taken = answer["delivered"]
+    elif refused:
+        with Spool(folder / SPOOL_NAME):  # no sidecar has the directory meanwhile
+            for name in dict.fromkeys(each.sink for each in refused):
+                if name in sinks:
+                    opening = Opening(name, schemas, folder)
+                    with open_sink(sinks[name], opening) as opened:
+                        taken += redeliver_aside(name, opened, aside, fields_for)
+                else:
+                    err.print(f"no sink {name} is switched on", markup=False)
+    left = len(refused) - taken
+    if as_json:
+        print_json({"delivered": taken, "left": left})
+    else:
+        out.print(f"{taken:,} batches delivered, {left:,} left")
+    raise typer.Exit(1 if left else 0)
+
+
+def _aside_dict(refused: RefusedBatch) -> dict[str, str | int]:
+    batch = refused.batch
+    return {
+        "sink": refused.sink,
+        "id": batch.id.hex(),
+        "schema": layout_of(batch).schema,
+        "received": batch.received,
+        "records": batch.payload.count(b"\n"),
+    }
+
+
+def _folder(config: Config) -> Path:
+    folder = config.data or Path()
+    if not folder.is_dir():
+        raise ConfigError("E203", f"{file_name(folder)} is no directory; name that of the data")
+    return folder
 
 
 @app.command("risk")

@@ -11,7 +11,6 @@ import typer
 
 from collector.cli.console import err, group, out, print_json
 from collector.cli.data_dir import (
-    Data,
     StoreFile,
     Wait,
     located,
@@ -20,8 +19,7 @@ from collector.cli.data_dir import (
     reached_by_sidecar,
     warn_unreached,
 )
-from collector.cli.options import AsJson
-from collector.cli.serve import ConfigFile
+from collector.cli.options import AsJson, ConfigFile, Data
 from collector.retention.locations import Locations
 from collector.schema import Schema
 from collector.server.control_client import Erase, Object, ask
