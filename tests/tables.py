@@ -78,7 +78,6 @@ def _commands() -> Iterator[str]:
             text = " ".join((command.help or "").split("\n\n")[0].split())
             pages = dict.fromkeys(re.findall(r"docs/(\w[\w-]*\.md)", command.help or ""))
             links = ", ".join(f"[{page}]({page})" for page in pages)
-            more = f" ({links})" if links else ""
             does = re.split(r"\.(?= [A-Z])", text)[0].removesuffix(".")
             yield f"| `{name}` | {does}{f' ({links})' if links else ''} |\n"
 

@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from collector.cli.hints import hint
-from collector.cli.inputs import FilterRun, Form, Merger, form_of, is_plain_file
+from collector.cli.inputs import FilterRun, Form, Merger, input_form, is_plain_file
 from collector.cli.options import (
     AsJson,
     SchemaName,
@@ -108,7 +108,7 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
     total, hints = Tally(), list[str]()
     try:
         with _destination(output, paths, run.schema if as_parquet else None) as put:
-            inputs = [(path, form or _form(path)) for path in paths]
+            inputs = [(path, form or input_form(path)) for path in paths]
             hints += _filter(run, inputs, merge, put, total)
     finally:
         _print_tally(total, as_json, hints)
@@ -118,10 +118,6 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
         raise InputError(
             "E403", f"{refused} of {total.received} events were rejected; the tally says why"
         )
-
-
-def _form(path: Path) -> Form:
-    return "ndjson" if path == _STDIN else form_of(path)
 
 
 def _filter(

@@ -63,6 +63,12 @@ def names() -> list[str]:
     return sorted(path.stem for path in found if not is_approved_copy(path.name))
 
 
+def templates() -> dict[str, Path]:
+    """Return the files of the templates, by name: schemas for telemetry of other products, to be
+    copied and changed (``collector schema new``)."""
+    return {path.stem: path for path in sorted((shipped() / "templates").glob("*.yaml"))}
+
+
 def is_path(reference: str) -> bool:
     """Return whether a reference is a path and no name: it has a separator or ends in
     ``.y(a)ml``."""
