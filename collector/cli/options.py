@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -93,6 +94,12 @@ def one_file(file: Path | None, config: Path | None) -> Path | None:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal nothing is asked.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be deleted; change nothing.")
+]
 Checkpoints = Annotated[
     list[Path] | None,
     typer.Option(
@@ -103,6 +110,12 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write it to a file, not to stdout."),
 ]
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask on a terminal before something is deleted. Raises ``typer.Abort`` unless it is wanted."""
+    if not yes and sys.stdin.isatty():
+        typer.confirm(question, abort=True, err=True)
 
 
 def write_file(path: Path, data: bytes) -> None:

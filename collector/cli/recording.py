@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from collector.cli.console import err, group, new_table, out, print_json, seen
-from collector.cli.options import AsJson, Checkpoints, ConfigFile, Data, Output, read_file
+from collector.cli.options import (
+    AsJson,
+    Checkpoints,
+    ConfigFile,
+    Data,
+    Output,
+    Yes,
+    confirm,
+    read_file,
+)
 from collector.cli.stdout import write
 from collector.config import Config, load, read
 from collector.errors import ConfigError, DeliveryError, InputError, InUse, UsageError, file_name
@@ -304,12 +313,11 @@ def erase(
     recording: _Id,
     config: ConfigFile = None,
     data: Data = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Erase a recording: its keys, then its files. A recorder may be running; a recording that is
     not closed is closed first."""
-    if not yes:
-        typer.confirm("Nothing can be read of it afterwards. Erase it?", abort=True, err=True)
+    confirm("Nothing can be read of it afterwards. Erase it?", yes)
     _operate(config, data, "erase", recording)
     out.print("erased")
 

@@ -23,14 +23,14 @@ from collector.cli.data_dir import (
     settings,
     warn_unreached,
 )
-from collector.cli.options import AsJson, ConfigFile, Data
+from collector.cli.options import AsJson, ConfigFile, Data, DryRun, Yes, confirm
 from collector.cli.query import query
 from collector.config import Config, Loaded, read
 from collector.contracts import layout_of
 from collector.drain import redeliver as redeliver_aside
 from collector.errors import ConfigError, file_name
 from collector.retention import upkeep
-from collector.retention.upkeep import Dropped, PruneCounts, prune_all
+from collector.retention.upkeep import Dropped, PruneCounts, overdue, prune_all
 from collector.risk import GroupStats, Reduction, Risk, risks
 from collector.routing import all_flows, reaching
 from collector.routing.schemas import configured
@@ -50,10 +50,13 @@ _SinkName = Annotated[
 
 @app.command("prune")
 def prune(
+    *,
     config: ConfigFile = None,
     data: Data = None,
     store: StoreFile = None,
     wait: Wait = 30.0,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Take out of store, spool and files what is older than its retention, and every byte of it.
@@ -61,8 +64,19 @@ def prune(
     A sidecar does it by itself once an hour, and at once when it is asked by this. Exit 1 if bytes
     are left since another process was reading all the time or the disk has no room, if the store
     has a table of which no retention is known, or if something of ours could not be reached.
+
+    On a terminal it says what is overdue and asks first; `--dry-run` only says it.
     """
     locations = located(config, data, store)
+    if dry_run or (not yes and sys.stdin.isatty()):
+        late = list(overdue(locations))
+        if dry_run and as_json:
+            print_json({"overdue": late, "dry_run": True})
+        for each in [] if dry_run and as_json else late or ["nothing is overdue"]:
+            out.print(each, markup=False)
+        if dry_run:
+            return
+        confirm("Delete what is past its retention?", yes)
     answer = None if store else ask(locations.data, Prune(wait))
     if answer is None:
         done = prune_all(locations, wait)
@@ -95,10 +109,8 @@ def drop(
     *,
     config: ConfigFile = None,
     data: Data = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
-    ] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete what waits for a sink that the configuration does not have any more, and what was set
@@ -111,8 +123,7 @@ def drop(
     is_on = sink in loaded.config.sinks.on()
     done = _dropped(folder, sink, is_on=is_on and _is_stated(loaded, sink), is_dry_run=True)
     if not dry_run:
-        if not yes and sys.stdin.isatty():
-            typer.confirm(f"{_counts(done)}. Delete them?", abort=True, err=True)
+        confirm(f"{_counts(done)}. Delete them?", yes)
         done = _dropped(folder, sink, is_on=False, is_dry_run=False)
     if as_json:
         print_json({**asdict(done), "dry_run": dry_run})
