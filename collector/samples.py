@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from collector.contracts import Rejection, Tally
@@ -178,7 +178,7 @@ def fitting(sample: Sample) -> list[Fit]:
     one first."""
     fits = []
     for name in _candidates():
-        schema = load_schema(_path(name))
+        schema = _loaded_candidate(name)
         found = sample.admit(Filter(schema, keys=_no_key))
         kept = len({key for each in found.records for key in each} & schema.fields.keys())
         if kept > 1:
@@ -192,12 +192,14 @@ def _candidates() -> list[str]:
     return [*shipped, *resources.templates()]
 
 
-def _path(name: str) -> Any:
-    return resources.templates().get(name) or resources.schema(name)
+@cache
+def _loaded_candidate(name: str) -> Schema:
+    return load_schema(resources.templates().get(name) or name)
 
 
 def _document(name: str) -> dict[str, Any]:
-    return dict(read(_path(name)).value)
+    path = resources.templates().get(name) or resources.shipped() / f"{name}.yaml"
+    return dict(resources.parsed(path) or read(path).value)
 
 
 # -- a proposal ------------------------------------------------------------------------------------
@@ -236,7 +238,7 @@ def proposed(name: str, sample: Sample) -> Proposal:
     plain: _Fields = {}
     best = Proposal(name, sample)
     for reference in _candidates():
-        schema, document = load_schema(_path(reference)), _document(reference)
+        schema, document = _loaded_candidate(reference), _document(reference)
         found, agent = _found(schema, document["fields"], sample)
         if schema.records is not None:
             if len(found) > len(best.fields):

@@ -16,14 +16,13 @@ from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, wide
 from collector.cli.data_dir import settings as settings_of_data
-from collector.cli.options import AsJson, ConfigFile, Data, File, one_file, unwritable
+from collector.cli.options import AsJson, ConfigFile, Data, File, one_file, write_new
 from collector.cli.serve import needs_sidecar
 from collector.cli.stdout import write
 from collector.config import Config, Loaded, examine, read
 from collector.config.model import Setting, settings
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError, file_name
 from collector.extras import NO_GRPC, is_installed, missing
-from collector.files import write_private
 from collector.pages.model import build, whose
 from collector.pages.render import flow_chart
 from collector.routing import Flows, all_flows
@@ -69,16 +68,8 @@ def init(
     A file that is there is left as it is.
     """
     text = "".join(f"{line}\n" for line in _lines(Config()))
-    try:
-        write_private(file, [_HEAD.encode(), text.encode()])
-    except FileExistsError:
-        fault = ConfigError("E203", f"{file_name(file)} is there already; name another file")
-    except OSError as error:
-        fault = unwritable(file, error)
-    else:
-        err.print(f"collector serve --config {file_name(file)}", markup=False, soft_wrap=True)
-        return
-    raise fault
+    write_new(file, [_HEAD.encode(), text.encode()])
+    err.print(f"collector serve --config {file_name(file)}", markup=False, soft_wrap=True)
 
 
 def _lines(defaults: Config) -> Iterator[str]:

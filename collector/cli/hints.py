@@ -36,8 +36,8 @@ _OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "no
 _OTLP = re.compile(rb'\s*\{\s*"resource(Logs|Spans|Metrics)"')
 _EVENTS = "events are JSON objects, one a line"
 _CSV = "looks like CSV; make a JSON object of each row (docs/commands.md shows how)"
-_DOCUMENT = "looks like one JSON document; let its name end in `.json` (`filter`: `--input json`)"
-_LINES = "looks like lines of JSON; let its name end in `.ndjson` (`filter`: `--input ndjson`)"
+_DOCUMENT = "looks like one JSON document; let its name end in `.json`, or give `--input json`"
+_LINES = "looks like lines of JSON; let its name end in `.ndjson`, or give `--input ndjson`"
 
 
 def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
@@ -122,10 +122,14 @@ def _is_json(text: bytes) -> bool:
 
 
 def _remedy(head: bytes, form: Form) -> str:
-    """Name the shipped schemas that admit some of these events."""
-    fitting = [name for name in resources.names() if _admits(name, head, form)]
-    if fitting:
-        return f"try {' or '.join(f'`--schema {name}`' for name in fitting)}"
+    """Name the shipped schemas that admit some of these events, or the template that fits."""
+    from collector.samples import Sample, fitting  # noqa: PLC0415 - `filter` seldom needs it
+
+    names = [name for name in resources.names() if _admits(name, head, form)]
+    if names:
+        return f"try {' or '.join(f'`--schema {name}`' for name in names)}"
+    if fits := fitting(Sample(head, lines=form == "ndjson")):
+        return f"the template {fits[0]}: `collector schema new NAME --from {fits[0].name}`"
     return "`collector explain` shows what it looks for, `collector schema list` other schemas"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from collector.errors import ConfigError, UsageError, file_name
+from collector.files import write_private
 from collector.schema import resources
 
 _OTHER_FORMATS = frozenset(
@@ -89,7 +91,7 @@ def one_file(file: Path | None, config: Path | None) -> Path | None:
     if file is None or config is None:
         return config if file is None else file
     if os.path.realpath(file) != os.path.realpath(config):
-        raise typer.BadParameter("FILE names another file", param_hint="--config")
+        raise typer.BadParameter("FILE names another one; give one", param_hint="--config")
     return file
 
 
@@ -122,6 +124,20 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a small file of ours; raises ``ConfigError`` E203."""
     try:
         path.write_bytes(data)
+    except OSError as error:
+        fault = unwritable(path, error)
+    else:
+        return
+    raise fault
+
+
+def write_new(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a new file of its owner's alone (0600). Raises ``ConfigError`` E203, also where it is
+    there."""
+    try:
+        write_private(path, pieces)
+    except FileExistsError:
+        fault = ConfigError("E203", f"{file_name(path)} is there already; name another file")
     except OSError as error:
         fault = unwritable(path, error)
     else:

@@ -20,12 +20,12 @@ from collector.cli.options import (
     Yes,
     confirm,
     read_file,
+    write_new,
 )
 from collector.cli.stdout import write
 from collector.config import Config, load, read
 from collector.errors import ConfigError, DeliveryError, InputError, InUse, UsageError, file_name
 from collector.extras import require
-from collector.files import write_private
 
 if TYPE_CHECKING:
     from collector.recording.names import Role
@@ -279,16 +279,7 @@ def open_track(
             for piece in pieces:
                 write(piece)
             return
-        _write_new(output, pieces)
-
-
-def _write_new(path: Path, pieces: Iterator[bytes]) -> None:
-    """Write a new file (0600). Raises ``ConfigError`` E203."""
-    try:
-        write_private(path, pieces)
-    except OSError:
-        message = f"{file_name(path)} cannot be written, or is there"
-        raise ConfigError("E203", message) from None
+        write_new(output, pieces)
 
 
 def _operate(config: Path | None, data: Path | None, action: str, recording: str = "") -> None:

@@ -226,7 +226,7 @@ def _aside_dict(refused: RefusedBatch) -> dict[str, str | int]:
 def _folder(config: Config) -> Path:
     folder = config.data or Path()
     if not folder.is_dir():
-        raise ConfigError("E203", f"{file_name(folder)} is no directory; name that of the data")
+        raise ConfigError("E203", f"{file_name(folder)} is no directory; name the data directory")
     return folder
 
 

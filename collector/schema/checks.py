@@ -386,11 +386,11 @@ def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
 def capacity(schema: Schema) -> Iterator[Finding]:
     """Check that a record is not wider than its author allows."""
     if schema.max_bits is not None and (bits := record_bits(schema)) > schema.max_bits:
-        yield (
-            ("max_bits",),
-            "E307",
-            f"a record holds up to {bits:.1f} bits; leave fields out or make them coarser",
+        message = (
+            f"a record holds up to {bits:.1f} bits, and `max_bits` allows {schema.max_bits}: leave"
+            " fields out, make them coarser, or raise it"
         )
+        yield ("max_bits",), "E307", message
 
 
 def tests_have_names(schema: Schema) -> Iterator[Finding]:
