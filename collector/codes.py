@@ -621,12 +621,12 @@ CODES: dict[str, Code] = {
         "the sink will never take the batch",
         means="A sink raised `Unacceptable` for a batch. The batch is set aside and counted.",
         why="A batch that fails forever must not hold up those behind it.",
-        fix="See the documentation of the sink for what it takes. `collector spool show` lists"
-        " these batches and `collector spool redeliver` delivers them again; see"
+        fix="See the documentation of the sink for what it takes. `collector store set-aside` lists"
+        " these batches and `collector store redeliver` delivers them again; see"
         " [sinks.md](sinks.md).",
         language="console",
-        bad="collector spool show    # lists one batch",
-        good="collector spool redeliver",
+        bad="collector store set-aside    # lists one batch",
+        good="collector store redeliver",
     ),
     "E513": Code(
         "a worker handed over what its filter cannot have made",
@@ -670,6 +670,6 @@ CODES: dict[str, Code] = {
         " those who do; [brokers.md](brokers.md) lists the reasons.",
         language="console",
         bad="nats pub telemetry 'something else'",
-        good="collector drain    # with the key of the sidecars that publish",
+        good="collector serve --from tls://HOST/STREAM    # with the senders' key",
     ),
 }

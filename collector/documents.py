@@ -148,7 +148,7 @@ def read(path: Path, file: str = "") -> Document:
 def read_bytes(data: bytes, document: Document, most: int = MAX_BYTES) -> Document:
     """Fill a document from YAML of at most so many bytes, and return it."""
     if len(data) > most:
-        document.report((), "E101", f"the file is too large; keep it within {most} bytes")
+        document.report((), "E101", f"the file is too large; keep it within {most >> 10} KiB")
         return document
     try:
         text = data.decode("utf-8-sig")
@@ -173,6 +173,8 @@ def read_text(text: str, document: Document) -> Document:
     except MarkedYAMLError as error:
         if mark := error.problem_mark or error.context_mark:
             line, column = mark.line + 1, mark.column + 1
+            if text.split("\n")[mark.line].lstrip(" ").startswith("\t"):
+                message = "a tab begins this line; use blanks to indent YAML"
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)

@@ -56,6 +56,8 @@ def check_directory(path: Path, *, within: Path | None = None, must_exist: bool 
         raise NotNow("E203", MISSING)
     if not (is_named and is_usable):
         message = "the directory cannot be made or written; check that it exists and may be written"
+        if is_named and there.is_file():
+            message = "a file has this name, or a part of it; name a directory"
         raise ConfigError("E203", message)
 
 

@@ -1,4 +1,4 @@
-"""Record a meeting of five peers with ``collector recorder``, and look at who is heard when.
+"""Record a meeting of five peers with ``collector recording serve``, and look at who is heard when.
 
     pip install 'data-minimisation-collector[recording]' aiortc
     python examples/recorded_meeting.py
@@ -382,12 +382,12 @@ _SINGLE = tuple(f"{name}-{kind}" for name in sorted(_MIXED) for kind in ("audio"
 
 @contextmanager
 def recorder(folder: Path, key: OKPKey) -> Iterator[int]:
-    """Run ``collector recorder`` on a free port, with the platform's public key."""
+    """Run ``collector recording serve`` on a free port, with the platform's public key."""
     keys, config = folder / "keys.json", folder / "collector.json"
     keys.write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
     settings = {"data": str(folder / "recorder"), "address": "127.0.0.1:0", "keys": str(keys)}
     config.write_text(json.dumps({"recorder": {"enabled": True, **settings}}))
-    command = [sys.executable, "-m", "collector", "recorder", "--config", str(config)]
+    command = [sys.executable, "-m", "collector", "recording", "serve", "--config", str(config)]
     with (folder / "recorder.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603
     try:

@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer.main
+
+from collector.cli.app import app
 from collector.codes import CODES, GROUPS, Code
 from collector.ingest.refusals import REFUSALS
 
@@ -63,7 +66,23 @@ def _refusals() -> Iterator[str]:
         yield f"| [{each.code}](errors.md#{each.code.lower()}) | {each.status} | {each.message} |\n"
 
 
-_TABLES = {"refusals": _refusals}
+def _commands() -> Iterator[str]:
+    """Each command with the first sentence of its help, and the pages that the help names."""
+    yield "| command | does |\n| --- | --- |\n"
+    queue = [("collector", typer.main.get_command(app))]
+    for name, command in queue:
+        inner = getattr(command, "commands", {})
+        at = queue.index((name, command)) + 1
+        queue[at:at] = [(f"{name} {word}", each) for word, each in inner.items()]
+        if not inner:
+            text = " ".join((command.help or "").split("\n\n")[0].split())
+            pages = dict.fromkeys(re.findall(r"docs/(\w[\w-]*\.md)", command.help or ""))
+            links = ", ".join(f"[{page}]({page})" for page in pages)
+            does = re.split(r"\.(?= [A-Z])", text)[0].removesuffix(".")
+            yield f"| `{name}` | {does}{f' ({links})' if links else ''} |\n"
+
+
+_TABLES = {"commands": _commands, "refusals": _refusals}
 
 
 def pages() -> dict[Path, str]:

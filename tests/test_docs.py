@@ -156,7 +156,7 @@ def test_every_command_in_a_document_exists() -> None:
     for document in _DOCUMENTS:
         for block in re.findall(r"```console\n(.*?)```", document.read_text(), re.DOTALL):
             for line in re.findall(
-                r"(?:^\$ |&& |\| )(collector [a-z]+(?: [a-z]+){0,2})", block, re.MULTILINE
+                r"(?:^\$ |&& |\| )(collector [a-z-]+(?: [a-z-]+){0,2})", block, re.MULTILINE
             ):
                 words = line.split()
                 assert any(" ".join(words[:n]) in known for n in (2, 3, 4)), (document.name, line)

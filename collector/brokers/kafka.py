@@ -71,7 +71,8 @@ def kafka_topic(
     access: KafkaAccess, servers: Servers, topic: str, *, seconds: float = 10.0
 ) -> KafkaTopic:
     """Return the connection of a sink, not made yet. Raises ``ConfigError``: E201 without the
-    library, E202 for secrets that are not there, E212 for the files of TLS."""
+    library, E122 for half a login, E202 for secrets that are not there, E212 for the files of
+    TLS."""
     return KafkaTopic(_kafka_options(access, servers), topic, servers, seconds=seconds)
 
 
@@ -80,7 +81,8 @@ def _kafka_options(access: KafkaAccess, servers: Servers) -> _Options:
     require("Kafka", "kafka", "confluent_kafka")
     user, password = access.secret(access.user), access.secret(access.password)
     if (user is None) != (password is None):
-        raise ConfigError("E202", "`user` and `password` go together for Kafka")
+        message = "Kafka needs `user` and `password` together: set both, or neither"
+        raise ConfigError("E122", message)
     silent = logging.Logger("collector-kafka", logging.CRITICAL + 1)
     silent.addHandler(logging.NullHandler())
     options: dict[str, Any] = {

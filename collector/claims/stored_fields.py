@@ -65,7 +65,7 @@ _ERASE = "Find out which program wrote it, stop it, and delete what it wrote."
 _LOOK = "Look there, remove what is not Collector's, and run this again."
 
 _RESTORE = "Restore the ledger (`spool.db`) from a backup, or delete these records."
-_DAMAGED = "Run `collector spool show` and `collector ledger verify` to see what is damaged."
+_DAMAGED = "Run `collector store set-aside` and `collector ledger verify` to see what is damaged."
 
 
 class _Judge:

@@ -23,6 +23,7 @@ from collector.config import Config
 from collector.config.sink_settings import is_sink_name
 from collector.errors import (
     CODES,
+    ConfigError,
     ConfigFaults,
     DeliveryError,
     Fault,
@@ -114,7 +115,7 @@ def check(
             for which, against in _running(locations.spool, matrices, reviews):
                 found[which] = (*(found[which] or ()), against)
             if _is_any(locations):
-                note(locations.data, Note.of("read", command="claims", rows=_rows(locations)))
+                found["ledger"] = (*(found["ledger"] or ()), *_noted(locations))
             if ran_elsewhere(locations.data, config.sinks.on()):
                 message = "The sidecar last wrote to other sinks than this configuration names."
                 against = ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
@@ -122,6 +123,18 @@ def check(
         late = () if locations is None else _all(map(_late, overdue(locations)))
         found["retention"] = (*_of_each(runs, _retention), *late)
     return found
+
+
+def _noted(locations: Locations) -> Iterator[ClaimFinding]:
+    """Note in the ledger that records were read; yield what is unproven where that fails."""
+    with suppress(ConfigError, DeliveryError):
+        note(locations.data, Note.of("read", command="claims", rows=_rows(locations)))
+        return
+    yield ClaimFinding(
+        "The ledger could not note that records were read, as it cannot be written.",
+        is_open=True,
+        advice="Run this where the data directory can be written, as the sidecar's user.",
+    )
 
 
 def _of_each(

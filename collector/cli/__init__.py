@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
+from collector.cli.health import is_healthy, named_directory
 from collector.cli.stdout import ReaderGoneError
 from collector.errors import (
     CollectorError,
@@ -40,15 +41,17 @@ _INTERRUPTED = 130
 _BUG = 70
 _LATER = 75
 _FAULT = 78
-_SERVICES = (["serve"], ["drain"], ["recorder"])
+_SERVICES = (["serve"], ["recording", "serve"])
 """The commands that a service manager starts."""
 
 
 def main() -> NoReturn:
     """Run the command line and exit. No exception leaves it, and no exception's text is printed
     unless it is one of ours, which hold no values."""
-    if sys.argv[1:2] in (["serve"], ["recorder"]):
+    if _is_service():
         reexec()
+    if (code := _answered_at_once(sys.argv[1:])) is not None:
+        sys.exit(code)
     try:
         _app()()
         code = 0
@@ -66,6 +69,23 @@ def main() -> NoReturn:
         _print_bug(error)
         code = _BUG
     sys.exit(code)
+
+
+def _is_service() -> bool:
+    return sys.argv[1:2] in _SERVICES or sys.argv[1:3] in _SERVICES
+
+
+def _answered_at_once(words: list[str]) -> int | None:
+    """Answer what needs no library of the command line, and return the exit code; otherwise
+    ``None``."""
+    if words[:1] == ["--version"]:
+        from importlib.metadata import version  # noqa: PLC0415 - loads slowly
+
+        print(f"collector {version('data-minimisation-collector')}")
+        return 0
+    if words[:2] == ["status", "--quiet"] and (data := named_directory(words[2:])) is not None:
+        return 0 if is_healthy(data) else 1
+    return None
 
 
 def _drop_output() -> None:
@@ -105,7 +125,7 @@ def exit_code(error: CollectorError) -> int:
         return _LATER if error.may_pass else _FAULT
     if isinstance(error, DeliveryError) and not error.may_pass:
         return _FAULT
-    return _LATER if sys.argv[1:2] in _SERVICES else 1
+    return _LATER if _is_service() else 1
 
 
 def _print_bug(error: Exception) -> None:

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
+from collector.extras import is_installed
+
 _SEND = "Send events through the filter"
 _RUN = "Run a sidecar or a recorder"
 _PROVE = "Prove what is kept"
 _SCHEMA = "Write a schema"
 _COMMANDS = {
-    "demo": ("demo", "demo", _SEND),
-    "filter": ("filter", "filter_events", _SEND),
-    "explain": ("explain", "explain_events", _SEND),
-    "init": ("init", "init", _RUN),
-    "serve": ("serve", "serve", _RUN),
-    "drain": ("drain", "drain", _RUN),
-    "recorder": ("recorder", "recorder", _RUN),
-    "status": ("status", "status", _RUN),
-    "claims": ("claims", "claims", _PROVE),
-    "error": ("error", "error", _RUN),
-    "page": ("page", "page", _PROVE),
+    "demo": ("demo", "demo", _SEND, "Run synthetic meetings end to end, and search what was kept."),
+    "filter": ("filter", "filter_events", _SEND, "Filter events: only the schema's fields pass."),
+    "explain": ("explain", "explain_events", _SEND, "Show why each field is kept or dropped."),
+    "serve": ("serve", "serve", _RUN, "Receive events and OpenTelemetry data: the sidecar."),
+    "status": ("status", "status", _RUN, "Show how the sidecar of a data directory does."),
+    "error": ("error", "error", _RUN, "Explain an error code."),
+    "claims": ("claims", "claims", _PROVE, "Check each public promise: does it hold, and why?"),
+    "page": ("page", "page", _PROVE, "Write the public page of a configuration."),
 }
-"""The module and the function of each command, and its panel of the help."""
+"""The module and the function of each command, its panel of the help, and its line there."""
 
 _GROUPS = {
-    "config": _RUN,
-    "ledger": _PROVE,
-    "recording": _RUN,
-    "schema": _SCHEMA,
-    "spool": _RUN,
-    "store": _RUN,
-    "subject": _PROVE,
+    "store": (_RUN, "Look after what is stored, and what waits for sinks."),
+    "config": (_RUN, "Begin a configuration, check it, and show what is in force."),
+    "recording": (_RUN, "Keep recordings of meetings; verify, open, erase and assemble them."),
+    "subject": (_PROVE, "Show, erase or amend what is stored of a person."),
+    "ledger": (_PROVE, "Show, verify, sign and export the ledger."),
+    "schema": (_SCHEMA, "Write a schema, check it, test it and review it."),
 }
-"""The modules that have several commands, under their own names, and their panels."""
+"""The modules that have several commands, under their own names, with panel and line."""
 
 _HELP = """
 Telemetry that can hold nothing but an allowlist.
@@ -70,23 +68,14 @@ def _documents() -> Path:
     return (wheel if wheel.is_dir() else package.parent / "docs") / "README.md"
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"collector {version('data-minimisation-collector')}")
-        raise typer.Exit
-
-
 def _root(
-    _show: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
-    ] = False,
+    _version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     pass
 
 
-def _app(names: Iterable[str]) -> typer.Typer:
-    """Put these commands together."""
+def _app(names: Iterable[str], *, only_help: bool = False) -> typer.Typer:
+    """Put these commands together; for the help alone, without loading them."""
     made = typer.Typer(
         name="collector",
         no_args_is_help=True,
@@ -98,14 +87,26 @@ def _app(names: Iterable[str]) -> typer.Typer:
     )
     made.callback()(_root)
     for name in names:
-        if name in _COMMANDS:
-            module, function, panel = _COMMANDS[name]
+        panel, line = (_COMMANDS.get(name) or _GROUPS[name])[-2:]
+        if only_help:
+            made.command(name, rich_help_panel=panel, help=line)(_not_loaded)
+        elif name in _COMMANDS:
+            module, function, *_ = _COMMANDS[name]
             found = getattr(import_module(f"collector.cli.{module}"), function)
             made.command(name, rich_help_panel=panel)(found)
         else:
             found = import_module(f"collector.cli.{name}").app
-            made.add_typer(found, name=name, rich_help_panel=_GROUPS[name])
+            made.add_typer(found, name=name, rich_help_panel=panel)
     return made
+
+
+def _is_there(name: str) -> bool:
+    """Return whether a command belongs to what is installed."""
+    return name != "recording" or is_installed("joserfc")
+
+
+def _not_loaded() -> None:
+    """Stand for a command in the help."""
 
 
 app: typer.Typer
@@ -121,10 +122,16 @@ def __getattr__(name: str) -> Any:
 def run() -> None:
     """Run the command line; always ends in ``SystemExit`` or one of our exceptions.
 
-    Where the first word is a command, the others are not loaded.
+    Only the command that the first word names is loaded; without one, none is needed.
     """
-    named = [name for name in NAMES if name in sys.argv[1:2]]
-    command(*(named or NAMES))(prog_name="collector")
+    first = sys.argv[1:2]
+    if "_COLLECTOR_COMPLETE" in os.environ:
+        chosen = command(*NAMES)
+    elif first and first[0] in NAMES:
+        chosen = command(*first)
+    else:
+        chosen = get_command(_app(filter(_is_there, NAMES), only_help=True))
+    chosen(prog_name="collector")
 
 
 @cache

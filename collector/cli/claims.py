@@ -27,9 +27,8 @@ from collector.claims.promises import Promise, by_importance, is_kept, promises,
 from collector.claims.verdicts import fingerprint, record
 from collector.claims.verification import check, review_commands
 from collector.cli.console import err, out, print_json, seen
-from collector.cli.data_dir import Data, settings
-from collector.cli.options import AsJson
-from collector.cli.serve import ConfigFile
+from collector.cli.data_dir import settings
+from collector.cli.options import AsJson, ConfigFile, Data
 from collector.config import Config
 from collector.documents import nearest
 from collector.errors import CollectorError, DeliveryError

@@ -1,11 +1,13 @@
-"""``collector config check|show|flows|diff``: read by the very loader that ``serve`` uses."""
+"""``collector config init|check|show|flows|diff``: read by the very loader that ``serve`` uses."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any
 
 import typer
@@ -13,14 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, wide
-from collector.cli.data_dir import Data
 from collector.cli.data_dir import settings as settings_of_data
-from collector.cli.options import AsJson
-from collector.cli.serve import ConfigFile, File, needs_sidecar, one_file
+from collector.cli.options import AsJson, ConfigFile, Data, File, one_file, write_new
+from collector.cli.serve import needs_sidecar
 from collector.cli.stdout import write
-from collector.config import Loaded, examine, read
-from collector.config.model import settings
-from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
+from collector.config import Config, Loaded, examine, read
+from collector.config.model import Setting, settings
+from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError, file_name
 from collector.extras import NO_GRPC, is_installed, missing
 from collector.pages.model import build, whose
 from collector.pages.render import flow_chart
@@ -48,6 +49,52 @@ _OUTCOMES = {
     "swapped": "reloaded; the workers filter by it",
     "replaced": "reloaded; other workers have taken the place of those before",
 }
+
+_HEAD = """\
+# The settings of `collector serve --config FILE`, each with its default: take the `#` before its
+# name away, and change it. `collector config check FILE` says what is wrong.
+"""
+_WIDTH = 90
+
+
+@app.command("init")
+def init(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path(
+        "collector.yaml"
+    ),
+) -> None:
+    """Write a configuration with every setting, its meaning and its default, all commented out.
+
+    A file that is there is left as it is.
+    """
+    text = "".join(f"{line}\n" for line in _lines(Config()))
+    write_new(file, [_HEAD.encode(), text.encode()])
+    err.print(f"collector serve --config {file_name(file)}", markup=False, soft_wrap=True)
+
+
+def _lines(defaults: Config) -> Iterator[str]:
+    """Yield the settings, section by section."""
+    sections: list[str] = []
+    for setting in settings():
+        *within, key = setting.loc
+        yield ""
+        if within != sections:
+            for depth, name in enumerate(within):
+                if within[: depth + 1] != sections[: depth + 1]:
+                    yield f"{'  ' * depth}{name}:"
+            sections = within
+        indent = "  " * len(within)
+        meaning = wrap(setting.info.description or "", _WIDTH, break_on_hyphens=False)
+        yield from (f"{indent}# {line}" for line in meaning)
+        yield f"{indent}#{key}: {_default(setting, defaults)}".rstrip()
+
+
+def _default(setting: Setting, defaults: Config) -> str:
+    """Return a default as YAML; nothing for none."""
+    if setting.info.get_default(call_default_factory=True) in (None, ()):
+        return ""
+    value = setting.of(defaults)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @app.command("check")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from rich.text import Text
 
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
+from collector.samples import Reach
 
 
 class _Output(Console):
@@ -134,6 +135,23 @@ def tally_table(tally: Tally) -> Table:
     share = f"{tally.bytes_out / tally.bytes_in:.1%} of what came in" if tally.bytes_in else ""
     table.add_row("bytes in", f"{tally.bytes_in:,}", "")
     table.add_row("bytes out", f"{tally.bytes_out:,}", share)
+    return table
+
+
+def share(part: float) -> str:
+    """Write a share in whole percents, but never nothing as something or the reverse."""
+    if 0 < part < 0.01:
+        return "<1%"
+    return ">99%" if 0.99 < part < 1 else f"{part:.0%}"
+
+
+def reach_table(fields: Iterable[str], found: Reach) -> Table:
+    """Lay out in which share of the events each field is, and why it was dropped."""
+    table = new_table("field", "events", "dropped", numbers=("events",), whole=("field", "events"))
+    for name in fields:
+        drops = found.tally.dropped[name].items() if name in found.tally.dropped else ()
+        dropped = ", ".join(f"{times:,} {why}" for why, times in drops)
+        table.add_row(name, share(found.share(name)), dropped)
     return table
 
 

@@ -24,12 +24,6 @@ from collector.spool import note
 
 _STORE = "store"
 """The sink that `--store` and `collector store` are about."""
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", metavar="DIR", help="The data directory; otherwise the configuration says which."
-    ),
-]
 StoreFile = Annotated[
     Path | None,
     typer.Option(

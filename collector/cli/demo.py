@@ -80,11 +80,12 @@ def _remove_earlier_demo(data: Path) -> Path:
     try:
         for name, suffix in product((FILE_NAME, SPOOL_NAME), ("", "-wal", "-shm")):
             path.with_name(name + suffix).unlink(missing_ok=True)
+    except NotADirectoryError:
+        message = f"{file_name(data)} is a file; name a directory with `--data`"
     except OSError:
-        pass
+        message = f"the store of an earlier demo in {file_name(data)} cannot be removed"
     else:
         return path
-    message = f"the store of an earlier demo in {file_name(data)} cannot be removed"
     raise ConfigError("E203", message)
 
 

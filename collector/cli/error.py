@@ -41,11 +41,11 @@ def _known(text: str) -> str:
     code = f"E{code}" if code.isdecimal() else code
     if code in CODES:
         return code
-    hint = nearest(code, CODES) or "; `collector error` lists all"
-    if _CODE(code):
-        hint = (
-            f"; the nearest is {min(CODES, key=lambda known: abs(int(known[1:]) - int(code[1:])))}"
-        )
+    hint = "" if _CODE(code) else nearest(code, CODES)
+    group = [known for known in CODES if known[:2] == code[:2]]
+    if _CODE(code) and group:
+        hint = f"; the nearest is {min(group, key=lambda one: abs(int(one[1:]) - int(code[1:])))}"
+    hint = hint or "; `collector error` lists all"
     raise UsageError("E132", f"no error has this code{hint}")
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
-from collector.cli.console import new_table, out, print_hint, print_json, waits_for_typing
-from collector.cli.hints import hint
-from collector.cli.inputs import document, form_of, opened
+from collector.cli.console import (
+    new_table,
+    out,
+    print_hint,
+    print_json,
+    reach_table,
+    waits_for_typing,
+)
+from collector.cli.hints import hint, read_sample, sample_form
 from collector.cli.options import AsJson, SchemaName
-from collector.contracts import Rejection, Tally
-from collector.filter import Filter
-from collector.filter.explain import Explanation, explain, unmatched
-from collector.filter.text import BOM, MAX_DOCUMENT
+from collector.filter.explain import Explanation, unmatched
 from collector.keyring import Keyring
-from collector.schema import load_schema
+from collector.samples import Reach, reach
+from collector.schema import Schema, load_schema
 
 
 def explain_events(
@@ -36,33 +40,37 @@ def explain_events(
     """Explain what the filter makes of events, field by field.
 
     Shows names of the schema, values that are admitted, content categories, and how many other
-    members there are. Names of unlisted members and refused values are never shown.
+    members there are. Names of unlisted members and refused values are never shown. Of more events
+    than `--limit`, it begins with a summary of all.
 
         echo '{"ip": "203.0.113.7", "chat": ["hi"]}' | collector explain
     """
-    chosen = Filter(load_schema(schema), keys=Keyring())
+    loaded = load_schema(schema)
     waits_for_typing(file)
-    with opened(file) as read:
-        text, size = document(read, MAX_DOCUMENT)
-    form = form or ("ndjson" if file == Path("-") else form_of(file))
-    data, tally = bytes(text).removeprefix(BOM), Tally(bytes_in=size)
-    explained: list[Explanation] = []
-    for number, explanation in enumerate(explain(chosen.router, data, form == "ndjson", limit), 1):
-        tally.received += 1
-        if explanation.record is None:
-            tally.rejected[cast("Rejection", explanation.verdict)] += 1
-        else:
-            tally.admitted += 1
-        explained.append(explanation)
-        if as_json:
-            print_json(_as_dict(number, explanation))
-        else:
-            _print(number, explanation)
-    if not as_json:
+    sample = read_sample(file, form)
+    keys = Keyring()
+    found, explained = reach(loaded, sample, keys), sample.explained(loaded, limit, keys)
+    if as_json:
+        for number, each in enumerate(explained, 1):
+            print_json(_as_dict(number, each))
+    else:
+        if found.tally.received > len(explained):
+            _print_summary(loaded, found, len(explained))
+        for number, each in enumerate(explained, 1):
+            _print(number, each)
         _print_unmatched(unmatched(explained))
-    found = hint(file, form, tally, chosen.schema)
-    if found is not None:
-        print_hint(found)
+    told = hint(file, sample_form(sample), found.tally, loaded)
+    if told is not None:
+        print_hint(told)
+
+
+def _print_summary(schema: Schema, found: Reach, shown: int) -> None:
+    """Print what becomes of all events, before a few of them are explained."""
+    tally = found.tally
+    reasons = "".join(f", {times:,} {reason}" for reason, times in tally.rejected.items())
+    out.print(f"[bold]{tally.received:,} events[/]: {tally.admitted:,} admitted{reasons}")
+    out.print(reach_table(schema.fields, found))
+    out.print(f"\nthe first {shown:,} of them (`--limit` explains more):\n", markup=False)
 
 
 def _print_unmatched(paths: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from collector.cli.hints import hint
-from collector.cli.inputs import FilterRun, Form, Merger, form_of, is_plain_file
+from collector.cli.inputs import FilterRun, Form, Merger, input_form, is_plain_file
 from collector.cli.options import (
     AsJson,
     SchemaName,
@@ -105,23 +105,21 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
     if tally is not None:
         refuse_other_format(tally, ".json")
     run = FilterRun(load_schema(schema), as_of.date() if as_of else None, jobs)
-    total, hints = Tally(), list[str]()
+    total, hints, is_done = Tally(), list[str](), False
     try:
         with _destination(output, paths, run.schema if as_parquet else None) as put:
-            inputs = [(path, form or _form(path)) for path in paths]
+            inputs = [(path, form or input_form(path)) for path in paths]
             hints += _filter(run, inputs, merge, put, total)
+            is_done = True
     finally:
-        _print_tally(total, as_json, hints)
+        if is_done or total.received:  # no counts where nothing could be read
+            _print_tally(total, as_json, hints)
         if tally is not None:
             write_file(tally, _json(total.as_dict()))
     if strict and (refused := total.refused):
         raise InputError(
             "E403", f"{refused} of {total.received} events were rejected; the tally says why"
         )
-
-
-def _form(path: Path) -> Form:
-    return "ndjson" if path == _STDIN else form_of(path)
 
 
 def _filter(

@@ -5,15 +5,20 @@ A hint names the file and schemas. It never holds a value or a key of an event.
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from collector.cli.inputs import Form, input_name, opened
+from collector.cli.inputs import Form, document, input_form, input_name, opened
 from collector.contracts import Rejection, Tally
-from collector.errors import CollectorError, InputError
+from collector.errors import CollectorError, InputError, UsageError
 from collector.filter import Filter
-from collector.filter.text import BOM
+from collector.filter.text import BOM, MAX_DOCUMENT
 from collector.schema import Schema, load_schema, resources
+
+if TYPE_CHECKING:
+    from collector.samples import Sample
 
 _HEAD_BYTES = 256 << 10
 """The beginning of a file that is looked at."""
@@ -28,10 +33,11 @@ _BINARY = {
 }
 _OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "not_an_object")
 """Why events are rejected that another schema is for."""
+_OTLP = re.compile(rb'\s*\{\s*"resource(Logs|Spans|Metrics)"')
 _EVENTS = "events are JSON objects, one a line"
 _CSV = "looks like CSV; make a JSON object of each row (docs/commands.md shows how)"
-_DOCUMENT = "looks like one JSON document; let its name end in `.json` (`filter`: `--input json`)"
-_LINES = "looks like lines of JSON; let its name end in `.ndjson` (`filter`: `--input ndjson`)"
+_DOCUMENT = "looks like one JSON document; let its name end in `.json`, or give `--input json`"
+_LINES = "looks like lines of JSON; let its name end in `.ndjson`, or give `--input ndjson`"
 
 
 def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
@@ -49,11 +55,36 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
         found = _form(_head(path), form)
         if found is not None:
             return f"{name} {found}"
+    if not tally.admitted and _OTLP.match(_head(path)):
+        return f"{name} is OTLP, which a sidecar takes (docs/otlp.md) and `Filter.admit_otlp`"
     if malformed == tally.received:
         return f"{name}: no event could be read; {_EVENTS} (docs/commands.md has other forms)"
     if not tally.admitted and 2 * others >= tally.received:
         return f"{name}: {schema.id} admits none of these events; {_remedy(_head(path), form)}"
     return None
+
+
+def read_sample(path: Path, form: Form | None = None) -> Sample:
+    """Read a file of events, or stdin, to try schemas on. Raises ``InputError`` E101."""
+    from collector.samples import Sample  # noqa: PLC0415 - `filter` needs none
+
+    with opened(path) as read:
+        text, _ = document(read, MAX_DOCUMENT)
+    return Sample(bytes(text), lines=(form or input_form(path)) == "ndjson")
+
+
+def refuse_unreadable(path: Path, sample: Sample) -> None:
+    """Raise ``InputError`` E422 with a hint if no event of a sample can be read."""
+    schema = load_schema("conferencing")
+    tally = sample.admit(Filter(schema)).tally
+    if tally.rejected["malformed"] + tally.rejected["too_large"] >= tally.received:
+        found = hint(path, sample_form(sample), tally, schema)
+        raise UsageError("E422", found or f"{input_name(path)}: no event could be read; {_EVENTS}")
+
+
+def sample_form(sample: Sample) -> Form:
+    """Return the form in which a sample is read."""
+    return "ndjson" if sample.is_lines else "json"
 
 
 def _head(path: Path) -> bytes:
@@ -91,10 +122,14 @@ def _is_json(text: bytes) -> bool:
 
 
 def _remedy(head: bytes, form: Form) -> str:
-    """Name the shipped schemas that admit some of these events."""
-    fitting = [name for name in resources.names() if _admits(name, head, form)]
-    if fitting:
-        return f"try {' or '.join(f'`--schema {name}`' for name in fitting)}"
+    """Name the shipped schemas that admit some of these events, or the template that fits."""
+    from collector.samples import Sample, fitting  # noqa: PLC0415 - `filter` seldom needs it
+
+    names = [name for name in resources.names() if _admits(name, head, form)]
+    if names:
+        return f"try {' or '.join(f'`--schema {name}`' for name in names)}"
+    if fits := fitting(Sample(head, lines=form == "ndjson")):
+        return f"the template {fits[0]}: `collector schema new NAME --from {fits[0].name}`"
     return "`collector explain` shows what it looks for, `collector schema list` other schemas"
 
 

@@ -51,6 +51,11 @@ def form_of(path: Path) -> Form:
     return "json" if suffixes[-1:] == [".json"] else "ndjson"
 
 
+def input_form(path: Path) -> Form:
+    """Return the form of an input whose form nobody has named: stdin has lines."""
+    return "ndjson" if path == _STDIN else form_of(path)
+
+
 def input_name(path: Path) -> str:
     """Name an input in a message."""
     return "stdin" if path == _STDIN else file_name(path)

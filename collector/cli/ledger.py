@@ -12,16 +12,17 @@ import typer
 from rich.table import Table
 
 from collector.cli.console import err, group, new_table, out, print_json, seen, wide
-from collector.cli.data_dir import Data, directory
+from collector.cli.data_dir import directory
 from collector.cli.options import (
     AsJson,
     Checkpoints,
+    ConfigFile,
+    Data,
     Output,
     read_file,
     refuse_other_format,
     unwritable,
 )
-from collector.cli.serve import ConfigFile
 from collector.cli.stdout import write
 from collector.errors import file_name
 from collector.ledger import Audit, Entry, Flaw, Note, Receipt, opened

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +12,7 @@ from typing import Annotated
 import typer
 
 from collector.errors import ConfigError, UsageError, file_name
+from collector.files import write_private
 from collector.schema import resources
 
 _OTHER_FORMATS = frozenset(
@@ -66,7 +69,39 @@ def read_file(path: Path, most: int) -> bytes:
     raise UsageError("E101", f"{file_name(path)} cannot be read: {why}")
 
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="A YAML file; see docs/configuration.md."),
+]
+File = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help="The same as --config FILE; none: defaults."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="The data directory; otherwise the configuration says which."
+    ),
+]
+
+
+def one_file(file: Path | None, config: Path | None) -> Path | None:
+    """Return the configuration file of a command that takes it by position and by option. Raises
+    ``typer.BadParameter`` if both are given and differ."""
+    if file is None or config is None:
+        return config if file is None else file
+    if os.path.realpath(file) != os.path.realpath(config):
+        raise typer.BadParameter("FILE names another one; give one", param_hint="--config")
+    return file
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Yes = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal nothing is asked.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be deleted; change nothing.")
+]
 Checkpoints = Annotated[
     list[Path] | None,
     typer.Option(
@@ -79,10 +114,30 @@ Output = Annotated[
 ]
 
 
+def confirm(question: str, yes: bool) -> None:
+    """Ask on a terminal before something is deleted. Raises ``typer.Abort`` unless it is wanted."""
+    if not yes and sys.stdin.isatty():
+        typer.confirm(question, abort=True, err=True)
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a small file of ours; raises ``ConfigError`` E203."""
     try:
         path.write_bytes(data)
+    except OSError as error:
+        fault = unwritable(path, error)
+    else:
+        return
+    raise fault
+
+
+def write_new(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a new file of its owner's alone (0600). Raises ``ConfigError`` E203, also where it is
+    there."""
+    try:
+        write_private(path, pieces)
+    except FileExistsError:
+        fault = ConfigError("E203", f"{file_name(path)} is there already; name another file")
     except OSError as error:
         fault = unwritable(path, error)
     else:

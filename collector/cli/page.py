@@ -11,10 +11,10 @@ import typer
 from collector.claims.document import load_all_claims
 from collector.cli.claims import checked
 from collector.cli.console import err
-from collector.cli.data_dir import Data, settings
-from collector.cli.options import unwritable
-from collector.cli.serve import ConfigFile
+from collector.cli.data_dir import settings
+from collector.cli.options import ConfigFile, Data, unwritable
 from collector.config import Config
+from collector.errors import ConfigError, file_name
 from collector.pages.history import history
 from collector.pages.model import Page, build
 from collector.pages.phrases import Language
@@ -43,6 +43,9 @@ def page(
         try:
             output.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        except (FileExistsError, NotADirectoryError):
+            message = f"{file_name(output)} is a file; name a directory"
+            raise ConfigError("E203", message) from None
         except OSError as error:
             raise unwritable(path, error) from None
         err.print(str(path), markup=False, soft_wrap=True)

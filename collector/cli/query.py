@@ -33,9 +33,8 @@ from rich.table import Table
 
 from collector.cli import exit_code
 from collector.cli.console import new_table, out, print_json, seen, wide
-from collector.cli.data_dir import Data, StoreFile, readable
-from collector.cli.options import AsJson
-from collector.cli.serve import ConfigFile
+from collector.cli.data_dir import StoreFile, readable
+from collector.cli.options import AsJson, ConfigFile, Data
 from collector.cli.stdout import write
 from collector.errors import CollectorError, InputError, UsageError
 from collector.sinks.inventory import Contents, contents, read_or_raise, reading

@@ -1,4 +1,5 @@
-"""``collector recording``: look at recordings, verify, open, erase and assemble them."""
+"""``collector recording``: the process that keeps recordings, and commands that look at them,
+verify, open, erase and assemble them."""
 
 from __future__ import annotations
 
@@ -10,14 +11,21 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from collector.cli.console import err, group, new_table, out, print_json, seen
-from collector.cli.data_dir import Data
-from collector.cli.options import AsJson, Checkpoints, Output, read_file
-from collector.cli.recorder import needs_recording
-from collector.cli.serve import ConfigFile
+from collector.cli.options import (
+    AsJson,
+    Checkpoints,
+    ConfigFile,
+    Data,
+    Output,
+    Yes,
+    confirm,
+    read_file,
+    write_new,
+)
 from collector.cli.stdout import write
-from collector.config import Config, load
+from collector.config import Config, load, read
 from collector.errors import ConfigError, DeliveryError, InputError, InUse, UsageError, file_name
-from collector.files import write_private
+from collector.extras import require
 
 if TYPE_CHECKING:
     from collector.recording.names import Role
@@ -25,9 +33,34 @@ if TYPE_CHECKING:
     from collector.recording.vault import Vault
 
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
-app: typer.Typer = group("Look at recordings, verify, open, erase and assemble them.")
+_NEEDED = ("cryptography", "joserfc", "obstore", "pyrage")
+app: typer.Typer = group("Keep recordings of meetings; verify, open, erase and assemble them.")
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
 _NO_CHECKPOINT = "is not a checkpoint; `collector recording show ID --checkpoint` prints one"
+
+
+@app.command("serve")
+def serve(config: ConfigFile = None) -> None:
+    """Keep recordings of meetings, each by its host's decision and of those who stay.
+
+    It needs `recorder.enabled` and `recorder.keys`, the platform's public keys; see
+    docs/recording.md. SIGTERM or Ctrl-C closes every recording, and ends it.
+    """
+    from collector.server import clear_switches, harden  # noqa: PLC0415 - keeps `--help` light
+
+    clear_switches()  # before any library is tried
+    _needs_recording("httptools", "prometheus_client", "uvloop")
+    loaded = read(config)
+    harden()
+    from collector.recording.server import serve as served  # noqa: PLC0415 - only now, after it
+
+    raise typer.Exit(served(loaded))
+
+
+def _needs_recording(*more: str) -> None:
+    """Load the libraries of recordings. Raises ``ConfigError`` E201 if one is not installed or
+    cannot be loaded."""
+    require("recording", "recording", *_NEEDED, *more, is_whole=True)
 
 
 @contextmanager
@@ -51,7 +84,7 @@ def _answered() -> Iterator[None]:
 
 def _settings(config: Path | None, data: Path | None) -> Config:
     """Load the settings, with another directory if one is named. Raises ``ConfigError``."""
-    needs_recording()
+    _needs_recording()
     chosen = load(config)
     if data is None:
         return chosen
@@ -246,16 +279,7 @@ def open_track(
             for piece in pieces:
                 write(piece)
             return
-        _write_new(output, pieces)
-
-
-def _write_new(path: Path, pieces: Iterator[bytes]) -> None:
-    """Write a new file (0600). Raises ``ConfigError`` E203."""
-    try:
-        write_private(path, pieces)
-    except OSError:
-        message = f"{file_name(path)} cannot be written, or is there"
-        raise ConfigError("E203", message) from None
+        write_new(output, pieces)
 
 
 def _operate(config: Path | None, data: Path | None, action: str, recording: str = "") -> None:
@@ -280,12 +304,11 @@ def erase(
     recording: _Id,
     config: ConfigFile = None,
     data: Data = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Erase a recording: its keys, then its files. A recorder may be running; a recording that is
     not closed is closed first."""
-    if not yes:
-        typer.confirm("Nothing can be read of it afterwards. Erase it?", abort=True, err=True)
+    confirm("Nothing can be read of it afterwards. Erase it?", yes)
     _operate(config, data, "erase", recording)
     out.print("erased")
 
@@ -310,7 +333,7 @@ def assemble(
 ) -> None:
     """Verify and open a recording in local storage: every age file is compared with the signed
     manifest (`manifest.jsonl`) beside it, and each track becomes one file."""
-    needs_recording()
+    _needs_recording()
     from collector.recording.verification import assemble as assembled  # noqa: PLC0415
 
     for name, size in assembled(source, output, identity).items():
@@ -336,7 +359,7 @@ def token(
     `collector recording token --key platform.pem --new-key > keys.json` makes what
     `recorder.keys` needs.
     """
-    needs_recording()
+    _needs_recording()
     from collector.recording.access import create_key, issue, key_set  # noqa: PLC0415
 
     if new_key:

@@ -1,4 +1,4 @@
-"""``collector serve``: the sidecar."""
+"""``collector serve``: the sidecar, or with ``--from`` a drain of a message broker."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from collector.cli.options import ConfigFile
 from collector.config import read
 from collector.config.model import variable
 from collector.extras import is_installed, require
@@ -18,25 +19,23 @@ if sys.platform != "win32":
     _NEEDED.append("uvloop")
 _MOST_PORT = 65_534
 _ANY_FREE = dict.fromkeys(("http", "grpc", "admin"), 0)
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="A YAML file; see docs/configuration.md."),
-]
-AllowWidening = Annotated[
+_PATHS = {"sqlite": "store", "ndjson": "ndjson", "parquet": "parquet"}
+_ADDRESSES = {"postgres": ("postgres", "url"), "otlp+https": ("otlp", "endpoint")}
+_FORMS = (
+    "`sqlite:///PATH`, `ndjson:///PATH`, `parquet:///PATH`, `postgres://USER@HOST/DATABASE` and"
+    " `otlp+https://HOST`; others stand in a configuration"
+)
+_AllowWidening = Annotated[
     bool,
     typer.Option(
         "--allow-widening",
         help="Start also if more would flow than by what last ran with this data directory.",
     ),
 ]
-File = Annotated[
-    Path | None,
-    typer.Argument(metavar="[FILE]", help="The same as --config FILE; none: defaults."),
-]
 
 
 def serve(
+    *,
     config: ConfigFile = None,
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="The setting `data`.")
@@ -54,7 +53,22 @@ def serve(
             " one after it. 0: any free ones.",
         ),
     ] = None,
-    allow_widening: AllowWidening = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="URL",
+            help="Take batches out of a stream of a message broker instead of receiving:"
+            " `tls://HOST/STREAM`. The settings `drain.url` and `drain.stream`.",
+        ),
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--to", metavar="SINK", help=f"A sink of yours, in place of the store: {_FORMS}."
+        ),
+    ] = None,
+    allow_widening: _AllowWidening = False,
 ) -> None:
     """Receive events and OpenTelemetry data, and keep only what the schema lists.
 
@@ -62,12 +76,20 @@ def serve(
     installed, health and metrics on 4319, all of this machine only; data in `./collector-data`.
     Options lie over the environment, and this over the file. SIGTERM or Ctrl-C ends it once
     everything is flushed.
+
+    With `--from`, or where the configuration has `drain.url`, it takes batches of records out of a
+    message broker instead, checks each record under the schemas of the configuration, and delivers
+    them to sinks; the broker keeps a message until every sink has its records. Any number of these
+    processes may take from one stream.
     """
     from collector.server import clear_switches, run  # noqa: PLC0415 - keeps `--help` light
 
     clear_switches()  # before any library is tried
     needs_sidecar()
-    given = _addresses(port) | {
+    given = {
+        **_addresses(port),
+        **_source(source),
+        **_sinks(to or []),
         ("schema",): schema or "",
         ("data",): "" if data is None else str(data),
     }
@@ -85,14 +107,33 @@ def _addresses(port: int | None) -> dict[tuple[str, ...], str]:
     return {(name, "address"): f"127.0.0.1:{ports[name]}" for name in names}
 
 
-def one_file(file: Path | None, config: Path | None) -> Path | None:
-    """Return the configuration file of a command that takes it by position and by option. Raises
-    ``typer.BadParameter`` if both are given and differ."""
-    if file is None or config is None:
-        return config if file is None else file
-    if os.path.realpath(file) != os.path.realpath(config):
-        raise typer.BadParameter("FILE names another file", param_hint="--config")
-    return file
+def _source(url: str | None) -> dict[tuple[str, ...], str]:
+    """Return the settings for the address of a stream."""
+    if url is None:
+        return {}
+    servers, slash, name = url.rpartition("/")
+    if not slash or servers.endswith("/") or not name:
+        message = "name the stream too: `tls://HOST/STREAM`"
+        raise typer.BadParameter(message, param_hint="--from")
+    return {("drain", "url"): servers, ("drain", "stream"): name}
+
+
+def _sinks(targets: list[str]) -> dict[tuple[str, ...], str]:
+    """Return the settings of sinks by their addresses, in the form that the SDK takes."""
+    found: dict[tuple[str, ...], str] = {}
+    for target in targets:
+        scheme, mark, rest = target.partition("://")
+        if mark and scheme in _PATHS and rest.startswith("/") and rest[1:]:
+            found["sinks", _PATHS[scheme], "path"] = rest[1:]
+        elif mark and scheme in _ADDRESSES and rest:
+            type_, setting = _ADDRESSES[scheme]
+            found["sinks", type_, setting] = target.removeprefix("otlp+")
+            found["sinks", type_, "party"] = "first"
+        else:
+            raise typer.BadParameter(f"there are {_FORMS}", param_hint="--to")
+    if targets and ("sinks", "store", "path") not in found:
+        found["sinks", "store", "enabled"] = "false"
+    return found
 
 
 def needs_sidecar() -> None:

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from collector.cli.console import err, out, print_json
-from collector.cli.data_dir import Data, settings
-from collector.cli.options import AsJson
-from collector.cli.serve import ConfigFile
+from collector.cli.data_dir import settings
+from collector.cli.health import is_healthy
+from collector.cli.options import AsJson, ConfigFile, Data
 from collector.errors import DeliveryError
 from collector.server import control_client
 
 _DEAD = "not running"
 
 
-def status(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
+def status(
+    *,
+    config: ConfigFile = None,
+    data: Data = None,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            help="Print nothing; exit 1 if a check fails or no sidecar answers: a health check. A"
+            " full spool is not a failure, as a restart would not help.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show how the sidecar of a data directory does: its checks, workers, spool and sinks, in names
     and counts. Exit 1 if it is not ready, does not answer within five seconds, or does not run."""
     folder = settings(config, data).data or Path()
+    if quiet:
+        raise typer.Exit(0 if is_healthy(str(folder)) else 1)
     try:
         answer = control_client.status(folder)
     except DeliveryError as error:

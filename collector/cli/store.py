@@ -1,5 +1,5 @@
-"""``collector store prune|drop|query|risk``: delete expired data and what waits for a sink that is
-gone, query the store, and show the risk of identification."""
+"""``collector store prune|query|risk|drop|set-aside|redeliver``: what is stored, and what waits for
+sinks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 
 from collector.cli.console import err, group, new_table, out, print_json, wide
 from collector.cli.data_dir import (
-    Data,
     StoreFile,
     Wait,
     directory,
@@ -21,36 +20,43 @@ from collector.cli.data_dir import (
     reach,
     reached_by_sidecar,
     readable,
+    settings,
     warn_unreached,
 )
-from collector.cli.options import AsJson
+from collector.cli.options import AsJson, ConfigFile, Data, DryRun, Yes, confirm
 from collector.cli.query import query
-from collector.cli.serve import ConfigFile
-from collector.config import Loaded, read
+from collector.config import Config, Loaded, read
+from collector.contracts import layout_of
+from collector.drain import redeliver as redeliver_aside
 from collector.errors import ConfigError, file_name
 from collector.retention import upkeep
-from collector.retention.upkeep import Dropped, PruneCounts, prune_all
+from collector.retention.upkeep import Dropped, PruneCounts, overdue, prune_all
 from collector.risk import GroupStats, Reduction, Risk, risks
+from collector.routing import all_flows, reaching
 from collector.routing.schemas import configured
-from collector.server.control_client import Drop, Prune, ask
+from collector.server.control_client import Drop, Prune, Redeliver, ask
+from collector.sinks.sink import Opening, open_sink
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
+from collector.spool.set_aside import RefusedBatch, SetAside
 
-app: typer.Typer = group("Look after the embedded store, and into it.")
+app: typer.Typer = group("Look after what is stored, and what waits for sinks.")
 app.command("query")(query)
-
-
-@app.callback()
-def _group() -> None:
-    pass
+_SinkName = Annotated[
+    str | None,
+    typer.Option("--sink", metavar="NAME", help="Only those of this sink."),
+]
 
 
 @app.command("prune")
 def prune(
+    *,
     config: ConfigFile = None,
     data: Data = None,
     store: StoreFile = None,
     wait: Wait = 30.0,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Take out of store, spool and files what is older than its retention, and every byte of it.
@@ -58,8 +64,19 @@ def prune(
     A sidecar does it by itself once an hour, and at once when it is asked by this. Exit 1 if bytes
     are left since another process was reading all the time or the disk has no room, if the store
     has a table of which no retention is known, or if something of ours could not be reached.
+
+    On a terminal it says what is overdue and asks first; `--dry-run` only says it.
     """
     locations = located(config, data, store)
+    if dry_run or (not yes and sys.stdin.isatty()):
+        late = list(overdue(locations))
+        if dry_run and as_json:
+            print_json({"overdue": late, "dry_run": True})
+        for each in [] if dry_run and as_json else late or ["nothing is overdue"]:
+            out.print(each, markup=False)
+        if dry_run:
+            return
+        confirm("Delete what is past its retention?", yes)
     answer = None if store else ask(locations.data, Prune(wait))
     if answer is None:
         done = prune_all(locations, wait)
@@ -92,10 +109,8 @@ def drop(
     *,
     config: ConfigFile = None,
     data: Data = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be deleted.")
-    ] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete what waits for a sink that the configuration does not have any more, and what was set
@@ -108,8 +123,7 @@ def drop(
     is_on = sink in loaded.config.sinks.on()
     done = _dropped(folder, sink, is_on=is_on and _is_stated(loaded, sink), is_dry_run=True)
     if not dry_run:
-        if not yes and sys.stdin.isatty():
-            typer.confirm(f"{_counts(done)}. Delete them?", abort=True, err=True)
+        confirm(f"{_counts(done)}. Delete them?", yes)
         done = _dropped(folder, sink, is_on=False, is_dry_run=False)
     if as_json:
         print_json({**asdict(done), "dry_run": dry_run})
@@ -145,6 +159,75 @@ def _counts(done: Dropped) -> str:
         f"{done.batches + done.set_aside:,} batches with {done.records:,} records for {done.sink},"
         f" {done.set_aside:,} of them set aside"
     )
+
+
+@app.command("set-aside")
+def set_aside(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
+    """List the batches that were set aside: for which sink, of which schema and minute, and how
+    many records. No value is shown, and a sidecar may be running."""
+    refused = SetAside(_folder(settings(config, data))).all()
+    if as_json:
+        print_json({"set_aside": [_aside_dict(each) for each in refused]})
+        return
+    for each in refused:
+        row = _aside_dict(each)
+        out.print(
+            f"{row['sink']}: {row['id']}, {row['schema']}, {row['received']},"
+            f" {row['records']:,} records",
+            markup=False,
+        )
+    if not refused:
+        out.print("nothing was set aside")
+
+
+@app.command("redeliver")
+def redeliver(
+    config: ConfigFile = None, data: Data = None, sink: _SinkName = None, as_json: AsJson = False
+) -> None:
+    """Hand the batches that were set aside to their sinks again, with the fields that each may have
+    now; a sidecar that runs does it. Exit 1 if a sink still does not take some."""
+    chosen = settings(config, data)
+    schemas = configured(chosen)
+    matrices, folder = all_flows(chosen, schemas), _folder(chosen)
+    sinks, fields_for = matrices[0].sinks, reaching(matrices)
+    aside, taken = SetAside(folder), 0
+    refused = [each for each in aside.all() if sink in (None, each.sink)]
+    answer = ask(folder, Redeliver(sink)) if refused else None
+    if answer is not None:
+        taken = answer["delivered"]
+    elif refused:
+        with Spool(folder / SPOOL_NAME):  # no sidecar has the directory meanwhile
+            for name in dict.fromkeys(each.sink for each in refused):
+                if name in sinks:
+                    opening = Opening(name, schemas, folder)
+                    with open_sink(sinks[name], opening) as opened:
+                        taken += redeliver_aside(name, opened, aside, fields_for)
+                else:
+                    err.print(f"no sink {name} is switched on", markup=False)
+    left = len(refused) - taken
+    if as_json:
+        print_json({"delivered": taken, "left": left})
+    else:
+        out.print(f"{taken:,} batches delivered, {left:,} left")
+    raise typer.Exit(1 if left else 0)
+
+
+def _aside_dict(refused: RefusedBatch) -> dict[str, str | int]:
+    batch = refused.batch
+    return {
+        "sink": refused.sink,
+        "id": batch.id.hex(),
+        "schema": layout_of(batch).schema,
+        "received": batch.received,
+        "records": batch.payload.count(b"\n"),
+    }
+
+
+def _folder(config: Config) -> Path:
+    folder = config.data or Path()
+    if not folder.is_dir():
+        raise ConfigError("E203", f"{file_name(folder)} is no directory; name the data directory")
+    return folder
 
 
 @app.command("risk")

@@ -11,7 +11,6 @@ import typer
 
 from collector.cli.console import err, group, out, print_json
 from collector.cli.data_dir import (
-    Data,
     StoreFile,
     Wait,
     located,
@@ -20,8 +19,7 @@ from collector.cli.data_dir import (
     reached_by_sidecar,
     warn_unreached,
 )
-from collector.cli.options import AsJson
-from collector.cli.serve import ConfigFile
+from collector.cli.options import AsJson, ConfigFile, Data, DryRun, Yes, confirm
 from collector.retention.locations import Locations
 from collector.schema import Schema
 from collector.server.control_client import Erase, Object, ask
@@ -91,6 +89,8 @@ def remove(
     data: Data = None,
     store: StoreFile = None,
     wait: Wait = _WAIT,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete what is stored of a person, and every byte of it. A sidecar that runs does it while it
@@ -98,15 +98,12 @@ def remove(
 
     Damaged files and batches that may hold something of the window are deleted whole. Exit 1 if
     another process was reading all the time: then bytes of it are left until it is done again.
+
+    On a terminal it says how many records there are and asks first; `--dry-run` only says it.
     """
-    locations = located(config, data, store)
-    selected = _selected(locations.schemas, field, since, until)
-    answer = None if store else ask(locations.data, Erase(*_person(selected), since, until, wait))
-    if answer is None:
-        done = erase(locations, selected, wait)
-    else:
-        done, locations = _of_sidecar(answer, locations)
-    _print_removed(done, selected, locations, as_json)
+    asked = _Asked(located(config, data, store), field, since, until, "erase")
+    if asked.is_to_do(yes=yes, dry_run=dry_run, as_json=as_json):
+        asked.have_removed(Erase(*asked.person, since, until, wait), store is None, as_json)
 
 
 @app.command("object")
@@ -119,25 +116,62 @@ def object_(
     data: Data = None,
     store: StoreFile = None,
     wait: Wait = _WAIT,
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Take out of what is stored of a person all that is for optional purposes only, as when
     consent is withdrawn; otherwise as `erase`."""
-    locations = located(config, data, store)
-    selected = _selected(locations.schemas, field, since, until)
-    if not any(each.refusable for each in selected):
+    asked = _Asked(located(config, data, store), field, since, until, "object")
+    if not any(each.refusable for each in asked.selected):
         err.print("no field of the schema is for optional purposes alone: all of them stay")
-    answer = None if store else ask(locations.data, Object(*_person(selected), since, until, wait))
-    if answer is None:
-        done = object_to(locations, selected, wait)
-    else:
-        done, locations = _of_sidecar(answer, locations)
-    _print_removed(done, selected, locations, as_json)
+    if asked.is_to_do(yes=yes, dry_run=dry_run, as_json=as_json):
+        asked.have_removed(Object(*asked.person, since, until, wait), store is None, as_json)
 
 
-def _person(selected: Sequence[SchemaSubject]) -> tuple[str, str]:
-    subject = selected[0].subject
-    return subject.field, subject.value
+class _Asked:
+    """What is asked of a person's records: to erase them, or to take fields out of them."""
+
+    def __init__(
+        self, locations: Locations, field: str, since: str, until: str, command: str
+    ) -> None:
+        self.locations = locations
+        self.selected = _selected(locations.schemas, field, since, until)
+        self.command = f"subject {command}"
+        subject = self.selected[0].subject
+        self.person = subject.field, subject.value
+
+    def __repr__(self) -> str:
+        return f"<_Asked {self.command}>"
+
+    def is_to_do(self, *, yes: bool, dry_run: bool, as_json: bool) -> bool:
+        """Say how many records there are, where that is wanted, and return whether to go on."""
+        if not dry_run and (yes or not sys.stdin.isatty()):
+            return True
+        found = export(self.locations, self.selected, self.command)
+        counts = {name: len(records) for name, records in found.sinks.items()}
+        if dry_run and as_json:
+            about = {**_asked(self.selected), "sinks": counts, "records": len(found.spool)}
+            print_json({**about, "dry_run": True, **reach(self.locations)})
+            return False
+        for name, number in counts.items():
+            out.print(f"sink {name}: {number:,} records", markup=False)
+        out.print(f"spool: {len(found.spool):,} records")
+        if not dry_run:
+            what = "Delete them" if self.command == "subject erase" else "Take fields out of them"
+            confirm(f"{what}, for all time?", yes)
+        return not dry_run
+
+    def have_removed(self, command: Erase | Object, by_sidecar: bool, as_json: bool) -> None:
+        """Have the sidecar that runs carry out a command, or do it where none runs."""
+        answer = ask(self.locations.data, command) if by_sidecar else None
+        if answer is not None:
+            done, locations = _of_sidecar(answer, self.locations)
+        else:
+            remove_now = erase if isinstance(command, Erase) else object_to
+            done = remove_now(self.locations, self.selected, command.wait)
+            locations = self.locations
+        _print_removed(done, self.selected, locations, as_json)
 
 
 def _of_sidecar(answer: dict[str, Any], locations: Locations) -> tuple[Removed, Locations]:

@@ -131,7 +131,7 @@ def examine(file: Path | Document | None = None, environ: Mapping[str, str] = os
     return Loaded(
         config,
         origins,
-        tuple(sorted(set(draft.faults), key=_order)),
+        tuple(sorted(dict.fromkeys(draft.faults), key=_order)),
         frozenset(".".join(map(str, loc)) for loc in draft.faulty),
         dict(draft.places()),
         path,
@@ -268,11 +268,12 @@ class _Draft(Layers):
     def _report_unknown(self, loc: Loc, known: list[str]) -> None:
         problem, key = "there is no such setting here", str(loc[-1])
         if loc[:-1] == ("sinks",):
-            problem = "there is no such type of sinks, and no `type` that says another"
+            problem = "the name of this sink is no type; say in `type` which it has"
             known = sink_types.names()
             if not is_sink_name(key):
                 problem = "the name of a sink has small letters, digits and `-`, and at most 32"
-        hint = nearest(key, known) or f"; there are {', '.join(known)}"
+        others = "there is only" if len(known) == 1 else "there are"
+        hint = nearest(key, known) or f"; {others} {', '.join(known)}"
         self.report(loc, "E105", f"{problem}{hint}")
 
     def take_variables(self, environ: Mapping[str, str]) -> None:

@@ -232,10 +232,11 @@ class About(Section):
 
 
 class RecorderSection(Section):
-    """Recordings, which `collector recorder` keeps: a process of its own."""
+    """Recordings, which `collector recording serve` keeps: a process of its own."""
 
     enabled: Flag = Field(
-        False, description="Whether `collector recorder` may run. `recorder: true` means the same."
+        False,
+        description="Whether `collector recording serve` may run. `recorder: true` means the same.",
     )
     data: Location = Field(
         Path("recorder-data"),

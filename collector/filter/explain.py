@@ -62,11 +62,11 @@ class Explanation:
     content: tuple[Category, ...] | None = None
     unlisted: int | None = None
     paths: dict[str, str | None] = field(default_factory=dict)
-    """For each listed path ``None`` if it leads to a value, else what is near it, or nothing."""
+    """For each listed path what is near it, or nothing; ``None`` if its field has a value."""
 
 
 def unmatched(explanations: Iterable[Explanation]) -> dict[str, str]:
-    """Return the listed paths that led to a value in none of the events, with what was near."""
+    """Return the paths of fields that have a value in none of the events, with what was near."""
     found: dict[str, str | None] = {}
     for explanation in explanations:
         for path, near in explanation.paths.items():
@@ -153,7 +153,8 @@ class _ExplainingRouter(EventRouter):
         if rejected == ["not_selected"]:
             near: dict[str, str | None] = {} if selected is None else {selected: _NOT_SELECTED}
             return Explanation("not_selected", paths=near)
-        paths = dict(self._paths(payload, [where for where, _, _ in outcomes]))
+        is_found = [value is not None or why is not None for _, value, why in outcomes]
+        paths = dict(self._paths(payload, is_found))
         if selected is not None:
             paths[selected] = None
         root = type(next(iter(reader.shape.members), ""))
@@ -167,10 +168,13 @@ class _ExplainingRouter(EventRouter):
             paths,
         )
 
-    def _paths(self, payload: Any, sources: Sequence[int]) -> Iterator[tuple[str, str | None]]:
-        """Yield each listed path with what is near it."""
+    def _paths(self, payload: Any, is_found: Sequence[bool]) -> Iterator[tuple[str, str | None]]:
+        """Yield each listed path with what is near it; with ``None`` if its field has a value."""
         near_by = _Near(payload)
         for column in self.plan.columns:
+            if is_found[column.index]:
+                yield from ((written, None) for written in column.written)
+                continue
             nearest: dict[str, str | None] = {}
             each = zip(column.paths, column.written, column.conditions, strict=True)
             for path, written, conditions in each:
@@ -179,9 +183,6 @@ class _ExplainingRouter(EventRouter):
                     near = f"`{written}` is there, without what `when` asks for beside it"
                 known = nearest.get(written, "")
                 nearest[written] = None if known is None or near is None else known or near
-            # A value that is outside the list of records is there, by which path is not known.
-            if sources[column.index] == OUTSIDE and None not in nearest.values():
-                nearest = dict.fromkeys(nearest)
             yield from nearest.items()
 
     def _unlisted(self, payload: Any) -> Iterator[int]:
@@ -323,15 +324,16 @@ def _outcome(
         return FieldOutcome("absent")
     pairs = zip(column.paths, column.written, strict=True)
     own = [written for path, written in pairs if type(path[0]) is root]
-    source = own[where] if where >= 0 else _ELSEWHERE[where]
+    source = own[where] if where >= 0 else ELSEWHERE[where]
     return FieldOutcome(why or "kept", source, value)
 
 
-_ELSEWHERE = {
+ELSEWHERE: Mapping[int, str] = {
     FROM_AGENT: "(the user agent)",
     AGENT_OUTSIDE: "(the user agent)",
     OUTSIDE: "(outside the list of records)",
 }
+"""Where else than at one of its paths the value of a field may come from."""
 
 
 def explain(

@@ -104,7 +104,7 @@ def minute_window(since: str, until: str) -> tuple[str, str]:
         raise UsageError("E107", message)
     end += timedelta(days=1) if _DAY(until) else timedelta(minutes=1)
     if end <= start:
-        raise UsageError("E107", "the window ends before it begins")
+        raise UsageError("E107", "the window ends before it begins; exchange its ends")
     return to_minute(start), to_minute(end)
 
 

@@ -61,7 +61,7 @@ def read_checkpoints(text: str, check: SignatureCheck | None) -> list[Checkpoint
     ``ValueError`` for any other file, and for an invalid signature."""
     text, found = text.replace("\r\n", "\n").strip() + "\n", list[Checkpoint]()
     if not text.strip() or _CHECKPOINT.sub("", text):
-        raise ValueError("not a checkpoint of a ledger")
+        raise ValueError("this is no checkpoint of a ledger")
     for entry, sequence, receipt, tip, key, signature in _CHECKPOINT.findall(text):
         signed = bytes.fromhex(signature.strip("-"))
         if bool(signed) != (key != "-") or (signed and not _is_signed(check, key, entry, signed)):

@@ -227,7 +227,8 @@ def opened(path: Path) -> Iterator[Ledger]:
     """
     if not path.is_file():
         where = file_name(path.parent)
-        raise ConfigError("E203", f"{where} has no spool; name another directory with --data")
+        message = f"there is no ledger in {where}; name the data directory with `--data`"
+        raise ConfigError("E203", message)
     db = connect_to_read(path)
     if db is None:
         raise _unreadable()

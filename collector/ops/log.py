@@ -102,7 +102,7 @@ EVENTS: dict[EventName, Event] = {
     ),
     "batches_set_aside": Event(
         "error",
-        "a sink will not take some batches: `collector spool show`",
+        "a sink will not take some batches: `collector store set-aside`",
         ("sink", "set_aside"),
     ),
     "spool_failing": Event(

@@ -1,8 +1,8 @@
 """The recorder: grants, vault and ledger together, behind one method for each endpoint.
 
-A platform can embed it; ``collector recorder`` serves it over HTTP. A method takes the caller that
-a token names, checks role and meeting, lets the grant decide, and returns when what it did is on
-disk. It raises ``Refused`` otherwise, with one of the codes of ``REFUSALS``.
+A platform can embed it; ``collector recording serve`` serves it over HTTP. A method takes the
+caller that a token names, checks role and meeting, lets the grant decide, and returns when what it
+did is on disk. It raises ``Refused`` otherwise, with one of the codes of ``REFUSALS``.
 
 Inside, members are known by marks, which the ledger's secret makes of their pseudonyms: no file has
 a pseudonym. Every method may wait for the disk: call it from a thread.

@@ -60,7 +60,7 @@ class Locations:
         directory."""
         data = config.data or Path()
         if not data.is_dir():
-            raise ConfigError("E203", f"{file_name(data)} is no directory; name that of the data")
+            raise ConfigError("E203", f"{file_name(data)} is no directory; name the data directory")
         on = config.sinks.on()
         sinks = {
             name: sink

@@ -23,6 +23,9 @@ from collector.schema.scalars import beside, condition_of, keys, levels, lies_in
 MOST_OPTIONAL = 6
 """The most purposes that may be refused one by one where events say which."""
 
+TO_WRITE = "FILL IN"
+"""Where these words stand in a proposed document, its author has to write something."""
+
 Finding = tuple[Loc, str, str]
 
 _USES = f"; allowed are {', '.join(policy.USES)}"
@@ -31,6 +34,23 @@ _ROOTS = f"; allowed are {', '.join(policy.FIELD_CATEGORIES)} and below"
 
 def _claim(key: str) -> str:
     return f"the claim `{policy.broken_claim(key)}` would not hold"
+
+
+def nothing_is_left_to_write(schema: Schema) -> Iterator[Finding]:
+    """Check that an author has written what a proposed document asks for."""
+    parts: list[tuple[Loc, object]] = [((), schema)]
+    parts += [(("purposes", name), each) for name, each in schema.purposes.items()]
+    parts += [(("fields", name), each) for name, each in schema.fields.items()]
+    texts: list[tuple[Loc, object]] = [
+        ((*loc, key), getattr(part, key, None))  # a placeholder for a faulty part has few
+        for loc, part in parts
+        for key in ("title", "owner", "reason")
+    ]
+    texts += [(("also_collected", name), text) for name, text in schema.also_collected.items()]
+    for loc, text in texts:
+        if isinstance(text, str) and TO_WRITE in text:
+            way_out = ", or take the field out" if loc[0] == "fields" else ""
+            yield loc, "E106", f"`{TO_WRITE}` still stands here: write what it asks for{way_out}"
 
 
 def uses(schema: Schema) -> Iterator[Finding]:
@@ -366,11 +386,11 @@ def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
 def capacity(schema: Schema) -> Iterator[Finding]:
     """Check that a record is not wider than its author allows."""
     if schema.max_bits is not None and (bits := record_bits(schema)) > schema.max_bits:
-        yield (
-            ("max_bits",),
-            "E307",
-            f"a record holds up to {bits:.1f} bits; leave fields out or make them coarser",
+        message = (
+            f"a record holds up to {bits:.1f} bits, and `max_bits` allows {schema.max_bits}: leave"
+            " fields out, make them coarser, or raise it"
         )
+        yield ("max_bits",), "E307", message
 
 
 def tests_have_names(schema: Schema) -> Iterator[Finding]:
@@ -401,6 +421,7 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
+    nothing_is_left_to_write,
     uses,
     categories,
     purposes_are_defined,

@@ -51,6 +51,8 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
     path = reference if isinstance(reference, Path) else resources.schema(reference)
     if path is None:
         hint = nearest(str(reference), resources.names()) or "; see `collector schema list`"
+        if reference in resources.templates():
+            hint = f"; it is a template: `collector schema new NAME --from {reference}` copies it"
         if Path(reference).exists():
             hint = (
                 ", and the name of a schema file ends in `.yaml`; `collector schema new` writes one"

@@ -36,7 +36,7 @@ def taxonomy() -> Path:
 def parsed(path: Path) -> Any:
     """Return what a shipped schema says as it was parsed before, if not a byte has changed; else
     ``None``. To parse it takes a tenth of the time in which a command starts."""
-    if path.parent != shipped():
+    if path.parent not in (shipped(), shipped() / "templates"):
         return None
     try:
         kept = orjson.loads((shipped() / _PARSED).read_bytes())
@@ -46,8 +46,8 @@ def parsed(path: Path) -> Any:
 
 
 def parse_shipped() -> bytes:
-    """Parse the shipped schemas, and return the file that ``parsed`` reads."""
-    paths = [shipped() / f"{name}.yaml" for name in names()]
+    """Parse the shipped schemas and templates, and return the file that ``parsed`` reads."""
+    paths = [*(shipped() / f"{name}.yaml" for name in names()), *templates().values()]
     found = {sha256(path.read_bytes()).hexdigest(): read(path).value for path in paths}
     return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -61,6 +61,12 @@ def names() -> list[str]:
     """List the names of the shipped schemas, sorted."""
     found = (path for path in shipped().glob("*.yaml") if path.stem != _CLAIMS)
     return sorted(path.stem for path in found if not is_approved_copy(path.name))
+
+
+def templates() -> dict[str, Path]:
+    """Return the files of the templates, by name: schemas for telemetry of other products, to be
+    copied and changed (``collector schema new``)."""
+    return {path.stem: path for path in sorted((shipped() / "templates").glob("*.yaml"))}
 
 
 def is_path(reference: str) -> bool:

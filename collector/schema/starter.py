@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +184,9 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 }
 """What products call the fields of ``conferencing`` and a user agent, however it is spelled."""
 AROUND = frozenset(
-    "attributes body client clientinfo context data details device deviceinfo env environment event"
-    " extra headers host info meta metadata params payload properties props report request resource"
-    " session stats system systeminfo telemetry user".split()
+    "attributes body client clientinfo context ctx data details device deviceinfo env environment"
+    " event extra headers host info meta metadata params payload properties props report request"
+    " resource session stats system systeminfo telemetry user".split()
 )
 """Objects in which such a name means the same."""
 
@@ -216,11 +216,14 @@ def propose(
     fields: Mapping[str, tuple[dict[str, Any], list[Any]]],
     records: Any = None,
     user_agent: Sequence[str] = (),
+    outside: Collection[str] = (),
 ) -> str:
     """Write a schema of fields with their paths, after documents of shipped schemas, whose options
-    are copied. What a user agent can say is derived where one is found. Purpose, retention and
-    reason are the author's to decide."""
+    are copied. What a user agent can say is derived where one is found. Purpose, retention, reason
+    and the sentence on fields ``outside`` the public one are the author's to write."""
     lines = [_MODELINE, _PROPOSAL.replace("NAME", name)]
+    if outside:
+        lines.append('also_collected: {measured: "FILL IN what you tell the public of it"}\n\n')
     if records is not None:
         lines.append(f"records: {flow(records)}\n\n")
     if user_agent:
@@ -232,6 +235,7 @@ def propose(
             **({"from": paths} if paths else {}),
             **({"derive": "user_agent"} if user_agent and field in DERIVABLE else {}),
             **{key: value for key, value in options.items() if key not in _OWN},
+            **({"also": "measured"} if field in outside else {}),
             "category": options["category"],
             "purposes": ["operations"],
             "retention": options["retention"],

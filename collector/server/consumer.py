@@ -1,4 +1,4 @@
-"""Take batches out of a message broker: `collector drain`, in the place of a sidecar's workers.
+"""Take batches out of a message broker (`collector serve --from`), in place of workers.
 
 A message is checked as what a worker hands over is, and stored in the spool under its own id; the
 broker is told that it is done when every sink has it. So a drain may be lost with its disk: another

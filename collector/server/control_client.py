@@ -65,7 +65,7 @@ class Drop(
 
 class Redeliver(
     msgspec.Struct,
-    tag="spool redeliver",
+    tag="store redeliver",
     tag_field="command",
     forbid_unknown_fields=True,
     frozen=True,

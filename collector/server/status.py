@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from collector.contracts import Backlog, DeliveryState, to_minute
 from collector.errors import CollectorError
-from collector.ledger import opened
+from collector.ledger import Ledger, opened
 from collector.pages.model import HourFacts
 from collector.pages.render import environment, policy, static
 
@@ -105,28 +105,42 @@ class _Fact(NamedTuple):
 
 
 def last_hours(spool: Path, now: datetime) -> tuple[HourFacts, ...] | None:
-    """Return what came in by the hour, the newest first; ``None`` if the ledger cannot be read.
+    """Return what came in by the hour, the newest first; ``None`` if the ledger cannot be read."""
+    with suppress(CollectorError), opened(spool) as ledger:
+        return _hours(ledger, now)
+    return None
+
+
+def _hours(ledger: Ledger, now: datetime) -> tuple[HourFacts, ...]:
+    """Return what came in by the hour, the newest first.
 
     The current hour would show single requests. Sums are written up to a minute late, so the hour
     before it may still grow, and is left out too.
     """
     this = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-    with suppress(CollectorError), opened(spool) as ledger:
-        told = [this - timedelta(hours=ago) for ago in range(2, _TOLD_HOURS + 2)]
-        found = ledger.hourly(told[-1])
-        pairs = ((hour, found.get(to_minute(hour))) for hour in told)
-        return tuple(
-            HourFacts(hour, each.bytes_in, each.bytes_out, dict(sorted(each.content.items())))
-            for hour, each in pairs
-            if each is not None
-        )
-    return None
+    told = [this - timedelta(hours=ago) for ago in range(2, _TOLD_HOURS + 2)]
+    found = ledger.hourly(told[-1])
+    pairs = ((hour, found.get(to_minute(hour))) for hour in told)
+    return tuple(
+        HourFacts(hour, each.bytes_in, each.bytes_out, dict(sorted(each.content.items())))
+        for hour, each in pairs
+        if each is not None
+    )
+
+
+def _head(ledger: Ledger) -> list[tuple[str, int, str]]:
+    """Return the last receipt and the last entry of a ledger, each with number and hash."""
+    tips = {"Last receipt": ledger.tip, "Last entry": ledger.last_entry}
+    return [(name, tip.sequence, tip.hash.hex()) for name, tip in tips.items() if tip]
 
 
 def render_status(status: Status) -> bytes:
     """Write the status as an HTML page without a script."""
     style = status_style()
     template = environment().get_template("status.html.j2")
+    head = hours = None
+    with suppress(CollectorError), opened(status.spool) as ledger:
+        head, hours = _head(ledger), _hours(ledger, status.now)
     text = template.render(
         status=status,
         style=style,
@@ -134,8 +148,8 @@ def render_status(status: Status) -> bytes:
         facts=[*_facts(status)],
         sinks=[_row(status, name) for name in status.deliveries],
         absent={name: _waiting(each) for name, each in status.absent.items()},
-        head=_head(status.spool),
-        hours=last_hours(status.spool, status.now),
+        head=head,
+        hours=hours,
         verify=f"collector ledger verify --data {quote(str(status.data))}",
         now=_moment(status.now),
     )
@@ -235,12 +249,3 @@ def _number(number: int, unit: str, plural: str = "s") -> str:
 
 def _moment(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _head(spool: Path) -> list[tuple[str, int, str]] | None:
-    """Return the last receipt and the last entry of the ledger, each with number and hash; ``None``
-    if it cannot be read."""
-    with suppress(CollectorError), opened(spool) as ledger:
-        tips = {"Last receipt": ledger.tip, "Last entry": ledger.last_entry}
-        return [(name, tip.sequence, tip.hash.hex()) for name, tip in tips.items() if tip]
-    return None

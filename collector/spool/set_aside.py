@@ -1,6 +1,6 @@
 """Set batches aside that a sink will not take, so that later ones are delivered.
 
-They are stored in a file beside the spool, ``spool-aside.db``, until ``collector spool redeliver``
+They are stored in a file beside the spool, ``spool-aside.db``, until ``collector store redeliver``
 delivers them again; meanwhile they are exported, erased and pruned like pending batches. The file
 is created with the first of them.
 """

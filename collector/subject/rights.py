@@ -185,10 +185,12 @@ class _AnyRule:
         return {name for rule in self.rules for name in rule.fields_to_remove(record, minute)}
 
 
-def export(locations: Locations, selections: Sequence[SchemaSubject]) -> Found:
+def export(
+    locations: Locations, selections: Sequence[SchemaSubject], command: str = "subject export"
+) -> Found:
     """Return the stored records of a person; a sidecar may be running. A record that a sink has and
-    that is about to leave the spool is in both. Raises ``ConfigError`` and ``DeliveryError`` for
-    what cannot be read."""
+    that is about to leave the spool is in both. The ledger notes the ``command``. Raises
+    ``ConfigError`` and ``DeliveryError`` for what cannot be read."""
     subjects = [each.subject for each in selections]
     spool, unreadable = _spooled(locations, subjects)
     found: dict[str, list[tuple[str, Record]]] = {}
@@ -201,7 +203,7 @@ def export(locations: Locations, selections: Sequence[SchemaSubject]) -> Found:
     places = {name: len(records) for name, records in found.items()}
     entry = Note.of(
         "export",
-        command="subject export",
+        command=command,
         field=subjects[0].field,
         rows=len(spool) + sum(places.values()),
         places=places_fact(places),

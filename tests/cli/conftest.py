@@ -1,13 +1,18 @@
-"""Git repositories."""
+"""Git repositories, and one worker that all commands try."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
+from unittest.mock import patch
 
 import pytest
 
+from collector.claims.findings import Found
+from collector.config import Config
+from collector.server import sandbox_check
 from tests.cli.repository import git
 from tests.conftest import required
 
@@ -32,3 +37,18 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     git("init", "--quiet", "--initial-branch", "main")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_worker() -> Iterator[None]:
+    """Commands that check claims try one worker for each setting of the sandbox, and not one each:
+    it takes a second, and ``tests/sandbox`` tries many."""
+    try_worker, tried = sandbox_check.try_worker, dict[str, Found]()
+
+    def try_once(config: Config) -> Found:
+        if config.sandbox not in tried:
+            tried[config.sandbox] = try_worker(config)
+        return tried[config.sandbox]
+
+    with patch.object(sandbox_check, "try_worker", try_once):
+        yield

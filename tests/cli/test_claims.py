@@ -15,8 +15,10 @@ from collector.claims.findings import NO_RECORDER, verdict
 from collector.cli.claims import recording_findings, serving_findings
 from collector.config import Config
 from collector.config.model import RecorderSection
+from collector.errors import ConfigError
 from collector.recording.dry_run import TrialRecorder
 from collector.spool import Spool
+from tests.claims.populated import PopulatedDirectory
 from tests.cli.process import run
 from tests.spool.make import commit, entry
 
@@ -181,6 +183,24 @@ def test_a_ledger_that_cannot_be_read(tmp_path: Path) -> None:
     assert b"[E507]" in done.err
     assert b"canary of" not in done.err + done.out
     assert {path.name for path in tmp_path.iterdir()} == {"spool.db", "verdicts.json"}
+
+
+def test_a_directory_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored is looked at; that the ledger cannot note it is unproven, and no failure."""
+    lives = PopulatedDirectory(tmp_path)
+    lives.deliver(range(3))
+
+    def refuse(*_: object) -> None:
+        raise ConfigError("E203", "the data directory cannot be written")
+
+    monkeypatch.setattr("collector.claims.verification.note", refuse)
+    done = run("claims", "--config", lives.config_file, "--json")
+    assert (done.code, done.err) == (1, b"")
+    (said,) = done.json["checks"]["ledger"]
+    assert said == "The ledger could not note that records were read, as it cannot be written."
+    assert {each["verdict"] for each in done.json["claims"]} == {"holds", "unproven"}
 
 
 def test_a_configuration_that_does_not_load(tmp_path: Path) -> None:

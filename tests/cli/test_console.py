@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from io import StringIO
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import typer.main
@@ -12,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from collector.cli.app import app
+from collector.cli.app import NAMES, app
 from collector.cli.console import new_table
 from tests.cli.process import run
+from tests.deadline import WAIT_SECONDS
 
 _WORD = st.text("abc.-_", min_size=1, max_size=30)
 _CELL = st.lists(_WORD, max_size=6).map(" ".join)
@@ -89,10 +93,54 @@ def test_options_of_every_command_fit_eighty_columns() -> None:
     for words, command in queue:
         inner = getattr(command, "commands", {})
         queue += [([*words, name], each) for name, each in inner.items()]
-        if words in (["serve"], ["recorder"]):  # they may replace the process of the test
+        if words in (["serve"], ["recording", "serve"]):  # they may replace the process of the test
             continue
         text = run(*words, "--help").out.decode()
         assert max(map(len, text.splitlines())) <= 80
         shown = [each for each in command.params if not getattr(each, "hidden", False)]
         names = {option for each in shown for option in each.opts if option[:2] == "--"}
         assert names <= set(re.findall(r"--[a-z-]+", text)), words
+
+
+_LIGHT = """
+import sys
+from collector.cli import main
+
+for words, heavy in (
+    (["--version"], {"typer", "rich", "orjson"}),
+    (["status", "--quiet", "--data", "none"], {"typer", "rich", "orjson", "msgspec"}),
+    (["--help"], {"orjson", "msgspec", "ruamel", "collector.schema", "collector.config"}),
+    (["chek"], {"orjson", "msgspec", "ruamel", "collector.schema", "collector.config"}),
+):
+    sys.argv = ["collector", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        print(words, ended.code, sorted(heavy.intersection(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_little_is_loaded_for_little() -> None:
+    """What is printed decides what is imported: a health check asks every few seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LIGHT], capture_output=True, check=True, timeout=WAIT_SECONDS
+    )
+    ended = [line for line in done.stderr.decode().splitlines() if line[:1] == "["]
+    assert ended == [
+        "['--version'] 0 []",
+        "['status', '--quiet', '--data', 'none'] 1 []",
+        "['--help'] 0 []",
+        "['chek'] 2 []",
+    ]
+
+
+def test_the_first_level() -> None:
+    """Few commands, and groups of them; recordings belong to their extra."""
+    assert {*NAMES} == set(
+        "demo filter explain serve status schema claims page subject store config ledger error"
+        " recording".split()
+    )
+    with patch("collector.cli.app.is_installed", return_value=False):
+        shown = run("--help").out.decode()
+    assert "recording" not in re.findall(r"^│ (\w+)", shown, re.MULTILINE)
+    assert "ledger" in shown

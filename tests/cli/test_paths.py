@@ -25,7 +25,7 @@ _LONG = "x" * 400
         ("claims", "--verify", "--config", _LONG),
         ("ledger", "verify", "--data", _LONG),
         ("store", "risk", "--data", _LONG),
-        ("spool", "show", "--data", _LONG),
+        ("store", "set-aside", "--data", _LONG),
         ("status", "--data", _LONG),
         ("recording", "list", "--data", _LONG),
     ],

@@ -20,10 +20,12 @@ _SHIPPED = resources.names()
 
 
 def test_list_names_every_shipped_schema() -> None:
-    """As a table and as JSON."""
+    """As a table and as JSON, and the templates after them."""
     table, listed = run("schema", "list"), run("schema", "list", "--json").json
-    assert [row["schema"].partition("/")[0] for row in listed] == _SHIPPED
-    assert all(name.encode() in table.out for name in _SHIPPED)
+    names = [row["schema"].partition("/")[0] for row in listed]
+    assert names == [*_SHIPPED, *resources.templates()]
+    assert [row["template"] for row in listed] == [name not in _SHIPPED for name in names]
+    assert all(name.encode() in table.out for name in names)
     assert {"conferencing", "conferencing-strict", "participants-qos"} <= set(_SHIPPED)
 
 

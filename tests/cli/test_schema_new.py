@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
@@ -134,6 +136,18 @@ def test_a_directory_that_cannot_be_written_to() -> None:
     assert caught.value.code == "E203"
 
 
+@pytest.mark.parametrize("name", resources.templates())
+def test_copies_of_templates(name: str) -> None:
+    """A copy passes its tests, and is a schema like any other; a template itself is none."""
+    assert _new("mine", "--from", name) == 0
+    copied = load_schema(Path("mine.yaml"))
+    assert copied.id == "mine/1.0.0"
+    assert all(outcome.passed for outcome in run_tests(copied))
+    assert _files() == {"mine.yaml"}
+    ended = run("schema", "show", name)
+    assert (ended.code, f"schema new NAME --from {name}" in ended.err.decode()) == (78, True)
+
+
 @pytest.mark.parametrize("name", resources.names())
 def test_copies_of_shipped_schemas(name: str) -> None:
     """A copy is the same schema under a new name; its tests and samples pass, and nothing that its
@@ -161,9 +175,49 @@ def test_only_shipped_schemas_are_copied(reference: str) -> None:
 
 
 def test_a_proposal_names_no_sentence_of_a_shipped_schema() -> None:
-    """What the public is told is the author's to write: the proposal loads as it is."""
-    event = '{"type": "local-candidate", "address": "203.0.113.7"}\n'
-    Path("events.ndjson").write_text(event)
-    assert _new("calls", "--from", "events.ndjson") == 0
-    assert "also" not in Path("calls.yaml").read_text()
-    load_schema(Path("calls.yaml"))
+    """What the public is told is the author's to write; it is asked for where a field needs it."""
+    for event, asked in (
+        ({"ip_address": "203.0.113.7"}, False),
+        ({"participants": 12, "conferences": 3}, True),
+    ):
+        Path("events.ndjson").write_bytes(orjson.dumps(event))
+        assert _new("calls", "--from", "events.ndjson") == 0
+        found = read(Path("calls.yaml")).value.get("also_collected")
+        assert found == ({"measured": "FILL IN what you tell the public of it"} if asked else None)
+        Path("calls.yaml").unlink()
+
+
+_REPORT = {"type": "inbound-rtp", "kind": "audio", "jitter": 0.013, "canary": "canary"}
+_LINES = b"\n".join(
+    [
+        orjson.dumps(["create", "PC_0", {"canary": 1}, 1697705954000]),
+        b'["getstats", "PC_0", {"canary',
+        orjson.dumps(["getstats", "PC_0", {"IT": _REPORT}, 1697705990000]),
+    ]
+)
+_DOCUMENT = orjson.dumps({"stats": {"IT": _REPORT}}, option=orjson.OPT_INDENT_2)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "template", "fields"),
+    [
+        ("rtcstats.dump", _LINES, "rtcstats", {"trace.type", "report.type", "rtp.jitter"}),
+        ("stats.dump.gz", gzip.compress(_LINES), "rtcstats", {"trace.type", "rtp.jitter"}),
+        ("stats.json", _DOCUMENT, "getstats", {"report.type", "media.type", "rtp.jitter"}),
+        ("stats.txt", _DOCUMENT, "getstats", {"report.type", "media.type", "rtp.jitter"}),
+        ("colibri.json", b'{"participants": 12, "conferences": 3}', "jitsi", set()),
+    ],
+)
+def test_dumps_of_other_products(name: str, data: bytes, template: str, fields: set[str]) -> None:
+    """Whatever `filter` reads, with broken lines, and a document whatever it is called; the
+    template that fits is named, and no member of the events that is not known."""
+    Path(name).write_bytes(data)
+    for words, stdin in ((("mine", "--from", name), b""), (("other", "--from", "-"), data)):
+        if stdin[:2] == b"\x1f\x8b":
+            continue
+        ended = run("schema", "new", *words, stdin=stdin)
+        assert ended.code == 0, ended.err
+        assert f"schema new OTHER --from {template}\n" in ended.err.decode()
+        text = Path(f"{words[0]}.yaml").read_text()
+        assert fields <= read(Path(f"{words[0]}.yaml")).value["fields"].keys()
+        assert "canary" not in text + ended.err.decode()

@@ -45,6 +45,20 @@ def test_prune(lives: PopulatedDirectory) -> None:
     assert shown.out.decode().splitlines()[0] == "store: 0 rows deleted, 0 lost fields"
 
 
+def test_on_a_terminal_it_asks(lives: PopulatedDirectory) -> None:
+    """It says what is overdue; only a yes deletes it, or the option."""
+    words = ("store", "prune", "--config", lives.config_file)
+    told = run(*words, "--dry-run", "--json").json
+    assert (len(told["overdue"]) > 1, told["dry_run"]) == (True, True)
+    done = run(*words, stdin=b"n\n", typed=True)
+    assert (done.code, b"past their retention" in done.out) == (1, True)
+    assert run(*words, "--dry-run", typed=True).out.decode().splitlines() == told["overdue"]
+    assert lives.left(range(30)) == set(range(30))
+    assert run(*words, stdin=b"y\n", typed=True).code == 0
+    assert run(*words, "--dry-run").out == b"nothing is overdue\n"
+    assert run(*words, "--yes", typed=True).code == 0
+
+
 def test_what_was_set_aside_has_a_week(lives: PopulatedDirectory) -> None:
     """Files by their names, damaged batches by their minute."""
     old, new = lives.set_aside(1, days=8), lives.set_aside(1, days=6)

@@ -61,6 +61,24 @@ def test_erase(lives: PopulatedDirectory) -> None:
     assert lives.left(range(20)) == set(range(20)) - {3, 13}
 
 
+@pytest.mark.parametrize("command", ["erase", "object"])
+def test_on_a_terminal_it_asks(lives: PopulatedDirectory, command: str) -> None:
+    """It says how many records there are; only a yes deletes them, or the option."""
+    who = f"client.address={address(4)}"
+    words = ("subject", command, "--config", lives.config_file, "--field", who, *_WINDOW)
+    for answer in (b"\n", b"n\n", b""):
+        done = run(*words, stdin=answer, typed=True)
+        assert (done.code, b"sink store: 1 records" in done.out) == (1, True)
+        assert b"for all time?" in done.err
+    told = run(*words, "--dry-run", "--json", typed=True).json
+    assert (told["sinks"]["store"], told["dry_run"], told["records"]) == (1, True, 0)
+    assert b"spool: 0 records" in run(*words, "--dry-run").out
+    assert b"Pixel" in _run(lives, "export", 4).out
+    assert run(*words, stdin=b"y\n", typed=True).code == 0
+    assert b"Pixel" not in _run(lives, "export", 4).out
+    assert run(*words, "--yes", typed=True).code == 0
+
+
 def test_object(lives: PopulatedDirectory) -> None:
     """Optional fields go."""
     told = _run(lives, "object", 4, "--json").json

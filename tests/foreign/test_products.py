@@ -1,4 +1,4 @@
-"""Telemetry of other products: each schema here admits what its tests expect, and nothing else.
+"""Telemetry of other products: each template admits what its tests expect, and nothing else.
 
 The events are made up after the public documentation that the head of each file names.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,9 +15,10 @@ import pytest
 
 from collector import Filter, Schema, load_schema
 from collector.filter.schema_test import run_tests
+from collector.schema import resources
 from collector.schema.lints import lint
 
-FILES = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.yaml"))}
+FILES = resources.templates()
 MOST_FIELDS = 12
 CANARIES: tuple[Any, ...] = (
     *("canary-42", 4111111111111111, -41111111.5, "4111111111111111 ms"),

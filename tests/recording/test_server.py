@@ -335,14 +335,14 @@ def test_one_process_for_a_directory(tmp_path: Path) -> None:
     """A second recorder does not start, and says why; it may be tried again (75)."""
     with running(tmp_path) as meeting:
         meeting.request()
-        ended = run_process("recorder", "--config", tmp_path / "recorder.yaml")
+        ended = run_process("recording", "serve", "--config", tmp_path / "recorder.yaml")
         assert ended.code == 75
         assert b"in use" in ended.err
 
 
 def test_a_recorder_that_is_off_does_not_start(tmp_path: Path) -> None:
     """Without the switch, the keys or an address there is one clear error."""
-    ended = run_process("recorder", directory=tmp_path)
+    ended = run_process("recording", "serve", directory=tmp_path)
     assert ended.code == 78
     assert b"recorder.enabled" in ended.err
     assert not list(tmp_path.iterdir())

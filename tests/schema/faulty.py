@@ -57,6 +57,15 @@ def _pattern(pattern: str, code: str = "E116") -> str:
 
 
 TABLE: dict[str, str] = {
+    # what a proposal leaves to its author
+    "a title to write": PLAIN.replace("title: A sample", "«E106»title: FILL IN what this is"),
+    "a reason to write": one(
+        "kind: boolean", rest=REST.replace("reason: Which", "«E106»reason: FILL IN Which")
+    ),
+    "a sentence to write": f'{PLAIN}also_collected: {{«E106»quality: "FILL IN"}}\n',
+    "a purpose to explain": _purpose(
+        "{use: essential.service.operations, basis: contract, «E106»reason: FILL IN why}"
+    ),
     # the file
     "nothing at all": "".join("«E106»" for _ in range(6)),
     "only null": "«E107»~",

@@ -118,18 +118,18 @@ def started(
     environ: Mapping[str, str] | None = None,
     command: Sequence[str] | None = None,
     stdout: IO[bytes] | None = None,
-    word: str = "serve",
+    words: Sequence[str] = ("serve",),
     loaded: tuple[str, ...] = LOADED,
 ) -> Iterator[Sidecar]:
-    """A sidecar that listens, or what the command ``word`` runs; it is killed at the end, if it
-    still runs. Without a command, it need not load what others have loaded already."""
+    """A sidecar that listens, or what the command of these ``words`` runs; it is killed at the
+    end, if it still runs. Without a command, it need not load what others have loaded already."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as log:
         try:
-            words = [*command, *arguments] if command else [word, *arguments]
+            whole = [*(command or words), *arguments]
             is_new = command is not None
             files = (stdout, writing)
-            process = _begin(directory, words, environ or {}, files, () if is_new else loaded)
+            process = _begin(directory, whole, environ or {}, files, () if is_new else loaded)
         finally:
             os.close(writing)
         sidecar = Sidecar(process, directory)

@@ -45,7 +45,7 @@ def _configured(folder: Path, text: str) -> Path:
 
 
 def _drain(folder: Path) -> AbstractContextManager[Sidecar]:
-    return started(folder, "--config", "collector.yaml", word="drain", environ=_KEY)
+    return started(folder, "--config", "collector.yaml", environ=_KEY)
 
 
 def _stored(folder: Path) -> Counter[str]:
@@ -165,8 +165,7 @@ class Fleet:
     def start(self, name: str) -> None:
         """Start a sidecar or a drain, in the place of one that was killed."""
         stack = ExitStack()
-        word = "serve" if name.startswith("sidecar") else "drain"
-        made = started(self.folder / name, "--config", "collector.yaml", word=word, environ=_KEY)
+        made = started(self.folder / name, "--config", "collector.yaml", environ=_KEY)
         self.running[name] = stack.enter_context(made), stack
 
     def send(self, number: int) -> None:

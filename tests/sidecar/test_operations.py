@@ -27,7 +27,7 @@ from tests.latency import at_most
 from tests.sidecar.processes import is_gone
 from tests.sidecar.serving import FREE_PORTS, started
 
-_HEALTHCHECK = Path(__file__).parents[2] / "deploy" / "healthcheck"
+_COLLECTOR = Path(sys.executable).with_name("collector")
 _DAY = timedelta(days=1)
 
 
@@ -143,7 +143,7 @@ def test_a_recorder_makes_only_the_last_directory(tmp_path: Path) -> None:
         "COLLECTOR__RECORDER__ADDRESS": "127.0.0.1:0",
         "COLLECTOR__RECORDER__DATA": str(tmp_path / "volume" / "missing"),
     }
-    done = run_process("recorder", env=environ, directory=tmp_path)
+    done = run_process("recording", "serve", env=environ, directory=tmp_path)
     assert b"mount the volume" in done.err, done.err
     assert not (tmp_path / "volume").exists()
 
@@ -253,8 +253,8 @@ def test_a_keeper_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _probed(data: Path) -> tuple[int, float]:
-    """The exit code of the image's health check, and the seconds of CPU that it took."""
-    command = [sys.executable, "-IS", str(_HEALTHCHECK)]
+    """The exit code of the health check, and the seconds of CPU that it took."""
+    command = [str(_COLLECTOR), "status", "--quiet"]
     probe = subprocess.Popen(command, env={"COLLECTOR__DATA": str(data)})
     _, ended, usage = os.wait4(probe.pid, 0)
     probe.returncode = os.waitstatus_to_exitcode(ended)
@@ -262,7 +262,7 @@ def _probed(data: Path) -> tuple[int, float]:
 
 
 @pytest.mark.timed
-def test_the_health_check_of_the_image(tmp_path: Path) -> None:
+def test_the_health_check(tmp_path: Path) -> None:
     """0 while no check of the sidecar fails, whatever its addresses are, else 1; in less than 50 ms
     of CPU, the least of several."""
     data = tmp_path / "collector-data"

@@ -266,13 +266,13 @@ def test_a_schema_is_taken_out_while_batches_wait(tmp_path: Path) -> None:
         wait_until(lambda: metric(sidecar, "collector_spool_batches") == 0)
         sidecar.stop()
     data = str(tmp_path / "data")
-    shown = run("spool", "show", "--data", data, "--json").json
+    shown = run("store", "set-aside", "--data", data, "--json").json
     assert [each["schema"] for each in shown["set_aside"]] == ["conferencing/1.0.0"]
     store = tmp_path / "data" / "store.db"
     assert query(store, "SELECT sum(count) FROM conferencing") == [(1,)]
     assert query(store, "SELECT sum(count) FROM web") == [(1,)]
     assert b"conferencing" not in out.read_bytes()
-    done = run("spool", "redeliver", "--json", env=both)
+    done = run("store", "redeliver", "--json", env=both)
     assert done.json == {"delivered": 1, "left": 0}
     assert [json.loads(line)["schema"] for line in out.read_bytes().splitlines()] == [
         "web/1.0.0",

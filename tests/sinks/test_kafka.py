@@ -316,7 +316,7 @@ def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A user without a password, a reference to nothing, a certificate that is none."""
     monkeypatch.setenv("KAFKA_USER", "somebody")
     where = {"type": "kafka", "url": "kafka+tls://localhost", "topic": "t", "party": "first"}
-    with raises("E202", ConfigError, "go together"):
+    with raises("E122", ConfigError, "set both"):
         KafkaSettings(**where, user="env:KAFKA_USER").publisher()
     with raises("E202", ConfigError):
         KafkaSettings(**where, user="env:KAFKA_USER", password="env:KAFKA_NONE").publisher()

@@ -137,10 +137,10 @@ def test_they_work_with_every_command(installed: Installed) -> None:
         found = installed.run("subject", "export", *_ASKED)
         assert len(_of(found, "copy")) == len(_of(found, "flaky")) == _REQUESTS
         assert len(_of(found, "store")) == len(found["spool"]) == _REQUESTS
-        shown = installed.run("spool", "show", "--json")["set_aside"]
+        shown = installed.run("store", "set-aside", "--json")["set_aside"]
         assert [(each["sink"], each["records"]) for each in shown] == [("moody", 1)] * _REQUESTS
         assert sidecar.stop()[0] == 0
-    again = ("spool", "redeliver", "--json")
+    again = ("store", "redeliver", "--json")
     assert installed.run(*again, code=1) == {"delivered": 0, "left": _REQUESTS}
     (folder / "moody" / "refuse").unlink()
     assert installed.run(*again) == {"delivered": _REQUESTS, "left": 0}

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from collector.cli.console import err, group, new_table, out, print_json
 from collector.cli.options import AsJson, replace_file
+from collector.documents import nearest
 from collector.errors import Fault, SchemaError
 from collector.schema import resources
 from collector.schema.catalogue import MAX_BYTES
@@ -123,7 +124,9 @@ def _path(reference: str) -> Path:
         return Path(reference)
     if reference in _names(""):
         return resources.shipped() / "catalogues" / f"{reference}.txt"
-    message = f"no such catalogue; there are {', '.join(_names(''))}, and paths of `.txt` files"
+    known = _names("")
+    hint = nearest(reference, known) or f"; there are {', '.join(known)}, and paths of `.txt` files"
+    message = f"no such catalogue{hint}"
     raise SchemaError([Fault(reference, 1, 1, "", message, "E101")])
 
 

@@ -8,20 +8,21 @@ from typing import Annotated
 
 import typer
 
-from collector.cli.console import err, out, print_json
+from collector.cli.console import err, out, print_json, reach_table, share
+from collector.cli.hints import read_sample, refuse_unreadable
 from collector.cli.options import AsJson, Schemas, schema_files
-from collector.cli.sample import sampled
-from collector.documents import read
+from collector.documents import Loc, read
 from collector.errors import Fault
 from collector.filter.explain import unmatched
 from collector.filter.schema_test import CaseResult, run_samples, run_tests
+from collector.samples import Reach, Sample, reach
 from collector.schema import Schema, resources
 from collector.schema.lints import Finding, Severity, lint
 from collector.schema.load import parse
 from collector.schema.model import record_bits
 from collector.schema.scalars import path_of, written_source
 
-NEVER_MATCHED = "never-matched"
+NEVER_MATCHED, REACHED, COLLAPSED = "never-matched", "reached", "collapsed"
 
 
 def check(
@@ -34,7 +35,8 @@ def check(
         typer.Option(
             "--against",
             metavar="SAMPLE",
-            help="A file of events: note which listed paths lead to a value in none of them.",
+            help="A file of events: say in which share of them each field is, which paths never"
+            " match, and which numbers collapse.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -47,17 +49,18 @@ def check(
     """
     faults: list[Fault] = []
     findings: list[Finding] = []
+    events = None if sample is None else _events(sample)
     for reference in schema_files(schemas):
         schema, found = parse(reference)
         faults += found
         path = resources.schema(reference)
         if schema is not None and path is not None:
             findings += lint(schema, path)
-            if sample is not None:
-                findings += _unmatched(schema, path, sample)
             if not as_json:
                 bits = record_bits(schema)
                 out.print(f"{reference}: ok, {schema.id}, {bits:.0f} bits at most", markup=False)
+            if events is not None:
+                findings += _tried(schema, path, events, as_json)
     if as_json:
         listed = [fault._asdict() | {"severity": "error"} for fault in faults]
         print_json(listed + [finding.as_dict() for finding in findings])
@@ -69,16 +72,44 @@ def check(
     raise typer.Exit(_exit_code(faults, findings, strict))
 
 
-def _unmatched(schema: Schema, path: Path, sample: Path) -> Iterator[Finding]:
-    """Yield a note for each listed path that leads to no value in a sample; of the events it names
-    nothing but what the schema lists."""
-    explanations = sampled(schema, sample)
-    source, number = read(path), len(explanations)
-    near = unmatched(explanations)
+def _events(path: Path) -> Sample:
+    """Read a sample. Raises ``InputError`` E101 and E422."""
+    found = read_sample(path)
+    refuse_unreadable(path, found)
+    return found
+
+
+def _tried(schema: Schema, path: Path, events: Sample, as_json: bool) -> Iterator[Finding]:
+    """Try a schema on a sample: print what it reaches, and yield what there is to note."""
+    found = reach(schema, events)
+    if not as_json:
+        _print_reach(schema, found)
+    yield from _against(schema, path, events, found, as_json)
+
+
+def _print_reach(schema: Schema, found: Reach) -> None:
+    tally = found.tally
+    unread = tally.received - found.events
+    others = f"; {unread:,} more could not be read, or are not selected" if unread else ""
+    out.print(f"{tally.admitted:,} of {found.events:,} events become records{others}")
+    out.print(reach_table(schema.fields, found))
+
+
+def _against(
+    schema: Schema, path: Path, events: Sample, found: Reach, reached: bool
+) -> Iterator[Finding]:
+    """Yield notes on paths that never match and on numbers that collapse, and with ``reached`` on
+    the share of the events that each field is in. They name nothing but what the schema lists."""
+    source, number = read(path), found.events
+    near = unmatched(each for each in events.explained(schema) if each.paths)
+
+    def note(loc: Loc, code: str, message: str) -> Finding:
+        return Finding("note", source.fault(loc, code, message))
+
     for index, way in enumerate(map(written_source, schema.records or ())):
         if way in near:
-            message = f"`records` selected none in {number:,} events; {near[way]}"
-            yield Finding("note", source.fault(("records", index), NEVER_MATCHED, message))
+            message = f"`records` selected none in {found.tally.received:,} events; {near[way]}"
+            yield note(("records", index), NEVER_MATCHED, message)
     for name, field in schema.fields.items():
         listed = list(map(path_of, field.sources or ()))
         for each in field.paths(name):
@@ -86,7 +117,13 @@ def _unmatched(schema: Schema, path: Path, sample: Path) -> Iterator[Finding]:
                 loc = ("from", listed.index(each)) if each in listed else ()
                 where = f"; {near[each]}" if near[each] else ""
                 message = f"`{each}` never matched in {number:,} events{where}"
-                yield Finding("note", source.fault(("fields", name, *loc), NEVER_MATCHED, message))
+                yield note(("fields", name, *loc), NEVER_MATCHED, message)
+        if reached:
+            message = f"is in {share(found.share(name))} of {number:,} events"
+            yield note(("fields", name), REACHED, message)
+    for name, part, value in found.collapses:
+        message = f"{share(part)} of `{name}` become {value}; use a smaller `step`"
+        yield note(("fields", name, "step"), COLLAPSED, message)
 
 
 _STYLES: dict[Severity, str] = {"error": "red", "warning": "yellow", "note": "dim"}

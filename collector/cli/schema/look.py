@@ -27,18 +27,26 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def list_schemas(as_json: AsJson = False) -> None:
-    """List the schemas that are shipped with Collector."""
-    rows = [_summary(schema) for schema in load_schemas(resources.names())]
+    """List the schemas that are shipped with Collector, and the templates for telemetry of other
+    products, which `collector schema new NAME --from TEMPLATE` copies."""
+    shipped = [_summary(each) for each in load_schemas(resources.names())]
+    templates = [_summary(each) for each in load_schemas(resources.templates().values())]
     if as_json:
-        print_json(rows)
+        print_json(
+            [row | {"template": False} for row in shipped]
+            + [row | {"template": True} for row in templates]
+        )
         return
     numbers = ("fields", "bits at most")
-    table = new_table("schema", "title", *numbers, numbers=numbers)
-    for row in rows:
-        table.add_row(
-            row["schema"], escape(row["title"]), str(len(row["fields"])), f"{row['bits']:.0f}"
-        )
-    out.print(table)
+    for heading, rows in (("schema", shipped), ("template", templates)):
+        table = new_table(heading, "title", *numbers, numbers=numbers)
+        for row in rows:
+            name = row["schema"] if heading == "schema" else row["schema"].partition("/")[0]
+            width = f"{row['bits']:.0f}"
+            table.add_row(name, escape(row["title"]), str(len(row["fields"])), width)
+        out.print(table)
+        out.print()
+    out.print("copy a template: collector schema new NAME --from TEMPLATE")
 
 
 def _summary(schema: Schema) -> dict[str, Any]:

@@ -3,15 +3,17 @@ records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sized
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 import typer
 
 from collector.cli.console import err
+from collector.cli.hints import read_sample, refuse_unreadable
+from collector.cli.inputs import input_name
 from collector.cli.options import (
     DEFAULT_SCHEMAS,
     Output,
@@ -20,26 +22,14 @@ from collector.cli.options import (
     refuse_other_format,
     write_file,
 )
-from collector.cli.sample import known_in, sampled
 from collector.cli.stdout import write
-from collector.documents import Document, read, read_bytes
-from collector.errors import ConfigError, UsageError, file_name
+from collector.documents import nearest
+from collector.errors import ConfigError, UsageError
+from collector.samples import fitting, proposed
 from collector.schema import load_schema, load_schemas, resources
-from collector.schema.load import parse_source
-from collector.schema.model import Schema
-from collector.schema.policy import DERIVABLE
-from collector.schema.starter import (
-    AROUND,
-    EDITOR_FILE,
-    PLACES,
-    copy,
-    is_name,
-    propose,
-    starter,
-)
+from collector.schema.checks import TO_WRITE
+from collector.schema.starter import EDITOR_FILE, copy, is_name, starter
 
-_Fields = dict[str, tuple[dict[str, Any], list[Any]]]
-"""Fields, each with the options of a shipped schema and the paths of its values."""
 _NONE: Mapping[str, bytes] = {}
 
 
@@ -52,8 +42,8 @@ def new(
         typer.Option(
             "--from",
             metavar="SCHEMA|SAMPLE",
-            help="Copy a shipped schema instead (`collector schema list`), or propose one after a"
-            " file of events.",
+            help="Copy a shipped schema or a template instead (`collector schema list`), or propose"
+            " a schema after a file of events, in any form that `filter` reads; `-` is stdin.",
             autocompletion=complete_schema,
         ),
     ] = None,
@@ -64,22 +54,24 @@ def new(
     overwritten.
 
     After a file of events it lists the fields that are found in them under names which are known in
-    telemetry, each with its kind, where it was found, and a reason to fill in; all other names are
-    counted, and neither printed nor written.
+    telemetry, each with its kind and where it was found. It does not load before you have written a
+    reason for each. All other names are counted, and neither printed nor written. If a shipped
+    schema or a template fits, it is named.
     """
     if not is_name(name):
         message = "a name is lower case, at most 64 characters: words of a-z, 0-9 joined by - or _"
         raise typer.BadParameter(message, param_hint="NAME")
-    if template is not None and template not in resources.names() and Path(template).is_file():
+    if template is not None and _is_sample(template):
         _propose(name, Path(template))
         return
     if template is None:
         document, samples = starter(name)
     else:
-        document, samples = copy(name, _shipped(template))
-    _write(Path(f"{name}.yaml"), document, Path(f"{name}.samples"), samples)
+        document, samples = copy(name, _template(template))
+    folder = Path(f"{name}.samples") if samples else None
+    _write(Path(f"{name}.yaml"), document, folder, samples)
     err.print(
-        f"wrote {name}.yaml and {name}.samples/; next:\n"
+        f"wrote {name}.yaml{f' and {name}.samples/' if samples else ''}; next:\n"
         f"  collector schema check --strict {name}.yaml\n"
         f"  collector schema test {name}.yaml\n"
         f"  collector schema jsonschema -o {EDITOR_FILE}   # completion in your editor",
@@ -87,122 +79,63 @@ def new(
     )
 
 
-def _shipped(reference: str) -> Path:
-    """Return the file of a shipped schema; raises ``typer.BadParameter`` for any other."""
-    path = resources.schema(reference) if reference in resources.names() else None
+def _is_sample(reference: str) -> bool:
+    """Return whether a reference names a file of events, or stdin."""
+    if reference in resources.names() or reference in resources.templates():
+        return False
+    path = Path(reference)
+    return reference == "-" or (path.is_file() and path.suffix not in (".yaml", ".yml"))
+
+
+def _template(reference: str) -> Path:
+    """Return the file of a shipped schema or a template. Raises ``typer.BadParameter`` for any
+    other."""
+    path = resources.templates().get(reference)
+    if path is None and reference in resources.names():
+        path = resources.schema(reference)
     if path is None:
-        message = "there is no shipped schema and no file of that name; see `collector schema list`"
+        if resources.is_path(reference):
+            message = "this takes a shipped schema, a template, or a file of events that is there"
+            raise typer.BadParameter(message, param_hint="--from")
+        names = [*resources.names(), *resources.templates()]
+        hint = nearest(reference, names) or "; see `collector schema list`"
+        message = f"there is no schema, no template and no file of this name{hint}"
         raise typer.BadParameter(message, param_hint="--from")
     load_schema(path)
     return path
 
 
-def _propose(name: str, sample: Path) -> None:
+def _propose(name: str, file: Path) -> None:
     """Write a schema of what a sample has of the paths that shipped schemas know."""
-    if sample.suffix in (".yaml", ".yml"):
-        message = "a schema file is copied by hand; this takes a shipped schema or a file of events"
-        raise typer.BadParameter(message, param_hint="--from")
     _refuse_taken(path := Path(f"{name}.yaml"))
-    fields, records = _found(sample)
-    user_agent: tuple[str, ...] = ()
-    if records is None:
-        fields, user_agent = _named(sample, fields)
-        fields = {name: fields[name] for name in [*PLACES, *fields] if name in fields}
-    if not fields:
-        sampled(load_schema("conferencing"), sample)  # it says so, if nothing of it can be read
-        message = f"{file_name(sample)} has nothing that is known in telemetry"
-        raise UsageError("E101", f"{message}; begin with `collector schema new {name}`")
-    _write(path, propose(name, fields, records, user_agent))
-    explained = sampled(load_schema(path), sample)
-    others = sum(each.unlisted or 0 for each in explained)
+    sample = read_sample(file)
+    refuse_unreadable(file, sample)
+    fits, made = fitting(sample), proposed(name, sample)
+    if not made.fields:
+        message = f"{input_name(file)} has no name that is known in telemetry"
+        raise UsageError(
+            "E101",
+            f"{message}; begin with `collector schema new {name}`, and write"
+            " the paths of your events under `from`",
+        )
+    _write(path, made.text)
+    events, others = made.others()
     err.print(
-        f"wrote {path} with {len(fields)} fields, after {len(explained):,} events, which have"
-        f" {others:,} other members; next, write a reason for each field that you need, and\n"
-        f"  collector schema check --against {file_name(sample)} {path}",
+        f"wrote {path} with {_number(made.fields, 'field')}, after {events:,} events, which"
+        f" have {others:,} other members",
+        markup=False,
+    )
+    if fits:
+        err.print(f"{fits[0]}: collector schema new OTHER --from {fits[0].name}", markup=False)
+    err.print(
+        f"next, write what stands for `{TO_WRITE}`, or take the field out, and\n"
+        f"  collector schema check --against {'FILE' if str(file) == '-' else file} {path}",
         markup=False,
     )
 
 
-def _found(sample: Path) -> tuple[_Fields, Any]:
-    """Find the fields of shipped schemas that admit values of a sample, each with its paths. One
-    that reads lists of records stands alone, where it finds more than all the others."""
-    plain: _Fields = {}
-    best, records = plain, None
-    for reference in sorted(resources.names(), key=lambda each: each != "conferencing"):
-        schema = load_schema(reference)
-        document = _document(reference)
-        found: _Fields = {}
-        for name, source in _kept(schema, sample):
-            paths = found.setdefault(name, (document["fields"][name], []))[1]
-            options = document["fields"][name].get("from", ())
-            conditional = (one for one in options if isinstance(one, dict))
-            is_here: list[Any] = [one for one in conditional if one["path"] == source]
-            paths += [one for one in is_here or [source] if one not in paths]
-        if schema.records is None:
-            for name, (options, paths) in found.items():
-                plain.setdefault(name, (options, paths))
-        elif len(found) > len(best):
-            best, records = found, document["records"]
-    return (best, records) if len(best) > len(plain) else (plain, None)
-
-
-def _named(sample: Path, fields: _Fields) -> tuple[_Fields, tuple[str, ...]]:
-    """Add what is found under other names that are known in telemetry, and a user agent that says
-    anything."""
-    known = known_in(sample, {place for places in PLACES.values() for place in places}, AROUND)
-    documents = _document("conferencing")["fields"]
-    at = {
-        name: [path for path, found in known.items() if not found.isdisjoint(places)]
-        for name, places in PLACES.items()
-    }
-    user_agent = tuple(at.pop("user_agent"))
-    for name, paths in at.items():
-        options, listed = fields.get(name, (documents[name], []))
-        tried = [path for path in paths if path not in listed]
-        schema = _loaded({name: (options, [*listed, *tried])}) if tried else None
-        if schema is None:
-            continue
-        admitted = dict.fromkeys(source for _, source in _kept(schema, sample))
-        if admitted:
-            fields[name] = options, [*listed, *(path for path in admitted if path not in listed)]
-    return _derived(sample, fields, user_agent)
-
-
-def _derived(
-    sample: Path, fields: _Fields, user_agent: tuple[str, ...]
-) -> tuple[_Fields, tuple[str, ...]]:
-    """Add the fields that a user agent fills, if there is one that does."""
-    web = _document("web")["fields"]
-    everything: _Fields = {name: (web[name], []) for name in DERIVABLE if name in web}
-    everything |= fields
-    schema = _loaded(everything, user_agent) if user_agent else None
-    if schema is None:
-        return fields, ()
-    outcomes = [each.fields for each in sampled(schema, sample, required=False)]
-    filled = {name for each in outcomes for name, one in each.items() if one.outcome == "kept"}
-    found = {name: each for name, each in everything.items() if name in filled}
-    return (found, user_agent) if len(found) > len(fields) else (fields, ())
-
-
-def _loaded(fields: _Fields, user_agent: tuple[str, ...] = ()) -> Schema | None:
-    """Load a proposed schema; ``None`` if it has any fault."""
-    source = Document("proposed")
-    text = propose("proposed", fields, user_agent=user_agent)
-    return parse_source(read_bytes(text.encode(), source))[0]
-
-
-def _kept(schema: Schema, sample: Path) -> Iterator[tuple[str, str]]:
-    """Yield each field that is kept of an event, with the path of its value."""
-    for explanation in sampled(schema, sample, required=False):
-        for name, each in explanation.fields.items():
-            if each.outcome == "kept" and each.source in schema.fields[name].paths(name):
-                yield name, each.source
-
-
-def _document(reference: str) -> dict[str, Any]:
-    """Return the document of a shipped schema."""
-    path = resources.shipped() / f"{reference}.yaml"
-    return dict(read(path).value)
+def _number(items: Sized, name: str) -> str:
+    return f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
 
 
 def _refuse_taken(*places: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from collector.cli.console import err, print_json
-from collector.cli.options import complete_schema
-from collector.cli.serve import ConfigFile
+from collector.cli.options import ConfigFile, complete_schema
 from collector.cli.stdout import write
 from collector.config import Config, load
 from collector.pages.model import Page, build

@@ -18,8 +18,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from collector.cli.console import err, out, print_json
-from collector.cli.options import AsJson, complete_schema, replace_file, schema_files
-from collector.cli.serve import ConfigFile
+from collector.cli.options import AsJson, ConfigFile, complete_schema, replace_file, schema_files
 from collector.config import Config, load
 from collector.errors import CollectorError, SchemaError
 from collector.routing import Flows, flows

@@ -1,0 +1,331 @@
+"""What a sample of events says of schemas: which fields are found, in how many of the events, and
+where values collapse; and a schema that is proposed after it.
+
+Nothing of an event is given back but what a schema lists: names of the schema, and counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any, NamedTuple
+
+from collector.contracts import Rejection, Tally
+from collector.documents import Document, read, read_bytes
+from collector.filter import Admission, Filter
+from collector.filter.explain import (
+    ELSEWHERE,
+    MOST_EVENTS,
+    Explanation,
+    explain,
+    known_places,
+)
+from collector.filter.judge import FROM_AGENT, OUTSIDE
+from collector.filter.text import BOM
+from collector.schema import Schema, load_schema, resources
+from collector.schema.checks import TO_WRITE
+from collector.schema.kinds.numeric import IntegerField, NumberField
+from collector.schema.load import parse_source
+from collector.schema.names.scope import scope
+from collector.schema.policy import DERIVABLE
+from collector.schema.starter import AROUND, PLACES, propose
+
+_BASE = "conferencing"
+_HEAD_BYTES = 1 << 20
+_TRIED_EVENTS = 1_000
+"""So many events of a sample a proposal is made after."""
+_SHARE = 0.5
+_FINER = 1_000
+_UNREAD: tuple[Rejection, ...] = (
+    *("malformed", "not_an_object", "too_large", "too_deep", "not_selected"),
+)
+_FROM_AGENT, _OUTSIDE = ELSEWHERE[FROM_AGENT], ELSEWHERE[OUTSIDE]
+Keys = Callable[[str, int], bytes]
+"""Returns the key of a reference in a period."""
+_Fields = dict[str, tuple[dict[str, Any], list[Any]]]
+"""Fields, each with the options of a shipped schema and the paths of its values."""
+
+
+def _no_key(reference: str, period: int) -> bytes:
+    """Stand in for the keys of pseudonyms, of which no sample needs any."""
+    return bytes(32)
+
+
+class Sample:
+    """Events of a file: lines of JSON, or one document.
+
+    Lines of which hardly any can be read are taken for a document, if they are one.
+    """
+
+    def __init__(self, data: bytes, *, lines: bool) -> None:
+        self.data: bytes = data.removeprefix(BOM)
+        self.is_lines: bool = lines and not self._is_document()
+
+    def __repr__(self) -> str:
+        return f"<Sample of {len(self.data):,} bytes>"
+
+    def _is_document(self) -> bool:
+        if not self.data.lstrip().startswith((b"{", b"[")):
+            return False
+        base = Filter(load_schema(_BASE))
+        head = base.admit_lines(self.data[:_HEAD_BYTES]).tally
+        if 2 * head.rejected["malformed"] <= head.received:
+            return False
+        return not base.admit(self.data).tally.rejected["malformed"]
+
+    def admit(self, filter_: Filter) -> Admission:
+        """Filter all events."""
+        return filter_.admit_lines(self.data) if self.is_lines else filter_.admit(self.data)
+
+    def explained(
+        self, schema: Schema, most: int = MOST_EVENTS, keys: Keys = _no_key
+    ) -> list[Explanation]:
+        """Explain the events, ``most`` at most. One that cannot be read has no ``paths``."""
+        return list(explain(Filter(schema, keys=keys).router, self.data, self.is_lines, most))
+
+    def known(self, places: Collection[str], around: Collection[str]) -> dict[str, set[str]]:
+        """Return the paths that have known names: see ``known_places``."""
+        return known_places(self.data, self.is_lines, places, around)
+
+
+class Collapse(NamedTuple):
+    """A number whose values mostly become one: ``share`` of those of ``field`` are ``value``,
+    though a smaller step would keep them apart."""
+
+    field: str
+    share: float
+    value: float
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a schema makes of a sample: the counts, in how many records each field is, and the
+    numbers that collapse."""
+
+    tally: Tally
+    kept: Mapping[str, int]
+    collapses: tuple[Collapse, ...]
+
+    def share(self, name: str) -> float:
+        """Return the share of the events that have a field, of those that could be read."""
+        return self.kept[name] / max(self.events, 1)
+
+    @property
+    def events(self) -> int:
+        """The number of events that could be read and are selected."""
+        return self.tally.received - sum(self.tally.rejected[reason] for reason in _UNREAD)
+
+
+def reach(schema: Schema, sample: Sample, keys: Keys = _no_key) -> Reach:
+    """Filter a sample, and count in how many records each field is. Raises ``ConfigError`` E202
+    where ``keys`` has none for a pseudonym."""
+    admission = sample.admit(Filter(schema, keys=keys))
+    records = admission.records
+    kept = {name: sum(1 for each in records if name in each) for name in schema.fields}
+    return Reach(admission.tally, kept, tuple(_collapses(schema, sample, records)))
+
+
+def _collapses(
+    schema: Schema, sample: Sample, records: Iterable[Mapping[str, Any]]
+) -> Iterator[Collapse]:
+    """Yield the numbers of which at least half become one value, and would not with a step that is
+    a thousand times smaller."""
+    suspects: dict[str, tuple[Any, float]] = {}
+    for name, each in schema.fields.items():
+        if isinstance(each, IntegerField | NumberField):
+            values = Counter(record[name] for record in records if name in record)
+            if values and (most := values.most_common(1)[0])[1] >= _SHARE * values.total():
+                suspects[name] = most[0], most[1] / values.total()
+    if not suspects:
+        return
+    finer = {
+        name: _finer(each) if name in suspects else each for name, each in schema.fields.items()
+    }
+    fine = sample.admit(Filter(schema.model_copy(update={"fields": finer}), keys=_no_key)).records
+    for name, (value, share) in suspects.items():
+        values = Counter(record[name] for record in fine if name in record)
+        if values.most_common(1)[0][1] < _SHARE * share * values.total():
+            yield Collapse(name, share, value)
+
+
+def _finer(one: Any) -> Any:
+    """Return a number's field with a smaller step."""
+    is_whole = isinstance(one, IntegerField)
+    step = max(one.step // _FINER, 1) if is_whole else float(f"{one.step / _FINER:.15g}")
+    return one.model_copy(update={"step": step})
+
+
+# -- which schema fits -----------------------------------------------------------------------------
+
+
+class Fit(NamedTuple):
+    """How a shipped schema or template fits a sample: ``kept`` of its ``fields`` are found, in
+    ``share`` of the events."""
+
+    name: str
+    kept: int
+    fields: int
+    share: float
+
+    def __str__(self) -> str:
+        return f"`{self.name}` finds {self.kept} of its {self.fields} fields"
+
+
+def fitting(sample: Sample) -> list[Fit]:
+    """Return the shipped schemas and templates that find at least two fields in a sample, the best
+    one first."""
+    fits = []
+    for name in _candidates():
+        schema = _loaded_candidate(name)
+        found = sample.admit(Filter(schema, keys=_no_key))
+        kept = len({key for each in found.records for key in each} & schema.fields.keys())
+        if kept > 1:
+            share = found.tally.admitted / found.tally.received
+            fits.append(Fit(name, kept, len(schema.fields), share))
+    return sorted(fits, key=lambda fit: (-fit.kept, -fit.share, fit.fields))
+
+
+def _candidates() -> list[str]:
+    shipped = sorted(resources.names(), key=lambda name: name != _BASE)
+    return [*shipped, *resources.templates()]
+
+
+@cache
+def _loaded_candidate(name: str) -> Schema:
+    return load_schema(resources.templates().get(name) or name)
+
+
+def _document(name: str) -> dict[str, Any]:
+    path = resources.templates().get(name) or resources.shipped() / f"{name}.yaml"
+    return dict(resources.parsed(path) or read(path).value)
+
+
+# -- a proposal ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Proposal:
+    """A schema of what a sample has of the fields that shipped schemas and templates know."""
+
+    name: str
+    sample: Sample
+    fields: _Fields = field(default_factory=dict)
+    records: Any = None
+    user_agent: tuple[str, ...] = ()
+
+    @cached_property
+    def text(self) -> str:
+        """The document. It does not load before its author has written what it asks for."""
+        parts = (self.name, self.fields, self.records, self.user_agent)
+        schema = _loaded(propose(*parts))
+        return propose(*parts, outside=() if schema is None else scope(schema).without_sentence)
+
+    def others(self) -> tuple[int, int]:
+        """Return the number of events that were looked at, and of their members that are in no
+        field."""
+        schema = _loaded(self.text)
+        found = [] if schema is None else self.sample.explained(schema, _TRIED_EVENTS)
+        return sum(1 for each in found if each.paths), sum(each.unlisted or 0 for each in found)
+
+
+def proposed(name: str, sample: Sample) -> Proposal:
+    """Propose a schema after a sample. It has no field if nothing of the sample is known.
+
+    A schema that reads lists of records stands alone, where it finds more than all the others.
+    """
+    plain: _Fields = {}
+    best = Proposal(name, sample)
+    for reference in _candidates():
+        schema, document = _loaded_candidate(reference), _document(reference)
+        found, agent = _found(schema, document["fields"], sample)
+        if schema.records is not None:
+            if len(found) > len(best.fields):
+                agents = tuple(document["user_agent"]) if agent else ()
+                best = Proposal(name, sample, found, document["records"], agents)
+            continue
+        for key, each in found.items():
+            if each[1]:
+                plain.setdefault(key, each)
+    fields, user_agent = _named(sample, plain)
+    if len(best.fields) > len(fields):
+        return best
+    order = [key for key in (*PLACES, *fields) if key in fields]
+    return Proposal(name, sample, {key: fields[key] for key in order}, None, user_agent)
+
+
+def _found(schema: Schema, options: Mapping[str, Any], sample: Sample) -> tuple[_Fields, bool]:
+    """Return the fields of a schema that a sample has, each with the paths of its values, and
+    whether a user agent fills some."""
+    found: _Fields = {}
+    agent = False
+    for name, source in _kept(schema, sample):
+        paths = found.setdefault(name, (options[name], []))[1]
+        listed = options[name].get("from", [])
+        agent = agent or source == _FROM_AGENT
+        here: list[Any] = {_FROM_AGENT: [], _OUTSIDE: listed or [name]}.get(source) or [
+            one for one in listed if isinstance(one, dict) and one["path"] == source
+        ]
+        if not here and source not in (_FROM_AGENT, _OUTSIDE):
+            here = [source]
+        paths += [one for one in here if one not in paths]
+    return found, agent
+
+
+def _named(sample: Sample, fields: _Fields) -> tuple[_Fields, tuple[str, ...]]:
+    """Add what is found under other names that are known in telemetry, and a user agent that says
+    anything."""
+    known = sample.known({place for places in PLACES.values() for place in places}, AROUND)
+    documents = _document(_BASE)["fields"]
+    at = {
+        name: [path for path, found in known.items() if not found.isdisjoint(places)]
+        for name, places in PLACES.items()
+    }
+    user_agent = tuple(at.pop("user_agent"))
+    for name, paths in at.items():
+        options, listed = fields.get(name, (documents[name], []))
+        tried = [path for path in paths if path not in listed]
+        schema = _of({name: (options, [*listed, *tried])}) if tried else None
+        if schema is None:
+            continue
+        admitted = dict.fromkeys(source for _, source in _kept(schema, sample))
+        if admitted:
+            fields[name] = options, [*listed, *(path for path in admitted if path not in listed)]
+    return _derived(sample, fields, user_agent)
+
+
+def _derived(
+    sample: Sample, fields: _Fields, user_agent: tuple[str, ...]
+) -> tuple[_Fields, tuple[str, ...]]:
+    """Add the fields that a user agent fills, if there is one that does."""
+    web = _document("web")["fields"]
+    everything: _Fields = {name: (web[name], []) for name in DERIVABLE if name in web}
+    everything |= fields
+    schema = _of(everything, user_agent) if user_agent else None
+    if schema is None:
+        return fields, ()
+    filled = {name for name, _ in _kept(schema, sample)}
+    found = {name: each for name, each in everything.items() if name in filled}
+    return (found, user_agent) if len(found) > len(fields) else (fields, ())
+
+
+def _of(fields: _Fields, user_agent: tuple[str, ...] = ()) -> Schema | None:
+    """Load a schema of these fields; ``None`` if it has any fault."""
+    return _loaded(propose("proposed", fields, user_agent=user_agent))
+
+
+def _loaded(text: str) -> Schema | None:
+    """Load a proposed document as if its author had written what it asks for."""
+    written = text.replace(TO_WRITE, "Say")
+    return parse_source(read_bytes(written.encode(), Document("proposed")))[0]
+
+
+def _kept(schema: Schema, sample: Sample) -> Iterator[tuple[str, str]]:
+    """Yield each field that is kept of an event, with the path of its value, or where else it
+    is."""
+    for explanation in sample.explained(schema, _TRIED_EVENTS):
+        for name, each in explanation.fields.items():
+            known = {*schema.fields[name].paths(name), _FROM_AGENT, _OUTSIDE}
+            if each.outcome == "kept" and each.source in known:
+                yield name, each.source
