@@ -179,11 +179,9 @@ class Rule:
     def expiry(cls, schemas: Sequence[Schema], now: datetime) -> Rule:
         """Make the rule by age of several schemas: each field goes by the retention that its own
         schema has, and one of a schema that is not among them by the shortest of its name."""
-        shortest: dict[str, timedelta] = {}
-        for name, span in (pair for each in schemas for pair in each.retentions.items()):
-            shortest[name] = min(span, shortest.get(name, span))
         known = {each.name: _expired(each.retentions, now) for each in schemas}
-        return cls(known if len(schemas) > 1 else {}, _expired(shortest, now), now)
+        others = _expired(shortest_retentions(schemas), now)
+        return cls(known if len(schemas) > 1 else {}, others, now)
 
     @classmethod
     def expiry_by_name(
@@ -276,6 +274,14 @@ class Rule:
 
 EVERYTHING = Rule(others=[Part()])
 """The rule by which all records go: it selects all that is stored."""
+
+
+def shortest_retentions(schemas: Iterable[Schema]) -> dict[str, timedelta]:
+    """Return the shortest retention of the fields of each name."""
+    shortest: dict[str, timedelta] = {}
+    for name, span in (pair for each in schemas for pair in each.retentions.items()):
+        shortest[name] = min(span, shortest.get(name, span))
+    return shortest
 
 
 def _expired(spans: Mapping[str, timedelta], now: datetime) -> list[Part]:

@@ -311,10 +311,18 @@ class ErasableSink(Sink, ABC):
         """Count what lies there besides, and is not of our making."""
         return 0
 
+    def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
+        """Return the retentions of fields that are noted beside the records, by the names of their
+        schemas, for a type that does so."""
+        return {}
+
     def expiry(self, now: datetime) -> Rule:
-        """Return the rule by which what is too old at that moment goes. A type that keeps the
-        retentions beside the records overrides this."""
-        return Rule.expiry_by_name(self.opening.retentions, now)
+        """Return the rule by which what is too old at that moment goes: by the schemas that run,
+        else by what is noted, else by the ledger."""
+        spans = {**self.opening.retentions, **self.noted()}
+        for schema in self.opening.schemas:
+            spans[schema.name] = {**spans.get(schema.name, {}), **schema.retentions}
+        return Rule.expiry_by_name(spans, now)
 
     def prune(self, now: datetime) -> Removal:
         """Take out what is older than its retention at that moment."""

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import ClassVar
@@ -351,11 +351,9 @@ class StoreSink(ErasableSink):
         """Delete and shorten rows, and make the file anew once."""
         return store_rows.rewrite(self._path, rules, self.opening.wait)
 
-    def expiry(self, now: datetime) -> Rule:
-        """Return the rule by what the store notes, and by what the schemas say now."""
-        schemas = self.opening.schemas
-        found = store_rows.read(self._path, lambda db: [store_rows.expiry(db, now, schemas)])
-        return next(found, Rule.expiry_by_name({}, now))
+    def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
+        """Return the retentions that the store notes."""
+        return dict(store_rows.read(self._path, lambda db: store_rows.retentions(db).items()))
 
     def values(self) -> Iterator[Values]:
         """Yield the values of some thousand rows at a time."""

@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from collector.contracts import Layout, Record, Removal
 from collector.errors import DeliveryError
-from collector.filter.redaction import Rule, SqlRule, sql
+from collector.filter.redaction import Rule, SqlRule, shortest_retentions, sql
 from collector.filter.stored import Values
 from collector.schema.model import Schema
 from collector.sinks.inventory import read_or_raise, reading, shapes
@@ -66,9 +66,7 @@ def note_foreign(db: sqlite3.Connection, layout: Layout, schemas: Sequence[Schem
     """Note the retention of fields of another schema than those that the store was opened for,
     unless it is noted: the shortest of fields of the same name, otherwise of all."""
     if layout.table not in retentions(db):
-        spans: dict[str, timedelta] = {}
-        for name, span in (pair for each in schemas for pair in each.retentions.items()):
-            spans[name] = min(span, spans.get(name, span))
+        spans = shortest_retentions(schemas)
         shortest = min(spans.values())
         note(db, layout.table, {name: spans.get(name, shortest) for name, _ in layout.columns})
 
@@ -79,15 +77,6 @@ def retentions(db: sqlite3.Connection) -> dict[str, dict[str, timedelta]]:
     for table, field, seconds in db.execute(_NOTED) if "_retention" in tables_of(db) else ():
         noted.setdefault(table, {})[field] = timedelta(seconds=seconds)
     return noted
-
-
-def expiry(db: sqlite3.Connection, now: datetime, schemas: Sequence[Schema] = ()) -> Rule:
-    """Return the rule by which what is too old goes: by what is noted, and by what ``schemas`` say
-    now. A column of which neither is known goes after the shortest time of its table."""
-    spans = retentions(db)
-    for schema in schemas:
-        spans[schema.name] = {**spans.get(schema.name, {}), **schema.retentions}
-    return Rule.expiry_by_name(spans, now)
 
 
 # -- rules over tables ----------------------------------------------------------------------------
@@ -325,7 +314,7 @@ class Pruning:
     def _all(self, db: sqlite3.Connection) -> Iterator[float]:
         """Run a whole pass; yield the pause after each step."""
         total = Removal()
-        for _, done in steps(db, expiry(db, datetime.now(UTC))):
+        for _, done in steps(db, Rule.expiry_by_name(retentions(db), datetime.now(UTC))):
             total += done
             yield 0.0
         if total and self._report is not None:

@@ -14,9 +14,10 @@ from time import monotonic
 import pytest
 
 from collector.contracts import Batch, Record, Removal
+from collector.filter.redaction import Rule
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
-from collector.sinks.store_rows import expiry, measure, retentions, steps, sweep
+from collector.sinks.store_rows import measure, retentions, steps, sweep
 from collector.sqlite.connection import connect
 from tests.database import query
 from tests.sidecar.faults import small_disk
@@ -64,7 +65,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _prune(db: sqlite3.Connection, now: datetime = _NOW) -> Iterator[tuple[str, Removal]]:
-    return steps(db, expiry(db, now))
+    return steps(db, Rule.expiry_by_name(retentions(db), now))
 
 
 def _go_on(store: Store) -> None:
@@ -211,7 +212,7 @@ def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
         db.execute("INSERT INTO foreign_one VALUES ('2020-01-01T00:00:00Z', 'a')")
         row = f"VALUES ('{_minute(31)}', 'linux', 'x')"
         db.execute(f'INSERT INTO conferencing (received, "os.type", gone) {row}')
-        found = {each.name: each for each in measure(db, expiry(db, _NOW))}
+        found = {each.name: each for each in measure(db, Rule.expiry_by_name(retentions(db), _NOW))}
     assert found["foreign_one"].unruled == 1
     lost = {name: times for name, times in found["conferencing"].fields.items() if times}
     assert (found["conferencing"].records, lost) == (1, {"gone": 1})

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -370,12 +370,9 @@ class PostgresSink(ErasableSink):
 
         return self._ask(partial(foreign_parts, space=self._namespace), 0)
 
-    def expiry(self, now: datetime) -> Rule:
-        """Return the rule by what the tables note, and by what the schemas say now."""
-        spans: dict[str, dict[str, timedelta]] = self._ask(self._namespace.retentions, {})
-        for schema in self.opening.schemas:
-            spans[schema.name] = {**spans.get(schema.name, {}), **schema.retentions}
-        return Rule.expiry_by_name(spans, now)
+    def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
+        """Return the retentions that the database notes."""
+        return self._ask(self._namespace.retentions, {})
 
     def prune(self, now: datetime) -> Removal:
         """Drop what is older than its retention, day by day."""

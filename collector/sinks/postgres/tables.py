@@ -14,7 +14,7 @@ from psycopg import sql
 
 from collector.contracts import Layout
 from collector.errors import DeliveryError
-from collector.schema.model import Schema
+from collector.filter.redaction import shortest_retentions
 from collector.sinks.postgres.columns import (
     FAMILIES,
     GENERAL_TYPES,
@@ -283,26 +283,13 @@ class Namespace:
         """Note the retention of fields: of a schema that runs its own; of another one, unless it is
         noted, that of the field of the same name, or the shortest."""
         own = next((each for each in self._schemas if each.name == layout.table), None)
-        if own is not None:
-            self.note_own(cursor, own)
-            return
-        spans: dict[str, timedelta] = {}
-        for each in self._schemas:
-            for name, span in each.retentions.items():
-                spans[name] = min(span, spans.get(name, span))
-        shortest = min(spans.values())
-        noted = {name: spans.get(name, shortest) for name, _ in layout.columns}
-        self._write(cursor, layout.table, noted, "NOTHING")
-
-    def note_own(self, cursor: Cursor, schema: Schema) -> None:
-        """Note the retention of the fields of a schema that runs."""
-        self._write(cursor, schema.name, schema.retentions, "UPDATE SET seconds = EXCLUDED.seconds")
-
-    def _write(
-        self, cursor: Cursor, table: str, spans: Mapping[str, timedelta], clash: str
-    ) -> None:
+        clash, noted = "UPDATE SET seconds = EXCLUDED.seconds", own.retentions if own else {}
+        if own is None:
+            spans = shortest_retentions(self._schemas)
+            shortest = min(spans.values())
+            clash, noted = "NOTHING", {n: spans.get(n, shortest) for n, _ in layout.columns}
         insert = "INSERT INTO {} VALUES (%s, %s, %s) ON CONFLICT (relation, field) DO {clash}"
-        rows = [(table, name, int(span.total_seconds())) for name, span in spans.items()]
+        rows = [(layout.table, name, int(each.total_seconds())) for name, each in noted.items()]
         cursor.executemany(self.query(insert, "_retention", clash=sql.SQL(clash)), rows)
 
     def retentions(self, cursor: Cursor) -> dict[str, dict[str, timedelta]]:
