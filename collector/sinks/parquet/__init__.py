@@ -21,7 +21,7 @@ from collector.contracts import Batch, Layout, Record, Removal, count_lines, lay
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.extras import require
 from collector.files import check_directory
-from collector.filter.redaction import EVERYTHING, Part, Rule, matching, redactor
+from collector.filter.redaction import EVERYTHING, Part, Rule, cut, matching, redactor
 from collector.filter.stored import Values, read, values
 from collector.sinks.parquet.segment_reader import Segment, read_segments
 from collector.sinks.parquet.segment_routing import (
@@ -59,7 +59,7 @@ class ParquetSink(ErasableSink):
     Settings: ClassVar[type[SinkSettings]] = ParquetSettings
     guarantee: ClassVar[Guarantee] = "once"
     is_shared = True
-    late = timedelta(hours=3)
+    late: ClassVar[timedelta] = timedelta(hours=3)
     """A file has the records of an hour, is pruned when the last of them is too old, and once an
     hour."""
 
@@ -343,8 +343,6 @@ class ParquetSink(ErasableSink):
                             yield from self._measured_file(key, rule)
 
     def _measured_file(self, key: FileKey, rule: Rule) -> Iterator[Holding]:
-        from collector.filter.redaction import cut  # noqa: PLC0415 - pyarrow
-
         parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
         if parts is None or rule is EVERYTHING:
             found = self._lake.statistics(key.text)

@@ -191,7 +191,7 @@ class PostgresSink(ErasableSink):
     guarantee: ClassVar[Guarantee] = "once"
     is_shared = True
     unit = "rows"
-    late = timedelta(hours=26)
+    late: ClassVar[timedelta] = timedelta(hours=26)
     """A partition goes as a whole, at the end of its day, and there is an hour between prunings."""
 
     def __init__(self, settings: PostgresSettings, opening: Opening) -> None:
