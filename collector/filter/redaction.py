@@ -360,7 +360,9 @@ def matching(payload: bytes, rule: Rule, minute: str | None = None) -> Iterator[
     since, until = rule.since.encode(), rule.until.encode()
     for line in payload.splitlines(keepends=True) if rule.may_concern(payload) else ():
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            if rule.may_concern(line) and _is_within(line, since, until):
+            if rule is EVERYTHING:
+                yield _decode_record(line)
+            elif rule.may_concern(line) and _is_within(line, since, until):
                 members = _decode_line(line)
                 received = _received(members) if minute is None else minute
                 if rule.fields_to_remove(members, received):

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from collector.contracts import Batch, Closing, Record, Removal, Subject, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.files import make_directory
-from collector.filter.redaction import EVERYTHING, Part, Rule
+from collector.filter.redaction import EVERYTHING, RESERVED, Part, Rule
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
@@ -91,11 +91,18 @@ class Holding:
 
 
 def counted(records: Iterable[tuple[str, Record]], rule: Rule) -> Iterator[Holding]:
-    """Count each of the records, which a rule concerns, and the fields that it loses."""
+    """Count records, which a rule concerns, and the fields that they lose, by their collections."""
+    numbers: dict[str, Counter[str]] = {}
+    minutes: dict[str, set[str]] = {}
     for name, record in records:
         minute = str(record.get("received", ""))
-        removed = rule.fields_to_remove({"schema": name, **record}, minute) or ()
-        yield Holding(name, 1, dict.fromkeys(record.keys() & removed, 1), minute, minute)
+        removed: Iterable[str] | None = record.keys() - RESERVED
+        if rule is not EVERYTHING:
+            removed = rule.fields_to_remove({"schema": name, **record}, minute)
+        numbers.setdefault(name, Counter()).update(["", *(removed or ())])
+        minutes.setdefault(name, set()).add(minute)
+    for name, fields in numbers.items():
+        yield Holding(name, fields.pop(""), fields, min(minutes[name]), max(minutes[name]))
 
 
 def joined(holdings: Iterable[Holding]) -> Iterator[Holding]:
