@@ -50,6 +50,7 @@ _Members = Mapping[str, msgspec.Raw]
 _decode_line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_record = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode
+_decode_records = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode_lines
 _encode = msgspec.json.encode
 
 
@@ -149,14 +150,10 @@ class Part:
     field: str | None = None
     value: str = ""
 
-    def removed(self, names: Iterable[str]) -> list[str]:
+    def removed(self, names: Iterable[str]) -> frozenset[str]:
         """Return those of the names that are fields which go."""
-        fields, but = self.fields, self.but
-        return [
-            name
-            for name in names
-            if name not in but and name not in RESERVED and (fields is None or name in fields)
-        ]
+        found = frozenset(names) if self.fields is None else self.fields.intersection(names)
+        return found.difference(self.but, RESERVED)
 
     def overlaps(self, first: str, last: str) -> bool:
         """Return whether it may concern records that were received in these minutes."""
@@ -266,8 +263,9 @@ class Rule:
             return None if minute < self.until else ()
         removed: set[str] = set()
         for part in parts:
-            is_theirs = part.field is None or text_of(record, part.field) == part.value
-            if is_theirs and part.start <= minute < part.end:
+            if part.start <= minute < part.end and (
+                part.field is None or text_of(record, part.field) == part.value
+            ):
                 removed.update(part.removed(record))
         return removed
 
@@ -357,12 +355,14 @@ def redactor(rule: RedactionRule) -> Redactor:
 def matching(payload: bytes, rule: Rule, minute: str | None = None) -> Iterator[Record]:
     """Yield the records among lines that lose something by a rule, as they are stored. A line that
     cannot be read is skipped. ``minute`` as in ``redact``."""
+    if rule is EVERYTHING:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            yield from _decode_records(payload)
+            return
     since, until = rule.since.encode(), rule.until.encode()
     for line in payload.splitlines(keepends=True) if rule.may_concern(payload) else ():
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            if rule is EVERYTHING:
-                yield _decode_record(line)
-            elif rule.may_concern(line) and _is_within(line, since, until):
+            if rule.may_concern(line) and _is_within(line, since, until):
                 members = _decode_line(line)
                 received = _received(members) if minute is None else minute
                 if rule.fields_to_remove(members, received):

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from collector.contracts import Batch, Closing, Record, Removal, Subject, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.files import make_directory
-from collector.filter.redaction import EVERYTHING, RESERVED, Part, Rule
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
+    from collector.filter.redaction import Rule
     from collector.filter.stored import Values
     from collector.schema.model import Schema
 
@@ -92,6 +92,8 @@ class Holding:
 
 def counted(records: Iterable[tuple[str, Record]], rule: Rule) -> Iterator[Holding]:
     """Count records, which a rule concerns, and the fields that they lose, by their collections."""
+    from collector.filter.redaction import EVERYTHING, RESERVED  # noqa: PLC0415 - it loads msgspec
+
     numbers: dict[str, Counter[str]] = {}
     minutes: dict[str, set[str]] = {}
     for name, record in records:
@@ -326,6 +328,8 @@ class ErasableSink(Sink, ABC):
     def expiry(self, now: datetime) -> Rule:
         """Return the rule by which what is too old at that moment goes: by the schemas that run,
         else by what is noted, else by the ledger."""
+        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
+
         spans = {**self.opening.retentions, **self.noted()}
         for schema in self.opening.schemas:
             spans[schema.name] = {**spans.get(schema.name, {}), **schema.retentions}
@@ -338,6 +342,8 @@ class ErasableSink(Sink, ABC):
     def overdue(self, now: datetime) -> Iterator[str]:
         """Report what should have been pruned before, and what was received in the future, without
         any value."""
+        from collector.filter.redaction import Part, Rule  # noqa: PLC0415 - it loads msgspec
+
         sink, unit = self.opening.name, self.unit
         late = [*self.measure(self.expiry(now - self.late))]
         early = self.measure(Rule(others=[Part(start=to_minute(now + _AHEAD))]))
@@ -352,14 +358,21 @@ class ErasableSink(Sink, ABC):
 
     def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
         """Yield a person's records, each with the name of its collection."""
+        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
+
         return self.scan(Rule.removal(subject, None))
 
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's records, and records that cannot be read."""
-        return self.rewrite([Rule.removal(subject, None)])[0]
+        return self._remove(subject, None)
 
     def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
         """Remove fields from a person's records; delete records without any other field."""
+        return self._remove(subject, fields)
+
+    def _remove(self, subject: Subject, fields: Collection[str] | None) -> Removal:
+        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
+
         return self.rewrite([Rule.removal(subject, fields)])[0]
 
     def values(self) -> Iterable[Values] | None:
@@ -377,6 +390,8 @@ class ErasableSink(Sink, ABC):
 
     def inventory(self) -> Iterable[Holding]:
         """Count the contents, collection by collection."""
+        from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
+
         return self.measure(EVERYTHING)
 
 
