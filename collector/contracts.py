@@ -429,6 +429,54 @@ class Subject:
         return self.schema in (None, name) and name not in self.besides
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What was removed somewhere: the number of records that were ``deleted``, and of those that
+    were ``shortened``, which lost some fields; of a spool also the ``batches`` that had them,
+    ``damaged`` batches and quarantined ``files`` that went whole, and ``hours`` of the ledger's
+    sums. Over several locations ``sinks`` has the number of records of each sink by its name.
+
+    ``is_swept`` is true if no byte of it is left; otherwise the same call does that later.
+    ``unruled`` are the names of collections with records of which no retention is known.
+    """
+
+    deleted: int = 0
+    shortened: int = 0
+    batches: int = 0
+    damaged: int = 0
+    files: int = 0
+    hours: int = 0
+    is_swept: bool = True
+    unruled: tuple[str, ...] = ()
+    sinks: Mapping[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        numbers = (self.batches, self.damaged, self.files, *self.sinks.values())
+        return bool(self.records or any(numbers))
+
+    def __add__(self, other: Removal) -> Removal:
+        return Removal(
+            self.deleted + other.deleted,
+            self.shortened + other.shortened,
+            self.batches + other.batches,
+            self.damaged + other.damaged,
+            self.files + other.files,
+            self.hours + other.hours,
+            self.is_swept and other.is_swept,
+            tuple(dict.fromkeys((*self.unruled, *other.unruled))),
+            {**self.sinks, **other.sinks},
+        )
+
+    @property
+    def records(self) -> int:
+        """The number of records that were deleted or lost fields, without those of ``sinks``."""
+        return self.deleted + self.shortened
+
+    def of_sink(self, name: str) -> Removal:
+        """Return what a sink removed as a part of what several locations did."""
+        return Removal(is_swept=self.is_swept, unruled=self.unruled, sinks={name: self.records})
+
+
 _BLOCKING = 0.9
 """A sink holds up a full spool if for it as much waits as this share of what waits for the sink for
 which the most does: with less, others would still fill the spool."""

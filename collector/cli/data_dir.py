@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from os.path import realpath
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ import typer
 from collector.cli.console import err, out
 from collector.config import Config, Loaded, load, read
 from collector.config.model import Sinks
+from collector.contracts import Removal
 from collector.errors import ConfigError, Unreachable, file_name
 from collector.ledger import Note
 from collector.retention.earlier import noted_schemas
@@ -90,6 +91,24 @@ def reached_by_sidecar(answer: Mapping[str, Any], locations: Locations) -> Locat
     """Return the locations as a sidecar reaches them that has answered."""
     beyond, unreached = tuple(answer["beyond"]), tuple(answer["unreached"])
     return replace(locations, beyond=beyond, unreached=unreached)
+
+
+def counts_of(done: Removal) -> dict[str, Any]:
+    """Return what was removed, for an answer as JSON; ``records`` are those of the spool."""
+    return {**asdict(done), "records": done.records}
+
+
+def removal_of(answer: Mapping[str, Any]) -> Removal:
+    """Return what a sidecar has removed."""
+    return Removal(**{**answer, "unruled": tuple(answer["unruled"])})
+
+
+def print_counts(done: Removal) -> None:
+    """Print what was removed."""
+    for name, number in done.sinks.items():
+        out.print(f"sink {name}: {number:,} records", markup=False)
+    out.print(f"spool: {done.records:,} records in {done.batches:,} batches")
+    out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
 
 
 def print_beyond(locations: Locations) -> None:

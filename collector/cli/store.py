@@ -14,12 +14,15 @@ from collector.cli.console import err, group, new_table, out, print_json, wide
 from collector.cli.data_dir import (
     StoreFile,
     Wait,
+    counts_of,
     directory,
     located,
     print_beyond,
+    print_counts,
     reach,
     reached_by_sidecar,
     readable,
+    removal_of,
     settings,
     warn_unreached,
 )
@@ -30,7 +33,7 @@ from collector.contracts import layout_of
 from collector.drain import redeliver as redeliver_aside
 from collector.errors import ConfigError, file_name
 from collector.retention import upkeep
-from collector.retention.upkeep import Dropped, PruneCounts, overdue, prune_all
+from collector.retention.upkeep import Dropped, overdue, prune_all
 from collector.risk import GroupStats, Reduction, Risk, risks
 from collector.routing import all_flows, reaching
 from collector.routing.schemas import configured
@@ -81,14 +84,11 @@ def prune(
     if answer is None:
         done = prune_all(locations, wait)
     else:
-        done, locations = PruneCounts(**answer["pruned"]), reached_by_sidecar(answer, locations)
+        done, locations = removal_of(answer["pruned"]), reached_by_sidecar(answer, locations)
     if as_json:
-        print_json({**asdict(done), **reach(locations)})
+        print_json({**counts_of(done), **reach(locations)})
     else:
-        out.print(f"store: {done.rows:,} rows deleted, {done.shortened:,} lost fields")
-        out.print(f"spool: {done.batches:,} batches lost records or fields")
-        out.print(f"files of records: {done.lines:,} lines lost fields or are gone")
-        out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
+        print_counts(done)
         out.print(f"sums of hours: {done.hours:,} deleted")
         print_beyond(locations)
     for table in done.unruled:

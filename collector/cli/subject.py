@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -13,17 +12,21 @@ from collector.cli.console import err, group, out, print_json
 from collector.cli.data_dir import (
     StoreFile,
     Wait,
+    counts_of,
     located,
     print_beyond,
+    print_counts,
     reach,
     reached_by_sidecar,
+    removal_of,
     warn_unreached,
 )
 from collector.cli.options import AsJson, ConfigFile, Data, DryRun, Yes, confirm
+from collector.contracts import Removal
 from collector.retention.locations import Locations
 from collector.schema import Schema
 from collector.server.control_client import Erase, Object, ask
-from collector.subject.rights import Removed, SchemaSubject, erase, export, object_to, select
+from collector.subject.rights import SchemaSubject, erase, export, object_to, select
 
 app: typer.Typer = group("Show, erase or amend what is stored of a person, in all files of ours.")
 _Field = Annotated[
@@ -174,9 +177,9 @@ class _Asked:
         _print_removed(done, self.selected, locations, as_json)
 
 
-def _of_sidecar(answer: dict[str, Any], locations: Locations) -> tuple[Removed, Locations]:
+def _of_sidecar(answer: dict[str, Any], locations: Locations) -> tuple[Removal, Locations]:
     """Return what a sidecar has removed, and the locations with those that it could not reach."""
-    return Removed(**answer["removed"]), reached_by_sidecar(answer, locations)
+    return removal_of(answer["removed"]), reached_by_sidecar(answer, locations)
 
 
 def _of(schemas: Sequence[Schema]) -> dict[str, Any]:
@@ -200,15 +203,12 @@ def _asked(selected: Sequence[SchemaSubject]) -> dict[str, str]:
 
 
 def _print_removed(
-    done: Removed, selected: Sequence[SchemaSubject], locations: Locations, as_json: bool
+    done: Removal, selected: Sequence[SchemaSubject], locations: Locations, as_json: bool
 ) -> None:
     if as_json:
-        print_json({**_asked(selected), **asdict(done), **reach(locations)})
+        print_json({**_asked(selected), **counts_of(done), **reach(locations)})
     else:
-        for name, number in done.sinks.items():
-            out.print(f"sink {name}: {number:,} records", markup=False)
-        out.print(f"spool: {done.records:,} records in {done.batches:,} batches")
-        out.print(f"damaged: {done.damaged:,} batches and {done.files:,} files, deleted whole")
+        print_counts(done)
         print_beyond(locations)
     if not done.is_swept:
         err.print(

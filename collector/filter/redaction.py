@@ -1,21 +1,24 @@
-"""Remove fields or whole records from stored NDJSON, line by line.
+"""Rules: which records lose which fields, or go.
 
-A rule says which fields of a line go: because their retention is over (``Expiry``), because a
-person's records are erased (``Erasure``), or because a person objects to purposes (``Objection``).
-The only value that is decoded is that of the field that identifies the person; all others stay the
-bytes that they are.
+A rule has parts for each schema. A part selects records by the minutes in which they were received,
+and those of one person if it names a field and a value; it says which fields they lose. A record
+that has no field left goes. Retention, the rights of a person, purposes that a sink has no more,
+and looking at what is stored are all rules. They are applied to lines here (``redact``), to rows of
+SQLite and PostgreSQL (``sql``), and to Arrow tables (``cut``), always with the same outcome.
+
+The only value of a line that is decoded is that of the field that identifies the person; all others
+stay the bytes that they are.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -27,8 +30,13 @@ from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.ip import IpField
 from collector.schema.model import Schema
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 MIN_IDENTIFYING_VALUES = 1 << 32
 """A field with fewer values than there are IPv4 addresses cannot identify a person."""
+RESERVED = frozenset({"schema", "count", "received"})
+"""Members of a record that are no fields."""
 
 _YEARS = range(1000, 9999)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
@@ -36,14 +44,13 @@ _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 ).fullmatch
 
-_RESERVED_MEMBERS = frozenset({"schema", "count", "received"})
-"""Members of a line that are no fields."""
 _RECEIVED, _RECEIVED_AT, _MINUTE_AT = b'"received":"', slice(-35, -23), slice(-23, -3)
 """The last member of a line of a file, and its position there."""
 _Members = Mapping[str, msgspec.Raw]
 _decode_line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_record = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode
+_decode_records = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode_lines
 _encode = msgspec.json.encode
 
 
@@ -123,171 +130,191 @@ def _moment(text: str) -> datetime | None:
 
 # -- the rules -------------------------------------------------------------------------------------
 
-
-class RedactionRule(Protocol):
-    """Which fields go. Lines received at the minute ``until`` or later stay whole."""
-
-    @property
-    def until(self) -> str: ...
-
-    def may_concern(self, text: bytes) -> bool:
-        """Return whether lines may have fields that go: a quick test."""
-
-    def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
-        """Return the fields of a record that go, all of whose members are given; ``minute`` is when
-        it was received."""
+FIRST, LAST = "", "~"
+"""Bounds: the first is before all minutes, and the second after all."""
 
 
-@dataclass(frozen=True)
-class Expiry:
-    """Remove fields that are older than their retention.
+@dataclass(frozen=True, slots=True, repr=False)
+class Part:
+    """The fields that some records lose: ``fields``, or all of them, without those of ``but``.
 
-    ``spans`` are by field; a field that is not among them goes with the first that does. Records of
-    a schema that is among ``schemas``, by name, have the retentions of that one instead. A minute
-    that cannot be read counts as too old.
-
-    Without ``spans``, records of other schemas stay whole; ``unruled`` counts those which were old
-    enough that they might have been concerned.
+    It concerns records that were received from the minute ``start`` on and before ``end``, and if
+    it has a ``field``, of these the ones that have the ``value`` there. A minute that cannot be
+    read precedes all others.
     """
 
-    spans: Mapping[str, timedelta]
-    now: datetime
-    schemas: Mapping[str, Mapping[str, timedelta]] = field(default_factory=dict)
-    unruled: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
+    fields: frozenset[str] | None = None
+    but: frozenset[str] = frozenset()
+    start: str = FIRST
+    end: str = LAST
+    field: str | None = None
+    value: str = ""
+
+    def removed(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those of the names that are fields which go."""
+        found = frozenset(names) if self.fields is None else self.fields.intersection(names)
+        return found.difference(self.but, RESERVED)
+
+    def overlaps(self, first: str, last: str) -> bool:
+        """Return whether it may concern records that were received in these minutes."""
+        return self.start <= last and first < self.end
+
+
+@dataclass(frozen=True, repr=False)
+class Rule:
+    """The parts for each schema by its name, and for ``others``. With ``others`` of ``None``
+    nothing is known of them: their records stay, and are counted as such.
+
+    ``now`` is the moment of a rule by age, for retentions that are stated beside records.
+    """
+
+    schemas: Mapping[str, Sequence[Part]] = field(default_factory=dict)
+    others: Sequence[Part] | None = ()
+    now: datetime | None = None
 
     @classmethod
-    def of(cls, schemas: Sequence[Schema], now: datetime) -> Expiry:
-        """Make the rule of several schemas: each field goes by the retention that its own schema
-        has, and one of a schema that is not among them by the shortest of its name."""
-        if len(schemas) == 1:
-            return cls(schemas[0].retentions, now)
-        shortest: dict[str, timedelta] = {}
-        for name, span in (pair for each in schemas for pair in each.retentions.items()):
-            shortest[name] = min(span, shortest.get(name, span))
-        return cls(shortest, now, {each.name: each.retentions for each in schemas})
+    def expiry(cls, schemas: Sequence[Schema], now: datetime) -> Rule:
+        """Make the rule by age of several schemas: each field goes by the retention that its own
+        schema has, and one of a schema that is not among them by the shortest of its name."""
+        known = {each.name: _expired(each.retentions, now) for each in schemas}
+        others = _expired(shortest_retentions(schemas), now)
+        return cls(known if len(schemas) > 1 else {}, others, now)
 
     @classmethod
-    def by_name(cls, retentions: Mapping[str, Mapping[str, timedelta]], now: datetime) -> Expiry:
-        """Make the rule of schemas by their names, for a place where records of others may lie."""
-        return cls({}, now, retentions)
+    def expiry_by_name(
+        cls, retentions: Mapping[str, Mapping[str, timedelta]], now: datetime
+    ) -> Rule:
+        """Make the rule by age of schemas by their names, for a location where there may be records
+        of others."""
+        known = {name: _expired(spans, now) for name, spans in retentions.items() if spans}
+        return cls(known, None, now)
 
-    @cached_property
-    def before(self) -> Mapping[str, str]:
-        """By field, the minute before which it goes."""
-        return self._minutes(self.spans)
+    @classmethod
+    def removal(cls, subject: Subject, fields: Iterable[str] | None) -> Rule:
+        """Make the rule by which a person's records lose fields, or go with ``None``."""
+        chosen = None if fields is None else frozenset(fields)
+        part = Part(
+            chosen, start=subject.start, end=subject.end, field=subject.field, value=subject.value
+        )
+        if subject.schema is not None:
+            return cls({subject.schema: [part]})
+        return cls(dict.fromkeys(subject.besides, ()), [part])
 
-    @cached_property
-    def _by_schema(self) -> Mapping[str, Mapping[str, str]]:
-        return {name: self._minutes(spans) for name, spans in self.schemas.items()}
+    @classmethod
+    def any_of(cls, rules: Sequence[Rule]) -> Rule:
+        """Make one rule of several that are not by age."""
+        names = {name for rule in rules for name in rule.schemas}
+        found = {
+            name: [part for rule in rules for part in rule.parts(name) or ()] for name in names
+        }
+        return cls(found, [part for rule in rules for part in rule.others or ()])
 
-    def _minutes(self, spans: Mapping[str, timedelta]) -> dict[str, str]:
-        return {name: to_minute(self.now - span) for name, span in spans.items()}
-
-    @cached_property
-    def until(self) -> str:
-        """Lines received at that minute or later stay whole."""
-        minutes = (self.before, *self._by_schema.values())
-        return max((minute for each in minutes for minute in each.values()), default="")
-
-    def may_concern(self, text: bytes) -> bool:
-        """Return whether there are lines at all: their age takes a closer look."""
-        return bool(text)
-
-    def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
-        """Return the fields that are too old."""
-        schema = _text(record["schema"]) if self.schemas and "schema" in record else None
-        name = (schema or "").partition("/")[0]
-        return self.expired(record.keys() - _RESERVED_MEMBERS, name, minute)
-
-    def expired(self, names: Iterable[str], schema: str, minute: str) -> list[str]:
-        """Return those of the fields of a schema, by its name, that are too old where they were
-        received at a minute."""
-        if minute >= self.until:
-            return []
-        before = self._by_schema.get(schema, self.before)
-        if not before:
-            self.unruled.update([schema] if any(True for _ in names) else [])
-            return []
-        first = max(before.values())
-        return [name for name in names if minute < before.get(name, first)]
-
-    def rules(self, schema: str) -> bool:
-        """Return whether there are retentions for a schema, by its name."""
-        return bool(self._by_schema.get(schema, self.before))
-
-    def for_schema(self, name: str, stated: Callable[[], Mapping[str, timedelta]]) -> Expiry:
-        """Return the rule for records of a schema: this one, or that of the retentions which are
-        stated beside the records, where this one has none and there are some."""
-        spans = {} if self.rules(name) else stated()
-        return self.by_name({name: spans}, self.now) if spans else self
-
-    def all_before(self, schema: str) -> str:
-        """Return the minute before which all fields of a schema are too old; the empty text, which
-        precedes all, for one without retentions."""
-        return min(self._by_schema.get(schema, self.before).values(), default="")
-
-
-class _SubjectRule:
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self._encoded_value = _encode(subject.value)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} by {self._subject.field}>"
+    def parts(
+        self, schema: str, stated: Callable[[], Mapping[str, timedelta]] = dict
+    ) -> Sequence[Part] | None:
+        """Return the parts for records of a schema, by its name or by ``name/version``; ``None`` if
+        nothing is known. ``stated`` returns the retentions that stand beside the records, for a
+        rule by age that has none for them."""
+        found = self.schemas.get(schema.partition("/")[0], self.others)
+        if found is None and self.now is not None and (spans := stated()):
+            return _expired(spans, self.now)
+        return found
 
     @property
+    def _all_parts(self) -> list[Part]:
+        return [part for each in (*self.schemas.values(), self.others or ()) for part in each]
+
+    @cached_property
     def until(self) -> str:
-        """The end of the window."""
-        return self._subject.end
+        """Records that were received at that minute or later stay whole."""
+        return max((part.end for part in self._all_parts), default=FIRST)
+
+    @cached_property
+    def since(self) -> str:
+        """Records that were received before that minute stay whole."""
+        return min((part.start for part in self._all_parts), default=FIRST)
+
+    @property
+    def unknown(self) -> Rule | None:
+        """The rule that selects records that are old enough, and of whose schema nothing is known;
+        ``None`` if there are none."""
+        if self.others is not None:
+            return None
+        return Rule(dict.fromkeys(self.schemas, ()), [Part(end=self.until)])
+
+    @cached_property
+    def _needles(self) -> list[bytes] | None:
+        """The values of people as they are in lines; ``None`` if others are concerned, too."""
+        parts = self._all_parts
+        if self.others is None or any(part.field is None for part in parts):
+            return None
+        return [*{_encode(part.value) for part in parts}]
 
     def may_concern(self, text: bytes) -> bool:
-        """Return whether the value occurs in the lines, in any place."""
-        return self._encoded_value in text
+        """Return whether lines may be concerned: a quick test."""
+        needles = self._needles
+        return bool(text) if needles is None else any(each in text for each in needles)
 
-    def _matches(self, record: _Members, minute: str) -> bool:
-        subject = self._subject
-        raw = record.get(subject.field)
-        if raw is None or not subject.start <= minute < subject.end:
-            return False
-        if _text(raw) != subject.value:
-            return False
-        schema = _text(record["schema"]) if "schema" in record else None
-        return subject.concerns(schema or "")
-
-
-class Erasure(_SubjectRule):
-    """Remove the whole records of a person."""
-
-    def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
-        """Return all fields of the person's records, none of others."""
-        return record if self._matches(record, minute) else ()
+    def fields_to_remove(self, record: Mapping[str, object], minute: str) -> Collection[str] | None:
+        """Return the fields of a record that go; ``None`` if nothing is known of its schema. Values
+        are decoded, or ``msgspec.Raw``."""
+        parts = self.parts(text_of(record, "schema") or "")
+        if parts is None:
+            return None if minute < self.until else ()
+        removed: set[str] = set()
+        for part in parts:
+            if part.start <= minute < part.end and (
+                part.field is None or text_of(record, part.field) == part.value
+            ):
+                removed.update(part.removed(record))
+        return removed
 
 
-class Objection(_SubjectRule):
-    """Remove some fields of a person's records."""
-
-    def __init__(self, subject: Subject, fields: Iterable[str]) -> None:
-        super().__init__(subject)
-        self._fields = frozenset(fields)
-
-    def fields_to_remove(self, record: _Members, minute: str) -> Iterable[str]:
-        """Return those fields of the person's records, none of others."""
-        return self._fields if self._matches(record, minute) else ()
+EVERYTHING = Rule(others=[Part()])
+"""The rule by which all records go: it selects all that is stored."""
 
 
-def removal_rule(subject: Subject, fields: Iterable[str] | None) -> RedactionRule:
-    """Return the rule that removes fields of a person's records; whole records for ``None``."""
-    return Erasure(subject) if fields is None else Objection(subject, fields)
+def shortest_retentions(schemas: Iterable[Schema]) -> dict[str, timedelta]:
+    """Return the shortest retention of the fields of each name."""
+    shortest: dict[str, timedelta] = {}
+    for name, span in (pair for each in schemas for pair in each.retentions.items()):
+        shortest[name] = min(span, shortest.get(name, span))
+    return shortest
 
 
-# -- the lines -------------------------------------------------------------------------------------
+def _expired(spans: Mapping[str, timedelta], now: datetime) -> list[Part]:
+    """Return the parts by which fields go when they are older than their retention, and a field
+    without one with the first that does."""
+    by_end: dict[str, set[str]] = {}
+    for name, span in spans.items():
+        by_end.setdefault(to_minute(now - span), set()).add(name)
+    parts = [Part(frozenset(names), end=end) for end, names in by_end.items()]
+    return [*parts, Part(but=frozenset(spans), end=max(by_end))] if by_end else []
+
+
+# -- lines -----------------------------------------------------------------------------------------
+
+
+class RedactionRule(Protocol):
+    """What is needed to apply a rule to lines: see ``Rule``."""
+
+    @property
+    def since(self) -> str: ...
+    @property
+    def until(self) -> str: ...
+    def may_concern(self, text: bytes) -> bool: ...
+    def fields_to_remove(
+        self, record: Mapping[str, object], minute: str
+    ) -> Collection[str] | None: ...
 
 
 class Redacted(NamedTuple):
-    """The remaining lines, and the number of records that were shortened or removed."""
+    """The remaining lines, the number of records that were shortened or removed, and of those of
+    whose schema nothing is known."""
 
     payload: bytes
     records: int
+    unruled: int = 0
 
     def __repr__(self) -> str:
         return f"<Redacted {self.records} records>"
@@ -307,57 +334,62 @@ def redact(payload: bytes, rule: RedactionRule, minute: str | None = None) -> Re
     """
     if not rule.may_concern(payload):
         return Redacted(payload, 0)
-    lines, changed = list[bytes](), 0
+    lines, changed, unruled = list[bytes](), 0, 0
+    since, until = rule.since.encode(), rule.until.encode()
     for line in payload.splitlines(keepends=True):
-        is_concerned = rule.may_concern(line) and not _is_later(line, rule.until)
+        is_concerned = rule.may_concern(line) and _is_within(line, since, until)
         rest = _redact_line(line, rule, minute) if is_concerned else line
-        if rest != line:
-            changed += 1
+        if rest is None:
+            unruled += 1
+            rest = line
+        changed += rest != line
         lines.append(rest)
-    return Redacted(b"".join(lines) if changed else payload, changed)
+    return Redacted(b"".join(lines) if changed else payload, changed, unruled)
 
 
 def redactor(rule: RedactionRule) -> Redactor:
     """Return a function that applies a rule."""
-    return lambda payload, minute=None: redact(payload, rule, minute)
+    return lambda payload, minute=None: redact(payload, rule, minute)[:2]
 
 
-def retention_redactor(
-    retentions: Callable[[], Mapping[str, Mapping[str, timedelta]]],
-) -> Callable[[bytes], Redacted]:
-    """Return a function that applies the retentions of schemas by their names, as of each call, to
-    files."""
-    return lambda text: redact(text, Expiry.by_name(retentions(), datetime.now(UTC)))
-
-
-def matching(payload: bytes, subject: Subject, minute: str | None = None) -> list[Record]:
-    """Return the records of a person among lines, as they are stored.
-
-    A line that cannot be read is skipped. ``minute`` as in ``redact``.
-    """
-    erasure, found = Erasure(subject), list[Record]()
-    for line in payload.splitlines(keepends=True) if erasure.may_concern(payload) else ():
+def matching(payload: bytes, rule: Rule, minute: str | None = None) -> Iterator[Record]:
+    """Yield the records among lines that lose something by a rule, as they are stored. A line that
+    cannot be read is skipped. ``minute`` as in ``redact``."""
+    if rule is EVERYTHING:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            yield from _decode_records(payload)
+            return
+    since, until = rule.since.encode(), rule.until.encode()
+    for line in payload.splitlines(keepends=True) if rule.may_concern(payload) else ():
         with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            if _redact_line(line, erasure, minute) == b"":
-                found.append(_decode_record(line))
-    return found
+            if rule.may_concern(line) and _is_within(line, since, until):
+                members = _decode_line(line)
+                received = _received(members) if minute is None else minute
+                if rule.fields_to_remove(members, received):
+                    yield _decode_record(line)
 
 
-def _is_later(line: bytes, until: str) -> bool:
-    """Return whether a line names, where lines of files do, a minute at which it stays whole."""
-    return line[_RECEIVED_AT] == _RECEIVED and line[_MINUTE_AT] >= until.encode()
+def _is_within(line: bytes, since: bytes, until: bytes) -> bool:
+    """Return whether a line may be concerned by the minute that it names where lines of files
+    do."""
+    return line[_RECEIVED_AT] != _RECEIVED or since <= line[_MINUTE_AT] < until
 
 
-def _redact_line(line: bytes, rule: RedactionRule, minute: str | None) -> bytes:
+def _redact_line(line: bytes, rule: RedactionRule, minute: str | None) -> bytes | None:
+    """Return what is left of a line; ``None`` if nothing is known of its schema."""
     members: dict[str, msgspec.Raw] = {}
     with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         members = _decode_line(line)
-    fields = {name: raw for name, raw in members.items() if name not in _RESERVED_MEMBERS}
-    received = _received(members) if minute is None else minute
-    removed = set(rule.fields_to_remove(members, received))
-    if fields and removed.isdisjoint(fields):
+    fields = {name for name in members if name not in RESERVED}
+    if not fields:
+        return b""
+    found = rule.fields_to_remove(members, _received(members) if minute is None else minute)
+    if found is None:
+        return None
+    removed = fields.intersection(found)
+    if not removed:
         return line
-    if fields.keys() <= removed:
+    if removed == fields:
         return b""
     return _encode({name: raw for name, raw in members.items() if name not in removed}) + b"\n"
 
@@ -368,12 +400,207 @@ def _received(members: _Members) -> str:
 
 
 def text_of(record: Mapping[str, object], name: str) -> str | None:
-    """Return the text that a member of a rule's record has; ``None`` for anything else."""
-    raw = record.get(name)
-    return _text(raw) if isinstance(raw, msgspec.Raw) else None
+    """Return the text that a member of a record has, decoded or as in a line; ``None`` for anything
+    else."""
+    found = record.get(name)
+    if isinstance(found, msgspec.Raw):
+        return _text(found)
+    return found if isinstance(found, str) else None
 
 
 def _text(raw: msgspec.Raw) -> str | None:
     with suppress(msgspec.MsgspecError, UnicodeDecodeError):
         return _decode_text(raw)
     return None
+
+
+# -- SQL -------------------------------------------------------------------------------------------
+
+
+class Dialect(NamedTuple):
+    """How a database writes a bound value, by its name and the type of the column that it is
+    compared with, and a column's name."""
+
+    bound: Callable[[str, str], str]
+    quoted: Callable[[str], str]
+
+
+class SqlRule(NamedTuple):
+    """The parts of a rule for the rows of a table, as SQL. ``concerned`` selects the rows that lose
+    something or go, ``emptied`` of these the ones that go. ``cleared`` are assignments for the
+    others, if there can be any, ``counts`` by column the number of rows that lose it. ``values``
+    are bound."""
+
+    concerned: str
+    emptied: str
+    cleared: str
+    counts: Mapping[str, str]
+    values: Mapping[str, str]
+
+    def changes(self, table: str, within: str = "") -> list[str]:
+        """Return the statements that delete rows, and then clear columns of others, if there can be
+        any; ``within`` is a condition for both."""
+        delete = f"DELETE FROM {table} WHERE {within}({self.emptied})"  # noqa: S608 - quoted names
+        update = f"UPDATE {table} SET {self.cleared} WHERE {within}({self.concerned})"  # noqa: S608
+        return [delete, update] if self.cleared else [delete]
+
+
+def sql(parts: Sequence[Part], columns: Mapping[str, str], dialect: Dialect) -> SqlRule | None:
+    """Compile parts for a table that has ``received`` and other columns, by name with their types;
+    ``None`` if no row of it can be concerned."""
+    fields = [name for name in columns if name not in RESERVED]
+    conditions, concerned, values = list[str](), list[str](), dict[str, str]()
+    covering: dict[str, tuple[int, ...]] = dict.fromkeys(fields, ())
+    for part in parts:
+        removed = part.removed(fields)
+        if removed and (part.field is None or part.field in columns):
+            at = len(conditions)
+            conditions.append(_where(part, columns, dialect, values, at))
+            covering |= {name: (*covering[name], at) for name in removed}
+            is_sure = part.field in removed or len(removed) == len(fields)
+            some = "" if is_sure else f" AND ({_some(removed, dialect)})"
+            concerned.append(f"({conditions[at]}{some})")
+    if not conditions:
+        return None
+    rest = list[str]()
+    for group in sorted({*covering.values()}):
+        some = _some([name for name in fields if covering[name] == group], dialect)
+        if len(group) < len(conditions):
+            kept = f" AND NOT ({_any(conditions, group)})" if group else ""
+            rest.append(f"(({some}){kept})")
+    emptied = f"({_any(conditions)})" + (f" AND NOT ({' OR '.join(rest)})" if rest else "")
+    if rest:
+        concerned.append(f"({emptied})")
+    cleared, counts = list[str](), dict[str, str]()
+    for name, group in covering.items():
+        column, where = dialect.quoted(name), _any(conditions, group)
+        if group and rest:
+            cleared.append(f"{column} = CASE WHEN {where} THEN NULL ELSE {column} END")
+        if group:
+            counts[name] = f"count(CASE WHEN {where} THEN {column} END)"
+    return SqlRule(" OR ".join(concerned), emptied, ", ".join(cleared), counts, values)
+
+
+def _some(names: Iterable[str], dialect: Dialect) -> str:
+    return " OR ".join(f"{dialect.quoted(name)} IS NOT NULL" for name in names)
+
+
+def _any(conditions: Sequence[str], places: Sequence[int] | None = None) -> str:
+    chosen = conditions if places is None else [conditions[at] for at in places]
+    return " OR ".join(f"({each})" for each in chosen)
+
+
+def _where(
+    part: Part, columns: Mapping[str, str], dialect: Dialect, values: dict[str, str], at: int
+) -> str:
+    """Return the condition for the rows that a part concerns; it is never NULL."""
+    received, found = dialect.quoted("received"), list[str]()
+    kind = columns["received"]
+    if part.field is not None:
+        values[f"value{at}"] = part.value
+        name, bound = dialect.quoted(part.field), dialect.bound(f"value{at}", columns[part.field])
+        found.append(f"{name} IS NOT NULL AND {name} = {bound}")
+    if part.start != FIRST:
+        values[f"start{at}"] = part.start
+        found.append(f"{received} >= {dialect.bound(f'start{at}', kind)}")
+    if part.end != LAST:
+        values[f"end{at}"] = part.end
+        found.append(f"{received} < {dialect.bound(f'end{at}', kind)}")
+    return " AND ".join(found) or "1 = 1"
+
+
+# -- Arrow -----------------------------------------------------------------------------------------
+
+
+class Cut(NamedTuple):
+    """What parts of a rule do to a table: which rows are concerned, which of them go, and for each
+    column the rows that lose it. ``None`` stands for no row at all."""
+
+    concerned: Any
+    emptied: Any
+    cleared: Mapping[str, Any]
+
+    def counts(self, table: pa.Table) -> dict[str, int]:
+        """Return how many rows lose each column."""
+        import pyarrow.compute as pc  # noqa: PLC0415 - heavy, and an extra
+
+        masks = (
+            (name, pc.and_(mask, pc.is_valid(table.column(name))))
+            for name, mask in self.cleared.items()
+        )
+        return {name: pc.sum(mask).as_py() or 0 for name, mask in masks}
+
+    def apply(self, table: pa.Table) -> tuple[pa.Table, int, int]:
+        """Return the rest of a table, and how many rows were shortened and deleted."""
+        import pyarrow as pa  # noqa: PLC0415 - heavy, and an extra
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        if self.concerned is None:
+            return table, 0, 0
+        number, deleted = (pc.sum(each).as_py() or 0 for each in (self.concerned, self.emptied))
+        if deleted < number:
+            for name, mask in self.cleared.items():
+                at, column = table.column_names.index(name), table.column(name)
+                left = pc.if_else(mask, pa.scalar(None, column.type), column)
+                table = table.set_column(at, table.schema.field(at), left)
+        return table.filter(pc.invert(self.emptied)), number - deleted, deleted
+
+
+_NOTHING = Cut(None, None, {})
+
+
+def concerns(table: pa.Table, parts: Sequence[Part]) -> bool:
+    """Return whether parts select a row of a table, of which the minutes and the fields of people
+    are enough."""
+    return any(_mask(table, part) is not None for part in parts)
+
+
+def cut(table: pa.Table, parts: Sequence[Part]) -> Cut:
+    """Compile parts for a table that has ``received`` as a moment, and other columns."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy, and an extra
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    names = [name for name in table.column_names if name not in RESERVED]
+    none: Any = pa.chunked_array([pa.repeat(False, len(table))])
+    selected, cleared = none, dict[str, Any]()
+    for part in parts:
+        removed = part.removed(names)
+        mask = _mask(table, part) if removed else None
+        if mask is not None:
+            selected = pc.or_(selected, mask)
+            cleared |= {name: pc.or_(cleared.get(name, none), mask) for name in removed}
+    if not cleared:
+        return _NOTHING
+    concerned = rest = none
+    for name in names:
+        found = pc.is_valid(table.column(name))
+        if name in cleared:
+            concerned = pc.or_(concerned, pc.and_(found, cleared[name]))
+            found = pc.and_not(found, cleared[name])
+        rest = pc.or_(rest, found)
+    emptied = pc.and_not(selected, rest)
+    return Cut(pc.or_(concerned, emptied), emptied, cleared)
+
+
+def _mask(table: pa.Table, part: Part) -> Any | None:
+    """Return which rows a part concerns; ``None`` if none is."""
+    import pyarrow as pa  # noqa: PLC0415 - heavy, and an extra
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    def moment(minute: str) -> pa.Scalar:
+        return pa.scalar(datetime.fromisoformat(minute), received.type)
+
+    received = table.column("received")
+    mask: Any = pa.chunked_array([pa.repeat(True, len(table))])
+    if part.field is not None:
+        if part.field not in table.column_names:
+            return None
+        column = table.column(part.field)
+        if not pa.types.is_string(column.type):
+            return None
+        mask = pc.fill_null(pc.equal(column, part.value), False)
+    if part.start != FIRST:
+        mask = pc.and_(mask, pc.fill_null(pc.greater_equal(received, moment(part.start)), False))
+    if part.end != LAST:
+        mask = pc.and_(mask, pc.fill_null(pc.less(received, moment(part.end)), True))
+    return mask if pc.any(mask).as_py() else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,11 +12,12 @@ from typing import Protocol
 from collector.config import Config
 from collector.config.broker_settings import DrainSection
 from collector.config.sink_settings import SinkSettings
-from collector.contracts import Subject
+from collector.contracts import Removal
 from collector.errors import ConfigError, file_name
+from collector.filter.redaction import Rule
 from collector.retention.earlier import earlier_sinks
 from collector.schema.model import Schema
-from collector.sinks.sink import ErasableSink, Opening, Removal, is_erasable, open_sink
+from collector.sinks.sink import ErasableSink, Opening, is_erasable, open_sink
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
 
@@ -24,12 +25,8 @@ from collector.spool import Spool
 class Reachable(Protocol):
     """A sink for commands that change what it has."""
 
-    @property
-    def unit(self) -> str: ...
     def prune(self, now: datetime) -> Removal: ...
-    def revise_all(
-        self, steps: Sequence[tuple[Subject, Collection[str] | None]]
-    ) -> list[Removal]: ...
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]: ...
 
 
 @dataclass(frozen=True)

@@ -11,23 +11,22 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from collector.contracts import count_lines, to_minute
+from collector.contracts import Removal, count_lines, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
-from collector.filter.redaction import Expiry, RedactionRule, redact, redactor
+from collector.filter.redaction import RedactionRule, Rule, redact, redactor
 from collector.ledger import Note, earlier_schemas
 from collector.schema.model import Schema
-from collector.sinks.line_sink import EARLY
-from collector.sinks.sink import Removal, in_place
+from collector.sinks.sink import EARLY, in_place
 from collector.sinks.store_file import run_or_raise
 from collector.spool import Spool
-from collector.spool.file import ALWAYS, Depth, Revision, RevisionOutcome
+from collector.spool.file import ALWAYS, Depth, Revision
 from collector.spool.recover import delete_quarantined, quarantined
 from collector.spool.set_aside import SetAside
 from collector.spool.tables import pending_batches
@@ -56,52 +55,42 @@ _EARLIER = re.compile(r" \(earlier ")
 _UNREADABLE = "the spool cannot be read; is it damaged, or no spool's file?"
 
 
-@dataclass(frozen=True, slots=True)
-class SpoolOutcome:
-    """The outcome of a revision, and the number of deleted quarantined files."""
-
-    outcome: RevisionOutcome
-    files: int
-
-    def __bool__(self) -> bool:
-        return bool(self.batches or self.files)
-
-    @property
-    def batches(self) -> int:
-        """The number of batches that were changed or deleted, damaged ones included."""
-        return self.outcome.batches + self.outcome.damaged
-
-
 def aside_for(schemas: Iterable[Schema]) -> timedelta:
     """Return the retention of damaged batches and quarantined files, which may be of any of the
     schemas."""
     return min(ASIDE, *(span for schema in schemas for span in schema.retentions.values()))
 
 
-def clear(spool: Spool, reason: RedactionRule, *, since: datetime, wait: float) -> SpoolOutcome:
+def clear(spool: Spool, rule: RedactionRule, *, since: datetime, wait: float) -> Removal:
     """Redact a person's records in pending batches and those that were set aside; delete damaged
     batches, and files that were quarantined since a moment. Wait so many seconds for readers.
 
     Raises ``DeliveryError`` E506, and ``ConfigError`` E203 when a file cannot be deleted.
     """
-    revision = Revision(redactor(reason), damaged=ALWAYS, always=True)
-    outcome = _revised(spool, revision, wait)
-    return SpoolOutcome(outcome, delete_quarantined(spool.path, since=since))
+    done = _revised(spool, Revision(redactor(rule), damaged=ALWAYS, always=True), wait)
+    return done + Removal(files=delete_quarantined(spool.path, since=since))
 
 
-def _revised(spool: Spool, revision: Revision, wait: float) -> RevisionOutcome:
-    """Revise a spool and the batches that were set aside. Wait so many seconds for readers, while
-    the spool takes batches."""
-    outcome, deadline = spool.revise(revision).result(), monotonic() + wait
-    while not outcome.is_swept and monotonic() < deadline:
+def _revised(spool: Spool, revision: Revision, wait: float) -> Removal:
+    """Revise a spool and the batches that were set aside, of which all records count as shortened.
+    Wait so many seconds for readers, while the spool takes batches."""
+    found, deadline = spool.revise(revision).result(), monotonic() + wait
+    is_swept = found.is_swept
+    while not is_swept and monotonic() < deadline:
         sleep(_PAUSE_SECONDS)
-        swept = spool.submit(lambda file: empty_log(file.db, spool.path))
-        outcome = replace(outcome, is_swept=swept.result())
+        is_swept = spool.submit(lambda file: empty_log(file.db, spool.path)).result()
     batches, records = SetAside(spool.path.parent).revise(revision.change)
-    return replace(outcome, batches=outcome.batches + batches, records=outcome.records + records)
+    return Removal(
+        found.gone,
+        found.records - found.gone + records,
+        found.batches + batches,
+        found.damaged,
+        hours=found.hours,
+        is_swept=is_swept,
+    )
 
 
-def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> SpoolOutcome:
+def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> Removal:
     """Prune a spool and what was set aside; it is not swept where a quarantined file cannot be
     deleted. Raises ``DeliveryError`` E506."""
     now = datetime.now(UTC)
@@ -112,72 +101,31 @@ def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> SpoolOu
         damaged=to_minute(aside),
         hours=to_minute(now - HOURS),
     )
-    outcome, files = _revised(spool, revision, wait), 0
+    done = _revised(spool, revision, wait)
     try:
-        files = delete_quarantined(spool.path, until=aside)
+        return done + Removal(files=delete_quarantined(spool.path, until=aside))
     except ConfigError:
-        outcome = replace(outcome, is_swept=False)
-    return SpoolOutcome(outcome, files)
+        return done + Removal(is_swept=False)
 
 
-def _expiry(path: Path, schemas: Sequence[Schema], now: datetime) -> Expiry:
+def _expiry(path: Path, schemas: Sequence[Schema], now: datetime) -> Rule:
     """Return the rule for what waits in a spool: a batch may be of a schema that ran before."""
     named = {schema.name: schema for schema in schemas}
     with suppress(CollectorError):
         for schema in earlier_schemas(path).values():
             named.setdefault(schema.name, schema)
-    return Expiry.of([*named.values()], now)
+    return Rule.expiry([*named.values()], now)
 
 
-@dataclass(frozen=True)
-class PruneCounts:
-    """The counts of what was pruned: deleted and ``shortened`` rows of stores; changed or deleted
-    batches and lines of files; deleted damaged batches, quarantined files and hourly sums.
-
-    ``is_swept`` is true if no byte of it is left; ``unruled`` are tables without a known retention.
-    """
-
-    rows: int = 0
-    shortened: int = 0
-    batches: int = 0
-    lines: int = 0
-    damaged: int = 0
-    files: int = 0
-    hours: int = 0
-    is_swept: bool = True
-    unruled: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, removal: Removal, unit: str) -> PruneCounts:
-        """Count what a sink removed, whose records are rows or other units."""
-        if unit == "rows":
-            done = cls(rows=removal.deleted, shortened=removal.shortened)
-        else:
-            done = cls(lines=removal.records)
-        return replace(done, is_swept=removal.is_swept, unruled=removal.unruled)
-
-    def __add__(self, other: PruneCounts) -> PruneCounts:
-        return PruneCounts(
-            self.rows + other.rows,
-            self.shortened + other.shortened,
-            self.batches + other.batches,
-            self.lines + other.lines,
-            self.damaged + other.damaged,
-            self.files + other.files,
-            self.hours + other.hours,
-            self.is_swept and other.is_swept,
-            self.unruled + other.unruled,
-        )
-
-
-def prune_all(locations: Locations, wait: float) -> PruneCounts:
+def prune_all(locations: Locations, wait: float) -> Removal:
     """Prune everything in a data directory; wait so many seconds for readers. Raises
     ``ConfigError`` E203 when a sidecar has the directory, and ``DeliveryError``, the first, when
     all that can be pruned is."""
     failures: list[CollectorError] = []
     places: dict[str, int | None] = {}
+    of_sinks = Removal()
     with locations.opened_spool() as spool, locations.reached(wait) as sinks:
-        done = _prune_spool(spool, locations.schemas, wait)
+        done = prune(spool, locations.schemas, wait)
         for name, sink in sinks.items():
             places[name] = None
             try:
@@ -187,8 +135,9 @@ def prune_all(locations: Locations, wait: float) -> PruneCounts:
                 failures.append(error)
                 continue
             places[name] = removal.records
-            done += PruneCounts.of(removal, sink.unit)
-        spool.note(_note(done, "store prune", places)).result()
+            of_sinks += removal
+            done += removal.of_sink(name)
+        spool.note(_note(done, of_sinks, "store prune", places)).result()
     if failures:
         raise failures[0]
     return done
@@ -202,18 +151,6 @@ def places_fact(places: Mapping[str, int | None]) -> str | None:
         for name, number in places.items()
     )
     return " ".join(stated) or None
-
-
-def _prune_spool(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> PruneCounts:
-    cleared = prune(spool, schemas, wait)
-    done = cleared.outcome
-    return PruneCounts(
-        batches=done.batches,
-        damaged=done.damaged,
-        files=cleared.files,
-        hours=done.hours,
-        is_swept=done.is_swept,
-    )
 
 
 @dataclass(frozen=True)
@@ -257,13 +194,15 @@ def drop(spool: Spool, sink: str, *, is_dry_run: bool = False) -> Dropped:
     return done
 
 
-def _note(done: PruneCounts, command: str, places: Mapping[str, int | None] | None = None) -> Note:
-    """Build the ledger's entry for a pruning."""
+def _note(
+    done: Removal, of_sinks: Removal, command: str, places: Mapping[str, int | None] | None = None
+) -> Note:
+    """Build the ledger's entry for a pruning of the spool and of sinks."""
     return Note.of(
         "prune",
         command=command,
-        rows=done.rows + done.lines,
-        values=done.shortened,
+        rows=of_sinks.deleted,
+        values=of_sinks.shortened,
         batches=done.batches + done.damaged,
         files=done.files,
         places=places_fact(places or {}),
@@ -293,7 +232,7 @@ class Upkeep(threading.Thread):
         """Prune until ``stop``; after an error, retry the next time."""
         while not self._ending.is_set():
             with suppress(CollectorError):
-                self._add_note(_prune_spool(self._spool, self._schemas))
+                self._add_note(prune(self._spool, self._schemas), Removal())
             with suppress(CollectorError):
                 self._prune_off()
             self._ending.wait(_EVERY_SECONDS)
@@ -302,9 +241,9 @@ class Upkeep(threading.Thread):
         """End after the current pruning."""
         self._ending.set()
 
-    def sink_pruned(self, name: str, unit: str, removal: Removal) -> None:
+    def sink_pruned(self, name: str, removal: Removal) -> None:
         """Note that a sink has pruned itself."""
-        self._add_note(PruneCounts.of(removal, unit), {name: removal.records})
+        self._add_note(Removal(), removal, {name: removal.records})
 
     def _prune_off(self) -> None:
         """Prune the sinks that are switched off; if a reader blocks one, retry the next time."""
@@ -312,13 +251,14 @@ class Upkeep(threading.Thread):
             with self._off.opened() as sinks:
                 for name, sink in sinks.items():
                     with suppress(CollectorError):
-                        self.sink_pruned(name, sink.unit, sink.prune(datetime.now(UTC)))
+                        self.sink_pruned(name, sink.prune(datetime.now(UTC)))
 
-    def _add_note(self, done: PruneCounts, places: Mapping[str, int] | None = None) -> None:
-        is_some = done.rows or done.shortened or done.lines or done.batches or done.damaged
-        if is_some or done.files:
+    def _add_note(
+        self, done: Removal, of_sinks: Removal, places: Mapping[str, int] | None = None
+    ) -> None:
+        if done or of_sinks:
             with suppress(DeliveryError):
-                self._spool.note(_note(done, "serve", places))
+                self._spool.note(_note(done, of_sinks, "serve", places))
 
 
 def overdue(locations: Locations) -> Iterator[str]:

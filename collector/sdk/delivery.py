@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from collector.contracts import Batch
 from collector.errors import CollectorError
-from collector.filter.redaction import Expiry, redactor
+from collector.filter.redaction import Rule, redactor
 from collector.filter.stored import read
 from collector.schema import Schema
 from collector.sdk.queue import RecordQueue
@@ -240,7 +240,7 @@ class DeliveryWorker(threading.Thread):
         if monotonic() < self._next_prune:
             return
         self._next_prune = monotonic() + _PRUNE_SECONDS
-        expiry = Expiry(self._schema.retentions, datetime.now(UTC))
+        expiry = Rule.expiry([self._schema], datetime.now(UTC))
         with self._queue.delivery_lock:
             self._queue.redact(redactor(expiry), "expired")
             if self.delivery is not None:

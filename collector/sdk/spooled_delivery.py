@@ -18,14 +18,22 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic
 
-from collector.contracts import Batch, Layout, PendingBatch, Subject, Tally, count_lines
+from collector.contracts import (
+    Batch,
+    Layout,
+    PendingBatch,
+    Removal,
+    Subject,
+    Tally,
+    count_lines,
+)
 from collector.drain import Drain
 from collector.errors import CollectorError, ConfigError, DeliveryError, InUse
 from collector.files import make_directories
 from collector.filter.redaction import RedactionRule
 from collector.filter.stored import read
 from collector.ledger import Note
-from collector.retention.upkeep import SpoolOutcome, clear, prune
+from collector.retention.upkeep import clear, prune
 from collector.schema import Schema
 from collector.sdk.queue import RecordQueue
 from collector.sdk.sender import BodyTooLarge, Sender, reason_of
@@ -196,7 +204,7 @@ def redact_spool(
     rows: int,
     wait: float,
     queue: RecordQueue | None,
-) -> SpoolOutcome:
+) -> Removal:
     """Remove a person's data from a spool, and write that to its ledger, together with how many
     ``rows`` of the sink were changed. ``queue`` has the account of the spool's records, if it is a
     spool of this ``Collector``.
@@ -205,13 +213,13 @@ def redact_spool(
     """
     cleared = clear(spool, reason, since=datetime.fromisoformat(subject.start), wait=wait)
     if queue is not None:
-        queue.count_spool_lost(cleared.outcome.gone, "withdrawn")
+        queue.count_spool_lost(cleared.deleted, "withdrawn")
     entry = Note.of(
         "amendment",
         command="sdk withdraw",
         field=subject.field,
         rows=rows,
-        batches=cleared.batches,
+        batches=cleared.batches + cleared.damaged,
         files=cleared.files,
     )
     spool.note(entry).result()
@@ -327,6 +335,6 @@ def _prune(spool: Spool, schema: Schema) -> int:
     with suppress(CollectorError):
         cleared = prune(spool, [schema])
         if cleared:
-            batches, files = cleared.batches, cleared.files
+            batches, files = cleared.batches + cleared.damaged, cleared.files
             spool.note(Note.of("prune", command="sdk prune", batches=batches, files=files))
-    return cleared.outcome.gone if cleared else 0
+    return cleared.deleted if cleared else 0

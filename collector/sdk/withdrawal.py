@@ -10,9 +10,9 @@ from datetime import UTC, date, datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from collector.contracts import Subject
+from collector.contracts import Removal, Subject
 from collector.errors import DeliveryError
-from collector.filter.redaction import Objection, find_subject, redactor
+from collector.filter.redaction import Rule, find_subject, redactor
 from collector.schema import Schema
 from collector.sdk.delivery import RecordDelivery
 from collector.sdk.queue import RecordQueue
@@ -20,7 +20,6 @@ from collector.sdk.sender import open_sink_of, sink_settings
 from collector.sdk.settings import Settings
 
 if TYPE_CHECKING:
-    from collector.retention.upkeep import SpoolOutcome
     from collector.spool import Spool
 
 Moment = str | date | datetime
@@ -75,7 +74,7 @@ class WithdrawalRequest:
         until = datetime.now(UTC) if until is None else until
         self._settings, self._schema = settings, schema
         self._subject: Subject = find_subject(schema, field, value, _text(since), _text(until))
-        self._reason = Objection(self._subject, schema.refusable)
+        self._rule = Rule.removal(self._subject, schema.refusable)
         self._deadline = monotonic() + seconds
 
     def run(self, queue: RecordQueue, delivery: RecordDelivery | None) -> Withdrawal:
@@ -87,7 +86,7 @@ class WithdrawalRequest:
         if not queue.delivery_lock.acquire(timeout=self._left()):
             raise DeliveryError("E514", "records are being delivered all the time; try again later")
         try:
-            queued = queue.redact(redactor(self._reason), "withdrawn")
+            queued = queue.redact(redactor(self._rule), "withdrawn")
             with self._spools(delivery) as spools:
                 stored, is_swept, beyond = self._redact_sink()
                 account = None if delivery is None else queue
@@ -96,10 +95,10 @@ class WithdrawalRequest:
             queue.delivery_lock.release()
         return Withdrawal(
             queued,
-            sum(each.outcome.records for each in cleared),
+            sum(each.records for each in cleared),
             stored,
-            sum(each.outcome.damaged + each.files for each in cleared),
-            is_swept and all(each.outcome.is_swept for each in cleared),
+            sum(each.damaged + each.files for each in cleared),
+            is_swept and all(each.is_swept for each in cleared),
             beyond + _BEYOND,
         )
 
@@ -120,11 +119,11 @@ class WithdrawalRequest:
             with open_unclaimed(root, self._settings.spool_limit) as spools:
                 yield spools
 
-    def _redact_spool(self, spool: Spool, rows: int, queue: RecordQueue | None) -> SpoolOutcome:
+    def _redact_spool(self, spool: Spool, rows: int, queue: RecordQueue | None) -> Removal:
         from collector.sdk.spooled_delivery import redact_spool  # noqa: PLC0415 - rarely used
 
         wait = self._left()
-        return redact_spool(spool, self._reason, self._subject, rows=rows, wait=wait, queue=queue)
+        return redact_spool(spool, self._rule, self._subject, rows=rows, wait=wait, queue=queue)
 
     def _redact_sink(self) -> tuple[int, bool, tuple[str, ...]]:
         """Redact the sink. Returns how many rows or lines were changed or removed, whether no byte
@@ -137,7 +136,7 @@ class WithdrawalRequest:
         with open_sink_of(target, self._schema, wait=self._left()) as sink:
             if not isinstance(sink, ErasableSink):
                 return 0, True, (_KEPT,)
-            removal = sink.redact(self._subject, self._schema.refusable)
+            (removal,) = sink.rewrite([self._rule])
             beyond = tuple(sink_settings(target).beyond()) if target.url else ()
             return removal.records, removal.is_swept, beyond
 

@@ -31,7 +31,6 @@ from collector.sinks.sink import (
     holds_expired,
     is_erasable,
     open_sink,
-    sink_type,
 )
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
@@ -164,12 +163,11 @@ class Components:
         return Locations(self.config.data or Path(), self.schemas, erasable)
 
     def _open_sink(self, name: str, settings: SinkSettings) -> Sink:
-        unit = getattr(sink_type(settings), "unit", "")
         opening = Opening(
             name,
             self.schemas,
             self.config.data or Path(),
-            partial(self.upkeep.sink_pruned, name, unit),
+            partial(self.upkeep.sink_pruned, name),
         )
         self.sinks[name] = open_sink(settings, opening)
         return self.sinks[name]

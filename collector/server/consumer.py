@@ -40,7 +40,7 @@ from collector.errors import (
     Unreachable,
 )
 from collector.filter.recheck import Recheck
-from collector.filter.redaction import Expiry, RedactionRule, redact
+from collector.filter.redaction import RedactionRule, Rule, redact
 from collector.filter.sdk_records import AHEAD, parse_minute
 from collector.ops.requests import RequestCounts
 from collector.routing.schemas import accepted
@@ -227,7 +227,7 @@ class Consumer(threading.Thread):
             rules: list[tuple[MessageOutcome, RedactionRule]] = []
             if tombstones is not None:
                 rules.append(("erased", tombstones))
-            rules.append(("expired", Expiry.of(self._latest_last, datetime.now(UTC))))
+            rules.append(("expired", Rule.expiry(self._latest_last, datetime.now(UTC))))
             stored = [self._store(one, batch, rules, again) for one, batch in checked]
             for (one, batch), found in zip(checked, stored, strict=True):
                 if found is not None:

@@ -14,7 +14,7 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import ExitStack, contextmanager, suppress
@@ -29,9 +29,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from collector import drain
-from collector.contracts import Backlog, Subject
+from collector.contracts import Backlog, Removal
 from collector.errors import CollectorError, ConfigError, DeliveryError, NoTurn, packed
 from collector.files import short_path
+from collector.filter.redaction import Rule
 from collector.ops.error_log import ErrorLog
 from collector.retention import upkeep
 from collector.retention.locations import Locations, Reachable
@@ -51,10 +52,10 @@ from collector.server.control_client import (
     Reload,
     Status,
 )
-from collector.sinks.sink import ErasableSink, Removal
+from collector.sinks.sink import ErasableSink
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
-from collector.subject.rights import Removed, Removing, remove_all, select
+from collector.subject.rights import Removing, remove_all, select
 
 _MOST_BYTES = 1 << 16
 _MOST_CONNECTIONS = 64
@@ -236,7 +237,7 @@ class ControlServer:
             locations = self._locations()
             done = remove_all(locations, [*requests.values()], _bounded(commands[0].wait))
             for at, removed in zip(requests, done, strict=True):
-                if isinstance(removed, Removed):
+                if isinstance(removed, Removal):
                     answers[at] = {"removed": asdict(removed), **_reach(locations)}
                 else:
                     answers[at] = self._failed(removed)
@@ -366,7 +367,7 @@ class _Running(Locations):
         """Yield the sidecar's sinks, and open those that it does not have open."""
         assert self.components is not None  # noqa: S101 - for the type
         running: dict[str, Reachable] = {
-            name: _SinkInTurn(name, sink, self.components, wait, self.ending)
+            name: _SinkInTurn(name, self.components, wait, self.ending)
             for name, sink in self.components.sinks.items()
             if isinstance(sink, ErasableSink)
         }
@@ -387,21 +388,18 @@ class _SinkInTurn:
     repeated for ``wait`` seconds while a reader keeps bytes of what is gone; deliveries go on in
     between."""
 
-    def __init__(
-        self, name: str, sink: ErasableSink, components: Components, wait: float, ending: Event
-    ) -> None:
+    def __init__(self, name: str, components: Components, wait: float, ending: Event) -> None:
         self._name, self._wait, self._components = name, wait, components
         self._ending = ending
         self._submit = partial(components.delivery.submit, name)
-        self.unit: str = sink.unit
 
     def prune(self, now: datetime) -> Removal:
         """Take out what is older than its retention at that moment."""
         return self._change(lambda: [self._sink.prune(now)])[0]
 
-    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-        """Delete the records of people, or fields of them."""
-        return self._change(lambda: self._sink.revise_all(steps))
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Carry out rules."""
+        return self._change(lambda: self._sink.rewrite(rules))
 
     @property
     def _sink(self) -> ErasableSink:
@@ -415,11 +413,7 @@ class _SinkInTurn:
         while not all(each.is_swept for each in total) and monotonic() < deadline:
             sleep(_PAUSE_SECONDS)
             total = [
-                replace(
-                    again,
-                    deleted=before.deleted + again.deleted,
-                    shortened=before.shortened + again.shortened,
-                )
+                replace(before, is_swept=True) + again
                 for before, again in zip(total, self._call(work), strict=True)
             ]
         return total

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings as SinkSettings
     from collector.contracts import Batch as Batch
-    from collector.contracts import Subject as Subject
+    from collector.contracts import Record as Record
+    from collector.contracts import Removal as Removal
     from collector.errors import DeliveryError as DeliveryError
     from collector.errors import Unacceptable as Unacceptable
     from collector.errors import Unreachable as Unreachable
+    from collector.filter.redaction import Rule as Rule
+    from collector.filter.redaction import matching as matching
+    from collector.filter.redaction import redact as redact
     from collector.sinks.line_sink import LineSink as LineSink
     from collector.sinks.line_sink import lines as lines
     from collector.sinks.sink import ErasableSink as ErasableSink
     from collector.sinks.sink import Holding as Holding
     from collector.sinks.sink import Opening as Opening
-    from collector.sinks.sink import Removal as Removal
     from collector.sinks.sink import Sink as Sink
 
 _MODULES = {
@@ -31,13 +34,16 @@ _MODULES = {
     "Holding": "collector.sinks.sink",
     "LineSink": "collector.sinks.line_sink",
     "Opening": "collector.sinks.sink",
-    "Removal": "collector.sinks.sink",
+    "Record": "collector.contracts",
+    "Removal": "collector.contracts",
+    "Rule": "collector.filter.redaction",
     "Sink": "collector.sinks.sink",
     "SinkSettings": "collector.config.sink_settings",
-    "Subject": "collector.contracts",
     "Unacceptable": "collector.errors",
     "Unreachable": "collector.errors",
     "lines": "collector.sinks.line_sink",
+    "matching": "collector.filter.redaction",
+    "redact": "collector.filter.redaction",
 }
 __all__ = [
     "Batch",
@@ -46,13 +52,16 @@ __all__ = [
     "Holding",
     "LineSink",
     "Opening",
+    "Record",
     "Removal",
+    "Rule",
     "Sink",
     "SinkSettings",
-    "Subject",
     "Unacceptable",
     "Unreachable",
     "lines",
+    "matching",
+    "redact",
 ]
 
 

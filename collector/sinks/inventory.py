@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from collector.errors import ConfigError, DeliveryError, file_name
-from collector.filter.stored import Values
-from collector.sinks.sink import Holding
 from collector.sinks.store_file import (
     FOREIGN,
     OWN,
@@ -30,7 +28,6 @@ from collector.sqlite.connection import (
 )
 from collector.sqlite.definition import columns_of
 from collector.sqlite.foreign import (
-    LONGEST_BYTES,
     added_columns,
     foreign_columns,
     foreign_objects,
@@ -38,9 +35,6 @@ from collector.sqlite.foreign import (
 )
 from collector.sqlite.wal import MAGIC, head, is_log, need_room
 
-_ROWS = 5_000
-_LONGEST_VALUE = 512
-"""Bytes: more than any kind has; its longest values are 64 characters."""
 _T = TypeVar("_T")
 
 
@@ -151,39 +145,6 @@ def _counted(db: sqlite3.Connection, shape: Shape) -> Contents:
     return Contents(shape.table, shape.view, shape.columns, *row)
 
 
-def inventory(path: Path) -> list[Holding]:
-    """Count rows, and values of each column, table by table. Raises ``DeliveryError``."""
-    if not path.is_file() or not path.stat().st_size:
-        return []
-    with reading(path) as db:
-        return read_or_raise(lambda: [_holding(db, shape) for shape in shapes(db)])
-
-
-def stored_values(path: Path) -> Iterator[Values]:
-    """Yield the different values of each column, some thousand rows at a time, by table. A text
-    longer than any value of ours comes as its beginning. Raises ``DeliveryError``."""
-    if not path.is_file() or not path.stat().st_size:
-        return
-    with reading(path) as db:
-        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
-        for shape in read_or_raise(lambda: shapes(db)):
-            names = ", ".join(_shortened(name, kind) for name, kind in shape.columns.items())
-            query = f"SELECT {names} FROM {quoted(shape.table)}"  # noqa: S608 - a table of ours
-            rows = read_or_raise(lambda query=query: db.execute(query))  # type: ignore[misc]
-            while some := read_or_raise(lambda rows=rows: rows.fetchmany(_ROWS)):  # type: ignore[misc]
-                columns = map(set, zip(*some, strict=True))
-                yield shape.table, dict(zip(shape.columns, columns, strict=True))
-
-
-def _shortened(name: str, kind: str) -> str:
-    """Return SQL for the values of a column, of which a bounded part is read."""
-    if kind in ("INTEGER", "REAL"):
-        return quoted(name)
-    value = f"CAST({quoted(name)} AS BLOB)"
-    long = f"substr({value}, 1, {_LONGEST_VALUE})"
-    return f"CASE WHEN length({value}) > {_LONGEST_VALUE} THEN {long} ELSE {quoted(name)} END"
-
-
 def other_tables(path: Path) -> int:
     """Count the tables and views that are neither of records nor our own. Raises
     ``DeliveryError``."""
@@ -205,12 +166,3 @@ def _shows(shape: Shape) -> bool:
     """Return whether a view has no other names than its table, but for the dots."""
     names = {*shape.columns, *(name.replace(".", "_") for name in shape.columns)}
     return names.issuperset(shape.view_columns)
-
-
-def _holding(db: sqlite3.Connection, shape: Shape) -> Holding:
-    names = [name for name in shape.columns if name not in RESERVED_COLUMNS]
-    figures = ["count(*)", "min(received)", "max(received)"]
-    figures += [f"count({quoted(name)})" for name in names]
-    query = f"SELECT {', '.join(figures)} FROM {quoted(shape.table)}"  # noqa: S608 - a table of ours
-    number, first, last, *counts = db.execute(query).fetchone()
-    return Holding(shape.table, number, dict(zip(names, counts, strict=True)), first, last)

@@ -3,26 +3,17 @@ inherits retention, rights and inventory."""
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any
 
-from collector.contracts import Batch, Record, Subject, to_minute
+from collector.contracts import Batch, Record, Removal
 from collector.errors import DeliveryError
-from collector.filter.redaction import Expiry, Redactor, matching, redact, redactor, removal_rule
-from collector.filter.stored import Records, Values, foreign_lines, values
+from collector.filter.redaction import Rule, matching, redact
+from collector.filter.stored import Values, foreign_lines, values
 from collector.sinks.record_files import Change
-from collector.sinks.sink import ErasableSink, Holding, Opening, Removal
-
-EARLY = "dated in the future, so a clock was wrong"
-_AHEAD = timedelta(days=1)
-"""No sender's clock is assumed to be further ahead."""
-_NO_FIELDS = frozenset({"schema", "received", "count"})
-_RECEIVED = re.compile(rb'"received":"([0-9TZ:-]{20})"}$', re.MULTILINE).findall
+from collector.sinks.sink import ErasableSink, Opening
 
 
 def lines(batch: Batch) -> list[bytes]:
@@ -37,32 +28,11 @@ def lines(batch: Batch) -> list[bytes]:
     return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]
 
 
-def _redacted(text: bytes, redactors: Sequence[Redactor]) -> tuple[bytes, list[int]]:
-    """Return what one redactor after the other leaves of lines, and how many each has changed."""
-    numbers = list[int]()
-    for each in redactors:
-        text, number = each(text)
-        numbers.append(number)
-    return text, numbers
-
-
-def findings(name: str, unit: str, old: int, early: int, unruled: int) -> Iterator[str]:
-    """Report how many records of a sink are overdue, of the future, and without a retention."""
-    if old:
-        yield f"the sink `{name}` holds {old} {unit} past their retention"
-    if early:
-        yield f"the sink `{name}` holds {early} {unit} {EARLY}"
-    if unruled:
-        yield f"the sink `{name}` holds {unruled} {unit} of schemas whose retention is unknown"
-
-
 class LineSink(ErasableSink):
     """A sink of lines as ``lines`` makes them. A type implements ``deliver``, ``pieces`` and
     ``revise``."""
 
     unit = "lines"
-    late: ClassVar[timedelta] = timedelta(hours=2)
-    """How long after its retention a field counts as overdue: more than between prunings."""
 
     def __init__(self, settings: Any, opening: Opening) -> None:
         self.settings = settings
@@ -77,52 +47,38 @@ class LineSink(ErasableSink):
         """Replace each piece by what a change leaves of it, durably and without the old bytes;
         return the number of changed or deleted lines."""
 
-    def prune(self, now: datetime) -> Removal:
-        """Remove what is older than its retention at that moment."""
-        expiry = Expiry.by_name(self.opening.retentions, now)
-        number = self.revise(redactor(expiry))
-        return Removal(number, unruled=(self.opening.name,) if expiry.unruled else ())
-
-    def overdue(self, now: datetime) -> Iterator[str]:
-        """Report what should have been pruned before, and what was received in the future."""
-        expiry = Expiry.by_name(self.opening.retentions, now - self.late)
-        ahead, old, early = to_minute(now + _AHEAD).encode(), 0, 0
+    def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
+        """Yield records as they are."""
         for piece in self.pieces():
-            old += redact(piece, expiry).records
-            early += sum(minute > ahead for minute in _RECEIVED(piece))
-        yield from findings(self.opening.name, self.unit, old, early, expiry.unruled.total())
-
-    def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
-        """Yield a person's records as they are."""
-        for piece in self.pieces():
-            for record in matching(piece, subject):
+            for record in matching(piece, rule):
                 yield self.opening.name, record
 
-    def erase(self, subject: Subject) -> Removal:
-        """Delete a person's lines, and lines that cannot be read."""
-        return self.revise_all([(subject, None)])[0]
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Carry out all rules in one pass; delete lines that cannot be read and may be concerned.
+        Of several rules, lines are looked through before to count those of each."""
+        totals, unruled = [0] * len(rules), set[int]()
 
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
-        """Remove fields from a person's lines."""
-        return self.revise_all([(subject, fields)])[0]
-
-    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-        """Do it for several people at once. Lines are looked through before to count those of each
-        person."""
-        redactors = [redactor(removal_rule(subject, fields)) for subject, fields in steps]
+        def apply(text: bytes) -> tuple[bytes, list[int]]:
+            numbers = list[int]()
+            for at, rule in enumerate(rules):
+                text, number, unknown = redact(text, rule)
+                numbers.append(number)
+                unruled.update([at] if unknown else [])
+            return text, numbers
 
         def change(text: bytes) -> tuple[bytes, int]:
-            left, numbers = _redacted(text, redactors)
+            left, numbers = apply(text)
             return left, sum(numbers)
 
-        if len(steps) == 1:
-            return [Removal(self.revise(change))]
-        totals = [0] * len(steps)
-        for piece in self.pieces():
-            numbers = _redacted(piece, redactors)[1]
-            totals = [total + number for total, number in zip(totals, numbers, strict=True)]
-        self.revise(change)
-        return [Removal(total) for total in totals]
+        if len(rules) > 1:
+            for piece in self.pieces():
+                totals = [a + b for a, b in zip(totals, apply(piece)[1], strict=True)]
+        number = self.revise(change)
+        names = dict.fromkeys(unruled, (self.opening.name,))
+        return [
+            Removal(total if len(rules) > 1 else number, unruled=names.get(at, ()))
+            for at, total in enumerate(totals)
+        ]
 
     @property
     def others(self) -> int:
@@ -133,13 +89,3 @@ class LineSink(ErasableSink):
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece. Raises ``DeliveryError`` for what is no record."""
         return chain.from_iterable(map(values, self.pieces()))
-
-    def inventory(self) -> Iterator[Holding]:
-        """Count lines and fields. Raises ``DeliveryError`` for what is no record."""
-        fields, minutes, number = Counter[str](), set[str](), 0
-        for record in (record for piece in self.pieces() for record in Records(piece)):
-            number += 1
-            fields.update(name for name in record if name not in _NO_FIELDS)
-            minutes.add(str(record.get("received", "")))
-        if number:
-            yield Holding(self.opening.name, number, fields, min(minutes), max(minutes))

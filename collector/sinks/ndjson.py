@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -19,10 +19,10 @@ from pydantic import Field
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Size, Whole
-from collector.contracts import Batch
+from collector.contracts import Batch, Removal
 from collector.errors import ConfigError, DeliveryError, InUse
 from collector.files import check_file, lock_file, make_directory, sync
-from collector.filter.redaction import retention_redactor
+from collector.filter.redaction import redactor
 from collector.sinks.line_sink import LineSink, lines
 from collector.sinks.record_files import (
     Change,
@@ -37,7 +37,7 @@ from collector.sinks.record_files import (
     rotate,
     unfinished_files,
 )
-from collector.sinks.sink import Guarantee, Opening, Removal, Sink, shuffled
+from collector.sinks.sink import Guarantee, Opening, Sink, shuffled
 
 BEGIN = b'{"schema":"'
 """The first bytes of each line."""
@@ -327,9 +327,13 @@ class NdjsonSink(LineSink):
             rotate=self.settings.rotate,
             keep=self.settings.keep,
             shared=self.opening.is_shared,
-            prune=retention_redactor(lambda: self.opening.retentions),
+            prune=self._expire,
             pruned=lambda number: self.opening.report(Removal(number)),
         )
+
+    def _expire(self, text: bytes) -> tuple[bytes, int]:
+        """Take out of lines what is too old now."""
+        return redactor(self.expiry(datetime.now(UTC)))(text)
 
     @classmethod
     def check(cls, settings: NdjsonSettings, opening: Opening) -> None:

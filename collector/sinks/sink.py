@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from collector.contracts import Batch, Closing, Record, Subject
+from collector.contracts import Batch, Closing, Record, Removal, Subject, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.files import make_directory
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
+    from collector.filter.redaction import Rule
     from collector.filter.stored import Values
     from collector.schema.model import Schema
 
@@ -49,6 +52,9 @@ __all__ = [
 ]
 
 Guarantee = Literal["once", "at_least_once"]
+EARLY = "dated in the future, so a clock was wrong"
+_AHEAD = timedelta(days=1)
+"""No sender's clock is assumed to be further ahead."""
 _PRUNE_SECONDS = 3600.0
 _T = TypeVar("_T")
 
@@ -71,37 +77,53 @@ def own_directory(data: Path, name: str) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
-    """The counts of a removal: deleted records, and ``shortened`` ones, which lost some fields.
-
-    ``is_swept`` is true if no byte of it is left; otherwise the same call does that later.
-    ``unruled`` are the names of collections with records of which no retention is known.
-    """
-
-    deleted: int = 0
-    shortened: int = 0
-    is_swept: bool = True
-    unruled: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.deleted or self.shortened)
-
-    @property
-    def records(self) -> int:
-        """The number of records that were deleted or lost fields."""
-        return self.deleted + self.shortened
-
-
-@dataclass(frozen=True, slots=True)
 class Holding:
-    """The contents of a sink's collection, such as a table or a file: the number of records, in how
-    many of them each field has a value, and the minutes of the first and the last."""
+    """What a rule concerns in a sink's collection, such as a table or a file: the number of
+    records, how many of them lose each field, and the minutes of the first and the last.
+    ``unruled`` counts records that are old enough, and of whose schema the rule knows nothing."""
 
     name: str
     records: int
     fields: Mapping[str, int]
     first: str | None
     last: str | None
+    unruled: int = 0
+
+
+def counted(records: Iterable[tuple[str, Record]], rule: Rule) -> Iterator[Holding]:
+    """Count records, which a rule concerns, and the fields that they lose, by their collections."""
+    from collector.filter.redaction import EVERYTHING, RESERVED  # noqa: PLC0415 - it loads msgspec
+
+    numbers: dict[str, Counter[str]] = {}
+    minutes: dict[str, set[str]] = {}
+    for name, record in records:
+        minute = str(record.get("received", ""))
+        removed: Iterable[str] | None = record.keys() - RESERVED
+        if rule is not EVERYTHING:
+            removed = rule.fields_to_remove({"schema": name, **record}, minute)
+        numbers.setdefault(name, Counter()).update(["", *(removed or ())])
+        minutes.setdefault(name, set()).add(minute)
+    for name, fields in numbers.items():
+        yield Holding(name, fields.pop(""), fields, min(minutes[name]), max(minutes[name]))
+
+
+def joined(holdings: Iterable[Holding]) -> Iterator[Holding]:
+    """Add up what parts of collections hold."""
+    numbers: dict[str, Counter[str]] = {}
+    ends: dict[str, tuple[str, str]] = {}
+    first: str | None
+    last: str | None
+    for each in holdings:
+        number = numbers.setdefault(each.name, Counter())
+        number.update({"": each.records, "?": each.unruled})
+        number.update(each.fields)
+        if each.first is not None and each.last is not None:
+            low, high = ends.get(each.name, (each.first, each.last))
+            ends[each.name] = min(low, each.first), max(high, each.last)
+    for name, fields in sorted(numbers.items()):
+        records, unruled = fields.pop(""), fields.pop("?")
+        first, last = ends.get(name, (None, None))
+        yield Holding(name, records, fields, first, last, unruled)
 
 
 def _ignore(_: Removal) -> None:
@@ -117,9 +139,9 @@ class Opening:
     for the ledger.
 
     ``is_offline`` is true if a command opens the sink: nothing is delivered, and opening it must
-    not create or change anything. ``find``, ``overdue``, ``inventory`` and ``values`` may be called
-    while a sidecar has the same sink open; methods that change it, only while none has. These wait
-    ``wait`` seconds for readers.
+    not create or change anything. ``scan``, ``measure`` and ``values`` may be called while a
+    sidecar has the same sink open; ``rewrite``, only while none has. It waits ``wait`` seconds for
+    readers.
 
     ``is_former`` is true if an earlier configuration named the sink: nothing goes to its location
     any more, also not what waits in its own directory. With ``has_location`` false another sink has
@@ -195,7 +217,7 @@ class Sink(Closing):
     restart."""
     is_shared: ClassVar[bool] = False
     """Whether several processes may have one location open at the same time, to deliver and to
-    ``redact``, where the opening says ``is_shared``. The SDK needs that."""
+    ``rewrite``, where the opening says ``is_shared``. The SDK needs that."""
     expires: ClassVar[timedelta | None] = None
     """After how long the location itself deletes what it got; for a sink that is no
     ``ErasableSink``. ``collector claims`` compares it with the schema; ``None`` is ``unproven``."""
@@ -246,14 +268,35 @@ class Sink(Closing):
 
 
 class ErasableSink(Sink, ABC):
-    """A sink that stores records, and can show and delete them.
+    """A sink that stores records, and can show and delete them: a type implements ``scan`` and
+    ``rewrite``, and has the rest.
 
     ``unit`` is the name of its records in counts. Its constructor sets ``opening``.
     """
 
     unit: ClassVar[str] = "records"
+    late: ClassVar[timedelta] = timedelta(hours=2)
+    """How long after its retention a field counts as overdue: more than between prunings."""
     opening: Opening
     _prune_at: float = 0.0
+
+    @abstractmethod
+    def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
+        """Yield the records that a rule concerns, whole, each with the name of its collection, in
+        bounded memory."""
+
+    @abstractmethod
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Carry out rules, one after the other but in one pass where that is cheaper, and so that
+        no byte is left; return for each what was removed."""
+
+    def measure(self, rule: Rule) -> Iterable[Holding]:
+        """Count what a rule concerns, collection by collection. A type that can count without
+        reading all records overrides this."""
+        unknown = rule.unknown
+        others = () if unknown is None else (name for name, _ in self.scan(unknown))
+        unruled = (Holding(name, 0, {}, None, None, 1) for name in others)
+        return joined(chain(counted(self.scan(rule), rule), unruled))
 
     def idle(self) -> None:
         """Prune, once an hour, and report it."""
@@ -277,33 +320,60 @@ class ErasableSink(Sink, ABC):
         """Count what lies there besides, and is not of our making."""
         return 0
 
-    @abstractmethod
+    def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
+        """Return the retentions of fields that are noted beside the records, by the names of their
+        schemas, for a type that does so."""
+        return {}
+
+    def expiry(self, now: datetime) -> Rule:
+        """Return the rule by which what is too old at that moment goes: by the schemas that run,
+        else by what is noted, else by the ledger."""
+        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
+
+        spans = {**self.opening.retentions, **self.noted()}
+        for schema in self.opening.schemas:
+            spans[schema.name] = {**spans.get(schema.name, {}), **schema.retentions}
+        return Rule.expiry_by_name(spans, now)
+
     def prune(self, now: datetime) -> Removal:
         """Take out what is older than its retention at that moment."""
+        return self.rewrite([self.expiry(now)])[0]
 
-    @abstractmethod
-    def overdue(self, now: datetime) -> Iterable[str]:
-        """Report what should have been pruned before, without any value."""
+    def overdue(self, now: datetime) -> Iterator[str]:
+        """Report what should have been pruned before, and what was received in the future, without
+        any value."""
+        from collector.filter.redaction import Part, Rule  # noqa: PLC0415 - it loads msgspec
 
-    @abstractmethod
-    def find(self, subject: Subject) -> Iterable[tuple[str, Record]]:
-        """Return a person's records, each with the name of its collection."""
+        sink, unit = self.opening.name, self.unit
+        late = [*self.measure(self.expiry(now - self.late))]
+        early = self.measure(Rule(others=[Part(start=to_minute(now + _AHEAD))]))
+        if old := sum(each.records for each in late):
+            lost = (name for each in late for name, times in each.fields.items() if times)
+            named = ", ".join(f"`{name}`" for name in sorted({*lost}))
+            yield f"the sink `{sink}` holds {old} {unit} past their retention ({named})"
+        if number := sum(each.records for each in early):
+            yield f"the sink `{sink}` holds {number} {unit} {EARLY}"
+        if unruled := sum(each.unruled for each in late):
+            yield f"the sink `{sink}` holds {unruled} {unit} of schemas whose retention is unknown"
 
-    @abstractmethod
+    def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
+        """Yield a person's records, each with the name of its collection."""
+        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
+
+        return self.scan(Rule.removal(subject, None))
+
     def erase(self, subject: Subject) -> Removal:
         """Delete a person's records, and records that cannot be read."""
+        return self._remove(subject, None)
 
-    @abstractmethod
     def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
         """Remove fields from a person's records; delete records without any other field."""
+        return self._remove(subject, fields)
 
-    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-        """Erase the records of each subject, or redact them where fields are named. A sink that
-        can do all of it in one pass overrides this."""
-        return [
-            self.erase(subject) if fields is None else self.redact(subject, fields)
-            for subject, fields in steps
-        ]
+    def _remove(self, subject: Subject, fields: Collection[str] | None) -> Removal:
+        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
+
+        return self.rewrite([Rule.removal(subject, fields)])[0]
 
     def values(self) -> Iterable[Values] | None:
         """Yield the different values of each field, for a bounded number of records at a time,
@@ -318,9 +388,11 @@ class ErasableSink(Sink, ABC):
         for how long is ``unproven`` then. Called after ``values``."""
         return ()
 
-    @abstractmethod
     def inventory(self) -> Iterable[Holding]:
         """Count the contents, collection by collection."""
+        from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
+
+        return self.measure(EVERYTHING)
 
 
 def sink_type(settings: SinkSettings) -> type[Sink]:

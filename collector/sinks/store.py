@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import ClassVar
@@ -20,28 +20,19 @@ from pydantic import Field
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Flag, Location
-from collector.contracts import Batch, Layout, Record, Row, Subject
+from collector.contracts import Batch, Layout, Record, Removal, Row
 from collector.errors import CollectorError, DeliveryError
 from collector.files import make_directory
-from collector.filter.redaction import Expiry
+from collector.filter.redaction import Rule
 from collector.filter.stored import Values
-from collector.schema.kinds.base import utc_now
 from collector.schema.model import Schema
-from collector.sinks import pruning, subject_rows
-from collector.sinks.inventory import (
-    check_store,
-    inventory,
-    other_tables,
-    reading,
-    stored_values,
-)
-from collector.sinks.pruning import Pruned, Pruning
+from collector.sinks import store_rows
+from collector.sinks.inventory import check_store, other_tables, reading
 from collector.sinks.sink import (
     ErasableSink,
     Guarantee,
     Holding,
     Opening,
-    Removal,
     Sink,
     own_directory,
 )
@@ -52,7 +43,6 @@ from collector.sinks.store_file import (
     Table,
     connect,
     make_private,
-    opened,
     require_store,
     run_or_raise,
 )
@@ -90,7 +80,7 @@ class Store(Sink):
         path: str | os.PathLike[str],
         schema: Schema,
         *others: Schema,
-        pruned: Callable[[Pruned], None] | None = None,
+        pruned: Callable[[Removal], None] | None = None,
     ) -> None:
         self.path: Path = Path(path)
         self.table: str = schema.name
@@ -99,7 +89,7 @@ class Store(Sink):
         self._places: dict[str, RowPlaces] = {}
         self._schemas = (schema, *others)
         self.reorder: RowReorder = RowReorder()
-        self.pruning: Pruning = Pruning(self.path, pruned)
+        self.pruning: store_rows.Pruning = store_rows.Pruning(self.path, pruned)
         make_private(self.path)
         self._db = connect(self.path)
         self._index: Index | None = None
@@ -176,7 +166,7 @@ class Store(Sink):
     def _fit(self, table: Table, layout: Layout) -> None:
         with transaction(self._db):
             table.fit(self._db)
-            pruning.note_foreign(self._db, layout, Expiry.of(self._schemas, utc_now()).spans)
+            store_rows.note_foreign(self._db, layout, self._schemas)
 
     def _store(self, parts: Sequence[_Part]) -> None:
         """Insert batches in one transaction. If a place is taken, which is rare, repeat it with
@@ -237,7 +227,7 @@ class Store(Sink):
         OWN.create(self._db)
         for schema, table in found:
             table.fit(self._db, view=True)
-            pruning.note(self._db, table.name, schema.retentions)
+            store_rows.note(self._db, table.name, schema.retentions)
 
 
 class StoreSettings(SinkSettings):
@@ -298,7 +288,7 @@ class StoreSink(ErasableSink):
         self._open_store: Store | None = None
         if not opening.is_offline:
             make_directory(self._path.parent, within=opening.data)
-            self._open_store = Store(self._path, *opening.schemas, pruned=self._report)
+            self._open_store = Store(self._path, *opening.schemas, pruned=opening.report)
 
     @classmethod
     def check(cls, settings: StoreSettings, opening: Opening) -> None:
@@ -313,9 +303,6 @@ class StoreSink(ErasableSink):
         if self._open_store is None:
             raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         return self._open_store
-
-    def _report(self, pruned: Pruned) -> None:
-        self.opening.report(Removal(pruned.deleted, pruned.shortened))
 
     def deliver(self, *batches: Batch) -> None:
         """Store the batches durably, each once."""
@@ -352,39 +339,22 @@ class StoreSink(ErasableSink):
         """Count tables that are not of our making."""
         return other_tables(self._path) if self.exists else 0
 
-    def prune(self, now: datetime) -> Removal:
-        """Remove what is older than its retention."""
-        return pruning.prune_store(self._path, self.opening.schemas, now, self.opening.wait)
+    def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
+        """Yield rows, each with its table."""
+        return store_rows.read(self._path, lambda db: store_rows.scan(db, rule))
 
-    def overdue(self, now: datetime) -> list[str]:
-        """Report the fields that should have been pruned."""
-        return pruning.overdue(self._path, self.opening.schemas, now)
+    def measure(self, rule: Rule) -> Iterator[Holding]:
+        """Count rows and values, table by table."""
+        return store_rows.read(self._path, lambda db: store_rows.measure(db, rule))
 
-    def find(self, subject: Subject) -> list[tuple[str, Record]]:
-        """Return a person's rows, each with its table."""
-        if not self.exists:
-            return []
-        with opened(self._path) as db:
-            rows = subject_rows.rows
-            return run_or_raise(lambda: list(rows(db, subject)), "E501", "the store cannot be read")
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Delete and shorten rows, and make the file anew once."""
+        return store_rows.rewrite(self._path, rules, self.opening.wait)
 
-    def erase(self, subject: Subject) -> Removal:
-        """Delete a person's rows."""
-        return self.revise_all([(subject, None)])[0]
-
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
-        """Remove fields from a person's rows."""
-        return self.revise_all([(subject, fields)])[0]
-
-    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-        """Do it for several people, and make the file anew once."""
-        numbers, is_swept = subject_rows.remove(self._path, steps, self.opening.wait)
-        return [Removal(number, is_swept=is_swept) for number in numbers]
+    def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
+        """Return the retentions that the store notes."""
+        return dict(store_rows.read(self._path, lambda db: store_rows.retentions(db).items()))
 
     def values(self) -> Iterator[Values]:
         """Yield the values of some thousand rows at a time."""
-        return stored_values(self._path)
-
-    def inventory(self) -> list[Holding]:
-        """Count rows and values, table by table."""
-        return inventory(self._path)
+        return store_rows.read(self._path, store_rows.values)

@@ -20,6 +20,7 @@ from collector.contracts import Batch, Layout, Row
 from collector.errors import ConfigError, DeliveryError, file_name
 from collector.files import failing_as, make_directory
 from collector.files import make_private as make_file_private
+from collector.filter.redaction import Dialect
 from collector.sqlite.connection import (
     checkpoint,
     connect_unset,
@@ -53,6 +54,8 @@ OWN = Definition(
 )
 """What a store has besides the tables of schemas: ids of batches, the retention of each field, and
 a row in ``_remains`` while deleted bytes may be in the file or its log."""
+SQLITE = Dialect(lambda name, _: f":{name}", quoted)
+"""How rules are written for SQLite."""
 _NOT_NOW = "the store did not take the batch; is the disk full or the store in use?"
 _T = TypeVar("_T")
 

@@ -65,12 +65,13 @@ class _Rule:
     secret: bytes
     by_field: Mapping[str, Mapping[str, Sequence[Tombstone]]]
     until: str
+    since: str = ""
 
     def may_concern(self, text: bytes) -> bool:
         """Return whether there are lines: a hash is of no use for a quicker test."""
         return bool(text)
 
-    def fields_to_remove(self, record: Mapping[str, object], minute: str) -> Iterable[str]:
+    def fields_to_remove(self, record: Mapping[str, object], minute: str) -> set[str]:
         """Return the fields that go: all of an erased person's records."""
         schema, removed = text_of(record, "schema") or "", set[str]()
         for name, tombstones in self.by_field.items():

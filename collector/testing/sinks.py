@@ -17,12 +17,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from collector.config.sink_settings import SinkSettings
-from collector.contracts import Batch, PendingBatch, Record, Subject, Tally, layout_of, to_minute
+from collector.contracts import (
+    Batch,
+    PendingBatch,
+    Record,
+    Removal,
+    Subject,
+    Tally,
+    layout_of,
+    to_minute,
+)
 from collector.drain import Drain, all_fields, redeliver
 from collector.errors import DeliveryError, Unacceptable
+from collector.filter.redaction import EVERYTHING, Rule
 from collector.filter.stored import read
 from collector.schema import Schema, load_schema
-from collector.sinks.sink import ErasableSink, Opening, Removal, Sink, open_sink
+from collector.sinks.sink import ErasableSink, Holding, Opening, Sink, open_sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.set_aside import SetAside
 
@@ -250,7 +260,8 @@ class SinkConformance:
             if sink is None:
                 return
             steps = [(_subject(1), None), (_subject(2), None), (_subject(3), ["os.type"])]
-            assert [each.records for each in sink.revise_all(steps)] == [2, 2, 1]
+            rules = [Rule.removal(*step) for step in steps]
+            assert [each.records for each in sink.rewrite(rules)] == [2, 2, 1]
             assert _fields(sink) == {"client.address": 1}
         assert self._number(tmp_path) == {3: 1}
 
@@ -305,6 +316,19 @@ class SinkConformance:
             assert (table.first, table.last) == (old.received, new.received)
             assert _fields(sink) == {"client.address": 3, "os.type": 3}
 
+    def test_counts_are_of_what_is_found(self, tmp_path: Path) -> None:
+        """By any rule ``measure`` counts the records that ``scan`` yields, and what they lose."""
+        self._deliver(tmp_path, self._batch(1, [1, 2], days=3), self._batch(2, [1, 3]))
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            later = sink.expiry(datetime.now(UTC) + timedelta(days=30))
+            person_ = Rule.removal(_subject(1), ["os.type"])
+            for rule, number in ((EVERYTHING, 4), (later, 2), (person_, 2)):
+                assert len([*sink.scan(rule)]) == number
+                counted = [_numbers(each) for each in sink.measure(rule)]
+                assert counted == [_numbers(each) for each in ErasableSink.measure(sink, rule)]
+
     def test_the_values(self, tmp_path: Path) -> None:
         """They are all shown, if any are, and nothing but our own is there."""
         self._deliver(tmp_path, self._batch(1, [1, 2], days=3), self._batch(2, [3]))
@@ -343,6 +367,11 @@ def _subject(number: int, days: float = 9) -> Subject:
     now = datetime.now(UTC)
     start, end = to_minute(now - timedelta(days=days)), to_minute(now + timedelta(days=1))
     return Subject("client.address", person(number), start, end)
+
+
+def _numbers(holding: Holding) -> tuple[str, int, dict[str, int]]:
+    fields = {name: number for name, number in holding.fields.items() if number}
+    return holding.name, holding.records, fields
 
 
 def _fields(sink: ErasableSink) -> dict[str, int]:

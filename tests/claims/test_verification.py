@@ -35,9 +35,9 @@ from collector.routing import Flows, changes, flows
 from collector.schema import load_schema, resources
 from collector.schema.names.scope import scope
 from collector.schema.review import approve, read_copy
-from collector.sinks.pruning import Pruning
 from collector.sinks.record_files import PruneSchedule
 from collector.sinks.store import Store
+from collector.sinks.store_rows import Pruning
 from collector.spool import Spool, note
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
@@ -300,12 +300,13 @@ def _delivered(folder: Path, age: timedelta) -> Path:
     return data
 
 
-@pytest.mark.parametrize(("days", "expected"), [(29, 0), (31, 1), (91, 3)])
+@pytest.mark.parametrize(("days", "expected"), [(29, 0), (31, 2), (91, 3)])
 def test_a_store_that_was_not_pruned(days: int, expected: int, tmp_path: Path) -> None:
     """Each field that has outlived its time in the data directory is told."""
     _delivered(tmp_path, timedelta(days=days))
     outcome = found(tmp_path)
-    assert named(outcome["retention"]) == {*["client.address", "os.type"][:expected]}
+    wanted = {*["store", "client.address", "os.type"][:expected]}
+    assert named(outcome["retention"]) == wanted
     assert broken(outcome) == ({"needed-only"} if expected else set())
     assert "203.0" not in str(outcome)
 
@@ -313,14 +314,17 @@ def test_a_store_that_was_not_pruned(days: int, expected: int, tmp_path: Path) -
 def test_a_store_that_keeps_for_longer(tmp_path: Path) -> None:
     """A retention that the schema has shortened counts, also before the store was opened with it;
     and a table without any is told."""
-    data = _delivered(tmp_path, timedelta(0))
+    data = _delivered(tmp_path, timedelta(days=31))
     query(
         data / "store.db",
-        "UPDATE _retention SET seconds = seconds + 1 WHERE field = 'os.type'",
+        "UPDATE _retention SET seconds = 10 * seconds",
         "CREATE TABLE older (received TEXT, os TEXT)",
+        "INSERT INTO older VALUES ('2020-01-01T00:00:00Z', 'x')",
     )
     outcome = found(tmp_path)
-    assert named(outcome["retention"]) == {"older", "os.type"}
+    late, unruled = [each.message for each in outcome["retention"] or ()]
+    assert "`client.address`" in late
+    assert "1 rows of schemas whose retention is unknown" in unruled
     assert broken(outcome) == {"needed-only"}
 
 
@@ -332,7 +336,7 @@ def test_a_spool_and_files_that_were_not_pruned(tmp_path: Path) -> None:
     outcome = checked(populated.config_file)
     late = [each.message for each in outcome["retention"] or ()]
     assert [re.findall("[0-9]+", each) for each in late] == [["2"], ["2"], ["3"]]
-    assert named(outcome["retention"]) == {"client.address", "ndjson"}
+    assert named(outcome["retention"]) == {"client.address", "ndjson", "store"}
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:

@@ -35,14 +35,14 @@ def _run(lives: PopulatedDirectory, *more: object) -> Ended:
 def test_prune(lives: PopulatedDirectory) -> None:
     """Store, spool and files: addresses after 30 days, the rest after 90, to the last byte."""
     told = _run(lives, "--json").json
-    assert (told["rows"], told["shortened"], told["batches"]) == (5, 5, 2)
-    assert (told["lines"], told["is_swept"], told["unruled"]) == (10, True, [])
+    assert (told["sinks"], told["batches"]) == ({"store": 10, "ndjson": 10}, 2)
+    assert (told["is_swept"], told["unruled"]) == (True, [])
     assert lives.left(range(30)) == set(range(10))
     assert query(lives.data / "store.db", "SELECT count(*) FROM conferencing") == [(10,)]
     assert run("ledger", "verify", "--data", lives.data).code == 0
     shown = _run(lives)
     assert (shown.code, shown.err) == (0, b"")
-    assert shown.out.decode().splitlines()[0] == "store: 0 rows deleted, 0 lost fields"
+    assert shown.out.decode().splitlines()[0] == "sink store: 0 records"
 
 
 def test_on_a_terminal_it_asks(lives: PopulatedDirectory) -> None:
@@ -110,7 +110,7 @@ def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
                 file.write(bytes(1 << 16))
         done = _run(lives, "--json")
         assert (done.code, b"no room" in done.err) == (1, True)
-        assert done.json["rows"] == 5
+        assert done.json["sinks"]["store"] == 5
         ballast.unlink()
         assert _run(lives).code == 0
         assert lives.left(range(5)) == set()
@@ -124,4 +124,4 @@ def test_a_store_by_itself(lives: PopulatedDirectory) -> None:
     elsewhere = lives.directory / "telemetry.db"
     (lives.data / "store.db").rename(elsewhere)
     told = _run(lives, "--store", elsewhere, "--json").json
-    assert (told["rows"], told["shortened"]) == (5, 5)
+    assert told["sinks"]["store"] == 10

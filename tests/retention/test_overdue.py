@@ -56,7 +56,7 @@ def test_what_was_received_in_the_future_is_told(tmp_path: Path) -> None:
     populated.spool(range(3), days=-2)
     populated.set_aside(1, days=-2)
     *early, damaged = _told(populated)
-    wanted = ["`conferencing` holds 2 rows", "`ndjson` holds 2 lines", "spool holds 3 records"]
+    wanted = ["`store` holds 2 rows", "`ndjson` holds 2 lines", "spool holds 3 records"]
     assert all(part in each for part, each in zip(wanted, early, strict=True))
     assert "damaged files" in damaged
 

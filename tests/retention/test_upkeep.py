@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from collector.contracts import Removal
 from collector.ledger import Entry, Note
 from collector.retention.upkeep import Upkeep, prune
 from collector.schema import load_schema
-from collector.sinks.sink import Removal
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory
 from tests.database import query
@@ -84,8 +84,8 @@ def test_what_sinks_pruned_is_noted(tmp_path: Path) -> None:
     path = populated.data / "spool.db"
     with Spool(path) as spool:
         upkeep = Upkeep(spool, [populated.schema])
-        upkeep.sink_pruned("store", "rows", Removal(deleted=4, shortened=3))
-        upkeep.sink_pruned("ndjson", "lines", Removal(5))
+        upkeep.sink_pruned("store", Removal(deleted=4, shortened=3))
+        upkeep.sink_pruned("ndjson", Removal(5))
     noted = [(facts["rows"], facts["values"]) for facts in map(_facts, _entries(populated))]
     assert noted == [("4", "3"), ("5", "0")]
 
@@ -155,8 +155,8 @@ def test_a_damaged_file_that_cannot_be_deleted(tmp_path: Path) -> None:
     """It is said that something is left."""
     schema = load_schema("web")
     with Spool(tmp_path / "spool.db") as spool:
-        assert prune(spool, [schema]).outcome.is_swept
+        assert prune(spool, [schema]).is_swept
         (tmp_path / "spool.db.damaged-20200101T000000Z").mkdir()
         done = prune(spool, [schema])
-        assert not done.outcome.is_swept
+        assert not done.is_swept
         assert done.files == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from io import StringIO
@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
-from collector.contracts import Request, Subject
+from collector.contracts import Removal, Request
 from collector.errors import CollectorError, DeliveryError
 from collector.filter import Filter
+from collector.filter.redaction import Rule
 from collector.intake import Acceptor
 from collector.server import control
 from collector.server.control import ControlServer
 from collector.server.control_client import Erase, Object, Status, ask
-from collector.sinks.sink import ErasableSink, Removal
+from collector.sinks.sink import ErasableSink
 from tests.calling import accepted
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
@@ -74,20 +75,20 @@ def test_people_who_wait_are_erased_together(
     refused = address(3)
 
     def watched(sink: ErasableSink) -> None:
-        revise_all = sink.revise_all
+        rewrite = sink.rewrite
 
-        def counted(
-            steps: Sequence[tuple[Subject, Collection[str] | None]],
-        ) -> Sequence[Removal]:
-            passes.append(len(steps))
-            is_refused = fails == "one" and any(each.value == refused for each, _ in steps)
-            if fails == "unexpected" and len(steps) > 1:
+        def counted(rules: Sequence[Rule]) -> Sequence[Removal]:
+            passes.append(len(rules))
+            is_refused = fails == "one" and any(
+                each.may_concern(f'"{refused}"'.encode()) for each in rules
+            )
+            if fails == "unexpected" and len(rules) > 1:
                 raise ValueError("canary")
-            if is_refused or (fails == "together" and len(steps) > 1):
+            if is_refused or (fails == "together" and len(rules) > 1):
                 raise DeliveryError("E503", "the file does not take it now")
-            return revise_all(steps)
+            return rewrite(rules)
 
-        monkeypatch.setattr(sink, "revise_all", counted)
+        monkeypatch.setattr(sink, "rewrite", counted)
 
     async def serve(kept: Keeping, stack: ExitStack) -> None:
         components, loop = kept.components, asyncio.get_running_loop()
@@ -157,14 +158,14 @@ def test_a_sink_that_takes_long_is_waited_for(
         await asyncio.to_thread(wait_until, lambda: not components.spool.state().batches)
         ((name, sink),) = components.sinks.items()
         assert isinstance(sink, ErasableSink)
-        revise_all = sink.revise_all
+        rewrite = sink.rewrite
 
-        def slow(steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
+        def slow(rules: Sequence[Rule]) -> list[Removal]:
             passed[0] += 2 * control._BUSY_SECONDS
             sleep(3 * control._LOOK_SECONDS)
-            return revise_all(steps)
+            return rewrite(rules)
 
-        monkeypatch.setattr(sink, "revise_all", slow)
+        monkeypatch.setattr(sink, "rewrite", slow)
         server = ControlServer(components, dict, stack, log_to(StringIO()))
         await server.start()
         command = Erase("client.address", address(1), *WINDOW, 0)

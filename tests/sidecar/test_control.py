@@ -119,7 +119,7 @@ def test_what_waits_is_erased_too(tmp_path: Path) -> None:
         is_late = isinstance(asked.exception(), DeliveryError)
         answer = ask(data, erasure(address(4))) if is_late else asked.result()
         assert answer is not None
-        assert answer["removed"]["records"] == (0 if is_late else 1)
+        assert answer["removed"]["deleted"] == (0 if is_late else 1)
         assert answer["removed"]["is_swept"]
         wait_until(lambda: len(addresses_stored(data)) == 4)
         assert left(data, address(4)) == set()
@@ -141,7 +141,7 @@ def test_commands_of_all_kinds(tmp_path: Path) -> None:
         assert run("status", "--data", data).code == 0
         pruned = ask(data, Prune(WAIT_SECONDS))
         assert pruned is not None
-        assert (pruned["pruned"]["rows"], pruned["pruned"]["is_swept"]) == (0, True)
+        assert (pruned["pruned"]["deleted"], pruned["pruned"]["is_swept"]) == (0, True)
         assert run("store", "prune", "--data", data).code == 0
         assert ask(data, Redeliver()) == {"delivered": 0, "left": 0}
         for command, code in [

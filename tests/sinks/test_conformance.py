@@ -12,11 +12,12 @@ import pytest
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.sink_types import settings_of, sink_class
+from collector.contracts import Removal
 from collector.errors import DeliveryError
 from collector.sinks.ndjson import NdjsonSettings
 from collector.sinks.otlp import OtlpSettings
 from collector.sinks.parquet import ParquetSettings
-from collector.sinks.sink import Removal, Sink
+from collector.sinks.sink import Sink
 from collector.testing.sinks import SinkConformance
 from tests.sinks.otlp.receivers import Answer, Received, http_receiver, taken
 from tests.sinks.packages import EXAMPLE, offered

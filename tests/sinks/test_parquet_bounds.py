@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from collector.errors import UnreadableFile
 from collector.filter.arrow import MARK, arrow_schema, read_tables, writer
+from collector.filter.redaction import Rule
 from collector.sinks.parquet.bounded import BoundedFile, bounded_groups
 from collector.sinks.parquet.lake import _statistics
 from collector.sinks.parquet.object_store import DirectoryObjects
@@ -239,14 +240,14 @@ def test_one_pass_for_all_who_are_erased(tmp_path: Path) -> None:
         sink.deliver(*(_batch(at, [at % 9, 100 + at % 9], hours=at) for at in range(40)))
         _put(sink)
         number = len(_files(tmp_path))
-        steps = [(_subject(at), None) for at in range(1, 9)]
+        rules = [Rule.removal(_subject(at), None) for at in range(1, 9)]
         with _counted() as opened:
-            removals = sink.revise_all(steps)
+            removals = sink.rewrite(rules)
         assert len(opened) == len(set(opened)) == number == 40
         assert sum(each.deleted for each in removals) == 35
         assert all(each.deleted in (4, 5) for each in removals)
         with _counted() as opened:
-            assert not any(sink.revise_all([(step, None) for step, _ in steps]))
+            assert not any(sink.rewrite(rules))
         assert len(opened) == 40
     left = [person(0)] * 5 + [person(100 + at % 9) for at in range(40)]
     assert _people(tmp_path) == sorted(left)

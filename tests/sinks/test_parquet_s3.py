@@ -24,10 +24,11 @@ from obstore.store import S3Store
 
 from collector import Collector
 from collector.config.sink_settings import SinkSettings
+from collector.contracts import Removal
 from collector.errors import Cause, DeliveryError, Unreachable
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink
-from collector.sinks.sink import Opening, Removal, Sink
+from collector.sinks.sink import Opening, Sink
 from collector.testing.sinks import SinkConformance, person
 from tests.cli.process import Ended, run
 from tests.deadline import WAIT_SECONDS, wait_until

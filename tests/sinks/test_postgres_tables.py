@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.contracts import Batch, Layout, Subject, to_minute
+from collector.contracts import Batch, Layout, Removal, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
 from collector.filter.stored import read
 from collector.ledger import Note
@@ -22,7 +22,7 @@ from collector.schema import load_schema
 from collector.schema.model import Schema
 from collector.sinks.postgres import PostgresSink
 from collector.sinks.postgres.tables import check_names
-from collector.sinks.sink import Opening, Removal
+from collector.sinks.sink import Opening
 from collector.spool import Spool, note
 from collector.testing.sinks import person
 from tests.raising import raises
@@ -371,7 +371,7 @@ def test_back_to_an_earlier_version(
     with _sink(clean, tmp_path, v1) as sink:
         sink.deliver(_batch(2, v1, **values | {"tablet": False}), _batch(3, v1))
         window = ("2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z")
-        found = sink.find(Subject("peer.address", "203.0.113.99", *window))
+        found = list(sink.find(Subject("peer.address", "203.0.113.99", *window)))
         assert sorted(bool(row["tablet"]) for _, row in found) == [False, True]
         assert sink.erase(Subject("peer.address", "203.0.113.99", *window)).records == 2
     assert _addresses(clean, "calls") == [person(3)]

@@ -9,19 +9,15 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 
-import orjson
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from collector.contracts import Batch, Record
-from collector.filter.redaction import Expiry, redact
+from collector.contracts import Batch, Record, Removal
+from collector.filter.redaction import Rule
 from collector.schema import Schema, load_schema
-from collector.sinks.pruning import Pruned, prune, rules, sweep, unruled
 from collector.sinks.store import Store
+from collector.sinks.store_rows import measure, retentions, steps, sweep
 from collector.sqlite.connection import connect
 from tests.database import query
 from tests.sidecar.faults import small_disk
@@ -68,6 +64,10 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
+def _prune(db: sqlite3.Connection, now: datetime = _NOW) -> Iterator[tuple[str, Removal]]:
+    return steps(db, Rule.expiry_by_name(retentions(db), now))
+
+
 def _go_on(store: Store) -> None:
     """What a sink is told when nothing comes, as long as there is something to do."""
     while monotonic() >= store.pruning.due:
@@ -97,45 +97,10 @@ def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 7), (31, 10, 5), (29.9, 20, 3))
     with _opened(path) as db:
-        done = sum((each for _, each in prune(db, _NOW)), Pruned())
+        done = sum((each for _, each in _prune(db)), Removal())
         query = 'SELECT "client.address" IS NULL, "os.type", count(*) FROM conferencing GROUP BY 1'
         assert db.execute(query).fetchall() == [(0, "linux", 3), (1, "linux", 5)]
-    assert done == Pruned(shortened=5, deleted=7)
-
-
-_ages = st.sampled_from([0, 29.9, 30, 30.01, 45, 89.9, 90, 90.01, 400])
-_fields = st.fixed_dictionaries(
-    {},
-    optional={
-        "client.address": st.just("10.0.0.1"),
-        "os.type": st.just("linux"),
-        "device.model.name": st.just("Pixel 8"),
-    },
-).filter(bool)
-
-
-@settings(max_examples=30)
-@given(st.lists(st.tuples(_ages, _fields), max_size=20))
-def test_store_and_files_lose_the_same(rows: list[tuple[float, Record]]) -> None:
-    """The store is pruned by SQL, spool and files line by line: of any rows, the same is left."""
-    schema = load_schema("conferencing")
-    spans = {name: field.retention for name, field in schema.fields.items()}
-    with TemporaryDirectory() as directory:
-        path = Path(directory, "store.db")
-        with Store(path, schema) as store:
-            _go_on(store)
-            for number, (age, record) in enumerate(rows):
-                store.deliver(Batch(number.to_bytes(16), _minute(age), [record]))
-        with _opened(path) as db:
-            list(prune(db, _NOW))
-            query = 'SELECT received, "client.address", "os.type", "device.model.name" FROM '
-            stored = sorted(db.execute(f"{query} conferencing").fetchall(), key=repr)
-    lines = b"".join(
-        orjson.dumps({"received": _minute(age), **record}) + b"\n" for age, record in rows
-    )
-    left = [orjson.loads(each) for each in redact(lines, Expiry(spans, _NOW)).payload.splitlines()]
-    names = ("received", "client.address", "os.type", "device.model.name")
-    assert stored == sorted((tuple(map(each.get, names)) for each in left), key=repr)
+    assert done == Removal(shortened=5, deleted=7)
 
 
 def test_nothing_goes_early(tmp_path: Path, schema: Schema) -> None:
@@ -143,8 +108,9 @@ def test_nothing_goes_early(tmp_path: Path, schema: Schema) -> None:
     path = tmp_path / "store.db"
     _fill(path, schema, (30, 0, 1))
     with _opened(path) as db:
-        assert list(prune(db, _NOW)) == [("conferencing", Pruned())]
-        assert list(prune(db, _NOW + timedelta(minutes=1))) == [("conferencing", Pruned(1))]
+        assert list(_prune(db)) == [("conferencing", Removal())]
+        later = _NOW + timedelta(minutes=1)
+        assert list(_prune(db, later)) == [("conferencing", Removal(shortened=1))]
 
 
 def test_a_pass_goes_in_steps(tmp_path: Path, schema: Schema) -> None:
@@ -152,7 +118,7 @@ def test_a_pass_goes_in_steps(tmp_path: Path, schema: Schema) -> None:
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 12_000))
     with _opened(path) as db:
-        steps = [done.deleted for _, done in prune(db, _NOW)]
+        steps = [done.deleted for _, done in _prune(db)]
     assert steps == [5000, 5000, 2000]
 
 
@@ -172,7 +138,7 @@ def test_no_byte_of_what_is_pruned_stays(tmp_path: Path, schema: Schema) -> None
             store.deliver(Batch(chance.randbytes(16), _minute(age), records))
     store._db.close()  # as if it was killed: rows are not put in order
     with _opened(path) as db:
-        list(prune(db, _NOW))
+        list(_prune(db))
         assert list(sweep(db, path)) == [True]
         left = _bytes(path)
     assert [n for n in old if _address(n).encode() in left] == []
@@ -183,12 +149,12 @@ def test_a_store_prunes_itself_between_batches(tmp_path: Path, schema: Schema) -
     """A delivery, even of nothing, carries a pass on; the batch of that moment is kept as ever."""
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 600))
-    told: list[Pruned] = []
+    told: list[Removal] = []
     with Store(path, schema, pruned=told.append) as store:
         store.deliver(Batch(b"n" * 16, _minute(0), _records(5000, 9)))
         _go_on(store)
         assert store.count() == 9
-        assert told == [Pruned(deleted=600)]
+        assert told == [Removal(deleted=600)]
         left = _bytes(path)
         assert _address(7).encode() not in left
         assert _address(5000).encode() in left
@@ -224,7 +190,7 @@ def test_what_was_deleted_before_a_crash_is_swept_after_it(tmp_path: Path, schem
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 600), (1, 1000, 600))
     with _opened(path) as db:
-        list(prune(db, _NOW))
+        list(_prune(db))
     with Store(path, schema) as store:
         before = path.stat().st_size
         _go_on(store)
@@ -240,14 +206,16 @@ def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
         with Store(path, load_schema(name)):
             pass
     with _opened(path) as db:
-        assert [rule.table for rule in rules(db)] == ["conferencing", "conferencing-strict"]
-        assert unruled(db) == []
+        assert {*retentions(db)} == {"conferencing", "conferencing-strict"}
         db.execute("ALTER TABLE conferencing ADD COLUMN gone TEXT")
         db.execute("CREATE TABLE foreign_one (received TEXT, a TEXT)")
-        first = next(rules(db))
-        assert unruled(db) == ["foreign_one"]
-    assert first.spans["client.address"] == first.spans["gone"] == timedelta(days=30)
-    assert first.spans["os.type"] == timedelta(days=90)
+        db.execute("INSERT INTO foreign_one VALUES ('2020-01-01T00:00:00Z', 'a')")
+        row = f"VALUES ('{_minute(31)}', 'linux', 'x')"
+        db.execute(f'INSERT INTO conferencing (received, "os.type", gone) {row}')
+        found = {each.name: each for each in measure(db, Rule.expiry_by_name(retentions(db), _NOW))}
+    assert found["foreign_one"].unruled == 1
+    lost = {name: times for name, times in found["conferencing"].fields.items() if times}
+    assert (found["conferencing"].records, lost) == (1, {"gone": 1})
 
 
 def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema) -> None:
@@ -259,8 +227,7 @@ def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema)
         for days in (31, 29):
             store.deliver(Batch(bytes([days]) * 16, _minute(days), [_record(1)], schema.layout))
         with _opened(path) as db:
-            assert unruled(db) == []
-            spans = {rule.table: rule.spans for rule in rules(db)}["conferencing"]
+            spans = retentions(db)["conferencing"]
         assert spans["client.address"] == spans["os.name"] == timedelta(days=30)
         assert spans["os.type"] == timedelta(days=90)
         _prune_now(store)
@@ -271,7 +238,7 @@ def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema)
     with Store(path, other) as store:
         store.deliver(Batch(b"y" * 16, _minute(0), [_record(1)], schema.layout))
         with _opened(path) as db:
-            noted = {rule.table: rule.spans for rule in rules(db)}
+            noted = retentions(db)
     assert noted["conferencing"] == schema.retentions
 
 
@@ -284,7 +251,7 @@ def test_memory_without_room_is_said(
     _fill(path, schema, (1, 0, 20), (91, 20, 20))
     with Store(path, schema) as store:
         with monkeypatch.context() as patched:
-            patched.setattr("collector.sinks.pruning.compact", _no_memory)
+            patched.setattr("collector.sinks.store_rows.compact", _no_memory)
             _go_on(store)
             assert store.pruning.is_held
             store.deliver(Batch(b"n" * 16, _minute(0), _records(50, 9)))
@@ -301,7 +268,7 @@ def _no_memory(_db: sqlite3.Connection, _path: Path) -> None:
 def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path, schema: Schema) -> None:
     """Rows go, and the ledger is told of them, once; their bytes go when there is room. Meanwhile
     batches are taken, and other programs have the room that they had."""
-    told: list[Pruned] = []
+    told: list[Removal] = []
     with small_disk(tmp_path / "disk", 16) as disk:
         path, ballast = disk / "store.db", disk / "ballast"
         _fill(path, schema, (1, 0, 20_000), (91, 20_000, 2_000))
@@ -312,13 +279,13 @@ def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path, schema: Sche
                 file.flush()
         with Store(path, schema, pruned=told.append) as store:
             _go_on(store)
-            assert (told, store.pruning.is_held) == ([Pruned(deleted=2_000)], True)
+            assert (told, store.pruning.is_held) == ([Removal(deleted=2_000)], True)
             assert _free(disk) > path.stat().st_size // 3
             store.deliver(Batch(b"n" * 16, _minute(0), _records(30_000, 9)))
             assert store.count() == 20_009
             ballast.unlink()
             _prune_now(store)
-            assert (told, store.pruning.is_held) == ([Pruned(deleted=2_000)], False)
+            assert (told, store.pruning.is_held) == ([Removal(deleted=2_000)], False)
             assert _address(20_007).encode() not in _bytes(path)
 
 

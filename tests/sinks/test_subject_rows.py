@@ -8,15 +8,16 @@ import pytest
 
 from collector.contracts import Batch, Subject
 from collector.errors import ConfigError, DeliveryError
+from collector.filter.redaction import Rule
 from collector.schema import load_schema
-from collector.sinks import subject_rows
 from collector.sinks.store import Store
 from collector.sinks.store_file import opened
-from collector.sqlite.connection import transaction
+from collector.sinks.store_rows import rewrite, scan
 from tests.raising import raises
 
 _DAY = "2026-11-24T{}:00Z"
 _SUBJECT = Subject("client.address", "10.0.0.1", _DAY.format("10:00"), _DAY.format("11:00"))
+_RULE = Rule.removal(_SUBJECT, None)
 _OWN = {"client.address": "10.0.0.1", "os.type": "linux", "device.model.name": "Pixel 8"}
 _OTHER = {**_OWN, "client.address": "10.0.0.2"}
 
@@ -34,35 +35,41 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def _rewrite(path: Path, *rules: Rule) -> list[int]:
+    return [each.records for each in rewrite(path, rules, 0)]
+
+
 def test_rows_of_all_tables_are_found(path: Path) -> None:
     """Within the window, first minute included and last not."""
     with opened(path) as db:
-        found = [(table, row["received"]) for table, row in subject_rows.rows(db, _SUBJECT)]
+        found = sorted((table, str(row["received"])) for table, row in scan(db, _RULE))
     times = [_DAY.format(time) for time in ("10:00", "10:59")]
     assert found == [(table, time) for table in ("conferencing", "webrtc") for time in times]
 
 
 def test_deleting_and_clearing(path: Path) -> None:
     """One person's, in the window; a row without any other field goes whole."""
-    with opened(path) as db, transaction(db):
-        assert subject_rows.clear(db, _SUBJECT, ["device.model.name"]) == 4
-        assert all("device.model.name" not in row for _, row in subject_rows.rows(db, _SUBJECT))
-        assert subject_rows.clear(db, _SUBJECT, ["device.model.name"]) == 0
-        every = ["client.address", "os.type", "device.model.name"]
-        assert subject_rows.clear(db, _SUBJECT, every) == 4
-        assert list(subject_rows.rows(db, _SUBJECT)) == []
-        other = Subject("client.address", "10.0.0.2", _SUBJECT.start, _SUBJECT.end)
-        assert subject_rows.delete(db, other) == 4
+    clear = Rule.removal(_SUBJECT, ["device.model.name"])
+    assert _rewrite(path, clear) == [4]
+    with opened(path) as db:
+        assert all("device.model.name" not in row for _, row in scan(db, _RULE))
+    assert _rewrite(path, clear) == [0]
+    every = Rule.removal(_SUBJECT, ["client.address", "os.type", "device.model.name"])
+    other = Subject("client.address", "10.0.0.2", _SUBJECT.start, _SUBJECT.end)
+    assert _rewrite(path, every, Rule.removal(other, None)) == [4, 4]
+    with opened(path) as db:
+        assert list(scan(db, _RULE)) == []
         assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (4,)
-        assert db.execute("SELECT count(*) FROM _remains").fetchone() == (1,)
+        assert db.execute("SELECT count(*) FROM _remains").fetchone() == (0,)
 
 
 def test_tables_of_others(path: Path) -> None:
     """One that says who and when is treated like ours, any other is left alone."""
-    with opened(path) as db, transaction(db):
+    with opened(path) as db:
         db.execute('CREATE TABLE mine AS SELECT "client.address", received FROM conferencing')
         db.execute('CREATE TABLE theirs AS SELECT "client.address" FROM conferencing')
-        assert subject_rows.delete(db, _SUBJECT) == 6
+    assert _rewrite(path, _RULE) == [6]
+    with opened(path) as db:
         assert db.execute("SELECT count(*) FROM theirs").fetchone() == (8,)
 
 
@@ -85,7 +92,6 @@ _AUDITED = (
 )
 _GUARDED = "CREATE TRIGGER guard BEFORE DELETE ON webrtc BEGIN SELECT RAISE(IGNORE); END"
 _IS_OF_SUBJECT = "old.\"client.address\" = '10.0.0.1'"
-_STEPS = [(_SUBJECT, None)]
 
 
 def test_a_trigger_that_copies_what_is_deleted(path: Path) -> None:
@@ -93,9 +99,9 @@ def test_a_trigger_that_copies_what_is_deleted(path: Path) -> None:
     with opened(path) as db:
         for statement in _AUDITED:
             db.execute(statement)
-    assert subject_rows.remove(path, _STEPS, 0)[0] == [4]
+    assert _rewrite(path, _RULE) == [4]
     with opened(path) as db:
-        assert list(subject_rows.rows(db, _SUBJECT)) == []
+        assert list(scan(db, _RULE)) == []
 
 
 def test_a_trigger_that_keeps_what_is_deleted(path: Path) -> None:
@@ -103,9 +109,9 @@ def test_a_trigger_that_keeps_what_is_deleted(path: Path) -> None:
     with opened(path) as db:
         db.execute(_GUARDED)
     with raises("E501", DeliveryError):
-        subject_rows.remove(path, _STEPS, 0)
+        _rewrite(path, _RULE)
     with opened(path) as db:
-        assert {table for table, _ in subject_rows.rows(db, _SUBJECT)} == {"webrtc"}
+        assert {table for table, _ in scan(db, _RULE)} == {"webrtc"}
 
 
 def test_a_trigger_that_keeps_the_rows_of_one_of_two(path: Path) -> None:
@@ -114,18 +120,18 @@ def test_a_trigger_that_keeps_the_rows_of_one_of_two(path: Path) -> None:
     with opened(path) as db:
         db.execute(_GUARDED.replace(" BEGIN", f" WHEN {_IS_OF_SUBJECT} BEGIN", 1))
     with raises("E501", DeliveryError):
-        subject_rows.remove(path, [*_STEPS, (other, None)], 0)
-    assert subject_rows.remove(path, [(other, None)], 0)[0] == [4]
+        _rewrite(path, _RULE, Rule.removal(other, None))
+    assert _rewrite(path, Rule.removal(other, None)) == [4]
     with raises("E501", DeliveryError):
-        subject_rows.remove(path, _STEPS, 0)
+        _rewrite(path, _RULE)
     with opened(path) as db:
-        assert {table for table, _ in subject_rows.rows(db, _SUBJECT)} == {"webrtc"}
+        assert {table for table, _ in scan(db, _RULE)} == {"webrtc"}
 
 
 def test_a_copy_that_is_named_like_a_table_of_ours(path: Path) -> None:
     """It is another program's, with the field and the time."""
     with opened(path) as db:
         db.execute("CREATE TABLE _backup AS SELECT * FROM conferencing")
-    assert subject_rows.remove(path, _STEPS, 0)[0] == [6]
+    assert _rewrite(path, _RULE) == [6]
     with opened(path) as db:
-        assert list(subject_rows.rows(db, _SUBJECT)) == []
+        assert list(scan(db, _RULE)) == []

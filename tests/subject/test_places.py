@@ -3,7 +3,7 @@ the others."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import pytest
 
 from collector.config import load
 from collector.config.sink_types import sink_class
-from collector.contracts import Subject
+from collector.contracts import Removal, Subject
 from collector.errors import DeliveryError, Unreachable
+from collector.filter.redaction import Rule
 from collector.ledger import Note
 from collector.retention.locations import Locations
 from collector.retention.upkeep import prune_all
@@ -22,7 +23,7 @@ from collector.routing import changes, flows
 from collector.sinks.line_sink import LineSink
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import note
-from collector.subject.rights import Removed, Removing, SchemaSubject, erase, export, remove_all
+from collector.subject.rights import Removing, SchemaSubject, erase, export, remove_all
 from collector.testing.sinks import batch_of
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.ledgers import entries_of
@@ -145,20 +146,20 @@ def test_what_one_person_asks_for_does_not_hold_up_others(
     """Where a sink does not take a request, it carries out the others, and all other sinks are
     done once: the counts are of all of it."""
 
-    def refuses(sink: LineSink, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> Any:
-        if any(subject.value == address(5) for subject, _ in steps):
+    def refuses(sink: LineSink, rules: Sequence[Rule]) -> Any:
+        if any(rule.may_concern(f'"{address(5)}"'.encode()) for rule in rules):
             raise error
-        return revise_all(sink, steps)
+        return rewrite(sink, rules)
 
-    revise_all = LineSink.revise_all
+    rewrite = LineSink.rewrite
     with populated.locations.opened() as sinks:
-        monkeypatch.setattr(type(sinks["ndjson"]), "revise_all", refuses)
+        monkeypatch.setattr(type(sinks["ndjson"]), "rewrite", refuses)
     requests = [Removing(_subject(number)) for number in (3, 5, 7)]
     third, fifth, seventh = remove_all(populated.locations, requests, wait=1)
-    assert isinstance(third, Removed)
+    assert isinstance(third, Removal)
     assert third.sinks == {"store": 1, "ndjson": 1, "warehouse": 1}
     assert isinstance(fifth, type(error))
-    assert isinstance(seventh, Removed)
+    assert isinstance(seventh, Removal)
     assert seventh.sinks == {"store": 1, "ndjson": 1, "warehouse": 0}
     facts = [each.fact("places") for each in entries_of(populated.data / "spool.db", "erasure")]
     assert facts == [

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from collector.contracts import Subject
+from collector.contracts import Removal, Subject
 from collector.errors import ConfigError, DeliveryError
 from collector.filter.stored import read
 from collector.ledger import opened
 from collector.sinks.store import Store, StoreSettings
 from collector.spool import Spool
-from collector.subject.rights import Removed, SchemaSubject, erase, export, object_to
+from collector.subject.rights import SchemaSubject, erase, export, object_to
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.deadline import WAIT_SECONDS
 from tests.ledgers import entries_of
@@ -45,7 +45,7 @@ def _subject(
     return [SchemaSubject(subject, frozenset(fields))]
 
 
-def _counts(done: Removed) -> tuple[int, int, int]:
+def _counts(done: Removal) -> tuple[int, int, int]:
     """What was removed from the store, from files and from the spool."""
     return done.sinks["store"], done.sinks["ndjson"], done.records
 

@@ -10,14 +10,14 @@ import orjson
 import pytest
 
 from collector.config import Config
-from collector.contracts import Batch, PendingBatch, Record, Tally, to_minute
+from collector.contracts import Batch, PendingBatch, Record, Removal, Tally, to_minute
 from collector.errors import InputError
 from collector.filter.stored import read
 from collector.retention.locations import Locations
 from collector.schema import Schema, load_schema
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import Spool
-from collector.subject.rights import Removed, SchemaSubject, erase, export, object_to, select
+from collector.subject.rights import SchemaSubject, erase, export, object_to, select
 from tests.raising import raises
 
 _CALLS, _STRICT, _WEB, _RTC = map(
@@ -100,7 +100,7 @@ def test_what_is_optional_is_so_by_its_own_schema(locations: Locations) -> None:
     assert "os.name" in _CALLS.refusable
     assert _WEB.refusable == ()
 
-    def objected(schemas: tuple[Schema, ...]) -> Removed:
+    def objected(schemas: tuple[Schema, ...]) -> Removal:
         chosen = Locations(locations.data, schemas, locations.sinks)
         return object_to(chosen, _selected(chosen), wait=1)
 

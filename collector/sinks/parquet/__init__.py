@@ -7,27 +7,24 @@ expire, or a person's are erased.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
-from collector.contracts import Batch, Layout, Record, Subject, count_lines, layout_of, to_minute
+from collector.contracts import Batch, Layout, Record, Removal, count_lines, layout_of
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.extras import require
 from collector.files import check_directory
-from collector.filter.redaction import Expiry, matching, redact, redactor, removal_rule
-from collector.filter.stored import Records, Values, read, values
-from collector.sinks.line_sink import findings
+from collector.filter.redaction import EVERYTHING, Part, Rule, cut, matching, redactor
+from collector.filter.stored import Values, read, values
 from collector.sinks.parquet.segment_reader import Segment, read_segments
 from collector.sinks.parquet.segment_routing import (
-    RESERVED_NAMES,
     Routing,
     SegmentDirectories,
     columns,
@@ -40,20 +37,19 @@ from collector.sinks.sink import (
     Guarantee,
     Holding,
     Opening,
-    Removal,
+    counted,
+    joined,
     own_directory,
 )
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from collector.filter.arrow import ColumnTypes
     from collector.sinks.parquet.lake import FileKey, Lake
 
 __all__ = ["ParquetSettings", "ParquetSink"]
 
-_LATE = timedelta(hours=3)
-"""A field is overdue so long after its retention: a file has the records of an hour, is pruned when
-the last of them is too old, and once an hour."""
-_AHEAD = timedelta(days=1)
 _FORMER = "records wait for an earlier place of the sink, or for a schema that is not in force"
 
 
@@ -63,11 +59,13 @@ class ParquetSink(ErasableSink):
     Settings: ClassVar[type[SinkSettings]] = ParquetSettings
     guarantee: ClassVar[Guarantee] = "once"
     is_shared = True
+    late: ClassVar[timedelta] = timedelta(hours=3)
+    """A file has the records of an hour, is pruned when the last of them is too old, and once an
+    hour."""
 
     def __init__(self, settings: ParquetSettings, opening: Opening) -> None:
         self.settings = settings
         self.opening = opening
-        self._fields: dict[str, frozenset[str]] = {}
         self._noted = set[str]()
         self._left_out = 0
         self._has_failed = self._is_checked = False
@@ -241,124 +239,121 @@ class ParquetSink(ErasableSink):
 
     # -- retention and rights ---------------------------------------------------------------------
 
-    def prune(self, now: datetime) -> Removal:
-        """Remove the files whose records are all too old, and fields that are."""
-        from collector.sinks.parquet.lake import WithoutFields  # noqa: PLC0415 - pyarrow
-
-        expiry = Expiry.by_name(self.opening.retentions, now)
-        deleted = shortened = 0
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Carry out rules in one pass over what was collected and over the files. By age, a file
+        goes or loses fields when the last minute of its hour is too old. A segment that is closed
+        and has records of a person may be on its way to the lake: it becomes a file before, so that
+        nothing else can be created in its place later."""
+        total = [Removal() for _ in rules]
         with self._waiting.changed(self._staged) as found, self._lake.past_unreadable() as others:
-            for staged, segment in self._waiting.all_of(found):
-                rule = expiry.for_schema(segment.name, partial(staged.retentions, segment))
-                if segment.last < rule.until:
-                    deleted += staged.revise(segment, redactor(rule))
-            for key in list(self._lake.all_keys()):
-                with others():
-                    rule = expiry.for_schema(key.schema, partial(self._lake.retentions, key.text))
-                    if key.last < rule.all_before(key.schema):
-                        deleted += self._drop(key)
-                    elif gone := self._expired(key, rule, key.last):
-                        for some, whole in self._lake.revise(key.text, WithoutFields(gone)):
-                            deleted, shortened = deleted + whole, shortened + some
-                        self._fields.pop(key.text, None)
-        return Removal(deleted, shortened, unruled=tuple(sorted(expiry.unruled)))
-
-    def _drop(self, key: FileKey) -> int:
-        """Remove a file; return the number of its records. One that cannot be read stays: it may be
-        of another program."""
-        found = self._lake.statistics(key.text)
-        self._lake.objects.remove(key.text)
-        return found.records if found else 0
-
-    def _expired(self, key: FileKey, expiry: Expiry, minute: str) -> list[str]:
-        """Return the fields of a file that have values, and were too old at a minute."""
-        if minute >= expiry.until:
-            return []
-        fields = self._fields.get(key.text)
-        if fields is None:
-            counts = found.fields if (found := self._lake.statistics(key.text)) else {}
-            fields = frozenset(name for name, number in counts.items() if number)
-            self._fields[key.text] = fields
-        return expiry.expired(fields, key.schema, minute)
-
-    def overdue(self, now: datetime) -> Iterator[str]:
-        """Report what should have been pruned before, and what was received in the future."""
-        expiry = Expiry.by_name(self.opening.retentions, now - _LATE)
-        ahead, noted, old, early = to_minute(now + _AHEAD), self._waiting.retentions, 0, 0
-        with self._waiting.read() as segments:
-            for segment, pieces in segments:
-                rule = expiry.for_schema(segment.name, partial(dict, noted.get(segment.digest, {})))
-                if segment.last < rule.until:
-                    old += sum(redact(piece, rule, minute).records for minute, piece in pieces)
-                elif segment.first > ahead:
-                    early += sum(count_lines(piece) for _, piece in pieces)
-        unruled = expiry.unruled.total()
-        with self._lake.past_unreadable() as others:
-            for key in self._lake.all_keys():
-                with others():
-                    rule = expiry.for_schema(key.schema, partial(self._lake.retentions, key.text))
-                    is_unruled = not rule.rules(key.schema) and key.last < rule.until
-                    is_old = bool(self._expired(key, rule, key.first))
-                    if is_old or is_unruled or key.first > ahead:
-                        found = self._lake.statistics(key.text)
-                        number = found.records if found else 0
-                        old, unruled = old + number * is_old, unruled + number * is_unruled
-                        early += number * (key.first > ahead)
-        yield from findings(self.opening.name, self.unit, old, early, unruled)
-
-    def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
-        """Yield a person's records as they are, collected ones too."""
-        with self._waiting.read() as segments:
-            waiting = {segment.key for segment, _ in segments}
-            for segment, pieces in segments:
-                if segment.concerns(subject):
-                    name = segment.name
-                    for minute, piece in pieces:
-                        for record in matching(piece, subject, minute):
-                            yield name, {**record, "received": minute}
-            with self._lake.past_unreadable() as others:
-                for key in self._lake.all_keys():
-                    if key.text not in waiting and key.concerns(subject):
-                        with others():
-                            for record in self._lake.find(key.text, subject):
-                                yield key.schema, record
-
-    def erase(self, subject: Subject) -> Removal:
-        """Delete a person's records: from what was collected, and from files."""
-        return self.revise_all([(subject, None)])[0]
-
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
-        """Remove fields from a person's records."""
-        return self.revise_all([(subject, fields)])[0]
-
-    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-        """Do it for several people, in one pass over the files. A segment that is closed may be on
-        its way to the lake: it becomes a file before, so that nothing else can be created in its
-        place later."""
-        from collector.sinks.parquet.lake import WithoutSubjects  # noqa: PLC0415 - pyarrow
-
-        total = [[0, 0] for _ in steps]
-        with self._waiting.changed(self._staged) as found, self._lake.past_unreadable() as others:
-            for (subject, fields), done in zip(steps, total, strict=True):
-                rule = removal_rule(subject, fields)
+            for at, rule in enumerate(rules):
                 for staged, segment in self._waiting.all_of(found):
-                    if segment.concerns(subject):
-                        done[1] += staged.revise(segment, redactor(rule))
+                    parts = rule.parts(segment.name, partial(staged.retentions, segment))
+                    if parts is None and segment.last < rule.until:
+                        total[at] += Removal(unruled=(segment.name,))
+                    elif _overlaps(parts, segment):
+                        own = redactor(Rule(others=parts))
+                        total[at] += Removal(staged.revise(segment, own))
             for staged, segment in self._waiting.all_of(found):
-                is_concerned = any(segment.concerns(subject) for subject, _ in steps)
+                is_concerned = any(
+                    rule.now is None and _overlaps(rule.parts(segment.name), segment)
+                    for rule in rules
+                )
                 if segment.is_closed and is_concerned and self._may_put(staged, segment):
                     self._put(staged, segment)
             for key in list(self._lake.all_keys()):
-                chosen = [
-                    each for each in zip(steps, total, strict=True) if key.concerns(each[0][0])
-                ]
                 with others():
-                    change = WithoutSubjects([step for step, _ in chosen])
-                    counts = self._lake.revise(key.text, change) if chosen else []
-                    for (_, done), (shortened, deleted) in zip(chosen, counts, strict=False):
-                        done[:] = done[0] + shortened, done[1] + deleted
-                        self._fields.pop(key.text, None)
-        return [Removal(deleted, shortened) for shortened, deleted in total]
+                    done = self._rewrite_file(key, rules)
+                    total = [a + b for a, b in zip(total, done, strict=True)]
+        return [replace(each, unruled=tuple(sorted(each.unruled))) for each in total]
+
+    def _rewrite_file(self, key: FileKey, rules: Sequence[Rule]) -> list[Removal]:
+        done, steps = [Removal() for _ in rules], dict[int, Sequence[Part]]()
+        for at, rule in enumerate(rules):
+            parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
+            if parts is None:
+                if key.last < rule.until and self._lake.filled(key.text):
+                    done[at] = Removal(unruled=(key.schema,))
+            elif rule.now is None:
+                steps[at] = parts if _overlaps(parts, key) else ()
+            elif over := [part for part in parts if key.last < part.end]:
+                if len(over) == len(parts):  # one that cannot be read is not ours, and raises
+                    said = self._lake.statistics(key.text)
+                    self._lake.objects.remove(key.text)
+                    done[at] = Removal(said.records if said else 0)
+                    return done
+                filled = self._lake.filled(key.text)
+                steps[at] = [part for part in over if part.removed(filled)]
+        if any(steps.values()):
+            found = self._lake.revise(key.text, [*steps.values()])
+            for at, removal in zip(steps, found, strict=True):
+                done[at] = removal
+        return done
+
+    def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
+        """Yield records as they are, collected ones too, each with the name of its schema."""
+        from collector.filter.arrow import read_records  # noqa: PLC0415 - pyarrow
+
+        with self._waiting.read() as segments:
+            waiting = {segment.key for segment, _ in segments}
+            yield from self._scan_segments(segments, rule)
+            with self._lake.past_unreadable() as others:
+                for key in self._lake.all_keys():
+                    with others():
+                        for table in self._found(key, rule) if key.text not in waiting else ():
+                            for record in read_records(table):
+                                yield key.schema, record
+
+    def _found(self, key: FileKey, rule: Rule) -> Iterator[pa.Table]:
+        parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
+        if parts and _overlaps(parts, key):
+            yield from self._lake.find(key.text, parts)
+
+    def _scan_segments(
+        self, segments: Iterable[tuple[Segment, Iterator[tuple[str, bytes]]]], rule: Rule
+    ) -> Iterator[tuple[str, Record]]:
+        noted = self._waiting.retentions
+        for segment, pieces in segments:
+            parts = rule.parts(segment.name, noted.get(segment.digest, {}).copy)
+            if parts and _overlaps(parts, segment):
+                own = Rule(others=parts)
+                for minute, piece in pieces:
+                    for record in matching(piece, own, minute):
+                        yield segment.name, {**record, "received": minute}
+
+    def measure(self, rule: Rule) -> Iterator[Holding]:
+        """Count what a rule concerns, schema by schema; all of a file by what its end says."""
+        return joined(self._measured(rule))
+
+    def _measured(self, rule: Rule) -> Iterator[Holding]:
+        with self._waiting.read() as segments:
+            waiting, noted = {segment.key for segment, _ in segments}, self._waiting.retentions
+            for segment, pieces in segments:
+                stated = noted.get(segment.digest, {})
+                if (parts := rule.parts(segment.name, stated.copy)) is None:
+                    number = sum(count_lines(piece) for m, piece in pieces if m < rule.until)
+                    yield Holding(segment.name, 0, {}, None, None, number)
+                else:
+                    told = Rule(others=parts)
+                    yield from counted(self._scan_segments([(segment, pieces)], told), told)
+            with self._lake.past_unreadable() as others:
+                for key in self._lake.all_keys():
+                    with others():
+                        if key.text not in waiting:
+                            yield from self._measured_file(key, rule)
+
+    def _measured_file(self, key: FileKey, rule: Rule) -> Iterator[Holding]:
+        parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
+        if parts is None or rule is EVERYTHING:
+            found = self._lake.statistics(key.text)
+            if found is not None and found.records and rule is EVERYTHING:
+                yield Holding(key.schema, found.records, found.fields, found.first, found.last)
+            elif found is not None and key.last < rule.until:
+                yield Holding(key.schema, 0, {}, None, None, found.records)
+        elif _overlaps(parts, key) and any(p.removed(self._lake.filled(key.text)) for p in parts):
+            for table in self._lake.find(key.text, parts):
+                fields = cut(table, parts).counts(table)
+                yield Holding(key.schema, len(table), fields, key.first, key.last)
 
     # -- what is there ----------------------------------------------------------------------------
 
@@ -402,29 +397,10 @@ class ParquetSink(ErasableSink):
         if self._lake.objects.keeps_versions:
             yield "the bucket keeps earlier versions of what was rewritten or removed"
 
-    def inventory(self) -> Iterator[Holding]:
-        """Count records and fields, schema by schema."""
-        fields: dict[str, Counter[str]] = {}
-        records, minutes = Counter[str](), dict[str, set[str]]()
-        with self._waiting.read() as segments:
-            waiting = {segment.key for segment, _ in segments}
-            for segment, pieces in segments:
-                name = segment.name
-                for minute, piece in pieces:
-                    for record in Records(piece):
-                        records[name] += 1
-                        fields.setdefault(name, Counter()).update(record.keys() - RESERVED_NAMES)
-                    minutes.setdefault(name, set()).add(minute)
-            for key in self._lake.all_keys():
-                found = None if key.text in waiting else self._lake.statistics(key.text)
-                if found is not None and found.records:
-                    records[key.schema] += found.records
-                    fields.setdefault(key.schema, Counter()).update(found.fields)
-                    ends = {str(found.first), str(found.last)}
-                    minutes.setdefault(key.schema, set()).update(ends)
-        for name in sorted(records):
-            first, last = min(minutes[name]), max(minutes[name])
-            yield Holding(name, records[name], fields[name], first, last)
+
+def _overlaps(parts: Sequence[Part] | None, where: Segment | FileKey) -> bool:
+    """Return whether parts may concern records of an hour."""
+    return any(part.overlaps(where.first, where.last) for part in parts or ())
 
 
 def _lake(settings: ParquetSettings, directory: Path) -> Lake:

@@ -12,13 +12,12 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import parquet
 
-from collector.contracts import Record, Subject, count_lines, to_minute
+from collector.contracts import Removal, count_lines, to_minute
 from collector.errors import DeliveryError, UnreadableFile
 from collector.files import make_directories
 from collector.filter.arrow import (
@@ -27,13 +26,12 @@ from collector.filter.arrow import (
     arrow_schema,
     distinct,
     has_own_metadata,
-    moment,
-    read_records,
     read_tables,
     shuffled,
     stated_retentions,
     writer,
 )
+from collector.filter.redaction import Part, concerns, cut
 from collector.sinks.parquet.bounded import BoundedFile, bounded_groups
 from collector.sinks.parquet.object_store import Objects, written
 
@@ -45,18 +43,6 @@ _KEY = re.compile(
 _TRIES = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TAKEN = "another file is in the place of one of the lake: look at it, and remove it"
-
-
-class RowChange(Protocol):
-    """A change of rows, in one or more steps. ``columns`` are those by which rows are chosen."""
-
-    @property
-    def columns(self) -> Collection[str]: ...
-    def concerns(self, table: pa.Table) -> bool:
-        """Return whether rows are concerned, of which only ``columns`` need be there."""
-
-    def apply(self, table: pa.Table) -> tuple[pa.Table, list[tuple[int, int]]]:
-        """Return what is left of rows, and how many each step has shortened and deleted."""
 
 
 class FileKey(NamedTuple):
@@ -77,14 +63,6 @@ class FileKey(NamedTuple):
         hour = f"{found[2]}T{found[3]}"
         return cls(text, found[1], f"{hour}:00:00Z", f"{hour}:59:00Z")
 
-    def concerns(self, subject: Subject) -> bool:
-        """Return whether records of a person may be in the file."""
-        return (
-            subject.concerns(self.schema)
-            and subject.start <= self.last
-            and self.first < subject.end
-        )
-
 
 class Statistics(NamedTuple):
     """What the end of a file says: the number of records, in how many of them each field has a
@@ -96,6 +74,11 @@ class Statistics(NamedTuple):
     last: str | None
     retentions: Mapping[str, timedelta]
 
+    @property
+    def filled(self) -> frozenset[str]:
+        """The fields that have values."""
+        return frozenset(name for name, number in self.fields.items() if number)
+
 
 class Lake:
     """The files of one lake."""
@@ -103,6 +86,7 @@ class Lake:
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
         self._retentions: dict[str, Mapping[str, timedelta]] = {}
+        self._filled: dict[str, frozenset[str]] = {}
 
     def __repr__(self) -> str:
         return "<Lake>"
@@ -196,20 +180,27 @@ class Lake:
             self._retentions[key] = found.retentions
         return self._retentions.get(key, {})
 
+    def filled(self, key: str) -> frozenset[str]:
+        """Return the fields of a file that have values: they can only become fewer."""
+        if key not in self._filled:
+            found = self.statistics(key)
+            self._filled[key] = frozenset() if found is None else found.filled
+        return self._filled[key]
+
     def is_ours(self, key: str) -> bool:
         """Return whether a file bears our mark, and no other, and has a key of ours."""
         with suppress(FileNotFoundError, DeliveryError), self._opened(key) as file:
             return FileKey.of(key) is not None and has_own_metadata(file.schema, key)
         return False
 
-    def find(self, key: str, subject: Subject) -> Iterator[Record]:
-        """Yield the records of a person; nothing but the column of the person is read of others."""
-        chosen = WithoutSubjects([(subject, None)])
+    def find(self, key: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
+        """Yield the records that parts of a rule concern; nothing but the columns of people is read
+        of others."""
         with suppress(FileNotFoundError), self._opened(key) as file:
-            for number in _concerned(file, chosen):
+            for number in _groups(file, parts):
                 table = file.read_group(number)
-                if (mask := _mask(table, subject)) is not None:
-                    yield from read_records(table.filter(mask))
+                if (concerned := cut(table, parts).concerned) is not None:
+                    yield table.filter(concerned)
 
     def values(self, key: str) -> Iterator[tuple[str, Mapping[str, Collection[object]]]]:
         """Yield the different values of each column, a row group at a time, by the schema."""
@@ -219,42 +210,39 @@ class Lake:
                 names = found.pop("schema", set())
                 yield (str(*names) if len(names) == 1 else "", found)
 
-    def revise(self, key: str, change: RowChange) -> list[tuple[int, int]]:
-        """Rewrite a file by a change; return how many records each of its steps has shortened, and
-        how many it has deleted; nothing for a file that it does not concern. A file that has no
-        records left stays as one without any: nothing that is on its way to this key can then be
-        created there any more."""
+    def revise(self, key: str, steps: Sequence[Sequence[Part]]) -> list[Removal]:
+        """Rewrite a file by the parts of rules, one rule after the other; return what each has
+        removed. A file that has no records left stays as one without any: nothing that is on its
+        way to this key can then be created there any more."""
+        self._filled.pop(key, None)
         for _ in range(_TRIES):
             with self.objects.locked():
-                outcome = self._revise(key, change)
+                outcome = self._revise(key, steps)
             if outcome is not None:
                 return outcome
         raise DeliveryError("E503", "a file of the lake was changed by another process")
 
-    def _revise(self, key: str, change: RowChange) -> list[tuple[int, int]] | None:
+    def _revise(self, key: str, steps: Sequence[Sequence[Part]]) -> list[Removal] | None:
         """Return ``None`` if the file was changed meanwhile."""
+        total = [Removal() for _ in steps]
         try:
             source, version = self.objects.open(key)
         except FileNotFoundError:
-            return []
+            return total
         with _parquet(source) as file:
-            if next(_concerned(file, change), None) is None:
-                return []
-            done = list[list[tuple[int, int]]]()
+            if next(_groups(file, [part for parts in steps for part in parts]), None) is None:
+                return total
             with self._writing(file.schema) as new:
                 for number in range(file.groups):
-                    left, counts = change.apply(file.read_group(number))
-                    done.append(counts)
+                    left = file.read_group(number)
+                    for at, parts in enumerate(steps):
+                        left, shortened, deleted = cut(left, parts).apply(left)
+                        total[at] += Removal(deleted, shortened)
                     if len(left):
                         new.write_table(left)
-        counts = [
-            (sum(s for s, _ in step), sum(d for _, d in step)) for step in zip(*done, strict=True)
-        ]
-        is_done = not any(map(any, counts)) or self.objects.replace(
-            key, self.objects.scratch, version
-        )
+        is_done = not any(total) or self.objects.replace(key, self.objects.scratch, version)
         self._clear()
-        return counts if is_done else None
+        return total if is_done else None
 
     def _writing(self, columns: pa.Schema) -> _Writing:
         return _Writing(self.objects, columns)
@@ -301,112 +289,20 @@ def _no_room() -> DeliveryError:
     return DeliveryError("E503", "a file of the lake cannot be written; is the disk full?")
 
 
-class WithoutSubjects(NamedTuple):
-    """Deletes the records of people, or removes some of their fields: a step for each."""
-
-    steps: Sequence[tuple[Subject, Collection[str] | None]]
-
-    @property
-    def columns(self) -> Collection[str]:
-        """The fields by which people are found, and the minute."""
-        return {"received", *(subject.field for subject, _ in self.steps)}
-
-    def concerns(self, table: pa.Table) -> bool:
-        """Return whether a record of one of them is there."""
-        return any(_mask(table, subject) is not None for subject, _ in self.steps)
-
-    def apply(self, table: pa.Table) -> tuple[pa.Table, list[tuple[int, int]]]:
-        """Delete the records, or remove the fields."""
-        counts = list[tuple[int, int]]()
-        for subject, fields in self.steps:
-            mask, before = _mask(table, subject), len(table)
-            if mask is None:
-                counts.append((0, 0))
-            elif fields is None:
-                table = table.filter(pc.invert(mask))
-                counts.append((0, before - len(table)))
-            else:
-                table, *done = _cleared(table, fields, mask)
-                counts.append((done[0], done[1]))
-        return table, counts
-
-
-class WithoutFields(NamedTuple):
-    """Removes fields from all records."""
-
-    fields: Collection[str]
-
-    @property
-    def columns(self) -> Collection[str]:
-        """The fields."""
-        return self.fields
-
-    def concerns(self, table: pa.Table) -> bool:
-        """Return whether one of them has a value."""
-        return bool(pc.any(_any(table, table.column_names)).as_py())
-
-    def apply(self, table: pa.Table) -> tuple[pa.Table, list[tuple[int, int]]]:
-        """Remove them."""
-        table, shortened, deleted = _cleared(table, self.fields, None)
-        return table, [(shortened, deleted)]
-
-
-def _concerned(file: BoundedFile, change: RowChange) -> Iterator[int]:
-    """Yield the row groups that a change concerns, by the columns that tell it."""
-    names = set(change.columns) & set(file.schema.names)
-    if names <= {*RESERVED}:  # none of the fields is there
-        return
-    for number in range(file.groups):
-        if change.concerns(file.read_group(number, names)):
+def _groups(file: BoundedFile, parts: Sequence[Part]) -> Iterator[int]:
+    """Yield the row groups that parts of a rule may concern, by the fields that have values, and
+    the columns of people."""
+    filled = _statistics(file).filled
+    useful = [
+        part
+        for part in parts
+        if part.removed(filled) and (part.field is None or part.field in filled)
+    ]
+    names = {"received", *(part.field for part in useful if part.field is not None)}
+    is_any = any(part.field is None for part in useful)
+    for number in range(file.groups) if useful else ():
+        if is_any or concerns(file.read_group(number, names), useful):
             yield number
-
-
-def _cleared(
-    table: pa.Table, fields: Collection[str], mask: Any | None
-) -> tuple[pa.Table, int, int]:
-    """Remove fields from the rows of a mask, or from all, and delete rows without any other."""
-    names = [name for name in table.column_names if name not in RESERVED]
-    concerned = _any(table, [name for name in names if name in fields])
-    if mask is not None:
-        concerned = pc.and_(concerned, mask)
-    number = pc.sum(concerned).as_py() or 0
-    if not number:
-        return table, 0, 0
-    for at, column in enumerate(table.schema):
-        if column.name in fields and column.name in names:
-            null = pa.scalar(None, column.type)
-            left = pc.if_else(concerned, null, table.column(at))
-            table = table.set_column(at, column, left)
-    is_empty = pc.and_(concerned, pc.invert(_any(table, names)))
-    deleted = pc.sum(is_empty).as_py() or 0
-    return table.filter(pc.invert(is_empty)), number - deleted, deleted
-
-
-def _any(table: pa.Table, names: Iterable[str]) -> Any:
-    """Return which rows have a value in one of the columns."""
-    found: Any = pa.chunked_array([pa.repeat(False, len(table))])
-    for name in names:
-        found = pc.or_(found, pc.is_valid(table.column(name)))
-    return found
-
-
-def _mask(table: pa.Table, subject: Subject) -> Any | None:
-    """Return which rows are a person's; ``None`` if none is."""
-    if subject.field not in table.column_names or subject.field in RESERVED:
-        return None
-    column = table.column(subject.field)
-    if not pa.types.is_string(column.type):
-        return None
-    received = table.column("received")
-    mask = pc.and_(
-        pc.fill_null(pc.equal(column, subject.value), False),
-        pc.and_(
-            pc.greater_equal(received, moment(subject.start)),
-            pc.less(received, moment(subject.end)),
-        ),
-    )
-    mask = pc.fill_null(mask, False)
-    return mask if pc.any(mask).as_py() else None
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from pathlib import Path
 from stat import S_ISREG
 from time import sleep, time
 
-from collector.contracts import Subject
 from collector.errors import DeliveryError
 from collector.files import failing_as
 from collector.schema.model import Schema
@@ -95,10 +94,6 @@ class Segment:
     def last(self) -> str:
         """The last one."""
         return f"{self.hour}:59:00Z"
-
-    def concerns(self, subject: Subject) -> bool:
-        """Return whether records of a person may be in it."""
-        return subject.start <= self.last and self.first < subject.end
 
     def is_due(self, seconds: float, size: int) -> bool:
         """Return whether it is to become an object: it is old or large enough."""

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from collector.files import sync
+from collector.filter.redaction import Part, Rule
 from collector.schema.model import Schema
 from collector.sinks.parquet.segment_reader import (
     Segment,
@@ -29,8 +29,6 @@ from collector.sinks.parquet.settings import ParquetSettings
 from collector.sinks.record_files import FileLock, locked_directory
 from collector.sinks.sink import Opening, own_directory
 
-RESERVED_NAMES = frozenset({"schema", "received", "count"})
-"""Members of a record that are no fields."""
 _ALL = "*"
 
 
@@ -48,25 +46,6 @@ def _remove_scratch(settings: ParquetSettings, directory: Path) -> None:
         if os.path.lexists(path):
             with nullcontext() if settings.path is None else locked_directory(settings.path):
                 path.unlink(missing_ok=True)
-
-
-class Narrowing(NamedTuple):
-    """Removes all fields but some, a ``RedactionRule``."""
-
-    fields: Collection[str]
-
-    @property
-    def until(self) -> str:
-        """A text after each minute."""
-        return "~"
-
-    def may_concern(self, text: bytes) -> bool:
-        """Return whether there are lines at all."""
-        return bool(text)
-
-    def fields_to_remove(self, record: Mapping[str, object], _minute: str) -> Iterable[str]:
-        """Return the other fields."""
-        return [name for name in record if name not in self.fields and name not in RESERVED_NAMES]
 
 
 class Routing:
@@ -104,7 +83,7 @@ class Routing:
             purpose in self._purposes for purposes in noted.values() for purpose in purposes
         )
 
-    def narrowing(self, segment: Segment) -> Narrowing | None:
+    def narrowing(self, segment: Segment) -> Rule | None:
         """Return the rule by which a segment loses the fields that may not go to the lake any more;
         ``None`` if there can be none.
 
@@ -124,7 +103,7 @@ class Routing:
         }
         if noted is not None and noted.keys() <= remaining:
             return None
-        return Narrowing(remaining)
+        return Rule(others=[Part(but=frozenset(remaining))])
 
 
 def columns(segment: Segment, types: Mapping[str, str]) -> dict[str, str]:

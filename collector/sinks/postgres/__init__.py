@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -22,12 +22,13 @@ from pydantic import BeforeValidator, Field
 from collector.addresses import Address
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Reference, matching, resolved
-from collector.contracts import Batch, Layout, Record, Subject, layout_of
+from collector.contracts import Batch, Layout, Record, Removal, layout_of
 from collector.documents import fault
 from collector.errors import ConfigError, DeliveryError, Unacceptable
 from collector.extras import require
+from collector.filter.redaction import Rule
 from collector.filter.stored import Values
-from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, Removal, shuffled
+from collector.sinks.sink import ErasableSink, Guarantee, Holding, Opening, shuffled
 
 if TYPE_CHECKING:
     from collector.sinks.postgres.server import Cursor, Server
@@ -190,6 +191,8 @@ class PostgresSink(ErasableSink):
     guarantee: ClassVar[Guarantee] = "once"
     is_shared = True
     unit = "rows"
+    late: ClassVar[timedelta] = timedelta(hours=26)
+    """A partition goes as a whole, at the end of its day, and there is an hour between prunings."""
 
     def __init__(self, settings: PostgresSettings, opening: Opening) -> None:
         _require_psycopg()
@@ -367,45 +370,37 @@ class PostgresSink(ErasableSink):
 
         return self._ask(partial(foreign_parts, space=self._namespace), 0)
 
+    def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
+        """Return the retentions that the database notes."""
+        return self._ask(self._namespace.retentions, {})
+
     def prune(self, now: datetime) -> Removal:
         """Drop what is older than its retention, day by day."""
-        if not self._ask(self._note_retentions, nothing=False):
-            return Removal()
-        return self._remover.prune(now)
+        return self._remover.prune(self.expiry(now), now) if self.exists else Removal()
 
-    def _note_retentions(self, cursor: Cursor) -> bool:
-        tables = self._namespace.tables(cursor)
-        for schema in self.opening.schemas:
-            if schema.layout.table in tables:
-                self._namespace.note_own(cursor, schema)
-        return True
+    def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
+        """Yield rows, each with its table, without columns that are NULL."""
+        from collector.sinks.postgres.columns import plain_rows  # noqa: PLC0415
+        from collector.sinks.postgres.removal import CHANGE_SECONDS, scan  # noqa: PLC0415
 
-    def overdue(self, now: datetime) -> list[str]:
-        """Report the fields that should have been pruned."""
-        from collector.sinks.postgres.removal import overdue  # noqa: PLC0415
+        queries: list[Any] = self._ask(lambda db: [*scan(db, self._namespace, rule)], [])
+        for table, columns, query, values in queries:
+            for rows in self._server.rows(query, _ROWS, values, CHANGE_SECONDS):
+                for row in plain_rows(rows, columns):
+                    yield table, {name: each for name, each in row.items() if each is not None}
 
-        return self._ask(lambda cursor: list(overdue(cursor, self._namespace, now)), [])
-
-    def find(self, subject: Subject) -> list[tuple[str, Record]]:
-        """Return a person's rows, each with its table."""
-        from collector.sinks.postgres.removal import CHANGE_SECONDS, find  # noqa: PLC0415
+    def measure(self, rule: Rule) -> list[Holding]:
+        """Count rows and values, table by table."""
+        from collector.sinks.postgres.removal import CHANGE_SECONDS, measure  # noqa: PLC0415
 
         if not self.exists:
             return []
-        look = partial(find, namespace=self._namespace, subject=subject)
-        return self._server.run(look, CHANGE_SECONDS)
+        look = partial(measure, namespace=self._namespace, rule=rule)
+        return self._server.run(lambda cursor: [*look(cursor)], CHANGE_SECONDS)
 
-    def erase(self, subject: Subject) -> Removal:
-        """Delete a person's rows, and every byte of them."""
-        return self.revise_all([(subject, None)])[0]
-
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
-        """Clear fields of a person's rows."""
-        return self.revise_all([(subject, fields)])[0]
-
-    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-        """Do it for several people, and write each partition anew once."""
-        return self._remover.revise_all(steps) if self.exists else [Removal() for _ in steps]
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Delete and shorten rows, and write each partition anew once."""
+        return self._remover.rewrite(rules) if self.exists else [Removal() for _ in rules]
 
     def values(self) -> Iterator[Values]:
         """Yield the values of some thousand rows at a time, by table."""
@@ -419,10 +414,6 @@ class PostgresSink(ErasableSink):
                     for name, value in row.items():
                         found[name].add(value)
                 yield table, found
-
-    def inventory(self) -> list[Holding]:
-        """Count rows and values, table by table."""
-        return self._ask(lambda cursor: [*self._namespace.holdings(cursor)], [])
 
 
 def _offline(opening: Opening) -> Opening:

@@ -23,7 +23,9 @@ from psycopg import sql
 
 from collector.contracts import Batch, Layout, Row
 from collector.errors import Unacceptable
+from collector.filter.redaction import Dialect
 from collector.schema.model import Schema
+from collector.sqlite.connection import quoted
 
 RESERVED_COLUMNS = ("received", "count")
 MOST_TEXT_BYTES = 256
@@ -54,6 +56,10 @@ _READ = {
 """By type, SQL for a column's values; of another type a part of its text."""
 _UNFIT = (ValueError, TypeError, KeyError, OverflowError, AttributeError)
 _OTHER = "left({}::text, 512)"
+DIALECT = Dialect(
+    lambda name, kind: f"%({name})s::{kind}", lambda name: quoted(name).replace("%", "%%")
+)
+"""How rules are written for PostgreSQL, with values bound by psycopg."""
 
 
 def column_types(layout: Layout, schemas: Iterable[Schema]) -> dict[str, str]:

@@ -14,22 +14,17 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import chain
+from typing import Any, cast
 
-from psycopg import sql
+from psycopg import sql as sql_
 
-from collector.contracts import Record, Subject, to_minute
+from collector.contracts import Removal, to_minute
 from collector.errors import Cause, DeliveryError, Unreachable
-from collector.sinks.line_sink import EARLY
-from collector.sinks.postgres.columns import (
-    RESERVED_COLUMNS,
-    TYPES,
-    plain_rows,
-    readable,
-    value_fits,
-)
+from collector.filter.redaction import RESERVED, Part, Rule, SqlRule, sql
+from collector.sinks.postgres.columns import DIALECT, TYPES, readable, value_fits
 from collector.sinks.postgres.server import Cursor, Server
-from collector.sinks.postgres.tables import Namespace, window_days
-from collector.sinks.sink import Removal
+from collector.sinks.postgres.tables import Namespace
+from collector.sinks.sink import Holding
 
 CHANGE_SECONDS = 3600.0
 """How long it may take to look through the partitions of a window, and to write one anew."""
@@ -37,19 +32,14 @@ _LEAST_WAIT = 1.0
 _SHORT_WAIT = 0.1
 _WRITER_SECONDS = 10.0
 """How long a session that writes is waited for, at least."""
-_LATE = timedelta(hours=26)
-"""How long after its retention a field counts as overdue: a partition goes as a whole, at the end
-of its day, and there is an hour between prunings."""
 _PRUNED_FOR = timedelta(hours=23)
-_AHEAD = timedelta(days=1)
-"""No sender's clock is assumed to be further ahead."""
 _MARK = "INSERT INTO {} SELECT %s, pid, backend_start FROM {me} AS me"
 _UNMARK = "DELETE FROM {} WHERE (pid, started) IN {me}"
-_ME = sql.SQL("(SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())")
+_ME = sql_.SQL("(SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid())")
 _DUE = "INSERT INTO {} (partition) VALUES (%s)"
 _MARKED = "SELECT partition FROM {} u WHERE {dead}"
 _UNMARK_DEAD = "DELETE FROM {} u WHERE partition = %s AND {dead}"
-_DEAD = sql.SQL(
+_DEAD = sql_.SQL(
     "NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.pid = u.pid"
     " AND a.backend_start = u.started)"
 )
@@ -59,7 +49,6 @@ SELECT oid, pg_relation_filenode(oid) FROM pg_class WHERE relkind <> 'p' AND (oi
     OR oid IN (SELECT relid FROM pg_partition_tree(%s::regclass)))
 """
 """The file of a partition, or those of its own partitions."""
-_EVERY_ROW = sql.SQL("true")
 
 
 class Remover:
@@ -92,17 +81,19 @@ class Remover:
 
     # -- the rights of a person -------------------------------------------------------------------
 
-    def revise_all(self, steps: Sequence[tuple[Subject, Collection[str] | None]]) -> list[Removal]:
-        """Delete the rows of each person, or clear the fields that are named and delete rows
-        without any other; then write each partition anew from which something went."""
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Delete and shorten rows; then write each partition anew from which something went."""
 
         def change(cursor: Cursor) -> list[int]:
-            found = (_partitions(cursor, self._namespace, subject) for subject, _ in steps)
-            self._wait_for_writers(cursor, {name for _, name in chain.from_iterable(found)})
-            return [self._revised(cursor, subject, fields) for subject, fields in steps]
+            found = [[*concerned(cursor, self._namespace, rule)] for rule in rules]
+            self._wait_for_writers(cursor, {name for some in found for name, _ in some})
+            return [
+                sum(self._change(cursor, name, compiled) for name, compiled in some)
+                for some in found
+            ]
 
         numbers = self._server.run(change, CHANGE_SECONDS)
-        is_swept = self._sweep([subject for subject, _ in steps])
+        is_swept = self._sweep(rules)
         return [Removal(number, is_swept=is_swept) for number in numbers]
 
     def _wait_for_writers(
@@ -112,75 +103,37 @@ class Remover:
         waited for: what it commits later would not be found. It may be an earlier session of this
         sink, which was given up at its ``COMMIT``."""
         if partitions:
-            names = sql.SQL(", ").join(map(self._namespace.of, sorted(partitions)))
+            names = sql_.SQL(", ").join(map(self._namespace.of, sorted(partitions)))
             self._limit_wait(cursor, seconds or max(self._wait, _WRITER_SECONDS))
-            lock = sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
+            lock = sql_.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE")
             cursor.execute(lock.format(names))
 
     def _limit_wait(self, cursor: Cursor, seconds: float) -> None:
-        milliseconds = sql.Literal(int(1000 * seconds))
-        cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(milliseconds))
+        milliseconds = sql_.Literal(int(1000 * seconds))
+        cursor.execute(sql_.SQL("SET LOCAL lock_timeout = {}").format(milliseconds))
 
-    def _revised(self, cursor: Cursor, subject: Subject, fields: Collection[str] | None) -> int:
+    def _change(self, cursor: Cursor, partition: str, compiled: SqlRule) -> int:
+        """Delete and shorten rows of a partition; note that it is to be swept."""
+        table = self._namespace.of(partition).as_string(cursor).replace("%", "%%")
         number = 0
-        for columns, partition in _partitions(cursor, self._namespace, subject):
-            here = _is(subject, columns)
-            if fields is None:
-                statement = self._namespace.query(
-                    "DELETE FROM {} WHERE {here}", partition, here=here
-                )
-                number += self._counted(cursor, partition, statement, _values(subject))
-            else:
-                parts = _split(columns, fields)
-                number += self._clear(cursor, partition, parts, here, subject)
-        return number
-
-    def _clear(
-        self,
-        cursor: Cursor,
-        partition: str,
-        columns: tuple[Sequence[str], Sequence[str]],
-        here: sql.Composable,
-        subject: Subject | None = None,
-    ) -> int:
-        """Clear columns of the rows of a partition; delete rows in which the others are empty."""
-        cleared, others = ([sql.Identifier(name) for name in names] for names in columns)
-        if not cleared:
-            return 0
-        some = sql.SQL(" OR ").join(sql.SQL("{} IS NOT NULL").format(each) for each in cleared)
-        none = sql.SQL(" AND ").join(sql.SQL("{} IS NULL").format(each) for each in others)
-        empty = sql.SQL(", ").join(sql.SQL("{} = NULL").format(each) for each in cleared)
-        number = 0
-        for change in (
-            "DELETE FROM {} WHERE {here} AND ({some}) AND ({none})",
-            "UPDATE {} SET {empty} WHERE {here} AND ({some})",
-        ):
-            parts = {"here": here, "some": some, "none": none if others else _EVERY_ROW}
-            statement = self._namespace.query(change, partition, empty=empty, **parts)
-            number += self._counted(cursor, partition, statement, _values(subject))
-        return number
-
-    def _counted(
-        self, cursor: Cursor, partition: str, statement: sql.Composed, values: Sequence[str]
-    ) -> int:
-        """Run a statement that removes something from a partition; note that it is to be swept."""
-        number = cursor.execute(statement, values).rowcount
+        for statement in compiled.changes(table):
+            number += cursor.execute(statement.encode(), compiled.values).rowcount
         if number:
             cursor.execute(self._namespace.query(_DUE, "_unswept"), (partition,))
         return number
 
     # -- writing anew -----------------------------------------------------------------------------
 
-    def _sweep(self, subjects: Sequence[Subject] | None = None) -> bool:
-        """Write the partitions anew that are noted, those of the subjects' windows if any are
+    def _sweep(self, rules: Sequence[Rule] | None = None) -> bool:
+        """Write the partitions anew that are noted, those that rules may concern if any are
         given; return whether all of them are. Another session that has one locked is waited for."""
 
         def noted(cursor: Cursor) -> list[str]:
             marked = self._namespace.query(_MARKED, "_unswept", dead=_DEAD)
             names = {name for (name,) in cursor.execute(marked)}
-            if subjects is not None:
-                found = (_partitions(cursor, self._namespace, subject) for subject in subjects)
-                names &= {name for _, name in chain.from_iterable(found)}
+            if rules is not None:
+                found = (concerned(cursor, self._namespace, rule) for rule in rules)
+                names &= {name for some in found for name, _ in some}
             return sorted(names)
 
         is_swept = True
@@ -218,22 +171,21 @@ class Remover:
 
     # -- retention --------------------------------------------------------------------------------
 
-    def prune(self, now: datetime) -> Removal:
+    def prune(self, rule: Rule, now: datetime) -> Removal:
         """Drop partitions whose last field is over, and clear the fields that are over of others. A
         day's partition goes when its last moment is as old as the retention. One that another
         session has locked is left for the next time; others of which that is so are not waited for.
         Raises ``DeliveryError`` for one that cannot be pruned, when nothing else can be."""
         deleted = shortened = 0
-        unruled, due = self._server.run(lambda cursor: _due(cursor, self._namespace, now))
+        unruled, due = self._server.run(lambda cursor: _due(cursor, self._namespace, rule))
         wait, causes = max(self._wait, _WRITER_SECONDS), dict[Cause, DeliveryError]()
         for partition, columns, fields in due:
-            parts = _split(columns, fields)
             try:
-                if not parts[1]:
+                if len(fields) == len(columns.keys() - RESERVED):
                     drop = partial(self._drop, partition, wait)
                     deleted += self._server.run(drop, CHANGE_SECONDS)
                 elif not self._is_pruned(partition, fields, now):
-                    clear = partial(self._expire, partition, parts, wait)
+                    clear = partial(self._expire, partition, columns, fields, wait)
                     shortened += self._server.run(clear, CHANGE_SECONDS)
                     self._pruned[partition] = fields, now
             except DeliveryError as error:
@@ -245,7 +197,7 @@ class Remover:
         causes.pop("busy", None)
         if causes and not deleted and not shortened:
             raise next(iter(causes.values()))
-        return Removal(deleted, shortened, is_swept, unruled)
+        return Removal(deleted, shortened, is_swept=is_swept, unruled=unruled)
 
     def _is_pruned(self, partition: str, fields: frozenset[str], now: datetime) -> bool:
         pruned, moment = self._pruned.get(partition, (frozenset(), now))
@@ -254,12 +206,16 @@ class Remover:
     def _expire(
         self,
         partition: str,
-        columns: tuple[Sequence[str], Sequence[str]],
+        columns: Mapping[str, str],
+        fields: frozenset[str],
         wait: float,
         cursor: Cursor,
     ) -> int:
+        compiled = sql([Part(fields)], columns, DIALECT)
+        if compiled is None:
+            return 0
         self._wait_for_writers(cursor, [partition], wait)
-        return self._clear(cursor, partition, columns, _EVERY_ROW)
+        return self._change(cursor, partition, compiled)
 
     def _drop(self, partition: str, wait: float, cursor: Cursor) -> int:
         self._limit_wait(cursor, wait)
@@ -274,103 +230,98 @@ class Remover:
 # -- what is there --------------------------------------------------------------------------------
 
 
-def find(cursor: Cursor, namespace: Namespace, subject: Subject) -> list[tuple[str, Record]]:
-    """Return a person's rows, each with its table, without columns that are NULL."""
-    found = list[tuple[str, Record]]()
-    for table, columns in _concerned(cursor, namespace, subject):
-        values = sql.SQL(", ").join(readable(*each) for each in columns.items())
-        select = "SELECT {values} FROM {} WHERE {here} ORDER BY received"
-        query = namespace.query(select, table, values=values, here=_is(subject, columns))
-        rows = cursor.execute(query, _values(subject)).fetchall()
-        for row in plain_rows(rows, columns):
-            found.append((table, {name: each for name, each in row.items() if each is not None}))
-    return found
+def scan(
+    cursor: Cursor, namespace: Namespace, rule: Rule
+) -> Iterator[tuple[str, dict[str, str], sql_.Composed, Mapping[str, str]]]:
+    """Yield for each table that a rule concerns its columns, and the query for the rows, with its
+    values."""
+    for table, columns, compiled in _tables(cursor, namespace, rule):
+        if compiled is not None:
+            values = sql_.SQL(", ").join(readable(*each) for each in columns.items())
+            query = namespace.query("SELECT {values} FROM {} WHERE ", table, values=values)
+            yield table, columns, query + _raw(compiled.concerned), compiled.values
 
 
-def overdue(cursor: Cursor, namespace: Namespace, now: datetime) -> Iterator[str]:
-    """Report fields that are older than they may be, and rows of the future."""
-    rules = namespace.rules(cursor)
-    for table in namespace.tables(cursor):
-        spans = rules.get(table)
-        if spans is None:
-            yield f"the database's table `{table}` has no known retention"
+def measure(cursor: Cursor, namespace: Namespace, rule: Rule) -> Iterator[Holding]:
+    """Count the rows that a rule concerns, and the values that they lose, table by table."""
+    for table, _, compiled in _tables(cursor, namespace, rule):
+        if compiled is None:
+            count = namespace.query("SELECT count(*) FROM {}", table)
+            (number,) = cursor.execute(count).fetchone() or (0,)
+            yield Holding(table, 0, {}, None, None, number)
             continue
-        counts = [sql.SQL("count(*) FILTER (WHERE received > {})").format(_minute(now + _AHEAD))]
-        for name, span in spans.items():
-            count, end = "count({}) FILTER (WHERE received < {})", now - span - _LATE
-            counts.append(sql.SQL(count).format(sql.Identifier(name), _minute(end)))
-        query = namespace.query("SELECT {counts} FROM {}", table, counts=sql.SQL(", ").join(counts))
-        early, *outlived = cursor.execute(query).fetchone() or (0,)
-        if early:
-            yield f"the database's table `{table}` holds {early} rows {EARLY}"
-        for name, times in zip(spans, outlived, strict=True):
-            if times:
-                yield f"the database holds `{name}` of {times} records past its retention"
+        minute = readable("received", "timestamptz")
+        ends = [sql_.SQL(f"{end}({{}})").format(minute) for end in ("min", "max")]
+        figures = sql_.SQL(", ").join(
+            [sql_.SQL("count(*)"), *ends, *map(_raw, compiled.counts.values())]
+        )
+        query = namespace.query("SELECT {figures} FROM {} WHERE ", table, figures=figures)
+        row = cursor.execute(query + _raw(compiled.concerned), compiled.values).fetchone()
+        number, first, last, *times = row or (0, None, None)
+        yield Holding(table, number, dict(zip(compiled.counts, times, strict=True)), first, last)
+
+
+def _raw(text: str) -> sql_.Composed:
+    """Return SQL that was compiled out of a rule."""
+    return sql_.SQL(cast("Any", text.replace("{", "{{").replace("}", "}}"))).format()
+
+
+def _tables(
+    cursor: Cursor, namespace: Namespace, rule: Rule
+) -> Iterator[tuple[str, dict[str, str], SqlRule | None]]:
+    """Yield the tables, with their columns and what a rule does to them; ``None`` if it knows
+    nothing of them. Raises ``DeliveryError`` E504 where a person may be in a form that is not
+    known."""
+    for table, columns in namespace.tables(cursor).items():
+        parts = rule.parts(table)
+        if parts is None:
+            yield table, columns, None
+        elif compiled := sql([each for each in parts if _fits(each, columns)], columns, DIALECT):
+            yield table, columns, compiled
+
+
+def _fits(part: Part, columns: Mapping[str, str]) -> bool:
+    """Return whether a table can have the value of the person of a part."""
+    if part.field is None:
+        return True
+    kind = columns.get(part.field)
+    if kind is not None and kind not in TYPES:
+        raise DeliveryError("E504", f"column `{part.field}` has another type")
+    return kind is not None and value_fits(part.value, kind)
+
+
+def concerned(cursor: Cursor, namespace: Namespace, rule: Rule) -> Iterator[tuple[str, SqlRule]]:
+    """Yield the partitions that a rule may concern, those that others have made, of whatever days,
+    too."""
+    for table, _, compiled in _tables(cursor, namespace, rule):
+        if compiled is None:
+            continue
+        parts = rule.parts(table) or ()
+        for partition in namespace.other_partitions(cursor, table):
+            yield partition, compiled
+        for partition, day in namespace.partitions(cursor, table).items():
+            first, last = (to_minute(_midnight(day + timedelta(days=each))) for each in (0, 1))
+            if any(part.start < last and first < part.end for part in parts):
+                yield partition, compiled
 
 
 _Due = tuple[str, dict[str, str], frozenset[str]]
 
 
-def _due(cursor: Cursor, namespace: Namespace, now: datetime) -> tuple[tuple[str, ...], list[_Due]]:
+def _due(cursor: Cursor, namespace: Namespace, rule: Rule) -> tuple[tuple[str, ...], list[_Due]]:
     """Return the tables without a known retention, and partitions, their columns, and the fields
     that are over."""
-    tables, rules = namespace.tables(cursor), namespace.rules(cursor)
-    due = list[_Due]()
-    for table, spans in rules.items():
-        for partition, day in namespace.partitions(cursor, table).items():
-            end = _midnight(day + timedelta(days=1))
-            fields = frozenset(name for name, span in spans.items() if end + span <= now)
-            if fields:
-                due.append((partition, tables[table], fields))
-    return tuple(name for name in tables if name not in rules), due
-
-
-def _split(
-    columns: Mapping[str, str], fields: Collection[str]
-) -> tuple[Sequence[str], Sequence[str]]:
-    """Divide columns into those that are among ``fields``, and the others."""
-    names = [name for name in columns if name not in RESERVED_COLUMNS]
-    cleared = [name for name in names if name in fields]
-    return cleared, [name for name in names if name not in fields]
-
-
-def _concerned(
-    cursor: Cursor, namespace: Namespace, subject: Subject
-) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the tables that can have a subject's value, with their columns."""
+    unruled, due = list[str](), list[_Due]()
     for table, columns in namespace.tables(cursor).items():
-        if subject.concerns(table) and (kind := columns.get(subject.field)) is not None:
-            if kind not in TYPES:  # the person may be there, in a form that is not known
-                raise DeliveryError("E504", f"column `{subject.field}` has another type")
-            if value_fits(subject.value, kind):
-                yield table, columns
-
-
-def _partitions(
-    cursor: Cursor, namespace: Namespace, subject: Subject
-) -> Iterator[tuple[dict[str, str], str]]:
-    """Yield the partitions that can have a subject's rows, with their columns; those that others
-    have made, of whatever days, too."""
-    first, last = window_days(subject)
-    for table, columns in _concerned(cursor, namespace, subject):
-        for partition in namespace.other_partitions(cursor, table):
-            yield columns, partition
-        for partition, day in namespace.partitions(cursor, table).items():
-            if first <= day <= last:
-                yield columns, partition
-
-
-def _is(subject: Subject, columns: Mapping[str, str]) -> sql.Composed:
-    text = "{} = %s::{} AND received >= %s::timestamptz AND received < %s::timestamptz"
-    return sql.SQL(text).format(sql.Identifier(subject.field), sql.SQL(columns[subject.field]))
-
-
-def _values(subject: Subject | None) -> Sequence[str]:
-    return () if subject is None else (subject.value, subject.start, subject.end)
-
-
-def _minute(moment: datetime) -> sql.Composed:
-    return sql.SQL("{}::timestamptz").format(sql.Literal(to_minute(moment)))
+        parts = rule.parts(table)
+        if parts is None:
+            unruled.append(table)
+        for partition, day in namespace.partitions(cursor, table).items() if parts else ():
+            end = to_minute(_midnight(day + timedelta(days=1)))
+            over = (part.removed(columns) for part in parts or () if end <= part.end)
+            if fields := frozenset(chain.from_iterable(over)):
+                due.append((partition, columns, fields))
+    return tuple(unruled), due
 
 
 def _midnight(day: date) -> datetime:

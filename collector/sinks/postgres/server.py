@@ -170,17 +170,24 @@ class Server:
         self.drop()
         raise failure
 
-    def rows(self, query: sql.Composed, size: int) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a query, so many at a time, from one state of the database. Nothing
-        else can be asked meanwhile. Raises ``Unreachable``."""
+    def rows(
+        self,
+        query: sql.Composed,
+        size: int,
+        values: Mapping[str, str] | None = None,
+        seconds: float = ANSWER_SECONDS,
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Yield the rows of a query, so many at a time, from one state of the database; some of
+        them may take so many seconds. Nothing else can be asked meanwhile. Raises
+        ``Unreachable``."""
         self.connect()
         db = self._connected()
         try:
             begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
             self._guarded(db, lambda: db.execute(begin))
             with db.cursor(name="collector") as cursor:
-                self._guarded(db, lambda: cursor.execute(query))
-                while some := self._guarded(db, lambda: cursor.fetchmany(size)):
+                self._guarded(db, lambda: cursor.execute(query, values), seconds)
+                while some := self._guarded(db, lambda: cursor.fetchmany(size), seconds):
                     yield some
         finally:
             self.drop()
@@ -192,11 +199,13 @@ class Server:
                 self._open.close()
             self._open = None
 
-    def _guarded(self, db: _Connection, action: Callable[[], _T]) -> _T:
+    def _guarded(
+        self, db: _Connection, action: Callable[[], _T], seconds: float = ANSWER_SECONDS
+    ) -> _T:
         """Run a single statement of a transaction that reads records."""
         failure: Exception
         try:
-            with self._deadline(db, ANSWER_SECONDS):
+            with self._deadline(db, seconds):
                 return action()
         except psycopg.Error as error:
             failure = _translated(error.sqlstate)

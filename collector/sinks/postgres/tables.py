@@ -6,15 +6,15 @@ Each method works within a transaction that it is given.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 from psycopg import sql
 
-from collector.contracts import Layout, Subject
+from collector.contracts import Layout
 from collector.errors import DeliveryError
-from collector.schema.model import Schema
+from collector.filter.redaction import shortest_retentions
 from collector.sinks.postgres.columns import (
     FAMILIES,
     GENERAL_TYPES,
@@ -25,7 +25,7 @@ from collector.sinks.postgres.columns import (
     readable,
 )
 from collector.sinks.postgres.server import Cursor
-from collector.sinks.sink import Holding, Opening
+from collector.sinks.sink import Opening
 
 FORMAT = 1
 _NAMES = {"timestamp with time zone": "timestamptz"}
@@ -277,64 +277,27 @@ class Namespace:
         values = sql.SQL(", ").join(readable(*each) for each in columns.items())
         return self.query("SELECT {values} FROM {}", table, values=values)
 
-    def holdings(self, cursor: Cursor) -> Iterator[Holding]:
-        """Count rows and values, table by table."""
-        for table, columns in self.tables(cursor).items():
-            names = [name for name in columns if name not in RESERVED_COLUMNS]
-            minute = readable("received", "timestamptz")
-            counts = [sql.SQL("count({})").format(sql.Identifier(name)) for name in names]
-            figures: list[sql.Composable] = [sql.SQL("count(*)")]
-            figures += [sql.SQL(f"{end}({{}})").format(minute) for end in ("min", "max")]
-            values = sql.SQL(", ").join([*figures, *counts])
-            row = cursor.execute(
-                self.query("SELECT {values} FROM {}", table, values=values)
-            ).fetchone()
-            number, first, last, *times = row or (0, None, None)
-            yield Holding(table, number, dict(zip(names, times, strict=True)), first, last)
-
     # -- retention --------------------------------------------------------------------------------
 
     def _note(self, cursor: Cursor, layout: Layout) -> None:
         """Note the retention of fields: of a schema that runs its own; of another one, unless it is
         noted, that of the field of the same name, or the shortest."""
         own = next((each for each in self._schemas if each.name == layout.table), None)
-        if own is not None:
-            self.note_own(cursor, own)
-            return
-        spans: dict[str, timedelta] = {}
-        for each in self._schemas:
-            for name, span in each.retentions.items():
-                spans[name] = min(span, spans.get(name, span))
-        shortest = min(spans.values())
-        noted = {name: spans.get(name, shortest) for name, _ in layout.columns}
-        self._write(cursor, layout.table, noted, "NOTHING")
-
-    def note_own(self, cursor: Cursor, schema: Schema) -> None:
-        """Note the retention of the fields of a schema that runs."""
-        self._write(cursor, schema.name, schema.retentions, "UPDATE SET seconds = EXCLUDED.seconds")
-
-    def _write(
-        self, cursor: Cursor, table: str, spans: Mapping[str, timedelta], clash: str
-    ) -> None:
+        clash, noted = "UPDATE SET seconds = EXCLUDED.seconds", own.retentions if own else {}
+        if own is None:
+            spans = shortest_retentions(self._schemas)
+            shortest = min(spans.values())
+            clash, noted = "NOTHING", {n: spans.get(n, shortest) for n, _ in layout.columns}
         insert = "INSERT INTO {} VALUES (%s, %s, %s) ON CONFLICT (relation, field) DO {clash}"
-        rows = [(table, name, int(span.total_seconds())) for name, span in spans.items()]
+        rows = [(layout.table, name, int(each.total_seconds())) for name, each in noted.items()]
         cursor.executemany(self.query(insert, "_retention", clash=sql.SQL(clash)), rows)
 
-    def rules(self, cursor: Cursor) -> dict[str, dict[str, timedelta]]:
-        """Return the retention of each field, by table; that of a column without a note is the
-        shortest of its table. A table without any is not among them."""
+    def retentions(self, cursor: Cursor) -> dict[str, dict[str, timedelta]]:
+        """Return the retentions of fields that are noted, by table."""
         noted: dict[str, dict[str, timedelta]] = {}
         for table, name, seconds in cursor.execute(self.query("SELECT * FROM {}", "_retention")):
             noted.setdefault(table, {})[name] = timedelta(seconds=seconds)
-        return {
-            table: {
-                name: noted[table].get(name, min(noted[table].values()))
-                for name in columns
-                if name not in RESERVED_COLUMNS
-            }
-            for table, columns in self.tables(cursor).items()
-            if table in noted
-        }
+        return noted
 
     def own_relations(self, cursor: Cursor) -> set[str]:
         """Return the names of the relations that are of our making."""
@@ -376,12 +339,6 @@ def _has_another_type(column: str) -> DeliveryError:
 def _is_no_partition(name: str, table: str) -> DeliveryError:
     message = f"`{name}` is no partition of `{table}`: attach it if it was one"
     return DeliveryError("E504", f"{message}, else rename it, or use another namespace")
-
-
-def window_days(subject: Subject) -> tuple[date, date]:
-    """Return the first and the last day of a subject's window."""
-    start, end = (datetime.fromisoformat(each) for each in (subject.start, subject.end))
-    return start.astimezone(UTC).date(), (end - timedelta(minutes=1)).astimezone(UTC).date()
 
 
 _OWN_COLUMNS = (

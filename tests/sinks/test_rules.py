@@ -1,0 +1,217 @@
+"""Rules: lines, SQL and Arrow tables lose the same by any of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+import psycopg
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.contracts import Record, Subject, to_minute
+from collector.filter.arrow import arrow_schema, read_records, read_table
+from collector.filter.redaction import (
+    EVERYTHING,
+    RESERVED,
+    Rule,
+    concerns,
+    cut,
+    matching,
+    redact,
+    sql,
+)
+from collector.sinks.postgres.columns import DIALECT
+from collector.sinks.store_file import SQLITE
+from tests.sinks.postgres import PostgresServer
+
+_NOW = datetime(2026, 11, 24, 10, 20, tzinfo=UTC)
+_FIELDS = ("client.address", "user.id", "os.type", "rtt")
+_Row = tuple[str, Record]
+_Outcome = list[_Row | None]
+
+
+def _minute(hours: int) -> str:
+    return to_minute(_NOW - timedelta(hours=hours))
+
+
+_minutes = st.integers(0, 6).map(_minute)
+_records = st.fixed_dictionaries(
+    {},
+    optional={
+        "client.address": st.sampled_from(["10.0.0.1", "10.0.0.2"]),
+        "user.id": st.sampled_from(["a", "b", "10.0.0.1"]),
+        "os.type": st.sampled_from(["linux", 'with "quotes"']),
+        "rtt": st.integers(0, 3),
+    },
+).filter(bool)
+_rows = st.lists(st.tuples(_minutes, _records), max_size=12)
+_fields = st.none() | st.frozensets(st.sampled_from([*_FIELDS, "gone"]))
+_schemas = st.sampled_from(
+    [(None, frozenset[str]()), ("s", frozenset()), ("other", frozenset()), (None, frozenset({"s"}))]
+)
+
+
+@st.composite
+def _removals(draw: st.DrawFn) -> Rule:
+    field, value = draw(
+        st.sampled_from([("client.address", "10.0.0.1"), ("user.id", "a"), ("user.id", "10.0.0.1")])
+    )
+    start, end = draw(_minutes), draw(_minutes)
+    return Rule.removal(Subject(field, value, start, end, *draw(_schemas)), draw(_fields))
+
+
+_spans = st.dictionaries(
+    st.sampled_from([*_FIELDS, "gone"]), st.integers(1, 5).map(lambda h: timedelta(hours=h))
+)
+_rules = st.one_of(
+    _removals(),
+    st.lists(_removals(), min_size=1, max_size=3).map(Rule.any_of),
+    _spans.map(lambda spans: Rule.expiry_by_name({"s": spans}, _NOW)),
+    st.just(EVERYTHING),
+)
+
+
+def _reference(rule: Rule, rows: Sequence[_Row]) -> _Outcome:
+    """What is left of each row: the meaning of a rule."""
+    return [_left(rule, minute, record) for minute, record in rows]
+
+
+def _left(rule: Rule, minute: str, record: Record) -> _Row | None:
+    removed, is_selected = set[str](), False
+    for part in rule.parts("s/1.0.0") or ():
+        is_theirs = part.field is None or record.get(part.field) == part.value
+        if is_theirs and part.start <= minute < part.end and part.removed(_FIELDS):
+            is_selected = True
+            removed.update(part.removed(_FIELDS))
+    left = {name: value for name, value in record.items() if name not in removed}
+    return (minute, left) if left or not is_selected else None
+
+
+def _as_lines(rows: Sequence[_Row]) -> bytes:
+    whole = ({"schema": "s/1.0.0", **record, "received": minute} for minute, record in rows)
+    return b"".join(orjson.dumps(each) + b"\n" for each in whole)
+
+
+def _fields_of(record: Mapping[str, Any]) -> Record:
+    return {
+        name: value
+        for name, value in record.items()
+        if name not in RESERVED and name != "n" and value is not None
+    }
+
+
+def _by_number(rows: Sequence[_Row], found: Iterator[tuple[int, str, Record]]) -> _Outcome:
+    left = {number: (minute, record) for number, minute, record in found}
+    return [left.get(number) for number in range(len(rows))]
+
+
+@settings(max_examples=300)
+@given(_rows, _rules)
+def test_lines(rows: list[_Row], rule: Rule) -> None:
+    """Each line is what the reference leaves of it, and what is found is what changes."""
+    expected = _reference(rule, rows)
+    left = redact(_as_lines(rows), rule)
+    assert left.payload == _as_lines([each for each in expected if each is not None])
+    assert left.records == sum(a != b for a, b in zip(rows, expected, strict=True))
+    found = [_fields_of(each) for each in matching(_as_lines(rows), rule)]
+    assert found == [a[1] for a, b in zip(rows, expected, strict=True) if a != b]
+
+
+@settings(max_examples=300)
+@given(_rows, _rules)
+def test_rows_of_sqlite(rows: list[_Row], rule: Rule) -> None:
+    """Two statements leave the same, count the same, and one selects what they change."""
+    expected = _reference(rule, rows)
+    columns = {
+        "n": "INTEGER",
+        "received": "TEXT",
+        **dict.fromkeys(_FIELDS, "TEXT"),
+        "rtt": "INTEGER",
+    }
+    with closing(sqlite3.connect(":memory:")) as db:
+        named = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+        db.execute(f"CREATE TABLE t ({named}) STRICT")
+        marks = ", ".join("?" * len(columns))
+        for number, (minute, record) in enumerate(rows):
+            values = (number, minute, *map(record.get, _FIELDS))
+            db.execute(f"INSERT INTO t VALUES ({marks})", values)
+        del columns["n"]
+        compiled = sql(rule.parts("s") or (), columns, SQLITE)
+        counts, found = [0], 0
+        if compiled is not None:
+            query = f"SELECT count(*) FROM t WHERE {compiled.concerned}"
+            (found,) = db.execute(query, compiled.values).fetchone()
+            counts = [db.execute(each, compiled.values).rowcount for each in compiled.changes("t")]
+        left = _by_number(
+            rows,
+            (
+                (number, minute, _fields_of(dict(zip(_FIELDS, values, strict=True))))
+                for number, minute, *values in db.execute("SELECT * FROM t").fetchall()
+            ),
+        )
+    assert left == expected
+    deleted = expected.count(None)
+    changed = sum(a != b for a, b in zip(rows, expected, strict=True))
+    assert (counts[0], sum(counts[1:]), found) == (deleted, changed - deleted, changed)
+
+
+@settings(max_examples=150)
+@given(_rows, _rules)
+def test_arrow_tables(rows: list[_Row], rule: Rule) -> None:
+    """Masks leave and count the same; what concerns a table concerns its key columns."""
+    expected = _reference(rule, rows)
+    types = {**dict.fromkeys(_FIELDS, "text"), "rtt": "integer"}
+    table = read_table(_as_lines(rows), arrow_schema(types, b"s"))
+    parts = rule.parts("s") or ()
+    left, shortened, deleted = cut(table, parts).apply(table)
+    found = [(str(each["received"]), _fields_of(each)) for each in read_records(left)]
+    assert found == [each for each in expected if each is not None]
+    assert deleted == expected.count(None)
+    assert shortened + deleted == sum(a != b for a, b in zip(rows, expected, strict=True))
+    keys = table.select(["received", "client.address", "user.id"])
+    assert concerns(keys, parts) or not shortened + deleted
+    assert isinstance(left, pa.Table)
+
+
+@pytest.mark.servers
+def test_rows_of_postgres(clean: PostgresServer) -> None:
+    """The same statements, with the types of that database."""
+    columns = {"received": "timestamptz", "client.address": "inet", "user.id": "text"}
+    columns |= {"os.type": "text", "rtt": "bigint"}
+    with psycopg.connect(clean.admin_url(), autocommit=True) as db:
+
+        @settings(max_examples=200, deadline=None)
+        @given(_rows, _rules)
+        def law(rows: list[_Row], rule: Rule) -> None:
+            expected = _reference(rule, rows)
+            db.execute("DROP TABLE IF EXISTS pg_temp.t")
+            named = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+            db.execute(f"CREATE TEMP TABLE t (n int, {named})".encode())
+            for number, (minute, record) in enumerate(rows):
+                values = (number, minute, *map(record.get, _FIELDS))
+                db.execute(b"INSERT INTO t VALUES (%s, %s, %s::inet, %s, %s, %s)", values)
+            compiled = sql(rule.parts("s") or (), columns, DIALECT)
+            for statement in () if compiled is None else compiled.changes("t"):
+                assert compiled is not None
+                db.execute(statement.encode(), compiled.values)
+            query = (
+                b"SELECT n, to_char(received AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),"
+                b' host("client.address"), "user.id", "os.type", rtt FROM t'
+            )
+            left = _by_number(
+                rows,
+                (
+                    (number, minute, _fields_of(dict(zip(_FIELDS, values, strict=True))))
+                    for number, minute, *values in db.execute(query).fetchall()
+                ),
+            )
+            assert left == expected
+
+        law()
