@@ -277,6 +277,10 @@ class ErasableSink(Sink, ABC):
         """Count what lies there besides, and is not of our making."""
         return 0
 
+    def settle(self) -> None:
+        """Finish or undo what a process that was killed has begun. Called where no other process
+        has the data directory."""
+
     @abstractmethod
     def prune(self, now: datetime) -> Removal:
         """Take out what is older than its retention at that moment."""

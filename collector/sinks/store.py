@@ -30,8 +30,8 @@ from collector.schema.model import Schema
 from collector.sinks import pruning, subject_rows
 from collector.sinks.inventory import (
     check_store,
+    foreign_parts,
     inventory,
-    other_tables,
     reading,
     stored_values,
 )
@@ -349,8 +349,8 @@ class StoreSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count tables that are not of our making."""
-        return other_tables(self._path) if self.exists else 0
+        """Count what is in the file besides what we would have written."""
+        return foreign_parts(self._path)
 
     def prune(self, now: datetime) -> Removal:
         """Remove what is older than its retention."""

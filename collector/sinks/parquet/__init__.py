@@ -362,6 +362,11 @@ class ParquetSink(ErasableSink):
 
     # -- what is there ----------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """Remove what was not written to its end."""
+        with self._waiting.changed(self._staged):
+            self._lake.clear()
+
     @property
     def exists(self) -> bool:
         """Whether there is a file, or a segment."""

@@ -142,7 +142,8 @@ class DirectoryObjects(Objects):
         with _disk():
             for entry in walk(self._root, follow=True):
                 path = entry.readable.relative_to(self._root)
-                yield path.as_posix(), any(each.startswith(".") for each in path.parts)
+                if entry.kind != "directory":
+                    yield path.as_posix(), any(each.startswith(".") for each in path.parts)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
