@@ -58,15 +58,13 @@ def foreign_parts(
 
 
 def foreign_objects(db: sqlite3.Connection, statements: Iterable[str]) -> int:
-    """Count the tables, indexes, views and triggers that differ from those which statements make,
-    unless there are none. Raises ``sqlite3.Error``."""
+    """Count the tables, indexes, views and triggers that statements do not make so. Raises
+    ``sqlite3.Error``."""
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
-    found = {*db.execute(query)}
     with closing(connect_to_memory()) as model:
         for statement in statements:
             model.executescript(statement)
-        differing = found ^ {*model.execute(query)}
-    return len({each[:2] for each in differing}) if found else 0
+        return len({*db.execute(query)} - {*model.execute(query)})
 
 
 def foreign_columns(

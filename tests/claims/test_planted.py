@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from collector.claims import verification
+from collector.claims import own_files, verification
 from collector.claims.stored_fields import mismatches
 from collector.config import load
 from collector.recording import claims as recorder_claims
@@ -27,7 +27,7 @@ from collector.retention.locations import Locations
 from collector.routing import all_flows
 from collector.routing.schemas import configured, reviewed
 from collector.schema import load_schema
-from collector.sinks.parquet import ParquetSettings, ParquetSink
+from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
 from collector.sinks.sink import Opening
 from collector.subject.tombstones import Tombstones
 from collector.testing.sinks import batch_of
@@ -117,8 +117,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lives(original: Path) -> Planted:
+def lives(original: Path, monkeypatch: pytest.MonkeyPatch) -> Planted:
     """The directory, filled anew at the same place."""
+    monkeypatch.setattr(segment_reader, "_PAUSE", 0)  # nobody writes there
+    monkeypatch.setattr(own_files, "_PAUSE", 0)
     shutil.rmtree(original)
     shutil.copytree(original.with_name("original"), original)
     return Planted(original)
@@ -139,6 +141,17 @@ def rewritten(path: Path, table: str, old: str, new: str) -> None:
         "PRAGMA writable_schema = ON",
         f"UPDATE sqlite_master SET sql = replace(sql, '{old}', '{new}') WHERE name = '{table}'",
         "PRAGMA writable_schema = RESET",
+    )
+
+
+def viewed(path: Path) -> None:
+    """A view that is named as if it were SQLite's."""
+    edit(path, f"CREATE VIEW zzz AS SELECT '{CANARY}'")
+    edit(
+        path,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET name = 'sqlite_zzz', tbl_name = 'sqlite_zzz',"
+        " sql = replace(sql, 'zzz', 'sqlite_zzz') WHERE name = 'zzz'",
     )
 
 
@@ -274,15 +287,7 @@ DATABASES: dict[str, Callable[[Planted], object]] = {
         of.store, "conferencing", '"os.type" TEXT', f'"os.type" TEXT DEFAULT {_QUOTED}'
     ),
     "a comment": lambda of: rewritten(of.store, "_remains", "(one", f"(/* {CANARY} */ one"),
-    "a view of SQLite's names": lambda of: (
-        edit(of.store, f"CREATE VIEW zzz AS SELECT '{CANARY}'"),
-        edit(
-            of.store,
-            "PRAGMA writable_schema = ON",
-            "UPDATE sqlite_master SET name = 'sqlite_zzz', tbl_name = 'sqlite_zzz',"
-            " sql = replace(sql, 'zzz', 'sqlite_zzz') WHERE name = 'zzz'",
-        ),
-    ),
+    "a view of SQLite's names": lambda of: viewed(of.store),
     "a column cut out of a definition": lambda of: cut_out(of.store, "conferencing"),
     "one of the spool": lambda of: cut_out(of.spool_file, "cursors"),
     "behind the values of a row": lambda of: behind_values(of.store),

@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from collector.errors import UnreadableFile
 from collector.filter.arrow import MARK, arrow_schema, read_tables, writer
-from collector.sinks.parquet.bounded import BoundedFile, bounded_groups
+from collector.sinks.parquet.bounded import BoundedFile, ReaderProcess, bounded_groups
 from collector.sinks.parquet.lake import _statistics
 from collector.sinks.parquet.object_store import DirectoryObjects
 from collector.testing.sinks import person
@@ -28,6 +28,7 @@ from tests.programs import script
 from tests.raising import raises
 from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _opened, _people, _put, _subject
 
+_READER = ReaderProcess()
 _COLUMNS = arrow_schema({"client.address": "text", "os.type": "text", "n": "integer"}, b"mark")
 _MOST_MB = 256
 
@@ -168,7 +169,7 @@ def test_each_byte_of_the_end() -> None:
     for at in range(len(_HONEST) - 8 - length, len(_HONEST) - 8):
         for byte in (_HONEST[at] ^ 16, 128):
             with suppress(UnreadableFile):
-                file = BoundedFile(io.BytesIO(_changed(at, byte)))
+                file = BoundedFile(io.BytesIO(_changed(at, byte)), _READER)
                 _statistics(file)
                 file.read_group(0)
 
@@ -186,7 +187,7 @@ def test_any_bytes(changes: list[tuple[int, int]], end: int) -> None:
         content[at] = byte
     data = bytes(content[: len(content) - end] if end > 30 else content)
     with suppress(UnreadableFile):
-        file = BoundedFile(io.BytesIO(data))
+        file = BoundedFile(io.BytesIO(data), _READER)
         with suppress(UnreadableFile):
             _statistics(file)
         for number in range(file.groups):
@@ -194,13 +195,21 @@ def test_any_bytes(changes: list[tuple[int, int]], end: int) -> None:
 
 
 def test_a_footer_of_many_structures() -> None:
-    """Is counted before it is parsed: each takes a hundred times its bytes."""
+    """Is refused: each takes a hundred times its bytes."""
     structures = b"\x4c" + b"\x00" * 1_000_000  # a list in a structure would do the same
     footer = b"\x19\xfc" + b"\xc0\x84\x3d" + structures
     data = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
-    with mock.patch.object(parquet, "ParquetFile") as parsed, pytest.raises(UnreadableFile):
-        BoundedFile(io.BytesIO(data))
-    assert not parsed.called
+    with pytest.raises(UnreadableFile):
+        BoundedFile(io.BytesIO(data), _READER)
+
+
+def test_a_process_that_was_killed() -> None:
+    """A file that is open is read by the next one."""
+    file = BoundedFile(io.BytesIO(_HONEST), _READER)
+    _READER.process.kill()
+    _READER.process.wait()
+    assert len(file.read_group(0)) == 200
+    assert BoundedFile(io.BytesIO(_HONEST), _READER).is_whole is False, "it was made without types"
 
 
 # -- what is read ---------------------------------------------------------------------------------
@@ -290,7 +299,7 @@ def test_what_the_sink_writes_can_be_read(fields: int, lines: int, value: str) -
     with writer(file, columns) as made:
         for table in bounded_groups(read_tables(text, columns, "2026-11-27T13:00:00Z", "s/1.0.0")):
             made.write_table(table)
-    found = BoundedFile(file)
+    found = BoundedFile(file, _READER)
     tables = [found.read_group(number) for number in range(found.groups)]
     assert sum(map(len, tables)) == lines + 1
     assert sum(len(table) - table["f0"].null_count for table in tables) == -(-lines // fields)
