@@ -10,9 +10,10 @@ import os
 import shutil
 import socket
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,16 @@ from collector.routing import all_flows
 from collector.routing.schemas import configured, reviewed
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
+from collector.sinks.postgres import PostgresSink
 from collector.sinks.sink import Opening
 from collector.subject.tombstones import Tombstones
 from collector.testing.sinks import batch_of
 from tests.claims.populated import PopulatedDirectory
 from tests.retention.test_earlier import configured as written_settings
 from tests.retention.test_earlier import note_configuration
+from tests.sinks.postgres import PostgresServer, clean, server
+
+__all__ = ["clean", "server"]  # fixtures
 
 CANARY = "hello from Ana"
 _QUOTED = f'"{CANARY}"'
@@ -423,3 +428,90 @@ def test_a_text_planted_in_a_recorder(recorder: Path, name: str) -> None:
     found = _found_in(recorder)
     assert found
     assert CANARY not in str(found)
+
+
+# -- PostgreSQL -----------------------------------------------------------------------------------
+
+_NEW = "CREATE {what} collector.{name}".format
+_TABLE = "collector.conferencing"
+POSTGRES: dict[str, Sequence[str]] = {
+    "a table": (_NEW(what="TABLE", name=_QUOTED) + " (n integer)",),
+    "a column of our own tables": (f"ALTER TABLE collector._delivered ADD {_QUOTED} integer",),
+    "a dropped column": (
+        f"ALTER TABLE {_TABLE} ADD chat text",
+        f"UPDATE {_TABLE} SET chat = '{CANARY}'",
+        f"ALTER TABLE {_TABLE} DROP chat",
+    ),
+    "a default": (f"ALTER TABLE {_TABLE} ALTER \"os.type\" SET DEFAULT '{CANARY}'",),
+    "a default that was": (
+        f"ALTER TABLE {_TABLE} ADD chat text DEFAULT '{CANARY}'",
+        f"ALTER TABLE {_TABLE} ALTER chat DROP DEFAULT",
+    ),
+    "a constraint": (f"ALTER TABLE {_TABLE} ADD CONSTRAINT {_QUOTED} CHECK (count > 0)",),
+    "a check": (f"ALTER TABLE {_TABLE} ADD CHECK (\"os.type\" <> '{CANARY}')",),
+    "a comment": (f"COMMENT ON TABLE {_TABLE} IS '{CANARY}'",),
+    "a comment of a column": (f"COMMENT ON COLUMN {_TABLE}.count IS '{CANARY}'",),
+    "a comment of the namespace": (f"COMMENT ON SCHEMA collector IS '{CANARY}'",),
+    "a type": (_NEW(what="TYPE", name="said") + f" AS ENUM ('{CANARY}')",),
+    "a domain": (_NEW(what="DOMAIN", name="said") + f" AS text DEFAULT '{CANARY}'",),
+    "a function": (
+        _NEW(what="FUNCTION", name="said()")
+        + f" RETURNS text LANGUAGE sql AS $$SELECT '{CANARY}'$$",
+    ),
+    "a view": (_NEW(what="VIEW", name="said") + f" AS SELECT '{CANARY}' AS said",),
+    "a sequence": (_NEW(what="SEQUENCE", name=_QUOTED),),
+    "an index": (f"CREATE INDEX {_QUOTED} ON {_TABLE} (count)",),
+    "a rule": (f"CREATE RULE {_QUOTED} AS ON UPDATE TO {_TABLE} DO ALSO NOTHING",),
+    "a policy": (f"CREATE POLICY {_QUOTED} ON {_TABLE} USING (true)",),
+    "a trigger": (
+        f"CREATE TRIGGER {_QUOTED} BEFORE UPDATE ON {_TABLE} FOR EACH ROW"
+        " EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    ),
+    "extended statistics": (
+        f"CREATE STATISTICS collector.{_QUOTED} ON received, count FROM {_TABLE}",
+    ),
+    "a configuration of search": (
+        _NEW(what="TEXT SEARCH CONFIGURATION", name=_QUOTED) + " (COPY = pg_catalog.simple)",
+    ),
+    "a collation": (_NEW(what="COLLATION", name=_QUOTED) + ' FROM "C"',),
+    "an option of a column": (f"ALTER TABLE {_TABLE} ALTER count SET (n_distinct = 7)",),
+    "a partition": (f"CREATE TABLE collector.{_QUOTED} PARTITION OF {_TABLE} DEFAULT",),
+    "a retention": (f"INSERT INTO collector._retention VALUES ('said', '{CANARY}', 1)",),
+    "a mark": (f"INSERT INTO collector._unswept VALUES ('{CANARY}')",),
+    "an id": (f"INSERT INTO collector._delivered (id) VALUES ('{CANARY}')",),
+}
+
+
+def _of_postgres(server: PostgresServer, directory: Path) -> PostgresSink:
+    return PostgresSink(server.settings(), Opening("warehouse", (_SCHEMA,), directory))
+
+
+@pytest.mark.servers
+def test_nothing_is_planted_in_postgres(clean: PostgresServer, tmp_path: Path) -> None:
+    """Also with columns that were added, with more partitions, and with who may read."""
+    columns = (*_SCHEMA.layout.columns, ("order", "TEXT"), ("said", "REAL"))
+    wider = replace(_SCHEMA.layout, columns=columns, digest="0" * 64)
+    with _of_postgres(clean, tmp_path) as sink:
+        assert sink.others == 0
+        for age in (0, 1, 40):
+            sink.deliver(batch_of(age, [1], _SCHEMA, age=timedelta(days=age)))
+            assert sink.others == 0
+        later = batch_of(7, [3], _SCHEMA)
+        sink.deliver(replace(later, layout=wider, rows=None))
+        clean.ask(f"GRANT SELECT ON {_TABLE} TO PUBLIC")
+        clean.ask("ANALYZE")
+        assert sink.others == 0
+        sink.prune(datetime.now(UTC))
+        assert sink.others == 0
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("name", POSTGRES)
+def test_a_text_planted_in_postgres(clean: PostgresServer, tmp_path: Path, name: str) -> None:
+    """It is counted."""
+    with _of_postgres(clean, tmp_path) as sink:
+        sink.deliver(batch_of(1, [1], _SCHEMA))
+        assert sink.others == 0
+        for statement in POSTGRES[name]:
+            clean.ask(statement)
+        assert sink.others > 0
