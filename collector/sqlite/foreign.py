@@ -7,8 +7,10 @@ rows is looked at in ``pages``, the log and its index in ``wal``.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -41,9 +43,11 @@ def foreign_parts(
     but for those ``passed``, have ``words`` only, if any are told.
     """
     log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
-    if not path.exists() or not (path.stat().st_size or log.exists()):
+    if not path.is_file():
+        return int(os.path.lexists(path))
+    if not (path.stat().st_size or log.exists()):
         return 0
-    with suppress(sqlite3.Error, OSError, ValueError, LookupError):
+    with suppress(sqlite3.Error, struct.error, OSError, ValueError, LookupError):
         if (db := connect_to_read(path)) is None:
             return 1
         with closing(db):

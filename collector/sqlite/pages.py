@@ -38,10 +38,9 @@ class Pages:
         self._file = wal.descriptor(path, self._stack)
         self._places: Mapping[int, int] = wal.pages(log)
         self._log = wal.descriptor(log, self._stack) if self._places else -1
-        size = int.from_bytes(os.pread(self._file, 2, 16))
+        size = int.from_bytes(wal.head(path)[16:18])
         self._size = size if size > 1 else 1 << 16
         self._bytes = os.fstat(self._file).st_size
-        self._head = os.pread(self._file, 100, 0)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -50,13 +49,14 @@ class Pages:
     def foreign(self, version: int, application: int) -> Iterator[str]:
         """Yield what there is besides the file's rows and lists, in words. ``version`` and
         ``application`` are those of its definition. Raises ``sqlite3.Error``, ``OSError``, and
-        ``ValueError`` or ``LookupError`` for what is no page."""
-        before, head = (_HEAD.unpack_from(each) for each in (self._head, self.page(1)))
+        ``ValueError``, ``LookupError`` or ``struct.error`` for what is no page."""
+        head = _HEAD.unpack_from(self.page(1))
         pages, first_free = head[9], head[10]
+        before = int.from_bytes(os.pread(self._file, 4, 28))  # what is not in the log alone
         expected = (*_SHARES, *_SETTINGS, version, 0, application, bytes(20))
         if (*head[4:8], *head[13:]) != expected:
             yield "a header"
-        if self._bytes > self._size * max(pages, before[9]):
+        if self._bytes > self._size * max(pages, before):
             yield "bytes behind the last page"
         yield from self._free(first_free)
         if self._db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):

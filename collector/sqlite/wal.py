@@ -195,7 +195,7 @@ def _is_block(text: bytes, head: int) -> bool:
     places = struct.unpack(f"={len(frames) // 2}H", frames[: len(frames) // 2 * 2])
     size = _HEAD.size
     first, second, rest = text[:size], text[size : 2 * size], text[2 * size : head]
-    is_same = not any(rest[28:36]) and first == second  # locks, of which only the system knows
+    is_same = first == second and not any(rest[24:32] + rest[36:])  # but for locks, which are empty
     return (
         (is_same or not head)
         and max(numbers, default=0) < _MOST_PAGES

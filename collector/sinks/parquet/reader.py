@@ -16,6 +16,7 @@ import io
 import os
 import re
 import select
+import signal
 import struct
 import sys
 from collections.abc import Mapping, Sequence
@@ -69,7 +70,7 @@ class _File(NamedTuple):
 
 
 class _Window(io.RawIOBase):
-    """A file of which some parts are there. Raises ``OSError`` for any other."""
+    """A file of which some parts are there. Reading any other raises ``OSError``."""
 
     def __init__(self, parts: Mapping[int, bytes], size: int) -> None:
         self._parts, self._size, self._at = parts, size, 0
@@ -264,9 +265,10 @@ def _as_stream(table: pa.Table) -> pa.Buffer:
 
 
 def _limit_memory() -> None:
-    """Let the process have little more memory than it has."""
+    """Let the process have little more memory than it has, and leave no image of it."""
     import resource  # noqa: PLC0415 - not everywhere
 
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     status = Path("/proc/self/statm")
     if status.exists():
         most = int(status.read_text().split()[0]) * resource.getpagesize() + _MEMORY
@@ -292,6 +294,8 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
+    for each in (signal.SIGINT, signal.SIGTERM):  # it ends with the process that asks
+        signal.signal(each, signal.SIG_IGN)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     _limit_memory()

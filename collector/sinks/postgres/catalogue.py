@@ -35,7 +35,7 @@ SELECT concat_ws(' ', c.relname, c.relkind, c.relpersistence, c.relrowsecurity,
   FROM own c WHERE c.relkind NOT IN ('t', 'c')
 UNION ALL SELECT concat_ws(' ', c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
     a.attnotnull, nullif(a.attidentity, ''), nullif(a.attgenerated, ''), a.attmissingval::text,
-    a.attoptions, a.attfdwoptions, pg_get_expr(d.adbin, d.adrelid))
+    a.attfdwoptions, pg_get_expr(d.adbin, d.adrelid))
   FROM own c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
   LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
