@@ -367,7 +367,6 @@ def test_a_ledger_that_was_changed(tmp_path: Path) -> None:
     assert list(data.glob("*.damaged-*")) == []
 
 
-@pytest.mark.usefixtures("no_dry_run")
 def test_signatures_that_nobody_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra, what the ledger carries is unproven."""
     _delivered(tmp_path, timedelta(0))
