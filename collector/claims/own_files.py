@@ -128,14 +128,20 @@ def _is_foreign(path: Path, place: _Place) -> bool:
 def count_altered(locations: Locations) -> int:
     """Count the files in the data directory, and those of sinks, that have something besides their
     own parts: text in a lock or behind a key, and what an interrupted change left."""
-    files = {each for each in locations.data.iterdir() if _OWN_FILE(each.name)}
-    for place in _places(locations):
-        files.update(each for each in place.beside if place.has(each))
+    files = _files(locations)
     for attempt in range(_LOOKS):
         sleep(_PAUSE * bool(attempt))
         if not (files := {*filter(_has_more, files)}):
             break
     return len(files)
+
+
+def _files(locations: Locations) -> set[Path]:
+    """Return the files of the data directory that have names of ours, and those of sinks."""
+    found = {each for each in locations.data.iterdir() if _OWN_FILE(each.name)}
+    for place in _places(locations):
+        found.update(each for each in place.beside if place.has(each))
+    return found
 
 
 def _has_more(path: Path) -> bool:
@@ -163,10 +169,7 @@ def _is_locked(path: Path) -> bool:
 def clear_unfinished(locations: Locations) -> None:
     """Remove the files that a process left which was killed before they were whole, as the next
     start does. Call this where no process has the data directory."""
-    files = {each for each in locations.data.iterdir() if _OWN_FILE(each.name)}
-    for place in _places(locations):
-        files.update(each for each in place.beside if place.has(each))
-    for each in files:
+    for each in _files(locations):
         is_left = _UNFINISHED(each.name) and not each.name.endswith("-journal")
         if is_left and each.name not in _CONTENTS and not each.is_symlink():
             with suppress(OSError):

@@ -27,6 +27,7 @@ _TABLE_LEAF, _TABLE, _INDEX_LEAF, _INDEX = 13, 5, 10, 2
 _SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)
 """The bytes of a value by its type; others are texts and bytes."""
 _NOT_LAST = bytes(range(128, 256))
+_MOST_KNOWN = 10_000
 
 
 class Pages:
@@ -110,6 +111,7 @@ class Pages:
                         _, begin = _number(text, begin)
                     header = self._header(text, begin, size, is_index=kind != _TABLE_LEAF)
                     if header not in known:
+                        known = known if len(known) < _MOST_KNOWN else {}
                         known[header] = _length(header, columns)
                     if known[header] != size:
                         return True
