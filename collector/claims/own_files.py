@@ -87,7 +87,6 @@ def count_entries(locations: Locations, names: Collection[str], sockets: Collect
     ``names`` are those of all sinks that there have been, ``sockets`` the paths that the
     configuration names."""
     data, places = Path(realpath(locations.data)), [*_places(locations)]
-    above = {parent for each in places for parent in (each.path, *each.path.parents)}
     own = {"sinks", *(f"sinks/{name}" for name in names)}
     of_sinks = {"pipe", "socket", "link", "device", "unknown"}
 
@@ -101,7 +100,7 @@ def count_entries(locations: Locations, names: Collection[str], sockets: Collect
         return any(each.path in (data / name).parents and each.has(data / name) for each in places)
 
     def is_directory(name: str) -> bool:
-        return name in own or data / name in above or is_in_sink(name)
+        return name in own or _is_above(data / name, places) or is_in_sink(name)
 
     def is_socket(name: str) -> bool:
         return name == "control.sock" or data / name in sockets or is_in_sink(name)
@@ -113,16 +112,23 @@ def count_entries(locations: Locations, names: Collection[str], sockets: Collect
         found = {*foreign_entries(data, owned)}
         for place in places:
             beside = (each for each in place.beside if data not in each.parents)
-            found.update(each for each in beside if _is_foreign(each, place))
+            found.update(each for each in beside if _is_foreign(each, place, places))
         if not found:
             break
     return len(found)
 
 
-def _is_foreign(path: Path, place: _Place) -> bool:
-    """Return whether something beside a sink's file is not one of its files."""
-    is_its = path.is_file() and not path.is_symlink() and place.has(path)
-    return has_attributes(path) or not (is_its or (path == place.path and path.is_dir()))
+def _is_foreign(path: Path, place: _Place, places: Collection[_Place]) -> bool:
+    """Return whether something beside a place is not a file of a sink. Directories beside that of a
+    sink are of others."""
+    if path.is_dir() and not path.is_symlink() and (place.path.is_dir() or _is_above(path, places)):
+        return False
+    is_file = path.is_file() and not path.is_symlink()
+    return has_attributes(path) or not (is_file and any(each.has(path) for each in places))
+
+
+def _is_above(path: Path, places: Collection[_Place]) -> bool:
+    return any(path in (each.path, *each.path.parents) for each in places)
 
 
 def count_altered(locations: Locations) -> int:
