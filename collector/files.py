@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from os.path import realpath
 from pathlib import Path
@@ -215,10 +215,16 @@ def short_path(socket: Path) -> Iterator[str]:
 
 
 class Entry(NamedTuple):
-    """A file, link or pipe below a directory; without a ``status``, what cannot be read."""
+    """What is below a directory, of any type; without a ``status``, what cannot be read."""
 
     path: Path
     status: os.stat_result | None
+
+    @property
+    def kind(self) -> str:
+        """``file``, ``directory``, ``link``, ``socket``, ``pipe`` or ``device``; of what cannot be
+        read ``unknown``."""
+        return "unknown" if self.status is None else _KINDS[stat.S_IFMT(self.status.st_mode)]
 
     @property
     def readable(self) -> Path:
@@ -227,17 +233,23 @@ class Entry(NamedTuple):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return self.path
 
-    @property
-    def is_link(self) -> bool:
-        """Whether it is a link."""
-        return self.status is not None and stat.S_ISLNK(self.status.st_mode)
+
+_KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFLNK: "link",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFIFO: "pipe",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
 
 
 def walk(top: Path, *, follow: bool = False) -> Iterator[Entry]:
-    """Yield what is below a directory besides directories and sockets, which hold nothing: first
-    its files, then those of the directories in it, in order. What cannot be read is yielded as
-    such; what goes meanwhile is not. Links are not followed. With ``follow``, a link to a file is a
-    file, and links to directories are followed, to each of them once."""
+    """Yield what is below a directory: first what it holds, then what the directories in it hold,
+    in order. What cannot be read is yielded as such; what goes meanwhile is not. Links are not
+    followed. With ``follow``, a link to a file is a file, and links to directories are followed, to
+    each of them once."""
     seen, folders = set[tuple[int, int]](), [top]
     while folders:
         folder, inner = folders.pop(), list[Path]()
@@ -254,10 +266,9 @@ def walk(top: Path, *, follow: bool = False) -> Iterator[Entry]:
             continue
         for each in entries:
             entry = _entry(each, follow)
-            if entry.status is not None and stat.S_ISDIR(entry.status.st_mode):
+            if entry.kind == "directory":
                 inner.append(entry.path)
-            elif entry.status is None or not stat.S_ISSOCK(entry.status.st_mode):
-                yield entry
+            yield entry
         folders += reversed(inner)
 
 
@@ -268,6 +279,35 @@ def _entry(each: os.DirEntry[str], follow: bool) -> Entry:
         if follow and stat.S_ISLNK(status.st_mode):
             status = each.stat()  # a link that leads nowhere stays one
     return Entry(Path(each.path), status)
+
+
+def foreign_entries(top: Path, owned: Mapping[str, Callable[[str], object]]) -> list[Path]:
+    """Return the entries below a directory that are not on their owner's list, and those with
+    attributes that a user has set. By the kind of an entry, ``owned`` tells whether a path within
+    the directory is on the list. What cannot be read is not."""
+    found = [top] if has_attributes(top) else []
+    for entry in walk(top):
+        is_owned, name = owned.get(entry.kind), entry.path.relative_to(top).as_posix()
+        is_known = is_owned is not None and bool(is_owned(name)) and name != "."
+        if is_known and not has_attributes(entry.path):
+            continue
+        with suppress(FileNotFoundError):  # it went meanwhile
+            entry.path.lstat()
+            found.append(entry.path)
+    return found
+
+
+_OF_SYSTEM = ("security.", "system.")
+"""The beginnings of attributes that labels, capabilities and access lists have."""
+
+
+def has_attributes(path: Path) -> bool:
+    """Return whether somebody has set an extended attribute, as far as the system can tell."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            names = os.listxattr(path, follow_symlinks=False)
+            return not all(name.startswith(_OF_SYSTEM) for name in names)
+    return False
 
 
 # -- private files --------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.files import (
     Tightened,
     failing_as,
+    foreign_entries,
     make_private,
     short_path,
     tighten_directory,
@@ -220,8 +221,7 @@ def test_the_path_of_a_socket_may_be_long(tmp_path: Path) -> None:
 
 
 def test_what_a_walk_finds(tmp_path: Path) -> None:
-    """Files, pipes and links, in order; no socket and no directory. Links are followed if asked
-    for, and each directory once."""
+    """Entries of any type, in order. Links are followed if asked for, and each directory once."""
     for name in ("b/one", "a", "b/c/two"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -237,8 +237,13 @@ def test_what_a_walk_finds(tmp_path: Path) -> None:
         entries = walk(tmp_path, follow=follow)
         return [each.readable.relative_to(tmp_path).as_posix() for each in entries]
 
-    assert found(follow=False) == ["a", "nowhere", "pipe", "to-a", "b/loop", "b/one", "b/c/two"]
-    assert found(follow=True) == ["a", "nowhere", "pipe", "to-a", "b/one", "b/c/two"]
+    every = "a b empty nowhere pipe sock to-a b/c b/loop b/one b/c/two".split()
+    assert found(follow=False) == found(follow=True) == every
+    kinds = [each.kind for each in walk(tmp_path)]
+    assert kinds[:7] == ["file", *["directory"] * 2, "link", "pipe", "socket", "link"]
+    assert foreign_entries(tmp_path, {"file": str, "directory": str}) == [
+        tmp_path / name for name in ("nowhere", "pipe", "sock", "to-a", "b/loop")
+    ]
     assert list(walk(tmp_path / "missing")) == []
 
 
@@ -253,7 +258,8 @@ def test_a_walk_names_what_it_cannot_read(tmp_path: Path, monkeypatch: pytest.Mo
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    (entry,) = walk(tmp_path)
+    _, entry = walk(tmp_path)
+    assert foreign_entries(tmp_path, {"directory": str}) == [tmp_path / "shut"]
     assert (entry.path, entry.status) == (tmp_path / "shut", None)
     with pytest.raises(OSError, match="denied"):
         _ = entry.readable

@@ -7,10 +7,8 @@ Names that no schema lists are counted and never shown, nor is any value. Nothin
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import NamedTuple
 
 from collector.claims.document import Check
 from collector.claims.findings import ACCESS, ClaimFinding, unread
-from collector.claims.stored_files import altered_files, foreign_files
+from collector.claims.own_files import count_altered, count_entries
 from collector.contracts import CATEGORIES, DROPS
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.filter.stored import Values, foreign_lines, values
@@ -40,9 +38,10 @@ from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
 from collector.spool.set_aside import SetAside
 from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
 from collector.spool.tables import pending_batches
-from collector.sqlite import foreign
-from collector.sqlite.connection import connect_to_read
 from collector.sqlite.definition import Definition
+from collector.sqlite.foreign import foreign_parts
+from collector.subject.tombstones import DEFINITION as TOMBSTONES_DEFINITION
+from collector.subject.tombstones import FILE_NAME as TOMBSTONES_NAME
 
 
 class Mismatch(NamedTuple):
@@ -177,10 +176,13 @@ class _Allowed:
 
 
 def mismatches(
-    locations: Locations, matrices: Sequence[Flows], reviews: Mapping[str, Review]
+    locations: Locations,
+    matrices: Sequence[Flows],
+    reviews: Mapping[str, Review],
+    sockets: Collection[Path] = (),
 ) -> Iterator[Mismatch]:
     """Look at all sinks, and at the spool, for the schemas that are in force, and for what is
-    approved of each, by its name."""
+    approved of each, by its name. ``sockets`` are those that the configuration names."""
     allowed, matrix = _Allowed(), matrices[0]
     for each in matrices:
         allowed.add(each.schema)
@@ -204,11 +206,13 @@ def mismatches(
     if locations.spool.is_file():
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed, reviews)
-    if number := foreign_files(locations):
-        what = "1 file that Collector did not make is" if number == 1 else f"{number} files that"
+    names = {*locations.sinks, *locations.directories.values(), *allowed.sinks}
+    names |= {each.shared_name for each in locations.sinks.values()}
+    if number := count_entries(locations, names, sockets):
+        what = "1 entry that Collector did not make is" if number == 1 else f"{number} entries that"
         what += "" if number == 1 else " Collector did not make are"
         yield _open(f"{what} in the data directory or beside the records.", _MOVE)
-    if number := altered_files(locations):
+    if number := count_altered(locations):
         what = "1 file of Collector is" if number == 1 else f"{number} files of Collector are"
         message = f"{what} damaged, longer than expected, or left by an interrupted change."
         yield _open(message, "Restart the sidecar, which repairs its files, and run this again.")
@@ -335,7 +339,11 @@ def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
     if unknown:
         message = f"Batches of a schema that nobody knows are in the spool ({unknown})."
         yield _open(message, _RESTORE)
-    damaged += sum(_foreign_parts(locations.data / name, allowed.words) for name in _FILES)
+    words = {*allowed.words, *_WORDS}
+    for name, (definition, passed) in _FILES.items():
+        damaged += foreign_parts(
+            locations.data / name, definition, words=lambda _: words, passed=passed
+        )
     if damaged:
         message = f"The spool has parts that are damaged or not Collector's ({damaged})."
         yield _open(message, _DAMAGED)
@@ -417,23 +425,10 @@ _SEALED = frozenset({"batches", "damaged"})
 _FILES: Mapping[str, tuple[Definition, AbstractSet[str]]] = {
     SPOOL_NAME: (SPOOL_DEFINITION, _VERIFIED | _SEALED),
     ASIDE_NAME: (ASIDE_DEFINITION, set()),
+    TOMBSTONES_NAME: (TOMBSTONES_DEFINITION, set()),
 }
 """The definition of each file, and the names of those tables whose values are not looked at
 here."""
 _WORDS = frozenset(
     {*CATEGORIES, *DROPS, "dropped", "content", "bytes", "in", "out", "TEXT", "INTEGER", "REAL"}
 )
-
-
-def _foreign_parts(path: Path, words: Collection[str]) -> int:
-    """Count the tables and columns of a file of the spool that have anything but the spool's own:
-    names among ``words``, times, hashes. A file that cannot be read counts as one."""
-    (definition, passed), db = _FILES[path.name], connect_to_read(path)
-    if db is None:
-        return int(path.exists())
-    known = definition.columns.keys()
-    with closing(db), suppress(sqlite3.Error):
-        columns = foreign.foreign_columns(db, known - passed, {*words, *_WORDS})
-        parts = foreign.foreign_objects(db, known) + foreign.added_columns(db, definition)
-        return parts + len([*columns])
-    return 1

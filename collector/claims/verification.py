@@ -18,11 +18,13 @@ from typing import TypeVar
 from collector.claims.document import CHECKS, Check
 from collector.claims.dry_run import DryRun, Outcome
 from collector.claims.findings import ACCESS, ClaimFinding, Found, unread
+from collector.claims.own_files import clear_unfinished
 from collector.claims.stored_fields import mismatches
 from collector.config import Config
 from collector.config.sink_settings import is_sink_name
 from collector.errors import (
     CODES,
+    CollectorError,
     ConfigError,
     ConfigFaults,
     DeliveryError,
@@ -48,6 +50,7 @@ from collector.sinks.sink import (
     is_erasable,
 )
 from collector.spool import note
+from collector.spool.lock import Lock
 from collector.units import duration_text
 
 _T = TypeVar("_T")
@@ -101,14 +104,17 @@ def check(
         }
         has_run = config.data is not None and config.data.is_dir()
         locations = Locations.of(config, schemas) if has_run else None
+        if locations is not None:
+            _settle(locations)
         found["canaries"] = _of_each(runs, lambda outcome: _canaries(outcome, search))
         found["delivery"] = _of_each(runs, _delivery)
         found["consent"] = _of_each(runs, _consent)
         found["ledger"] = (*_of_each(runs, _counted), *_all(_ledger(locations)))
         found["stored"], matrices = () if has_run else (_NO_DATA,), tuple(by_name.values())
         if locations is not None:
+            sockets = [each.resolve() for each in (config.http.unix, config.recorder.unix) if each]
             for which, against in _stored(
-                locations, matrices, reviews, has_ledger=not found["ledger"]
+                locations, matrices, reviews, sockets, has_ledger=not found["ledger"]
             ):
                 found[which] = tuple(dict.fromkeys((*(found[which] or ()), against)))
         if locations is not None and locations.spool.is_file() and not found["ledger"]:
@@ -135,6 +141,23 @@ def _noted(locations: Locations) -> Iterator[ClaimFinding]:
         is_open=True,
         advice="Run this where the data directory can be written, as the sidecar's user.",
     )
+
+
+def _settle(locations: Locations) -> None:
+    """Finish or undo what a sidecar that was killed has begun, as the next start does: what it left
+    would be neither a record nor nothing. While one runs, it has done that itself."""
+    if not locations.spool.is_file():
+        return
+    with suppress(CollectorError):
+        lock = Lock(locations.data)
+        try:
+            clear_unfinished(locations)
+            with locations.opened() as sinks:
+                for sink in sinks.values():
+                    with suppress(CollectorError):
+                        sink.settle()
+        finally:
+            lock.release()
 
 
 def _of_each(
@@ -298,12 +321,13 @@ def _stored(
     locations: Locations,
     matrices: Sequence[Flows],
     reviews: Mapping[str, Review],
+    sockets: Collection[Path],
     *,
     has_ledger: bool,
 ) -> Iterator[tuple[Check, ClaimFinding]]:
     """Check that each location has only fields that it may have, and values of their kinds."""
     try:
-        for each in mismatches(locations, matrices, reviews):
+        for each in mismatches(locations, matrices, reviews, sockets):
             named = each.finding.schema if len(matrices) > 1 else ""
             yield each.check, each.finding._replace(schema=named)
     except DeliveryError as error:

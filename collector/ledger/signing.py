@@ -7,6 +7,7 @@ stored elsewhere came from such a process, and was not changed since.
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from collector.ledger.auditor import SignatureCheck, is_valid
 KEY_NAME = "ledger.key"
 """The name of the key's file in a data directory: PEM, PKCS #8, not encrypted."""
 _NEXT_NAME = "ledger.key.new"
+_PEM = re.compile(
+    rb"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI[A-Za-z0-9+/]{43}\n"
+    rb"-----END PRIVATE KEY-----\n"
+).fullmatch
+"""Matches the file of a key: but for its 32 bytes, all are the same."""
 
 
 def can_sign() -> bool:
@@ -68,6 +74,12 @@ def load_key(directory: Path, current: str | None) -> Key | None:
         return Key(_private(directory / KEY_NAME))
     except (OSError, ValueError):  # the sidecar logs `unsigned`, and `ledger verify` says it
         return None
+
+
+def is_key(path: Path) -> bool:
+    """Return whether a file is a key and nothing else. Raises ``OSError``."""
+    with path.open("rb") as file:
+        return _PEM(file.read(4096)) is not None
 
 
 def create_next_key(directory: Path) -> Key:

@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +16,20 @@ from typing import NamedTuple
 from collector.claims.document import RECORDING_CHECKS, Check
 from collector.claims.findings import ACCESS, NO_RECORDER, ClaimFinding
 from collector.errors import CollectorError
-from collector.files import walk
+from collector.files import foreign_entries, walk
 from collector.ledger import opened
 from collector.ledger.entry import Entry
 from collector.ledger.signing import KEY_NAME
-from collector.recording import journal, registry
+from collector.recording import index, journal, keys, registry
+from collector.recording.access import Replays
 from collector.recording.names import MIXED
 from collector.recording.notices import DIGESTS
 from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
 from collector.recording.vault import Vault
+from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
+from collector.sqlite.definition import Definition
+from collector.sqlite.foreign import foreign_parts
 
 _Findings = Iterator[tuple[Check, ClaimFinding]]
 _BACKUP = "Restore the recorder's directory from a backup, or delete the recordings."
@@ -124,29 +128,41 @@ def directory_findings(place: Place) -> _Findings:
     yield from _recordings(place, histories)
 
 
-_OWN_FILE = re.compile(
-    r"collector\.lock|ledger\.key(\.new)?|subjects\.key|(recorder|spool)\.db(-wal|-shm)?"
-    r"|vault/(collector\.lock|master\.key(\.new)?|(vault|keys)\.db(-wal|-shm)?"
-    r"|objects/recordings/[0-9a-f]{32}/[0-9a-f]{32}/[0-9]+\.age)"
-).fullmatch
-"""Matches the names of files in a recorder's directory."""
+_OWN: Mapping[str, Callable[[str], object]] = {
+    "file": re.compile(
+        r"collector\.lock|ledger\.key(\.new)?|subjects\.key|(recorder|spool)\.db(-wal|-shm)?"
+        r"|vault/(collector\.lock|master\.key(\.new)?|(vault|keys)\.db(-wal|-shm)?"
+        r"|objects/recordings/[0-9a-f]{32}/[0-9a-f]{32}/[0-9]+\.age)"
+    ).fullmatch,
+    "directory": re.compile(
+        r"vault(/objects(/recordings(/[0-9a-f]{32}(/[0-9a-f]{32})?)?)?)?"
+    ).fullmatch,
+    "socket": "control.sock".__eq__,
+}
+"""Matches the entries of a recorder's directory, by their kind."""
+_DATABASES = {
+    registry.FILE_NAME: Definition((registry.TABLES, Replays.TABLE)),
+    journal.FILE_NAME: SPOOL_DEFINITION,
+    "vault/vault.db": Definition((index.TABLES,)),
+    "vault/keys.db": Definition((keys.TABLES,)),
+}
+"""What the databases have."""
 
 
 def _others(directory: Path) -> _Findings:
-    """Check that there are no other files, of which nothing is known: copies, or what was left."""
-    number = sum(
-        each.status is None or not _OWN_FILE(each.path.relative_to(directory).as_posix())
-        for each in walk(directory)
-    )
+    """Check that there is nothing else: no other entries, of which nothing is known, and nothing in
+    the databases but what the recorder writes."""
+    number = len(foreign_entries(directory, _OWN))
+    number += sum(foreign_parts(directory / name, each) for name, each in _DATABASES.items())
     if number:
-        message = f"The recorder's directory has files that Collector did not make ({number})."
+        message = "The recorder's directory has files or parts of files that Collector did not make"
         advice = "Find out what they are. Move them elsewhere, or delete them."
-        yield "storage", ClaimFinding(message, is_open=True, advice=advice)
+        yield "storage", ClaimFinding(f"{message} ({number}).", is_open=True, advice=advice)
 
 
 def _modes(directory: Path) -> _Findings:
     """Check that no other user of the machine can get at a file."""
-    files = (each.path for each in walk(directory) if each.status and not each.is_link)
+    files = (each.path for each in walk(directory) if each.kind in ("file", "directory"))
     if shared := sum(bool(each.stat().st_mode & 0o077) for each in (directory, *files)):
         message = f"Other users of the machine can open files of the recorder ({shared})."
         advice = "Make the directory its owner's alone: `chmod -R go= DIR`."

@@ -20,7 +20,7 @@ from collector.recording.names import chunk_key, prefix
 from collector.recording.refusals import Refused
 from collector.recording.storage import Queued
 
-_TABLES = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS recordings (
   recording TEXT PRIMARY KEY, state TEXT NOT NULL, storage TEXT NOT NULL, recipient TEXT,
   lines INTEGER NOT NULL, hash TEXT NOT NULL, signature BLOB
@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS erasures (
   PRIMARY KEY (recording, object)
 ) WITHOUT ROWID;
 """
+"""What its file has."""
 _LIVING = """
 EXISTS (SELECT 1 FROM recordings WHERE recording = ?1 AND state != 'erased') AND NOT EXISTS
 (SELECT 1 FROM lines INDEXED BY destroyed
@@ -108,7 +109,7 @@ class VaultIndex:
     cannot be read or written; then nothing was changed."""
 
     def __init__(self, path: Path) -> None:
-        self.database: Database = Database(path, _TABLES)
+        self.database: Database = Database(path, TABLES)
 
     # -- recordings -------------------------------------------------------------------------------
 

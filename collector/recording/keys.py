@@ -31,7 +31,7 @@ from collector.recording.refusals import Refused
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity, Recipient
 
-_TABLES = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS recordings (
   recording TEXT PRIMARY KEY, secret BLOB NOT NULL
@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS tracks (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX IF NOT EXISTS tracks_by_object ON tracks (recording, object);
 """
+"""What its file has."""
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _CHECKSUM_LETTERS = 6
 """Bech32 (BIP 173): 52 letters hold a point, and these follow."""
@@ -77,7 +78,7 @@ class Keys:
 
     def __init__(self, directory: Path, *, is_reader: bool = False) -> None:
         self._directory, self._is_reader = directory, is_reader
-        self.database: Database = Database(directory / "keys.db", _TABLES)
+        self.database: Database = Database(directory / "keys.db", TABLES)
         with ExitStack() as opened:
             opened.callback(self.database.close)
             self._master = self._load_master()

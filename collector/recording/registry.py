@@ -39,7 +39,7 @@ from collector.sqlite.connection import connect_to_read
 FILE_NAME = "recorder.db"
 _NO_ANSWER = StoredAnswer(0, b"")
 """What is kept of a request that is in progress, or ended without an answer that is to last."""
-_TABLES = """
+TABLES = """
 CREATE TABLE IF NOT EXISTS recordings (
     id TEXT PRIMARY KEY, meeting TEXT NOT NULL, state TEXT NOT NULL, due REAL,
     snapshot TEXT NOT NULL) STRICT;
@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS entries (
     number INTEGER PRIMARY KEY, recording TEXT NOT NULL, tip INTEGER NOT NULL,
     facts TEXT NOT NULL) STRICT;
 """
+"""What its file has."""
 _ENTRIES = "SELECT recording, number, tip, facts FROM entries"
 _ROWS = "SELECT id, meeting, state, due, snapshot FROM recordings"
 _SAVE = """
@@ -85,7 +86,7 @@ class GrantStore:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._db = Database(directory / FILE_NAME, _TABLES)
+        self._db = Database(directory / FILE_NAME, TABLES)
 
     def __repr__(self) -> str:
         return "<GrantStore>"

@@ -116,7 +116,9 @@ class ChunkFiles:
     def keys(self, beginning: str) -> Iterator[str]:
         """Yield the keys of files, and of links, below a prefix. Raises ``OSError``."""
         for entry in walk(self._root / beginning):
-            yield entry.readable.relative_to(self._root).as_posix()
+            key = entry.readable.relative_to(self._root).as_posix()
+            if entry.kind != "directory":
+                yield key
 
     def recordings(self) -> list[str]:
         """Return the recordings that have a directory."""

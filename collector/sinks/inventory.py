@@ -18,21 +18,13 @@ from collector.sinks.store_file import (
     require_known_format,
     require_store,
     run_or_raise,
+    statements,
     tables,
     view_of,
 )
-from collector.sqlite.connection import (
-    connect_in_place,
-    connect_to_read,
-    quoted,
-)
+from collector.sqlite import foreign
+from collector.sqlite.connection import connect_in_place, connect_to_read, quoted
 from collector.sqlite.definition import columns_of
-from collector.sqlite.foreign import (
-    added_columns,
-    foreign_columns,
-    foreign_objects,
-    hidden_columns,
-)
 from collector.sqlite.wal import MAGIC, head, is_log, need_room
 
 _T = TypeVar("_T")
@@ -145,24 +137,10 @@ def _counted(db: sqlite3.Connection, shape: Shape) -> Contents:
     return Contents(shape.table, shape.view, shape.columns, *row)
 
 
-def other_tables(path: Path) -> int:
-    """Count the tables and views that are neither of records nor our own. Raises
-    ``DeliveryError``."""
-    with reading(path) as db:
-        return read_or_raise(lambda: _count_others(db))
+def foreign_parts(path: Path) -> int:
+    """Count what is in a store's file besides what we would have written."""
+    return foreign.foreign_parts(path, OWN, statements, _words)
 
 
-def _count_others(db: sqlite3.Connection) -> int:
-    found = shapes(db)
-    views = {each.view for each in found if each.view and _shows(each)}
-    fields = {name for each in found for name in (each.table, *each.columns)}
-    own = [name for name in OWN.columns if columns_of(db, name)]
-    added = added_columns(db, OWN) + hidden_columns(db, [each.table for each in found])
-    number = foreign_objects(db, {*OWN.columns, *(each.table for each in found), *views})
-    return number + added + sum(1 for _ in foreign_columns(db, own, fields))
-
-
-def _shows(shape: Shape) -> bool:
-    """Return whether a view has no other names than its table, but for the dots."""
-    names = {*shape.columns, *(name.replace(".", "_") for name in shape.columns)}
-    return names.issuperset(shape.view_columns)
+def _words(db: sqlite3.Connection) -> set[str]:
+    return {name for each in shapes(db) for name in (each.table, *each.columns)}

@@ -44,6 +44,7 @@ BEGIN = b'{"schema":"'
 _FOREIGN = "the file holds something else than records; name another"
 _IN_USE = "the file for records is in use by another process"
 _ROTATE = 64 << 20
+_LONGEST_LINE = 1 << 20
 _KEEP = 8
 
 
@@ -386,11 +387,15 @@ class NdjsonSink(LineSink):
         """Whether each file begins with a record."""
         return self.exists and all(map(_is_ours, files_of(self._path)))
 
-    @property
-    def others(self) -> int:
-        """Count lines that Collector does not write so, and files that were not rewritten to their
-        end."""
-        return super().others + len(unfinished_files(self._path))
+    def settle(self) -> None:
+        """Cut off a record that was not written to its end, unless another process writes."""
+        state = self._path.with_name(f"{self._path.name}.state")
+        with suppress(OSError), self._path.open("r+b") as file, state.open("rb") as lock:
+            start = file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_LINE))
+            text = file.read()
+            torn = text.rpartition(b"\n")[2]
+            if torn.startswith(b'{"schema":"') and lock_file(lock.fileno()):
+                file.truncate(start + len(text) - len(torn))
 
     def pieces(self) -> Iterator[bytes]:
         """Read all files. Raises ``DeliveryError`` E503."""

@@ -30,8 +30,6 @@ deleted."""
 _HEAD = struct.Struct(">QQQI")
 _SUM_BYTES = 32
 _ROOM = 8192
-MARKS_BYTES = 2 * _ROOM
-"""The most that a file of marks has."""
 _LOCK_SECONDS = 5.0
 _LOCK_PAUSE = 0.01
 _DIRECTORY_SECONDS = 20.0
@@ -144,21 +142,40 @@ class Marks:
         head = _HEAD.pack(self._number, mark.inode, mark.length, len(mark.ids))
         text = head + b"".join(mark.ids)
         text += hashlib.sha256(text).digest()
-        if os.pwrite(self._handle, text, _ROOM * (self._number % 2)) < len(text):
+        if os.pwrite(self._handle, text.ljust(_ROOM, b"\0"), _ROOM * (self._number % 2)) < _ROOM:
             raise OSError
         os.fsync(self._handle)
         self._number += 1
 
     def _read(self, place: int) -> tuple[int, Mark] | None:
         text = os.pread(self._handle, _ROOM, _ROOM * place)
-        if len(text) < _HEAD.size:
+        if (end := _end(text)) is None:
             return None
-        order, inode, length, number = _HEAD.unpack_from(text)
-        end = _HEAD.size + number * Mark.ID_BYTES
-        if number > Mark.MOST_IDS or hashlib.sha256(text[:end]).digest() != text[end:][:_SUM_BYTES]:
-            return None
+        order, inode, length, _ = _HEAD.unpack_from(text)
         ids = (text[at : at + Mark.ID_BYTES] for at in range(_HEAD.size, end, Mark.ID_BYTES))
         return order, Mark(inode, length, tuple(ids))
+
+
+def _end(text: bytes) -> int | None:
+    """Return where the ids of a whole mark end; ``None`` if there is none."""
+    if len(text) < _HEAD.size:
+        return None
+    number = _HEAD.unpack_from(text)[3]
+    end: int = _HEAD.size + number * Mark.ID_BYTES
+    if number > Mark.MOST_IDS or hashlib.sha256(text[:end]).digest() != text[end:][:_SUM_BYTES]:
+        return None
+    return end
+
+
+def has_only_marks(path: Path) -> bool:
+    """Return whether a state file consists of marks. Raises ``OSError``."""
+    with path.open("rb") as file:
+        text = file.read(2 * _ROOM + 1)
+    rooms = [text[at : at + _ROOM] for at in (0, _ROOM)]
+    ends = [-_SUM_BYTES if (end := _end(room)) is None else end for room in rooms]
+    return len(text) <= 2 * _ROOM and not any(
+        any(room[end + _SUM_BYTES :]) for room, end in zip(rooms, ends, strict=True)
+    )
 
 
 def files_of(path: Path) -> list[Path]:

@@ -320,6 +320,10 @@ class ErasableSink(Sink, ABC):
         """Count what lies there besides, and is not of our making."""
         return 0
 
+    def settle(self) -> None:
+        """Finish or undo what a process that was killed has begun. Called where no other process
+        has the data directory."""
+
     def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
         """Return the retentions of fields that are noted beside the records, by the names of their
         schemas, for a type that does so."""

@@ -27,7 +27,7 @@ from collector.filter.redaction import Rule
 from collector.filter.stored import Values
 from collector.schema.model import Schema
 from collector.sinks import store_rows
-from collector.sinks.inventory import check_store, other_tables, reading
+from collector.sinks.inventory import check_store, foreign_parts, reading
 from collector.sinks.sink import (
     ErasableSink,
     Guarantee,
@@ -336,8 +336,8 @@ class StoreSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count tables that are not of our making."""
-        return other_tables(self._path) if self.exists else 0
+        """Count what is in the file besides what we would have written."""
+        return foreign_parts(self._path)
 
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
         """Yield rows, each with its table."""

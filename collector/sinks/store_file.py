@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
@@ -183,22 +184,58 @@ class Table:
 
         Raises ``DeliveryError`` E504 when a column has another type.
         """
-        execute, table = db.execute, self.quoted
-        columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in self._types.items())
-        execute(
-            f"CREATE TABLE IF NOT EXISTS {table} (received TEXT NOT NULL, {columns},"
-            " count INTEGER NOT NULL DEFAULT 1) STRICT"
-        )
+        if not columns_of(db, self.name):
+            db.execute(_creation(self.name, self._types))
         self.check(db)
         found = columns_of(db, self.name)
         for name, kind in self._types.items():
             if name not in found:
-                execute(f"ALTER TABLE {table} ADD COLUMN {quoted(name)} {kind}")
-        short = quoted(view_of(self.name))
-        names = ", ".join(_without_dots(["received", *self._types, "count"]))
+                db.execute(_addition(self.name, name, kind))
+        short = view_of(self.name)
         if view:
-            execute(f"DROP VIEW IF EXISTS {short}")
-        execute(f"CREATE VIEW IF NOT EXISTS {short} AS SELECT {names} FROM {table}")  # noqa: S608
+            db.execute(f"DROP VIEW IF EXISTS {quoted(short)}")
+        if not columns_of(db, short):
+            db.execute(_showing(self.name, ["received", *self._types, "count"]))
+
+
+def _creation(table: str, types: Mapping[str, str]) -> str:
+    """Return the statement that creates a table of records."""
+    columns = ", ".join(f"{quoted(name)} {kind}" for name, kind in types.items())
+    return (
+        f"CREATE TABLE {quoted(table)} (received TEXT NOT NULL, {columns},"
+        " count INTEGER NOT NULL DEFAULT 1) STRICT"
+    )
+
+
+def _addition(table: str, name: str, kind: str) -> str:
+    """Return the statement that adds a column."""
+    return f"ALTER TABLE {quoted(table)} ADD COLUMN {quoted(name)} {kind}"
+
+
+def _showing(table: str, names: list[str]) -> str:
+    """Return the statement that creates a table's view of some columns."""
+    shown = ", ".join(_without_dots(names))
+    return f"CREATE VIEW {quoted(view_of(table))} AS SELECT {shown} FROM {quoted(table)}"  # noqa: S608
+
+
+def statements(db: sqlite3.Connection) -> Iterator[str]:
+    """Yield the statements that made the tables of records, and their views. A column that a table
+    was made with stands before ``count``, one that was added behind it."""
+    views = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'"))
+    for table in tables(db):
+        names = [*(types := columns_of(db, table))]
+        at = names.index("count") if "count" in names else 0
+        if at > 1 and names[0] == "received" and {*types.values()} <= _TYPES:
+            yield _creation(table, {name: types[name] for name in names[1:at]})
+            yield from (_addition(table, name, types[name]) for name in names[at + 1 :])
+            view = views.get(view_of(table), "")
+            shown = [name.replace('""', '"') for name in _SHOWN.findall(view)]
+            if types.keys() >= {*shown} and view == _showing(table, shown):
+                yield view
+
+
+_TYPES = {"TEXT", "INTEGER", "REAL"}
+_SHOWN = re.compile(r'"((?:[^"]|"")*)" AS "')
 
 
 def tables(db: sqlite3.Connection, *, own: bool = False) -> list[str]:

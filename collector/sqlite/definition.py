@@ -29,11 +29,11 @@ class Definition:
 
     @cached_property
     def columns(self) -> Mapping[str, frozenset[str]]:
-        """The columns of each table, by its name, generated ones included."""
+        """The columns of each table, by its name."""
         with closing(connect_to_memory()) as model:
             for table in self.tables:
                 model.execute(table)
-            return {name: frozenset(all_columns_of(model, name)) for name in tables_of(model)}
+            return {name: frozenset(columns_of(model, name)) for name in tables_of(model)}
 
     def is_met(self, db: sqlite3.Connection) -> bool:
         """Return whether a file has all tables with all their columns."""
@@ -60,10 +60,3 @@ def columns_of(db: sqlite3.Connection, table: str) -> dict[str, str]:
     """Return the columns of a table or a view, in order, with their types; none if it does not
     exist."""
     return {row[1]: row[2] for row in db.execute(f"PRAGMA table_info({quoted(table)})")}
-
-
-def all_columns_of(db: sqlite3.Connection, table: str) -> dict[str, bool]:
-    """Return the columns of a table likewise, and whether each is a generated one, which ``SELECT
-    *`` may not show."""
-    found = db.execute(f"PRAGMA table_xinfo({quoted(table)})")
-    return {row[1]: row[6] != 0 for row in found}

@@ -1,20 +1,27 @@
-"""Find what a database has besides tables of known names, and texts and bytes of known forms."""
+"""Compare a SQLite file with what our statements produce.
+
+``sqlite_master`` must have the rows that these statements leave in an empty database, and no other:
+whatever else somebody has made, or changed in a definition, differs from them. What is between the
+rows is looked at in ``pages``, the log and its index in ``wal``.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
-from collector.sqlite.connection import quoted
-from collector.sqlite.definition import Definition, all_columns_of, columns_of
+from collector.sqlite.connection import connect_to_memory, connect_to_read, quoted
+from collector.sqlite.definition import Definition, columns_of, tables_of
+from collector.sqlite.pages import Pages
+from collector.sqlite.wal import is_index, is_whole
 
 LONGEST_BYTES = 64 << 20
 """A longer value is not read at all: ``sqlite3.DataError``."""
-_FREE_TEXT = re.compile(r"'|--|/\*").search
-_NOTED = re.compile(r"integer|[0-9]+( [0-9]+)*( unordered)?( sz=[0-9]+)?( noskipscan)?").fullmatch
-"""A number, and what ``ANALYZE`` notes of an index."""
 _DIVIDED = re.compile(r"[\s,]+").split
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:00Z)?|").fullmatch
 _BYTES = "8, 16, 32"
@@ -22,57 +29,46 @@ _BYTES = "8, 16, 32"
 _MOST_TEXTS = 20_000
 
 
-def database_bytes(file: Path) -> int | None:
-    """Return how many bytes the pages of a database have, as its header says it; ``None`` for
-    another file. Raises ``OSError``."""
-    with file.open("rb") as opened:
-        header = opened.read(100)
-    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
-        return None
-    page, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
-    return pages * (page if page > 1 else 1 << 16)
+def foreign_parts(
+    path: Path,
+    definition: Definition,
+    more: Callable[[sqlite3.Connection], Iterable[str]] = lambda _: (),
+    words: Callable[[sqlite3.Connection], Collection[str]] | None = None,
+    passed: Collection[str] = (),
+) -> int:
+    """Count what is in a file, which may be in use, and in its log besides what we would have
+    written; a file that cannot be read counts as one.
+
+    ``more`` are statements for tables beyond the definition. The texts of the definition's tables,
+    but for those ``passed``, have ``words`` only, if any are told.
+    """
+    log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
+    if not path.is_file():
+        return int(os.path.lexists(path))
+    if not (path.stat().st_size or log.exists()):
+        return 0
+    with suppress(sqlite3.Error, struct.error, OSError, ValueError, LookupError):
+        if (db := connect_to_read(path)) is None:
+            return 1
+        with closing(db):
+            found = foreign_objects(db, (*definition.tables, *more(db)))
+            with closing(Pages(db, path)) as pages:
+                found += len([*pages.foreign(definition.format, definition.application)])
+            if words is not None:
+                tables = definition.columns.keys() & {*tables_of(db)} - {*passed}
+                found += len([*foreign_columns(db, tables, words(db))])
+            return found + (not is_whole(log)) + (not is_index(index))
+    return 1
 
 
-def foreign_objects(db: sqlite3.Connection, known: Collection[str]) -> int:
-    """Count the tables and views of other names than the known ones, indexes and triggers, and
-    those whose definition has a comment or a text, which none of ours has; with them the rows of
-    SQLite's own tables that say more than these names and numbers. Raises ``sqlite3.Error``."""
-    found = db.execute("SELECT type, name, sql FROM sqlite_master WHERE name NOT GLOB 'sqlite_*'")
-    number = sum(
-        kind not in ("table", "view") or name not in known or _FREE_TEXT(sql or "") is not None
-        for kind, name, sql in found
-    )
-    return number + sum(1 for _ in _foreign_notes(db))
-
-
-def _foreign_notes(db: sqlite3.Connection) -> Iterator[object]:
-    """Yield the rows of SQLite's own tables that are none of SQLite, and tables of its names that
-    have values of others, as of samples for its planner."""
-    objects = {None, *(name for (name,) in db.execute("SELECT name FROM sqlite_master"))}
-    own = db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name GLOB 'sqlite_*'")
-    for (table,) in own.fetchall():
-        if table == "sqlite_sequence":
-            rows = db.execute("SELECT name, name, typeof(seq) FROM sqlite_sequence").fetchall()
-        elif table == "sqlite_stat1":
-            rows = db.execute("SELECT tbl, idx, stat FROM sqlite_stat1").fetchall()
-        else:
-            yield table
-            continue
-        for *names, noted in rows:
-            if not objects.issuperset(names) or not _NOTED(str(noted)):
-                yield noted
-
-
-def added_columns(db: sqlite3.Connection, definition: Definition) -> int:
-    """Count the columns, generated ones included, that the tables of a definition do not have.
-    Raises ``sqlite3.Error``."""
-    defined = definition.columns.items()
-    return sum(len(all_columns_of(db, table).keys() - columns) for table, columns in defined)
-
-
-def hidden_columns(db: sqlite3.Connection, tables: Iterable[str]) -> int:
-    """Count the generated columns, which SQLite does not show. Raises ``sqlite3.Error``."""
-    return sum(sum(all_columns_of(db, table).values()) for table in tables)
+def foreign_objects(db: sqlite3.Connection, statements: Iterable[str]) -> int:
+    """Count the tables, indexes, views and triggers that statements do not make so. Raises
+    ``sqlite3.Error``."""
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
+    with closing(connect_to_memory()) as model:
+        for statement in statements:
+            model.executescript(statement)
+        return len({*db.execute(query)} - {*model.execute(query)})
 
 
 def foreign_columns(

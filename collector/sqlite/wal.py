@@ -122,6 +122,11 @@ _VERSIONS = 18
 
 
 _WORD = (1 << 32) - 1
+_MOST_PAGES = 1 << 24
+"""A page number is lower than this: so many pages have 128 GB."""
+_MOST_LOGS = 1 << 24
+_PAGES, _HEADS = 4096, 136
+"""How many pages a block of an index lists, and the bytes of its head, in the place of some."""
 _TRIES, _PAUSE = 5, 0.05
 
 
@@ -140,15 +145,62 @@ def is_log(log: Path) -> bool:
 
 
 def is_whole(log: Path) -> bool:
-    """Return whether SQLite reads a log up to its last commit: it is one, and no frame before that
-    is damaged. Another process may write meanwhile. Raises ``OSError``."""
+    """Return whether a log consists of its own frames and of those that an earlier one left, and
+    SQLite reads it up to its last commit. Another process may write meanwhile. Raises ``OSError``.
+    """
     for attempt in range(_TRIES):
         sleep(_PAUSE * bool(attempt))
         with suppress(FileNotFoundError):
-            if log.stat().st_size and (not is_log(log) or _is_damaged(log)):
+            if log.stat().st_size and (not is_log(log) or _is_damaged(log) or _has_more(log)):
                 continue
         return True
     return False
+
+
+def _has_more(log: Path) -> bool:
+    """Return whether there is something that is neither the beginning of a frame of this log nor of
+    an earlier one: each log counts its first salt up by one."""
+    with log.open("rb") as handle:
+        size, salt, _ = _header(handle) or (0, 0, 0)
+        end = handle.seek(0, os.SEEK_END)
+        for at in range(_HEADER.size, end, _FRAME.size + size) if size else ():
+            handle.seek(at)
+            text = handle.read(_FRAME.size)
+            page, _, found, _ = _FRAME.unpack(text) if len(text) == _FRAME.size else (0, 0, 0, 0)
+            if not 0 < page < _MOST_PAGES or (salt - found) & _WORD > _MOST_LOGS:
+                return True
+    return False
+
+
+def is_index(index: Path) -> bool:
+    """Return whether the index of a log consists of what SQLite writes there: the same head twice,
+    and numbers of pages and of frames. Another process may write meanwhile."""
+    for attempt in range(_TRIES):
+        sleep(_PAUSE * bool(attempt))
+        with ExitStack() as stack, suppress(FileNotFoundError):
+            handle = descriptor(index, stack)
+            size = os.fstat(handle).st_size
+            found = [os.pread(handle, _BYTES, at) for at in range(0, size, _BYTES)]
+            if not all(_is_block(text, _HEADS if at == 0 else 0) for at, text in enumerate(found)):
+                continue
+        return True
+    return False
+
+
+def _is_block(text: bytes, head: int) -> bool:
+    """Return whether a block of an index begins with a head of so many bytes, if it has one, and
+    lists pages and frames; it may be empty."""
+    pages, frames = text[head : _PAGES * 4], text[_PAGES * 4 :]
+    numbers = struct.unpack(f"={len(pages) // 4}I", pages[: len(pages) // 4 * 4])
+    places = struct.unpack(f"={len(frames) // 2}H", frames[: len(frames) // 2 * 2])
+    size = _HEAD.size
+    first, second, rest = text[:size], text[size : 2 * size], text[2 * size : head]
+    is_same = first == second and not any(rest[24:32] + rest[36:])  # but for locks, which are empty
+    return (
+        (is_same or not head)
+        and max(numbers, default=0) < _MOST_PAGES
+        and max(places, default=0) <= _PAGES
+    )
 
 
 def _is_damaged(log: Path) -> bool:
@@ -190,36 +242,46 @@ def last_commit(log: Path) -> int:
         return max((number for number, frame in numbered if frame.is_commit), default=0)
 
 
+def pages(log: Path) -> dict[int, int]:
+    """Return where a log has the last committed state of each page, by the number of the page; none
+    if there is no log. Raises ``OSError``."""
+    found, pending = dict[int, int](), dict[int, int]()
+    with suppress(FileNotFoundError), log.open("rb") as handle:
+        for frame in _frames(handle):
+            pending[frame.page] = frame.offset
+            if frame.is_commit:
+                found |= pending
+                pending.clear()
+    return found
+
+
 def head(path: Path) -> bytes:
     """Return the first 100 bytes of a database as its last commit left them; none if it is empty or
     not there. Raises ``OSError``."""
-    log, offset = path.with_name(f"{path.name}-wal"), -1
+    log = path.with_name(f"{path.name}-wal")
+    if (offset := pages(log).get(1)) is not None:
+        with log.open("rb") as handle:
+            handle.seek(offset)
+            text = handle.read(_HEAD_BYTES)
+            if len(text) == _HEAD_BYTES:  # else the log was cut, and all is in the file
+                return text
     with ExitStack() as stack:
-        if log.exists():
-            handle, newest = stack.enter_context(log.open("rb")), -1
-            for frame in _frames(handle):
-                newest = frame.offset if frame.page == 1 else newest
-                offset = newest if frame.is_commit else offset
-            if offset >= 0:
-                handle.seek(offset)
-                text = handle.read(_HEAD_BYTES)
-                if len(text) == _HEAD_BYTES:  # else the log was cut, and all is in the file
-                    return text
-        return _first_bytes(path) if path.exists() else b""
+        return os.pread(descriptor(path, stack), _HEAD_BYTES, 0) if path.exists() else b""
 
 
-def _first_bytes(path: Path) -> bytes:
-    """Return the first bytes of a database. Where this process has it open, they are read by that
-    descriptor: to close another one would end the locks that the process has on it, and with them
-    what keeps other processes from removing the log."""
+def descriptor(path: Path, stack: ExitStack) -> int:
+    """Return a descriptor to read a file by. Where this process has it open, it is that one: to
+    close another one would end the locks that the process has on a database, and with them what
+    keeps other processes from removing its log. Raises ``OSError``."""
     status = path.stat()
     with suppress(OSError):
         for each in Path("/dev/fd").iterdir():
             with suppress(OSError):
                 if os.path.samestat(os.fstat(int(each.name)), status):
-                    return os.pread(int(each.name), _HEAD_BYTES, 0)
-    with path.open("rb") as file:
-        return file.read(_HEAD_BYTES)
+                    return int(each.name)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    stack.callback(os.close, handle)
+    return handle
 
 
 def copy_with_log(path: Path, log: Path, copy: Path) -> None:

@@ -37,7 +37,7 @@ _LATEST = AHEAD + timedelta(minutes=1)
 those that were to be erased, whatever the window, and the value may be another person's by then."""
 _BUSY_SECONDS = 60.0
 _SECRET_BYTES = 32
-_DEFINITION = Definition(
+DEFINITION = Definition(
     (
         "CREATE TABLE secret (bytes BLOB NOT NULL) STRICT",
         """CREATE TABLE tombstones (
@@ -46,6 +46,7 @@ _DEFINITION = Definition(
         ) STRICT""",
     )
 )
+"""What the file has: the key of the hashes, and a row for each tombstone."""
 _Result = TypeVar("_Result")
 _UNREADABLE = "the tombstones of erased people cannot be read or written now"
 
@@ -182,7 +183,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         db = stack.enter_context(closing(connect(path, seconds=_BUSY_SECONDS, has_log=False)))
         with transaction(db):
             if format_of(db) is None:
-                _DEFINITION.create(db)
+                DEFINITION.create(db)
         stack.pop_all()
     return db
 

@@ -300,6 +300,7 @@ def _delivered(folder: Path, age: timedelta) -> Path:
     return data
 
 
+@pytest.mark.usefixtures("no_dry_run")
 @pytest.mark.parametrize(("days", "expected"), [(29, 0), (31, 2), (91, 3)])
 def test_a_store_that_was_not_pruned(days: int, expected: int, tmp_path: Path) -> None:
     """Each field that has outlived its time in the data directory is told."""
@@ -311,6 +312,7 @@ def test_a_store_that_was_not_pruned(days: int, expected: int, tmp_path: Path) -
     assert "203.0" not in str(outcome)
 
 
+@pytest.mark.usefixtures("no_dry_run")
 def test_a_store_that_keeps_for_longer(tmp_path: Path) -> None:
     """A retention that the schema has shortened counts, also before the store was opened with it;
     and a table without any is told."""
@@ -328,6 +330,7 @@ def test_a_store_that_keeps_for_longer(tmp_path: Path) -> None:
     assert broken(outcome) == {"needed-only"}
 
 
+@pytest.mark.usefixtures("no_dry_run")
 def test_a_spool_and_files_that_were_not_pruned(tmp_path: Path) -> None:
     """What waits, and what lies in files of records, is looked at too."""
     populated = PopulatedDirectory(tmp_path)
@@ -339,6 +342,7 @@ def test_a_spool_and_files_that_were_not_pruned(tmp_path: Path) -> None:
     assert named(outcome["retention"]) == {"client.address", "ndjson", "store"}
 
 
+@pytest.mark.usefixtures("no_dry_run")
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     """A store or files that cannot be read show nothing."""
     populated = PopulatedDirectory(tmp_path)
@@ -354,6 +358,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     assert named(outcome["retention"]) == {"store"}
 
 
+@pytest.mark.usefixtures("no_dry_run")
 def test_a_ledger_that_was_changed(tmp_path: Path) -> None:
     """The ledger of the data directory is verified, and one that cannot be read is a fault."""
     data = _delivered(tmp_path, timedelta(0))
@@ -373,6 +378,7 @@ def test_signatures_that_nobody_checked(tmp_path: Path, monkeypatch: pytest.Monk
     assert broken(found(tmp_path), "unproven") == carried("ledger") | carried("stored")
 
 
+@pytest.mark.usefixtures("no_dry_run")
 def test_a_ledger_that_is_gone(tmp_path: Path) -> None:
     """Where records are, one must be; that alone breaks nothing, and none is made."""
     data = _delivered(tmp_path, timedelta(0))
@@ -383,6 +389,7 @@ def test_a_ledger_that_is_gone(tmp_path: Path) -> None:
     assert not (data / "spool.db").exists()
 
 
+@pytest.mark.usefixtures("no_dry_run")
 def test_reading_the_store_is_noted(tmp_path: Path) -> None:
     """With how many rows there were, whether a sidecar has the directory or not."""
     data = _delivered(tmp_path, timedelta(0))
@@ -397,6 +404,7 @@ def test_reading_the_store_is_noted(tmp_path: Path) -> None:
         assert len([entry for entry in ledger.entries() if entry.kind == "read"]) == 2
 
 
+@pytest.mark.usefixtures("no_dry_run")
 def test_another_schema_than_the_one_that_runs(tmp_path: Path) -> None:
     """What is shown of one schema shows nothing of another; the same of flows, where they differ in
     what reaches whom."""

@@ -17,7 +17,7 @@ from pyarrow import parquet
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
 from collector.schema import load_schema
-from collector.sinks.parquet import ParquetSettings, ParquetSink
+from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, person
 from tests.raising import raises
@@ -32,8 +32,9 @@ def _opened(directory: Path, *, offline: bool = False) -> ParquetSink:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A lake with a file, and records that wait for it."""
+    monkeypatch.setattr(segment_reader, "_PAUSE", 0)  # nobody writes meanwhile
     with _opened(tmp_path) as sink:
         sink.deliver(batch_of(1, [1, 2], _SCHEMA, age=timedelta(hours=2)))
         sink.finish()
@@ -47,12 +48,6 @@ def _file(folder: Path) -> Path:
 
 def _own(folder: Path) -> Path:
     return folder / "data" / "sinks" / "lake"
-
-
-def _with_metadata(folder: Path) -> None:
-    table = parquet.read_table(_file(folder), partitioning=None)
-    metadata = {**(table.schema.metadata or {}), b"chat": _CANARY.encode()}
-    parquet.write_table(table.replace_schema_metadata(metadata), _file(folder))
 
 
 def _of_column(folder: Path) -> None:
@@ -79,13 +74,7 @@ def _edited(folder: Path, *statements: str) -> None:
             db.execute(statement)
 
 
-def _appended(folder: Path) -> None:
-    with next(_own(folder).glob("*.ndjson")).open("a") as file:
-        file.write(_CANARY)
-
-
 _PARTS: dict[str, Callable[[Path], object]] = {
-    "a hidden file": lambda of: (of / "lake" / ".chat").write_text(_CANARY),
     "a hidden copy": lambda of: _copied(of, ".copy.parquet"),
     "a file in a hidden directory": lambda of: _copied(of, ".snapshot/copy.parquet"),
     "a copy in another directory": lambda of: _copied(
@@ -95,16 +84,11 @@ _PARTS: dict[str, Callable[[Path], object]] = {
     "a copy of another hour": lambda of: _copied(
         of, f"conferencing/day=2026-01-01/00-{'0' * 32}.parquet"
     ),
-    "metadata": _with_metadata,
     "metadata of a column": _of_column,
-    "a pipe": lambda of: os.mkfifo(of / "lake" / "pipe"),
-    "text in the lock": lambda of: _written(of, "lock"),
     "a segment that none knows": lambda of: _written(of, "99-0.ndjson"),
-    "text behind a segment": _appended,
     "a file that was not put": lambda of: _written(of, "upload.parquet"),
     "a file of a database": lambda of: _written(of, "segments.db-copy"),
     "a directory": lambda of: (_own(of) / "1.ndjson").mkdir(),
-    "a table": lambda of: _edited(of, "CREATE TABLE chat (text TEXT)"),
     "a column": lambda of: _edited(of, "ALTER TABLE places ADD COLUMN chat ANY"),
     "a text": lambda of: _edited(of, f"INSERT INTO places VALUES ('{_CANARY}')"),
     "a type": lambda of: _edited(of, f"UPDATE types SET type = '{_CANARY}'"),

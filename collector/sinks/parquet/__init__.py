@@ -145,6 +145,7 @@ class ParquetSink(ErasableSink):
 
     def close(self) -> None:
         """Release the directory. What was collected is on disk, and becomes a file next time."""
+        self._lake.close()
         if self._staged is not None:
             self._staged.close()
             self._staged = None
@@ -357,6 +358,11 @@ class ParquetSink(ErasableSink):
 
     # -- what is there ----------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """Remove what was not written to its end."""
+        with self._waiting.changed(self._staged):
+            self._lake.clear()
+
     @property
     def exists(self) -> bool:
         """Whether there is a file, or a segment."""
@@ -373,8 +379,10 @@ class ParquetSink(ErasableSink):
     @property
     def others(self) -> int:
         """Count what is there and in the sink's directory besides, and is no file of ours."""
-        foreign = self._lake.objects.hidden + self._waiting.others(self.opening)
-        return foreign + sum(not self._lake.is_ours(text) for text in self._lake.objects.all_keys())
+        schemas = {each.name for each in (*self.opening.schemas, *self.opening.earlier.values())}
+        foreign = self._lake.foreign_entries(schemas) + self._waiting.others(self.opening)
+        keys = self._lake.objects.all_keys()
+        return foreign + sum(not self._lake.is_ours(key, is_whole=True) for key in keys)
 
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece of a segment, and of each row group of a file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,7 @@ from collector.filter.arrow import (
     writer,
 )
 from collector.filter.redaction import Part, concerns, cut
-from collector.sinks.parquet.bounded import BoundedFile, bounded_groups
+from collector.sinks.parquet.bounded import BoundedFile, ReaderProcess, bounded_groups
 from collector.sinks.parquet.object_store import Objects, written
 
 _KEY = re.compile(
@@ -40,6 +41,7 @@ _KEY = re.compile(
     r"\.parquet",
     re.ASCII,
 ).fullmatch
+_DIRECTORY = re.compile(r"[^/]+(/day=[0-9]{4}-[0-9]{2}-[0-9]{2})?", re.ASCII).fullmatch
 _TRIES = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TAKEN = "another file is in the place of one of the lake: look at it, and remove it"
@@ -87,6 +89,11 @@ class Lake:
         self.objects = objects
         self._retentions: dict[str, Mapping[str, timedelta]] = {}
         self._filled: dict[str, frozenset[str]] = {}
+        self._reader = ReaderProcess()
+
+    def close(self) -> None:
+        """Let others have the process that reads files."""
+        self._reader.close()
 
     def __repr__(self) -> str:
         return "<Lake>"
@@ -168,6 +175,14 @@ class Lake:
                 return left_out
         raise DeliveryError("E503", _TAKEN)
 
+    def foreign_entries(self, schemas: Collection[str]) -> int:
+        """Count what there is besides files, but for the directories of schemas and of our
+        files."""
+        return self.objects.foreign(
+            lambda name: _DIRECTORY(name) is not None and name.partition("/")[0] in schemas,
+            lambda name: FileKey.of(name) is not None,
+        )
+
     def statistics(self, key: str) -> Statistics | None:
         """Return what the end of a file says; ``None`` if it is not there any more."""
         with suppress(FileNotFoundError), self._opened(key) as file:
@@ -187,10 +202,12 @@ class Lake:
             self._filled[key] = frozenset() if found is None else found.filled
         return self._filled[key]
 
-    def is_ours(self, key: str) -> bool:
-        """Return whether a file bears our mark, and no other, and has a key of ours."""
+    def is_ours(self, key: str, *, is_whole: bool = False) -> bool:
+        """Return whether a file bears our mark, and no other, and has a key of ours; with
+        ``is_whole``, also whether it consists of nothing but what we write."""
         with suppress(FileNotFoundError, DeliveryError), self._opened(key) as file:
-            return FileKey.of(key) is not None and has_own_metadata(file.schema, key)
+            is_known = FileKey.of(key) is not None and has_own_metadata(file.schema, key)
+            return is_known and (file.is_whole or not is_whole)
         return False
 
     def find(self, key: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
@@ -229,7 +246,7 @@ class Lake:
             source, version = self.objects.open(key)
         except FileNotFoundError:
             return total
-        with _parquet(source) as file:
+        with self._parquet(source) as file:
             if next(_groups(file, [part for parts in steps for part in parts]), None) is None:
                 return total
             with self._writing(file.schema) as new:
@@ -249,7 +266,15 @@ class Lake:
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[BoundedFile]:
-        with _parquet(self.objects.open(key)[0]) as file:
+        with self._parquet(self.objects.open(key)[0]) as file:
+            yield file
+
+    @contextmanager
+    def _parquet(self, source: BinaryIO) -> Iterator[BoundedFile]:
+        """Read a Parquet file of ours, and close it. Raises ``UnreadableFile`` for any other."""
+        with closing(source), closing(BoundedFile(source, self._reader)) as file:
+            if not _is_ours(file.schema):
+                raise UnreadableFile
             yield file
 
 
@@ -305,40 +330,29 @@ def _groups(file: BoundedFile, parts: Sequence[Part]) -> Iterator[int]:
             yield number
 
 
-@contextmanager
-def _parquet(source: BinaryIO) -> Iterator[BoundedFile]:
-    """Read a Parquet file of ours, and close it. Raises ``UnreadableFile`` for any other."""
-    with closing(source):
-        file = BoundedFile(source)
-        if not _is_ours(file.schema):
-            raise UnreadableFile
-        yield file
-
-
 def _is_ours(columns: pa.Schema) -> bool:
     return MARK in (columns.metadata or {}) and {*RESERVED} <= {*columns.names}
 
 
 def _statistics(file: BoundedFile) -> Statistics:
-    fields: dict[str, int] = {}
-    minutes: list[datetime] = []
-    with suppress(ValueError, OverflowError):  # of none that we wrote
-        for group in file.row_groups:
-            for name, column in zip(file.schema.names, group.columns, strict=True):
-                if name == "received":
-                    minutes += map(_moment, (column.lowest, column.highest))
-                elif column.nulls is None:
-                    raise UnreadableFile
-                elif name not in RESERVED:
-                    fields[name] = fields.get(name, 0) + group.rows - column.nulls
-        ends = [to_minute(each) for each in (min(minutes), max(minutes))] if minutes else [None] * 2
-        number, stated = sum(g.rows for g in file.row_groups), stated_retentions(file.schema)
-        return Statistics(number, fields, ends[0], ends[1], stated)
+    fields, ends = Counter[str](), list[int]()
+    for group in file.row_groups:
+        told = zip(file.schema.names, group.nulls, group.least, group.greatest, strict=True)
+        for name, nulls, least, greatest in told:
+            if nulls is None or (name == "received" and (least is None or greatest is None)):
+                raise UnreadableFile
+            if name == "received":
+                ends += [each for each in (least, greatest) if each is not None]
+            elif name not in RESERVED:
+                fields[name] += group.rows - nulls
+    first, last = (min(ends), max(ends)) if ends else (None, None)
+    number, stated = sum(each.rows for each in file.row_groups), stated_retentions(file.schema)
+    return Statistics(number, fields, _minute(first), _minute(last), stated)
+
+
+def _minute(microseconds: int | None) -> str | None:
+    """Return the minute of a moment. Raises ``UnreadableFile`` for one that is in no year."""
+    with suppress(OverflowError):
+        moment = None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+        return None if moment is None else to_minute(moment)
     raise UnreadableFile
-
-
-def _moment(value: bytes | None) -> datetime:
-    """Return the least or greatest value of a column of moments; ``ValueError`` if not stated."""
-    if value is None or len(value) != 8:
-        raise ValueError("a column of moments has no least and greatest value")
-    return _EPOCH + timedelta(microseconds=int.from_bytes(value, "little", signed=True))

@@ -25,7 +25,7 @@ from collector.errors import (
     Unreachable,
     cause_of_status,
 )
-from collector.files import failing_as, make_directories, sync, walk
+from collector.files import failing_as, has_attributes, make_directories, sync, walk
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
 
@@ -63,9 +63,9 @@ class Objects(ABC):
     keeps_versions: bool = False
     """Whether a server has said that it keeps earlier versions of objects."""
 
-    @property
-    def hidden(self) -> int:
-        """How many objects there are that ``all_keys`` leaves out."""
+    def foreign(self, is_directory: Callable[[str], bool], is_key: Callable[[str], bool]) -> int:
+        """Count what there is that ``all_keys`` leaves out, but for directories that
+        ``is_directory`` knows, or that have a file whose key ``is_key`` knows."""
         return 0
 
     def check(self) -> None:
@@ -124,25 +124,36 @@ class DirectoryObjects(Objects):
 
     def all_keys(self) -> Iterator[str]:
         """Yield the paths of all files but hidden ones."""
-        yield from (text for text, is_hidden in self._files() if not is_hidden)
+        for path, kind in self._entries():
+            if kind != "directory" and not _is_hidden(path.as_posix()):
+                yield path.as_posix()
 
-    @property
-    def hidden(self) -> int:
-        """How many hidden files there are, and files in hidden directories; one that a process is
-        writing under the lock is waited for. Raises as ``locked``."""
-        found = [text for text, is_hidden in self._files() if is_hidden]
-        if any(text.startswith(".") and text.endswith(".new") for text in found):
+    def foreign(self, is_directory: Callable[[str], bool], is_key: Callable[[str], bool]) -> int:
+        """Count hidden files, directories, and whatever has an attribute that a user has set. A
+        file that a process is writing under the lock is waited for. Raises as ``locked``."""
+        if os.path.lexists(self._scratch):
             with self.locked():
-                found = [text for text, is_hidden in self._files() if is_hidden]
-        return len(found)
+                pass
+        entries = {path.as_posix(): kind for path, kind in self._entries()}
+        keys = (
+            Path(name) for name, kind in entries.items() if kind != "directory" and is_key(name)
+        )
+        above = {parent.as_posix() for key in keys for parent in key.parents}
 
-    def _files(self) -> Iterator[tuple[str, bool]]:
-        """Yield the paths of all files, and whether they are hidden. Links to directories are
+        def is_foreign(name: str, kind: str) -> bool:
+            if kind == "directory":
+                return not (is_directory(name) or name in above)
+            return _is_hidden(name)
+
+        marked = (has_attributes(self._root / name) for name in ("", *entries))
+        return sum(marked) + sum(is_foreign(*each) for each in entries.items())
+
+    def _entries(self) -> Iterator[tuple[Path, str]]:
+        """Yield the paths of what there is, and of which kind each is. Links to directories are
         followed, each once, as readers of the lake do."""
         with _disk():
             for entry in walk(self._root, follow=True):
-                path = entry.readable.relative_to(self._root)
-                yield path.as_posix(), any(each.startswith(".") for each in path.parts)
+                yield entry.readable.relative_to(self._root), entry.kind
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -194,6 +205,10 @@ class DirectoryObjects(Objects):
         """Make a directory below the root and those above it up to the root, but none above."""
         for each in make_directories(path, self._root):
             sync(each.parent)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or "/." in name
 
 
 class BucketObjects(Objects):

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from stat import S_ISREG
 from time import sleep, time
 
 from collector.errors import DeliveryError
-from collector.files import failing_as
+from collector.files import failing_as, foreign_entries
 from collector.schema.model import Schema
+from collector.sqlite import foreign
 from collector.sqlite.connection import connect_to_read
-from collector.sqlite.definition import Definition, format_of, tables_of
-from collector.sqlite.foreign import added_columns, foreign_columns, foreign_objects
+from collector.sqlite.definition import Definition, format_of
 
 DATABASE = "segments.db"
 """The name of the database in the directory of a sink."""
@@ -265,79 +265,51 @@ def disk(
 
 # -- what is in a sink's directory besides records that wait --------------------------------------
 
-_FILES = frozenset({DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm"})
-_LOOKS, _PAUSE = 20, 0.05
-"""A process that delivers writes into a segment before it notes that."""
 _TYPES = frozenset({"text", "time", "boolean", "integer", "number", "*"})
 _DIGEST = re.compile(r"[0-9a-f]{64}").fullmatch
 _HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}").fullmatch
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+", re.ASCII).fullmatch
 _KEY = re.compile(r"/day=[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}-[0-9a-f]{32}\.parquet").fullmatch
+_LOOKS, _PAUSE = 20, 0.05
+"""A process that delivers writes into a segment before it notes that."""
 
 
 def foreign_parts(directory: Path, schemas: Collection[Schema]) -> int:
-    """Count the files, tables and columns with anything else. Raises ``DeliveryError`` E503."""
-    with disk(_UNREADABLE):
-        if not directory.exists():
-            return 0
-        for attempt in range(_LOOKS):
-            sizes = _sizes(directory)
-            sleep(_PAUSE * bool(attempt))
-            lengths, foreign = _of_database(directory / DATABASE, schemas)
-            longer = sum(size > lengths.get(name, 0) for name, size in sizes.items())
-            if not longer:
-                break
-        return longer + foreign
+    """Count what is in a directory besides its database, its lock and the segments that the
+    database lists. Raises ``DeliveryError`` E503."""
+    for attempt in range(_LOOKS):
+        sleep(_PAUSE * bool(attempt))
+        with _database(directory) as db:
+            listed = {each.file_name: each.length for each in all_segments(db)} if db else {}
+
+        def is_listed(name: str, listed: Mapping[str, int] = listed) -> bool:
+            size = (directory / name).stat().st_size
+            return _IS_DATABASE(name) is not None or size <= listed.get(name, -(name != "lock"))
+
+        with disk(_UNREADABLE):
+            found = foreign_entries(directory, {"file": is_listed})
+        if not found:
+            break
+    words = partial(_words, schemas=schemas)
+    return len(found) + foreign.foreign_parts(directory / DATABASE, DEFINITION, words=words)
 
 
-def _sizes(directory: Path) -> dict[str, int]:
-    """Return the sizes of all files but the database; a directory or a link has one, too."""
-    sizes = dict[str, int]()
-    for path in directory.iterdir():
-        if path.name not in _FILES:
-            with suppress(FileNotFoundError):
-                status = path.lstat()
-                is_empty = S_ISREG(status.st_mode) and path.name == "lock"
-                sizes[path.name] = status.st_size if is_empty else max(status.st_size, 1)
-    return sizes
+_IS_DATABASE = re.compile(rf"{re.escape(DATABASE)}(-wal|-shm)?").fullmatch
 
 
-def _of_database(path: Path, schemas: Collection[Schema]) -> tuple[dict[str, int], int]:
-    """Return the lengths of segments by the names of their files, and how many tables and columns
-    of the database are foreign; one that cannot be read counts as one."""
-    db = connect_to_read(path)
-    if db is None:
-        return {}, int(path.exists())
-    with closing(db):
-        is_there, known = require_known_format(db), DEFINITION.columns
-        found = foreign_objects(db, known) + added_columns(db, DEFINITION)
-        words = {*_TYPES, *_words(schemas), *_spelled(db, {each.name for each in schemas})}
-        found += sum(1 for _ in foreign_columns(db, [*_there(db, known)], words))
-        segments = all_segments(db) if is_there else ()
-        return {each.file_name: each.length for each in segments}, found
-
-
-def _there(db: sqlite3.Connection, known: Collection[str]) -> Iterator[str]:
-    yield from (name for name in tables_of(db) if name in known)
-
-
-def _words(schemas: Collection[Schema]) -> Iterator[str]:
-    for schema in schemas:
-        yield from (*schema.fields, *schema.purposes)
-
-
-def _spelled(db: sqlite3.Connection, schemas: Collection[str]) -> Iterator[str]:
-    """Yield the digests, hours, names of versions and keys of files that segments have."""
-    tables = [*_there(db, ("segments", "types", "retentions", "places"))]
-    for table in tables:
-        for (digest,) in db.execute(f"SELECT DISTINCT digest FROM {table}"):  # noqa: S608
-            if _DIGEST(digest):
-                yield digest
-    for segment in all_segments(db) if "segments" in tables else ():
+def _words(db: sqlite3.Connection, schemas: Collection[Schema]) -> set[str]:
+    """Return the words of schemas, and the digests, hours, names of versions and keys of files that
+    segments have."""
+    found = {*_TYPES, *(word for each in schemas for word in (*each.fields, *each.purposes))}
+    names = {each.name for each in schemas}
+    for table in ("segments", "types", "retentions", "places"):
+        digests = db.execute(f"SELECT DISTINCT digest FROM {table}").fetchall()  # noqa: S608
+        found.update(digest for (digest,) in digests if _DIGEST(digest))
+    for segment in all_segments(db):
         name, _, version = segment.schema.partition("/")
-        if name in schemas and _VERSION(version):
-            yield segment.schema
+        if name in names and _VERSION(version):
+            found.add(segment.schema)
             if segment.key.startswith(name) and _KEY(segment.key.removeprefix(name)):
-                yield segment.key
-        yield from filter(_HOUR, [segment.hour])
-        yield from filter(_DIGEST, [segment.place])
+                found.add(segment.key)
+        found.update([*filter(_HOUR, [segment.hour]), *filter(_DIGEST, [segment.place])])
+    return found

@@ -365,8 +365,8 @@ class PostgresSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count relations and other objects that are not of our making."""
-        from collector.sinks.postgres.tables import foreign_parts  # noqa: PLC0415
+        """Count what the catalogue has of the namespace that our statements do not make."""
+        from collector.sinks.postgres.catalogue import foreign_parts  # noqa: PLC0415
 
         return self._ask(partial(foreign_parts, space=self._namespace), 0)
 

@@ -1,0 +1,302 @@
+"""Read Parquet files with pyarrow in a process of its own, which has little memory.
+
+A file of a bucket may be none of ours, or be made to harm: pages of kilobytes that inflate to
+gigabytes, numbers of rows without pages, an end that ends the process which parses it. So the
+system limits the memory of this process, and what a file says is checked before it is followed.
+Where that does not help, the process ends, and ``bounded`` refuses the file.
+
+It is run as a script. A message is its kind, the length of its content, and the content. For each
+``OPEN`` and ``GROUP`` it asks for the ranges of the file that it needs, and then answers, or
+refuses. Whoever starts it gets tables in Arrow's format, and parses nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import select
+import signal
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from pyarrow import parquet
+
+OPEN, GROUP, CLOSE, RANGE, DATA, ANSWER, REFUSED = b"OGCRDAX"
+"""The kinds of messages: a file, a row group of it, its end; a range and its bytes; an answer."""
+HEAD = struct.Struct(">BI")
+FILE = struct.Struct(">QQ")
+"""The number of a file and its size, or that of a row group, before the names of its columns; the
+start of a range and its length."""
+MOST_GROUP = 64 << 20
+"""Of a row group in memory; ours have at most the half."""
+MOST_COMPRESSED = 16 << 20
+"""Of the columns of a row group that are asked for."""
+MOST_STRUCTURES = 100_000
+"""In the end of a file, each of which takes up to 700 bytes; ours have some eight for a column."""
+_MAGIC = b"PAR1"
+_TAIL = 64 << 10
+_MOST_FOOTER = 4 << 20
+"""Of the end of a file: ours have 150 bytes for each column of 50,000 records."""
+_MOST_BYTES = 2 << 30
+"""Of all pages of a file, before compression: more than any that was written."""
+_MOST_ROWS = 1 << 25
+_MEMORY = 176 << 20
+"""What the process may have besides the libraries."""
+IDLE_SECONDS = 20.0
+"""How long the process waits for a question."""
+_GAP = 64 << 10
+"""Bytes between two columns that are read rather than asked for in two requests."""
+_PHYSICAL: Mapping[pa.DataType, str] = {
+    pa.string(): "BYTE_ARRAY",
+    pa.timestamp("us", "UTC"): "INT64",
+    pa.int64(): "INT64",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+}
+_WRITER = re.compile(r"parquet-cpp-arrow version [0-9]+\.[0-9]+\.[0-9]+(-SNAPSHOT)?").fullmatch
+
+
+class _File(NamedTuple):
+    """A file with its size, the end that was parsed, and its columns."""
+
+    size: int
+    metadata: parquet.FileMetaData
+    schema: pa.Schema
+
+
+class _Window(io.RawIOBase):
+    """A file of which some parts are there. Reading any other raises ``OSError``."""
+
+    def __init__(self, parts: Mapping[int, bytes], size: int) -> None:
+        self._parts, self._size, self._at = parts, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        start, end = self._at, self._size if size < 0 else self._at + size
+        for first, part in self._parts.items():
+            if first <= start and end <= first + len(part):
+                self._at = end
+                return part[start - first : end - first]
+        raise OSError("this part of the file was not asked for")
+
+
+def _receive() -> tuple[int, bytes]:
+    kind, length = HEAD.unpack(_exactly(HEAD.size))
+    return kind, _exactly(length)
+
+
+def _exactly(length: int) -> bytes:
+    """Read so many bytes; end the process where nobody asks any more."""
+    found = bytearray()
+    while len(found) < length:
+        is_ready, _, _ = select.select([0], [], [], IDLE_SECONDS)
+        part = os.read(0, length - len(found)) if is_ready else b""
+        if not part:
+            sys.exit()
+        found += part
+    return bytes(found)
+
+
+def _send(kind: int, *parts: Any) -> None:
+    views = [memoryview(each).cast("B") for each in parts]
+    for each in (memoryview(HEAD.pack(kind, sum(map(len, views)))), *views):
+        left = each
+        while left:
+            left = left[os.write(1, left) :]
+
+
+def _range(start: int, length: int) -> bytes:
+    """Ask for a range of the file. Raises ``OSError`` if it is not there."""
+    _send(RANGE, FILE.pack(start, length))
+    kind, found = _receive()
+    if kind != DATA or len(found) < length:
+        raise OSError("a part of the file is not there")
+    return found
+
+
+def _open(size: int) -> tuple[_File, list[Any]]:
+    """Parse the end of a file; return it with what is told of it: whether it has no other parts
+    than a file of ours, its columns, and its row groups."""
+    tail = _range(max(0, size - _TAIL), min(size, _TAIL))
+    length = int.from_bytes(tail[-8:-4], "little")
+    if tail[-4:] != _MAGIC or length > _MOST_FOOTER or length + 12 > size:
+        raise ValueError("this is no Parquet file, or its end is too long")
+    needed = length + 8
+    footer = (tail if needed <= len(tail) else _range(size - needed, needed))[-needed:]
+    metadata = parquet.ParquetFile(
+        pa.BufferReader(_MAGIC + footer),
+        thrift_container_size_limit=MOST_STRUCTURES,
+        thrift_string_size_limit=_MOST_FOOTER,
+    ).metadata
+    schema = _checked_schema(metadata)
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    rows = [0, *(each.num_rows for each in groups)]
+    sizes = [0, *(each.total_byte_size for each in groups)]
+    if min(*rows, *sizes) < 0 or sum(rows) > _MOST_ROWS or sum(sizes) > _MOST_BYTES:
+        raise ValueError("the sums of the file are too large")
+    columns = [[each.column(at) for at in range(len(schema))] for each in groups]
+    is_whole = _is_whole(metadata, columns, footer, size)
+    named = schema.serialize()
+    head = struct.pack(">?I", is_whole, named.size)
+    return _File(size, metadata, schema), [head, named, _as_stream(_told(groups, columns, schema))]
+
+
+def _checked_schema(metadata: parquet.FileMetaData) -> pa.Schema:
+    """Return the columns, each of a type that we write, in the form in which we write it."""
+    columns = metadata.schema
+    schema: pa.Schema = columns.to_arrow_schema()
+    is_ours = len(columns) == len(schema) == len(set(schema.names)) and all(
+        column.path == each.name
+        and "\0" not in each.name
+        and column.max_repetition_level == 0
+        and column.max_definition_level <= 1
+        and column.physical_type == _PHYSICAL.get(each.type)
+        for column, each in zip(columns, schema, strict=True)
+    )
+    if not is_ours or len(schema) * metadata.num_row_groups > MOST_STRUCTURES:
+        raise ValueError("the columns are of other types, or there are too many")
+    return schema
+
+
+def _is_whole(
+    metadata: parquet.FileMetaData, groups: Sequence[Sequence[Any]], footer: bytes, size: int
+) -> bool:
+    """Return whether columns and end make up the file, and the end has what pyarrow writes."""
+    at, written = len(_MAGIC), io.BytesIO()
+    for start, length in sorted(_place(chunk) for group in groups for chunk in group):
+        if start != at:
+            return False
+        at += length
+    metadata.write_metadata_file(written)
+    is_written = _WRITER(metadata.created_by) is not None
+    return at + len(footer) == size and is_written and written.getvalue() == _MAGIC + footer
+
+
+def _place(chunk: Any) -> tuple[int, int]:
+    """Return the start and the length of a column of a row group."""
+    first, start = chunk.dictionary_page_offset, chunk.data_page_offset
+    begin = first if first is not None and 0 < first < start else start
+    return begin, chunk.total_compressed_size
+
+
+def _told(groups: Sequence[Any], columns: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    """Return a row for each row group: its rows, in how many of them each column has no value, and
+    the least and the greatest number of each column of numbers or moments."""
+    stated = [[each.statistics if each.is_stats_set else None for each in c] for c in columns]
+    is_number = [_PHYSICAL[each.type] == "INT64" for each in schema]
+
+    def ends(name: str) -> list[list[int | None]]:
+        return [
+            [
+                getattr(each, name) if number and each is not None and each.has_min_max else None
+                for each, number in zip(group, is_number, strict=True)
+            ]
+            for group in stated
+        ]
+
+    numbers = pa.list_(pa.int64())
+    nulls = [
+        [each.null_count if each is not None and each.has_null_count else None for each in group]
+        for group in stated
+    ]
+    return pa.table(
+        {
+            "rows": pa.array([each.num_rows for each in groups], pa.int64()),
+            "nulls": pa.array(nulls, numbers),
+            "least": pa.array(ends("min_raw"), numbers),
+            "greatest": pa.array(ends("max_raw"), numbers),
+        }
+    )
+
+
+def _group(file: _File, number: int, names: Sequence[str]) -> pa.Table:
+    """Read columns of a row group."""
+    group, every = file.metadata.row_group(number), file.schema.names
+    wanted = {each for each in every for name in names if f"{each}.".startswith(f"{name}.")}
+    places = [_place(group.column(at)) for at, name in enumerate(every) if name in wanted]
+    parts = {start: _range(start, length) for start, length in _ranges(places, file.size)}
+    source = pa.PythonFile(_Window(parts, file.size), "r")
+    reading = parquet.ParquetFile(source, metadata=file.metadata, pre_buffer=False)
+    found = reading.read_row_group(number, sorted(wanted), use_threads=False).select(list(names))
+    fields = [file.schema.field(name) for name in names]
+    if len(found) != group.num_rows or found.nbytes > MOST_GROUP:
+        raise ValueError("a row group has more than it says, or than it may")
+    return found.cast(pa.schema(fields))
+
+
+def _ranges(places: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Return the parts of the file that columns are in, as few as can be."""
+    found = list[tuple[int, int]]()
+    for start, length in sorted(places):
+        if start < 0 or length < 0 or start + length > size:
+            raise ValueError("a column is not in the file")
+        if found and start - sum(found[-1]) <= _GAP:
+            first = found[-1][0]
+            found[-1] = first, max(sum(found[-1]), start + length) - first
+        else:
+            found.append((start, length))
+    if sum(length for _, length in found) > MOST_COMPRESSED:
+        raise ValueError("columns are too large")
+    return found
+
+
+def _as_stream(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue()
+
+
+def _limit_memory() -> None:
+    """Let the process have little more memory than it has, and leave no image of it."""
+    import resource  # noqa: PLC0415 - not everywhere
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    status = Path("/proc/self/statm")
+    if status.exists():
+        most = int(status.read_text().split()[0]) * resource.getpagesize() + _MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _serve() -> None:
+    files = dict[int, _File]()
+    while True:
+        kind, content = _receive()
+        number, value = FILE.unpack_from(content)
+        try:
+            if kind == OPEN:
+                files[number], answer = _open(value)
+                _send(ANSWER, *answer)
+            elif kind == GROUP:
+                names = content[FILE.size :].decode().split("\0")
+                _send(ANSWER, _as_stream(_group(files[number], value, names)))
+            else:
+                files.pop(number, None)
+        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError):
+            _send(REFUSED)
+
+
+if __name__ == "__main__":
+    for each in (signal.SIGINT, signal.SIGTERM):  # it ends with the process that asks
+        signal.signal(each, signal.SIG_IGN)
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    _limit_memory()
+    _serve()
