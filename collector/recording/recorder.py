@@ -2,12 +2,12 @@
 
 A platform can embed it; ``collector recorder`` serves it over HTTP. A method takes the caller that
 a token names, checks role and meeting, lets the grant decide, and returns when what it did is on
-disk. It raises ``Refused`` otherwise, with one of the codes of ``REFUSALS``, and nothing has
-changed.
+disk. It raises ``Refused`` otherwise, with one of the codes of ``REFUSALS``.
 
 A step of a grant is one commit: its snapshot, the event that members are told, the entries of the
 ledger, the lines of the manifest, and the tasks that follow from it. Keys and files are destroyed
-after that, before the call returns; what cannot be done then is a task that is tried again. Grants
+after that, before the call returns. A step that cannot be committed did not happen; where the keys cannot
+be destroyed, it did, and the task is tried again: both are ``unavailable`` to the caller. Grants
 that are not closed are in memory, as they were committed last. There is one lock for each
 recording, so that a withdrawal and a chunk of the same recording never overlap.
 
