@@ -6,10 +6,10 @@ disk. It raises ``Refused`` otherwise, with one of the codes of ``REFUSALS``.
 
 A step of a grant is one commit: its snapshot, the event that members are told, the entries of the
 ledger, the lines of the manifest, and the tasks that follow from it. Keys and files are destroyed
-after that, before the call returns. A step that cannot be committed did not happen; where the keys cannot
-be destroyed, it did, and the task is tried again: both are ``unavailable`` to the caller. Grants
-that are not closed are in memory, as they were committed last. There is one lock for each
-recording, so that a withdrawal and a chunk of the same recording never overlap.
+after that, before the call returns. A step that cannot be committed did not happen. Where the keys
+cannot be destroyed then, it did, and the task is tried again. Grants that are not closed are in
+memory, as they were committed last. There is one lock for each recording, so that a withdrawal and
+a chunk of the same recording never overlap.
 
 Inside, members are known by marks, which the directory's secret makes of their pseudonyms: no file
 has a pseudonym. Every method may wait for the disk: call it from a thread.

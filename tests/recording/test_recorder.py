@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -12,10 +15,12 @@ import pytest
 from collector.ledger import opened
 from collector.recording import NewChunk, Recorder, Refused
 from collector.recording.control import operate
+from collector.recording.manifest import check_manifest
 from collector.recording.notices import Notice
 from collector.recording.recorder import MOST_ACTIVE_OF_MEETING
 from collector.recording.store import read_rows
-from tests.deadline import wait_until
+from collector.recording.vault import Added
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
 from tests.recording.recorders import DAY, Clock, abandon, caller, content, opened_recording, terms
 
@@ -44,6 +49,8 @@ def test_it_embeds(recorder: Recorder) -> None:
     assert content(recorder, recording) == b"content"
     assert [each.name for each in recorder.tracks(caller("viewer"), recording)] == ["a"]
     assert recorder.verify(recording) == []
+    lines = b"".join(recorder.manifest(caller("host"), recording))
+    assert check_manifest(lines, {recorder.vault.signer.public})[0] == []  # the end mark is there
     events = [each.state for each in recorder.events(caller("host"), recording)]
     assert events == ["announced", "open", "closed"]
 
@@ -376,6 +383,31 @@ def test_a_crash_leaves_no_change_without_its_entry(
 def _entries(directory: Path) -> list[str]:
     """What the ledger says was done, in its order."""
     return [each.fact("what") or "" for each in entries_of(directory / "recorder.db", "recording")]
+
+
+def test_a_withdrawal_waits_for_the_chunk_that_is_being_sealed(recorder: Recorder) -> None:
+    """It destroys that chunk too."""
+    recording, member = opened_recording(recorder), caller("participant")
+    sealing, go_on, add = Event(), Event(), recorder.vault.add
+
+    def slow(*place: Any, **about: Any) -> Added:
+        sealing.set()
+        assert go_on.wait(WAIT_SECONDS)
+        return add(*place, **about)
+
+    chunk = NewChunk("a", 1, b" more", "audio")
+    with patch.object(recorder.vault, "add", slow), ThreadPoolExecutor(2) as pool:
+        sent = pool.submit(recorder.add_chunk, member, recording, chunk)
+        assert sealing.wait(WAIT_SECONDS)
+        withdrawn = pool.submit(recorder.withdraw, member, recording)
+        assert not wait([withdrawn], 0.2).done  # longer only proves more
+        go_on.set()
+        assert sent.result().next == 2
+        withdrawn.result()
+    recorder.control(caller("host"), recording, "stop")
+    with pytest.raises(Refused, match="left"):
+        content(recorder, recording)
+    assert recorder.verify(recording) == []
 
 
 def test_nothing_is_read_without_an_entry(recorder: Recorder) -> None:
