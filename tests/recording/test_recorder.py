@@ -181,7 +181,8 @@ def test_reads_are_in_the_ledger_first(recorder: Recorder, tmp_path: Path) -> No
     with pytest.raises(Refused, match="open"):
         recorder.open_track(caller("viewer", "victor"), recording, "a")
     recorder.control(caller("host"), recording, "stop")
-    recorder.open_track(caller("viewer", "victor"), recording, "a")
+    for _ in range(2):  # one entry for a token, in however many ranges it reads
+        recorder.open_track(caller("viewer", "victor"), recording, "a")
     with opened(tmp_path / "r" / "recorder.db") as ledger:
         facts = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "access"]
     assert [(each["what"], each["outcome"]) for each in facts] == [
