@@ -117,6 +117,7 @@ def main(rounds: str) -> None:
                 _time(of.vault, of.vault_cpu, _CHUNKS, partial(_at_once, pool, senders))
                 _time(of.alone, of.alone_cpu, _SHARE, partial(senders, _SENDERS))
         contents.vault.close()
+        contents.vault.store.close()
     # The peak of resource.getrusage begins with that of the process that started this one.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
@@ -170,15 +171,16 @@ class _Contents:
     """A vault with a recording for each sender, and what goes in and out in a round."""
 
     def __init__(self, directory: Path, chunks: Sequence[bytes]) -> None:
-        from collector.ledger.signing import load_key  # noqa: PLC0415 - the extra
-        from collector.recording.vault import Vault  # noqa: PLC0415
+        from collector.recording.store import Store  # noqa: PLC0415 - the extra
+        from collector.recording.vault import Vault, load_signer  # noqa: PLC0415
 
-        key = load_key(directory, None)
-        if key is None:
-            raise BenchmarkError("the extra for signing is not installed")
-        self._chunks, self.vault = chunks, Vault(directory, signer=key)
-        for sender in range(_SENDERS + 1):
-            self.vault.create(f"{sender:032x}", {}, storage="cloud", recipient=None)
+        self._chunks, store = chunks, Store(directory / "recorder")
+        signer = load_signer(store.directory)
+        self.vault = Vault(store.directory / "vault", store, signer=signer)
+        for recording in (f"{sender:032x}" for sender in range(_SENDERS + 1)):
+            self.vault.prepare(recording, None)
+            begin = partial(self.vault.begin, terms_line={}, storage="cloud", recipient=None)
+            store.commit(lambda db, begin=begin, name=recording: begin(db, name))  # type: ignore[misc]
 
     def add(self, round_: int, sender: int) -> None:
         """Put a sender's share of a round into the vault."""

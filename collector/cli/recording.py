@@ -29,7 +29,7 @@ from collector.extras import require
 
 if TYPE_CHECKING:
     from collector.recording.names import Role
-    from collector.recording.registry import Row
+    from collector.recording.store import Row
     from collector.recording.vault import Vault
 
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
@@ -94,7 +94,7 @@ def _settings(config: Path | None, data: Path | None) -> Config:
 
 def _directory(config: Config) -> Path:
     """Return the recorder's directory. Raises ``ConfigError`` E203 if there is none."""
-    from collector.recording.registry import FILE_NAME  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.store import FILE_NAME  # noqa: PLC0415 - keeps `--help` light
 
     directory = config.recorder.data or Path()
     if not (directory / FILE_NAME).is_file():
@@ -107,13 +107,13 @@ def _directory(config: Config) -> Path:
 @contextmanager
 def _vault(config: Config) -> Iterator[Vault]:
     """Open the vault to read in it; a recorder may be running."""
-    from collector.recording.opening import open_vault  # noqa: PLC0415 - keeps `--help` light
-    from collector.recording.settings import bucket_options  # noqa: PLC0415
+    from collector.recording.settings import bucket_options  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.vault import opened_to_read  # noqa: PLC0415
 
     directory, chosen = _directory(config), config.recorder
     options = bucket_options(chosen)
-    vault = open_vault(directory, bucket=chosen.bucket, options=options, is_reader=True)
-    with _answered(), closing(vault):
+    reading = opened_to_read(directory, bucket=chosen.bucket, options=options)
+    with _answered(), reading as vault:
         yield vault
 
 
@@ -122,7 +122,7 @@ def list_recordings(config: ConfigFile = None, data: Data = None, as_json: AsJso
     """List recordings: the id, the state, where each is stored, what it holds, and how many members
     chose to stay. A recorder may be running."""
     chosen = _settings(config, data)
-    from collector.recording.registry import read_rows  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.store import read_rows  # noqa: PLC0415 - keeps `--help` light
 
     shown = [_summary(row) for row in read_rows(_directory(chosen))]
     if as_json:
@@ -169,7 +169,7 @@ def show(
 ) -> None:
     """Show a recording: its state, members by choice, and its tracks with their sizes."""
     chosen = _settings(config, data)
-    from collector.recording.registry import read_rows  # noqa: PLC0415 - keeps `--help` light
+    from collector.recording.store import read_rows  # noqa: PLC0415 - keeps `--help` light
 
     rows = (each for each in read_rows(_directory(chosen)) if each.id == recording)
     row = next(rows, None)
@@ -206,31 +206,27 @@ def verify(
     checkpoint: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify manifests and every stored chunk, and that the recorder's file says the same as its
-    ledger, which is verified as well; exit 1 if something was cut off, put in, changed or moved.
-    With a checkpoint that was kept elsewhere (`recording show --checkpoint`), also if a whole
-    recording was rolled back; `collector ledger verify` takes those of the ledger."""
+    """Verify manifests, every stored chunk and the ledger; exit 1 if something was cut off, put in,
+    changed or moved. With a checkpoint that was kept elsewhere (`recording show --checkpoint`),
+    also if a whole recording was rolled back; `collector ledger verify` takes those of the
+    ledger."""
     chosen = _settings(config, data)
     from collector.ledger import opened  # noqa: PLC0415 - keeps `--help` light
-    from collector.recording.consistency import find_contradictions  # noqa: PLC0415
-    from collector.recording.journal import FILE_NAME  # noqa: PLC0415
-    from collector.recording.registry import read_rows  # noqa: PLC0415
+    from collector.recording.store import FILE_NAME, read_rows  # noqa: PLC0415
+    from collector.recording.verification import verify as verified  # noqa: PLC0415
 
     directory, checkpoints = _directory(chosen), dict(map(_checkpoint, checkpoint or ()))
     with opened(directory / FILE_NAME) as ledger:
         flaws = [str(flaw) for flaw in ledger.verify().flaws]
-    with _vault(chosen) as vault:
-        contradictions, full = find_contradictions(directory, vault), vault.recordings()
-    rows = read_rows(directory)  # after the vault: a recording is there before its content
-    lost = set(full).difference(row.id for row in rows)
-    stored = [row.id for row in rows if row.state != "erased"]
-    wrong = [each for each, found in contradictions.items() if found]
     faults: dict[str, list[str]] = {}
-    for recording in recordings or dict.fromkeys([*stored, *full, *checkpoints, *wrong]):
-        with _vault(chosen) as vault:
-            found = vault.verify(recording, checkpoints.get(recording))
-        found += contradictions.get(recording, [])
-        faults[recording] = found + [_LOST] * (recording in lost)
+    with _vault(chosen) as vault:
+        full = vault.store.full()
+        rows = read_rows(directory)  # after that: a recording is there before its content
+        lost = set(full).difference(row.id for row in rows)
+        stored = [row.id for row in rows if row.state != "erased"]
+        for recording in recordings or dict.fromkeys([*stored, *full, *checkpoints]):
+            found = verified(vault, recording, checkpoints.get(recording))
+            faults[recording] = found + [_LOST] * (recording in lost)
     is_sound = not flaws and not any(faults.values())
     if as_json:
         print_json({"ok": is_sound, "ledger": flaws, "recordings": faults})

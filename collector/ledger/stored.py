@@ -35,6 +35,8 @@ from collector.sqlite.connection import connect_to_read, decode_leniently
 
 FORMAT = 1
 """The format of a spool's file, in which the ledger is."""
+RECORDER_FILE = "recorder.db"
+"""The name of a recorder's database, which has a ledger too: of entries, without receipts."""
 UNKNOWN_FORMAT = "the spool has a format that this version of Collector does not know"
 
 _REJECTED = "".join(f"{reason} INTEGER NOT NULL, " for reason in REJECTIONS)
@@ -135,23 +137,23 @@ class Ledger:
     @property
     def last_entry(self) -> Tip | None:
         """The last entry according to the file."""
-        rows = self._rows("SELECT sequence, hash FROM last_entry") if self._has_entries else ()
+        rows = self._rows("SELECT sequence, hash FROM last_entry") if self._has("entries") else ()
         return next((Tip(as_number(row[0]), as_bytes(row[1])) for row in rows), None)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all entries in order; none if their table is missing."""
         query = f"{SELECT_ENTRIES} ORDER BY sequence"
-        return map(Entry.from_row, self._rows(query) if self._has_entries else ())
+        return map(Entry.from_row, self._rows(query) if self._has("entries") else ())
 
     def newest(self, kind: Kind) -> Entry | None:
         """Return the last entry of a kind."""
         query = f"{SELECT_ENTRIES} WHERE kind = '{kind}' ORDER BY sequence DESC LIMIT 1"
-        rows = self._rows(query) if self._has_entries and kind in KINDS else ()
+        rows = self._rows(query) if self._has("entries") and kind in KINDS else ()
         return next(map(Entry.from_row, rows), None)
 
     def documents(self) -> Iterator[tuple[str, bytes | None]]:
         """Yield digests and their documents; ``None`` for a document that has another digest."""
-        rows = self._rows("SELECT digest, text FROM documents") if self._has_entries else ()
+        rows = self._rows("SELECT digest, text FROM documents") if self._has("entries") else ()
         return ((row[0], decompress(row[0], as_bytes(row[1]))) for row in rows)
 
     def digest(self, kind: Kind) -> str | None:
@@ -183,7 +185,7 @@ class Ledger:
         """Verify both chains, the signatures if that is possible, and the commitments of pending
         batches. ``noted`` (the hash of a receipt) and ``checkpoints`` were stored elsewhere."""
         audit = Audit(signature_check(), *checkpoints)
-        if not self._has_entries:
+        if not self._has("entries"):
             audit.flaws.append(Flaw("entry", 1, "the table of entries is missing"))
         for line in self.lines():
             audit.add(*line)
@@ -197,12 +199,17 @@ class Ledger:
         return audit
 
     @cached_property
-    def _has_entries(self) -> bool:
-        query = "SELECT count(*) FROM sqlite_master WHERE name = 'entries'"
-        return any(row[0] for row in self._rows(query))
+    def _tables(self) -> frozenset[str]:
+        return frozenset(str(row[0]) for row in self._rows("SELECT name FROM sqlite_master"))
+
+    def _has(self, table: str) -> bool:
+        return table in self._tables
 
     def _changed_batches(self) -> Iterator[Flaw]:
-        """Yield the batches that still wait and are not those of their receipts."""
+        """Yield the batches that still wait and are not those of their receipts; a recorder has
+        none."""
+        if not self._has("batches"):
+            return
         query = (
             "SELECT sequence, salt, payload, layout, at, schema, minute, commitment"
             " FROM (SELECT receipt AS sequence, salt, payload, layout, received AS at FROM batches)"
@@ -218,13 +225,22 @@ class Ledger:
                 yield Flaw("receipt", sequence, "pending batch does not match the commitment")
 
 
+def file_of(spool: Path) -> Path:
+    """Return the file that has the ledger of a spool's directory: the spool's, or the database of a
+    recorder whose directory it is."""
+    recorder = spool.with_name(RECORDER_FILE)
+    return recorder if recorder.is_file() and not spool.exists() else spool
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Ledger]:
-    """Open the ledger in a spool's file, read-only; another process may be writing it.
+    """Open the ledger in a spool's file, or in the database of a recorder that has the directory,
+    read-only; another process may be writing it.
 
     Raises ``ConfigError`` E203 when there is no such file or it has another format,
     ``DeliveryError`` E507 when it cannot be read.
     """
+    path = file_of(path)
     if not path.is_file():
         where = file_name(path.parent)
         message = f"there is no ledger in {where}; name the data directory with `--data`"

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +19,13 @@ from collector.files import foreign_entries, walk
 from collector.ledger import opened
 from collector.ledger.entry import Entry
 from collector.ledger.signing import KEY_NAME
-from collector.recording import index, journal, keys, registry
-from collector.recording.access import Replays
+from collector.recording import keys, store
 from collector.recording.names import MIXED
 from collector.recording.notices import DIGESTS
-from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
-from collector.recording.vault import Vault
-from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
+from collector.recording.store import FILE_NAME, read_rows
+from collector.recording.vault import Vault, opened_to_read
+from collector.recording.verification import verify
 from collector.sqlite.definition import Definition
 from collector.sqlite.foreign import foreign_parts
 
@@ -58,7 +56,7 @@ class _History:
 def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
     """Look at a recorder's directory, and return the findings of each check: a note if there is no
     recording in it."""
-    if not (place.directory / registry.FILE_NAME).is_file():
+    if not (place.directory / FILE_NAME).is_file():
         if _is_any(place.directory):
             message = "The recorder's directory has files but no list of recordings."
             finding = ClaimFinding(message, is_open=True, advice=_BACKUP)
@@ -84,10 +82,10 @@ def _is_any(directory: Path) -> bool:
 def counts(directory: Path) -> dict[str, dict[str, int]] | None:
     """Return the counts of a recorder's ledger: recordings, choices and accesses; ``None`` without
     a ledger. Raises ``DeliveryError`` E507."""
-    if not (directory / journal.FILE_NAME).is_file():
+    if not (directory / FILE_NAME).is_file():
         return None
     recordings, choices, accesses = defaultdict[str, set[str]](set), Counter[str](), Counter[str]()
-    with opened(directory / journal.FILE_NAME) as ledger:
+    with opened(directory / FILE_NAME) as ledger:
         for entry in ledger.entries():
             what, outcome = entry.fact("what") or "", entry.fact("outcome")
             if entry.kind == "recording":
@@ -112,26 +110,20 @@ def directory_findings(place: Place) -> _Findings:
     yield from _modes(place.directory)
     yield from _others(place.directory)
     histories = defaultdict[str, _History](_History)
-    if not (place.directory / journal.FILE_NAME).is_file():
-        message = "There are recordings, and no ledger that says what was done with them."
-        for check in RECORDING_CHECKS:
-            if check != "storage":
-                yield check, ClaimFinding(message, is_open=True, advice=_BACKUP)
-    else:
-        with opened(place.directory / journal.FILE_NAME) as ledger:
-            flaws = ledger.verify().flaws
-            for entry in ledger.entries():
-                _follow(histories, entry)
-        for flaw in flaws:
-            message = f"The recorder's ledger is damaged or was changed ({flaw})."
-            yield "access", ClaimFinding(message, advice=_WHO)
+    with opened(place.directory / FILE_NAME) as ledger:
+        flaws = ledger.verify().flaws
+        for entry in ledger.entries():
+            _follow(histories, entry)
+    for flaw in flaws:
+        message = f"The recorder's ledger is damaged or was changed ({flaw})."
+        yield "access", ClaimFinding(message, advice=_WHO)
     yield from _recordings(place, histories)
 
 
 _OWN: Mapping[str, Callable[[str], object]] = {
     "file": re.compile(
-        r"collector\.lock|ledger\.key(\.new)?|subjects\.key|(recorder|spool)\.db(-wal|-shm)?"
-        r"|vault/(collector\.lock|master\.key(\.new)?|(vault|keys)\.db(-wal|-shm)?"
+        r"collector\.lock|ledger\.key(\.new)?|subjects\.key|recorder\.db(-wal|-shm)?"
+        r"|vault/(master\.key(\.new)?|keys\.db(-wal|-shm)?"
         r"|objects/recordings/[0-9a-f]{32}/[0-9a-f]{32}/[0-9]+\.age)"
     ).fullmatch,
     "directory": re.compile(
@@ -141,10 +133,8 @@ _OWN: Mapping[str, Callable[[str], object]] = {
 }
 """Matches the entries of a recorder's directory, by their kind."""
 _DATABASES = {
-    registry.FILE_NAME: Definition((registry.TABLES, Replays.TABLE)),
-    journal.FILE_NAME: SPOOL_DEFINITION,
-    "vault/vault.db": Definition((index.TABLES,)),
-    "vault/keys.db": Definition((keys.TABLES,)),
+    FILE_NAME: Definition(store.STATEMENTS),
+    "vault/keys.db": Definition(keys.STATEMENTS),
 }
 """What the databases have."""
 
@@ -185,8 +175,9 @@ def _follow(histories: Mapping[str, _History], entry: Entry) -> None:
 
 def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
     """Compare the recordings that there are with what was done, by the ledger."""
-    rows, now = registry.read_rows(place.directory), time.time()
-    late = sum(each.due is not None and each.due + _LATE_SECONDS < now for each in rows)
+    rows, now = read_rows(place.directory), time.time()
+    closed = [each for each in rows if each.state == "closed"]
+    late = sum(each.due is None or each.due + _LATE_SECONDS < now for each in closed)
     if late:
         message = f"Recordings are still there after their retention ({late})."
         yield "storage", ClaimFinding(message, advice="Start the recorder, which erases them.")
@@ -209,18 +200,16 @@ def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
         message = "The key that signs the recorder's ledger is missing."
         yield "access", ClaimFinding(message, is_open=True, advice=_BACKUP)
         return
-    options = place.options
-    vault = open_vault(place.directory, bucket=place.bucket, options=options, is_reader=True)
-    with closing(vault):
-        full = vault.recordings()
-        listed = {each.id for each in registry.read_rows(place.directory)}  # they come first
+    with opened_to_read(place.directory, bucket=place.bucket, options=place.options) as vault:
+        full = vault.store.full()
+        listed = {each.id for each in read_rows(place.directory)}  # they come first
         if unlisted := len(set(full) - listed):
             message = f"There is content of {_recordings_of(unlisted)} without a host's grant."
             yield "grant", ClaimFinding(message, advice=_WHO)
         for row in rows:
             if row.state != "erased":
                 yield from _recording(vault, row.id, histories[row.id])
-            elif vault.verify(row.id):
+            elif verify(vault, row.id):
                 message = "Content of an erased recording is still there."
                 yield "storage", ClaimFinding(message, advice="Delete it from the storage by hand.")
 
@@ -237,7 +226,7 @@ def _recording(vault: Vault, recording: str, history: _History) -> _Findings:
         yield "choice", ClaimFinding(message, advice=_WHO)
         yield "notice", ClaimFinding(message, advice=_WHO)
     try:
-        findings = vault.verify(recording)
+        findings = verify(vault, recording)
     except Refused:
         message = "The bucket of recordings could not be read."
         yield "access", ClaimFinding(message, is_open=True, advice=ACCESS)

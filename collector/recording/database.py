@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +37,12 @@ class _Work:
 class Database:
     """A database with two connections, which the threads of a process share: one that writes, under
     ``lock``, and one that reads what is committed, and does not wait while a commit is synced.
+    ``statements`` create what is in a new one.
 
     Raises ``ConfigError`` E203 if the file cannot be made, is no database, or has another format.
     """
 
-    def __init__(self, path: Path, tables: str) -> None:
+    def __init__(self, path: Path, statements: Iterable[str]) -> None:
         self.path: Path = path
         self.lock: RLock = RLock()
         self._read_lock = Lock()
@@ -51,7 +52,7 @@ class Database:
             make_private(path)
             with ExitStack() as opened:
                 self._db = opened.enter_context(_connected(path, _LOG_LIMIT))
-                _create(self._db, tables)
+                _create(self._db, statements)
                 self._reader = opened.enter_context(_connected(path, "query_only = ON"))
                 make_private(path)
                 remove_copies(path)
@@ -122,13 +123,17 @@ class Database:
             self._db.close()
 
 
-def _create(db: sqlite3.Connection, tables: str) -> None:
-    """Create the tables that are missing. Raises ``ConfigError`` E203 for a file of another
-    format, ``sqlite3.Error``."""
-    if format_of(db) not in (None, FORMAT):
+def _create(db: sqlite3.Connection, statements: Iterable[str]) -> None:
+    """Create the tables of a new file. Raises ``ConfigError`` E203 for a file of another format,
+    ``sqlite3.Error``."""
+    if format_of(db) is None:
+        with transaction(db):
+            if format_of(db) is None:  # no other process has created them meanwhile
+                for statement in (*statements, f"PRAGMA user_version = {FORMAT}"):
+                    db.execute(statement)
+    if format_of(db) != FORMAT:
         message = "a file of the recorder has a format that this version of Collector does not know"
         raise ConfigError("E203", message)
-    db.executescript(f"BEGIN IMMEDIATE; {tables}; PRAGMA user_version = {FORMAT}; COMMIT")
 
 
 def _connected(path: Path, setting: str) -> closing[sqlite3.Connection]:

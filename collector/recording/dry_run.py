@@ -19,13 +19,13 @@ from collector.claims.findings import ClaimFinding
 from collector.errors import CollectorError
 from collector.ledger import opened
 from collector.recording.access import Caller, Verifier, create_key, issue, key_set
-from collector.recording.journal import FILE_NAME
 from collector.recording.jwks import KeySource
 from collector.recording.names import MIXED, Role
 from collector.recording.notices import DIGESTS, Notice
 from collector.recording.recorder import NewChunk, Recorder
 from collector.recording.refusals import Refused
 from collector.recording.states import Terms
+from collector.recording.store import FILE_NAME
 
 Search = Callable[[Iterable[Path], Sequence[str]], object]
 """Finds texts in directories, however they are packed: truthy if it does."""

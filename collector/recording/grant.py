@@ -7,7 +7,7 @@ The states, and what leads from one to the next:
 - ``Open`` ⇄ ``Paused``: the host pauses and resumes. A host who departs pauses at once; only
   the host, back in the meeting, or the heir who accepted resumes.
 - Any of these → ``Closed``: the host stops; the host was absent for 60 seconds; the recording got
-  as old as it may; the process ended (a restored grant is closed).
+  as old as it may; the process ended (the next one closes the grant).
 - ``Closed`` → ``Erased``. Nothing leads back.
 
 The rules:
@@ -107,16 +107,19 @@ class Grant:
     def tick(self, now: float) -> bool:
         """Let time pass, and return whether that closed the recording."""
         self._seen = max(self._seen, now)
-        if isinstance(self.state, Closed | Erased):
+        if isinstance(self.state, Closed | Erased) or self._seen < (due := self.due).at:
             return False
+        self._change(due)
+        return True
+
+    @property
+    def due(self) -> Closed:
+        """How and when time alone closes a recording that is not closed."""
         due = Closed(self._requested + self._longest, "expired")
         departed = self._members[self.host].departed
         if departed is not None and departed + ABSENCE_SECONDS < due.at:
             due = Closed(departed + ABSENCE_SECONDS, "host_absent")
-        if self._seen < due.at:
-            return False
-        self._change(due)
-        return True
+        return due
 
     # -- the recorder and the platform -----------------------------------------------------------
 
@@ -356,9 +359,9 @@ class Grant:
         }
 
     @classmethod
-    def restored(cls, snapshot: Mapping[str, Any], now: float = 0.0) -> Grant:
-        """Make the grant of a snapshot again; one that was not closed is closed (``restarted``) as
-        of ``now``, since it took content after its last change."""
+    def restored(cls, snapshot: Mapping[str, Any]) -> Grant:
+        """Make the grant of a snapshot again. A process that starts closes it (``restarted``) as of
+        then, since it took content after its last change."""
         terms = Terms(**{**snapshot["terms"], "kinds": frozenset(snapshot["terms"]["kinds"])})
         grant = cls(terms, snapshot["host"], snapshot["requested"], snapshot["longest"])
         grant.heir = snapshot["heir"]
@@ -369,7 +372,6 @@ class Grant:
         grant._seen = snapshot["seen"]
         grant._members = {name: Member(**each) for name, each in snapshot["members"].items()}
         grant._tracks = {name: GrantedTrack(**each) for name, each in snapshot["tracks"].items()}
-        grant.close("restarted", now)
         return grant
 
     # -- conditions and changes ------------------------------------------------------------------

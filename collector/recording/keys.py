@@ -31,18 +31,21 @@ from collector.recording.refusals import Refused
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity, Recipient
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, fact TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS recordings (
-  recording TEXT PRIMARY KEY, secret BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS tracks (
-  recording TEXT NOT NULL, mark BLOB NOT NULL, object TEXT NOT NULL, name TEXT, kind TEXT,
-  owner_mark TEXT, recipient TEXT, identity BLOB, PRIMARY KEY (recording, mark)
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS tracks_by_object ON tracks (recording, object);
-"""
-"""What its file has."""
+STATEMENTS = tuple(
+    """
+CREATE TABLE master (one INTEGER PRIMARY KEY CHECK (one = 1), fingerprint TEXT NOT NULL) STRICT
+
+CREATE TABLE recordings (recording TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT, WITHOUT ROWID
+
+CREATE TABLE tracks (
+    recording TEXT NOT NULL, mark BLOB NOT NULL, object TEXT NOT NULL, name TEXT, kind TEXT,
+    owner_mark TEXT, recipient TEXT, identity BLOB, PRIMARY KEY (recording, mark)
+) STRICT, WITHOUT ROWID
+
+CREATE UNIQUE INDEX tracks_by_object ON tracks (recording, object)
+""".split("\n\n")
+)
+"""What a new database has."""
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _CHECKSUM_LETTERS = 6
 """Bech32 (BIP 173): 52 letters hold a point, and these follow."""
@@ -78,7 +81,7 @@ class Keys:
 
     def __init__(self, directory: Path, *, is_reader: bool = False) -> None:
         self._directory, self._is_reader = directory, is_reader
-        self.database: Database = Database(directory / "keys.db", TABLES)
+        self.database: Database = Database(directory / "keys.db", STATEMENTS)
         with ExitStack() as opened:
             opened.callback(self.database.close)
             self._master = self._load_master()
@@ -166,9 +169,10 @@ class Keys:
                 self._master = self._load_master()
         return None
 
-    def destroy(self, recording: str, objects: Collection[str] | None = None) -> None:
-        """Destroy the keys of tracks, or all that is here of a recording. Raises ``Refused`` if
-        that cannot be done now; some may be destroyed then."""
+    def destroy(self, recording: str, objects: Collection[str] | None = None) -> bool:
+        """Destroy the keys of tracks, or all that is here of a recording; return whether the file
+        was written anew, else ``compact`` has to follow. Raises ``Refused`` if the keys cannot be
+        destroyed now; some may be then."""
         with self.database.transaction() as db:
             if objects is None:
                 db.execute("DELETE FROM tracks WHERE recording = ?", (recording,))
@@ -182,12 +186,12 @@ class Keys:
         if not self.database.cut_log():
             raise Refused("unavailable")
         # Copies of deleted rows may lie in free pages. A full disk must not keep objects alive.
-        self._state_leftovers(not self.database.compact())
+        return self.database.compact()
 
-    def recover(self) -> None:
-        """Write the file anew if that could not be done when a key was destroyed."""
-        if self._about("leftovers") == "yes" and self.database.compact():
-            self._state_leftovers(False)
+    def compact(self) -> None:
+        """Write the file anew, without what was destroyed. Raises ``Refused``."""
+        if not (self.database.cut_log() and self.database.compact()):
+            raise Refused("unavailable")
 
     def close(self) -> None:
         """Close the file."""
@@ -196,9 +200,9 @@ class Keys:
     # -- the master key ---------------------------------------------------------------------------
 
     def rotate(self) -> None:
-        """Wrap all keys under a new master key, and destroy the old one; resumed at the next start
-        if the process ends meanwhile. Raises ``Refused`` and ``OSError``; what was committed by
-        then is in use."""
+        """Wrap all keys under a new master key, and destroy the old one, which the next start
+        finishes if the process ends meanwhile; ``compact`` has to follow. Raises ``Refused`` and
+        ``OSError``; what was committed by then is in use."""
         with self.database.lock:  # of two rotations, the second would destroy the first one's key
             if self._read(_MASTER) != self._master:  # a rotation before could not put it there
                 self._replace_master(self._master)
@@ -206,7 +210,6 @@ class Keys:
             self._write(_NEXT, following)
             self._wrap_all(following)
             self._replace_master(following)
-            self._state_leftovers(not (self.database.cut_log() and self.database.compact()))
 
     def _wrap_all(self, following: bytes) -> None:
         """Wrap every secret under another master key, which is the one in use from then on."""
@@ -217,7 +220,7 @@ class Keys:
         except BaseException:
             self._master = old
             with suppress(Refused):  # a COMMIT that fails may be on disk
-                if self._about("master") == _fingerprint(following):
+                if self._named() == _fingerprint(following):
                     self._master = following
             raise
 
@@ -237,27 +240,26 @@ class Keys:
                 statement = "tracks SET identity = ? WHERE recording = ? AND object = ?"
                 place = (recording, object_)  # type: ignore[assignment]
             db.execute(f"UPDATE {statement}", (wrapped, *place))
-        db.execute("REPLACE INTO about VALUES ('master', ?)", (_fingerprint(following),))
+        db.execute("REPLACE INTO master VALUES (1, ?)", (_fingerprint(following),))
 
     def _load_master(self) -> bytes:
         """Return the master key that ``keys.db`` names, and finish a rotation."""
         # Its next name first: a rotation may put it from there into its place meanwhile.
-        named, following, current = self._about("master"), *map(self._read, (_NEXT, _MASTER))
+        named, following, current = self._named(), *map(self._read, (_NEXT, _MASTER))
         if named is None:
             current = current or secrets.token_bytes(_MASTER_BYTES)
             self._write(_MASTER, current)
             with self.database.transaction() as db:
-                db.execute("REPLACE INTO about VALUES ('master', ?)", (_fingerprint(current),))
+                db.execute("REPLACE INTO master VALUES (1, ?)", (_fingerprint(current),))
             return current
         if following is not None and _fingerprint(following) == named:
             if not self._is_reader:
                 self._replace_master(following)
-                self._state_leftovers(True)
             return following
         if not self._is_reader:
             (self._directory / _NEXT).unlink(missing_ok=True)
         if current is None or _fingerprint(current) != named:
-            if self._is_reader and self._about("master") != named:
+            if self._is_reader and self._named() != named:
                 return self._load_master()
             message = "master.key is missing or not the one of keys.db: restore both, or start anew"
             raise ConfigError("E203", message)
@@ -310,16 +312,10 @@ class Keys:
         except InvalidTag:
             raise Refused("unavailable") from None
 
-    def _about(self, name: str) -> str | None:
-        rows = self.database.rows("SELECT fact FROM about WHERE name = ?", name)
+    def _named(self) -> str | None:
+        """Return the fingerprint of the master key that has wrapped what is here."""
+        rows = self.database.rows("SELECT fingerprint FROM master")
         return rows[0][0] if rows else None
-
-    def _state_leftovers(self, exist: bool) -> None:
-        """Note whether copies of deleted rows may be in the file. Raises ``Refused``."""
-        fact = "yes" if exist else "no"
-        if (self._about("leftovers") or "no") != fact:
-            with self.database.transaction() as db:
-                db.execute("REPLACE INTO about VALUES ('leftovers', ?)", (fact,))
 
 
 def read_recipient(text: str) -> Recipient:

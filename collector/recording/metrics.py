@@ -69,16 +69,15 @@ class RecorderMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every metric as it is now."""
         state = self._state()
-        vault = state.vault
         yield _counts("collector_recorder_recordings", state.recordings)
         yield _counts("collector_recorder_chunks_total", state.chunks)
         yield _counts("collector_recorder_refusals_total", self._refusals())
         yield _counts("collector_recorder_accesses_total", state.accesses)
         yield _counts("collector_recorder_errors_total", {"": state.errors})
-        yield _counts("collector_recorder_queue_bytes", {"": vault.queued_bytes})
-        yield _counts("collector_recorder_queue_files", {"": vault.queued_files})
-        yield _counts("collector_recorder_bucket_failing", {"": vault.is_failing})
-        yield _counts("collector_recorder_bucket_errors_total", {"": vault.errors})
+        yield _counts("collector_recorder_queue_bytes", {"": state.queued_bytes})
+        yield _counts("collector_recorder_queue_files", {"": state.queued_files})
+        yield _counts("collector_recorder_bucket_failing", {"": state.is_failing})
+        yield _counts("collector_recorder_bucket_errors_total", {"": state.bucket_errors})
         yield expiry(self._expiries)
 
 

@@ -1,11 +1,18 @@
-"""The recorder: grants, vault and ledger together, behind one method for each endpoint.
+"""The recorder: grants, content and ledger together, behind one method for each endpoint.
 
 A platform can embed it; ``collector recording serve`` serves it over HTTP. A method takes the
 caller that a token names, checks role and meeting, lets the grant decide, and returns when what it
 did is on disk. It raises ``Refused`` otherwise, with one of the codes of ``REFUSALS``.
 
-Inside, members are known by marks, which the ledger's secret makes of their pseudonyms: no file has
-a pseudonym. Every method may wait for the disk: call it from a thread.
+A step of a grant is one commit: its snapshot, the event that members are told, the entries of the
+ledger, the lines of the manifest, and the tasks that follow from it. Keys and files are destroyed
+after that, before the call returns. A step that cannot be committed did not happen. Where the keys
+cannot be destroyed then, it did, and the task is tried again. Grants that are not closed are in
+memory, as they were committed last. There is one lock for each recording, so that a withdrawal and
+a chunk of the same recording never overlap.
+
+Inside, members are known by marks, which the directory's secret makes of their pseudonyms: no file
+has a pseudonym. Every method may wait for the disk: call it from a thread.
 """
 
 from __future__ import annotations
@@ -13,22 +20,29 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from sqlite3 import Connection
+from threading import Lock, RLock
 from typing import Literal, NamedTuple
+from weakref import WeakValueDictionary
 
 from collector.ledger import Note
 from collector.recording.access import Caller, StoredAnswer
 from collector.recording.grant import Grant
-from collector.recording.journal import Journal
 from collector.recording.names import MAX_CHUNK_BYTES, MIXED, is_pseudonym, new_recording
 from collector.recording.notices import Notice
-from collector.recording.opening import open_vault
 from collector.recording.refusals import Refused
-from collector.recording.registry import Active, GrantRegistry
-from collector.recording.states import Erased, StateEvent, Terms
-from collector.recording.vault import Added, Track, Vault, VaultState
+from collector.recording.states import Announced, Closed, Erased, Open, Paused, StateEvent, Terms
+from collector.recording.store import Store, Task
+from collector.recording.tasks import Tasks
+from collector.recording.vault import VAULT_NAME, Added, Track, Vault, load_signer
+from collector.recording.verification import verify
+
+MOST_ACTIVE = 1000
+"""Recordings that are not closed, at a time."""
+MOST_ACTIVE_OF_MEETING = 8
 
 RIGHTS: dict[str, frozenset[str]] = {
     "member": frozenset({"platform"}),
@@ -78,13 +92,42 @@ class ReadableTrack:
 
 @dataclass(frozen=True)
 class RecorderState:
-    """Recordings by state, counts since the start, by closed words, and the state of the vault."""
+    """Recordings by state, counts since the start, by closed words, and what waits for the bucket.
+
+    ``errors`` are failures on this machine, ``bucket_errors`` those of the bucket; ``is_failing``
+    tells that it takes nothing now.
+    """
 
     recordings: Mapping[str, int]
     chunks: Mapping[str, int]
     accesses: Mapping[str, int]
-    errors: int
-    vault: VaultState
+    errors: int = 0
+    queued_bytes: int = 0
+    queued_files: int = 0
+    is_failing: bool = False
+    bucket_errors: int = 0
+
+
+@dataclass
+class _Active:
+    """A grant, its revision as it was committed last, and what members know of it."""
+
+    grant: Grant
+    revision: int = -1
+    shown: tuple[str, str | None] = ("requested", None)
+
+    @classmethod
+    def of(cls, snapshot: Mapping[str, object]) -> _Active:
+        """Restore a grant that was committed."""
+        grant = Grant.restored(snapshot)
+        return cls(grant, grant.revision, _shown(grant))
+
+
+class _Lock:
+    """The lock of a recording; it exists while it is in use."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
 
 
 class Recorder:
@@ -112,41 +155,76 @@ class Recorder:
         most_retention: float = 366 * 86400.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._longest, self._most = longest_seconds, most_retention
+        self._longest, self._most, self._local = longest_seconds, most_retention, local_seconds
         self._clock = clock
         self._chunks: Counter[str] = Counter()
         self._accesses: Counter[str] = Counter()
-        self.journal: Journal = Journal(directory)
-        self.vault: Vault = open_vault(
-            directory,
-            bucket=bucket,
-            options=options,
-            queue_bytes=queue_bytes,
-            on_erased=self._on_erased,
-        )
-        self.grants: GrantRegistry = GrantRegistry(
-            directory, self.vault, self.journal, local_seconds=local_seconds, clock=clock
-        )
+        self._listeners: list[Callable[[str], None]] = []
+        self._active: dict[str, _Active] = {}
+        self._locks: WeakValueDictionary[str, _Lock] = WeakValueDictionary()
+        self._mutex = Lock()
+        with ExitStack() as opened:
+            self.store: Store = Store(directory)
+            opened.callback(self.store.close)
+            self.vault: Vault = Vault(
+                directory / VAULT_NAME,
+                self.store,
+                signer=load_signer(directory),
+                bucket=bucket,
+                options=options,
+                queue_bytes=queue_bytes,
+                clock=clock,
+            )
+            opened.callback(self.vault.close)
+            self.tasks: Tasks = self.vault.tasks({"close": self._close_due, "expire": self._expire})
+            opened.callback(self.tasks.close)
+            for row in self.store.open_rows():
+                self._close(row.id)
+            self.tasks.run()
+            self._opened = opened.pop_all()
 
     def __repr__(self) -> str:
-        return "<Recorder>"
+        return f"<Recorder: {len(self._active)} active>"
 
     def close(self) -> None:
         """Close every grant, and then the files."""
-        self.grants.close()
-        self.vault.close()
-        self.journal.close()
+        for recording in list(self._active):
+            with suppress(Refused):  # the next start closes it
+                self._close(recording)
+        self._opened.close()
 
     def tick(self) -> None:
         """Let time pass: close what is due, delete what has been kept for long enough, and try
         again what could not be destroyed. Call it each second."""
-        self.grants.tick()
+        self.tasks.run()
+
+    def _close(self, recording: str) -> None:
+        """Close a grant, as the process ends, or has ended."""
+        with self._locked(recording) as active:
+            active.grant.close("restarted", self._clock())
+            self._commit(recording, active)
+
+    def _close_due(self, recording: str, _tasks: list[Task]) -> None:
+        """Close a grant that time closes."""
+        with self._locked(recording) as active:
+            active.grant.tick(self._clock())
+            self._commit(recording, active)
+
+    def _expire(self, recording: str, _tasks: list[Task]) -> None:
+        """Erase a recording that has been kept for long enough."""
+        with self._locked(recording) as active:
+            active.grant.erase(self._clock())
+            self._commit(recording, active)
+            self.tasks.carry_out(recording, "erase")
 
     # -- the platform and the host ---------------------------------------------------------------
 
     def meeting(self, recording: str) -> str | None:
         """Return the meeting of a recording; ``None`` if there is no such recording."""
-        return self.grants.meeting(recording)
+        if (active := self._active.get(recording)) is not None:
+            return active.grant.terms.meeting
+        row = self.store.load(recording)
+        return None if row is None else row.meeting
 
     def join(self, caller: Caller, recording: str, pseudonym: str) -> None:
         """Put a member on the roster."""
@@ -170,12 +248,16 @@ class Recorder:
             raise Refused("terms")
         recording, now = new_recording(), self._clock()
         grant = Grant.request(terms, self._mark(caller), now, longest_seconds=self._longest)
-        with self.grants.added(recording, grant) as active:
-            line = terms.stated() | {"meeting": self.journal.who(f"meeting {terms.meeting}")}
-            self.vault.create(recording, line, storage=terms.storage, recipient=terms.recipient)
+        line = terms.stated() | {"meeting": self.store.who(f"meeting {terms.meeting}")}
+
+        def begin(db: Connection) -> None:
+            self.vault.begin(db, recording, line, terms.storage, terms.recipient)
+
+        with self._added(recording, grant) as active:
+            self.vault.prepare(recording, terms.recipient)
             grant.announce(_notice(terms).digests, now)
-            note = self.journal.note("recording", "request", recording=recording, caller=caller)
-            self.grants.save(recording, active, note=note)
+            note = self.store.note("recording", "request", recording=recording, caller=caller)
+            self._commit(recording, active, note, begin=begin)
         return recording, _notice(terms).digest
 
     def control(
@@ -252,11 +334,11 @@ class Recorder:
             may = caller.role in ("media", "platform") or isinstance(grant.state, Erased)
             if not may and self._mark(caller) not in (*grant.members, grant.heir):
                 raise Refused("forbidden")
-            return self.grants.store.events(recording, since)
+            return self.store.events(recording, since)
 
     def subscribe(self, listener: Callable[[str], None]) -> None:
         """Have a listener called, in any thread, with the id of each recording that changes."""
-        self.grants.listeners.append(listener)
+        self._listeners.append(listener)
 
     # -- content ---------------------------------------------------------------------------------
 
@@ -269,7 +351,7 @@ class Recorder:
             try:
                 active.grant.check_chunk(sender, caller.role, track, mark, kind, self._clock())
             finally:  # time may have passed
-                self.grants.save(recording, active)
+                self._commit(recording, active)
 
     def add_chunk(self, caller: Caller, recording: str, chunk: NewChunk) -> Added:
         """Keep a chunk of a track: it is on disk when this returns."""
@@ -291,9 +373,12 @@ class Recorder:
             try:
                 grant.admit(sender, caller.role, name, owner, chunk.kind, self._clock())
             finally:
-                self.grants.save(recording, active)
+                self._commit(recording, active)
             kind = grant.tracks[name].kind
-            return self.vault.add(recording, name, chunk.number, data, owner_mark=owner, kind=kind)
+            added = self.vault.add(recording, name, chunk.number, data, owner_mark=owner, kind=kind)
+        if added.is_new:
+            self.tasks.wake()
+        return added
 
     def tracks(self, caller: Caller, recording: str) -> list[Track]:
         """Return the tracks of a closed recording; their owners are marks."""
@@ -328,7 +413,7 @@ class Recorder:
 
     def verify(self, recording: str, checkpoint: bytes | None = None) -> list[str]:
         """Return what is wrong with a stored recording; empty if it holds."""
-        return self.vault.verify(recording, checkpoint)
+        return verify(self.vault, recording, checkpoint)
 
     def checkpoint(self, recording: str) -> bytes:
         """Return a signed line about the manifest, to be kept elsewhere."""
@@ -339,44 +424,146 @@ class Recorder:
     def answer_to(self, caller: Caller, request: bytes) -> StoredAnswer | None:
         """Return the answer that a request got before with the same token, or keep the token for
         this request alone, by its digest. Raises ``Refused``: ``replayed``."""
-        return self.grants.store.answer_to(caller, request)
+        return self.store.answer_to(caller, request)
 
     def answered(self, caller: Caller, request: bytes, answer: StoredAnswer) -> None:
         """Keep the answer to a request."""
-        self.grants.store.answered(caller, request, answer)
+        self.store.answered(caller, request, answer)
 
     def erase_now(self, recording: str) -> None:
         """Erase a recording as the operator asks; it is closed first, if it is not."""
-        with self.grants.opened(recording) as active:
+        with self._locked(recording) as active:
             active.grant.close("stopped", self._clock())
-            self.grants.save(recording, active)
+            self._commit(recording, active)
             active.grant.erase(self._clock())
-            note = self.journal.note("recording", "erase", recording=recording)
-            self.grants.save(recording, active, note=note)
-            self.grants.carry_out(recording)
+            note = self.store.note("recording", "erase", recording=recording)
+            self._commit(recording, active, note)
+            self.tasks.carry_out(recording, "erase")
 
     def rotate(self) -> None:
         """Wrap every key under a new master key, and destroy the old one."""
-        self.vault.rotate()
-        self.journal.add(self.journal.note("recording", "rotate"))
+        self.store.commit(lambda db: self.store.add_task(db, "compact"))
+        try:
+            self.vault.keys.rotate()
+        except OSError:
+            raise Refused("unavailable") from None
+        self.store.add(self.store.note("recording", "rotate"))
+        self.tasks.carry_out("", "compact")
 
     def state(self) -> RecorderState:
-        """Return counts and the state of the vault."""
+        """Return counts, and what waits for the bucket."""
         return RecorderState(
-            self.grants.store.counts(),
+            self.store.counts(),
             dict(self._chunks),
             dict(self._accesses),
-            self.grants.errors,
-            self.vault.state(),
+            self.tasks.errors,
+            *self.store.queued(),
+            self.tasks.is_failing,
+            self.tasks.bucket_errors,
         )
 
     # -- inside ----------------------------------------------------------------------------------
 
     @contextmanager
-    def _checked(self, caller: Caller, recording: str, right: str) -> Iterator[Active]:
+    def _locked(self, recording: str) -> Iterator[_Active]:
+        """Lock a recording and give its grant. Raises ``Refused``: ``not_found``."""
+        with self._lock(recording):
+            active = self._active.get(recording)
+            if active is None:
+                row = self.store.load(recording)
+                if row is None:
+                    raise Refused("not_found")
+                active = _Active.of(row.snapshot)
+                if not isinstance(active.grant.state, Closed | Erased):
+                    self._active[recording] = active
+            yield active
+
+    @contextmanager
+    def _lock(self, recording: str) -> Iterator[None]:
+        with self._mutex:
+            lock = self._locks.setdefault(recording, _Lock())
+        with lock.lock:
+            yield
+
+    @contextmanager
+    def _added(self, recording: str, grant: Grant) -> Iterator[_Active]:
+        """Lock a new recording and give its grant, which is forgotten if the block fails. Raises
+        ``Refused``: ``busy``."""
+        with self._lock(recording):
+            with self._mutex:
+                meetings = [each.grant.terms.meeting for each in self._active.values()]
+                is_many = meetings.count(grant.terms.meeting) >= MOST_ACTIVE_OF_MEETING
+                if is_many or len(meetings) >= MOST_ACTIVE:
+                    raise Refused("busy")
+                active = self._active[recording] = _Active(grant)
+            try:
+                yield active
+            except BaseException:
+                self._active.pop(recording, None)
+                raise
+
+    def _commit(
+        self,
+        recording: str,
+        active: _Active,
+        *notes: Note,
+        tracks: Iterable[str] = (),
+        begin: Callable[[Connection], None] | None = None,
+    ) -> None:
+        """Commit a grant that has changed, with the entries of the ledger, the tracks that are to
+        be destroyed, and what follows from its state; then tell the members. The caller holds its
+        lock. Raises ``Refused``: then the grant is again as it was committed last."""
+        grant = active.grant
+        if grant.revision == active.revision and not notes:
+            return
+        shown = _shown(grant)
+        event = None if shown == active.shown else shown
+        snapshot, objects = grant.snapshot(), self.vault.objects(recording, [*tracks])
+        if event is not None and isinstance(grant.state, Closed):  # which may come by itself
+            end = self.store.note("recording", "close", recording=recording, outcome=shown[1] or "")
+            notes = (end, *notes)
+
+        def work(db: Connection) -> None:
+            if begin is not None:
+                begin(db)
+            self.store.save(db, recording, shown[0], snapshot, event)
+            self.store.append(db, *notes)
+            if objects:
+                self.vault.destroy(db, recording, objects)
+            self._follow(db, recording, grant, is_new=event is not None)
+
+        try:
+            self.store.commit(work)
+        except BaseException:
+            self._active.pop(recording, None)  # it is read again
+            raise
+        active.revision, active.shown = grant.revision, shown
+        if isinstance(grant.state, Closed | Erased):
+            self._active.pop(recording, None)
+        for listener in self._listeners if event is not None else ():
+            listener(recording)
+
+    def _follow(self, db: Connection, recording: str, grant: Grant, *, is_new: bool) -> None:
+        """Commit what follows from the state of a grant, if it ``is_new``, and when time changes
+        it next."""
+        match grant.state:
+            case Closed(at=at) if is_new:
+                retention = grant.terms.retention
+                if grant.terms.storage == "local":
+                    retention = min(retention, self._local)
+                self.vault.finish(db, recording)
+                self.store.drop_tasks(db, "close", recording)
+                self.store.add_task(db, "expire", recording, due=at + retention)
+            case Erased() if is_new:
+                self.vault.erase(db, recording)
+            case Announced() | Open() | Paused():
+                self.store.add_task(db, "close", recording, due=grant.due.at)
+
+    @contextmanager
+    def _checked(self, caller: Caller, recording: str, right: str) -> Iterator[_Active]:
         """Give a grant to a caller with a right. Raises ``Refused``: ``not_found``, also for
         another meeting, and ``forbidden``."""
-        with self.grants.opened(recording) as active:
+        with self._locked(recording) as active:
             if caller.meeting != active.grant.terms.meeting:
                 raise Refused("not_found")
             if caller.role not in RIGHTS[right]:
@@ -386,7 +573,7 @@ class Recorder:
     @contextmanager
     def _access(
         self, caller: Caller, recording: str, right: str, what: str, track: str = ""
-    ) -> Iterator[Active]:
+    ) -> Iterator[_Active]:
         """Give a grant to a caller who reads, with a ledger entry of what came of it: one for each
         token and track, however often it is read, and one for each way to be refused."""
         outcome = "done"
@@ -399,12 +586,12 @@ class Recorder:
         finally:
             self._accesses[what] += 1
             found = (recording, what, outcome, track if outcome == "done" else "")
-            self.journal.add_access(caller, *found, now=self._clock())
+            self.store.add_access(caller, *found, now=self._clock())
 
     @contextmanager
     def _reading(
         self, caller: Caller, recording: str, what: Literal["track", "manifest"], track: str = ""
-    ) -> Iterator[Active]:
+    ) -> Iterator[_Active]:
         """Give a grant to a caller who may read the recording, with the ledger entry of it."""
         with self._access(caller, recording, what, what, track) as active:
             active.grant.check_reader(self._mark(caller), caller.role, self._clock())
@@ -423,26 +610,27 @@ class Recorder:
         """Take a step of a grant: stored with its ledger entry, and carried out, on return."""
         with self._checked(caller, recording, right) as active:
             tracks: Iterable[str] = ()
-            note: Note | None = None
+            notes = list[Note]()
             try:
                 tracks = step(active.grant, self._mark(caller), self._clock()) or ()
                 if what is not None:
-                    note = self.journal.note(
+                    note = self.store.note(
                         "recording", what, recording=recording, caller=caller, notice=notice
                     )
+                    notes.append(note)
             finally:  # a refused step may have let time pass
-                self.grants.save(recording, active, tracks, note)
-            self.grants.carry_out(recording)
-            return self.grants.store.events(recording)[-1]
+                self._commit(recording, active, *notes, tracks=tracks)
+            self.tasks.carry_out(recording, "erase")
+            return self.store.events(recording)[-1]
 
     def _mark(self, caller: Caller) -> str:
-        return self.journal.who(caller.subject)
+        return self.store.who(caller.subject)
 
     def _member(self, pseudonym: str) -> str:
         """Return the mark of a member. Raises ``Refused``: ``malformed``."""
         if not is_pseudonym(pseudonym):
             raise Refused("malformed")
-        return self.journal.who(pseudonym)
+        return self.store.who(pseudonym)
 
     def _owner(self, caller: Caller, owner: str | None) -> str:
         """Return the mark of a track's owner, or ``MIXED``. Raises ``Refused``: ``malformed``."""
@@ -451,11 +639,12 @@ class Recorder:
         owner = caller.subject if owner is None else owner
         return MIXED if owner == MIXED else self._member(owner)
 
-    def _on_erased(self, recording: str, is_whole: bool) -> None:
-        """Write into the ledger that keys are destroyed, before their objects are."""
-        what = "erase" if is_whole else "withdraw"
-        self.journal.add(self.journal.note("recording", what, recording=recording))
-
 
 def _notice(terms: Terms) -> Notice:
     return Notice(terms.language, terms.medium, terms.storage)
+
+
+def _shown(grant: Grant) -> tuple[str, str | None]:
+    """Return what members are told of a grant: its state, and the reason of a pause or a close."""
+    reason = grant.state.reason if isinstance(grant.state, Paused | Closed) else None
+    return type(grant.state).__name__.lower(), reason

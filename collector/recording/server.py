@@ -195,12 +195,12 @@ class _Process:
         return HttpReceiver(in_task(pages), place, listening, self._limits, context=context)
 
     def _readiness(self) -> Mapping[str, State]:
-        vault = self._recorder.state().vault
-        is_full = vault.queued_bytes + MAX_CHUNK_BYTES > self._config.recorder.queue
+        state = self._recorder.state()
+        is_full = state.queued_bytes + MAX_CHUNK_BYTES > self._config.recorder.queue
         return {
             "queue": "failing" if is_full else "ok",
-            "bucket": "late" if vault.is_failing else "ok",
-            "disk": "ok" if self._recorder.vault.parts.has_room() else "failing",
+            "bucket": "late" if state.is_failing else "ok",
+            "disk": "ok" if self._recorder.vault.has_room() else "failing",
             "keys": self._verifier.state(),
         }
 

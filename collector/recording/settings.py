@@ -13,9 +13,10 @@ from collector.extras import require
 from collector.files import check_directory
 from collector.recording.access import Verifier
 from collector.recording.jwks import KeySource
-from collector.spool.recover import check as check_ledger
+from collector.recording.store import FILE_NAME
+from collector.spool.lock import check_lock
+from collector.sqlite.connection import check_database
 
-LEDGER_NAME = "spool.db"
 MODULES = ("cryptography", "httptools", "obstore", "pyrage")
 """What the extra ``recording`` brings, besides joserfc, without which this module is not loaded."""
 
@@ -84,7 +85,8 @@ def _check_modules() -> None:
 
 def _check_directory(directory: Path) -> None:
     check_directory(directory)
-    check_ledger(directory / LEDGER_NAME)
+    check_database(directory / FILE_NAME)
+    check_lock(directory)
 
 
 def _check_parent(path: Path | None) -> None:

@@ -1,9 +1,7 @@
-"""Sealed chunks as files and as objects: the local directory, the bucket, and uploads.
+"""Sealed chunks as files in the recorder's directory, and as objects in a bucket.
 
-A sealed chunk is first a file. It stays there where there is no bucket, and for recordings that are
-stored locally; else it is queued, uploaded by a thread, and removed when the bucket has it. Objects
-are created and never replaced: an equal object that is there already is taken for the chunk's own,
-any other is an error, and the file stays.
+Objects are created and never replaced: an equal object that is there already is taken for the
+chunk's own, any other is an error.
 """
 
 from __future__ import annotations
@@ -14,16 +12,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from threading import Event, Thread
-from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from collector.backoff import Backoff
 from collector.buckets import open_store
 from collector.files import make_directories, make_directory, need_room, sync, walk
 from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
@@ -31,32 +25,20 @@ from collector.recording.names import MAX_CHUNK_BYTES, OBJECTS
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
-"""Before an upload or a removal that failed is tried again; each is twice as long as the last."""
-_UNANSWERED_SECONDS = 900.0
-"""How long the bucket may still carry out a request without an answer: S3 refuses what was signed
-more than 15 minutes ago (its error RequestTimeTooSkewed)."""
+_FAILED = "the bucket did not answer, or refused"
 _TIMEOUT = timedelta(seconds=60)
 """Of one request: 4 MiB at about 0.6 Mbit/s."""
 _MOST_BYTES = MAX_CHUNK_BYTES + (64 << 10)
 """Of a sealed chunk: age adds a header and 16 bytes to each 64 KiB."""
-_AT_ONCE = 4
-"""Uploads at the same time; each holds one chunk in memory."""
 _CLIENT_OPTIONS = ("allow_http", "allow_invalid_certificates", "proxy_url", "timeout")
-_STOP_SECONDS = 5.0
 
 
 class ChunkFiles:
-    """Files of sealed chunks below a directory, private, and on disk when ``write`` returns.
-
-    ``suspects`` are recordings that may have files without a line, or uploaded ones: any at first,
-    then those of which something failed.
-    """
+    """Files of sealed chunks below a directory, private, and on disk when ``write`` returns."""
 
     def __init__(self, directory: Path) -> None:
         self._root = directory
         self._make_directory(self._root / OBJECTS)
-        self.suspects: set[str] = set(self.recordings())
 
     def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
         """Write a file, whatever was there: without a line in the manifest it counts for nothing.
@@ -119,10 +101,6 @@ class ChunkFiles:
             key = entry.readable.relative_to(self._root).as_posix()
             if entry.kind != "directory":
                 yield key
-
-    def recordings(self) -> list[str]:
-        """Return the recordings that have a directory."""
-        return sorted(path.name for path in (self._root / OBJECTS).iterdir())
 
     def _make_directory(self, path: Path) -> None:
         """Make a directory, and that above it, durably."""
@@ -260,158 +238,3 @@ def _remove_tree(path: Path) -> None:
             with suppress(FileNotFoundError):  # before Python 3.13 for a file too: all others stay
                 shutil.rmtree(path)
         sync(path.parent)
-
-
-_FAILED = "the bucket did not answer, or refused"
-
-
-class Queued(NamedTuple):
-    """A chunk that waits for its upload; ``sequence`` orders the queue."""
-
-    sequence: int
-    key: str
-    sha256: str
-
-
-class Queue(Protocol):
-    """The queue of uploads and removals, on disk."""
-
-    def waiting(self, after: int, limit: int) -> list[Queued]:
-        """Return the next uploads, in order. Raises ``Refused``."""
-
-    def is_waiting(self, sequence: int) -> bool:
-        """Return whether an upload is in the queue still. Raises ``Refused``."""
-
-    def uploaded(self, sequence: int) -> None:
-        """Take an upload from the queue. Raises ``Refused``."""
-
-    def removals(self) -> list[str]:
-        """Return prefixes below which every object has to go. Raises ``Refused``."""
-
-    def removed(self, beginning: str, *, is_again: bool = False) -> None:
-        """Take a removal from the queue, or note that it is done, and is to be made again. Raises
-        ``Refused``."""
-
-
-def _backoff() -> Backoff:
-    return Backoff(_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
-
-
-@dataclass
-class _Removal:
-    """A removal from the bucket: when it is tried (``monotonic``), the pauses after failures, and
-    whether it was done once."""
-
-    backoff: Backoff
-    due: float = 0.0
-    is_again: bool = False
-
-
-class Uploads:
-    """Upload and remove what a queue holds, in a thread of its own, until ``close``.
-
-    Each removal has pauses of its own: one that the bucket refuses holds up no upload.
-
-    Removals begin when no upload is on its way, so that an object cannot come after its removal.
-    The bucket may still carry out an upload that had no answer: a removal is made again when that
-    cannot be any more, and is in the queue until then.
-    """
-
-    def __init__(self, bucket: Bucket, files: ChunkFiles, queue: Queue) -> None:
-        self._bucket, self._files, self._queue = bucket, files, queue
-        self._unanswered = _UNANSWERED_SECONDS if bucket.is_remote else 0.0
-        self.errors: int = 0
-        self.is_failing: bool = False
-        self._after = 0
-        self._removals = dict[str, _Removal]()
-        self._is_started = Event()
-        self._thread = Thread(target=asyncio.run, args=(self._main(),), daemon=True, name="uploads")
-        self._thread.start()
-        self._is_started.wait()
-
-    def wake(self) -> None:
-        """Look at the queue, which has more."""
-        with suppress(RuntimeError):  # it is closed
-            self._loop.call_soon_threadsafe(self._has_work.set)
-
-    def close(self) -> None:
-        """Stop; uploads that are on their way are made again next time."""
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(_STOP_SECONDS)
-
-    async def _main(self) -> None:
-        self._loop, self._has_work = asyncio.get_running_loop(), asyncio.Event()
-        self._task = asyncio.create_task(self._work())
-        self._is_started.set()
-        with suppress(asyncio.CancelledError):
-            await self._task
-
-    async def _work(self) -> None:
-        backoff = _backoff()
-        while True:
-            self._has_work.clear()
-            try:
-                number, failed = await self._upload_next()
-                number += await self._remove_due()
-            except Exception:  # noqa: BLE001 - the thread must not end while chunks wait
-                number, failed = 1, 1
-            self.errors += failed
-            self.is_failing = failed > 0
-            if failed:
-                await asyncio.sleep(backoff.pause())
-            else:
-                backoff.reset()
-                if not number:
-                    due = min((each.due for each in self._removals.values()), default=None)
-                    with suppress(TimeoutError):
-                        left = None if due is None else max(0.0, due - monotonic())
-                        await asyncio.wait_for(self._has_work.wait(), left)
-
-    async def _upload_next(self) -> tuple[int, int]:
-        """Try the next uploads; return how many, and how many of them failed."""
-        found = self._queue.waiting(self._after, _AT_ONCE)
-        if not found and self._after:
-            self._after, found = 0, self._queue.waiting(0, _AT_ONCE)
-        if found:
-            self._after = found[-1].sequence
-        work = [self._upload(each) for each in found]
-        done = await asyncio.gather(*work, return_exceptions=True)
-        failed = [each for each, error in zip(found, done, strict=True) if error is not None]
-        self._files.suspects.update(each.key.split("/")[1] for each in failed)
-        return len(done), len(failed)
-
-    async def _remove_due(self) -> int:
-        """Try the removals whose time has come; return how many."""
-        known = self._removals
-        self._removals = {
-            each: known.get(each) or _Removal(_backoff()) for each in self._queue.removals()
-        }
-        due = [each for each in self._removals.items() if monotonic() >= each[1].due]
-        for beginning, removal in due:
-            try:
-                await self._remove(beginning, removal)
-            except Exception:  # noqa: BLE001 - the others have to go on
-                self.errors += 1
-                removal.due = monotonic() + removal.backoff.pause()
-        return len(due)
-
-    async def _upload(self, chunk: Queued) -> None:
-        file = self._files.path(chunk.key)
-        if not await asyncio.to_thread(self._bucket.link, chunk.key, file):
-            sealed = await asyncio.to_thread(self._files.read, chunk.key)
-            if sealed is None:
-                if not await asyncio.to_thread(self._queue.is_waiting, chunk.sequence):
-                    return  # it was destroyed meanwhile
-                raise OSError("the file of a queued chunk is missing")
-            await self._bucket.put(chunk.key, sealed, chunk.sha256)
-        await asyncio.to_thread(self._queue.uploaded, chunk.sequence)
-        await asyncio.to_thread(self._files.remove, chunk.key)
-
-    async def _remove(self, beginning: str, removal: _Removal) -> None:
-        await self._bucket.remove(beginning)
-        is_last = removal.is_again or not self._unanswered
-        await asyncio.to_thread(self._queue.removed, beginning, is_again=not is_last)
-        if not is_last:
-            due = monotonic() + self._unanswered
-            self._removals[beginning] = _Removal(_backoff(), due, is_again=True)

@@ -19,8 +19,6 @@ from typing import TYPE_CHECKING
 
 from collector.errors import InputError, UsageError
 from collector.files import write_private
-from collector.recording.chunks import VaultParts, sha256
-from collector.recording.index import Recording
 from collector.recording.keys import TrackKey, read_identity
 from collector.recording.manifest import (
     Chain,
@@ -33,6 +31,8 @@ from collector.recording.manifest import (
 )
 from collector.recording.names import MAX_CHUNK_BYTES, chunk_key, is_name, prefix, read_key
 from collector.recording.refusals import Refused
+from collector.recording.store import Stored
+from collector.recording.vault import Vault, sha256
 
 if TYPE_CHECKING:
     from pyrage.x25519 import Identity
@@ -43,35 +43,40 @@ _ATTEMPTS, _PAUSE = 5, 0.1
 written, or an object whose file has just been uploaded."""
 
 
-def find_faults(
-    parts: VaultParts,
+def verify(
+    vault: Vault,
     recording: str,
+    checkpoint: bytes | None = None,
     *,
-    trusted: Collection[str],
-    checkpoint: bytes | None,
+    trusted: Collection[str] | None = None,
 ) -> list[str]:
-    """Return what is wrong with a recording. Raises ``OSError`` and ``Refused`` if bucket or index
-    do not answer."""
-    return _Verification(parts, recording).run(trusted, checkpoint)
+    """Check manifest, signatures, keys and every object of a recording; return what is wrong, in
+    words that name no member. ``checkpoint`` is one, or a manifest, that was kept elsewhere;
+    ``trusted`` are the public keys that may have signed (``None``: those of the vault). Takes time:
+    all is read once. Raises ``Refused`` ``unavailable`` if store or bucket do not answer."""
+    try:
+        known = vault.trusted if trusted is None else trusted
+        return _Verification(vault, recording).run(known, checkpoint)
+    except OSError:
+        raise Refused("unavailable") from None
 
 
 class _Verification:
-    def __init__(self, parts: VaultParts, recording: str) -> None:
-        self._parts, self._recording = parts, recording
-        self._index, self._keys = parts.index, parts.keys
-        self._files, self._bucket = parts.files, parts.bucket
+    def __init__(self, vault: Vault, recording: str) -> None:
+        self._vault, self._recording = vault, recording
+        self._store, self._keys = vault.store, vault.keys
         self._ends: dict[str, int] = {}  # where each track's next content begins
         self._kinds: dict[str, str] = {}
 
     def run(self, trusted: Collection[str], checkpoint: bytes | None) -> list[str]:
         """Return what is wrong."""
         there = list(self._stored_keys())  # before the lines: a chunk has its file first
-        found, (noted, faults) = self._index.find(self._recording), self._read(checkpoint, trusted)
+        found, (noted, faults) = self._store.find(self._recording), self._read(checkpoint, trusted)
         if found is None:
             return [*faults, "the recording is not in the vault", *self._extra(there)]
         if found.state == "erased":
             return faults + self._leftovers(there)
-        stored, more = self._read(self._index.signature(self._recording), trusted, "the signature")
+        stored, more = self._read(self._store.signature(self._recording), trusted, "the signature")
         expected = [(each.tip, what) for each, what in ((noted, "the checkpoint"),) if each]
         if stored is not None:
             expected.append((stored.tip, "the signature"))
@@ -93,9 +98,9 @@ class _Verification:
         signature = read_signature(text.strip().split(b"\n")[-1])
         return signature, list(check_signature(signature, self._recording, trusted, what))
 
-    def _follow(self, chain: Chain, found: Recording) -> None:
+    def _follow(self, chain: Chain, found: Stored) -> None:
         """Check every line, and the object of every chunk."""
-        for text in self._index.lines(self._recording, found.lines):
+        for text in self._store.lines(self._recording, found.lines):
             line = read_line(text)
             if line is None:
                 chain.report(f"line {chain.lines + 1}: is no line of a manifest")
@@ -114,18 +119,18 @@ class _Verification:
     def _check_object(self, line: Chunk) -> Iterator[str]:
         """Yield what is wrong with an object, unless its track was destroyed."""
         name = f"chunk {line.number} of track {line.track}"
-        stored = self._index.chunk(self._recording, line.track, line.number)
+        stored = self._store.chunk(self._recording, line.track, line.number)
         start = self._ends.get(line.track, 0)
         self._ends[line.track] = start + line.content
         if stored is not None and stored.line != line:
-            yield f"{name} is in the index with another line"
+            yield f"{name} is in the store with another line"
         elif stored is not None and stored.start != start:
-            yield f"{name} is in the index at another place of its track"
+            yield f"{name} is in the store at another place of its track"
         sealed = self._sealed(line)
         if not self._is_living(line.track):
             return
         if stored is None:
-            yield f"{name} is not in the index"
+            yield f"{name} is not in the store"
         if sealed is None:
             yield f"{name} is missing"
         elif len(sealed) != line.size or sha256(sealed) != line.sha256:
@@ -136,16 +141,16 @@ class _Verification:
         for attempt in range(_ATTEMPTS):
             if not self._is_living(line.track):
                 return None
-            sealed = self._parts.sealed(key)
-            if sealed is not None or self._bucket is None:
+            sealed = self._vault.sealed(key)
+            if sealed is not None or self._vault.bucket is None:
                 return sealed
             sleep(_PAUSE * attempt)
         return None
 
     def _is_living(self, track: str) -> bool:
-        return self._index.is_living(self._recording, track)
+        return self._store.is_living(self._recording, track)
 
-    def _check_tracks(self, chain: Chain, found: Recording) -> Iterator[str]:
+    def _check_tracks(self, chain: Chain, found: Stored) -> Iterator[str]:
         """Yield tracks without a key, keys without a track, and keys of destroyed tracks."""
         named = {key.object: key for key in self._keys.tracks(self._recording)}
         for track in chain.living:
@@ -168,7 +173,7 @@ class _Verification:
             key.kind == self._kinds[key.object]
         )
 
-    def _opens(self, key: TrackKey, found: Recording) -> bool:
+    def _opens(self, key: TrackKey, found: Stored) -> bool:
         """Return whether a track is sealed for the key that is here, or for the host's."""
         if found.storage == "local":
             return key.recipient == found.recipient
@@ -179,14 +184,14 @@ class _Verification:
         return identity is not None and str(identity.to_public()) == key.recipient
 
     def _pending(self, track: str) -> bool:
-        pending = {erasure.object for erasure in self._index.erasures(self._recording)}
-        return track in pending or "" in pending
+        tasks = self._store.tasks(self._recording, "erase", "delete", "again")
+        return any(each.object in ("", track) for each in tasks)
 
     def _stored_keys(self) -> Iterator[str]:
         """Yield the keys of all files and objects of the recording."""
-        yield from self._files.keys(prefix(self._recording))
-        if self._bucket is not None:
-            yield from self._bucket.keys(prefix(self._recording))
+        yield from self._vault.files.keys(prefix(self._recording))
+        if self._vault.bucket is not None:
+            yield from self._vault.bucket.keys(prefix(self._recording))
 
     def _extra(self, there: Iterable[str]) -> Iterator[str]:
         """Yield objects that no line names, and those of destroyed tracks."""
@@ -201,18 +206,18 @@ class _Verification:
         track, number = read_key(key)
         if key != chunk_key(self._recording, track, number):
             return False
-        is_there = self._index.chunk(self._recording, track, number) is not None
+        is_there = self._store.chunk(self._recording, track, number) is not None
         return is_there or self._pending(track)
 
     def _leftovers(self, there: Collection[str]) -> list[str]:
         """Return what is left of an erased recording. The removal that is made again is no fault:
         until then, what comes late is found like anything else."""
-        if any(each.step != "again" for each in self._index.erasures(self._recording)):
+        if self._store.tasks(self._recording, "erase", "delete"):
             return ["the erasure is not done: what the bucket has of it is not removed yet"]
         found = [f"an object of the erased recording is there: {key}" for key in there]
         if self._keys.tracks(self._recording) or self._keys.has(self._recording):
             found.append("a key of the erased recording is there")
-        if next(self._index.lines(self._recording, 1), None) is not None:
+        if next(self._store.lines(self._recording, 1), None) is not None:
             found.append("the manifest of the erased recording is there")
         return found
 

@@ -1,14 +1,15 @@
 """Add entries to the ledger of a data directory from a command.
 
 If no process has locked the directory, its spool is opened as a sidecar opens it, or created. If a
-sidecar has, entries are added to the file that it writes, in a transaction of their own.
+sidecar has, entries are added to the file that it writes, in a transaction of their own; likewise
+to the database of a recorder, whether one runs or not.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from collector.files import failing_as
 from collector.ledger import Note
 from collector.ledger.journal import append, append_all, current_key
 from collector.ledger.signing import can_sign, create_next_key, load_key
-from collector.ledger.stored import FORMAT
+from collector.ledger.stored import FORMAT, RECORDER_FILE, file_of
 from collector.spool.spool import FILE_NAME, Spool
 from collector.spool.tables import open_connection
 from collector.sqlite.connection import number_of, transaction
@@ -32,7 +33,7 @@ def note(directory: Path, *notes: Note) -> None:
     Raises ``ConfigError`` E203 when the directory cannot be used, ``DeliveryError`` E506 when its
     file cannot be written now.
     """
-    path = directory / FILE_NAME
+    path = file_of(directory / FILE_NAME)
     _write(path, lambda db: append_all(db, path, notes))
 
 
@@ -50,7 +51,7 @@ def rotate(directory: Path) -> str:
         append(db, Note.of("key", public=new.public), old)
         return new.public
 
-    public = _write(directory / FILE_NAME, replace_key)
+    public = _write(file_of(directory / FILE_NAME), replace_key)
     load_key(directory, public)  # renames it, unless another process has done so
     return public
 
@@ -71,10 +72,10 @@ def _write(path: Path, action: Callable[[sqlite3.Connection], _T]) -> _T:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[None]:
-    """Keep the file open by a spool: this process's, or a sidecar's."""
-    try:
-        spool = Spool(path)
-    except InUse:
-        spool = None
+    """Keep a spool's file open: by this process's spool, or a sidecar's."""
+    spool = None
+    if path.name != RECORDER_FILE:
+        with suppress(InUse):
+            spool = Spool(path)
     with spool or nullcontext():
         yield

@@ -359,7 +359,7 @@ def test_events(meeting: Meeting) -> None:
         state = {"state": "open", "indicator": True, "reason": None}
         assert json.loads(_until(stream, b"data:")[5:]) == state
     meeting.control("pause")
-    with _events(meeting, meeting.token("host", "ana", 3), "1") as stream:
+    with _events(meeting, meeting.token("host", "ana", 2), "1") as stream:
         meeting.control("resume")  # of which it tells, unless the token has ended by then
         found = re.findall(rb"id: (\d+)", stream.read())
         assert found in ([b"2", b"3"], [b"2", b"3", b"4"])
@@ -508,11 +508,11 @@ def test_readers_of_a_notice_have_no_copy_of_it(meeting: Meeting) -> None:
     if not status.exists():
         pytest.skip("the memory of a process is not known here")
     with ExitStack() as stack:
-        for _ in range(300):
+        for _ in range(200):
             idle = stack.enter_context(socket.socket())
             idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             idle.connect(address)
-            idle.sendall(ask.encode() * 20)
+            idle.sendall(ask.encode() * 10)
         assert meeting.call("participant", "ben", "GET", "/notice.png").status == 200
         most = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
     assert most is not None
@@ -554,7 +554,7 @@ def test_a_bucket_that_hangs_holds_up_readers_only(tmp_path: Path) -> None:
 
 def test_readers_who_take_nothing_hold_up_others_for_a_while_only(tmp_path: Path) -> None:
     """What is on its way to readers is bounded: more wait, and get all once others are gone."""
-    with running(tmp_path, {"limits": {"header_time": "60s", "body_time": "10s"}}) as meeting:
+    with running(tmp_path, {"limits": {"header_time": "60s", "body_time": "4s"}}) as meeting:
         _outlast(meeting)
 
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from collector.recording.registry import read_rows
 from collector.recording.routes import ROUTES
+from collector.recording.store import read_rows
 from tests.deadline import WAIT_SECONDS
 from tests.recording.serving import TERMS, Meeting, running
 from tests.sidecar.serving import Answer

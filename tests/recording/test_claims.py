@@ -148,19 +148,21 @@ ATTACKS: dict[str, tuple[Callable[[dry_run.TrialRecorder], object], set[str]]] =
     ),
     "a link": (lambda of: (of.directory / "more").symlink_to("/"), {"storage"}),
     "a recording after its time": (
-        lambda of: _edit(of.directory / "recorder.db", "UPDATE recordings SET due = 1"),
+        lambda of: _edit(of.directory / "recorder.db", "UPDATE tasks SET due = 1"),
         {"storage"},
     ),
     "a recording without its grant": (
         lambda of: _edit(of.directory / "recorder.db", "DELETE FROM recordings"),
         {"access", "grant"},
     ),
-    "a ledger that is gone": (
-        lambda of: (of.directory / "spool.db").unlink(),
-        {"grant", "notice", "choice", "access"},
+    "a recording that nothing erases": (
+        lambda of: _edit(of.directory / "recorder.db", "DELETE FROM tasks"),
+        {"storage"},
     ),
     "a ledger that was changed": (
-        lambda of: _edit(of.directory / "spool.db", "DELETE FROM entries WHERE kind = 'recording'"),
+        lambda of: _edit(
+            of.directory / "recorder.db", "DELETE FROM entries WHERE kind = 'recording'"
+        ),
         {"grant", "notice", "choice", "access"},
     ),
 }

@@ -19,7 +19,7 @@ from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import threads
 from tests.raising import raises
 
-_TABLE = "CREATE TABLE IF NOT EXISTS numbers (number INTEGER PRIMARY KEY)"
+_TABLE = ["CREATE TABLE numbers (number INTEGER PRIMARY KEY)"]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_file_of_an_unknown_format(tmp_path: Path, version: int) -> None:
     query(path, f"PRAGMA user_version = {version}")
     before = path.read_bytes()
     with raises("E203", ConfigError, match="a format that this version"):
-        Database(path, f"{_TABLE}; CREATE TABLE IF NOT EXISTS others (number INTEGER)")
+        Database(path, [*_TABLE, "CREATE TABLE others (number INTEGER)"])
     assert path.read_bytes() == before
 
 

@@ -356,6 +356,7 @@ class GrantSteps(RuleBasedStateMachine):
         assert self.saved is not None
         _, text, self.model = self.saved
         self.grant = Grant.restored(json.loads(text))
+        self.grant.close("restarted", 0.0)
         if self.model.phase not in ENDS:
             self.model.add("closed", more="restarted")
         gone = frozenset(name for name, each in self.grant.tracks.items() if each.is_destroyed)

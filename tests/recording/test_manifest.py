@@ -26,7 +26,8 @@ from collector.recording.manifest import (
     encode,
     sign,
 )
-from tests.recording.vaults import RECORDING, key
+from collector.recording.vault import load_signer
+from tests.recording.vaults import RECORDING
 
 A, B = "a" * 32, "b" * 32
 
@@ -34,13 +35,13 @@ A, B = "a" * 32, "b" * 32
 @cache
 def _key() -> Key:
     with TemporaryDirectory() as directory:
-        return key(Path(directory))
+        return load_signer(Path(directory))
 
 
 @cache
 def _other_key() -> Key:
     with TemporaryDirectory() as directory:
-        return key(Path(directory))
+        return load_signer(Path(directory))
 
 
 def _lines(recording: str = RECORDING, *, is_ended: bool = True) -> list[Line]:

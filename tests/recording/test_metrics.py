@@ -9,10 +9,9 @@ from collector.recording.metrics import LABELS, METRICS, RecorderMetrics
 from collector.recording.recorder import RecorderState
 from collector.recording.refusals import REFUSALS
 from collector.recording.routes import ROUTES
-from collector.recording.vault import VaultState
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "recording.md").read_text()
-_NOTHING = RecorderState({}, {}, {}, 0, VaultState(0, 0, False, 0))
+_NOTHING = RecorderState({}, {}, {})
 
 
 def test_every_series_is_there_from_the_start() -> None:
@@ -26,7 +25,7 @@ def test_every_series_is_there_from_the_start() -> None:
 
 def test_counts_are_shown() -> None:
     """Words that are not listed are left out."""
-    state = RecorderState({"open": 2, "x": 9}, {"accepted": 3}, {}, 1, VaultState(5, 1, True, 4))
+    state = RecorderState({"open": 2, "x": 9}, {"accepted": 3}, {}, 1, 5, 1, True, 4)
     text = RecorderMetrics(lambda: state, lambda: {"paused": 7, "x": 9}).text().decode()
     assert 'collector_recorder_recordings{state="open"} 2.0' in text
     assert 'collector_recorder_refusals_total{code="paused"} 7.0' in text

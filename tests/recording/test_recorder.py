@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -11,8 +15,13 @@ import pytest
 from collector.ledger import opened
 from collector.recording import NewChunk, Recorder, Refused
 from collector.recording.control import operate
-from collector.recording.registry import MOST_ACTIVE_OF_MEETING, read_rows
-from tests.deadline import wait_until
+from collector.recording.manifest import check_manifest
+from collector.recording.notices import Notice
+from collector.recording.recorder import MOST_ACTIVE_OF_MEETING
+from collector.recording.store import read_rows
+from collector.recording.vault import Added
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import entries_of
 from tests.recording.recorders import DAY, Clock, abandon, caller, content, opened_recording, terms
 
 
@@ -40,6 +49,8 @@ def test_it_embeds(recorder: Recorder) -> None:
     assert content(recorder, recording) == b"content"
     assert [each.name for each in recorder.tracks(caller("viewer"), recording)] == ["a"]
     assert recorder.verify(recording) == []
+    lines = b"".join(recorder.manifest(caller("host"), recording))
+    assert check_manifest(lines, {recorder.vault.signer.public})[0] == []  # the end mark is there
     events = [each.state for each in recorder.events(caller("host"), recording)]
     assert events == ["announced", "open", "closed"]
 
@@ -109,7 +120,7 @@ def test_what_a_crash_left_undone_is_done(tmp_path: Path, clock: Clock) -> None:
     recorder = Recorder(tmp_path / "r", clock=clock)
     recording = opened_recording(recorder)
     with (
-        patch.object(recorder.vault, "destroy", _fail),
+        patch.object(recorder.vault.keys, "destroy", _fail),
         pytest.raises(Refused, match="unavailable"),
     ):
         recorder.withdraw(caller("participant"), recording)
@@ -124,20 +135,6 @@ def test_what_a_crash_left_undone_is_done(tmp_path: Path, clock: Clock) -> None:
     again.close()
 
 
-def test_a_close_is_in_the_ledger_also_after_a_crash(tmp_path: Path, clock: Clock) -> None:
-    """The process ends when the close is stored, and before the ledger has it."""
-    recorder = Recorder(tmp_path / "r", clock=clock)
-    recording = opened_recording(recorder)
-    with patch.object(recorder.journal, "add_since", _fail):
-        recorder.control(caller("host"), recording, "stop")
-    abandon(recorder)
-    Recorder(tmp_path / "r", clock=clock).close()
-    with opened(tmp_path / "r" / "spool.db") as ledger:
-        facts = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "recording"]
-    closed = [each["outcome"] for each in facts if each["what"] == "close"]
-    assert closed == ["stopped"]
-
-
 def _fail(*_: object, **__: object) -> None:
     raise Refused("unavailable")
 
@@ -148,12 +145,15 @@ def test_a_fault_is_counted_and_tried_again(recorder: Recorder, clock: Clock) ->
     for recording in (first, second):
         recorder.control(caller("host"), recording, "stop")
     clock.now += DAY
-    with patch.object(recorder.vault, "erase", _fail):
+    with patch.object(recorder.vault.keys, "destroy", _fail):
         recorder.tick()
     assert recorder.state().errors >= 2
-    recorder.grants.retry_at = 0
-    recorder.tick()
-    assert recorder.grants.store.pending() == []
+
+    def is_done() -> bool:
+        recorder.tick()
+        return not recorder.store.due(float("inf"), "expire", "erase", "delete")
+
+    wait_until(is_done)
 
 
 def test_bounds(recorder: Recorder) -> None:
@@ -181,8 +181,9 @@ def test_reads_are_in_the_ledger_first(recorder: Recorder, tmp_path: Path) -> No
     with pytest.raises(Refused, match="open"):
         recorder.open_track(caller("viewer", "victor"), recording, "a")
     recorder.control(caller("host"), recording, "stop")
-    recorder.open_track(caller("viewer", "victor"), recording, "a")
-    with opened(tmp_path / "r" / "spool.db") as ledger:
+    for _ in range(2):  # one entry for a token, in however many ranges it reads
+        recorder.open_track(caller("viewer", "victor"), recording, "a")
+    with opened(tmp_path / "r" / "recorder.db") as ledger:
         facts = [dict(entry.facts) for entry in ledger.entries() if entry.kind == "access"]
     assert [(each["what"], each["outcome"]) for each in facts] == [
         ("track", "open"),
@@ -254,10 +255,13 @@ def test_a_host_follows_no_recording_of_another(recorder: Recorder) -> None:
     assert recorder.events(caller("media", "egress"), recording)
 
 
-def test_operators(recorder: Recorder) -> None:
-    """An operator erases what is open too, and rotates keys; other commands there are none."""
-    recording = opened_recording(recorder)
+def test_operators(recorder: Recorder, tmp_path: Path) -> None:
+    """An operator erases what is open too, and rotates keys, after which no wrapping under the old
+    one is in any byte; other commands there are none."""
+    recording, files = opened_recording(recorder), tmp_path / "r" / "vault"
+    (old,) = recorder.vault.keys.database.rows("SELECT identity FROM tracks")[0]
     operate(recorder, "rotate")
+    assert not any(old in path.read_bytes() for path in files.iterdir() if path.is_file())
     operate(recorder, "erase", recording)
     with pytest.raises(Refused, match="erased"):
         recorder.manifest(caller("host"), recording)
@@ -275,7 +279,7 @@ def test_a_bucket_holds_no_content(tmp_path: Path) -> None:
     chunk = NewChunk("Track-4711", 0, b"CONTENT-4711" * 9000, "audio")
     recorder.add_chunk(caller("participant", "Canary-4711"), recording, chunk)
     recorder.control(caller("host", "Canary-4711"), recording, "stop")
-    wait_until(lambda: not recorder.state().vault.queued_files)
+    wait_until(lambda: not recorder.state().queued_files)
     stored = [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]
     assert len(stored) == 1
     assert not any(b"4711" in path.read_bytes() or "4711" in str(path) for path in stored)
@@ -290,34 +294,132 @@ def test_a_bucket_holds_no_content(tmp_path: Path) -> None:
     recorder.close()
 
 
-def test_a_withdrawal_that_was_not_stored_is_not_forgotten(recorder: Recorder) -> None:
-    """The disk is full when a member withdraws: the second attempt, or a tick, destroys."""
-    for is_repeated in (True, False):
-        recording = opened_recording(recorder)
-        with (
-            patch.object(recorder.grants.store, "save", _fail),
-            pytest.raises(Refused, match="unavailable"),
-        ):
-            recorder.withdraw(caller("participant"), recording)
-        if is_repeated:
-            recorder.withdraw(caller("participant"), recording)
-        else:
-            recorder.tick()
-        recorder.control(caller("host"), recording, "stop")
-        with pytest.raises(Refused, match="left"):
-            content(recorder, recording)
+def test_a_step_that_cannot_be_stored_did_not_happen(recorder: Recorder, tmp_path: Path) -> None:
+    """The disk is full when a host pauses, and when a member withdraws: it is refused, nothing has
+    changed, and the second attempt does it."""
+    recording = opened_recording(recorder)
+    host, member = caller("host"), caller("participant")
+    before = entries_of(tmp_path / "r" / "recorder.db")
+    steps: dict[str, Callable[[], object]] = {
+        "pause": lambda: recorder.control(host, recording, "pause"),
+        "withdraw": lambda: recorder.withdraw(member, recording),
+    }
+    for step in steps.values():
+        with patch.object(recorder.store, "append", _fail), pytest.raises(Refused, match="unavail"):
+            step()
+    assert entries_of(tmp_path / "r" / "recorder.db") == before
+    assert recorder.events(host, recording)[-1].state == "open"
+    recorder.add_chunk(member, recording, NewChunk("a", 1, b" more", "audio"))
+    for step in steps.values():
+        step()
+    new = [dict(each.facts) for each in entries_of(tmp_path / "r" / "recorder.db")[len(before) :]]
+    assert [each["what"] for each in new] == ["pause", "withdraw", "withdraw"]  # its keys went
+    recorder.control(host, recording, "stop")
+    with pytest.raises(Refused, match="left"):
+        content(recorder, recording)
 
 
 def test_a_close_that_was_not_stored_is_stored_later(recorder: Recorder, clock: Clock) -> None:
     """The disk is full when a recording ends: members learn of it at a later tick."""
     recording = opened_recording(recorder)
     clock.now += DAY
-    with patch.object(recorder.grants.store, "save", _fail):
+    with patch.object(recorder.store, "save", _fail):
         recorder.tick()
+        with pytest.raises(Refused, match="unavailable"):
+            recorder.add_chunk(caller("participant"), recording, NewChunk("a", 1, b"x", "audio"))
     assert recorder.events(caller("host"), recording)[-1].state == "open"
-    recorder.tick()
+
+    def is_closed() -> bool:
+        recorder.tick()
+        return recorder.state().recordings == {"closed": 1}
+
+    wait_until(is_closed)
     assert recorder.events(caller("host"), recording)[-1].state == "closed"
-    assert recorder.state().recordings == {"closed": 1}
+
+
+class _Crash(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("what", ["pause", "resume", "leave", "withdraw", "stop", "request"])
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_crash_leaves_no_change_without_its_entry(
+    tmp_path: Path, what: str, is_committed: bool
+) -> None:
+    """A change that is stored has exactly one entry after the next start, in its place, and one
+    that is not has none; also where the same was done and undone before."""
+    recorder = Recorder(tmp_path, clock=Clock())
+    recording, host = opened_recording(recorder), caller("host")
+    for action in ("pause", "resume", *(["pause"] if what == "resume" else [])):
+        recorder.control(host, recording, action)  # type: ignore[arg-type]
+    digest = Notice("en", "audio", "cloud").digest
+    calls: dict[str, Callable[[], object]] = {
+        "leave": lambda: recorder.choose(caller("participant"), recording, "leave", digest),
+        "withdraw": lambda: recorder.withdraw(caller("participant"), recording),
+        "request": lambda: recorder.request(caller("host", meeting="n"), terms(meeting="n")),
+    }
+    call = calls.get(what) or (lambda: recorder.control(host, recording, what))  # type: ignore[arg-type]
+    before, commit = len(_entries(tmp_path)), recorder.store.commit
+
+    def crash(work: Callable[[sqlite3.Connection], None]) -> None:
+        if is_committed:
+            commit(work)
+        raise _Crash
+
+    with patch.object(recorder.store, "commit", crash), pytest.raises(_Crash):
+        call()
+    abandon(recorder)
+    Recorder(tmp_path, clock=Clock()).close()
+    new = _entries(tmp_path)[before:]
+    is_withdrawn = what in ("leave", "withdraw") and is_committed
+    first = {"stop": ["close", "stop"]}.get(what, [what])
+    more = ["close"] * ((what != "stop") + (what == "request"))
+    expected = [*first, *more] if is_committed else ["close"]
+    assert [each for each in new if each != "withdraw" or what == "withdraw"][: len(expected)] == (
+        expected
+    )
+    assert len(new) == len(expected) + is_withdrawn  # the recorder's own: keys are destroyed
+
+
+def _entries(directory: Path) -> list[str]:
+    """What the ledger says was done, in its order."""
+    return [each.fact("what") or "" for each in entries_of(directory / "recorder.db", "recording")]
+
+
+def test_a_withdrawal_waits_for_the_chunk_that_is_being_sealed(recorder: Recorder) -> None:
+    """It destroys that chunk too."""
+    recording, member = opened_recording(recorder), caller("participant")
+    sealing, go_on, add = Event(), Event(), recorder.vault.add
+
+    def slow(*place: Any, **about: Any) -> Added:
+        sealing.set()
+        assert go_on.wait(WAIT_SECONDS)
+        return add(*place, **about)
+
+    chunk = NewChunk("a", 1, b" more", "audio")
+    with patch.object(recorder.vault, "add", slow), ThreadPoolExecutor(2) as pool:
+        sent = pool.submit(recorder.add_chunk, member, recording, chunk)
+        assert sealing.wait(WAIT_SECONDS)
+        withdrawn = pool.submit(recorder.withdraw, member, recording)
+        assert not wait([withdrawn], 0.2).done  # longer only proves more
+        go_on.set()
+        assert sent.result().next == 2
+        withdrawn.result()
+    recorder.control(caller("host"), recording, "stop")
+    with pytest.raises(Refused, match="left"):
+        content(recorder, recording)
+    assert recorder.verify(recording) == []
+
+
+def test_nothing_is_read_without_an_entry(recorder: Recorder) -> None:
+    """While the ledger cannot be written."""
+    recording = opened_recording(recorder)
+    recorder.control(caller("host"), recording, "stop")
+    with (
+        patch.object(recorder.store, "append", _fail),
+        pytest.raises(Refused, match="unavailable"),
+    ):
+        recorder.open_track(caller("viewer"), recording, "a")
 
 
 def test_retention_counts_from_the_start_after_a_crash(tmp_path: Path, clock: Clock) -> None:

@@ -35,9 +35,7 @@ from hypothesis.stateful import (
 
 from collector.ledger import opened
 from collector.recording import Caller, NewChunk
-from collector.recording.consistency import find_contradictions
 from collector.recording.names import KINDS, MIXED, ROLES
-from collector.recording.opening import open_vault
 from collector.testing import scan
 from tests.conftest import required
 from tests.recording.grant_model import ENDS, Model
@@ -647,7 +645,7 @@ class RecorderHistories(RuleBasedStateMachine):
 
     def look_at_ledger(self) -> None:
         """It holds, and has what was acknowledged."""
-        with opened(self.directory / "spool.db") as ledger:
+        with opened(self.directory / "recorder.db") as ledger:
             verified = ledger.verify()
             facts = [dict(entry.facts) for entry in ledger.entries() if entry.facts]
         assert (list(verified.flaws), list(verified.breaks)) == ([], [])
@@ -657,10 +655,6 @@ class RecorderHistories(RuleBasedStateMachine):
             if each.get("recording") and each.get("outcome") == "done"
         )
         assert self.noted - done == Counter()
-        with closing(open_vault(self.directory, is_reader=True)) as vault:
-            contradictions = find_contradictions(self.directory, vault)
-        wrong = {each for found in contradictions.values() for each in found}
-        assert wrong <= {"it was closed before the time that it states"}  # the clock is the test's
         for what, ended in (("close", ENDS), ("erase", ("erased",))):
             written = {each["recording"] for each in facts if each.get("what") == what}
             assert written >= {each.id for each in self.recordings if each.is_in(ended)}

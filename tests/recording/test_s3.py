@@ -11,12 +11,26 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-from collector.recording import storage
+from collector.recording import tasks
 from collector.recording.refusals import Refused
 from collector.recording.vault import Vault
+from collector.recording.verification import verify
 from collector.testing import canaries, scan
 from tests.deadline import wait_until
-from tests.recording.vaults import RECORDING, add, content, create, opened
+from tests.recording.vaults import (
+    RECORDING,
+    add,
+    content,
+    create,
+    destroy,
+    erase,
+    finish,
+    loop,
+    opened,
+    pending,
+    queued,
+    run,
+)
 from tests.s3 import Proxy
 
 pytestmark = pytest.mark.recordings
@@ -33,14 +47,14 @@ def _retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that fails is asked again soon, and carries out nothing late."""
     values = {"_PAUSE_SECONDS": 0.05, "_LONGEST_PAUSE_SECONDS": 0.2}
     for name, value in values.items():
-        monkeypatch.setattr(storage, name, value)
+        monkeypatch.setattr(tasks, name, value)
     monkeypatch.setattr("collector.buckets._RETRIES", 0)
     _carry_out_within(monkeypatch, 0.0)
 
 
 def _carry_out_within(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have a bucket carry out a request without an answer up to so many seconds later."""
-    monkeypatch.setattr(storage, "_UNANSWERED_SECONDS", seconds)
+    monkeypatch.setattr("collector.recording.vault._UNANSWERED_SECONDS", seconds)
 
 
 def _options(port: int, timeout: str = "60s") -> dict[str, Any]:
@@ -90,27 +104,27 @@ def test_a_failing_bucket_loses_nothing(tmp_path: Path, s3: int, proxy: Proxy, m
     with opened(tmp_path, **options) as vault:
         create(vault)
         add(vault, "cam", range(3), size=_SIZE)
-        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: queued(vault) == 0)
         proxy.mode = mode
         add(vault, "cam", range(3, 9), size=_SIZE)
-        wait_until(lambda: vault.state().is_failing)
-        state = vault.state()
-        assert state.errors > 0
-        assert state.queued_files > 0
-        assert state.queued_bytes > _SIZE * state.queued_files
+        wait_until(lambda: loop(vault).is_failing)
+        assert loop(vault).bucket_errors > 0
+        size, files = vault.store.queued()
+        assert files > 0
+        assert size > _SIZE * files
         assert (
             b"".join(vault.read(RECORDING, "cam", 4 * _SIZE))
             == b"".join(content("cam", number, _SIZE) for number in range(9))[4 * _SIZE :]
         )
         proxy.mode = ""
-        wait_until(lambda: vault.state().queued_files == 0)
-        wait_until(lambda: not vault.state().is_failing)
+        wait_until(lambda: queued(vault) == 0)
+        wait_until(lambda: not loop(vault).is_failing)
         wait_until(lambda: not list(tmp_path.rglob("*.age")))
     with opened(tmp_path, **_options(proxy.port)) as vault:
         assert len(_objects(s3, proxy.port)) == 9
         expected = b"".join(content("cam", number, _SIZE) for number in range(9))
         assert _read(vault) == expected
-        assert vault.verify(RECORDING) == []
+        assert verify(vault, RECORDING) == []
 
 
 def test_reading_from_a_failing_bucket_is_refused(tmp_path: Path, proxy: Proxy) -> None:
@@ -124,9 +138,9 @@ def test_reading_from_a_failing_bucket_is_refused(tmp_path: Path, proxy: Proxy) 
             with pytest.raises(Refused, match="unavailable"):
                 _read(vault)
             with pytest.raises(Refused, match="unavailable"):
-                vault.verify(RECORDING)
+                verify(vault, RECORDING)
         proxy.mode = ""
-        assert vault.verify(RECORDING) == []
+        assert verify(vault, RECORDING) == []
 
 
 def test_an_erasure_waits_for_the_bucket(
@@ -139,21 +153,21 @@ def test_an_erasure_waits_for_the_bucket(
         create(vault)
         add(vault)
         add(vault, "mix", owner="mixed")
-        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: queued(vault) == 0)
         proxy.mode = "away"
-        vault.destroy(RECORDING, ["mix"])
+        destroy(vault, "mix")
         with pytest.raises(Refused, match="left"):
             _read(vault, "mix")
     with opened(tmp_path, **options) as vault:
         assert len(_objects(s3, proxy.port)) == 6
         proxy.mode = ""
-        wait_until(lambda: not vault.parts.index.erasures())
+        wait_until(lambda: not pending(vault))
         assert len(_objects(s3, proxy.port)) == 3
-        assert vault.verify(RECORDING) == []
-        vault.erase(RECORDING)
-        wait_until(lambda: not vault.parts.index.erasures())
+        assert verify(vault, RECORDING) == []
+        erase(vault)
+        wait_until(lambda: not pending(vault))
         assert _objects(s3, proxy.port) == {}
-        assert vault.verify(RECORDING) == []
+        assert verify(vault, RECORDING) == []
 
 
 def test_a_bucket_that_keeps_what_it_says_is_deleted(tmp_path: Path, s3: int, proxy: Proxy) -> None:
@@ -161,14 +175,14 @@ def test_a_bucket_that_keeps_what_it_says_is_deleted(tmp_path: Path, s3: int, pr
     with opened(tmp_path, **_options(proxy.port)) as vault:
         create(vault)
         add(vault)
-        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: queued(vault) == 0)
         proxy.mode = "keeps"
-        vault.erase(RECORDING)
-        wait_until(lambda: vault.state().errors > 1)
-        assert len(vault.parts.index.erasures()) == 1
+        erase(vault)
+        wait_until(lambda: loop(vault).bucket_errors > 1)
+        assert len(pending(vault)) == 1
         assert len(_objects(s3, proxy.port)) == 3
         proxy.mode = ""
-        wait_until(lambda: not vault.parts.index.erasures())
+        wait_until(lambda: not pending(vault))
         assert _objects(s3, proxy.port) == {}
 
 
@@ -183,13 +197,13 @@ def test_what_a_bucket_carries_out_late_is_removed_again(
         add(vault, numbers=range(1))
         wait_until(lambda: proxy.held)
         proxy.mode = ""
-        wait_until(lambda: vault.state().queued_files == 0)
-        vault.erase(RECORDING)
-        wait_until(lambda: [each.step for each in vault.parts.index.erasures()] == ["again"])
+        wait_until(lambda: queued(vault) == 0)
+        erase(vault)
+        wait_until(lambda: [each.what for each in pending(vault)] == ["again"])
         assert _names(s3, proxy.port) == []
         proxy.release.set()
         wait_until(lambda: _names(s3, proxy.port))
-        wait_until(lambda: not vault.parts.index.erasures())
+        wait_until(lambda: not pending(vault))
         assert _objects(s3, proxy.port) == {}
 
 
@@ -201,13 +215,13 @@ def test_an_erasure_that_the_bucket_carried_out_holds(
     _carry_out_within(monkeypatch, 3600)
     for _ in range(2):
         with opened(tmp_path, **options) as vault:
-            if vault.parts.index.find(RECORDING) is None:
+            if vault.store.find(RECORDING) is None:
                 create(vault)
                 add(vault)
-                wait_until(lambda: vault.state().queued_files == 0)
-                vault.erase(RECORDING)
-            wait_until(lambda: [e.step for e in vault.parts.index.erasures()] == ["again"])
-            assert vault.verify(RECORDING) == []
+                wait_until(lambda: queued(vault) == 0)
+                erase(vault)
+            wait_until(lambda: [e.what for e in pending(vault)] == ["again"])
+            assert verify(vault, RECORDING) == []
 
 
 def test_a_slow_bucket_does_not_hold_up_the_end(tmp_path: Path, proxy: Proxy) -> None:
@@ -218,13 +232,13 @@ def test_a_slow_bucket_does_not_hold_up_the_end(tmp_path: Path, proxy: Proxy) ->
         proxy.mode = "slow"
         add(vault, size=4_000_000)
         wait_until(lambda: proxy.slowed)
-        assert vault._uploads is not None
-        uploading = vault._uploads._thread
+        uploading = loop(vault)._thread
+        assert uploading is not None
     wait_until(lambda: not uploading.is_alive(), 30)  # the upload would take more than a minute
     proxy.mode = ""
     with opened(tmp_path, **options) as vault:
-        wait_until(lambda: vault.state().queued_files == 0)
-        assert vault.verify(RECORDING) == []
+        wait_until(lambda: queued(vault) == 0)
+        assert verify(vault, RECORDING) == []
 
 
 def test_no_plaintext_in_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> None:
@@ -235,10 +249,11 @@ def test_no_plaintext_in_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> No
         for number in range(3):
             data = text.encode() * 2000
             vault.add(RECORDING, track, number, data, owner_mark="owner", kind="chat")
-        wait_until(lambda: vault.state().queued_files == 0)
+        run(vault)
+        wait_until(lambda: queued(vault) == 0)
         wait_until(lambda: not list(tmp_path.rglob("*.age")))  # else one may go while it is read
         assert list(scan([tmp_path], (text,))) == []
-        (secret,) = vault.parts.keys.database.rows("SELECT identity FROM tracks")[0]
+        (secret,) = vault.keys.database.rows("SELECT identity FROM tracks")[0]
         copy = tmp_path / "copy"
         for name, sealed in _objects(s3, proxy.port).items():
             path = copy / name
@@ -258,8 +273,9 @@ def test_memory_is_bounded_while_the_bucket_is_slow(tmp_path: Path, proxy: Proxy
         for number in range(32):
             data = os.urandom(4 << 20)
             vault.add(RECORDING, "cam", number, data, owner_mark="owner", kind="video")
-        wait_until(lambda: vault.state().errors > 0)
-        assert vault.state().queued_bytes > 100 << 20
+        run(vault)
+        wait_until(lambda: loop(vault).bucket_errors > 0)
+        assert vault.store.queued()[0] > 100 << 20
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 80 << 20
 
@@ -269,15 +285,15 @@ def test_the_bucket_changes_under_the_vault(tmp_path: Path, s3: int, proxy: Prox
     with opened(tmp_path, **_options(proxy.port)) as vault:
         create(vault)
         add(vault)
-        vault.finish(RECORDING)
+        finish(vault)
         wait_until(lambda: not list(tmp_path.rglob("*.age")))
-        store = vault.parts.bucket._store  # type: ignore[union-attr]
+        store = vault.bucket._store  # type: ignore[union-attr]
         names = sorted(name.partition("/")[2] for name in _objects(s3, proxy.port))
         whole = {name: bytes(obstore.get(store, name).bytes()) for name in names}
         obstore.put(store, names[0], whole[names[1]])
-        assert len(vault.verify(RECORDING)) == 1
+        assert len(verify(vault, RECORDING)) == 1
         obstore.delete(store, names[0])
-        assert any("is missing" in fault for fault in vault.verify(RECORDING))
+        assert any("is missing" in fault for fault in verify(vault, RECORDING))
         obstore.put(store, names[0], whole[names[0]])
         obstore.put(store, names[0].replace("0.age", "7.age"), whole[names[0]])
-        assert any("does not name" in fault for fault in vault.verify(RECORDING))
+        assert any("does not name" in fault for fault in verify(vault, RECORDING))

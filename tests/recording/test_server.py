@@ -62,7 +62,7 @@ def test_a_kill_in_the_middle_of_a_chunk(tmp_path: Path) -> None:
 
 
 def _entries(directory: Path) -> list[Entry]:
-    with opened(directory / "recorder" / "spool.db") as ledger:
+    with opened(directory / "recorder" / "recorder.db") as ledger:
         return list(ledger.entries())
 
 
@@ -258,7 +258,7 @@ def test_a_full_disk_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         async def watch() -> None:
             ending = asyncio.get_running_loop().create_future()
             watching = asyncio.create_task(process._watch(ending))
-            with patch("collector.recording.chunks._SPARE_BYTES", 1 << 60):
+            with patch("collector.recording.vault._SPARE_BYTES", 1 << 60):
                 assert process._readiness()["disk"] == "failing"
                 await asyncio.to_thread(wait_until, lambda: written)
             await asyncio.to_thread(wait_until, lambda: len(written) > 1)

@@ -11,9 +11,9 @@ from collector.config import examine, read
 from collector.config.model import RecorderSection
 from collector.errors import ConfigError, Fault
 from collector.recording import settings
-from collector.recording.journal import FILE_NAME, Journal
 from collector.recording.refusals import Refused
-from collector.recording.settings import LEDGER_NAME, bucket_options, find_faults, verifier
+from collector.recording.settings import bucket_options, find_faults, verifier
+from collector.recording.store import Store
 from tests.recording.tokens import NOW, Platform
 
 _SECRET = "hunter2secret"
@@ -38,10 +38,9 @@ def test_sound_settings(tmp_path: Path) -> None:
     path = _recorder(tmp_path)
     assert _faults(path) == []
     assert not (tmp_path / "data").exists()
-    journal = Journal(tmp_path / "data")
+    store = Store(tmp_path / "data")
     assert _faults(path) == []
-    journal.close()
-    assert LEDGER_NAME == FILE_NAME
+    store.close()
     found = verifier(read(path, {}).config.recorder)
     assert found.verify(platform.token(), "m-1", NOW).jti == "j-1"
     with pytest.raises(Refused, match=r"^not_found"):

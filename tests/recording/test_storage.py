@@ -7,21 +7,35 @@ import hashlib
 import os
 import shutil
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from collector.errors import ConfigError
-from collector.recording import storage
+from collector.recording import tasks
 from collector.recording.names import OBJECTS, chunk_key, prefix, read_key
 from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles
-from collector.recording.vault import Vault
+from collector.recording.vault import Vault, opened_to_read
+from collector.recording.verification import verify
 from tests.deadline import wait_until
-from tests.recording.vaults import RECORDING, add, content, create, key, opened
+from tests.recording.vaults import (
+    RECORDING,
+    add,
+    content,
+    create,
+    destroy,
+    erase,
+    loop,
+    opened,
+    pending,
+    queued,
+)
 
 TRACK = "a" * 32
 
@@ -118,20 +132,20 @@ def test_chunks_move_to_the_bucket(tmp_path: Path) -> None:
     with opened(tmp_path / "vault", bucket=(tmp_path / "bucket").as_uri()) as vault:
         create(vault)
         add(vault)
-        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: queued(vault) == 0)
         wait_until(lambda: not list((tmp_path / "vault").rglob("*.age")))
         assert len(list((tmp_path / "bucket").rglob("*.age"))) == 3
         expected = b"".join(content("cam", number) for number in range(3))
         assert b"".join(vault.read(RECORDING, "cam")) == expected
-        assert vault.verify(RECORDING) == []
-        vault.destroy(RECORDING, ["cam"])
-        wait_until(lambda: not vault.parts.index.erasures())
+        assert verify(vault, RECORDING) == []
+        destroy(vault, "cam")
+        wait_until(lambda: not pending(vault))
         assert not list((tmp_path / "bucket").rglob("*.age"))
-        assert vault.verify(RECORDING) == []
+        assert verify(vault, RECORDING) == []
         host = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
         create(vault, "f" * 32, recipient=host)
         add(vault, recording="f" * 32)
-        assert vault.state().queued_files == 0
+        assert queued(vault) == 0
         assert len(list((tmp_path / "vault").rglob("*.age"))) == 3
 
 
@@ -141,18 +155,18 @@ def test_a_killed_upload_leaves_nothing_of_a_destroyed_track(tmp_path: Path) -> 
     with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
         create(vault)
         add(vault)
-        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: queued(vault) == 0)
         path = next(bucket.rglob("0.age"))
         path.with_name("0.age#1").write_bytes(b"age-encryption.org/v1")
-        vault.destroy(RECORDING, ["cam"])
-        wait_until(lambda: not vault.parts.index.erasures())
+        destroy(vault, "cam")
+        wait_until(lambda: not pending(vault))
         assert [each for each in bucket.rglob("*") if each.is_file()] == []
 
 
 def _pause(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Have a bucket that fails asked again after so many seconds."""
     for name in ("_PAUSE_SECONDS", "_LONGEST_PAUSE_SECONDS"):
-        monkeypatch.setattr(storage, name, seconds)
+        monkeypatch.setattr(tasks, name, seconds)
 
 
 def test_a_foreign_object_stops_its_own_chunk_only(
@@ -163,7 +177,7 @@ def test_a_foreign_object_stops_its_own_chunk_only(
     with opened(tmp_path / "vault") as vault:
         create(vault)
         add(vault, "cam", range(1))
-        found = vault.parts.keys.find(RECORDING, "cam")
+        found = vault.keys.find(RECORDING, "cam")
     assert found is not None
     for number in range(1, 7):
         path = bucket / chunk_key(RECORDING, found.object, number)
@@ -172,12 +186,12 @@ def test_a_foreign_object_stops_its_own_chunk_only(
     _pause(monkeypatch, 0.02)
     with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
         add(vault, "cam", range(1, 9))
-        wait_until(lambda: vault.state().queued_files == 6)
-        wait_until(lambda: vault.state().errors > 12)
-        wait_until(lambda: vault.state().is_failing)  # not after a round of the others alone
+        wait_until(lambda: queued(vault) == 6)
+        wait_until(lambda: loop(vault).bucket_errors > 12)
+        wait_until(lambda: loop(vault).is_failing)  # not after a round of the others alone
         assert path.read_bytes() == b"foreign"
         wait_until(lambda: len(_queued_files(vault, found.object)) == 6)
-        assert vault.state().queued_bytes == sum(
+        assert vault.store.queued()[0] == sum(
             p.stat().st_size for p in _queued_files(vault, found.object)
         )
         expected = b"".join(content("cam", number) for number in range(9))
@@ -194,57 +208,56 @@ def test_a_removal_that_is_refused_holds_up_no_upload(
     with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
         create(vault)
         add(vault)
-        wait_until(lambda: vault.state().queued_files == 0)
+        wait_until(lambda: queued(vault) == 0)
         folder = next(bucket.rglob("0.age")).parent
         shutil.rmtree(folder)
         folder.write_text("no directory")
-        vault.destroy(RECORDING, ["cam"])
-        wait_until(lambda: vault.state().errors)
+        destroy(vault, "cam")
+        wait_until(lambda: loop(vault).bucket_errors)
         add(vault, "mix", range(20), owner="mixed")
-        wait_until(lambda: vault.state().queued_files == 0)
-        assert not vault.state().is_failing
-        assert len(vault.parts.index.erasures()) == 1
+        wait_until(lambda: queued(vault) == 0)
+        assert not loop(vault).is_failing
+        assert len(pending(vault)) == 1
         if pause < 1:
-            wait_until(lambda: vault.state().errors > 3)
+            wait_until(lambda: loop(vault).bucket_errors > 3)
             folder.unlink()
-            wait_until(lambda: not vault.parts.index.erasures())
+            wait_until(lambda: not pending(vault))
 
 
 def test_an_erasure_that_is_made_again_is_no_fault(tmp_path: Path) -> None:
     """What the bucket got late is, until it is removed."""
-    bucket = tmp_path / "bucket"
-    with opened(tmp_path / "vault") as vault:
+    bucket, directory = tmp_path / "bucket", tmp_path / "vault"
+    with opened(directory, bucket=bucket.as_uri()) as vault:
         create(vault)
         add(vault)
-        index = vault.parts.index
-        index.mark_erased(RECORDING)
-        vault.parts.keys.destroy(RECORDING)
-        vault.parts.files.remove(prefix(RECORDING))
-        (erasure,) = index.erasures()
-        index.advance(erasure, "bucket")
-        assert vault.verify(RECORDING) == [
-            "the erasure is not done: what the bucket has of it is not removed yet"
-        ]
-        assert index.removals() == [prefix(RECORDING)]
-        index.removed(prefix(RECORDING), is_again=True)
-        assert index.removals() == [prefix(RECORDING)]
-        assert vault.verify(RECORDING) == []
+        wait_until(lambda: queued(vault) == 0)
+        with patch.object(Bucket, "remove", side_effect=OSError):
+            erase(vault)
+            wait_until(lambda: loop(vault).bucket_errors)
+            assert verify(vault, RECORDING) == [
+                "the erasure is not done: what the bucket has of it is not removed yet"
+            ]
+        wait_until(lambda: not pending(vault))
+        assert not list(bucket.rglob("*.age"))
+
+        def again(db: Connection) -> None:
+            vault.store.add_task(db, "again", RECORDING, due=time.time() + 1.0)
+
+        vault.store.commit(again)
+        assert verify(vault, RECORDING) == []
     late = bucket / chunk_key(RECORDING, TRACK, 0)
     late.parent.mkdir(parents=True)
     late.write_bytes(b"sealed")
-    reader = Vault(
-        tmp_path / "vault", signer=key(tmp_path / "vault"), bucket=bucket.as_uri(), is_reader=True
-    )
-    with closing(reader):
-        (fault,) = reader.verify(RECORDING)
+    with opened_to_read(directory, bucket=bucket.as_uri()) as reader:
+        (fault,) = verify(reader, RECORDING)
     assert "is there" in fault
-    with opened(tmp_path / "vault", bucket=bucket.as_uri()) as vault:
-        wait_until(lambda: not vault.parts.index.erasures())
-        assert vault.verify(RECORDING) == []
+    with opened(directory, bucket=bucket.as_uri()) as vault:
+        wait_until(lambda: not pending(vault))
+        assert verify(vault, RECORDING) == []
 
 
 def _queued_files(vault: Vault, object_: str) -> list[Path]:
-    folder = vault.parts.files.path(prefix(RECORDING, object_))
+    folder = vault.files.path(prefix(RECORDING, object_))
     return [path for path in folder.iterdir() if path.name != "0.age"]
 
 
@@ -259,19 +272,19 @@ def test_the_queue_is_bounded(tmp_path: Path) -> None:
             add(vault, "cam", range(100), size=10_000)
         number = vault.tracks(RECORDING)[0].chunks
         assert 5 <= number <= 10
-        state = vault.state()
-        assert 50_000 < state.queued_bytes <= 100_000
-        assert state.queued_files == number
-        wait_until(lambda: vault.state().is_failing)
+        size, files = vault.store.queued()
+        assert 50_000 < size <= 100_000
+        assert files == number
+        wait_until(lambda: loop(vault).is_failing)
     with opened(tmp_path / "vault", **options | {"queue_bytes": 1}) as vault:
-        assert vault.state().queued_files == number  # counted anew
+        assert queued(vault) == number  # counted anew
         with pytest.raises(Refused, match="full"):
             add(vault, "cam", range(number, number + 1))
         (bucket / "recordings").unlink()
-        wait_until(lambda: vault.state().queued_files == 0)
-        wait_until(lambda: not vault.state().is_failing)
-        assert vault.state().queued_bytes == 0
-        assert vault.verify(RECORDING) == []
+        wait_until(lambda: queued(vault) == 0)
+        wait_until(lambda: not loop(vault).is_failing)
+        assert vault.store.queued()[0] == 0
+        assert verify(vault, RECORDING) == []
 
 
 def test_an_object_in_a_directory_is_the_file_itself(tmp_path: Path) -> None:

@@ -20,11 +20,25 @@ from collector.errors import ConfigError, InputError, InUse
 from collector.recording.manifest import check_manifest
 from collector.recording.names import chunk_key
 from collector.recording.refusals import Refused
-from collector.recording.vault import Added, Vault
-from collector.recording.verification import find_faults
+from collector.recording.store import Store
+from collector.recording.vault import Added, Vault, opened_to_read
+from collector.recording.verification import verify
 from collector.testing import canaries, scan
+from tests.ledgers import entries_of
 from tests.programs import threads
-from tests.recording.vaults import RECORDING, add, content, create, key, manifest, opened
+from tests.recording.vaults import (
+    RECORDING,
+    add,
+    content,
+    create,
+    destroy,
+    erase,
+    finish,
+    loop,
+    manifest,
+    opened,
+    run,
+)
 
 OTHER = "f" * 32
 
@@ -106,14 +120,13 @@ def test_chunks_come_in_order_and_once(vault: Vault) -> None:
     assert _refusal(add_one(5, track="../cam")) == "malformed"
     assert _refusal(add_one(-1)) == "malformed"
     assert _read(vault) == _whole()
-    assert vault.verify(RECORDING) == []
+    assert verify(vault, RECORDING) == []
     assert add_one(5, bytes(4 << 20))() == Added(6, is_new=True)
 
 
 def test_a_finished_recording_takes_no_chunk(vault: Vault) -> None:
     """Repetitions are still answered, so that a sender whose answer was lost learns of it."""
-    vault.finish(RECORDING)
-    vault.finish(RECORDING)
+    finish(vault)
     assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "closed"
     assert _refusal(lambda: add(vault, "new", range(1))) == "closed"
     add(vault, "cam", range(4, 5))
@@ -127,14 +140,11 @@ def test_unknown_recordings_and_tracks(vault: Vault) -> None:
         lambda: vault.tracks(OTHER),
         lambda: manifest(vault, OTHER),
         lambda: vault.checkpoint(OTHER),
-        lambda: vault.finish(OTHER),
-        lambda: vault.erase(OTHER),
-        lambda: vault.destroy(OTHER, ["cam"]),
         lambda: vault.read(RECORDING, "none"),
         lambda: vault.ciphertext(RECORDING, "cam", 9),
     ):
         assert _refusal(call) == "not_found"
-    assert vault.verify(OTHER) == ["the recording is not in the vault"]
+    assert verify(vault, OTHER) == ["the recording is not in the vault"]
 
 
 def test_recordings_of_several_threads_do_not_mix(tmp_path: Path) -> None:
@@ -148,20 +158,14 @@ def test_recordings_of_several_threads_do_not_mix(tmp_path: Path) -> None:
         for recording in recordings:
             found = b"".join(vault.read(recording, recording[-5:]))
             assert found == _whole(recording[-5:], range(3))
-            assert vault.verify(recording) == []
+            assert verify(vault, recording) == []
 
 
-def test_terms_fit_the_storage(tmp_path: Path) -> None:
-    """A local recording needs an age recipient, and a cloud recording has none."""
+def test_a_recipient_is_one_of_age(tmp_path: Path) -> None:
+    """Nothing is made for another one."""
     with opened(tmp_path) as vault:
-        recipient = str(pyrage.x25519.Identity.generate().to_public())
-        for storage, to in (("local", None), ("local", "age1"), ("cloud", recipient)):
-            assert (
-                _refusal(
-                    lambda s=storage, r=to: vault.create(RECORDING, {}, storage=s, recipient=r)  # type: ignore[misc]
-                )
-                == "terms"
-            )
+        assert _refusal(lambda: vault.prepare(RECORDING, "age1")) == "terms"
+        assert not vault.keys.has(RECORDING)
 
 
 def test_a_local_recording_is_sealed_for_its_host_only(tmp_path: Path) -> None:
@@ -174,8 +178,8 @@ def test_a_local_recording_is_sealed_for_its_host_only(tmp_path: Path) -> None:
         for number in range(3):
             sealed = vault.ciphertext(RECORDING, "cam", number)
             assert pyrage.decrypt(sealed, [host]) == content("cam", number)
-        assert vault.parts.keys.database.rows("SELECT identity FROM tracks") == [(None,)]
-        assert vault.verify(RECORDING) == []
+        assert vault.keys.database.rows("SELECT identity FROM tracks") == [(None,)]
+        assert verify(vault, RECORDING) == []
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
@@ -184,11 +188,10 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         create(vault)
         add(vault)
         with pytest.raises(InUse):
-            Vault(tmp_path, signer=key(tmp_path))
-        reader = Vault(tmp_path, signer=key(tmp_path), is_reader=True)
-        assert reader.verify(RECORDING) == []
-        assert b"".join(reader.read(RECORDING, "cam")) == _whole(numbers=range(3))
-        reader.close()
+            Store(tmp_path)
+        with opened_to_read(tmp_path) as reader:
+            assert verify(reader, RECORDING) == []
+            assert b"".join(reader.read(RECORDING, "cam")) == _whole(numbers=range(3))
 
 
 def test_a_rotation_beside_a_reader(tmp_path: Path) -> None:
@@ -196,12 +199,12 @@ def test_a_rotation_beside_a_reader(tmp_path: Path) -> None:
     with opened(tmp_path) as vault:
         create(vault)
         add(vault)
-        with closing(Vault(tmp_path, signer=key(tmp_path), is_reader=True)) as reader:
+        with opened_to_read(tmp_path) as reader:
             content_ = reader.read(RECORDING, "cam")
             first = next(content_)
-            vault.rotate()
-            assert reader.verify(RECORDING) == []
-            vault.rotate()
+            vault.keys.rotate()
+            assert verify(reader, RECORDING) == []
+            vault.keys.rotate()
             assert first + b"".join(content_) == _whole(numbers=range(3))
 
 
@@ -209,7 +212,7 @@ def test_chunks_whose_lines_find_no_room_leave_no_file(tmp_path: Path) -> None:
     """Of however many tracks; they are taken when there is room."""
     with opened(tmp_path) as vault:
         create(vault)
-        db = vault.parts.index.database._db
+        db = vault.store.database._db
         db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
         tracks = ("cam", "mix", "chat")
         for track in tracks:
@@ -218,56 +221,51 @@ def test_chunks_whose_lines_find_no_room_leave_no_file(tmp_path: Path) -> None:
         added = dict.fromkeys(tracks, 0) | {t.name: t.chunks for t in vault.tracks(RECORDING)}
         files = [path for path in tmp_path.rglob("*.age") if path.is_file()]
         assert len(files) == sum(added.values())
-        assert vault.verify(RECORDING) == []
+        assert verify(vault, RECORDING) == []
         db.execute("PRAGMA max_page_count = 1000000")
         for track, number in added.items():
             add(vault, track, range(number, number + 1), size=10)
-        assert vault.verify(RECORDING) == []
+        assert verify(vault, RECORDING) == []
 
 
 def test_room_on_the_disk(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is for a chunk of any size, beside what is left free."""
-    assert vault.parts.has_room()
-    monkeypatch.setattr("collector.recording.chunks._SPARE_BYTES", 1 << 60)
-    assert not vault.parts.has_room()
+    assert vault.has_room()
+    monkeypatch.setattr("collector.recording.vault._SPARE_BYTES", 1 << 60)
+    assert not vault.has_room()
     with pytest.raises(Refused, match="full"):
         add(vault, "new", range(1))
 
 
-def test_files_are_looked_up_once(tmp_path: Path) -> None:
-    """At the start, and where something failed since: nothing else can leave one."""
+def test_a_file_without_a_line_is_removed_at_the_end(tmp_path: Path) -> None:
+    """A crash may leave one; it is looked for once, when its recording is finished."""
     with opened(tmp_path) as vault:
         create(vault)
         add(vault)
-    with opened(tmp_path) as vault:
-        statements, stray = list[str](), next(tmp_path.rglob("2.age"))
-        stray = stray.with_name("3.age")
-        vault.parts.index.database._reader.set_trace_callback(statements.append)
-        for _ in range(3):
-            vault.recover()
-        assert not [each for each in statements if "lines" in each]
-        failing = patch.object(vault.parts.index, "add", side_effect=MemoryError)
+        stray = next(tmp_path.rglob("2.age")).with_name("3.age")
+        failing = patch.object(vault.store, "commit", side_effect=MemoryError)
         with failing, pytest.raises(MemoryError):
             add(vault, numbers=range(3, 4))
         assert stray.exists()
-        vault.recover()
-        assert not stray.exists()
-        stray.write_bytes(b"sealed")
-        stray.chmod(0o600)
-        vault.parts.files.suspects.add(RECORDING)
-        with patch.object(vault.parts.files, "remove", side_effect=OSError):
-            vault.recover()
+    with opened(tmp_path) as vault:
+        run(vault)
         assert stray.exists()
-        vault.recover()
+        with patch.object(vault.files, "remove", side_effect=OSError):
+            finish(vault)
+        assert stray.exists()
+        loop(vault).carry_out(RECORDING, "sweep")
         assert not stray.exists()
-        assert vault.verify(RECORDING) == []
+        assert verify(vault, RECORDING) == []
+        assert vault.store.tasks(RECORDING, "sweep") == []
 
 
 def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
     """The error has a code, and names no path."""
-    (tmp_path / "vault.db").write_text("no database, but long enough to be looked at" * 99)
+    (tmp_path / "recorder.db").write_text("no database, but long enough to be looked at" * 99)
     with pytest.raises(ConfigError, match="E203"):
-        Vault(tmp_path, signer=key(tmp_path))
+        Store(tmp_path)
+    (tmp_path / "recorder.db").unlink()
+    Store(tmp_path).close()  # which is not locked any more
 
 
 def test_no_plaintext_on_disk(tmp_path: Path) -> None:
@@ -278,16 +276,16 @@ def test_no_plaintext_on_disk(tmp_path: Path) -> None:
         for number in range(3):
             data = content_.encode() * 3000
             vault.add(RECORDING, name, number, data, owner_mark="owner", kind="chat")
-        with (tmp_path / "vault" / "vault.db-wal").open("rb") as log:
+        with (tmp_path / "vault" / "recorder.db-wal").open("rb") as log:
             assert log.read(1)
         assert list(scan([tmp_path], (content_,))) == []
-        vault.destroy(RECORDING, [name])
+        destroy(vault, name)
         assert list(scan([tmp_path], (content_, name))) == []
 
 
 def test_a_long_recording_costs_no_more(vault: Vault) -> None:
     """The steps that SQLite takes for a chunk grow with the depth of its trees, not with lines."""
-    db, done = vault.parts.index.database._reader, list[int]()
+    db, done = vault.store.database._reader, list[int]()
 
     def count(call: Callable[[], object]) -> int:
         done.clear()
@@ -296,15 +294,15 @@ def test_a_long_recording_costs_no_more(vault: Vault) -> None:
         db.set_progress_handler(None, 0)
         return len(done)
 
-    key = vault.parts.keys.find(RECORDING, "cam")
+    key = vault.keys.find(RECORDING, "cam")
     assert key is not None
     place = (RECORDING, key.object)
 
     def figures() -> list[int]:
         calls: list[Callable[[], object]] = [
-            lambda: vault.parts.index.last(*place),
-            lambda: vault.parts.index.chunk(*place, 3),
-            lambda: vault.parts.index.is_living(*place),
+            lambda: vault.store.last(*place),
+            lambda: vault.store.chunk(*place, 3),
+            lambda: vault.store.is_living(*place),
         ]
         return [count(call) for call in calls]
 
@@ -328,16 +326,16 @@ def test_a_full_disk_refuses_and_loses_nothing(
         patch.setattr("collector.recording.storage.os.write", fail)
         assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "full"
     with monkeypatch.context() as patch:
-        patch.setattr("collector.recording.chunks._SPARE_BYTES", 1 << 60)
+        patch.setattr("collector.recording.vault._SPARE_BYTES", 1 << 60)
         assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "full"
-    assert vault.verify(RECORDING) == []
+    assert verify(vault, RECORDING) == []
     add(vault, "cam", range(5, 6))
     assert _read(vault) == _whole(numbers=range(6))
 
 
 def test_a_full_database_refuses_and_loses_nothing(vault: Vault) -> None:
     """SQLite has no page left for the line: the chunk does not exist, and comes again later."""
-    database = vault.parts.index.database
+    database = vault.store.database
     with database.transaction() as db:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {pages}")
@@ -348,7 +346,7 @@ def test_a_full_database_refuses_and_loses_nothing(vault: Vault) -> None:
         db.execute("PRAGMA max_page_count = 1000000")
     number = vault.tracks(RECORDING)[0].chunks
     add(vault, "cam", range(number, number + 1))
-    assert vault.verify(RECORDING) == []
+    assert verify(vault, RECORDING) == []
 
 
 # -- erasing ------------------------------------------------------------------------------------
@@ -358,74 +356,91 @@ def test_a_destroyed_track_cannot_be_read_or_continued(vault: Vault, tmp_path: P
     """The others stay, and the manifest says what was destroyed."""
     reading = vault.read(RECORDING, "cam")
     next(reading)
-    vault.destroy(RECORDING, ["cam", "none"])
-    vault.destroy(RECORDING, ["cam"])
+    destroy(vault, "cam", "none")
+    destroy(vault, "cam")
     assert _refusal(lambda: list(reading)) == "left"
     assert _refusal(lambda: vault.read(RECORDING, "cam")) == "left"
     assert _refusal(lambda: vault.ciphertext(RECORDING, "cam", 0)) == "left"
     assert _refusal(lambda: add(vault, "cam", range(1))) == "left"
     assert [track.name for track in vault.tracks(RECORDING)] == ["mix"]
     assert _read(vault, "mix") == _whole("mix", range(2))
-    assert len(list((tmp_path / "vault/objects/recordings" / RECORDING).iterdir())) == 1
-    vault.finish(RECORDING)
-    vault.destroy(RECORDING, ["mix"])
+    assert len(list((tmp_path / "vault/vault/objects/recordings" / RECORDING).iterdir())) == 1
+    finish(vault)
+    destroy(vault, "mix")
     assert vault.tracks(RECORDING) == []
-    assert vault.verify(RECORDING) == []
+    assert verify(vault, RECORDING) == []
     assert check_manifest(manifest(vault), {vault.signer.public})[1] == []
 
 
 def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
     """Every call answers that it was erased; a copy of an age file opens with nothing."""
-    told = list[tuple[str, bool]]()
-    with opened(tmp_path, on_erased=lambda *what: told.append(what)) as vault:
+    with opened(tmp_path) as vault:
         create(vault)
         add(vault)
         checkpoint, sealed = vault.checkpoint(RECORDING), vault.ciphertext(RECORDING, "cam", 0)
         reading = vault.read(RECORDING, "cam")
         next(reading)
         assert RECORDING in vault._next
-        vault.erase(RECORDING)
+        erase(vault)
         assert RECORDING not in vault._next  # nor its secret
-        vault.erase(RECORDING)
-        assert told == [(RECORDING, True)]
         assert _refusal(lambda: list(reading)) == "left"
-        for call in (add, create, lambda v: v.tracks(RECORDING), manifest):
+        for call in (add, lambda v: v.tracks(RECORDING), manifest):
             assert _refusal(lambda c=call: c(vault)) == "erased"  # type: ignore[misc]
-        assert vault.verify(RECORDING, checkpoint) == []
+        assert verify(vault, RECORDING, checkpoint) == []
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert not any(sealed[:200] in path.read_bytes() for path in files)
         assert not any(path.suffix == ".age" for path in files)
-        assert vault.parts.index.database.rows("SELECT COUNT(*) FROM lines") == [(0,)]
+        assert vault.store.database.rows("SELECT COUNT(*) FROM lines") == [(0,)]
+        assert vault.store.database.rows("SELECT COUNT(*) FROM tasks") == [(0,)]
 
 
-def test_an_erasure_that_the_journal_stops_is_resumed(tmp_path: Path) -> None:
-    """Keys are gone first; nothing can be read meanwhile; ``recover`` goes on."""
-    answers = [OSError("the journal is full"), None]
-
-    def on_erased(recording: str, is_whole: bool) -> None:
-        if (answer := answers.pop(0)) is not None:
-            raise answer
-
-    with opened(tmp_path, on_erased=on_erased) as vault:
+def test_an_erasure_that_is_stopped_goes_on(tmp_path: Path) -> None:
+    """Keys are gone first, and the ledger has it before any file is removed; nothing can be read
+    meanwhile."""
+    with opened(tmp_path) as vault:
         create(vault)
         add(vault)
-        assert _refusal(lambda: vault.destroy(RECORDING, ["cam"])) == "unavailable"
-        assert _refusal(lambda: vault.read(RECORDING, "cam")) == "left"
-        assert list(tmp_path.rglob("*.age"))
-        vault.recover()
+        for name in ("append", "commit"):
+            failing = patch.object(vault.store, name, side_effect=OSError)
+            if name == "append":
+                with failing:
+                    assert _refusal(lambda: destroy(vault, "cam")) == "unavailable"
+            else:
+                with failing:
+                    assert _refusal(partial(loop(vault).carry_out, RECORDING, "erase")) == (
+                        "unavailable"
+                    )
+            assert _refusal(lambda: vault.read(RECORDING, "cam")) == "left"
+            assert list(tmp_path.rglob("*.age"))
+        loop(vault).carry_out(RECORDING, "erase")
         assert not list(tmp_path.rglob("*.age"))
-        assert vault.verify(RECORDING) == []
-        assert answers == []
+        assert verify(vault, RECORDING) == []
+    facts = [each.fact("what") for each in entries_of(tmp_path / "recorder.db", "recording")]
+    assert facts == ["withdraw"]
+
+
+def test_a_full_disk_keeps_no_file_of_a_destroyed_track(tmp_path: Path) -> None:
+    """Where the keys cannot be written anew, that is done later."""
+    with opened(tmp_path) as vault:
+        create(vault)
+        add(vault)
+        with patch.object(vault.keys.database, "compact", return_value=False):
+            destroy(vault, "cam")
+            assert not list(tmp_path.rglob("*.age"))
+            run(vault)
+        assert [each.what for each in vault.store.due(1.0, "compact")] == ["compact"]
+        loop(vault).carry_out("", "compact")
+        assert vault.store.due(1.0, "compact") == []
 
 
 def test_rotation_touches_no_content(vault: Vault, tmp_path: Path) -> None:
     """Objects and manifest stay as they are, and everything opens."""
-    before = {path: path.read_bytes() for path in (tmp_path / "vault/objects").rglob("*.age")}
-    vault.rotate()
-    vault.rotate()
+    before = {path: path.read_bytes() for path in (tmp_path / "vault/vault/objects").rglob("*.age")}
+    vault.keys.rotate()
+    vault.keys.rotate()
     assert before == {path: path.read_bytes() for path in before}
     assert _read(vault) == _whole()
-    assert vault.verify(RECORDING) == []
+    assert verify(vault, RECORDING) == []
 
 
 # -- attacks ------------------------------------------------------------------------------------
@@ -440,7 +455,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def _index(vault: Vault) -> Iterator[sqlite3.Connection]:
     """The index, to change it behind the vault's back."""
-    with closing(sqlite3.connect(vault.parts.index.database.path)) as db, db:
+    with closing(sqlite3.connect(vault.store.database.path)) as db, db:
         yield db
 
 
@@ -450,7 +465,7 @@ def _change(vault: Vault, statement: str, *values: object) -> None:
 
 
 def _objects(vault: Vault) -> list[Path]:
-    return sorted(vault.parts.files.path("").rglob("*.age"))
+    return sorted(vault.files.path("").rglob("*.age"))
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -460,32 +475,32 @@ def test_changed_objects_are_found(vault: Vault) -> None:
         whole = path.read_bytes()
         for place in (0, len(whole) // 2, len(whole) - 1):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-            assert any("was changed" in fault for fault in vault.verify(RECORDING))
+            assert any("was changed" in fault for fault in verify(vault, RECORDING))
         path.write_bytes(whole[:-1])
-        assert vault.verify(RECORDING)
+        assert verify(vault, RECORDING)
         path.unlink()
-        assert any("is missing" in fault for fault in vault.verify(RECORDING))
+        assert any("is missing" in fault for fault in verify(vault, RECORDING))
         path.write_bytes(whole)
     first, second = _objects(vault)[:2]
     one, two = first.read_bytes(), second.read_bytes()
     first.write_bytes(two)
     second.write_bytes(one)
-    assert len(vault.verify(RECORDING)) == 2
+    assert len(verify(vault, RECORDING)) == 2
     second.write_bytes(two)
-    assert len(vault.verify(RECORDING)) == 1
+    assert len(verify(vault, RECORDING)) == 1
     first.write_bytes(one)
     (first.parent / "9.age").write_bytes(one)
-    assert any("does not name" in fault for fault in vault.verify(RECORDING))
+    assert any("does not name" in fault for fault in verify(vault, RECORDING))
     (first.parent / "9.age").unlink()
-    assert vault.verify(RECORDING) == []
+    assert verify(vault, RECORDING) == []
 
 
 @pytest.mark.usefixtures("no_pause")
 def test_a_changed_object_is_not_read(vault: Vault) -> None:
     """Not even one that is sealed with the right key, as any process can that has the recipient."""
-    found = vault.parts.keys.find(RECORDING, "cam")
+    found = vault.keys.find(RECORDING, "cam")
     assert found is not None
-    path = vault.parts.files.path(chunk_key(RECORDING, found.object, 1))
+    path = vault.files.path(chunk_key(RECORDING, found.object, 1))
     forged = pyrage.encrypt(b"forged", [pyrage.x25519.Recipient.from_str(found.recipient)])
     for sealed in (forged, path.read_bytes()[:-1], b"", None):
         path.unlink() if sealed is None else path.write_bytes(sealed)
@@ -497,34 +512,34 @@ def test_a_changed_object_is_not_read(vault: Vault) -> None:
 
 def test_a_track_that_is_destroyed_while_a_chunk_is_fetched_is_not_read(vault: Vault) -> None:
     """A bucket may take a minute to answer; consent may be withdrawn meanwhile."""
-    fetch = vault.parts.files.read
+    fetch = vault.files.read
 
     def destroyed(key: str) -> bytes | None:
         found = fetch(key)
-        vault.destroy(RECORDING, ["cam"])
+        destroy(vault, "cam")
         return found
 
     reader = vault.read(RECORDING, "cam")
-    with patch.object(vault.parts.files, "read", destroyed), pytest.raises(Refused, match="left"):
+    with patch.object(vault.files, "read", destroyed), pytest.raises(Refused, match="left"):
         next(reader)
 
 
 @pytest.mark.usefixtures("no_pause")
 def test_changed_lines_are_found(vault: Vault) -> None:
     """Lines of the index that are cut off, left out, changed, moved or repeated, at every row."""
-    vault.finish(RECORDING)
+    finish(vault)
     with _index(vault) as db:
         rows = db.execute("SELECT * FROM lines ORDER BY line").fetchall()
-        head = db.execute("SELECT * FROM recordings").fetchone()
+        head = db.execute("SELECT * FROM manifests").fetchone()
 
     def attempt(other: list[tuple[Any, ...]], lines: int | None = None, **columns: object) -> None:
         with _index(vault) as db:
             db.execute("DELETE FROM lines")
-            db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?)", other)
-            db.execute("UPDATE recordings SET lines = ?", (head[4] if lines is None else lines,))
+            db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?)", other)
+            db.execute("UPDATE manifests SET lines = ?", (head[4] if lines is None else lines,))
             for name, value in columns.items():
-                db.execute(f"UPDATE recordings SET {name} = ?", (value,))
-        assert vault.verify(RECORDING), (len(other), columns)
+                db.execute(f"UPDATE manifests SET {name} = ?", (value,))
+        assert verify(vault, RECORDING), (len(other), columns)
 
     for at in range(len(rows)):
         attempt(rows[:at])
@@ -557,39 +572,36 @@ def test_a_rollback_is_found_against_a_checkpoint(tmp_path: Path) -> None:
     with opened(tmp_path / "vault") as vault:
         add(vault, "cam", range(3, 5))
         checkpoint, whole = vault.checkpoint(RECORDING), manifest(vault)
-        assert vault.verify(RECORDING, checkpoint) == []
+        assert verify(vault, RECORDING, checkpoint) == []
     with opened(tmp_path / "backup") as vault:
-        assert vault.verify(RECORDING) == []
+        assert verify(vault, RECORDING) == []
         for noted in (checkpoint, whole):
-            assert vault.verify(RECORDING, noted) == [
+            assert verify(vault, RECORDING, noted) == [
                 "the lines after 4 are missing: the checkpoint names line 6"
             ]
         add(vault, "cam", range(3, 4))
         vault.add(RECORDING, "cam", 4, b"other", owner_mark="owner", kind="video")
-        assert vault.verify(RECORDING, checkpoint) == [
+        assert verify(vault, RECORDING, checkpoint) == [
             "line 6: is not the one that the checkpoint names: rewritten"
         ]
-        assert vault.verify(RECORDING, b"nonsense")
+        assert verify(vault, RECORDING, b"nonsense")
 
 
 @pytest.mark.usefixtures("no_pause")
-def test_swapped_keys_recordings_and_signers_are_found(vault: Vault, tmp_path: Path) -> None:
+def test_swapped_keys_recordings_and_signers_are_found(vault: Vault) -> None:
     """Keys of another track, a manifest of another recording, and one of another signer."""
     create(vault, OTHER)
     add(vault, recording=OTHER)
-    vault.finish(OTHER)
-    vault.finish(RECORDING)
-    with vault.parts.keys.database.transaction() as db:
+    finish(vault, OTHER)
+    finish(vault)
+    with vault.keys.database.transaction() as db:
         db.execute("UPDATE tracks SET recipient = ? WHERE name = 'mix'", ("age1other",))
-    assert any("does not open it" in fault for fault in vault.verify(RECORDING))
+    assert any("does not open it" in fault for fault in verify(vault, RECORDING))
     _change(vault, "DELETE FROM lines WHERE recording = ?", RECORDING)
     _change(vault, "UPDATE lines SET recording = ?", RECORDING)
-    _change(vault, "UPDATE recordings SET lines = 5 WHERE recording = ?", RECORDING)
-    assert "line 1: the manifest is of another recording" in vault.verify(RECORDING)
-    (tmp_path / "else").mkdir()
-    found = find_faults(
-        vault.parts, OTHER, trusted={key(tmp_path / "else").public}, checkpoint=None
-    )
+    _change(vault, "UPDATE manifests SET lines = 5 WHERE recording = ?", RECORDING)
+    assert "line 1: the manifest is of another recording" in verify(vault, RECORDING)
+    found = verify(vault, OTHER, trusted={"0" * 64})
     assert any("not the recorder's" in fault for fault in found)
 
 
@@ -598,6 +610,6 @@ def test_lost_lines_do_not_lose_their_objects(vault: Vault, tmp_path: Path) -> N
     """Files that no line names are reported, and not swept away, when the index was put back."""
     add(vault, "cam", range(5, 9))
     _change(vault, "DELETE FROM lines WHERE line > 8")
-    _change(vault, "UPDATE recordings SET lines = 8")
-    vault.recover()
-    assert sum("does not name" in fault for fault in vault.verify(RECORDING)) == 4
+    _change(vault, "UPDATE manifests SET lines = 8")
+    run(vault)
+    assert sum("does not name" in fault for fault in verify(vault, RECORDING)) == 4

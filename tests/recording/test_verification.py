@@ -12,7 +12,7 @@ import pytest
 from collector.errors import InputError
 from collector.recording.verification import MANIFEST_NAME, assemble
 from tests.conftest import required
-from tests.recording.vaults import RECORDING, add, content, create, manifest, opened
+from tests.recording.vaults import RECORDING, add, content, create, finish, manifest, opened
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def handed_out(tmp_path: Path) -> Path:
         create(vault, recipient=str(host.to_public()))
         add(vault, "cam", range(12))
         add(vault, "mix", range(2), owner="mixed", kind="audio")
-        vault.finish(RECORDING)
+        finish(vault)
         for track in vault.tracks(RECORDING):
             (source / track.name).mkdir(parents=True)
             for number in range(track.chunks):

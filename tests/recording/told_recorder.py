@@ -15,7 +15,6 @@ from typing import Any
 
 from collector.errors import CollectorError
 from collector.recording import Caller, Recorder, Refused
-from collector.recording.names import read_key
 from tests.deadline import wait_until
 from tests.recording.recorder_process import LOCAL, LONGEST, Answer, Content
 from tests.recording.syscalls import install
@@ -37,12 +36,10 @@ def look(recorder: Recorder, viewer: Caller, recording: str) -> dict[str, Conten
 
 def settle(recorder: Recorder) -> None:
     """Wait until the bucket has all that it is to have, and nothing else."""
-    index, files = recorder.vault.parts.index, recorder.vault.parts.files
+    store = recorder.store
 
     def is_settled() -> bool:
-        places = ((key.split("/")[1], *read_key(key)) for key in files.keys("recordings"))
-        is_done = index.queued() == (0, 0) and not index.erasures()
-        return is_done and not any(index.is_uploaded(*place) for place in places)
+        return store.queued() == (0, 0) and not store.due(float("inf"), "erase", "delete", "again")
 
     wait_until(is_settled)
 
