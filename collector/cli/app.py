@@ -26,6 +26,7 @@ _COMMANDS = {
     "drain": ("drain", "drain", _RUN),
     "recorder": ("recorder", "recorder", _RUN),
     "status": ("status", "status", _RUN),
+    "top": ("top", "top", _RUN),
     "claims": ("claims", "claims", _PROVE),
     "error": ("error", "error", _RUN),
     "page": ("page", "page", _PROVE),
