@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": ("demo", "demo", _SEND),
     "filter": ("filter", "filter_events", _SEND),
     "explain": ("explain", "explain_events", _SEND),
+    "dev": ("dev", "dev", _SEND),
     "init": ("init", "init", _RUN),
     "serve": ("serve", "serve", _RUN),
     "drain": ("drain", "drain", _RUN),

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.cli.top import Sample, summary
+from collector.server.rates import Sample, summary
 from collector.testing import canaries
 from tests.cli.process import COMMAND, run
 from tests.deadline import wait_until
