@@ -7,17 +7,17 @@ them closed lists, so that no value and no unlisted key becomes one.
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import product
 from math import inf
+from threading import Lock
 from time import monotonic, time
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
     ProcessCollector,
     disable_created_metrics,
@@ -46,7 +46,7 @@ from collector.contracts import (
 from collector.errors import CAUSES
 from collector.ops.requests import RequestCounts
 
-_F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily)
+_F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LAST = "+Inf"
@@ -205,18 +205,22 @@ class Metrics:
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
-        count = self._counters
-        self._outcomes = count("collector_events_total")
-        self._rejected = count("collector_events_rejected_total")
-        self._content = count("collector_content_total")
-        self._dropped = count("collector_fields_dropped_total")
-        self._bytes_in = count("collector_received_bytes_total")
-        self._bytes_out = count("collector_admitted_bytes_total")
+        self._tallies: dict[str, Tally] = {}
+        self._fields: dict[str, dict[str, None]] = {}
+        self._lock = Lock()
         _, meaning, labels = METRICS["collector_build_info"]
         self._info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
         self.use(layouts)
         self.registry.register(
-            _Readings(spool, sinks, workers, messages, reloads=reloads, expiries=expiries)
+            _Readings(
+                self._counted,
+                spool,
+                sinks,
+                workers,
+                messages,
+                reloads=reloads,
+                expiries=expiries,
+            )
         )
         ProcessCollector(registry=self.registry)
 
@@ -225,15 +229,11 @@ class Metrics:
 
     def use(self, layouts: Sequence[Layout]) -> None:
         """Count under other schemas, too; the series that there are stay."""
-        names = [layout.table for layout in layouts]
-        self._outcomes.add(product(names, _OUTCOMES))
-        self._rejected.add(product(names, REJECTIONS))
-        self._content.add(product(names, CATEGORIES))
-        for layout in layouts:
-            fields = (field for field, _ in layout.columns)
-            self._dropped.add(product([layout.table], fields, DROPS))
-        self._bytes_in.add(product(names))
-        self._bytes_out.add(product(names))
+        with self._lock:
+            for layout in layouts:
+                self._tallies.setdefault(layout.table, Tally())
+                fields = self._fields.setdefault(layout.table, {})
+                fields.update(dict.fromkeys(name for name, _ in layout.columns))
         build = version("data-minimisation-collector")
         self._info.clear()
         for layout in layouts:
@@ -241,40 +241,49 @@ class Metrics:
 
     def observe(self, schema: str, tally: Tally) -> None:
         """Count the tally of a request under a schema, which is named."""
-        self._outcomes[schema, "admitted"].inc(tally.admitted)
-        if tally.admitted != tally.received:
-            self._outcomes[schema, "rejected"].inc(tally.received - tally.admitted)
-            for reason, times in tally.rejected.items():
-                self._rejected[schema, reason].inc(times)
-        for category, times in tally.content.items():
-            self._content[schema, category].inc(times)
-        for name, drops in tally.dropped.items():
-            for drop, times in drops.items():
-                self._dropped[schema, name, drop].inc(times)
-        self._bytes_in[schema,].inc(tally.bytes_in)
-        self._bytes_out[schema,].inc(tally.bytes_out)
+        with self._lock:
+            self._tallies[schema] += tally
+
+    def tallies(self) -> dict[str, Tally]:
+        """Return what was counted since the start, by schema."""
+        with self._lock:
+            return {schema: tally + Tally() for schema, tally in self._tallies.items()}
+
+    def _counted(self) -> Iterator[Metric]:
+        """Yield the metrics of what was counted, with every series of every schema."""
+        total = {name: _family(CounterMetricFamily, name) for name in _COUNTED}
+        events, rejected, dropped, content, bytes_in, bytes_out = total.values()
+        with self._lock:
+            fields = {schema: [*names] for schema, names in self._fields.items()}
+        for schema, tally in self.tallies().items():
+            events.add_metric([schema, "admitted"], tally.admitted)
+            events.add_metric([schema, "rejected"], tally.received - tally.admitted)
+            for reason in REJECTIONS:
+                rejected.add_metric([schema, reason], tally.rejected[reason])
+            for name in fields[schema]:
+                drops = tally.dropped.get(name, Counter())
+                for drop in DROPS:
+                    dropped.add_metric([schema, name, drop], drops[drop])
+            for category in CATEGORIES:
+                content.add_metric([schema, category], tally.content[category])
+            bytes_in.add_metric([schema], tally.bytes_in)
+            bytes_out.add_metric([schema], tally.bytes_out)
+        yield from total.values()
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def _counters(self, name: str) -> _Counters:
-        kind = METRICS[name]
-        return _Counters(Counter(name, kind.meaning, kind.labels, registry=self.registry))
 
-
-class _Counters(dict[tuple[str, ...], Counter]):
-    """The counters of a metric by their labels, all of which are added before they are counted."""
-
-    def __init__(self, family: Counter) -> None:
-        super().__init__()
-        self._family = family
-
-    def add(self, labels: Iterable[tuple[str, ...]]) -> None:
-        """Add those that are not there yet."""
-        for key in labels:
-            if key not in self:
-                self[key] = self._family.labels(*key)
+_COUNTED = (
+    "collector_events_total",
+    "collector_events_rejected_total",
+    "collector_fields_dropped_total",
+    "collector_content_total",
+    "collector_received_bytes_total",
+    "collector_admitted_bytes_total",
+)
+"""The metrics of tallies."""
 
 
 class _Readings(Collector):
@@ -282,6 +291,7 @@ class _Readings(Collector):
 
     def __init__(
         self,
+        counted: Callable[[], Iterable[Metric]],
         spool: Callable[[], SpoolState],
         sinks: Callable[[], Mapping[str, DeliveryState]],
         workers: Callable[[], WorkerReading],
@@ -290,6 +300,7 @@ class _Readings(Collector):
         reloads: Callable[[], ReloadReading] | None,
         expiries: Callable[[], Mapping[str, float]],
     ) -> None:
+        self._counted = counted
         self._expiries = expiries
         self._spool = spool
         self._sinks = sinks
@@ -299,13 +310,14 @@ class _Readings(Collector):
         self._were_absent: dict[str, Backlog] = {}
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._counted()
         spool = self._spool()
         for name, read in _BACKLOG.items():
-            family = _by_sink(GaugeMetricFamily, name)
+            family = _family(GaugeMetricFamily, name)
             for sink, backlog in spool.backlogs.items():
                 family.add_metric([sink], read(backlog))
             yield family
-        blocking = _by_sink(GaugeMetricFamily, "collector_spool_blocking")
+        blocking = _family(GaugeMetricFamily, "collector_spool_blocking")
         self._were_absent |= dict.fromkeys(spool.absent, Backlog())
         absent = {**self._were_absent, **spool.absent}
         for sink in (*spool.backlogs, *absent):
@@ -317,10 +329,10 @@ class _Readings(Collector):
         name = "collector_spool_errors_total"
         yield CounterMetricFamily(name, METRICS[name].meaning, value=spool.errors)
         yield _gauge("collector_spool_damaged_files", spool.damaged)
-        delivered = _by_sink(CounterMetricFamily, "collector_sink_delivered_batches_total")
-        failures = _by_sink(CounterMetricFamily, "collector_sink_failures_total")
-        aside = _by_sink(CounterMetricFamily, "collector_sink_set_aside_batches_total")
-        last = _by_sink(GaugeMetricFamily, "collector_sink_last_success_timestamp_seconds")
+        delivered = _family(CounterMetricFamily, "collector_sink_delivered_batches_total")
+        failures = _family(CounterMetricFamily, "collector_sink_failures_total")
+        aside = _family(CounterMetricFamily, "collector_sink_set_aside_batches_total")
+        last = _family(GaugeMetricFamily, "collector_sink_last_success_timestamp_seconds")
         now = time() - monotonic()
         for name, state in self._sinks().items():
             delivered.add_metric([name], state.delivered)
@@ -329,7 +341,7 @@ class _Readings(Collector):
             aside.add_metric([name], state.set_aside)
             last.add_metric([name], now + state.last)
         yield from (delivered, failures, aside, last)
-        waiting = _by_sink(GaugeMetricFamily, "collector_sink_absent_batches")
+        waiting = _family(GaugeMetricFamily, "collector_sink_absent_batches")
         for name, backlog in absent.items():
             waiting.add_metric([name], backlog.batches)
         yield waiting
@@ -339,13 +351,13 @@ class _Readings(Collector):
         name = "collector_worker_replacements_total"
         yield CounterMetricFamily(name, METRICS[name].meaning, value=workers.replaced)
         name = "collector_request_duration_seconds"
-        durations = HistogramMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+        durations = _family(HistogramMetricFamily, name)
         for key, buckets, seconds in workers.requests.durations():
             bounds = [(_LAST if bound == inf else str(float(bound)), n) for bound, n in buckets]
             durations.add_metric(key, bounds, seconds)
         yield durations
         name = "collector_requests_refused_total"
-        refused = CounterMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+        refused = _family(CounterMetricFamily, name)
         for key, times in workers.requests.refused():
             refused.add_metric(key, times)
         yield refused
@@ -365,7 +377,7 @@ _BACKLOG: dict[str, Callable[[Backlog], float]] = {
 def expiry(times: Mapping[str, float]) -> GaugeMetricFamily:
     """Build the metric of certificates by the receivers that have one, in seconds of the epoch."""
     name = "collector_tls_certificate_expiry_timestamp_seconds"
-    family = GaugeMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+    family = _family(GaugeMetricFamily, name)
     for receiver, at in times.items():
         family.add_metric([receiver], at)
     return family
@@ -373,7 +385,7 @@ def expiry(times: Mapping[str, float]) -> GaugeMetricFamily:
 
 def _messages(counts: Mapping[MessageOutcome, int]) -> CounterMetricFamily:
     name = "collector_messages_total"
-    family = CounterMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+    family = _family(CounterMetricFamily, name)
     for outcome in MESSAGE_OUTCOMES:
         family.add_metric([outcome], counts.get(outcome, 0))
     return family
@@ -383,13 +395,13 @@ def _gauge(name: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, METRICS[name].meaning, value=value)
 
 
-def _by_sink(family: type[_F], name: str) -> _F:
+def _family(family: type[_F], name: str) -> _F:
     return family(name, METRICS[name].meaning, labels=METRICS[name].labels)
 
 
 def _reloaded(reloads: ReloadReading) -> Iterator[Metric]:
     name = "collector_config_reloads_total"
-    outcomes = CounterMetricFamily(name, METRICS[name].meaning, labels=METRICS[name].labels)
+    outcomes = _family(CounterMetricFamily, name)
     for outcome in RELOADS:
         outcomes.add_metric([outcome], reloads.outcomes.get(outcome, 0))
     yield outcomes

@@ -274,6 +274,11 @@ class ControlServer:
         checks = self._checks()
         return {
             "schemas": [schema.id for schema in components.schemas],
+            "events": {
+                # Live counts of bytes would show the size of one message.
+                schema: replace(tally, bytes_in=0, bytes_out=0).as_dict()
+                for schema, tally in components.metrics.tallies().items()
+            },
             "ready": UNREADY.isdisjoint(checks.values()),
             "checks": dict(checks),
             "workers": {"ready": workers.ready, "replaced": workers.replaced},

@@ -98,6 +98,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
 
     ready: bool
     schemas: list[str]
+    events: dict[str, dict[str, Any]]
     checks: dict[str, str]
     workers: dict[str, int]
     spool: dict[str, Any]

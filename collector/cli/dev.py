@@ -1,0 +1,51 @@
+"""``collector dev``: a sidecar to play with."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import ExitStack, suppress
+from typing import Annotated
+
+import typer
+
+from collector.cli.console import out
+from collector.cli.serve import needs_sidecar
+
+_MOST_PORT = 65_533
+
+
+def dev(
+    schema: Annotated[
+        str, typer.Argument(metavar="[SCHEMA]", help="A schema's name, or the path of its file.")
+    ] = "conferencing",
+    port: Annotated[
+        int,
+        typer.Option(
+            "--port",
+            min=1024,
+            max=_MOST_PORT,
+            help="The port for events; the page has the second one after it.",
+        ),
+    ] = 4318,
+    feed: Annotated[
+        bool, typer.Option("--feed/--no-feed", help="Send events of synthetic meetings.")
+    ] = True,
+) -> None:
+    """Run a sidecar with temporary data and synthetic meetings, and a page to watch and try it.
+
+    The page shows events go in and records come out, and has a playground: paste JSON, NDJSON or
+    OTLP/JSON, and see what would be stored of it and why. When the schema's file changes, it is
+    loaded again; its faults are shown. Ctrl-C ends it and removes everything.
+
+        collector dev my-schema.yaml
+    """
+    needs_sidecar()
+    from collector.dev.run import Dev  # noqa: PLC0415 - keeps `--help` light
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary is removed
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
+        running = Dev(schema, port, feeds=feed, stack=stack)
+        out.print(f"open [bold]{running.url}[/] in a browser, or send an event:\n")
+        out.print(f"  {running.curl}\n", markup=False)
+        out.print("Ctrl-C ends it and removes its data.")
+        running.run()

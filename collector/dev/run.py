@@ -1,0 +1,227 @@
+"""Run a sidecar with temporary data, what feeds it, and the page, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from http.client import HTTPConnection
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from collector import synthetic
+from collector.dev.playground import Pasted, Playground
+from collector.dev.site import Site
+from collector.errors import (
+    CollectorError,
+    ConfigError,
+    ConfigFaults,
+    DeliveryError,
+    SchemaError,
+)
+from collector.schema import load_schema
+from collector.server import control_client
+from collector.server.control_client import Reload
+from collector.server.rates import Sample, summary
+
+_FIRST_SECONDS = 30.0
+_LOOK_SECONDS = 0.25
+_FEED_SECONDS = 0.5
+_STOP_SECONDS = 10.0
+_EVENTS = 5
+"""So many events are sent at once."""
+_SEED = 2026
+_SHOWN = 72
+"""So many characters of a text are shown."""
+_HEADERS = {"Content-Type": "application/json"}
+
+
+class Dev:
+    """A sidecar that plays. ``schema`` is a name or a path, ``port`` that of its HTTP address: the
+    page has the second one after it. Its data are gone when ``stack`` is closed.
+
+    Raises ``SchemaError`` if the schema does not load, and ``ConfigError`` E207 if the sidecar or
+    the page cannot start.
+    """
+
+    def __init__(self, schema: str, port: int, *, feeds: bool, stack: ExitStack) -> None:
+        self._path = schema
+        self._port = port
+        self._schema = load_schema(schema)
+        self._seen = _changed(schema)
+        self._meetings = synthetic.events(sys.maxsize, _SEED)
+        self._faults: list[str] = []
+        self._latest: dict[str, Any] | None = None
+        self._samples: list[Sample] = []
+        self._lock = Lock()
+        self._ends = Event()
+        self._playground = Playground(schema)
+        stack.callback(self._playground.close)
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="collector-dev-")))
+        self._data = folder / "data"
+        self._log = folder / "log"
+        self._sidecar = self._started(stack)
+        try:
+            self._site = Site(port + 2, self.state, self.ask)
+        except OSError:
+            message = f"port {port + 2}, for the page, is in use; choose another one with `--port`"
+            raise ConfigError("E207", message) from None
+        stack.callback(self._site.server_close)
+        self._jobs = [
+            (self._look, _LOOK_SECONDS),
+            *([(self._feed, _FEED_SECONDS)] if feeds else []),
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Dev, {self.url}>"
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return self._site.url
+
+    @property
+    def curl(self) -> str:
+        """A command that sends an event."""
+        event = '{"ip": "203.0.113.7", "os": {"type": "linux"}, "chat": ["hi"]}'
+        return f"curl http://127.0.0.1:{self._port}/v1/events --json '{event}'"
+
+    def run(self) -> None:
+        """Serve the page until the sidecar ends, which is an error: E207."""
+        threads = [Thread(target=self._repeat, args=job, daemon=True) for job in self._jobs]
+        threads.append(Thread(target=self._site.serve_forever, daemon=True))
+        for thread in threads:
+            thread.start()
+        try:
+            self._sidecar.wait()
+        finally:
+            self._ends.set()
+            self._site.shutdown()
+        raise self._failed()
+
+    def state(self) -> dict[str, Any]:
+        """Return what the page shows."""
+        samples = self._samples[-2:]
+        return {
+            "schema": self._schema.id,
+            "faults": self._faults,
+            "now": summary(samples[0], samples[1]) if len(samples) > 1 else None,
+            "latest": self._latest,
+            "confined": self._playground.is_confined,
+            "public": f"http://127.0.0.1:{self._port + 1}/",
+            "curl": self.curl,
+        }
+
+    def ask(self, form: Pasted, text: bytes) -> dict[str, Any]:
+        """Filter a text in the playground."""
+        with self._lock:
+            return self._playground.ask(form, text)
+
+    def _started(self, stack: ExitStack) -> subprocess.Popen[bytes]:
+        """Start the sidecar, and wait until it receives."""
+        words = ["serve", "--data", self._data, "--schema", self._path, "--port", self._port]
+        environ = {name: text for name, text in os.environ.items() if "COLLECTOR_" not in name}
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                [sys.executable, "-m", "collector", *map(str, words)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                env=environ,
+                start_new_session=True,  # Ctrl-C is for this process, which ends that one
+            )
+        stack.callback(_end, process)
+        self._sidecar = process
+        deadline = monotonic() + _FIRST_SECONDS
+        while monotonic() < deadline:
+            with suppress(DeliveryError):
+                if (found := control_client.status(self._data)) is not None and found["ready"]:
+                    return process
+            if process.poll() is not None:
+                break
+            self._ends.wait(0.05)
+        raise self._failed()
+
+    def _failed(self) -> ConfigError:
+        """Return an error with what the sidecar said last."""
+        said = self._log.read_text("utf-8", "replace").strip().splitlines()
+        return ConfigError("E207", f"the sidecar does not run: {said[-1] if said else 'no reason'}")
+
+    def _repeat(self, job: Callable[[], None], seconds: float) -> None:
+        """Do a job again and again. What fails is shown by the page, or passes."""
+        while not self._ends.wait(seconds):
+            with suppress(CollectorError, OSError):
+                job()
+
+    def _look(self) -> None:
+        """Sample the sidecar once a second, and load the schema anew when its file changes."""
+        if not self._samples or monotonic() - self._samples[-1].at >= 1.0:
+            found = control_client.status(self._data)
+            if found is not None:
+                self._samples = [*self._samples[-1:], Sample(monotonic(), found)]
+        if (changed := _changed(self._path)) != self._seen:
+            self._seen = changed
+            self._reload()
+
+    def _reload(self) -> None:
+        """Put the schema's file into force, or show its faults."""
+        try:
+            schema = load_schema(self._path)
+            control_client.ask(self._data, Reload(allow_widening=True))
+        except (SchemaError, ConfigFaults) as error:
+            self._faults = [*map(str, error.faults)]
+        except CollectorError as error:
+            self._faults = [str(error)]
+        else:
+            self._faults, self._schema = [], schema
+            with self._lock:
+                self._playground.close()
+
+    def _feed(self) -> None:
+        """Send some events of a meeting, and show what becomes of the last one."""
+        events = [*islice(self._meetings, _EVENTS)]
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=_STOP_SECONDS)
+        try:
+            connection.request("POST", "/v1/events", orjson.dumps(events), _HEADERS)
+            connection.getresponse().read()
+        finally:
+            connection.close()
+        found = self.ask("json", orjson.dumps(events[-1]))
+        text = orjson.dumps(_shortened(events[-1]), option=orjson.OPT_INDENT_2).decode()
+        self._latest = {"text": text, "events": found["events"]}
+
+
+def _changed(schema: str) -> tuple[int, int] | None:
+    """Return what tells versions of a file apart; ``None`` if there is none."""
+    with suppress(OSError):
+        found = Path(schema).stat()
+        return found.st_mtime_ns, found.st_ino
+    return None
+
+
+def _shortened(value: Any) -> Any:
+    """Cut the long texts of an event, which are noise in place of media."""
+    if isinstance(value, dict):
+        return {name: _shortened(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_shortened(inner) for inner in value]
+    is_long = isinstance(value, str) and len(value) > _SHOWN
+    return f"{value[:_SHOWN]}…" if is_long else value
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the sidecar, if it runs: gently, then at once."""
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,67 @@
+"""What a sidecar does in a second: the differences between two of its answers to ``status``.
+
+Sizes are whole MiB, as live byte counts would show the size of one message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any, NamedTuple
+
+_MIB = 1 << 20
+
+
+class Sample(NamedTuple):
+    """The status at a time of a clock that only goes forward, in seconds."""
+
+    at: float
+    status: Mapping[str, Any]
+
+
+def summary(before: Sample | None, sample: Sample) -> dict[str, Any]:
+    """Return what is shown: counts per second between two samples, or the counts since the start if
+    there is none before."""
+    now = sample.status
+    seconds = 1.0 if before is None else max(sample.at - before.at, 1e-3)
+
+    def rates(part: str, name: str) -> dict[str, Any]:
+        earlier = {} if before is None else before.status[part].get(name, {})
+        return _rates(earlier, now[part][name], seconds)
+
+    sinks = {}
+    for name, each in now["sinks"].items():
+        changed = rates("sinks", name)
+        waiting = {key: count for key, count in each["waiting"].items() if key != "bytes"}
+        sinks[name] = {key: changed[key] for key in ("delivered", "failures")} | {
+            "waiting": waiting,
+            **{key: each[key] for key in ("set_aside", "late", "cause", "answer")},
+        }
+    spool = now["spool"]
+    return {
+        "rates": before is not None,
+        "ready": now["ready"],
+        "checks": {name: state for name, state in now["checks"].items() if state != "ok"},
+        "workers": now["workers"],
+        "spool": {
+            "batches": spool["batches"],
+            "records": spool["records"],
+            "mib": ceil(spool["bytes"] / _MIB),
+            "limit_mib": spool["limit"] // _MIB,
+        },
+        "events": {schema: rates("events", schema) for schema in now["events"]},
+        "sinks": sinks,
+    }
+
+
+def _rates(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """Return what each count of nested ones grew by in a second. One that fell has begun anew."""
+    found: dict[str, Any] = {}
+    for name, value in now.items():
+        earlier = before.get(name)
+        if isinstance(value, Mapping):
+            found[name] = _rates(earlier or {}, value, seconds)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            grown = value - (earlier or 0)
+            found[name] = round((grown if grown >= 0 else value) / seconds, 1)
+    return found

@@ -1,0 +1,80 @@
+"""``collector dev``, whole: events and records, faults of a schema, and no trace at the end."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import copy
+from subprocess import PIPE, Popen
+from typing import Any
+
+import orjson
+
+from collector.schema import resources
+from collector.testing import canaries, scan
+from tests.cli.process import COMMAND
+from tests.deadline import WAIT_SECONDS, eventually
+from tests.tcp import free_port, is_refused
+
+_CANARY = canaries(1)[0]
+
+
+def _state(port: int) -> dict[str, Any]:
+    return _answer(port, "GET", "/state.json", b"")
+
+
+def _answer(port: int, method: str, path: str, body: bytes) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
+    connection.request(method, path, body, {"Content-Type": "text/plain;charset=UTF-8"})
+    found: dict[str, Any] = orjson.loads(connection.getresponse().read())
+    connection.close()
+    return found
+
+
+@contextmanager
+def developing(folder: Path, *options: str) -> Iterator[tuple[Popen[bytes], int, Path]]:
+    """Run the command with a copy of a schema; yield its process, the page's port and the file."""
+    schema = folder / "own.yaml"
+    copy(resources.shipped() / "conferencing.yaml", schema)
+    port = free_port()
+    (folder / "tmp").mkdir()
+    environ = os.environ | {"TMPDIR": str(folder / "tmp")}
+    words = [*COMMAND, "dev", str(schema), "--port", str(port), *options]
+    with Popen(words, stdout=PIPE, stderr=PIPE, env=environ, cwd=folder) as process:
+        try:
+            assert eventually(lambda: not is_refused(port + 2))
+            yield process, port + 2, schema
+        finally:
+            process.kill()
+
+
+def test_it_plays(tmp_path: Path) -> None:
+    """Meetings are filtered, the schema is loaded again when it changes, and a pasted text is
+    nowhere: not in a file, not on the terminal. Nothing is left in the end."""
+    with developing(tmp_path) as (process, port, schema):
+        assert eventually(lambda: _state(port)["now"] is not None)
+        assert eventually(lambda: _state(port)["latest"] is not None)
+        (event,) = _state(port)["latest"]["events"]
+        assert event["verdict"] == "admitted"
+        pasted = orjson.dumps({"os.type": _CANARY, _CANARY: 1, "chat": _CANARY})
+        found = _answer(port, "POST", "/try?json", pasted)
+        assert found["tally"]["dropped"] == {"os.type": {"invalid_value": 1}}
+        assert not scan(tmp_path / "tmp", [_CANARY])
+        good = schema.read_text()
+        schema.write_text(good.replace("  os.type:", "  os.typ e:"))
+        assert eventually(lambda: bool(_state(port)["faults"]))
+        assert "own.yaml:" in _state(port)["faults"][0]
+        schema.write_text(good.replace("version: 1.0.0", "version: 1.0.1"))
+        assert eventually(lambda: _state(port)["schema"].endswith("/1.0.1"))
+        assert _state(port)["faults"] == []
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert (process.returncode, err) == (0, b"")
+    assert b"--json" in out
+    assert _CANARY.encode() not in out
+    assert [*(tmp_path / "tmp").iterdir()] == []
+    assert is_refused(port - 2)
