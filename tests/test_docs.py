@@ -214,7 +214,7 @@ def test_every_target_in_a_document_exists() -> None:
 def test_the_laws_name_tests_that_exist() -> None:
     """Also those that stand there without their folder."""
     files = {path.name for path in (_ROOT / "tests").rglob("test_*.py")}
-    laws = (_ROOT / "docs" / "laws.md").read_text()
+    laws = (_ROOT / "docs" / "threat-model.md").read_text()
     assert set(re.findall(r"test_\w+\.py", laws)) <= files
 
 

@@ -22,17 +22,17 @@ pytestmark = pytest.mark.long
 _ROOT = Path(__file__).parent.parent
 _SECONDS = 300
 _PAGES = {
-    "pip install .\n": ("docs/sdk.md", "docs/logging.md"),
+    "pip install .\n": ("docs/sdk.md",),
     "pip install . fastapi": ("docs/consent.md",),
     "pip install '.[otel]'": ("docs/opentelemetry.md",),
     "pip install '.[cli]'": (
         "README.md",
         "docs/commands.md",
         "docs/filter.md",
-        "docs/query.md",
+        "docs/stores.md",
         "docs/shipped-schemas.md",
     ),
-    "pip install '.[testing]' pytest": ("docs/sdk.md", "docs/testing.md"),
+    "pip install '.[testing]' pytest": ("docs/sdk.md",),
     "pip install '.[user-agent]' fastapi uvicorn": ("docs/sdk.md",),
     "pip install '.[sidecar,grpc,signing]'": ("README.md", "docs/sidecar.md"),
 }
@@ -45,8 +45,7 @@ _MARKERS = {
 """The marker of the snippets that need what a command installs, where it is not ``run``."""
 _EXPORTER = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 _ELSEWHERE = {
-    "docs/archives.md": "tests/test_archives.py",
-    "docs/certificates.md": "tests/test_certificates.py",
+    "docs/sidecar-security.md": "tests/test_certificates.py",
     "docs/recording-integration.md": "tests/recording/test_integration.py",
 }
 """Pages whose snippets need servers, certificates or engines of their own, and the tests that run
@@ -114,7 +113,7 @@ def test_snippets_in_a_fresh_environment(command: str, tmp_path: Path) -> None:
         for line, expected in (each for block in blocks(page, "console") for each in typed(block)):
             done = fresh.run(["bash", "-c", line], folder)
             assert done.returncode == 0, done.stdout
-            if page != "docs/query.md":  # where the events of the demonstration have their moment
+            if page != "docs/stores.md":  # where the events of the demonstration have their moment
                 assert trimmed(done.stdout) == trimmed(expected)
             number += 1
     assert number
@@ -181,7 +180,7 @@ def test_each_page_says_what_to_install() -> None:
 
 def test_every_program_of_a_page_is_run() -> None:
     """Python stands under a marker, except where it is a part of something larger."""
-    parts = {"docs/recording-integration.md": 3, "docs/sinks.md": 1, "docs/parquet.md": 1}
+    parts = {"docs/recording-integration.md": 3, "docs/sinks.md": 1, "docs/stores.md": 1}
     parts["docs/errors.md"] = 4  # what an error means, not what a program does
     for path in [_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")]:
         unmarked = re.findall(r"(?<! -->\n)```python", path.read_text())

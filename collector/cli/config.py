@@ -174,7 +174,7 @@ def diff(
     """Say which flows NEW adds, widens, narrows or removes. Exit 1 where something widens.
 
     The files alone are compared, each with the schema that it names: the environment is left out.
-    docs/flows.md is the list of what widens.
+    docs/claims.md is the list of what widens.
     """
     before, after = _flows_of_all(old, new)
     found = all_changes(before, after)

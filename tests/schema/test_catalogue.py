@@ -124,8 +124,8 @@ def test_shipped_catalogues(path: Path) -> None:
 
 
 def test_the_documentation_of_sources() -> None:
-    """docs/catalogues.md names every source and the number of its entries, as the files do."""
-    text = (Path(__file__).parents[2] / "docs" / "catalogues.md").read_text(encoding="utf-8")
+    """docs/shipped-schemas.md names every source and the number of its entries, as the files do."""
+    text = (Path(__file__).parents[2] / "docs" / "shipped-schemas.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z-]+)` \| ([0-9]+) \| (.+) \|$", text, re.MULTILINE)
     shipped = [
         (path.stem, str(len(block.entries)), block.source)
