@@ -228,7 +228,8 @@ CODES: dict[str, Code] = {
         means="A certificate, its key or an authority cannot be read, is not a PEM file, does not"
         " belong to the other, is encrypted, has expired, or is not valid yet.",
         why="Senders would refuse the connection, or be sent to somebody else.",
-        fix="Write the right files ([certificates](sidecar-security.md#certificates-with-openssl) shows how);"
+        fix="Write the right files ([certificates](sidecar-security.md#certificates-with-openssl)"
+        " shows how);"
         " `openssl x509 -noout -text` shows what is in one.",
         language="console",
         bad="COLLECTOR__TLS__CERTIFICATE=a.pem COLLECTOR__TLS__KEY=b.pem collector serve",
@@ -387,7 +388,8 @@ CODES: dict[str, Code] = {
     "E312": Code(
         "a text that can spell needs a name of known words",
         means="The values of a field have letters of free choice, and a word of its name or path is"
-        " not a known thing or property, or none of them is a thing ([names](schema-review.md#texts)).",
+        " not a known thing or property, or none of them is a thing"
+        " ([names](schema-review.md#texts)).",
         why="A name such as `blurb` does not tell a reviewer what the text could hold.",
         fix="Name it after the device, system or medium that it describes, or list its values.",
         bad=_field("device.blurb", "kind: token, pattern: '[a-z]{2}'"),

@@ -24,7 +24,10 @@ _SCHEMAS_PAGE = (_ROOT / "docs" / "shipped-schemas.md").read_text()
 _DOCUMENTS = sorted(
     [*(_ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *(_ROOT / "docs").rglob("*.md")]
 )
-_RUN_HERE = ("README.md", "docs/commands.md", "docs/filter.md", "docs/shipped-schemas.md")
+_RUN_HERE = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("commands", "filter", "shipped-schemas", "tutorial")),
+)
 """Pages whose snippets are run by this module; other pages have tests of their own."""
 
 
@@ -63,6 +66,18 @@ def typed(block: str) -> Iterator[tuple[str, str]]:
     yield "".join(command), "".join(output)
 
 
+def steps(page: str) -> Iterator[tuple[str, str]]:
+    """What a page has a reader type, in its order, with the output: marked commands, and files that
+    are to be written or continued."""
+    text = (_ROOT / page).read_text()
+    marked = r"<!-- (run|file|append)(?:: (\S+))? -->\n```(?:console|yaml)\n(.*?)```"
+    for what, name, block in re.findall(marked, text, re.DOTALL):
+        if what == "run":
+            yield from typed(block)
+        else:
+            yield f"cat {'>' if what == 'file' else '>>'} {name} <<'END'\n{block}END\n", ""
+
+
 def trimmed(text: str) -> str:
     return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
@@ -70,11 +85,11 @@ def trimmed(text: str) -> str:
 @pytest.mark.parametrize("page", _RUN_HERE)
 def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
     """Each marked block is typed into a shell, and its output compared to the letter, blanks at
-    the ends of lines aside."""
+    the ends of lines aside. The tutorial is among them."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    marked = blocks(page, "console")
+    marked = list(steps(page))
     assert marked
-    for command, expected in (each for block in marked for each in typed(block)):
+    for command, expected in marked:
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=tmp_path,

@@ -15,7 +15,7 @@ from tests.sdk.stores import rows
 from tests.sdk.test_page import serve_the_app
 from tests.sidecar.serving import started
 from tests.sidecar.test_readme import follow
-from tests.test_docs import blocks, trimmed, typed
+from tests.test_docs import blocks, steps, trimmed
 
 pytestmark = pytest.mark.long
 
@@ -31,6 +31,7 @@ _PAGES = {
         "docs/filter.md",
         "docs/stores.md",
         "docs/shipped-schemas.md",
+        "docs/tutorial.md",
     ),
     "pip install '.[testing]' pytest": ("docs/sdk.md",),
     "pip install '.[user-agent]' fastapi uvicorn": ("docs/sdk.md",),
@@ -110,7 +111,7 @@ def test_snippets_in_a_fresh_environment(command: str, tmp_path: Path) -> None:
         for text in blocks(page, "python"):
             fresh.python("-c", text, folder=folder)
             number += 1
-        for line, expected in (each for block in blocks(page, "console") for each in typed(block)):
+        for line, expected in steps(page):
             done = fresh.run(["bash", "-c", line], folder)
             assert done.returncode == 0, done.stdout
             if page != "docs/stores.md":  # where the events of the demonstration have their moment
