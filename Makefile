@@ -92,6 +92,9 @@ image: $(VENV)/.dev ## Carry out the steps of the Dockerfile in fresh roots, as 
 dist: $(VENV)/.dev ## Build wheel, sdist and bill of materials of the last commit, the same bytes each time.
 	VENV=$(VENV) .ci/release
 
+candidate: $(VENV)/.dev ## Build a release candidate: all that `dist` does, and an OCI image layout (as root, on Linux).
+	IMAGE=1 VENV=$(VENV) .ci/release
+
 coverage: $(VENV)/.dev ## Run the tests and show which lines they do not reach.
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(PYTEST)
 
