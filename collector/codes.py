@@ -667,8 +667,8 @@ CODES: dict[str, Code] = {
         means="A drain read a message that Collector did not publish, that has a wrong MAC, or that"
         " holds records which no accepted schema makes. It is counted by its reason and removed.",
         why="Others may be able to write to the stream.",
-        fix="See who can write to the stream, and that the drain has the schemas and the key of"
-        " those who do; [brokers.md](brokers.md) lists the reasons.",
+        fix="See who can write to the stream, and that the drain has their schemas and their key;"
+        " [brokers.md](brokers.md) lists the reasons.",
         language="console",
         bad="nats pub telemetry 'something else'",
         good="collector drain    # with the key of the sidecars that publish",

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -157,6 +158,31 @@ def test_a_sidecar_in_a_fresh_environment(tmp_path: Path) -> None:
         folder = fresh.folder(page)
         with started(folder, command=[str(fresh.programs / "collector"), "serve"]) as sidecar:
             follow(page, sidecar, fresh.programs, folder)
+
+
+@_fresh
+@pytest.mark.timeout(_SECONDS)
+def test_the_wheel_alone(tmp_path: Path) -> None:
+    """Without a clone, what the wheel brings runs the demonstration, filters, serves and writes the
+    public page; and it has the documents, which the help names."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=_ROOT, check=True, capture_output=True, timeout=_SECONDS)
+    (wheel,) = tmp_path.glob("*.whl")
+    fresh = _Environment(tmp_path, f"pip install '{wheel}[sidecar]'")
+    folder = fresh.folder("anywhere")
+    (folder / "events.ndjson").write_text('{"ip_address": "203.0.113.7", "chat": ["no"]}\n')
+    said = {}
+    for line in ("demo --events 200", "filter events.ndjson", "page -o site", "--help"):
+        done = fresh.run([fresh.programs / "collector", *line.split()], folder)
+        assert done.returncode == 0, done.stdout
+        said[line.split()[0]] = done.stdout
+    assert '"client.address":"203.0.113.7"' in said["filter"]
+    assert "<html" in (folder / "site" / "index.html").read_text("utf-8")
+    assert "/collector/docs/README.md" in re.sub(r"\s", "", said["--help"])
+    (tutorial,) = fresh.programs.parent.rglob("collector/docs/tutorial.md")
+    assert tutorial.read_bytes() == (_ROOT / "docs" / "tutorial.md").read_bytes()
+    with started(folder, command=[str(fresh.programs / "collector"), "serve"]) as sidecar:
+        assert sidecar.send(b'{"ip_address": "203.0.113.7"}').status == 200
 
 
 def test_each_page_says_what_to_install() -> None:

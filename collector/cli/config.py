@@ -45,8 +45,8 @@ _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _OUTCOMES = {
     "unchanged": "nothing has changed",
     "kept": "reloaded",
-    "swapped": "reloaded; the workers filter by it",
-    "replaced": "reloaded; other workers have taken the place of those before",
+    "swapped": "reloaded; the workers use the new configuration",
+    "replaced": "reloaded; new workers have replaced the old ones",
 }
 
 
