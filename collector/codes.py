@@ -253,7 +253,7 @@ CODES: dict[str, Code] = {
         " encoding, or gives the role too few rights; or a broker keeps messages for too long, or"
         " deletes them before they are taken.",
         why="Records would be lost, be read by others, or be kept for longer than the schema says.",
-        fix="Change the server as the message says; see [postgres.md](stores.md#postgresql) and"
+        fix="Change the server as the message says; see [PostgreSQL](stores.md#postgresql) and"
         " [brokers.md](brokers.md).",
         language="console",
         bad="nats stream add telemetry --max-age 400d",
@@ -422,7 +422,7 @@ CODES: dict[str, Code] = {
     "E407": Code(
         "the query cannot be run",
         means="The statement is not well formed, names a table or a column that is not there, is"
-        " not one `SELECT`, or uses a function that [query.md](stores.md) does not list. SQLite's"
+        " not one `SELECT`, or uses a function that [the store](stores.md) does not list. SQLite's"
         " own text is not shown, because it quotes the statement.",
         why="A query may only read records.",
         fix="Ask with one `SELECT`; write names with dots in double quotes, and values in single"
