@@ -34,7 +34,7 @@ def check(
         typer.Option(
             "--against",
             metavar="SAMPLE",
-            help="A file of events: note which listed paths lead to a value in none of them.",
+            help="A file of events: report listed paths that match in none of them.",
         ),
     ] = None,
     as_json: AsJson = False,
