@@ -168,7 +168,7 @@ def test_the_wheel_alone(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=_ROOT, check=True, capture_output=True, timeout=_SECONDS)
     (wheel,) = tmp_path.glob("*.whl")
-    fresh = _Environment(tmp_path, f"pip install '{wheel}[sidecar]'")
+    fresh = _Environment(tmp_path, f"pip install '{wheel}[sidecar,grpc]'")
     folder = fresh.folder("anywhere")
     (folder / "events.ndjson").write_text('{"ip_address": "203.0.113.7", "chat": ["no"]}\n')
     said = {}
