@@ -22,7 +22,7 @@ NIGHTLY := COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECTOR_FAULTS=200 COLLECTOR
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tables long servers recordings lint nightly bench charts image dist coverage clean
+.PHONY: help demo test tables long servers recordings lint nightly bench charts docs image dist candidate coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,7 +61,7 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 	$(BIN)/collector schema catalogue check
 	$(BIN)/collector schema test $(SCHEMAS)
 
-nightly: $(VENV)/.bench $(VENV)/.meeting $(VENV)/.spark .venv-fideslang/.made .venv-deploy/.made .venv-schemathesis/.made ## Repeat everything that is random, and measure everything (hours).
+nightly: $(VENV)/.bench $(VENV)/.meeting $(VENV)/.spark .venv-fideslang/.made .venv-deploy/.made .venv-docs/.made .venv-schemathesis/.made ## Repeat everything that is random, and measure everything (hours).
 	$(NIGHTLY) $(BIN)/python -m pytest -n $(WORKERS) -m "not outages and not timed" $(UNLIMITED) $(PYTEST)
 	$(NIGHTLY) COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m outages $(UNLIMITED) $(PYTEST)
 	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)
@@ -82,17 +82,24 @@ charts: $(VENV)/.bench ## Measure everything, and write the tables and charts of
 	$(BIN)/python -m benchmarks sinks --check --markdown docs/benchmarks.md
 	$(BIN)/python -m benchmarks leaks --build --check --markdown docs/leaks.md --chart docs/benchmarks/leaks.svg $(LEAKS)
 
+docs: .venv-docs/.made tables ## Build the documents as a site into site/, with a search and the Python API.
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	@echo "open site/index.html by a server: $(BIN)/python -m http.server --directory site"
+
 image: $(VENV)/.dev ## Carry out the steps of the Dockerfile in fresh roots, as root and without Docker, and run what they make.
 	COLLECTOR_FRESH=1 $(BIN)/python -m pytest -m long tests/test_image.py $(UNLIMITED) $(PYTEST)
 
 dist: $(VENV)/.dev ## Build wheel, sdist and bill of materials of the last commit, the same bytes each time.
 	VENV=$(VENV) .ci/release
 
+candidate: $(VENV)/.dev ## Build a release candidate: all that `dist` does, and an OCI image layout (as root, on Linux).
+	IMAGE=1 VENV=$(VENV) .ci/release
+
 coverage: $(VENV)/.dev ## Run the tests and show which lines they do not reach.
 	$(BIN)/python -m pytest -n $(WORKERS) --cov --cov-report=term-missing:skip-covered $(PYTEST)
 
 clean: ## Remove everything that was made.
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* collector-demo
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage* collector-demo site
 
 $(VENV)/.made:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed (Debian: apt install python3-venv)" >&2; exit 1; }
@@ -115,6 +122,13 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PYTHON) -m venv .venv-deploy
 	.venv-deploy/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
 		check-jsonschema kubernetes-validate
+	@touch $@
+
+# What builds the site is of no use to the package.
+.venv-docs/.made: constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
+		mkdocs-material 'mkdocstrings[python]'
 	@touch $@
 
 .venv-schemathesis/.made: constraints.txt

@@ -69,7 +69,7 @@ def spark(arguments: Sequence[str]) -> int:
 @contextmanager
 def local_cluster(folder: Path) -> Iterator[SparkSession]:
     """Start a cluster on this machine: a driver, a master, and two executors of a core each, as
-    docs/archives.md recommends it."""
+    docs/filter.md recommends it."""
     from pyspark.sql import SparkSession  # noqa: PLC0415 - it is heavy, and may not be installed
 
     places = {

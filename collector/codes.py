@@ -228,7 +228,8 @@ CODES: dict[str, Code] = {
         means="A certificate, its key or an authority cannot be read, is not a PEM file, does not"
         " belong to the other, is encrypted, has expired, or is not valid yet.",
         why="Senders would refuse the connection, or be sent to somebody else.",
-        fix="Write the right files ([certificates](certificates.md) shows how);"
+        fix="Write the right files ([certificates](sidecar-security.md#certificates-with-openssl)"
+        " shows how);"
         " `openssl x509 -noout -text` shows what is in one.",
         language="console",
         bad="COLLECTOR__TLS__CERTIFICATE=a.pem COLLECTOR__TLS__KEY=b.pem collector serve",
@@ -252,7 +253,7 @@ CODES: dict[str, Code] = {
         " encoding, or gives the role too few rights; or a broker keeps messages for too long, or"
         " deletes them before they are taken.",
         why="Records would be lost, be read by others, or be kept for longer than the schema says.",
-        fix="Change the server as the message says; see [postgres.md](postgres.md) and"
+        fix="Change the server as the message says; see [PostgreSQL](stores.md#postgresql) and"
         " [brokers.md](brokers.md).",
         language="console",
         bad="nats stream add telemetry --max-age 400d",
@@ -387,7 +388,8 @@ CODES: dict[str, Code] = {
     "E312": Code(
         "a text that can spell needs a name of known words",
         means="The values of a field have letters of free choice, and a word of its name or path is"
-        " not a known thing or property, or none of them is a thing ([names](names.md#texts)).",
+        " not a known thing or property, or none of them is a thing"
+        " ([names](schema-review.md#texts)).",
         why="A name such as `blurb` does not tell a reviewer what the text could hold.",
         fix="Name it after the device, system or medium that it describes, or list its values.",
         bad=_field("device.blurb", "kind: token, pattern: '[a-z]{2}'"),
@@ -420,7 +422,7 @@ CODES: dict[str, Code] = {
     "E407": Code(
         "the query cannot be run",
         means="The statement is not well formed, names a table or a column that is not there, is"
-        " not one `SELECT`, or uses a function that [query.md](query.md) does not list. SQLite's"
+        " not one `SELECT`, or uses a function that [the store](stores.md) does not list. SQLite's"
         " own text is not shown, because it quotes the statement.",
         why="A query may only read records.",
         fix="Ask with one `SELECT`; write names with dots in double quotes, and values in single"
@@ -666,8 +668,8 @@ CODES: dict[str, Code] = {
         means="A drain read a message that Collector did not publish, that has a wrong MAC, or that"
         " holds records which no accepted schema makes. It is counted by its reason and removed.",
         why="Others may be able to write to the stream.",
-        fix="See who can write to the stream, and that the drain has the schemas and the key of"
-        " those who do; [brokers.md](brokers.md) lists the reasons.",
+        fix="See who can write to the stream, and that the drain has their schemas and their key;"
+        " [brokers.md](brokers.md) lists the reasons.",
         language="console",
         bad="nats pub telemetry 'something else'",
         good="collector serve --from tls://HOST/STREAM    # with the senders' key",

@@ -44,7 +44,7 @@ def require(what: str, extra: str, *modules: str, is_whole: bool = False) -> Non
         raise missing(what, extra)
     if is_whole and not all(map(is_loadable, modules)):
         command = install(extra).replace("install", "install --force-reinstall")
-        message = f"a library for {what} is installed and cannot be loaded; install it anew"
+        message = f"a library for {what} is installed and cannot be loaded; reinstall it"
         raise ConfigError("E201", f"{message}: {command}")
 
 

@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import typer.main
 
 from collector.cli.app import app
-from collector.codes import CODES, GROUPS, Code
+from collector.codes import CODES, GROUPS
+from collector.config.model import Config, settings
 from collector.ingest.refusals import REFUSALS
+from collector.ops.log import EVENTS
+from collector.ops.metrics import METRICS
+from collector.schema import resources
 
 DOCS = Path(__file__).parent.parent / "docs"
-_HEAD = """\
-# Errors
-
-Every error has a code. `collector error E307` explains it on the command line, and `collector
-error` lists all. Two faults share a code if they are fixed the same way; the message and its place
-say the rest. A message says what was wrong, where, and what to do. It never holds a value of an
-event, nor a key that the schema does not list. All faults of a document are reported at once, each
-as
-
-```text
-file:line:column: field: message [E1xx]
-```
-
-In Python they are exceptions of `collector.CollectorError`: `SchemaError` and `ConfigFaults` (with
-all `faults` of documents and settings), `ConfigError`, `InputError` and `DeliveryError`; `code` is
-the code.
-
-In the examples of schemas, keys at the beginning of a line belong to the document, and indented
-ones to its `fields`.
-
-<!-- Written from collector/codes.py by `make tables`. -->
-"""
 _NAMED = re.compile(r"(<!-- table: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def errors() -> str:
-    """Return the page of errors."""
-    parts = [_HEAD]
+def _errors() -> Iterator[str]:
     for group, (title, about) in GROUPS.items():
-        parts.append(f"## {group}xx: {title}\n\n{about}\n")
-        parts += [_section(code, CODES[code]) for code in CODES if code.startswith(group)]
-    return "\n".join(parts)
-
-
-def _section(code: str, entry: Code) -> str:
-    sign = "$ " if entry.language == "console" else ""
-    bad, good = (
-        "".join(f"{sign}{line}\n" for line in text.rstrip("\n").split("\n"))
-        for text in (entry.bad, entry.good)
-    )
-    return (
-        f"### {code}\n\n**{entry.title[0].upper()}{entry.title[1:]}.** {entry.means}\n\n"
-        f"Why: {entry.why}\n\nWhat to do: {entry.fix}\n\n"
-        f"```{entry.language}\n{bad}```\n\nWithout the error:\n\n```{entry.language}\n{good}```\n"
-    )
+        yield f"\n## {group}xx: {title}\n\n{about}\n"
+        for code, entry in CODES.items():
+            if code.startswith(group):
+                name = f"{entry.title[0].upper()}{entry.title[1:]}"
+                yield f"\n### {code}\n\n**{name}.** {entry.means}\n\n"
+                yield f"*Why:* {entry.why} *What to do:* {entry.fix}\n"
+    yield "\n"
 
 
 def _refusals() -> Iterator[str]:
@@ -66,32 +37,113 @@ def _refusals() -> Iterator[str]:
         yield f"| [{each.code}](errors.md#{each.code.lower()}) | {each.status} | {each.message} |\n"
 
 
+def _settings() -> Iterator[str]:
+    yield "| setting | default | what it is |\n| --- | --- | --- |\n"
+    defaults = Config()
+    for each in settings():
+        value = _written(each.name, each.of(defaults))
+        yield f"| `{each.name}` | {value} | {each.info.description} |\n"
+
+
+def _written(name: str, value: object) -> str:
+    if value is None or value == [] or (name, value) == ("auth.tokens", 0):
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _metrics() -> Iterator[str]:
+    yield "| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
+    for name, one in METRICS.items():
+        yield f"| `{name}` | {one.type} | {_names(one.labels)} | {one.meaning} |\n"
+
+
+def _log() -> Iterator[str]:
+    yield "| event | level | meaning | carries |\n| --- | --- | --- | --- |\n"
+    for name, event in EVENTS.items():
+        yield f"| `{name}` | {event.level} | {event.meaning} | {_names(event.carries)} |\n"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def _commands() -> Iterator[str]:
-    """Each command with the first sentence of its help, and the pages that the help names."""
     yield "| command | does |\n| --- | --- |\n"
     queue = [("collector", typer.main.get_command(app))]
-    for name, command in queue:
+    while queue:
+        name, command = queue.pop(0)
         inner = getattr(command, "commands", {})
-        at = queue.index((name, command)) + 1
-        queue[at:at] = [(f"{name} {word}", each) for word, each in inner.items()]
-        if not inner:
-            text = " ".join((command.help or "").split("\n\n")[0].split())
-            pages = dict.fromkeys(re.findall(r"docs/(\w[\w-]*\.md)", command.help or ""))
+        if inner:
+            queue[:0] = [(f"{name} {each}", inner[each]) for each in inner]
+        else:
+            first = " ".join((command.help or "").split("\n\n")[0].split())
+            about = re.split(r"(?<=\.) (?=[A-Z])", first)[0].removesuffix(".")
+            pages = dict.fromkeys(re.findall(r"docs/([\w-]+\.md)", command.help or ""))
             links = ", ".join(f"[{page}]({page})" for page in pages)
-            does = re.split(r"\.(?= [A-Z])", text)[0].removesuffix(".")
-            yield f"| `{name}` | {does}{f' ({links})' if links else ''} |\n"
+            about = about.replace("|", "&#124;")
+            yield f"| `{name}` | {about}{f' ({links})' if links else ''} |\n"
 
 
-_TABLES = {"commands": _commands, "refusals": _refusals}
+def _catalogues() -> Iterator[str]:
+    yield "| catalogue | entries | sources |\n| --- | ---: | ---: |\n"
+    for path in sorted((resources.shipped() / "catalogues").glob("*.txt")):
+        lines = path.read_text("utf-8").splitlines()
+        sources = sum(line.startswith("# source:") for line in lines)
+        entries = sum(bool(line) and not line.startswith("#") for line in lines)
+        yield f"| `{path.stem}` | {entries:,} | {sources} |\n"
+
+
+_MEASURED = {
+    "Collector": ("collector", "Collector"),
+    "pysimdjson, projection by hand": ("pysimdjson + projection by hand", ""),
+    "DuckDB, `COPY`": ("DuckDB, COPY of read_ndjson", ""),
+    "orjson, projection by hand": ("orjson + projection by hand", "orjson, projection by hand"),
+    "Polars": ("Polars, scan_ndjson → sink_ndjson", ""),
+    "pydantic models": ("pydantic models", "pydantic models"),
+}
+"""The rows of the README: of docs/benchmarks.md, and of docs/leaks.md."""
+
+
+def _measured() -> Iterator[str]:
+    speed, leaks = (
+        _rows((DOCS / f"{name}.md").read_text("utf-8")) for name in ("benchmarks", "leaks")
+    )
+    yield "| | µs, 2 KB | µs, 51 KB | attacks |\n| --- | ---: | ---: | ---: |\n"
+    for name, (timed, attacked) in _MEASURED.items():
+        _, _, medium, large, *_ = speed[timed]
+        share = f"{leaks[f'{attacked}, documented'][0]} %" if attacked else "not measured"
+        yield f"| {name} | {medium} | {large} | {share} |\n"
+
+
+def _rows(text: str) -> dict[str, list[str]]:
+    """Return the cells of each row of a page's measured tables, by the first; of equal ones the
+    first row."""
+    found: dict[str, list[str]] = {}
+    for row in re.findall(r"^\| (.+) \|$", text.partition(":begin -->")[2], re.MULTILINE):
+        first, *cells = row.split(" | ")
+        found.setdefault(first, cells)
+    return found
+
+
+_TABLES = {
+    "catalogues": _catalogues,
+    "commands": _commands,
+    "errors": _errors,
+    "log": _log,
+    "measured": _measured,
+    "metrics": _metrics,
+    "refusals": _refusals,
+    "settings": _settings,
+}
 
 
 def pages() -> dict[Path, str]:
     """Return the pages that have tables from code, as they should be."""
-    found = {DOCS / "errors.md": errors()}
-    for path in sorted(DOCS.rglob("*.md")):
+    found = {}
+    for path in [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]:
         text = path.read_text("utf-8")
         current = _NAMED.sub(lambda m: f"{m[1]}{''.join(_TABLES[m[2]]())}{m[3]}", text)
-        if _NAMED.search(text) and path not in found:
+        if _NAMED.search(text):
             found[path] = current
     return found
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/archives.md for DuckDB and Polars; that for Spark is in test_spark.py."""
+"""The recipes of docs/filter.md for DuckDB and Polars; that for Spark is in test_spark.py."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_recipes_run(engine: str, tmp_path: Path) -> None:
     if find_spec(engine) is None:
         required(f"{engine} (the extra bench)")
     (recipe,) = (
-        each for each in blocks("docs/archives.md", "python") if f"import {engine}" in each
+        each for each in blocks("docs/filter.md", "python", "archive") if f"import {engine}" in each
     )
     events = [line.decode() for line in lines("medium", _EVENTS)]
     (tmp_path / "archive").mkdir()

@@ -564,22 +564,6 @@ def test_what_a_recorder_cannot_have(setting: str, tmp_path: Path) -> None:
     assert _SECRET not in str(fault)
 
 
-def test_the_documentation_lists_the_settings() -> None:
-    """Name, default and meaning of each, in the order of the models."""
-    text = (_ROOT / "docs" / "configuration.md").read_text()
-    rows = re.findall(r"^\| `([\w.]+)` \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
-    defaults = Config()
-    assert rows == [
-        (one.name, _written(one.name, one.of(defaults)), one.info.description) for one in settings()
-    ]
-
-
-def _written(name: str, value: object) -> str:
-    if value is None or value == [] or (name, value) == ("auth.tokens", 0):
-        return "none"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
-
-
 def test_its_example_is_a_configuration(tmp_path: Path) -> None:
     """The file that the documentation shows is taken."""
     text = (_ROOT / "docs" / "configuration.md").read_text()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from collector import Filter, load_schema
 from collector.cli.app import app
 from tests.deadline import WAIT_SECONDS
 from tests.programs import STRICT, script
@@ -19,12 +20,16 @@ from tests.tables import pages
 
 _ROOT = Path(__file__).parent.parent
 _README = (_ROOT / "README.md").read_text()
-_COMMANDS_PAGE = (_ROOT / "docs" / "commands.md").read_text()
-_SCHEMAS_PAGE = (_ROOT / "docs" / "shipped-schemas.md").read_text()
 _DOCUMENTS = sorted(
     [*(_ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *(_ROOT / "docs").rglob("*.md")]
 )
-_RUN_HERE = ("README.md", "docs/commands.md", "docs/filter.md", "docs/shipped-schemas.md")
+_RUN_HERE = (
+    "README.md",
+    *(
+        f"docs/{name}.md"
+        for name in ("commands", "filter", "migrating", "shipped-schemas", "tutorial")
+    ),
+)
 """Pages whose snippets are run by this module; other pages have tests of their own."""
 
 
@@ -63,6 +68,18 @@ def typed(block: str) -> Iterator[tuple[str, str]]:
     yield "".join(command), "".join(output)
 
 
+def steps(page: str) -> Iterator[tuple[str, str]]:
+    """What a page has a reader type, in its order, with the output: marked commands, and files that
+    are to be written or continued."""
+    text = (_ROOT / page).read_text()
+    marked = r"<!-- (run|file|append)(?:: (\S+))? -->\n```(?:console|yaml)\n(.*?)```"
+    for what, name, block in re.findall(marked, text, re.DOTALL):
+        if what == "run":
+            yield from typed(block)
+        else:
+            yield f"cat {'>' if what == 'file' else '>>'} {name} <<'END'\n{block}END\n", ""
+
+
 def trimmed(text: str) -> str:
     return re.sub(r" +$", "", text, flags=re.MULTILINE)
 
@@ -70,11 +87,11 @@ def trimmed(text: str) -> str:
 @pytest.mark.parametrize("page", _RUN_HERE)
 def test_console_examples_do_what_they_show(page: str, tmp_path: Path) -> None:
     """Each marked block is typed into a shell, and its output compared to the letter, blanks at
-    the ends of lines aside."""
+    the ends of lines aside. The tutorial is among them."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    marked = blocks(page, "console")
+    marked = list(steps(page))
     assert marked
-    for command, expected in (each for block in marked for each in typed(block)):
+    for command, expected in marked:
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=tmp_path,
@@ -119,6 +136,18 @@ def test_no_example_is_left_out() -> None:
         assert marked is None or read, document.name
 
 
+def test_the_first_table_of_the_readme_is_true() -> None:
+    """What each line sends becomes what stands beside it, and nothing else."""
+    rows = re.findall(r"^\| `(\".*)` \| (.*) \|$", _README, re.MULTILINE)
+    assert len(rows) == 6
+    filter_ = Filter(load_schema("conferencing"))
+    for sent, kept in rows:
+        records = filter_.admit(f"{{{sent}}}".encode()).records
+        expected = dict(re.findall(r"`([\w.]+): ([^`]+)`", kept))
+        assert bool(expected) != kept.startswith("nothing")
+        assert records == ([{"schema": "conferencing/1.0.0", **expected}] if expected else [])
+
+
 def test_the_schema_of_the_readme_loads(tmp_path: Path) -> None:
     """Its own test passes, and there is nothing to warn of."""
     (text,) = re.findall(r"<!-- schema -->\n```yaml\n(.*?)```", _README, re.DOTALL)
@@ -142,12 +171,6 @@ def test_every_page_is_in_the_index() -> None:
     linked = set(re.findall(r"\]\(([\w/-]+\.md)[#)]", (folder / "README.md").read_text()))
     pages = {path.name for path in folder.glob("*.md")} - {"README.md"}
     assert pages | {"decisions/README.md", "benchmarks/README.md"} <= linked
-
-
-def test_every_command_is_listed() -> None:
-    """The page of commands has a row for each, and no row for another."""
-    listed = re.findall(r"^\| `(collector [a-z -]+)` \|", _COMMANDS_PAGE, re.MULTILINE)
-    assert sorted(listed) == sorted(_commands())
 
 
 def test_every_command_in_a_document_exists() -> None:
@@ -214,7 +237,7 @@ def test_every_target_in_a_document_exists() -> None:
 def test_the_laws_name_tests_that_exist() -> None:
     """Also those that stand there without their folder."""
     files = {path.name for path in (_ROOT / "tests").rglob("test_*.py")}
-    laws = (_ROOT / "docs" / "laws.md").read_text()
+    laws = (_ROOT / "docs" / "threat-model.md").read_text()
     assert set(re.findall(r"test_\w+\.py", laws)) <= files
 
 
@@ -223,14 +246,3 @@ def test_every_decision_is_listed() -> None:
     folder = _ROOT / "docs" / "decisions"
     listed = set(re.findall(r"\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text()))
     assert listed == {path.name for path in folder.glob("0*.md")}
-
-
-def test_the_table_of_schemas_is_true() -> None:
-    """Names and widths on the page are those of the shipped schemas."""
-    from collector.schema import load_schema, resources  # noqa: PLC0415
-    from collector.schema.model import record_bits  # noqa: PLC0415
-
-    for name in resources.names():
-        row = re.search(rf"^\| `{name}` \|.*\| (\d+) \|$", _SCHEMAS_PAGE, re.MULTILINE)
-        assert row is not None, name
-        assert int(row[1]) == round(record_bits(load_schema(name)))

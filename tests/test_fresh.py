@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
@@ -15,24 +16,26 @@ from tests.sdk.stores import rows
 from tests.sdk.test_page import serve_the_app
 from tests.sidecar.serving import started
 from tests.sidecar.test_readme import follow
-from tests.test_docs import blocks, trimmed, typed
+from tests.test_docs import blocks, steps, trimmed
 
 pytestmark = pytest.mark.long
 
 _ROOT = Path(__file__).parent.parent
 _SECONDS = 300
 _PAGES = {
-    "pip install .\n": ("docs/sdk.md", "docs/logging.md"),
+    "pip install .\n": ("docs/sdk.md",),
     "pip install . fastapi": ("docs/consent.md",),
     "pip install '.[otel]'": ("docs/opentelemetry.md",),
     "pip install '.[cli]'": (
         "README.md",
         "docs/commands.md",
         "docs/filter.md",
-        "docs/query.md",
+        "docs/stores.md",
+        "docs/migrating.md",
         "docs/shipped-schemas.md",
+        "docs/tutorial.md",
     ),
-    "pip install '.[testing]' pytest": ("docs/sdk.md", "docs/testing.md"),
+    "pip install '.[testing]' pytest": ("docs/sdk.md",),
     "pip install '.[user-agent]' fastapi uvicorn": ("docs/sdk.md",),
     "pip install '.[sidecar,grpc,signing]'": ("README.md", "docs/sidecar.md"),
 }
@@ -45,8 +48,7 @@ _MARKERS = {
 """The marker of the snippets that need what a command installs, where it is not ``run``."""
 _EXPORTER = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 _ELSEWHERE = {
-    "docs/archives.md": "tests/test_archives.py",
-    "docs/certificates.md": "tests/test_certificates.py",
+    "docs/sidecar-security.md": "tests/test_certificates.py",
     "docs/recording-integration.md": "tests/recording/test_integration.py",
 }
 """Pages whose snippets need servers, certificates or engines of their own, and the tests that run
@@ -111,10 +113,10 @@ def test_snippets_in_a_fresh_environment(command: str, tmp_path: Path) -> None:
         for text in blocks(page, "python"):
             fresh.python("-c", text, folder=folder)
             number += 1
-        for line, expected in (each for block in blocks(page, "console") for each in typed(block)):
+        for line, expected in steps(page):
             done = fresh.run(["bash", "-c", line], folder)
             assert done.returncode == 0, done.stdout
-            if page != "docs/query.md":  # where the events of the demonstration have their moment
+            if page != "docs/stores.md":  # where the events of the demonstration have their moment
                 assert trimmed(done.stdout) == trimmed(expected)
             number += 1
     assert number
@@ -158,6 +160,31 @@ def test_a_sidecar_in_a_fresh_environment(tmp_path: Path) -> None:
             follow(page, sidecar, fresh.programs, folder)
 
 
+@_fresh
+@pytest.mark.timeout(_SECONDS)
+def test_the_wheel_alone(tmp_path: Path) -> None:
+    """Without a clone, what the wheel brings runs the demonstration, filters, serves and writes the
+    public page; and it has the documents, which the help names."""
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=_ROOT, check=True, capture_output=True, timeout=_SECONDS)
+    (wheel,) = tmp_path.glob("*.whl")
+    fresh = _Environment(tmp_path, f"pip install '{wheel}[sidecar,grpc]'")
+    folder = fresh.folder("anywhere")
+    (folder / "events.ndjson").write_text('{"ip_address": "203.0.113.7", "chat": ["no"]}\n')
+    said = {}
+    for line in ("demo --events 200", "filter events.ndjson", "page -o site", "--help"):
+        done = fresh.run([fresh.programs / "collector", *line.split()], folder)
+        assert done.returncode == 0, done.stdout
+        said[line.split()[0]] = done.stdout
+    assert '"client.address":"203.0.113.7"' in said["filter"]
+    assert "<html" in (folder / "site" / "index.html").read_text("utf-8")
+    assert "/collector/docs/README.md" in re.sub(r"\s", "", said["--help"])
+    (tutorial,) = fresh.programs.parent.rglob("collector/docs/tutorial.md")
+    assert tutorial.read_bytes() == (_ROOT / "docs" / "tutorial.md").read_bytes()
+    with started(folder, command=[str(fresh.programs / "collector"), "serve"]) as sidecar:
+        assert sidecar.send(b'{"ip_address": "203.0.113.7"}').status == 200
+
+
 def test_each_page_says_what_to_install() -> None:
     """Itself, or the README for it; each page with snippets that are run is here, or has a test of
     its own."""
@@ -181,8 +208,7 @@ def test_each_page_says_what_to_install() -> None:
 
 def test_every_program_of_a_page_is_run() -> None:
     """Python stands under a marker, except where it is a part of something larger."""
-    parts = {"docs/recording-integration.md": 3, "docs/sinks.md": 1, "docs/parquet.md": 1}
-    parts["docs/errors.md"] = 4  # what an error means, not what a program does
+    parts = {"docs/recording-integration.md": 3, "docs/sinks.md": 1, "docs/stores.md": 1}
     for path in [_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")]:
         unmarked = re.findall(r"(?<! -->\n)```python", path.read_text())
         assert len(unmarked) == parts.get(str(path.relative_to(_ROOT)), 0), path

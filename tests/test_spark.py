@@ -165,7 +165,7 @@ def _fail_once(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def test_the_recipe_runs(spark: SparkSession, tmp_path: Path) -> None:
-    (recipe,) = blocks("docs/archives.md", "python", "spark")
+    (recipe,) = blocks("docs/filter.md", "python", "spark")
     (tmp_path / "archive").mkdir()
     (tmp_path / "archive" / "2025").write_bytes(b'{"ip_address": "203.0.113.7"}\n' * 3)
     exec(recipe.replace("s3a://", f"{tmp_path}/"), {"spark": spark})

@@ -46,8 +46,8 @@ _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _OUTCOMES = {
     "unchanged": "nothing has changed",
     "kept": "reloaded",
-    "swapped": "reloaded; the workers filter by it",
-    "replaced": "reloaded; other workers have taken the place of those before",
+    "swapped": "reloaded; the workers use the new configuration",
+    "replaced": "reloaded; new workers have replaced the old ones",
 }
 
 _HEAD = """\
@@ -221,7 +221,7 @@ def diff(
     """Say which flows NEW adds, widens, narrows or removes. Exit 1 where something widens.
 
     The files alone are compared, each with the schema that it names: the environment is left out.
-    docs/flows.md is the list of what widens.
+    docs/claims.md is the list of what widens.
     """
     before, after = _flows_of_all(old, new)
     found = all_changes(before, after)

@@ -144,4 +144,4 @@ def _print_scan(size: int, hits: Sequence[Hit], planted: int, works: bool) -> No
     for hit in hits:
         out.print(f"  {hit.path}: {hit.encoding} at byte {hit.offset}", markup=False)
     if not works:
-        out.print("  [bold red]but the scan does not find a canary that is there[/]")
+        out.print("  [bold red]but the scan misses a canary that is there[/]")

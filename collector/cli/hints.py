@@ -56,7 +56,7 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
         if found is not None:
             return f"{name} {found}"
     if not tally.admitted and _OTLP.match(_head(path)):
-        return f"{name} is OTLP, which a sidecar takes (docs/otlp.md) and `Filter.admit_otlp`"
+        return f"{name} is OTLP, which a sidecar takes (docs/sidecar.md) and `Filter.admit_otlp`"
     if malformed == tally.received:
         return f"{name}: no event could be read; {_EVENTS} (docs/commands.md has other forms)"
     if not tally.admitted and 2 * others >= tally.received:

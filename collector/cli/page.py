@@ -34,7 +34,7 @@ def page(
     and whether each promise holds.
 
     The checks of `collector claims` are run. `index.html` is one file that loads nothing and works
-    from disk; `page.json` has the same facts. docs/page.md describes both.
+    from disk; `page.json` has the same facts. docs/claims.md describes both.
     """
     made = _page(settings(config, data), config)
     files = {"index.html": render(made, language), "page.json": made.as_json()}

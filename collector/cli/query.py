@@ -179,7 +179,7 @@ def query(
     A table is named after its schema; names with dots or dashes are written in double quotes. Each
     has a view with underscores. On a terminal the answer is a table of up to 1,000 rows; elsewhere
     it is a line of JSON for each row. That the store was read is an entry of the ledger, where
-    there is one. docs/query.md has the rest.
+    there is one. docs/stores.md has the rest.
 
         collector store query
 

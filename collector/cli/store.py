@@ -241,7 +241,7 @@ def risk(
     help. No value is shown, nothing in the store is changed, and a sidecar may be running.
 
     All fields but the time of receipt are looked at. That the store was read is an entry of the
-    ledger, where there is one. docs/risk.md explains the figures.
+    ledger, where there is one. docs/rights.md explains the figures.
     """
     at = readable(config, data, store)
     found = risks(at.store, configured(at.config))

@@ -98,20 +98,26 @@ class BrokerAccess(Section):
     """What a broker wants before it talks to a client, and the key of messages."""
 
     user: Reference = Field(
-        None, description="Where the name of the broker's user is: `env:NAME` or `file:PATH`."
+        None, description="Where the user's name for the broker is: `env:NAME` or `file:PATH`."
     )
-    password: Reference = Field(None, description="Where the user's password is, likewise.")
+    password: Reference = Field(
+        None, description="Where the user's password for the broker is: `env:NAME` or `file:PATH`."
+    )
     ca: Location = Field(
-        None, description="Who signs the broker's certificates, a PEM file; none: the system's."
+        None,
+        description="The authority that signs the broker's certificates, a PEM file. Default: the"
+        " system's authorities.",
     )
     certificate: Location = Field(
-        None, description="The client's own certificate, a PEM file, for a broker that wants one."
+        None, description="The client's certificate, a PEM file, if the broker requires one."
     )
-    key: Location = Field(None, description="Its private key, a PEM file; none: it is with it.")
+    key: Location = Field(
+        None, description="Its private key, a PEM file. Default: in the file of the certificate."
+    )
     mac: Reference = Field(
         None,
-        description="Where the key is by which messages are authenticated, 32 characters or more:"
-        " the same for those who send and those who take. None: the broker is trusted.",
+        description="Where the key that authenticates messages is, 32 characters or more, the"
+        " same for senders and drains. Without it the broker is trusted.",
     )
 
     @staticmethod
@@ -128,10 +134,10 @@ class NatsAccess(BrokerAccess):
     """What servers of NATS want besides."""
 
     auth_token: Reference = Field(
-        None, description="Where a token is, for servers that want one: `env:NAME`, `file:PATH`."
+        None, description="Where a token is, if the servers require one: `env:NAME` or `file:PATH`."
     )
     credentials: Location = Field(
-        None, description="A file of credentials (`.creds`), for servers that want one."
+        None, description="A file of credentials (`.creds`), if the servers require one."
     )
 
 
@@ -157,19 +163,19 @@ class DrainSection(NatsAccess):
         " this machine only. With it, the configuration is that of a drain.",
     )
     stream: StreamName | None = Field(
-        None, description="The stream, which is there already and is not made by the drain."
+        None, description="The stream. It must exist; the drain does not make it."
     )
     consumer: StreamName = Field(
         "collector",
-        description="The durable consumer, which drains share; it is made if it is not there.",
+        description="The durable consumer that drains share; it is made if it is missing.",
     )
     previous_mac: Reference = Field(
-        None, description="Where the key before is, whose messages are taken too after a change."
+        None, description="Where the previous key is; its messages are accepted too."
     )
     versions: SchemaList = Field(
         (),
-        description="Earlier versions of the schemas, up to 8, as a list of names and paths: their"
-        " records are taken too, as they are. None may admit what the version in force does not.",
+        description="Up to 8 earlier versions of the schemas, by name or path, whose records are"
+        " accepted too. None may admit more than the version in force.",
     )
 
     @property

@@ -96,18 +96,18 @@ class Http(Section):
     )
     hosts: Names = Field(
         (),
-        description="Names by which senders may call a loopback address, besides loopback's own;"
-        " an open address takes any.",
+        description="Further host names under which a loopback address may be requested; an open"
+        " address accepts any.",
     )
     preferences: Flag = Field(
         False,
-        description="Whether `/preferences` is served, where visitors switch optional purposes"
-        " off; without a token.",
+        description="Whether to serve `/preferences`, where visitors switch optional purposes"
+        " off; it needs no token.",
     )
     trusted_hops: Annotated[Whole, Field(ge=0, le=16)] = Field(
         0,
-        description="How many proxies of yours stand before it: the sender's address is that many"
-        " from the right of `X-Forwarded-For`. With 0 it is the peer's.",
+        description="How many of your proxies stand in front: the sender's address is that many"
+        " from the right in `X-Forwarded-For`. With 0 it is the address of the connection.",
     )
 
 
@@ -125,9 +125,7 @@ class Admin(Section):
     address: Listen = Field(
         Address("127.0.0.1", 4319), description="Where health and metrics are shown, or `off`."
     )
-    hosts: Names = Field(
-        (), description="Names by which it may be called, besides loopback's and its own address."
-    )
+    hosts: Names = Field((), description="Further host names under which it may be requested.")
     open: Flag = Field(
         False,
         description="Whether others may reach it without TLS and without a token. It shows counts,"
@@ -179,7 +177,9 @@ class Tls(Section):
     certificate: Location = Field(None, description="The certificate chain, a PEM file.")
     key: Location = Field(None, description="Its private key, a PEM file.")
     client_ca: Location = Field(
-        None, description="Who signs senders' certificates, a PEM file: then each sender needs one."
+        None,
+        description="The authority that signs senders' certificates, a PEM file. With it, each"
+        " sender needs a certificate.",
     )
 
 
@@ -188,8 +188,8 @@ class Auth(Section):
 
     tokens: Hashes = Field(
         (),
-        description="SHA-256 of each bearer token that is taken, in hexadecimal. With none, any"
-        " sender that reaches the address may send.",
+        description="The SHA-256 of each accepted bearer token, in hexadecimal. Without any,"
+        " everyone who reaches the address may send.",
     )
 
 
@@ -197,7 +197,7 @@ class Spool(Section):
     """The queue on disk, in which batches wait for delivery."""
 
     limit: Annotated[Size, Field(ge=_MIB, le=1024 * _GIB)] = Field(
-        _GIB, description="How much may wait; past it, senders are asked to come again."
+        _GIB, description="How much may wait for sinks; beyond it senders get 503."
     )
 
 
@@ -205,7 +205,8 @@ class Log(Section):
     """The log on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least that is said: `debug`, `info`, `warning` or `error`."
+        "info",
+        description="The lowest level that is logged: `debug`, `info`, `warning` or `error`.",
     )
 
 
@@ -248,12 +249,10 @@ class RecorderSection(Section):
     unix: UnixSocket = Field(
         None, description="A socket file for the same, for its owner only (0600)."
     )
-    hosts: Names = Field(
-        (), description="Names by which it may be called, besides loopback's and its own address."
-    )
+    hosts: Names = Field((), description="Further host names under which it may be requested.")
     keys: KeySet = Field(
         None,
-        description="The platform's public keys (JWKS), by which tokens are verified: a file, or an"
+        description="The platform's public keys (JWKS), which verify tokens: a file, or an"
         " `https` address.",
     )
     eddsa: Flag = Field(
@@ -263,7 +262,7 @@ class RecorderSection(Section):
     )
     bucket: Bucket = Field(
         None,
-        description="Where encrypted recordings are kept, such as `s3://recordings`; none: in"
+        description="Where encrypted recordings are kept, such as `s3://recordings`. Default: in"
         " `recorder.data`.",
     )
     bucket_endpoint: Endpoint = Field(
@@ -272,15 +271,17 @@ class RecorderSection(Section):
     bucket_region: Line | None = Field(None, description="The region of the bucket.")
     bucket_access_key: Reference = Field(
         None,
-        description="Where the name of the bucket's key is: `env:NAME` or `file:PATH`; none: where"
-        " the provider's tools look.",
+        description="Where the name of the bucket's key is: `env:NAME` or `file:PATH`. Default:"
+        " where the provider's tools look.",
     )
-    bucket_secret_key: Reference = Field(None, description="Where its secret is, likewise.")
+    bucket_secret_key: Reference = Field(
+        None, description="Where the secret of that key is: `env:NAME` or `file:PATH`."
+    )
     queue: Annotated[Size, Field(ge=16 * _MIB, le=1024 * _GIB)] = Field(
-        _GIB, description="How much may wait for the bucket; past it, chunks are refused."
+        _GIB, description="How much may wait for the bucket; beyond it chunks are refused."
     )
     longest: Annotated[Duration, Field(ge=60, le=168 * _HOUR)] = Field(
-        24.0 * _HOUR, description="How long a grant may be open, from the request on."
+        24.0 * _HOUR, description="The longest time that a grant may be open, from the request on."
     )
     retention: Annotated[Duration, Field(ge=60, le=87_600 * _HOUR)] = Field(
         720.0 * _HOUR, description="The longest retention that a host may ask for."
@@ -308,8 +309,8 @@ class Config(Section):
 
     data: Location = Field(
         Path("collector-data"),
-        description="The directory of spool and store, made if it is not there; the one above it"
-        " must exist. One process each.",
+        description="The directory of spool and store, for one process. It is made if it is"
+        " missing; the directory above it must exist.",
     )
     schema_: Line = Field(
         "conferencing",
@@ -337,8 +338,8 @@ class Config(Section):
     )
     watch: Flag = Field(
         False,
-        description="Whether a change of the files of configuration, schemas and certificates is"
-        " taken while the sidecar runs, as by `collector config reload`.",
+        description="Whether the sidecar reloads when a file of its configuration, schemas or"
+        " certificates changes, as by `collector config reload`.",
     )
     http: Http = Http()
     grpc: Grpc = Grpc()

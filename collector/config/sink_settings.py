@@ -61,28 +61,30 @@ class SinkSettings(Section):
     """
 
     type: Annotated[str | None, *_TYPE] = Field(
-        None, description="The type of the sink; none: the type that is called as the sink is."
+        None, description="The type of the sink. Default: the sink's name."
     )
     party: Party = Field(
         "first",
-        description="Whose it is: `first` (yours), `processor` (works for you under a contract) or"
+        description="Who runs it: `first` (you), `processor` (works for you under a contract) or"
         " `third` (another party).",
     )
     purposes: Purposes = Field(
         None,
-        description="What it is for: purposes of the schema. It gets the fields that are for one of"
-        " them; none: what is `first` is for all.",
+        description="The purposes of the schema that it serves; it gets the fields for these."
+        " Default for a `first` party: all.",
     )
     recipient: Recipient = Field(
-        None, description="Who that is, as the privacy notice says it; for all but `first`."
+        None,
+        description="The name of the recipient in the privacy notice; required for all but"
+        " `first`.",
     )
     country: Country = Field(
         None, description="The country that records go to, two letters, such as `DE`."
     )
     safeguard: Recipient = Field(
         None,
-        description="What protects records in another country, as the privacy notice says it, such"
-        " as `standard contractual clauses of the EU`.",
+        description="What protects records in another country, for the privacy notice, such as"
+        " `standard contractual clauses of the EU`.",
     )
 
     has_state: ClassVar[bool] = False

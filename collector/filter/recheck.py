@@ -50,7 +50,7 @@ _MOST_VALUE = 1 << 12
 _DELAY = timedelta(minutes=5)
 """How long a request may take from the minute in which it was received to the check."""
 _MOST_CACHED = 64
-_NOT_GRANTED = "the purposes are none that can be granted"
+_NOT_GRANTED = "these purposes cannot be granted"
 _WRONG: frozenset[Drop] = frozenset(["wrong_type", "invalid_value"])
 _Name = TypeVar("_Name", bound=str)
 

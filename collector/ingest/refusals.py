@@ -36,7 +36,7 @@ MALFORMED = Refusal(
     "E410",
     400,
     3,
-    "the request is no complete, unambiguous HTTP/1.1 request: check length, chunks and headers",
+    "this is not a complete, unambiguous HTTP/1.1 request: check length, chunks and headers",
     close=True,
 )
 UNAUTHENTICATED = Refusal(
@@ -120,7 +120,7 @@ NOT_STORED = Refusal(
     "E506",
     503,
     14,
-    "the events could not be kept, none of them was: try again later",
+    "the events could not be stored, and none was kept: try again later",
     RETRY,
 )
 STOPPING = Refusal("E425", 503, 14, "the collector is stopping: try again later", RETRY, close=True)
@@ -131,8 +131,7 @@ SCHEMA_MISMATCH = Refusal(
     "E429",
     409,
     9,
-    "the records are of another schema, none of them was kept: send them to a collector that has"
-    " it",
+    "the records belong to another schema, and none was kept: send them to a collector that has it",
 )
 INVALID_KEY = Refusal(
     "E410", 400, 3, "the header Idempotency-Key must be there once, with 32 hex digits"
@@ -155,8 +154,8 @@ UNKNOWN_SCHEMA = Refusal(
     "E413",
     404,
     5,
-    "there is no schema of the name that the request has, or it has several names: name one of the"
-    " configured schemas, or none for the default",
+    "no configured schema has the name in the request, or the request has several names: name one"
+    " of the configured schemas, or none for the default",
 )
 KEY_REUSED = Refusal(
     "E435",
@@ -169,8 +168,8 @@ SPOOL_FULL = Refusal(
     "E505",
     503,
     14,
-    "there is no room for the events, none of them was kept, because a destination does not take"
-    " what waits for it: try again later",
+    "there is no room for the events because a sink does not take what waits for it; none was"
+    " kept: try again later",
     RETRY,
 )
 

@@ -87,7 +87,7 @@ EVENTS: dict[EventName, Event] = {
     "stopped": Event("info", "the process ends", ("delivered_all", "waiting", "seconds")),
     "sink_failing": Event(
         "warning",
-        "a sink did not take a batch, failed otherwise, or has not answered for a minute",
+        "a sink refused a batch, failed, or has not answered for a minute",
         ("sink", "failures", "cause", "answer"),
     ),
     "sink_recovered": Event("info", "the sink takes batches again", ("sink", "delivered")),
@@ -98,7 +98,7 @@ EVENTS: dict[EventName, Event] = {
         ("sink", "waiting"),
     ),
     "sink_absent_done": Event(
-        "info", "nothing waits any more for a sink that the configuration does not have", ("sink",)
+        "info", "the last batch for a sink that the configuration does not have is gone", ("sink",)
     ),
     "batches_set_aside": Event(
         "error",
@@ -107,14 +107,13 @@ EVENTS: dict[EventName, Event] = {
     ),
     "spool_failing": Event(
         "error",
-        "the disk of the data directory takes nothing: make room on it; senders are told to try"
-        " again",
+        "the data directory cannot be written: make room on its disk; senders get 503",
         ("code",),
     ),
-    "spool_recovered": Event("info", "the disk of the data directory takes batches again"),
+    "spool_recovered": Event("info", "the data directory can be written again"),
     "spool_full": Event(
         "error",
-        "the spool is full of what this sink does not take; senders are told to try again",
+        "the spool is full because this sink takes nothing; senders get 503",
         ("code", "sink"),
     ),
     "spool_has_room": Event("info", "the spool has room again"),
@@ -133,8 +132,8 @@ EVENTS: dict[EventName, Event] = {
     ),
     "control_refused": Event(
         "warning",
-        "a connection to the control socket was refused: of another user, one too many, or no"
-        " command",
+        "a connection to the control socket was refused: another user, too many connections, or"
+        " not a command",
         ("times",),
     ),
     "modes_tightened": Event(
@@ -151,46 +150,46 @@ EVENTS: dict[EventName, Event] = {
     ),
     "reloaded": Event(
         "info",
-        "another configuration is in force; `replaced` says whether other workers were started",
+        "a new configuration is in force; `replaced` says whether new workers were started",
         ("replaced", "seconds"),
     ),
-    "reload_unchanged": Event("info", "the configuration was read again, and says the same"),
+    "reload_unchanged": Event("info", "the configuration was read again and has not changed"),
     "reload_refused": Event(
         "error",
-        "the configuration was read again and is not taken; what ran goes on. `reload_fault`, or"
+        "the new configuration is refused and the old one stays in force. `reload_fault`, or"
         " `collector config reload`, says why",
         ("faults",),
     ),
     "reload_fault": Event(
         "error",
-        "a fault of a configuration that is not taken, by its code and where it is",
+        "a fault of the refused configuration: its code and its place",
         ("code", "source", "line", "column"),
     ),
     "reload_failed": Event(
         "error",
-        "the configuration was read again and could not be put into force; what ran goes on",
+        "the new configuration could not be put into force; the old one stays",
         ("code",),
     ),
     "worker_replaced": Event(
         "warning",
-        "a worker ended without being told to; another one takes its place, and requests that it"
-        " had not answered are sent again",
+        "a worker ended unexpectedly and was replaced; senders repeat the requests that it had"
+        " not answered",
         ("times",),
     ),
     "worker_distrusted": Event(
-        "error", "a worker sent what is not true, and was ended; please report", ("times",)
+        "error", "a worker sent impossible data and was ended; please report", ("times",)
     ),
     "unconfined": Event(
         "warning",
-        "the kernel cannot confine workers, which run all the same: `sandbox: required` would"
-        " refuse that, and `sandbox: off` turns this warning off",
+        "the kernel cannot confine workers, and they run unconfined; `sandbox: required` refuses"
+        " to start then, `sandbox: off` silences this warning",
     ),
-    "uploads_failing": Event("warning", "the bucket of recordings takes nothing; chunks wait"),
-    "uploads_recovered": Event("info", "the bucket of recordings takes chunks again"),
+    "uploads_failing": Event("warning", "uploads to the bucket of recordings fail; chunks wait"),
+    "uploads_recovered": Event("info", "uploads to the bucket of recordings succeed again"),
     "disk_full": Event("error", "the disk of recordings has no room; chunks are refused"),
     "disk_recovered": Event("info", "the disk of recordings has room again"),
     "keys_failing": Event(
-        "error", "the keys of `recorder.keys` cannot be read; those of before serve for a while"
+        "error", "the keys of `recorder.keys` cannot be read; the previous ones serve for a while"
     ),
     "keys_recovered": Event("info", "the keys of `recorder.keys` can be read again"),
     "pruning_held": Event(

@@ -82,7 +82,7 @@ METRICS: dict[str, MetricType] = {
         "counter", "Bytes of events, decompressed.", ("schema",)
     ),
     "collector_admitted_bytes_total": MetricType(
-        "counter", "Bytes of the records made of them.", ("schema",)
+        "counter", "Bytes of the records that these events became.", ("schema",)
     ),
     "collector_request_duration_seconds": MetricType(
         "histogram", "How long requests took, by class of status.", ("receiver", "status")
@@ -99,7 +99,7 @@ METRICS: dict[str, MetricType] = {
         "gauge", "How long the oldest batch has waited for a sink; 0 if none does.", ("sink",)
     ),
     "collector_spool_lag_seconds": MetricType(
-        "gauge", "How long the batch that a sink took last had waited for it.", ("sink",)
+        "gauge", "How long the batch that a sink took most recently had waited.", ("sink",)
     ),
     "collector_spool_blocking": MetricType(
         "gauge", "1 if the spool is full of what waits for this sink, else 0.", ("sink",)
@@ -107,7 +107,7 @@ METRICS: dict[str, MetricType] = {
     "collector_spool_used_bytes": MetricType(
         "gauge", "Bytes of records in the spool, where a batch for several sinks counts once."
     ),
-    "collector_spool_limit_bytes": MetricType("gauge", "How many the spool may hold."),
+    "collector_spool_limit_bytes": MetricType("gauge", "Bytes of records that the spool may hold."),
     "collector_spool_writable": MetricType(
         "gauge", "1 if the spool takes batches; 0 if it is full, or its disk takes nothing."
     ),
@@ -120,11 +120,11 @@ METRICS: dict[str, MetricType] = {
     ),
     "collector_sink_failures_total": MetricType(
         "counter",
-        "Times that a sink did not take a batch, or failed otherwise, by cause.",
+        "Failures of a sink, by cause.",
         ("sink", "cause"),
     ),
     "collector_sink_set_aside_batches_total": MetricType(
-        "counter", "Batches that a sink will not take, which were set aside.", ("sink",)
+        "counter", "Batches that were set aside because a sink refused them.", ("sink",)
     ),
     "collector_sink_last_success_timestamp_seconds": MetricType(
         "gauge", "When a sink last took a batch, or was opened.", ("sink",)
@@ -133,27 +133,27 @@ METRICS: dict[str, MetricType] = {
         "gauge", "Batches that wait for a sink that the configuration does not have.", ("sink",)
     ),
     "collector_tls_certificate_expiry_timestamp_seconds": MetricType(
-        "gauge", "When the certificate of a receiver that has TLS expires.", ("receiver",)
+        "gauge", "When the TLS certificate of a receiver expires.", ("receiver",)
     ),
     "collector_workers": MetricType("gauge", "Workers that receive."),
     "collector_worker_replacements_total": MetricType(
         "counter", "Workers that ended and were replaced."
     ),
     "collector_messages_total": MetricType(
-        "counter", "Messages of a broker that a drain got, by outcome.", ("outcome",)
+        "counter", "Messages that a drain received from a broker, by outcome.", ("outcome",)
     ),
     "collector_config_reloads_total": MetricType(
-        "counter", "Reloads of the configuration, by what came of them.", ("outcome",)
+        "counter", "Reloads of the configuration, by outcome.", ("outcome",)
     ),
     "collector_config_last_reload_successful": MetricType(
         "gauge", "0 if the last reload was refused or failed, else 1."
     ),
     "collector_config_last_reload_success_timestamp_seconds": MetricType(
-        "gauge", "When the configuration that runs was read."
+        "gauge", "When the configuration in force was read."
     ),
     "collector_build_info": MetricType(
         "gauge",
-        "Always 1; what runs, and one for each schema.",
+        "Always 1, one series for each schema; the labels say what runs.",
         ("version", "python", "schema"),
     ),
 }

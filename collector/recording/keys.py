@@ -261,7 +261,8 @@ class Keys:
         if current is None or _fingerprint(current) != named:
             if self._is_reader and self._named() != named:
                 return self._load_master()
-            message = "master.key is missing or not the one of keys.db: restore both, or start anew"
+            message = "master.key is missing or does not belong to keys.db: restore both, or"
+            " start with an empty directory"
             raise ConfigError("E203", message)
         return current
 
@@ -326,7 +327,7 @@ def read_recipient(text: str) -> Recipient:
     try:
         return Recipient.from_str(text)
     except RecipientError:
-        raise ValueError("the recipient is none of age's X25519 recipients") from None
+        raise ValueError("the recipient is not an X25519 recipient of age") from None
 
 
 def makes_secret(recipient: Recipient) -> bool:

@@ -20,13 +20,13 @@ METRICS: dict[str, MetricType] = {
         "counter", "Reads; the ledger has one entry for each token and track.", ("what",)
     ),
     "collector_recorder_errors_total": MetricType(
-        "counter", "Things to be done that disk or bucket did not let happen; they are tried again."
+        "counter", "Failed writes to disk or bucket, which are repeated."
     ),
     "collector_recorder_queue_bytes": MetricType("gauge", "Sealed bytes that wait for the bucket."),
     "collector_recorder_queue_files": MetricType("gauge", "Chunks that wait for the bucket."),
-    "collector_recorder_bucket_failing": MetricType("gauge", "1 while the bucket takes nothing."),
+    "collector_recorder_bucket_failing": MetricType("gauge", "1 while uploads to the bucket fail."),
     "collector_recorder_bucket_errors_total": MetricType(
-        "counter", "Times that the bucket did not do what it was asked for."
+        "counter", "Failed requests to the bucket."
     ),
 }
 """Every metric; the documentation's table is checked against this one."""

@@ -149,8 +149,8 @@ _MESSAGES = {
     " values (`kind: enum`), or leave it out",
     "E310": "`{word}` is about a person ({category}), and this text could tell it, or `{claim}`"
     " would not hold; leave it out, or list its few values (`kind: enum`)",
-    "E312": "a text that can spell has a name of known words, one of which is a thing: `{word}`"
-    " says nothing of what; name it after the device, system or medium it describes, or list its"
+    "E312": "a text that can spell words needs a name of known words, and `{word}` does not say"
+    " what it is; name it after the device, system or medium it describes, or list its"
     " values (`kind: enum`)",
 }
 _NEVER_READ = (
@@ -333,7 +333,7 @@ def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
         read = [*_user_agent(schema), *_records(schema), *_compared(schema)]
         read += [(place, source) for place, _, source in _sources(schema)]
         if _is_in_a_list(path) and not any(_is_in_a_list(source) for _, source in read):
-            message = "no event is a list, as nothing else is looked for in one; name a member"
+            message = "this path is an element, but no other path reads a list; name a member"
             yield loc, "E122", message
         for other, source in read:
             ways = [way.removesuffix(".*") for way in levels(source)]

@@ -43,6 +43,9 @@ from collector.schema.scalars import (
     unique,
 )
 
+LANGUAGE = 1
+"""The version of the schema language, which documents name under ``language``."""
+
 Basis = Literal[
     "consent",
     "contract",
@@ -151,6 +154,16 @@ def _not_blank(texts: dict[str, str]) -> dict[str, str]:
     return texts
 
 
+def _known_language(language: int) -> int:
+    if language != LANGUAGE:
+        raise fault(
+            "E107",
+            f"this version of Collector reads language {LANGUAGE}; install one that reads the"
+            f" document's, or write `language: {LANGUAGE}`",
+        )
+    return language
+
+
 _PURPOSES = "Why fields are used: name → purpose."
 _FIELDS = (
     "What is collected, under OpenTelemetry's names, in the order of a record's keys. Nothing else"
@@ -162,6 +175,10 @@ _TESTS = "Events, with what must come out: `collector schema test`."
 class DocumentHead(Part):
     """The document without its purposes, fields and tests, which are checked one by one."""
 
+    language: Annotated[int, Hint(const=LANGUAGE), AfterValidator(_known_language)] = Option(
+        LANGUAGE,
+        description="The version of the schema language in which the document is written.",
+    )
     name: DocumentName = Option(
         alias="schema",
         description="The schema's name. Records carry `name/version`.",

@@ -27,6 +27,7 @@ _DOCUMENT = """\
 # What is collected, why, for which purpose, and for how long. What is not listed here is not
 # collected. Records carry the name and the version. What stands behind # explains, or is an example
 # of what may be added; take out what you have read.
+language: 1            # the version of this language
 schema: NAME
 version: 1.0.0         # MAJOR.MINOR.PATCH; raise it when something else is let through
 title: Telemetry of NAME
@@ -193,6 +194,7 @@ AROUND = frozenset(
 _PROPOSAL = """\
 # Proposed by what a sample of events has of names that are known in telemetry. Say why each field
 # is needed, or take it out: every FILL IN is yours to write. Names that are not known are not here.
+language: 1
 schema: NAME
 version: 1.0.0
 title: Telemetry of NAME

@@ -275,12 +275,14 @@ _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 class NdjsonSettings(SinkSettings):
     """Records as lines of JSON."""
 
-    path: Location = Field(None, description="The file that records are written to; none: off.")
+    path: Location = Field(
+        None, description="The file that records are written to. Without it the sink is off."
+    )
     rotate: Annotated[Size, Field(ge=_KIB, le=1024 * _GIB)] = Field(
-        _ROTATE, description="The size at which a new file is begun."
+        _ROTATE, description="The size at which the next file begins."
     )
     keep: Annotated[Whole, Field(ge=1, le=1000)] = Field(
-        _KEEP, description="How many finished files stay; older ones are removed."
+        _KEEP, description="How many finished files to keep; older ones are deleted."
     )
 
     @property

@@ -64,7 +64,7 @@ class Permission:
             why = "it reads what is no table of records, and no view of one"
         elif action == sqlite3.SQLITE_FUNCTION:
             is_allowed = second in FUNCTIONS
-            why = "it uses a function that is not one of those listed in docs/query.md"
+            why = "it uses a function that is not one of those listed in docs/stores.md"
         else:
             is_allowed, why = False, "it must be a single SELECT: nothing is changed, set or opened"
         if is_allowed:

@@ -240,8 +240,8 @@ class StoreSettings(SinkSettings):
     )
     path: Location = Field(
         None,
-        description="Its file; none: `store.db` in the data directory, or for a further store in"
-        " `sinks/NAME` there.",
+        description="Its file. Default: `store.db` in the data directory, or in `sinks/NAME`"
+        " there for a further store.",
     )
 
     @property

@@ -33,7 +33,7 @@ from tests.programs import threads
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 _MANY = f"{_ENDLESS} SELECT x, 'phone' AS y FROM c"
 _MOST_MB = 120
-_PAGE = (Path(__file__).parents[2] / "docs" / "query.md").read_text()
+_PAGE = (Path(__file__).parents[2] / "docs" / "stores.md").read_text()
 _WRITES_FREELY = os.geteuid() == 0
 
 Asking = AbstractContextManager[Running]

@@ -166,8 +166,8 @@ def test_tokens(tmp_path: Path, start: Callable[..., Any], export: Export) -> No
             "full",
             Answer(
                 14,
-                "there is no room for the events, none of them was kept, because a"
-                " destination does not take what waits for it: try again later [E505]",
+                "there is no room for the events because a sink does not take what waits for it;"
+                " none was kept: try again later [E505]",
                 retry=5,
             ),
         ),

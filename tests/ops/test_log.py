@@ -274,18 +274,6 @@ def test_nothing_else_of_the_process_writes() -> None:
     assert {line["error"] for line in lines if "error" in line} == {"ValueError"}
 
 
-def test_the_documentation_lists_the_events() -> None:
-    """Name, level, meaning and what each carries."""
-    text = (_ROOT / "docs" / "operating.md").read_text()
-    rows = re.findall(
-        r"^\| `(\w+)` \| (debug|info|warning|error) \| (.*?) \| (.*?) \|$", text, re.MULTILINE
-    )
-    assert rows == [
-        (name, event.level, event.meaning, ", ".join(f"`{key}`" for key in event.carries))
-        for name, event in EVENTS.items()
-    ]
-
-
 def test_the_documentation_lists_the_causes() -> None:
     """Each of the closed list has a line, and only these may be written."""
     text = (_ROOT / "docs" / "operating.md").read_text()

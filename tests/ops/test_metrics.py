@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections import Counter
@@ -227,13 +226,3 @@ def test_promtool_likes_them() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
-
-
-def test_the_documentation_lists_the_metrics() -> None:
-    """Name, type, labels and meaning of each."""
-    text = (_ROOT / "docs" / "operating.md").read_text()
-    rows = re.findall(r"^\| `(collector_\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", text, re.MULTILINE)
-    assert rows == [
-        (name, one.type, ", ".join(f"`{label}`" for label in one.labels), one.meaning)
-        for name, one in METRICS.items()
-    ]

@@ -271,8 +271,8 @@ def test_a_long_document_is_one(tmp_path: Path) -> None:
 
 
 def test_the_document_has_the_table() -> None:
-    """What docs/flows.md calls a change is one, with its verdict."""
-    text = (_ROOT / "docs" / "flows.md").read_text()
+    """What docs/claims.md calls a change is one, with its verdict."""
+    text = (_ROOT / "docs" / "claims.md").read_text()
     rows = re.findall(r"^\| `([a-z ]+)` \| (\w+) \|", text, re.MULTILINE)
     assert rows == list(RULES.items())
 

@@ -109,6 +109,8 @@ TABLE: dict[str, str] = {
     "a title of dots": PLAIN.replace("title: A sample", "«E107»title: ..."),
     "a version of two parts": PLAIN.replace("1.0.0", '"1.0"').replace("ver", "«E107»ver"),
     "a version with a zero in front": PLAIN.replace("ver", "«E107»ver").replace("1.0.0", "01.0.0"),
+    "a language to come": f"«E107»language: 2\n{PLAIN}",
+    "a language that is true": f"«E107»language: true\n{PLAIN}",
     "a width of nothing": f"{PLAIN}«E107»max_bits: 0\n",
     "a width too great": f"{PLAIN}«E107»max_bits: 65537\n",
     "a width in fractions": f"{PLAIN}«E107»max_bits: 1.5\n",

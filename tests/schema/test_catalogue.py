@@ -121,15 +121,3 @@ def test_shipped_catalogues(path: Path) -> None:
         assert re.search(r"\(.*(MIT|Apache|BSD|CC|XFree86).*\)|https://", block.source), (
             block.source
         )
-
-
-def test_the_documentation_of_sources() -> None:
-    """docs/catalogues.md names every source and the number of its entries, as the files do."""
-    text = (Path(__file__).parents[2] / "docs" / "catalogues.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([a-z-]+)` \| ([0-9]+) \| (.+) \|$", text, re.MULTILINE)
-    shipped = [
-        (path.stem, str(len(block.entries)), block.source)
-        for path in _SHIPPED
-        for block in examine(path.read_bytes())[0].blocks
-    ]
-    assert rows == shipped

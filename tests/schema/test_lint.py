@@ -67,7 +67,7 @@ def test_the_document_and_the_table_agree() -> None:
     assert {name: severity for name, (severity, _) in _SECTIONS.items()} == {
         name: severity for name, (severity, _) in LINTS.items()
     }
-    assert len(re.findall(r"^### ", _TEXT, re.MULTILINE)) == len(LINTS) >= 20
+    assert len(re.findall(r"^### `", _TEXT, re.MULTILINE)) == len(LINTS) >= 20
 
 
 def test_names_are_stable_words() -> None:

@@ -168,8 +168,8 @@ def _span(size: int) -> Any:
 
 
 def _documented() -> int:
-    """The largest batch, by the settings in ``docs/opentelemetry.md``."""
-    page = Path(__file__).parents[2].joinpath("docs", "opentelemetry.md").read_text()
+    """The largest batch, by the settings in ``docs/migrating.md``."""
+    page = Path(__file__).parents[2].joinpath("docs", "migrating.md").read_text()
     found = {*re.findall(r"(?:send_batch_max_size: |max_size: |export_batch_size=)([0-9]+)", page)}
     assert len(found) == 1
     return int(found.pop())

@@ -1,4 +1,4 @@
-"""docs/maintenance.md: copies that are made of a sidecar under load, and what begins again with
+"""docs/operating.md: copies that are made of a sidecar under load, and what begins again with
 them.
 """
 
@@ -22,7 +22,7 @@ from tests.deadline import WAIT_SECONDS, wait_until
 from tests.programs import threads
 from tests.sidecar.serving import Sidecar, started
 
-_PAGE = (Path(__file__).parents[2] / "docs" / "maintenance.md").read_text()
+_PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 
 
 def _commands() -> str:

@@ -13,8 +13,8 @@ from collector.testing import canaries
 from tests.programs import STRICT, script
 from tests.raising import raises
 
-_DOCUMENT = Path(__file__).parents[2] / "docs" / "testing.md"
-_BLOCKS = re.findall(r"```python\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)
+_DOCUMENT = Path(__file__).parents[2] / "docs" / "sdk.md"
+_BLOCKS = re.findall(r"<!-- test -->\n```python\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)
 
 
 def test_the_names_are_these() -> None:
@@ -63,7 +63,7 @@ def test_the_examples_of_the_documentation_pass(block: str, tmp_path: Path) -> N
 
 
 def test_the_documentation_names_all_there_is() -> None:
-    """Every public function is in docs/testing.md."""
+    """Every public function is in docs/sdk.md."""
     text = _DOCUMENT.read_text()
     assert len(_BLOCKS) >= 2
     assert all(

@@ -74,7 +74,8 @@ def review(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="Ask nothing; name what is not approved, and exit 1 if anything is."
+            "--check",
+            help="Ask nothing; name every field that is not approved, and exit 1 if there is one.",
         ),
     ] = False,
     as_json: AsJson = False,

@@ -133,8 +133,8 @@ class FieldBase(Part):
     )
     also: Name | None = Option(
         None,
-        description="Which sentence under `also_collected` speaks of it. Needed for all that is"
-        " none of the address, the device and the operating system.",
+        description="The sentence under `also_collected` that describes it. Required for every"
+        " field other than address, device and operating system.",
         examples=["quality"],
     )
     kind: str = Option(description="How its value is recognised: a closed set of values.")

@@ -109,7 +109,9 @@ class OtlpSettings(SinkSettings):
     certificate: Location = Field(
         None, description="The sink's own certificate, a PEM file, for a receiver that wants one."
     )
-    key: Location = Field(None, description="Its private key, a PEM file; none: it is with it.")
+    key: Location = Field(
+        None, description="Its private key, a PEM file. Default: in the file of the certificate."
+    )
     compression: Literal["gzip", "none"] = Field("gzip", description="`gzip` or `none`.")
     timeout: Annotated[Duration, Field(ge=0.1, le=60)] = Field(
         10.0, description="How long a request may take, from the connection to the answer."

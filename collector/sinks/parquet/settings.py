@@ -38,10 +38,12 @@ class ParquetSettings(SinkSettings):
     region: Line | None = Field(None, description="The region of the bucket.")
     access_key: Reference = Field(
         None,
-        description="Where the name of the bucket's key is: `env:NAME` or `file:PATH`; none: where"
-        " the provider's tools look.",
+        description="Where the name of the bucket's key is: `env:NAME` or `file:PATH`. Default:"
+        " where the provider's tools look.",
     )
-    secret_key: Reference = Field(None, description="Where its secret is, likewise.")
+    secret_key: Reference = Field(
+        None, description="Where the secret of that key is: `env:NAME` or `file:PATH`."
+    )
     every: Annotated[Duration, Field(ge=1, le=24 * _HOUR)] = Field(
         _HOUR, description="How long records are collected until they become a file."
     )

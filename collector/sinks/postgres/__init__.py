@@ -226,7 +226,7 @@ class PostgresSink(ErasableSink):
 
         with cls(settings, _offline(opening)) as sink:
             if excess := sink._server.run(excess_rights):
-                message = f"the role has more rights than it needs: {excess}; see docs/postgres.md"
+                message = f"the role has more rights than it needs: {excess}; see docs/stores.md"
                 yield ConfigError("E219", message)
 
     def check_tables(self) -> None:

@@ -78,7 +78,7 @@ _CERTIFICATES = {
 }
 """By OpenSSL's number of the error, `X509_V_ERR_…`."""
 _OF_OTHERS: tuple[str, Cause] = (
-    "rows or constraints of others are in the way: move or drop them, see docs/postgres.md",
+    "rows or constraints of others are in the way: move or drop them, see docs/stores.md",
     "changed",
 )
 _WORDS: dict[str, tuple[str, Cause]] = {
@@ -89,7 +89,7 @@ _WORDS: dict[str, tuple[str, Cause]] = {
     "28": ("the server refuses the user or the password", "denied"),
     "3D": ("the server has no such database", "missing"),
     "40": ("another session was in the way", "busy"),
-    "42": ("the role lacks a right, or the tables were changed; see docs/postgres.md", "changed"),
+    "42": ("the role lacks a right, or the tables were changed; see docs/stores.md", "changed"),
     "53": ("the server has no room: its disk is full, or it has too many connections", "full"),
     "54": ("the tables have more columns than the server can have", "changed"),
     "55": ("another session has locked the tables", "busy"),
@@ -372,7 +372,7 @@ def check_role(cursor: Cursor, namespace: str) -> None:
     row = cursor.execute(_ROLE, {"namespace": namespace}).fetchone()
     lacks, is_unsafe, encoding = row or (None, None, None)
     if lacks:
-        raise ConfigError("E219", f"the role lacks rights: {lacks}; see docs/postgres.md")
+        raise ConfigError("E219", f"the role lacks rights: {lacks}; see docs/stores.md")
     if is_unsafe:
         raise ConfigError("E219", "the server has `fsync` off: what it has taken may be lost")
     if encoding != "UTF8":
