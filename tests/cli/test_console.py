@@ -137,8 +137,8 @@ def test_little_is_loaded_for_little() -> None:
 def test_the_first_level() -> None:
     """Few commands, and groups of them; recordings belong to their extra."""
     assert {*NAMES} == set(
-        "demo filter explain serve status schema claims page subject store config ledger error"
-        " recording".split()
+        "demo filter explain dev serve status top schema claims page subject store config ledger"
+        " error recording".split()
     )
     with patch("collector.cli.app.is_installed", return_value=False):
         shown = run("--help").out.decode()
