@@ -136,7 +136,7 @@ never imports it."""
 CHANNEL = ("collector.server.channel", "collector.server.messages")
 """What a keeper and its workers say to one another: numbers and minimised records, no event."""
 
-CONTROL = ("collector.server.control", "collector.server.control_client")
+CONTROL = ("collector.server.control", "collector.server.control_client", "collector.cli.health")
 """It reads commands of the operator, each of a closed form, and answers of the sidecar."""
 
 ANSWERS = "collector.sinks.otlp.logs"

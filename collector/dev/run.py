@@ -120,8 +120,8 @@ class Dev:
             "curl": self.curl,
         }
 
-    def ask(self, form: Pasted, text: bytes) -> dict[str, Any]:
-        """Filter a text in the playground."""
+    def ask(self, form: Pasted, text: bytes) -> bytes:
+        """Filter a text in the playground; the answer is JSON."""
         with self._lock:
             return self._playground.ask(form, text)
 
@@ -196,7 +196,7 @@ class Dev:
             connection.close()
         found = self.ask("json", orjson.dumps(events[-1]))
         text = orjson.dumps(_shortened(events[-1]), option=orjson.OPT_INDENT_2).decode()
-        self._latest = {"text": text, "events": found["events"]}
+        self._latest = {"text": text, "found": orjson.Fragment(found)}
 
 
 def _changed(schema: str) -> tuple[int, int] | None:

@@ -31,11 +31,12 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 State = Callable[[], dict[str, Any]]
-Ask = Callable[[Pasted, bytes], dict[str, Any]]
+Ask = Callable[[Pasted, bytes], bytes]
 
 
 class Site(ThreadingHTTPServer):
-    """Serves the page at a port of loopback. ``state`` says what is shown, and ``ask`` filters."""
+    """Serves the page at a port of loopback. ``state`` says what is shown, and ``ask`` filters and
+    answers in JSON."""
 
     daemon_threads = True
 
@@ -94,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _JSON, _refusal(message))
             return
         try:
-            found = orjson.dumps(self.server.ask(form, self.rfile.read(int(size))))
+            found = self.server.ask(form, self.rfile.read(int(size)))
         except CollectorError as error:
             found = _refusal(error.message)
         self._send(HTTPStatus.OK, _JSON, found)

@@ -25,7 +25,7 @@ _STATE = {
     "schema": "<b>bold</b>/1.0.0",
     "faults": ["<script>hit=1</script>"],
     "now": None,
-    "latest": {"text": "<script>hit=1</script>", "events": [_EVENT | {"fields": []}]},
+    "latest": {"text": "<script>hit=1</script>", "found": {"events": [_EVENT | {"fields": []}]}},
     "confined": True,
     "public": "http://127.0.0.1:1/",
     "curl": "curl",

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,9 +32,14 @@ def playground() -> Iterator[Playground]:
     made.close()
 
 
+def _told(playground: Playground, form: Pasted, text: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(playground.ask(form, text))
+    return found
+
+
 def test_an_event_is_explained(playground: Playground) -> None:
     """Each field with its outcome and the rule of its kind. Nothing else of the text comes back."""
-    found = playground.ask("json", json.dumps(_EVENT).encode())
+    found = _told(playground, "json", json.dumps(_EVENT).encode())
     (event,) = found["events"]
     by_name = {field["name"]: field for field in event["fields"]}
     assert event["record"] == {
@@ -53,7 +59,7 @@ _LOGS = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"attributes": _ATTRIBU
 
 def test_telemetry_is_explained(playground: Playground) -> None:
     """Alike log records become one, as they do in the sidecar."""
-    found = playground.ask("logs", json.dumps(_LOGS).encode())
+    found = _told(playground, "logs", json.dumps(_LOGS).encode())
     assert found["tally"]["admitted"] == 60
     assert {event["record"]["os.type"] for event in found["events"]} == {"linux"}
 
@@ -72,7 +78,7 @@ _HOSTILE: dict[str, tuple[Pasted, bytes, dict[str, int]]] = {
 def test_hostile_text_gets_a_reason(playground: Playground, name: str) -> None:
     """That of the filter, which is exact."""
     form, text, rejected = _HOSTILE[name]
-    assert playground.ask(form, text)["tally"]["rejected"] == rejected
+    assert _told(playground, form, text)["tally"]["rejected"] == rejected
 
 
 def test_one_byte_too_many_is_refused(playground: Playground) -> None:
@@ -95,7 +101,7 @@ def test_a_process_that_ends_is_replaced(playground: Playground) -> None:
     playground.process.wait()
     with pytest.raises(InputError):
         playground.ask("json", b"{}")
-    assert playground.ask("json", b"{}")["tally"]["received"] == 1
+    assert _told(playground, "json", b"{}")["tally"]["received"] == 1
 
 
 def test_a_faulty_schema_does_not_start(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_it_plays(tmp_path: Path) -> None:
     with developing(tmp_path) as (process, port, schema):
         assert eventually(lambda: _state(port)["now"] is not None)
         assert eventually(lambda: _state(port)["latest"] is not None)
-        (event,) = _state(port)["latest"]["events"]
+        (event,) = _state(port)["latest"]["found"]["events"]
         assert event["verdict"] == "admitted"
         pasted = orjson.dumps({"os.type": _CANARY, _CANARY: 1, "chat": _CANARY})
         found = _answer(port, "POST", "/try?json", pasted)

@@ -19,9 +19,9 @@ _CANARY = b"hunter2-canary"
 _Headers = dict[str, str]
 
 
-def _ask(form: Pasted, text: bytes) -> dict[str, object]:
+def _ask(form: Pasted, text: bytes) -> bytes:
     assert text == _CANARY
-    return {"form": form}
+    return orjson.dumps({"form": form})
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ const look = async () => {
     if (state.latest && state.latest.text !== lastEvent) {
       lastEvent = state.latest.text;
       at("event").textContent = lastEvent;
-      at("latest").replaceChildren(...state.latest.events.map(shown));
+      at("latest").replaceChildren(...state.latest.found.events.map(shown));
     }
   } catch {
     at("counts").replaceChildren(chip("collector dev has ended", "broken"));
