@@ -51,7 +51,7 @@ def tab(browser: Browser, url: str) -> Iterator[Page]:
     opened.on("console", lambda message: said.append(message.text))
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.goto(url)
-    opened.wait_for_function("document.getElementById('latest').childElementCount")
+    opened.wait_for_selector("#latest > *")
     yield opened
     assert said == []
     assert opened.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]

@@ -15,6 +15,7 @@ from collector.documents import without_hidden
 from collector.pages.model import Page, SchemaVersion, mapped
 from collector.pages.phrases import LANGUAGES, Language
 from collector.pages.render import render
+from tests.deadline import wait_until
 from tests.pages.conftest import Address, seen
 from tests.pages.sample_config import NOW, configured, page_of, promised
 from tests.pages.test_words import HOSTILE
@@ -195,5 +196,4 @@ def test_small_and_soon(page: Page, address: Address, browser: Browser) -> None:
         assert len(render(page, language)) < 150_000
     with seen(browser, address(page, "en")) as found:
         paints = "performance.getEntriesByType('paint').map(e => Math.round(e.startTime))"
-        found.tab.wait_for_function(f"{paints}.length")
-        print("first paint, in ms:", found.tab.evaluate(paints))
+        print("first paint, in ms:", wait_until(lambda: found.tab.evaluate(paints)))
