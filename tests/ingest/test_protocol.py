@@ -559,8 +559,8 @@ def test_a_connection_that_is_closed_leaves_no_cycle(sent: bytes) -> None:
     def handler(request: HttpRequest, respond: Respond) -> None:
         if request.path == "/v1/held":
             held.append(request)
-            return
-        request.read(100, bool, lambda body: body and respond(HttpResponse(204)))
+        else:
+            request.read(100, bool, lambda body: respond(HttpResponse(204) if body else None))
 
     async def served() -> weakref.ref[HardenedProtocol]:
         loop = asyncio.get_running_loop()
