@@ -183,10 +183,10 @@ class Acceptor:
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
         """Do the work for one request that waits for its turn, and let others be served."""
-        self._waiting[0]()
-        self._waiting.popleft()
+        work = self._waiting.popleft()
         if self._waiting:
             loop.call_soon(self._next, loop)
+        work()
 
     def accept_now(self, request: Request) -> Tally:
         """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well, if too many

@@ -286,6 +286,26 @@ def test_others_have_their_turn_between_two_requests() -> None:
     assert turns == [1, 2, 3, 4, 5]
 
 
+def test_an_answer_that_fails_stops_no_turn() -> None:
+    """The requests behind one whose answer raises have their turns."""
+    told: list[object] = []
+
+    def fail(outcome: object) -> None:
+        told.append(outcome)
+        raise ValueError
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        with closing(Acceptor([CONFERENCING], _Held(), most_events=10)) as acceptor:
+            for _ in range(3):
+                acceptor.accept(_lines(300), fail)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert len(told) == 3
+
+
 @pytest.mark.parametrize("padding", [100, 400])
 def test_a_thread_with_many_records_waits_until_they_are_stored(padding: int) -> None:
     """So no more than the records of one medium and of one large request are in memory. Callers in

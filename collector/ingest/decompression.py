@@ -53,7 +53,9 @@ _INPUT = 1 << 16
 _ANY_RATIO = MIB
 """Bytes up to which any ratio is allowed: heartbeats are that repetitive."""
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
-_COPIED = MIB
+_COPIED = 2 * MIB
+"""What the buffer for all pieces leaves in the heap while it grows: it is copied until it has the 1
+MiB from which the system maps it (``collector.server.harden``)."""
 _ZLIB_BYTES = 64 << 10
 """A decompressor of zlib: a window of 32 KiB, and its tables."""
 _ZSTD_BYTES, _ZSTD_BLOCK = 192 << 10, 128 << 10
@@ -142,7 +144,7 @@ def most_memory(most: int) -> int:
 def _output_memory(most: int) -> int:
     """Return the bytes of a body that grows by pieces. A library makes two copies of a piece. The
     buffer for all pieces is up to an eighth larger than they are, and is copied when it grows while
-    it is small; larger ones the C library moves (``collector.server.harden``)."""
+    it is small; larger ones the C library moves."""
     return most + most // 8 + min(most, _COPIED) + 2 * min(most + 1, PIECE)
 
 

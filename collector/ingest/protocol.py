@@ -503,6 +503,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     def _finish(self, request: HttpRequest) -> None:
         """Go on after a response: with the next request, or waiting for the sender."""
         self._requests.popleft()
+        self._answered = None  # which refers to this object
         request.drop()
         if not request.keep_alive:
             self._close()

@@ -314,10 +314,12 @@ class HttpRequest:
         self._end(refusal)
 
     def close(self) -> None:
-        """Note that the connection is closed, and cancel a task that waits for its turn."""
+        """Note that the connection is closed, refer to it no more, and cancel a task that waits for
+        its turn."""
         self.is_closed = True
         self.drop()
         self._end(None)
+        self._on_demand, self._on_taken, self.spawn = bool, bool, asyncio.ensure_future
         if self._waiting is not None:
             self._waiting.cancel()
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import http.client
 import itertools
 import re
 import resource
 import socket
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from collector.ingest.limits import ConnectionLimiter, IngestLimits
+from collector.ingest.protocol import HardenedProtocol
+from collector.ingest.request import HttpRequest, Respond
+from collector.ingest.responses import HttpResponse
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.serving import Server, exchange, heard, serving
 from tests.latency import assert_served, at_most
@@ -535,3 +542,43 @@ def test_many_headers(server: Server, number: int, status: int) -> None:
     more = b"".join(b"X%d: y\r\n" % at for at in range(number))
     head, _, rest = _LAST.partition(b"\r\n")
     assert _statuses(server.say(head + b"\r\n" + more + rest)) == [status]
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [_WHOLE, _START + b"\r\n", _WHOLE[:-1], _WHOLE.replace(b"events", b"held"), b"", b"\0"],
+    ids=["whole", "refused", "cut short", "in progress", "nothing", "malformed"],
+)
+def test_a_connection_that_is_closed_leaves_no_cycle(sent: bytes) -> None:
+    """Its memory is free at once, with the buffers of TLS, not when garbage is collected."""
+    held: list[HttpRequest] = []
+
+    def handler(request: HttpRequest, respond: Respond) -> None:
+        if request.path == "/v1/held":
+            held.append(request)
+        else:
+            request.read(100, bool, lambda body: respond(HttpResponse(204) if body else None))
+
+    async def served() -> weakref.ref[HardenedProtocol]:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        protocol = HardenedProtocol(handler, ConnectionLimiter(IngestLimits()), set())
+        await loop.connect_accepted_socket(lambda: protocol, theirs)
+        found = weakref.ref(protocol)
+        with ours:
+            ours.sendall(sent)
+            await asyncio.sleep(0.02)
+            protocol.abort()
+        await asyncio.sleep(0.02)
+        held.clear()
+        return found
+
+    gc.disable()
+    try:
+        assert asyncio.run(served())() is None
+    finally:
+        gc.enable()
