@@ -396,7 +396,7 @@ RECORDER: dict[str, Callable[[Path], object]] = {
     "behind the secret": lambda of: after(of / "subjects.key"),
     "behind the master key": lambda of: after(of / "vault" / "master.key"),
     "the next master key": lambda of: (of / "vault" / "master.key.new").write_text(CANARY),
-    "lost and found": lambda of: ((of / "lost+found").mkdir(), after(of / "lost+found" / "1")),
+    "lost and found": lambda of: (of / "lost+found" / CANARY).mkdir(parents=True, mode=0o700),
     "a reason": lambda of: edit(of / "recorder.db", f"UPDATE events SET reason = '{CANARY}'"),
     "a meeting": lambda of: edit(of / "recorder.db", f"UPDATE recordings SET meeting = '{CANARY}'"),
     "a snapshot": lambda of: edit(
