@@ -170,6 +170,15 @@ def lock_file(handle: int) -> bool:
     return False
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process is at work on a file, which it holds locked. Raises ``OSError``."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return not lock_file(handle)
+    finally:
+        os.close(handle)
+
+
 # -- errors and sockets ---------------------------------------------------------------------------
 
 
@@ -249,7 +258,8 @@ def walk(top: Path, *, follow: bool = False) -> Iterator[Entry]:
     """Yield what is below a directory: first what it holds, then what the directories in it hold,
     in order. What cannot be read is yielded as such; what goes meanwhile is not. Links are not
     followed. With ``follow``, a link to a file is a file, and links to directories are followed, to
-    each of them once."""
+    each of them once. The ``lost+found`` of a file system whose top the directory is is left out.
+    """
     seen, folders = set[tuple[int, int]](), [top]
     while folders:
         folder, inner = folders.pop(), list[Path]()
@@ -265,11 +275,22 @@ def walk(top: Path, *, follow: bool = False) -> Iterator[Entry]:
             yield Entry(folder, None)
             continue
         for each in entries:
+            if folder == top and each.name == "lost+found" and _is_of_system(each):
+                continue
             entry = _entry(each, follow)
             if entry.kind == "directory":
                 inner.append(entry.path)
             yield entry
         folders += reversed(inner)
+
+
+def _is_of_system(each: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a directory without contents, or root's if it cannot be read."""
+    is_plain = each.is_dir(follow_symlinks=False) and not has_attributes(Path(each.path))
+    try:
+        return is_plain and not [*os.scandir(each.path)]
+    except OSError:
+        return each.stat(follow_symlinks=False).st_uid == 0
 
 
 def _entry(each: os.DirEntry[str], follow: bool) -> Entry:

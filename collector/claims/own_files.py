@@ -8,7 +8,6 @@ in the directory of a sink by the sink.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from collector.claims.verdicts import FILE_NAME as VERDICTS_NAME
 from collector.claims.verdicts import has_only_verdicts
 from collector.config.sink_settings import SinkSettings
-from collector.files import foreign_entries, has_attributes, lock_file
+from collector.files import foreign_entries, has_attributes, is_locked
 from collector.ledger.signing import KEY_NAME, is_key
 from collector.retention.locations import Locations
 from collector.sinks.record_files import has_only_marks
@@ -155,21 +154,12 @@ def _has_more(path: Path) -> bool:
         if path.is_symlink() or not path.is_file():
             return False  # counted as an entry
         if _UNFINISHED(path.name) and path.name not in _CONTENTS:
-            return path.stat().st_size > 0 and not _is_locked(path)
+            return path.stat().st_size > 0 and not is_locked(path)
         if path.name.endswith(".state"):
             return not has_only_marks(path)
         has_only_own = _CONTENTS.get(path.name)
         return has_only_own is not None and not has_only_own(path)
     return False
-
-
-def _is_locked(path: Path) -> bool:
-    """Return whether a process is at work on a copy, which it holds locked."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        return not lock_file(handle)
-    finally:
-        os.close(handle)
 
 
 def clear_unfinished(locations: Locations) -> None:
@@ -179,5 +169,5 @@ def clear_unfinished(locations: Locations) -> None:
         is_left = _UNFINISHED(each.name) and not each.name.endswith("-journal")
         if is_left and each.name not in _CONTENTS and not each.is_symlink():
             with suppress(OSError):
-                if not _is_locked(each):
+                if not is_locked(each):
                     each.unlink()

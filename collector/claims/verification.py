@@ -50,6 +50,7 @@ from collector.sinks.sink import (
     is_erasable,
 )
 from collector.spool import note
+from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.lock import Lock
 from collector.units import duration_text
 
@@ -145,8 +146,9 @@ def _noted(locations: Locations) -> Iterator[ClaimFinding]:
 
 def _settle(locations: Locations) -> None:
     """Finish or undo what a sidecar that was killed has begun, as the next start does: what it left
-    would be neither a record nor nothing. While one runs, it has done that itself."""
-    if not locations.spool.is_file():
+    would be neither a record nor nothing. While one runs, it has done that itself, and where none
+    has locked the directory, none has begun anything."""
+    if not (locations.data / LOCK_NAME).is_file():
         return
     with suppress(CollectorError):
         lock = Lock(locations.data)

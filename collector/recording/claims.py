@@ -3,31 +3,39 @@ changed."""
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from time import sleep
+from typing import NamedTuple, get_args
 
 from collector.claims.document import RECORDING_CHECKS, Check
 from collector.claims.findings import ACCESS, NO_RECORDER, ClaimFinding
 from collector.errors import CollectorError
-from collector.files import foreign_entries, walk
+from collector.files import foreign_entries, is_locked, walk
 from collector.ledger import opened
 from collector.ledger.entry import Entry
-from collector.ledger.signing import KEY_NAME
+from collector.ledger.signing import KEY_NAME, is_key
 from collector.recording import keys, store
-from collector.recording.names import MIXED
+from collector.recording.grant import Grant
+from collector.recording.names import KINDS, MIXED, Storage, is_name
 from collector.recording.notices import DIGESTS
 from collector.recording.refusals import Refused
+from collector.recording.states import STATES, CloseReason
 from collector.recording.store import FILE_NAME, read_rows
-from collector.recording.vault import Vault, opened_to_read
+from collector.recording.vault import VAULT_NAME, Vault, opened_to_read
 from collector.recording.verification import verify
+from collector.spool.lock import FILE_NAME as LOCK_NAME
+from collector.sqlite.compaction import remove_copies
+from collector.sqlite.connection import connect_to_read, decode_leniently
 from collector.sqlite.definition import Definition
-from collector.sqlite.foreign import foreign_parts
+from collector.sqlite.foreign import LONGEST_BYTES, foreign_parts
 
 _Findings = Iterator[tuple[Check, ClaimFinding]]
 _BACKUP = "Restore the recorder's directory from a backup, or delete the recordings."
@@ -120,10 +128,12 @@ def directory_findings(place: Place) -> _Findings:
     yield from _recordings(place, histories)
 
 
+_KEYS = f"{VAULT_NAME}/keys.db"
+_COPY = re.compile(rf"{_KEYS}\.compact-[0-9a-f]{{16}}").fullmatch
 _OWN: Mapping[str, Callable[[str], object]] = {
     "file": re.compile(
-        r"collector\.lock|ledger\.key(\.new)?|subjects\.key|recorder\.db(-wal|-shm)?"
-        r"|vault/(master\.key(\.new)?|keys\.db(-wal|-shm)?"
+        r"collector\.lock|ledger\.key(\.new)?(\.part)?|subjects\.key(\.part)?"
+        r"|recorder\.db(-wal|-shm)?|vault/(master\.key(\.new)?|keys\.db(-wal|-shm)?"
         r"|objects/recordings/[0-9a-f]{32}/[0-9a-f]{32}/[0-9]+\.age)"
     ).fullmatch,
     "directory": re.compile(
@@ -132,22 +142,148 @@ _OWN: Mapping[str, Callable[[str], object]] = {
     "socket": "control.sock".__eq__,
 }
 """Matches the entries of a recorder's directory, by their kind."""
-_DATABASES = {
-    FILE_NAME: Definition(store.STATEMENTS),
-    "vault/keys.db": Definition(keys.STATEMENTS),
+_LOOKS, _PAUSE = 5, 0.05
+"""A running recorder makes and removes files meanwhile."""
+_MASTER = re.compile(rb"[0-9a-f]{64}\n|\0{65}").fullmatch
+"""Matches a master key, also one that was overwritten. Any may have been cut short by a kill."""
+_CONTENTS: Mapping[str, Callable[[Path], bool]] = {
+    LOCK_NAME: lambda path: not path.stat().st_size,
+    KEY_NAME: is_key,
+    f"{KEY_NAME}.new": is_key,
+    f"{KEY_NAME}.part": lambda path: not path.stat().st_size or is_key(path),
+    f"{KEY_NAME}.new.part": lambda path: not path.stat().st_size or is_key(path),
+    store.SECRET_NAME: lambda path: path.stat().st_size == store.SECRET_BYTES,
+    f"{store.SECRET_NAME}.part": lambda path: path.stat().st_size <= store.SECRET_BYTES,
+    f"{VAULT_NAME}/master.key": lambda path: _MASTER(path.read_bytes()) is not None,
+    f"{VAULT_NAME}/master.key.new": lambda path: (
+        not path.stat().st_size or _MASTER(path.read_bytes()) is not None
+    ),
 }
+"""By the names of files that are looked at nowhere else, whether one has its own parts only."""
+_DATABASES = {FILE_NAME: Definition(store.STATEMENTS), _KEYS: Definition(keys.STATEMENTS)}
 """What the databases have."""
+
+
+def _is_snapshot(text: str) -> bool:
+    """Return whether a text is the snapshot of a grant, in which every text is a name or a word."""
+    try:
+        snapshot = Grant.restored(json.loads(text)).snapshot()
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, Refused):
+        return False
+    return store.encode(snapshot) == text and all(map(is_name, _texts(snapshot)))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield the texts in a JSON value, names of members included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value:
+            yield from _texts(each)
+        if isinstance(value, dict):
+            yield from _texts([*value.values()])
+
+
+_ID = re.compile(r"[0-9a-f]{32}").fullmatch
+_ID_OR_NONE = re.compile(r"([0-9a-f]{32})?").fullmatch
+_HASH = re.compile(r"([0-9a-f]{64})?").fullmatch
+_MARK = re.compile(rf"[0-9a-f]{{64}}|{MIXED}").fullmatch
+_RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}").fullmatch
+_REASONS = {*get_args(CloseReason), "host"}
+_TEXTS: Mapping[str, Mapping[str, Mapping[str, Callable[[str], object]]]] = {
+    FILE_NAME: {
+        "recordings": {
+            "id": _ID,
+            "meeting": is_name,
+            "state": STATES.__contains__,
+            "snapshot": _is_snapshot,
+        },
+        "events": {
+            "recording": _ID,
+            "state": STATES.__contains__,
+            "reason": _REASONS.__contains__,
+        },
+        "manifests": {
+            "recording": _ID,
+            "state": {"open", "finished", "erased"}.__contains__,
+            "storage": get_args(Storage).__contains__,
+            "recipient": _RECIPIENT,
+            "hash": _HASH,
+        },
+        "lines": {"recording": _ID, "object": _ID},
+        "tasks": {
+            "what": get_args(store.What).__contains__,
+            "recording": _ID_OR_NONE,
+            "object": _ID_OR_NONE,
+        },
+    },
+    _KEYS: {
+        "master": {"fingerprint": _HASH},
+        "recordings": {"recording": _ID},
+        "tracks": {
+            "recording": _ID,
+            "object": _ID,
+            "name": is_name,
+            "kind": KINDS.__contains__,
+            "owner_mark": _MARK,
+            "recipient": _RECIPIENT,
+        },
+    },
+}
+"""What the texts of the databases are, by file, table and column. The ledger and the manifests have
+chains over theirs."""
 
 
 def _others(directory: Path) -> _Findings:
     """Check that there is nothing else: no other entries, of which nothing is known, and nothing in
-    the databases but what the recorder writes."""
-    number = len(foreign_entries(directory, _OWN))
-    number += sum(foreign_parts(directory / name, each) for name, each in _DATABASES.items())
+    files and databases but what the recorder writes."""
+    number = sum(foreign_parts(directory / name, each) for name, each in _DATABASES.items())
+    number += sum(_foreign_texts(directory / name, each) for name, each in _TEXTS.items())
+    number += _count_entries(directory)
     if number:
         message = "The recorder's directory has files or parts of files that Collector did not make"
         advice = "Find out what they are. Move them elsewhere, or delete them."
         yield "storage", ClaimFinding(f"{message} ({number}).", is_open=True, advice=advice)
+
+
+def _count_entries(directory: Path) -> int:
+    """Count the entries that are not the recorder's, and its files that have something besides
+    their own parts. A copy of the keys is one while no process is at work on it."""
+    with suppress(OSError):
+        remove_copies(directory / _KEYS)  # as the next start does after a kill
+
+    def is_file(name: str) -> bool:
+        is_copy = _COPY(name) and is_locked(directory / name)
+        return bool(is_copy or _OWN["file"](name))
+
+    for attempt in range(_LOOKS):
+        sleep(_PAUSE * bool(attempt))
+        found = {*foreign_entries(directory, {**_OWN, "file": is_file})}
+        for name, has_only_own in _CONTENTS.items():
+            with suppress(FileNotFoundError):
+                if (path := directory / name).is_file() and not has_only_own(path):
+                    found.add(path)
+        if not found:
+            break
+    return len(found)
+
+
+def _foreign_texts(path: Path, tables: Mapping[str, Mapping[str, Callable[[str], object]]]) -> int:
+    """Count the columns with texts that the recorder does not write. Raises ``sqlite3.Error``."""
+    if not path.is_file() or (db := connect_to_read(path)) is None:
+        return 0  # which is counted already
+    with closing(decode_leniently(db)):
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
+        return sum(
+            not all(text is None or is_own(text) for (text,) in _distinct(db, table, column))
+            for table, columns in tables.items()
+            for column, is_own in columns.items()
+        )
+
+
+def _distinct(db: sqlite3.Connection, table: str, column: str) -> Iterator[tuple[str | None]]:
+    with suppress(sqlite3.OperationalError):  # without the table, which is counted already
+        yield from db.execute(f"SELECT DISTINCT {column} FROM {table}")  # noqa: S608 - constants
 
 
 def _modes(directory: Path) -> _Findings:

@@ -261,8 +261,8 @@ class Keys:
         if current is None or _fingerprint(current) != named:
             if self._is_reader and self._named() != named:
                 return self._load_master()
-            message = "master.key is missing or does not belong to keys.db: restore both, or"
-            " start with an empty directory"
+            message = "master.key is missing or does not belong to keys.db: restore both, or start"
+            message += " with an empty directory"
             raise ConfigError("E203", message)
         return current
 

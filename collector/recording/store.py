@@ -45,7 +45,8 @@ from collector.sqlite.connection import connect_to_read
 
 FILE_NAME = RECORDER_FILE
 SECRET_NAME = "subjects.key"  # noqa: S105 - a name
-_SECRET_BYTES = 32
+SECRET_BYTES = 32
+"""The length of its file."""
 _MOST_ACCESSES = 50_000
 """Accesses that are known to be in the ledger; of more, the oldest would be another entry."""
 _NO_ANSWER = StoredAnswer(0, b"")
@@ -334,8 +335,8 @@ class Store:
         event: tuple[str, str | None] | None,
     ) -> None:
         """Store a grant, and a new event (state and reason)."""
-        text = json.dumps(snapshot, separators=(",", ":"))
-        db.execute(_SAVE, (recording, snapshot["terms"]["meeting"], state, text))
+        meeting = snapshot["terms"]["meeting"]
+        db.execute(_SAVE, (recording, meeting, state, encode(snapshot)))
         if event is not None:
             db.execute(_NEW_EVENT, (recording, *event))
 
@@ -539,6 +540,11 @@ class Store:
         return StoredChunk(line, rows[0][1], rows[0][2])
 
 
+def encode(snapshot: Mapping[str, Any]) -> str:
+    """Return the one text of a snapshot."""
+    return json.dumps(snapshot, separators=(",", ":"))
+
+
 def read_rows(directory: Path) -> list[Row]:
     """Return every recording of a directory, in the order of ids, also while a recorder has it.
 
@@ -560,11 +566,11 @@ def _secret(path: Path) -> bytes:
     if not path.exists():
         part = path.with_name(f"{path.name}.part")
         part.unlink(missing_ok=True)
-        write_private(part, [secrets.token_bytes(_SECRET_BYTES)])
+        write_private(part, [secrets.token_bytes(SECRET_BYTES)])
         part.rename(path)
         sync(path.parent)
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
-        secret = file.read(_SECRET_BYTES + 1)
-    if len(secret) != _SECRET_BYTES:
+        secret = file.read(SECRET_BYTES + 1)
+    if len(secret) != SECRET_BYTES:
         raise OSError
     return secret

@@ -140,20 +140,22 @@ class Tasks:
     async def _work(self) -> None:
         while True:
             self._has_work.clear()
+            is_idle, seconds = False, None
             try:
                 number, failed = await self._upload_next()
-                number += await self._do_others()
+                is_idle = not number + await self._do_others()
+                seconds = self._seconds_left() if is_idle else None
             except Exception:  # noqa: BLE001 - the thread must not end while chunks wait
-                number, failed = 1, 1
+                failed = 1
             self.bucket_errors += failed
             self.is_failing = failed > 0
             if failed:
                 await asyncio.sleep(self._pause("upload"))
                 continue
             self._pauses.pop("upload", None)
-            if not number:
+            if is_idle:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._has_work.wait(), self._seconds_left())
+                    await asyncio.wait_for(self._has_work.wait(), seconds)
 
     async def _upload_next(self) -> tuple[int, int]:
         """Try the next uploads; return how many, and how many of them failed."""
@@ -189,7 +191,7 @@ class Tasks:
             return None
         if (seconds := next_due - self._clock()) > 0:
             return seconds
-        pauses = (each.until - monotonic() for each in self._pauses.values())
+        pauses = (each.until - monotonic() for each in [*self._pauses.values()])
         return min((each for each in pauses if each > 0), default=0.0)
 
 

@@ -22,6 +22,7 @@ from pyarrow import parquet
 from collector.claims import verification
 from collector.claims.stored_fields import mismatches
 from collector.config import load
+from collector.files import lock_file
 from collector.recording import claims as recorder_claims
 from collector.recording import dry_run
 from collector.retention.locations import Locations
@@ -350,7 +351,9 @@ _PLACES = {
 
 
 def test_nothing_is_planted(lives: Planted) -> None:
-    """Then nothing is found."""
+    """Then nothing is found, also where the directories are the tops of file systems."""
+    for directory in (lives.data, lives.lake):
+        (directory / "lost+found").mkdir(0o700)
     assert stored(lives.config_file) == []
     assert not is_anywhere(lives.directory)
 
@@ -388,6 +391,24 @@ RECORDER: dict[str, Callable[[Path], object]] = {
     "a socket": lambda of: listened(of / CANARY),
     "an attribute": lambda of: attributed(of / "recorder.db"),
     "behind the last page": lambda of: after(of / "recorder.db"),
+    "the lock": lambda of: after(of / "collector.lock"),
+    "behind the key of the ledger": lambda of: after(of / "ledger.key"),
+    "behind the secret": lambda of: after(of / "subjects.key"),
+    "behind the master key": lambda of: after(of / "vault" / "master.key"),
+    "the next master key": lambda of: (of / "vault" / "master.key.new").write_text(CANARY),
+    "lost and found": lambda of: (of / "lost+found" / CANARY).mkdir(parents=True, mode=0o700),
+    "a reason": lambda of: edit(of / "recorder.db", f"UPDATE events SET reason = '{CANARY}'"),
+    "a meeting": lambda of: edit(of / "recorder.db", f"UPDATE recordings SET meeting = '{CANARY}'"),
+    "a snapshot": lambda of: edit(
+        of / "recorder.db",
+        f"UPDATE recordings SET snapshot = json_set(snapshot, '$.said', '{CANARY}')",
+    ),
+    "a member of a snapshot": lambda of: edit(
+        of / "recorder.db",
+        f"UPDATE recordings SET snapshot = json_set(snapshot, '$.heir', '{CANARY}')",
+    ),
+    "a task": lambda of: edit(of / "recorder.db", f"UPDATE tasks SET object = '{CANARY}'"),
+    "a track": lambda of: edit(of / "vault" / "keys.db", f"UPDATE tracks SET name = '{CANARY}'"),
 }
 
 
@@ -415,12 +436,39 @@ def recorder(recorded: Path) -> Path:
 
 def _found_in(directory: Path) -> list[str]:
     place = recorder_claims.Place(directory)
-    return [finding.message for _, finding in recorder_claims.directory_findings(place)]
+    return [each.message for found in recorder_claims.look(place).values() for each in found]
 
 
-def test_nothing_is_planted_in_a_recorder(recorder: Path) -> None:
-    """Then nothing is found."""
+_LEFT: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda _: None,
+    "a copy of the keys": lambda of: shutil.copy(
+        of / "vault" / "keys.db", of / "vault" / f"keys.db.compact-{'0' * 16}"
+    ),
+    "half a copy": lambda of: (of / "vault" / f"keys.db.compact-{'0' * 16}").write_bytes(b"SQL"),
+    "a part of a key": lambda of: (of / "ledger.key.new.part").touch(0o600),
+    "the next key": lambda of: shutil.copy(of / "ledger.key", of / "ledger.key.new"),
+    "the next master key": lambda of: (of / "vault" / "master.key.new").touch(0o600),
+    "what ext4 makes": lambda of: (of / "lost+found").mkdir(0o700),
+}
+"""What the recorder or the system leaves: where a kill ended a withdrawal or a rotation."""
+
+
+@pytest.mark.parametrize("name", _LEFT)
+def test_nothing_is_planted_in_a_recorder(recorder: Path, name: str) -> None:
+    """Then nothing is found, whenever a recorder was killed."""
+    _LEFT[name](recorder)
+    for path in recorder.rglob("*"):
+        path.chmod(path.stat().st_mode & ~0o077)
     assert _found_in(recorder) == []
+
+
+def test_a_copy_that_a_process_is_at_work_on(recorder: Path) -> None:
+    """Its lock tells it from one that somebody has left."""
+    copy = recorder / "vault" / f"keys.db.compact-{'0' * 16}"
+    copy.touch(0o600)
+    with copy.open("rb") as file:
+        assert lock_file(file.fileno())
+        assert _found_in(recorder) == []
 
 
 @pytest.mark.parametrize("name", RECORDER)

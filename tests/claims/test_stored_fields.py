@@ -20,7 +20,7 @@ from collector.config import load
 from collector.contracts import Batch
 from collector.ledger import Note
 from collector.schema import load_schema
-from collector.sinks import inventory
+from collector.sinks import inventory, store_rows
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.store import Store
 from collector.spool import Spool, note
@@ -303,7 +303,8 @@ def test_what_should_not_be_there(
     lives: PopulatedDirectory, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It breaks the claims that deny it, or leaves them unproven; nothing of it is shown."""
-    monkeypatch.setattr(foreign, "LONGEST_BYTES", 1 << 20)
+    for module in (foreign, store_rows):
+        monkeypatch.setattr(module, "LONGEST_BYTES", 1 << 20)
     attack, expected = ATTACKS[name]
     attack(lives)
     outcome = found(lives.config_file)

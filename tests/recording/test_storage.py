@@ -224,6 +224,29 @@ def test_a_removal_that_is_refused_holds_up_no_upload(
             wait_until(lambda: not pending(vault))
 
 
+def test_a_list_that_cannot_be_read_now_ends_no_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of its queries fails: the loop goes on, and counts it."""
+    _pause(monkeypatch, 0.01)
+    with opened(tmp_path / "here", bucket=(tmp_path / "bucket").as_uri()) as vault:
+        for name in ("uploads", "due", "next_due"):
+            query, fails = getattr(vault.store, name), [Refused("unavailable")]
+
+            def failing(*values: Any, query: Any = query, fails: list[Refused] = fails) -> Any:
+                if fails:
+                    raise fails.pop()
+                return query(*values)
+
+            monkeypatch.setattr(vault.store, name, failing)
+            loop(vault).wake()
+            wait_until(lambda: not fails)  # noqa: B023 - called here only
+        create(vault)
+        add(vault)
+        loop(vault).wake()
+        wait_until(lambda: queued(vault) == 0)
+
+
 def test_an_erasure_that_is_made_again_is_no_fault(tmp_path: Path) -> None:
     """What the bucket got late is, until it is removed."""
     bucket, directory = tmp_path / "bucket", tmp_path / "vault"
