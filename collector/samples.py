@@ -36,6 +36,8 @@ _BASE = "conferencing"
 _HEAD_BYTES = 1 << 20
 _TRIED_EVENTS = 1_000
 """So many events of a sample a proposal is made after."""
+_REPORTS = "stats"
+"""The member in which templates expect a map of reports."""
 _SHARE = 0.5
 _FINER = 1_000
 _UNREAD: tuple[Rejection, ...] = (
@@ -74,6 +76,18 @@ class Sample:
         if 2 * head.rejected["malformed"] <= head.received:
             return False
         return not base.admit(self.data).tally.rejected["malformed"]
+
+    def beginning(self) -> Sample:
+        """Return the sample without the lines after the first megabyte; a document is whole."""
+        if not self.is_lines or len(self.data) <= _HEAD_BYTES:
+            return self
+        return Sample(self.data[: self.data.rfind(b"\n", 0, _HEAD_BYTES) + 1], lines=True)
+
+    def inside(self, member: str) -> Sample:
+        """Return the sample with each event as the member of an object."""
+        events = self.data.splitlines() if self.is_lines else [self.data]
+        made = b"\n".join(b'{"%b": %b}' % (member.encode(), each) for each in events if each)
+        return Sample(made, lines=self.is_lines)
 
     def admit(self, filter_: Filter) -> Admission:
         """Filter all events."""
@@ -174,8 +188,9 @@ class Fit(NamedTuple):
 
 
 def fitting(sample: Sample) -> list[Fit]:
-    """Return the shipped schemas and templates that find at least two fields in a sample, the best
-    one first."""
+    """Return the shipped schemas and templates that find at least two fields in the beginning of a
+    sample, the best one first."""
+    sample = sample.beginning()
     fits = []
     for name in _candidates():
         schema = _loaded_candidate(name)
@@ -185,6 +200,16 @@ def fitting(sample: Sample) -> list[Fit]:
             share = found.tally.admitted / found.tally.received
             fits.append(Fit(name, kept, len(schema.fields), share))
     return sorted(fits, key=lambda fit: (-fit.kept, -fit.share, fit.fields))
+
+
+def fitting_inside(sample: Sample) -> str | None:
+    """Say which template fits once each event, such as a bare map of WebRTC reports, is a member of
+    an object; ``None`` if there is none."""
+    fits = fitting(sample.beginning().inside(_REPORTS))
+    if not fits:
+        return None
+    wrap = f"wrap each event: `jq -c '{{{_REPORTS}: .}}'`"
+    return f"{wrap}; then the template {fits[0]}: `collector schema new NAME --from {fits[0].name}`"
 
 
 def _candidates() -> list[str]:

@@ -35,7 +35,7 @@ def dev(
 
     The page shows events go in and records come out, and has a playground: paste JSON, NDJSON or
     OTLP/JSON, and see what would be stored of it and why. When the schema's file changes, it is
-    loaded again; its faults are shown. Ctrl-C ends it and removes everything.
+    loaded again; its faults are shown, here too. Ctrl-C ends it and removes everything.
 
         collector dev my-schema.yaml
     """
@@ -44,8 +44,12 @@ def dev(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary is removed
     with suppress(KeyboardInterrupt), ExitStack() as stack:
-        running = Dev(schema, port, feeds=feed, stack=stack)
+        running = Dev(schema, port, feeds=feed, stack=stack, tell=_tell)
         out.print(f"open [bold]{running.url}[/] in a browser, or send an event:\n")
         out.print(f"  {running.curl}\n", markup=False)
         out.print("Ctrl-C ends it and removes its data.")
         running.run()
+
+
+def _tell(line: str) -> None:
+    out.print(line, markup=False, soft_wrap=True)

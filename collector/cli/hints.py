@@ -123,13 +123,16 @@ def _is_json(text: bytes) -> bool:
 
 def _remedy(head: bytes, form: Form) -> str:
     """Name the shipped schemas that admit some of these events, or the template that fits."""
-    from collector.samples import Sample, fitting  # noqa: PLC0415 - `filter` seldom needs it
+    from collector.samples import Sample, fitting, fitting_inside  # noqa: PLC0415 - rarely needed
 
     names = [name for name in resources.names() if _admits(name, head, form)]
     if names:
         return f"try {' or '.join(f'`--schema {name}`' for name in names)}"
-    if fits := fitting(Sample(head, lines=form == "ndjson")):
+    sample = Sample(head, lines=form == "ndjson")
+    if fits := fitting(sample):
         return f"the template {fits[0]}: `collector schema new NAME --from {fits[0].name}`"
+    if inside := fitting_inside(sample):
+        return inside
     return "`collector explain` shows what it looks for, `collector schema list` other schemas"
 
 

@@ -74,7 +74,7 @@ def serve(
 
     It needs no configuration: events and OTLP/HTTP on port 4318, OTLP/gRPC on 4317 if grpcio is
     installed, health and metrics on 4319, all of this machine only; data in `./collector-data`.
-    Options lie over the environment, and this over the file. SIGTERM or Ctrl-C ends it once
+    Options win over the environment, which wins over the file. SIGTERM or Ctrl-C ends it once
     everything is flushed.
 
     With `--from`, or where the configuration has `drain.url`, it takes batches of records out of a

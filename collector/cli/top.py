@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import monotonic, sleep
@@ -40,6 +41,7 @@ def top(
     Rates are of the last interval; with `--once`, counts since the sidecar started. With `--json`,
     one document on a line for each interval. Ctrl-C ends it. Exit 1 if no sidecar runs.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the terminal is as it was before
     samples = _samples(settings(config, data).data or Path(), interval)
     first = next(samples)
     if once:
@@ -64,7 +66,8 @@ def _samples(data: Path, interval: float) -> Iterator[Sample]:
     while True:
         answer = control_client.status(data)
         if answer is None:
-            raise DeliveryError("E519", "no sidecar runs with this data directory")
+            message = f"no sidecar runs with data directory {data}; name another one with `--data`"
+            raise DeliveryError("E519", message)
         yield Sample(monotonic(), answer)
         sleep(interval)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 from itertools import islice
 from pathlib import Path
+from socket import create_server
 from tempfile import TemporaryDirectory
 from threading import Event, Lock, Thread
 from time import monotonic
@@ -46,13 +48,23 @@ _HEADERS = {"Content-Type": "application/json"}
 
 class Dev:
     """A sidecar that plays. ``schema`` is a name or a path, ``port`` that of its HTTP address: the
-    page has the second one after it. Its data are gone when ``stack`` is closed.
+    page has the second one after it. Its data are gone when ``stack`` is closed. ``tell`` gets a
+    line for each fault of the schema when its file changed, or one when it is in force.
 
     Raises ``SchemaError`` if the schema does not load, and ``ConfigError`` E207 if the sidecar or
     the page cannot start.
     """
 
-    def __init__(self, schema: str, port: int, *, feeds: bool, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        schema: str,
+        port: int,
+        *,
+        feeds: bool,
+        stack: ExitStack,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._tell = tell
         self._path = schema
         self._port = port
         self._schema = load_schema(schema)
@@ -63,6 +75,7 @@ class Dev:
         self._samples: list[Sample] = []
         self._lock = Lock()
         self._ends = Event()
+        _refuse_taken(range(port, port + 3))
         self._playground = Playground(schema)
         stack.callback(self._playground.close)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="collector-dev-")))
@@ -72,8 +85,7 @@ class Dev:
         try:
             self._site = Site(port + 2, self.state, self.ask)
         except OSError:
-            message = f"port {port + 2}, for the page, is in use; choose another one with `--port`"
-            raise ConfigError("E207", message) from None
+            raise _taken(port + 2) from None
         stack.callback(self._site.server_close)
         self._jobs = [
             (self._look, _LOOK_SECONDS),
@@ -153,7 +165,8 @@ class Dev:
     def _failed(self) -> ConfigError:
         """Return an error with what the sidecar said last."""
         said = self._log.read_text("utf-8", "replace").strip().splitlines()
-        return ConfigError("E207", f"the sidecar does not run: {said[-1] if said else 'no reason'}")
+        last = re.sub(r" \[E\d+\]$", "", said[-1]) if said else "no reason"
+        return ConfigError("E207", f"the sidecar does not run: {last}")
 
     def _repeat(self, job: Callable[[], None], seconds: float) -> None:
         """Do a job again and again. What fails is shown by the page, or passes."""
@@ -184,6 +197,8 @@ class Dev:
             self._faults, self._schema = [], schema
             with self._lock:
                 self._playground.close()
+        for line in self._faults or [f"{self._schema.id} is in force"]:
+            self._tell(line)
 
     def _feed(self) -> None:
         """Send some events of a meeting, and show what becomes of the last one."""
@@ -197,6 +212,19 @@ class Dev:
         found = self.ask("json", orjson.dumps(events[-1]))
         text = orjson.dumps(_shortened(events[-1]), option=orjson.OPT_INDENT_2).decode()
         self._latest = {"text": text, "found": orjson.Fragment(found)}
+
+
+def _refuse_taken(ports: range) -> None:
+    """Raise ``ConfigError`` E207 if a port is in use, before anything starts."""
+    for port in ports:
+        try:
+            create_server(("127.0.0.1", port)).close()
+        except OSError:
+            raise _taken(port) from None
+
+
+def _taken(port: int) -> ConfigError:
+    return ConfigError("E207", f"port {port} is in use; choose others with `--port`")
 
 
 def _changed(schema: str) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from collector.documents import DIALECT, editor_schema, fields_by_key
 from collector.schema import policy
+from collector.schema.checks import TO_WRITE
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.kinds.time import DATE_PATTERN, HOUR_PATTERN
 from collector.schema.model import Schema
@@ -29,6 +30,12 @@ def document_schema() -> _Node:
     defs["Field"] = _field()
     root["properties"]["fields"]["additionalProperties"] = {"$ref": "#/$defs/Field"}
     defs["Purpose"]["properties"]["use"]["enum"] = _uses()
+    texts = root["properties"]
+    for node in (
+        *(texts["title"], texts["owner"], texts["also_collected"]["additionalProperties"]),
+        *(defs[name]["properties"]["reason"] for name in ("Purpose", *KINDS)),
+    ):
+        node["not"] = {"pattern": TO_WRITE}
     defs["Trial"]["anyOf"] = [
         {"required": ["keeps"]},
         {"required": ["never_contains"], "properties": {"never_contains": {"minItems": 1}}},

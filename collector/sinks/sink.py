@@ -17,6 +17,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from time import monotonic
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collector.contracts import Batch, Closing, Record, Removal, Subject, to_minute
@@ -425,8 +426,9 @@ def expiry_of(settings: SinkSettings) -> timedelta | None:
 def check_sink(settings: SinkSettings, opening: Opening) -> None:
     """Let a type check a sink. Raises what the type may raise, and ``ConfigError`` E201 for
     anything else that it does raise."""
-    with _of_type("check"):
-        sink_type(settings).check(settings, opening)
+    of_type = sink_type(settings)
+    with _of_type(of_type, "check"):
+        of_type.check(settings, opening)
 
 
 def warnings_of(settings: SinkSettings, opening: Opening) -> list[ConfigError]:
@@ -439,18 +441,32 @@ def warnings_of(settings: SinkSettings, opening: Opening) -> list[ConfigError]:
 def open_sink(settings: SinkSettings, opening: Opening) -> Sink:
     """Open a sink. Raises as ``check_sink``."""
     make: type = sink_type(settings)  # a type has a constructor of its own
-    with _of_type("open"):
+    with _of_type(make, "open"):
         sink: Sink = make(settings, opening)
     return sink
 
 
 @contextmanager
-def _of_type(action: str) -> Iterator[None]:
-    """Turn what the code of a type may not raise into ``ConfigError`` E201."""
-    with contained():
+def _of_type(of_type: type, action: str) -> Iterator[None]:
+    """Turn what the code of a type may not raise into ``ConfigError`` E201, which names the place
+    in the code and a class of Python's own, and no text: that may quote anything."""
+    try:
         yield
         return
-    raise ConfigError("E201", f"the code of this sink type failed to {action} the sink")
+    except (CollectorError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the code of a type may raise anything
+        lines = [
+            line
+            for frame, line in walk_tb(error.__traceback__)
+            if frame.f_globals.get("__name__") == of_type.__module__
+        ]
+        kind = type(error)
+    what = kind.__name__ if kind.__module__ == "builtins" else "an exception"
+    place = f"{of_type.__module__}{f', line {lines[-1]}' if lines else ''}"
+    raise ConfigError(
+        "E201", f"the code of this sink type failed to {action} the sink: {what} in {place}"
+    )
 
 
 @contextmanager

@@ -13,6 +13,10 @@ from tests.cli.process import run
 _CSV = b"ip_address,canary-key\n203.0.113.7,canary-value\n"
 _LINE = b'{"ip_address": "203.0.113.7", "canary-key": "canary-value"}'
 _OTHER = b'{"canary-key": "canary-value"}\n'
+_BARE = (
+    b'{"canary-key": {"type": "inbound-rtp", "kind": "audio", "jitter": 0.01, "packetsLost": 2},'
+    b' "C1": {"type": "local-candidate", "address": "203.0.113.7"}}\n'
+)
 _STATS = b'["getstats","PC_0",{"id":"C1","type":"local-candidate","address":"203.0.113.7"},1]\n'
 
 
@@ -36,6 +40,8 @@ _STATS = b'["getstats","PC_0",{"id":"C1","type":"local-candidate","address":"203
         ("a.ndjson", b"canary-key\0,\n", "a.ndjson: no event could be read"),
         ("a.ndjson", _OTHER, "a.ndjson: conferencing/1.0.0 admits none of these events"),
         ("a.ndjson.gz", gzip.compress(_STATS * 2), "`--schema webrtc`"),
+        ("a.ndjson", _BARE * 2, "`jq -c '{stats: .}'`; then the template `getstats` finds"),
+        ("a.json", _BARE, "`jq -c '{stats: .}'`; then the template `getstats` finds"),
     ],
 )
 def test_what_an_input_is(tmp_path: Path, name: str, data: bytes, says: str) -> None:

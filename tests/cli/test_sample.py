@@ -201,6 +201,10 @@ def test_lists_of_records_are_proposed_too() -> None:
         (b"", " is empty"),
         (b"a,canary\n1,2\n", " looks like CSV"),
         (b'{"canary": 1}\n', " has no name that is known in telemetry"),
+        (
+            b'{"A": {"type": "inbound-rtp", "kind": "audio", "jitter": 0.01, "packetsLost": 2}}',
+            " has no name that is known in telemetry; wrap each event: `jq -c '{stats: .}'`",
+        ),
         (b"[" * 100_000 + b"]" * 100_000, " has no name that is known in telemetry"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -40,7 +42,8 @@ _EVENTS: dict[str, Any] = {
 def test_a_sidecar_is_watched(tmp_path: Path) -> None:
     """Counts since the start, then rates, as a table and as JSON. No text of an event appears."""
     data = tmp_path / "collector-data"
-    assert run("top", "--once", "--data", data).code != 0
+    ended = run("top", "--once", "--data", data)
+    assert (ended.code, b"name another one with `--data`" in ended.err) == (1, True)
     with started(tmp_path) as sidecar:
         assert sidecar.send(_BODY).status == 200
         shown = run("top", "--once", "--data", data).out.decode()
@@ -66,6 +69,19 @@ def test_a_sidecar_is_watched(tmp_path: Path) -> None:
         assert (first["rates"], _has_events(first)) == (True, False)
         assert changed["events"]["conferencing"]["rejected"].keys() == _EVENTS["rejected"].keys()
         assert _CANARY not in f"{shown}{found}{first}{changed}"
+        screen, terminal = pty.openpty()
+        words = [*COMMAND, "top", "--data", str(data)]
+        environ = os.environ | {"TERM": "xterm"}
+        with Popen(words, stdin=terminal, stdout=terminal, stderr=PIPE, env=environ) as process:
+            os.close(terminal)
+            seen = os.read(screen, 1 << 16)
+            while seen.count(b"workers") < 3:  # drawn again: all is set up
+                seen += os.read(screen, 1 << 16)
+            process.terminate()
+            while b"\x1b[?1049l" not in seen:  # the screen as it was before; EIO if it never comes
+                seen += os.read(screen, 1 << 16)
+            assert (process.wait(), process.stderr and process.stderr.read()) == (0, b"")
+        os.close(screen)
 
 
 def _has_events(facts: dict[str, Any]) -> bool:

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import copy
+from socket import create_server
 from subprocess import PIPE, Popen
 from typing import Any
 
 import orjson
+import pytest
 
 from collector.schema import resources
 from collector.testing import canaries, scan
-from tests.cli.process import COMMAND
+from tests.cli.process import COMMAND, run
 from tests.deadline import WAIT_SECONDS, eventually
 from tests.tcp import free_port, is_refused
 
@@ -75,6 +77,17 @@ def test_it_plays(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=WAIT_SECONDS)
     assert (process.returncode, err) == (0, b"")
     assert b"--json" in out
+    assert out.index(b"own.yaml:") < out.index(b"conferencing/1.0.1 is in force\n")
     assert _CANARY.encode() not in out
     assert [*(tmp_path / "tmp").iterdir()] == []
     assert is_refused(port - 2)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_port_in_use(which: int) -> None:
+    """It is named in one sentence with what to do, and nothing is started."""
+    with create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        ended = run("dev", "--port", str(number - which))
+    assert ended.code == 78
+    assert ended.err.decode() == f"port {number} is in use; choose others with `--port` [E207]\n"

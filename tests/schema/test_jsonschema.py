@@ -120,7 +120,6 @@ _UNSEEN = frozenset(
     |identifiers|an identifier by the name of the field|people|a text in records of people
     |a way that is listed twice|a catalogue without a source|an escape sequence in a text
     |a reversed text|a hidden text|a key with a mark of direction|a key on two lines
-    |a title to write|a reason to write|a sentence to write|a purpose to explain
     """.replace("\n", "")
     .replace("    ", "")
     .split("|")

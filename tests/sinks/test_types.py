@@ -9,9 +9,10 @@ import pytest
 
 from collector import sinks
 from collector.config import Loaded, examine, read
+from collector.config.sink_settings import SinkSettings
 from collector.config.sink_types import BUILT_IN, names, sink_class
-from collector.errors import Fault
-from collector.sinks.sink import is_erasable, sink_type
+from collector.errors import ConfigError, Fault
+from collector.sinks.sink import Opening, check_sink, is_erasable, open_sink, sink_type
 from collector.sinks.store import StoreSink
 from tests.sinks.packages import EXAMPLE, offered
 
@@ -107,6 +108,31 @@ def test_broken_and_clashing_types(
     faults = _faults(tmp_path, f"sinks: {{some: {{type: {type_}}}}}")
     assert [(fault.field, fault.code) for fault in faults] == [("sinks.some.type", "E201")]
     assert "canary" not in str(faults)
+
+
+def test_a_type_whose_code_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the line of its code and Python's class, and quotes nothing."""
+    source = """
+from collector.sinks import Sink, SinkSettings
+
+class Far(Sink):
+    Settings = SinkSettings
+    def __init__(self, settings, opening):
+        raise KeyError("canary")
+    @classmethod
+    def check(cls, settings, opening):
+        raise type("Canary", (Exception,), {})("canary")
+"""
+    folder = offered(tmp_path / "site", {"failing": source}, {"failing": "failing:Far"})
+    monkeypatch.syspath_prepend(str(folder))
+    settings, opening = SinkSettings(type="failing"), Opening("far", (), tmp_path)
+    failed = "the code of this sink type failed to"
+    with pytest.raises(ConfigError) as caught:
+        open_sink(settings, opening)
+    assert caught.value.message == f"{failed} open the sink: KeyError in failing, line 7"
+    with pytest.raises(ConfigError) as caught:
+        check_sink(settings, opening)
+    assert caught.value.message == f"{failed} check the sink: an exception in failing, line 10"
 
 
 def test_settings_that_a_type_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
