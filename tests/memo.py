@@ -56,4 +56,4 @@ def install() -> None:
     """Remember from now on, in this process and in those that it forks."""
     documents._tokens = _remembered_tokens
     token.alphabet_bits = _remembered_bits  # type: ignore[attr-defined]
-    sink_types.entry_points = _offered  # type: ignore[attr-defined]
+    sink_types.entry_points = _offered  # type: ignore[assignment, attr-defined]
