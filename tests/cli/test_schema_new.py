@@ -9,9 +9,8 @@ from typing import Any
 import orjson
 import pytest
 from jsonschema import Draft202012Validator
-from typer.testing import CliRunner
 
-from collector.cli.app import app
+from collector.cli.app import command
 from collector.documents import read
 from collector.errors import ConfigError
 from collector.filter.schema_test import run_samples, run_tests
@@ -33,10 +32,10 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _new(*arguments: str) -> int:
     """Its exit code, in this process; ``ConfigError`` is raised."""
-    result = CliRunner().invoke(app, ["schema", "new", *arguments], catch_exceptions=True)
-    if isinstance(result.exception, ConfigError):
-        raise result.exception
-    return result.exit_code
+    with pytest.raises(SystemExit) as ended:
+        command("schema")(["schema", "new", *arguments], prog_name="collector")
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
 
 
 def _files() -> set[str]:
@@ -55,9 +54,9 @@ def test_it_passes_everything_as_written() -> None:
     assert (tested.code, tested.out) == (0, b"4 passed, 0 failed\n")
     commands = [line.split(" #")[0].split() for line in ended.err.decode().splitlines()[1:]]
     assert len(commands) == 3
-    for command in commands:
-        assert command[0] == "collector"
-        assert run(*command[1:]).code == 0
+    for words in commands:
+        assert words[0] == "collector"
+        assert run(*words[1:]).code == 0
     assert Path("collector-schema.json").is_file()
 
 
