@@ -65,7 +65,7 @@ def test_telemetry_is_explained(playground: Playground) -> None:
 
 
 _HOSTILE: dict[str, tuple[Pasted, bytes, dict[str, int]]] = {
-    "deep": ("json", b"[" * 1_000, {"too_deep": 1}),
+    "deep": ("json", b"[" * 1_200 + b"]" * 1_200, {"too_deep": 1}),
     "deep objects": ("json", b'{"a":' * 100_000, {"too_deep": 1}),
     "no UTF-8": ("json", b"\xff\xfe", {"malformed": 1}),
     "HTML": ("ndjson", b"<script>alert(1)</script>\n{}", {"malformed": 1, "nothing_admitted": 1}),
