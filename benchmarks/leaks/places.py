@@ -48,6 +48,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("answer:received", "answer:admitted", "answer:rejected", "answer:partialSuccess"),
         "answer:protobuf",
         *("metric:collector_events_*", "metric:collector_spool_records"),
+        *("status:events.*.received", "status:events.*.admitted", "status:events.*.rejected.*"),
     ),
     "schemas": (
         *("spool:receipts.schema", "segments:segments.schema", "segments:segments.key"),
@@ -62,11 +63,12 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("segments:segments.length", "segments:frames.at", "segments:frames.length"),
         *("metric:collector_spool_bytes", "metric:collector_spool_used_bytes"),
         *("answer:dropped", "answer:content"),
+        *("status:events.*.content.*", "status:events.*.dropped.*"),
         "otlp-header:content-length",
         *("answer:bytes_in", "answer:bytes_out", "header:content-length", "size:*"),
     ),
     "requests": (
-        *("spool:*.sequence", "spool:entries.receipt", "store:_delivered.number"),
+        *("spool:*.sequence", "spool:*.receipt", "store:_delivered.number"),
         *("metric:collector_spool_batches", "metric:collector_sink_delivered_batches_*"),
         "metric:collector_messages_*",
         *("spool:request_keys.number", "spool:entries.facts", "segments:segments.number"),
@@ -110,7 +112,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("spool:about.*", "spool:layouts.*", "spool:columns.*", "spool:cursors.sink"),
         "spool:gaps.sink",
         *("spool:starts.*", "spool:tip.one", "spool:entries.kind", "spool:last_entry.one"),
-        *("spool:documents.*", "spool:part*.*", "spool:staging.*", "spool:damaged.*"),
+        *("spool:documents.*", "spool:damaged.*"),
         *("store:_retention.*", "store:_remains.*", "metric:collector_spool_limit_bytes"),
         *(
             "metric:collector_spool_writable",
