@@ -34,6 +34,8 @@ FORMS: tuple[Pasted, ...] = ("json", "ndjson", *SIGNALS)
 
 MOST_BYTES = 1 << 20
 """The longest text that is filtered."""
+TOO_LONG = f"the playground takes {MOST_BYTES:,} bytes at most"
+"""What is said of a longer one."""
 _MOST_EVENTS = 50
 """So many events are shown."""
 _MOST_ANSWER = 8 << 20
@@ -47,8 +49,8 @@ _READY = b"\1"
 class Playground:
     """Asks a confined process about texts. It is not safe to use from several threads.
 
-    ``schema`` is the name or the path of a schema that loads. Raises ``InputError`` E416 for a text
-    that is too long, and E107 with the reason if there is no answer.
+    ``schema`` is the name or the path of a schema that loads. Raises ``InputError`` E416 with
+    the reason for a text that is too long, and if there is no answer.
     """
 
     def __init__(self, schema: str) -> None:
@@ -65,8 +67,7 @@ class Playground:
     def ask(self, form: Pasted, text: bytes) -> bytes:
         """Return what the filter makes of a text, as JSON: its events and its counts."""
         if len(text) > MOST_BYTES:
-            message = f"the playground takes {MOST_BYTES:,} bytes at most"
-            raise InputError("E416", message)
+            raise InputError("E416", TOO_LONG)
         channel = self._started()
         try:
             head = bytes([FORMS.index(form)]) + len(text).to_bytes(4, "big")

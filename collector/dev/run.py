@@ -121,11 +121,11 @@ class Dev:
 
     def state(self) -> dict[str, Any]:
         """Return what the page shows."""
-        samples = self._samples[-2:]
+        samples = self._samples  # two at most
         return {
             "schema": self._schema.id,
             "faults": self._faults,
-            "now": summary(samples[0], samples[1]) if len(samples) > 1 else None,
+            "now": summary(*samples) if len(samples) > 1 else None,
             "latest": self._latest,
             "confined": self._playground.is_confined,
             "public": f"http://127.0.0.1:{self._port + 1}/",
@@ -151,7 +151,6 @@ class Dev:
                 start_new_session=True,  # Ctrl-C is for this process, which ends that one
             )
         stack.callback(_end, process)
-        self._sidecar = process
         deadline = monotonic() + _FIRST_SECONDS
         while monotonic() < deadline:
             with suppress(DeliveryError):

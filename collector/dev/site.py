@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from collector.dev.playground import FORMS, MOST_BYTES, Pasted
+from collector.dev.playground import FORMS, MOST_BYTES, TOO_LONG, Pasted
 from collector.errors import CollectorError
 from collector.pages.render import environment, policy, static
 
@@ -91,8 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if int(size) > MOST_BYTES:
             self.close_connection = True
-            message = f"the playground takes {MOST_BYTES:,} bytes at most"
-            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _JSON, _refusal(message))
+            self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _JSON, _refusal(TOO_LONG))
             return
         try:
             found = self.server.ask(form, self.rfile.read(int(size)))

@@ -17,6 +17,8 @@ from operator import ge
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from collector.environment import clean_environment
+
 if TYPE_CHECKING:  # it is loaded before everything else, so that workers start early
     from collector.config import Config
     from collector.filter.recheck import Recheck
@@ -25,10 +27,6 @@ if TYPE_CHECKING:  # it is loaded before everything else, so that workers start 
     from collector.server.worker_setup import WorkerPlan
 
 _MODULE = "collector.server.worker"
-_INHERITED = ("LD_", "DYLD_", "MALLOC_", "FAKETIME")
-"""The environment of a worker: what the dynamic linker, the allocator and libfaketime read;"""
-_PYTHON = ("PYTHONHOME", "PYTHONPLATLIBDIR")
-"""and where Python is. There is no secret in it."""
 
 
 def count(config: Config) -> int:
@@ -99,15 +97,9 @@ def spawned(number: int) -> Iterator[list[WorkerProcess]]:
 
 def environment() -> dict[str, str]:
     """Return the environment of a worker."""
-    environ = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(_INHERITED) or name in _PYTHON
-    }
-    path = os.pathsep.join(os.path.realpath(entry) for entry in sys.path)
-    fixed = {"PYTHONPATH": path, "HOME": os.sep, "GRPC_VERBOSITY": "NONE"}
+    fixed = {"HOME": os.sep, "GRPC_VERBOSITY": "NONE"}
     fixed["PYDANTIC_DISABLE_PLUGINS"] = "1"  # they need not be looked for, and would see events
-    return environ | fixed
+    return clean_environment() | fixed
 
 
 class WorkerLink:

@@ -23,6 +23,7 @@ from typing import BinaryIO, NamedTuple
 import pyarrow as pa
 
 from collector.contracts import Layout
+from collector.environment import clean_environment
 from collector.errors import UnreadableFile
 from collector.sinks.parquet import reader
 from collector.sinks.parquet.reader import FILE, HEAD, MOST_COMPRESSED, MOST_GROUP
@@ -37,7 +38,6 @@ _WIDTH = 8
 _SECONDS = 60.0
 """How long the process may work before it asks or answers."""
 _MOST_ANSWER = 2 * MOST_GROUP
-_INHERITED = ("LD_", "DYLD_", "MALLOC_", "PYTHONHOME", "PYTHONPLATLIBDIR")
 
 
 def most_bytes(layout: Layout) -> int:
@@ -160,12 +160,10 @@ class ReaderProcess:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    environ = {name: text for name, text in os.environ.items() if name.startswith(_INHERITED)}
-    environ["PYTHONPATH"] = os.pathsep.join(os.path.realpath(entry) for entry in sys.path)
-    environ |= {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+    fixed = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
     process = subprocess.Popen(  # noqa: S603 - our own script
         [sys.executable, "-B", "-P", "-s", str(Path(reader.__file__))],
-        env=environ,
+        env=clean_environment() | fixed,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -7,7 +7,6 @@ Errors are without the text of the library's: that may hold credentials, or what
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from abc import ABC, abstractmethod
@@ -26,6 +25,7 @@ from collector.errors import (
     cause_of_status,
 )
 from collector.files import failing_as, has_attributes, make_directories, sync, walk
+from collector.sinks.parquet.reader import Ranges
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
 
@@ -330,37 +330,6 @@ class BucketObjects(Objects):
     def _note(self, result: Mapping[str, Any]) -> None:
         if result.get("version") is not None:
             self.keeps_versions = True
-
-
-class Ranges(io.RawIOBase):
-    """A file that is read range by range: ``read`` returns the bytes from a start to an end."""
-
-    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
-        self._read, self._size, self._at = read, size, 0
-
-    def readable(self) -> bool:
-        """It can be read."""
-        return True
-
-    def seekable(self) -> bool:
-        """Any part of it can."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the position."""
-        self._at = offset + {os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """Read from the position on."""
-        end = self._size if size < 0 else min(self._at + size, self._size)
-        found = self._read(self._at, end) if end > self._at else b""
-        self._at += len(found)
-        return found
 
 
 def _unreachable(cause: Cause, answer: str = "") -> Unreachable:

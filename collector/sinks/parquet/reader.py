@@ -19,7 +19,7 @@ import select
 import signal
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,32 +69,35 @@ class _File(NamedTuple):
     schema: pa.Schema
 
 
-class _Window(io.RawIOBase):
-    """A file of which some parts are there. Reading any other raises ``OSError``."""
+class Ranges(io.RawIOBase):
+    """A file that is read range by range: ``read`` returns the bytes from a start to an end."""
 
-    def __init__(self, parts: Mapping[int, bytes], size: int) -> None:
-        self._parts, self._size, self._at = parts, size, 0
+    def __init__(self, read: Callable[[int, int], bytes], size: int) -> None:
+        self._read, self._size, self._at = read, size, 0
 
     def readable(self) -> bool:
+        """It can be read."""
         return True
 
     def seekable(self) -> bool:
+        """Any part of it can."""
         return True
 
     def tell(self) -> int:
+        """Return the position."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position."""
         self._at = offset + {os.SEEK_CUR: self._at, os.SEEK_END: self._size}.get(whence, 0)
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        start, end = self._at, self._size if size < 0 else self._at + size
-        for first, part in self._parts.items():
-            if first <= start and end <= first + len(part):
-                self._at = end
-                return part[start - first : end - first]
-        raise OSError("this part of the file was not asked for")
+        """Read from the position on."""
+        end = self._size if size < 0 else min(self._at + size, self._size)
+        found = self._read(self._at, end) if end > self._at else b""
+        self._at += len(found)
+        return found
 
 
 def _receive() -> tuple[int, bytes]:
@@ -232,7 +235,14 @@ def _group(file: _File, number: int, names: Sequence[str]) -> pa.Table:
     wanted = {each for each in every for name in names if f"{each}.".startswith(f"{name}.")}
     places = [_place(group.column(at)) for at, name in enumerate(every) if name in wanted]
     parts = {start: _range(start, length) for start, length in _ranges(places, file.size)}
-    source = pa.PythonFile(_Window(parts, file.size), "r")
+
+    def part(start: int, end: int) -> bytes:
+        for first, found in parts.items():
+            if first <= start and end <= first + len(found):
+                return found[start - first : end - first]
+        raise OSError("this part of the file was not asked for")
+
+    source = pa.PythonFile(Ranges(part, file.size), "r")
     reading = parquet.ParquetFile(source, metadata=file.metadata, pre_buffer=False)
     found = reading.read_row_group(number, sorted(wanted), use_threads=False).select(list(names))
     fields = [file.schema.field(name) for name in names]
