@@ -183,7 +183,7 @@ class Request:
     ``form`` is its format: a JSON document, NDJSON, records (NDJSON that another filter wrote), or
     one of OTLP's three signals, as protobuf or as JSON. ``peer`` is the sender's address, or the
     one that trusted hops name; ``user_agent`` is the sender's header. Both are unchecked text.
-    ``key`` is the idempotency key of a sender of records: 16 random bytes.
+    ``key`` is the idempotency key of the request: 16 random bytes.
 
     ``refuses`` is true if the sender signals that every optional purpose is refused; ``refused``
     are names of purposes that a visitor's cookie refuses, unchecked; ``granted``
@@ -226,8 +226,9 @@ def minute_number(text: str) -> int:
 
 
 class RequestKey(NamedTuple):
-    """An idempotency key as it is handed on: a hash of the key, and an HMAC of the body under the
-    key; ``None`` where only the key counts. ``collector.spool.idempotency`` makes them."""
+    """An idempotency key as it is handed on: a hash of the key, and of records an HMAC of the body
+    under the key; ``None`` where only the key counts. ``collector.spool.idempotency`` makes
+    them."""
 
     key: bytes
     body: bytes | None = None

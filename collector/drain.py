@@ -98,7 +98,7 @@ class Drain(threading.Thread):
     def __init__(
         self,
         sink_name: str,
-        sink: Sink,
+        sink: Sink | Callable[[], Sink],
         spool: Spool,
         fields_for: FieldsFor = all_fields,
         lock: AbstractContextManager[object] | None = None,
@@ -109,8 +109,12 @@ class Drain(threading.Thread):
         self.sink_name = sink_name
         self.delivery: DeliveryState = DeliveryState(last=monotonic())
         self.left: bool = True
-        self._sink = sink
+        self._sink: Sink | None = None
         self._make: Callable[[], Sink] | None = None
+        if callable(sink):
+            self._make = sink
+        else:
+            self._sink = sink
         self._spool = spool
         self._lock = lock or nullcontext()
         self._set_aside = set_aside
@@ -121,7 +125,7 @@ class Drain(threading.Thread):
         self._limit = _MOST_BATCHES
         self._is_failing = self._is_full = False
         self._failed = self._failures = self._taken_before = 0
-        self._stopped = self._has_ended = False
+        self._stopped = self._has_ended = self._is_retired = False
         self._work: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
         self._idle_backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._idle_after = 0.0
@@ -136,17 +140,17 @@ class Drain(threading.Thread):
         until it can be made."""
         self.submit(partial(self._close, make))
 
-    def _close(self, make: Callable[[], Sink]) -> None:
-        close_sink(self._sink)
-        self._make = make
-        self._sink = self._opened  # if it can be made now
+    def _close(self, make: Callable[[], Sink] | None = None) -> None:
+        sink, self._sink, self._make = self._sink, None, make
+        if sink is not None:
+            close_sink(sink)
 
     @property
     def _opened(self) -> Sink:
-        """The sink, which is made anew if that is due."""
-        if self._make is not None:
+        """The sink, which is made if that is due."""
+        if self._sink is None:
+            assert self._make is not None  # noqa: S101 - one of the two is there until the end
             self._sink = self._make()
-            self._make = None
         return self._sink
 
     def submit(self, work: Callable[[], _Result]) -> Future[_Result]:
@@ -184,8 +188,9 @@ class Drain(threading.Thread):
         """Deliver what is pending, then end."""
         self._ending.set()
 
-    def stop(self) -> None:
-        """End after the current batch."""
+    def stop(self, *, is_retired: bool = False) -> None:
+        """End after the current batch; one that ``is_retired`` closes the sink then."""
+        self._is_retired = is_retired
         self._stopped = True
         self._ending.set()
 
@@ -213,6 +218,8 @@ class Drain(threading.Thread):
             self.delivery.failing |= self.left
             self._has_ended = True
             self._reject_work()
+            if self._is_retired:
+                self._close()
 
     @property
     def _must_idle(self) -> bool:

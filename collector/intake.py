@@ -41,7 +41,8 @@ from collector.filter import Filter
 from collector.filter.admission import Bounds
 from collector.filter.sdk_records import schema_named
 from collector.filter.text import has_more_lines, pieces
-from collector.spool.idempotency import key_within, request_key
+from collector.ingest.responses import outcome
+from collector.spool.idempotency import request_key
 from collector.spool.write_queue import merge
 
 _SMALL, _ORDINARY, _MEDIUM = 1 << 16, 1 << 19, 1 << 20
@@ -71,9 +72,8 @@ class Filtered:
     """What has become of a request so far: its tally and its batches. Raises ``InputError`` E416
     when it becomes too much."""
 
-    def __init__(self, most_events: int, key: RequestKey | None = None) -> None:
+    def __init__(self, most_events: int) -> None:
         self.total: Tally = Tally()
-        self.key: RequestKey | None = key
         self._batches: list[PendingBatch] = []
         self._most_events = most_events
         self._records, self._elements = 0, [0]
@@ -114,17 +114,15 @@ class _Filters:
         self.by_name: dict[str, Filter] = {each.schema.name: each for each in filters}
         self.default: Filter = filters[0]
 
-    def chosen(self, request: Request) -> tuple[Filter, bytes | None]:
-        """Return the filter for a request, and its key there. Raises ``InputError`` E413."""
+    def chosen(self, request: Request) -> Filter:
+        """Return the filter for a request. Raises ``InputError`` E413."""
         name = request.schema
         if name is None and request.form == "records" and len(self.by_name) > 1:
             name = schema_named(request.body, self.by_name)
         found = self.default if name is None else self.by_name.get(name)
         if found is None:
             raise UnknownSchema
-        if request.key is None or found is self.default:
-            return found, request.key
-        return found, key_within(found.schema.name, request.key)
+        return found
 
 
 class Acceptor:
@@ -151,10 +149,6 @@ class Acceptor:
     def __repr__(self) -> str:
         return f"<Acceptor for {', '.join(self._filters.by_name)}>"
 
-    def replace(self, filters: Sequence[Filter], most_events: int) -> None:
-        """Filter by others from the next request on; those in progress go on as they began."""
-        self._filters, self._most_events = _Filters(filters), most_events
-
     def close(self) -> None:
         """Finish what is in progress."""
         for thread in self._threads.values():
@@ -165,13 +159,13 @@ class Acceptor:
         its tally, or with an error as ``Accept`` says."""
         loop = asyncio.get_running_loop()
         try:
-            filter_, key = self._filters.chosen(request)
+            filter_ = self._filters.chosen(request)
         except InputError as error:
             done(error)
             return
         place = place_of(request, filter_)
         tell = partial(_call, done, loop, get_ident())
-        work = partial(self._store, request, filter_, key, tell)
+        work = partial(self._store, request, filter_, tell)
         if place == "at once":
             work()
         elif place == "in turn":
@@ -192,9 +186,9 @@ class Acceptor:
         """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well, if too many
         large requests are before it."""
         told: Future[Outcome] = Future()
-        filter_, key = self._filters.chosen(request)
+        filter_ = self._filters.chosen(request)
         place = place_of(request, filter_)
-        work = partial(self._store, request, filter_, key, told.set_result)
+        work = partial(self._store, request, filter_, told.set_result)
         if place == "at once":
             work()
         else:
@@ -212,7 +206,6 @@ class Acceptor:
         self,
         request: Request,
         filter_: Filter,
-        key: bytes | None,
         done: Done,
         *,
         is_alone: bool = False,
@@ -220,9 +213,10 @@ class Acceptor:
         """Filter a request, and call ``done`` when it is stored. One that ``is_alone`` in a thread
         waits for it where it has become large."""
         try:
-            found = self._filtered(request, filter_, key)
-            if found.total.received or found.key is not None:
-                stored = self._queue.put(*found.batches(), key=found.key)
+            found = self._filtered(request, filter_)
+            key = _key(request, filter_, found.total)
+            if found.total.received or key is not None:
+                stored = self._queue.put(*found.batches(), key=key)
             else:
                 stored = None
         except BaseException as error:  # noqa: BLE001 - whatever it is, the sender has an answer
@@ -235,16 +229,24 @@ class Acceptor:
         if is_alone and found.size > _FEW_BYTES:
             wait([stored])
 
-    def _filtered(self, request: Request, filter_: Filter, key: bytes | None) -> Filtered:
+    def _filtered(self, request: Request, filter_: Filter) -> Filtered:
         """Filter a request. Raises ``InputError`` E429 and E416."""
         body, most = request.body, self._most_events
         is_lines = request.form in _LINE_FORMS
         if is_lines and len(body) >= 2 * most and has_more_lines(body, most):
             raise TooManyEvents
-        found = Filtered(most, None if key is None else request_key(key, body))
+        found = Filtered(most)
         for batches in _batches(request, filter_, found):
             found.add(batches)
         return found
+
+
+def _key(request: Request, filter_: Filter, total: Tally) -> RequestKey | None:
+    """Return the key under which a request is stored: one that is refused as a whole uses none."""
+    if request.key is None or (request.form not in _LINE_FORMS and outcome(total) != "accepted"):
+        return None
+    records = request.body if request.form == "records" else None
+    return request_key(request.key, request.form, filter_.schema.name, records)
 
 
 def _call(done: Done, loop: asyncio.AbstractEventLoop, thread: int, outcome: Outcome) -> None:

@@ -34,14 +34,14 @@ class Delivery:
         sinks: Mapping[str, Sink],
         fields_for: FieldsFor = all_fields,
     ) -> None:
-        set_aside = SetAside(spool.path.parent)
-        self._drains = [
-            Drain(name, sink, spool, fields_for, set_aside=set_aside)
-            for name, sink in sinks.items()
-        ]
+        self._spool, self._set_aside = spool, SetAside(spool.path.parent)
+        self._drains = [self._drain(name, sink, fields_for) for name, sink in sinks.items()]
 
     def __repr__(self) -> str:
         return f"<Delivery to {len(self._drains)} sinks>"
+
+    def _drain(self, name: str, sink: Sink | Callable[[], Sink], fields_for: FieldsFor) -> Drain:
+        return Drain(name, sink, self._spool, fields_for, set_aside=self._set_aside)
 
     def start(self) -> None:
         """Start the delivery threads."""
@@ -79,6 +79,20 @@ class Delivery:
         for drain in self._drains:
             if drain.sink_name == name:
                 drain.reopen(make)
+
+    def add(self, name: str, make: Callable[[], Sink], fields_for: FieldsFor) -> None:
+        """Deliver to one more sink, which is made in its thread, as ``Drain.reopen`` does."""
+        drain = self._drain(name, make, fields_for)
+        self._drains = [*self._drains, drain]
+        drain.start()
+
+    def remove(self, name: str) -> None:
+        """Deliver nothing more to a sink, and close it. One that does not return from a call is
+        left to its thread after a moment."""
+        (drain,) = (drain for drain in self._drains if drain.sink_name == name)
+        drain.stop(is_retired=True)
+        drain.join(_LAST_SECONDS)
+        self._drains = [each for each in self._drains if each is not drain]
 
     def is_using(self, name: str) -> bool:
         """Return whether the thread of a sink runs, so that the sink may not be closed."""

@@ -45,9 +45,7 @@ _New = Annotated[str, typer.Argument(metavar="NEW", help="Another one.")]
 _STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _OUTCOMES = {
     "unchanged": "nothing has changed",
-    "kept": "reloaded",
-    "swapped": "reloaded; the workers use the new configuration",
-    "replaced": "reloaded; new workers have replaced the old ones",
+    "reloaded": "reloaded; new workers have replaced the old ones",
 }
 
 _HEAD = """\
@@ -102,8 +100,8 @@ def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False)
     """Find every fault of the configuration at once, as `serve` would: also in the schema, in
     certificates, in directories that cannot be used, and in the recorder's settings if it may run.
     Exit 78 if there is one. Warnings are for a certificate that expires soon, for a PostgreSQL role
-    with rights that it does not need, and for what a start would refuse without
-    `--allow-widening`."""
+    with rights that it does not need, for what a start would refuse without `--allow-widening`, and
+    for what the sidecar that runs would need a restart for, such as another port."""
     needs_sidecar()
     loaded = examine(one_file(file, config))
     from collector.server import preflight  # noqa: PLC0415 - imports all components

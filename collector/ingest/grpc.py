@@ -25,7 +25,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from threading import BoundedSemaphore, Event, Lock, Thread
@@ -34,7 +34,7 @@ from types import ModuleType
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from collector.consent import SIGNALS, is_refusal
-from collector.contracts import AcceptNow, Request, Signal
+from collector.contracts import AcceptNow, KeyUsed, Request, Signal
 from collector.errors import ConfigError, DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.decompression import Compressed, Encoding
@@ -58,6 +58,7 @@ from collector.ingest.refusals import (
     of_delivery,
     of_input,
 )
+from collector.ingest.request import key_of
 from collector.ingest.responses import Observe, export_protobuf, outcome, retry_protobuf
 from collector.ingest.tls import Certificates
 
@@ -70,6 +71,7 @@ _USED = ("server", "RpcError", "StatusCode", "stream_unary_rpc_method_handler")
 _LATE = ("grpc._server", "grpc._utilities")
 """Modules that the library would load when a server is made."""
 _SCHEMA = "collector-schema"
+_KEY = "idempotency-key"
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 
@@ -163,20 +165,6 @@ class GrpcServer:
             pool.close()
             raise ConfigError("E207", f"gRPC cannot listen on {self._address}; is it taken?")
         self._pool, self._server, self._port = pool, server, port
-
-    def update(
-        self, accept_now: AcceptNow, tokens: Tokens | None, hops: int, schemas: Collection[str]
-    ) -> None:
-        """Answer the next calls otherwise."""
-        self._settings = replace(
-            self._settings,
-            accept_now=accept_now,
-            tokens=tokens,
-            hops=hops,
-            schemas=frozenset(schemas),
-        )
-        if self._service is not None:
-            self._service.settings = self._settings
 
     def stop(self, grace_seconds: float) -> None:
         """Take no more calls; cancel those that take longer than the grace period."""
@@ -354,16 +342,21 @@ class GrpcService:
             else:
                 body = self._decompressed(found, stack, until)
             metadata = context.invocation_metadata()
+            keys = [key.encode("utf-8", "replace") for key in _values(metadata, _KEY)]
             request = Request(
                 signal,
                 body,
                 protobuf=True,
                 peer=self._peer(metadata, context),
                 user_agent=next(iter(_values(metadata, "user-agent")), None),
+                key=key_of(keys) if keys else None,
                 refuses=any(is_refusal(_values(metadata, name)) for name in SIGNALS),
                 schema=next(iter(_values(metadata, _SCHEMA)), None),
             )
-            tally = self.settings.accept_now(request)
+            try:
+                tally = self.settings.accept_now(request)
+            except KeyUsed as used:
+                tally = used.earlier.counts
         result = outcome(tally)
         if result != "accepted":
             raise RequestRefused(UNREADABLE if result == "malformed" else TOO_LARGE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +57,7 @@ _PREFLIGHT: Headers = (
     (b"access-control-allow-methods", b"POST"),
     (
         b"access-control-allow-headers",
-        b"authorization, collector-schema, content-encoding, content-type",
+        b"authorization, collector-schema, content-encoding, content-type, idempotency-key",
     ),
     (b"access-control-max-age", b"600"),
 )
@@ -148,11 +148,6 @@ class EventsHandler:
         documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, DOCUMENT)}
         return cls(accept, budget, tokens, policy, hops, names, page, known, documents)
 
-    def use(self, other: EventsHandler) -> None:
-        """Answer the next requests as another handler does."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(other, each.name))
-
     def __call__(self, request: HttpRequest, respond: Respond) -> None:
         """Respond to a request; with ``None`` if the sender is gone."""
         _Exchange(self, request, respond).begin()
@@ -198,7 +193,7 @@ class _Exchange:
                 handler.check_sender(request)
                 self._schema = request.schema(handler.schemas)
                 self._form, self._encoding = request.form(request.route), request.encoding()
-                self._key = request.idempotency_key() if self._form == "records" else None
+                self._key = request.idempotency_key()
                 request.read(handler.budget.limits.wire, self._memory.add, self.take)
         except Exception as error:  # noqa: BLE001 - its message may hold a value
             self.end(error)
@@ -297,7 +292,7 @@ class _Exchange:
             is_lines = self._form in ("records", "ndjson")
             self._send(tally_response(dialect, outcome, lines=is_lines))
         elif isinstance(outcome, KeyUsed):
-            self._send(earlier_response(outcome.earlier))
+            self._send(earlier_response(dialect, outcome.earlier))
         else:
             refusal = INTERNAL_ERROR
             if isinstance(outcome, RequestRefused):

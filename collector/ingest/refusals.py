@@ -134,7 +134,7 @@ SCHEMA_MISMATCH = Refusal(
     "the records belong to another schema, and none was kept: send them to a collector that has it",
 )
 INVALID_KEY = Refusal(
-    "E410", 400, 3, "the header Idempotency-Key must be there once, with 32 hex digits"
+    "E410", 400, 3, "the header Idempotency-Key must be there at most once, with 32 hex digits"
 )
 TOO_MANY_EVENTS = Refusal(
     "E416",
@@ -161,8 +161,8 @@ KEY_REUSED = Refusal(
     "E435",
     409,
     6,
-    "another body was stored under this Idempotency-Key, and nothing of this one was: the counts"
-    " are those of the other; use a new key for a new body",
+    "other records were stored under this Idempotency-Key, and nothing of these was: the counts"
+    " are those of the others; use a new key for a new body",
 )
 SPOOL_FULL = Refusal(
     "E505",

@@ -71,6 +71,8 @@ _KNOWN = frozenset(
 _SIGNALS = tuple(name.encode() for name in SIGNALS)
 _GRANTED = re.compile(rb"[a-z0-9_ -]*").fullmatch
 _KEY = re.compile(rb"([0-9a-f]{32})|\"([0-9a-f]{32})\"", re.IGNORECASE).fullmatch
+"""An idempotency key: quoted, as in the header's draft (draft-ietf-httpapi-idempotency-key-header),
+or bare."""
 _CHARSETS = frozenset([b"", b"utf-8", b"utf8", b"us-ascii"])
 
 
@@ -171,18 +173,9 @@ class HttpRequest:
         return ENCODINGS[names]
 
     def idempotency_key(self) -> bytes | None:
-        """Return the idempotency key, if there is one: quoted, as in the header's draft
-        (draft-ietf-httpapi-idempotency-key-header), or bare.
-
-        Raises ``RequestRefused``: INVALID_KEY.
-        """
+        """Return the idempotency key, if there is one. Raises ``RequestRefused``: INVALID_KEY."""
         values = self.headers.get(b"idempotency-key", ())
-        if not values:
-            return None
-        digits = _KEY(values[0]) if len(values) == 1 else None
-        if digits is None:
-            raise RequestRefused(INVALID_KEY)
-        return bytes.fromhex((digits[1] or digits[2]).decode())
+        return key_of(values) if values else None
 
     def length(self) -> int:
         """Return the announced bytes of the body; 0 without an announcement."""
@@ -345,6 +338,15 @@ class HttpRequest:
             yield
         finally:
             self._waiting = None
+
+
+def key_of(values: Sequence[bytes]) -> bytes:
+    """Return the bytes of an idempotency key. Raises ``RequestRefused``: INVALID_KEY, also for
+    several."""
+    digits = _KEY(values[0]) if len(values) == 1 else None
+    if digits is None:
+        raise RequestRefused(INVALID_KEY)
+    return bytes.fromhex((digits[1] or digits[2]).decode())
 
 
 async def read_body(request: HttpRequest, limit: int, reserve: Reserve) -> bytes | None:

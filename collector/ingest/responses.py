@@ -89,9 +89,11 @@ def tally_response(dialect: Dialect, tally: Tally, *, lines: bool = False) -> Ht
     return HttpResponse(200, JSON_HEADERS, export_json(dialect.signal, tally))
 
 
-def earlier_response(earlier: Earlier) -> HttpResponse:
-    """Build the response to a request of records whose key was used before: the counts of what was
-    stored then, and an error if that was another body."""
+def earlier_response(dialect: Dialect, earlier: Earlier) -> HttpResponse:
+    """Build the response to a request whose key was used before: the counts of what was stored
+    then, and an error if those were other records."""
+    if dialect.signal is not None:
+        return tally_response(dialect, earlier.counts)
     members = f'{_counts_json(earlier.counts)},"repeated":true'
     if earlier.is_same:
         return HttpResponse(200, JSON_HEADERS, f"{{{members}}}".encode())

@@ -150,8 +150,8 @@ EVENTS: dict[EventName, Event] = {
     ),
     "reloaded": Event(
         "info",
-        "a new configuration is in force; `replaced` says whether new workers were started",
-        ("replaced", "seconds"),
+        "a new configuration is in force, and new workers have replaced the old ones",
+        ("seconds",),
     ),
     "reload_unchanged": Event("info", "the configuration was read again and has not changed"),
     "reload_refused": Event(

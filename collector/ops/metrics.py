@@ -169,7 +169,7 @@ class WorkerReading:
     requests: RequestCounts = field(default_factory=RequestCounts)
 
 
-Reload = Literal["unchanged", "kept", "swapped", "replaced", "refused", "failed"]
+Reload = Literal["unchanged", "reloaded", "refused", "failed"]
 """What comes of a reload: nothing has changed; workers are as they were, have other terms, or
 others have taken their place; the configuration is refused; or it could not be put into force."""
 RELOADS: tuple[Reload, ...] = get_args(Reload)

@@ -261,29 +261,16 @@ class BatchCode:
     so are the fields and purposes of each."""
 
     def __init__(self, schemas: Sequence[Schema]) -> None:
-        self._codes: list[_SchemaCode] = []
-        self._by_digest: dict[str, _SchemaCode] = {}
-        self.add(schemas)
+        self._codes = [_SchemaCode(number, schema) for number, schema in enumerate(schemas)]
+        self._by_digest = {code.layout.digest: code for code in self._codes}
 
     def __repr__(self) -> str:
         return f"<BatchCode of {', '.join(code.layout.schema for code in self._codes)}>"
 
-    def __len__(self) -> int:
-        return len(self._codes)
-
-    def add(self, schemas: Sequence[Schema]) -> None:
-        """Give those schemas the next numbers that have none; both sides do so in one order."""
-        for schema in schemas:
-            if schema.layout.digest not in self._by_digest:
-                code = _SchemaCode(len(self._codes), schema)
-                self._codes.append(code)
-                self._by_digest[schema.layout.digest] = code
-
     def put(self, number: int, key: RequestKey | None, batches: Sequence[PendingBatch]) -> Put:
         """Return the message that announces batches."""
         announced = [self._by_digest[each.layout.digest].announced(each) for each in batches]
-        hashes = None if key is None or key.body is None else (key.key, key.body)
-        return Put(number, hashes, announced)
+        return Put(number, None if key is None else (key.key, key.body), announced)
 
     def batches(self, put: Put, records: bytearray) -> Iterator[PendingBatch]:
         """Yield the batches of a message, of which nothing is checked; what is yielded is no longer

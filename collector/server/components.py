@@ -97,9 +97,9 @@ class Components:
         return f"<Components of {', '.join(schema.id for schema in self.schemas)}>"
 
     def use(self, other: Components) -> None:
-        """Take over the configuration of components that are not open. Its sinks are the same, in
-        name and place; where the schemas or what is said of a sink are others, it is opened
-        anew."""
+        """Take over the configuration of components that are not open; for a thread. Sinks come and
+        go. One is opened anew where its settings or the schemas are others, by its thread, which
+        tries until that succeeds, as it is with each sink that comes."""
         before, had_tokens = self.config.sinks.on(), self.config.auth
         is_other = [each.digest for each in self.schemas] != [each.digest for each in other.schemas]
         self.config, self.schemas, self.flows = other.config, other.schemas, other.flows
@@ -108,13 +108,20 @@ class Components:
         if self.config.auth != had_tokens:  # else what was counted of them is kept
             self.tokens = other.tokens
         layouts = [schema.layout for schema in self.schemas]
-        self.spool.layouts.update({layout.digest: layout for layout in layouts})
         self.metrics.use(layouts)
+        after, fields_for = self.config.sinks.on(), reaching(self.flows)
+        for name in before.keys() - after.keys():
+            self.delivery.remove(name)
+            self.sinks.pop(name, None)
+        self.spool.use(after, layouts)
         self.upkeep.use(self.schemas, self._off())
-        self.delivery.route(reaching(self.flows))
-        for name, sink in self.config.sinks.on().items():
-            if is_other or sink != before[name]:
-                self.delivery.reopen(name, partial(self._open_sink, name, sink))
+        self.delivery.route(fields_for)
+        for name, sink in after.items():
+            make = partial(self._open_sink, name, sink)
+            if name not in before:
+                self.delivery.add(name, make, fields_for)
+            elif is_other or sink != before[name]:
+                self.delivery.reopen(name, make)
 
     def reviews(self) -> tuple[Review, ...]:
         """Compare each schema with its approved copy, once a day: an approval may end."""
@@ -140,9 +147,9 @@ class Components:
         stack.callback(self.spool.close)
         self.upkeep = Upkeep(self.spool, self.schemas, self._off())
         self.sinks = {}
+        stack.callback(self._close_sinks)
         for name, sink in config.sinks.on().items():
             self._open_sink(name, sink)
-            stack.callback(self._close_sink, name)
         self.delivery = Delivery(self.spool, self.sinks, reaching(self.flows))
         deliveries = self.delivery.deliveries
         self.metrics = Metrics(
@@ -172,12 +179,13 @@ class Components:
         self.sinks[name] = open_sink(settings, opening)
         return self.sinks[name]
 
-    def _close_sink(self, name: str) -> None:
-        """Close a sink, unless its thread is still delivering: a sink is for one thread at a time,
-        and what is not delivered then is as after a kill."""
+    def _close_sinks(self) -> None:
+        """Close the sinks, but for one whose thread is still delivering: a sink is for one thread
+        at a time, and what is not delivered then is as after a kill."""
         delivery: Delivery | None = getattr(self, "delivery", None)
-        if delivery is None or not delivery.is_using(name):
-            close_sink(self.sinks[name])
+        for name, sink in [*self.sinks.items()]:
+            if delivery is None or not delivery.is_using(name):
+                close_sink(sink)
 
     def reload_reading(self) -> ReloadReading:
         """Return the state of reloads for metrics."""
@@ -203,4 +211,4 @@ class Components:
     @property
     def is_held(self) -> bool:
         """Whether a sink still holds expired data."""
-        return any(map(holds_expired, self.sinks.values()))
+        return any(map(holds_expired, [*self.sinks.values()]))

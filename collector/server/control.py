@@ -252,7 +252,7 @@ class ControlServer:
         return _UNEXPECTED
 
     def _drop(self, command: Drop) -> Dropped:
-        if command.sink in self._components.sinks:
+        if command.sink in self._components.config.sinks.on():
             raise ConfigError("E122", "the sidecar delivers to this sink; switch it off first")
         spool = self._components.spool
         return upkeep.drop(spool, command.sink, is_dry_run=command.is_dry_run)
@@ -373,7 +373,7 @@ class _Running(Locations):
         assert self.components is not None  # noqa: S101 - for the type
         running: dict[str, Reachable] = {
             name: _SinkInTurn(name, self.components, wait, self.ending)
-            for name, sink in self.components.sinks.items()
+            for name, sink in [*self.components.sinks.items()]
             if isinstance(sink, ErasableSink)
         }
         others = {name: sink for name, sink in self.sinks.items() if name not in running}

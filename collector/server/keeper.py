@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from collector.contracts import Earlier, RequestKey, Tally, Written
 from collector.errors import ConfigError, DeliveryError, NotNow, RecheckError, SandboxError
@@ -29,7 +29,6 @@ from collector.server.messages import (
     Failed,
     FromWorker,
     LibrarySeen,
-    Prepared,
     Put,
     Ready,
     Report,
@@ -59,7 +58,6 @@ _PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES, _PURPOSE_BYTES = 1 << 10, 4 << 10, 1 <
 _STORED, _DISTRUSTED = 1, -1
 _Totals = Mapping[str, Tally]  # of a request, by the name of the schema
 _NO_TOTALS: _Totals = {}
-_T = TypeVar("_T")
 
 
 class RecordBudget:
@@ -177,12 +175,8 @@ class Keeper(WorkerPool):
                 raise ChannelError
             elif isinstance(message, Put):
                 self._on_put(link, message, records)
-            elif isinstance(message, Report):
-                self._on_report(link, message)
-            elif isinstance(message, Prepared):
-                _resolve(link.prepared, message.is_sound)
             else:
-                _resolve(link.switched, None)
+                self._on_report(link, message)
         except (ChannelError, RecheckError, ValueError, IndexError):
             self._distrust(link)
 
@@ -196,8 +190,8 @@ class Keeper(WorkerPool):
             return
         link.is_ready, link.is_confined = True, message.is_confined
         link.started.set_result(None)
-        if link.plan is not self._plan:  # its plan is not in force yet
-            link.hold()
+        if link.channel is not None and link.plan is not self._plan:  # which is not in force yet
+            link.channel.hold()
 
     def _fault(self, failed: Failed) -> ConfigError:
         if not failed.is_confined:
@@ -252,12 +246,11 @@ class Keeper(WorkerPool):
 
     def _store(self, request: _Request, put: Put, records: bytearray) -> None:
         keep_rows, totals = self._budget.used <= _ROWS_BYTES, dict[str, Tally]()
-        rechecks, batches = request.link.rechecks, []
-        for batch in request.link.code.batches(put, records):
-            if batch.layout.digest not in rechecks:  # of a schema before the last one
-                self._finish(request, 425)
-                return
-            batches.append(rechecks[batch.layout.digest].check(batch, keep_rows=keep_rows))
+        rechecks = request.link.plan.rechecks
+        batches = [
+            rechecks[batch.layout.digest].check(batch, keep_rows=keep_rows)
+            for batch in request.link.code.batches(put, records)
+        ]
         for name, tally in ((batch.layout.table, batch.tally) for batch in batches):
             totals[name] = totals[name] + tally if name in totals else tally
         try:
@@ -331,10 +324,3 @@ class Keeper(WorkerPool):
                 link.close()  # it would wait for ever
                 return
             keys.send(period.to_bytes(8, "big") + key)
-
-
-def _resolve(asked: asyncio.Future[_T] | None, answer: _T) -> None:
-    """Take an answer. Raises ``ChannelError`` if it was not asked for."""
-    if asked is None or asked.done():
-        raise ChannelError
-    asked.set_result(answer)

@@ -14,7 +14,6 @@ import msgspec
 from collector import errors
 from collector.contracts import CATEGORIES, DROPS, MOST_BYTES, REJECTIONS
 
-"""The most bytes of records of one ``Put``: what a request may become."""
 _MOST_BATCHES = 10_000
 _HASH_BYTES = 16
 
@@ -70,11 +69,11 @@ class PutBatch(_Message):
 
 
 class Put(_Message, tag=0):
-    """The batches of one request, to be stored, and the hashes of its idempotency key and its body.
-    With a key there may be no batch."""
+    """The batches of one request, to be stored, and the hashes of its idempotency key and, for
+    records, of its body. With a key there may be no batch."""
 
     number: _Number
-    key: tuple[_Hash, _Hash] | None
+    key: tuple[_Hash, _Hash | None] | None
     batches: Annotated[list[PutBatch], msgspec.Meta(max_length=_MOST_BATCHES)]
 
 
@@ -130,17 +129,7 @@ class Tried(_Message, tag=6):
     files: _Small
 
 
-class Prepared(_Message, tag=7):
-    """The worker has made what new terms need; or it cannot (``is_sound`` is false)."""
-
-    is_sound: bool
-
-
-class Switched(_Message, tag=8):
-    """The worker filters by the terms that it had prepared."""
-
-
-FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen | Prepared | Switched
+FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen
 
 # -- of the keeper --------------------------------------------------------------------------------
 
@@ -156,9 +145,14 @@ class ReceiverSetup(_Message):
     has_socket: bool
 
 
-class WorkerTerms(_Message):
-    """What can change while a worker runs: the schemas, pickled, the default first; how many events
-    a request may hold; and which requests are answered, and how."""
+class Setup(_Message, tag=0):
+    """Everything that a worker has, for its life.
+
+    ``schemas`` are pickled, the default first; ``events`` is how many a request may hold.
+    ``limits`` are arguments of ``IngestLimits``. ``keys`` are the references of pseudonym keys,
+    whose numbers are asked for. ``pem`` is certificate chain, private key and the authority of
+    clients. ``keeper`` is the number of its process, and ``workers`` how many accept connections.
+    """
 
     schemas: list[bytes]
     events: int
@@ -167,21 +161,6 @@ class WorkerTerms(_Message):
     hosts: list[str]
     hops: int
     preferences: bool
-
-    def with_schemas(self, schemas: list[bytes]) -> WorkerTerms:
-        """Return the same with other schemas."""
-        return msgspec.structs.replace(self, schemas=schemas)
-
-
-class Setup(_Message, tag=0):
-    """Everything that a worker has: its first terms, limits, receivers, and what they need.
-
-    ``limits`` are arguments of ``IngestLimits``. ``keys`` are the references of pseudonym keys,
-    whose numbers are asked for. ``pem`` is certificate chain, private key and the authority of
-    clients. ``keeper`` is the number of its process, and ``workers`` how many accept connections.
-    """
-
-    terms: WorkerTerms
     keys: list[str]
     limits: dict[str, int | float]
     receivers: list[ReceiverSetup]
@@ -190,10 +169,6 @@ class Setup(_Message, tag=0):
     must_confine: bool
     keeper: int
     workers: int
-
-    def with_terms(self, terms: WorkerTerms) -> Setup:
-        """Return the same with other terms."""
-        return msgspec.structs.replace(self, terms=terms)
 
 
 class Answers(_Message, tag=1):
@@ -215,17 +190,7 @@ class Stop(_Message, tag=3):
     seconds: float
 
 
-class Prepare(_Message, tag=4):
-    """The worker is to make what other terms need, and to go on as before."""
-
-    terms: WorkerTerms
-
-
-class Switch(_Message, tag=5):
-    """The worker is to filter by the terms that it has prepared, from the next request on."""
-
-
-FromKeeper = Setup | Answers | Ask | Stop | Prepare | Switch
+FromKeeper = Setup | Answers | Ask | Stop
 
 # -- closed tables --------------------------------------------------------------------------------
 

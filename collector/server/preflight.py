@@ -7,7 +7,7 @@ process, which may be the sidecar that runs with this configuration.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from collector.addresses import overlap
 from collector.config import Address, Loaded
+from collector.config.model import plain_settings
 from collector.config.rules import SAME_ADDRESS
 from collector.errors import (
     CollectorError,
@@ -35,6 +36,7 @@ from collector.routing import all_flows
 from collector.routing.schemas import accepted, configured
 from collector.sandbox import support
 from collector.schema.review import read_copy
+from collector.schema.stored_document import load_plain
 from collector.server import listeners
 from collector.server.components import Components, limits, tokens
 from collector.server.consumer import check_drain
@@ -43,9 +45,17 @@ from collector.server.receivers import RECEIVERS
 from collector.sinks.sink import Opening, check_sink, sink_type, warnings_of
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import check as check_spool
+from collector.spool.lock import check_lock
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+_RESTART = (
+    *("data", "sandbox", "spool.limit", "drain.url", "http.address", "http.unix", "grpc.address"),
+    *("admin.address", "admin.hosts", "admin.open"),
+)
+"""The settings that change with a restart only."""
 
 
 class Findings(NamedTuple):
@@ -72,21 +82,45 @@ def check(loaded: Loaded) -> Findings:
             message = f"the certificate expires at {at:%Y-%m-%d %H:%M} UTC; replace it before"
             warnings.append(loaded.fault("tls.certificate", message, "E212"))
         warnings += preflight.sink_warnings()
-        warnings += _widenings(loaded, components)
+        warnings += _compared(loaded, components)
     return Findings(preflight.faults, warnings)
 
 
-def _widenings(loaded: Loaded, components: Components) -> list[Fault]:
-    """Return what a start would be refused for, or that the ledger cannot say it."""
-    spool = (loaded.config.data or Path()) / SPOOL_NAME
+def restart_faults(running: Mapping[str, object], loaded: Loaded) -> list[Fault]:
+    """Return a fault for each setting that a running sidecar has otherwise, and that it cannot
+    change; ``running`` has its settings by their names."""
+    message, settings = "this changes with a restart only", plain_settings(loaded.config)
+    changed = (name for name in _RESTART if running.get(name) != settings[name])
+    return [loaded.fault(name, message, "E221") for name in changed]
+
+
+def _compared(loaded: Loaded, components: Components) -> list[Fault]:
+    """Return what a start would be refused for, what a sidecar that runs needs one for, or that the
+    ledger cannot say it."""
+    folder = loaded.config.data or Path()
+    spool = folder / SPOOL_NAME
     if not spool.is_file():
         return []
     try:
         with opened_ledger(spool) as ledger:
-            return widenings(loaded, components, ledger, "a start needs `--allow-widening`")
+            found = widenings(loaded, components, ledger, "a start needs `--allow-widening`")
+            document = ledger.document(ledger.digest("configuration")) or b""
+        ran = load_plain(document.partition(b"\n")[2])
+        if isinstance(ran, dict) and _is_locked(folder):
+            here = {"data": plain_settings(loaded.config)["data"]}
+            found += restart_faults({**ran, **here}, loaded)
+        return found
     except CollectorError as error:
         message = f"whether this widens what is collected is not known: {error.message}"
         return [loaded.fault("data", message, error.code)]
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        check_lock(folder)
+    except InUse:
+        return True
+    return False
 
 
 def prepare(loaded: Loaded) -> Components:

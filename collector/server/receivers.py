@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -47,10 +47,6 @@ class Receiver(Protocol):
 
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more, and finish what is in progress within the grace period."""
-
-    def update(self, parts: ReceiverParts) -> Callable[[], None]:
-        """Return what has the next requests answered by other parts, also on connections that there
-        are; it does no more than that. Limits and certificates stay."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -116,57 +112,36 @@ class GrpcReceiver:
         """Begin to accept calls. Raises ``ConfigError`` E207."""
         self.address = self._location._replace(port=self._server.start())
 
-    def update(self, parts: ReceiverParts) -> Callable[[], None]:
-        """Return what has the next calls answered by other parts."""
-        server, schemas = self._server, parts.schemas
-        return partial(server.update, parts.accept_now, parts.tokens, parts.hops, schemas)
-
     async def stop(self, grace_seconds: float) -> None:
         """Accept no more calls, and cancel those that take longer than the grace period."""
         self.address = None
         await asyncio.to_thread(self._server.stop, grace_seconds)
 
 
-class _EventsReceiver(HttpReceiver):
-    """The receiver of ``http.address`` or ``http.unix``.
-
-    The mode of a socket file takes the place of tokens and TLS; it has no host name either.
-    """
-
-    def __init__(self, parts: ReceiverParts, location: Location, listening: socket.socket) -> None:
-        self._is_file = isinstance(location, Path)
-        self._handler = self._made(parts)
-        certificates = None if self._is_file else parts.certificates
-        super().__init__(
-            self._handler,
-            location,
-            listening,
-            parts.budget.limits,
-            context=None if certificates is None else certificates.context(),
-            observe=partial(parts.observe, "http"),
-            is_shared=parts.is_shared,
-        )
-
-    def update(self, parts: ReceiverParts) -> Callable[[], None]:
-        """Return what has the next requests answered by other parts."""
-        return partial(self._handler.use, self._made(parts))
-
-    def _made(self, parts: ReceiverParts) -> EventsHandler:
-        return EventsHandler.of(
+def _http(parts: ReceiverParts, location: Location, listening: socket.socket | None) -> Receiver:
+    """Make the receiver of ``http.address`` or ``http.unix``. The mode of a socket file takes the
+    place of tokens and TLS; it has no host name either."""
+    assert listening is not None  # noqa: S101 - of this row
+    is_file = isinstance(location, Path)
+    certificates = None if is_file else parts.certificates
+    return HttpReceiver(
+        EventsHandler.of(
             parts.accept,
             budget=parts.budget,
-            tokens=None if self._is_file else parts.tokens,
+            tokens=None if is_file else parts.tokens,
             origins=parts.origins,
             hops=parts.hops,
             page=parts.page,
             schemas=parts.schemas,
-            hosts=() if self._is_file else parts.hosts,
-        )
-
-
-def _http(parts: ReceiverParts, location: Location, listening: socket.socket | None) -> Receiver:
-    assert listening is not None  # noqa: S101 - of this row
-    return _EventsReceiver(parts, location, listening)
+            hosts=() if is_file else parts.hosts,
+        ),
+        location,
+        listening,
+        parts.budget.limits,
+        context=None if certificates is None else certificates.context(),
+        observe=partial(parts.observe, "http"),
+        is_shared=parts.is_shared,
+    )
 
 
 def _grpc(parts: ReceiverParts, location: Location, _: socket.socket | None) -> Receiver:
@@ -196,58 +171,38 @@ RECEIVERS: dict[str, ReceiverType] = {
 """Every receiver, by the name that logs and readiness give it."""
 
 
-class _Opened(NamedTuple):
-    asked: Location
-    location: Location
-    listening: socket.socket | None
-    stack: ExitStack
+def event_locations(config: Config) -> dict[str, Location]:
+    """Return where the receivers of workers are to listen."""
+    found = {name: kind.location(config) for name, kind in RECEIVERS.items() if kind.open}
+    return {name: location for name, location in found.items() if location is not None}
 
 
 class OpenSockets:
-    """The sockets on which workers are to receive, by the names of their receivers: those of
-    ``before`` whose setting is the same, and new ones. Raises ``ConfigError`` E207."""
+    """The sockets on which workers receive, by the names of their receivers. Raises ``ConfigError``
+    E207."""
 
-    def __init__(self, config: Config, before: OpenSockets | None = None) -> None:
-        self.opened: dict[str, _Opened] = {}
-        known = {} if before is None else before.opened
-        with ExitStack() as undo:
-            for name, kind in RECEIVERS.items():
-                asked = kind.location(config)
-                if asked is None or kind.for_operators:
-                    continue
-                found = known.get(name)
-                if found is None or found.asked != asked:
-                    found = _opened(kind, asked, undo)
-                self.opened[name] = found
-            undo.pop_all()
+    def __init__(self, asked: Mapping[str, Location]) -> None:
+        self.listening: dict[str, socket.socket] = {}
+        """The sockets that workers get."""
+        with ExitStack() as stack:
+            self.locations: dict[str, Location] = {
+                name: self._open(name, RECEIVERS[name], location, stack)
+                for name, location in asked.items()
+            }
+            """Where each receiver listens."""
+            self._stack = stack.pop_all()
 
     def __repr__(self) -> str:
-        return f"<OpenSockets of {', '.join(self.opened)}>"
+        return f"<OpenSockets of {', '.join(self.locations)}>"
 
-    @property
-    def locations(self) -> dict[str, Location]:
-        """Where each receiver listens."""
-        return {name: each.location for name, each in self.opened.items()}
+    def _open(self, name: str, kind: ReceiverType, asked: Location, stack: ExitStack) -> Location:
+        if kind.own_port and isinstance(asked, Address):
+            return listeners.reserved(asked, kind.setting, stack)
+        listening = self.listening[name] = listeners.opened(asked, kind.setting, stack)
+        if isinstance(asked, Address):
+            return asked._replace(port=listening.getsockname()[1])
+        return asked
 
-    @property
-    def listening(self) -> dict[str, socket.socket]:
-        """The sockets that workers get."""
-        found = {name: each.listening for name, each in self.opened.items()}
-        return {name: each for name, each in found.items() if each is not None}
-
-    def close(self, besides: OpenSockets | None = None) -> None:
-        """Close and remove those that the others do not have."""
-        others = () if besides is None else besides.opened.values()
-        for each in self.opened.values():
-            if not any(each is other for other in others):
-                each.stack.close()
-
-
-def _opened(kind: ReceiverType, asked: Location, undo: ExitStack) -> _Opened:
-    stack = undo.enter_context(ExitStack())
-    if kind.own_port and isinstance(asked, Address):
-        return _Opened(asked, listeners.reserved(asked, kind.setting, stack), None, stack)
-    listening, location = listeners.opened(asked, kind.setting, stack), asked
-    if isinstance(location, Address):
-        location = location._replace(port=listening.getsockname()[1])
-    return _Opened(asked, location, listening, stack)
+    def close(self) -> None:
+        """Close them, and remove their files."""
+        self._stack.close()

@@ -1,45 +1,38 @@
 """Put another configuration into force while the sidecar runs, or leave everything as it is.
 
 SIGHUP, a command over the control socket, or a file that has changed asks for it. The
-configuration, its schemas and its certificates are read and checked as at a start. Only then the
-workers get new terms, or others take their place; the ledger says so before anything is stored.
+configuration, its schemas and its certificates are read and checked as at a start. Only then other
+workers start. Once they receive, the ledger says so, sinks come, go and change, and what these
+workers filter is stored; the workers before them finish their requests, and end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, NamedTuple, Protocol
 
-from collector.addresses import overlap
-from collector.config import Config, Loaded, examine
+from collector.config import Loaded, examine
 from collector.config.loading import file_stats
-from collector.config.sink_settings import SinkSettings
+from collector.config.model import plain_settings
 from collector.errors import CollectorError, ConfigFaults, DeliveryError, Fault, packed
 from collector.ingest.tls import Certificates
 from collector.ops.log import EventLog
 from collector.ops.metrics import Reload, ReloadReading
 from collector.routing import changes
-from collector.server import listeners
 from collector.server.components import Components
 from collector.server.control import ControlServer
 from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes, ReloadCause, widening_faults
 from collector.server.lifecycle import notify
-from collector.server.listeners import Location
-from collector.server.preflight import prepare_next
-from collector.server.receivers import RECEIVERS
+from collector.server.preflight import prepare_next, restart_faults
 from collector.server.worker_setup import pseudonyms
 
-_RESTART = ("data", "sandbox", "spool.limit", "admin.address", "admin.hosts", "admin.open")
-"""The settings that change with a restart only, besides those of sinks but what is said of them."""
 _READ_SECONDS = 60.0
 _WATCH_SECONDS = 1.0
 _MOST_FAULTS = 20
@@ -153,9 +146,8 @@ class Reloader:
                 notify("READY=1")
         self._outcomes[outcome] += 1
         self._is_successful = outcome not in ("refused", "failed")
-        if outcome in ("kept", "swapped", "replaced"):
-            seconds = round(monotonic() - began, 3)
-            self._log.write("reloaded", replaced=outcome == "replaced", seconds=seconds)
+        if outcome == "reloaded":
+            self._log.write("reloaded", seconds=round(monotonic() - began, 3))
         elif outcome == "unchanged":
             self._log.write("reload_unchanged")
         if self._is_successful:
@@ -172,7 +164,7 @@ class Reloader:
             change = self._judged(found, allow_widening=allow_widening)
             if change is None:
                 return "unchanged", {}
-            outcome = await self._put_into_force(found, cause, change)
+            await self._put_into_force(found, cause, change)
         except ConfigFaults as refused:
             self._log.write("reload_refused", faults=len(refused.faults))
             for fault in refused.faults[:_MOST_FAULTS]:
@@ -186,7 +178,7 @@ class Reloader:
             self._log.unexpected(unexpected)
             error = DeliveryError("E519", "an unexpected error came between, which is logged")
         else:
-            return outcome, {"change": change}
+            return "reloaded", {"change": change}
         self._log.write("reload_failed", code=error.code)
         return "failed", packed(error)
 
@@ -214,8 +206,7 @@ class Reloader:
         if irregular:
             raise ConfigFaults([*loaded.faults, *irregular])
         candidate = _Candidate(loaded, prepare_next(loaded))
-        before, listening = self._components.config, self._keeper.addresses()
-        if fixed := [*_fixed(before, loaded), *_overlapping(before, loaded, listening)]:
+        if fixed := restart_faults(plain_settings(self._components.config), loaded):
             raise ConfigFaults(fixed)
         return candidate
 
@@ -232,18 +223,18 @@ class Reloader:
             raise ConfigFaults(widening_faults(changed, found.loaded, command))
         return verdict
 
-    async def _put_into_force(self, found: _Candidate, cause: ReloadCause, change: str) -> Reload:
-        """Have the workers change, and everything else with them. Raises ``CollectorError``; then
-        nothing has changed."""
+    async def _put_into_force(self, found: _Candidate, cause: ReloadCause, change: str) -> None:
+        """Have other workers take over, and everything else change with them. Raises
+        ``CollectorError``; then nothing has changed."""
         following = found.components
 
         async def commit() -> None:
             written = await asyncio.to_thread(self._notes.reload, following, cause, change)
             await asyncio.wrap_future(written)
-            self._components.use(following)
+            await asyncio.to_thread(self._components.use, following)
 
         had = (self._components.certificates, self._components.limits)
-        outcome = await self._keeper.change(following, commit)
+        await self._keeper.change(following, commit)
         self._log.use(following.config.log.level)
         self._loaded = found.loaded
         if _pem(had[0]) != _pem(following.certificates) or had[1] != following.limits:
@@ -251,7 +242,6 @@ class Reloader:
                 await self._receivers.renew_admin()
             except Exception as error:  # noqa: BLE001 - operators are served as before
                 self._log.unexpected(error)
-        return outcome
 
 
 def _facts(components: Components) -> tuple[object, ...]:
@@ -265,58 +255,6 @@ def _facts(components: Components) -> tuple[object, ...]:
 
 def _pem(pair: Certificates | None) -> object:
     return None if pair is None else pair.pem
-
-
-def _fixed(before: Config, loaded: Loaded) -> Iterator[Fault]:
-    """Yield a fault for each setting that has changed and cannot while the sidecar runs."""
-    after, message = loaded.config, "this changes with a restart only; restart the sidecar for it"
-    for name in _RESTART:
-        if _value(before, name) != _value(after, name):
-            yield loaded.fault(name, message, "E221")
-    old, new = before.sinks.on(), after.sinks.on()
-    for sink in dict.fromkeys([*old, *new]):
-        if sink in old and sink in new and type(old[sink]) is type(new[sink]):
-            own = type(new[sink]).model_fields.keys() - SinkSettings.model_fields.keys()
-            for key in sorted({*own, "type"}):
-                if getattr(old[sink], key) != getattr(new[sink], key):
-                    yield loaded.fault(f"sinks.{sink}.{key}", message, "E221")
-        elif f"sinks.{sink}.type" in loaded.origins:
-            yield loaded.fault(f"sinks.{sink}.type", message, "E221")
-        else:
-            yield Fault("settings", 0, 0, f"sinks.{sink}", message, "E221")
-
-
-def _overlapping(
-    before: Config, loaded: Loaded, listening: Mapping[str, Location]
-) -> Iterator[Fault]:
-    """Yield a fault for each address that could be listened on only once another one is given up:
-    until others have taken the place of workers, both are."""
-    for name, kind in RECEIVERS.items():
-        wanted, had = kind.location(loaded.config), kind.location(before)
-        if kind.for_operators or wanted is None or wanted == had:
-            continue
-        for other, place in listening.items():
-            is_shared = kind.own_port and other == name
-            if not is_shared and _excludes(wanted, place):
-                message = (
-                    f"`{RECEIVERS[other].setting}` listens there until other workers have taken"
-                    " over; take another port or path, or restart the sidecar for it"
-                )
-                yield loaded.fault(kind.setting, message, "E221")
-
-
-def _excludes(one: Location, other: Location) -> bool:
-    """Return whether not both can be listened on."""
-    if isinstance(one, Path) or isinstance(other, Path):
-        return os.path.realpath(str(one)) == os.path.realpath(str(other))
-    return overlap(one, listeners.hosts(one), other, listeners.hosts(other))
-
-
-def _value(config: Config, name: str) -> object:
-    value: Any = config
-    for key in name.split("."):
-        value = getattr(value, key)
-    return value
 
 
 def _is_irregular(path: Path) -> bool:

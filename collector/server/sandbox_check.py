@@ -33,7 +33,7 @@ from collector.server.channel import framed, frames_of_probe
 from collector.server.components import limits
 from collector.server.listeners import Location
 from collector.server.messages import ChannelError, Tried
-from collector.server.receivers import RECEIVERS, Receiver
+from collector.server.receivers import OpenSockets, Receiver, event_locations
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import worker_setup
 
@@ -98,14 +98,15 @@ def _tried(config: Config) -> Tried | None:
     ``CollectorError`` if it cannot be started."""
     schemas, certificates = configured(config), listeners.certificates(config)
     with tempfile.TemporaryDirectory(prefix="collector-claims-") as name, ExitStack() as stack:
-        locations, sockets = _opened(config, Path(name), stack)
+        sockets = OpenSockets(_nearby(config, Path(name)))
+        stack.callback(sockets.close)
         setup = worker_setup(
             config,
             schemas,
             limits=limits(config),
             certificates=certificates,
-            locations=locations,
-            listening=sockets,
+            locations=sockets.locations,
+            listening=sockets.listening,
             workers=1,
             confine=True,
         )
@@ -113,7 +114,7 @@ def _tried(config: Config) -> Tried | None:
         stack.callback(process.end)
         process.channel.settimeout(_SECONDS)
         try:
-            numbers = [each.fileno() for each in sockets.values()]
+            numbers = [each.fileno() for each in sockets.listening.values()]
             socket.send_fds(process.channel, [b"\0"], numbers)
             process.channel.sendall(framed(setup))
             return _told(process, setup.keys)
@@ -121,24 +122,12 @@ def _tried(config: Config) -> Tried | None:
             return None
 
 
-def _opened(
-    config: Config, folder: Path, stack: ExitStack
-) -> tuple[dict[str, Location], dict[str, socket.socket]]:
-    """Return where the worker's receivers listen, and their sockets: those of the configuration on
-    free ports of loopback, and in a folder."""
-    locations: dict[str, Location] = {}
-    sockets: dict[str, socket.socket] = {}
-    for name, kind in RECEIVERS.items():
-        chosen = kind.location(config)
-        if chosen is None or kind.for_operators:
-            continue
-        place = folder / name if isinstance(chosen, Path) else Address("127.0.0.1", 0)
-        if kind.own_port and isinstance(place, Address):
-            locations[name] = listeners.reserved(place, kind.setting, stack)
-            continue
-        locations[name] = place
-        sockets[name] = listeners.opened(place, kind.setting, stack)
-    return locations, sockets
+def _nearby(config: Config, folder: Path) -> dict[str, Location]:
+    """Return where the worker's receivers listen: on free ports of loopback, and in a folder."""
+    return {
+        name: folder / name if isinstance(place, Path) else Address("127.0.0.1", 0)
+        for name, place in event_locations(config).items()
+    }
 
 
 def _told(process: WorkerProcess, references: list[str]) -> Tried | None:

@@ -41,7 +41,6 @@ from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler
 from collector.ops.requests import RequestCounts
 from collector.preferences import PreferencePage
 from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files
-from collector.schema import Schema
 from collector.schema.stored_document import unpacked
 from collector.server import clear_switches, harden
 from collector.server.channel import Channel, ChannelQueue, framed, frames_of_keeper
@@ -53,15 +52,10 @@ from collector.server.messages import (
     Failed,
     FromKeeper,
     LibrarySeen,
-    Prepare,
-    Prepared,
     Ready,
     Report,
     Setup,
     Stop,
-    Switch,
-    Switched,
-    WorkerTerms,
     error_types,
     modules,
 )
@@ -208,10 +202,8 @@ class Worker:
         self._keyring = RemoteKeyring(keys, setup.keys)
         self._budget = MemoryBudget(IngestLimits(**setup.limits))  # type: ignore[arg-type]
         self._requests = RequestCounts()
-        self._tokens: Tokens | None = None
-        self._unhashed = 0
-        self._schemas = [*map(unpacked, setup.terms.schemas)]
-        self._prepared: Callable[[], None] | None = None
+        self._tokens = None if setup.tokens is None else Tokens(setup.tokens)
+        self._schemas = [*map(unpacked, setup.schemas)]
         self._stopping: asyncio.Future[float] | None = None
 
     async def run(self, connection: socket.socket) -> None:
@@ -225,20 +217,17 @@ class Worker:
         loop.set_exception_handler(partial(on_loop_error, log))
         await loop.create_unix_connection(lambda: channel, sock=connection)
         filters = [Filter(schema, keys=self._keyring) for schema in self._schemas]
-        terms = self._setup.terms
-        acceptor = self._acceptor = Acceptor(filters, self._queue, most_events=terms.events)
-        parts = self._parts(terms, self._schemas)
-        self._tokens = parts.tokens
+        acceptor = Acceptor(filters, self._queue, most_events=self._setup.events)
         try:
             await _warm_up(filters, self._budget)
-            self._receivers = self._made_receivers(parts)
+            receivers = self._made_receivers(self._parts(acceptor))
             is_confined = self._restrict(self._restrict_files)
-            for receiver in self._receivers:
+            for receiver in receivers:
                 await receiver.open()
             gc.collect()
             gc.freeze()  # what exists now stays; collections skip it
             is_confined = self._restrict(restrict_calls) and is_confined
-            await self.serve(self._receivers, is_confined=is_confined)
+            await self.serve(receivers, is_confined=is_confined)
         except ConfigError as error:
             channel.send(framed(Failed(not isinstance(error, SandboxError))))
             await asyncio.sleep(_LAST_SECONDS)
@@ -272,21 +261,21 @@ class Worker:
             return False
         return True
 
-    def _parts(self, terms: WorkerTerms, schemas: Sequence[Schema]) -> ReceiverParts:
-        pem = self._setup.pem
+    def _parts(self, acceptor: Acceptor) -> ReceiverParts:
+        setup = self._setup
         return ReceiverParts(
-            accept=self._acceptor.accept,
-            accept_now=self._acceptor.accept_now,
+            accept=acceptor.accept,
+            accept_now=acceptor.accept_now,
             budget=self._budget,
-            tokens=None if terms.tokens is None else Tokens(terms.tokens),
-            certificates=None if pem is None else Certificates.of(pem),
-            origins=tuple(terms.origins),
-            hosts=tuple(terms.hosts),
-            hops=terms.hops,
-            page=PreferencePage(*schemas) if terms.preferences else None,
+            tokens=self._tokens,
+            certificates=None if setup.pem is None else Certificates.of(setup.pem),
+            origins=tuple(setup.origins),
+            hosts=tuple(setup.hosts),
+            hops=setup.hops,
+            page=PreferencePage(*self._schemas) if setup.preferences else None,
             observe=self._requests.observe,
-            schemas=tuple(schema.name for schema in schemas),
-            is_shared=self._setup.workers > 1,
+            schemas=tuple(schema.name for schema in self._schemas),
+            is_shared=setup.workers > 1,
         )
 
     def _made_receivers(self, parts: ReceiverParts) -> list[Receiver]:
@@ -306,42 +295,11 @@ class Worker:
             self._queue.answered(message)
         elif isinstance(message, Ask):
             self.channel.send(framed(self._report()))
-        elif isinstance(message, Prepare):
-            self.channel.send(framed(Prepared(self._prepare(message.terms))))
-        elif isinstance(message, Switch):
-            self._switch()
         elif isinstance(message, Stop) and self._stopping and not self._stopping.done():
             self._stopping.set_result(message.seconds)
 
-    def _prepare(self, terms: WorkerTerms) -> bool:
-        """Make what other terms need; return whether that was possible without any file."""
-        self._prepared = None
-        with suppress(Exception):
-            schemas = [*map(unpacked, terms.schemas)]
-            self._queue.code.add(schemas)
-            filters = [Filter(schema, keys=self._keyring) for schema in schemas]
-            parts = self._parts(terms, schemas)
-            updates = [receiver.update(parts) for receiver in self._receivers]
-
-            def switch() -> None:
-                self._unhashed += 0 if self._tokens is None else self._tokens.unhashed
-                self._tokens = parts.tokens
-                self._acceptor.replace(filters, terms.events)
-                for update in updates:
-                    update()
-
-            self._prepared = switch
-        return self._prepared is not None
-
-    def _switch(self) -> None:
-        """Filter by what was prepared, from the next request on."""
-        if self._prepared is not None:
-            self._prepared()
-            self._prepared = None
-            self.channel.send(framed(Switched()))
-
     def _report(self) -> Report:
-        unhashed = self._unhashed + (0 if self._tokens is None else self._tokens.unhashed)
+        unhashed = 0 if self._tokens is None else self._tokens.unhashed
         requests = self._requests
         return Report(requests.counts(), requests.seconds(), requests.refusals(), unhashed)
 

@@ -1,7 +1,8 @@
-"""The workers of a sidecar: start them, change what they run by, replace and stop them.
+"""The workers of a sidecar: start them, have others take their place, and stop them.
 
-The listening sockets are the sidecar's for life, or until another configuration has others. A
-worker that ends is replaced, the later the more often it happens.
+The listening sockets are the sidecar's for life. A worker has one plan for its life; with another
+configuration, other workers take over. A worker that ends is replaced, the later the more often it
+happens.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, suppress
 from functools import partial
 from time import monotonic
-from typing import Literal
 
 from collector.backoff import Backoff
 from collector.errors import NotNow
@@ -22,24 +22,16 @@ from collector.sandbox import support
 from collector.server.channel import BatchCode, Channel, framed, frames_of_workers
 from collector.server.components import Components
 from collector.server.listeners import Location
-from collector.server.messages import FromWorker, Prepare, Put, Stop, Switch
-from collector.server.receivers import OpenSockets
+from collector.server.messages import FromWorker, Put, Stop
+from collector.server.receivers import OpenSockets, event_locations
 from collector.server.worker_process import WorkerLink, WorkerProcess, count
 from collector.server.worker_setup import WorkerPlan
 
-Change = Literal["kept", "swapped", "replaced"]
-"""What became of the workers with another configuration: they are as they were, they have other
-terms, or others have taken their place."""
 _START_SECONDS = 60.0
 _END_SECONDS = 1.5
 _STABLE_SECONDS = 10.0
-_SWITCH_SECONDS = 10.0
 _DRAIN_SECONDS = 5.0
 """How long a worker may take for requests in progress when others have taken its place."""
-_OLD_SECONDS = 10.0
-"""How long after a switch what was filtered before it is still stored."""
-_MOST_SCHEMAS = 64
-"""Schemas of a worker over its life: one with more is replaced."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
@@ -70,18 +62,15 @@ class WorkerPool(ABC):
         self._take = take
         self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
         """Whether the kernel can confine workers, and is to."""
-        self._sockets = OpenSockets(components.config)
-        stack.callback(self._close_sockets)
-        self._plan = self._planned(components, self._sockets)
+        self._sockets = OpenSockets(event_locations(components.config))
+        stack.callback(self._sockets.close)
+        self._plan = self._planned(components)
 
-    def _close_sockets(self) -> None:
-        self._sockets.close()
-
-    def _planned(self, components: Components, sockets: OpenSockets) -> WorkerPlan:
+    def _planned(self, components: Components) -> WorkerPlan:
         return WorkerPlan(
             components,
-            sockets.locations,
-            sockets.listening,
+            self._sockets.locations,
+            self._sockets.listening,
             workers=count(components.config),
             confine=self.is_confinable,
         )
@@ -134,7 +123,7 @@ class WorkerPool(ABC):
         self._loop = asyncio.get_running_loop()
         await self._started(self._plan)
 
-    async def _started(self, plan: WorkerPlan) -> list[WorkerLink]:
+    async def _started(self, plan: WorkerPlan) -> None:
         """Start the workers of a plan, and wait until all of them receive. Raises as ``start``."""
         links: list[WorkerLink] = []
         with suppress(OSError):
@@ -147,7 +136,6 @@ class WorkerPool(ABC):
             if not link.started.done():
                 raise NotNow("E519", "a worker does not start; is the machine overloaded?")
             link.started.result()
-        return links
 
     async def _begin(self, plan: WorkerPlan) -> WorkerLink:
         """Start a worker, or take one that was started, and send it all that it needs. Raises
@@ -175,89 +163,29 @@ class WorkerPool(ABC):
         channel.send(framed(plan.setup))
         return link
 
-    async def change(self, components: Components, commit: Callable[[], Awaitable[None]]) -> Change:
-        """Have the workers run by another configuration: by other terms if these are enough, else
-        by others that take the place of those that run.
+    async def change(self, components: Components, commit: Callable[[], Awaitable[None]]) -> None:
+        """Have workers of another configuration take the place of those that run.
 
-        ``commit`` is awaited once all of them are ready; until it has returned, nothing is stored
-        by the new configuration. If it or anything before it raises, all is as before.
+        ``commit`` is awaited once all of them receive; until it has returned, nothing is stored by
+        the new configuration. If it or anything before it raises, all is as before.
         """
-        sockets = OpenSockets(components.config, self._sockets)
-        plan = self._planned(components, sockets)
-        outcome: Change = "replaced"
+        plan = self._planned(components)
+        await asyncio.gather(*self._drains)  # there are workers of two plans at most
         try:
-            if self._plan.is_like(plan):
-                outcome, links = "kept", []
-            elif links := await self._prepared(plan):
-                outcome = "swapped"
-            else:
-                await asyncio.gather(*self._drains)  # of two generations at most there are workers
-                links = await self._started(plan)
+            await self._started(plan)
             await commit()
         except BaseException:
-            self._abandon(plan)
-            sockets.close(besides=self._sockets)
+            for link in [*self._links]:
+                if link.plan is plan:
+                    self._keep(self._drains, self._end(link))
             raise
-        before, self._sockets = self._sockets, sockets
-        try:
-            if outcome != "kept":
-                self._plan = plan
-                await self._go_on(links)
-        finally:
-            before.close(besides=sockets)
-        return outcome
-
-    async def _prepared(self, plan: WorkerPlan) -> list[WorkerLink]:
-        """Have the workers prepare the terms of a plan; return them, or none if not all can."""
-        links = [link for link in self._links if link.is_ready]
-        can_follow = all(
-            not link.is_behind and len(link.code) + len(plan.schemas) <= _MOST_SCHEMAS
-            for link in links
-        )
-        if not self._plan.is_near(plan) or len(links) < self._plan.workers or not can_follow:
-            return []
-        for link in links:
-            link.prepared = self._loop.create_future()
-            link.code.add(plan.schemas)
-            link.send(framed(Prepare(plan.setup.terms)))
-        await asyncio.wait(
-            [link.prepared for link in links if link.prepared], timeout=_SWITCH_SECONDS
-        )
-        for link in links:
-            asked = link.prepared
-            link.is_behind = asked is None or not asked.done() or not asked.result()
-        return [] if any(link.is_behind for link in links) else links
-
-    async def _go_on(self, links: Sequence[WorkerLink]) -> None:
-        """Have those workers of the new plan store from now on, and end all others."""
-        for link in [*self._links]:
-            if link.plan is self._plan:
-                link.release()
-            elif link in links:
-                link.plan, link.switched = self._plan, self._loop.create_future()
-                link.rechecks = {**link.rechecks, **self._plan.rechecks}
-                link.send(framed(Switch()))
-                self._loop.call_later(_OLD_SECONDS, self._forget, link, self._plan)
-            else:
-                self._retire(link)
-        switched = [link.switched for link in links if link.switched]
-        if switched:
-            await asyncio.wait(switched, timeout=_SWITCH_SECONDS)
-        for link in links:
-            if link.switched and not link.switched.done():
-                link.close()  # it would go on by the terms before
-        self._refill()
-
-    def _forget(self, link: WorkerLink, plan: WorkerPlan) -> None:
-        """Store nothing more that a worker filtered before its last switch."""
-        if link.plan is plan:
-            link.rechecks = plan.rechecks
-
-    def _abandon(self, plan: WorkerPlan) -> None:
-        """End the workers of a plan that does not come into force."""
+        self._plan = plan
         for link in [*self._links]:
             if link.plan is plan:
-                self._keep(self._drains, self._end(link))
+                link.release()
+            else:
+                self._retire(link)
+        self._refill()
 
     async def _end(self, link: WorkerLink) -> None:
         """End a worker at once; its sockets are closed when the event loop has let go of them."""
@@ -315,11 +243,9 @@ class WorkerPool(ABC):
         self._links.remove(link)
         link.is_ready = False
         self.on_end(link, is_faulty or link.is_distrusted)
-        for future in (link.reported, link.switched, link.ended):
+        for future in (link.reported, link.ended):
             if future is not None and not future.done():
                 future.set_result(None)
-        if link.prepared is not None and not link.prepared.done():
-            link.prepared.set_result(False)
         if not link.started.done():
             link.started.set_exception(NotNow("E519", "a worker ended while it started"))
         if link.started.exception():  # it may be that nothing waits for it

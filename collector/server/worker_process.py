@@ -11,7 +11,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from operator import ge
 from time import monotonic
@@ -21,7 +21,6 @@ from collector.environment import clean_environment
 
 if TYPE_CHECKING:  # it is loaded before everything else, so that workers start early
     from collector.config import Config
-    from collector.filter.recheck import Recheck
     from collector.server.channel import BatchCode, Channel, Frames
     from collector.server.messages import FromWorker, Report
     from collector.server.worker_setup import WorkerPlan
@@ -103,8 +102,7 @@ def environment() -> dict[str, str]:
 
 
 class WorkerLink:
-    """A worker as the keeper sees it, the plan that it works by, and the checks of what it may hand
-    over: for a while after a switch, by the plan before, too."""
+    """A worker as the keeper sees it, and the plan that it works by."""
 
     def __init__(
         self,
@@ -117,17 +115,12 @@ class WorkerLink:
         self.frames: Frames[FromWorker] = frames
         self.plan: WorkerPlan = plan
         self.code: BatchCode = code
-        self.rechecks: Mapping[str, Recheck] = plan.rechecks
-        self.prepared: asyncio.Future[bool] | None = None
-        self.switched: asyncio.Future[None] | None = None
         self.channel: Channel[FromWorker] | None = None
         self.began: float = monotonic()
         self.is_ready: bool = False
         self.is_confined: bool = False
         self.is_distrusted: bool = False
         self.is_retired: bool = False
-        self.is_behind: bool = False
-        """Whether it may not have what it was to prepare, and so other numbers of schemas."""
         self.report: Report | None = None
         self.reported: asyncio.Future[None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -149,11 +142,6 @@ class WorkerLink:
         """Send a message with its frame, if its channel is open."""
         if self.channel is not None:
             self.channel.send(message)
-
-    def hold(self) -> None:
-        """Take no more messages until ``release``."""
-        if self.channel is not None:
-            self.channel.hold()
 
     def release(self) -> None:
         """Go on to take messages."""

@@ -20,7 +20,7 @@ from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.stored_document import packed
 from collector.server import listeners
 from collector.server.listeners import Location
-from collector.server.messages import ReceiverSetup, Setup, WorkerTerms
+from collector.server.messages import ReceiverSetup, Setup
 
 if TYPE_CHECKING:
     from collector.server.components import Components
@@ -67,27 +67,6 @@ class WorkerPlan:
         present = [field.period(now) for field in self._pseudonyms if field.key == reference]
         return min(present, key=lambda period: abs(period - claimed))
 
-    def is_like(self, other: WorkerPlan) -> bool:
-        """Return whether workers of the other plan are as those of this one."""
-        return self.is_near(other) and self._terms() == other._terms()
-
-    def is_near(self, other: WorkerPlan) -> bool:
-        """Return whether other terms are enough to make workers of the other plan of those of this
-        one: nothing has to be opened or loaded for it, which a confined worker cannot do."""
-        bare = WorkerTerms([], 0, None, [], [], 0, preferences=False)
-        mine, theirs = (of.setup.with_terms(bare) for of in (self, other))
-        has_parser = any(schema.user_agent_paths for schema in self.schemas)
-        needs_parser = any(schema.user_agent_paths for schema in other.schemas)
-        is_same = (self.workers, self._keys(), mine) == (other.workers, other._keys(), theirs)
-        return is_same and self.sockets == other.sockets and (has_parser or not needs_parser)
-
-    def _keys(self) -> list[object]:
-        return [(field.key, field.rotate) for field in self._pseudonyms]
-
-    def _terms(self) -> WorkerTerms:
-        digests = [schema.digest.encode() for schema in self.schemas]
-        return self.setup.terms.with_schemas(digests)
-
 
 def worker_setup(
     config: Config,
@@ -103,7 +82,7 @@ def worker_setup(
     """Return the message. ``locations`` are where receivers listen, and ``listening`` the names of
     those whose sockets go with it, in their order; limits are shared among ``workers``."""
     keys = [field.key for field in pseudonyms(schemas)]
-    terms = WorkerTerms(
+    return Setup(
         [packed(schema) for schema in schemas],
         config.limits.events,
         list(config.auth.tokens) if config.auth.tokens else None,
@@ -111,9 +90,6 @@ def worker_setup(
         list(listeners.accepted_hosts(config.http.address, config.http.hosts)),
         config.http.trusted_hops,
         config.http.preferences,
-    )
-    return Setup(
-        terms,
         list(dict.fromkeys(keys)),
         asdict(_share(limits, workers)),
         list(_receivers(locations, listening)),

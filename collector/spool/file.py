@@ -184,16 +184,19 @@ class SpoolFile:
         self.depth = Depth(*execute(_DEPTH).fetchone())
         self._count()
 
-    def prepare(self, layouts: Iterable[Layout], sinks: Sequence[str]) -> None:
+    def prepare(
+        self, layouts: Iterable[Layout], sinks: Sequence[str], last: Mapping[str, int] | None = None
+    ) -> None:
         """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
         pending batch, one that is not named is absent from now on, and one that is named again goes
-        on."""
+        on. ``last`` is up to where sinks have them that are named no longer."""
         with self.transaction():
             idempotency.forget_keys(self.db)
             for layout in layouts:
                 self._add_layout(layout)
             if sinks:
-                self._set_cursors({sink: self.cursors.get(sink, 0) for sink in sinks})
+                found = {sink: self.cursors.get(sink, 0) for sink in sinks}
+                self._set_cursors({**found, **(last or {})})
                 for sink in self.cursors:
                     self._set_gaps(sink, is_absent=sink not in sinks)
             self.depth = self._delete_delivered(self.depth)

@@ -5,10 +5,11 @@ of something that can be guessed, such as a telephone number. So the spool store
 key's hash under a secret of the day (UTC), in the commit of the request's records, and destroys the
 secret with the day's rows a month later. A key is looked up under the secrets of all days.
 
-With the key, the spool stores an HMAC of the body under the same secret, and the counts that the
-sender was answered, so that a repeated request can be told from another one and be answered alike.
-The counts say how much one person sent, which is stored nowhere else. So they are encrypted: with a
-stream of bytes that follows from the secret and the key's hash, which the spool does not have.
+With the key, the spool stores the counts that the sender was answered, so that a repeated request
+is answered alike; and of a body of records, which are minimised, an HMAC under the same secret, so
+that it can be told from another one. Nothing is derived from any other body. The counts say how much
+one person sent, which is stored nowhere else. So they are encrypted: with a stream of bytes that
+follows from the secret and the key's hash, which the spool does not have.
 """
 
 from __future__ import annotations
@@ -55,16 +56,12 @@ def hashed(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()[:_HASH_BYTES]
 
 
-def key_within(schema: str, key: bytes) -> bytes:
-    """Return the key that stands for a sender's key under a schema that is not the default one: the
-    same key for records of two schemas names two requests."""
-    return hashlib.sha256(schema.encode() + b"/" + key).digest()[:_HASH_BYTES]
-
-
-def request_key(key: bytes, body: bytes) -> RequestKey:
-    """Return what is handed on of a sender's key and of a body, decompressed. Without the key no
-    guess of the body can be tried."""
-    return RequestKey(hashed(key), hmac.digest(key, body, "sha256")[:_HASH_BYTES])
+def request_key(key: bytes, form: str, schema: str, records: bytes | None) -> RequestKey:
+    """Return what is handed on of a sender's key, and of a body of records, decompressed. The same
+    key for another form or schema names another request. Nothing is kept of a body that was not
+    minimised; and without the key no guess of one of records can be tried."""
+    body = None if records is None else hmac.digest(key, records, "sha256")[:_HASH_BYTES]
+    return RequestKey(hashed(f"{form}/{schema}/".encode() + key), body)
 
 
 def earlier(db: sqlite3.Connection, requests: Iterable[Keyed]) -> list[Earlier | None]:

@@ -35,7 +35,7 @@ from collector.contracts import (
     SpoolState,
     Written,
 )
-from collector.errors import CollectorError, ConfigError, ConfigFaults, SpoolFull
+from collector.errors import CollectorError, ConfigError, ConfigFaults, DeliveryError, SpoolFull
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
@@ -227,6 +227,23 @@ class Spool(Closing):
         Raises E506, also later."""
         return self.submit(lambda file: file.backlogs.get(sink))
 
+    def use(self, sinks: Iterable[str], layouts: Iterable[Layout]) -> None:
+        """Have batches wait for these sinks from now on, as if the file were opened for them, and
+        wait until that is stored. A sink that is named no longer must have stopped before."""
+        named, added = tuple(sinks), list(layouts)
+        with self._changed:
+            self.layouts.update({layout.digest: layout for layout in added})
+            known = {} if self._file is None else self._file.cursors
+            gone = {sink: at for sink, at in self._cursors.items() if sink not in named}
+            self._sinks = named
+            self._cursors = {sink: self._cursors.get(sink, known.get(sink, 0)) for sink in named}
+            self._lags = {sink: self._lags.get(sink, 0.0) for sink in named}
+            self._moved &= {*named}
+        try:
+            self.submit(lambda file: file.prepare(added, named, gone)).result()
+        except DeliveryError:
+            return  # the file is opened anew, and for these sinks
+
     def delete_delivered(self) -> None:
         """Delete all batches that no sink needs. Raises E506."""
         while self.submit(lambda file: file.delete_delivered()).result():
@@ -289,12 +306,13 @@ class Spool(Closing):
         """Note that a sink has the batch of that number, and all before it. The next commit stores
         it."""
         with self._changed:
-            self._lags[sink] = self._arrivals.age_of(sequence)
+            if sink in self._lags:
+                self._lags[sink] = self._arrivals.age_of(sequence)
         self._advance(sink, sequence)
 
     def _advance(self, sink: str, sequence: int) -> None:
         with self._changed:
-            if sequence > self._cursors[sink]:
+            if sequence > self._cursors.get(sink, sequence):
                 self._cursors[sink] = sequence
                 self._moved.add(sink)
                 self._changed.notify_all()
@@ -303,7 +321,7 @@ class Spool(Closing):
         """Wait up to ``seconds`` until a batch is pending for a sink; return whether one is."""
 
         def is_pending() -> bool:
-            return self._file is not None and self._cursors[sink] < self._last
+            return self._file is not None and self._cursors.get(sink, self._last) < self._last
 
         with self._arrived:
             self._arrived.wait_for(lambda: self._is_closing or is_pending(), seconds)
@@ -521,10 +539,10 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
-            found = {sink: file.cursors[sink] for sink in self._cursors}
+            found = {sink: file.cursors[sink] for sink in self._sinks}
             is_new = file.last < self._last  # the file was lost, and its numbers begin anew
             known = found if is_new else self._cursors
-            self._cursors = {sink: max(known[sink], at) for sink, at in found.items()}
+            self._cursors = {sink: max(known.get(sink, 0), at) for sink, at in found.items()}
             self._depth, self._last = file.depth, file.last
             self._backlogs = file.backlogs
             moved = {sink for sink, at in found.items() if at != self._cursors[sink]}

@@ -20,7 +20,6 @@ from collector.ingest.refusals import (
     FOREIGN_ORIGIN,
     HEADERS_TOO_LARGE,
     INTERNAL_ERROR,
-    INVALID_KEY,
     KEY_REUSED,
     MALFORMED,
     METHOD_NOT_ALLOWED,
@@ -61,7 +60,7 @@ _OF_CONNECTIONS = frozenset(
     ]
 )
 """How a request is refused wherever it goes."""
-_OF_RECORDS = frozenset([INVALID_KEY, SCHEMA_MISMATCH, KEY_REUSED])
+_OF_RECORDS = frozenset([SCHEMA_MISMATCH, KEY_REUSED])
 _OF_PATHS = frozenset([NOT_FOUND, METHOD_NOT_ALLOWED])
 
 
@@ -101,8 +100,7 @@ def test_it_has_every_operation() -> None:
         operation = DOCUMENT.operations["POST", path]
         assert {*operation["requestBody"]["content"]} == {each.decode() for each in route.forms}
         named = {DOCUMENT.resolved(each)["name"] for each in operation["parameters"]}
-        own = {"Idempotency-Key"} if path == "/v1/records" else set[str]()
-        assert named == {"Collector-Schema", "schema", "Sec-GPC"} | own
+        assert named == {"Collector-Schema", "schema", "Sec-GPC", "Idempotency-Key"}
         assert operation["security"] == [{}, {"token": []}]
     (codes,) = members(DOCUMENT.whole["components"]["schemas"]["Error"], "enum")
     assert codes == sorted({each.code for each in REFUSALS})
@@ -142,9 +140,10 @@ def test_counts(path: str) -> None:
             _check("POST", path, response)
             kinds.add(dict(response.headers)[b"content-type"].decode())
     assert kinds == DOCUMENT.responses("POST", path)[200]["content"].keys()
+    for dialect in _dialects(ROUTES[path]):
+        _check("POST", path, earlier_response(dialect, Earlier(some, True)))
     if path == "/v1/records":
-        _check("POST", path, earlier_response(Earlier(some, True)))
-        _check("POST", path, earlier_response(Earlier(some, False)))
+        _check("POST", path, earlier_response(Dialect(), Earlier(some, False)))
 
 
 def _accept(_: Request, __: Callable[[Tally | BaseException], object]) -> None:

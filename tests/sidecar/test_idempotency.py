@@ -1,8 +1,8 @@
 """``Idempotency-Key`` on a real sidecar: a key stands for one body, whatever happens in between.
 
 A small model is the law: a key names the first body that was sent under it, and what was answered
-then. What comes again is answered from that, with 200 if the body is the same and 409 if it is
-another; nothing of it is stored or counted.
+then. What comes again is answered from that, with 409 for other records and else with 200; nothing
+of it is stored or counted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import signal
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from collector.ingest.decompression import zstd_library
 from collector.spool.idempotency import DAYS
@@ -37,6 +38,7 @@ from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import kept
 from tests.sidecar.faults import metric
+from tests.sidecar.senders import METHODS, called
 from tests.sidecar.serving import Answer, Sidecar, started
 
 _LINES = "application/x-ndjson"
@@ -234,31 +236,94 @@ def test_bodies_at_the_same_time(sidecar: Sidecar, records: int) -> None:
     assert set(_stored(sidecar).values()) == {1}
 
 
-@pytest.mark.parametrize("path", ["/v1/events", "/v1/logs", "/v1/traces", "/v1/metrics"])
-def test_a_key_elsewhere_means_nothing(sidecar: Sidecar, path: str) -> None:
-    """Nothing is kept of a body that is not minimised, nor of its key: it counts each time."""
-    keys = "SELECT count(*) FROM request_keys"
+_POINT = {"attributes": [{"key": "client.address", "value": {"stringValue": "203.0.113.7"}}]}
+_NONE: dict[str, Any] = {"attributes": []}
+_UNMINIMISED: dict[str, Callable[..., Any]] = {
+    "/v1/events": lambda *items: [*map(_flat, items)],
+    "/v1/logs": lambda *items: {"resourceLogs": [{"scopeLogs": [{"logRecords": items}]}]},
+    "/v1/traces": lambda *items: {"resourceSpans": [{"scopeSpans": [{"spans": items}]}]},
+    "/v1/metrics": lambda *items: {
+        "resourceMetrics": [{"scopeMetrics": [{"metrics": [{"sum": {"dataPoints": items}}]}]}]
+    },
+}
+"""Bodies that are not minimised, of points that are admitted or not, by path."""
+
+
+def _flat(point: dict[str, Any]) -> dict[str, str]:
+    return {each["key"]: each["value"]["stringValue"] for each in point["attributes"]}
+
+
+def _post(sidecar: Sidecar, path: str, body: bytes, key: str) -> Answer:
+    head = {"Content-Type": "application/json", "Idempotency-Key": key}
+    return sidecar.request("POST", path, body, head)
+
+
+def _points(path: str, *points: dict[str, Any]) -> bytes:
+    return json.dumps(_UNMINIMISED[path](*points)).encode()
+
+
+@pytest.mark.parametrize("path", _UNMINIMISED)
+def test_a_key_of_a_body_that_is_not_minimised(sidecar: Sidecar, path: str) -> None:
+    """What comes under a used key is answered with what was stored under it, whatever its body is;
+    nothing is derived from bodies. The same key on another path is another one."""
+    key = token_hex(16)
+    first = _post(sidecar, path, _points(path, _POINT, _NONE), key)
+    assert first.status == 200
+    counted = _counted(sidecar)
+    for body in (_points(path, _POINT, _NONE), _points(path, _POINT), _points(path, *[_NONE] * 3)):
+        again = _post(sidecar, path, body, key)
+        assert again.status == 200
+        repeated = {"repeated": True} if path == "/v1/events" else {}
+        assert again.json == {**first.json, **repeated}
+    assert _counted(sidecar) == counted
+    other = next(each for each in _UNMINIMISED if each != path)
+    assert _post(sidecar, other, _points(other, _POINT), key).status == 200
+    assert _counted(sidecar) != counted
     spool = sidecar.directory / "collector-data" / "spool.db"
-    before, counted = query(spool, keys), metric(sidecar, "collector_events_total")
-    value = {"stringValue": "203.0.113.7"}
-    record = {"attributes": [{"key": "client.address", "value": value}]}
-    bodies = {
-        "/v1/events": {"client.address": "203.0.113.7"},
-        "/v1/logs": {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]},
-        "/v1/traces": {"resourceSpans": [{"scopeSpans": [{"spans": [record]}]}]},
-        "/v1/metrics": {
-            "resourceMetrics": [
-                {"scopeMetrics": [{"metrics": [{"sum": {"dataPoints": [record]}}]}]}
-            ]
-        },
-    }
-    headers = {"Content-Type": "application/json", "Idempotency-Key": token_hex(16)}
-    for _ in range(2):
-        answer = sidecar.request("POST", path, json.dumps(bodies[path]).encode(), headers)
-        assert answer.status == 200
-        assert "repeated" not in answer.json
-    assert metric(sidecar, "collector_events_total") - counted == 2
-    assert query(spool, keys) == before
+    assert query(spool, "SELECT body FROM request_keys ORDER BY number DESC LIMIT 2") == [
+        (None,),
+        (None,),
+    ]
+
+
+@pytest.mark.parametrize("path", _UNMINIMISED)
+def test_a_body_that_is_refused_leaves_its_key(sidecar: Sidecar, path: str) -> None:
+    """As it was: the next body under the key is stored. A key that is none is refused."""
+    key, body = token_hex(16), _points(path, _POINT)
+    assert _post(sidecar, path, b"{", key).status == 400
+    assert _post(sidecar, path, body, key).json.get("repeated") is None
+    counted = _counted(sidecar)
+    assert _post(sidecar, path, body, key).status == 200
+    assert _counted(sidecar) == counted
+    assert _post(sidecar, path, body, "key").json["error"]["code"] == "E410"
+
+
+@pytest.mark.parametrize("path", _UNMINIMISED)
+def test_bodies_that_are_not_minimised_at_the_same_time(sidecar: Sidecar, path: str) -> None:
+    """One of them is stored, and all are answered."""
+    before = metric(sidecar, 'collector_events_total{outcome="admitted"')
+    key, body = token_hex(16), _points(path, _POINT)
+    with ThreadPoolExecutor(12) as pool:
+        answers = [*pool.map(lambda _: _post(sidecar, path, body, key), range(24))]
+    assert {answer.status for answer in answers} == {200}
+    assert metric(sidecar, 'collector_events_total{outcome="admitted"') == before + 1
+
+
+def test_a_key_of_a_call(sidecar: Sidecar) -> None:
+    """Over gRPC it is in the metadata, and a name of its own beside that of HTTP is not needed."""
+    call, method, key = ExportLogsServiceRequest(), METHODS["logs"], token_hex(16)
+    records = call.resource_logs.add().scope_logs.add().log_records
+    records.add().attributes.add(key="client.address").value.string_value = "203.0.113.7"
+    records.add()
+    first = called(sidecar, [(method, call.SerializeToString())], [("idempotency-key", key)])
+    counted = _counted(sidecar)
+    again = called(sidecar, [(method, b"")], [("idempotency-key", key)])
+    assert (again, _counted(sidecar)) == (first, counted)
+    over_http = {"Content-Type": "application/x-protobuf", "Idempotency-Key": key}
+    assert sidecar.request("POST", "/v1/logs", b"", over_http).status == 200
+    assert _counted(sidecar) == counted
+    refused = called(sidecar, [(method, b"")], [("idempotency-key", "key")])
+    assert b"E410" in refused
 
 
 @dataclass

@@ -255,7 +255,8 @@ def test_a_schema_is_taken_out_while_batches_wait(tmp_path: Path) -> None:
     key, out = token_hex(16), tmp_path / "out.ndjson"
     both = _answered(tmp_path, "web,conferencing", **sinks)
     with Spool(tmp_path / "data" / "spool.db", sinks=["store", "ndjson"]) as spool:
-        spool.put(*_made("web"), key=request_key(bytes.fromhex(key), f"{_WEB}\n".encode())).result()
+        known = request_key(bytes.fromhex(key), "records", "web", f"{_WEB}\n".encode())
+        spool.put(*_made("web"), key=known).result()
         spool.put(*_made("conferencing")).result()
     with started(tmp_path, environ=_answered(tmp_path, "web", **sinks)) as sidecar:
         name = 'collector_sink_set_aside_batches_total{sink="ndjson"}'

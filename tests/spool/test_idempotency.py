@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import sqlite3
 from collections import Counter
@@ -30,12 +29,17 @@ from tests.spool.make import (
     entry,
 )
 
-KEY, OTHER = request_key(b"k" * 16, b"body"), request_key(b"o" * 16, b"body")
+
+def _key_of(key: bytes, body: bytes | None) -> RequestKey:
+    return request_key(key, "records", "schema", body)
+
+
+KEY, OTHER = _key_of(b"k" * 16, b"body"), _key_of(b"o" * 16, b"body")
 EARLIER, LATER = "2026-11-24T10:20:00Z", "2026-11-24T10:21:00Z"
 
 
 def _key(number: int, body: bytes = b"body") -> RequestKey:
-    return request_key(bytes([number]) * 16, body)
+    return _key_of(bytes([number]) * 16, body)
 
 
 def _received(path: Path) -> int:
@@ -190,25 +194,23 @@ def test_of_very_many_the_newest_are_known(path: Path, monkeypatch: pytest.Monke
 def test_a_key_is_not_in_the_file(path: Path) -> None:
     """What is noted is a hash, which does not lead back to it."""
     with Spool(path, sinks=["sink"]) as spool:
-        spool.put(entry(1), key=request_key(b"canary-canary-16", b"canary-body")).result(
-            WAIT_SECONDS
-        )
+        spool.put(entry(1), key=_key_of(b"canary-canary-16", b"canary-body")).result(WAIT_SECONDS)
         written = b"".join(each.read_bytes() for each in path.parent.iterdir())
     assert b"canary" not in written
     assert idempotency.hashed(b"canary-canary-16") not in written
 
 
 _PHONE = b"+62 812 5550 123"
-_OF_PHONE = request_key(_PHONE, b"body")
+_OF_PHONE = _key_of(_PHONE, b"body")
 
 
 def _guessed(directory: Path) -> bool:
     """Whether a number can be found in what the files hold, by trying it: its hash, and its HMAC
     under anything that may be a secret."""
-    hashed = idempotency.hashed(_PHONE)
+    hashed = _OF_PHONE.key
     for file in directory.iterdir():
         content = file.read_bytes()
-        if hashed in content or hashlib.sha256(_PHONE).digest()[:8] in content:
+        if hashed in content or idempotency.hashed(_PHONE)[:8] in content:
             return True
         for at in range(len(content) - 32):
             secret = content[at : at + 32]
