@@ -91,7 +91,7 @@ class WorkerPool(ABC):
 
     def addresses(self) -> dict[str, Location]:
         """Return where each receiver of events listens."""
-        return self._sockets.locations
+        return dict(self._sockets.locations)
 
     @property
     def number(self) -> int:
@@ -167,10 +167,10 @@ class WorkerPool(ABC):
         """Have workers of another configuration take the place of those that run.
 
         ``commit`` is awaited once all of them receive; until it has returned, nothing is stored by
-        the new configuration. If it or anything before it raises, all is as before.
+        the new configuration. If it or anything before it raises, all is as before. Those before
+        have ended when this returns, so that nothing is filtered as before any more.
         """
         plan = self._planned(components)
-        await asyncio.gather(*self._drains)  # there are workers of two plans at most
         try:
             await self._started(plan)
             await commit()
@@ -186,6 +186,7 @@ class WorkerPool(ABC):
             else:
                 self._retire(link)
         self._refill()
+        await asyncio.gather(*self._drains)
 
     async def _end(self, link: WorkerLink) -> None:
         """End a worker at once; its sockets are closed when the event loop has let go of them."""

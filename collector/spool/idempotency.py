@@ -7,9 +7,9 @@ secret with the day's rows a month later. A key is looked up under the secrets o
 
 With the key, the spool stores the counts that the sender was answered, so that a repeated request
 is answered alike; and of a body of records, which are minimised, an HMAC under the same secret, so
-that it can be told from another one. Nothing is derived from any other body. The counts say how much
-one person sent, which is stored nowhere else. So they are encrypted: with a stream of bytes that
-follows from the secret and the key's hash, which the spool does not have.
+that it can be told from another one. Nothing is derived from any other body. The counts say how
+much one person sent, which is stored nowhere else. So they are encrypted: with a stream of bytes
+that follows from the secret and the key's hash, which the spool does not have.
 """
 
 from __future__ import annotations

@@ -117,15 +117,15 @@ def test_records(server: Server) -> None:
     assert server.post(b"", **_RECORDS).json == {"received": 0, "admitted": 0, "rejected": {}}
 
 
-def test_keys_are_for_records(tmp_path: Path) -> None:
-    """Events and OTLP have none; whatever their senders call one means nothing."""
+def test_keys(tmp_path: Path) -> None:
+    """Each request may have one."""
     with serving(tmp_path, mood="telling") as server:
         server.post(_RECORD, idempotency_key=_KEY, **_RECORDS)
         server.post(_RECORD, **_RECORDS)
-        assert server.post(_EVENT, idempotency_key="anything").json == _TAKEN
-        assert server.post(b"{}", "/v1/logs", idempotency_key="anything").status == 200
+        assert server.post(_EVENT, idempotency_key=_KEY).json == _TAKEN
+        assert server.post(b"{}", "/v1/logs", idempotency_key=f'"{_KEY}"').status == 200
     keys = [line for line in server.stdout.read_text().splitlines() if line.startswith("key")]
-    assert keys == [f"key {_KEY}", "key None"]
+    assert keys == [f"key {_KEY}", "key None", f"key {_KEY}", f"key {_KEY}"]
 
 
 def test_queries_mean_nothing(server: Server) -> None:

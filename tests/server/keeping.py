@@ -27,13 +27,9 @@ from collector.server.messages import (
     Answers,
     Failed,
     FromKeeper,
-    Prepare,
-    Prepared,
     Ready,
     Setup,
     Stop,
-    Switch,
-    Switched,
 )
 from collector.server.preflight import prepare
 from collector.server.worker_process import WorkerProcess
@@ -61,13 +57,13 @@ class Place(WorkerProcess):
 
 
 class ScriptedWorker(Place):
-    """A worker that a test speaks for: it says that it is ready, and takes other terms."""
+    """A worker that a test speaks for: it says that it is ready."""
 
-    def __init__(self, *, prepares: bool = True, starts: bool = True) -> None:
+    def __init__(self, *, starts: bool = True) -> None:
         super().__init__()
         self.outcomes: dict[int, int] = {}
         self.heard: list[FromKeeper] = []
-        self._prepares, self._starts = prepares, starts
+        self._starts = starts
 
     async def serve(self) -> None:
         loop, frames = asyncio.get_running_loop(), frames_of_keeper()
@@ -85,10 +81,6 @@ class ScriptedWorker(Place):
     async def _answer(self, message: FromKeeper) -> None:
         if isinstance(message, Setup):
             await self.say(framed(Ready(False) if self._starts else Failed(True)))
-        elif isinstance(message, Prepare) and self._prepares:
-            await self.say(framed(Prepared(True)))
-        elif isinstance(message, Switch):
-            await self.say(framed(Switched()))
         elif isinstance(message, Answers):
             self.outcomes.update((number, outcome) for number, outcome, _ in message.outcomes)
         elif isinstance(message, Stop):

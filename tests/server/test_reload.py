@@ -101,6 +101,7 @@ def test_a_file_that_changes_while_it_starts(
     async def change(sidecar: _Sidecar) -> None:
         (tmp_path / "collector.yaml").write_text("watch: true\nlimits: {events: 77}\n")
         async with sidecar.reloads() as reloader, _watching(reloader):
+            sidecar.stack.enter_context(_more_workers(reloader))
             await until(lambda: "reloaded" in sidecar.events())
             assert sidecar.components.config.limits.events == 77
 
@@ -140,7 +141,7 @@ def test_operators_that_cannot_be_served_anew(tmp_path: Path) -> None:
         async with sidecar.reloads(OSError(24, "no file")) as reloader:
             file.write_text("limits: {body: 1MiB}\n")
             sidecar.stack.enter_context(_more_workers(reloader))
-            assert (await reloader.reload("command"))["outcome"] == "replaced"
+            assert (await reloader.reload("command"))["outcome"] == "reloaded"
             assert sidecar.components.limits.body == 1 << 20
             assert (await reloader.reload("command"))["outcome"] == "unchanged"
             assert sidecar.events().count("unexpected") == 1

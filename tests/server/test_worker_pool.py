@@ -1,4 +1,4 @@
-"""Workers that cannot be started, that are slow, and that lie while their terms change."""
+"""Workers that cannot be started, that are slow, and that take the place of others."""
 
 from __future__ import annotations
 
@@ -24,10 +24,6 @@ from collector.server import worker_pool
 from collector.server.channel import BatchCode, framed
 from collector.server.components import Components
 from collector.server.keeper import Keeper
-from collector.server.messages import (
-    Prepare,
-    Prepared,
-)
 from collector.server.preflight import prepare_next
 from collector.server.worker_process import WorkerProcess
 from tests.deadline import WAIT_SECONDS
@@ -268,7 +264,7 @@ def test_one_of_several_processes_that_cannot_be_started() -> None:
     """)
 
 
-# -- while terms change ---------------------------------------------------------------------------
+# -- while others take over -----------------------------------------------------------------------
 
 
 def _schema(folder: Path, name: str) -> dict[str, str]:
@@ -292,97 +288,55 @@ def _record(components: Components, number: int, code: BatchCode) -> bytes:
 
 
 async def _changed(
-    keeper: Keeper, following: Components, meanwhile: Callable[[], Awaitable[object]]
-) -> str:
-    """Have it change, with something that happens until the ledger's entry is written."""
+    keeper: Keeper,
+    following: Components,
+    *workers: WorkerProcess,
+    meanwhile: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Have these workers take over, with something that happens until the ledger's entry is
+    written."""
+    serving = [
+        asyncio.create_task(each.serve()) for each in workers if isinstance(each, ScriptedWorker)
+    ]
+    keeper._processes += workers
 
     async def commit() -> None:
-        await meanwhile()
+        if meanwhile is not None:
+            await meanwhile()
         keeper._components.use(following)
 
-    return await keeper.change(following, commit)
+    try:
+        await keeper.change(following, commit)
+    except BaseException:
+        await asyncio.gather(*serving)
+        raise
 
 
-def test_nothing_is_stored_by_terms_that_are_not_in_force(tmp_path: Path) -> None:
-    """Not from a worker either that does not wait to be told; from then on it is, and what was
-    filtered before is stored for a while."""
+def test_nothing_is_stored_by_a_plan_that_is_not_in_force(tmp_path: Path) -> None:
+    """What a new worker says before is taken after; what those before say until they end is stored
+    by their own plan."""
     following = _following(tmp_path, "second")
 
     async def change() -> None:
-        worker = ScriptedWorker()
-        async with _keeper(kept, worker) as keeper:
+        before, after = ScriptedWorker(), ScriptedWorker()
+        async with _keeper(kept, before) as keeper:
             await keeper.start()
-            before, code = kept.components.schemas, BatchCode(kept.components.schemas)
-            first = _record(kept.components, 1, code)
-            code.add(following.schemas)
+            old, new = (BatchCode(each.schemas) for each in (kept.components, following))
+            first = _record(kept.components, 1, old)
 
-            async def lie() -> None:
-                await worker.say(_record(following, 2, code))
-                await until(lambda: 2 in worker.outcomes)
+            async def say() -> None:
+                await after.say(_record(following, 2, new))
+                await before.say(first)
+                await until(lambda: before.outcomes)
+                assert (before.outcomes, after.outcomes) == ({1: 1}, {})
 
-            assert await _changed(keeper, following, lie) == "swapped"
-            assert worker.outcomes == {2: 425}
-            await worker.say(first + _record(following, 3, code))
-            await until(lambda: len(worker.outcomes) == 3)
-            assert worker.outcomes == {2: 425, 1: 1, 3: 1}
-            assert before != kept.components.schemas
+            await _changed(keeper, following, after, meanwhile=say)
+            await until(lambda: after.outcomes)
+            assert after.outcomes == {2: 1}
+            assert [link.process for link in keeper._links] == [after]
 
     with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
         run(change())
-
-
-def test_a_change_as_the_terms_before_the_last_are_forgotten(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What workers filter by the newest terms is stored from the first request on."""
-    monkeypatch.setattr(worker_pool, "_OLD_SECONDS", 0.05)
-    second, third = _following(tmp_path, "second"), _following(tmp_path, "third")
-
-    async def change() -> None:
-        worker = ScriptedWorker()
-        async with _keeper(kept, worker) as keeper:
-            await keeper.start()
-            code = BatchCode(kept.components.schemas)
-            for number, following in enumerate((second, third)):
-                code.add(following.schemas)
-                await _changed(keeper, following, lambda: asyncio.sleep(0.1))
-                await worker.say(_record(following, number, code))
-                await until(partial(worker.outcomes.__contains__, number))
-            assert worker.outcomes == {0: 1, 1: 1}
-
-    with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
-        run(change())
-
-
-def test_a_worker_that_is_late_with_its_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is replaced; where the others do not start either, it goes on by its own terms, is
-    believed when the answer comes, and is not asked again: it may have other numbers by then."""
-    monkeypatch.setattr(worker_pool, "_SWITCH_SECONDS", 0.05)
-    second, third = _following(tmp_path, "second"), _following(tmp_path, "third")
-
-    async def change() -> None:
-        late, sound = ScriptedWorker(prepares=False), ScriptedWorker()
-        log = StringIO()
-        async with _keeper(kept, sound, ScriptedWorker(starts=False), late, log=log) as keeper:
-            await keeper.start()
-            code = BatchCode(kept.components.schemas)
-            with pytest.raises(ConfigError):
-                await _changed(keeper, second, _nothing)
-            await late.say(framed(Prepared(True)) + _record(kept.components, 1, code))
-            await until(lambda: late.outcomes)
-            assert late.outcomes == {1: 1}
-            assert await _changed(keeper, third, _nothing) == "replaced"
-            assert sum(isinstance(each, Prepare) for each in late.heard) == 1
-        assert "distrusted" not in log.getvalue()
-
-    with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
-        run(change())
-
-
-async def _nothing() -> None:
-    pass
 
 
 def test_a_change_that_cannot_be_written(tmp_path: Path) -> None:
@@ -393,19 +347,18 @@ def test_a_change_that_cannot_be_written(tmp_path: Path) -> None:
         raise DeliveryError("E506", "not now")
 
     async def change() -> None:
-        worker = ScriptedWorker()
+        worker, unused, last = (ScriptedWorker() for _ in range(3))
         async with _keeper(kept, worker) as keeper:
             await keeper.start()
             code = BatchCode(kept.components.schemas)
             with pytest.raises(DeliveryError):
-                await _changed(keeper, second, fail)
+                await _changed(keeper, second, unused, meanwhile=fail)
             await worker.say(_record(kept.components, 1, code))
             await until(lambda: worker.outcomes)
-            assert await _changed(keeper, second, _nothing) == "swapped"
-            code.add(second.schemas)
-            await worker.say(_record(second, 2, code))
-            await until(lambda: len(worker.outcomes) == 2)
-            assert worker.outcomes == {1: 1, 2: 1}
+            await _changed(keeper, second, last)
+            await last.say(_record(second, 2, BatchCode(second.schemas)))
+            await until(lambda: last.outcomes)
+            assert (worker.outcomes, last.outcomes) == ({1: 1}, {2: 1})
 
     with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
         run(change())
@@ -426,20 +379,18 @@ class _Dying(Place):
         super().end()
 
 
-def test_a_worker_that_ends_while_it_starts_for_a_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_ends_while_it_starts_for_a_change(tmp_path: Path) -> None:
     """The change fails, and the process is waited for: else the system keeps something of it."""
-    monkeypatch.setattr("collector.server.worker_pool._SWITCH_SECONDS", 0.1)
     second = _following(tmp_path, "second")
 
     async def change() -> None:
-        dying, worker = _Dying(), ScriptedWorker(prepares=False)
-        async with _keeper(kept, dying, worker) as keeper:
+        dying, worker = _Dying(), ScriptedWorker()
+        async with _keeper(kept, worker) as keeper:
             await keeper.start()
             with pytest.raises(ConfigError, match="ended while it started"):
-                await _changed(keeper, second, _nothing)
+                await _changed(keeper, second, dying)
             await until(lambda: dying.was_ended)
+            assert [link.process for link in keeper._links] == [worker]
 
     with keeping(tmp_path, _schema(tmp_path, "first")) as kept:
         run(change())

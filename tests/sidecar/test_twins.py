@@ -5,6 +5,7 @@ How many messages a person wrote and how long they were is content too.
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.ledger import opened
+from collector.spool.idempotency import request_key
 from tests.cli.process import run_process
 from tests.database import query
 from tests.deadline import wait_until
@@ -27,6 +29,8 @@ from tests.sidecar.serving import Sidecar, started
 
 _CHATS: tuple[list[str], ...] = ([], ["hi"], ["hi"] * 700, ["x" * 300_000], ["y" * 3000] * 150)
 """From nothing to 450 KB: above and below the size at which a body is filtered in parts."""
+_RECORDS = 3
+"""Which of the requests has records."""
 _OWN = ("commitment", "previous", "hash")
 """What is random in each receipt, or hangs on it."""
 _MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00Z")
@@ -76,25 +80,58 @@ def _send(sidecar: Sidecar, data: Path, chat: Sequence[str]) -> tuple[list[bytes
     """Send them one after another; what was answered, and the payloads that waited."""
     kind, proto = "application/json", "application/x-protobuf"
     with held(data / "store.db"):
-        answers = [posted(sidecar, [body]) for body in _events(chat)]
+        answers = [
+            posted(sidecar, [body], _key(number)) for number, body in enumerate(_events(chat))
+        ]
         for path, request in (("/v1/logs", _logs(chat)), ("/v1/traces", _spans(chat))):
             text = json_format.MessageToJson(request).encode()
-            answers.append(posted(sidecar, [Body(path, kind, text)]))
-            answers.append(posted(sidecar, [Body(path, proto, request.SerializeToString())]))
-        answers.append(called(sidecar, [(METHODS["logs"], _logs(chat).SerializeToString())], []))
+            answers.append(posted(sidecar, [Body(path, kind, text)], _key(len(answers))))
+            body = Body(path, proto, request.SerializeToString())
+            answers.append(posted(sidecar, [body], _key(len(answers))))
+        call = (METHODS["logs"], _logs(chat).SerializeToString())
+        answers.append(called(sidecar, [call], [("idempotency-key", f"{len(answers):032x}")]))
         payloads = [row[0] for row in query(data / "spool.db", "SELECT payload FROM batches")]
     delivered(sidecar)
     return answers, payloads
 
 
+def _key(number: int) -> dict[str, str]:
+    """The header of a retry key; records are sent without, as of them a hash is stored."""
+    return {} if number == _RECORDS else {"Idempotency-Key": f"{number:032x}"}
+
+
+def _keys(data: Path) -> list[tuple[int, object, bytes]]:
+    """What is stored of retry keys but for what the day's secret makes random: which key it is, the
+    body, and the counts."""
+    secrets = [secret for (secret,) in query(data / "spool.db", "SELECT secret FROM key_days")]
+    hashes = {
+        request_key(number.to_bytes(16), form, "conferencing", None).key: number
+        for number in range(9)
+        for form in ("json", "ndjson", "logs", "traces")
+    }
+    known = {
+        hmac.digest(secret, key, "sha256")[:16]: (number, secret, key)
+        for secret in secrets
+        for key, number in hashes.items()
+    }
+    found = []
+    rows = "SELECT hash, body, counts FROM request_keys"
+    for hash_, body, counts in query(data / "spool.db", rows):
+        number, secret, key = known[hash_]
+        stream = hmac.digest(secret, b"counts" + key, "sha512")
+        found.append((number, body, bytes(a ^ b for a, b in zip(counts, stream, strict=False))))
+    return sorted(found)
+
+
 def _left(data: Path) -> dict[str, Any]:
-    """Receipts but for what is random in them, rows but for their places, and lines."""
+    """Receipts but for what is random in them, rows but for their places, lines and retry keys."""
     with opened(data / "spool.db") as ledger:
         receipts = [receipt.as_dict() | {"minute": ""} for receipt in ledger.receipts()]
     rows = [repr(row) for row in query(data / "store.db", "SELECT * FROM conferencing")]
     return {
         "receipts": [{k: v for k, v in one.items() if k not in _OWN} for one in receipts],
         "rows": sorted(_MINUTE.sub("", row) for row in rows),
+        "keys": _keys(data),
         "lines": sorted(_MINUTE.sub("", (data / "records").read_text()).splitlines()),
     }
 
@@ -151,5 +188,6 @@ def test_only_chat_differs_and_nothing_of_what_is_left(tmp_path: Path) -> None:
     rejected = {"malformed": 1, "not_an_object": 1, "nothing_admitted": 1}
     assert left["receipts"][2]["rejected"] == rejected
     assert len(left["rows"]) == len(left["lines"]) > 8
+    assert [body for _, body, _ in left["keys"]] == [None] * 8
     for other in others:
         assert other == first
