@@ -262,7 +262,7 @@ CODES: dict[str, Code] = {
     "E221": Code(
         "a setting cannot change while the sidecar runs",
         means="A reload found a change that needs a restart. Nothing of the reload is in force.",
-        why="The data directory, the spool and the confinement belong to the running process.",
+        why="The data directory, the sockets and the confinement belong to the running process.",
         fix="Restart the sidecar, or put the setting back;"
         " [the configuration](configuration.md#changes-while-the-sidecar-runs) lists which need a"
         " restart.",
@@ -542,9 +542,9 @@ CODES: dict[str, Code] = {
         good="collector recording show ID && collector recording open ID ben-audio",
     ),
     "E435": Code(
-        "the idempotency key was used for another body",
-        means="An earlier request had the same `Idempotency-Key` and another body. That body is"
-        " stored, and nothing of this one is. The answer has the counts of the first body.",
+        "the idempotency key was used for other records",
+        means="An earlier request had the same `Idempotency-Key` and other records. Those are"
+        " stored, and nothing of this request is. The answer has the counts of the first one.",
         why="A key that stands for two bodies cannot tell a repetition from something new.",
         fix="Make a new random key for each body. If a retry lost fields meanwhile, take it as"
         " delivered.",

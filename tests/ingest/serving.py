@@ -151,6 +151,8 @@ class Accepting:
             raise full
         if mood == "failing":
             raise RuntimeError(request.body, request.peer, request.user_agent)
+        if mood == "telling":
+            print("key", request.key and request.key.hex(), flush=True)
         if request.form == "records":
             return self._records(request)
         around: dict[str, Any] = {"peer": request.peer, "user_agent": request.user_agent}
@@ -168,8 +170,6 @@ class Accepting:
         total = Tally()
         for batch in self._filter.admit_records(request.body):
             total += batch.tally
-        if self._mood == "telling":
-            print("key", request.key and request.key.hex(), flush=True)
         return total
 
 
