@@ -210,10 +210,11 @@ class Acceptor:
         *,
         is_alone: bool = False,
     ) -> None:
-        """Filter a request, and call ``done`` when it is stored. One that ``is_alone`` in a thread
-        waits for it where it has become large."""
+        """Filter a request by what its sender grants, commit it, and call ``done``. One that
+        ``is_alone`` in a thread waits for the commit where it has become large."""
         try:
-            found = self._filtered(request, filter_)
+            refused = _refused(request, filter_)
+            found = self._filtered(request, filter_.without(refused) if refused else filter_)
             key = _key(request, filter_, found.total)
             if found.total.received or key is not None:
                 stored = self._queue.put(*found.batches(), key=key)
@@ -286,16 +287,14 @@ def place_of(request: Request, filter_: Filter) -> Place:
 def _batches(request: Request, filter_: Filter, found: Filtered) -> Iterator[list[PendingBatch]]:
     """Yield what the slices of a request become, within what is left for it."""
     minute = minute_text(int(time() // 60))
-    refused = _refused(request, filter_)
-    chosen = filter_.without(refused) if refused else filter_
-    is_first, is_sliced = True, _is_divisible(request)
     if request.form == "records":
-        minutes = chosen.minutes()
+        minutes = filter_.minutes()
         for part in pieces(request.body, _SLICE):
-            yield chosen.admit_records(part, minutes)
+            yield filter_.admit_records(part, minutes)
         return
+    is_first, is_sliced = True, _is_divisible(request)
     for part in pieces(request.body, _SLICE) if is_sliced else (request.body,):
-        admissions = chosen.admit_by_grant(
+        admissions = filter_.admit_by_grant(
             request.form,
             part,
             first=is_first,
@@ -305,7 +304,7 @@ def _batches(request: Request, filter_: Filter, found: Filtered) -> Iterator[lis
             bounds=found.left,
         )
         yield [
-            PendingBatch(chosen.schema.layout, minute, each.encode(), each.tally, each.granted)
+            PendingBatch(filter_.schema.layout, minute, each.encode(), each.tally, each.granted)
             for each in admissions
         ]
         is_first = False

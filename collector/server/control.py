@@ -30,6 +30,7 @@ import msgspec
 
 from collector import drain
 from collector.contracts import Backlog, Removal
+from collector.control_socket import FILE_NAME
 from collector.errors import CollectorError, ConfigError, DeliveryError, NoTurn, packed
 from collector.files import short_path
 from collector.filter.redaction import Rule
@@ -42,7 +43,6 @@ from collector.server import listeners
 from collector.server.admin import UNREADY
 from collector.server.components import Components
 from collector.server.control_client import (
-    FILE_NAME,
     Command,
     Drop,
     Erase,

@@ -1,29 +1,21 @@
-"""The asking side of the control socket: commands, and the answer of the sidecar that has them.
-
-``control.sock`` lies in the data directory, for its owner only. A connection carries one command, a
-line of JSON, and one answer.
-"""
+"""The asking side of the control socket: commands, and the answer of the sidecar that has them."""
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 
 import msgspec
 
 from collector.backoff import Backoff
+from collector.control_socket import exchange
 from collector.errors import DeliveryError, InUse, unpacked
-from collector.files import short_path
 from collector.spool.lock import check_lock
 
-FILE_NAME = "control.sock"
 _TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 4, 0.2, 3.0
 _STATUS_SECONDS = 5.0
-_MOST_BYTES = 1 << 20
 
 
 class _OfPerson(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
@@ -125,7 +117,7 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
     """
     backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
     for _ in range(_TRIES):
-        answer = _answered(data, command)
+        answer = exchange(data, msgspec.json.encode(command) + b"\n")
         if answer is None:
             return None
         if answer.endswith(b"\n"):
@@ -144,23 +136,9 @@ def status(data: Path) -> dict[str, Any] | None:
 
     Raises ``DeliveryError`` E519 if it does not answer within five seconds, or cannot say it.
     """
-    deadline, answer = monotonic() + _STATUS_SECONDS, b""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(_STATUS_SECONDS)
-        try:
-            with short_path(data / FILE_NAME) as path:
-                connection.connect(path)
-        except (TimeoutError, BlockingIOError):  # too many wait for an answer already
-            pass
-        except OSError:
-            return None
-        with suppress(OSError):
-            connection.sendall(msgspec.json.encode(Status()) + b"\n")
-            while not answer.endswith(b"\n") and len(answer) < _MOST_BYTES:
-                connection.settimeout(max(deadline - monotonic(), 0.001))
-                if not (more := connection.recv(1 << 16)):
-                    break
-                answer += more
+    answer = exchange(data, msgspec.json.encode(Status()) + b"\n", _STATUS_SECONDS)
+    if answer is None:
+        return None
     with suppress(msgspec.MsgspecError):
         _decode(answer)
         found: dict[str, Any] = msgspec.json.decode(answer)
@@ -176,18 +154,3 @@ def status(data: Path) -> dict[str, Any] | None:
         )
         raise DeliveryError("E519", message) from None
     return None
-
-
-def _answered(data: Path, command: Command) -> bytes | None:
-    """Return the answer of the sidecar, as far as it came; ``None`` if none listens."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            with short_path(data / FILE_NAME) as path:
-                connection.connect(path)
-        except OSError:
-            return None
-        answer = b""
-        with suppress(OSError):
-            connection.sendall(msgspec.json.encode(command) + b"\n")
-            answer = b"".join(iter(partial(connection.recv, 1 << 16), b""))
-    return answer

@@ -33,7 +33,8 @@ from collector.server.channel import framed, frames_of_probe
 from collector.server.components import limits
 from collector.server.listeners import Location
 from collector.server.messages import ChannelError, Tried
-from collector.server.receivers import OpenSockets, Receiver, event_locations
+from collector.server.receivers import OpenSockets, event_locations
+from collector.server.wiring import Receiver
 from collector.server.worker_process import WorkerProcess
 from collector.server.worker_setup import worker_setup
 
@@ -103,10 +104,9 @@ def _tried(config: Config) -> Tried | None:
         setup = worker_setup(
             config,
             schemas,
+            sockets,
             limits=limits(config),
             certificates=certificates,
-            locations=sockets.locations,
-            listening=sockets.listening,
             workers=1,
             confine=True,
         )

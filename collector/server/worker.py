@@ -24,22 +24,17 @@ from itertools import chain
 from pathlib import Path
 from threading import Lock
 
-from collector.addresses import Address
 from collector.contracts import PendingBatch, RequestKey, Written
 from collector.errors import ConfigError, SandboxError
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
-from collector.ingest.auth import Tokens
 from collector.ingest.decompression import zstd_library
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import ConnectionLimiter, IngestLimits
 from collector.ingest.memory import MemoryBudget
 from collector.ingest.protocol import HardenedProtocol
-from collector.ingest.tls import Certificates
 from collector.intake import Acceptor
 from collector.ops.error_log import LIBRARIES, ErrorLog, LibraryLogHandler
-from collector.ops.requests import RequestCounts
-from collector.preferences import PreferencePage
 from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files
 from collector.schema.stored_document import unpacked
 from collector.server import clear_switches, harden
@@ -59,7 +54,7 @@ from collector.server.messages import (
     error_types,
     modules,
 )
-from collector.server.receivers import RECEIVERS, Receiver, ReceiverParts
+from collector.server.wiring import Receiver, Wiring
 
 _MOST_FDS = 16
 _SWITCH_SECONDS = 0.0002
@@ -195,14 +190,13 @@ class Worker:
     """What a worker is made of, from its first message to its end."""
 
     channel: Channel[FromKeeper]
+    _wiring: Wiring
 
     def __init__(self, setup: Setup, sockets: list[socket.socket], keys: socket.socket) -> None:
         self._setup = setup
         self._sockets = sockets
         self._keyring = RemoteKeyring(keys, setup.keys)
         self._budget = MemoryBudget(IngestLimits(**setup.limits))  # type: ignore[arg-type]
-        self._requests = RequestCounts()
-        self._tokens = None if setup.tokens is None else Tokens(setup.tokens)
         self._schemas = [*map(unpacked, setup.schemas)]
         self._stopping: asyncio.Future[float] | None = None
 
@@ -217,22 +211,22 @@ class Worker:
         loop.set_exception_handler(partial(on_loop_error, log))
         await loop.create_unix_connection(lambda: channel, sock=connection)
         filters = [Filter(schema, keys=self._keyring) for schema in self._schemas]
-        acceptor = Acceptor(filters, self._queue, most_events=self._setup.events)
         try:
             await _warm_up(filters, self._budget)
-            receivers = self._made_receivers(self._parts(acceptor))
+            wiring = Wiring(self._setup, self._sockets, filters, self._queue, self._budget)
+            self._wiring = wiring
             is_confined = self._restrict(self._restrict_files)
-            for receiver in receivers:
+            for receiver in wiring.receivers:
                 await receiver.open()
             gc.collect()
             gc.freeze()  # what exists now stays; collections skip it
             is_confined = self._restrict(restrict_calls) and is_confined
-            await self.serve(receivers, is_confined=is_confined)
+            await self.serve(wiring.receivers, is_confined=is_confined)
         except ConfigError as error:
             channel.send(framed(Failed(not isinstance(error, SandboxError))))
             await asyncio.sleep(_LAST_SECONDS)
             return
-        await asyncio.to_thread(acceptor.close)
+        await asyncio.to_thread(wiring.acceptor.close)
         channel.send(framed(self._report()))
 
     async def serve(self, receivers: Sequence[Receiver], *, is_confined: bool) -> None:
@@ -261,35 +255,6 @@ class Worker:
             return False
         return True
 
-    def _parts(self, acceptor: Acceptor) -> ReceiverParts:
-        setup = self._setup
-        return ReceiverParts(
-            accept=acceptor.accept,
-            accept_now=acceptor.accept_now,
-            budget=self._budget,
-            tokens=self._tokens,
-            certificates=None if setup.pem is None else Certificates.of(setup.pem),
-            origins=tuple(setup.origins),
-            hosts=tuple(setup.hosts),
-            hops=setup.hops,
-            page=PreferencePage(*self._schemas) if setup.preferences else None,
-            observe=self._requests.observe,
-            schemas=tuple(schema.name for schema in self._schemas),
-            is_shared=setup.workers > 1,
-        )
-
-    def _made_receivers(self, parts: ReceiverParts) -> list[Receiver]:
-        setup, sockets = self._setup, iter(self._sockets)
-        found = []
-        for endpoint in setup.receivers:
-            listening = next(sockets) if endpoint.has_socket else None
-            opened = RECEIVERS[endpoint.receiver].open
-            assert opened is not None  # noqa: S101 - the keeper has those of operators
-            location = Address(endpoint.host, endpoint.port)
-            place = Path(endpoint.unix) if endpoint.unix else location
-            found.append(opened(parts, place, listening))
-        return found
-
     def _on_message(self, message: FromKeeper, _: object) -> None:
         if isinstance(message, Answers):
             self._queue.answered(message)
@@ -299,8 +264,8 @@ class Worker:
             self._stopping.set_result(message.seconds)
 
     def _report(self) -> Report:
-        unhashed = 0 if self._tokens is None else self._tokens.unhashed
-        requests = self._requests
+        tokens, requests = self._wiring.tokens, self._wiring.requests
+        unhashed = 0 if tokens is None else tokens.unhashed
         return Report(requests.counts(), requests.seconds(), requests.refusals(), unhashed)
 
 

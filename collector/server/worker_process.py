@@ -6,24 +6,18 @@ pairs of sockets.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from operator import ge
-from time import monotonic
 from typing import TYPE_CHECKING
 
 from collector.environment import clean_environment
 
 if TYPE_CHECKING:  # it is loaded before everything else, so that workers start early
     from collector.config import Config
-    from collector.server.channel import BatchCode, Channel, Frames
-    from collector.server.messages import FromWorker, Report
-    from collector.server.worker_setup import WorkerPlan
 
 _MODULE = "collector.server.worker"
 
@@ -99,56 +93,3 @@ def environment() -> dict[str, str]:
     fixed = {"HOME": os.sep, "GRPC_VERBOSITY": "NONE"}
     fixed["PYDANTIC_DISABLE_PLUGINS"] = "1"  # they need not be looked for, and would see events
     return clean_environment() | fixed
-
-
-class WorkerLink:
-    """A worker as the keeper sees it, and the plan that it works by."""
-
-    def __init__(
-        self,
-        process: WorkerProcess,
-        frames: Frames[FromWorker],
-        plan: WorkerPlan,
-        code: BatchCode,
-    ) -> None:
-        self.process: WorkerProcess = process
-        self.frames: Frames[FromWorker] = frames
-        self.plan: WorkerPlan = plan
-        self.code: BatchCode = code
-        self.channel: Channel[FromWorker] | None = None
-        self.began: float = monotonic()
-        self.is_ready: bool = False
-        self.is_confined: bool = False
-        self.is_distrusted: bool = False
-        self.is_retired: bool = False
-        self.report: Report | None = None
-        self.reported: asyncio.Future[None] | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def takes(self, report: Report) -> bool:
-        """Take its counters, unless one has fallen, which is false."""
-        before = self.report
-        rises = before is None or (
-            report.unhashed >= before.unhashed
-            and all(map(ge, report.requests, before.requests))
-            and all(map(ge, report.seconds, before.seconds))
-            and all(map(ge, report.refusals, before.refusals))
-        )
-        self.report = report if rises else before
-        return rises
-
-    def send(self, message: bytes) -> None:
-        """Send a message with its frame, if its channel is open."""
-        if self.channel is not None:
-            self.channel.send(message)
-
-    def release(self) -> None:
-        """Go on to take messages."""
-        if self.channel is not None:
-            self.channel.release()
-
-    def close(self) -> None:
-        """Close its channel at once, if that is open."""
-        if self.channel is not None:
-            self.channel.close()

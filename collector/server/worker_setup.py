@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +19,11 @@ from collector.schema import Schema
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.stored_document import packed
 from collector.server import listeners
-from collector.server.listeners import Location
 from collector.server.messages import ReceiverSetup, Setup
 
 if TYPE_CHECKING:
     from collector.server.components import Components
+    from collector.server.receivers import OpenSockets
 
 
 class WorkerPlan:
@@ -31,29 +31,21 @@ class WorkerPlan:
     sockets that go with it, the checks of what they hand over, and the keys that they may have."""
 
     def __init__(
-        self,
-        components: Components,
-        locations: Mapping[str, Location],
-        listening: Mapping[str, socket.socket],
-        *,
-        workers: int,
-        confine: bool,
+        self, components: Components, sockets: OpenSockets, *, workers: int, confine: bool
     ) -> None:
         self.workers: int = workers
         self.schemas: tuple[Schema, ...] = components.schemas
-        self.locations: Mapping[str, Location] = locations
-        self.sockets: tuple[socket.socket, ...] = tuple(listening.values())
+        self.sockets: tuple[socket.socket, ...] = tuple(sockets.listening.values())
         self.rechecks: Mapping[str, Recheck] = {
             each.layout.digest: Recheck(each) for each in components.schemas
         }
         self.setup: Setup = worker_setup(
             components.config,
             components.schemas,
+            sockets,
             limits=components.limits,
             certificates=components.certificates,
-            locations=locations,
-            listening=listening,
-            workers=self.workers,
+            workers=workers,
             confine=confine,
         )
         self._pseudonyms = pseudonyms(components.schemas)
@@ -71,33 +63,37 @@ class WorkerPlan:
 def worker_setup(
     config: Config,
     schemas: Sequence[Schema],
+    sockets: OpenSockets,
     *,
     limits: IngestLimits,
     certificates: Certificates | None,
-    locations: Mapping[str, Location],
-    listening: Collection[str],
     workers: int,
     confine: bool,
 ) -> Setup:
-    """Return the message. ``locations`` are where receivers listen, and ``listening`` the names of
-    those whose sockets go with it, in their order; limits are shared among ``workers``."""
-    keys = [field.key for field in pseudonyms(schemas)]
+    """Return the message. Of the limits on connections and memory, each of ``workers`` has a
+    share."""
     return Setup(
-        [packed(schema) for schema in schemas],
-        config.limits.events,
-        list(config.auth.tokens) if config.auth.tokens else None,
-        list(config.http.origins),
-        list(listeners.accepted_hosts(config.http.address, config.http.hosts)),
-        config.http.trusted_hops,
-        config.http.preferences,
-        list(dict.fromkeys(keys)),
-        asdict(_share(limits, workers)),
-        list(_receivers(locations, listening)),
-        None if certificates is None else certificates.pem,
-        confine,
-        config.sandbox == "required",
-        os.getpid(),
-        workers,
+        schemas=[packed(schema) for schema in schemas],
+        events=config.limits.events,
+        tokens=list(config.auth.tokens) if config.auth.tokens else None,
+        origins=list(config.http.origins),
+        hosts=list(listeners.accepted_hosts(config.http.address, config.http.hosts)),
+        hops=config.http.trusted_hops,
+        preferences=config.http.preferences,
+        keys=list(dict.fromkeys(field.key for field in pseudonyms(schemas))),
+        limits=asdict(
+            replace(
+                limits,
+                connections=-(-limits.connections // workers),
+                memory=max(1, limits.memory // workers),
+            )
+        ),
+        receivers=list(_receivers(sockets)),
+        pem=None if certificates is None else certificates.pem,
+        confine=confine,
+        must_confine=config.sandbox == "required",
+        keeper=os.getpid(),
+        workers=workers,
     )
 
 
@@ -107,22 +103,11 @@ def pseudonyms(schemas: Iterable[Schema]) -> list[PseudonymField]:
     return [field for field in fields if isinstance(field, PseudonymField)]
 
 
-def _receivers(
-    locations: Mapping[str, Location], listening: Collection[str]
-) -> Iterator[ReceiverSetup]:
+def _receivers(sockets: OpenSockets) -> Iterator[ReceiverSetup]:
     """Yield the receivers that get a socket, in the order of the sockets, then the others."""
-    for name in dict.fromkeys([*listening, *locations]):
-        place, has_socket = locations[name], name in listening
+    for name in dict.fromkeys([*sockets.listening, *sockets.locations]):
+        place, has_socket = sockets.locations[name], name in sockets.listening
         if isinstance(place, Path):
             yield ReceiverSetup(name, "", 0, str(place), has_socket)
         else:
             yield ReceiverSetup(name, place.host, place.port, None, has_socket)
-
-
-def _share(limits: IngestLimits, workers: int) -> IngestLimits:
-    """Return the limits of one of several workers: of connections and memory, a share."""
-    return replace(
-        limits,
-        connections=-(-limits.connections // workers),
-        memory=max(1, limits.memory // workers),
-    )

@@ -20,7 +20,7 @@ import pytest
 from collector.config import examine
 from collector.contracts import PendingBatch, Tally, to_minute
 from collector.errors import ConfigError, DeliveryError
-from collector.server import worker_pool
+from collector.server import keeper as keeper_
 from collector.server.channel import BatchCode, framed
 from collector.server.components import Components
 from collector.server.keeper import Keeper
@@ -195,8 +195,8 @@ def test_a_worker_that_does_not_start_in_time(
 ) -> None:
     """It is ended, and another one takes its place: the event loop has let go of its sockets before
     they are closed."""
-    limit = partial(monkeypatch.setattr, worker_pool, "_START_SECONDS")
-    monkeypatch.setattr(worker_pool, "_LONGEST_PAUSE", 0.01)
+    limit = partial(monkeypatch.setattr, keeper_, "_START_SECONDS")
+    monkeypatch.setattr(keeper_, "_LONGEST_PAUSE", 0.01)
 
     async def replace() -> None:
         errors: list[Any] = []

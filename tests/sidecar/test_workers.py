@@ -24,7 +24,7 @@ import pytest
 from collector.config import examine
 from collector.errors import ConfigFaults
 from collector.sandbox import Support
-from collector.server import preflight, worker_pool
+from collector.server import keeper, preflight
 from collector.server.preflight import find_faults
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
@@ -238,7 +238,7 @@ Queue.put = lying
 def test_a_kernel_that_cannot_confine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """``required`` is refused with what the kernel lacks; ``auto`` is not."""
     lacking = Support(0, seccomp=False, lacks=("Landlock", "seccomp filters"))
-    for module in (preflight, worker_pool):
+    for module in (preflight, keeper):
         monkeypatch.setattr(module, "support", lambda: lacking)
     places = {f"COLLECTOR__{name}__ADDRESS": "127.0.0.1:0" for name in ("HTTP", "GRPC", "ADMIN")}
     environ = places | {"COLLECTOR__DATA": str(tmp_path / "d")}
