@@ -41,7 +41,7 @@ from collector.filter import Filter
 from collector.filter.admission import Bounds
 from collector.filter.sdk_records import schema_named
 from collector.filter.text import has_more_lines, pieces
-from collector.ingest.responses import outcome
+from collector.ingest.responses import refused_whole
 from collector.spool.idempotency import request_key
 from collector.spool.write_queue import merge
 
@@ -244,7 +244,7 @@ class Acceptor:
 
 def _key(request: Request, filter_: Filter, total: Tally) -> RequestKey | None:
     """Return the key under which a request is stored: one that is refused as a whole uses none."""
-    if request.key is None or (request.form not in _LINE_FORMS and outcome(total) != "accepted"):
+    if request.key is None or (request.form not in _LINE_FORMS and refused_whole(total)):
         return None
     records = request.body if request.form == "records" else None
     return request_key(request.key, request.form, filter_.schema.name, records)

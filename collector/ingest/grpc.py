@@ -25,7 +25,6 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from threading import BoundedSemaphore, Event, Lock, Thread
@@ -35,7 +34,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from collector.consent import SIGNALS, is_refusal
 from collector.contracts import AcceptNow, KeyUsed, Request, Signal
-from collector.errors import ConfigError, DeliveryError, InputError
+from collector.errors import ConfigError
 from collector.ingest.auth import Tokens
 from collector.ingest.decompression import Compressed, Encoding
 from collector.ingest.limits import IDLE_SECONDS, MIB
@@ -44,22 +43,19 @@ from collector.ingest.peers import address_of, forwarded
 from collector.ingest.refusals import (
     BUSY,
     HEADERS_TOO_LARGE,
-    INTERNAL_ERROR,
     NOT_FOUND,
     NOT_STORED,
     REQUEST_TIMEOUT,
     SPOOL_FULL,
-    TOO_LARGE,
     UNAUTHENTICATED,
     UNKNOWN_SCHEMA,
     UNREADABLE,
     Refusal,
     RequestRefused,
-    of_delivery,
-    of_input,
+    refusal_of,
 )
 from collector.ingest.request import key_of
-from collector.ingest.responses import Observe, export_protobuf, outcome, retry_protobuf
+from collector.ingest.responses import Observe, export_protobuf, refused_whole, retry_protobuf
 from collector.ingest.tls import Certificates
 
 METHODS: dict[str, Signal] = {
@@ -125,12 +121,17 @@ class GrpcServer:
         self._library = library()
         self._budget = budget
         self._limits = self._budget.limits
-        self._settings = ServiceSettings(
-            accept_now, self._budget, tokens, hops, observe, frozenset(schemas)
+        self._made_service = partial(
+            GrpcService,
+            accept_now=accept_now,
+            budget=budget,
+            tokens=tokens,
+            hops=hops,
+            observe=observe,
+            schemas=frozenset(schemas),
         )
         self._address, self._certificates = address, certificates
         self._pool: CallPool | None = None
-        self._service: GrpcService | None = None
         self._server: Any = None
         self._port = 0
 
@@ -150,10 +151,9 @@ class GrpcServer:
         Raises ``ConfigError`` E207 when the address cannot be listened on.
         """
         pool = CallPool(self._threads(), self._limits.body_seconds)
-        self._service = GrpcService(self._settings, pool, self._library)
         server = self._library.server(
             pool,
-            handlers=[self._service],
+            handlers=[self._made_service(pool, self._library)],
             options=self._options(),
             maximum_concurrent_rpcs=4 * self._limits.connections,
         )
@@ -207,27 +207,27 @@ class GrpcServer:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSettings:
-    """Settings of the service. Without ``tokens`` every sender is let in; ``hops`` is the number of
-    trusted proxies."""
-
-    accept_now: AcceptNow
-    budget: MemoryBudget
-    tokens: Tokens | None = None
-    hops: int = 0
-    observe: Observe | None = None
-    schemas: frozenset[str] = frozenset()
-
-
 class GrpcService:
     """Gives the library the handler of each call, through ``service``.
 
     All handlers take a stream: only then does the library leave reading to the handler.
     """
 
-    def __init__(self, settings: ServiceSettings, pool: CallPool, library: ModuleType) -> None:
-        self.settings: ServiceSettings = settings
+    def __init__(
+        self,
+        pool: CallPool,
+        library: ModuleType,
+        *,
+        accept_now: AcceptNow,
+        budget: MemoryBudget,
+        tokens: Tokens | None,
+        hops: int,
+        observe: Observe | None,
+        schemas: frozenset[str],
+    ) -> None:
+        self._accept_now, self._budget = accept_now, budget
+        self._tokens, self._hops = tokens, hops
+        self._observe, self._schemas = observe, schemas
         self._pool = pool
         self._rpc_error = library.RpcError
         self._codes = {code.value[0]: code for code in library.StatusCode}
@@ -254,7 +254,7 @@ class GrpcService:
 
     def _refusal(self, metadata: Metadata) -> Refusal | None:
         """Return the refusal of a call that is not to be read, if any."""
-        limits, tokens = self.settings.budget.limits, self.settings.tokens
+        limits, tokens = self._budget.limits, self._tokens
         if sum(len(name) + len(value) for name, value in metadata) > limits.header_bytes:
             return HEADERS_TOO_LARGE
         if tokens is not None:
@@ -262,7 +262,7 @@ class GrpcService:
             if not tokens.admits(sent[0] if len(sent) == 1 else None):
                 return UNAUTHENTICATED
         asked = {*_values(metadata, _SCHEMA)}
-        if len(asked) > 1 or not asked <= self.settings.schemas:
+        if len(asked) > 1 or not asked <= self._schemas:
             return UNKNOWN_SCHEMA
         return BUSY if self._pool.queued > limits.connections else None
 
@@ -291,10 +291,10 @@ class GrpcService:
         return b""
 
     def _count(self, seconds: float, refusal: Refusal | None = None) -> None:
-        if self.settings.observe is not None:
+        if self._observe is not None:
             status, code = (200, None) if refusal is None else (refusal.status, refusal.code)
             with suppress(Exception):  # the library would send its text to the caller
-                self.settings.observe(status, seconds, code)
+                self._observe(status, seconds, code)
 
     def _respond(
         self, signal: Signal, until: float, messages: Iterator[bytes], context: Any
@@ -305,14 +305,8 @@ class GrpcService:
         try:
             message = self._message(messages, context)
             return None if message is None else self._filtered(signal, message, context, until)
-        except RequestRefused as error:
-            return error.refusal
-        except DeliveryError as error:
-            return of_delivery(error)
-        except InputError as error:
-            return of_input(error)
-        except Exception:  # noqa: BLE001 - its message may hold a value
-            return INTERNAL_ERROR
+        except Exception as error:  # noqa: BLE001 - its message may hold a value
+            return refusal_of(error)
 
     def _message(self, messages: Iterator[bytes], context: Any) -> bytes | None:
         """Wait for the message of a call; ``None`` if the call was cancelled."""
@@ -335,7 +329,7 @@ class GrpcService:
         body, found = message, None
         encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
         if encoding is not None:
-            found = Compressed(encoding, message, self.settings.budget.limits)
+            found = Compressed(encoding, message, self._budget.limits)
         with ExitStack() as stack:
             if found is None:
                 stack.enter_context(self._slot(len(message)))
@@ -354,17 +348,16 @@ class GrpcService:
                 schema=next(iter(_values(metadata, _SCHEMA)), None),
             )
             try:
-                tally = self.settings.accept_now(request)
+                tally = self._accept_now(request)
             except KeyUsed as used:
                 tally = used.earlier.counts
-        result = outcome(tally)
-        if result != "accepted":
-            raise RequestRefused(UNREADABLE if result == "malformed" else TOO_LARGE)
+        if refused := refused_whole(tally):
+            raise RequestRefused(refused)
         return export_protobuf(tally)
 
     def _decompressed(self, found: Compressed, stack: ExitStack, until: float) -> bytes:
         """Decompress a message when it is its turn; it is counted until the stack is left."""
-        memory, body = stack.enter_context(Reservation(self.settings.budget)), None
+        memory, body = stack.enter_context(Reservation(self._budget)), None
         while body is None:
             if found.most > MIB:
                 stack.enter_context(self._slot(found.most))
@@ -387,9 +380,9 @@ class GrpcService:
             self._large.release()
 
     def _peer(self, metadata: Metadata, context: Any) -> str | None:
-        if self.settings.hops <= 0:
+        if self._hops <= 0:
             return address_of(context.peer())
-        return forwarded(_values(metadata, "x-forwarded-for"), self.settings.hops)
+        return forwarded(_values(metadata, "x-forwarded-for"), self._hops)
 
 
 def _values(metadata: Metadata, wanted: str) -> list[str]:

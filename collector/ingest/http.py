@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from collector.contracts import Accept, Form, KeyUsed, Request, Tally
-from collector.errors import DeliveryError, InputError
 from collector.ingest.auth import Tokens
 from collector.ingest.decompression import Compressed, Encoding
 from collector.ingest.memory import MemoryBudget, Reservation
@@ -23,7 +21,6 @@ from collector.ingest.refusals import (
     BODY_TOO_LARGE,
     FOREIGN_HOST,
     FOREIGN_ORIGIN,
-    INTERNAL_ERROR,
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
     TOO_LARGE,
@@ -32,8 +29,7 @@ from collector.ingest.refusals import (
     Headers,
     Refusal,
     RequestRefused,
-    of_delivery,
-    of_input,
+    refusal_of,
 )
 from collector.ingest.request import DOCUMENT_PATH, GPC_PATH, Body, HttpRequest, Respond
 from collector.ingest.responses import (
@@ -107,30 +103,18 @@ class CorsPolicy:
         return _VARY if origin is None else self._headers.get(origin, _VARY)
 
 
-@dataclass(slots=True, repr=False, eq=False)
 class EventsHandler:
     """Gives requests to ``accept``. Without ``tokens`` every sender is let in.
 
     ``schemas`` are the names of those that a request may ask for; without any it may ask for none.
     ``page`` is served at ``/preferences``, to every visitor; likewise ``documents``, by
     their paths.
-    ``hops`` is the number of trusted proxies in front; ``hosts`` are the names, in lower case, that
-    requests are answered for, with or without a port (none: every name).
+    ``hops`` is the number of trusted proxies in front; ``hosts`` are the names that requests are
+    answered for, with or without a port (none: every name).
     """
 
-    accept: Accept
-    budget: MemoryBudget
-    tokens: Tokens | None
-    cors: CorsPolicy
-    hops: int
-    hosts: frozenset[bytes]
-    page: PreferencePage | None = None
-    schemas: frozenset[bytes] = frozenset()
-    documents: Mapping[str, HttpResponse] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         accept: Accept,
         *,
         budget: MemoryBudget,
@@ -140,13 +124,16 @@ class EventsHandler:
         hosts: Iterable[str] = (),
         page: PreferencePage | None = None,
         schemas: Iterable[str] = (),
-    ) -> EventsHandler:
-        """Make a handler."""
-        names = frozenset(host.lower().encode() for host in hosts)
-        known = frozenset(name.encode() for name in schemas)
-        policy = CorsPolicy(origins)
-        documents = {GPC_PATH: GPC, DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, DOCUMENT)}
-        return cls(accept, budget, tokens, policy, hops, names, page, known, documents)
+    ) -> None:
+        self.accept, self.budget = accept, budget
+        self.tokens, self.cors, self.hops = tokens, CorsPolicy(origins), hops
+        self.hosts = frozenset(host.lower().encode() for host in hosts)
+        self.schemas = frozenset(name.encode() for name in schemas)
+        self.page = page
+        self.documents: Mapping[str, HttpResponse] = {
+            GPC_PATH: GPC,
+            DOCUMENT_PATH: HttpResponse(200, JSON_HEADERS, DOCUMENT),
+        }
 
     def __call__(self, request: HttpRequest, respond: Respond) -> None:
         """Respond to a request; with ``None`` if the sender is gone."""
@@ -294,14 +281,7 @@ class _Exchange:
         elif isinstance(outcome, KeyUsed):
             self._send(earlier_response(dialect, outcome.earlier))
         else:
-            refusal = INTERNAL_ERROR
-            if isinstance(outcome, RequestRefused):
-                refusal = outcome.refusal
-            elif isinstance(outcome, DeliveryError):
-                refusal = of_delivery(outcome)
-            elif isinstance(outcome, InputError):
-                refusal = of_input(outcome)
-            self._send(refusal_response(refusal, dialect))
+            self._send(refusal_response(refusal_of(outcome), dialect))
 
     def _send(self, response: HttpResponse | None) -> None:
         self._memory.keep(0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from collector.contracts import OtherSchema, TooManyBytes, TooManyEvents, UnknownSchema
-from collector.errors import CollectorError, DeliveryError, InputError, Overloaded, SpoolFull
+from collector.errors import DeliveryError, InputError, Overloaded, SpoolFull
 
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY: Headers = ((b"retry-after", b"5"),)
@@ -178,7 +178,7 @@ REFUSALS: tuple[Refusal, ...] = tuple(
 )
 """All refusals, by code and status."""
 
-_OF_ERRORS: dict[type[CollectorError], Refusal] = {
+_OF_ERRORS: dict[type[BaseException], Refusal] = {
     OtherSchema: SCHEMA_MISMATCH,
     Overloaded: BUSY,
     SpoolFull: SPOOL_FULL,
@@ -186,16 +186,6 @@ _OF_ERRORS: dict[type[CollectorError], Refusal] = {
     TooManyEvents: TOO_MANY_EVENTS,
     UnknownSchema: UNKNOWN_SCHEMA,
 }
-
-
-def of_delivery(error: DeliveryError) -> Refusal:
-    """Return what a sender is told of records that could not be stored."""
-    return _OF_ERRORS.get(type(error), NOT_STORED)
-
-
-def of_input(error: InputError) -> Refusal:
-    """Return what a sender is told of a request that the filter does not take."""
-    return _OF_ERRORS.get(type(error), INTERNAL_ERROR)
 
 
 class RequestRefused(InputError):
@@ -207,3 +197,11 @@ class RequestRefused(InputError):
 
     def __reduce__(self) -> tuple[type[RequestRefused], tuple[Refusal]]:
         return (RequestRefused, (self.refusal,))
+
+
+def refusal_of(error: BaseException) -> Refusal:
+    """Return what a sender is told of an error; of one that nobody expects, that it was ours."""
+    if isinstance(error, RequestRefused):
+        return error.refusal
+    other = NOT_STORED if isinstance(error, DeliveryError) else INTERNAL_ERROR
+    return _OF_ERRORS.get(type(error), other)

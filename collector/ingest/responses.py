@@ -15,14 +15,13 @@ from contextlib import aclosing
 from email.utils import formatdate
 from functools import cache, lru_cache
 from http import HTTPStatus
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from collector.contracts import REJECTIONS, Earlier, Signal, Tally
 from collector.ingest.refusals import KEY_REUSED, TOO_LARGE, UNREADABLE, Headers, Refusal
 
 Observe = Callable[[int, float, str | None], None]
 """Gets the HTTP status and the seconds of every response, and the code of a refusal."""
-Outcome = Literal["accepted", "malformed", "too_large"]
 
 JSON_HEADERS: Headers = ((b"content-type", b"application/json"),)
 _PROTOBUF: Headers = ((b"content-type", b"application/x-protobuf"),)
@@ -79,9 +78,9 @@ def tally_response(dialect: Dialect, tally: Tally, *, lines: bool = False) -> Ht
     A document that could not be decoded, or is too large as a whole, is an error. Of ``lines`` the
     good ones were stored, so the counts tell what happened.
     """
-    result = "accepted" if lines else outcome(tally)
-    if result != "accepted":
-        return refusal_response(UNREADABLE if result == "malformed" else TOO_LARGE, dialect)
+    refused = None if lines else refused_whole(tally)
+    if refused is not None:
+        return refusal_response(refused, dialect)
     if dialect.signal is None:
         return HttpResponse(200, JSON_HEADERS, f"{{{_counts_json(tally)}}}".encode())
     if dialect.protobuf:
@@ -157,14 +156,14 @@ def _counts_json(tally: Tally) -> str:
     return f'"received":{tally.received},"admitted":{tally.admitted},"rejected":{{{rejected}}}'
 
 
-def outcome(tally: Tally) -> Outcome:
-    """Tell what became of a body: ``malformed`` if it could not be decoded, ``too_large`` if all of
-    it was refused for its size; else ``accepted``, rejected items and all."""
+def refused_whole(tally: Tally) -> Refusal | None:
+    """Return why all of a body was refused, if it was: it cannot be decoded, or is too large.
+    Rejected items of an accepted one are counted in its response."""
     if tally.received == tally.rejected["malformed"] == 1:
-        return "malformed"
+        return UNREADABLE
     if tally.received and tally.received == tally.rejected["too_large"]:
-        return "too_large"
-    return "accepted"
+        return TOO_LARGE
+    return None
 
 
 def export_protobuf(tally: Tally) -> bytes:

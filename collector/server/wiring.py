@@ -67,7 +67,7 @@ class GrpcReceiver:
 
     async def open(self) -> None:
         """Listen on the port; calls wait. Raises ``ConfigError`` E207."""
-        self._server.bind()
+        await asyncio.to_thread(self._server.bind)  # which resolves a host name
 
     async def start(self) -> None:
         """Begin to accept calls. Raises ``ConfigError`` E207."""
@@ -108,7 +108,7 @@ class Wiring:
         of tokens and TLS; it has no host name either."""
         setup, is_file = self._setup, of.unix is not None
         certificates = None if is_file else self._certificates
-        handler = EventsHandler.of(
+        handler = EventsHandler(
             self.acceptor.accept,
             budget=self._budget,
             tokens=None if is_file else self.tokens,

@@ -294,7 +294,7 @@ async def _warm_up(filters: Sequence[Filter], budget: MemoryBudget) -> None:
     if any(each.schema.user_agent_paths for each in filters):
         parse_user_agent(_AGENT)
     names = [each.schema.name for each in filters]
-    handler = EventsHandler.of(Acceptor(filters, _NoQueue()).accept, budget=budget, schemas=names)
+    handler = EventsHandler(Acceptor(filters, _NoQueue()).accept, budget=budget, schemas=names)
     limiter = ConnectionLimiter(budget.limits)
     tasks: set[asyncio.Task[None]] = set()
     protocol = partial(HardenedProtocol, handler, limiter, tasks, None)

@@ -90,7 +90,7 @@ def _serve_http(accepting: Accepting, options: Any, common: dict[str, Any]) -> N
     certificates = common.pop("certificates")
     more = {name: options[name] for name in ("origins", "hosts")}
     context = certificates.context() if certificates else None
-    handler = EventsHandler.of(calling.accepting(accepting), **common, **more)
+    handler = EventsHandler(calling.accepting(accepting), **common, **more)
     listening = _listening(options["unix"])
     name = listening.getsockname()
     location = Address(*name) if isinstance(name, tuple) else Path(name)

@@ -151,7 +151,7 @@ def _accept(_: Request, __: Callable[[Tally | BaseException], object]) -> None:
 
 
 async def _respond(method: str, path: str, *, body: bytes = b"", **headers: str) -> HttpResponse:
-    handler = EventsHandler.of(
+    handler = EventsHandler(
         _accept,
         budget=MemoryBudget(IngestLimits()),
         page=PreferencePage(load_schema("conferencing")),

@@ -40,7 +40,7 @@ def test_the_table_is_whole() -> None:
 def test_a_sender_is_told_why_nothing_was_stored(error: DeliveryError, told: str) -> None:
     """A full spool, a full disk and too much at once are three refusals; each is 503, to be sent
     again."""
-    refusal = refusals.of_delivery(error)
+    refusal = refusals.refusal_of(error)
     assert (refusal.code, refusal.status) == (told, 503)
     assert refusal.headers == refusals.RETRY
 

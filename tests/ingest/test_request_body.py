@@ -24,9 +24,7 @@ class _Accepting:
     """Records bodies, and the memory that is reserved for them meanwhile."""
 
     def __init__(self, limits: IngestLimits | None = None) -> None:
-        self.handler = EventsHandler.of(
-            accepting(self), budget=MemoryBudget(limits or IngestLimits())
-        )
+        self.handler = EventsHandler(accepting(self), budget=MemoryBudget(limits or IngestLimits()))
         self.bodies: list[bytes] = []
         self.used: list[int] = []
         self.during: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(0)

@@ -15,12 +15,13 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from collector.contracts import REJECTIONS, SIGNALS, Signal, Tally
+from collector.ingest.refusals import TOO_LARGE, UNREADABLE
 from collector.ingest.responses import (
     EVENTS,
     Dialect,
     export_json,
     export_protobuf,
-    outcome,
+    refused_whole,
     retry_protobuf,
     status_protobuf,
     tally_response,
@@ -78,8 +79,8 @@ def test_partial_success(
 
 def test_what_became_of_a_body() -> None:
     """One undecodable body, one that is too large as a whole, everything else."""
-    assert outcome(_tally(malformed=1)) == "malformed"
-    assert outcome(_tally(too_large=1)) == outcome(_tally(too_large=60_000)) == "too_large"
+    assert refused_whole(_tally(malformed=1)) is UNREADABLE
+    assert {refused_whole(_tally(too_large=n)) for n in (1, 60_000)} == {TOO_LARGE}
     for taken in (
         Tally(),
         _tally(1),
@@ -89,7 +90,7 @@ def test_what_became_of_a_body() -> None:
         _tally(too_large=5, malformed=1),
         _tally(nothing_admitted=1),
     ):
-        assert outcome(taken) == "accepted"
+        assert refused_whole(taken) is None
 
 
 @given(st.integers(1, 16), st.text(st.characters(codec="ascii"), min_size=1), st.integers(1, 9999))

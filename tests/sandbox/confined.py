@@ -123,7 +123,7 @@ class _Worker:
         limits = IngestLimits()
         budget = MemoryBudget(limits)
         certificates = Certificates(*map(Path, self._options["tls"]))
-        handler = EventsHandler.of(calling.accepting(accepting), budget=budget)
+        handler = EventsHandler(calling.accepting(accepting), budget=budget)
         self._receivers = [
             HttpReceiver(handler, Address("127.0.0.1", 0), listening, limits, context=context)
             for listening, context in (
