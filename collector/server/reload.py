@@ -35,8 +35,6 @@ from collector.server.worker_setup import pseudonyms
 
 _READ_SECONDS = 60.0
 _WATCH_SECONDS = 1.0
-_MOST_FAULTS = 20
-"""Faults of one reload that are logged, each by its code and place."""
 
 
 class _Candidate(NamedTuple):
@@ -167,7 +165,7 @@ class Reloader:
             await self._put_into_force(found, cause, change)
         except ConfigFaults as refused:
             self._log.write("reload_refused", faults=len(refused.faults))
-            for fault in refused.faults[:_MOST_FAULTS]:
+            for fault in refused.faults:
                 self._log_fault(fault)
             return "refused", {"faults": [fault._asdict() for fault in refused.faults]}
         except CollectorError as failed:

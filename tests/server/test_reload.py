@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -71,12 +73,12 @@ class _Sidecar:
 
 
 @contextmanager
-def _sidecar(folder: Path, text: str = "{}\n") -> Iterator[_Sidecar]:
+def _sidecar(folder: Path, text: str = "{}\n", **environ: str) -> Iterator[_Sidecar]:
     """A sidecar, whose configuration has been read."""
     file = folder / "collector.yaml"
     file.write_text(text)
     with ExitStack() as stack:
-        loaded = examine(file, settings(folder))
+        loaded = examine(file, settings(folder, environ))
         components = prepare(loaded)
         components.open(stack)
         yield _Sidecar(loaded, components, stack=stack)
@@ -158,3 +160,26 @@ def _more_workers(reloader: Reloader) -> Iterator[None]:
     reloader._keeper._processes.append(worker)
     yield
     serving.cancel()
+
+
+def test_names_are_resolved_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server that does not answer holds up nobody."""
+    threads, resolve = set[int](), socket.getaddrinfo
+
+    def seen(*args: Any, **options: Any) -> Any:
+        threads.add(get_ident())
+        return resolve(*args, **options)
+
+    async def change(sidecar: _Sidecar) -> None:
+        async with sidecar.reloads() as reloader:
+            monkeypatch.setattr(socket, "getaddrinfo", seen)
+            (tmp_path / "collector.yaml").write_text("limits: {events: 77}\n")
+            sidecar.stack.enter_context(_more_workers(reloader))
+            assert (await reloader.reload("command"))["outcome"] == "reloaded"
+        assert get_ident() not in threads
+
+    with _sidecar(tmp_path, COLLECTOR__HTTP__ADDRESS="localhost:0") as sidecar:
+        run(change(sidecar))
+    assert threads
