@@ -55,7 +55,9 @@ from collector.ingest.responses import (
 Phase = Literal["between", "head", "body"]
 
 _LINGER_SECONDS = 1.0
-"""How long input is discarded after the last response, and a stop waits for a first request."""
+"""How long input is discarded after the last response."""
+_FIRST_SECONDS = 2.5
+"""How long a stop waits for the first request of a new connection: its sender may be slow."""
 _MAX_DISCARDED = 16 << 20
 """Bytes of input that are discarded; a sender of more gets a reset."""
 _PIECE = 64 << 10
@@ -205,7 +207,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             self._close()
         else:
             self._is_last = True
-            self._deadline = min(self._deadline, self._loop.time() + _LINGER_SECONDS)
+            self._deadline = min(self._deadline, self._loop.time() + _FIRST_SECONDS)
 
     def pause_writing(self) -> None:
         """Set a deadline for the sender to read responses."""
