@@ -310,6 +310,10 @@ class Moody(Sink):
         self.takes = Event()
         self.taken: list[bytes] = []
         self.records: list[Mapping[str, Scalar]] = []
+        self.is_closed = False
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def deliver(self, *batches: Batch) -> None:
         if not self.takes.is_set():
@@ -651,6 +655,27 @@ def test_a_sink_that_hangs_is_late(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         hanging.takes.set()
         wait_until(lambda: len(hanging.records) == 10)
         wait_until(lambda: not pipeline.deliveries()["hanging"].is_late)
+
+
+def test_a_sink_that_hangs_is_removed(tmp_path: Path) -> None:
+    """Nothing waits for it for long: it is closed when it has answered, and gets nothing more. What
+    it had not taken waits until a sink of that name is there again."""
+    hanging, after = Hanging(), Moody()
+    after.takes.set()
+    with running(tmp_path, {"one": hanging}) as (pipeline, _):
+        pipeline.accept_now(Request("ndjson", ndjson(10)))
+        wait_until(lambda: pipeline.deliveries()["one"].since is not None)
+        (drain,) = pipeline._drains
+        pipeline.remove("one")
+        assert pipeline.deliveries() == {}
+        pipeline.add("one", lambda: after, all_fields)
+        wait_until(lambda: len(after.records) == 10)
+        hanging.takes.set()
+        drain.join(WAIT_SECONDS)
+        assert hanging.is_closed
+        pipeline.accept_now(Request("ndjson", ndjson(5)))
+        wait_until(lambda: len(after.records) == 15)
+        assert len(hanging.records) == 10
 
 
 def test_a_sink_that_fails_while_it_rests_goes_on(tmp_path: Path) -> None:

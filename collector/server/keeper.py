@@ -320,7 +320,8 @@ class Keeper:
             else:
                 self._retire(link)
         self._refill()
-        await asyncio.gather(*self._drains)
+        if self._drains:
+            await asyncio.wait([*self._drains])
 
     async def _end(self, link: WorkerLink) -> None:
         """End a worker at once; its sockets are closed when the event loop has let go of them."""

@@ -192,15 +192,3 @@ def test_a_sink_of_another_name_gets_what_waits(waiting: Path) -> None:
             assert run("store", "drop", _NAME, "--config", file, "--yes").code == 0
             wait_until(lambda: _status(waiting)["spool"]["batches"] == 0)
             sidecar.stop()
-
-
-def test_a_reload_takes_no_sink_away(tmp_path: Path) -> None:
-    """It is refused as a whole, and batches wait on for their sink."""
-    file = _configured(tmp_path, {_NAME: _otlp(free_port())})
-    with started(tmp_path, "--config", str(file)) as sidecar:
-        _sent(sidecar, 1)
-        _configured(tmp_path, {})
-        done = run("config", "reload", "--config", file)
-        assert (done.code, b"E221" in done.err) == (78, True)
-        assert _status(tmp_path)["spool"]["batches"] == 1
-        sidecar.stop()

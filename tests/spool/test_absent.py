@@ -26,7 +26,7 @@ from collector.spool.set_aside import SetAside
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger, entries_of
-from tests.spool.make import commit, drained, entry, waiting
+from tests.spool.make import LAYOUT, commit, drained, entry, waiting
 
 
 def note_of(sink: str) -> Callable[[Depth], Note]:
@@ -205,10 +205,19 @@ class _History:
                 shutil.copytree(self.path.parent, copy, ignore=shutil.ignore_patterns("*-shm"))
             self.spool.close()
             self.path = copy / "spool.db"
+        self._choose()
+        self.spool = Spool(self.path, sinks=self.named)
+
+    def reload(self) -> None:
+        """Go on with other sinks."""
+        self._choose()
+        self.spool.use(self.named, [LAYOUT])
+
+    def _choose(self) -> None:
+        """Name other sinks."""
         before = set().union(*self.owed.values())
         known = [*self.owed]
         self.named = self.random.sample(["a", "b", "c"], self.random.randint(1, 3))
-        self.spool = Spool(self.path, sinks=self.named)
         for name in self.named:
             if name not in known:  # a new sink begins with what waits
                 self.owed[name] = set(before)
@@ -285,11 +294,12 @@ class _History:
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("ABSENT_SEEDS", "12"))))
 def test_the_law_holds_through_any_history(tmp_path: Path, seed: int) -> None:
-    """Starts with any sinks, kills, requests, deliveries, batches set aside, erasures, drops."""
+    """Starts and reloads with any sinks, kills, requests, deliveries, batches set aside, erasures,
+    drops."""
     history = _History(tmp_path, seed)
     history.start()
     steps = [history.start, history.put, history.put, history.deliver, history.deliver]
-    steps += [history.erase, history.drop]
+    steps += [history.erase, history.drop, history.reload, history.reload]
     for _ in range(30):
         history.random.choice(steps)()
         history.check()
