@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import MessageOutcome
+from collector.errors import DeliveryError
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
@@ -113,7 +114,9 @@ class Components:
         for name in before.keys() - after.keys():
             self.delivery.remove(name)
             self.sinks.pop(name, None)
-        self.spool.use(after, layouts)
+        self.spool.layouts.update({layout.digest: layout for layout in layouts})
+        with suppress(DeliveryError):  # the file is opened anew then, for these sinks
+            self.spool.name(after).result()
         self.upkeep.use(self.schemas, self._off())
         self.delivery.route(fields_for)
         for name, sink in after.items():

@@ -67,7 +67,8 @@ class GrpcReceiver:
 
     async def open(self) -> None:
         """Listen on the port; calls wait. Raises ``ConfigError`` E207."""
-        await asyncio.to_thread(self._server.bind)  # which resolves a host name
+        # It resolves a host name. But the loop serves nobody yet, and must not until all is confined.
+        self._server.bind()
 
     async def start(self) -> None:
         """Begin to accept calls. Raises ``ConfigError`` E207."""

@@ -35,7 +35,7 @@ from collector.contracts import (
     SpoolState,
     Written,
 )
-from collector.errors import CollectorError, ConfigError, ConfigFaults, DeliveryError, SpoolFull
+from collector.errors import CollectorError, ConfigError, ConfigFaults, SpoolFull
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
@@ -227,22 +227,19 @@ class Spool(Closing):
         Raises E506, also later."""
         return self.submit(lambda file: file.backlogs.get(sink))
 
-    def use(self, sinks: Iterable[str], layouts: Iterable[Layout]) -> None:
-        """Have batches wait for these sinks from now on, as if the file were opened for them, and
-        wait until that is stored. A sink that is named no longer must have stopped before."""
-        named, added = tuple(sinks), list(layouts)
+    def name(self, sinks: Iterable[str]) -> Future[None]:
+        """Take batches for other sinks from now on, as if the file were opened for them. One that is
+        named no longer must have stopped before. Raises E506, also later: then the file is opened
+        anew, for these sinks."""
+        named = tuple(sinks)
         with self._changed:
-            self.layouts.update({layout.digest: layout for layout in added})
             known = {} if self._file is None else self._file.cursors
-            gone = {sink: at for sink, at in self._cursors.items() if sink not in named}
+            last = {sink: at for sink, at in self._cursors.items() if sink not in named}
             self._sinks = named
             self._cursors = {sink: self._cursors.get(sink, known.get(sink, 0)) for sink in named}
             self._lags = {sink: self._lags.get(sink, 0.0) for sink in named}
             self._moved &= {*named}
-        try:
-            self.submit(lambda file: file.prepare(added, named, gone)).result()
-        except DeliveryError:
-            return  # the file is opened anew, and for these sinks
+        return self.submit(lambda file: file.prepare((), named, last))
 
     def delete_delivered(self) -> None:
         """Delete all batches that no sink needs. Raises E506."""

@@ -19,10 +19,10 @@ from time import sleep
 
 import pytest
 
+from collector.control_socket import FILE_NAME
 from collector.errors import CollectorError, DeliveryError
 from collector.files import short_path
 from collector.server.control_client import (
-    FILE_NAME,
     Erase,
     Prune,
     Redeliver,

@@ -26,7 +26,7 @@ from collector.spool.set_aside import SetAside
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger, entries_of
-from tests.spool.make import LAYOUT, commit, drained, entry, waiting
+from tests.spool.make import commit, drained, entry, waiting
 
 
 def note_of(sink: str) -> Callable[[Depth], Note]:
@@ -211,7 +211,7 @@ class _History:
     def reload(self) -> None:
         """Go on with other sinks."""
         self._choose()
-        self.spool.use(self.named, [LAYOUT])
+        self.spool.name(self.named).result(WAIT_SECONDS)
 
     def _choose(self) -> None:
         """Name other sinks."""
