@@ -67,7 +67,7 @@ class GrpcReceiver:
 
     async def open(self) -> None:
         """Listen on the port; calls wait. Raises ``ConfigError`` E207."""
-        # It resolves a host name. But the loop serves nobody yet, and must not until all is confined.
+        # It resolves a host name. The loop serves nobody yet, and must not until it is confined.
         self._server.bind()
 
     async def start(self) -> None:

@@ -228,9 +228,9 @@ class Spool(Closing):
         return self.submit(lambda file: file.backlogs.get(sink))
 
     def name(self, sinks: Iterable[str]) -> Future[None]:
-        """Take batches for other sinks from now on, as if the file were opened for them. One that is
-        named no longer must have stopped before. Raises E506, also later: then the file is opened
-        anew, for these sinks."""
+        """Take batches for other sinks from now on, as if the file were opened for them. One that
+        is named no longer must have stopped before. Raises E506, also later: then the file is
+        opened anew, for these sinks."""
         named = tuple(sinks)
         with self._changed:
             known = {} if self._file is None else self._file.cursors
