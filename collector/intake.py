@@ -247,7 +247,8 @@ def _key(request: Request, filter_: Filter, total: Tally) -> RequestKey | None:
     if request.key is None or (request.form not in _LINE_FORMS and refused_whole(total)):
         return None
     records = request.body if request.form == "records" else None
-    return request_key(request.key, request.form, filter_.schema.name, records)
+    path = "events" if request.form in ("json", "ndjson") else request.form
+    return request_key(request.key, path, filter_.schema.name, records)
 
 
 def _call(done: Done, loop: asyncio.AbstractEventLoop, thread: int, outcome: Outcome) -> None:

@@ -56,12 +56,12 @@ def hashed(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()[:_HASH_BYTES]
 
 
-def request_key(key: bytes, form: str, schema: str, records: bytes | None) -> RequestKey:
+def request_key(key: bytes, path: str, schema: str, records: bytes | None) -> RequestKey:
     """Return what is handed on of a sender's key, and of a body of records, decompressed. The same
-    key for another form or schema names another request. Nothing is kept of a body that was not
-    minimised; and without the key no guess of one of records can be tried."""
+    key on another path or for another schema names another request. Nothing is kept of a body that
+    was not minimised; and without the key no guess of one of records can be tried."""
     body = None if records is None else hmac.digest(key, records, "sha256")[:_HASH_BYTES]
-    return RequestKey(hashed(f"{form}/{schema}/".encode() + key), body)
+    return RequestKey(hashed(f"{path}/{schema}/".encode() + key), body)
 
 
 def earlier(db: sqlite3.Connection, requests: Iterable[Keyed]) -> list[Earlier | None]:

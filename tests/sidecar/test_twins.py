@@ -105,9 +105,9 @@ def _keys(data: Path) -> list[tuple[int, object, bytes]]:
     body, and the counts."""
     secrets = [secret for (secret,) in query(data / "spool.db", "SELECT secret FROM key_days")]
     hashes = {
-        request_key(number.to_bytes(16), form, "conferencing", None).key: number
+        request_key(number.to_bytes(16), path, "conferencing", None).key: number
         for number in range(9)
-        for form in ("json", "ndjson", "logs", "traces")
+        for path in ("events", "logs", "traces")
     }
     known = {
         hmac.digest(secret, key, "sha256")[:16]: (number, secret, key)
