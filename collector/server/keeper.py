@@ -319,7 +319,7 @@ class Keeper:
                 link.channel.release()
             else:
                 self._retire(link)
-        self._refill()
+        self._keep(self._tasks, self._fill())
         if self._drains:
             await asyncio.wait([*self._drains])
 
@@ -391,25 +391,18 @@ class Keeper:
             if monotonic() - link.began > _STABLE_SECONDS:
                 self._fails = 0
                 self._backoff.reset()
-            self._keep(self._tasks, self._replace(link))
-
-    async def _replace(self, link: WorkerLink) -> None:
-        """Start a worker in place of one that has ended."""
-        await asyncio.to_thread(link.process.end)
-        await self._fill()
-
-    def _refill(self) -> None:
-        """Have workers started for those that are missing."""
-        if not self._is_stopping and self._missing:
-            self._keep(self._tasks, self._fill())
+            self._keep(self._tasks, self._fill(link.process))
 
     @property
     def _missing(self) -> bool:
         """Whether there are fewer workers than there are to be."""
-        return sum(link.plan is self._plan for link in self._links) < self._plan.workers
+        present = sum(link.plan is self._plan for link in self._links)
+        return not self._is_stopping and present < self._plan.workers
 
-    async def _fill(self) -> None:
-        """Start workers, again until there are as many as there are to be."""
+    async def _fill(self, ended: WorkerProcess | None = None) -> None:
+        """Start workers, after one that has ended, until there are as many as there are to be."""
+        if ended is not None:
+            await asyncio.to_thread(ended.end)
         while self._missing:
             await asyncio.sleep(self._backoff.pause() if self._fails > 1 else 0)
             if not self._missing:  # another task was faster
