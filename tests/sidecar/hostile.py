@@ -54,7 +54,7 @@ def _begun(channel: socket.socket) -> BatchCode:
         for message, _ in frames.feed(channel.recv(1 << 16)):
             assert isinstance(message, Setup)
             channel.sendall(framed(Ready(is_confined=True)))
-            return BatchCode([*map(unpacked, message.terms.schemas)])
+            return BatchCode([*map(unpacked, message.schemas)])
 
 
 def _put(code: BatchCode, number: int, payload: bytes) -> bytes:
