@@ -142,6 +142,8 @@ class Acceptor:
     ) -> None:
         self._filters, self._most_events = _Filters(filters), most_events
         self._queue = queue
+        self.watch: Callable[[Request, Filter], None] | None = None
+        """Sees each request that is filtered, with its filter; is called from several threads."""
         self._waiting: deque[Callable[[], None]] = deque()
         self._threads = {
             place: ThreadPoolExecutor(1, thread_name_prefix=f"collector-filter-{place}")
@@ -242,7 +244,11 @@ class Acceptor:
         if is_lines and len(body) >= 2 * most and has_more_lines(body, most):
             raise TooManyEvents
         found = Filtered(most, None if key is None else request_key(key, body))
-        for batches in _batches(request, filter_, found):
+        refused = _refused(request, filter_)
+        chosen = filter_.without(refused) if refused else filter_
+        if self.watch is not None:
+            self.watch(request, chosen)
+        for batches in _batches(request, chosen, found):
             found.add(batches)
         return found
 
@@ -281,11 +287,9 @@ def place_of(request: Request, filter_: Filter) -> Place:
     return "medium" if size <= _MEDIUM else "large"
 
 
-def _batches(request: Request, filter_: Filter, found: Filtered) -> Iterator[list[PendingBatch]]:
+def _batches(request: Request, chosen: Filter, found: Filtered) -> Iterator[list[PendingBatch]]:
     """Yield what the slices of a request become, within what is left for it."""
     minute = minute_text(int(time() // 60))
-    refused = _refused(request, filter_)
-    chosen = filter_.without(refused) if refused else filter_
     is_first, is_sliced = True, _is_divisible(request)
     if request.form == "records":
         minutes = chosen.minutes()

@@ -21,6 +21,7 @@ from collector.ops.log import EventLog
 from collector.ops.requests import RequestCounts
 from collector.server.channel import answer_of, framed
 from collector.server.components import Components
+from collector.server.live import LiveExplain
 from collector.server.messages import (
     Answers,
     Ask,
@@ -29,10 +30,12 @@ from collector.server.messages import (
     Failed,
     FromWorker,
     LibrarySeen,
+    LiveSeen,
     Prepared,
     Put,
     Ready,
     Report,
+    Switched,
     error_types,
     modules,
 )
@@ -108,6 +111,7 @@ class Keeper(WorkerPool):
         self._distrusted = self._unhashed = 0
         self.past: RequestCounts = RequestCounts()
         """The requests of workers that have ended, and of the keeper itself."""
+        self.live: LiveExplain = LiveExplain(self._links)
         self._places: set[tuple[str, str]] = set()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="collector-recheck")
         self._finished: deque[tuple[_Request, int | Earlier, _Totals]] = deque()
@@ -148,6 +152,7 @@ class Keeper(WorkerPool):
     def on_end(self, link: WorkerLink, is_faulty: bool) -> None:
         """Count what a worker has reported, and whether it has broken the rules."""
         self._budget.used -= link.frames.reserved
+        self.live.forget(link)
         if link.report is not None:
             self.past.add(link.report.requests, link.report.seconds, link.report.refusals)
             self._unhashed += link.report.unhashed
@@ -177,14 +182,23 @@ class Keeper(WorkerPool):
                 raise ChannelError
             elif isinstance(message, Put):
                 self._on_put(link, message, records)
-            elif isinstance(message, Report):
-                self._on_report(link, message)
-            elif isinstance(message, Prepared):
-                _resolve(link.prepared, message.is_sound)
             else:
-                _resolve(link.switched, None)
+                self._on_answer(link, message)
         except (ChannelError, RecheckError, ValueError, IndexError):
             self._distrust(link)
+
+    def _on_answer(
+        self, link: WorkerLink, message: Report | LiveSeen | Prepared | Switched
+    ) -> None:
+        """Take what a worker was asked for. Raises ``ChannelError`` where it was not."""
+        if isinstance(message, Report):
+            self._on_report(link, message)
+        elif isinstance(message, LiveSeen):
+            self.live.take(link, message)
+        elif isinstance(message, Prepared):
+            _resolve(link.prepared, message.is_sound)
+        else:
+            _resolve(link.switched, None)
 
     def _on_start(self, link: WorkerLink, message: Ready | Failed) -> None:
         """Note that a worker is ready, or cannot start. Raises ``ChannelError`` the second time."""

@@ -29,6 +29,7 @@ from collector.contracts import PendingBatch, RequestKey, Written
 from collector.errors import ConfigError, SandboxError
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
+from collector.filter.live import LiveSample
 from collector.ingest.auth import Tokens
 from collector.ingest.decompression import zstd_library
 from collector.ingest.http import EventsHandler
@@ -53,6 +54,8 @@ from collector.server.messages import (
     Failed,
     FromKeeper,
     LibrarySeen,
+    LiveSeen,
+    Look,
     Prepare,
     Prepared,
     Ready,
@@ -306,6 +309,8 @@ class Worker:
             self._queue.answered(message)
         elif isinstance(message, Ask):
             self.channel.send(framed(self._report()))
+        elif isinstance(message, Look):
+            self._look(message.seconds)
         elif isinstance(message, Prepare):
             self.channel.send(framed(Prepared(self._prepare(message.terms))))
         elif isinstance(message, Switch):
@@ -339,6 +344,18 @@ class Worker:
             self._prepared()
             self._prepared = None
             self.channel.send(framed(Switched()))
+
+    def _look(self, seconds: float) -> None:
+        """Look at some of the events of so many seconds; tell of those of an earlier message."""
+        sample = LiveSample()
+        self._acceptor.watch = sample.look
+        asyncio.get_running_loop().call_later(seconds, self._tell_seen, sample)
+
+    def _tell_seen(self, sample: LiveSample) -> None:
+        if self._acceptor.watch == sample.look:
+            self._acceptor.watch = None
+        each = (self._queue.code.seen(digest, seen) for digest, seen in sample.seen.items())
+        self.channel.send(framed(LiveSeen([counts for counts in each if counts is not None])))
 
     def _report(self) -> Report:
         unhashed = self._unhashed + (0 if self._tokens is None else self._tokens.unhashed)

@@ -1,0 +1,123 @@
+"""Why a running sidecar rejects events: its reasons, in names of the schema and counts."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import PIPE, Popen
+from time import sleep
+from typing import Any
+
+import pytest
+
+from collector.testing import canaries
+from tests.cli.process import COMMAND, run
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import entries_of
+from tests.sidecar.serving import Sidecar, started
+
+_CANARY = canaries(1)[0]
+_ATTRIBUTES = [
+    {"key": "os.type", "value": {"stringValue": "linux"}},
+    {"key": "device.type", "value": {"stringValue": _CANARY}},
+]
+_LOGS = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"attributes": _ATTRIBUTES}]}]}]}
+
+
+def _events(said: str) -> list[dict[str, Any]]:
+    return [
+        {"ip": 5, "OS": {"type": "linux"}, "chat": [said], said: {"device": said}},
+        {"ip": [said], "device": {"type": said}},
+        {"ip": "203.0.113.7", "os": {"type": "linux"}},
+    ]
+
+
+def _looking(folder: Path, *options: str) -> Popen[bytes]:
+    """Begin to look; return when the sidecar does, as its ledger says."""
+    data, before = folder / "collector-data", 0
+    before = len(entries_of(data / "spool.db", "read"))
+    words = [*COMMAND, "explain", "--live", "--data", str(data), *options]
+    process = Popen(words, stdout=PIPE, stderr=PIPE)
+    wait_until(lambda: len(entries_of(data / "spool.db", "read")) > before)
+    sleep(0.2)
+    return process
+
+
+def _seen(folder: Path, said: str) -> tuple[bytes, bytes, bytes]:
+    """Send events while it looks; return what it shows, and what ``top`` shows."""
+    with started(folder, environ={"COLUMNS": "200"}) as sidecar:
+        shown = [_looked(folder, sidecar, said, *options) for options in ([], ["--json"])]
+        data = folder / "collector-data"
+        return *shown, run("top", "--once", "--data", str(data)).out.partition(b"sink")[0]
+
+
+def _looked(folder: Path, sidecar: Sidecar, said: str, *options: str) -> bytes:
+    process = _looking(folder, "--for", "3s", *options)
+    for event in _events(said):
+        assert sidecar.send(json.dumps(event).encode()).status == 200
+    text, kind = json.dumps(_LOGS).replace(_CANARY, said).encode(), "application/json"
+    assert sidecar.request("POST", "/v1/logs", text, {"content-type": kind}).status == 200
+    out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert (process.returncode, err) == (0, b"")
+    return out
+
+
+def test_twins_look_alike(tmp_path: Path) -> None:
+    """Whatever values and unlisted names are, the output is the same, and says why."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        first, other = pool.map(_seen, folders, (_CANARY, "lilac" * 30))
+    assert first == other
+    table, found, top = first
+    assert _CANARY.encode() not in table + found + top
+    facts = json.loads(found)["schemas"]["conferencing"]
+    assert facts["received"] == facts["looked_at"] == 4
+    assert facts["rejected"] == {"nothing_admitted": 2}
+    fields = {
+        name: {(each["outcome"], each["type"]): each["events"] for each in outcomes}
+        for name, outcomes in facts["fields"].items()
+    }
+    assert fields["client.address"] == {
+        ("kept", "string"): 1,
+        ("wrong_type", "number"): 1,
+        ("wrong_type", "array"): 1,
+        ("absent", None): 1,
+    }
+    assert fields["os.type"][("near", None)] == 1
+    assert fields["os.type"][("kept", None)] == 1
+    assert fields["device.type"] == {
+        ("invalid_value", "string"): 1,
+        ("invalid_value", None): 1,
+        ("absent", None): 2,
+    }
+    assert all(text in table for text in (b"client.address", b"wrong_type", b"array"))
+
+
+def test_one_question_at_a_time(tmp_path: Path) -> None:
+    """A second one is refused in a sentence; the answer to the first comes when its time is over,
+    also without events."""
+    with started(tmp_path):
+        process = _looking(tmp_path, "--for", "8s", "--json")
+        ended = run("explain", "--live", "--data", str(tmp_path / "collector-data"))
+        assert (ended.code, b"under way" in ended.err) == (1, True)
+        out, _ = process.communicate(timeout=WAIT_SECONDS)
+        assert json.loads(out)["schemas"]["conferencing"]["looked_at"] == 0
+        assert json.loads(out)["workers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--live", "--data", "nowhere"], 1, b"no sidecar runs"),
+        (["--live", "--for", "61s"], 2, b"at most a minute"),
+        (["--live", "--for", "soon"], 2, b"at most a minute"),
+        (["--live", "events.json"], 2, b"leave the file out"),
+    ],
+)
+def test_what_cannot_be_asked(words: list[str], code: int, said: bytes) -> None:
+    """Is refused in a sentence."""
+    ended = run("explain", *words)
+    assert (ended.code, said in ended.err) == (code, True)
