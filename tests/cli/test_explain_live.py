@@ -49,7 +49,8 @@ def _seen(folder: Path, said: str) -> tuple[bytes, bytes, bytes]:
     with started(folder, environ={"COLUMNS": "200"}) as sidecar:
         shown = [_looked(folder, sidecar, said, *options) for options in ([], ["--json"])]
         data = folder / "collector-data"
-        return *shown, run("top", "--once", "--data", str(data)).out.partition(b"sink")[0]
+        top = run("top", "--once", "--data", str(data)).out.partition(b"sink")[0]
+        return shown[0], shown[1], top
 
 
 def _looked(folder: Path, sidecar: Sidecar, said: str, *options: str) -> bytes:
