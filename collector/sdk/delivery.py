@@ -22,7 +22,7 @@ from collector.filter.redaction import Rule, redactor
 from collector.filter.stored import read
 from collector.schema import Schema
 from collector.sdk.queue import RecordQueue
-from collector.sdk.sender import BodyTooLarge, Sender, open_sender, reason_of
+from collector.sdk.sender import Sender, open_sender, reason_of
 from collector.sdk.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RecordDelivery(Protocol):
         """The sink at the end."""
 
     def deliver(self, batch: Batch) -> None:
-        """Deliver the batch in flight, and acknowledge it in the queue, or put it back.
+        """Deliver the batch in flight, and acknowledge it in the queue.
 
         Raises ``DeliveryError`` when it must be tried again.
         """
@@ -78,14 +78,9 @@ class DirectDelivery:
         self._queue, self._stack = queue, stack
 
     def deliver(self, batch: Batch) -> None:
-        """Send the batch; one that is refused for its size is put back, for smaller ones."""
-        records, refused = read(batch), 0
-        try:
-            if records.records:
-                refused = self.sender.send(records)
-        except BodyTooLarge:
-            self._queue.put_back()
-            return
+        """Send the batch."""
+        records = read(batch)
+        refused = self.sender.send(records) if records.records else 0
         self._queue.acknowledge(len(records.records), refused=refused)
 
     def tidy(self) -> None:
