@@ -25,8 +25,9 @@ from collector.filter.text import is_list
 _MOST_EXPLAINED = 50
 """Events of one request that are explained, which takes about half a millisecond each."""
 _SECONDS = 0.05
-_MOST_BYTES = 1 << 16
-"""Larger documents are not looked at; of more lines, the first ones are."""
+_MOST_BYTES, _MOST_COUNTED = 1 << 15, 1 << 19
+"""Larger documents are not looked at, and larger bodies of telemetry or records are not counted; of
+more lines, the first ones are looked at."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -68,8 +69,9 @@ class LiveSample:
 
     def _count(self, request: Request, filter_: Filter, seen: Seen) -> None:
         text, is_lines = request.body, request.form in ("ndjson", "records")
-        if len(text) > _MOST_BYTES:
-            text = text[: text.rfind(b"\n", 0, _MOST_BYTES) + 1] if is_lines else b""
+        most = _MOST_BYTES if request.form in ("json", "ndjson") else _MOST_COUNTED
+        if len(text) > most:
+            text = text[: text.rfind(b"\n", 0, most) + 1] if is_lines else b""
         if not text:
             return
         names = filter_.schema.fields
