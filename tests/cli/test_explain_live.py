@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -15,6 +17,7 @@ from collector.testing import canaries
 from tests.cli.process import COMMAND, run
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import entries_of
+from tests.sidecar.processes import children
 from tests.sidecar.serving import Sidecar, started
 
 _CANARY = canaries(1)[0]
@@ -122,3 +125,14 @@ def test_what_cannot_be_asked(words: list[str], code: int, said: bytes) -> None:
     """Is refused in a sentence."""
     ended = run("explain", *words)
     assert (ended.code, said in ended.err) == (code, True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are found in /proc")
+def test_workers_that_end_meanwhile(tmp_path: Path) -> None:
+    """The others answer, and nothing waits for the one that is gone."""
+    with started(tmp_path, environ={"COLLECTOR__WORKERS": "2"}) as sidecar:
+        process = _looking(tmp_path, "--for", "4s", "--json")
+        os.kill(children(sidecar.process.pid)[0], signal.SIGKILL)
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+        assert (process.returncode, err) == (0, b"")
+        assert json.loads(out)["workers"] == 1
