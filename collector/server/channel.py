@@ -34,6 +34,7 @@ from collector.errors import SpoolFull
 from collector.filter.seen import VERDICTS, Seen
 from collector.schema import Schema
 from collector.server.messages import (
+    MOST_SEEN,
     Answers,
     ChannelError,
     Failed,
@@ -288,7 +289,7 @@ class BatchCode:
 
     def read_seen(self, counts: SeenCounts) -> tuple[str, Seen]:
         """Return the name of the schema and what was seen of it. Raises ``ChannelError`` for
-        numbers of nothing, and for a field of more events than there were."""
+        numbers of nothing, and for more events than there can be, in all or with a field."""
         try:
             code = self._codes[counts.schema]
             return code.layout.table, code.read_seen(counts)
@@ -353,7 +354,8 @@ class _SchemaCode:
     def read_seen(self, counts: SeenCounts) -> Seen:
         verdicts = Counter(dict(zip(VERDICTS, counts.verdicts, strict=True)))
         fields = {self._fields[number]: Counter(each) for number, each in counts.fields.items()}
-        if any(each.total() > verdicts.total() for each in fields.values()):
+        most = min(verdicts.total(), MOST_SEEN)
+        if verdicts.total() > most or any(each.total() > most for each in fields.values()):
             raise ChannelError
         return Seen(verdicts, fields)
 

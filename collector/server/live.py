@@ -77,6 +77,8 @@ class LiveExplain:
         question = self._question
         if question is None or link not in question.waiting:
             raise ChannelError
+        if len({counts.schema for counts in message.schemas}) < len(message.schemas):
+            raise ChannelError
         for counts in message.schemas:
             name, seen = link.code.read_seen(counts)
             question.seen[name] = question.seen[name] + seen if name in question.seen else seen

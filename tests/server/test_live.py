@@ -61,6 +61,7 @@ def test_counts_come_through() -> None:
         SeenCounts(0, [*_NONE, 0], {}),
         SeenCounts(0, [MOST_SEEN + 1, *_NONE[1:]], {}),
         SeenCounts(0, [-1, *_NONE[1:]], {}),
+        SeenCounts(0, [MOST_SEEN, 1, *_NONE[2:]], {}),
         SeenCounts(0, _NONE, {999: {}}),
         SeenCounts(0, _NONE, {0: {0: 1}}),
         SeenCounts(0, [1, *_NONE[1:]], {0: {CELLS: 1}}),
