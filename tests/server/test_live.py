@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
 from collector.contracts import PendingBatch, Request, Tally
+from collector.errors import DeliveryError
 from collector.filter import Filter
 from collector.filter.live import LiveSample
 from collector.filter.seen import CELLS, MOST_IN_SECOND, VERDICTS, Seen, cell
 from collector.schema import load_schema
 from collector.server.channel import BatchCode, framed, frames_of_workers
-from collector.server.live import explained
+from collector.server.live import LiveExplain, explained
 from collector.server.messages import MOST_SEEN, ChannelError, LiveSeen, SeenCounts
 
 _SCHEMA = load_schema("conferencing")
@@ -72,6 +75,42 @@ def test_what_cannot_be_is_refused(counts: SeenCounts) -> None:
     """Numbers of nothing, more events than there may be, more of a field than events."""
     with pytest.raises(ChannelError):
         _sent(counts)
+
+
+class _Link:
+    """A worker that is asked, and that the test answers for."""
+
+    is_ready, code = True, _CODE
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def send(self, message: bytes) -> None:
+        self.heard.append(message)
+
+
+def test_an_answer_is_taken_once() -> None:
+    """Of a worker that was asked; a schema in it only once. What it says twice is refused."""
+    one, other, third = _Link(), _Link(), _Link()
+    seen = SeenCounts(0, [3, *_NONE[1:]], {})
+
+    async def ask() -> None:
+        live = LiveExplain(cast("list[Any]", [one, other, third]))
+        task = asyncio.create_task(live.ask(1e9))
+        await asyncio.sleep(0)
+        assert len(one.heard) == len(third.heard) == 1
+        live.take(cast("Any", one), LiveSeen([seen]))
+        for link, said in ((one, [seen]), (other, [seen, seen]), (_Link(), [seen])):
+            with pytest.raises(ChannelError):
+                live.take(cast("Any", link), LiveSeen(said))
+        with pytest.raises(DeliveryError):
+            await live.ask(1)
+        live.forget(cast("Any", other))
+        live.take(cast("Any", third), LiveSeen([seen]))
+        workers, found = await task
+        assert (workers, found["conferencing"].events) == (2, 6)
+
+    asyncio.run(ask())
 
 
 def test_a_sample_is_bounded() -> None:
