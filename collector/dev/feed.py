@@ -1,10 +1,11 @@
-"""Synthetic events that fit a schema: meetings, the samples beside its file, or events that are
+"""Synthetic events that fit a schema: meetings, those of its own tests and samples, or events
 made of examples of its fields."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def events(schema: Schema, reference: str) -> Iterator[Any]:
     meetings = [*islice(synthetic.events(sys.maxsize, _SEED), _TRIED)]
     others = [
         [each for each in some if _fields(filter_, [each])]
-        for some in (_samples(reference), _made(schema))
+        for some in (_samples(schema, reference), _made(schema))
     ]
     best = max([meetings, *others], key=lambda some: _fields(filter_, some))
     return synthetic.events(sys.maxsize, _SEED) if best is meetings else cycle(best)
@@ -55,16 +56,19 @@ def _fields(filter_: Filter, some: Sequence[Any]) -> int:
     return len({name for record in records for name in record} & filter_.schema.fields.keys())
 
 
-def _samples(reference: str) -> list[Any]:
-    """Read the events of the samples that are to be admitted."""
+def _samples(schema: Schema, reference: str) -> list[Any]:
+    """Return the events of the schema's own tests, and of the samples that lie beside it and are to
+    be admitted."""
     own = Path(reference)
     path = own if own.suffix else resources.shipped() / f"{reference}.yaml"
-    found: list[Any] = []
-    for each in resources.samples(path):
-        if each.name.endswith(".pass.json"):
-            document = orjson.loads(each.read_bytes())
-            found += document if isinstance(document, list) else [document]
-    return found
+    documents: list[Any] = [test.event for test in schema.tests]
+    with suppress(OSError, orjson.JSONDecodeError):  # somebody edits them
+        documents += [
+            orjson.loads(each.read_bytes())
+            for each in resources.samples(path)
+            if each.name.endswith(".pass.json")
+        ]
+    return [event for each in documents for event in (each if isinstance(each, list) else [each])]
 
 
 def _made(schema: Schema) -> list[Any]:
