@@ -155,7 +155,9 @@ def _explain_live(data: Path, seconds: float, as_json: bool) -> None:
         )
         if each["looked_at"]:
             out.print(_live_table(each))
-            out.print(f"of {each['looked_at']:,} events that were looked at\n")
+            out.print(f"of {each['looked_at']:,} events that were looked at")
+            if any(one["outcome"] == "near" for some in each["fields"].values() for one in some):
+                out.print(_NEAR, markup=False)
 
 
 def _live_table(facts: Mapping[str, Any]) -> Table:
@@ -166,10 +168,10 @@ def _live_table(facts: Mapping[str, Any]) -> Table:
     for name, outcomes in sorted(facts["fields"].items(), key=lambda item: _kept(item[1])):
         for each in outcomes:
             style = _COLOURS.get(each["outcome"], "yellow")
-            outcome = _NEAR if each["outcome"] == "near" else each["outcome"]
             share = f"{each['events'] / facts['looked_at']:.0%}"
             events = f"{each['events']:,}"
-            table.add_row(name, f"[{style}]{outcome}[/]", each["type"] or "", events, share)
+            outcome = f"[{style}]{each['outcome']}[/]"
+            table.add_row(name, outcome, each["type"] or "", events, share)
     return table
 
 
@@ -177,7 +179,10 @@ def _kept(outcomes: Sequence[Mapping[str, Any]]) -> int:
     return sum(each["events"] for each in outcomes if each["outcome"] == "kept")
 
 
-_NEAR = "absent, but something near is there: `collector explain` of a sample says what"
+_NEAR = (
+    "near: no value, but another spelling of the path or a part of it; `collector explain FILE`"
+    " says which"
+)
 _COLOURS = {"kept": "green", "absent": "dim"}
 
 
