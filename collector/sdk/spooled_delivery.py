@@ -33,6 +33,7 @@ from collector.ledger import Note
 from collector.retention.upkeep import clear, prune
 from collector.schema import Schema
 from collector.sdk.queue import RecordQueue
+from collector.sdk.record_delivery import RecordDelivery
 from collector.sdk.sender import Sender, reason_of
 from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
@@ -46,7 +47,7 @@ _SINK = "target"
 target of the settings, also when it is another one than before."""
 
 
-class SpooledDelivery:
+class SpooledDelivery(RecordDelivery):
     """Deliver into the first of ``spools``; from all of them, drains deliver to the sink. Data
     over its retention is removed when the spools are opened, and by ``prune``."""
 
@@ -59,8 +60,8 @@ class SpooledDelivery:
         schema: Schema,
         stack: ExitStack,
     ) -> None:
-        self.sender: Sender = sender
-        self._spools, self._queue, self._schema = spools, queue, schema
+        super().__init__(sender, queue, stack)
+        self._spools, self._schema = spools, schema
         for spool in spools:
             _prune(spool, schema)
             queue.count_recovered(spool.depth())
