@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from threading import Lock
 from time import monotonic, thread_time
 from typing import Any
@@ -61,7 +62,8 @@ class LiveSample:
                 begun = self._spent()
                 seen = self.seen.setdefault(filter_.schema.layout.digest, Seen())
                 before = seen.events
-                self._count(request, filter_, seen)
+                with suppress(Exception):  # it is filtered next, and what it raises is told then
+                    self._count(request, filter_, seen)
                 self._left -= seen.events - before
                 self._seconds_left -= self._spent() - begun
         finally:

@@ -138,6 +138,12 @@ def test_processor_time_is_bounded() -> None:
     assert sample.seen[_DIGEST].events == 1
 
 
+def test_what_is_refused_is_no_error_here() -> None:
+    """Records of another schema, and telemetry that is none."""
+    foreign = b'{"schema":"web/1.0.0","os.type":"linux"}\n'
+    assert _looked(Request("records", foreign), Request("logs", b"\xff")).verdicts.total() <= 1
+
+
 def test_records_of_an_sdk_are_counted() -> None:
     """By the fields that they have."""
     batch = _admitted()
