@@ -44,7 +44,7 @@ class LiveSample:
         self.seen: dict[str, Seen] = {}
         """By the digest of the schema's layout."""
         self._clock, self._spent = clock, spent
-        self._lock = Lock()
+        self._lock, self._has_ended = Lock(), False
         self._second, self._left, self._seconds_left = -1, 0, 0.0
 
     def __repr__(self) -> str:
@@ -55,6 +55,8 @@ class LiveSample:
         if not self._lock.acquire(blocking=False):
             return
         try:
+            if self._has_ended:
+                return
             second = int(self._clock())
             if second != self._second:
                 self._second, self._left, self._seconds_left = second, MOST_IN_SECOND, _SECONDS
@@ -68,6 +70,12 @@ class LiveSample:
                 self._seconds_left -= self._spent() - begun
         finally:
             self._lock.release()
+
+    def end(self) -> dict[str, Seen]:
+        """Return what was seen; look at nothing more."""
+        with self._lock:
+            self._has_ended = True
+            return self.seen
 
     def _count(self, request: Request, filter_: Filter, seen: Seen) -> None:
         text, is_lines = request.body, request.form in ("ndjson", "records")

@@ -354,7 +354,7 @@ class Worker:
     def _tell_seen(self, sample: LiveSample) -> None:
         if self._acceptor.watch == sample.look:
             self._acceptor.watch = None
-        each = (self._queue.code.seen(digest, seen) for digest, seen in sample.seen.items())
+        each = (self._queue.code.seen(digest, seen) for digest, seen in sample.end().items())
         self.channel.send(framed(LiveSeen([counts for counts in each if counts is not None])))
 
     def _report(self) -> Report:

@@ -125,6 +125,8 @@ def test_a_sample_is_bounded() -> None:
     assert (per_request, sample.seen[_DIGEST].events) == (50, MOST_IN_SECOND)
     seconds[0] = 1.0
     sample.look(lines, _FILTER)
+    assert sample.end()[_DIGEST].events == MOST_IN_SECOND + per_request
+    sample.look(lines, _FILTER)
     assert sample.seen[_DIGEST].events == MOST_IN_SECOND + per_request
     assert _looked(Request("json", b"[" + b" " * (1 << 16) + b"{}]")).events == 0
 
