@@ -95,7 +95,8 @@ def test_an_answer_is_taken_once() -> None:
     seen = SeenCounts(0, [3, *_NONE[1:]], {})
 
     async def ask() -> None:
-        live = LiveExplain(cast("list[Any]", [one, other, third]))
+        links: list[Any] = [one, other, third]
+        live = LiveExplain(links)
         task = asyncio.create_task(live.ask(1e9))
         await asyncio.sleep(0)
         assert len(one.heard) == len(third.heard) == 1
