@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +40,7 @@ _FIRST_SECONDS = 30.0
 _LOOK_SECONDS = 0.25
 _FEED_SECONDS = 0.5
 _STOP_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
 _EVENTS = 5
 """So many events are sent at once."""
 _SHOWN = 72
@@ -141,12 +144,13 @@ class Dev:
         words = ["serve", "--data", self._data, "--schema", self._path, "--port", self._port]
         environ = {name: text for name, text in os.environ.items() if "COLLECTOR_" not in name}
         with self._log.open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own command
+            process = subprocess.Popen(  # noqa: S603 - our own command; no thread runs yet
                 [sys.executable, "-m", "collector", *map(str, words)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env=environ,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
                 start_new_session=True,  # Ctrl-C is for this process, which ends that one
             )
         stack.callback(_end, process)
@@ -242,6 +246,12 @@ def _shortened(value: Any) -> Any:
         return [_shortened(inner) for inner in value]
     is_long = isinstance(value, str) and len(value) > _SHOWN
     return f"{value[:_SHOWN]}…" if is_long else value
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end the sidecar when this process ends, in whatever way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

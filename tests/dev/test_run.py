@@ -110,6 +110,9 @@ def test_viewers_cost_the_keeper_nothing(tmp_path: Path) -> None:
         sleep(seconds)
         alone = _processor_seconds(keeper) - before
     assert viewed - alone < 0.01 * 20
+    assert eventually(lambda: is_refused(port - 2)), (
+        "the sidecar ends with a process that is killed"
+    )
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson", "logs"])
