@@ -26,10 +26,9 @@ from collector.filter import Filter
 from collector.keyring import Keyring
 from collector.schema import Schema, load_schema, resources
 from collector.sdk.account import Account
-from collector.sdk.delivery import DeliveryWorker, open_delivery
+from collector.sdk.delivery import DeliveryWorker, RecordDelivery, open_delivery
 from collector.sdk.objects import ObjectReader
 from collector.sdk.queue import RecordQueue
-from collector.sdk.record_delivery import RecordDelivery
 from collector.sdk.settings import PREFIX, Mode, Settings, WhenFull, read
 from collector.sdk.withdrawal import Moment, Withdrawal, WithdrawalRequest
 

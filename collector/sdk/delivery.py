@@ -1,7 +1,8 @@
 """The delivery of queued records: a thread, and the ways from the queue to the sink.
 
-``DeliveryWorker`` takes batches out of the queue and retries each until a ``RecordDelivery`` has
-delivered it.
+``DeliveryWorker`` takes batches out of the queue and retries each until it is delivered. A
+``RecordDelivery`` hands them to a ``Sender`` directly, or by way of a spool on disk, and counts the
+outcome in the queue's account.
 """
 
 from __future__ import annotations
@@ -9,23 +10,105 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from datetime import UTC, datetime
 from time import monotonic
+from typing import TYPE_CHECKING, Protocol
 
 from collector.contracts import Batch
 from collector.errors import CollectorError
 from collector.filter.redaction import Rule, redactor
+from collector.filter.stored import read
 from collector.schema import Schema
 from collector.sdk.queue import RecordQueue
-from collector.sdk.record_delivery import RecordDelivery
-from collector.sdk.sender import open_sender, reason_of
+from collector.sdk.sender import BodyTooLarge, Sender, open_sender, reason_of
 from collector.sdk.settings import Settings
+
+if TYPE_CHECKING:
+    from collector.spool import Spool
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 30.0
 _PRUNE_SECONDS = 3600.0
+
+
+class RecordDelivery(Protocol):
+    """A way from the queue to a sink. For one thread at a time, except ``sender.end_by``."""
+
+    @property
+    def sender(self) -> Sender:
+        """The sink at the end."""
+
+    def deliver(self, batch: Batch) -> None:
+        """Deliver the batch in flight, and acknowledge it in the queue, or put it back.
+
+        Raises ``DeliveryError`` when it must be tried again.
+        """
+
+    def tidy(self) -> None:
+        """Do the sink's upkeep; called when no records have come for a while. Raises what the sink
+        raises."""
+
+    def prune(self) -> None:
+        """Remove what is over its retention from the spool, unless a delivery is under way."""
+
+    def paused(self, seconds: float) -> AbstractContextManager[Sequence[Spool]]:
+        """Pause the delivery from the spools, and yield them.
+
+        Raises ``DeliveryError`` E514 when that takes longer than so many seconds.
+        """
+
+    def before_fork(self, stack: ExitStack, seconds: float) -> None:
+        """Keep threads out of SQLite, and let go of what a child process must not inherit, until
+        ``stack`` is closed. Waits so many seconds at most."""
+
+    def after_fork(self) -> None:
+        """Close in a child process what it inherited nevertheless."""
+
+    def close(self, seconds: float) -> None:
+        """Finish within so many seconds."""
+
+
+class DirectDelivery:
+    """Deliver from memory straight to the sink."""
+
+    def __init__(self, sender: Sender, queue: RecordQueue, stack: ExitStack) -> None:
+        self.sender: Sender = sender
+        self._queue, self._stack = queue, stack
+
+    def deliver(self, batch: Batch) -> None:
+        """Send the batch; one that is refused for its size is put back, for smaller ones."""
+        records, refused = read(batch), 0
+        try:
+            if records.records:
+                refused = self.sender.send(records)
+        except BodyTooLarge:
+            self._queue.put_back()
+            return
+        self._queue.acknowledge(len(records.records), refused=refused)
+
+    def tidy(self) -> None:
+        """Let the sink do its upkeep."""
+        self.sender.send()
+
+    def prune(self) -> None:
+        """Do nothing: the sink prunes itself."""
+
+    def paused(self, seconds: float) -> AbstractContextManager[Sequence[Spool]]:
+        """Yield no spools."""
+        return nullcontext(())
+
+    def before_fork(self, stack: ExitStack, seconds: float) -> None:
+        """Release the sink. The caller holds the queue's ``delivery_lock``."""
+        self.sender.release()
+
+    def after_fork(self) -> None:
+        """Do nothing: there is nothing left."""
+
+    def close(self, seconds: float) -> None:
+        """Close the sink."""
+        self._stack.close()
 
 
 def open_delivery(settings: Settings, schema: Schema, queue: RecordQueue) -> RecordDelivery:
@@ -36,7 +119,7 @@ def open_delivery(settings: Settings, schema: Schema, queue: RecordQueue) -> Rec
     with ExitStack() as stack:
         sender = open_sender(settings, schema, stack)
         if settings.spool is None:
-            return RecordDelivery(sender, queue, stack.pop_all())
+            return DirectDelivery(sender, queue, stack.pop_all())
         from collector.sdk.spooled_delivery import (  # noqa: PLC0415 - large, and rarely used
             SpooledDelivery,
             claim,

@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,9 +26,10 @@ from collector.sdk.account import Account, Loss
 from collector.sdk.rejections import Rejections
 
 _MINUTE = 60
-MOST_BODY = 1 << 20
-"""The most bytes of a batch as a sidecar gets it: it takes eight times as many by default, and
-common proxies take as many."""
+MOST_BODY = 4 << 20
+"""The most bytes of a batch as a sidecar gets it, which takes twice as many by default."""
+_CAPPED_SECONDS = 3600.0
+"""How long smaller batches are made after a refusal."""
 _RECEIVED_BYTES = len(b',"received":"2026-01-01T00:00:00Z"')
 """Bytes that the wire adds to a queued line."""
 _WAKE_SECONDS = 1.0
@@ -78,6 +79,12 @@ class Backlog:
                 break
             batch.lines.append(lines.popleft()[2])
         return batch
+
+    def put_back(self) -> None:
+        """Let the lines of the batch in flight wait again, before all others."""
+        whole = self.in_flight
+        self.lines.extendleft((whole.received, whole.granted, at) for at in reversed(whole.lines))
+        self.remove_in_flight()
 
     def remove_in_flight(self) -> None:
         """Remove the batch in flight."""
@@ -138,6 +145,7 @@ class RecordQueue:
         self._counts = TallyAccumulator(self.account)
         self._limit, self._batch, self._interval = limit, batch, interval
         self._oldest = oldest
+        self._most_bytes, self._capped_until = MOST_BODY, 0.0
         self._deferred: deque[Admission] = deque()
         self._backlog = Backlog()
         self._received, self._minute_start, self._minute_end = "", 0, 0
@@ -176,7 +184,7 @@ class RecordQueue:
         return has_room
 
     def take(self) -> InFlight | None:
-        """Wait for records, and take the next batch in flight until it is acknowledged.
+        """Wait for records, and take the next batch in flight until it is acknowledged or put back.
 
         Returns a batch without lines after a minute without records, and ``None`` when the queue is
         closed and empty, or abandoned.
@@ -187,9 +195,26 @@ class RecordQueue:
         with self._locked():
             if self.is_abandoned or (self._is_closed and not lines):
                 return None
-            batch = self._backlog.take(self._batch, MOST_BODY)
+            if monotonic() >= self._capped_until:
+                self._most_bytes = MOST_BODY
+            batch = self._backlog.take(self._batch, self._most_bytes)
             self.is_urgent = self._is_closed or (self.is_urgent and bool(lines))
             return batch
+
+    def shrink(self, lines: Iterable[bytes]) -> None:
+        """Make batches of at most half the bytes of these lines, which were refused for their size
+        together, for an hour: then what refused them may take more again."""
+        with self._locked():
+            self._most_bytes = min(self._most_bytes, sum(map(_size, lines)) // 2)
+            self._capped_until = monotonic() + _CAPPED_SECONDS
+
+    def put_back(self) -> None:
+        """Let the records in flight wait again, after they were refused for their size together.
+        They go next, in smaller batches, which have ids of their own."""
+        with self._locked():
+            self.shrink(self._backlog.in_flight.lines)
+            self._backlog.put_back()
+            self.is_urgent = True
 
     def acknowledge(self, number: int, *, spooled: bool = False, refused: int = 0) -> None:
         """Count the ``number`` records in flight as delivered or spooled, except those refused, and

@@ -32,10 +32,6 @@ _IDLE_SECONDS = 3600.0
 _CLOSE_SECONDS = 1.0
 """For a sink to be closed in, where the time is over before."""
 
-_LOST = (
-    "a batch is too large for the sidecar, or for a proxy before it (413), and its records are"
-    " lost; set `batch` lower, or their limits higher"
-)
 _PATH = "/v1/records"
 _OK, _CONFLICT, _SERVER = 200, 409, 500
 _TOO_LARGE = 413
@@ -62,6 +58,14 @@ _REASONS = {
     "status": "it answered with a status that a sidecar does not use",
 }
 """Why a sidecar has not taken records, by constants; nothing of an answer is repeated."""
+
+
+class BodyTooLarge(DeliveryError):
+    """E514: a sidecar, or a proxy before it, refused a batch of several records for its size, and
+    stored nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__("E514", "the sidecar accepts smaller bodies only")
 
 
 class NotTaken(DeliveryError):
@@ -93,7 +97,8 @@ class Sender(Protocol):
     def send(self, *batches: Batch) -> int:
         """Deliver batches durably; without any, do the sink's upkeep.
 
-        Returns how many of the records the sink refuses for good. Raises ``DeliveryError``.
+        Returns how many of the records the sink refuses for good. Raises ``DeliveryError``, and if
+        the sink is not local, ``BodyTooLarge``.
         """
 
     def release(self) -> None:
@@ -204,7 +209,7 @@ class Sidecar:
             self._headers["Authorization"] = f"Bearer {settings.token}"
         context = tls(settings.ca, settings.certificate) if target.scheme == "https" else None
         self._client = HttpClient(target, context, self._until)
-        self._has_told = False
+        self._has_refused_one = False
         self._not_before, self._why = 0.0, "5xx"
         self._deadline = self._end = math.inf
 
@@ -214,7 +219,8 @@ class Sidecar:
     def send(self, *batches: Batch) -> int:
         """Send batches, and return how many of their records the sidecar refuses for good.
 
-        Raises ``DeliveryError`` E514 when it did not accept a batch, or the response was lost.
+        Raises ``BodyTooLarge`` when it refuses a batch of several records for its size, and
+        ``DeliveryError`` E514 when it did not accept a batch, or the response was lost.
         """
         return sum(map(self._send, batches))
 
@@ -239,9 +245,11 @@ class Sidecar:
         if response is None:
             self._why = self._client.failure
             raise NotTaken(self._why)
-        if response.status == _TOO_LARGE and not self._has_told:
-            self._has_told = True
-            _log.warning(_LOST)
+        if response.status == _TOO_LARGE and number > 1:
+            raise BodyTooLarge
+        if response.status == _TOO_LARGE and not self._has_refused_one:
+            self._has_refused_one = True
+            _log.warning("a record alone is too large for the sidecar (413) and is lost")
         if response.status in _PERMANENT:
             return number
         found = _COUNTS.fullmatch(response.body)

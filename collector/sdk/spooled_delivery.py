@@ -7,9 +7,11 @@ run at once (workers, a tool started twice) have spools of their own, in the sub
 
 from __future__ import annotations
 
+import hmac
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -29,15 +31,16 @@ from collector.drain import Drain
 from collector.errors import CollectorError, ConfigError, DeliveryError, InUse
 from collector.files import make_directories
 from collector.filter.redaction import RedactionRule
+from collector.filter.stored import read
 from collector.ledger import Note
 from collector.retention.upkeep import clear, prune
 from collector.schema import Schema
 from collector.sdk.queue import RecordQueue
-from collector.sdk.record_delivery import RecordDelivery
-from collector.sdk.sender import Sender, reason_of
+from collector.sdk.sender import BodyTooLarge, Sender, reason_of
 from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.file import SpoolFile
+from collector.spool.write_queue import ID_BYTES
 
 _STOP_SECONDS = 0.5
 """How long an exchange may take to notice that its time is over."""
@@ -47,7 +50,7 @@ _SINK = "target"
 target of the settings, also when it is another one than before."""
 
 
-class SpooledDelivery(RecordDelivery):
+class SpooledDelivery:
     """Deliver into the first of ``spools``; from all of them, drains deliver to the sink. Data
     over its retention is removed when the spools are opened, and by ``prune``."""
 
@@ -60,8 +63,8 @@ class SpooledDelivery(RecordDelivery):
         schema: Schema,
         stack: ExitStack,
     ) -> None:
-        super().__init__(sender, queue, stack)
-        self._spools, self._schema = spools, schema
+        self.sender: Sender = sender
+        self._spools, self._queue, self._schema = spools, queue, schema
         for spool in spools:
             _prune(spool, schema)
             queue.count_recovered(spool.depth())
@@ -272,7 +275,10 @@ class _SharedSender:
             if self._is_stopped:
                 raise _too_late()
             number = sum(len(batch.records) for batch in batches)
-            refused = self._sender.send(*batches)
+            if self._sender.is_local or not batches:
+                refused = self._sender.send(*batches)
+            else:
+                refused = sum(map(self._send, batches))
         except BaseException as error:
             self._queue.count_failure(reason_of(error))
             raise
@@ -282,6 +288,15 @@ class _SharedSender:
             if batches:
                 self._is_counted = True
                 self._queue.count_spool_delivered(number, refused=refused)
+
+    def _send(self, batch: Batch) -> int:
+        """Send a batch, in halves if it is refused for its size, and make smaller ones from now on.
+        Return how many of its records are refused for good."""
+        try:
+            return self._sender.send(batch)
+        except BodyTooLarge:
+            self._queue.shrink(batch.payload.splitlines())
+        return sum(map(self._send, _halves(batch)))
 
 
 def _too_late() -> DeliveryError:
@@ -299,6 +314,18 @@ class _SpoolSink(Sink):
 
     def idle(self) -> None:
         self._shared.deliver(())
+
+
+def _halves(whole: Batch) -> Iterator[Batch]:
+    """Yield the halves of a batch. The id of one follows from the batch's, its place and its
+    records: a half that is sent again has the same, and one from which records were erased since
+    has another, as a receiver would take it for what it has."""
+    lines = whole.payload.splitlines(keepends=True)
+    middle = len(lines) // 2
+    for place, half in enumerate((lines[:middle], lines[middle:])):
+        payload = b"".join(half)
+        id_ = hmac.digest(whole.id + bytes([place]), payload, "sha256")[:ID_BYTES]
+        yield read(replace(whole, id=id_, payload=payload))
 
 
 def _prune(spool: Spool, schema: Schema) -> int:

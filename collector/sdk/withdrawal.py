@@ -14,8 +14,8 @@ from collector.contracts import Removal, Subject
 from collector.errors import DeliveryError
 from collector.filter.redaction import Rule, find_subject, redactor
 from collector.schema import Schema
+from collector.sdk.delivery import RecordDelivery
 from collector.sdk.queue import RecordQueue
-from collector.sdk.record_delivery import RecordDelivery
 from collector.sdk.sender import open_sink_of, sink_settings
 from collector.sdk.settings import Settings
 
