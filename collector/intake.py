@@ -140,6 +140,8 @@ class Acceptor:
     ) -> None:
         self._filters, self._most_events = _Filters(filters), most_events
         self._queue = queue
+        self.watch: Callable[[Request, Filter], None] | None = None
+        """Sees each request that is filtered, with its filter; is called from several threads."""
         self._waiting: deque[Callable[[], None]] = deque()
         self._threads = {
             place: ThreadPoolExecutor(1, thread_name_prefix=f"collector-filter-{place}")
@@ -237,6 +239,8 @@ class Acceptor:
         if is_lines and len(body) >= 2 * most and has_more_lines(body, most):
             raise TooManyEvents
         found = Filtered(most)
+        if self.watch is not None:
+            self.watch(request, filter_)
         for batches in _batches(request, filter_, found):
             found.add(batches)
         return found

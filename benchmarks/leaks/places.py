@@ -46,6 +46,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("spool:receipts.consent_withheld", "spool:batches.records"),
         "spool:receipts.not_selected",
         *("answer:received", "answer:admitted", "answer:rejected", "answer:partialSuccess"),
+        "answer:why",
         "answer:protobuf",
         *("metric:collector_events_*", "metric:collector_spool_records"),
         *("status:events.*.received", "status:events.*.admitted", "status:events.*.rejected.*"),

@@ -27,11 +27,9 @@ def dev(
             help="The port for events; the page has the second one after it.",
         ),
     ] = 4318,
-    feed: Annotated[
-        bool, typer.Option("--feed/--no-feed", help="Send events of synthetic meetings.")
-    ] = True,
+    feed: Annotated[bool, typer.Option("--feed/--no-feed", help="Send synthetic events.")] = True,
 ) -> None:
-    """Run a sidecar with temporary data and synthetic meetings, and a page to watch and try it.
+    """Run a sidecar with temporary data and synthetic events, and a page to watch and try it.
 
     The page shows events go in and records come out, and has a playground: paste JSON, NDJSON or
     OTLP/JSON, and see what would be stored of it and why. When the schema's file changes, it is

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from collector.cli.console import (
     new_table,
@@ -17,15 +18,29 @@ from collector.cli.console import (
     reach_table,
     waits_for_typing,
 )
+from collector.cli.data_dir import settings
 from collector.cli.hints import hint, read_sample, sample_form
-from collector.cli.options import AsJson, SchemaName
+from collector.cli.options import AsJson, ConfigFile, Data, SchemaName
+from collector.errors import UsageError
 from collector.filter.explain import Explanation, unmatched
 from collector.keyring import Keyring
 from collector.samples import Reach, reach
 from collector.schema import Schema, load_schema
+from collector.server import control_client
+from collector.units import parse_duration
+
+_LIVE_SECONDS = 30.0
+_MOST_SECONDS = 60.0
 
 
-def explain_events(
+def _seconds(text: Any) -> float:
+    found = text if isinstance(text, float) else parse_duration(text)
+    if found is None or not 0 < found <= _MOST_SECONDS:
+        raise UsageError("E107", "`--for` is a duration of at most a minute, for example `30s`")
+    return float(found)
+
+
+def explain_events(  # noqa: PLR0917 - typer reads the options off the parameters
     file: Annotated[
         Path, typer.Argument(metavar="[FILE]", help="A file of events; `-`, or none, is stdin.")
     ] = Path("-"),
@@ -35,6 +50,15 @@ def explain_events(
         typer.Option("--input", help="The form of the input, whatever the file is called."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Explain at most so many events.")] = 10,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask a running sidecar about the events that it gets.")
+    ] = False,
+    seconds: Annotated[
+        float,
+        typer.Option("--for", parser=_seconds, metavar="DURATION", help="How long `--live` looks."),
+    ] = _LIVE_SECONDS,
+    config: ConfigFile = None,
+    data: Data = None,
     as_json: AsJson = False,
 ) -> None:
     """Explain what the filter makes of events, field by field.
@@ -43,8 +67,18 @@ def explain_events(
     members there are. Names of unlisted members and refused values are never shown. Of more events
     than `--limit`, it begins with a summary of all.
 
+    `--live` asks the sidecar of `--data` instead, for a minute at most: why events are rejected and
+    fields dropped, in names of the schema, reasons, JSON types and counts. No value is shown, and
+    the ledger has an entry about it.
+
         echo '{"ip": "203.0.113.7", "chat": ["hi"]}' | collector explain
+        collector explain --live --for 30s
     """
+    if live:
+        if file != Path("-"):
+            raise UsageError("E107", "`--live` asks a sidecar; leave the file out")
+        _explain_live(settings(config, data).data or Path(), seconds, as_json)
+        return
     loaded = load_schema(schema)
     waits_for_typing(file)
     sample = read_sample(file, form)
@@ -106,6 +140,49 @@ def _as_dict(number: int, explanation: Explanation) -> dict[str, Any]:
     }
 
 
+def _explain_live(data: Path, seconds: float, as_json: bool) -> None:
+    """Ask a sidecar. Raises ``DeliveryError`` E519 if none runs."""
+    answer = control_client.ask(data, control_client.ExplainLive(seconds))
+    if answer is None:
+        raise control_client.no_sidecar(data)
+    if as_json:
+        print_json(answer)
+        return
+    for name, each in answer["schemas"].items():
+        reasons = "".join(f", {times:,} {reason}" for reason, times in each["rejected"].items())
+        out.print(
+            f"[bold]{name}[/]: {each['received']:,} events, {each['admitted']:,} admitted{reasons}"
+        )
+        if each["looked_at"]:
+            out.print(_live_table(each))
+            out.print(f"of {each['looked_at']:,} events that were looked at")
+            if any(one["outcome"] == "near" for some in each["fields"].values() for one in some):
+                out.print(_NEAR, markup=False)
+
+
+def _live_table(facts: Mapping[str, Any]) -> Table:
+    """Lay out the outcomes of fields, those that are never kept first."""
+    table = new_table(
+        "field", "outcome", "JSON type", "events", "share", numbers=("events", "share")
+    )
+    for name, outcomes in sorted(facts["fields"].items(), key=lambda item: _kept(item[1])):
+        for each in outcomes:
+            style = _COLOURS.get(each["outcome"], "yellow")
+            share = f"{each['events'] / facts['looked_at']:.0%}"
+            events = f"{each['events']:,}"
+            outcome = f"[{style}]{each['outcome']}[/]"
+            table.add_row(name, outcome, each["type"] or "", events, share)
+    return table
+
+
+def _kept(outcomes: Sequence[Mapping[str, Any]]) -> int:
+    return sum(each["events"] for each in outcomes if each["outcome"] == "kept")
+
+
+_NEAR = (
+    "near: no value, but another spelling of the path or a part of it; `collector explain FILE`"
+    " says which"
+)
 _COLOURS = {"kept": "green", "absent": "dim"}
 
 

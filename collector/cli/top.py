@@ -15,7 +15,6 @@ from rich.live import Live
 from collector.cli.console import new_table, out, print_json
 from collector.cli.data_dir import settings
 from collector.cli.options import AsJson, ConfigFile, Data
-from collector.errors import DeliveryError
 from collector.server import control_client
 from collector.server.rates import Sample, summary
 
@@ -66,8 +65,7 @@ def _samples(data: Path, interval: float) -> Iterator[Sample]:
     while True:
         answer = control_client.status(data)
         if answer is None:
-            message = f"no sidecar runs with data directory {data}; name another one with `--data`"
-            raise DeliveryError("E519", message)
+            raise control_client.no_sidecar(data)
         yield Sample(monotonic(), answer)
         sleep(interval)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from collector import synthetic
+from collector.dev import feed
 from collector.dev.playground import Pasted, Playground
 from collector.dev.site import Site
 from collector.errors import (
@@ -38,9 +40,9 @@ _FIRST_SECONDS = 30.0
 _LOOK_SECONDS = 0.25
 _FEED_SECONDS = 0.5
 _STOP_SECONDS = 10.0
+_PR_SET_PDEATHSIG = 1
 _EVENTS = 5
 """So many events are sent at once."""
-_SEED = 2026
 _SHOWN = 72
 """So many characters of a text are shown."""
 _HEADERS = {"Content-Type": "application/json"}
@@ -69,7 +71,7 @@ class Dev:
         self._port = port
         self._schema = load_schema(schema)
         self._seen = _changed(schema)
-        self._meetings = synthetic.events(sys.maxsize, _SEED)
+        self._events = feed.events(self._schema, schema)
         self._faults: list[str] = []
         self._latest: dict[str, Any] | None = None
         self._samples: list[Sample] = []
@@ -103,8 +105,8 @@ class Dev:
     @property
     def curl(self) -> str:
         """A command that sends an event."""
-        event = '{"ip": "203.0.113.7", "os": {"type": "linux"}, "chat": ["hi"]}'
-        return f"curl http://127.0.0.1:{self._port}/v1/events --json '{event}'"
+        text = feed.sent(self._schema)
+        return f"curl http://127.0.0.1:{self._port}/v1/events --json '{text}'"
 
     def run(self) -> None:
         """Serve the page until the sidecar ends, which is an error: E207."""
@@ -142,12 +144,13 @@ class Dev:
         words = ["serve", "--data", self._data, "--schema", self._path, "--port", self._port]
         environ = {name: text for name, text in os.environ.items() if "COLLECTOR_" not in name}
         with self._log.open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own command
+            process = subprocess.Popen(  # noqa: S603 - our own command; no thread runs yet
                 [sys.executable, "-m", "collector", *map(str, words)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 env=environ,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread runs yet
                 start_new_session=True,  # Ctrl-C is for this process, which ends that one
             )
         stack.callback(_end, process)
@@ -194,6 +197,7 @@ class Dev:
             self._faults = [str(error)]
         else:
             self._faults, self._schema = [], schema
+            self._events = feed.events(schema, self._path)
             with self._lock:
                 self._playground.close()
         for line in self._faults or [f"{self._schema.id} is in force"]:
@@ -201,14 +205,14 @@ class Dev:
 
     def _feed(self) -> None:
         """Send some events of a meeting, and show what becomes of the last one."""
-        events = [*islice(self._meetings, _EVENTS)]
+        events = [*islice(self._events, _EVENTS)]
         connection = HTTPConnection("127.0.0.1", self._port, timeout=_STOP_SECONDS)
         try:
             connection.request("POST", "/v1/events", orjson.dumps(events), _HEADERS)
             connection.getresponse().read()
         finally:
             connection.close()
-        found = self.ask("json", orjson.dumps(events[-1]))
+        found = self.ask("json", orjson.dumps(events[-1:]))  # a list alone would be many events
         text = orjson.dumps(_shortened(events[-1]), option=orjson.OPT_INDENT_2).decode()
         self._latest = {"text": text, "found": orjson.Fragment(found)}
 
@@ -242,6 +246,12 @@ def _shortened(value: Any) -> Any:
         return [_shortened(inner) for inner in value]
     is_long = isinstance(value, str) and len(value) > _SHOWN
     return f"{value[:_SHOWN]}…" if is_long else value
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end the sidecar when this process ends, in whatever way."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,9 +8,12 @@ can use it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader
+from socket import SHUT_WR
 from typing import Any
 
 import orjson
@@ -22,6 +25,7 @@ from collector.pages.render import environment, policy, static
 _HOSTS = ("127.0.0.1", "localhost")
 _SECONDS = 10.0
 """How long a request may take to come."""
+_MOST_PASSED = 64 << 20
 _JSON, _HTML = "application/json", "text/html; charset=utf-8"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -56,6 +60,7 @@ class Site(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: Site
+    rfile: BufferedReader
     timeout = _SECONDS
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "collector", ""
@@ -92,12 +97,22 @@ class _Handler(BaseHTTPRequestHandler):
         if int(size) > MOST_BYTES:
             self.close_connection = True
             self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _JSON, _refusal(TOO_LONG))
+            self._pass_over(int(size))
             return
         try:
             found = self.server.ask(form, self.rfile.read(int(size)))
         except CollectorError as error:
             found = _refusal(error.message)
         self._send(HTTPStatus.OK, _JSON, found)
+
+    def _pass_over(self, size: int) -> None:
+        """Take what is left of a body that was refused: a client that still sends would be cut off
+        before it reads why."""
+        left = min(size, _MOST_PASSED)
+        with suppress(OSError):
+            self.connection.shutdown(SHUT_WR)
+            while left > 0 and (part := self.rfile.read1(min(left, 1 << 16))):
+                left -= len(part)
 
     def _is_own(self) -> bool:
         """Whether the request is for this server, by a name of this machine, and not from another

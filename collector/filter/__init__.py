@@ -21,7 +21,8 @@ How it works:
    of the nearest context.
 6. **Router** (``router``). It finds the events in a payload, the plan that the choices in an event
    ask for, and the records in a document (``records``), all within bounds (``text``).
-7. ``explain`` is the same judge with a listener.
+7. ``explain`` is the same judge with a listener. ``live`` runs it on a sample of what a sidecar
+   receives, and keeps counts of closed vocabularies (``seen``).
 
 ``admission`` makes the result of a call. A record of an SDK is an event whose members have the
 names of fields (``sdk_records``): the judge decides what it becomes, with kinds that accept only

@@ -23,9 +23,10 @@ from collector.filter.admission import AdmissionBuilder, verdict
 from collector.filter.context import Context
 from collector.filter.decode.json import decode_scalar
 from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE
-from collector.filter.plan import Column, Keys
+from collector.filter.plan import Column, Keys, SenderInfo
 from collector.filter.reader import Reader
 from collector.filter.router import EventRouter
+from collector.filter.seen import JsonType
 from collector.filter.text import is_list, readable_lines
 from collector.schema.conditions import ClosedList
 
@@ -39,13 +40,25 @@ _COMPARED = frozenset([str, bool, int, float])
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+_TYPES: Mapping[str, JsonType] = {
+    '"': "string",
+    "{": "object",
+    "[": "array",
+    "t": "boolean",
+    "f": "boolean",
+}
+"""The types of values by their first character; numbers have many."""
+
+
 @dataclass(frozen=True, slots=True)
 class FieldOutcome:
-    """The outcome of one field. ``source`` is the path of its value, as the schema writes it."""
+    """The outcome of one field. ``source`` is the path of its value, as the schema writes it, and
+    ``json_type`` the type that the value has there."""
 
     outcome: Drop | str
     source: str | None = None
     value: Scalar | None = None
+    json_type: JsonType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +167,8 @@ class _ExplainingRouter(EventRouter):
             near: dict[str, str | None] = {} if selected is None else {selected: _NOT_SELECTED}
             return Explanation("not_selected", paths=near)
         is_found = [value is not None or why is not None for _, value, why in outcomes]
-        paths = dict(self._paths(payload, is_found))
+        near_by = _Near(payload)
+        paths = dict(self._paths(payload, near_by, is_found))
         if selected is not None:
             paths[selected] = None
         root = type(next(iter(reader.shape.members), ""))
@@ -162,15 +176,16 @@ class _ExplainingRouter(EventRouter):
         return Explanation(
             rejected[0] if rejected else "admitted",
             None if rejected else msgspec.to_builtins(records[0]),
-            {column.name: _outcome(column, root, *outcome) for column, outcome in each},
+            {column.name: _outcome(column, root, near_by, outcome) for column, outcome in each},
             verdict(self.plan, None, notes)[1],
             sum(1 for _ in self._unlisted(payload)),
             paths,
         )
 
-    def _paths(self, payload: Any, is_found: Sequence[bool]) -> Iterator[tuple[str, str | None]]:
+    def _paths(
+        self, payload: Any, near_by: _Near, is_found: Sequence[bool]
+    ) -> Iterator[tuple[str, str | None]]:
         """Yield each listed path with what is near it; with ``None`` if its field has a value."""
-        near_by = _Near(payload)
         for column in self.plan.columns:
             if is_found[column.index]:
                 yield from ((written, None) for written in column.written)
@@ -203,7 +218,7 @@ class _ExplainingRouter(EventRouter):
 
 
 class _Near:
-    """Says what an event has near a path; each object and list of it is decoded once."""
+    """Says what an event has at or near a path; each object and list of it is decoded once."""
 
     def __init__(self, payload: Any) -> None:
         self._payload = payload
@@ -228,6 +243,15 @@ class _Near:
                 return f"`{above}` is there, without `{_written((key,))}`" if above else ""
             raw = found
         return None
+
+    def json_type(self, path: Keys) -> JsonType | None:
+        """Return the type of the value at a path; ``None`` if there is none."""
+        raw = self._payload
+        for depth, key in enumerate(path):
+            decoded = self._members(path[:depth], raw, type(key))
+            if decoded is None or (raw := decoded[0].get(key)) is None:
+                return None
+        return _TYPES.get(chr(bytes(raw).lstrip()[0]), "number")
 
     def _members(self, path: Keys, raw: Any, of: type) -> _Decoded | None:
         """Return the members or elements at a path, and their names by what spellings share;
@@ -317,15 +341,20 @@ _UNREADABLE: frozenset[Rejection] = frozenset(
 
 
 def _outcome(
-    column: Column, root: type, where: int, value: Scalar | None, why: Drop | None
+    column: Column,
+    root: type,
+    near_by: _Near,
+    outcome: tuple[int, Scalar | None, Drop | None],
 ) -> FieldOutcome:
     """Return the outcome of a field, as the judge tells it."""
+    where, value, why = outcome
     if value is None and why is None:
         return FieldOutcome("absent")
     pairs = zip(column.paths, column.written, strict=True)
-    own = [written for path, written in pairs if type(path[0]) is root]
-    source = own[where] if where >= 0 else ELSEWHERE[where]
-    return FieldOutcome(why or "kept", source, value)
+    if where < 0:
+        return FieldOutcome(why or "kept", ELSEWHERE[where], value)
+    path, source = [each for each in pairs if type(each[0][0]) is root][where]
+    return FieldOutcome(why or "kept", source, value, near_by.json_type(path))
 
 
 ELSEWHERE: Mapping[int, str] = {
@@ -337,21 +366,28 @@ ELSEWHERE: Mapping[int, str] = {
 
 
 def explain(
-    router: EventRouter, text: bytes, lines: bool, most: int = sys.maxsize
+    router: EventRouter,
+    text: bytes,
+    lines: bool,
+    most: int = sys.maxsize,
+    sender: SenderInfo | None = None,
 ) -> Iterator[Explanation]:
-    """Explain each event of a document, or of NDJSON lines, ``most`` at most."""
+    """Explain each event of a document, or of NDJSON lines, ``most`` at most. ``sender`` is for a
+    single event."""
     try:
-        return iter(_explanations(router, text, lines, most))
+        return iter(_explanations(router, text, lines, most, sender))
     except BaseException as error:  # an interrupt, or ``keys`` that fail
         del text
         clear_frames(error.__traceback__)
         raise
 
 
-def _explanations(router: EventRouter, text: bytes, lines: bool, most: int) -> list[Explanation]:
+def _explanations(
+    router: EventRouter, text: bytes, lines: bool, most: int, sender: SenderInfo | None
+) -> list[Explanation]:
     explanations: list[Explanation] = []
     explaining = _ExplainingRouter(router, explanations, most)
-    builder = explaining.builder()
+    builder = explaining.builder(sender)
     with suppress(_EnoughError):
         (explaining.add_lines if lines else explaining.add_document)(text, builder)
     explained = sum(1 for each in explanations if each.verdict in _UNREADABLE)

@@ -114,7 +114,7 @@ class EventRouter:
     def admit_mapping(self, event: dict[Any, Any]) -> Admission | None:
         """Admit a mapping whose choices this router grants, if it is one event.
 
-        ``None`` leaves it to ``add_mapping``.
+        ``None`` leaves it to ``add_object``.
         """
         return None if self._single is None else self._single(self._read_mapping(event), 0)
 
@@ -437,14 +437,16 @@ class EventRouter:
 
     # -- mappings ----------------------------------------------------------------------------------
 
-    def add_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
-        """Add one event that is a dictionary, or a dictionary that holds records."""
+    def add_object(self, event: Any, builder: AdmissionBuilder) -> None:
+        """Add one event that is a dictionary, or a list if the schema reads lists, or one of these
+        that holds records."""
         router = self.router_for(event)
-        router.add_granted_mapping(event, builder.for_plan(router.plan))
+        router.add_granted_object(event, builder.for_plan(router.plan))
 
-    def add_granted_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
-        """Add a dictionary whose own choices this router grants."""
-        reader = self.readers.objects
+    def add_granted_object(self, event: Any, builder: AdmissionBuilder) -> None:
+        """Add an object whose own choices this router grants."""
+        reader = self.readers.of_value(event)
+        assert reader is not None  # noqa: S101 - the caller has looked
         found = reader, reader.of_object(event)
         level, records = None, list[Any]()
         if self.plan.records:

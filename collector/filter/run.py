@@ -6,7 +6,7 @@ accounted for; no exception of a library leaves the filter, and none stays refer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, time
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -112,12 +112,13 @@ class Filter:
 
     def admit(
         self,
-        event: Payload | dict[str, Any],
+        event: Payload | dict[str, Any] | Sequence[Any],
         *,
         peer: str | None = None,
         user_agent: str | None = None,
     ) -> Admission:
-        """Filter one JSON document (an object, or an array of events), or one mapping.
+        """Filter one JSON document (an object, or an array of events), or one mapping. A list or a
+        tuple is one event, of schemas that read lists.
 
         ``peer`` is the address of the sender, ``user_agent`` its user agent. They fill fields for
         which the schema allows it, if there is a single event and it holds no value for them.
@@ -205,7 +206,7 @@ class Filter:
     def admit_by_grant(
         self,
         form: Form,
-        payload: Payload | dict[str, Any],
+        payload: Payload | dict[str, Any] | Sequence[Any],
         *,
         protobuf: bool = False,
         first: bool = True,
@@ -286,16 +287,16 @@ class Filter:
         sender = _sender_info(peer, user_agent)
         if sender is not None and not router.plan.uses_sender:
             sender = None
-        is_mapping = form == "json" and type(payload) is dict
-        text = None if is_mapping else _as_bytes(payload)
+        is_object = form == "json" and router.readers.of_value(payload) is not None
+        text = None if is_object else _as_bytes(payload)
         if form in SIGNALS and text is not None:
             return router.otlp.admit(
                 form, text, protobuf=protobuf, sender=sender, by_grant=by_grant, bounds=bounds
             )
         builder = router.builder(by_grant=by_grant, bounds=bounds)
         read: Callable[[EventRouter, Any, AdmissionBuilder], None]
-        if is_mapping:
-            read, text, event = EventRouter.add_mapping, b"", payload
+        if is_object:
+            read, text, event = EventRouter.add_object, b"", payload
         elif text is None:
             is_text = form != "json" or _is_text(payload)
             builder.rejected.append("malformed" if is_text else "not_an_object")

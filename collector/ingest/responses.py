@@ -31,6 +31,8 @@ REJECTED_MEMBERS: dict[Signal, str] = {
     "metrics": "rejectedDataPoints",
 }
 """The member that counts what was rejected, by signal."""
+_COMMAND = "collector explain --live"
+"""Says why nothing of events is admitted, where the sidecar runs."""
 _LENGTH_DELIMITED = 2
 _VARINT = 0
 _PIECE = 64 << 10
@@ -153,7 +155,8 @@ def _counts_json(tally: Tally) -> str:
     """Return the members of an object, without its braces."""
     times = tally.rejected.get
     rejected = ",".join(f'"{reason}":{times(reason)}' for reason in REJECTIONS if times(reason))
-    return f'"received":{tally.received},"admitted":{tally.admitted},"rejected":{{{rejected}}}'
+    why = f',"why":"{_COMMAND}"' if times("nothing_admitted") else ""
+    return f'"received":{tally.received},"admitted":{tally.admitted},"rejected":{{{rejected}}}{why}'
 
 
 def refused_whole(tally: Tally) -> Refusal | None:
@@ -199,7 +202,8 @@ def _reasons(tally: Tally) -> str:
     """List reasons with their counts: ``rejected: missing_required 3``."""
     counts = ((name, tally.rejected[name]) for name in REJECTIONS if name != "not_selected")
     reasons = (f"{name} {times}" for name, times in counts if times)
-    return f"rejected: {', '.join(reasons)}"
+    why = f"; `{_COMMAND}` says why" if tally.rejected["nothing_admitted"] else ""
+    return f"rejected: {', '.join(reasons)}{why}"
 
 
 def _number(field: int, value: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -23,7 +24,7 @@ from collector.contracts import Closing
 from collector.errors import ConfigError, ConfigFaults, Fault, SchemaError
 from collector.filter import Filter
 from collector.keyring import Keyring
-from collector.schema import Schema, load_schema
+from collector.schema import Schema, load_schema, resources
 from collector.sdk.account import Account
 from collector.sdk.delivery import DeliveryWorker, RecordDelivery, open_delivery
 from collector.sdk.objects import ObjectReader
@@ -39,6 +40,11 @@ _FORK_SECONDS = 5.0
 _START_SECONDS = 1.0
 _SPOOL_SECONDS = 0.5
 """How long ``close`` waits, after its time, for a write to the spool that is under way."""
+_REJECTED = (
+    "all of the last %d events were rejected (%s): write one into FILE and run"
+    " `collector explain FILE --schema %s`"
+)
+_log = logging.getLogger("collector.sdk")
 _NO_SETTINGS = frozenset(["self", "keys", "consent"])
 """Faults of what was given as a schema, and may be an event: they do not quote it."""
 Keys = Callable[[str, int], bytes]
@@ -130,7 +136,8 @@ class Collector(Closing):
     ) -> bool:
         """Filter an event and queue its records. Never waits, and never raises for an event.
 
-        An event is a mapping, a pydantic model, a dataclass, or JSON as ``bytes`` or ``str``.
+        An event is a mapping, a pydantic model, a dataclass, or JSON as ``bytes`` or ``str``; for a
+        schema that reads lists also a list: ``["getstats", "PC_0", {...}, 1697]``.
         ``peer`` is the sender's address and ``user_agent`` its ``User-Agent``, for schemas with
         fields for them. ``consent`` may refuse more for this event; an unreadable one refuses every
         optional purpose. Returns whether there were records, and all had room in the queue.
@@ -146,7 +153,9 @@ class Collector(Closing):
             is_queued = self._queue.put(self._admit(event, peer=peer, user_agent=user_agent))
         else:
             is_queued = self._put_by_consent(event, peer, user_agent, consent)
-        if is_queued and not self._is_started:
+        if not is_queued:
+            self._warn()
+        elif not self._is_started:
             self._start()
         return is_queued
 
@@ -197,6 +206,16 @@ class Collector(Closing):
             seconds=_WITHDRAW_SECONDS if timeout is None else timeout,
         ).run(self._queue, self._current_delivery())
 
+    def _warn(self, *, is_end: bool = False) -> None:
+        """Log once that events are rejected all the time, by reason, and what shows why."""
+        reasons = self._queue.rejections.told(is_end=is_end)
+        if not reasons:
+            return
+        name = self.schema.name if self.schema.name in resources.names() else "SCHEMA"
+        counts = ", ".join(f"{reason} {times:,}" for reason, times in reasons.most_common())
+        with suppress(Exception):  # a filter of the application's logging may raise anything
+            _log.warning(_REJECTED, reasons.total(), counts, name)
+
     def _put_by_consent(self, event: Any, peer: Any, user_agent: Any, consent: Any) -> bool:
         """Queue each record with the purposes that are granted for it. Returns as ``emit``."""
         filter_ = self._filter.without(refused(self.schema.optional, consent))
@@ -235,6 +254,7 @@ class Collector(Closing):
         if not self._closing.acquire(blocking=False):  # closed, or being closed by another thread
             return True
         self._queue.close()
+        self._warn(is_end=True)
         # No thread starts from now on. Where a signal handler has interrupted the start, go on.
         self._starting.acquire(timeout=_START_SECONDS)
         worker = self._worker

@@ -23,6 +23,7 @@ from collector.contracts import Granted, to_minute
 from collector.filter.admission import Admission, TallyAccumulator
 from collector.filter.redaction import Redactor
 from collector.sdk.account import Account, Loss
+from collector.sdk.rejections import Rejections
 
 _MINUTE = 60
 MOST_BODY = 4 << 20
@@ -140,6 +141,7 @@ class RecordQueue:
         self.account: Account = Account()
         self.delivery_lock: threading.Lock = threading.Lock()
         self.is_abandoned: bool = False
+        self.rejections: Rejections = Rejections()
         self._counts = TallyAccumulator(self.account)
         self._limit, self._batch, self._interval = limit, batch, interval
         self._oldest = oldest
@@ -382,6 +384,7 @@ class RecordQueue:
         self._counts.add(admission)
         payload = admission.encode()
         if not payload:
+            self.rejections.add(admission, self._backlog.entered)
             return False
         granted = admission.granted
         if admission.verdict is not None:  # of a single event

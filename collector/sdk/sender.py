@@ -41,6 +41,7 @@ schema."""
 _LONGEST_PAUSE = 300
 _COUNTS = re.compile(
     rb'\{"received":[0-9]{1,9},"admitted":([0-9]{1,9}),"rejected":\{[^{}]*\}'
+    rb'(?:,"why":"[a-z -]{1,64}")?'
     rb'(?:,"repeated":true(,"error":\{"code":"E435",[^{}]*\})?)?\}'
 )
 """Counts of what was stored, now or at an earlier attempt; with E435, that was another body."""

@@ -31,8 +31,10 @@ from collector.contracts import (
     minute_text,
 )
 from collector.errors import SpoolFull
+from collector.filter.seen import VERDICTS, Seen
 from collector.schema import Schema
 from collector.server.messages import (
+    MOST_SEEN,
     Answers,
     ChannelError,
     Failed,
@@ -41,6 +43,7 @@ from collector.server.messages import (
     Put,
     PutBatch,
     PutTally,
+    SeenCounts,
     Tried,
 )
 from collector.spool.write_queue import busy, merge, unwritable
@@ -267,6 +270,20 @@ class BatchCode:
     def __repr__(self) -> str:
         return f"<BatchCode of {', '.join(code.layout.schema for code in self._codes)}>"
 
+    def seen(self, digest: str, seen: Seen) -> SeenCounts | None:
+        """Return what was seen of a schema in numbers; ``None`` for one that has none."""
+        code = self._by_digest.get(digest)
+        return None if code is None else code.seen(seen)
+
+    def read_seen(self, counts: SeenCounts) -> tuple[str, Seen]:
+        """Return the name of the schema and what was seen of it. Raises ``ChannelError`` for
+        numbers of nothing, and for more events than there can be, in all or with a field."""
+        try:
+            code = self._codes[counts.schema]
+            return code.layout.table, code.read_seen(counts)
+        except IndexError:
+            raise ChannelError from None
+
     def put(self, number: int, key: RequestKey | None, batches: Sequence[PendingBatch]) -> Put:
         """Return the message that announces batches."""
         announced = [self._by_digest[each.layout.digest].announced(each) for each in batches]
@@ -315,6 +332,19 @@ class _SchemaCode:
         granted = None if names is None else [numbers[name] for name in names]
         minute, size = minute_number(batch.received), len(batch.payload)
         return PutBatch(self._number, minute, granted, sent, size)
+
+    def seen(self, seen: Seen) -> SeenCounts:
+        verdicts = [seen.verdicts[name] for name in VERDICTS]
+        fields = {self._field_numbers[name]: dict(each) for name, each in seen.fields.items()}
+        return SeenCounts(self._number, verdicts, fields)
+
+    def read_seen(self, counts: SeenCounts) -> Seen:
+        verdicts = Counter(dict(zip(VERDICTS, counts.verdicts, strict=True)))
+        fields = {self._fields[number]: Counter(each) for number, each in counts.fields.items()}
+        most = min(verdicts.total(), MOST_SEEN)
+        if verdicts.total() > most or any(each.total() > most for each in fields.values()):
+            raise ChannelError
+        return Seen(verdicts, fields)
 
     def tally(self, sent: PutTally) -> Tally:
         return Tally(

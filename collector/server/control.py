@@ -34,6 +34,7 @@ from collector.control_socket import FILE_NAME
 from collector.errors import CollectorError, ConfigError, DeliveryError, NoTurn, packed
 from collector.files import short_path
 from collector.filter.redaction import Rule
+from collector.ledger import Note
 from collector.ops.error_log import ErrorLog
 from collector.retention import upkeep
 from collector.retention.locations import Locations, Reachable
@@ -46,12 +47,14 @@ from collector.server.control_client import (
     Command,
     Drop,
     Erase,
+    ExplainLive,
     Object,
     Prune,
     Redeliver,
     Reload,
     Status,
 )
+from collector.server.live import LiveExplain, explained
 from collector.sinks.sink import ErasableSink
 from collector.spool import Spool
 from collector.spool.set_aside import SetAside
@@ -94,6 +97,8 @@ class ControlServer:
         """Is held while a command is carried out, or the configuration changes."""
         self.reload: Callable[[bool], Awaitable[dict[str, Any]]] | None = None
         """Reads the configuration again, with whether it may widen; takes ``lock`` itself."""
+        self.live: LiveExplain | None = None
+        """Asks the workers what they see of events."""
         self._components = components
         self._checks = checks
         self._log = log
@@ -160,10 +165,28 @@ class ControlServer:
             return await self.reload(command.allow_widening)
         if isinstance(command, Erase | Object):
             return await self._removed(command)
+        if isinstance(command, ExplainLive):
+            return await self._explained(command.seconds)
         if isinstance(command, Status):  # it changes nothing, and waits for no sink
             return await asyncio.to_thread(self._answer, command)
         async with self.lock:
             return await asyncio.to_thread(self._answer, command)
+
+    async def _explained(self, seconds: float) -> _Answer:
+        """Ask the workers, once the ledger says so."""
+        components = self._components
+        if self.live is None:
+            message = "a process that drains a broker cannot look at events; ask the sidecar"
+            return packed(ConfigError("E221", message))
+        try:
+            note = Note.of("read", command="explain live")
+            await asyncio.wrap_future(components.spool.note(note))
+            before = components.metrics.tallies()
+            workers, seen = await self.live.ask(seconds)
+        except CollectorError as error:
+            return packed(error)
+        schemas = explained(before, components.metrics.tallies(), seen)
+        return {"workers": workers, "schemas": schemas}
 
     async def _removed(self, command: Erase | Object) -> _Answer:
         """Carry out a person's request, together with all that wait for their turn as it does."""

@@ -79,6 +79,14 @@ class Reload(
     allow_widening: bool = False
 
 
+class ExplainLive(
+    msgspec.Struct, tag="explain live", tag_field="command", forbid_unknown_fields=True, frozen=True
+):
+    """Say why events of so many seconds, at most a minute, are rejected and fields dropped."""
+
+    seconds: float
+
+
 class Status(
     msgspec.Struct, tag="status", tag_field="command", forbid_unknown_fields=True, frozen=True
 ):
@@ -104,7 +112,7 @@ class _Failed(msgspec.Struct, frozen=True):
 
 
 _decode = msgspec.json.Decoder(StatusAnswer).decode
-Command = Erase | Object | Prune | Drop | Redeliver | Reload | Status
+Command = Erase | Object | Prune | Drop | Redeliver | Reload | ExplainLive | Status
 
 
 def ask(data: Path, command: Command) -> dict[str, Any] | None:
@@ -128,6 +136,12 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
         sleep(backoff.pause())
     message = "the sidecar refused the command, or ended before it was done; do it again"
     raise DeliveryError("E519", message)
+
+
+def no_sidecar(data: Path) -> DeliveryError:
+    """Return the error where a sidecar was to answer, and none runs."""
+    message = f"no sidecar runs with data directory {data}; name another one with `--data`"
+    return DeliveryError("E519", message)
 
 
 def status(data: Path) -> dict[str, Any] | None:

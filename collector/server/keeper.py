@@ -18,7 +18,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
-from operator import ge
 from time import monotonic
 from typing import NamedTuple
 
@@ -32,13 +31,13 @@ from collector.sandbox import support
 from collector.server.channel import (
     BatchCode,
     Channel,
-    Frames,
     answer_of,
     framed,
     frames_of_workers,
 )
 from collector.server.components import Components
 from collector.server.listeners import Location
+from collector.server.live import LiveExplain
 from collector.server.messages import (
     Answers,
     Ask,
@@ -47,6 +46,7 @@ from collector.server.messages import (
     Failed,
     FromWorker,
     LibrarySeen,
+    LiveSeen,
     Put,
     Ready,
     Report,
@@ -55,6 +55,7 @@ from collector.server.messages import (
     modules,
 )
 from collector.server.receivers import OpenSockets, event_locations
+from collector.server.worker_link import WorkerLink
 from collector.server.worker_process import WorkerProcess, count
 from collector.server.worker_setup import WorkerPlan
 
@@ -104,44 +105,6 @@ class RecordBudget:
         return size
 
 
-class WorkerLink:
-    """A worker as the keeper sees it, and the plan that it works by."""
-
-    def __init__(
-        self,
-        process: WorkerProcess,
-        frames: Frames[FromWorker],
-        plan: WorkerPlan,
-        code: BatchCode,
-    ) -> None:
-        self.process: WorkerProcess = process
-        self.frames: Frames[FromWorker] = frames
-        self.plan: WorkerPlan = plan
-        self.code: BatchCode = code
-        self.channel: Channel[FromWorker]
-        self.began: float = monotonic()
-        self.is_ready: bool = False
-        self.is_confined: bool = False
-        self.is_distrusted: bool = False
-        self.is_retired: bool = False
-        self.report: Report | None = None
-        self.reported: asyncio.Future[None] | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def takes(self, report: Report) -> bool:
-        """Take its counters, unless one has fallen, which is false."""
-        before = self.report
-        rises = before is None or (
-            report.unhashed >= before.unhashed
-            and all(map(ge, report.requests, before.requests))
-            and all(map(ge, report.seconds, before.seconds))
-            and all(map(ge, report.refusals, before.refusals))
-        )
-        self.report = report if rises else before
-        return rises
-
-
 class _Request(NamedTuple):
     """A request that is to be stored: who handed it over, its number, and the bytes that it takes
     of the budget."""
@@ -181,6 +144,7 @@ class Keeper:
         self._distrusted = self._unhashed = 0
         self.past: RequestCounts = RequestCounts()
         """The requests of workers that have ended, and of the keeper itself."""
+        self.live: LiveExplain = LiveExplain(self._links)
         self._places: set[tuple[str, str]] = set()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="collector-recheck")
         self._finished: deque[tuple[_Request, int | Earlier, _Totals]] = deque()
@@ -426,6 +390,7 @@ class Keeper:
     def _count_end(self, link: WorkerLink, is_faulty: bool) -> None:
         """Count what a worker has reported, and whether it has broken the rules."""
         self._budget.used -= link.frames.reserved
+        self.live.forget(link)
         if link.report is not None:
             self.past.add(link.report.requests, link.report.seconds, link.report.refusals)
             self._unhashed += link.report.unhashed
@@ -455,6 +420,8 @@ class Keeper:
                 raise ChannelError
             elif isinstance(message, Put):
                 self._on_put(link, message, records)
+            elif isinstance(message, LiveSeen):
+                self.live.take(link, message)
             else:
                 self._on_report(link, message)
         except (ChannelError, RecheckError, ValueError, IndexError):

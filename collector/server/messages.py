@@ -13,13 +13,19 @@ import msgspec
 
 from collector import errors
 from collector.contracts import CATEGORIES, DROPS, MOST_BYTES, REJECTIONS
+from collector.filter.seen import CELLS, MOST_IN_SECOND, VERDICTS
 
 _MOST_BATCHES = 10_000
 _HASH_BYTES = 16
+MOST_SECONDS = 60.0
+"""How long events are looked at, at most."""
+MOST_SEEN: int = MOST_IN_SECOND * (int(MOST_SECONDS) + 2)
+"""So many events a worker can have looked at in that time."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _Small = Annotated[int, msgspec.Meta(ge=0, le=1 << 16)]
+_Seen = Annotated[int, msgspec.Meta(ge=0, le=MOST_SEEN)]
 _Hash = Annotated[bytes, msgspec.Meta(min_length=_HASH_BYTES, max_length=_HASH_BYTES)]
 
 
@@ -129,7 +135,34 @@ class Tried(_Message, tag=6):
     files: _Small
 
 
-FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen
+class SeenCounts(_Message):
+    """What was seen of the events of a schema, by its number: counts by verdict in the order of
+    their table, and of each field, by its number, by the number of a pair of an outcome and a JSON
+    type."""
+
+    schema: _Small
+    verdicts: Annotated[
+        list[_Seen], msgspec.Meta(min_length=len(VERDICTS), max_length=len(VERDICTS))
+    ]
+    fields: Annotated[
+        dict[
+            _Small,
+            Annotated[
+                dict[Annotated[int, msgspec.Meta(ge=0, lt=CELLS)], _Seen],
+                msgspec.Meta(max_length=CELLS),
+            ],
+        ],
+        msgspec.Meta(max_length=1 << 12),
+    ]
+
+
+class LiveSeen(_Message, tag=7):
+    """What was seen of events since ``Look``, which is sent once, when its time is over."""
+
+    schemas: Annotated[list[SeenCounts], msgspec.Meta(max_length=1 << 6)]
+
+
+FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen | LiveSeen
 
 # -- of the keeper --------------------------------------------------------------------------------
 
@@ -190,7 +223,13 @@ class Stop(_Message, tag=3):
     seconds: float
 
 
-FromKeeper = Setup | Answers | Ask | Stop
+class Look(_Message, tag=4):
+    """The worker is to look at some of the events of so many seconds, and send ``LiveSeen``."""
+
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
+
+
+FromKeeper = Setup | Answers | Ask | Stop | Look
 
 # -- closed tables --------------------------------------------------------------------------------
 

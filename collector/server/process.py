@@ -79,6 +79,8 @@ class Receivers:
         self.control: ControlServer | None = None
         if hasattr(socket, "AF_UNIX"):
             self.control = ControlServer(components, self._readiness, stack, log)
+            if isinstance(self.keeper, Keeper):
+                self.control.live = self.keeper.live
 
     def __repr__(self) -> str:
         return f"<Receivers of {self.keeper}>"

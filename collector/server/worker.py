@@ -28,6 +28,7 @@ from collector.contracts import PendingBatch, RequestKey, Written
 from collector.errors import ConfigError, SandboxError
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
+from collector.filter.live import LiveSample
 from collector.ingest.decompression import zstd_library
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import ConnectionLimiter, IngestLimits
@@ -47,6 +48,8 @@ from collector.server.messages import (
     Failed,
     FromKeeper,
     LibrarySeen,
+    LiveSeen,
+    Look,
     Ready,
     Report,
     Setup,
@@ -260,8 +263,22 @@ class Worker:
             self._queue.answered(message)
         elif isinstance(message, Ask):
             self.channel.send(framed(self._report()))
+        elif isinstance(message, Look):
+            self._look(message.seconds)
         elif isinstance(message, Stop) and self._stopping and not self._stopping.done():
             self._stopping.set_result(message.seconds)
+
+    def _look(self, seconds: float) -> None:
+        """Look at some of the events of so many seconds; tell of those of an earlier message."""
+        sample = LiveSample()
+        self._wiring.acceptor.watch = sample.look
+        asyncio.get_running_loop().call_later(seconds, self._tell_seen, sample)
+
+    def _tell_seen(self, sample: LiveSample) -> None:
+        if self._wiring.acceptor.watch == sample.look:
+            self._wiring.acceptor.watch = None
+        each = (self._queue.code.seen(digest, seen) for digest, seen in sample.end().items())
+        self.channel.send(framed(LiveSeen([counts for counts in each if counts is not None])))
 
     def _report(self) -> Report:
         tokens, requests = self._wiring.tokens, self._wiring.requests

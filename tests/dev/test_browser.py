@@ -55,6 +55,7 @@ def tab(browser: Browser, url: str) -> Iterator[Page]:
     yield opened
     assert said == []
     assert opened.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
+    assert opened.evaluate("Promise.all([indexedDB.databases(), caches.keys()])") == [[], []]
     assert context.cookies() == []
     context.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from shutil import copy
 from socket import create_server
 from subprocess import PIPE, Popen
+from time import monotonic, sleep
 from typing import Any
 
 import orjson
@@ -81,6 +82,59 @@ def test_it_plays(tmp_path: Path) -> None:
     assert _CANARY.encode() not in out
     assert [*(tmp_path / "tmp").iterdir()] == []
     assert is_refused(port - 2)
+
+
+_CHILDREN = Path("/proc/self/task").exists()
+
+
+def _processor_seconds(pid: int) -> float:
+    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, numbers)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not _CHILDREN, reason="processor time is read from /proc")
+def test_viewers_cost_the_keeper_nothing(tmp_path: Path) -> None:
+    """Ten of them ask once a second for what the page shows. What they ask in twenty seconds costs
+    the keeper less than 1 % of these."""
+    with developing(tmp_path, "--no-feed") as (process, port, _):
+        assert eventually(lambda: _state(port)["now"] is not None)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        keeper = next(
+            int(pid) for pid in children if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        began, before = monotonic(), _processor_seconds(keeper)
+        for _ in range(200):
+            assert _state(port)["faults"] == []
+        viewed, seconds = _processor_seconds(keeper) - before, monotonic() - began
+        before = _processor_seconds(keeper)
+        sleep(seconds)
+        alone = _processor_seconds(keeper) - before
+    assert viewed - alone < 0.01 * 20
+    assert eventually(lambda: is_refused(port - 2)), (
+        "the sidecar ends with a process that is killed"
+    )
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "logs"])
+def test_a_hostile_text_leaves_no_trace(tmp_path: Path, form: str) -> None:
+    """What is too large, too deep, no UTF-8 or markup gets a reason; the folder of temporary files
+    and the terminal have nothing of it."""
+    canary = _CANARY.encode()
+    texts = {
+        b"[" * 1_200 + canary + b"]" * 1_200: b"too_deep",
+        b'"\xff' + canary: b"malformed",
+        b"<script>%b</script>" % canary: b"malformed",
+        canary * ((16 << 20) // len(canary)): b"1,048,576 bytes at most",
+    }
+    with developing(tmp_path) as (process, port, _):
+        for text, reason in texts.items():
+            found = orjson.dumps(_answer(port, "POST", f"/try?{form}", text))
+            assert reason in found or (form == "logs" and b"malformed" in found)
+            assert canary not in found
+        assert not scan(tmp_path / "tmp", [_CANARY])
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+    assert (err, canary in out) == (b"", False)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])

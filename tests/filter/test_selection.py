@@ -225,6 +225,6 @@ def test_a_partial_success_leaves_them_out(tmp_path: Path) -> None:
     partial = json.loads(export_json("logs", tally))["partialSuccess"]
     assert partial == {
         "rejectedLogRecords": "1",
-        "errorMessage": "rejected: nothing_admitted 1",
+        "errorMessage": "rejected: nothing_admitted 1; `collector explain --live` says why",
     }
     assert b"not_selected" not in export_protobuf(tally)

@@ -120,7 +120,9 @@ def test_success(server: Server, export: Export, signal: str) -> None:
     kind, name = kinds[signal]
     partial = kind.FromString(body).partial_success
     assert (code, getattr(partial, name)) == (0, 5)
-    assert partial.error_message == "rejected: nothing_admitted 5"
+    assert (
+        partial.error_message == "rejected: nothing_admitted 5; `collector explain --live` says why"
+    )
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

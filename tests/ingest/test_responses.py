@@ -70,7 +70,8 @@ def test_partial_success(
     read = kind.FromString(export_protobuf(tally))
     assert getattr(read.partial_success, name) == sum(rejected.values())
     reasons = ", ".join(f"{r} {rejected[r]}" for r in REJECTIONS if r in rejected)
-    assert read.partial_success.error_message == f"rejected: {reasons}"
+    why = "; `collector explain --live` says why" if "nothing_admitted" in rejected else ""
+    assert read.partial_success.error_message == f"rejected: {reasons}{why}"
     assert read.SerializeToString() == export_protobuf(tally)
     assert Parse(export_json(signal, tally), kind()) == read
     partial = json.loads(export_json(signal, tally))["partialSuccess"]
@@ -114,6 +115,16 @@ def test_counts() -> None:
     assert (answer.status, answer.close) == (200, False)
     assert answer.body == (b'{"received":9,"admitted":4,"rejected":{"malformed":3,"too_large":2}}')
     assert list(json.loads(answer.body)["rejected"]) == [r for r in REJECTIONS if tally.rejected[r]]
+
+
+def test_it_says_how_to_find_out_why_nothing_is_admitted() -> None:
+    """With the command, where there is such an event."""
+    found = json.loads(tally_response(EVENTS, _tally(1, nothing_admitted=2)).body)
+    assert (found["rejected"], found["why"]) == (
+        {"nothing_admitted": 2},
+        "collector explain --live",
+    )
+    assert "why" not in json.loads(tally_response(EVENTS, _tally(1, missing_required=2)).body)
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import opentelemetry._logs as api
-import opentelemetry.sdk._logs as sdk
-from opentelemetry._logs import SeverityNumber
+from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
-from opentelemetry.sdk._logs import export
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -28,13 +27,6 @@ from collector.keyring import Keyring
 from collector.ops.total import Total
 from collector.schema import load_schema
 from collector.schema.model import Schema
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk._logs import ReadableLogRecord
-    from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
-else:
-    LogRecordExporter = getattr(export, "LogRecordExporter", None) or export.LogExporter
-    LogRecordExportResult = getattr(export, "LogRecordExportResult", None) or export.LogExportResult
 
 _MINUTE_NANOSECONDS = 60_000_000_000
 _LAST_NANOSECOND = 1 << 63
@@ -228,23 +220,16 @@ def _status(status: Any) -> Status:
     return _STATUS_ERROR if code is _ERROR else _STATUS_OK if code is _OK else _STATUS_UNSET
 
 
-# Names of 1.39 and later. Before that, a log record of the SDK held its resource itself.
-_IS_OLD = not hasattr(sdk, "ReadableLogRecord")
-
-_SDK: Any = sdk
-_Record: Any = _SDK.LogRecord if _IS_OLD else api.LogRecord
-_Item: Any = _SDK.LogData if _IS_OLD else _SDK.ReadableLogRecord
 _NO_FLAGS = TraceFlags(TraceFlags.DEFAULT)
 
 
-def _rebuild_log_record(context: _ExportContext, item: Any) -> Any:
+def _rebuild_log_record(context: _ExportContext, item: Any) -> ReadableLogRecord | None:
     """Rebuild what is admitted of a log record; ``None`` if that is nothing. Raises what the record
     raises."""
     record = item.log_record
-    resource = record.resource if _IS_OLD else item.resource
     severity = record.severity_number
     times = _truncate_to_minute(record.timestamp), _truncate_to_minute(record.observed_timestamp)
-    place = context.place(resource, item.instrumentation_scope)
+    place = context.place(item.resource, item.instrumentation_scope)
     has_body = record.body is not None
     attributes = _plain(record.attributes)
     if context.id_fields:
@@ -258,17 +243,15 @@ def _rebuild_log_record(context: _ExportContext, item: Any) -> Any:
 
 def _log_record(
     attributes: Record, resource: Resource, time: int, observed: int, severity: SeverityNumber
-) -> Any:
-    old = {"resource": resource, "body": ""} if _IS_OLD else {}  # it cannot encode ``None``
-    record = _Record(
+) -> ReadableLogRecord:
+    record = LogRecord(
         timestamp=time,
         observed_timestamp=observed,
         severity_number=severity,
         attributes=attributes,
-        **old,
     )
     # The constructor takes these from the current span.
     record.trace_id = record.span_id = 0
     record.trace_flags = _NO_FLAGS
     record.context = Context()
-    return _Item(record, None) if _IS_OLD else _Item(record, resource)
+    return ReadableLogRecord(record, resource)

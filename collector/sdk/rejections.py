@@ -1,0 +1,47 @@
+"""Notice that all events are rejected, which a developer should hear of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from time import monotonic
+
+from collector.contracts import Rejection
+from collector.filter.admission import Admission
+
+_IN_A_ROW = 100
+_SECONDS = 60.0
+_INTENDED: frozenset[Rejection] = frozenset(["consent_withheld", "not_selected"])
+"""Rejections that a person or the schema asks for."""
+
+
+class Rejections:
+    """The events that were rejected since a record was admitted last, by reason."""
+
+    def __init__(self) -> None:
+        self._reasons: Counter[Rejection] = Counter()
+        self._since, self._admitted = 0.0, -1
+        self._is_told = False
+
+    def __repr__(self) -> str:
+        return f"<Rejections, {self._reasons.total()} in a row>"
+
+    def add(self, admission: Admission, admitted: int) -> None:
+        """Count a rejected event, after so many admitted records."""
+        if self._is_told:
+            return
+        if admitted != self._admitted:
+            self._admitted, self._since = admitted, monotonic()
+            self._reasons.clear()
+        for reason, times in admission.tally.rejected.items():
+            if reason not in _INTENDED:
+                self._reasons[reason] += times
+
+    def told(self, *, is_end: bool = False) -> Counter[Rejection]:
+        """Return what is to be said of, once: 100 rejections in a row, or none but rejections for a
+        minute, or until the end. Else nothing."""
+        is_long = monotonic() - self._since >= _SECONDS
+        is_all = is_long or (is_end and self._admitted == 0)
+        if self._is_told or not (self._reasons.total() >= _IN_A_ROW or is_all):
+            return Counter()
+        self._is_told = self._reasons.total() > 0
+        return self._reasons

@@ -1,0 +1,118 @@
+"""Ask the workers of a running sidecar why events are rejected and fields dropped.
+
+Each worker looks at a sample of the events that it gets anyway (``collector.filter.live``), and
+sends counts of closed vocabularies, whose numbers the keeper checks and gives their names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from collector.contracts import Tally
+from collector.errors import DeliveryError
+from collector.filter.seen import OUTCOMES, Seen, pair
+from collector.server.channel import framed
+from collector.server.messages import MOST_SECONDS, ChannelError, LiveSeen, Look
+from collector.server.worker_link import WorkerLink
+
+_LATE_SECONDS = 2.0
+"""How much later than asked for a worker may answer."""
+
+
+@dataclass
+class _Question:
+    """What the workers were asked: those that have not answered, and what the others saw, by the
+    name of the schema."""
+
+    waiting: set[WorkerLink]
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    answers: int = 0
+
+    def let_go(self, link: WorkerLink) -> None:
+        """Wait for a worker no longer."""
+        self.waiting.discard(link)
+        if not self.waiting:
+            self.done.set()
+
+
+class LiveExplain:
+    """Asks workers, one question at a time."""
+
+    def __init__(self, links: Sequence[WorkerLink]) -> None:
+        self._links = links
+        self._question: _Question | None = None
+
+    def __repr__(self) -> str:
+        return f"<LiveExplain of {len(self._links)} workers>"
+
+    async def ask(self, seconds: float) -> tuple[int, Mapping[str, Seen]]:
+        """Have the workers look for so many seconds, at most a minute. Returns how many of them
+        have answered, and what they saw, by the name of the schema.
+
+        Raises ``DeliveryError`` E519 while another question is asked.
+        """
+        if self._question is not None:
+            raise DeliveryError("E519", "another `explain --live` is under way; try again after it")
+        seconds = min(max(seconds, 0.0), MOST_SECONDS)
+        question = self._question = _Question({link for link in self._links if link.is_ready})
+        try:
+            for link in question.waiting:
+                link.channel.send(framed(Look(seconds)))
+            async with asyncio.timeout(seconds + _LATE_SECONDS):
+                await question.done.wait()
+        except TimeoutError:
+            pass  # those that have answered count
+        finally:
+            self._question = None
+        return question.answers, question.seen
+
+    def take(self, link: WorkerLink, message: LiveSeen) -> None:
+        """Take a worker's answer. Raises ``ChannelError`` for one that was not asked for, and for
+        numbers that cannot be."""
+        question = self._question
+        if question is None or link not in question.waiting:
+            raise ChannelError
+        if len({counts.schema for counts in message.schemas}) < len(message.schemas):
+            raise ChannelError
+        for counts in message.schemas:
+            name, seen = link.code.read_seen(counts)
+            question.seen[name] = question.seen[name] + seen if name in question.seen else seen
+        question.answers += 1
+        question.let_go(link)
+
+    def forget(self, link: WorkerLink) -> None:
+        """Wait no longer for a worker that has ended."""
+        if self._question is not None:
+            self._question.let_go(link)
+
+
+def explained(
+    before: Mapping[str, Tally], after: Mapping[str, Tally], seen: Mapping[str, Seen]
+) -> dict[str, dict[str, Any]]:
+    """Return by schema what became of all events between two moments, and what was seen of some of
+    them: ``fields`` has the outcomes of each, with the JSON type and the number of events."""
+    found = {}
+    for name, now in after.items():
+        earlier, sample = before.get(name, Tally()), seen.get(name, Seen())
+        found[name] = {
+            "received": now.received - earlier.received,
+            "admitted": now.admitted - earlier.admitted,
+            "rejected": dict(now.rejected - earlier.rejected),
+            "looked_at": sample.events,
+            "verdicts": {name: times for name, times in sample.verdicts.items() if times},
+            "fields": {name: _outcomes(each) for name, each in sample.fields.items()},
+        }
+    return found
+
+
+def _outcomes(counts: Counter[int]) -> list[dict[str, Any]]:
+    pairs = sorted((OUTCOMES.index(pair(each)[0]), each) for each in counts if counts[each])
+    return [
+        {"outcome": pair(each)[0], "type": pair(each)[1] or None, "events": counts[each]}
+        for _, each in pairs
+    ]

@@ -1,0 +1,147 @@
+"""Why a running sidecar rejects events: its reasons, in names of the schema and counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import PIPE, Popen
+from time import sleep
+from typing import Any
+
+import pytest
+
+from collector.testing import canaries
+from tests.cli.process import COMMAND, run
+from tests.deadline import WAIT_SECONDS, wait_until
+from tests.ledgers import entries_of
+from tests.sidecar.processes import children
+from tests.sidecar.serving import Sidecar, started
+
+_CANARY = canaries(1)[0]
+_ATTRIBUTES = [
+    {"key": "os.type", "value": {"stringValue": "linux"}},
+    {"key": "device.type", "value": {"stringValue": _CANARY}},
+]
+_LOGS = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"attributes": _ATTRIBUTES}]}]}]}
+
+
+def _events(said: str) -> list[dict[str, Any]]:
+    return [
+        {"ip": 5, "OS": {"type": "linux"}, "chat": [said], said: {"device": said}},
+        {"ip": [said], "device": {"type": said}},
+        {"ip": "203.0.113.7", "os": {"type": "linux"}},
+    ]
+
+
+def _looking(folder: Path, *options: str) -> Popen[bytes]:
+    """Begin to look; return when the sidecar does, as its ledger says."""
+    data, before = folder / "collector-data", 0
+    before = len(entries_of(data / "spool.db", "read"))
+    words = [*COMMAND, "explain", "--live", "--data", str(data), *options]
+    process = Popen(words, stdout=PIPE, stderr=PIPE)
+    wait_until(lambda: len(entries_of(data / "spool.db", "read")) > before)
+    sleep(0.2)
+    return process
+
+
+def _seen(folder: Path, said: str) -> tuple[bytes, bytes, bytes]:
+    """Send events while it looks; return what it shows, and what ``top`` shows."""
+    with started(folder, environ={"COLUMNS": "200"}) as sidecar:
+        _send(sidecar, said)
+        data = str(folder / "collector-data")
+        top = run("top", "--once", "--data", data).out.partition(b"sink")[0]
+        table = _looked(folder, sidecar, said, b"of 4 events that were looked at")
+        return table, _looked(folder, sidecar, said, b'"looked_at":4', "--json"), top
+
+
+def _looked(folder: Path, sidecar: Sidecar, said: str, whole: bytes, *options: str) -> bytes:
+    """Look until all that was sent came in time, on however busy a machine."""
+    for seconds in (2, 4, 8, 16, 32):
+        process = _looking(folder, "--for", f"{seconds}s", *options)
+        _send(sidecar, said)
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+        assert (process.returncode, err) == (0, b"")
+        if whole in out:
+            break
+    return out
+
+
+def _send(sidecar: Sidecar, said: str) -> None:
+    for event in _events(said):
+        assert sidecar.send(json.dumps(event).encode()).status == 200
+    text, kind = json.dumps(_LOGS).replace(_CANARY, said).encode(), "application/json"
+    assert sidecar.request("POST", "/v1/logs", text, {"content-type": kind}).status == 200
+
+
+def test_twins_look_alike(tmp_path: Path) -> None:
+    """Whatever values and unlisted names are, the output is the same, and says why."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        first, other = pool.map(_seen, folders, (_CANARY, "lilac" * 30))
+    assert first == other
+    table, found, top = first
+    assert _CANARY.encode() not in table + found + top
+    facts = json.loads(found)["schemas"]["conferencing"]
+    assert facts["received"] == facts["looked_at"] == 4
+    assert facts["rejected"] == {"nothing_admitted": 2}
+    fields = {
+        name: {(each["outcome"], each["type"]): each["events"] for each in outcomes}
+        for name, outcomes in facts["fields"].items()
+    }
+    assert fields["client.address"] == {
+        ("kept", "string"): 1,
+        ("wrong_type", "number"): 1,
+        ("wrong_type", "array"): 1,
+        ("absent", None): 1,
+    }
+    assert fields["os.type"][("near", None)] == 1
+    assert fields["os.type"][("kept", None)] == 1
+    assert fields["device.type"] == {
+        ("invalid_value", "string"): 1,
+        ("invalid_value", None): 1,
+        ("absent", None): 2,
+    }
+    assert all(text in table for text in (b"client.address", b"wrong_type", b"array"))
+
+
+def test_one_question_at_a_time(tmp_path: Path) -> None:
+    """A second one is refused in a sentence; the answer to the first comes when its time is over,
+    also without events."""
+    with started(tmp_path):
+        process = _looking(tmp_path, "--for", "8s", "--json")
+        ended = run("explain", "--live", "--data", str(tmp_path / "collector-data"))
+        assert (ended.code, b"under way" in ended.err) == (1, True)
+        out, _ = process.communicate(timeout=WAIT_SECONDS)
+        assert json.loads(out)["schemas"]["conferencing"]["looked_at"] == 0
+        assert json.loads(out)["workers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--live", "--data", "nowhere"], 1, b"no sidecar runs"),
+        (["--live", "--for", "61s"], 2, b"at most a minute"),
+        (["--live", "--for", "soon"], 2, b"at most a minute"),
+        (["--live", "events.json"], 2, b"leave the file out"),
+    ],
+)
+def test_what_cannot_be_asked(words: list[str], code: int, said: bytes) -> None:
+    """Is refused in a sentence."""
+    ended = run("explain", *words)
+    assert (ended.code, said in ended.err) == (code, True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are found in /proc")
+def test_workers_that_end_meanwhile(tmp_path: Path) -> None:
+    """The others answer, and nothing waits for the one that is gone."""
+    with started(tmp_path, environ={"COLLECTOR__WORKERS": "2"}) as sidecar:
+        process = _looking(tmp_path, "--for", "8s", "--json")
+        os.kill(children(sidecar.process.pid)[0], signal.SIGKILL)
+        out, err = process.communicate(timeout=WAIT_SECONDS)
+        assert (process.returncode, err) == (0, b"")
+        assert json.loads(out)["workers"] == 1
