@@ -84,6 +84,7 @@ class _Link:
 
     def __init__(self) -> None:
         self.heard: list[bytes] = []
+        self.channel = self
 
     def send(self, message: bytes) -> None:
         self.heard.append(message)
