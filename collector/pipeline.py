@@ -17,7 +17,6 @@ from collector.filter import Filter
 from collector.intake import Acceptor
 from collector.sinks.sink import Sink
 from collector.spool import Spool
-from collector.spool.set_aside import SetAside
 
 _Result = TypeVar("_Result")
 _LAST_SECONDS = 1.0
@@ -34,10 +33,8 @@ class Delivery:
         sinks: Mapping[str, Sink],
         fields_for: FieldsFor = all_fields,
     ) -> None:
-        set_aside = SetAside(spool.path.parent)
         self._drains = [
-            Drain(name, sink, spool, fields_for, set_aside=set_aside)
-            for name, sink in sinks.items()
+            Drain(name, sink, spool, fields_for, sets_aside=True) for name, sink in sinks.items()
         ]
 
     def __repr__(self) -> str:

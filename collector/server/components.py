@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from datetime import date
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
@@ -17,6 +18,7 @@ from collector.ingest.tls import Certificates
 from collector.keyring import Keyring
 from collector.ledger import Ledger
 from collector.ops.metrics import Metrics, ReloadReading, WorkerReading
+from collector.ops.sink_state import Growth, SinkState, sink_states
 from collector.pipeline import Delivery
 from collector.retention.locations import Locations
 from collector.retention.upkeep import Upkeep
@@ -92,6 +94,7 @@ class Components:
         self.limits: IngestLimits = limits
         self.certificates = certificates
         self.tokens = tokens
+        self.growth: Growth = Growth()
 
     def __repr__(self) -> str:
         return f"<Components of {', '.join(schema.id for schema in self.schemas)}>"
@@ -133,7 +136,7 @@ class Components:
         self.spool = Spool(
             data / SPOOL_NAME,
             limit=config.spool.limit,
-            sinks=config.sinks.on(),
+            sinks={name: sink.share for name, sink in config.sinks.on().items()},
             layouts=layouts,
             admit=admit,
         )
@@ -144,11 +147,10 @@ class Components:
             self._open_sink(name, sink)
             stack.callback(self._close_sink, name)
         self.delivery = Delivery(self.spool, self.sinks, reaching(self.flows))
-        deliveries = self.delivery.deliveries
         self.metrics = Metrics(
             layouts,
             self.spool.state,
-            deliveries,
+            self.sink_states,
             self.worker_reading,
             self.message_counts,
             reloads=self.reload_reading,
@@ -199,6 +201,13 @@ class Components:
     def message_counts(self) -> Mapping[MessageOutcome, int]:
         """Return how many messages of a broker came to each outcome, for metrics."""
         return self.messages()
+
+    def sink_states(self) -> Mapping[str, SinkState]:
+        """Return the state of each sink at this moment."""
+        spool = self.spool.state()
+        sizes = {name: each.bytes for name, each in spool.backlogs.items()}
+        self.growth.add(monotonic(), {"": spool.bytes, **sizes})
+        return sink_states(spool, self.delivery.deliveries(), self.growth)
 
     @property
     def is_held(self) -> bool:

@@ -2,7 +2,8 @@
 
 One thread writes the file. All pending writes become batches and receipts in one transaction; their
 futures are resolved after the commit. Each sink has a cursor, and a batch is deleted, with its
-salt, once every sink has it, also a sink that is not named at present.
+salt, once every sink has it, also a sink that is not named at present. Each has a share of the
+spool, too: when that is full, senders are refused, or the sink skips what comes.
 
 A failed write or sync makes the connection unusable, and what it leaves in the page cache may look
 written though it is not on disk. So all pending writes are refused, the file is closed, reopened
@@ -26,12 +27,15 @@ from typing import Any, TypeVar
 
 from collector.backoff import Backoff
 from collector.contracts import (
+    SUMS,
     Backlog,
     Batch,
     Closing,
+    Depth,
     Layout,
     PendingBatch,
     RequestKey,
+    Share,
     SpoolState,
     Written,
 )
@@ -40,7 +44,6 @@ from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import (
-    Depth,
     Revision,
     RevisionOutcome,
     Selection,
@@ -49,6 +52,7 @@ from collector.spool.file import (
 )
 from collector.spool.lock import Lock
 from collector.spool.recover import try_open
+from collector.spool.tables import Account
 from collector.spool.write_queue import (
     MOST_SHARED_BYTES,
     Arrivals,
@@ -80,8 +84,9 @@ _Result = TypeVar("_Result")
 
 class Spool(Closing):
     """The spool of a data directory, which it locks. Safe to use from several threads.
-    ``sinks`` are those for which batches wait. What waits for one that is no longer named stays
-    until it is named again or dropped; without any, all batches stay. ``layouts`` helps to recover
+    ``sinks`` are those for which batches wait, perhaps with their shares. What waits for one that
+    is no longer named stays until it is named again or dropped; without any, all batches stay.
+    ``layouts`` helps to recover
     batches from a damaged file. ``admit`` is called once with the ledger of the file, before
     anything is read or written for others; where it raises ``ConfigFaults``, the file is not used.
 
@@ -98,7 +103,7 @@ class Spool(Closing):
         path: str | os.PathLike[str],
         *,
         limit: int = LIMIT,
-        sinks: Iterable[str] = (),
+        sinks: Iterable[str] | Mapping[str, Share] = (),
         layouts: Iterable[Layout] = (),
         admit: Callable[[Ledger], None] | None = None,
     ) -> None:
@@ -106,8 +111,9 @@ class Spool(Closing):
         self.refusal: ConfigFaults | None = None
         self._admit = admit
         self.layouts: dict[str, Layout] = {layout.digest: layout for layout in layouts}
-        self._sinks = tuple(sinks)
         self._limit = limit
+        self._shares = self._settled(sinks)
+        self._rooms = self._limited()
         lock = threading.RLock()
         self._changed, self._arrived = threading.Condition(lock), threading.Condition(lock)
         self._gathered = 0  # requests of the last commit
@@ -116,11 +122,15 @@ class Spool(Closing):
         self._queue = WriteQueue()
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
         self._file: SpoolFile | None = None
-        self._depth, self._room = Depth(), Room(limit)
-        self._backlogs: Mapping[str, Depth] = {}
-        self._lags = dict.fromkeys(self._sinks, 0.0)
+        self._depth = Depth()
+        self._accounts: Mapping[str, Account] = {}
+        self._waiting: Mapping[str, Depth] = {}
+        self._aside: Mapping[str, Depth] = {}
+        self._absent: dict[str, Depth] = {}
+        self._oldest: int | None = None
+        self._lags: dict[str, float] = {}
         self._last = 0
-        self._cursors = dict.fromkeys(self._sinks, 0)
+        self._cursors = dict.fromkeys(self._shares, 0)
         self._moved: set[str] = set()
         self._unreadable: set[int] = set()
         self._is_damaged = self._must_reopen = self._is_closing = False
@@ -161,8 +171,10 @@ class Spool(Closing):
 
     @property
     def delivered_up_to(self) -> int:
-        """The number up to which every sink has all batches."""
-        return min(self._cursors.values(), default=0)
+        """The number up to which every sink that does not skip has all batches."""
+        found = self._cursors.items()
+        must = (at for sink, at in found if not self._shares[sink].skips)
+        return min(must, default=self._last if found else 0)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -187,13 +199,38 @@ class Spool(Closing):
         return future
 
     def _put(self, batches: Sequence[PendingBatch], key: RequestKey | None) -> Written:
-        """Add batches to the queue; note that there is no room for them."""
+        """Add batches to the queue; note that there is no room for them, and in which share."""
+        left = {name: room.limit - self._used(name) for name, room in self._rooms.items()}
         try:
-            return self._queue.put(batches, key, self._limit - self._depth.bytes)
+            return self._queue.put(batches, key, min(left.values()))
         except SpoolFull:
-            self._room.refused(sum(len(batch.payload) for batch in batches))
-            self._room.is_full(self._depth.bytes)
+            size = sum(len(batch.payload) for batch in batches)
+            for name, room in self._rooms.items():
+                if self._queue.bytes + size > left[name]:
+                    room.refused(size)
+                    room.is_full(self._used(name))
             raise
+
+    def _used(self, name: str) -> int:
+        """Return how many bytes wait for a sink, or in the whole spool."""
+        return (self._waiting.get(name, Depth()) if name else self._depth).bytes
+
+    def _settled(self, sinks: Iterable[str] | Mapping[str, Share]) -> dict[str, Share]:
+        """Return the share of each sink, which is no more than the spool."""
+        given = sinks if isinstance(sinks, Mapping) else dict.fromkeys(sinks, Share())
+        return {
+            name: Share(min(share.limit or self._limit, self._limit), share.skips)
+            for name, share in given.items()
+        }
+
+    def _limited(self) -> dict[str, Room]:
+        """Return what must have room for a request: the spool, and the shares of sinks that refuse
+        where they are less than it."""
+        rooms = {"": Room(self._limit)}
+        for name, share in self._shares.items():
+            if not share.skips and share.limit is not None and share.limit < self._limit:
+                rooms[name] = Room(share.limit)
+        return rooms
 
     def note(self, *notes: Note) -> Written:
         """Add entries to the ledger. Resolved when they are on disk. Raises E506, also later."""
@@ -213,7 +250,7 @@ class Spool(Closing):
         ``delete_delivered``. The future has what waited. Raises E506, also later."""
 
         def work(file: SpoolFile) -> Depth:
-            waited = file.backlogs.get(sink, Depth())
+            waited = file.accounts.waiting.get(sink, Depth())
             with file.transaction():
                 file.drop(sink)
                 append_all(file.db, self.path, [note_of(waited)])
@@ -222,10 +259,36 @@ class Spool(Closing):
 
         return self.submit(work)
 
+    def name(self, sinks: Mapping[str, Share]) -> Future[None]:
+        """Take batches for other sinks, or with other shares, from the next commit on. Raises E506,
+        also later."""
+        shares = self._settled(sinks)
+
+        def work(file: SpoolFile) -> None:
+            file.prepare((), shares)
+            with self._changed:
+                self._shares = shares
+                self._rooms = self._limited()
+                found = file.accounts.cursors
+                self._cursors = {name: self._cursors.get(name, found[name]) for name in shares}
+
+        return self.submit(work)
+
+    def set_aside(self, sink: str, sequence: int) -> bool:
+        """Set aside the batch that is next for a sink, as it is now; return whether it was still
+        there. It is on disk on return. Raises E506."""
+        is_there = self.submit(lambda file: file.set_aside(sink, sequence)).result()
+        self._advance(sink, sequence)
+        return is_there
+
+    def redelivered(self, sink: str, sequence: int) -> None:
+        """Note that a sink has a batch that was set aside; it is on disk on return. Raises E506."""
+        self.submit(lambda file: file.redelivered(sink, sequence)).result()
+
     def waiting(self, sink: str) -> Future[Depth | None]:
         """Count what waits for a sink, absent or not; ``None`` if none of this name was ever named.
         Raises E506, also later."""
-        return self.submit(lambda file: file.backlogs.get(sink))
+        return self.submit(lambda file: file.accounts.waiting.get(sink))
 
     def delete_delivered(self) -> None:
         """Delete all batches that no sink needs. Raises E506."""
@@ -315,41 +378,53 @@ class Spool(Closing):
 
     def absent(self) -> dict[str, Depth]:
         """Return how much waits for each sink that is not named at present, if something does."""
-        file = self._file
-        return {} if file is None else file.absent
+        return self._absent
 
     def state(self) -> SpoolState:
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
-            file, cursors = self._file, self._cursors.items()
-            waiting = [at + 1 for _, at in cursors]
-            if file is not None:
-                waiting = [file.first_for(sink, at) for sink, at in cursors]
-                waiting += [] if file.oldest is None else [file.oldest]
-            first = min(waiting, default=1)
-            oldest = self._arrivals.age(first if depth.batches else None)
-            counts = (depth.batches, depth.records, depth.bytes, self._limit, oldest, self._errors)
-            damaged, is_full = (
-                self._damaged + len(self._unreadable),
-                self._room.is_full(depth.bytes),
-            )
-            backlogs = {sink: self._backlog(sink) for sink in self._cursors}
-            absent = {
-                sink: Backlog(each.batches, each.records, each.bytes)
-                for sink, each in self.absent().items()
-            }
+            firsts = [self._first(sink) for sink in self._cursors]
+            firsts += [] if self._oldest is None else [self._oldest]
+            oldest = self._arrivals.age(min(firsts, default=1) if depth.batches else None)
+            damaged = self._damaged + len(self._unreadable)
             return SpoolState(
-                is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs, absent=absent
+                is_ready,
+                depth.batches,
+                depth.records,
+                depth.bytes,
+                self._limit,
+                oldest,
+                self._errors,
+                damaged,
+                is_full=self._rooms[""].is_full(depth.bytes),
+                backlogs={sink: self._backlog(sink) for sink in self._cursors},
+                absent={sink: self._backlog(sink) for sink in self._absent},
             )
 
+    def _first(self, sink: str) -> int:
+        """Return a number before which nothing waits for a sink."""
+        account = self._accounts.get(sink, Account())
+        at = self._cursors.get(sink, account.cursor)
+        return at + 1 if self._file is None else self._file.accounts.first_for(sink, at)
+
     def _backlog(self, sink: str) -> Backlog:
-        """Return what waits for a sink."""
-        depth, at = self._backlogs.get(sink, Depth()), self._cursors[sink]
-        first = at + 1 if self._file is None else self._file.first_for(sink, at)
-        oldest = self._arrivals.age_of(first) if depth.batches else 0.0
-        lag = self._lags.get(sink, 0.0)
-        return Backlog(depth.batches, depth.records, depth.bytes, oldest, lag)
+        """Return what waits for a sink, and what became of all that was taken for it."""
+        depth, account = self._waiting.get(sink, Depth()), self._accounts.get(sink, Account())
+        room = self._rooms.get(sink) if sink else None
+        share = self._shares.get(sink, Share(self._limit))
+        return Backlog(
+            depth.batches,
+            depth.records,
+            depth.bytes,
+            self._arrivals.age_of(self._first(sink)) if depth.batches else 0.0,
+            self._lags.get(sink, 0.0),
+            share.limit or self._limit,
+            is_full=room is not None and room.is_full(depth.bytes),
+            is_skipping=account.since > 0,
+            aside=self._aside.get(sink, Depth()),
+            **{name: getattr(account, name) for name in SUMS},
+        )
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -396,7 +471,7 @@ class Spool(Closing):
             self._moved.clear()
             self._gathered = len(writes)
         is_due = self._is_closing or monotonic() - self._summed >= _SUMS_SECONDS
-        sums = self._sums if is_due else Counter()
+        sums = self._sums if is_due else None
         has_log = self._checkpoints.has_log
         try:
             size = self._queue.taken_bytes
@@ -460,9 +535,7 @@ class Spool(Closing):
     def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
         """Update the state after a commit, which added new writes."""
         with self._changed:
-            self._depth, self._last = file.depth, file.last
-            self._backlogs = file.backlogs
-            self._room.is_full(self._depth.bytes)
+            self._copy(file)
             self._queue.count_taken()
             self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
@@ -473,6 +546,16 @@ class Spool(Closing):
             self._arrived.notify_all()
         for batch in chain.from_iterable(write.batches for write in new):
             add_to_sums(self._sums, batch)
+
+    def _copy(self, file: SpoolFile) -> None:
+        """Take over what a file has now."""
+        accounts = file.accounts
+        self._depth, self._last = file.depth, file.last
+        self._accounts, self._waiting = dict(accounts.rows), dict(accounts.waiting)
+        self._aside = dict(accounts.aside)
+        self._absent, self._oldest = accounts.absent, accounts.oldest
+        for name, room in self._rooms.items():
+            room.is_full(self._used(name))
 
     def _refuse(self, writes: list[PendingWrite]) -> None:
         for write in writes:
@@ -504,7 +587,7 @@ class Spool(Closing):
             opened = try_open(
                 self.path,
                 layouts,
-                self._sinks,
+                self._shares,
                 is_damaged=self._is_damaged,
                 floor=self._last,
                 admit=self._try_admit,
@@ -521,12 +604,11 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
-            found = {sink: file.cursors[sink] for sink in self._cursors}
+            found = {sink: file.accounts.rows[sink].cursor for sink in self._cursors}
             is_new = file.last < self._last  # the file was lost, and its numbers begin anew
             known = found if is_new else self._cursors
             self._cursors = {sink: max(known[sink], at) for sink, at in found.items()}
-            self._depth, self._last = file.depth, file.last
-            self._backlogs = file.backlogs
+            self._copy(file)
             moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
             self._moved = set(found) if file.has_delivered else moved
             if (first := file.first()) is not None:

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.contracts import Backlog, SpoolState
+from collector.contracts import Backlog, Depth, SpoolState
 from collector.errors import DeliveryError
 from collector.ledger import Note
 from collector.spool import Spool
-from collector.spool.file import Depth, Revision
+from collector.spool.file import Revision
 from collector.spool.write_queue import Arrivals, Room
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
@@ -32,7 +32,7 @@ def _found(path: Path) -> dict[str, Depth]:
     """What each sink would get, counted row by row in the file."""
     with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db:
         db.execute("BEGIN")
-        cursors = dict(db.execute("SELECT sink, sequence FROM cursors"))
+        cursors = dict(db.execute("SELECT sink, sequence FROM sinks"))
         gaps = db.execute("SELECT sink, after, upto FROM gaps").fetchall()
         batches = db.execute("SELECT sequence, records, length(payload) FROM batches").fetchall()
 
