@@ -489,6 +489,11 @@ class Depth:
     records: int = 0
     bytes: int = 0
 
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Batches, records and bytes."""
+        return self.batches, self.records, self.bytes
+
     def __add__(self, other: Depth) -> Depth:
         return Depth(
             self.batches + other.batches, self.records + other.records, self.bytes + other.bytes

@@ -272,7 +272,7 @@ class ControlServer:
         components = self._components
         spool, workers = components.spool.state(), components.worker_reading()
         checks = self._checks()
-        sinks = {name: each.as_dict() for name, each in components.sink_states().items()}
+        sinks = components.sink_states().items()
         return {
             "schemas": [schema.id for schema in components.schemas],
             "events": {
@@ -291,8 +291,8 @@ class ControlServer:
                 "oldest_seconds": round(spool.oldest, 1),
                 "blocking": spool.blocking,
             },
-            "sinks": {name: each for name, each in sinks.items() if name not in spool.absent},
-            "absent": {name: each for name, each in sinks.items() if name in spool.absent},
+            "sinks": {name: each.as_dict() for name, each in sinks if not each.is_absent},
+            "absent": {name: each.as_dict() for name, each in sinks if each.is_absent},
         }
 
     def _locations(self) -> _Running:

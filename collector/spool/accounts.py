@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, replace
+from dataclasses import replace
 from typing import Any
 
 from collector.contracts import EMPTY, Depth, Share
@@ -185,7 +185,7 @@ class Accounts:
         row = self.rows[sink]
         there = self.waiting[sink] + self.aside[sink]
         lacking = row.taken - row.gone - there
-        lost = Depth(*(max(number, 0) for number in astuple(lacking)))
+        lost = Depth(*(max(number, 0) for number in lacking.numbers))
         self._change(sink, taken=row.taken - lacking + lost, damaged=row.damaged + lost)
 
     def _leave(self, sink: str, what: str, passed: Depth, cursor: int) -> None:

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,7 +203,7 @@ class Account:
     def numbers(self) -> list[int]:
         """The numbers of its row."""
         sums = (getattr(self, name) for name in _SUMS)
-        return [self.cursor, self.since, *(n for each in sums for n in astuple(each))]
+        return [self.cursor, self.since, *(n for each in sums for n in each.numbers)]
 
 
 def account_row(sink: str, account: Account, *, is_recovered: bool = False) -> tuple[Any, ...]:
