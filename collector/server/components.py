@@ -11,7 +11,7 @@ from time import monotonic
 
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
-from collector.contracts import MessageOutcome
+from collector.contracts import MessageOutcome, Share
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
@@ -115,6 +115,7 @@ class Components:
         self.metrics.use(layouts)
         self.upkeep.use(self.schemas, self._off())
         self.delivery.route(reaching(self.flows))
+        self.spool.name(self._shares())
         for name, sink in self.config.sinks.on().items():
             if is_other or sink != before[name]:
                 self.delivery.reopen(name, partial(self._open_sink, name, sink))
@@ -136,7 +137,7 @@ class Components:
         self.spool = Spool(
             data / SPOOL_NAME,
             limit=config.spool.limit,
-            sinks={name: sink.share for name, sink in config.sinks.on().items()},
+            sinks=self._shares(),
             layouts=layouts,
             admit=admit,
         )
@@ -157,6 +158,10 @@ class Components:
             expiries=self.expiries,
         )
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
+
+    def _shares(self) -> dict[str, Share]:
+        """Return the share of the spool of each sink that is switched on."""
+        return {name: sink.share for name, sink in self.config.sinks.on().items()}
 
     def _off(self) -> Locations:
         """Return the locations of the sinks that are switched off."""

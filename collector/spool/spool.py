@@ -112,8 +112,8 @@ class Spool(Closing):
         self._admit = admit
         self.layouts: dict[str, Layout] = {layout.digest: layout for layout in layouts}
         self._limit = limit
-        self._shares = self._settled(sinks)
-        self._rooms = self._limited()
+        self._shares = self._shares_of(sinks)
+        self._rooms = self._limited(self._shares)
         lock = threading.RLock()
         self._changed, self._arrived = threading.Condition(lock), threading.Condition(lock)
         self._gathered = 0  # requests of the last commit
@@ -172,9 +172,10 @@ class Spool(Closing):
     @property
     def delivered_up_to(self) -> int:
         """The number up to which every sink that does not skip has all batches."""
-        found = self._cursors.items()
-        must = (at for sink, at in found if not self._shares[sink].skips)
-        return min(must, default=self._last if found else 0)
+        with self._changed:
+            found = self._cursors.items()
+            must = (at for sink, at in found if not self._shares[sink].skips)
+            return min(must, default=self._last if found else 0)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -215,7 +216,7 @@ class Spool(Closing):
         """Return how many bytes wait for a sink, or in the whole spool."""
         return (self._waiting.get(name, Depth()) if name else self._depth).bytes
 
-    def _settled(self, sinks: Iterable[str] | Mapping[str, Share]) -> dict[str, Share]:
+    def _shares_of(self, sinks: Iterable[str] | Mapping[str, Share]) -> dict[str, Share]:
         """Return the share of each sink, which is no more than the spool."""
         given = sinks if isinstance(sinks, Mapping) else dict.fromkeys(sinks, Share())
         return {
@@ -223,11 +224,11 @@ class Spool(Closing):
             for name, share in given.items()
         }
 
-    def _limited(self) -> dict[str, Room]:
+    def _limited(self, shares: Mapping[str, Share]) -> dict[str, Room]:
         """Return what must have room for a request: the spool, and the shares of sinks that refuse
         where they are less than it."""
         rooms = {"": Room(self._limit)}
-        for name, share in self._shares.items():
+        for name, share in shares.items():
             if not share.skips and share.limit is not None and share.limit < self._limit:
                 rooms[name] = Room(share.limit)
         return rooms
@@ -262,15 +263,18 @@ class Spool(Closing):
     def name(self, sinks: Mapping[str, Share]) -> Future[None]:
         """Take batches for other sinks, or with other shares, from the next commit on. Raises E506,
         also later."""
-        shares = self._settled(sinks)
+        shares = self._shares_of(sinks)
 
         def work(file: SpoolFile) -> None:
+            with self._changed:
+                moved = self._take_moved()
+            file.write([], moved, None, ())
             file.prepare((), shares)
             with self._changed:
-                self._shares = shares
-                self._rooms = self._limited()
+                self._shares, self._rooms = shares, self._limited(shares)
                 found = file.accounts.cursors
                 self._cursors = {name: self._cursors.get(name, found[name]) for name in shares}
+                self._moved &= shares.keys()
 
         return self.submit(work)
 
@@ -328,15 +332,16 @@ class Spool(Closing):
         """Return the next batches for a sink, with their numbers: at most ``limit``, and no more
         after the first few MB.
 
-        They stay the next until ``delivered`` is called for them, and their records are not decoded
+        None for a sink that is not named, whatever is said of it. Others stay the next until
+        ``delivered`` is called for them, and their records are not decoded
         (``collector.filter.stored.read`` does). Damaged batches are skipped, and quarantined by the
         next commit. Never blocks.
         """
         selected = Selection()
         try:
             with self._reading:
-                at, last = self._cursors[sink], self._last
-                if (file := self._file) is not None:
+                at, last = self._cursors.get(sink), self._last
+                if (file := self._file) is not None and at is not None:
                     selected = file.select(sink, at, last, limit)
                     if selected == Selection():  # receipts without records
                         self._advance(sink, last)
@@ -357,7 +362,7 @@ class Spool(Closing):
 
     def _advance(self, sink: str, sequence: int) -> None:
         with self._changed:
-            if sequence > self._cursors[sink]:
+            if sequence > self._cursors.get(sink, sequence):
                 self._cursors[sink] = sequence
                 self._moved.add(sink)
                 self._changed.notify_all()
@@ -366,7 +371,7 @@ class Spool(Closing):
         """Wait up to ``seconds`` until a batch is pending for a sink; return whether one is."""
 
         def is_pending() -> bool:
-            return self._file is not None and self._cursors[sink] < self._last
+            return self._file is not None and self._cursors.get(sink, self._last) < self._last
 
         with self._arrived:
             self._arrived.wait_for(lambda: self._is_closing or is_pending(), seconds)
@@ -466,9 +471,8 @@ class Spool(Closing):
             if self._is_damaged or self._must_reopen:
                 return False
             writes, self._due_jobs = self._queue.take(), len(self._jobs)  # what came before them
-            cursors = {sink: self._cursors[sink] for sink in self._moved}
+            cursors = self._take_moved()
             unreadable = set(self._unreadable)
-            self._moved.clear()
             self._gathered = len(writes)
         is_due = self._is_closing or monotonic() - self._summed >= _SUMS_SECONDS
         sums = self._sums if is_due else None
@@ -495,6 +499,12 @@ class Spool(Closing):
         for write, earlier in done:
             write.future.set_result(earlier)
         return True
+
+    def _take_moved(self) -> dict[str, int]:
+        """Return the cursors that moved since the last commit, which are to be stored."""
+        moved = {sink: self._cursors[sink] for sink in self._moved}
+        self._moved.clear()
+        return moved
 
     def _gather(self) -> None:
         """Wait a moment for more requests to share the commit, if the last one held several."""

@@ -157,9 +157,13 @@ def test_a_share_is_seen(tmp_path: Path) -> None:
             assert 0.9 < status[name]["share"] <= 1
             assert metric(sidecar, f'collector_spool_blocking{{sink="{name}"}}') == 1
             assert metric(sidecar, f'collector_sink_limit_bytes{{sink="{name}"}}') == 1 << 20
+            _configured(tmp_path, receiver.port, "skip")
+            assert run("config", "reload", "--data", tmp_path / "data").code == 0
+            senders.refused.clear()
+            wait_until(lambda: sidecar.admin("/readyz").status == 200)
+            senders.send(sidecar)
+            assert not senders.refused
             sidecar.stop(signal.SIGKILL)
-        _configured(tmp_path, receiver.port, "skip")
-        senders.refused.clear()
         with started(tmp_path, "--config", str(file)) as sidecar:
             wait_until(lambda: not _told(tmp_path)["store"]["waiting"]["records"])
             for _ in range(20):

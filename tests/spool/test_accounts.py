@@ -311,6 +311,28 @@ def test_a_share_that_refuses(path: Path) -> None:
         law(spool)
 
 
+def test_what_a_sink_took_before_it_is_removed(path: Path) -> None:
+    """It is delivered, though no commit was between; what it says of a batch later does not count,
+    and it gets that one again."""
+    with Spool(path, sinks=["sink", "lake"]) as spool:
+        commit(spool, entry(1), entry(2))
+        (first, _), (second, _) = waiting(spool, "lake")
+        with spool.paused():
+            spool.delivered("lake", first)
+            renamed = spool.name({"sink": Share()})
+        renamed.result(WAIT_SECONDS)
+        spool.delivered("lake", second)
+        assert (waiting(spool, "lake"), spool.wait("lake", 0)) == ([], False)
+        commit(spool, entry(3))
+        assert (spool.state().absent["lake"].delivered.records, drained(spool)) == (1, [1, 2, 3])
+        spool.name({"sink": Share(), "lake": Share()}).result(WAIT_SECONDS)
+        commit(spool, entry(4))
+        assert drained(spool, "lake") == [2, 4]
+        wait_until(lambda: _told(spool, "lake").delivered.records == 3)
+        assert _told(spool, "lake").taken.records == 3
+        law(spool)
+
+
 def test_a_batch_that_is_set_aside_is_what_is_left_of_it(path: Path) -> None:
     """An erasure in between is in it; one that is gone is not set aside."""
     with Spool(path, sinks=["sink"]) as spool:
