@@ -19,7 +19,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from collector.contracts import EMPTY, Depth, Share
 from collector.ledger.entry import Note
@@ -42,6 +42,17 @@ _WITHIN = "WHERE sequence > ? AND sequence <= ?"
 _FIRST = f"SELECT min(sequence) FROM batches {_WITHIN}"  # noqa: S608 - constants
 _PASSED = f"SELECT {_SIZES} FROM batches {_WITHIN}"  # noqa: S608
 _ASIDE = f"SELECT sink, {_SIZES} FROM aside GROUP BY sink"  # noqa: S608
+
+
+class Seen(NamedTuple):
+    """The accounts after a commit: the row of each sink, what waits for it and what is set aside,
+    what waits for absent ones, and the first number of that."""
+
+    rows: Mapping[str, Account] = {}
+    waiting: Mapping[str, Depth] = {}
+    aside: Mapping[str, Depth] = {}
+    absent: Mapping[str, Depth] = {}
+    oldest: int | None = None
 
 
 class Accounts:
@@ -79,8 +90,16 @@ class Accounts:
         self.waiting = self._passed({sink: (row.cursor, OPEN) for sink, row in self.rows.items()})
         aside = {sink: Depth(*sizes) for sink, *sizes in self._db.execute(_ASIDE)}
         self.aside = {sink: aside.get(sink, EMPTY) for sink in self.rows}
+        self._find_oldest()
+
+    def _find_oldest(self) -> None:
         found = [first for sink in self.absent for first in self._firsts(sink)]
         self.oldest = min(found, default=None)
+
+    def seen(self) -> Seen:
+        """Return what others may look at while this goes on."""
+        rows, waiting, aside = dict(self.rows), dict(self.waiting), dict(self.aside)
+        return Seen(rows, waiting, aside, self.absent, self.oldest)
 
     def store(self) -> None:
         """Write the rows that have changed."""
@@ -92,7 +111,8 @@ class Accounts:
 
     def name(self, shares: Mapping[str, Share], last: int) -> list[Note]:
         """Name the sinks for which batches are taken from now on; others are absent. A new one
-        begins with the oldest batch, one that returns goes on. Return entries for gaps that end."""
+        begins with the oldest batch, one that returns goes on. Return entries for what was skipped
+        until now."""
         for sink in shares:
             if sink not in self.rows:
                 self.rows[sink] = Account()
@@ -104,8 +124,9 @@ class Accounts:
         self._unsettled, self.shares, notes = set(), shares, list[Note]()
         for sink, row in self.rows.items() if shares else ():
             gaps, is_named = self.gaps.get(sink, ()), sink in shares
-            if row.since and not (is_named and shares[sink].skips and _is_open(gaps)):
+            if row.since:
                 notes += self._noted(sink, last)
+            if row.since and not (is_named and shares[sink].skips and _is_open(gaps)):
                 self._change(sink, since=0)
             if self.rows[sink].since:
                 continue
@@ -113,6 +134,7 @@ class Accounts:
                 self._close(sink, last)
             elif not is_named and not _is_open(gaps):
                 self._store_gaps(sink, (*gaps, Gap(last)))
+        self._find_oldest()
         return notes
 
     def take(self, added: Depth, before: int, last: int, *, is_due: bool) -> list[Note]:

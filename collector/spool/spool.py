@@ -42,6 +42,7 @@ from collector.contracts import (
 from collector.errors import CollectorError, ConfigError, ConfigFaults, SpoolFull
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
+from collector.spool.accounts import Seen
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import (
     Revision,
@@ -123,11 +124,7 @@ class Spool(Closing):
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
         self._file: SpoolFile | None = None
         self._depth = Depth()
-        self._accounts: Mapping[str, Account] = {}
-        self._waiting: Mapping[str, Depth] = {}
-        self._aside: Mapping[str, Depth] = {}
-        self._absent: dict[str, Depth] = {}
-        self._oldest: int | None = None
+        self._seen = Seen()
         self._lags: dict[str, float] = {}
         self._last = 0
         self._cursors = dict.fromkeys(self._shares, 0)
@@ -214,7 +211,7 @@ class Spool(Closing):
 
     def _used(self, name: str) -> int:
         """Return how many bytes wait for a sink, or in the whole spool."""
-        return (self._waiting.get(name, Depth()) if name else self._depth).bytes
+        return (self._seen.waiting.get(name, Depth()) if name else self._depth).bytes
 
     def _shares_of(self, sinks: Iterable[str] | Mapping[str, Share]) -> dict[str, Share]:
         """Return the share of each sink, which is no more than the spool."""
@@ -381,16 +378,16 @@ class Spool(Closing):
         """Return the number of records that are pending for a sink."""
         return self._depth.records
 
-    def absent(self) -> dict[str, Depth]:
+    def absent(self) -> Mapping[str, Depth]:
         """Return how much waits for each sink that is not named at present, if something does."""
-        return self._absent
+        return self._seen.absent
 
     def state(self) -> SpoolState:
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
             firsts = [self._first(sink) for sink in self._cursors]
-            firsts += [] if self._oldest is None else [self._oldest]
+            firsts += [] if self._seen.oldest is None else [self._seen.oldest]
             oldest = self._arrivals.age(min(firsts, default=1) if depth.batches else None)
             damaged = self._damaged + len(self._unreadable)
             return SpoolState(
@@ -404,18 +401,18 @@ class Spool(Closing):
                 damaged,
                 is_full=self._rooms[""].is_full(depth.bytes),
                 backlogs={sink: self._backlog(sink) for sink in self._cursors},
-                absent={sink: self._backlog(sink) for sink in self._absent},
+                absent={sink: self._backlog(sink) for sink in self._seen.absent},
             )
 
     def _first(self, sink: str) -> int:
         """Return a number before which nothing waits for a sink."""
-        account = self._accounts.get(sink, Account())
+        account = self._seen.rows.get(sink, Account())
         at = self._cursors.get(sink, account.cursor)
         return at + 1 if self._file is None else self._file.accounts.first_for(sink, at)
 
     def _backlog(self, sink: str) -> Backlog:
         """Return what waits for a sink, and what became of all that was taken for it."""
-        depth, account = self._waiting.get(sink, Depth()), self._accounts.get(sink, Account())
+        depth, account = self._seen.waiting.get(sink, Depth()), self._seen.rows.get(sink, Account())
         room = self._rooms.get(sink) if sink else None
         share = self._shares.get(sink, Share(self._limit))
         return Backlog(
@@ -427,7 +424,7 @@ class Spool(Closing):
             share.limit or self._limit,
             is_full=room is not None and room.is_full(depth.bytes),
             is_skipping=account.since > 0,
-            aside=self._aside.get(sink, Depth()),
+            aside=self._seen.aside.get(sink, Depth()),
             **{name: getattr(account, name) for name in SUMS},
         )
 
@@ -559,11 +556,7 @@ class Spool(Closing):
 
     def _copy(self, file: SpoolFile) -> None:
         """Take over what a file has now."""
-        accounts = file.accounts
-        self._depth, self._last = file.depth, file.last
-        self._accounts, self._waiting = dict(accounts.rows), dict(accounts.waiting)
-        self._aside = dict(accounts.aside)
-        self._absent, self._oldest = accounts.absent, accounts.oldest
+        self._depth, self._last, self._seen = file.depth, file.last, file.accounts.seen()
         for name, room in self._rooms.items():
             room.is_full(self._used(name))
 

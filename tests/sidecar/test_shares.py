@@ -129,6 +129,7 @@ def test_a_sink_that_is_away_while_the_keeper_is_killed(tmp_path: Path, when_ful
     gaps = entries_of(tmp_path / "data" / "spool.db", "gap")
     stated = sum(int(each.fact("records") or 0) for each in gaps)
     assert missed == told["skipped"] == stated
+    assert (len(gaps) >= min(kills, 3)) == (when_full == "skip")
     assert (missed > 0, bool(senders.refused)) == (when_full == "skip", when_full == "refuse")
     check_ledger(tmp_path / "data" / "spool.db")
     assert run("ledger", "verify", "--data", tmp_path / "data").code == 0

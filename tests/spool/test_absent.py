@@ -16,7 +16,7 @@ from collector.spool.file import ALWAYS, Revision
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger, entries_of
-from tests.spool.make import commit, drained, entry, law
+from tests.spool.make import MINUTE, commit, drained, entry, law
 
 
 def note_of(sink: str) -> Callable[[Depth], Note]:
@@ -68,6 +68,15 @@ def test_what_waits_for_an_absent_sink_stays(path: Path) -> None:
         assert drained(spool, "a") == [30]
         wait_until(lambda: spool.depth() == 0)
     check_ledger(path)
+
+
+def test_what_waits_for_an_absent_sink_has_an_age(path: Path) -> None:
+    """It is the oldest of the spool, from the start without the sink on."""
+    with Spool(path, sinks=["a", "b"]) as spool:
+        commit(spool, entry(1, minute=MINUTE.replace("2026", "2020")))
+        assert drained(spool, "a") == [1]
+    with Spool(path, sinks=["a"]) as spool:
+        assert min(spool.state().oldest, spool.state().absent["b"].oldest) > 3600 * 24 * 365
 
 
 def test_the_limit_counts_what_waits_for_an_absent_sink(path: Path) -> None:

@@ -107,6 +107,7 @@ class Accounts(RuleBasedStateMachine):
         shares = {name: _SHARES[name] for name in named}
         if how == "r":
             self.spool.name(shares).result(WAIT_SECONDS)
+            self._decide(0)
             self._name(shares)
             return
         if how == "k":
