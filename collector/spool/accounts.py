@@ -122,20 +122,23 @@ class Accounts:
         for sink in self._unsettled:
             self._settle(sink)
         self._unsettled, self.shares, notes = set(), shares, list[Note]()
-        for sink, row in self.rows.items() if shares else ():
-            gaps, is_named = self.gaps.get(sink, ()), sink in shares
-            if row.since:
-                notes += self._noted(sink, last)
-            if row.since and not (is_named and shares[sink].skips and _is_open(gaps)):
-                self._change(sink, since=0)
-            if self.rows[sink].since:
-                continue
-            if is_named and _is_open(gaps):
-                self._close(sink, last)
-            elif not is_named and not _is_open(gaps):
-                self._store_gaps(sink, (*gaps, Gap(last)))
+        for sink in self.rows if shares else ():
+            notes += self._noted(sink, last)
+            self._begin(sink, shares.get(sink), last)
         self._find_oldest()
         return notes
+
+    def _begin(self, sink: str, share: Share | None, last: int) -> None:
+        """Begin or end the absence of a sink. While it skips, and still may, its gap goes on."""
+        gaps, row = self.gaps.get(sink, ()), self.rows[sink]
+        if row.since and share is not None and share.skips and _is_open(gaps):
+            return
+        if row.since:
+            self._change(sink, since=0)
+        if share is not None and _is_open(gaps):
+            self._close(sink, last)
+        elif share is None and not _is_open(gaps):
+            self._store_gaps(sink, (*gaps, Gap(last)))
 
     def take(self, added: Depth, before: int, last: int, *, is_due: bool) -> list[Note]:
         """Take what a commit added, after one number up to another, for each sink that is named.
@@ -194,8 +197,15 @@ class Accounts:
         self._leave(sink, "erased", self.waiting[sink], last)
         self._store_gaps(sink, (Gap(0),))  # also where a damaged file loses the row
 
+    def count_damaged(self) -> None:
+        """Count the batches anew, and what is gone of them as damaged: also what a damaged row had
+        another size for."""
+        self.count()
+        for sink in self.rows:
+            self._settle(sink)
+
     def recount(self, what: str) -> None:
-        """Count the batches anew, and what is gone of them as expired, erased or damaged."""
+        """Count the batches anew, and what is gone of them as expired or erased."""
         before = {sink: self.waiting[sink] + self.aside[sink] for sink in self.rows}
         self.count()
         for sink, had in before.items():

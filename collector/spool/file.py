@@ -208,7 +208,7 @@ class SpoolFile:
                 idempotency.forget_batch(self.db, sequence)
                 depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
             if damaged:
-                self.accounts.recount("damaged")
+                self.accounts.count_damaged()
             if cursors:
                 self.accounts.deliver(cursors)
             batches = merge_for_commit(batch for write in new for batch in write.batches)
@@ -455,7 +455,7 @@ def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
             execute(f"INSERT OR IGNORE INTO damaged SELECT {BATCH} {source}", (rowid,))
             execute(f"DELETE {source}", (rowid,))
         if unreadable:
-            file.accounts.recount("damaged")
+            file.accounts.count_damaged()
         batches, records = batches + refused, records + shortened
         damaged = execute(f"DELETE FROM damaged WHERE {_OLD}", (revision.damaged,)).rowcount  # noqa: S608
         forget_keys(file.db)

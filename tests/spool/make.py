@@ -112,9 +112,9 @@ def plant_aside(path: Path, sink: str, batch: Batch) -> None:
 
 
 def law(spool: Spool) -> None:
-    """Hold what is taken against what became of it, for each sink, by what the spool says and by
-    the rows of its file."""
+    """Hold what was taken against what became of it, for each sink, in batches and in records: of
+    a damaged batch that nobody has read yet, the bytes may be others."""
     state = spool.state()
     for sink, each in {**state.backlogs, **state.absent}.items():
         gone = each.delivered + each.skipped + each.expired + each.erased + each.damaged
-        assert each.taken == each.waiting + each.aside + gone, sink
+        assert each.taken.numbers[:2] == (each.waiting + each.aside + gone).numbers[:2], sink

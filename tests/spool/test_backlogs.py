@@ -21,7 +21,7 @@ from collector.spool.file import Revision
 from collector.spool.write_queue import Arrivals, Room
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.spool.make import MINUTE, commit, drained, entry
+from tests.spool.make import MINUTE, commit, drained, entry, law
 
 _SINKS = ("sink", "other")
 _ALL = (*_SINKS, "absent")
@@ -98,6 +98,7 @@ def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None
                     named = tuple(sink for at, sink in enumerate(_ALL) if number >> at & 1)
                     spool = Spool(path, sinks=named)
                 assert eventually(partial(_agrees, spool, path), 20), (what, number)
+                law(spool)
             state = spool.state()
             everything = [*state.backlogs.values(), *state.absent.values()]
             assert max(each.bytes for each in everything) <= state.bytes
