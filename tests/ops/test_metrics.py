@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import inf
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ _LAYOUT = load_schema("conferencing").layout
 _NAMED = ("schema", "conferencing")
 _FIELDS = [name for name, _ in _LAYOUT.columns]
 _WORKERS = WorkerReading(2, 1)
-_SUMS = {each: Depth(1, at, 5) for at, each in enumerate(SUMS)}
+_SUMS: dict[str, Any] = {each: Depth(1, at, 5) for at, each in enumerate(SUMS)}
 _STORE = Backlog(3, 40, 5000, 2.5, 0.5, 9000, is_skipping=True, aside=Depth(1, 8, 9), **_SUMS)
 _SPOOL = SpoolState(
     *(True, 4, 50, 6000, 1 << 30, 2.5, 6, 1),

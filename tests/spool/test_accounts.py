@@ -6,6 +6,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -274,6 +275,10 @@ def test_a_sink_that_skips_hurts_no_other(path: Path) -> None:
     check_ledger(path)
 
 
+def _has_stated(path: Path, more_than: int) -> bool:
+    return len(entries_of(path, "gap")) > more_than
+
+
 def test_a_gap_that_does_not_end_is_in_the_ledger(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,7 +287,7 @@ def test_a_gap_that_does_not_end_is_in_the_ledger(
     with Spool(path, sinks={"dead": Share(1, skips=True)}) as spool:
         for number in range(3):
             commit(spool, entry(number, number))
-            wait_until(lambda at=number: len(entries_of(path, "gap")) > at)
+            wait_until(partial(_has_stated, path, number))
         commit(spool, entry(7))
     found = entries_of(path, "gap")
     assert sum(int(each.fact("records") or 0) for each in found) == 7
