@@ -53,8 +53,8 @@ class Growth:
 @dataclass(frozen=True, slots=True)
 class SinkState:
     """What waits for a sink and what became of the rest, how its deliveries go, and in how many
-    seconds its share is full at the rate of the last hour: infinity if it does not grow, ``None``
-    if that is not known yet. One that ``is_absent`` is not in the configuration."""
+    seconds its share is full at the rate of the last hour: 0 if it is, infinity if it does not
+    grow, ``None`` if that is not known yet. One that ``is_absent`` is not in the configuration."""
 
     condition: Condition
     backlog: Backlog
@@ -110,13 +110,11 @@ def sink_states(
             condition = "skipping"
         elif name in late:
             condition = "late"
-        found[name] = SinkState(
-            condition,
-            backlog,
-            deliveries.get(name) or DeliveryState(),
-            growth.until_full(backlog.limit - backlog.bytes, name),
-            name in spool.absent,
-        )
+        until = growth.until_full(backlog.limit - backlog.bytes, name)
+        if backlog.is_full or backlog.is_skipping:
+            until = 0.0
+        delivery = deliveries.get(name) or DeliveryState()
+        found[name] = SinkState(condition, backlog, delivery, until, name in spool.absent)
     return found
 
 
