@@ -587,12 +587,13 @@ CODES: dict[str, Code] = {
     ),
     "E505": Code(
         "the spool is full",
-        means="As many bytes wait for delivery as `spool.limit` allows, because a sink does not"
-        " take its batches. Nothing of the request was kept, and nothing that was kept before is"
-        " given up.",
+        means="As many bytes wait for delivery as `spool.limit`, or the `limit` of a sink, allows,"
+        " because a sink does not take its batches. Nothing of the request was kept, and nothing"
+        " that was kept before is given up.",
         why="Records that were acknowledged are never dropped for new ones.",
         fix="`/readyz` and `collector status` name the sink and why it fails. Mend it, drop what"
-        " waits for it if it is gone, or raise `spool.limit`. Senders try again later.",
+        " waits for it if it is gone, or raise the limit. If this sink may miss records rather than"
+        " hold senders up, give it `when_full: skip`. Senders try again later.",
         language="console",
         bad="curl http://127.0.0.1:4318/v1/events --json @events.json",
         good="collector status    # mend the sink that is blocking, then send again",

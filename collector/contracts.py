@@ -31,12 +31,14 @@ __all__ = [
     "CATEGORIES",
     "COUNTED_AT_ONCE",
     "DROPS",
+    "EMPTY",
     "MESSAGE_OUTCOMES",
     "MOST_BYTES",
     "MOST_EVENTS",
     "REFUSALS",
     "REJECTIONS",
     "SIGNALS",
+    "SUMS",
     "Accept",
     "AcceptNow",
     "Backlog",
@@ -45,6 +47,7 @@ __all__ = [
     "Category",
     "Closing",
     "DeliveryState",
+    "Depth",
     "Drop",
     "Earlier",
     "Form",
@@ -59,6 +62,7 @@ __all__ = [
     "RequestKey",
     "Row",
     "Scalar",
+    "Share",
     "Signal",
     "SpoolState",
     "Subject",
@@ -478,6 +482,45 @@ class Removal:
         return Removal(is_swept=self.is_swept, unruled=self.unruled, sinks={name: self.records})
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much there is of something in the spool; ``bytes`` are of records."""
+
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Batches, records and bytes."""
+        return self.batches, self.records, self.bytes
+
+    def __add__(self, other: Depth) -> Depth:
+        return Depth(
+            self.batches + other.batches, self.records + other.records, self.bytes + other.bytes
+        )
+
+    def __sub__(self, other: Depth) -> Depth:
+        return Depth(
+            self.batches - other.batches, self.records - other.records, self.bytes - other.bytes
+        )
+
+
+EMPTY = Depth()
+"""Nothing."""
+SUMS = ("taken", "delivered", "skipped", "expired", "erased", "damaged")
+"""What became of the batches for a sink, besides those that wait or are set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many bytes of the spool may wait for a sink, ``None`` for all of it, and whether it skips
+    what comes when they do; else senders are refused."""
+
+    limit: int | None = None
+    skips: bool = False
+
+
 _BLOCKING = 0.9
 """A sink holds up a full spool if for it as much waits as this share of what waits for the sink for
 which the most does: with less, others would still fill the spool."""
@@ -485,15 +528,40 @@ which the most does: with less, others would still fill the spool."""
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits for one sink. ``bytes`` are of records; ``oldest`` is the age in seconds of the
-    oldest batch that waits, 0 if none does, and ``lag`` how long the batch had waited that the sink
-    took last."""
+    """What waits for one sink, and what became of the rest. ``bytes`` are of records; ``oldest`` is
+    the age in seconds of the oldest batch that waits, 0 if none does, and ``lag`` how long the
+    batch had waited that the sink took last.
+
+    Of the spool, ``limit`` bytes may wait for it. While its share ``is_full``, senders are refused;
+    while it ``is_skipping``, it gets nothing of what comes. Always and exactly, ``taken`` is what
+    waits, is set ``aside``, or is any of the others.
+    """
 
     batches: int = 0
     records: int = 0
     bytes: int = 0
     oldest: float = 0.0
     lag: float = 0.0
+    limit: int = 0
+    is_full: bool = False
+    is_skipping: bool = False
+    aside: Depth = EMPTY
+    taken: Depth = EMPTY
+    delivered: Depth = EMPTY
+    skipped: Depth = EMPTY
+    expired: Depth = EMPTY
+    erased: Depth = EMPTY
+    damaged: Depth = EMPTY
+
+    @property
+    def waiting(self) -> Depth:
+        """What waits."""
+        return Depth(self.batches, self.records, self.bytes)
+
+    @property
+    def share(self) -> float:
+        """How much of its limit is used, from 0 to 1."""
+        return self.bytes / self.limit if self.limit else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,17 +590,21 @@ class SpoolState:
     @property
     def is_writable(self) -> bool:
         """Whether the spool takes batches."""
-        return self.is_ready and not self.is_full
+        return self.is_ready and not self.is_full and not self.blocking
 
     @property
     def blocking(self) -> list[str]:
-        """The sinks that hold up a full spool, absent ones too, the one with the most bytes first.
-        None while the file cannot be used: then they get nothing."""
+        """The sinks because of which senders are refused: whose share is full, and that hold up a
+        full spool, absent ones too; the one with the most bytes first. None while the file cannot
+        be used: then they get nothing."""
         backlogs = {**self.backlogs, **self.absent}
         sizes = {sink: each.bytes for sink, each in backlogs.items() if each.bytes}
-        is_theirs = self.is_full and self.is_ready
         least = _BLOCKING * max(sizes.values(), default=0)
-        found = [sink for sink, size in sizes.items() if is_theirs and size >= least]
+        found = [
+            sink
+            for sink, size in sizes.items()
+            if self.is_ready and (backlogs[sink].is_full or (self.is_full and size >= least))
+        ]
         return sorted(found, key=lambda sink: -sizes[sink])
 
 
@@ -543,9 +615,9 @@ _HUNG_SECONDS = 60.0
 @dataclass(slots=True)
 class DeliveryState:
     """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
-    took, or of the start, and ``since`` that of a call at hand; ``set_aside`` counts the batches
-    that it will not take. ``causes`` counts its failures; ``cause`` is that of the last one, and
-    ``answer`` the code with which the server refused it, as ``HTTP 403``."""
+    took, or of the start, and ``since`` that of a call at hand; ``delivered`` counts the batches
+    that it took since the start. ``causes`` counts its failures; ``cause`` is that of the last one,
+    and ``answer`` the code with which the server refused it, as ``HTTP 403``."""
 
     delivered: int = 0
     causes: Counter[Cause] = field(default_factory=Counter)
@@ -553,7 +625,6 @@ class DeliveryState:
     cause: Cause = "failed"
     answer: str = ""
     last: float = 0.0
-    set_aside: int = 0
     since: float | None = None
 
     @property

@@ -25,7 +25,7 @@ from collector.errors import (
 from collector.filter.stored import read
 from collector.sinks.sink import Sink, close_sink, contained
 from collector.spool import Spool
-from collector.spool.set_aside import SetAside
+from collector.spool.tables import aside_batches
 
 FieldsFor = Callable[[str, str, Granted], Container[str] | None]
 """Returns the fields of records that reach a sink, by its name, by the name of the schema and by
@@ -69,11 +69,11 @@ def all_fields(_sink: str, _schema: str, _granted: Granted) -> None:
     """Let every field reach every sink."""
 
 
-def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor) -> int:
+def redeliver(name: str, sink: Sink, spool: Spool, fields_for: FieldsFor) -> int:
     """Deliver the batches again that were set aside for a sink; return how many it has taken, which
-    are set aside no longer."""
+    are set aside no longer. Raises ``DeliveryError`` E506 and E507."""
     taken = 0
-    for each in set_aside.all():
+    for each in aside_batches(spool.path):
         if each.sink != name:
             continue
         is_taken = False
@@ -83,7 +83,7 @@ def redeliver(name: str, sink: Sink, set_aside: SetAside, fields_for: FieldsFor)
             sink.deliver(read(batch, fields))
             is_taken = True
         if is_taken:
-            set_aside.remove(each.number)
+            spool.redelivered(name, each.number)
             taken += 1
     return taken
 
@@ -103,7 +103,7 @@ class Drain(threading.Thread):
         fields_for: FieldsFor = all_fields,
         lock: AbstractContextManager[object] | None = None,
         *,
-        set_aside: SetAside | None = None,
+        sets_aside: bool = False,
     ) -> None:
         super().__init__(name=f"collector-drain-{sink_name}", daemon=True)
         self.sink_name = sink_name
@@ -117,7 +117,7 @@ class Drain(threading.Thread):
             self._sink = sink
         self._spool = spool
         self._lock = lock or nullcontext()
-        self._set_aside = set_aside
+        self._sets_aside = sets_aside
         self.route(fields_for)
         self._ending = threading.Event()
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
@@ -306,25 +306,15 @@ class Drain(threading.Thread):
             self._opened.deliver(*(self._read(batch) for _, batch in pending))
         except BaseException as error:
             number, batch = pending[0]
-            if self._set_aside is None or len(pending) > 1:
+            if not self._sets_aside or len(pending) > 1:
                 raise
             if not self._is_unacceptable(number, batch, error):
                 raise
-            self._set_aside.add(self.sink_name, batch)
-            if not self._is_current(number, batch):  # what was revised is set aside instead
-                self._set_aside.discard(self.sink_name, batch.id)
-                raise
-            self.delivery.set_aside += 1
-            self.delivery.causes["batch"] += 1
+            if self._spool.set_aside(self.sink_name, number):
+                self.delivery.causes["batch"] += 1
         else:
             self.delivery.delivered += len(pending)
             self.delivery.last = monotonic()
-
-    def _is_current(self, number: int, batch: Batch) -> bool:
-        """Return whether the spool still has a batch as it was read. An erasure revises the spool,
-        then what was set aside; a batch that is set aside in between is as it was before."""
-        found = self._spool.after(self.sink_name, 1)
-        return [(at, each.payload) for at, each in found] == [(number, batch.payload)]
 
     def _is_unacceptable(self, number: int, batch: Batch, error: BaseException) -> bool:
         """Return whether a batch is the reason of a failure, not the sink: the sink says so, or the

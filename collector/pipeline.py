@@ -17,7 +17,6 @@ from collector.filter import Filter
 from collector.intake import Acceptor
 from collector.sinks.sink import Sink
 from collector.spool import Spool
-from collector.spool.set_aside import SetAside
 
 _Result = TypeVar("_Result")
 _LAST_SECONDS = 1.0
@@ -34,14 +33,14 @@ class Delivery:
         sinks: Mapping[str, Sink],
         fields_for: FieldsFor = all_fields,
     ) -> None:
-        self._spool, self._set_aside = spool, SetAside(spool.path.parent)
+        self._spool = spool
         self._drains = [self._drain(name, sink, fields_for) for name, sink in sinks.items()]
 
     def __repr__(self) -> str:
         return f"<Delivery to {len(self._drains)} sinks>"
 
     def _drain(self, name: str, sink: Sink | Callable[[], Sink], fields_for: FieldsFor) -> Drain:
-        return Drain(name, sink, self._spool, fields_for, set_aside=self._set_aside)
+        return Drain(name, sink, self._spool, fields_for, sets_aside=True)
 
     def start(self) -> None:
         """Start the delivery threads."""

@@ -344,6 +344,34 @@ def test_records_are_not_written_over_our_files(
         assert read(tmp_path / "a.yaml", {}).config.sinks["ndjson"].is_on
 
 
+@pytest.mark.parametrize(
+    ("store", "lake", "fault"),
+    [
+        ("when_full: skip", "path: a", ("sinks.store.when_full", "E106")),
+        ("when_full: skip, limit: 9728KiB", "path: a", ("sinks.store.limit", "E122")),
+        (
+            "when_full: skip, limit: 5MiB",
+            "path: a, when_full: skip, limit: 5MiB",
+            ("sinks.store.limit", "E122"),
+        ),
+        ("when_full: skip, limit: 5MiB", "path: a, when_full: skip, limit: 4MiB", None),
+        ("limit: 1MiB", "path: a, limit: 100MiB", None),
+    ],
+)
+def test_sinks_that_skip_leave_room(
+    store: str, lake: str, fault: tuple[str, str] | None, tmp_path: Path
+) -> None:
+    """Each has a limit, and together they leave a tenth of the spool to others."""
+    text = f"spool: {{limit: 10MiB}}\nsinks: {{store: {{{store}}}, ndjson: {{{lake}}}}}"
+    if fault is not None:
+        (found,) = _faults(text, tmp_path)
+        assert (found.field, found.code) == fault
+        return
+    (tmp_path / "a.yaml").write_text(text)
+    sinks = read(tmp_path / "a.yaml", {}).config.sinks
+    assert sinks["store"].share.limit in (5 << 20, 1 << 20)
+
+
 @pytest.mark.parametrize("party", ["processor", "third"])
 def test_another_party_has_a_name_and_purposes(party: str, tmp_path: Path) -> None:
     """Each of the two is asked for where a sink is not one's own, and nowhere else."""

@@ -149,7 +149,8 @@ _HISTORIES: dict[str, dict[str, str]] = {
     "a sink with half of the spool, which is late and fails": {
         'collector_spool_bytes{X,sink="lake"}': "10x36",
         'collector_spool_bytes{X,sink="warehouse"}': "0+20x36",
-        "collector_spool_limit_bytes{X}": "1000x36",
+        'collector_sink_limit_bytes{X,sink="lake"}': "1000x36",
+        'collector_sink_limit_bytes{X,sink="warehouse"}': "1000x36",
         'collector_spool_oldest_age_seconds{X,sink="lake"}': "3x36",
         'collector_spool_oldest_age_seconds{X,sink="warehouse"}': "0+60x36",
         'collector_sink_failures_total{X,sink="lake",cause="denied"}': "7x36",
@@ -157,6 +158,12 @@ _HISTORIES: dict[str, dict[str, str]] = {
         'collector_sink_failures_total{X,sink="warehouse",cause="busy"}': "0x36",
         'collector_sink_last_success_timestamp_seconds{X,sink="lake"}': "0x36",
         'collector_sink_last_success_timestamp_seconds{X,sink="warehouse"}': "0x36",
+    },
+    "a sink that skips, and one that is full soon": {
+        'collector_sink_skipping{X,sink="lake"}': "0x36",
+        'collector_sink_skipping{X,sink="warehouse"}': "0x5 1x30",
+        'collector_sink_full_in_seconds{X,sink="lake"}': "7200x36",
+        'collector_sink_full_in_seconds{X,sink="warehouse"}': "999999x36",
     },
 }
 _FIRING: dict[str, dict[str, dict[str, str]]] = {
@@ -169,10 +176,15 @@ _FIRING: dict[str, dict[str, dict[str, str]]] = {
         "CollectorDeliveryLate": {"sink": "warehouse"},
         "CollectorSinkFailing": {"sink": "warehouse", "cause": "denied"},
     },
+    "a sink that skips, and one that is full soon": {
+        "CollectorSinkSkipping": {"sink": "warehouse"},
+        "CollectorSinkFullSoon": {"sink": "lake"},
+    },
 }
 _OF_SPOOL = (
     *("CollectorSpoolFull", "CollectorSpoolNotWritable", "CollectorSpoolFilling"),
     *("CollectorDeliveryLate", "CollectorSinkFailing"),
+    *("CollectorSinkSkipping", "CollectorSinkFullSoon"),
 )
 
 

@@ -27,8 +27,8 @@ from collector.files import (
 from collector.schema import load_schema
 from collector.server.process import tighten_all
 from collector.sinks.store import Store
-from collector.spool import Spool
-from collector.spool.set_aside import FILE_NAME, SetAside
+from collector.spool import FILE_NAME, Spool
+from collector.spool.tables import aside_batches
 from tests.database import query
 from tests.raising import raises
 
@@ -199,7 +199,7 @@ def test_a_set_aside_batch_that_cannot_be_read(tmp_path: Path) -> None:
     """The error of SQLite is not in the context of ours."""
     (tmp_path / FILE_NAME).write_bytes(b"no database" * 999)
     with pytest.raises(DeliveryError, match="E507") as caught:
-        SetAside(tmp_path).all()
+        aside_batches(tmp_path / FILE_NAME)
     assert caught.value.__context__ is None
 
 

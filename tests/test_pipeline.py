@@ -39,7 +39,7 @@ from collector.sinks.sink import Sink
 from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.spool.recover import try_open
-from collector.spool.set_aside import FILE_NAME, SetAside
+from collector.spool.tables import aside_batches
 from collector.synthetic import events
 from tests.calling import accepted
 from tests.deadline import WAIT_SECONDS, stays, wait_until
@@ -520,11 +520,11 @@ def test_a_batch_that_is_never_taken_is_set_aside(
         for number in (2, 1, 3):
             pipeline.accept_now(Request("ndjson", ndjson(number)))
         delivery = pipeline.deliveries()["refusing"]
-        wait_until(lambda: delivery.set_aside == 1)
+        wait_until(lambda: len(aside_batches(tmp_path / "spool.db")) == 1)
         wait_until(lambda: delivery.delivered == 2)
         assert delivery.failures >= (1 if says_so else 11)
     assert {len(sink.records)} <= {5, 8}, "another is tried to see who is at fault"
-    (refused,) = SetAside(tmp_path).all()
+    (refused,) = aside_batches(tmp_path / "spool.db")
     assert (refused.sink, refused.batch.payload.count(b"\n")) == ("refusing", 1)
 
 
@@ -557,10 +557,11 @@ def test_a_person_erased_while_a_sink_refuses(tmp_path: Path, number: int) -> No
         clear(spool, Rule.removal(person, None), since=datetime.now(UTC), wait=1)
         sink.goes_on.set()
         wait_until(lambda: not spool.state().batches)
-    left = [each.batch.payload for each in SetAside(tmp_path).all()]
+    left = [each.batch.payload for each in aside_batches(tmp_path / "spool.db")]
     assert len(left) == (number > 1)
     assert address.encode() not in b"".join(left)
-    assert address.encode() not in (tmp_path / FILE_NAME).read_bytes()
+    files = [path for path in tmp_path.iterdir() if path.name.startswith("spool")]
+    assert not any(address.encode() in path.read_bytes() for path in files)
 
 
 def test_a_sink_that_fails_ten_times_gets_it_all(tmp_path: Path) -> None:
@@ -571,7 +572,7 @@ def test_a_sink_that_fails_ten_times_gets_it_all(tmp_path: Path) -> None:
             pipeline.accept_now(Request("ndjson", ndjson(10, seed)))
         wait_until(lambda: len(faulty.records) == total.admitted)
         delivery = pipeline.deliveries()["faulty"]
-        assert (delivery.failures, delivery.set_aside) == (10, 0)
+        assert (delivery.failures, aside_batches(tmp_path / "spool.db")) == (10, [])
         wait_until(lambda: stored(tmp_path) == total.admitted)
     store.close()
 

@@ -49,6 +49,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         "answer:why",
         "answer:protobuf",
         *("metric:collector_events_*", "metric:collector_spool_records"),
+        *("metric:collector_sink_records_*", "spool:sinks.*_records"),
         *("status:events.*.received", "status:events.*.admitted", "status:events.*.rejected.*"),
     ),
     "schemas": (
@@ -63,14 +64,14 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("metric:collector_received_bytes_*", "metric:collector_admitted_bytes_*"),
         *("segments:segments.length", "segments:frames.at", "segments:frames.length"),
         *("metric:collector_spool_bytes", "metric:collector_spool_used_bytes"),
-        *("answer:dropped", "answer:content"),
+        *("answer:dropped", "answer:content", "spool:sinks.*_bytes"),
         *("status:events.*.content.*", "status:events.*.dropped.*"),
         "otlp-header:content-length",
         *("answer:bytes_in", "answer:bytes_out", "header:content-length", "size:*"),
     ),
     "requests": (
         *("spool:*.sequence", "spool:*.receipt", "store:_delivered.number"),
-        *("metric:collector_spool_batches", "metric:collector_sink_delivered_batches_*"),
+        *("metric:collector_spool_batches", "spool:sinks.*_batches", "spool:sinks.since"),
         "metric:collector_messages_*",
         *("spool:request_keys.number", "spool:entries.facts", "segments:segments.number"),
         *("segments:frames.segment", "segments:delivered.number", "otlp:requests"),
@@ -91,7 +92,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     ),
     "moment": (
         *("metric:collector_spool_oldest_age_seconds", "metric:collector_sink_last_success_*"),
-        "metric:collector_spool_lag_seconds",
+        *("metric:collector_spool_lag_seconds", "metric:collector_sink_full_in_seconds"),
         *("metric:process_*", "metric:python_*", "metric:*_created", "header:date"),
         "metric:collector_config_last_reload_*",
         *("log:*.time", "log:*.timestamp", "time:*", "segments:segments.opened"),
@@ -110,8 +111,9 @@ PLACES: dict[str, tuple[str, ...]] = {
         ),
     ),
     "constant": (
-        *("spool:about.*", "spool:layouts.*", "spool:columns.*", "spool:cursors.sink"),
+        *("spool:about.*", "spool:layouts.*", "spool:columns.*", "spool:sinks.sink"),
         "spool:gaps.sink",
+        "spool:aside.*",
         *("spool:starts.*", "spool:tip.one", "spool:entries.kind", "spool:last_entry.one"),
         *("spool:documents.*", "spool:damaged.*"),
         *("store:_retention.*", "store:_remains.*", "metric:collector_spool_limit_bytes"),
@@ -121,7 +123,12 @@ PLACES: dict[str, tuple[str, ...]] = {
             "metric:collector_build_info",
         ),
         *("metric:collector_spool_errors_total", "metric:collector_spool_damaged_files"),
-        *("metric:collector_sink_set_aside_batches_total", "header:content-type"),
+        *(
+            "metric:collector_sink_set_aside_records",
+            "metric:collector_sink_limit_bytes",
+            "metric:collector_sink_skipping",
+            "header:content-type",
+        ),
         *("header:connection", "header:server", "log:stopping.*", "log:stopped.*"),
         *("file:data/*.db", "file:data/*.db-wal", "file:data/*.db-shm", "file:data/collector.lock"),
         *("file:records/records.ndjson", "file:records/*.state", "file:data/sinks/*"),
@@ -135,6 +142,7 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("status:workers.*", "status:ready", "metric:collector_tls_*"),
         *("log:unconfined.*", "log:worker_replaced.*", "log:unsigned.*", "log:modes_*"),
         *("metric:collector_sink_failures_total", "log:sink_failing.*", "log:sink_recovered.*"),
+        "log:sink_skipping*",
     ),
 }
 """The places of each channel, as patterns; the most exact one that fits counts."""

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,9 +32,6 @@ from collector.schema.stored_document import load_stored
 from collector.sinks.sink import ErasableSink, is_erasable
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool.recover import quarantined
-from collector.spool.set_aside import DEFINITION as ASIDE_DEFINITION
-from collector.spool.set_aside import FILE_NAME as ASIDE_NAME
-from collector.spool.set_aside import SetAside
 from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
 from collector.spool.tables import pending_batches
 from collector.sqlite.definition import Definition
@@ -317,8 +313,7 @@ def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
     """Look at records that wait, and at those that were set aside."""
     damaged, unknown = len([*quarantined(locations.spool)]), 0
     unlisted, refused = set[str](), set[str]()
-    aside = (each.batch for each in SetAside(locations.data).all())
-    for batch in chain(pending_batches(locations.spool), aside):
+    for batch in pending_batches(locations.spool):
         if batch is None or batch.layout is None:
             damaged += 1
             continue
@@ -420,11 +415,10 @@ def _unlisted(where: str, filled: set[str], empty: set[str]) -> Iterator[Mismatc
 
 _VERIFIED = Definition((*LEDGER_TABLES, *journal.TABLES)).columns.keys()
 """The tables that the ledger's chains cover."""
-_SEALED = frozenset({"batches", "damaged"})
+_SEALED = frozenset({"batches", "aside", "damaged"})
 """The spool's tables whose rows have a seal over all of them, or are damaged."""
 _FILES: Mapping[str, tuple[Definition, AbstractSet[str]]] = {
     SPOOL_NAME: (SPOOL_DEFINITION, _VERIFIED | _SEALED),
-    ASIDE_NAME: (ASIDE_DEFINITION, set()),
     TOMBSTONES_NAME: (TOMBSTONES_DEFINITION, set()),
 }
 """The definition of each file, and the names of those tables whose values are not looked at

@@ -12,6 +12,7 @@ from collector.cli.data_dir import settings
 from collector.cli.health import is_healthy
 from collector.cli.options import AsJson, ConfigFile, Data
 from collector.errors import DeliveryError
+from collector.ops.sink_state import describe
 from collector.server import control_client
 
 _DEAD = "not running"
@@ -58,17 +59,9 @@ def status(
         for name, sink in answer["sinks"].items():
             code = f" ({sink['answer']})" if sink["answer"] else ""
             delay = f"is late, {sink['cause']}{code}" if sink["late"] else "is up to date"
-            waiting = sink["waiting"]
-            counts = (
-                f"{waiting['batches']:,} batches wait, {waiting['bytes']:,} bytes, the oldest for"
-                f" {waiting['oldest_seconds']:,} s; {sink['delivered']:,} batches delivered, the"
-                f" last after {waiting['lag_seconds']:,} s; {sink['failures']:,} failures,"
-                f" {sink['set_aside']:,} set aside"
-            )
-            out.print(f"sink {name} {delay}: {counts}", markup=False)
-        for name, waiting in answer["absent"].items():
-            counts = f"{waiting['batches']:,} batches with {waiting['records']:,} records wait"
-            out.print(f"sink {name} is not in the configuration: {counts}", markup=False)
+            out.print(f"sink {name} {delay}: {describe(sink)}", markup=False)
+        for name, sink in answer["absent"].items():
+            out.print(f"sink {name} is not in the configuration: {describe(sink)}", markup=False)
         for name, state in answer["checks"].items():
             if state != "ok":
                 out.print(f"{name}: {state}", markup=False)

@@ -41,7 +41,7 @@ from collector.server.control_client import Drop, Prune, Redeliver, ask
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
-from collector.spool.set_aside import RefusedBatch, SetAside
+from collector.spool.tables import RefusedBatch, aside_batches
 
 app: typer.Typer = group("Look after what is stored, and what waits for sinks.")
 app.command("query")(query)
@@ -165,7 +165,7 @@ def _counts(done: Dropped) -> str:
 def set_aside(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
     """List the batches that were set aside: for which sink, of which schema and minute, and how
     many records. No value is shown, and a sidecar may be running."""
-    refused = SetAside(_folder(settings(config, data))).all()
+    refused = aside_batches(_folder(settings(config, data)) / SPOOL_NAME)
     if as_json:
         print_json({"set_aside": [_aside_dict(each) for each in refused]})
         return
@@ -190,18 +190,18 @@ def redeliver(
     schemas = configured(chosen)
     matrices, folder = all_flows(chosen, schemas), _folder(chosen)
     sinks, fields_for = matrices[0].sinks, reaching(matrices)
-    aside, taken = SetAside(folder), 0
-    refused = [each for each in aside.all() if sink in (None, each.sink)]
+    taken, waiting = 0, aside_batches(folder / SPOOL_NAME)
+    refused = [each for each in waiting if sink in (None, each.sink)]
     answer = ask(folder, Redeliver(sink)) if refused else None
     if answer is not None:
         taken = answer["delivered"]
     elif refused:
-        with Spool(folder / SPOOL_NAME):  # no sidecar has the directory meanwhile
+        with Spool(folder / SPOOL_NAME) as spool:
             for name in dict.fromkeys(each.sink for each in refused):
                 if name in sinks:
                     opening = Opening(name, schemas, folder)
                     with open_sink(sinks[name], opening) as opened:
-                        taken += redeliver_aside(name, opened, aside, fields_for)
+                        taken += redeliver_aside(name, opened, spool, fields_for)
                 else:
                     err.print(f"no sink {name} is switched on", markup=False)
     left = len(refused) - taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Mapping
+from math import ceil
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Annotated, Any
@@ -135,18 +136,21 @@ def _fields(events: Mapping[str, Any], unit: str) -> Iterator[RenderableType]:
 
 
 def _sinks(sinks: Mapping[str, Any], unit: str) -> RenderableType:
-    headings = ("sink", "state", f"delivered{unit}", f"failures{unit}", "waiting", "oldest", "lag")
-    table = new_table(*headings, "set aside", numbers=(*headings[2:], "set aside"))
+    counts = [f"delivered{unit}", f"failures{unit}", "waiting", "share", "oldest", "lag"]
+    counts += ["skipped", "set aside"]
+    table = new_table("sink", "state", *counts, numbers=counts)
     for name, each in sinks.items():
         waiting, answer = each["waiting"], f" ({each['answer']})" if each["answer"] else ""
         table.add_row(
             name,
             f"[red]late: {each['cause']}{answer}[/]" if each["late"] else "up to date",
             _count(each["delivered"]),
-            _count(each["failures"]),
+            _count(sum(each["failures"].values())),
             f"{waiting['records']:,}",
+            f"{ceil(100 * each['share'])} %",
             f"{waiting['oldest_seconds']:,} s",
             f"{waiting['lag_seconds']:,} s",
+            f"{each['skipped']:,}",
             f"{each['set_aside']:,}",
         )
     return table

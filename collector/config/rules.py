@@ -30,13 +30,12 @@ _ADDRESSES = tuple(
 those of receivers that are added."""
 _NO_RECEIVERS = ("admin", "recorder")
 """The sections of these that take no events."""
-_OWN = ("collector.", "ledger.", "spool.", "spool-aside.", "store.")
+_OWN = ("collector.", "ledger.", "spool.", "store.")
 """Prefixes of the names of files in the data directory."""
 _OWN_FILES = (
     "collector.lock",
     "ledger.key",
     "spool.db",
-    "spool-aside.db",
     "store.db",
     "verdicts.json",
 )
@@ -144,6 +143,24 @@ def has_sink(config: Config) -> Iterator[Finding]:
     if not config.sinks.on():
         about = tuple(("sinks", name, _first_own(sink)) for name, sink in config.sinks.items())
         yield about, "E106", "nothing would be kept; switch on a sink"
+
+
+_MOST_SHARED = 0.9
+"""Of the spool, so much may wait for sinks that skip: what is left lets other sinks go on."""
+
+
+def shares_that_fit(config: Config) -> Iterator[Finding]:
+    """Require that a sink that skips has a limit, and that all of these leave room for others."""
+    skipping = {name: sink for name, sink in config.sinks.on().items() if sink.share.skips}
+    for name, sink in skipping.items():
+        if sink.limit is None:
+            message = "a sink that skips needs a share of the spool: set its `limit`"
+            yield (("sinks", name, "when_full"), ("sinks", name, "limit")), "E106", message
+    total = sum(sink.limit or 0 for sink in skipping.values())
+    if total > _MOST_SHARED * config.spool.limit:
+        about = tuple(("sinks", name, "limit") for name in skipping)
+        message = "sinks that skip must leave a tenth of `spool.limit` to others"
+        yield (*about, ("spool", "limit")), "E122", message
 
 
 def _first_own(sink: SinkSettings) -> str:
@@ -259,6 +276,7 @@ RULES: tuple[Callable[[Config], Iterator[Finding]], ...] = (
     has_receiver,
     has_recorder_settings,
     has_sink,
+    shares_that_fit,
     distinct_paths,
     distinct_places,
     other_parties,

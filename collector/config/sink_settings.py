@@ -15,7 +15,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from collector.config.values import Country, Purposes, Recipient, matching
+from collector.config.values import Country, Purposes, Recipient, Size, matching
+from collector.contracts import Share
 from collector.documents import BUILDS_LATER
 from collector.errors import ConfigError
 
@@ -87,6 +88,17 @@ class SinkSettings(Section):
         " `standard contractual clauses of the EU`.",
     )
 
+    limit: Annotated[Size, Field(ge=1 << 20, le=1 << 50)] | None = Field(
+        None,
+        description="How many bytes of records in the spool may wait for it. Default: as many as in"
+        " the whole spool, `spool.limit`.",
+    )
+    when_full: Literal["refuse", "skip"] = Field(
+        "refuse",
+        description="What happens while so many wait: `refuse` (senders get 503) or `skip` (this"
+        " sink misses what comes, and the ledger states how much). `skip` needs a `limit`.",
+    )
+
     has_state: ClassVar[bool] = False
     """Whether a sink of the type has files in its own directory besides those at its place; then
     it counts itself what is not of its making there."""
@@ -113,6 +125,11 @@ class SinkSettings(Section):
         with suppress(ValidationError):
             return cls(**values)
         raise ConfigError("E107", "a sink of this type needs another address, or a sidecar")
+
+    @property
+    def share(self) -> Share:
+        """Its share of the spool."""
+        return Share(self.limit, self.when_full == "skip")
 
     @property
     def is_on(self) -> bool:

@@ -86,6 +86,24 @@ class Flaw(NamedTuple):
         return f"{self.what} {self.sequence}: {self.message}"
 
 
+class Gap:
+    """What a sink skipped, as entry ``number`` states it: the batches and records of all receipts
+    from one to another. ``rest`` is what the receipts have not accounted for yet, and ``missing``
+    how many of them were not seen yet."""
+
+    def __init__(self, number: int, part: dict[str, str]) -> None:
+        self.number = number
+        self.sink = part.get("fact sink", "")
+        self.first, self.last = (_number(part.get(f"fact {name}", "")) for name in ("from", "to"))
+        self.rest = [_number(part.get(f"fact {name}", "")) for name in ("batches", "records")]
+        self.missing = self.last - self.first + 1
+
+    def see(self, admitted: int) -> None:
+        """Account for one of its receipts. One that admitted nothing is of no batch."""
+        self.missing -= 1
+        self.rest = [self.rest[0] - (admitted > 0), self.rest[1] - admitted]
+
+
 class Key(NamedTuple):
     """The entry with which a key begins, and whether the key before it has signed that entry; the
     first key has signed its own."""
@@ -132,6 +150,8 @@ class Audit:
         self._named = dict[str, list[int]]()
         self._kept = dict[int, set[str]]()
         self._anchors = dict[int, list[tuple[str, str, bool]]]()
+        self._gaps, self._open_gaps = list[Gap](), list[Gap]()
+        self._skipped_to = dict[str, int]()
         for each in checkpoints:
             self._kept.setdefault(each.sequence, set()).add(each.hash)
             self._anchor(each.receipt, f"the checkpoint at entry {each.sequence}", is_kept=True)
@@ -256,6 +276,8 @@ class Audit:
             self.report("entry", number, "does not match the receipt that it names")
         self._anchor((_number(named), tip), f"entry {number}")
         is_damage = part.get("kind") == "damage"
+        if part.get("kind") == "gap":
+            self._gap(Gap(number, part), _number(named))
         self._follow("entry", number, part, digest, is_damage)
         if is_damage:
             self.lost.append(number)
@@ -265,6 +287,25 @@ class Audit:
         if "fact digest" in part:
             self._named.setdefault(part["fact digest"], []).append(number)
         self.entries += 1
+
+    def _gap(self, gap: Gap, tip: int) -> None:
+        """Note what a sink skipped, and check that no other entry states the same."""
+        if not self._skipped_to.get(gap.sink, 0) < gap.first <= gap.last <= tip:
+            self.report("entry", gap.number, "states receipts that it cannot cover")
+        self._skipped_to[gap.sink] = gap.last
+        self._gaps.append(gap)
+        self._gaps.sort(key=lambda each: -each.first)
+
+    def _skip(self, number: int, admitted: int) -> None:
+        """Account for a receipt in the gaps that cover it; compare those that it ends."""
+        while self._gaps and self._gaps[-1].first <= number:
+            self._open_gaps.append(self._gaps.pop())
+        for gap in self._open_gaps:
+            if number <= gap.last:
+                gap.see(admitted)
+            if gap.last <= number and gap.missing == 0 and gap.rest != [0, 0]:
+                self.report("entry", gap.number, "does not state what its receipts admitted")
+        self._open_gaps = [gap for gap in self._open_gaps if number < gap.last]
 
     def _signature(self, number: int, part: dict[str, str], text: str, signature: str) -> None:
         """Check an entry's signature, and that its key was the ledger's at that time."""
@@ -296,6 +337,8 @@ class Audit:
             if tip != digest:
                 self.report("receipt", number, f"does not match the receipt that {who} names")
         self._follow("receipt", number, part, digest)
+        if self._gaps or self._open_gaps:
+            self._skip(number, admitted)
         self.receipts += 1
         self.received, self.admitted = self.received + received, self.admitted + admitted
         self.rejected.update({name.split()[1]: count for name, count in counts.items()})

@@ -1,10 +1,11 @@
 """An entry: an action other than receiving, chained to the entry before it and to the receipts.
 
 Entries are rare and have a closed list of kinds: checkpoints, keys, changes of schema and
-configuration, and reading, pruning, dropping, exporting, amending and erasing. An entry states how
-much was done and by which command. It holds no value, and no text but the reason of a widening: the
-schema's own, or the flow that a setting adds. In a recorder's ledger an entry states what was done
-with a recording, or looked at in one, and by whom: by a pseudonym that only that directory makes.
+configuration, what a sink skipped, and reading, pruning, dropping, exporting, amending and erasing.
+An entry states how much was done and by which command. It holds no value, and no text but the
+reason of a widening: the schema's own, or the flow that a setting adds. In a recorder's ledger an
+entry states what was done with a recording, or looked at in one, and by whom: by a pseudonym that
+only that directory makes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ Kind = Literal[
     "read",
     "prune",
     "drop",
+    "gap",
     "export",
     "erasure",
     "amendment",

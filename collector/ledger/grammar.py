@@ -14,7 +14,7 @@ MINUTE = "[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0
 
 FACTS = {
     **dict.fromkeys("public digest before who notice schemas schemas_before".split(), HASH),
-    **dict.fromkeys(("rows", "values", "batches", "files"), COUNT),
+    **dict.fromkeys("rows values batches files records from to".split(), COUNT),
     "at": "(?:start|stop|hour|receipts|asked)",
     "change": "(?:first|widening|narrowing|neutral|unknown)",
     "schema": "[a-z][a-z0-9_-]{0,80}/[0-9.]{1,40}",
@@ -38,6 +38,7 @@ _KINDS = {
     "read": "command rows",
     "prune": "command rows values batches files places",
     "drop": "command sink rows batches",
+    "gap": "sink from to batches records",
     **dict.fromkeys(("export", "erasure", "amendment"), _REMOVED),
     "recording": "recording what role who notice outcome",
     "access": "recording what role who outcome",

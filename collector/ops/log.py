@@ -34,6 +34,8 @@ EventName = Literal[
     "sink_recovered",
     "sink_absent",
     "sink_absent_done",
+    "sink_skipping",
+    "sink_skipping_done",
     "batches_set_aside",
     "spool_failing",
     "spool_recovered",
@@ -100,6 +102,16 @@ EVENTS: dict[EventName, Event] = {
     "sink_absent_done": Event(
         "info", "the last batch for a sink that the configuration does not have is gone", ("sink",)
     ),
+    "sink_skipping": Event(
+        "warning",
+        "the share of a sink that skips is full: it misses what comes, and the ledger states it",
+        ("sink", "waiting"),
+    ),
+    "sink_skipping_done": Event(
+        "info",
+        "the sink gets again what comes; `skipped` counts all records that it ever missed",
+        ("sink", "skipped"),
+    ),
     "batches_set_aside": Event(
         "error",
         "a sink will not take some batches: `collector store set-aside`",
@@ -113,7 +125,7 @@ EVENTS: dict[EventName, Event] = {
     "spool_recovered": Event("info", "the data directory can be written again"),
     "spool_full": Event(
         "error",
-        "the spool is full because this sink takes nothing; senders get 503",
+        "the spool, or the share of this sink, is full because it takes nothing; senders get 503",
         ("code", "sink"),
     ),
     "spool_has_room": Event("info", "the spool has room again"),
@@ -227,7 +239,7 @@ def _is_error(value: object) -> bool:
 VALUES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         """admin broker column delivered delivered_all failures faults files grpc http line recorder
-        seconds set_aside signal sinks times unix waiting""".split(),
+        replaced seconds set_aside signal sinks skipped times unix waiting""".split(),
         _is_count,
     ),
     "receiver": REFUSING.__contains__,

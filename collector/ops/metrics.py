@@ -36,8 +36,7 @@ from collector.contracts import (
     DROPS,
     MESSAGE_OUTCOMES,
     REJECTIONS,
-    Backlog,
-    DeliveryState,
+    SUMS,
     Layout,
     MessageOutcome,
     SpoolState,
@@ -45,6 +44,7 @@ from collector.contracts import (
 )
 from collector.errors import CAUSES
 from collector.ops.requests import RequestCounts
+from collector.ops.sink_state import SinkState
 
 _F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily)
 
@@ -102,7 +102,7 @@ METRICS: dict[str, MetricType] = {
         "gauge", "How long the batch that a sink took most recently had waited.", ("sink",)
     ),
     "collector_spool_blocking": MetricType(
-        "gauge", "1 if the spool is full of what waits for this sink, else 0.", ("sink",)
+        "gauge", "1 if senders are refused because of what waits for this sink, else 0.", ("sink",)
     ),
     "collector_spool_used_bytes": MetricType(
         "gauge", "Bytes of records in the spool, where a batch for several sinks counts once."
@@ -115,16 +115,31 @@ METRICS: dict[str, MetricType] = {
     "collector_spool_damaged_files": MetricType(
         "gauge", "Damaged files and batches that were set aside since the start."
     ),
-    "collector_sink_delivered_batches_total": MetricType(
-        "counter", "Batches that a sink took.", ("sink",)
+    "collector_sink_records_total": MetricType(
+        "counter",
+        "Records for a sink, by what became of them. Those taken are all others together, with what"
+        " waits or is set aside.",
+        ("sink", "outcome"),
+    ),
+    "collector_sink_set_aside_records": MetricType(
+        "gauge", "Records that are set aside because a sink refused their batch.", ("sink",)
+    ),
+    "collector_sink_limit_bytes": MetricType(
+        "gauge", "Bytes of records that may wait for a sink.", ("sink",)
+    ),
+    "collector_sink_full_in_seconds": MetricType(
+        "gauge",
+        "Until as much waits for a sink as may, at the rate of the last hour; `+Inf` if not in"
+        " sight.",
+        ("sink",),
+    ),
+    "collector_sink_skipping": MetricType(
+        "gauge", "1 while a sink skips what comes, as its share is full, else 0.", ("sink",)
     ),
     "collector_sink_failures_total": MetricType(
         "counter",
         "Failures of a sink, by cause.",
         ("sink", "cause"),
-    ),
-    "collector_sink_set_aside_batches_total": MetricType(
-        "counter", "Batches that were set aside because a sink refused them.", ("sink",)
     ),
     "collector_sink_last_success_timestamp_seconds": MetricType(
         "gauge", "When a sink last took a batch, or was opened.", ("sink",)
@@ -196,7 +211,7 @@ class Metrics:
         self,
         layouts: Sequence[Layout],
         spool: Callable[[], SpoolState],
-        sinks: Callable[[], Mapping[str, DeliveryState]],
+        sinks: Callable[[], Mapping[str, SinkState]],
         workers: Callable[[], WorkerReading] = WorkerReading,
         messages: Callable[[], Mapping[MessageOutcome, int]] = dict,
         *,
@@ -293,7 +308,7 @@ class _Readings(Collector):
         self,
         counted: Callable[[], Iterable[Metric]],
         spool: Callable[[], SpoolState],
-        sinks: Callable[[], Mapping[str, DeliveryState]],
+        sinks: Callable[[], Mapping[str, SinkState]],
         workers: Callable[[], WorkerReading],
         messages: Callable[[], Mapping[MessageOutcome, int]],
         *,
@@ -307,44 +322,18 @@ class _Readings(Collector):
         self._workers = workers
         self._messages = messages
         self._reloads = reloads or ReloadReading
-        self._were_absent: dict[str, Backlog] = {}
+        self._were_absent: dict[str, int] = {}
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counted()
-        spool = self._spool()
-        for name, read in _BACKLOG.items():
-            family = _family(GaugeMetricFamily, name)
-            for sink, backlog in spool.backlogs.items():
-                family.add_metric([sink], read(backlog))
-            yield family
-        blocking = _family(GaugeMetricFamily, "collector_spool_blocking")
-        self._were_absent |= dict.fromkeys(spool.absent, Backlog())
-        absent = {**self._were_absent, **spool.absent}
-        for sink in (*spool.backlogs, *absent):
-            blocking.add_metric([sink], sink in spool.blocking)
-        yield blocking
+        spool, sinks = self._spool(), self._sinks()
         yield _gauge("collector_spool_used_bytes", spool.bytes)
         yield _gauge("collector_spool_limit_bytes", spool.limit)
         yield _gauge("collector_spool_writable", spool.is_writable)
         name = "collector_spool_errors_total"
         yield CounterMetricFamily(name, METRICS[name].meaning, value=spool.errors)
         yield _gauge("collector_spool_damaged_files", spool.damaged)
-        delivered = _family(CounterMetricFamily, "collector_sink_delivered_batches_total")
-        failures = _family(CounterMetricFamily, "collector_sink_failures_total")
-        aside = _family(CounterMetricFamily, "collector_sink_set_aside_batches_total")
-        last = _family(GaugeMetricFamily, "collector_sink_last_success_timestamp_seconds")
-        now = time() - monotonic()
-        for name, state in self._sinks().items():
-            delivered.add_metric([name], state.delivered)
-            for cause in CAUSES:
-                failures.add_metric([name, cause], state.causes[cause])
-            aside.add_metric([name], state.set_aside)
-            last.add_metric([name], now + state.last)
-        yield from (delivered, failures, aside, last)
-        waiting = _family(GaugeMetricFamily, "collector_sink_absent_batches")
-        for name, backlog in absent.items():
-            waiting.add_metric([name], backlog.batches)
-        yield waiting
+        yield from self._of_sinks(sinks)
         yield expiry(self._expiries())
         workers = self._workers()
         yield _gauge("collector_workers", workers.ready)
@@ -364,14 +353,51 @@ class _Readings(Collector):
         yield from _reloaded(self._reloads())
         yield _messages(self._messages())
 
+    def _of_sinks(self, sinks: Mapping[str, SinkState]) -> Iterator[Metric]:
+        """Yield the metrics of each sink."""
+        named = {name: each for name, each in sinks.items() if not each.is_absent}
+        self._were_absent |= dict.fromkeys(sinks.keys() - named.keys(), 0)
+        absent = {name: sinks[name].backlog.batches for name in sinks.keys() - named.keys()}
+        absent = self._were_absent | absent
+        for metric, read in _OF_SINKS.items():
+            family = _family(GaugeMetricFamily, metric)
+            for name, sink in named.items():
+                family.add_metric([name], read(sink))
+            yield family
+        records = _family(CounterMetricFamily, "collector_sink_records_total")
+        failures = _family(CounterMetricFamily, "collector_sink_failures_total")
+        for name, sink in named.items():
+            for outcome in SUMS:
+                records.add_metric([name, outcome], getattr(sink.backlog, outcome).records)
+            for cause in CAUSES:
+                failures.add_metric([name, cause], sink.delivery.causes[cause])
+        blocking = _family(GaugeMetricFamily, "collector_spool_blocking")
+        waiting = _family(GaugeMetricFamily, "collector_sink_absent_batches")
+        for name in (*named, *absent):
+            is_blocking = name in sinks and sinks[name].condition == "blocking"
+            blocking.add_metric([name], is_blocking)
+        for name, batches in absent.items():
+            waiting.add_metric([name], batches)
+        yield from (records, failures, blocking, waiting)
 
-_BACKLOG: dict[str, Callable[[Backlog], float]] = {
-    "collector_spool_batches": lambda backlog: backlog.batches,
-    "collector_spool_records": lambda backlog: backlog.records,
-    "collector_spool_bytes": lambda backlog: backlog.bytes,
-    "collector_spool_oldest_age_seconds": lambda backlog: backlog.oldest,
-    "collector_spool_lag_seconds": lambda backlog: backlog.lag,
+
+_OF_SINKS: dict[str, Callable[[SinkState], float]] = {
+    "collector_spool_batches": lambda sink: sink.backlog.batches,
+    "collector_spool_records": lambda sink: sink.backlog.records,
+    "collector_spool_bytes": lambda sink: sink.backlog.bytes,
+    "collector_spool_oldest_age_seconds": lambda sink: sink.backlog.oldest,
+    "collector_spool_lag_seconds": lambda sink: sink.backlog.lag,
+    "collector_sink_set_aside_records": lambda sink: sink.backlog.aside.records,
+    "collector_sink_limit_bytes": lambda sink: sink.backlog.limit,
+    "collector_sink_full_in_seconds": lambda sink: (
+        inf if sink.until_full is None else sink.until_full
+    ),
+    "collector_sink_skipping": lambda sink: sink.backlog.is_skipping,
+    "collector_sink_last_success_timestamp_seconds": lambda sink: (
+        time() - monotonic() + sink.delivery.last
+    ),
 }
+"""The gauges of each sink in the configuration."""
 
 
 def expiry(times: Mapping[str, float]) -> GaugeMetricFamily:

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from collector.contracts import Removal, count_lines, to_minute
+from collector.contracts import Depth, Removal, count_lines, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.filter.redaction import RedactionRule, Rule, redact, redactor
 from collector.ledger import Note, earlier_schemas
@@ -26,10 +25,9 @@ from collector.schema.model import Schema
 from collector.sinks.sink import EARLY, in_place
 from collector.sinks.store_file import run_or_raise
 from collector.spool import Spool
-from collector.spool.file import ALWAYS, Depth, Revision
+from collector.spool.file import ALWAYS, Revision
 from collector.spool.recover import delete_quarantined, quarantined
-from collector.spool.set_aside import SetAside
-from collector.spool.tables import pending_batches
+from collector.spool.tables import aside_batches, pending_batches
 from collector.sqlite.compaction import empty_log
 from collector.sqlite.connection import connect_to_read
 
@@ -72,18 +70,16 @@ def clear(spool: Spool, rule: RedactionRule, *, since: datetime, wait: float) ->
 
 
 def _revised(spool: Spool, revision: Revision, wait: float) -> Removal:
-    """Revise a spool and the batches that were set aside, of which all records count as shortened.
-    Wait so many seconds for readers, while the spool takes batches."""
+    """Revise a spool. Wait so many seconds for readers, while the spool takes batches."""
     found, deadline = spool.revise(revision).result(), monotonic() + wait
     is_swept = found.is_swept
     while not is_swept and monotonic() < deadline:
         sleep(_PAUSE_SECONDS)
         is_swept = spool.submit(lambda file: empty_log(file.db, spool.path)).result()
-    batches, records = SetAside(spool.path.parent).revise(revision.change)
     return Removal(
         found.gone,
-        found.records - found.gone + records,
-        found.batches + batches,
+        found.records - found.gone,
+        found.batches,
         found.damaged,
         hours=found.hours,
         is_swept=is_swept,
@@ -100,6 +96,7 @@ def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> Removal
         before=expiry.until,
         damaged=to_minute(aside),
         hours=to_minute(now - HOURS),
+        counts_as="expired",
     )
     done = _revised(spool, revision, wait)
     try:
@@ -171,8 +168,7 @@ def drop(spool: Spool, sink: str, *, is_dry_run: bool = False) -> Dropped:
     Raises ``ConfigError`` E132 if there never was such a sink, and ``DeliveryError`` E506 and E507;
     the same call does later what was not done.
     """
-    aside = SetAside(spool.path.parent)
-    refused = [each.batch for each in aside.all() if each.sink == sink]
+    refused = [each.batch for each in aside_batches(spool.path) if each.sink == sink]
     waiting = spool.waiting(sink).result()
     if waiting is None and not refused:
         raise ConfigError("E132", "no sink of this name ever ran with this data directory")
@@ -189,7 +185,6 @@ def drop(spool: Spool, sink: str, *, is_dry_run: bool = False) -> Dropped:
     if is_dry_run:
         return found(waiting or Depth())
     done = found(spool.drop(sink, entry).result())
-    aside.drop(sink)
     spool.delete_delivered()
     return done
 
@@ -282,8 +277,7 @@ def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
     expiry = _expiry(locations.spool, locations.schemas, now - _HOURLY)
     ahead = to_minute(now + _AHEAD)
     old = early = 0
-    refused = (each.batch for each in SetAside(locations.data).all())
-    for batch in chain(pending_batches(locations.spool), refused):
+    for batch in pending_batches(locations.spool):
         if batch is not None:
             old += redact(batch.payload, expiry, batch.received).records
             early += count_lines(batch.payload) if batch.received > ahead else 0

@@ -28,6 +28,7 @@ from collector.ingest.refusals import (
 from collector.ingest.request import DOCUMENT_PATH, HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.ops.metrics import CONTENT_TYPE
+from collector.ops.sink_state import Condition, SinkState, describe
 from collector.server import listeners
 from collector.server.http_receiver import HttpReceiver
 from collector.server.pages import File, LivePages
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
     from collector.server.consumer import MessageIntake
     from collector.server.keeper import Keeper
 
-State = Literal["ok", "late", "full", "blocking", "failing"]
-"""``late`` is a warning that leaves the process ready. The spool is ``full`` of what the
-``blocking`` sinks have not taken."""
+State = Literal["full", "failing"] | Condition
+"""``late``, ``skipping`` and ``absent`` are warnings that leave the process ready. The spool is
+``full`` of what the ``blocking`` sinks have not taken."""
 UNREADY: frozenset[State] = frozenset({"full", "blocking", "failing"})
 Readiness = Callable[[], Mapping[str, State]]
 
@@ -55,7 +56,7 @@ _DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
 _POLICY = b"default-src 'none'; frame-ancestors 'none'"
 _FREE = ("/livez", "/readyz", DOCUMENT_PATH)
 """The paths that need no tokens: of probes, which get one word, and of what is constant."""
-_MARKS: dict[State, str] = {"ok": "+", "late": "!", **dict.fromkeys(UNREADY, "-")}
+_MARKS: dict[State, str] = {"ok": "+", **dict.fromkeys(UNREADY, "-")}
 _PAGES = ("/", "/page.json", "/status")
 """The pages for people, and the facts of the first as data."""
 _NO_PAGE = b"this page cannot be made now; the log of the sidecar says why\n"
@@ -73,8 +74,9 @@ _REFUSALS: dict[Refusal, tuple[bytes, Headers]] = {
 class AdminPages:
     """The HTTP handler of the admin address.
 
-    ``readiness`` is called for each ``/readyz``, and ``file`` for each page, with its path and a
-    language; it returns ``None`` where a page cannot be made, and without it there are no pages.
+    ``readiness`` is called for each ``/readyz``, ``sinks`` for the verbose one, and ``file`` for
+    each page, with its path and a language; it returns ``None`` where a page cannot be made, and
+    without it there are no pages.
     ``hosts`` are names that are accepted besides those of loopback, and with ``is_public`` any IP
     address, by which probes call: no page can have a browser send one to a machine that has
     another. ``admits`` judges the ``Authorization`` header of requests for more than health
@@ -87,6 +89,7 @@ class AdminPages:
         metrics: Callable[[], bytes],
         file: Callable[[str, str], Awaitable[File | None]] | None = None,
         *,
+        sinks: Callable[[], Mapping[str, SinkState]] = dict,
         hosts: Iterable[str] = (),
         is_public: bool = False,
         admits: Callable[[bytes | None], bool] | None = None,
@@ -94,6 +97,7 @@ class AdminPages:
         self._readiness = readiness
         self._metrics = metrics
         self._file = file
+        self._sinks = sinks
         self._hosts = frozenset(hosts)
         self._is_public = is_public
         self._admits = admits
@@ -161,10 +165,13 @@ class AdminPages:
         states = self._readiness()
         is_ready = UNREADY.isdisjoint(states.values())
         lines = [
-            f"[{_MARKS[state]}] {name} {state}"
+            f"[{_MARKS.get(state, '!')}] {name} {state}"
             for name, state in states.items()
             if may_know and (is_verbose or state in UNREADY)
         ]
+        if may_know and is_verbose:
+            sinks = {name: each.as_dict() for name, each in self._sinks().items()}
+            lines += [f"    sink {name}: {describe(each)}" for name, each in sinks.items()]
         lines.append("ready" if is_ready else "not ready")
         text = "".join(f"{line}\n" for line in lines)
         return _response(200 if is_ready else 503, _TEXT, text.encode())
@@ -194,6 +201,7 @@ def opened_admin(
         readiness,
         components.metrics.text,
         live.file,
+        sinks=components.sink_states,
         hosts=(*chosen.hosts, chosen.address.host),
         is_public=not chosen.address.is_loopback,
         admits=admits if is_encrypted else None,

@@ -7,10 +7,11 @@ from contextlib import ExitStack, suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
-from collector.contracts import MessageOutcome
+from collector.contracts import MessageOutcome, Share
 from collector.errors import DeliveryError
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
@@ -18,6 +19,7 @@ from collector.ingest.tls import Certificates
 from collector.keyring import Keyring
 from collector.ledger import Ledger
 from collector.ops.metrics import Metrics, ReloadReading, WorkerReading
+from collector.ops.sink_state import Growth, SinkState, sink_states
 from collector.pipeline import Delivery
 from collector.retention.locations import Locations
 from collector.retention.upkeep import Upkeep
@@ -93,6 +95,7 @@ class Components:
         self.limits: IngestLimits = limits
         self.certificates = certificates
         self.tokens = tokens
+        self.growth: Growth = Growth()
 
     def __repr__(self) -> str:
         return f"<Components of {', '.join(schema.id for schema in self.schemas)}>"
@@ -116,7 +119,7 @@ class Components:
             self.sinks.pop(name, None)
         self.spool.layouts.update({layout.digest: layout for layout in layouts})
         with suppress(DeliveryError):  # the file is opened anew then, for these sinks
-            self.spool.name(after).result()
+            self.spool.name(self._shares()).result()
         self.upkeep.use(self.schemas, self._off())
         self.delivery.route(fields_for)
         for name, sink in after.items():
@@ -143,7 +146,7 @@ class Components:
         self.spool = Spool(
             data / SPOOL_NAME,
             limit=config.spool.limit,
-            sinks=config.sinks.on(),
+            sinks=self._shares(),
             layouts=layouts,
             admit=admit,
         )
@@ -154,17 +157,20 @@ class Components:
         for name, sink in config.sinks.on().items():
             self._open_sink(name, sink)
         self.delivery = Delivery(self.spool, self.sinks, reaching(self.flows))
-        deliveries = self.delivery.deliveries
         self.metrics = Metrics(
             layouts,
             self.spool.state,
-            deliveries,
+            self.sink_states,
             self.worker_reading,
             self.message_counts,
             reloads=self.reload_reading,
             expiries=self.expiries,
         )
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
+
+    def _shares(self) -> dict[str, Share]:
+        """Return the share of the spool of each sink that is switched on."""
+        return {name: sink.share for name, sink in self.config.sinks.on().items()}
 
     def _off(self) -> Locations:
         """Return the locations of the sinks that are switched off."""
@@ -210,6 +216,13 @@ class Components:
     def message_counts(self) -> Mapping[MessageOutcome, int]:
         """Return how many messages of a broker came to each outcome, for metrics."""
         return self.messages()
+
+    def sink_states(self) -> Mapping[str, SinkState]:
+        """Return the state of each sink at this moment."""
+        spool = self.spool.state()
+        sizes = {name: each.bytes for name, each in spool.backlogs.items()}
+        self.growth.add(monotonic(), {"": spool.bytes, **sizes})
+        return sink_states(spool, self.delivery.deliveries(), self.growth)
 
     @property
     def is_held(self) -> bool:

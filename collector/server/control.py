@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from collector import drain
-from collector.contracts import Backlog, Removal
+from collector.contracts import Removal
 from collector.control_socket import FILE_NAME
 from collector.errors import CollectorError, ConfigError, DeliveryError, NoTurn, packed
 from collector.files import short_path
@@ -57,7 +57,7 @@ from collector.server.control_client import (
 from collector.server.live import LiveExplain, explained
 from collector.sinks.sink import ErasableSink
 from collector.spool import Spool
-from collector.spool.set_aside import SetAside
+from collector.spool.tables import aside_batches
 from collector.subject.rights import Removing, remove_all, select
 
 _MOST_BYTES = 1 << 16
@@ -281,13 +281,13 @@ class ControlServer:
         return upkeep.drop(spool, command.sink, is_dry_run=command.is_dry_run)
 
     def _redeliver(self, only: str | None) -> dict[str, Any]:
-        components, aside, taken = self._components, SetAside(self._data), 0
-        refused = [each for each in aside.all() if only in (None, each.sink)]
+        components, spool, taken = self._components, self._components.spool, 0
+        refused = [each for each in aside_batches(spool.path) if only in (None, each.sink)]
         fields_for = reaching(components.flows)
         for name in dict.fromkeys(each.sink for each in refused):
             if name in components.sinks:
                 sink = components.sinks[name]
-                work = partial(drain.redeliver, name, sink, aside, fields_for)
+                work = partial(drain.redeliver, name, sink, spool, fields_for)
                 taken += _in_time(components.delivery.submit(name, work), name, 0, self._ending)
         return {"delivered": taken, "left": len(refused) - taken}
 
@@ -295,6 +295,7 @@ class ControlServer:
         components = self._components
         spool, workers = components.spool.state(), components.worker_reading()
         checks = self._checks()
+        sinks = components.sink_states().items()
         return {
             "schemas": [schema.id for schema in components.schemas],
             "events": {
@@ -313,18 +314,8 @@ class ControlServer:
                 "oldest_seconds": round(spool.oldest, 1),
                 "blocking": spool.blocking,
             },
-            "sinks": {
-                name: {
-                    "delivered": state.delivered,
-                    "failures": state.failures,
-                    "set_aside": state.set_aside,
-                    "waiting": _waiting(spool.backlogs.get(name, Backlog())),
-                    "late": state.is_late,
-                    **({"cause": None, "answer": ""} | (state.reason() if state.is_late else {})),
-                }
-                for name, state in components.delivery.deliveries().items()
-            },
-            "absent": {name: asdict(each) for name, each in components.spool.absent().items()},
+            "sinks": {name: each.as_dict() for name, each in sinks if not each.is_absent},
+            "absent": {name: each.as_dict() for name, each in sinks if each.is_absent},
         }
 
     def _locations(self) -> _Running:
@@ -346,17 +337,6 @@ def _is_own(writer: asyncio.StreamWriter) -> bool:
 
 def _reach(locations: Locations) -> _Answer:
     return {"beyond": locations.beyond, "unreached": locations.unreached}
-
-
-def _waiting(backlog: Backlog) -> dict[str, float]:
-    """Return what waits for a sink."""
-    return {
-        "batches": backlog.batches,
-        "records": backlog.records,
-        "bytes": backlog.bytes,
-        "oldest_seconds": round(backlog.oldest, 1),
-        "lag_seconds": round(backlog.lag, 1),
-    }
 
 
 def _bounded(wait: float) -> float:

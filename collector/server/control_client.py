@@ -103,7 +103,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     workers: dict[str, int]
     spool: dict[str, Any]
     sinks: dict[str, dict[str, Any]]
-    absent: dict[str, dict[str, int]]
+    absent: dict[str, dict[str, Any]]
 
 
 class _Failed(msgspec.Struct, frozen=True):

@@ -33,7 +33,7 @@ from collector.schema.kinds.base import utc_now
 from collector.schema.model import Schema
 from collector.schema.stored_document import load_stored
 from collector.server.components import Components
-from collector.server.status import Growth, Status, last_hours, render_status, status_style
+from collector.server.status import Status, last_hours, render_status, status_style
 
 _LOOK_SECONDS = 1.0
 _FIRST_SECONDS = 30.0
@@ -74,7 +74,6 @@ class LivePages:
         self._is_made = asyncio.Event()
         self._status: tuple[float, File] | None = None
         self._making = asyncio.Lock()
-        self.growth: Growth = Growth()
 
     def __repr__(self) -> str:
         return f"<LivePages, {len(self._files)} files>"
@@ -84,7 +83,6 @@ class LivePages:
         while True:
             await asyncio.to_thread(self.update)
             self._is_made.set()
-            self.growth.add(monotonic(), self._components.spool.state().bytes)
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def file(self, path: str, language: str) -> File | None:

@@ -7,7 +7,7 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +22,7 @@ from collector.files import Tightened, tighten, tighten_directory
 from collector.ops.error_log import LibraryLogHandler
 from collector.ops.log import EventLog
 from collector.ops.metrics import WorkerReading
+from collector.ops.sink_state import SinkState
 from collector.schema import Schema
 from collector.schema.kinds.base import utc_now
 from collector.server.admin import UNREADY, State, opened_admin
@@ -144,11 +145,9 @@ class Receivers:
             UNREADY.isdisjoint(checks.values()),
             spool.bytes,
             spool.limit,
-            self.pages.growth.until_full(spool.limit - spool.bytes),
+            components.growth.until_full(spool.limit - spool.bytes),
             spool.batches,
-            components.delivery.deliveries(),
-            spool.backlogs,
-            spool.absent,
+            components.sink_states(),
             {
                 name: datetime.fromtimestamp(expiry, UTC)
                 for name, expiry in components.expiries().items()
@@ -167,9 +166,8 @@ class Receivers:
         states: dict[str, State] = {"spool": "full" if spool.is_full else "ok"}
         if not spool.is_ready:
             states["spool"] = "failing"
-        for name, delivery in components.delivery.deliveries().items():
-            states[f"sink {name}"] = "late" if delivery.is_late else "ok"
-        states |= {f"sink {name}": "blocking" for name in _blocking(components, spool)}
+        for name, sink in components.sink_states().items():
+            states[f"sink {name}"] = sink.condition
         for name in keeper.addresses():
             states[f"receiver {name}"] = "ok" if keeper.ready else "failing"
         if keeper.number > 1:
@@ -310,14 +308,6 @@ def _announce(
         print(*lines, sep="\n", file=sys.stderr, flush=True)
 
 
-def _blocking(components: Components, spool: SpoolState) -> list[str]:
-    """Return the sinks that hold up a full spool. Where some of them are late or absent, another
-    one has only not caught up with a burst yet, and is not named."""
-    deliveries = components.delivery.deliveries()
-    late = [name for name in spool.blocking if name not in deliveries or deliveries[name].is_late]
-    return late or spool.blocking
-
-
 class _StatusLog:
     """Compares the components with their state at the last check."""
 
@@ -326,35 +316,56 @@ class _StatusLog:
         self._keeper = receivers.keeper
         self._control = receivers.control
         self._log = log
+        self._was: dict[str, SinkState] = {}
         self._failing: set[str] = set()
-        self._set_aside: dict[str, int] = {}
-        self._absent: set[str] = set()
         self._damaged = self._errors = self._unhashed = self._refused = 0
         self._was_writable = True
         self._was_held = self._was_full = False
 
     def update(self) -> None:
         """Log every change since the last call."""
-        for name, delivery in self._components.delivery.deliveries().items():
-            if delivery.is_late and name not in self._failing:
-                self._failing.add(name)
-                failures, reason = delivery.failures, delivery.reason()
-                self._log.write("sink_failing", sink=name, failures=failures, **reason)
-            elif not delivery.is_late and name in self._failing:
-                self._failing.discard(name)
-                self._log.write("sink_recovered", sink=name, delivered=delivery.delivered)
-            if delivery.set_aside > self._set_aside.get(name, 0):
-                self._set_aside[name] = delivery.set_aside
-                self._log.write("batches_set_aside", sink=name, set_aside=delivery.set_aside)
-        self._update_absent()
+        sinks = self._components.sink_states()
+        for name, sink in sinks.items():
+            self._update_sink(name, sink)
+        for name in self._was:
+            if name in sinks and sinks[name].is_absent:
+                continue
+            if self._was[name].is_absent:
+                self._log.write("sink_absent_done", sink=name)
+        self._was = dict(sinks)
         self._update_refused()
         self._log.refused(self._keeper.requests().refused())
         if self._components.is_held != self._was_held:
             self._was_held = not self._was_held
             self._log.write("pruning_held" if self._was_held else "pruning_done")
-        self._update_spool(self._components.spool.state())
+        spool = self._components.spool.state()
+        blocking = (name for name in spool.blocking if name in sinks)
+        self._update_spool(
+            spool, [name for name in blocking if sinks[name].condition == "blocking"]
+        )
 
-    def _update_spool(self, spool: SpoolState) -> None:
+    def _update_sink(self, name: str, sink: SinkState) -> None:
+        """Log what has changed of a sink."""
+        before, delivery, backlog = self._was.get(name), sink.delivery, sink.backlog
+        if delivery.is_late and name not in self._failing:
+            self._failing.add(name)
+            failures, reason = delivery.failures, delivery.reason()
+            self._log.write("sink_failing", sink=name, failures=failures, **reason)
+        elif not delivery.is_late and name in self._failing:
+            self._failing.discard(name)
+            self._log.write("sink_recovered", sink=name, delivered=delivery.delivered)
+        if sink.is_absent and (before is None or not before.is_absent):
+            self._log.write("sink_absent", sink=name, waiting=backlog.batches)
+        was_skipping = before is not None and before.backlog.is_skipping
+        if backlog.is_skipping and not was_skipping:
+            self._log.write("sink_skipping", sink=name, waiting=backlog.records)
+        elif was_skipping and not backlog.is_skipping:
+            self._log.write("sink_skipping_done", sink=name, skipped=backlog.skipped.records)
+        aside = 0 if before is None else before.backlog.aside.batches
+        if backlog.aside.batches > aside:
+            self._log.write("batches_set_aside", sink=name, set_aside=backlog.aside.batches)
+
+    def _update_spool(self, spool: SpoolState, blocking: Sequence[str]) -> None:
         """Log that the spool takes nothing, and why, and that it takes batches again."""
         has_failed, self._errors = spool.errors > self._errors, spool.errors
         if self._was_writable and (has_failed or not spool.is_ready):
@@ -363,25 +374,15 @@ class _StatusLog:
         if spool.is_ready and not self._was_writable:
             self._was_writable = True
             self._log.write("spool_recovered")
-        if spool.is_full and not self._was_full:
-            self._log.write(
-                "spool_full", code="E505", sink=next(iter(_blocking(self._components, spool)), "")
-            )
-        elif self._was_full and not spool.is_full:
+        is_full = spool.is_full or bool(spool.blocking)
+        if is_full and not self._was_full:
+            self._log.write("spool_full", code="E505", sink=next(iter(blocking), ""))
+        elif self._was_full and not is_full:
             self._log.write("spool_has_room")
-        self._was_full = spool.is_full
+        self._was_full = is_full
         if spool.damaged > self._damaged:
             self._damaged = spool.damaged
             self._log.write("spool_damaged", files=spool.damaged)
-
-    def _update_absent(self) -> None:
-        """Log for which other sinks batches wait, and that none do any more."""
-        absent = self._components.spool.absent()
-        for name in sorted(absent.keys() - self._absent):
-            self._log.write("sink_absent", sink=name, waiting=absent[name].batches)
-        for name in sorted(self._absent - absent.keys()):
-            self._log.write("sink_absent_done", sink=name)
-        self._absent = {*absent}
 
     def _update_refused(self) -> None:
         """Log how often a token itself was configured and shown, and a connection to the control

@@ -10,6 +10,8 @@ from math import ceil
 from typing import Any, NamedTuple
 
 _MIB = 1 << 20
+_SHOWN = ("state", "share", "skipped", "set_aside", "late", "cause", "answer")
+"""What is shown of a sink as it is."""
 
 
 class Sample(NamedTuple):
@@ -35,7 +37,7 @@ def summary(before: Sample | None, sample: Sample) -> dict[str, Any]:
         waiting = {key: count for key, count in each["waiting"].items() if key != "bytes"}
         sinks[name] = {key: changed[key] for key in ("delivered", "failures")} | {
             "waiting": waiting,
-            **{key: each[key] for key in ("set_aside", "late", "cause", "answer")},
+            **{key: each[key] for key in _SHOWN},
         }
     spool = now["spool"]
     return {

@@ -6,54 +6,28 @@ record.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import ceil, inf
+from math import ceil
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from collector.contracts import Backlog, DeliveryState, to_minute
+from collector.contracts import Backlog, to_minute
 from collector.errors import CollectorError
 from collector.ledger import Ledger, opened
+from collector.ops.sink_state import Condition, SinkState
 from collector.pages.model import HourFacts
 from collector.pages.render import environment, policy, static
 
 _MIB = 1 << 20
-_SAMPLE_SECONDS = 60.0
-_SAMPLES = 60
-_FEWEST_SECONDS = 600.0
 _HOUR, _DAY, _YEAR = 3600.0, 86_400.0, 365 * 86_400.0
 _TOLD_HOURS = 24
 """So many whole hours are told."""
 _SOON_DAYS = 21
 """A certificate that expires within so many days is marked, as by the alert."""
-
-
-class Growth:
-    """How fast the spool grows, by its size at each of the last sixty minutes."""
-
-    def __init__(self) -> None:
-        self._samples: deque[tuple[float, int]] = deque(maxlen=_SAMPLES + 1)
-
-    def __repr__(self) -> str:
-        return f"<Growth, {len(self._samples)} samples>"
-
-    def add(self, now: float, size: int) -> None:
-        """Note a size, once a minute."""
-        if not self._samples or now - self._samples[-1][0] >= _SAMPLE_SECONDS:
-            self._samples.append((now, size))
-
-    def until_full(self, left: int) -> float | None:
-        """Return in how many seconds ``left`` bytes are used up, infinity if the spool does not
-        grow, and ``None`` before there are ten minutes to go by."""
-        if len(self._samples) < 2 or self._samples[-1][0] - self._samples[0][0] < _FEWEST_SECONDS:
-            return None
-        (first, before), (last, now) = self._samples[0], self._samples[-1]
-        return max(left, 0) * (last - first) / (now - before) if now > before else inf
 
 
 @dataclass(frozen=True)
@@ -71,9 +45,7 @@ class Status:
     limit: int
     until_full: float | None
     batches: int
-    deliveries: Mapping[str, DeliveryState]
-    backlogs: Mapping[str, Backlog]
-    absent: Mapping[str, Backlog]
+    sinks: Mapping[str, SinkState]
     certificates: Mapping[str, datetime]
     workers: tuple[int, int]
     replaced: int
@@ -89,9 +61,12 @@ class _Row(NamedTuple):
     verdict: str
     state: str
     why: str
+    is_absent: bool
     waiting: str
+    share: str
     lag: str
     delivered: str
+    missed: str
     aside: int
 
 
@@ -146,8 +121,7 @@ def render_status(status: Status) -> bytes:
         style=style,
         policy=policy(style),
         facts=[*_facts(status)],
-        sinks=[_row(status, name) for name in status.deliveries],
-        absent={name: _waiting(each) for name, each in status.absent.items()},
+        sinks=[_row(*each) for each in status.sinks.items()],
         head=head,
         hours=hours,
         verify=f"collector ledger verify --data {quote(str(status.data))}",
@@ -165,13 +139,13 @@ def _facts(status: Status) -> list[_Fact]:
     percent = ceil(100 * status.used / status.limit) if status.limit else 0
     sizes = f"{_number(ceil(status.used / _MIB), 'MiB', '')} of {status.limit // _MIB:,} MiB"
     ready, number = status.workers
-    late = [each for each in status.deliveries.values() if each.is_late]
+    late = [each for each in status.sinks.values() if each.delivery.is_late]
     found = [
         _Fact("Spool", f"{percent} % full", f"{_number(status.batches, 'batch', 'es')}, {sizes}."),
         _Fact("Spool full", *_until(status.until_full)),
         _Fact(
             "Sinks",
-            _number(len(status.deliveries), "sink"),
+            _number(sum(not each.is_absent for each in status.sinks.values()), "sink"),
             f"{len(late) or 'None'} late.",
             "unproven" if late else "",
         ),
@@ -211,20 +185,35 @@ def _until(seconds: float | None) -> tuple[str, str, str]:
     return figure, "At the rate of the last hour.", "broken" if seconds < _DAY else "unproven"
 
 
-def _row(status: Status, name: str) -> _Row:
-    delivery, backlog = status.deliveries[name], status.backlogs.get(name, Backlog())
+_CONDITIONS: Mapping[Condition, tuple[str, str]] = {
+    "ok": ("holds", "up to date"),
+    "late": ("unproven", "late"),
+    "skipping": ("unproven", "skips"),
+    "absent": ("unproven", "not in the configuration"),
+    "blocking": ("broken", "blocks the spool"),
+}
+"""How a sink is marked, and what is said of it."""
+
+
+def _row(name: str, sink: SinkState) -> _Row:
+    delivery, backlog = sink.delivery, sink.backlog
     answer = f" ({delivery.answer})" if delivery.answer else ""
-    is_blocking = status.checks.get(f"sink {name}") == "blocking"
-    state = "blocks the spool" if is_blocking else "late" if delivery.is_late else "up to date"
+    failures = ", ".join(f"{times:,} {cause}" for cause, times in sorted(delivery.causes.items()))
+    figure, _, _ = _until(sink.until_full)
+    share = f"{ceil(100 * backlog.share)} % of {_number(backlog.limit // _MIB, 'MiB', '')}"
+    missed = {"skipped": backlog.skipped, "expired": backlog.expired, "erased": backlog.erased}
     return _Row(
         name,
-        "broken" if is_blocking else "unproven" if delivery.is_late else "holds",
-        state,
+        *_CONDITIONS[sink.condition],
         f"{delivery.cause}{answer}" if delivery.failing else "",
+        sink.is_absent,
         _waiting(backlog),
+        f"{share}, full {figure}",
         _seconds(backlog.lag),
-        f"{_number(delivery.delivered, 'batch', 'es')}, {_number(delivery.failures, 'failure')}",
-        delivery.set_aside,
+        f"{_number(backlog.delivered.records, 'record')}, failures: {failures or 'none'}",
+        ", ".join(f"{each.records:,} {what}" for what, each in missed.items() if each.records)
+        or "none",
+        backlog.aside.batches,
     )
 
 
@@ -232,7 +221,9 @@ def _waiting(backlog: Backlog) -> str:
     if not backlog.batches:
         return "nothing"
     batches = _number(backlog.batches, "batch", "es")
-    return f"{batches}, {_number(backlog.records, 'record')}, oldest {_seconds(backlog.oldest)}"
+    size = f"{ceil(backlog.bytes / _MIB):,} MiB"
+    records = _number(backlog.records, "record")
+    return f"{batches}, {records}, {size}, oldest {_seconds(backlog.oldest)}"
 
 
 def _seconds(seconds: float) -> str:

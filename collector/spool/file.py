@@ -1,6 +1,6 @@
 """The spool's file: batches, receipts and cursors in one SQLite database, written by one thread.
 
-A sink has a cursor from the first start with it on. A sink that is not named at a later start is
+A sink has an account from the first start with it on. A sink that is not named at a later start is
 absent: batches that waited for it stay, and those that come meanwhile are not for it. They lie in a
 gap, which is closed when the sink is named again. A batch is deleted when no sink needs it.
 
@@ -21,17 +21,19 @@ import dataclasses
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from collector.contracts import (
     MOST_EVENTS,
     Batch,
+    Depth,
     Earlier,
     Layout,
     PendingBatch,
+    Share,
     Tally,
     count_lines,
     layout_of,
@@ -40,30 +42,26 @@ from collector.files import need_room
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import idempotency
+from collector.spool.accounts import Accounts
 from collector.spool.idempotency import forget_keys
 from collector.spool.tables import (
     BATCH,
     NEW_BATCH,
     NEW_COLUMN,
-    NEW_CURSOR,
-    NEW_GAP,
     NEW_HOUR,
     NEW_LAYOUT,
     NEW_RECEIPT,
     NEW_TIP,
-    OPEN,
+    REVISED_ASIDE,
     REVISED_BATCH,
-    Gap,
+    SET_ASIDE,
+    batch_of,
     batch_seal,
-    checksum,
-    decode_granted,
     encode_granted,
-    is_intact,
     layout_seal,
     make_private,
     open_connection,
-    read_cursors,
-    read_gaps,
+    read_layouts,
 )
 from collector.spool.write_queue import (
     ID_BYTES,
@@ -85,34 +83,15 @@ _DEPTH = (
 _BY_NUMBER = f"SELECT {BATCH} FROM batches WHERE sequence = ?"  # noqa: S608
 _NEXT = "SELECT sequence FROM batches WHERE sequence > ? ORDER BY sequence LIMIT 1"
 _WITHIN = "WHERE sequence > ? AND sequence <= ?"
-_FIRST = f"SELECT min(sequence) FROM batches {_WITHIN}"  # noqa: S608 - constants
 _LAST_DELIVERED = (
     "SELECT max(sequence) FROM (SELECT sequence, sum(length(payload)) OVER (ORDER BY sequence)"  # noqa: S608
     f" - length(payload) AS before FROM batches {_WITHIN}) WHERE before < ?"
 )
-_PASSED = f"{_DEPTH} {_WITHIN}"
+_NOT_ASIDE = "DELETE FROM aside WHERE sink = ? AND sequence = ?"
+_ASIDE_SIZES = "SELECT 1, records, length(payload) FROM aside WHERE sink = ? AND sequence = ?"
 _MOST_DELETED_BYTES = MOST_SHARED_BYTES // 2
 """Bytes of batches after which no more are deleted in a transaction: it takes as long as writing,
 and senders wait meanwhile."""
-
-
-@dataclass(frozen=True, slots=True)
-class Depth:
-    """How much is pending for sinks; ``bytes`` are of records."""
-
-    batches: int = 0
-    records: int = 0
-    bytes: int = 0
-
-    def __add__(self, other: Depth) -> Depth:
-        return Depth(
-            self.batches + other.batches, self.records + other.records, self.bytes + other.bytes
-        )
-
-    def __sub__(self, other: Depth) -> Depth:
-        return Depth(
-            self.batches - other.batches, self.records - other.records, self.bytes - other.bytes
-        )
 
 
 @dataclass(slots=True)
@@ -127,21 +106,13 @@ class SpoolFile:
     """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another;
     ``copy_log`` for a third.
 
-    ``cursors`` are the numbers up to which sinks have the batches, absent ones too, and
-    ``backlogs`` how much is pending for each; they are replaced, never changed.
-
     Raises ``sqlite3.Error`` or ``OSError``; then the caller must close the file.
     """
 
     def __init__(self, path: Path) -> None:
         self.layouts: dict[str, Layout] = {}
-        self.cursors: dict[str, int] = {}
-        self.gaps: dict[str, tuple[Gap, ...]] = {}
-        self.oldest: int | None = None
-        """The first number that waits for an absent sink."""
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
-        self.backlogs: Mapping[str, Depth] = {}
         self.has_delivered: bool = False
         """Whether some of the batches that every sink has are still to be deleted."""
         self.chain_tip: Tip = self.tip
@@ -156,6 +127,7 @@ class SpoolFile:
             opened.pop_all()
         self.db: sqlite3.Connection = connections[0]
         self._reader, self._copier = connections[1:]
+        self.accounts: Accounts = Accounts(self.db)
 
     @property
     def last(self) -> int:
@@ -166,73 +138,47 @@ class SpoolFile:
         """Read layouts, cursors, tip and depth into memory, and forget all else."""
         execute = self.db.execute
         self._recent.forget(self.last)
-        columns: dict[str, list[tuple[str, str]]] = {}
-        query = "SELECT digest, name, type FROM columns ORDER BY digest, position"
-        for digest, name, kind in execute(query):
-            columns.setdefault(digest, []).append((name, kind))
-        for digest, schema, name, seal in execute("SELECT digest, schema, name, seal FROM layouts"):
-            layout = Layout(schema, digest, name, tuple(columns.get(digest, ())))
-            if seal == layout_seal(layout):
-                self.layouts[digest] = layout
-        self.cursors = read_cursors(execute)
-        self.gaps = read_gaps(execute)
+        self.layouts = read_layouts(execute)
         self.tip = Tip(*execute("SELECT sequence, hash FROM tip").fetchone())
         self.chain_tip = self.tip
         query = "SELECT first, reason, after FROM starts WHERE first > ? ORDER BY first"
         for row in execute(query, (self.tip.sequence,)):
             self.chain_tip = Tip(row[0] - 1, Start(*row).hash)
         self.depth = Depth(*execute(_DEPTH).fetchone())
-        self._count()
+        self.accounts.load()
 
-    def prepare(
-        self, layouts: Iterable[Layout], sinks: Sequence[str], last: Mapping[str, int] | None = None
-    ) -> None:
-        """Store layouts, and the sinks for which batches wait: a new sink begins with the oldest
-        pending batch, one that is not named is absent from now on, and one that is named again goes
-        on. ``last`` is up to where sinks have them that are named no longer."""
+    def prepare(self, layouts: Iterable[Layout], shares: Mapping[str, Share]) -> None:
+        """Store layouts, and the sinks for which batches wait, if there are some; all others are
+        absent from now on."""
         with self.transaction():
             idempotency.forget_keys(self.db)
             for layout in layouts:
                 self._add_layout(layout)
-            if sinks:
-                found = {sink: self.cursors.get(sink, 0) for sink in sinks}
-                self._set_cursors({**found, **(last or {})})
-                for sink in self.cursors:
-                    self._set_gaps(sink, is_absent=sink not in sinks)
+            if notes := self.accounts.name(shares, self.last):
+                append_all(self.db, self._path, notes)
             self.depth = self._delete_delivered(self.depth)
-        self._count()
 
-    def _set_gaps(self, sink: str, *, is_absent: bool) -> None:
-        """Store, within a transaction, that a sink is absent from here on, or no longer. Gaps that
-        it has passed are forgotten."""
-        gaps, at = self.gaps.get(sink, ()), self.cursors[sink]
-        if is_absent and not _is_open(gaps):
-            gaps = (*gaps, Gap(self.last))
-        elif not is_absent and _is_open(gaps):
-            gaps = (*gaps[:-1], gaps[-1]._replace(upto=self.last))
-        self._store_gaps(sink, tuple(gap for gap in gaps if max(gap.after, at) < gap.upto))
+    def set_aside(self, sink: str, sequence: int) -> bool:
+        """Set the next batch of a sink aside, as it is now; return whether it was still there."""
+        with self.transaction():
+            self.db.execute(SET_ASIDE, (sink, sequence))
+            if not (found := self.accounts.set_aside(sink, sequence).batches):
+                self.db.execute(_NOT_ASIDE, (sink, sequence))
+            self.depth = self._delete_delivered(self.depth)
+        return bool(found)
 
-    def _store_gaps(self, sink: str, gaps: tuple[Gap, ...]) -> None:
-        self.db.execute("DELETE FROM gaps WHERE sink = ?", (sink,))
-        self.db.executemany(NEW_GAP, [(sink, *gap, checksum(sink, *gap)) for gap in gaps])
-        self.gaps = {**self.gaps, sink: gaps}
-
-    @property
-    def absentees(self) -> frozenset[str]:
-        """The sinks that are absent, whether something waits for them or not."""
-        return frozenset(sink for sink, gaps in self.gaps.items() if _is_open(gaps))
-
-    @property
-    def absent(self) -> dict[str, Depth]:
-        """How much waits for each sink that is absent, if something does."""
-        found = {sink: self.backlogs.get(sink, Depth()) for sink in sorted(self.absentees)}
-        return {sink: depth for sink, depth in found.items() if depth.batches}
+    def redelivered(self, sink: str, sequence: int) -> None:
+        """Delete a batch that was set aside, and that the sink has now."""
+        with self.transaction():
+            for sizes in self.db.execute(_ASIDE_SIZES, (sink, sequence)).fetchall():
+                self.accounts.redeliver(sink, Depth(*sizes))
+            self.db.execute(_NOT_ASIDE, (sink, sequence))
 
     def drop(self, sink: str) -> None:
-        """Store, within a transaction, that nothing waits for a sink any more. What no other sink
-        needs is deleted by ``delete_delivered`` then."""
-        self._set_cursors({sink: self.last})
-        self._store_gaps(sink, (Gap(0),))  # also where a damaged file loses the cursor
+        """Delete, within a transaction, what was set aside for a sink, and store that nothing waits
+        for it any more. What no other sink needs is deleted by ``delete_delivered`` then."""
+        self.db.execute("DELETE FROM aside WHERE sink = ?", (sink,))
+        self.accounts.drop(sink, self.last)
 
     def delete_delivered(self) -> bool:
         """Delete some of the batches that no sink needs; return whether some are left."""
@@ -244,45 +190,48 @@ class SpoolFile:
         self,
         writes: Sequence[PendingWrite],
         cursors: Mapping[str, int],
-        sums: HourlySums,
+        sums: HourlySums | None,
         damaged: Collection[int],
     ) -> list[Earlier | None]:
         """Write one transaction: batches with their receipts, and keys of requests; entries of the
-        ledger; cursors that moved, hourly sums, and the quarantine of damaged batches. It is
-        durable on return. Returns for each write what was stored under its key before: only those
-        are stored for which that is ``None``."""
+        ledger; cursors that moved, and the quarantine of damaged batches; and where hourly sums are
+        due, those and the entries of all gaps. It is durable on return. Returns for each write what
+        was stored under its key before: only those are stored for which that is ``None``."""
         new, found = list(writes), list[Earlier | None]([None] * len(writes))
         with self.transaction():
             if any(write.key is not None for write in writes):
                 found = idempotency.earlier(self.db, [write.keyed for write in writes])
                 new = [write for write, each in zip(writes, found, strict=True) if each is None]
                 idempotency.add_keys(self.db, [write.keyed for write in new])
-            batches = merge_for_commit(batch for write in new for batch in write.batches)
-            tip, depth = self._add_all(batches)
-            backlogs = self._with_added(depth - self.depth)
-            if notes := [note for write in writes for note in write.notes]:
-                append_all(self.db, self._path, notes)
-            if sums:
-                self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
-            if cursors:
-                passed = self._passed({s: (self.cursors[s], at) for s, at in cursors.items()})
-                backlogs |= {sink: backlogs[sink] - some for sink, some in passed.items()}
-                self._set_cursors(cursors)
+            depth = self.depth
             for sequence in damaged:
                 idempotency.forget_batch(self.db, sequence)
                 depth = self._delete(depth, "WHERE sequence = ?", sequence, copy_to="damaged")
+            if damaged:
+                self.accounts.count_damaged()
             if cursors:
-                depth = self._delete_delivered(depth)
-        self.depth, self.backlogs = depth, backlogs
+                self.accounts.deliver(cursors)
+            batches = merge_for_commit(batch for write in new for batch in write.batches)
+            tip, added = self._add_all(batches)
+            notes = self.accounts.take(added, self.last, tip.sequence, is_due=sums is not None)
+            if notes := [*notes, *(note for write in writes for note in write.notes)]:
+                append_all(self.db, self._path, notes)
+            if sums:
+                self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
+            depth += added
+            if cursors or self.accounts.is_skipping:
+                depth = self._delete_delivered(depth, tip.sequence)
+        self.depth = depth
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
-        if damaged:
-            self._count()
         return found
 
-    def transaction(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
         """Run a block as a transaction. A commit that fails leaves nothing in the log."""
-        return transaction(self.db, self._truncate_log)
+        with transaction(self.db, self._truncate_log):
+            yield
+            self.accounts.store()
 
     def _truncate_log(self) -> None:
         with suppress(OSError):
@@ -306,63 +255,16 @@ class SpoolFile:
 
     def _batches(self, sink: str, sequence: int, last: int) -> Iterator[tuple[int, Batch | None]]:
         """Yield the batches for a sink after a number; ``None`` for a damaged one."""
-        for at, upto in self._needed(sink, sequence):
+        for at, upto in self.accounts.needed(sink, sequence):
             row = self._reader.execute(_NEXT, (at,)).fetchone()
             while row is not None and row[0] <= min(upto, last):
                 yield row[0], self._recent.known.get(row[0]) or self.get(row[0])
                 row = self._reader.execute(_NEXT, row).fetchone()
 
-    def _needed(self, sink: str, sequence: int) -> Iterator[tuple[int, int]]:
-        """Yield where the batches are that a sink needs after a number: after one number, up to
-        another."""
-        for gap in self.gaps.get(sink, ()):
-            if sequence < gap.after:
-                yield sequence, gap.after
-            sequence = max(sequence, gap.upto)
-        if sequence < OPEN:
-            yield sequence, OPEN
-
-    def first_for(self, sink: str, to: int) -> int:
-        """Return a number before which nothing waits for a sink that has what is up to another."""
-        after, _ = next(self._needed(sink, to), (OPEN - 1, OPEN))
-        return after + 1
-
-    def _unneeded(self) -> Iterator[tuple[int, int]]:
-        """Yield where the batches are that no sink needs, likewise."""
-        at = 0
-        needed = (span for sink, to in self.cursors.items() for span in self._needed(sink, to))
-        for after, upto in sorted(needed):
-            if at < after:
-                yield at, after
-            at = max(at, upto)
-        if at < self.last:
-            yield at, self.last
-
-    def _count(self) -> None:
-        """Count what is pending for each sink, and find what has waited for an absent one."""
-        self.backlogs = self._passed({sink: (at, OPEN) for sink, at in self.cursors.items()})
-        found = [first for sink in self.absent for first in self._firsts(sink)]
-        self.oldest = min(found, default=None)
-
-    def _firsts(self, sink: str) -> Iterator[int]:
-        """Yield the first number in each place where batches wait for a sink."""
-        for span in self._needed(sink, self.cursors[sink]):
-            (number,) = self.db.execute(_FIRST, span).fetchone()
-            if number is not None:
-                yield number
-
     def get(self, sequence: int) -> Batch | None:
         """Return the batch of a number; ``None`` if there is none, or if it is damaged."""
         row = self._reader.execute(_BY_NUMBER, (sequence,)).fetchone()
-        return None if row is None else self._batch(row)
-
-    def _batch(self, row: tuple[Any, ...]) -> Batch | None:
-        _, id_, digest, received, _, _, _, payload, granted, _ = row
-        layout = self.layouts.get(digest)
-        if layout is None or not is_intact(row):
-            return None
-        purposes = decode_granted(granted)
-        return Batch(id_, received, layout=layout, payload=payload, granted=purposes)
+        return None if row is None else batch_of(row, self.layouts)
 
     def first(self) -> tuple[int, str] | None:
         """Return number and minute of the oldest batch."""
@@ -422,18 +324,17 @@ class SpoolFile:
         return tip
 
     def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth]:
-        """Insert new batches and receipts; return tip and depth after that."""
-        tip, depth = self.chain_tip, self.depth
+        """Insert new batches and receipts; return the tip after that, and what was added."""
+        tip, added = self.chain_tip, Depth()
         for pending in batches:
             batch = new_batch(pending)
             tip = self._add(batch, pending.tally, tip)
             if pending.payload:
                 self._recent.add(tip.sequence, batch)
-                records = depth.records + pending.record_count
-                depth = Depth(depth.batches + 1, records, depth.bytes + len(pending.payload))
+                added += Depth(1, pending.record_count, len(pending.payload))
         if tip != self.chain_tip:
             self.db.execute(NEW_TIP, (tip.sequence, tip.hash))
-        return tip, depth
+        return tip, added
 
     def _add_layout(self, layout: Layout) -> None:
         if layout.digest in self.layouts:
@@ -444,40 +345,16 @@ class SpoolFile:
         self.db.executemany(NEW_COLUMN, columns)
         self.layouts[layout.digest] = layout
 
-    def _set_cursors(self, cursors: Mapping[str, int]) -> None:
-        rows = [(sink, to, checksum(sink, to)) for sink, to in cursors.items()]
-        self.db.executemany(NEW_CURSOR, rows)
-        self.cursors = {**self.cursors, **cursors}
-
-    def _with_added(self, added: Depth) -> dict[str, Depth]:
-        """Return the backlogs after something was added, which is pending for every sink that is
-        not absent."""
-        absent = self.absentees
-        return {
-            sink: backlog if sink in absent else backlog + added
-            for sink, backlog in self.backlogs.items()
-        }
-
-    def _passed(self, moves: Mapping[str, tuple[int, int]]) -> dict[str, Depth]:
-        """Count for each sink what lies between two numbers, and is for it."""
-        counted, passed = dict[tuple[int, int], Depth](), dict[str, Depth]()
-        for sink, (old, new) in moves.items():
-            passed[sink] = Depth()
-            for after, upto in self._needed(sink, old):
-                span = after, min(upto, new)
-                if span not in counted:
-                    counted[span] = Depth(*self.db.execute(_PASSED, span).fetchone())
-                passed[sink] += counted[span]
-        return passed
-
-    def _delete_delivered(self, depth: Depth) -> Depth:
+    def _delete_delivered(self, depth: Depth, last: int | None = None) -> Depth:
         """Delete some of the batches that no sink needs; return the depth after that."""
-        if not self.cursors:
+        accounts = self.accounts
+        if not accounts.rows:
             return depth
         enough = depth.bytes - _MOST_DELETED_BYTES
-        present = self.cursors.keys() - self.absentees
-        self._recent.forget(min((self.cursors[sink] for sink in present), default=self.last))
-        for after, upto in self._unneeded():
+        present = accounts.cursors.items()
+        reading = (at for sink, at in present if not accounts.is_closed(sink))
+        self._recent.forget(min(reading, default=self.last))
+        for after, upto in accounts.unneeded(self.last if last is None else last):
             if depth.bytes > enough:
                 span = (after, upto, depth.bytes - enough)
                 (last,) = self.db.execute(_LAST_DELIVERED, span).fetchone()
@@ -512,10 +389,6 @@ def new_batch(pending: PendingBatch) -> Batch:
     )
 
 
-def _is_open(gaps: Sequence[Gap]) -> bool:
-    return bool(gaps) and gaps[-1].upto == OPEN
-
-
 def _sealed(batch: Batch) -> tuple[bytes, tuple[object, ...]]:
     """Return the commitment to the records of a batch, and what its row has of them: their number,
     salt, seal and payload."""
@@ -543,7 +416,7 @@ class Revision:
 
     It is called for batches that were received before ``before``; damaged ones from before
     ``damaged`` are deleted, as are hourly sums before ``hours``. With ``always`` the tables are
-    rewritten even if nothing was deleted.
+    rewritten even if nothing was deleted. Accounts of sinks count what goes as ``counts_as``.
     """
 
     change: Callable[[bytes, str], tuple[bytes, int]]
@@ -551,6 +424,7 @@ class Revision:
     damaged: str = NEVER
     hours: str = NEVER
     always: bool = False
+    counts_as: Literal["expired", "erased"] = "erased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -572,12 +446,22 @@ def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
     """Carry out a revision. Raises ``sqlite3.Error`` or ``OSError``, and errors of ``change``."""
     execute = file.db.execute
     with file.transaction():
-        batches, records, gone = _revise_batches(file, revision)
+        unreadable = list[tuple[str, int]]()
+        batches, records, gone = _revise_batches(file, revision, unreadable)
+        refused, shortened = _revise_aside(file, revision, unreadable)
+        file.accounts.recount(revision.counts_as)
+        for table, rowid in unreadable:
+            source = f"FROM {table} WHERE rowid = ?"
+            execute(f"INSERT OR IGNORE INTO damaged SELECT {BATCH} {source}", (rowid,))
+            execute(f"DELETE {source}", (rowid,))
+        if unreadable:
+            file.accounts.count_damaged()
+        batches, records = batches + refused, records + shortened
         damaged = execute(f"DELETE FROM damaged WHERE {_OLD}", (revision.damaged,)).rowcount  # noqa: S608
         forget_keys(file.db)
         hours = execute("DELETE FROM hours WHERE hour < ?", (revision.hours,)).rowcount
         if batches or damaged or revision.always:
-            for table in ("batches", "damaged"):
+            for table in ("batches", "aside", "damaged"):
                 execute(f"CREATE TEMP TABLE remaining AS SELECT * FROM {table}")  # noqa: S608
                 execute(f"DELETE FROM {table}")  # noqa: S608
                 execute(f"INSERT INTO {table} SELECT * FROM remaining ORDER BY sequence")  # noqa: S608
@@ -587,16 +471,17 @@ def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
     return RevisionOutcome(batches, records, gone, damaged, hours, is_swept)
 
 
-def _revise_batches(file: SpoolFile, revision: Revision) -> tuple[int, int, int]:
+def _revise_batches(
+    file: SpoolFile, revision: Revision, unreadable: list[tuple[str, int]]
+) -> tuple[int, int, int]:
     """Change batches; return the number of changed batches, of changed records, and of deleted
-    records."""
+    records. Add the tables and row ids of damaged ones."""
     execute, tip, changed, records, gone = file.db.execute, file.chain_tip, 0, 0, 0
     query = f"SELECT sequence FROM batches WHERE {_OLD} ORDER BY sequence"  # noqa: S608
     for (sequence,) in execute(query, (revision.before,)).fetchall():
         batch = file.get(sequence)
         if batch is None:
-            execute("INSERT INTO damaged SELECT * FROM batches WHERE sequence = ?", (sequence,))
-            execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
+            unreadable.append(("batches", sequence))
             continue
         payload, number = revision.change(batch.payload, batch.received)
         if not number:
@@ -610,3 +495,24 @@ def _revise_batches(file: SpoolFile, revision: Revision) -> tuple[int, int, int]
     if tip != file.chain_tip:
         execute(NEW_TIP, (tip.sequence, tip.hash))
     return changed, records, gone
+
+
+def _revise_aside(
+    file: SpoolFile, revision: Revision, unreadable: list[tuple[str, int]]
+) -> tuple[int, int]:
+    """Change batches that were set aside likewise; return the number of changed batches, and of
+    records that were changed or deleted."""
+    execute, changed, records = file.db.execute, 0, 0
+    query = f"SELECT rowid, {BATCH} FROM aside WHERE {_OLD}"  # noqa: S608 - constants
+    for rowid, *row in execute(query, (revision.before,)).fetchall():
+        batch = batch_of(tuple(row), file.layouts)
+        if batch is None:
+            unreadable.append(("aside", rowid))
+            continue
+        payload, number = revision.change(batch.payload, batch.received)
+        if number:
+            _, sealed = _sealed(dataclasses.replace(batch, payload=payload))
+            execute(REVISED_ASIDE, (*sealed, rowid))
+            changed, records = changed + 1, records + number
+    execute("DELETE FROM aside WHERE length(payload) = 0")
+    return changed, records

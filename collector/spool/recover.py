@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from collector.contracts import Layout
+from collector.contracts import Layout, Share
 from collector.errors import ConfigError
 from collector.files import NO_ROOM, check_file, sync
 from collector.ledger.entry import Entry
@@ -31,22 +31,24 @@ from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.lock import check_lock
 from collector.spool.tables import (
     BATCH,
+    NEW_ACCOUNT,
+    NEW_ASIDE,
     NEW_BATCH,
     NEW_COLUMN,
-    NEW_CURSOR,
     NEW_DAMAGED,
     NEW_GAP,
     NEW_HOUR,
     NEW_LAYOUT,
     NEW_RECEIPT,
     NEW_START,
+    account_row,
     check_format,
     check_version,
     checksum,
     create,
     is_intact,
     is_spool,
-    read_cursors,
+    read_accounts,
     read_gaps,
 )
 from collector.sqlite.connection import (
@@ -82,7 +84,7 @@ def _admit_any(_: Ledger) -> None:
 def open_file(
     path: Path,
     layouts: Iterable[Layout],
-    sinks: Sequence[str],
+    shares: Mapping[str, Share],
     *,
     is_damaged: bool = False,
     floor: int = 0,
@@ -110,7 +112,7 @@ def open_file(
         has_new_chain = _repair_chain(file)
         file.checkpoint()
         admit(Ledger(file.db.execute))
-        file.prepare(layouts, sinks)
+        file.prepare(layouts, shares)
     except BaseException:
         file.close()
         raise
@@ -130,7 +132,7 @@ def check(path: Path) -> None:
 def try_open(
     path: Path,
     layouts: Iterable[Layout],
-    sinks: Sequence[str],
+    shares: Mapping[str, Share],
     *,
     is_damaged: bool,
     floor: int,
@@ -139,7 +141,7 @@ def try_open(
     """Open the file as ``open_file`` does; return ``None`` while the system does not permit it, and
     raise ``ConfigError`` E203 when the file cannot be used at all, or what ``admit`` raises."""
     try:
-        return open_file(path, layouts, sinks, is_damaged=is_damaged, floor=floor, admit=admit)
+        return open_file(path, layouts, shares, is_damaged=is_damaged, floor=floor, admit=admit)
     except sqlite3.Error:
         return None
     except OSError as error:
@@ -228,6 +230,7 @@ _MOST_PROBES = 100_000
 _MOST_SEQUENCE = 1 << 53
 _OTHERS = (
     (f"SELECT {BATCH} FROM damaged", NEW_DAMAGED),  # noqa: S608 - constants
+    (f"SELECT sink, {BATCH} FROM aside", NEW_ASIDE),  # noqa: S608
     ("SELECT * FROM hours", NEW_HOUR),
     ("SELECT day, secret FROM key_days", NEW_DAY),
     ("SELECT hash, day, body, counts FROM request_keys ORDER BY number", NEW_KEY),
@@ -322,12 +325,12 @@ def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[
 
 
 def _sinks(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Copy the cursors of sinks, and their intact gaps."""
+    """Copy the accounts of sinks, which add up once the file is opened, and their intact gaps."""
     with suppress(sqlite3.Error):
-        for sink, number in read_cursors(source.execute).items():
-            target.execute(NEW_CURSOR, (sink, number, checksum(sink, number)))
+        for sink, account in read_accounts(source.execute)[0].items():
+            target.execute(NEW_ACCOUNT, account_row(sink, account, is_recovered=True))
     with suppress(sqlite3.Error):
-        for sink, gaps in read_gaps(source.execute).items():
+        for sink, gaps in read_gaps(source.execute)[0].items():
             target.executemany(NEW_GAP, [(sink, *gap, checksum(sink, *gap)) for gap in gaps])
 
 
@@ -347,7 +350,7 @@ def _sequences(source: sqlite3.Connection) -> list[int]:
 
 def _last(source: sqlite3.Connection) -> int:
     """Return the highest number in the damaged file, as far as it can be read."""
-    return _highest(source, "tip", "receipts", "cursors")
+    return _highest(source, "tip", "receipts", "sinks")
 
 
 def _highest(source: sqlite3.Connection, *tables: str) -> int:

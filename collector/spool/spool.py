@@ -2,7 +2,8 @@
 
 One thread writes the file. All pending writes become batches and receipts in one transaction; their
 futures are resolved after the commit. Each sink has a cursor, and a batch is deleted, with its
-salt, once every sink has it, also a sink that is not named at present.
+salt, once every sink has it, also a sink that is not named at present. Each has a share of the
+spool, too: when that is full, senders are refused, or the sink skips what comes.
 
 A failed write or sync makes the connection unusable, and what it leaves in the page cache may look
 written though it is not on disk. So all pending writes are refused, the file is closed, reopened
@@ -26,21 +27,24 @@ from typing import Any, TypeVar
 
 from collector.backoff import Backoff
 from collector.contracts import (
+    SUMS,
     Backlog,
     Batch,
     Closing,
+    Depth,
     Layout,
     PendingBatch,
     RequestKey,
+    Share,
     SpoolState,
     Written,
 )
 from collector.errors import CollectorError, ConfigError, ConfigFaults, SpoolFull
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
+from collector.spool.accounts import Seen
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import (
-    Depth,
     Revision,
     RevisionOutcome,
     Selection,
@@ -49,6 +53,7 @@ from collector.spool.file import (
 )
 from collector.spool.lock import Lock
 from collector.spool.recover import try_open
+from collector.spool.tables import Account
 from collector.spool.write_queue import (
     MOST_SHARED_BYTES,
     Arrivals,
@@ -80,8 +85,9 @@ _Result = TypeVar("_Result")
 
 class Spool(Closing):
     """The spool of a data directory, which it locks. Safe to use from several threads.
-    ``sinks`` are those for which batches wait. What waits for one that is no longer named stays
-    until it is named again or dropped; without any, all batches stay. ``layouts`` helps to recover
+    ``sinks`` are those for which batches wait, perhaps with their shares. What waits for one that
+    is no longer named stays until it is named again or dropped; without any, all batches stay.
+    ``layouts`` helps to recover
     batches from a damaged file. ``admit`` is called once with the ledger of the file, before
     anything is read or written for others; where it raises ``ConfigFaults``, the file is not used.
 
@@ -98,7 +104,7 @@ class Spool(Closing):
         path: str | os.PathLike[str],
         *,
         limit: int = LIMIT,
-        sinks: Iterable[str] = (),
+        sinks: Iterable[str] | Mapping[str, Share] = (),
         layouts: Iterable[Layout] = (),
         admit: Callable[[Ledger], None] | None = None,
     ) -> None:
@@ -106,8 +112,9 @@ class Spool(Closing):
         self.refusal: ConfigFaults | None = None
         self._admit = admit
         self.layouts: dict[str, Layout] = {layout.digest: layout for layout in layouts}
-        self._sinks = tuple(sinks)
         self._limit = limit
+        self._shares = self._shares_of(sinks)
+        self._rooms = self._limited(self._shares)
         lock = threading.RLock()
         self._changed, self._arrived = threading.Condition(lock), threading.Condition(lock)
         self._gathered = 0  # requests of the last commit
@@ -116,11 +123,11 @@ class Spool(Closing):
         self._queue = WriteQueue()
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
         self._file: SpoolFile | None = None
-        self._depth, self._room = Depth(), Room(limit)
-        self._backlogs: Mapping[str, Depth] = {}
-        self._lags = dict.fromkeys(self._sinks, 0.0)
+        self._depth = Depth()
+        self._seen = Seen()
+        self._lags: dict[str, float] = {}
         self._last = 0
-        self._cursors = dict.fromkeys(self._sinks, 0)
+        self._cursors = dict.fromkeys(self._shares, 0)
         self._moved: set[str] = set()
         self._unreadable: set[int] = set()
         self._is_damaged = self._must_reopen = self._is_closing = False
@@ -161,8 +168,11 @@ class Spool(Closing):
 
     @property
     def delivered_up_to(self) -> int:
-        """The number up to which every sink has all batches."""
-        return min(self._cursors.values(), default=0)
+        """The number up to which every sink that does not skip has all batches."""
+        with self._changed:
+            found = self._cursors.items()
+            must = (at for sink, at in found if not self._shares[sink].skips)
+            return min(must, default=self._last if found else 0)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -187,13 +197,38 @@ class Spool(Closing):
         return future
 
     def _put(self, batches: Sequence[PendingBatch], key: RequestKey | None) -> Written:
-        """Add batches to the queue; note that there is no room for them."""
+        """Add batches to the queue; note that there is no room for them, and in which share."""
+        left = {name: room.limit - self._used(name) for name, room in self._rooms.items()}
         try:
-            return self._queue.put(batches, key, self._limit - self._depth.bytes)
+            return self._queue.put(batches, key, min(left.values()))
         except SpoolFull:
-            self._room.refused(sum(len(batch.payload) for batch in batches))
-            self._room.is_full(self._depth.bytes)
+            size = sum(len(batch.payload) for batch in batches)
+            for name, room in self._rooms.items():
+                if self._queue.bytes + size > left[name]:
+                    room.refused(size)
+                    room.is_full(self._used(name))
             raise
+
+    def _used(self, name: str) -> int:
+        """Return how many bytes wait for a sink, or in the whole spool."""
+        return (self._seen.waiting.get(name, Depth()) if name else self._depth).bytes
+
+    def _shares_of(self, sinks: Iterable[str] | Mapping[str, Share]) -> dict[str, Share]:
+        """Return the share of each sink, which is no more than the spool."""
+        given = sinks if isinstance(sinks, Mapping) else dict.fromkeys(sinks, Share())
+        return {
+            name: Share(min(share.limit or self._limit, self._limit), share.skips)
+            for name, share in given.items()
+        }
+
+    def _limited(self, shares: Mapping[str, Share]) -> dict[str, Room]:
+        """Return what must have room for a request: the spool, and the shares of sinks that refuse
+        where they are less than it."""
+        rooms = {"": Room(self._limit)}
+        for name, share in shares.items():
+            if not share.skips and share.limit is not None and share.limit < self._limit:
+                rooms[name] = Room(share.limit)
+        return rooms
 
     def note(self, *notes: Note) -> Written:
         """Add entries to the ledger. Resolved when they are on disk. Raises E506, also later."""
@@ -213,7 +248,7 @@ class Spool(Closing):
         ``delete_delivered``. The future has what waited. Raises E506, also later."""
 
         def work(file: SpoolFile) -> Depth:
-            waited = file.backlogs.get(sink, Depth())
+            waited = file.accounts.waiting.get(sink, Depth())
             with file.transaction():
                 file.drop(sink)
                 append_all(file.db, self.path, [note_of(waited)])
@@ -222,24 +257,40 @@ class Spool(Closing):
 
         return self.submit(work)
 
+    def name(self, sinks: Iterable[str] | Mapping[str, Share]) -> Future[None]:
+        """Take batches for other sinks, or with other shares, as if the file were opened for them.
+        One that is named no longer must have stopped before. Raises E506, also later: then the file
+        is opened anew, for these sinks."""
+        shares = self._shares_of(sinks)
+        with self._changed:
+            moved, known = (
+                self._take_moved(),
+                {} if self._file is None else self._file.accounts.cursors,
+            )
+            self._shares, self._rooms = shares, self._limited(shares)
+            self._cursors = {name: self._cursors.get(name, known.get(name, 0)) for name in shares}
+
+        def work(file: SpoolFile) -> None:
+            file.write([], moved, None, ())
+            file.prepare((), shares)
+
+        return self.submit(work)
+
+    def set_aside(self, sink: str, sequence: int) -> bool:
+        """Set aside the batch that is next for a sink, as it is now; return whether it was still
+        there. It is on disk on return. Raises E506."""
+        is_there = self.submit(lambda file: file.set_aside(sink, sequence)).result()
+        self._advance(sink, sequence)
+        return is_there
+
+    def redelivered(self, sink: str, sequence: int) -> None:
+        """Note that a sink has a batch that was set aside; it is on disk on return. Raises E506."""
+        self.submit(lambda file: file.redelivered(sink, sequence)).result()
+
     def waiting(self, sink: str) -> Future[Depth | None]:
         """Count what waits for a sink, absent or not; ``None`` if none of this name was ever named.
         Raises E506, also later."""
-        return self.submit(lambda file: file.backlogs.get(sink))
-
-    def name(self, sinks: Iterable[str]) -> Future[None]:
-        """Take batches for other sinks from now on, as if the file were opened for them. One that
-        is named no longer must have stopped before. Raises E506, also later: then the file is
-        opened anew, for these sinks."""
-        named = tuple(sinks)
-        with self._changed:
-            known = {} if self._file is None else self._file.cursors
-            last = {sink: at for sink, at in self._cursors.items() if sink not in named}
-            self._sinks = named
-            self._cursors = {sink: self._cursors.get(sink, known.get(sink, 0)) for sink in named}
-            self._lags = {sink: self._lags.get(sink, 0.0) for sink in named}
-            self._moved &= {*named}
-        return self.submit(lambda file: file.prepare((), named, last))
+        return self.submit(lambda file: file.accounts.waiting.get(sink))
 
     def delete_delivered(self) -> None:
         """Delete all batches that no sink needs. Raises E506."""
@@ -279,15 +330,16 @@ class Spool(Closing):
         """Return the next batches for a sink, with their numbers: at most ``limit``, and no more
         after the first few MB.
 
-        They stay the next until ``delivered`` is called for them, and their records are not decoded
+        None for a sink that is not named, whatever is said of it. Others stay the next until
+        ``delivered`` is called for them, and their records are not decoded
         (``collector.filter.stored.read`` does). Damaged batches are skipped, and quarantined by the
         next commit. Never blocks.
         """
         selected = Selection()
         try:
             with self._reading:
-                at, last = self._cursors[sink], self._last
-                if (file := self._file) is not None:
+                at, last = self._cursors.get(sink), self._last
+                if (file := self._file) is not None and at is not None:
                     selected = file.select(sink, at, last, limit)
                     if selected == Selection():  # receipts without records
                         self._advance(sink, last)
@@ -303,7 +355,7 @@ class Spool(Closing):
         """Note that a sink has the batch of that number, and all before it. The next commit stores
         it."""
         with self._changed:
-            if sink in self._lags:
+            if sink in self._cursors:
                 self._lags[sink] = self._arrivals.age_of(sequence)
         self._advance(sink, sequence)
 
@@ -328,43 +380,55 @@ class Spool(Closing):
         """Return the number of records that are pending for a sink."""
         return self._depth.records
 
-    def absent(self) -> dict[str, Depth]:
+    def absent(self) -> Mapping[str, Depth]:
         """Return how much waits for each sink that is not named at present, if something does."""
-        file = self._file
-        return {} if file is None else file.absent
+        return self._seen.absent
 
     def state(self) -> SpoolState:
         """Return the state at this moment."""
         with self._changed:
             is_ready, depth = self._file is not None and not self._is_closing, self._depth
-            file, cursors = self._file, self._cursors.items()
-            waiting = [at + 1 for _, at in cursors]
-            if file is not None:
-                waiting = [file.first_for(sink, at) for sink, at in cursors]
-                waiting += [] if file.oldest is None else [file.oldest]
-            first = min(waiting, default=1)
-            oldest = self._arrivals.age(first if depth.batches else None)
-            counts = (depth.batches, depth.records, depth.bytes, self._limit, oldest, self._errors)
-            damaged, is_full = (
-                self._damaged + len(self._unreadable),
-                self._room.is_full(depth.bytes),
-            )
-            backlogs = {sink: self._backlog(sink) for sink in self._cursors}
-            absent = {
-                sink: Backlog(each.batches, each.records, each.bytes)
-                for sink, each in self.absent().items()
-            }
+            firsts = [self._first(sink) for sink in self._cursors]
+            firsts += [] if self._seen.oldest is None else [self._seen.oldest]
+            oldest = self._arrivals.age(min(firsts, default=1) if depth.batches else None)
+            damaged = self._damaged + len(self._unreadable)
             return SpoolState(
-                is_ready, *counts, damaged, is_full=is_full, backlogs=backlogs, absent=absent
+                is_ready,
+                depth.batches,
+                depth.records,
+                depth.bytes,
+                self._limit,
+                oldest,
+                self._errors,
+                damaged,
+                is_full=self._rooms[""].is_full(depth.bytes),
+                backlogs={sink: self._backlog(sink) for sink in self._cursors},
+                absent={sink: self._backlog(sink) for sink in self._seen.absent},
             )
 
+    def _first(self, sink: str) -> int:
+        """Return a number before which nothing waits for a sink."""
+        account = self._seen.rows.get(sink, Account())
+        at = self._cursors.get(sink, account.cursor)
+        return at + 1 if self._file is None else self._file.accounts.first_for(sink, at)
+
     def _backlog(self, sink: str) -> Backlog:
-        """Return what waits for a sink."""
-        depth, at = self._backlogs.get(sink, Depth()), self._cursors[sink]
-        first = at + 1 if self._file is None else self._file.first_for(sink, at)
-        oldest = self._arrivals.age_of(first) if depth.batches else 0.0
-        lag = self._lags.get(sink, 0.0)
-        return Backlog(depth.batches, depth.records, depth.bytes, oldest, lag)
+        """Return what waits for a sink, and what became of all that was taken for it."""
+        depth, account = self._seen.waiting.get(sink, Depth()), self._seen.rows.get(sink, Account())
+        room = self._rooms.get(sink) if sink else None
+        share = self._shares.get(sink, Share(self._limit))
+        return Backlog(
+            depth.batches,
+            depth.records,
+            depth.bytes,
+            self._arrivals.age_of(self._first(sink)) if depth.batches else 0.0,
+            self._lags.get(sink, 0.0),
+            share.limit or self._limit,
+            is_full=room is not None and room.is_full(depth.bytes),
+            is_skipping=account.since > 0,
+            aside=self._seen.aside.get(sink, Depth()),
+            **{name: getattr(account, name) for name in SUMS},
+        )
 
     # -- the thread -------------------------------------------------------------------------------
 
@@ -406,12 +470,11 @@ class Spool(Closing):
             if self._is_damaged or self._must_reopen:
                 return False
             writes, self._due_jobs = self._queue.take(), len(self._jobs)  # what came before them
-            cursors = {sink: self._cursors[sink] for sink in self._moved}
+            cursors = self._take_moved()
             unreadable = set(self._unreadable)
-            self._moved.clear()
             self._gathered = len(writes)
         is_due = self._is_closing or monotonic() - self._summed >= _SUMS_SECONDS
-        sums = self._sums if is_due else Counter()
+        sums = self._sums if is_due else None
         has_log = self._checkpoints.has_log
         try:
             size = self._queue.taken_bytes
@@ -435,6 +498,12 @@ class Spool(Closing):
         for write, earlier in done:
             write.future.set_result(earlier)
         return True
+
+    def _take_moved(self) -> dict[str, int]:
+        """Return the cursors that moved since the last commit, which are to be stored."""
+        moved = {sink: self._cursors[sink] for sink in self._moved}
+        self._moved.clear()
+        return moved
 
     def _gather(self) -> None:
         """Wait a moment for more requests to share the commit, if the last one held several."""
@@ -475,9 +544,7 @@ class Spool(Closing):
     def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
         """Update the state after a commit, which added new writes."""
         with self._changed:
-            self._depth, self._last = file.depth, file.last
-            self._backlogs = file.backlogs
-            self._room.is_full(self._depth.bytes)
+            self._copy(file)
             self._queue.count_taken()
             self._moved |= self._cursors.keys() if file.has_delivered else set()
             if any(write.batches for write in new):
@@ -488,6 +555,12 @@ class Spool(Closing):
             self._arrived.notify_all()
         for batch in chain.from_iterable(write.batches for write in new):
             add_to_sums(self._sums, batch)
+
+    def _copy(self, file: SpoolFile) -> None:
+        """Take over what a file has now."""
+        self._depth, self._last, self._seen = file.depth, file.last, file.accounts.seen()
+        for name, room in self._rooms.items():
+            room.is_full(self._used(name))
 
     def _refuse(self, writes: list[PendingWrite]) -> None:
         for write in writes:
@@ -519,7 +592,7 @@ class Spool(Closing):
             opened = try_open(
                 self.path,
                 layouts,
-                self._sinks,
+                self._shares,
                 is_damaged=self._is_damaged,
                 floor=self._last,
                 admit=self._try_admit,
@@ -536,12 +609,11 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
-            found = {sink: file.cursors[sink] for sink in self._sinks}
+            found = {sink: file.accounts.rows[sink].cursor for sink in self._cursors}
             is_new = file.last < self._last  # the file was lost, and its numbers begin anew
             known = found if is_new else self._cursors
-            self._cursors = {sink: max(known.get(sink, 0), at) for sink, at in found.items()}
-            self._depth, self._last = file.depth, file.last
-            self._backlogs = file.backlogs
+            self._cursors = {sink: max(known[sink], at) for sink, at in found.items()}
+            self._copy(file)
             moved = {sink for sink, at in found.items() if at != self._cursors[sink]}
             self._moved = set(found) if file.has_delivered else moved
             if (first := file.first()) is not None:

@@ -9,12 +9,13 @@ import hashlib
 import hmac
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from collector.contracts import Batch, Granted, Layout
+from collector.contracts import EMPTY, SUMS, Batch, Depth, Granted, Layout
 from collector.errors import ConfigError, DeliveryError
 from collector.files import failing_as
 from collector.files import make_private as make_file_private
@@ -34,11 +35,18 @@ from collector.sqlite.connection import (
 )
 from collector.sqlite.definition import Definition
 
-_BATCHES = (
-    "(sequence INTEGER PRIMARY KEY, id BLOB NOT NULL, layout TEXT NOT NULL, received TEXT NOT NULL,"
-    " records INTEGER NOT NULL, salt BLOB NOT NULL, seal BLOB NOT NULL, payload BLOB NOT NULL,"
-    " granted TEXT, receipt INTEGER NOT NULL)"
+_BATCH = (
+    "id BLOB NOT NULL, layout TEXT NOT NULL, received TEXT NOT NULL, records INTEGER NOT NULL,"
+    " salt BLOB NOT NULL, seal BLOB NOT NULL, payload BLOB NOT NULL, granted TEXT,"
+    " receipt INTEGER NOT NULL"
 )
+_BATCHES = f"(sequence INTEGER PRIMARY KEY, {_BATCH})"
+_ASIDE = (
+    "CREATE TABLE aside (sink TEXT NOT NULL, sequence INTEGER NOT NULL,"
+    f" {_BATCH}, PRIMARY KEY (sink, sequence)) STRICT"
+)
+"""The batches that a sink did not take, until ``collector store redeliver``. Meanwhile they are
+exported, erased and pruned like pending ones."""
 _OTHERS = """
 CREATE TABLE about (format INTEGER NOT NULL) STRICT;
 CREATE TABLE layouts (
@@ -47,9 +55,6 @@ CREATE TABLE layouts (
 CREATE TABLE columns (
     digest TEXT NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
     PRIMARY KEY (digest, position)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE cursors (
-    sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL, seal BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE hours (
     hour TEXT NOT NULL, what TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
@@ -61,7 +66,14 @@ _GAPS = (
     " seal BLOB NOT NULL, PRIMARY KEY (sink, after)) STRICT, WITHOUT ROWID"
 )
 OPEN = (1 << 63) - 1
-"""The end of a gap that is not closed: the sink is absent."""
+"""The end of a gap that is not closed: the sink is absent, or skips."""
+_UNITS = ("batches", "records", "bytes")
+_SUMS = ("unnoted", *SUMS)
+_NUMBERS = ("sequence", "since", *(f"{sum_}_{unit}" for sum_ in _SUMS for unit in _UNITS))
+_SINKS = (
+    f"CREATE TABLE sinks (sink TEXT PRIMARY KEY, {' INTEGER NOT NULL, '.join(_NUMBERS)}"
+    " INTEGER NOT NULL, seal BLOB NOT NULL) STRICT, WITHOUT ROWID"
+)
 DEFINITION = Definition(
     (
         *_OTHERS.split(";"),
@@ -70,7 +82,9 @@ DEFINITION = Definition(
         *idempotency.TABLES,
         *LEDGER_TABLES,
         *journal.TABLES,
+        _SINKS,
         _GAPS,
+        _ASIDE,
     ),
     format=FORMAT,
     application=int.from_bytes(b"Cspl"),
@@ -85,9 +99,12 @@ REVISED_BATCH = (
     "UPDATE batches SET records = ?, salt = ?, seal = ?, payload = ?, receipt = ?"
     " WHERE sequence = ?"
 )
+NEW_ASIDE = "INSERT OR REPLACE INTO aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+SET_ASIDE = "INSERT OR REPLACE INTO aside SELECT ?, * FROM batches WHERE sequence = ?"
+REVISED_ASIDE = "UPDATE aside SET records = ?, salt = ?, seal = ?, payload = ? WHERE rowid = ?"
 NEW_LAYOUT = "INSERT OR REPLACE INTO layouts VALUES (?, ?, ?, ?)"
 NEW_COLUMN = "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)"
-NEW_CURSOR = "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)"
+NEW_ACCOUNT = f"INSERT OR REPLACE INTO sinks VALUES (?{', ?' * len(_NUMBERS)}, ?)"  # noqa: S608
 NEW_GAP = "INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?)"
 NEW_TIP = "INSERT OR REPLACE INTO tip VALUES (1, ?, ?)"
 NEW_START = "INSERT INTO starts VALUES (?, ?, ?)"
@@ -154,30 +171,79 @@ def _text(*parts: object) -> bytes:
 
 
 class Gap(NamedTuple):
-    """The batches that are not for a sink because it was absent when they came: those after one
-    number up to another, ``OPEN`` while it still is absent."""
+    """The batches that are not for a sink: those after one number up to another, ``OPEN`` while
+    more come. It was absent then, or skipped them."""
 
     after: int
     upto: int = OPEN
 
 
-def read_cursors(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
-    """Read the number up to which each sink has the batches; 0 where the row is damaged: then the
-    sink gets them again."""
-    return {
-        sink: sequence if seal == checksum(sink, sequence) else 0
-        for sink, sequence, seal in execute("SELECT sink, sequence, seal FROM cursors")
-    }
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The row of a sink, which has the batches up to ``cursor``. While it skips, ``since`` is the
+    first receipt that the ledger's entries do not cover, else 0, and ``unnoted`` is what was
+    skipped from there on. The others are the sums of ``collector.spool.accounts``."""
+
+    cursor: int = 0
+    since: int = 0
+    unnoted: Depth = EMPTY
+    taken: Depth = EMPTY
+    delivered: Depth = EMPTY
+    skipped: Depth = EMPTY
+    expired: Depth = EMPTY
+    erased: Depth = EMPTY
+    damaged: Depth = EMPTY
+
+    @property
+    def gone(self) -> Depth:
+        """What was taken, and neither waits nor is set aside."""
+        return self.delivered + self.skipped + self.expired + self.erased + self.damaged
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of its row."""
+        sums = (getattr(self, name) for name in _SUMS)
+        return [self.cursor, self.since, *(n for each in sums for n in each.numbers)]
 
 
-def read_gaps(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, tuple[Gap, ...]]:
-    """Read the gaps of each sink, in order. A damaged one is left out: then its sink gets more."""
-    found: dict[str, tuple[Gap, ...]] = {}
+def account_row(sink: str, account: Account, *, is_recovered: bool = False) -> tuple[Any, ...]:
+    """Return the row of an account. One that was recovered from a damaged file has no seal: it adds
+    up once it is opened."""
+    numbers = account.numbers
+    return (sink, *numbers, b"" if is_recovered else checksum(sink, *numbers))
+
+
+def read_accounts(
+    execute: Callable[[str], Iterable[tuple[Any, ...]]],
+) -> tuple[dict[str, Account], set[str]]:
+    """Read the account of each sink, and the names of those that need not add up. Of a damaged row
+    nothing is known: then the sink gets all that is there again."""
+    found, unsettled = dict[str, Account](), set[str]()
+    for sink, *numbers, seal in execute("SELECT * FROM sinks"):
+        is_sound = seal == checksum(sink, *numbers)
+        if not is_sound:
+            unsettled.add(sink)
+        if is_sound or not seal:
+            sums = (Depth(*numbers[at : at + 3]) for at in range(2, len(numbers), 3))
+            found[sink] = Account(*numbers[:2], *sums)
+        else:
+            found[sink] = Account()
+    return found, unsettled
+
+
+def read_gaps(
+    execute: Callable[[str], Iterable[tuple[Any, ...]]],
+) -> tuple[dict[str, tuple[Gap, ...]], set[str]]:
+    """Read the gaps of each sink, in order, and the names of sinks of damaged ones, which are left
+    out: then the sink gets more."""
+    found, damaged = dict[str, tuple[Gap, ...]](), set[str]()
     query = "SELECT sink, after, upto, seal FROM gaps ORDER BY sink, after"
     for sink, after, upto, seal in execute(query):
         if seal == checksum(sink, after, upto):
             found[sink] = (*found.get(sink, ()), Gap(after, upto))
-    return found
+        else:
+            damaged.add(sink)
+    return found, damaged
 
 
 def create(path: Path, *starts: Start) -> sqlite3.Connection:
@@ -253,40 +319,77 @@ def check_format(db: sqlite3.Connection, path: Path, frames: Callable[[], int]) 
             raise _DamagedError
 
 
+class RefusedBatch(NamedTuple):
+    """A batch that was set aside, its number, and the sink that did not take it."""
+
+    sink: str
+    number: int
+    batch: Batch
+
+
+def read_layouts(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, Layout]:
+    """Read the layouts by their digests; without damaged ones."""
+    columns: dict[str, list[tuple[str, str]]] = {}
+    query = "SELECT digest, name, type FROM columns ORDER BY digest, position"
+    for digest, name, kind in execute(query):
+        columns.setdefault(digest, []).append((name, kind))
+    found = dict[str, Layout]()
+    for digest, schema, name, seal in execute("SELECT digest, schema, name, seal FROM layouts"):
+        layout = Layout(schema, digest, name, tuple(columns.get(digest, ())))
+        if seal == layout_seal(layout):
+            found[digest] = layout
+    return found
+
+
+def batch_of(row: tuple[Any, ...], layouts: Mapping[str, Layout]) -> Batch | None:
+    """Return the batch of a row of ``BATCH``; ``None`` if it is damaged."""
+    _, id_, digest, received, _, _, _, payload, granted, _ = row
+    layout = layouts.get(digest)
+    if layout is None or not is_intact(row):
+        return None
+    purposes = decode_granted(granted)
+    return Batch(id_, received, layout=layout, payload=payload, granted=purposes)
+
+
 def pending_batches(path: Path) -> Iterator[Batch | None]:
-    """Yield every batch; ``None`` for a damaged one. Their layouts have no
-    columns.
+    """Yield every batch that waits or was set aside; ``None`` for a damaged one.
 
     Yields nothing if there is no file. Raises ``ConfigError`` E203 when it has another format,
     ``DeliveryError`` E507 when it cannot be read.
     """
+    with _opened(path) as db:
+        if db is None:
+            return
+        layouts = read_layouts(db.execute)
+        for table in ("batches", "aside", "damaged"):
+            for row in db.execute(f"SELECT {BATCH} FROM {table} ORDER BY sequence"):  # noqa: S608
+                yield None if table == "damaged" else batch_of(row, layouts)
+
+
+def aside_batches(path: Path) -> list[RefusedBatch]:
+    """Return the intact batches that were set aside, of a file that another process may be writing.
+    None if there is no file. Raises as ``pending_batches``."""
+    found = list[RefusedBatch]()
+    with _opened(path) as db:
+        if db is None:
+            return found
+        layouts = read_layouts(db.execute)
+        query = f"SELECT sink, {BATCH} FROM aside ORDER BY sequence, sink"  # noqa: S608 - constants
+        for sink, *row in db.execute(query):
+            if (batch := batch_of(tuple(row), layouts)) is not None:
+                found.append(RefusedBatch(sink, row[0], batch))
+    return found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """Open a file to read it; yield ``None`` if there is none."""
     if not path.is_file():
+        yield None
         return
     failure = DeliveryError("E507", "the spool cannot be read; is it damaged, or no spool's file?")
     if (db := connect_to_read(path)) is None:
         raise failure
     with failing_as(failure, sqlite3.Error), closing(decode_leniently(db)):
-        yield from _batches(db)
-
-
-def _batches(db: sqlite3.Connection) -> Iterator[Batch | None]:
-    require_known_format(db)
-    layouts = {
-        digest: Layout(schema, digest, name, ())
-        for digest, schema, name in db.execute("SELECT digest, schema, name FROM layouts")
-    }
-    query = f"SELECT {BATCH} FROM batches ORDER BY sequence"  # noqa: S608 - a constant
-    for row in db.execute(query):
-        _, id_, digest, received, _, _, _, payload, granted, _ = row
-        if digest not in layouts or not is_intact(row):
-            yield None
-            continue
-        yield Batch(
-            id_,
-            received,
-            layout=layouts[digest],
-            payload=payload,
-            granted=decode_granted(granted),
-        )
-    for _ in range(db.execute("SELECT count(*) FROM damaged").fetchone()[0]):
-        yield None
+        require_known_format(db)
+        yield db

@@ -139,12 +139,17 @@ class WriteQueue:
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of records that are not counted as stored yet."""
+        return self._bytes + self.taken_bytes
+
     def put(self, batches: Sequence[PendingBatch], key: RequestKey | None, room: int) -> Written:
         """Add batches, if they and those before them, also those that were taken and not counted
         since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, and E425 if too
         much is in the queue."""
         size = self._bytes + _size(batches)
-        if size + self.taken_bytes > room:
+        if self.bytes + _size(batches) > room:
             raise SpoolFull
         if self and (size > _MOST_QUEUED_BYTES or len(self) >= _MOST_WRITES):
             raise busy()
@@ -191,25 +196,25 @@ class WriteQueue:
 
 
 class Room:
-    """Whether a spool with a ``limit`` of bytes is full, and remains so until there is a reserve:
-    then a sink has really taken something, and the next requests fit, too."""
+    """Whether a spool, or a sink's share, with a ``limit`` of bytes is full, and remains so until
+    there is a reserve: then a sink has really taken something, and the next requests fit, too."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit: int = limit
         self._wanted: int | None = None
 
     def refused(self, size: int) -> None:
         """Note that so many bytes found no room. A request that would not fit into a spool that is
         nearly empty says nothing about sinks."""
-        if size <= self._limit - self._limit // _RESERVE:
+        if size <= self.limit - self.limit // _RESERVE:
             self._wanted = max(size, self._wanted or 0)
 
     def is_full(self, waiting: int) -> bool:
         """Return whether the spool is full while so many bytes wait for sinks."""
-        room = self._limit - waiting
-        if self._wanted is None and room < self._limit // _NOTHING:
+        room = self.limit - waiting
+        if self._wanted is None and room < self.limit // _NOTHING:
             self._wanted = 0
-        if self._wanted is not None and room >= self._wanted + self._limit // _RESERVE:
+        if self._wanted is not None and room >= self._wanted + self.limit // _RESERVE:
             self._wanted = None
         return self._wanted is not None
 

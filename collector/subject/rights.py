@@ -35,7 +35,6 @@ from collector.schema.model import Schema
 from collector.sinks.sink import in_place
 from collector.spool import note
 from collector.spool.recover import quarantined
-from collector.spool.set_aside import SetAside
 from collector.spool.tables import pending_batches
 from collector.subject.tombstones import remember
 
@@ -177,10 +176,7 @@ def export(
 def _spooled(locations: Locations, rule: Rule) -> tuple[list[Record], int]:
     """Return the records that are pending or were set aside, with their minute, and the number of
     damaged batches."""
-    batches = [
-        *pending_batches(locations.spool),
-        *(each.batch for each in SetAside(locations.data).all()),
-    ]
+    batches = [*pending_batches(locations.spool)]
     found = [
         {"received": batch.received, **record}
         for batch in batches

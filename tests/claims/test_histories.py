@@ -26,13 +26,13 @@ from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import Opening
 from collector.sinks.store import Store
 from collector.spool import Spool, note, rotate
-from collector.spool.set_aside import SetAside
 from collector.sqlite.compaction import compact
 from collector.sqlite.connection import connect
 from collector.subject.tombstones import Tombstones, remember
 from collector.testing.sinks import batch_of
 from tests.claims.populated import address, minute
 from tests.claims.test_planted import Planted, stored
+from tests.spool.make import plant_aside
 
 _SHIPPED = ("conferencing", "conferencing-strict", "web", "webrtc")
 
@@ -96,7 +96,7 @@ class History(Planted):
 
     def set_aside_one(self) -> None:
         """A batch that a sink did not take."""
-        SetAside(self.data).add("store", self.batch())
+        plant_aside(self.data / "spool.db", "store", self.batch())
 
     def other_versions(self) -> None:
         """Records of versions with fewer columns, and in another order."""

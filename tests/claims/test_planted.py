@@ -297,7 +297,7 @@ DATABASES: dict[str, Callable[[Planted], object]] = {
     "a comment": lambda of: rewritten(of.store, "_remains", "(one", f"(/* {CANARY} */ one"),
     "a view of SQLite's names": lambda of: viewed(of.store),
     "a column cut out of a definition": lambda of: cut_out(of.store, "conferencing"),
-    "one of the spool": lambda of: cut_out(of.spool_file, "cursors"),
+    "one of the spool": lambda of: cut_out(of.spool_file, "sinks"),
     "behind the values of a row": lambda of: behind_values(of.store),
     "a free page": lambda of: in_free_page(of.store),
     "a free page of the spool": lambda of: in_free_page(of.spool_file),

@@ -43,11 +43,11 @@ from collector.schema.names.scope import POSITIVE
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import Spool, note
-from collector.spool.set_aside import SetAside
 from collector.testing import canaries, scan
 from tests.database import query
 from tests.names.corpora import corpus
 from tests.retention.test_earlier import note_configuration
+from tests.spool.make import plant_aside
 from tests.strategies import lines
 from tests.strategies.documents import documents
 
@@ -419,7 +419,7 @@ def _aside(of: History) -> None:
         {"id": said.encode()},
         {"granted": (said,)},
     ]
-    SetAside(of.data).add("store", replace(whole, **of.random.choice(changes)))
+    plant_aside(of.data / "spool.db", "store", replace(whole, **of.random.choice(changes)))
 
 
 def _elsewhere(of: History) -> None:

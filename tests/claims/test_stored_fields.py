@@ -24,12 +24,12 @@ from collector.sinks import inventory, store_rows
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.store import Store
 from collector.spool import Spool, note
-from collector.spool.set_aside import SetAside
 from collector.sqlite import foreign
 from collector.sqlite.connection import connect_to_read
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
 from tests.retention.test_earlier import configured, note_configuration
+from tests.spool.make import plant_aside
 
 pytestmark = pytest.mark.usefixtures("no_dry_run")
 _CLAIMS = ("needed-only", "no-content", "no-monitoring")
@@ -107,7 +107,7 @@ def aside(lives: PopulatedDirectory, payload: bytes, **changes: Any) -> None:
     """A batch of the schema that was set aside, and is not quite as it was."""
     moment = "2026-11-26T10:20:00Z"
     batch = Batch(bytes(16), moment, layout=lives.schema.layout, payload=payload)
-    SetAside(lives.data).add("store", replace(batch, **changes))
+    plant_aside(lives.data / "spool.db", "store", replace(batch, **changes))
 
 
 def line(lives: PopulatedDirectory, members: str, **changes: str) -> None:
@@ -198,7 +198,8 @@ ATTACKS: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
         "broken",
     ),
     "a batch that was set aside": (
-        lambda of: SetAside(of.data).add(
+        lambda of: plant_aside(
+            of.data / "spool.db",
             "store",
             Batch(
                 bytes(16),
@@ -269,7 +270,7 @@ ATTACKS: dict[str, tuple[Callable[[PopulatedDirectory], object], Verdict]] = {
     ),
     "a file that was set aside": (lambda of: of.set_aside(1), "unproven"),
     "no database of what was set aside": (
-        lambda of: (of.data / "spool-aside.db").write_bytes(b"hello from Ana" * 999),
+        lambda of: (of.data / "tombstones.db").write_bytes(b"hello from Ana" * 999),
         "unproven",
     ),
     "a damaged batch": (lambda of: of.damage(1), "unproven"),

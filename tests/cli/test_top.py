@@ -91,7 +91,8 @@ def _has_events(facts: dict[str, Any]) -> bool:
 def _status(counts: list[int]) -> dict[str, Any]:
     received, rejected, delivered, waiting = counts
     events = {"received": received, "admitted": 0, "rejected": {"malformed": rejected}}
-    sink = {"delivered": delivered, "failures": 0, "set_aside": 0, "late": False, "cause": None}
+    sink = {"delivered": delivered, "failures": {}, "set_aside": 0, "late": False, "cause": None}
+    sink |= {"state": "ok", "share": 0.0, "skipped": 0}
     spool = {"batches": waiting, "records": waiting, "bytes": waiting, "limit": 1 << 20}
     return {
         "ready": True,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,14 +20,17 @@ from collector.contracts import (
     CATEGORIES,
     DROPS,
     REJECTIONS,
+    SUMS,
     Backlog,
     DeliveryState,
+    Depth,
     SpoolState,
     Tally,
 )
 from collector.errors import CAUSES, Cause
 from collector.ops.metrics import METRICS, Metrics, WorkerReading
 from collector.ops.requests import RECEIVERS, REFUSAL_CODES, REFUSING, STATUSES
+from collector.ops.sink_state import Growth, SinkState, sink_states
 from collector.schema import load_schema
 from tests.conftest import required
 
@@ -34,20 +39,26 @@ _LAYOUT = load_schema("conferencing").layout
 _NAMED = ("schema", "conferencing")
 _FIELDS = [name for name, _ in _LAYOUT.columns]
 _WORKERS = WorkerReading(2, 1)
+_SUMS: dict[str, Any] = {each: Depth(1, at, 5) for at, each in enumerate(SUMS)}
+_STORE = Backlog(3, 40, 5000, 2.5, 0.5, 9000, is_skipping=True, aside=Depth(1, 8, 9), **_SUMS)
 _SPOOL = SpoolState(
     *(True, 4, 50, 6000, 1 << 30, 2.5, 6, 1),
-    backlogs={"store": Backlog(3, 40, 5000, 2.5, 0.5)},
+    backlogs={"store": _STORE},
     absent={"lake": Backlog(4, 9, 900)},
 )
 
 
+def _states(spool: SpoolState, **deliveries: DeliveryState) -> Mapping[str, SinkState]:
+    return sink_states(spool, deliveries, Growth())
+
+
 def _metrics() -> Metrics:
     last = monotonic() - 100
-    sinks = {"store": DeliveryState(7, Counter[Cause]({"denied": 2}), last=last)}
+    state = DeliveryState(7, Counter[Cause]({"denied": 2}), last=last)
     return Metrics(
         [_LAYOUT],
         lambda: _SPOOL,
-        lambda: sinks,
+        lambda: _states(_SPOOL, store=state),
         lambda: _WORKERS,
         expiries=lambda: {"http": 1_800_000_000.0},
     )
@@ -57,7 +68,7 @@ def test_what_waits_for_absent_sinks() -> None:
     """A series of a sink stays, at zero, once nothing waits for it any more."""
     absent = {"lake": Backlog(4, 9, _SPOOL.bytes)}
     spool = replace(_SPOOL, is_full=True, absent=absent)
-    metrics = Metrics([_LAYOUT], lambda: spool, dict)
+    metrics = Metrics([_LAYOUT], lambda: spool, lambda: _states(spool))
     batches, blocking = (
         (f"collector_{name}", (("sink", "lake"),))
         for name in ("sink_absent_batches", "spool_blocking")
@@ -133,7 +144,13 @@ def test_what_is_asked_at_each_scrape() -> None:
     assert found["collector_spool_writable", ()] == 1
     assert found["collector_spool_errors_total", ()] == 6
     assert found["collector_spool_damaged_files", ()] == 1
-    assert found["collector_sink_delivered_batches_total", store] == 7
+    assert found["collector_sink_set_aside_records", store] == 8
+    assert found["collector_sink_limit_bytes", store] == 9000
+    assert found["collector_sink_full_in_seconds", store] == 0
+    assert found["collector_sink_skipping", store] == 1
+    for at, outcome in enumerate(SUMS):
+        name = "collector_sink_records_total"
+        assert found[name, (("outcome", outcome), *store)] == at
     assert found["collector_sink_failures_total", (("cause", "denied"), *store)] == 2
     assert found["collector_sink_failures_total", (("cause", "busy"), *store)] == 0
     last = found["collector_sink_last_success_timestamp_seconds", store]
@@ -144,7 +161,8 @@ def test_what_is_asked_at_each_scrape() -> None:
 def test_a_spool_that_takes_nothing(state: dict[str, bool]) -> None:
     """It is not writable, whether its disk is full or it is."""
     spool = replace(_SPOOL, **state)  # type: ignore[arg-type]
-    metrics = Metrics([_LAYOUT], lambda: spool, dict)
+    late = DeliveryState(failing=True)
+    metrics = Metrics([_LAYOUT], lambda: spool, lambda: _states(spool, store=late))
     found, is_full = _samples(metrics), state.get("is_full", False)
     assert found["collector_spool_writable", ()] == 0
     assert found["collector_spool_blocking", (("sink", "store"),)] == is_full

@@ -18,11 +18,12 @@ import pytest
 from collector.claims.document import load_claims
 from collector.claims.promises import Promise
 from collector.claims.verdicts import fingerprint, record
-from collector.contracts import Backlog, DeliveryState
+from collector.contracts import Backlog, DeliveryState, Depth
 from collector.ops.error_log import ErrorLog
+from collector.ops.sink_state import Growth, SinkState
 from collector.server.components import Components
 from collector.server.pages import File, LivePages
-from collector.server.status import Growth, Status, render_status
+from collector.server.status import Status, render_status
 from tests.server.keeping import keeping
 
 _NOW = datetime(2026, 12, 1, 3, 20, tzinfo=UTC)
@@ -172,12 +173,13 @@ def test_when_the_spool_is_full() -> None:
     for minute in range(200):
         if minute < 10:
             assert growth.until_full(1000) is None
-        growth.add(minute * 60.0, minute * 10)
-        growth.add(minute * 60.0 + 1, 0)  # within the same minute
+        growth.add(minute * 60.0, {"": minute * 10, "lake": minute * 5})
+        growth.add(minute * 60.0 + 1, {"": 0})  # within the same minute
     assert growth.until_full(1000) == pytest.approx(6000)
-    assert growth.until_full(-5) == 0
+    assert growth.until_full(1000, "lake") == pytest.approx(12000)
+    assert (growth.until_full(-5), growth.until_full(1, "new")) == (0, None)
     for minute in range(200, 300):
-        growth.add(minute * 60.0, 5)
+        growth.add(minute * 60.0, {"": 5})
     assert growth.until_full(1000) == inf
 
 
@@ -193,9 +195,15 @@ _STATUS = Status(
     limit=10 << 20,
     until_full=7200.0,
     batches=7,
-    deliveries={"lake": DeliveryState(failing=True, cause="denied", answer="HTTP 403")},
-    backlogs={"lake": Backlog(2, 10, 3 << 20, 90.0, 4.5)},
-    absent={"old": Backlog(1, 1, 1, 1.0, 1.0)},
+    sinks={
+        "lake": SinkState(
+            "blocking",
+            Backlog(2, 10, 3 << 20, 90.0, 4.5, 4 << 20, skipped=Depth(1, 77, 5)),
+            DeliveryState(failing=True, cause="denied", answer="HTTP 403"),
+            7200.0,
+        ),
+        "old": SinkState("absent", Backlog(1, 1, 1, 1.0, 1.0), DeliveryState(), is_absent=True),
+    },
     certificates={"http": _NOW + timedelta(days=5), "admin": _NOW - timedelta(days=1)},
     workers=(1, 2),
     replaced=3,
@@ -212,6 +220,8 @@ def test_the_status_says_what_is_wrong() -> None:
     for part in ("Not ready", "denied (HTTP 403)", "2 batches, 10 records", "in 2 hours", "1 of 2"):
         assert part in text
     for part in ("5 days left", "expired", "collector store drop old", "could not be read"):
+        assert part in text
+    for part in ("75 % of 4 MiB", "77 skipped"):
         assert part in text
     assert "<script" not in text
     assert "<b>" not in text

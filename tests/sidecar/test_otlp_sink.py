@@ -175,8 +175,8 @@ def test_what_is_rejected_is_set_aside(tmp_path: Path) -> None:
             delivered(first)
             first.send(_events(10, 20))
             delivered(first)
-            name = 'collector_sink_set_aside_batches_total{sink="backend"}'
-            assert metric(first, name) == 1
+            name = 'collector_sink_set_aside_records{sink="backend"}'
+            assert metric(first, name) == 10
             wait_until(lambda: "batches_set_aside" in str(first.events))
         assert [len(each.resource_logs[0].scope_logs[0].log_records) for each in received.requests]
         assert sum(_uids(received).values()) == 30
@@ -204,7 +204,7 @@ def test_a_receiver_that_is_away(tmp_path: Path, protocol: str) -> None:
                 first.send(_events(200, sent % 60_000))
                 sent += 200
                 sleep(0.05 if sent < 60_000 else 1.0)
-            stored = 'collector_sink_delivered_batches_total{sink="store"}'
+            stored = 'collector_sink_records_total{outcome="delivered",sink="store"}'
             wait_until(lambda: metric(first, stored) > 0)
             assert not received.records
             is_away.clear()

@@ -259,7 +259,7 @@ def test_a_schema_is_taken_out_while_batches_wait(tmp_path: Path) -> None:
         spool.put(*_made("web"), key=known).result()
         spool.put(*_made("conferencing")).result()
     with started(tmp_path, environ=_answered(tmp_path, "web", **sinks)) as sidecar:
-        name = 'collector_sink_set_aside_batches_total{sink="ndjson"}'
+        name = 'collector_sink_set_aside_records{sink="ndjson"}'
         wait_until(lambda: metric(sidecar, name) == 1)
         wait_until(lambda: any(each["event"] == "batches_set_aside" for each in sidecar.events))
         assert _records(sidecar, _CALL)[0] == 409

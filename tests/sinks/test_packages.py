@@ -115,8 +115,10 @@ def test_they_work_with_every_command(installed: Installed) -> None:
     copy, flaky, moody = (folder / name / "records.jsonl" for name in ("copy", "flaky", "moody"))
     with installed.serve() as sidecar:
 
-        def count(what: str, sink: str) -> float:
-            return metric(sidecar, f'collector_sink_{what}_total{{sink="{sink}"}}')
+        def aside(sink: str) -> float:
+            return metric(sidecar, f'collector_sink_set_aside_records{{sink="{sink}"}}')
+
+        stored = 'collector_sink_records_total{outcome="delivered",sink="store"}'
 
         def has_logged(*names: str) -> bool:
             return set(names) <= {each["event"] for each in sidecar.events}
@@ -124,8 +126,8 @@ def test_they_work_with_every_command(installed: Installed) -> None:
         for _ in range(_REQUESTS):
             assert sidecar.send(_EVENT).status == 200
         wait_until(lambda: _lines(copy) == _REQUESTS)
-        wait_until(lambda: count("set_aside_batches", "moody") == _REQUESTS)
-        wait_until(lambda: count("delivered_batches", "store") == _REQUESTS)
+        wait_until(lambda: aside("moody") == _REQUESTS)
+        wait_until(lambda: metric(sidecar, stored) == _REQUESTS)
         wait_until(lambda: has_logged("sink_failing", "batches_set_aside"))
         assert (flaky.exists(), moody.exists()) == (False, False)
         (folder / "flaky" / "go").touch()
@@ -133,7 +135,7 @@ def test_they_work_with_every_command(installed: Installed) -> None:
         wait_until(lambda: has_logged("sink_recovered"))
         wait_until(lambda: metric(sidecar, "collector_spool_records{") == 0)
         assert failures(sidecar, "flaky") > 10
-        assert failures(sidecar, "copy") == count("set_aside_batches", "flaky") == 0
+        assert failures(sidecar, "copy") == aside("flaky") == 0
         found = installed.run("subject", "export", *_ASKED)
         assert len(_of(found, "copy")) == len(_of(found, "flaky")) == _REQUESTS
         assert len(_of(found, "store")) == len(found["spool"]) == _REQUESTS

@@ -117,7 +117,7 @@ def test_a_server_that_is_dead_for_a_while(server: PostgresServer, folder: Path)
         with started(folder, "--config", "collector.yaml") as sidecar:
             for number in range(1, 21):
                 _send(sidecar, number)
-            delivered = 'collector_sink_delivered_batches_total{sink="store"}'
+            delivered = 'collector_sink_records_total{outcome="delivered",sink="store"}'
             wait_until(lambda: metric(sidecar, delivered) == 20)
             sleep(_DEAD_SECONDS)
             asked = ("--field", "client.address=203.0.113.7", *_ASKED)

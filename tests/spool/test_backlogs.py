@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.contracts import Backlog, SpoolState
+from collector.contracts import Backlog, Depth, SpoolState
 from collector.errors import DeliveryError
 from collector.ledger import Note
 from collector.spool import Spool
-from collector.spool.file import Depth, Revision
+from collector.spool.file import Revision
 from collector.spool.write_queue import Arrivals, Room
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.spool.make import MINUTE, commit, drained, entry
+from tests.spool.make import MINUTE, commit, drained, entry, law
 
 _SINKS = ("sink", "other")
 _ALL = (*_SINKS, "absent")
@@ -32,7 +32,7 @@ def _found(path: Path) -> dict[str, Depth]:
     """What each sink would get, counted row by row in the file."""
     with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)) as db:
         db.execute("BEGIN")
-        cursors = dict(db.execute("SELECT sink, sequence FROM cursors"))
+        cursors = dict(db.execute("SELECT sink, sequence FROM sinks"))
         gaps = db.execute("SELECT sink, after, upto FROM gaps").fetchall()
         batches = db.execute("SELECT sequence, records, length(payload) FROM batches").fetchall()
 
@@ -98,6 +98,7 @@ def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None
                     named = tuple(sink for at, sink in enumerate(_ALL) if number >> at & 1)
                     spool = Spool(path, sinks=named)
                 assert eventually(partial(_agrees, spool, path), 20), (what, number)
+                law(spool)
             state = spool.state()
             everything = [*state.backlogs.values(), *state.absent.values()]
             assert max(each.bytes for each in everything) <= state.bytes

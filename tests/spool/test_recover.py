@@ -261,12 +261,12 @@ def test_a_batch_that_was_changed_is_not_delivered(path: Path) -> None:
     assert query(path, "SELECT sequence FROM damaged") == [(2,)]
 
 
-@pytest.mark.parametrize("table", ["cursors", "layouts"])
+@pytest.mark.parametrize("table", ["sinks", "layouts"])
 def test_a_wrong_cursor_or_layout_loses_nothing(path: Path, table: str) -> None:
     """They have a seal: a cursor starts anew, and the layout comes from who knows it."""
     commit_to(path, *(entry(n) for n in range(5)))
     db = sqlite3.connect(path)
-    changes = {"cursors": "sequence = 1000", "layouts": "name = 'elsewhere'"}
+    changes = {"sinks": "sequence = 1000", "layouts": "name = 'elsewhere'"}
     db.execute(f"UPDATE {table} SET {changes[table]}")
     db.commit()
     db.close()

@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from collector.contracts import MOST_BYTES, MOST_EVENTS, Earlier, PendingBatch, RequestKey, Tally
+from collector.contracts import (
+    MOST_BYTES,
+    MOST_EVENTS,
+    Earlier,
+    PendingBatch,
+    RequestKey,
+    Share,
+    Tally,
+)
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, file, write_queue
@@ -176,7 +184,7 @@ def test_batches_that_all_sinks_have_are_deleted_little_by_little(
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, *(entry(number, text="x" * 1000) for number in range(5)))
     monkeypatch.setattr(file, "_MOST_DELETED_BYTES", 1500)
-    found, depths = open_file(path, [LAYOUT], ["sink"]).file, list[int]()
+    found, depths = open_file(path, [LAYOUT], {"sink": Share()}).file, list[int]()
     try:
         while found.has_delivered or not depths:
             found.write([], {"sink": found.last}, Counter(), [])

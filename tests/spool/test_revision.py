@@ -246,7 +246,7 @@ def test_a_sink_is_not_given_again_what_was_revised(path: Path, tmp_path: Path) 
             future = spool.put(entry(each), entry(-each, minute=_LATER))
         future.result(WAIT_SECONDS)
         deliver()
-        newest = "SELECT sequence = (SELECT max(sequence) FROM batches) FROM cursors LIMIT 1"
+        newest = "SELECT sequence = (SELECT max(sequence) FROM batches) FROM sinks LIMIT 1"
         wait_until(lambda: query(path, newest) == [(1,)])
         spool.revise(_without(*(b'"n":%d5}' % each for each in range(number // 10))))
         deliver()
