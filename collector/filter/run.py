@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_Read = Callable[[EventRouter, Any, AdmissionBuilder], None]
 Payload = bytes | bytearray | memoryview | str
 _MAX_NARROWER = 64
 
@@ -248,7 +249,9 @@ class Filter:
 
         ``make`` makes a resource from the admitted attributes of one.
         """
-        return self.router.otlp.items(make)
+        from collector.filter.otlp.items import ItemBatch  # noqa: PLC0415 - most never use it
+
+        return ItemBatch(self.router.items, make)
 
     def _admit_one(self, event: Any, peer: Any, user_agent: Any) -> Admission | None:
         """Admit a usual event that is the only one; ``None`` leaves it to ``_admissions``."""
@@ -288,18 +291,17 @@ class Filter:
             sender = None
         is_mapping = form == "json" and type(payload) is dict
         text = None if is_mapping else _as_bytes(payload)
-        if form in SIGNALS and text is not None:
-            return router.otlp.admit(
-                form, text, protobuf=protobuf, sender=sender, by_grant=by_grant, bounds=bounds
-            )
         builder = router.builder(by_grant=by_grant, bounds=bounds)
-        read: Callable[[EventRouter, Any, AdmissionBuilder], None]
+        read: _Read
+        merge = self.merge
         if is_mapping:
             read, text, event = EventRouter.add_mapping, b"", payload
         elif text is None:
             is_text = form != "json" or _is_text(payload)
             builder.rejected.append("malformed" if is_text else "not_an_object")
-            return builder.finish_all(0, self.merge)
+            return builder.finish_all(0, merge)
+        elif form in SIGNALS:
+            read, event, merge = _add_items(form, protobuf=protobuf), text, True
         elif form == "ndjson":
             text = bytes(text)
             read, event = EventRouter.add_lines, text.removeprefix(BOM) if first else text
@@ -309,7 +311,7 @@ class Filter:
         if sender is not None and builder.received == 1:
             builder = router.builder(sender, by_grant=by_grant, bounds=bounds)
             read(router, event, builder)
-        return builder.finish_all(len(text), self.merge)
+        return builder.finish_all(len(text), merge)
 
     def _now(self) -> datetime:
         if self._fixed is None:
@@ -335,6 +337,13 @@ class Filter:
             return routers[purposes]
 
         return narrow(self._granted, frozenset()), next_expiry(self.schema, today)
+
+
+def _add_items(signal: Signal, *, protobuf: bool) -> _Read:
+    def read(router: EventRouter, body: bytes | memoryview, builder: AdmissionBuilder) -> None:
+        router.items.add_body(signal, body, builder, protobuf=protobuf)
+
+    return read
 
 
 def _sender_info(peer: Any, user_agent: Any) -> SenderInfo | None:
