@@ -12,19 +12,72 @@ of it. Only values of exact built-in types are passed on: another could be of an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType
 from typing import Any, Literal
 
 import msgspec
 
-from collector.contracts import CATEGORIES, Drop
-from collector.filter.context import Context
+from collector.contracts import CATEGORIES, Drop, Granted
 from collector.filter.decode.json import FAILURES
 from collector.filter.decode.mapping import mapping_decoder
-from collector.filter.plan import Column, Conditions, Keys, Plan, content_code, drop_code
+from collector.filter.plan import (
+    Column,
+    Conditions,
+    Keys,
+    Plan,
+    SenderInfo,
+    content_code,
+    drop_code,
+)
 from collector.filter.shape import NULL, Node, Shape
 from collector.schema.conditions import ClosedList
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Context:
+    """The values around events, by column: canonical in ``values``, or a code in ``drops``.
+
+    ``lent`` are those of the sender: a record needs another one. So does a user agent that
+    ``is_lent``. ``content`` are the categories that are present. The ``document`` (of the outermost
+    context, the sender) lies in ``around``, and is read again under other plans; ``by_grant`` has
+    its contexts under these.
+    """
+
+    values: tuple[Any, ...]
+    drops: tuple[int | None, ...]
+    lent: tuple[bool, ...]
+    content: frozenset[int] = frozenset()
+    agent: Any = None
+    is_lent: bool = False
+    document: Any = None
+    around: Context | None = None
+    by_grant: dict[Granted, Context] = field(default_factory=dict)
+
+
+def sender_context(plan: Plan, sender: SenderInfo | None) -> Context:
+    """Return the outermost context: what the request says of its sender, if that is used."""
+    nothing = (None,) * len(plan.columns)
+    no = (False,) * len(plan.columns)
+    if sender is None:
+        return Context(nothing, nothing, no)
+    values: list[Any] = [*nothing]
+    drops: list[int | None] = [*nothing]
+    if sender.peer is not None:
+        for column in plan.columns:
+            if column.peer:
+                value = values[column.index] = column.accept(sender.peer)
+                drops[column.index] = column.codes["invalid_value"] if value is None else None
+    lent = tuple(value is not None for value in values)
+    agent = sender.agent if plan.user_agent else None
+    return Context(
+        *(tuple(values), tuple(drops), lent),
+        agent=agent,
+        is_lent=agent is not None,
+        document=sender,
+    )
+
 
 Judge = Callable[..., None]
 """``judge(events, records, notes, rejected)``: append records; codes of drops and of categories of

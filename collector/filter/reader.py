@@ -102,6 +102,10 @@ class Reader:
         return self._ways[path]
 
 
+Found = tuple[Reader, Any]
+"""An event, with its reader."""
+
+
 class Readers:
     """The readers of one plan: of objects, and of lists if these may be events."""
 

@@ -17,6 +17,7 @@ from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
 from collector.filter.event_consent import EventConsent
 from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
+from collector.filter.records import OBJECTS, TEXTS
 from collector.filter.router import EventRouter
 from collector.filter.text import BOM, refusal
 from collector.schema.kinds import Circumstances
@@ -261,12 +262,12 @@ class Filter:
             return None
         if kind is dict:
             if router.consent is not None:
-                router = router.router_for(event)
+                router = router.router_for(event, OBJECTS)
             return router.admit_mapping(event)
         if kind is not bytes or refusal(event) is not None:
             return None
         if router.consent is not None and router.consent.may_occur_in(event):
-            router = router.router_for(event)
+            router = router.router_for(event, TEXTS)
         return router.admit_document(event)
 
     def _admissions(

@@ -235,7 +235,9 @@ class SdkRecordFilter:
             return False
         counts = [record.count for record in records]
         are_alike = len(piece) == len(bare) + len(records) * (_END_BYTES - len(b"}\n"))
-        if not are_alike or not all(1 <= n <= MAX_TIMES and is_power_of_two(n) for n in set(counts)):
+        if not are_alike or not all(
+            1 <= n <= MAX_TIMES and is_power_of_two(n) for n in set(counts)
+        ):
             return False
         part = minutes.part(claimed)
         if isinstance(part, str):

@@ -279,6 +279,11 @@ def test_records_choose_for_themselves(tmp_path: Path) -> None:
         for admission in (filter_.admit(event), filter_.admit(text), slowly):
             assert fields_of(admission) == fields
             assert admission.tally.rejected == {"not_an_object": 1}
+        apart = [
+            [(each.granted, each.tally.received) for each in filter_.admit_by_grant("json", given_)]
+            for given_ in (event, text)
+        ]
+        assert apart[0] == apart[1]
 
 
 # -- apart ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import msgspec
 from collector.consent import refused
 from collector.contracts import CATEGORIES, Granted, Rejection, Signal
 from collector.filter.admission import AdmissionBuilder
-from collector.filter.context import Context, sender_context
+from collector.filter.judge import Context, sender_context
 from collector.filter.otlp.body import BODY, BodyRejected, OtlpBody
 from collector.filter.otlp.json_body import JsonBody
 from collector.filter.otlp.protobuf_body import ProtobufBody

@@ -11,8 +11,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from collector.contracts import Granted, Record, Rejection, Scalar, Tally
 from collector.filter.admission import AdmissionBuilder
-from collector.filter.context import Context, sender_context
-from collector.filter.judge import AGENT_OUTSIDE, OUTSIDE
+from collector.filter.judge import AGENT_OUTSIDE, OUTSIDE, Context, sender_context
 from collector.filter.otlp import Items
 from collector.filter.otlp.body import BODY, UNREAD
 from collector.filter.plan import ITEMS
