@@ -392,7 +392,8 @@ class Code:
     @property
     def source(self) -> str:
         """The text of the function."""
-        bound = "".join(f", {name}={name}" for name in self._names if name[0] in _OFTEN)
+        often = (name for name in self._names if name[0] in _OFTEN)
+        bound = "".join(f", {name}={name}" for name in ("type", "str", *often))
         head: list[str] = []
         parameters = "events, records, notes, rejected" + ", around" * self._is_within
         parameters += ", tell" * self._is_told

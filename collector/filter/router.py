@@ -46,6 +46,7 @@ from collector.filter.text import (
     is_utf8,
     line_slices,
     name_search,
+    need_no_look,
     readable_lines,
     refusal,
 )
@@ -192,18 +193,20 @@ class EventRouter:
     def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add lines without choices, some at a time; one by one where any of them is unusual."""
         objects, selection = self.readers.objects, self.plan.selection
-        reject = builder.rejected.append
-        for part in line_slices(text):
-            if len(part) > SLICE:  # a single line
-                if reason := refusal(part, MAX_LINE):
+        reject, decode, is_plain = builder.rejected.append, objects.texts.lines, need_no_look(text)
+        for start, end in line_slices(text):
+            if end - start > SLICE:  # a single line
+                line = memoryview(text)[start:end]
+                if reason := refusal(line, MAX_LINE):
                     reject(reason)
                 else:
-                    self.add_events((part,), TEXTS, builder, None, selection)
+                    self.add_events((line,), TEXTS, builder, None, selection)
                 continue
-            lines = bytes(part)
-            events = objects.texts.lines(lines) if are_readable(lines) else None
+            is_readable = is_plain or are_readable(text[start:end])
+            events = decode(text, start, end) if is_readable else None
             if events is None:
-                self.add_events(readable_lines(lines, reject), TEXTS, builder, None, selection)
+                lines = readable_lines(text[start:end], reject)
+                self.add_events(lines, TEXTS, builder, None, selection)
             else:
                 self.judge_all(objects, events, builder, None, selection)
 
