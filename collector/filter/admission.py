@@ -68,10 +68,10 @@ class Bounds:
 def encode_records(records: Sequence[Any], bounds: Bounds | None) -> bytes:
     """Encode records as NDJSON. Raises ``InputError`` E416 if they have more bytes than allowed."""
     if bounds is None:
-        return bytes(_encode_lines(records))
+        return _encode_lines(records)
     pieces, total = [], 0
     for at in range(0, len(records), _PIECE):
-        pieces.append(bytes(_encode_lines(records[at : at + _PIECE])))
+        pieces.append(_encode_lines(records[at : at + _PIECE]))
         total += len(pieces[-1])
         bounds.check_bytes(total)
     return b"".join(pieces)
@@ -280,12 +280,7 @@ class AdmissionBuilder:
         received, admitted = self.event_count, len(self.records)
         if merge:
             self._merge()
-        if admitted <= _PIECE:
-            encoded = bytes(_encode_lines(self.records))
-            if self.bounds is not None:
-                self.bounds.check_bytes(len(encoded))
-        else:
-            encoded = encode_records(self.records, self.bounds)
+        encoded = encode_records(self.records, self.bounds)
         if received == 1:
             rejected = None if self.records else self.rejected[0] if self.rejected else "too_large"
             counts = verdict(self.plan, rejected, self.notes)

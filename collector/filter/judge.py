@@ -87,7 +87,7 @@ calls ``tell((sources, values, reasons))`` for each event, with an item for each
 Surround = Callable[[Any, Context, Any], Context]
 """``surround(event, around, document)``: make a context of a document."""
 
-Form = Literal["events", "records", "told", "context"]
+Variant = Literal["events", "records", "told", "context"]
 """Events alone; in a context; in a context and with a listener; or documents, as contexts."""
 
 OUTSIDE, FROM_AGENT, AGENT_OUTSIDE = -1, -2, -3
@@ -103,14 +103,14 @@ class Code:
     """The source of a function, and the objects that it refers to."""
 
     def __init__(
-        self, plan: Plan, shape: Shape, selections: tuple[Conditions, ...], form: Form
+        self, plan: Plan, shape: Shape, selections: tuple[Conditions, ...], variant: Variant
     ) -> None:
         self._plan = plan
         self._root = int if shape.is_list else str
         self._selections = selections
-        self._is_context = form == "context"
-        self._is_within = form != "events"
-        self._is_told = form == "told"
+        self._is_context = variant == "context"
+        self._is_within = variant != "events"
+        self._is_told = variant == "told"
         self._depth = 1 if self._is_context else 2
         self._lines: list[str] = []
         self._names: dict[str, Any] = {"NULL": NULL, "Raw": msgspec.Raw}

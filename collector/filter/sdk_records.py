@@ -235,9 +235,8 @@ class SdkRecordFilter:
             return False
         counts = [record.count for record in records]
         are_alike = len(piece) == len(bare) + len(records) * (_END_BYTES - len(b"}\n"))
-        if not are_alike or not all(
-            1 <= n <= MAX_TIMES and is_power_of_two(n) for n in set(counts)
-        ):
+        are_told = all(1 <= times <= MAX_TIMES and is_power_of_two(times) for times in set(counts))
+        if not are_alike or not are_told:
             return False
         part = minutes.part(claimed)
         if isinstance(part, str):
