@@ -157,6 +157,20 @@ def test_what_is_not_wanted_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> N
     assert (decoded, admission.tally.content) == ([b'"linux"'], {"chat": 1})
 
 
+_ODD = ["1", "null", '"x"', "[]", '{"key": 1, "value": {"stringValue": "macos"}}', '{"key": []}']
+
+
+@pytest.mark.parametrize("odd", _ODD)
+def test_an_element_that_is_no_attribute_costs_itself(odd: str) -> None:
+    """Those after it are read. A body that is null is none."""
+    linux = '{"key": "os.type", "value": {"stringValue": "linux"}}'
+    item = f'{{"attributes": [{odd}, {linux}], "body": null}}'
+    text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{item}]}}]}}]}}'
+    admission = Filter(load_schema("conferencing")).admit_otlp("logs", text, protobuf=False)
+    assert [record["os.type"] for record in admission.records] == ["linux"]
+    assert not admission.tally.content
+
+
 @pytest.mark.parametrize("value", ["null", "{}", '{"stringValue": null}', '{"intValue": null}'])
 def test_what_has_no_value_is_absent(value: str) -> None:
     """Also where a key is repeated, of which the last counts."""
