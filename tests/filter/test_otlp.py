@@ -157,6 +157,28 @@ def test_what_is_not_wanted_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> N
     assert (decoded, admission.tally.content) == ([b'"linux"'], {"chat": 1})
 
 
+@pytest.mark.parametrize("protobuf", [True, False])
+def test_what_is_around_an_item_counts_by_nearness(protobuf: bool) -> None:
+    """Its own value, then that of its scope, then that of its resource; of no other one."""
+    request: Any = REQUESTS["logs"]()
+    for system, version in (("linux", "1.2"), ("windows", None)):
+        resource = request.resource_logs.add()
+        fill(resource.resource.attributes, [("os.type", system), ("device.type", "phone")])
+        scope = scopes(resource).add()
+        fill(scope.scope.attributes, [("os.version", version)] if version else [])
+        fill(scope.log_records.add().attributes, [("device.type", "tablet")])
+        scopes(resource).add().log_records.add()
+    body = request.SerializeToString() if protobuf else as_json(request)
+    admission = Filter(load_schema("conferencing")).admit_otlp("logs", body, protobuf=protobuf)
+    names = "device.type", "os.type", "os.version"
+    assert [tuple(record.get(name) for name in names) for record in admission.records] == [
+        ("tablet", "linux", "1.2"),
+        ("phone", "linux", None),
+        ("tablet", "windows", None),
+        ("phone", "windows", None),
+    ]
+
+
 _ODD = ["1", "null", '"x"', "[]", '{"key": 1, "value": {"stringValue": "macos"}}', '{"key": []}']
 
 
@@ -169,6 +191,21 @@ def test_an_element_that_is_no_attribute_costs_itself(odd: str) -> None:
     admission = Filter(load_schema("conferencing")).admit_otlp("logs", text, protobuf=False)
     assert [record["os.type"] for record in admission.records] == ["linux"]
     assert not admission.tally.content
+
+
+@pytest.mark.parametrize("other", ['"intValue": 1', '"boolValue": true', '"kvlistValue": {}'])
+def test_a_value_of_two_forms_is_of_no_type(other: str) -> None:
+    """Neither counts."""
+    item = (
+        '{"attributes": [{"key": "ip", "value": {"stringValue": "::1"}},'
+        f' {{"key": "os.type", "value": {{"stringValue": "linux", {other}}}}}]}}'
+    )
+    text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{item}]}}]}}]}}'
+    admission = Filter(load_schema("conferencing")).admit_otlp("logs", text, protobuf=False)
+    assert (admission.tally.admitted, dict(admission.tally.dropped)) == (
+        1,
+        {"os.type": {"wrong_type": 1}},
+    )
 
 
 @pytest.mark.parametrize("value", ["null", "{}", '{"stringValue": null}', '{"intValue": null}'])
