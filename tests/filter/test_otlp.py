@@ -97,6 +97,21 @@ def test_one_meaning_of_what_requests_say(
     )
 
 
+@pytest.mark.parametrize("protobuf", [True, False])
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_sender_is_asked_for_a_single_item(number: int, protobuf: bool) -> None:
+    """Its address is that of no other item's."""
+    schema = schema_case("web").schema
+    (name,) = (name for name, field in schema.fields.items() if field.source == "peer")
+    request: Any = REQUESTS["logs"]()
+    scope = scopes(request.resource_logs.add()).add()
+    for _ in range(number):
+        fill(scope.log_records.add().attributes, [("os.type", "linux")])
+    body = request.SerializeToString() if protobuf else as_json(request)
+    admission = Filter(schema).admit_otlp("logs", body, protobuf=protobuf, peer="203.0.113.7")
+    assert [name in record for record in admission.records] == [number == 1]
+
+
 @given(st.data(), schemas(), signals)
 def test_one_meaning_of_damaged_bodies(data: st.DataObject, schema: Schema, signal: Signal) -> None:
     """Any bytes: no exception, everything is counted, and what is called malformed is unreadable
@@ -141,7 +156,7 @@ def test_damaged_json(data: st.DataObject, schema: Schema, signal: Signal) -> No
 
 
 def test_what_is_not_wanted_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Content and unlisted values stay undecoded."""
+    """Content, unlisted values and withheld ones stay undecoded."""
     request: Any = REQUESTS["logs"]()
     item = scopes(request.resource_logs.add()).add().log_records.add()
     fill(item.attributes, [("os.type", "linux"), ("chat", "said"), ("x", "said"), ("os", "said")])
@@ -155,6 +170,9 @@ def test_what_is_not_wanted_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> N
     filter_ = Filter(load_schema("conferencing"))
     admission = filter_.admit_otlp("logs", as_json(request), protobuf=False)
     assert (decoded, admission.tally.content) == ([b'"linux"'], {"chat": 1})
+    withheld = Filter(load_schema("conferencing"), purposes=())
+    admission = withheld.admit_otlp("logs", as_json(request), protobuf=False)
+    assert (len(decoded), admission.tally.dropped) == (1, {"os.type": {"purpose_refused": 1}})
 
 
 @pytest.mark.parametrize("protobuf", [True, False])
