@@ -300,6 +300,7 @@ def test_admissions_apart(chosen: Filter) -> None:
         ("security", "crashes"): _CRASHES,
         ("security",): _NEITHER,
     }
+    assert found["security",].tally.rejected["not_an_object"] == 1  # it cannot be read
     assert sum(each.tally.received for each in found.values()) == len(events) + 2
     assert sum(each.tally.bytes_in for each in found.values()) == len(text)
     whole = chosen.admit_lines(text)
