@@ -286,6 +286,22 @@ def test_records_choose_for_themselves(tmp_path: Path) -> None:
         assert apart[0] == apart[1]
 
 
+def test_what_is_refused_of_what_lies_around_is_counted(tmp_path: Path) -> None:
+    """Of each record that refuses it, and of no other."""
+    filter_ = Filter(made(tmp_path, records="people"))
+    around = {"client.address": "203.0.113.7", "os.name": "Linux"}
+    people = [{"device.type": "phone"}, {"device.type": "phone", "choices": ["planning"]}]
+    refused = {"os.name": {"purpose_refused": 1}}
+    event = {**around, "people": people}
+    assert filter_.admit(event).tally.dropped == refused
+    assert filter_.admit(orjson.dumps(event)).tally.dropped == refused
+    items = Filter(made(tmp_path)).otlp_items(dict)
+    place = items.context(around, {})
+    for item in ({}, {"choices": {"planning": False}}):
+        assert items.admit(place, {"device.type": "phone", **item}) is not None
+    assert items.tally().dropped == refused
+
+
 # -- apart ----------------------------------------------------------------------------------------
 
 
