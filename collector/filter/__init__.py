@@ -9,25 +9,30 @@ How it works:
    bytes. Content, withheld values and lists of records are in it undecoded, so that only their
    presence is known.
 3. **Decoders** (``decode``, ``otlp``). Each form of input fills the struct: JSON texts, Python
-   mappings, attributes of OpenTelemetry as JSON, as protobuf or as objects of an SDK. A value of
-   the wrong type arrives as something that no kind reads, and costs its field. A text of which any
-   part cannot be decoded is malformed as a whole.
+   mappings, and the attributes of OpenTelemetry, which JSON, protobuf and the objects of an SDK
+   give as a mapping. A value of the wrong type arrives as something that no kind reads, and costs
+   its field. A text of which any part cannot be decoded is malformed as a whole.
 4. **Judge** (``judge``). One function, which is generated for a plan, takes structs and appends to
    three lists: records, codes of dropped fields and of content, and reasons of rejections.
    ``missing_required``, ``consent_withheld``, ``nothing_admitted`` and ``not_selected`` are decided
    there. ``collector schema show --code`` prints it.
-5. **Context** (``context``). The elements and documents around a record, the scope and resource of
-   an item and the sender of a request are contexts. The event's own value counts first, then that
-   of the nearest context.
+5. **Context**. The elements and documents around a record, the scope and resource of an item and
+   the sender of a request are contexts, which the judge makes too. The event's own value counts
+   first, then that of the nearest context.
 6. **Router** (``router``). It finds the events in a payload, the plan that the choices in an event
-   ask for, and the records in a document (``records``), all within bounds (``text``).
-7. ``explain`` is the same judge with a listener. ``live`` runs it on a sample of what a sidecar
-   receives, and keeps counts of closed vocabularies (``seen``).
+   ask for (``event_consent``), and the records in a document (``records``), all within bounds
+   (``text``). JSON texts and Python objects go the same way: a ``Form`` says how to read them.
+7. **Admission** (``admission``). The three lists become records as NDJSON, and a tally.
 
-``admission`` makes the result of a call. A record of an SDK is an event whose members have the
+``Filter`` (``run``) has a method for each form of input, and compiles its plans. ``explain`` is the
+same judge with a listener, and ``live`` runs it on a sample of what a sidecar receives, and keeps
+counts of closed vocabularies (``seen``). A record of an SDK is an event whose members have the
 names of fields (``sdk_records``): the judge decides what it becomes, with kinds that accept only
 what was canonical in its minute. Lines that are exactly what a filter writes are checked column by
 column instead (``columns``), as the keeper checks what a worker hands over (``recheck``).
+
+To read it in twenty minutes: ``plan``, ``judge``, ``router``. ``tests/filter/reference.py`` states
+the same rules once more, with nothing clever in it.
 """
 
 from __future__ import annotations

@@ -68,10 +68,10 @@ class Bounds:
 def encode_records(records: Sequence[Any], bounds: Bounds | None) -> bytes:
     """Encode records as NDJSON. Raises ``InputError`` E416 if they have more bytes than allowed."""
     if bounds is None:
-        return bytes(_encode_lines(records))
+        return _encode_lines(records)
     pieces, total = [], 0
     for at in range(0, len(records), _PIECE):
-        pieces.append(bytes(_encode_lines(records[at : at + _PIECE])))
+        pieces.append(_encode_lines(records[at : at + _PIECE]))
         total += len(pieces[-1])
         bounds.check_bytes(total)
     return b"".join(pieces)
@@ -255,6 +255,17 @@ class AdmissionBuilder:
         """Count the events of a document that holds too many of them."""
         self.oversized[:] = [sum(self.oversized) + number]
 
+    def reject_all(self, reason: Rejection, number: int) -> None:
+        """Take back all that the call counted, and reject its events, of that number if they are
+        ``too_large``."""
+        self._builders.clear()
+        for part in (self.records, self.notes, self.rejected, self.oversized):
+            part.clear()
+        if reason == "too_large":
+            self.add_oversized(number)
+        else:
+            self.rejected.append(reason)
+
     def finish_all(self, bytes_in: int, merge: bool) -> list[Admission]:
         """Finish every builder of the call that counted an event, or at least this one.
 
@@ -269,12 +280,7 @@ class AdmissionBuilder:
         received, admitted = self.event_count, len(self.records)
         if merge:
             self._merge()
-        if admitted <= _PIECE:
-            encoded = bytes(_encode_lines(self.records))
-            if self.bounds is not None:
-                self.bounds.check_bytes(len(encoded))
-        else:
-            encoded = encode_records(self.records, self.bounds)
+        encoded = encode_records(self.records, self.bounds)
         if received == 1:
             rejected = None if self.records else self.rejected[0] if self.rejected else "too_large"
             counts = verdict(self.plan, rejected, self.notes)

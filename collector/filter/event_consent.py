@@ -17,6 +17,7 @@ from collector.consent import refused
 from collector.filter.decode.json import FAILURES
 from collector.filter.plan import Plan, RecordPath
 from collector.filter.reader import Readers
+from collector.filter.records import Form
 from collector.filter.text import name_search
 
 MAX_BYTES = 1 << 12
@@ -47,29 +48,32 @@ class EventConsent:
         """Return whether UTF-8 text may hold choices: a quick test that never misses any."""
         return self._is_in(bytes(text))
 
-    def refused_in(self, event: Any) -> frozenset[str]:
-        """Return the refused purposes in an event: JSON text, or a Python object.
+    def refused_in(self, event: Any, form: Form) -> frozenset[str]:
+        """Return the refused purposes in an event.
 
         An event that cannot be read refuses all of them; it is rejected anyway.
         """
-        if type(event) in (dict, list, tuple):
-            reader = self._readers.of_value(event)
-            found = None if reader is None else reader.of_object(event)
-            choices = None if reader is None else reader.value(found, self._paths)
-            if choices is None:
-                return _NOTHING
-            # a bare ``true``, which would consent to everything, is no choice
-            is_readable = type(choices) in (dict, list, tuple)
-            return refused(self.optional, choices if is_readable else False)
+        found = form.read(self._readers, event)
+        if not isinstance(found, tuple):
+            return refused(self.optional, False)
+        reader, members = found
+        choices = reader.value(members, self._paths)
+        if choices is None:
+            return _NOTHING
+        if type(choices) is msgspec.Raw:
+            return refused(self.optional, self._decoded(choices))
+        # a bare ``true``, which would consent to everything, is no choice
+        is_readable = type(choices) in (dict, list, tuple)
+        return refused(self.optional, choices if is_readable else False)
+
+    def _decoded(self, choices: msgspec.Raw) -> Any:
+        """Decode choices in a text; false if they are too long, or cannot be read."""
+        if len(memoryview(choices)) > MAX_BYTES:
+            return False
         try:
-            reader = self._readers.of_text(event)
-            raw = reader.value(reader.texts.members(event), self._paths)
-            if raw is None:
-                return _NOTHING
-            choices = self._decode(raw) if len(memoryview(raw)) <= MAX_BYTES else False
+            return self._decode(choices)
         except FAILURES:
-            choices = False
-        return refused(self.optional, choices)
+            return False
 
 
 def _decoder(optional: tuple[str, ...]) -> Callable[[Any], Any]:

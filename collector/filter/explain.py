@@ -20,11 +20,11 @@ import msgspec
 
 from collector.contracts import Category, Drop, Granted, Record, Rejection, Scalar
 from collector.filter.admission import AdmissionBuilder, verdict
-from collector.filter.context import Context
 from collector.filter.decode.json import decode_scalar
-from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE
+from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE, Context
 from collector.filter.plan import Column, Keys, SenderInfo
 from collector.filter.reader import Reader
+from collector.filter.records import TEXTS, Form
 from collector.filter.router import EventRouter
 from collector.filter.seen import JsonType
 from collector.filter.text import is_list, readable_lines
@@ -114,27 +114,26 @@ class _ExplainingRouter(EventRouter):
     def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add lines one by one."""
         lines = readable_lines(text, builder.rejected.append)
-        self.add_texts(lines, builder, None, self.plan.selection)
+        self.add_events(lines, TEXTS, builder, None, self.plan.selection)
 
     def _add_typed_document(self, _payload: Any, _builder: AdmissionBuilder, _limit: int) -> bool:
-        """Leave the records of documents to ``add_texts``."""
+        """Leave the records of documents to ``add_events``."""
         return False
 
-    def add_texts(
+    def add_events(
         self,
         payloads: Iterable[Any],
+        form: Form,
         builder: AdmissionBuilder,
         around: Context | None,
         selection: int | None,
-        *,
-        blank_counts: bool = False,
     ) -> None:
         """Add events as the router does, with a listener to the judge of each."""
         for payload in payloads:
             if len(self.explanations) >= self._most:
                 raise _EnoughError
             before = len(builder.rejected)
-            found = self.read(payload, builder, blank_counts=blank_counts)
+            found = self.read(payload, form, builder)
             if found is not None:
                 within = self.outermost(builder) if around is None else around
                 explained = self._explain(found, builder, within, selection, payload)

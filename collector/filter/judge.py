@@ -12,19 +12,72 @@ of it. Only values of exact built-in types are passed on: another could be of an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType
 from typing import Any, Literal
 
 import msgspec
 
-from collector.contracts import CATEGORIES, Drop
-from collector.filter.context import Context
+from collector.contracts import CATEGORIES, Drop, Granted
 from collector.filter.decode.json import FAILURES
 from collector.filter.decode.mapping import mapping_decoder
-from collector.filter.plan import Column, Conditions, Keys, Plan, content_code, drop_code
+from collector.filter.plan import (
+    Column,
+    Conditions,
+    Keys,
+    Plan,
+    SenderInfo,
+    content_code,
+    drop_code,
+)
 from collector.filter.shape import NULL, Node, Shape
 from collector.schema.conditions import ClosedList
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Context:
+    """The values around events, by column: canonical in ``values``, or a code in ``drops``.
+
+    ``lent`` are those of the sender: a record needs another one. So does a user agent that
+    ``is_lent``. ``content`` are the categories that are present. The ``document`` (of the outermost
+    context, the sender) lies in ``around``, and is read again under other plans; ``by_grant`` has
+    its contexts under these.
+    """
+
+    values: tuple[Any, ...]
+    drops: tuple[int | None, ...]
+    lent: tuple[bool, ...]
+    content: frozenset[int] = frozenset()
+    agent: Any = None
+    is_lent: bool = False
+    document: Any = None
+    around: Context | None = None
+    by_grant: dict[Granted, Context] = field(default_factory=dict)
+
+
+def sender_context(plan: Plan, sender: SenderInfo | None) -> Context:
+    """Return the outermost context: what the request says of its sender, if that is used."""
+    nothing = (None,) * len(plan.columns)
+    no = (False,) * len(plan.columns)
+    if sender is None:
+        return Context(nothing, nothing, no)
+    values: list[Any] = [*nothing]
+    drops: list[int | None] = [*nothing]
+    if sender.peer is not None:
+        for column in plan.columns:
+            if column.peer:
+                value = values[column.index] = column.accept(sender.peer)
+                drops[column.index] = column.codes["invalid_value"] if value is None else None
+    lent = tuple(value is not None for value in values)
+    agent = sender.agent if plan.user_agent else None
+    return Context(
+        *(tuple(values), tuple(drops), lent),
+        agent=agent,
+        is_lent=agent is not None,
+        document=sender,
+    )
+
 
 Judge = Callable[..., None]
 """``judge(events, records, notes, rejected)``: append records; codes of drops and of categories of
@@ -34,7 +87,7 @@ calls ``tell((sources, values, reasons))`` for each event, with an item for each
 Surround = Callable[[Any, Context, Any], Context]
 """``surround(event, around, document)``: make a context of a document."""
 
-Form = Literal["events", "records", "told", "context"]
+Variant = Literal["events", "records", "told", "context"]
 """Events alone; in a context; in a context and with a listener; or documents, as contexts."""
 
 OUTSIDE, FROM_AGENT, AGENT_OUTSIDE = -1, -2, -3
@@ -50,14 +103,14 @@ class Code:
     """The source of a function, and the objects that it refers to."""
 
     def __init__(
-        self, plan: Plan, shape: Shape, selections: tuple[Conditions, ...], form: Form
+        self, plan: Plan, shape: Shape, selections: tuple[Conditions, ...], variant: Variant
     ) -> None:
         self._plan = plan
         self._root = int if shape.is_list else str
         self._selections = selections
-        self._is_context = form == "context"
-        self._is_within = form != "events"
-        self._is_told = form == "told"
+        self._is_context = variant == "context"
+        self._is_within = variant != "events"
+        self._is_told = variant == "told"
         self._depth = 1 if self._is_context else 2
         self._lines: list[str] = []
         self._names: dict[str, Any] = {"NULL": NULL, "Raw": msgspec.Raw}
@@ -339,7 +392,8 @@ class Code:
     @property
     def source(self) -> str:
         """The text of the function."""
-        bound = "".join(f", {name}={name}" for name in self._names if name[0] in _OFTEN)
+        often = (name for name in self._names if name[0] in _OFTEN)
+        bound = "".join(f", {name}={name}" for name in ("type", "str", *often))
         head: list[str] = []
         parameters = "events, records, notes, rejected" + ", around" * self._is_within
         parameters += ", tell" * self._is_told

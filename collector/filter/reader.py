@@ -12,7 +12,7 @@ import msgspec
 
 from collector.filter.decode.json import TextDecoder
 from collector.filter.decode.mapping import is_list, mapping_decoder
-from collector.filter.judge import Code, Form, Judge, Surround
+from collector.filter.judge import Code, Judge, Surround, Variant
 from collector.filter.plan import Column, Keys, Plan
 from collector.filter.shape import NULL, Shape, shape_of
 from collector.filter.text import is_list as is_list_text
@@ -35,7 +35,7 @@ class Reader:
         self._root = root
         self.shape: Shape = shape_of(plan, root, listed)
         self.texts: TextDecoder = TextDecoder(self.shape)
-        self._judges: dict[tuple[Form, int | None], Any] = {}
+        self._judges: dict[tuple[Variant, int | None], Any] = {}
         self._ways: dict[Keys, _Way] = {}
 
     def __repr__(self) -> str:
@@ -46,17 +46,17 @@ class Reader:
         """The decoder of Python objects."""
         return mapping_decoder(self.shape)
 
-    def judge(self, form: Form, selection: int | None = None) -> Judge:
+    def judge(self, variant: Variant, selection: int | None = None) -> Judge:
         """Return the judge of events that must meet a selection."""
-        key = form, selection
+        key = variant, selection
         if key not in self._judges:
-            self._judges[key] = self.code(form, selection).function(self._record)
+            self._judges[key] = self.code(variant, selection).function(self._record)
         judge: Judge = self._judges[key]
         return judge
 
-    def code(self, form: Form, selection: int | None = None) -> Code:
+    def code(self, variant: Variant, selection: int | None = None) -> Code:
         """Write the judge of events that must meet a selection."""
-        return Code(self._plan, self.shape, self._plan.selecting(selection), form)
+        return Code(self._plan, self.shape, self._plan.selecting(selection), variant)
 
     def with_columns(self, columns: Iterable[Column]) -> Judge:
         """Return a judge of events whose columns accept other values."""
@@ -100,6 +100,10 @@ class Reader:
         assert shape is not None  # noqa: S101 - for the type
         self._ways[path] = steps, shape.members[path[-1]].slots["raw"]
         return self._ways[path]
+
+
+Found = tuple[Reader, Any]
+"""An event, with its reader."""
 
 
 class Readers:

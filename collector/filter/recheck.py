@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from io import BytesIO
 from traceback import clear_frames
 from typing import NamedTuple, TypeVar
@@ -34,6 +35,7 @@ from collector.filter.sdk_records import (
     MAX_TIMES,
     MINUTE_SPAN,
     OLDEST,
+    is_power_of_two,
     parse_minute,
 )
 from collector.filter.text import PIECE, pieces
@@ -56,34 +58,21 @@ _Name = TypeVar("_Name", bound=str)
 
 
 class _Grant(NamedTuple):
-    """A set of granted purposes: its columns, and why each field may have been dropped."""
+    """A set of granted purposes, with the days on which a batch may have been filtered. Records of
+    one that waited elsewhere need not be ``whole``."""
 
-    granted: Granted
-    columns: RecordColumns
-    drops: Mapping[str, Collection[Drop]]
+    purposes: Granted
+    days: tuple[date, ...]
+    whole: bool
 
 
 class _Span(NamedTuple):
-    """The moments at which records of a minute may have been filtered, and the checks of their
-    columns by grant. Other minutes than those ``is_present`` are of records that an SDK sent, whose
-    counts are powers of two."""
+    """The moments at which records of a minute may have been filtered. Other minutes than those
+    ``is_present`` are of records that an SDK sent, whose counts are powers of two."""
 
-    received: str
     first: datetime
     last: datetime
     is_present: bool
-    checks: dict[Granted, Checks]
-
-
-class _Present(NamedTuple):
-    """A minute of our clock with its spans; the grants are of all minutes with the same days, which
-    are that of the check and that on which the request began."""
-
-    start: datetime
-    end: datetime
-    days: tuple[date, date]
-    grants: dict[Granted, _Grant]
-    spans: dict[str, _Span]
 
 
 class Recheck:
@@ -92,9 +81,9 @@ class Recheck:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._piece = max(PIECE, _MOST_VALUE * (len(schema.fields) + 1))
-        self._latest = _minute(utc_now(), None)
         self._lasting: dict[str, ColumnCheck] = {}
-        self._delayed: dict[tuple[date, Granted], RecordColumns] = {}
+        self._columns = lru_cache(_MOST_CACHED)(self._make_columns)
+        self._checks = lru_cache(_MOST_CACHED)(self._make_checks)
 
     def __repr__(self) -> str:
         return f"<Recheck of {self._schema.id}>"
@@ -126,148 +115,108 @@ class Recheck:
             clear_frames(error.__traceback__)
             raise
 
+    def _checked(self, batch: PendingBatch, *, keep_rows: bool) -> PendingBatch:
+        self._demand_payload(batch)
+        now, tally = utc_now().replace(second=0, microsecond=0), batch.tally
+        span = _span(_minute(batch.received), now)
+        days = (now - _DELAY).date(), now.date()
+        grant = _Grant(self._granted(batch.granted), days, whole=True)
+        _check_tally(tally, self._columns(grant)[1])
+        demand(tally.bytes_out == len(batch.payload), "the bytes are not those of the records")
+        rows: list[Row] | None = None
+        if keep_rows and len(batch.payload) <= _MOST_ROW_BYTES:
+            rows = []
+        payload, events = self._read(batch.payload, grant, span, rows)
+        demand(tally.admitted == events, "the records are not those that were counted")
+        received, layout = batch.received, batch.layout
+        return PendingBatch(layout, received, payload, tally, grant.purposes, rows=rows)
+
     def _checked_delayed(self, batch: PendingBatch) -> PendingBatch:
-        payload, layout = batch.payload, self._schema.layout
-        demand(batch.layout == layout, "the layout is not the schema's")
-        demand(type(payload) is bytes and len(payload) <= MOST_BYTES, "the payload is too long")
-        minute, now = parse_minute(batch.received), utc_now()
-        demand(minute is not None, "the minute is none")
-        assert minute is not None  # noqa: S101 - for the type
+        self._demand_payload(batch)
+        minute, now, rows = _minute(batch.received), utc_now(), list[Row]()
         is_told = now - OLDEST - _DELAY <= minute <= now + AHEAD
         demand(is_told, "the minute is too old, or of the future")
-        purposes = self._named(batch.granted)
-        columns = self._delayed_columns(minute.date(), purposes)
-        span = HOUR_SPAN if minute.minute == 0 else MINUTE_SPAN
-        checks = columns.checks(minute, minute + span + _DELAY)
-        own, rows, events = BytesIO(), list[Row](), 0
-        for piece in pieces(payload, self._piece):
-            demand(len(piece) <= self._piece, NOT_AS_WRITTEN)
-            records, found, encoded = columns.read(piece, checks)
-            counts = [record.count for record in records]
-            is_bounded = min(counts) >= 1 and max(counts) <= MAX_TIMES
-            demand(is_bounded, "a record stands for no number of events that it may")
-            events += sum(counts)
-            own.write(encoded)
-            rows += found
+        is_bounded = batch.granted is None or len(batch.granted) <= _MOST_CACHED
+        demand(is_bounded, _NOT_GRANTED)
+        # a sink may name purposes that only a later version has; no field of this one is for them
+        grant = _Grant(granted(self._schema, (), batch.granted), (minute.date(),), whole=False)
+        length = HOUR_SPAN if minute.minute == 0 else MINUTE_SPAN
+        span = _Span(minute, minute + length + _DELAY, is_present=True)
+        payload, events = self._read(batch.payload, grant, span, rows)
         demand(events > 0, "there are no records")
-        tally = Tally(received=events, admitted=events, bytes_out=len(payload))
-        return PendingBatch(layout, batch.received, own.getvalue(), tally, purposes, rows=rows)
+        tally = Tally(received=events, admitted=events, bytes_out=len(batch.payload))
+        received, layout = batch.received, batch.layout
+        return PendingBatch(layout, received, payload, tally, grant.purposes, rows=rows)
 
-    def _named(self, purposes: Granted) -> Granted:
-        """Return purposes in the schema's order; ``None`` if they are all. A sink may name some
-        that only a later version has; no field of this one is for them."""
-        demand(purposes is None or len(purposes) <= _MOST_CACHED, _NOT_GRANTED)
-        return granted(self._schema, (), purposes)
+    def _demand_payload(self, batch: PendingBatch) -> None:
+        demand(batch.layout == self._schema.layout, "the layout is not the schema's")
+        is_bounded = type(batch.payload) is bytes and len(batch.payload) <= MOST_BYTES
+        demand(is_bounded, "the payload is too long")
 
-    def _delayed_columns(self, day: date, purposes: Granted) -> RecordColumns:
-        """Return the columns of records of a day that are for some purposes."""
-        key = day, purposes
-        if key not in self._delayed:
-            if len(self._delayed) >= _MOST_CACHED:
-                self._delayed.clear()
-            plan = compile_plan(self._schema, purposes, day, WITHOUT_KEYS)
-            self._delayed[key] = RecordColumns(plan, self._lasting, whole=False)
-        return self._delayed[key]
-
-    def _checked(self, batch: PendingBatch, *, keep_rows: bool) -> PendingBatch:
-        payload, layout = batch.payload, self._schema.layout
-        demand(batch.layout == layout, "the layout is not the schema's")
-        demand(type(payload) is bytes and len(payload) <= MOST_BYTES, "the payload is too long")
-        present = self._present()
-        span = _span(batch.received, present)
-        grant = self._grant(batch.granted, present)
-        tally = batch.tally
-        _check_tally(tally, grant.drops)
-        demand(tally.bytes_out == len(payload), "the bytes are not those of the records")
-        checks = span.checks.get(grant.granted)
-        if checks is None:
-            checks = grant.columns.checks(span.first, span.last)
-            span.checks[grant.granted] = checks
-        rows: list[Row] | None = None
-        if keep_rows and len(payload) <= _MOST_ROW_BYTES:
-            rows = []
-        own, events = BytesIO(), 0
-        for piece in pieces(payload, self._piece):
-            demand(len(piece) <= self._piece, NOT_AS_WRITTEN)
-            records, found, encoded = grant.columns.read(piece, checks)
-            events += _events([record.count for record in records], span)
-            own.write(encoded)
-            if rows is not None:
-                rows += found
-        demand(tally.admitted == events, "the records are not those that were counted")
-        return PendingBatch(layout, span.received, own.getvalue(), tally, grant.granted, rows=rows)
-
-    def _present(self) -> _Present:
-        now, latest = utc_now(), self._latest
-        if not latest.start <= now < latest.end:
-            latest = self._latest = _minute(now, latest)
-        return latest
-
-    def _grant(self, purposes: Granted, present: _Present) -> _Grant:
-        """Return the grant of a batch: what is left of the filter's when optional purposes are
-        refused."""
+    def _granted(self, purposes: Granted) -> Granted:
+        """Return the purposes of a batch, if they are what is left of the schema's when optional
+        ones are refused."""
         is_bounded = purposes is None or (
             type(purposes) is tuple
             and len(purposes) <= len(self._schema.purposes)
             and all(type(name) is str for name in purposes)
         )
         demand(is_bounded, _NOT_GRANTED)
-        grants = present.grants
-        if purposes in grants:
-            return grants[purposes]
         refused = () if purposes is None else {*self._schema.optional}.difference(purposes)
-        within = granted(self._schema, refused, None)
-        demand(within == purposes, _NOT_GRANTED)
-        found = _make_grant(self._schema, within, present.days, self._lasting)
-        if len(grants) < _MOST_CACHED:
-            grants[within] = found
-        return found
+        demand(granted(self._schema, refused, None) == purposes, _NOT_GRANTED)
+        return purposes
 
+    def _read(
+        self, text: bytes, grant: _Grant, span: _Span, rows: list[Row] | None
+    ) -> tuple[bytes, int]:
+        """Read records; return them as they are written anew, and the number of events that they
+        stand for. Adds them to ``rows``, if these are kept."""
+        columns, checks = self._columns(grant)[0], self._checks(grant, span)
+        own, events = BytesIO(), 0
+        for piece in pieces(text, self._piece):
+            demand(len(piece) <= self._piece, NOT_AS_WRITTEN)
+            records, found, encoded = columns.read(piece, checks)
+            counts = [record.count for record in records]
+            is_bounded = min(counts) >= 1 and max(counts) <= MAX_TIMES
+            demand(is_bounded, "a record stands for no number of events that it may")
+            is_told = span.is_present or all(map(is_power_of_two, set(counts)))
+            demand(is_told, "a record of an SDK stands for no power of two")
+            events += sum(counts)
+            own.write(encoded)
+            if rows is not None:
+                rows += found
+        return own.getvalue(), events
 
-def _minute(now: datetime, latest: _Present | None) -> _Present:
-    """Return the minute of a moment; it shares the grants of the latest one if it can."""
-    start = now.replace(second=0, microsecond=0)
-    days = (start - _DELAY).date(), start.date()
-    grants = latest.grants if latest is not None and latest.days == days else {}
-    return _Present(start, start + timedelta(minutes=1), days, grants, {})
-
-
-def _make_grant(
-    schema: Schema,
-    purposes: Granted,
-    days: tuple[date, date],
-    lasting: dict[str, ColumnCheck],
-) -> _Grant:
-    """Make a grant. A field that ends between the days of the request and of the check may be
-    there, and may be dropped."""
-    plans = [compile_plan(schema, purposes, day, WITHOUT_KEYS) for day in days]
-    drops = {
-        before.name: {
-            reason
-            for column in (before, after)
-            for reason in ([column.withheld] if column.withheld else _WRONG)
+    def _make_columns(self, grant: _Grant) -> tuple[RecordColumns, dict[str, set[Drop]]]:
+        """Return the columns of a grant, and why each field may have been dropped. A field that
+        ends between the days of the request and of the check may be there, and may be dropped."""
+        plans = [
+            compile_plan(self._schema, grant.purposes, day, WITHOUT_KEYS) for day in grant.days
+        ]
+        drops = {
+            columns[0].name: {
+                reason
+                for column in columns
+                for reason in ([column.withheld] if column.withheld else _WRONG)
+            }
+            for columns in zip(*(plan.columns for plan in plans), strict=True)
         }
-        for before, after in zip(plans[0].columns, plans[1].columns, strict=True)
-    }
-    return _Grant(purposes, RecordColumns(plans[0], lasting), drops)
+        return RecordColumns(plans[0], self._lasting, whole=grant.whole), drops
+
+    def _make_checks(self, grant: _Grant, span: _Span) -> Checks:
+        return self._columns(grant)[0].checks(span.first, span.last)
 
 
-def _span(received: str, present: _Present) -> _Span:
-    """Return the span of a minute, if records may be of it."""
+def _minute(received: str) -> datetime:
     is_text = type(received) is str and len(received) == len("2026-01-01T00:00:00Z")
-    demand(is_text, "the minute is none")
-    found = present.spans.get(received)
-    if found is None:
-        found = _make_span(received, present.start)
-        if len(present.spans) < _MOST_CACHED:
-            present.spans[received] = found
-    return found
-
-
-def _make_span(received: str, present: datetime) -> _Span:
-    minute = parse_minute(received)
+    minute = parse_minute(received) if is_text else None
     demand(minute is not None, "the minute is none")
     assert minute is not None  # noqa: S101 - for the type
+    return minute
+
+
+def _span(minute: datetime, present: datetime) -> _Span:
+    """Return the span of a minute, if records may be of it."""
     oldest = (present - OLDEST - _DELAY).replace(minute=0)
     is_hour = minute.minute == 0 and minute <= present - EXACT
     is_exact = minute >= present - EXACT - _DELAY
@@ -275,19 +224,7 @@ def _make_span(received: str, present: datetime) -> _Span:
     demand(is_told, "the minute is too old, or of the future")
     is_present = minute >= present - _DELAY
     last = minute + (HOUR_SPAN if is_hour else MINUTE_SPAN)
-    if is_present:
-        last = max(last, present + MINUTE_SPAN)
-    return _Span(received, minute, last, is_present, {})
-
-
-def _events(counts: list[int], span: _Span) -> int:
-    """Return the number of events that records stand for."""
-    is_bounded = min(counts) >= 1 and max(counts) <= MAX_TIMES
-    demand(is_bounded, "a record stands for no number of events that it may")
-    if not span.is_present:
-        is_told = all(count & (count - 1) == 0 for count in counts)
-        demand(is_told, "a record of an SDK stands for no power of two")
-    return sum(counts)
+    return _Span(minute, max(last, present + MINUTE_SPAN) if is_present else last, is_present)
 
 
 def _check_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> None:

@@ -1,14 +1,15 @@
 """The records of a document: the elements of a list, or the members of an object, undecoded.
 
-Everything that would multiply memory when decoded is counted first: three bytes of text can be an
-object of a hundred bytes.
+A document is a JSON text or a Python object, and so are the records in it: a ``Form`` says how to
+read them. Everything that would multiply memory when decoded is counted first: three bytes of text
+can be an object of a hundred bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -18,22 +19,17 @@ from collector.filter.decode.json import FAILURES, skip
 from collector.filter.decode.mapping import is_list as is_python_list
 from collector.filter.decode.mapping import object_members
 from collector.filter.plan import Plan, RecordPath
-from collector.filter.reader import Reader, Readers
-from collector.filter.text import PIECE, count_elements, is_list
+from collector.filter.reader import Found, Reader, Readers
+from collector.filter.text import PIECE, count_elements, is_blank, is_list
 
 MAX_ITEMS = 50_000
 """The most events in one document, and the most members of an object that holds records."""
 
-ReadRecords = Callable[[Any, AdmissionBuilder, int], "list[Any] | None"]
-"""``read(value, builder, limit)``: the records in a value to which a record path leads.
-
-They are counted as rejected if there are more than ``limit``, or if the value cannot hold any;
-``None`` leaves the event to the next path."""
+Records = list[Any] | int | Rejection | None
+"""The records in a value to which a record path leads. Or their number, if they are too many to be
+decoded; or why it can hold none. ``None`` leaves the event to the next path."""
 
 _T = TypeVar("_T")
-
-RecordsIn = tuple[ReadRecords, ReadRecords]
-"""How to read a list, and an object."""
 
 RecordGroup = tuple[tuple[Any, ...], list[Any]]
 """Records of one list, and the elements of lists that they lie in, the outermost first."""
@@ -57,23 +53,85 @@ _list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def records_in_list(text: Any, builder: AdmissionBuilder, limit: int) -> list[msgspec.Raw]:
+class Form(NamedTuple):
+    """How to read events of one form: an event; the elements of a list; and the members of an
+    object that are objects themselves. ``read`` returns ``None`` for a blank text."""
+
+    read: Callable[[Readers, Any], Found | Rejection | None]
+    elements: Callable[[Any], Records]
+    members: Callable[[Any], Records]
+
+
+def _read_text(readers: Readers, text: Any) -> Found | Rejection | None:
+    objects = readers.objects
+    try:
+        return objects, objects.texts.decode(text)
+    except FAILURES:  # it is a list, or unusual
+        pass
+    if is_blank(memoryview(text)):
+        return None
+    reader = readers.of_text(text)
+    event = reader.texts.read(text)
+    return event if type(event) is str else (reader, event)  # type: ignore[return-value]
+
+
+def _elements_of_text(text: Any) -> Records:
     """Return the elements of a list: a valid JSON text, or a document that may be malformed."""
     text = memoryview(text)
     if not is_list(text):
-        builder.rejected.append("not_an_object")
-        return []
-    reason: Rejection = "malformed"
+        return "not_an_object"
     try:
-        found = decode_list(text)
-        if isinstance(found, int):
-            return at_most(limit, found, [], builder)
-        return at_most(limit, len(found), found, builder)
+        return decode_list(text)
     except RecursionError:
-        reason = "too_deep"
+        return "too_deep"
     except FAILURES:
-        pass
-    builder.rejected.append(reason)
+        return "malformed"
+
+
+def _members_of_text(text: msgspec.Raw) -> Records:
+    view = memoryview(text)
+    if view[0] != _OBJECT:
+        return None
+    if _count_commas(view) >= MAX_ITEMS and count_elements(view) > MAX_ITEMS:
+        return "too_large"
+    try:
+        return [raw for raw in _object(view).values() if memoryview(raw)[0] == _OBJECT] or None
+    except RecursionError:
+        return "too_deep"
+
+
+def _read_object(readers: Readers, value: Any) -> Found | Rejection | None:
+    reader = readers.of_value(value)
+    return "not_an_object" if reader is None else (reader, reader.of_object(value))
+
+
+def _elements_of_sequence(value: Any) -> Records:
+    return list(value) if is_python_list(value) else "not_an_object"
+
+
+def _members_of_mapping(value: Any) -> Records:
+    if type(value) is not dict:
+        return None
+    return "too_large" if len(value) > MAX_ITEMS else object_members(value) or None
+
+
+TEXTS = Form(_read_text, _elements_of_text, _members_of_text)
+"""JSON texts."""
+OBJECTS = Form(_read_object, _elements_of_sequence, _members_of_mapping)
+"""Python objects."""
+
+
+def take(found: Records, builder: AdmissionBuilder, limit: int) -> list[Any]:
+    """Return records, or none where they are more than the limit, which is counted."""
+    if isinstance(found, str):
+        builder.rejected.append(found)
+    elif found is not None:
+        number = found if isinstance(found, int) else len(found)
+        if number > limit:
+            builder.add_oversized(number)
+        elif not isinstance(found, int):
+            builder.expect(number)
+            return found
     return []
 
 
@@ -92,55 +150,8 @@ def decode_list(text: memoryview | msgspec.Raw) -> list[msgspec.Raw] | int:
     return _list(text)
 
 
-def records_in_object(
-    text: msgspec.Raw, builder: AdmissionBuilder, limit: int
-) -> list[msgspec.Raw] | None:
-    """Return the members of an object that are objects themselves; ``None`` if there is none."""
-    view = memoryview(text)
-    if view[0] != _OBJECT:
-        return None
-    if _count_commas(view) >= MAX_ITEMS and count_elements(view) > MAX_ITEMS:
-        builder.rejected.append("too_large")
-        return []
-    try:
-        objects = [raw for raw in _object(view).values() if memoryview(raw)[0] == _OBJECT]
-    except RecursionError:
-        builder.rejected.append("too_deep")
-        return []
-    return at_most(limit, len(objects), objects, builder) if objects else None
-
-
-def records_in_sequence(value: Any, builder: AdmissionBuilder, limit: int) -> list[Any]:
-    """Return the elements of a Python list or tuple."""
-    if not is_python_list(value):
-        builder.rejected.append("not_an_object")
-        return []
-    return at_most(limit, len(value), value, builder)
-
-
-def records_in_mapping(value: Any, builder: AdmissionBuilder, limit: int) -> list[Any] | None:
-    """Return the members of a dictionary that are dictionaries; ``None`` if there is none."""
-    if type(value) is not dict:
-        return None
-    if len(value) > MAX_ITEMS:
-        builder.rejected.append("too_large")
-        return []
-    objects = object_members(value)
-    return at_most(limit, len(objects), objects, builder) if objects else None
-
-
-TEXTS: RecordsIn = (records_in_list, records_in_object)
-"""Readers of JSON texts."""
-OBJECTS: RecordsIn = (records_in_sequence, records_in_mapping)
-"""Readers of Python objects."""
-
-
 def find_records(
-    plan: Plan,
-    found: tuple[Reader, Any],
-    builder: AdmissionBuilder,
-    read_in: RecordsIn,
-    limit: int,
+    plan: Plan, found: Found, form: Form, builder: AdmissionBuilder, limit: int
 ) -> tuple[RecordPath | None, list[Any]]:
     """Return the first path that has records in an event, with these.
 
@@ -150,12 +161,18 @@ def find_records(
     for path in plan.records:
         if not path.paths:
             return path, []
-        value = reader.value(event, path.paths)
-        records = None if value is None else read_in[path.members](value, builder, limit)
+        records = _records_at(path, reader, event, form)
         if records is not None:
-            return path, records
+            return path, take(records, builder, limit)
     builder.rejected.append("not_an_object")
     return None, []
+
+
+def _records_at(path: RecordPath, reader: Reader, event: Any, form: Form) -> Records:
+    value = reader.value(event, path.paths)
+    if value is None:
+        return None
+    return form.members(value) if path.members else form.elements(value)
 
 
 class NestedRecords:
@@ -174,7 +191,7 @@ class NestedRecords:
         self,
         level: RecordPath,
         elements: list[Any],
-        read_in: RecordsIn,
+        form: Form,
         builder: AdmissionBuilder,
         limit: int,
     ) -> list[RecordGroup]:
@@ -188,7 +205,7 @@ class NestedRecords:
         below: RecordPath | None = level.below
         while below is not None:
             builder.expect_elements(number)
-            groups, number = self._next(below, groups, read_in, counted, limit)
+            groups, number = self._next(below, groups, form, counted, limit)
             total = number + counted.event_count
             if total > limit:
                 builder.add_oversized(total)
@@ -202,7 +219,7 @@ class NestedRecords:
         self,
         path: RecordPath,
         groups: list[RecordGroup],
-        read_in: RecordsIn,
+        form: Form,
         counted: AdmissionBuilder,
         limit: int,
     ) -> tuple[list[RecordGroup], int]:
@@ -212,52 +229,33 @@ class NestedRecords:
         number = 0
         for chain, elements in groups:
             for element in elements:
-                value, reason = self._find(path, element, is_text=read_in is TEXTS)
-                read = read_in[path.members]
-                records = None if value is None else read(value, counted, MAX_ITEMS)
-                if records is None:
-                    counted.rejected.append(reason or "not_an_object")
-                    continue
+                listed = self._records(path, element, form)
+                records = take("not_an_object" if listed is None else listed, counted, MAX_ITEMS)
                 number += len(records)
                 if records and number <= limit:
                     found.append(((*chain, element), records))
         return found, number
 
-    def _find(
-        self, path: RecordPath, element: Any, *, is_text: bool
-    ) -> tuple[Any, Rejection | None]:
-        """Return the value to which a path leads in an element, or why that is no event."""
+    def _records(self, path: RecordPath, element: Any, form: Form) -> Records:
+        """Return the records to which a path leads in an element, or why it is no event."""
         readers = self._known.get(path)
         if readers is None:
             nothing: dict[str, Any] = dict.fromkeys(_READ, ())
             bare = replace(self._plan, **nothing | {"records": (path,)})
             readers = self._known[path] = Readers(bare, msgspec.Struct)
-        reader = readers.of_text(element) if is_text else readers.of_value(element)
-        if reader is None:
-            return None, "not_an_object"
-        event: Any = reader.texts.read(element) if is_text else reader.of_object(element)
-        if type(event) is str:
-            return None, cast("Rejection", event)
-        return reader.value(event, path.paths), None
+        event = form.read(readers, element)
+        return _records_at(path, *event, form) if isinstance(event, tuple) else event
 
 
 def groups_within(
     groups: list[RecordGroup], outermost: _T, enter: Callable[[_T, Any], _T | None]
-) -> Iterable[tuple[_T | None, list[Any]]]:
-    """Return the records of each group with what ``enter(around, element)`` makes of the elements
+) -> Iterator[tuple[_T | None, list[Any]]]:
+    """Yield the records of each group with what ``enter(around, element)`` makes of the elements
     that they lie in, one after the other, from ``outermost`` on.
 
     Each element is entered once, though many groups lie in it. Of one that ``enter`` returns
     ``None`` for, and of all within it, that is what is made.
     """
-    if groups and not groups[0][0]:  # the only one, of most documents
-        return ((outermost, groups[0][1]),)
-    return _groups_entered(groups, outermost, enter)
-
-
-def _groups_entered(
-    groups: list[RecordGroup], outermost: _T, enter: Callable[[_T, Any], _T | None]
-) -> Iterator[tuple[_T | None, list[Any]]]:
     entered: list[tuple[Any, _T | None]] = []
     for chain, records in groups:
         shared = 0
@@ -269,16 +267,7 @@ def _groups_entered(
         for element in chain[shared:]:
             around = entered[-1][1] if entered else outermost
             entered.append((element, None if around is None else enter(around, element)))
-        yield entered[-1][1], records
-
-
-def at_most(limit: int, number: int, records: Any, builder: AdmissionBuilder) -> list[Any]:
-    """Return the records, or none where they are more than the limit, which is counted."""
-    if number <= limit:
-        builder.expect(number)
-        return list(records)
-    builder.add_oversized(number)
-    return []
+        yield entered[-1][1] if entered else outermost, records
 
 
 def may_be_typed(text: bytes | memoryview) -> bool:

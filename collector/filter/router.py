@@ -20,21 +20,21 @@ from collector.filter.admission import (
     SingleAdmissions,
     record_type,
 )
-from collector.filter.context import Context, sender_context
 from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
+from collector.filter.judge import Context, sender_context
 from collector.filter.plan import Plan, SenderInfo
-from collector.filter.reader import Reader, Readers
+from collector.filter.reader import Found, Reader, Readers
 from collector.filter.records import (
     MAX_ITEMS,
     OBJECTS,
     TEXTS,
+    Form,
     NestedRecords,
-    at_most,
     find_records,
     groups_within,
     may_be_typed,
-    records_in_list,
+    take,
 )
 from collector.filter.text import (
     BOM,
@@ -46,17 +46,16 @@ from collector.filter.text import (
     is_utf8,
     line_slices,
     name_search,
+    need_no_look,
     readable_lines,
     refusal,
 )
 
 if TYPE_CHECKING:
-    from collector.filter.otlp import OtlpFilter
+    from collector.filter.otlp import Items
     from collector.filter.sdk_records import SdkRecordFilter
 
 _Text = bytes | memoryview
-_Found = tuple[Reader, Any]
-"""An event, with its reader."""
 Narrow = Callable[[Granted, frozenset[str]], "EventRouter"]
 """``narrow(granted, refused)``: the router for the granted purposes without the refused ones."""
 
@@ -140,13 +139,12 @@ class EventRouter:
         return AdmissionBuilder(self.plan, sender=sender, by_grant=by_grant, bounds=bounds)
 
     @cached_property
-    def otlp(self) -> OtlpFilter:
-        """The same plan for OpenTelemetry data."""
-        from collector.filter.otlp import OtlpFilter  # noqa: PLC0415 - most processes never use it
+    def items(self) -> Items:
+        """The same plan for items of OpenTelemetry."""
+        from collector.filter.otlp import Items  # noqa: PLC0415 - most processes never use it
 
-        if self.consent is None:
-            return OtlpFilter(self.plan)
-        return OtlpFilter(self.plan, self.consent, lambda refused: self.without(refused).otlp)
+        optional = () if self.consent is None else self.consent.optional
+        return Items(self.plan, self._record, optional, lambda refused: self.without(refused).items)
 
     @cached_property
     def sdk_records(self) -> SdkRecordFilter:
@@ -162,16 +160,16 @@ class EventRouter:
         return self.consent is not None and (text is None or self.consent.may_occur_in(text))
 
     def by_router(
-        self, payloads: Iterable[Any], may_choose: bool
+        self, payloads: Iterable[Any], form: Form, may_choose: bool
     ) -> Iterable[tuple[EventRouter, Iterable[Any]]]:
         """Group consecutive payloads by the router that their choices require."""
         if self.consent is None or not may_choose:
             return ((self, payloads),)
-        return groupby(payloads, self.router_for)
+        return groupby(payloads, partial(self.router_for, form=form))
 
-    def router_for(self, event: Any) -> EventRouter:
-        """Return the router that the choices in an event require: JSON text or a Python object."""
-        return self if self.consent is None else self.without(self.consent.refused_in(event))
+    def router_for(self, event: Any, form: Form) -> EventRouter:
+        """Return the router that the choices in an event require."""
+        return self if self.consent is None else self.without(self.consent.refused_in(event, form))
 
     def without(self, refused: frozenset[str]) -> EventRouter:
         """Return the router for the granted purposes without some."""
@@ -181,32 +179,34 @@ class EventRouter:
             self._narrowed[refused] = found
         return found
 
-    # -- texts -------------------------------------------------------------------------------------
+    # -- events ------------------------------------------------------------------------------------
 
     def add_lines(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add every line that is not blank as one event."""
         may_choose = self.consent is not None and self.may_choose(text if is_utf8(text) else None)
         if may_choose or self.plan.records:
             lines = readable_lines(text, builder.rejected.append)
-            self._add_payloads(lines, builder, may_choose, blank_counts=False)
+            self._add_payloads(lines, TEXTS, builder, may_choose, are_apart=True)
         else:
             self._add_slices(text, builder)
 
     def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add lines without choices, some at a time; one by one where any of them is unusual."""
         objects, selection = self.readers.objects, self.plan.selection
-        reject = builder.rejected.append
-        for part in line_slices(text):
-            if len(part) > SLICE:  # a single line
-                if reason := refusal(part, MAX_LINE):
+        reject, decode, is_plain = builder.rejected.append, objects.texts.lines, need_no_look(text)
+        for start, end in line_slices(text):
+            if end - start > SLICE:  # a single line
+                line = memoryview(text)[start:end]
+                if reason := refusal(line, MAX_LINE):
                     reject(reason)
                 else:
-                    self.add_texts((part,), builder, None, selection)
+                    self.add_events((line,), TEXTS, builder, None, selection)
                 continue
-            lines = bytes(part)
-            events = objects.texts.lines(lines) if are_readable(lines) else None
+            is_readable = is_plain or are_readable(text[start:end])
+            events = decode(text, start, end) if is_readable else None
             if events is None:
-                self.add_texts(readable_lines(lines, reject), builder, None, selection)
+                lines = readable_lines(text[start:end], reject)
+                self.add_events(lines, TEXTS, builder, None, selection)
             else:
                 self.judge_all(objects, events, builder, None, selection)
 
@@ -215,82 +215,83 @@ class EventRouter:
         if text[: len(BOM)] == BOM:
             text = memoryview(text)[len(BOM) :]
         reason = refusal(text)
+        if reason is None and is_blank(text):
+            reason = "malformed"
         if reason is not None:
             builder.rejected.append(reason)
             return
         payloads: Iterable[Any] = (text,)
         if is_list(text):
-            payloads = records_in_list(text, builder, MAX_ITEMS)
-        self._add_payloads(payloads, builder, self.may_choose(text), blank_counts=True)
+            payloads = take(TEXTS.elements(text), builder, MAX_ITEMS)
+        self._add_payloads(payloads, TEXTS, builder, self.may_choose(text))
+
+    def add_object(self, event: Any, builder: AdmissionBuilder) -> None:
+        """Add one event that is a dictionary, or a list if the schema reads lists, or one of these
+        that holds records."""
+        self._add_payloads((event,), OBJECTS, builder, may_choose=True)
 
     def _add_payloads(
         self,
         payloads: Iterable[Any],
+        form: Form,
         builder: AdmissionBuilder,
         may_choose: bool,
         *,
-        blank_counts: bool,
+        are_apart: bool = False,
     ) -> None:
-        for router, group in self.by_router(payloads, may_choose):
+        """Add events, or documents around records; the records of all count together unless the
+        payloads ``are_apart``."""
+        for router, group in self.by_router(payloads, form, may_choose):
             its_builder = builder.for_plan(router.plan)
             if self.plan.records:
                 for payload in group:
-                    router.add_record_document(payload, its_builder, blank_counts=blank_counts)
+                    limit = MAX_ITEMS - (0 if are_apart else its_builder.received)
+                    router.add_records_in(payload, form, its_builder, limit)
             else:
-                router.add_texts(
-                    group, its_builder, None, self.plan.selection, blank_counts=blank_counts
-                )
+                router.add_events(group, form, its_builder, None, self.plan.selection)
 
-    def add_texts(
+    def add_events(
         self,
         payloads: Iterable[Any],
+        form: Form,
         builder: AdmissionBuilder,
         around: Context | None,
         selection: int | None,
-        *,
-        blank_counts: bool = False,
     ) -> None:
-        """Add events as JSON texts whose choices this router grants, if they meet a selection."""
-        events = self._decoded(payloads, builder, around, selection, blank_counts=blank_counts)
+        """Add events whose choices this router grants, if they meet a selection."""
+        events = self._read_each(payloads, form, builder, around, selection)
         self.judge_all(self.readers.objects, events, builder, around, selection)
 
-    def _decoded(
+    def _read_each(
         self,
         payloads: Iterable[Any],
+        form: Form,
         builder: AdmissionBuilder,
         around: Context | None,
         selection: int | None,
-        *,
-        blank_counts: bool,
     ) -> Iterator[Any]:
         """Yield events that are objects; judge those that are lists in their turn."""
-        objects = self.readers.objects
-        decode = objects.texts.decode
+        objects, read, readers = self.readers.objects, form.read, self.readers
         for payload in payloads:
-            try:
-                event = decode(payload)
-            except FAILURES:
-                event = None
-            if event is None:
-                found = self.read(payload, builder, blank_counts=blank_counts)
-                if found is None:
-                    continue
-                reader, event = found
-                if reader is not objects:
-                    self.judge_all(reader, (event,), builder, around, selection)
-                    continue
-            yield event
+            found = read(readers, payload)
+            if type(found) is not tuple:
+                self._reject(found, builder)
+            elif found[0] is objects:
+                yield found[1]
+            else:
+                self.judge_all(found[0], found[1:], builder, around, selection)
 
-    def read(self, payload: Any, builder: AdmissionBuilder, *, blank_counts: bool) -> _Found | None:
+    def read(self, payload: Any, form: Form, builder: AdmissionBuilder) -> Found | None:
         """Read a payload; ``None`` if it is counted as rejected, or blank."""
-        if not blank_counts and is_blank(payload):
-            return None
-        reader = self.readers.of_text(payload)
-        event = reader.texts.read(payload)
-        if type(event) is str:
-            builder.rejected.append(event)  # type: ignore[arg-type]
-            return None
-        return reader, event
+        found = form.read(self.readers, payload)
+        if isinstance(found, tuple):
+            return found
+        self._reject(found, builder)
+        return None
+
+    def _reject(self, found: Any, builder: AdmissionBuilder) -> None:
+        if found is not None:
+            builder.rejected.append(found)
 
     def judge_all(
         self,
@@ -311,46 +312,35 @@ class EventRouter:
 
     # -- records in documents ----------------------------------------------------------------------
 
-    def add_record_document(
-        self, payload: Any, builder: AdmissionBuilder, *, blank_counts: bool
+    def add_records_in(
+        self, document: Any, form: Form, builder: AdmissionBuilder, limit: int
     ) -> None:
-        """Add the records of a document; each is an event, and may carry choices of its own.
-
-        The records of one JSON text count together, however many documents it holds.
-        """
-        limit = MAX_ITEMS - (builder.received if blank_counts else 0)
-        if self._add_typed_document(payload, builder, limit):
+        """Add the records of a document, at most ``limit``; each is an event, and may carry choices
+        of its own."""
+        if form is TEXTS and self._add_typed_document(document, builder, limit):
             return
-        found = self.read(payload, builder, blank_counts=blank_counts)
+        found = self.read(document, form, builder)
         if found is None:
             return
-        level, records = find_records(self.plan, found, builder, TEXTS, limit)
+        level, records = find_records(self.plan, found, form, builder, limit)
         if level is None:
             return
         if not level.paths:
-            self.add_texts((payload,), builder, None, level.selection, blank_counts=blank_counts)
+            self.add_events((document,), form, builder, None, level.selection)
         elif records:
-            around = self.context(found, payload, self.outermost(builder))
-            may_choose = self.may_choose(payload)
-            groups = self._nested.groups(level, records, TEXTS, builder, limit)
-            for within, texts in groups_within(groups, (self, around), partial(_enter, may_choose)):
+            outermost = self, self._context(found, document, self.outermost(builder))
+            may_choose = form is OBJECTS or self.may_choose(document)
+            groups = self._nested.groups(level, records, form, builder, limit)
+            enter = partial(_enter, form, may_choose)
+            for within, group in groups_within(groups, outermost, enter):
                 if within is None:
-                    builder.for_plan(self.plan).rejected += ["too_deep"] * len(texts)
-                else:
-                    within[0].add_group(texts, builder, within[1], level.selection, may_choose)
-
-    def add_group(
-        self,
-        records: list[Any],
-        builder: AdmissionBuilder,
-        around: Context,
-        selection: int | None,
-        may_choose: bool,
-    ) -> None:
-        """Add records of one list as JSON texts, with the values of all that is around them."""
-        for router, texts in self.by_router(records, may_choose):
-            its_builder, its_context = builder.for_plan(router.plan), router.context_for(around)
-            router.add_texts(texts, its_builder, its_context, selection, blank_counts=True)
+                    builder.for_plan(self.plan).rejected += ["too_deep"] * len(group)
+                    continue
+                router, around = within
+                for its_router, events in router.by_router(group, form, may_choose):
+                    its_builder = builder.for_plan(its_router.plan)
+                    its_context = its_router.context_for(around, form)
+                    its_router.add_events(events, form, its_builder, its_context, level.selection)
 
     def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
         """Add the records of a document whose types are all right, and that is small.
@@ -374,7 +364,7 @@ class EventRouter:
         records = documents.value(document, way.paths)
         if records is None:
             return False
-        if chosen := at_most(limit, len(records), records, builder):
+        if chosen := take(records, builder, limit):
             around = documents.surround(document, self.outermost(builder), None)
             outcome = builder.records, builder.notes, builder.rejected
             objects.judge("records", way.selection)(chosen, *outcome, around)
@@ -405,87 +395,39 @@ class EventRouter:
         """Return the context of whole documents: what the sender says."""
         return sender_context(self.plan, builder.sender)
 
-    def context(self, found: _Found, document: Any, around: Context) -> Context:
-        """Make a context of a document that was read, JSON text or a Python object."""
+    def _context(self, found: Found, document: Any, around: Context) -> Context:
+        """Make a context of a document that was read."""
         reader, event = found
         context = reader.surround(event, around, document)
         context.by_grant[self.plan.granted] = context
         return context
 
-    def context_for(self, context: Context) -> Context:
+    def context_for(self, context: Context, form: Form) -> Context:
         """Return under this plan a context that was made under another."""
         if context.around is None:
             return sender_context(self.plan, context.document)
         found = context.by_grant.get(self.plan.granted)
         if found is None:
-            around = self.context_for(context.around)
-            event = self.read_again(context.document)
-            assert event is not None  # noqa: S101 - it was read before
-            found = context.by_grant[self.plan.granted] = self.context(
-                event, context.document, around
-            )
+            around = self.context_for(context.around, form)
+            event = form.read(self.readers, context.document)
+            assert isinstance(event, tuple)  # noqa: S101 - it was read before
+            found = self._context(event, context.document, around)
+            context.by_grant[self.plan.granted] = found
         return found
 
-    def read_again(self, document: Any) -> _Found | None:
-        """Read what is around records; ``None`` if it cannot be read from here."""
-        if type(document) in (dict, list, tuple):
-            reader = self.readers.of_value(document)
-            return None if reader is None else (reader, reader.of_object(document))
-        reader = self.readers.of_text(document)
-        event = reader.texts.read(document)
-        return None if type(event) is str else (reader, event)
-
-    # -- mappings ----------------------------------------------------------------------------------
-
-    def add_object(self, event: Any, builder: AdmissionBuilder) -> None:
-        """Add one event that is a dictionary, or a list if the schema reads lists, or one of these
-        that holds records."""
-        router = self.router_for(event)
-        router.add_granted_object(event, builder.for_plan(router.plan))
-
-    def add_granted_object(self, event: Any, builder: AdmissionBuilder) -> None:
-        """Add an object whose own choices this router grants."""
-        reader = self.readers.of_value(event)
-        assert reader is not None  # noqa: S101 - the caller has looked
-        found = reader, reader.of_object(event)
-        level, records = None, list[Any]()
-        if self.plan.records:
-            level, records = find_records(self.plan, found, builder, OBJECTS, MAX_ITEMS)
-            if level is None:
-                return
-        if level is None or not level.paths:
-            selection = self.plan.selection if level is None else level.selection
-            self.judge_all(reader, found[1:], builder, None, selection)
-        elif records:
-            around = self.context(found, event, self.outermost(builder))
-            groups = self._nested.groups(level, records, OBJECTS, builder, MAX_ITEMS)
-            for within, group in groups_within(groups, (self, around), partial(_enter, True)):
-                if within is not None:
-                    within[0].add_mappings(group, builder, within[1], level.selection)
-
-    def add_mappings(
-        self, records: list[Any], builder: AdmissionBuilder, around: Context, selection: int | None
-    ) -> None:
-        """Add the elements of a Python list."""
-        for record in records:
-            if self.readers.of_value(record) is None:
-                builder.rejected.append("not_an_object")
-                continue
-            router = self.router_for(record)
-            reader = router.readers.of_value(record)
-            assert reader is not None  # noqa: S101 - all plans read the same
-            its_builder, its_context = builder.for_plan(router.plan), router.context_for(around)
-            events = (reader.of_object(record),)
-            router.judge_all(reader, events, its_builder, its_context, selection)
+    def enter(self, element: Any, form: Form, around: Context) -> Context | None:
+        """Return the context that an element makes; ``None`` if it cannot be read from here."""
+        found = form.read(self.readers, element)
+        if not isinstance(found, tuple):
+            return None
+        return self._context(found, element, self.context_for(around, form))
 
 
 def _enter(
-    may_choose: bool, within: tuple[EventRouter, Context], element: Any
+    form: Form, may_choose: bool, within: tuple[EventRouter, Context], element: Any
 ) -> tuple[EventRouter, Context] | None:
     """Return the router that the choices of an element require within that of what is around it,
-    and the context that it makes; ``None`` if it cannot be read from here."""
-    router, around = within
-    ((router, _),) = router.by_router((element,), may_choose)
-    around = router.context_for(around)
-    found = router.read_again(element)
-    return None if found is None else (router, router.context(found, element, around))
+    and the context that it makes."""
+    ((router, _),) = within[0].by_router((element,), form, may_choose)
+    context = router.enter(element, form, within[1])
+    return None if context is None else (router, context)

@@ -17,6 +17,7 @@ from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
 from collector.filter.event_consent import EventConsent
 from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
+from collector.filter.records import OBJECTS, TEXTS
 from collector.filter.router import EventRouter
 from collector.filter.text import BOM, refusal
 from collector.schema.kinds import Circumstances
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_Read = Callable[[EventRouter, Any, AdmissionBuilder], None]
 Payload = bytes | bytearray | memoryview | str
 _MAX_NARROWER = 64
 
@@ -249,7 +251,9 @@ class Filter:
 
         ``make`` makes a resource from the admitted attributes of one.
         """
-        return self.router.otlp.items(make)
+        from collector.filter.otlp.items import ItemBatch  # noqa: PLC0415 - most never use it
+
+        return ItemBatch(self.router.items, make)
 
     def _admit_one(self, event: Any, peer: Any, user_agent: Any) -> Admission | None:
         """Admit a usual event that is the only one; ``None`` leaves it to ``_admissions``."""
@@ -259,12 +263,12 @@ class Filter:
             return None
         if kind is dict:
             if router.consent is not None:
-                router = router.router_for(event)
+                router = router.router_for(event, OBJECTS)
             return router.admit_mapping(event)
         if kind is not bytes or refusal(event) is not None:
             return None
         if router.consent is not None and router.consent.may_occur_in(event):
-            router = router.router_for(event)
+            router = router.router_for(event, TEXTS)
         return router.admit_document(event)
 
     def _admissions(
@@ -289,18 +293,17 @@ class Filter:
             sender = None
         is_object = form == "json" and router.readers.of_value(payload) is not None
         text = None if is_object else _as_bytes(payload)
-        if form in SIGNALS and text is not None:
-            return router.otlp.admit(
-                form, text, protobuf=protobuf, sender=sender, by_grant=by_grant, bounds=bounds
-            )
         builder = router.builder(by_grant=by_grant, bounds=bounds)
-        read: Callable[[EventRouter, Any, AdmissionBuilder], None]
+        read: _Read
+        merge = self.merge
         if is_object:
             read, text, event = EventRouter.add_object, b"", payload
         elif text is None:
             is_text = form != "json" or _is_text(payload)
             builder.rejected.append("malformed" if is_text else "not_an_object")
-            return builder.finish_all(0, self.merge)
+            return builder.finish_all(0, merge)
+        elif form in SIGNALS:
+            read, event, merge = _add_items(form, protobuf=protobuf), text, True
         elif form == "ndjson":
             text = bytes(text)
             read, event = EventRouter.add_lines, text.removeprefix(BOM) if first else text
@@ -310,7 +313,7 @@ class Filter:
         if sender is not None and builder.received == 1:
             builder = router.builder(sender, by_grant=by_grant, bounds=bounds)
             read(router, event, builder)
-        return builder.finish_all(len(text), self.merge)
+        return builder.finish_all(len(text), merge)
 
     def _now(self) -> datetime:
         if self._fixed is None:
@@ -336,6 +339,13 @@ class Filter:
             return routers[purposes]
 
         return narrow(self._granted, frozenset()), next_expiry(self.schema, today)
+
+
+def _add_items(signal: Signal, *, protobuf: bool) -> _Read:
+    def read(router: EventRouter, body: bytes | memoryview, builder: AdmissionBuilder) -> None:
+        router.items.add_body(signal, body, builder, protobuf=protobuf)
+
+    return read
 
 
 def _sender_info(peer: Any, user_agent: Any) -> SenderInfo | None:

@@ -188,7 +188,7 @@ class SdkRecordFilter:
     """Filters the records of one plan."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan_of_records(plan)
+        self._plan = _plan_of_records(plan)
         self._reader = Reader(self._plan, record_type(plan), str)
         self._decode = _decoder(dict.fromkeys(_BESIDE, _SCALAR))
         self._decode_raw = _decoder(dict.fromkeys(_BESIDE, msgspec.Raw))
@@ -235,7 +235,8 @@ class SdkRecordFilter:
             return False
         counts = [record.count for record in records]
         are_alike = len(piece) == len(bare) + len(records) * (_END_BYTES - len(b"}\n"))
-        if not are_alike or any(n & (n - 1) or not 1 <= n <= MAX_TIMES for n in counts):
+        are_told = all(1 <= times <= MAX_TIMES and is_power_of_two(times) for times in set(counts))
+        if not are_alike or not are_told:
             return False
         part = minutes.part(claimed)
         if isinstance(part, str):
@@ -324,7 +325,7 @@ class SdkRecordFilter:
         return replace(column, accept=memo, memo=memo)
 
 
-def plan_of_records(plan: Plan) -> Plan:
+def _plan_of_records(plan: Plan) -> Plan:
     """Return the plan of records: their members are the fields, and names of content."""
     columns = tuple(
         replace(
@@ -337,16 +338,16 @@ def plan_of_records(plan: Plan) -> Plan:
         )
         for column in plan.columns
     )
-    return Plan(
-        plan.schema_id,
-        columns,
-        tuple((name, at) for name, at in plan.content if name not in _BESIDE),
+    content = tuple((name, at) for name, at in plan.content if name not in _BESIDE)
+    return replace(
+        plan,
+        columns=columns,
+        content=content,
         records=(),
         user_agent=(),
-        agents=plan.agents,
-        reads_lists=False,
-        uses_sender=False,
-        granted=plan.granted,
+        choices=(),
+        selections=(),
+        item_selections=(),
     )
 
 
@@ -371,10 +372,13 @@ def schema_named(text: bytes, names: Container[str]) -> str | None:
     return None
 
 
+def is_power_of_two(number: int) -> bool:
+    """Return whether a positive number is a power of two."""
+    return number & (number - 1) == 0
+
+
 def _powers_of_two(times: int) -> list[int]:
     """Split a number of events into powers of two, the smallest first."""
-    if not times & (times - 1):
-        return [times]
     return [1 << bit for bit in range(times.bit_length()) if times >> bit & 1]
 
 

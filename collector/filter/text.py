@@ -186,16 +186,21 @@ def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:
     return found
 
 
-def line_slices(payload: bytes) -> Iterator[_Text]:
-    """Yield whole lines of a payload, of at most ``SLICE`` bytes together, and single ones that are
-    longer. A very long one is not copied."""
+def line_slices(payload: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where whole lines begin and end that have at most ``SLICE`` bytes together, and single
+    ones that are longer."""
     at = 0
     while at < len(payload):
         end = payload.rfind(b"\n", at, at + SLICE) + 1
         if not end:
             end = payload.find(b"\n", at + SLICE) + 1 or len(payload)
-        yield payload[at:end] if end - at <= _MAX_SHARED else memoryview(payload)[at:end]
+        yield at, end
         at = end
+
+
+def need_no_look(lines: bytes) -> bool:
+    """Return whether the parser alone sees to it that no line is read which must not be."""
+    return lines.isascii() and not _parser_goes_deep()
 
 
 def are_readable(lines: bytes) -> bool:

@@ -115,6 +115,10 @@ def test_what_a_call_may_become_is_bounded() -> None:
         assert filter_.admit_by_grant("ndjson", payload, bounds=exact)[0].tally.admitted == number
         with pytest.raises(InputError):
             filter_.admit_by_grant("ndjson", payload, bounds=Bounds(number, size - 1))
+    listed = b'[{"ip":"203.0.113.7"},{"ip":"203.0.113.8"}]'
+    assert filter_.admit_by_grant("json", listed, bounds=Bounds(2, 1000))[0].tally.admitted == 2
+    with pytest.raises(InputError):
+        filter_.admit_by_grant("json", listed, bounds=Bounds(1, 1000))
 
 
 def test_all_documents_that_are_too_large_count(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,6 +279,27 @@ def test_records_choose_for_themselves(tmp_path: Path) -> None:
         for admission in (filter_.admit(event), filter_.admit(text), slowly):
             assert fields_of(admission) == fields
             assert admission.tally.rejected == {"not_an_object": 1}
+        apart = [
+            [(each.granted, each.tally.received) for each in filter_.admit_by_grant("json", given_)]
+            for given_ in (event, text)
+        ]
+        assert apart[0] == apart[1]
+
+
+def test_what_is_refused_of_what_lies_around_is_counted(tmp_path: Path) -> None:
+    """Of each record that refuses it, and of no other."""
+    filter_ = Filter(made(tmp_path, records="people"))
+    around = {"client.address": "203.0.113.7", "os.name": "Linux"}
+    people = [{"device.type": "phone"}, {"device.type": "phone", "choices": ["planning"]}]
+    refused = {"os.name": {"purpose_refused": 1}}
+    event = {**around, "people": people}
+    assert filter_.admit(event).tally.dropped == refused
+    assert filter_.admit(orjson.dumps(event)).tally.dropped == refused
+    items = Filter(made(tmp_path)).otlp_items(dict)
+    place = items.context(around, {})
+    for item in ({}, {"choices": {"planning": False}}):
+        assert items.admit(place, {"device.type": "phone", **item}) is not None
+    assert items.tally().dropped == refused
 
 
 # -- apart ----------------------------------------------------------------------------------------
@@ -295,6 +316,7 @@ def test_admissions_apart(chosen: Filter) -> None:
         ("security", "crashes"): _CRASHES,
         ("security",): _NEITHER,
     }
+    assert found["security",].tally.rejected["not_an_object"] == 1  # it cannot be read
     assert sum(each.tally.received for each in found.values()) == len(events) + 2
     assert sum(each.tally.bytes_in for each in found.values()) == len(text)
     whole = chosen.admit_lines(text)

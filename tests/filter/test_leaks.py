@@ -28,6 +28,7 @@ from collector import (
 )
 from collector.filter.admission import AdmissionBuilder
 from collector.filter.explain import explain
+from collector.filter.records import TEXTS
 from tests.filter.schema_cases import NOW, schema_case
 from tests.filter.traces import (
     CANARY,
@@ -173,9 +174,10 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
     router = filter_.router
     builder = router.builder()
     router.add_document(b'{"ip":"203.0.113.77","os":{"version":"17.4.1.31337"}}', builder)
-    found = router.read(b'{"ip":"203.0.113.77"}', builder, blank_counts=True)
+    text = b'{"ip":"203.0.113.77"}'
+    found = router.read(text, TEXTS, builder)
     assert found is not None
-    outer = router.context(found, b"", router.outermost(builder))
+    outer = router.enter(text, TEXTS, router.outermost(builder))
     shown = [
         *(filter_, filter_.plan, filter_.schema, router, builder, outer, builder.finish(0, False)),
         *(found[1], found[0].of_object({"ip": "203.0.113.77"})),
@@ -183,9 +185,9 @@ def test_representations(capfd: pytest.CaptureFixture[str]) -> None:
         *(column.accept for column in filter_.plan.columns),
     ]
     for one in shown:
-        for text in (repr(one), str(one), f"{one}"):
-            assert "203.0.113.77" not in text
-            assert "31337" not in text
+        for said in (repr(one), str(one), f"{one}"):
+            assert "203.0.113.77" not in said
+            assert "31337" not in said
     assert isinstance(builder, AdmissionBuilder)
     assert capfd.readouterr() == ("", "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from datetime import date
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from collector import Admission, Filter, Schema, load_schema
 from collector.contracts import REJECTIONS, Signal
+from collector.filter.decode.json import decode_scalar
 from collector.filter.otlp import json_body
 from collector.testing._values import agents
 from collector.testing.laws import fixed_key as key
@@ -96,6 +97,21 @@ def test_one_meaning_of_what_requests_say(
     )
 
 
+@pytest.mark.parametrize("protobuf", [True, False])
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_sender_is_asked_for_a_single_item(number: int, protobuf: bool) -> None:
+    """Its address is that of no other item's."""
+    schema = schema_case("web").schema
+    (name,) = (name for name, field in schema.fields.items() if field.source == "peer")
+    request: Any = REQUESTS["logs"]()
+    scope = scopes(request.resource_logs.add()).add()
+    for _ in range(number):
+        fill(scope.log_records.add().attributes, [("os.type", "linux")])
+    body = request.SerializeToString() if protobuf else as_json(request)
+    admission = Filter(schema).admit_otlp("logs", body, protobuf=protobuf, peer="203.0.113.7")
+    assert [name in record for record in admission.records] == [number == 1]
+
+
 @given(st.data(), schemas(), signals)
 def test_one_meaning_of_damaged_bodies(data: st.DataObject, schema: Schema, signal: Signal) -> None:
     """Any bytes: no exception, everything is counted, and what is called malformed is unreadable
@@ -139,42 +155,75 @@ def test_damaged_json(data: st.DataObject, schema: Schema, signal: Signal) -> No
         conserved(tested.admit_otlp(signal, body, protobuf=False))
 
 
+def test_what_is_not_wanted_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content, unlisted values and withheld ones stay undecoded."""
+    request: Any = REQUESTS["logs"]()
+    item = scopes(request.resource_logs.add()).add().log_records.add()
+    fill(item.attributes, [("os.type", "linux"), ("chat", "said"), ("x", "said"), ("os", "said")])
+    decoded: list[bytes] = []
+
+    def decode(raw: msgspec.Raw, wire: frozenset[type]) -> Any:
+        decoded.append(bytes(raw))
+        return decode_scalar(raw, wire)
+
+    monkeypatch.setattr(json_body, "decode_scalar", decode)
+    filter_ = Filter(load_schema("conferencing"))
+    admission = filter_.admit_otlp("logs", as_json(request), protobuf=False)
+    assert (decoded, admission.tally.content) == ([b'"linux"'], {"chat": 1})
+    withheld = Filter(load_schema("conferencing"), purposes=())
+    admission = withheld.admit_otlp("logs", as_json(request), protobuf=False)
+    assert (len(decoded), admission.tally.dropped) == (1, {"os.type": {"purpose_refused": 1}})
+
+
 @pytest.mark.parametrize("protobuf", [True, False])
-@pytest.mark.parametrize("signal", SIGNALS)
-def test_usual_bodies_are_decoded_at_once(
-    signal: Signal, protobuf: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Texts, content, and attributes of any type that are not wanted: no item is read twice."""
-    request: Any = REQUESTS[signal]()
-    ((_, resources),) = [(f.name, getattr(request, f.name)) for f in request.DESCRIPTOR.fields]
-    scope = scopes(
-        resources.add(),
-    ).add()
-    for number in range(3):
-        if signal == "metrics":
-            item = scope.metrics.add().gauge.data_points.add()
-        else:
-            item = (scope.log_records if signal == "logs" else scope.spans).add()
-        if signal == "logs":
-            item.body.string_value = "said"
-        values = {"client.address": f"203.0.113.{number}", "os.type": "linux", "chat": "said"}
-        others = {"unlisted": 1, "flag": True, "ratio": 0.5, "list": ["a"], "map": {"os": "linux"}}
-        fill(item.attributes, list((others | values).items()))
-    body = as_json(request)
-    monkeypatch.setattr(json_body, "_loose_decoder", None)
-    monkeypatch.setattr(json_body.JsonBody, "_find_items", None)
-    tested = Filter(load_schema("conferencing"))
-    text = request.SerializeToString() if protobuf else body
-    admission = tested.admit_otlp(signal, text, protobuf=protobuf)
-    assert [record["client.address"] for record in admission.records] == [
-        f"203.0.113.{number}" for number in range(3)
+def test_what_is_around_an_item_counts_by_nearness(protobuf: bool) -> None:
+    """Its own value, then that of its scope, then that of its resource; of no other one."""
+    request: Any = REQUESTS["logs"]()
+    for system, version in (("linux", "1.2"), ("windows", None)):
+        resource = request.resource_logs.add()
+        fill(resource.resource.attributes, [("os.type", system), ("device.type", "phone")])
+        scope = scopes(resource).add()
+        fill(scope.scope.attributes, [("os.version", version)] if version else [])
+        fill(scope.log_records.add().attributes, [("device.type", "tablet")])
+        scopes(resource).add().log_records.add()
+    body = request.SerializeToString() if protobuf else as_json(request)
+    admission = Filter(load_schema("conferencing")).admit_otlp("logs", body, protobuf=protobuf)
+    names = "device.type", "os.type", "os.version"
+    assert [tuple(record.get(name) for name in names) for record in admission.records] == [
+        ("tablet", "linux", "1.2"),
+        ("phone", "linux", None),
+        ("tablet", "windows", None),
+        ("phone", "windows", None),
     ]
-    assert admission.tally.content == {"chat": 3}
 
 
-def test_no_text_is_decoded_before_it_is_wanted() -> None:
-    """A value may be content: each of its forms stays undecoded."""
-    assert set(get_type_hints(json_body._Value).values()) == {msgspec.Raw}
+_ODD = ["1", "null", '"x"', "[]", '{"key": 1, "value": {"stringValue": "macos"}}', '{"key": []}']
+
+
+@pytest.mark.parametrize("odd", _ODD)
+def test_an_element_that_is_no_attribute_costs_itself(odd: str) -> None:
+    """Those after it are read. A body that is null is none."""
+    linux = '{"key": "os.type", "value": {"stringValue": "linux"}}'
+    item = f'{{"attributes": [{odd}, {linux}], "body": null}}'
+    text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{item}]}}]}}]}}'
+    admission = Filter(load_schema("conferencing")).admit_otlp("logs", text, protobuf=False)
+    assert [record["os.type"] for record in admission.records] == ["linux"]
+    assert not admission.tally.content
+
+
+@pytest.mark.parametrize("other", ['"intValue": 1', '"boolValue": true', '"kvlistValue": {}'])
+def test_a_value_of_two_forms_is_of_no_type(other: str) -> None:
+    """Neither counts."""
+    item = (
+        '{"attributes": [{"key": "ip", "value": {"stringValue": "::1"}},'
+        f' {{"key": "os.type", "value": {{"stringValue": "linux", {other}}}}}]}}'
+    )
+    text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{item}]}}]}}]}}'
+    admission = Filter(load_schema("conferencing")).admit_otlp("logs", text, protobuf=False)
+    assert (admission.tally.admitted, dict(admission.tally.dropped)) == (
+        1,
+        {"os.type": {"wrong_type": 1}},
+    )
 
 
 @pytest.mark.parametrize("value", ["null", "{}", '{"stringValue": null}', '{"intValue": null}'])

@@ -597,6 +597,7 @@ def test_required_fields() -> None:
     assert check.check(batch) == batch
     without = replace(pending(), layout=schema.layout)
     assert refusal(without, check).message == "a record lacks a required field"
+    assert check.check_delayed(without).payload == without.payload  # it was there once
     needed = ("service_operations", "security")
     refusal(replace(batch, granted=needed), check)
     refusal(replace(without, granted=needed), check)

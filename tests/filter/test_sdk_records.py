@@ -300,11 +300,14 @@ def test_a_record_of_a_minute() -> None:
 @pytest.mark.parametrize("count", [3, 7, 100, 524_287, 999_999, MAX_TIMES])
 def test_a_count_becomes_powers_of_two(count: int) -> None:
     """A stored record tells one of a few numbers, and none of the events is lost."""
-    share = only(CONFERENCING.admit_records(text(RECORD | {"count": count})))
-    counts = [json.loads(line).get("count", 1) for line in share.payload.splitlines()]
-    assert (sum(counts), share.tally.admitted) == (count, count)
-    assert all(each & (each - 1) == 0 for each in counts)
-    assert len(set(counts)) == len(counts)
+    said = RECORD | {"count": count, "received": MINUTE}
+    as_written = json.dumps(said, separators=(",", ":")).encode() + b"\n"
+    for sent in (text(RECORD | {"count": count}), as_written):
+        share = only(CONFERENCING.admit_records(sent))
+        counts = [json.loads(line).get("count", 1) for line in share.payload.splitlines()]
+        assert (sum(counts), share.tally.admitted) == (count, count)
+        assert all(each & (each - 1) == 0 for each in counts)
+        assert len(set(counts)) == len(counts)
 
 
 def test_what_a_sender_of_records_can_say_is_counted() -> None:

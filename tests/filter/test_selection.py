@@ -209,7 +209,7 @@ def test_items_of_opentelemetry(tmp_path: Path, records: str, kept: int) -> None
         mapped = filter_.admit(dict(item)).tally
         if "." in filter_.schema.ways:
             assert (alone.admitted, alone.rejected) == (mapped.admitted, mapped.rejected)
-    batch = filter_.router.otlp.items(dict)
+    batch = filter_.otlp_items(dict)
     context = batch.context({"service.name": "x", "type": "a"}, {})
     assert sum(batch.admit(context, item) is not None for item in _ITEMS) == kept
     assert batch.tally().rejected == admission.tally.rejected

@@ -12,7 +12,7 @@ import pytest
 
 from collector import Filter, load_schema
 from collector.contracts import Tally
-from tests.filter.schema_cases import NOW, counts
+from tests.filter.schema_cases import NOW, counts, schema_case
 
 CONFERENCING = Filter(load_schema("conferencing"), as_of=NOW)
 ADDRESS = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"}\n'
@@ -151,3 +151,11 @@ def test_every_path_gives_the_verdict_of_the_plan(required: str, tmp_path: Path)
             assert tally.rejected == ({} if verdict is None else {verdict: 1}), (name, event)
     others = {"consent_withheld", "nothing_admitted"} if required == "false" else set()
     assert met == {None, *others, *(["missing_required"] if required == "true" else [])}
+
+
+@pytest.mark.parametrize("text", [b"", b" ", b"\r\n\t ", b"\xef\xbb\xbf"])
+def test_a_blank_document_is_malformed(text: bytes) -> None:
+    """A blank line is none, but a document has to be one."""
+    filter_ = schema_case("conferencing").filter
+    assert counts(filter_.admit(text)) == {"admitted": 0, "malformed": 1}
+    assert filter_.admit_lines(text).tally.received == 0

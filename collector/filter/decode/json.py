@@ -29,7 +29,8 @@ _TYPES: dict[int, Any] = {
     ord("{"): dict,
     ord("["): list,
 }
-_BRACE, _BRACKET, _QUOTE = ord("{"), ord("["), ord('"')
+_BRACE, _END, _BRACKET, _QUOTE = ord("{"), ord("}"), ord("["), ord('"')
+_NEWLINE = b"\n"
 _FRACTION = re.compile(rb"[.eE]")
 _DECODERS = {kind: msgspec.json.Decoder(kind).decode for kind in (str, bool, int, float)}
 _BEYOND: dict[type, Any] = {int: 10**4299, float: inf}
@@ -51,23 +52,27 @@ class TextDecoder:
         """Decode a text. Raises what msgspec raises, for a text of unexpected types too."""
         self._decode_lines = decoder.decode_lines
 
-    def lines(self, text: bytes) -> list[Any] | None:
-        """Decode lines of a text, if each is an object of the expected types; else ``None``.
+    def lines(self, text: bytes, start: int, end: int) -> list[Any] | None:
+        """Decode the lines in a part of a text, if each is an object of the expected types; else
+        ``None``.
 
         The library also takes several values on a line, and a value on several lines. ``}``, an end
         of line and ``{`` follow each other only between two values. So where each line begins and
         ends as an object does, all of them end after a value; as many values as lines are one each.
         """
         try:
-            events: list[Any] = self._decode_lines(text)
+            events: list[Any] = self._decode_lines(memoryview(text)[start:end])
         except FAILURES:
             return None
-        find, at, last = text.find, -1, len(text) - 1
+        find, at, last = text.find, start - 1, end - 1
         for _ in range(len(events) - 1):
-            at = find(b"\n", at + 1, last)
-            if text[at - 1 : at + 2] != b"}\n{" and (at < 2 or text[at - 2 : at + 2] != b"}\r\n{"):
+            at = find(_NEWLINE, at + 1, last)
+            if at < 2:
                 return None
-        return events if events and find(b"\n", at + 1, last) < 0 else None
+            is_between = text[at - 1] == _END and text[at + 1] == _BRACE
+            if not is_between and text[at - 2 : at + 2] != b"}\r\n{":
+                return None
+        return events if events and find(_NEWLINE, at + 1, last) < 0 else None
 
     def read(self, text: Any) -> Any | Rejection:
         """Decode a text, whatever its types, or return the reason of its rejection."""

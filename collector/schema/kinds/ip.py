@@ -324,14 +324,17 @@ class IpField(FieldBase):
 def _whole(text: str) -> str | None:
     """Return the canonical text of an address. This is the most frequent call of the filter: an
     IPv4 address has only one spelling, so it is returned as it stands."""
-    if ":" in text:
-        packed = _packed(text)
-        return None if packed is None else _text(packed)
+    family = AF_INET6 if ":" in text else AF_INET
     try:
-        address = inet_pton(AF_INET, text)
+        address = inet_pton(family, text)
     except (OSError, ValueError):
         return None
     first = address[0]
+    if family is AF_INET6:
+        if 0x20 < first < 0xFE or (first == 0x20 and address[1] != 0x02):
+            return None if "%" in text else inet_ntop(AF_INET6, address)
+        packed = _packed(text)
+        return None if packed is None else _text(packed)
     if first & 0xF0 == _MULTICAST or (first == 169 and address[:2] == _LINK_LOCAL):
         return None
     return text
