@@ -13,7 +13,6 @@ import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
-from tests import memo
 from tests.deadline import kill_at_timeout
 from tests.s3 import proxy, s3  # noqa: F401 - fixtures
 
@@ -24,8 +23,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
-
-memo.install()
 
 # Hundreds of processes start in these tests: none of them has to compile everything anew.
 sys.dont_write_bytecode = False

@@ -12,17 +12,16 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from select import select
 from typing import Any, Literal, NamedTuple
 
 import orjson
-import structlog
 
 from collector.config.sink_settings import is_sink_name
 from collector.errors import CAUSES, CODES, is_answer
 from collector.ops.error_log import LIBRARIES, ErrorLog
-from collector.ops.log_allowlist import MESSAGE, AdmittedMembers, AllowlistProcessor, Members
 from collector.ops.requests import REFUSING
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -269,6 +268,7 @@ class EventLog(ErrorLog):
         self._times: Counter[tuple[str, str]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self.use(level)
 
     def __repr__(self) -> str:
@@ -276,23 +276,17 @@ class EventLog(ErrorLog):
 
     def use(self, level: str) -> None:
         """Write from another level on."""
-        self._is_debug = level == "debug"
-        self._logger: Any = structlog.wrap_logger(
-            structlog.WriteLogger(self._to),
-            processors=[
-                allowlist_processor,
-                structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-                structlog.processors.JSONRenderer(serializer=_json),
-            ],
-            wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-            cache_logger_on_first_use=True,
-        )
+        self._lowest = _LEVELS[level]
 
     def write(self, name: EventName, **values: float | str) -> None:
         """Write one event of the table."""
-        listed = EVENTS.get(name, EVENTS["unlisted"])
-        with contextlib.suppress(OSError, ValueError):  # stderr is closed
-            getattr(self._logger, listed.level)(name, **values)
+        admitted = admit(name, values)
+        if _LEVELS[admitted["level"]] < self._lowest:
+            return
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        line = orjson.dumps({"time": now, **admitted}).decode()
+        with contextlib.suppress(OSError, ValueError), self._writing:  # stderr is closed
+            print(line, file=self._to, flush=True)
 
     def error_at(self, kind: str, place: str) -> None:
         """Log an unexpected error: the first time, the second, the fourth, and so on."""
@@ -313,8 +307,9 @@ class EventLog(ErrorLog):
         so many lines, all of a receiver and code share one. Without room in the pipe that stderr
         may be they are written later: nothing waits for its reader.
         """
-        left = _MOST_REFUSED if self._is_debug else 0
-        for key, times in counts if self._is_debug else ():
+        is_debug = self._lowest <= _LEVELS["debug"]
+        left = _MOST_REFUSED if is_debug else 0
+        for key, times in counts if is_debug else ():
             receiver, code = key
             while times > self._refused[key] and self._has_room():
                 new = 1 if left else times - self._refused[key]
@@ -339,25 +334,12 @@ class EventLog(ErrorLog):
         return times if times & (times - 1) == 0 else 0
 
 
-def _admit(name: Any, members: Members) -> AdmittedMembers:
-    """Admit an event of the table with the members that it may carry; any other becomes
+def admit(name: Any, members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event of the table with the members that it may carry; any other becomes
     ``unlisted``."""
     listed: Event | None = EVENTS.get(name) if type(name) is str else None  # type: ignore[call-overload]
     if listed is None:
-        return AdmittedMembers(
-            {"level": EVENTS["unlisted"].level, "event": "unlisted"}, [MESSAGE, *members]
-        )
-    valid = {key: members[key] for key in listed.carries if key in members}
-    valid = {key: value for key, value in valid.items() if fits(listed, key, value)}
-    return AdmittedMembers(
-        {"level": listed.level, "event": name, **valid}, members.keys() - valid.keys()
-    )
-
-
-allowlist_processor: AllowlistProcessor = AllowlistProcessor(_admit)
-"""The first processor of every event of the log."""
-
-
-def _json(event: dict[str, Any], **_: Any) -> str:
-    first = {"time": event.pop("time", None)}
-    return orjson.dumps(first | event).decode()
+        return {"level": EVENTS["unlisted"].level, "event": "unlisted"}
+    carried = {key: members[key] for key in listed.carries if key in members}
+    carried = {key: value for key, value in carried.items() if fits(listed, key, value)}
+    return {"level": listed.level, "event": name, **carried}

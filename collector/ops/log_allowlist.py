@@ -1,8 +1,4 @@
-"""Build log events from the members that an allowlist admits.
-
-Collector's own log passes it, and an application's may (``collector.sdk.logs``): the allowlist of
-the one is a table, that of the other a schema.
-"""
+"""Build an application's log events from the members that a schema admits."""
 
 from __future__ import annotations
 
