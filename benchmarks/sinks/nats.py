@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.results import BenchmarkError
+from benchmarks.figures import BenchmarkError
 from collector.contracts import Batch, Record
 from collector.schema import Schema
 

@@ -15,7 +15,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event, Thread
 
-from benchmarks.results import BenchmarkError
+from benchmarks.figures import BenchmarkError
 from collector.contracts import Batch, Record
 from collector.schema import Schema
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.results import BenchmarkError
+from benchmarks.figures import BenchmarkError
 from collector.contracts import Batch, Record
 from collector.schema import Schema
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from collector.documents import shipped as shipped
+from collector import documents
 
 _CLAIMS = "claims"
 _REVIEWED = ".reviewed.yaml"
+
+shipped = documents.shipped
+"""Return the directory of the shipped documents."""
 
 
 def taxonomy() -> Path:
