@@ -22,7 +22,7 @@ NIGHTLY := COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECTOR_FAULTS=200 COLLECTOR
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tables long servers recordings lint nightly bench charts docs image dist candidate coverage clean
+.PHONY: help demo test tables long servers recordings lint nightly bench figures docs image dist candidate coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,13 +74,8 @@ nightly: $(VENV)/.bench $(VENV)/.meeting $(VENV)/.spark .venv-fideslang/.made .v
 bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).
 	$(BIN)/python -m benchmarks $(BENCH)
 
-charts: $(VENV)/.bench ## Measure everything, and write the tables and charts of docs/ anew (hours).
-	$(BIN)/python -m benchmarks --growth --check \
-		--markdown docs/benchmarks.md --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
-	$(BIN)/python -m benchmarks sidecar --check --markdown docs/benchmarks.md
-	$(BIN)/python -m benchmarks sdk --install --check --markdown docs/benchmarks.md
-	$(BIN)/python -m benchmarks sinks --check --markdown docs/benchmarks.md
-	$(BIN)/python -m benchmarks leaks --build --check --markdown docs/leaks.md --chart docs/benchmarks/leaks.svg $(LEAKS)
+figures: $(VENV)/.bench ## Measure everything that docs/ shows, and write its tables and charts anew (hours).
+	$(BIN)/python -m benchmarks --docs $(BENCH)
 
 docs: .venv-docs/.made tables ## Build the documents as a site into site/, with a search and the Python API.
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet

@@ -30,14 +30,14 @@ def run(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     page, told = tmp_path / "PAGE.md", tmp_path / "figures.json"
 
     def run(name: str, *words: str, code: int = 0) -> dict[str, Any]:
-        page.write_text(f"before\n<!-- {name}:begin -->\nold\n<!-- {name}:end -->\nafter\n")
+        page.write_text(f"before\n<!-- {name}:begin -->\nstale figures\n<!-- {name}:end -->\nafter\n")
         files = ["--json", str(told), "--markdown", str(page), "--directory", str(tmp_path / "d")]
         found = main([*([] if name == "benchmarks" else [name]), "--quick", *files, *words])
         assert found == code
         text = page.read_text()
         assert text.startswith("before\n")
         assert text.endswith("after\n")
-        assert "old" not in text
+        assert "stale figures" not in text
         figures: dict[str, Any] = json.loads(told.read_text())
         return figures
 
