@@ -26,8 +26,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from benchmarks import charts, conditions, contenders, fluent_bit, growth, otlp, processes
-from benchmarks.contenders import FIELDS, SCHEMA, Contender, Outcome
-from benchmarks.contenders.base import Record, known
+from benchmarks.contenders import FIELDS, SCHEMA, Contender, Outcome, Record, parsed
 from benchmarks.data import CORPORA, SEED, Corpus, lines
 from benchmarks.figures import BenchmarkError, Figures, Interval, Row, Table, paired, say
 from benchmarks.processes import COLLECTOR, Process, Source, in_turns
@@ -512,9 +511,7 @@ def every_cpu(
     commands = [*ours.values(), *engines]
     for each in commands:
         each.run()
-        compare(
-            ours[1].records, each.records, source.events, lambda line: known(orjson.loads(line))
-        )
+        compare(ours[1].records, each.records, source.events, lambda line: parsed(line)[0])
     control = _pair(source, _half(source))
     control.run()
     _check_halves(control, ours[1].records)

@@ -30,7 +30,9 @@ def run(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     page, told = tmp_path / "PAGE.md", tmp_path / "figures.json"
 
     def run(name: str, *words: str, code: int = 0) -> dict[str, Any]:
-        page.write_text(f"before\n<!-- {name}:begin -->\nstale figures\n<!-- {name}:end -->\nafter\n")
+        page.write_text(
+            f"before\n<!-- {name}:begin -->\nstale figures\n<!-- {name}:end -->\nafter\n"
+        )
         files = ["--json", str(told), "--markdown", str(page), "--directory", str(tmp_path / "d")]
         found = main([*([] if name == "benchmarks" else [name]), "--quick", *files, *words])
         assert found == code
@@ -84,13 +86,13 @@ def test_contenders_agree(corpus: str) -> None:
 def test_records_and_counts_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """A contender that gives other records, too few, or other counts, is never timed."""
     both, _ = contenders.load(["ours", "ours_mappings"])
-    check, lines = type(both[1]).check, data.lines("small", 10)
+    check, lines = both[1].check, data.lines("small", 10)
     for wrong, message in (
         (lambda found: Outcome([{}] * 10, found.tally), "ours_mappings and ours"),
         (lambda found: Outcome(found.records[1:], found.tally), "ours_mappings gives 9 of 10"),
         (lambda found: Outcome(found.records, {"received": 11}), "ours_mappings counts"),
     ):
-        monkeypatch.setattr(both[1], "check", lambda out, w=wrong: w(check(both[1], out)))
+        monkeypatch.setattr(both[1], "check", lambda out, w=wrong: w(check(out)))
         with pytest.raises(BenchmarkError, match=message):
             filters.agree(both, lines, CORPORA["small"])
 
