@@ -15,13 +15,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
-from typing import Protocol
 
 from benchmarks import conditions
 from benchmarks.data import SEED, lines
 from benchmarks.figures import Figures, interval, paired, say
-from benchmarks.sinks import kafka, nats, otlp, parquet, postgres
-from collector.contracts import Batch, Record
+from benchmarks.sinks import Writers, kafka, nats, otlp, parquet, postgres
+from collector.contracts import Batch
 from collector.filter import Filter
 from collector.filter.stored import Records, read
 from collector.schema import Schema, load_schema
@@ -32,17 +31,7 @@ _BATCHES, _RECORDS = 5, 2_000
 _MINUTE = "2026-11-27T10:05:00Z"
 
 
-class Contender(Protocol):
-    """A sink and a bare writer, each with a location of its own."""
-
-    def sink(self, batches: Sequence[Batch]) -> object:
-        """Deliver batches."""
-
-    def bare(self, records: Sequence[Record]) -> object:
-        """Write the same records without Collector."""
-
-
-CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Contender]]] = {
+CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Writers]]] = {
     "otlp over HTTP": otlp.over_http,
     "otlp over gRPC": otlp.over_grpc,
     "parquet": parquet.on_disk,
@@ -93,7 +82,7 @@ def _payloads(schema: Schema) -> list[bytes]:
 
 
 def _rates(
-    contender: Contender, schema: Schema, payloads: Sequence[bytes], rounds: int
+    contender: Writers, schema: Schema, payloads: Sequence[bytes], rounds: int
 ) -> dict[str, list[float]]:
     """Return records per second of CPU time, round by round after one to warm up, and of the wall
     for the sink."""
