@@ -300,7 +300,7 @@ def put(page: Path, section: str, figures: Figures) -> None:
         parts.append(f"Skipped: {'; '.join(skipped)}.")
     around = "; ".join(f"{name} {value}" for name, value in figures.environment.items())
     command = f"python -m benchmarks {section}".removesuffix(" benchmarks")
-    parts.append(f"Measured by `{command}`: {around}.")
+    parts.append(f"Measured by `{command}`: {around}." if around else f"Computed by `{command}`.")
     before, after = _around(page, section)
     text = "\n\n".join(parts)
     with page.open("w", encoding="utf-8", newline="") as file:
