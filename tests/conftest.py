@@ -19,7 +19,7 @@ from tests.s3 import proxy, s3  # noqa: F401 - fixtures
 settings.register_profile(
     "default",
     deadline=None,
-    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "15")),
+    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "10")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")

@@ -16,7 +16,18 @@ from benchmarks import contenders, data, filters, growth, processes, recording, 
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.contenders import Outcome
 from benchmarks.data import CORPORA
-from benchmarks.figures import LIMITS, BenchmarkError, Figures, Interval, UsageError, read_limits
+from benchmarks.figures import (
+    LIMITS,
+    BenchmarkError,
+    Figures,
+    Interval,
+    UsageError,
+    interval,
+    paired,
+    percentile,
+    read_limits,
+    slope,
+)
 from benchmarks.sidecar import command as sidecar
 from benchmarks.sidecar.server import obstacle
 from benchmarks.sinks import command as sinks
@@ -125,7 +136,6 @@ def test_a_soak(run: Run) -> None:
     found = run("soak", "--minutes", "0.1", "--rate", "2000")
     assert len(found["samples"]) >= sidecar.SAMPLES
     assert found["low"] <= found["slope"] <= found["high"]
-    assert sidecar.trend([(at, 3.0 * at + 1) for at in range(60)]) == pytest.approx((3, 3, 3))
 
 
 def test_the_sdk(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +193,17 @@ def test_scale(run: Run) -> None:
     assert "scale" in COMMANDS
 
 
+def test_what_rounds_come_to() -> None:
+    """Medians, ratios of the same round, shares of calls, and slopes."""
+    assert interval([1.0, 5.0, 3.0]).median == 3
+    assert paired([2.0, 6.0, 40.0], [1.0, 2.0, 10.0]).median == 3
+    assert [percentile(range(1, 101), share) for share in (0.01, 0.5, 0.99, 1)] == [1, 50, 99, 100]
+    assert slope([1, 2, 4], [3, 5, 9]) == pytest.approx(2)
+    assert sidecar.trend([(at, 3.0 * at + 1) for at in range(60)]) == pytest.approx((3, 3, 3))
+    cost = ([1.0] * 20, [3.0] * 20)
+    assert (variants._ratio(cost).median, variants._more(cost).median) == (3, 2)
+
+
 def test_limits_are_judged() -> None:
     """A limit does not hold only where all of the interval lies beyond it; with ``--quick`` it may
     be missed by the tolerance, and what was not measured is not judged."""
@@ -193,12 +214,15 @@ def test_limits_are_judged() -> None:
         (True, 1.6, True, True),
         (True, 1.9, False, True),
         (False, None, None, None),
+        (True, None, None, None),
     ):
         figures = Figures(limits=read_limits(LIMITS), quick=quick)
         figures.at_most("", 1.5, found)
         figures.at_least("", 1.5, found)
         figures.at_most("", None, found)
         assert [each.holds for each in figures.verdicts] == [most, least, None]
+    figures.at_most("", 1.5, 1.6, is_exact=True, about=("small",))
+    assert figures.missed() == {"small"}
 
 
 def test_limits_of_a_version_and_unknown_ones(tmp_path: Path) -> None:
