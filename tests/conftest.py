@@ -27,6 +27,8 @@ settings.load_profile("default")
 # Hundreds of processes start in these tests: none of them has to compile everything anew.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# The command line sets it, in this process too; children are forked from one that has it already.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so their processes.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

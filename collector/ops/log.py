@@ -268,7 +268,7 @@ class EventLog(ErrorLog):
         self._times: Counter[tuple[str, str]] = Counter()
         self._refused: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
         self.use(level)
 
     def __repr__(self) -> str:
@@ -286,7 +286,8 @@ class EventLog(ErrorLog):
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         line = orjson.dumps({"time": now, **admitted}).decode()
         with contextlib.suppress(OSError, ValueError), self._writing:  # stderr is closed
-            print(line, file=self._to, flush=True)
+            self._to.write(f"{line}\n")
+            self._to.flush()
 
     def error_at(self, kind: str, place: str) -> None:
         """Log an unexpected error: the first time, the second, the fourth, and so on."""

@@ -200,6 +200,7 @@ def test_what_rounds_come_to() -> None:
     assert [percentile(range(1, 101), share) for share in (0.01, 0.5, 0.99, 1)] == [1, 50, 99, 100]
     assert slope([1, 2, 4], [3, 5, 9]) == pytest.approx(2)
     assert sidecar.trend([(at, 3.0 * at + 1) for at in range(60)]) == pytest.approx((3, 3, 3))
+    assert sidecar.trend([(at, max(0.0, at - 30)) for at in range(60)])[0] > 0.3
     cost = ([1.0] * 20, [3.0] * 20)
     assert (variants._ratio(cost).median, variants._more(cost).median) == (3, 2)
 
