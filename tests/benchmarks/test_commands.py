@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,26 @@ def test_records_and_counts_are_compared(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(both[1], "check", lambda out, w=wrong: w(check(out)))
         with pytest.raises(BenchmarkError, match=message):
             filters.agree(both, lines, CORPORA["small"])
+
+
+def test_a_slowdown_is_seen() -> None:
+    """A filter that does its work ten times misses its limit, by real times."""
+    ready, _ = contenders.load(["ours", "bare"])
+    effort = filters.Effort(rounds=5, warmups=1, payload=200_000, events=1, runs=1)
+    make = ready[0].make
+
+    def slow(lines: list[bytes], schema: str) -> Callable[[], bytes]:
+        job = make(lines, schema)
+        return lambda: max(job() for _ in range(10))
+
+    failed = []
+    for each in (make, slow):
+        ready[0] = replace(ready[0], make=each)
+        timed = {"medium": filters._corpus("medium", ready, effort, {})}
+        figures = Figures(limits={"at_most": {"ours/bare": {"medium": 4.0}}})
+        filters._judge(figures, timed, {})
+        failed.append(figures.missed())
+    assert failed == [set(), {"medium"}]
 
 
 def test_a_process_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
