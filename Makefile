@@ -15,15 +15,15 @@ UNLIMITED := --timeout 0 --override-ini faulthandler_timeout=0
 # It looks for libraries by the interpreter in PATH.
 PYRIGHT := PATH="$(abspath $(BIN)):$$PATH" PYTHONPATH=. pyright
 # How often `make nightly` repeats what is random.
-NIGHTLY := COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECTOR_FAULTS=200 COLLECTOR_MUTATIONS=1000000 \
-	COLLECTOR_SHARE_KILLS=50 COLLECTOR_SHARE_RECORDS=100000 \
+NIGHTLY := COLLECTOR_EXAMPLES=100 COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECTOR_FAULTS=200 \
+	COLLECTOR_MUTATIONS=1000000 COLLECTOR_SHARE_KILLS=50 COLLECTOR_SHARE_RECORDS=100000 \
 	COLLECTOR_PIPELINES=1000 COLLECTOR_REVIEWS=5000 COLLECTOR_SPELLING=100000 COLLECTOR_RELOADS=60 \
 	COLLECTOR_ERASURES=20 COLLECTOR_ERASED=600 COLLECTOR_BROKER_KILLS=200 COLLECTOR_AWAY=600 \
 	COLLECTOR_GRANT_STEPS=100000 COLLECTOR_HISTORY_STEPS=100000 COLLECTOR_SPARK_EVENTS=20000 COLLECTOR_FUZZED=10
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tables long servers recordings lint nightly bench charts docs image dist candidate coverage clean
+.PHONY: help demo test tables long servers recordings lint nightly bench figures docs image dist candidate coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -75,13 +75,8 @@ nightly: $(VENV)/.bench $(VENV)/.meeting $(VENV)/.spark .venv-fideslang/.made .v
 bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).
 	$(BIN)/python -m benchmarks $(BENCH)
 
-charts: $(VENV)/.bench ## Measure everything, and write the tables and charts of docs/ anew (hours).
-	$(BIN)/python -m benchmarks --growth --check \
-		--markdown docs/benchmarks.md --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
-	$(BIN)/python -m benchmarks sidecar --check --markdown docs/benchmarks.md
-	$(BIN)/python -m benchmarks sdk --install --check --markdown docs/benchmarks.md
-	$(BIN)/python -m benchmarks sinks --check --markdown docs/benchmarks.md
-	$(BIN)/python -m benchmarks leaks --build --check --markdown docs/leaks.md --chart docs/benchmarks/leaks.svg $(LEAKS)
+figures: $(VENV)/.bench ## Measure everything that docs/ shows, and write its tables and charts anew (hours).
+	$(BIN)/python -m benchmarks --docs $(BENCH)
 
 docs: .venv-docs/.made tables ## Build the documents as a site into site/, with a search and the Python API.
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet

@@ -1,146 +1,214 @@
-"""The figures as charts, one SVG file each: bars for a corpus, lines for a curve of growth."""
+"""Charts as SVG files that can be read on light and on dark pages: bars, and lines on logarithmic
+axes. The same figures give the same bytes. A chart brings its own paper, so that the page around it
+may have any colour; which of the two it is, the reader's setting decides."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from math import floor, log10
+from typing import NamedTuple
 
-from benchmarks.growth.curve import Curve
-from benchmarks.growth.jobs import TITLES
-from benchmarks.growth.summary import exponent, per_unit
-from benchmarks.results import CorpusResult, Results
-from benchmarks.svg import Drawing, Scale, label, linear, logarithmic, width_of
-
-_FLOOR = "bare"
-_WIDTH, _HEIGHT = 720, 420
-_LEFT, _RIGHT, _TOP, _BOTTOM = 76.0, 692.0, 96.0, 362.0
-_LOOKS = {"ours": ("a", ""), "bare": ("b", "6 4"), "orjson_projection": ("c", "")}
-_ROW, _BAR, _BARS_WIDE = 30.0, 18.0, 400.0
-_CLOSEST = 40.0
-
-
-def draw(results: Results, folder: Path) -> list[Path]:
-    """Write a chart for each corpus and each curve, and return the files.
-
-    The folder is made if it is not there. Raises ``OSError`` if it cannot be written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    charts = {f"corpus-{r.corpus}": bars(r, results) for r in results.corpora}
-    charts |= {f"growth-{curve.name}": lines(curve) for curve in results.growth}
-    written = []
-    for name, text in charts.items():
-        path = folder / f"{name}.svg"
-        path.write_text(text, encoding="utf-8", newline="\n")
-        written.append(path)
-    return written
+_COLOURS = {  # on light and on dark paper
+    "paper": ("#ffffff", "#0d1117"),
+    "ink": ("#1f2328", "#e6edf3"),
+    "faint": ("#59636e", "#9198a1"),
+    "rule": ("#d8dee4", "#30363d"),
+    "a": ("#0969da", "#58a6ff"),
+    "b": ("#6e7781", "#8b949e"),
+    "c": ("#bc4c00", "#f0883e"),
+}
 
 
-def bars(result: CorpusResult, results: Results) -> str:
-    """One bar for each contender that was timed, and the floor as a line across all of them."""
-    rows = {n: t for n in results.titles if (t := result.typical(n)) is not None}
-    left = 28 + max(width_of(results.titles[name]) for name in rows)
-    bottom = _TOP - 8 + _ROW * len(rows)
-    drawing = Drawing(left + _BARS_WIDE + 72, bottom + 58, f"Corpus {result.corpus}")
-    about = f"{result.what}; {result.bytes_per_event / 1_000:.1f} KB per event"
-    _headline(drawing, f"Corpus {result.corpus}", about)
-    scale = linear(max(rows.values()), left, left + _BARS_WIDE)
-    _across(drawing, scale, (_TOP - 12, bottom), "µs of CPU per event", "")
-    entries: dict[str, str] = {}
-    for number, (name, time) in enumerate(rows.items()):
-        y = _TOP - 8 + _ROW * number
-        checks = results.checks_values.get(name, False)
-        drawing.bar(left, y + 4, scale(time) - left, _BAR, "a" if checks else "b")
-        drawing.text(left - 10, y + 17, results.titles[name], anchor="end")
-        entries["a" if checks else "b"] = "checks values" if checks else "does not check them"
-    if _FLOOR in rows:
-        x = scale(rows[_FLOOR])
-        drawing.line([(x, _TOP - 12), (x, bottom)], "c", dash="5 4", width=1.5)
-        entries["c"] = "floor"
-    _figures(drawing, scale, rows.values())
-    _legend(drawing, [(c, "5 4" if c == "c" else "bar", entries[c]) for c in sorted(entries)])
-    return drawing.svg()
-
-
-def _figures(drawing: Drawing, scale: Scale, times: Iterable[float]) -> None:
-    """The times at the ends of their bars, on paper of their own, so that no line crosses them."""
-    for number, time in enumerate(times):
-        figure, x, y = f"{time:.1f}", scale(time), _TOP - 8 + _ROW * number
-        drawing.bar(x + 3, y + 4, width_of(figure) + 6, _BAR, "paper")
-        drawing.text(x + 6, y + 17, figure, colour="faint")
-
-
-def lines(curve: Curve) -> str:
-    """Both axes are logarithmic: a straight line through zero rises by one decade per decade."""
-    drawing = Drawing(_WIDTH, _HEIGHT, curve.title)
-    _headline(drawing, curve.title, _verdict(curve))
-    xs = [point.x for point in curve.points]
-    times = [point.typical(job) for point in curve.points for job in curve.jobs]
-    across = logarithmic(xs, _LEFT, _RIGHT)
-    up = logarithmic(times, _BOTTOM, _TOP)
-    _across(drawing, across, (_TOP, _BOTTOM), curve.unit, curve.unit)
-    _up(drawing, up, f"µs of CPU per {_one(curve) if curve.per_call else 'event'}")
-    entries = []
-    for job in sorted(curve.jobs, key=list(_LOOKS).index, reverse=True):
-        colour, dash = _LOOKS[job]
-        places = [(across(p.x), up(p.typical(job))) for p in curve.points]
-        drawing.line(places, colour, dash=dash, width=2)
-        for x, y in places:
-            drawing.dot(x, y, colour)
-        entries.append((colour, dash, TITLES[job]))
-    _legend(drawing, entries[::-1])
-    return drawing.svg()
-
-
-def _verdict(curve: Curve) -> str:
-    """Return what the upper half of the curve says about the collector."""
-    if curve.per_call:
-        return f"Flat is linear: exponent {exponent(curve)} over the upper half"
-    return (
-        f"Upper half: exponent {exponent(curve)} (1 is linear), "
-        f"{per_unit(curve)} ns per {_one(curve)} in the collector"
+def _style(which: int) -> str:
+    return "".join(
+        f".{n}{{fill:{c[which]}}}.l{n}{{stroke:{c[which]}}}" for n, c in _COLOURS.items()
     )
 
 
-def _one(curve: Curve) -> str:
-    return curve.unit.removesuffix("s")
+_STYLE = (
+    "text{font-family:system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif}"
+    "path,line{fill:none}" + _style(0) + f"@media(prefers-color-scheme:dark){{{_style(1)}}}"
+)
+_WIDEST_LETTER = 0.56
+"""Of the size of a font, for the average letter of a usual sans serif; rather too wide."""
+_ROW, _TOP = 30.0, 88.0
 
 
-def _headline(drawing: Drawing, title: str, about: str) -> None:
-    drawing.text(20, 30, title, size=16, bold=True)
-    drawing.text(20, 50, about, colour="faint")
+def _width(text: str) -> float:
+    return len(text) * 12 * _WIDEST_LETTER
 
 
-def _legend(drawing: Drawing, entries: Sequence[tuple[str, str, str]]) -> None:
-    """Colour, dashes (or ``bar``) and name of each, in a row."""
-    x, y = 20.0, 72.0
-    for colour, look, name in entries:
-        if look == "bar":
-            drawing.bar(x, y - 9, 22, 10, colour)
+class _Drawing:
+    """Shapes in pixels, from the upper left."""
+
+    def __init__(self, width: float, height: float, title: str, about: str) -> None:
+        self._size, self._title = (width, height), title
+        self._parts: list[str] = []
+        self.text(20, 30, title, size=16, weight="600")
+        self.text(20, 50, about, colour="faint")
+
+    def text(
+        self, x: float, y: float, text: str, colour: str = "ink", size: int = 12, **more: str
+    ) -> None:
+        """A line of text; ``y`` is its base."""
+        weight, anchor = more.get("weight", "400"), more.get("anchor", "start")
+        turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if "turned" in more else ""
+        self._parts.append(
+            f'<text class="{colour}" x="{x:.1f}" y="{y:.1f}" font-size="{size}"'
+            f' font-weight="{weight}" text-anchor="{anchor}"{turned}>{escape(text)}</text>'
+        )
+
+    def line(
+        self, points: Iterable[tuple[float, float]], colour: str, dash: str = "", width: float = 1
+    ) -> None:
+        """A line through points."""
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        dashes = f' stroke-dasharray="{dash}"' if dash else ""
+        self._parts.append(f'<path class="l{colour}" d="M{path}" stroke-width="{width}"{dashes}/>')
+
+    def bar(self, x: float, y: float, width: float, height: float, colour: str) -> None:
+        """A filled rectangle."""
+        self._parts.append(
+            f'<rect class="{colour}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}"'
+            f' height="{height:.1f}" rx="2"/>'
+        )
+
+    def legend(self, entries: Iterable[tuple[str, str, str]]) -> None:
+        """Colour, dashes (or ``bar``) and name of each, in a row."""
+        x, y = 20.0, 72.0
+        for colour, look, name in entries:
+            if look == "bar":
+                self.bar(x, y - 9, 22, 10, colour)
+            else:
+                self.line([(x, y - 4), (x + 22, y - 4)], colour, look, 2)
+            self.text(x + 28, y, name)
+            x += 48 + _width(name)
+
+    def across(self, scale: _Scale, between: tuple[float, float], name: str, unit: str) -> None:
+        """The axis at the foot, with a rule at each tick; labels that would touch are left out."""
+        top, bottom = between
+        free = -40.0
+        for tick in scale.ticks:
+            x = scale(tick)
+            self.line([(x, top), (x, bottom)], "rule")
+            if x - free >= 40:
+                self.text(x, bottom + 18, _label(tick, unit), "faint", anchor="middle")
+                free = x
+        self.text((scale.start + scale.end) / 2, bottom + 42, name, anchor="middle")
+
+    def svg(self) -> str:
+        """Return the document."""
+        wide, high = (f"{each:.0f}" for each in self._size)
+        head = (
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}"'
+            f' viewBox="0 0 {wide} {high}" role="img" aria-label="{escape(self._title)}">'
+        )
+        paper = f'<rect class="paper" width="{wide}" height="{high}" rx="6"/>'
+        return "\n".join([head, f"<style>{_STYLE}</style>", paper, *self._parts, "</svg>"]) + "\n"
+
+
+class _Scale(NamedTuple):
+    """From numbers to pixels. On a logarithmic one, zero has a place of its own at the start."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    ticks: Sequence[float]
+    is_log: bool
+
+    def __call__(self, value: float) -> float:
+        if self.is_log:
+            share = log10(max(value, self.low) / self.low) / log10(self.high / self.low)
         else:
-            drawing.line([(x, y - 4), (x + 22, y - 4)], colour, dash=look, width=2)
-        drawing.text(x + 28, y, name)
-        x += 28 + width_of(name) + 20
+            share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
 
 
-def _across(
-    drawing: Drawing, scale: Scale, between: tuple[float, float], name: str, unit: str
-) -> None:
-    """The axis at the foot, with a rule at each tick; labels that would touch are left out."""
-    top, bottom = between
-    free = -_CLOSEST
-    for tick in scale.ticks:
-        x = scale(tick)
-        drawing.line([(x, top), (x, bottom)], "rule")
-        if x - free >= _CLOSEST:
-            drawing.text(x, bottom + 18, label(tick, unit), colour="faint", anchor="middle")
-            free = x
-    middle = (scale.start + scale.end) / 2
-    drawing.text(middle, bottom + 42, name, anchor="middle")
+def _nice(low: float, high: float, steps: Sequence[float]) -> list[float]:
+    """Return the numbers ``step`` times a power of ten that lie between two others."""
+    decades = range(floor(log10(low)), floor(log10(high)) + 1)
+    found = [step * 10.0**decade for decade in decades for step in steps]
+    return [tick for tick in found if low * 0.999 <= tick <= high * 1.001]
 
 
-def _up(drawing: Drawing, scale: Scale, name: str) -> None:
-    for tick in scale.ticks:
-        y = scale(tick)
-        drawing.line([(_LEFT, y), (_RIGHT, y)], "rule")
-        drawing.text(_LEFT - 8, y + 4, label(tick), colour="faint", anchor="end")
-    drawing.text(20, (scale.start + scale.end) / 2, name, anchor="middle", turned=True)
+def _linear(high: float, start: float, end: float) -> _Scale:
+    """From zero to at least ``high``, with about five ticks."""
+    step = next(s for s in _nice(high / 100, high, (1, 2, 2.5, 5)) if high / s <= 6)
+    ticks = [step * number for number in range(int(high / step) + 1)]
+    return _Scale(0, high, start, end, ticks, is_log=False)
+
+
+def _logarithmic(values: Iterable[float], start: float, end: float) -> _Scale:
+    """Around positive values, with a little room; a zero among them is put half a decade lower."""
+    known = sorted(values)
+    positive = [value for value in known if value > 0]
+    low, high = positive[0] / 1.25, positive[-1] * 1.25
+    ticks = _nice(low, high, (1, 2, 5) if high / low < 300 else (1,))
+    if known[0] == 0:
+        low, ticks = positive[0] / 10**0.5, [0, *ticks]
+    return _Scale(low, high, start, end, ticks, is_log=True)
+
+
+def _label(value: float, unit: str = "") -> str:
+    """Return a number as a tick says it; bytes in KB and MB of thousands."""
+    if unit == "bytes" and value >= 1_000:
+        return f"{value / 1e6:g} MB" if value >= 1e6 else f"{value / 1e3:g} KB"
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+
+
+def bars(
+    titles: tuple[str, str],
+    unit: str,
+    rows: Mapping[str, Sequence[tuple[float, str]]],
+    names: Mapping[str, str],
+    floor_: float | None = None,
+) -> str:
+    """Draw a chart with a title and a line below it. A row has a name and one bar or several, each
+    a value and a colour; ``names`` are those of the colours. The floor is a line across all."""
+    left = 28 + max(map(_width, rows))
+    bottom, high = _TOP + _ROW * len(rows), max(v for each in rows.values() for v, _ in each)
+    drawing = _Drawing(left + 472, bottom + 58, *titles)
+    scale = _linear(high or 1, left, left + 400)
+    drawing.across(scale, (_TOP - 4, bottom), unit, "")
+    if floor_ is not None:
+        drawing.line([(scale(floor_), _TOP - 4), (scale(floor_), bottom)], "c", "5 4", 1.5)
+    for number, (name, values) in enumerate(rows.items()):
+        y, thick = _TOP + _ROW * number, 20 / len(values)
+        drawing.text(left - 10, y + 17, name, anchor="end")
+        for place, (value, colour) in enumerate(values):
+            at, figure = y + 3 + place * (thick + 1), f"{value:.1f}"
+            drawing.bar(left, at, max(scale(value) - left, 1), thick, colour)
+            drawing.bar(scale(value) + 3, at, _width(figure) + 6, thick, "paper")
+            drawing.text(scale(value) + 6, at + thick / 2 + 4, figure, "faint", int(min(12, thick)))
+    drawing.legend(
+        (colour, "5 4" if colour == "c" else "bar", name) for colour, name in names.items()
+    )
+    return drawing.svg()
+
+
+def lines(
+    title: str,
+    about: str,
+    axes: tuple[str, str],
+    points: Sequence[float],
+    jobs: Sequence[tuple[str, str, str, Sequence[float]]],
+) -> str:
+    """Draw jobs (name, colour, dashes and values) over points. Both axes are logarithmic: a
+    straight line through zero rises by one decade per decade."""
+    left, right, top, bottom = 76.0, 692.0, 96.0, 362.0
+    drawing = _Drawing(720, 420, title, about)
+    across = _logarithmic(points, left, right)
+    up = _logarithmic([value for *_, values in jobs for value in values], bottom, top)
+    drawing.across(across, (top, bottom), axes[0], axes[0])
+    for tick in up.ticks:
+        drawing.line([(left, up(tick)), (right, up(tick))], "rule")
+        drawing.text(left - 8, up(tick) + 4, _label(tick), "faint", anchor="end")
+    drawing.text(20, (top + bottom) / 2, axes[1], anchor="middle", turned="")
+    for _, colour, dash, values in reversed(jobs):
+        drawing.line(
+            [(across(x), up(y)) for x, y in zip(points, values, strict=True)], colour, dash, 2
+        )
+    drawing.legend((colour, dash, name) for name, colour, dash, _ in jobs)
+    return drawing.svg()

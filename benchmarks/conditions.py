@@ -8,13 +8,10 @@ import gc
 import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median
-
-from benchmarks.results import CorpusResult
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -111,16 +108,6 @@ def environment() -> dict[str, str]:
         "load": _load(),
     }
     return about | {name: _version(name) for name in _LIBRARIES}
-
-
-def clock(corpora: Iterable[CorpusResult]) -> str:
-    """What was timed, and how far the clock of the calling thread agrees for the collector, which
-    uses no other."""
-    shares = [result.own_thread["ours"] for result in corpora if "ours" in result.own_thread]
-    timed = "CPU time of the process, all threads"
-    if not shares:
-        return timed
-    return f"{timed} ({median(shares):.1%} of the collector's is of the calling thread)"
 
 
 def _version(distribution: str) -> str:

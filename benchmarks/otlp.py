@@ -7,17 +7,16 @@ text of each attribute are read, because Python has none of them before.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, product
 from time import process_time_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from benchmarks import exports
 from benchmarks.data import SEED
-from benchmarks.results import BenchmarkError, CorpusResult, paired
+from benchmarks.figures import BenchmarkError
 from collector import Filter, load_schema
 from collector.contracts import SIGNALS, Signal
 
@@ -27,13 +26,12 @@ OURS, BARE = "collector", "parsing (floor)"
 _BODIES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Exports:
+class Exports(NamedTuple):
     """A corpus of bodies; see ``benchmarks.exports``."""
 
-    signal: Signal
-    protobuf: bool
     shared: bool
+    protobuf: bool
+    signal: Signal
 
     @property
     def name(self) -> str:
@@ -42,56 +40,39 @@ class Exports:
         return f"{self.signal}, {encoding}, {'one resource' if self.shared else 'many clients'}"
 
 
-CORPORA = tuple(
-    Exports(signal, protobuf, shared)
-    for shared in (True, False)
-    for protobuf in (True, False)
-    for signal in SIGNALS
-)
+CORPORA = tuple(Exports(*each) for each in product((True, False), (True, False), SIGNALS))
 """Every signal, in both encodings, from one client and from many."""
 
 
-def named(name: str) -> Exports:
-    """Return the corpus of a name."""
-    return next(corpus for corpus in CORPORA if corpus.name == name)
+def measure(corpus: Exports, rounds: int) -> tuple[float, dict[str, list[float]]]:
+    """Return the bytes of an item, and µs of CPU per item, by contender, round by round.
 
-
-def measure(rounds: int, corpora: Iterable[Exports] = CORPORA) -> list[CorpusResult]:
-    """µs of CPU per item, round by round. Raises ``BenchmarkError`` if an item gives no record."""
-    filter_ = Filter(load_schema("conferencing"))
-    return [_measured(corpus, filter_, rounds) for corpus in corpora]
-
-
-def _measured(corpus: Exports, filter_: Filter, rounds: int) -> CorpusResult:
-    rng = random.Random(SEED)
+    Raises ``BenchmarkError`` if an item gives no record.
+    """
+    filter_, rng = Filter(load_schema("conferencing")), random.Random(SEED)
     made = exports.bodies(corpus.signal, protobuf=corpus.protobuf, shared=corpus.shared, rng=rng)
     bodies = list(islice(made, _BODIES))
     items = _BODIES * exports.ITEMS
-
-    def ours(body: bytes) -> bytes:
-        return filter_.admit_otlp(corpus.signal, body, protobuf=corpus.protobuf).encode()
-
     for body in bodies:
-        admission = filter_.admit_otlp(corpus.signal, body, protobuf=corpus.protobuf)
-        if admission.tally.admitted != exports.ITEMS or admission.tally.dropped:
+        tally = filter_.admit_otlp(corpus.signal, body, protobuf=corpus.protobuf).tally
+        if tally.admitted != exports.ITEMS or tally.dropped:
             raise BenchmarkError(f"{corpus.name}: not every item is admitted whole")
-    contenders = {BARE: _parser(corpus), OURS: ours}
-    times: dict[str, list[float]] = {name: [] for name in contenders}
+    jobs: dict[str, Callable[[bytes], Any]] = {
+        BARE: orjson.loads,
+        OURS: lambda body: filter_.admit_otlp(
+            corpus.signal, body, protobuf=corpus.protobuf
+        ).encode(),
+    }
+    if corpus.protobuf:
+        parse = exports.message(corpus.signal).FromString
+        jobs[BARE] = lambda body: _walk(parse(body), corpus.signal)
+    times: dict[str, list[float]] = {name: [] for name in jobs}
     for round_ in range(rounds + 1):  # the first one warms up
-        for name in rng.sample(list(contenders), len(contenders)):
-            spent = _spent(contenders[name], bodies) / items / 1_000
+        for name in rng.sample(list(jobs), len(jobs)):
+            spent = _spent(jobs[name], bodies) / items / 1_000
             if round_:
                 times[name].append(spent)
-    size = sum(map(len, bodies)) / items
-    ratios = {f"{OURS}/{BARE}": paired(times[OURS], times[BARE])}
-    return CorpusResult(corpus.name, f"{size:.0f} bytes", items, size, times, ratios)
-
-
-def _parser(corpus: Exports) -> Callable[[bytes], Any]:
-    if not corpus.protobuf:
-        return orjson.loads
-    parse = exports.message(corpus.signal).FromString
-    return lambda body: _walk(parse(body), corpus.signal)
+    return sum(map(len, bodies)) / items, times
 
 
 def _walk(request: Any, signal: Signal) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import msgspec
+from typing import Any, NamedTuple
 
 from benchmarks import launch
 from benchmarks.data import stream
-from benchmarks.results import BenchmarkError, ProcessResult
+from benchmarks.figures import BenchmarkError
 
 COLLECTOR = (sys.executable, "-m", "collector", "filter")
 """The command line of the filter."""
@@ -23,17 +23,7 @@ COLLECTOR = (sys.executable, "-m", "collector", "filter")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-class _Usage(msgspec.Struct):
-    """What the launcher prints."""
-
-    status: int
-    cpu_seconds: float
-    wall_seconds: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A file of events, in a folder that may be written to and does not stay."""
 
     path: Path
@@ -48,10 +38,8 @@ class Source:
 
 @contextmanager
 def source(corpus: str, events: int, times: int = 1) -> Iterator[Source]:
-    """Provide the first events of a corpus as a file of NDJSON; it is gone afterwards.
-
-    They are written as often as ``times`` says, one after the other.
-    """
+    """Provide the first events of a corpus as a file of NDJSON, written ``times`` times one after
+    the other; it is gone afterwards."""
     with TemporaryDirectory(prefix="collector-benchmarks-") as name:
         path = Path(name, "events.ndjson")
         lines = [line + b"\n" for line in stream(corpus, events)]
@@ -61,9 +49,10 @@ def source(corpus: str, events: int, times: int = 1) -> Iterator[Source]:
         yield Source(path, corpus, events * times, path.stat().st_size)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Process:
-    """A command, where what it prints goes, and what its runs used.
+    """A command, where what it prints goes, and what its runs used: ``cpu_seconds``,
+    ``wall_seconds`` and ``peak_bytes``, the last that of the largest of its processes.
 
     ``target`` is where it writes its records, if it does not print them. ``beside`` is a second
     command, which is started at the same time.
@@ -74,14 +63,34 @@ class Process:
     output: Path
     target: Path | None = None
     beside: Sequence[str] = ()
-    runs: list[_Usage] = field(default_factory=list)
+    runs: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def records(self) -> Path:
         """Where the records are after a run."""
         return self.target or self.output
 
-    def run(self) -> _Usage:
+    @property
+    def cpu_seconds(self) -> list[float]:
+        """User and system time, by run."""
+        return [run["cpu_seconds"] for run in self.runs]
+
+    @property
+    def wall_seconds(self) -> list[float]:
+        """Seconds on the wall, by run."""
+        return [run["wall_seconds"] for run in self.runs]
+
+    @property
+    def peak_mb(self) -> list[float]:
+        """Peak resident MB (10⁶ bytes), by run."""
+        return [run["peak_bytes"] / 1e6 for run in self.runs]
+
+    def used(self) -> dict[str, Any]:
+        """Return what its runs used, for JSON."""
+        names = ("cpu_seconds", "wall_seconds", "peak_mb")
+        return {name: getattr(self, name) for name in names}
+
+    def run(self) -> dict[str, float]:
         """Run it once. Raises ``BenchmarkError`` when it fails."""
         errors = self.output.with_suffix(".errors")
         beside = (launch.AND, *self.beside) if self.beside else ()
@@ -95,18 +104,10 @@ class Process:
             cwd=_ROOT,
             env=environment,
         )
-        usage = msgspec.json.decode(done.stdout, type=_Usage)
-        if usage.status != 0:
-            raise BenchmarkError(f"{self.name} ended with status {usage.status}")
+        usage: dict[str, float] = json.loads(done.stdout)
+        if usage["status"] != 0:
+            raise BenchmarkError(f"{self.name} ended with status {usage['status']}")
         return usage
-
-    def result(self) -> ProcessResult:
-        """Return what its runs used."""
-        return ProcessResult(
-            cpu_seconds=[run.cpu_seconds for run in self.runs],
-            peak_mb=[run.peak_bytes / 1_000_000 for run in self.runs],
-            wall_seconds=[run.wall_seconds for run in self.runs],
-        )
 
 
 def in_turns(processes: Sequence[Process], runs: int) -> None:

@@ -18,23 +18,19 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 
-from benchmarks import conditions, gate, output
+from benchmarks import conditions
 from benchmarks.data import SEED
-from benchmarks.gate import Verdict
-from benchmarks.report import Table
-from benchmarks.results import BenchmarkError, Interval, RunFigures, interval, paired
+from benchmarks.figures import BenchmarkError, Figures, interval, paired, say
 from collector.files import sync
 
-_SECTION = "recording"
 _CHUNK = 1 << 20
 _SENDERS = 4
 """Recordings that are written, or read, at once: while one waits for the disk, others go on."""
@@ -45,62 +41,52 @@ _SHARE = _CHUNKS // _SENDERS
 _QUICK_ROUNDS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """MiB per second of one direction, round by round: on the wall, and of CPU time. ``files`` is
-    bare age with synced files, ``alone`` the vault with one sender."""
-
-    bare: list[float]
-    files: list[float]
-    vault: list[float]
-    alone: list[float]
-    bare_cpu: list[float]
-    files_cpu: list[float]
-    vault_cpu: list[float]
-    alone_cpu: list[float]
-
-    @property
-    def ratio(self) -> Interval:
-        """The vault's rate on the wall over that of bare age, of the same round."""
-        return paired(self.vault, self.bare)
+_RATES = ("bare", "files", "vault", "alone")
+"""What has rates, in MiB per second, round by round: bare age in memory, and with synced files; the
+vault, and the vault with one sender."""
 
 
-@dataclass(slots=True)
-class Figures(RunFigures):
-    """What was measured: rates by direction, and the process's peak of resident memory, in MB."""
-
-    rates: dict[str, Rates] = field(default_factory=dict)
-    peak_mb: float = 0.0
-
-
-def recording(arguments: Sequence[str]) -> int:
-    """Measure it; returns the exit code."""
-    return output.run(
-        arguments, _SECTION, "Measure the vault.", measure=_measure, table=_table, judge=_judge
-    )
-
-
-def _measure(options: Namespace) -> Figures:
+def recording(options: Namespace, figures: Figures) -> None:
     """Measure in a process of its own, whose memory counts."""
     rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
-    output.say(f"recording: {rounds * _CHUNKS} MiB in and out")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.recording", str(rounds)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    say(f"recording: {rounds * _CHUNKS} MiB in and out")
+    command = [sys.executable, "-m", "benchmarks.recording", str(rounds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise BenchmarkError("the process that was to be measured failed")
-    found = json.loads(done.stdout)
-    rates = {way: Rates(**each) for way, each in found["rates"].items()}
-    environment = conditions.environment()
-    return Figures(environment, quick=options.quick, rates=rates, peak_mb=found["peak_mb"])
+    figures.environment = conditions.environment()
+    found = figures.values = json.loads(done.stdout)
+    ratios = {way: paired(of["vault"], of["bare"]) for way, of in found["rates"].items()}
+    peak = found["peak_mb"]
+    columns = ("bare", "files", "vault"), ("alone", "bare CPU", "vault CPU")
+    shown = [
+        (
+            way,
+            *(f"{interval(of[name]).median:,.0f}" for name in columns[0]),
+            str(ratios[way]),
+            *(f"{interval(of[name]).median:,.0f}" for name in columns[1]),
+        )
+        for way, of in found["rates"].items()
+    ]
+    head = ("way", "bare", "bare, synced files", "vault", "vault / bare", "vault, one sender")
+    figures.table(
+        f"MiB/s of bare age, by one thread, and of the vault, 1 MiB chunks of {_SENDERS} recordings"
+        f" at once; medians (95 % bootstrap); peak of resident memory {peak:.0f} MB",
+        (*head, "bare, of CPU time", "vault, of CPU time"),
+        shown,
+    )
+    for way, ratio in ratios.items():
+        what, least = f"recording, {way}: of bare age's rate", "of_bare_at_least"
+        figures.at_least(what, figures.limit("recording", least), ratio.median)
+    most = figures.limit("recording", "peak_mb_below")
+    figures.check(peak < most, f"recording: peak of memory {peak:.0f} MB, below {most:g}")
 
 
 def main(rounds: str) -> None:
     """Measure, and print the figures as JSON."""
-    rates = {way: Rates(*([] for _ in range(8))) for way in ("in", "out")}
+    names = [*_RATES, *(f"{name} CPU" for name in _RATES)]
+    rates: dict[str, dict[str, list[float]]]
+    rates = {way: {name: [] for name in names} for way in ("in", "out")}
     with TemporaryDirectory() as name, ThreadPoolExecutor(_SENDERS) as pool:
         chunks = [Random(SEED + number).randbytes(_CHUNK) for number in range(8)]
         bare, contents = _BareAge(Path(name), chunks), _Contents(Path(name), chunks)
@@ -111,17 +97,23 @@ def main(rounds: str) -> None:
                 ("in", bare.encrypt, bare.write, contents.add),
                 ("out", bare.decrypt, bare.read, contents.read),
             ):
-                of, senders = rates[way], partial(work, round_)
-                _time(of.bare, of.bare_cpu, _CHUNKS, partial(_each, _CHUNKS, in_memory))
-                _time(of.files, of.files_cpu, _SHARE, partial(_each, _SHARE, with_files))
-                _time(of.vault, of.vault_cpu, _CHUNKS, partial(_at_once, pool, senders))
-                _time(of.alone, of.alone_cpu, _SHARE, partial(senders, _SENDERS))
+                senders = partial(work, round_)
+                for each, number, job in (
+                    ("bare", _CHUNKS, partial(_each, _CHUNKS, in_memory)),
+                    ("files", _SHARE, partial(_each, _SHARE, with_files)),
+                    ("vault", _CHUNKS, lambda job=senders: [*pool.map(job, range(_SENDERS))]),
+                    ("alone", _SHARE, partial(senders, _SENDERS)),
+                ):
+                    began, cpu_began = perf_counter(), process_time()
+                    job()
+                    rates[way][each].append(number / (perf_counter() - began))
+                    rates[way][f"{each} CPU"].append(number / (process_time() - cpu_began))
         contents.vault.close()
         contents.vault.store.close()
     # The peak of resource.getrusage begins with that of the process that started this one.
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-    print(json.dumps({"rates": {way: _fields(of) for way, of in rates.items()}, "peak_mb": peak}))
+    print(json.dumps({"rates": rates, "peak_mb": peak}))
 
 
 class _BareAge:
@@ -197,59 +189,9 @@ class _Contents:
             raise BenchmarkError("the vault lost something")
 
 
-def _at_once(pool: Executor, work: Callable[[int], None]) -> None:
-    """Do the work of all senders, each in a thread."""
-    list(pool.map(work, range(_SENDERS)))
-
-
 def _each(chunks: int, work: Callable[[int], object]) -> None:
     for number in range(chunks):
         work(number)
-
-
-def _time(wall: list[float], cpu: list[float], chunks: int, work: Callable[[], object]) -> None:
-    """Add the rates of a round in MiB per second."""
-    began, cpu_began = perf_counter(), process_time()
-    work()
-    wall.append(chunks / (perf_counter() - began))
-    cpu.append(chunks / (process_time() - cpu_began))
-
-
-def _fields(of: Rates) -> dict[str, list[float]]:
-    return {name: getattr(of, name) for name in Rates.__slots__}
-
-
-def _table(figures: Figures) -> Table:
-    rows = tuple(
-        (
-            way,
-            *(f"{interval(each).median:,.0f}" for each in (of.bare, of.files, of.vault)),
-            f"{of.ratio.median:.2f} ({of.ratio.low:.2f}–{of.ratio.high:.2f})",
-            *(f"{interval(each).median:,.0f}" for each in (of.alone, of.bare_cpu, of.vault_cpu)),
-        )
-        for way, of in figures.rates.items()
-    )
-    title = (
-        f"MiB/s of bare age, by one thread, and of the vault, 1 MiB chunks of {_SENDERS} recordings"
-        f" at once; medians (95 % bootstrap); peak of resident memory {figures.peak_mb:.0f} MB"
-    )
-    head = ("way", "bare", "bare, synced files", "vault", "vault / bare", "vault, one sender")
-    return Table(title, (*head, "bare, of CPU time", "vault, of CPU time"), rows)
-
-
-def _judge(figures: Figures, limits: gate.Limits) -> Iterator[Verdict]:
-    if limits.recording is None:
-        yield Verdict(None, "recording: no limits")
-        return
-    least = limits.recording.of_bare_at_least
-    least /= limits.quick.tolerance if figures.quick else 1
-    for way, rates in figures.rates.items():
-        found = rates.ratio.median
-        text = f"recording, {way}: {found:.2f} of bare age's rate, at least {least:.2f}"
-        yield Verdict(found >= least, text)
-    most = limits.recording.peak_mb_below
-    text = f"recording: peak of memory {figures.peak_mb:.0f} MB, below {most:g}"
-    yield Verdict(figures.peak_mb < most, text)
 
 
 if __name__ == "__main__":

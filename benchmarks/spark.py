@@ -10,21 +10,17 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from benchmarks import conditions, gate, output
-from benchmarks.gate import Verdict
-from benchmarks.output import say
+from benchmarks import conditions
+from benchmarks.figures import BenchmarkError, Figures, interval, paired, say
 from benchmarks.processes import COLLECTOR, Process, source
-from benchmarks.report import Table
-from benchmarks.results import BenchmarkError, Interval, RunFigures, interval, paired
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -38,32 +34,6 @@ _WARM_UP = 6
 _EVENTS, _QUICK_EVENTS = 1_000_000, 100_000
 _SEEDED = 100_000
 """Events that differ; the file repeats them."""
-
-
-@dataclass(slots=True)
-class Figures(RunFigures):
-    """What was measured: events per second and core, round by round."""
-
-    events: int = 0
-    spark: list[float] = field(default_factory=list)
-    command: list[float] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> Interval:
-        """Spark's rate over that of the command, of the same round."""
-        return paired(self.spark, self.command)
-
-
-def spark(arguments: Sequence[str]) -> int:
-    """Measure it; returns the exit code."""
-    return output.run(
-        arguments,
-        "spark",
-        "Measure archives on Spark.",
-        measure=_measure,
-        table=_table,
-        judge=_judge,
-    )
 
 
 @contextmanager
@@ -101,16 +71,16 @@ def local_cluster(folder: Path) -> Iterator[SparkSession]:
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def _measure(options: Namespace) -> Figures:
+def spark(options: Namespace, figures: Figures) -> None:
+    """Measure events per second and core, and judge Spark's rate over that of the command."""
     number = _QUICK_EVENTS if options.quick else _EVENTS
-    figures = Figures(
-        conditions.environment() | conditions.compiled(), options.quick, events=number
-    )
+    figures.environment = conditions.environment() | conditions.compiled()
     if find_spec("pyspark") is None:
         figures.skipped["spark"] = "pyspark is not installed"
-        return figures
+        return
     from collector.spark import minimise  # noqa: PLC0415 - as above
 
+    rates: dict[str, list[float]] = {"spark": [], "command": []}
     with source("medium", _SEEDED, number // _SEEDED) as events, TemporaryDirectory() as folder:
         target = events.beside("records.parquet")
         command = (*COLLECTOR, str(events.path), "--output", str(target))
@@ -124,36 +94,21 @@ def _measure(options: Namespace) -> Figures:
                 began = perf_counter()
                 minimised.records.write.mode("overwrite").parquet(f"{folder}/records")
                 wall = perf_counter() - began
-                tally = minimised.tally()
-                if tally.received != number:
+                if minimised.tally().received != number:
                     raise BenchmarkError("Spark has not read each event once")
                 if each >= _WARM_UP:
-                    figures.spark.append(number / wall / _EXECUTORS)
-                    figures.command.append(number / process.run().wall_seconds)
+                    rates["spark"].append(number / wall / _EXECUTORS)
+                    rates["command"].append(number / process.run()["wall_seconds"])
             found = session.read.parquet(f"{folder}/records")
             other = session.read.parquet(str(target))
             if found.exceptAll(other).count() or found.count() != other.count():
                 raise BenchmarkError("Spark's records are not those of the command")
-    return figures
-
-
-def _table(figures: Figures) -> Table:
-    rows: tuple[tuple[str, ...], ...] = ()
-    if figures.spark:
-        ratio = figures.ratio
-        rates = [f"{interval(each).median:,.0f}" for each in (figures.spark, figures.command)]
-        rows = ((*rates, f"{ratio.median:.2f} ({ratio.low:.2f}–{ratio.high:.2f})"),)
-    title = (
-        f"Events per second and core, of {figures.events:,} medium events in a file, to Parquet;"
-        " medians (95 % bootstrap)"
+    figures.values = {"rates": rates}
+    ratio = paired(rates["spark"], rates["command"])
+    figures.table(
+        f"Events per second and core, of {number:,} medium events in a file, to Parquet; medians"
+        " (95 % bootstrap)",
+        ("Spark, two executors", "collector filter", "Spark / command"),
+        [(*(f"{interval(each).median:,.0f}" for each in rates.values()), str(ratio))],
     )
-    return Table(title, ("Spark, two executors", "collector filter", "Spark / command"), rows)
-
-
-def _judge(figures: Figures, limits: gate.Limits) -> Iterator[Verdict]:
-    if not figures.spark:
-        yield Verdict(None, "spark: not installed")
-        return
-    least = _LEAST / (limits.quick.tolerance if figures.quick else 1)
-    text = f"spark: {figures.ratio.median:.2f} of the command's rate per core, at least {least:.2f}"
-    yield Verdict(figures.ratio.high >= least, text)
+    figures.at_least("spark: of the command's rate per core", _LEAST, ratio)

@@ -1,5 +1,5 @@
-"""What a part of a schema costs the filter: the same events through a filter without it and one
-with it, in turns.
+"""``python -m benchmarks consent`` and ``when``: what a part of a schema costs the filter. The same
+events go through a filter without it and one with it, in turns, as lines and as mappings.
 
 A turn takes less than a few milliseconds, so that what disturbs the machine disturbs both alike.
 Compared is the CPU time that the quickest tenth of the turns stays below: other processes only make
@@ -9,114 +9,142 @@ a turn longer, and never shorter.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from time import process_time
-from typing import Any
+from typing import NamedTuple
 
 import orjson
 
 from benchmarks import conditions
-from benchmarks.data import SEED
-from benchmarks.output import say
-from benchmarks.report import Table
-from benchmarks.results import Interval, RunFigures
+from benchmarks.data import SEED, lines
+from benchmarks.figures import Figures, Interval, say
+from collector.documents import shipped
 from collector.filter import Filter
 from collector.filter.text import pieces
-from collector.schema import Schema, load_schema, resources
+from collector.schema import Schema, load_schema
 
-_TURNS, _QUICK_TURNS, _EVENTS = 600, 200, 200
-_RESAMPLES = 500
+_TURNS, _QUICK_TURNS, _EVENTS, _RESAMPLES = 600, 200, 200, 500
 _SLICE = 1 << 18
 """Bytes of lines that a sidecar filters at once."""
+_CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
+_MOST_OF_WHEN = 0.3
+"""µs of an event."""
+_PATHS = "[client.address, ip_address, ip]"
+_SELECTING = "records: {path: ., when: {kind: [local, own]}}\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """One way: µs of CPU per event, turn by turn, without the part and with it; the ratio and the
-    difference of what the quickest tenth of the turns stays below."""
+class Variant(NamedTuple):
+    """What a case is called, and each filter with the events that it gets: without the part, and
+    with it."""
 
-    corpus: str
-    form: str
     case: str
-    without: Sequence[float]
-    with_it: Sequence[float]
-    ratio: Interval
-    difference: Interval
+    without: tuple[Filter, Sequence[bytes]]
+    with_it: tuple[Filter, Sequence[bytes]]
 
 
-@dataclass(slots=True)
-class Figures(RunFigures):
-    """What was measured."""
-
-    costs: list[Cost] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A filter, and the events that it gets."""
-
-    filter: Filter
-    events: Sequence[bytes]
-
-    def of_lines(self) -> Callable[[], object]:
-        """Filter the events as lines in slices, as the sidecar cuts them."""
-        parts = list(pieces(b"\n".join(self.events), _SLICE))
-        return lambda: [self.filter.admit_by_grant("ndjson", part) for part in parts]
-
-    def of_mappings(self) -> Callable[[], object]:
-        """Filter the events as mappings, one by one."""
-        parsed: list[dict[str, Any]] = [orjson.loads(event) for event in self.events]
-        return lambda: [self.filter.admit(event) for event in parsed]
+def consents(corpus: str) -> Iterator[Variant]:
+    """Yield a ``consent`` path while no event carries choices, while each does, and under a signal
+    that refuses all that can be refused."""
+    without = Filter(load_schema("conferencing"))
+    with_path = Filter(changed(lambda text: f"consent: preferences\n{text}"))
+    silent = lines(corpus, _EVENTS)
+    choosing = [event[:-1] + b"," + _CHOICES + b"}" for event in silent]
+    refusing = with_path.without(with_path.schema.optional)
+    yield Variant("no choices", (without, silent), (with_path, silent))
+    yield Variant("choices in each", (without, silent), (with_path, choosing))
+    yield Variant("a signal", (without, silent), (refusing, silent))
 
 
-def measured(
-    section: str, corpora: Iterable[str], measure: Callable[[str, int, int], Iterable[Cost]]
-) -> Callable[[Namespace], Figures]:
-    """Return what measures each corpus: ``measure(corpus, turns, events)``."""
+def conditions_(corpus: str) -> Iterator[Variant]:
+    """Yield a condition of each path of the address, and one of the event, that holds or fails."""
 
-    def run(options: Namespace) -> Figures:
-        figures = Figures(conditions.environment(), quick=options.quick)
-        with conditions.steady() as pinned:
-            for corpus in corpora:
-                say(f"{section}: {corpus}")
-                turns = _QUICK_TURNS if options.quick else _TURNS
-                figures.costs += measure(corpus, turns, _EVENTS)
-        figures.environment |= pinned
-        return figures
+    def tested(text: str) -> str:
+        return text.partition("\ntests:")[0] + "\n"  # tests do not know the member
 
-    return run
+    paths = _PATHS.strip("[]").split(", ")
+    conditional = ", ".join(f"{{path: {path}, when: {{kind: [local, own]}}}}" for path in paths)
+    without = Filter(load_schema("conferencing"))
+    source = Filter(changed(lambda text: tested(text).replace(_PATHS, f"[{conditional}]")))
+    record = Filter(changed(lambda text: _SELECTING + tested(text)))
+    for case, kind in (("holds", b"local"), ("fails", b"remote")):
+        member, events = b'"kind":"' + kind + b'",', lines(corpus, _EVENTS)
+        nested = [each.replace(b'"client":{', b'"client":{' + member, 1) for each in events]
+        itself = [b"{" + member + each[1:] for each in events]
+        yield Variant(f"source, {case}", (without, nested), (source, nested))
+        yield Variant(f"record, {case}", (without, itself), (record, itself))
 
 
 def changed(change: Callable[[str], str]) -> Schema:
     """Return the schema of ``conferencing`` with its document changed."""
-    text = (resources.shipped() / "conferencing.yaml").read_text(encoding="utf-8")
+    text = (shipped() / "conferencing.yaml").read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
         path = Path(folder) / "conferencing.yaml"
         path.write_text(change(text), encoding="utf-8")
         return load_schema(path)
 
 
-def costs(corpus: str, case: str, base: Work, other: Work, turns: int) -> Iterator[Cost]:
-    """Yield the cost of lines, and that of mappings."""
-    for form, works in (
-        ("lines", (base.of_lines(), other.of_lines())),
-        ("mappings", (base.of_mappings(), other.of_mappings())),
-    ):
-        yield _compare((corpus, form, case), works, turns, len(base.events))
+_Cost = tuple[list[float], list[float]]
+"""µs of CPU per event, turn by turn: without the part, and with it."""
 
 
-def _compare(
-    named: tuple[str, str, str],
-    works: tuple[Callable[[], object], Callable[[], object]],
-    turns: int,
-    number: int,
-) -> Cost:
+def consent(options: Namespace, figures: Figures) -> None:
+    """Measure what it costs to heed a person's choices; judged is what most events are: none of
+    them carries choices."""
+    found = _measured(options, figures, ("small", "medium", "non_ascii"), consents)
+    _show(figures, "a `consent` path", "with / without", found, _ratio)
+    what = "consent: the filter's time over that without a path"
+    limit = figures.limit("consent", "of_the_filter_at_most")
+    figures.at_most(what, limit, _ratio(found["medium, lines", "no choices"]))
+
+
+def when(options: Namespace, figures: Figures) -> None:
+    """Measure what a condition costs; judged is where it holds: the work behind it is the same."""
+    found = _measured(options, figures, ("medium",), conditions_)
+    _show(figures, "a condition", "more", found, _more)
+    for (events, case), cost in found.items():
+        if case.endswith("holds"):
+            what = f"when: µs more an event of {events} ({case})"
+            figures.at_most(what, _MOST_OF_WHEN, _more(cost).median)
+
+
+def _measured(
+    options: Namespace,
+    figures: Figures,
+    corpora: Sequence[str],
+    variants: Callable[[str], Iterator[Variant]],
+) -> dict[tuple[str, str], _Cost]:
+    turns = _QUICK_TURNS if options.quick else _TURNS
+    found = {}
+    with conditions.steady() as pinned:
+        for corpus in corpora:
+            say(f"measuring {corpus}")
+            for case, without, with_it in variants(corpus):
+                for form, work in (("lines", _of_lines), ("mappings", _of_mappings)):
+                    cost = _compare((work(*without), work(*with_it)), turns)
+                    found[f"{corpus}, {form}", case] = cost
+    figures.environment = conditions.environment() | pinned
+    figures.values["costs"] = {" / ".join(key): cost for key, cost in found.items()}
+    return found
+
+
+def _of_lines(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
+    """Filter the events as lines in slices, as the sidecar cuts them."""
+    parts = list(pieces(b"\n".join(events), _SLICE))
+    return lambda: [filter_.admit_by_grant("ndjson", part) for part in parts]
+
+
+def _of_mappings(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
+    """Filter the events as mappings, one by one."""
+    parsed = [orjson.loads(event) for event in events]
+    return lambda: [filter_.admit(event) for event in parsed]
+
+
+def _compare(works: tuple[Callable[[], object], Callable[[], object]], turns: int) -> _Cost:
     """Measure both in turns and in random order, so that neither comes always first."""
-    times: tuple[list[float], list[float]] = [], []
+    times: _Cost = ([], [])
     random = Random(SEED)
     for work in works:
         work()
@@ -124,25 +152,26 @@ def _compare(
         for which in random.sample((0, 1), 2):
             began = process_time()
             works[which]()
-            times[which].append((process_time() - began) / number * 1e6)
-    without, with_it = times
-    return Cost(
-        *named,
-        *(without, with_it),
-        _interval(without, with_it, lambda less, more: more / less),
-        _interval(without, with_it, lambda less, more: more - less),
-    )
+            times[which].append((process_time() - began) / _EVENTS * 1e6)
+    return times
 
 
 def _tenth(values: Sequence[float]) -> float:
     return sorted(values)[len(values) // 10]
 
 
-def _interval(
-    without: Sequence[float], with_it: Sequence[float], of: Callable[[float, float], float]
-) -> Interval:
+def _ratio(cost: _Cost) -> Interval:
+    return _interval(cost, lambda less, more: more / less)
+
+
+def _more(cost: _Cost) -> Interval:
+    return _interval(cost, lambda less, more: more - less)
+
+
+def _interval(cost: _Cost, of: Callable[[float, float], float]) -> Interval:
     """Return a figure of both tenths, with its 95 % bootstrap interval."""
-    random, number = Random(SEED), len(without)
+    (without, with_it), random = cost, Random(SEED)
+    number = len(without)
     found = sorted(
         of(_tenth(random.choices(without, k=number)), _tenth(random.choices(with_it, k=number)))
         for _ in range(_RESAMPLES)
@@ -151,22 +180,17 @@ def _interval(
     return Interval(of(_tenth(without), _tenth(with_it)), found[cut], found[-1 - cut])
 
 
-def shown(of: Interval) -> str:
-    """Write an interval."""
-    return f"{of.median:.2f} ({of.low:.2f}–{of.high:.2f})"
-
-
-def table(figures: Figures, part: str, last: str, of: Callable[[Cost], Interval]) -> Table:
-    """Make the table: of each way the time of both, and one figure of them."""
-    rows = tuple(
-        (
-            f"{cost.corpus}, {cost.form}",
-            cost.case,
-            f"{_tenth(cost.without):.2f}",
-            f"{_tenth(cost.with_it):.2f}",
-            shown(of(cost)),
-        )
-        for cost in figures.costs
+def _show(
+    figures: Figures,
+    part: str,
+    last: str,
+    found: dict[tuple[str, str], _Cost],
+    of: Callable[[_Cost], Interval],
+) -> None:
+    rows = (
+        (events, case, *(f"{_tenth(times):.2f}" for times in cost), str(of(cost)))
+        for (events, case), cost in found.items()
     )
     title = f"µs of CPU per event without {part}, and with one: the quickest tenth of the turns"
-    return Table(f"{title} (95 % bootstrap)", ("events", "case", "without", "with", last), rows)
+    head = ("events", "case", "without", "with", last)
+    figures.table(f"{title} (95 % bootstrap)", head, rows)

@@ -5,6 +5,9 @@ Schemas, configurations, claims, approved copies and phrases are read here. ``re
 model of one of its parts and reports all that is wrong with it. ``Layers`` does the same for
 settings, whose values come from a document or from arguments, and from the environment above it.
 
+The values of a shipped document are kept beside it in JSON (``parsed``), because parsing YAML
+takes most of the time in which a command starts; it is parsed only to place a fault.
+
 Only the data of JSON come through: anchors, aliases, merge keys and tags are refused (an alias can
 make a small file enormous), and so are numbers and texts that JSON cannot carry. A key written
 twice is a fault, not a quiet overwrite. Size, depth and number of values are limited.
@@ -18,7 +21,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
@@ -38,6 +42,7 @@ BUILDS_LATER = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
 """Whether a model is built when it is first needed, so that a process starts faster: a worker needs
 none, and most schemas few. Older versions of pydantic do not keep threads apart that build one."""
 
+_KEPT = "parsed.json"
 _MAX_DEPTH = 64
 _MAX_NODES = 20_000
 _MAX_SHOWN = 80
@@ -91,9 +96,14 @@ class Document:
     faults: list[Fault] = field(default_factory=list)
     unread: set[Loc] = field(default_factory=set)
     start: Place = (1, 1)
+    unplaced: bytes | None = None
+    """The YAML of values that were kept in JSON, until a fault needs their positions."""
 
     def fault(self, loc: Loc, code: str, message: str) -> Fault:
         """Make a fault at a place, or at the nearest enclosing place that is known."""
+        if self.unplaced is not None:
+            data, self.unplaced = self.unplaced, None
+            read_bytes(data, self)
         known = loc = self._written(loc)
         while known and known not in self.places:
             known = known[:-1]
@@ -141,8 +151,38 @@ def read(path: Path, file: str = "") -> Document:
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the path
         document.report((), "E101", "the file cannot be read; check the path and its permissions")
     else:
-        read_bytes(data, document)
+        document.value = _kept(data, document.directory)
+        if document.value is None:
+            return read_bytes(data, document)
+        document.unplaced = data
     return document
+
+
+@cache
+def shipped() -> Path:
+    """Return the directory of the shipped documents: ``collector/schemas`` in an installed wheel,
+    the top-level ``schemas`` in a clone."""
+    package = Path(__file__).resolve().parent
+    wheel = package / "schemas"
+    return wheel if wheel.is_dir() else package.parent / "schemas"
+
+
+def _kept(data: bytes, directory: Path) -> Any:
+    """Return the kept values of a shipped document of which no byte has changed, else ``None``."""
+    if shipped() not in (directory, *directory.parents):
+        return None
+    try:
+        kept = orjson.loads((shipped() / _KEPT).read_bytes())
+        return kept.get(sha256(data).hexdigest())
+    except (OSError, ValueError):  # it is missing or damaged
+        return None
+
+
+def parsed() -> bytes:
+    """Parse every shipped document, and return the file in which ``read`` finds their values."""
+    texts = [path.read_bytes() for path in sorted(shipped().rglob("*.yaml"))]
+    found = {sha256(data).hexdigest(): read_bytes(data, Document("")).value for data in texts}
+    return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def read_bytes(data: bytes, document: Document, most: int = MAX_BYTES) -> Document:

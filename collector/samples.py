@@ -224,7 +224,7 @@ def _loaded_candidate(name: str) -> Schema:
 
 def _document(name: str) -> dict[str, Any]:
     path = resources.templates().get(name) or resources.shipped() / f"{name}.yaml"
-    return dict(resources.parsed(path) or read(path).value)
+    return dict(read(path).value)
 
 
 # -- a proposal ------------------------------------------------------------------------------------

@@ -13,23 +13,22 @@ import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
-from tests import memo
 from tests.deadline import kill_at_timeout
 from tests.s3 import proxy, s3  # noqa: F401 - fixtures
 
 settings.register_profile(
     "default",
     deadline=None,
-    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "15")),
+    max_examples=int(os.environ.get("COLLECTOR_EXAMPLES", "10")),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
 
-memo.install()
-
 # Hundreds of processes start in these tests: none of them has to compile everything anew.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# The command line sets it, in this process too; children are forked from one that has it already.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so their processes.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

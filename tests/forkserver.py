@@ -28,7 +28,9 @@ from typing import ClassVar
 
 _MOST_BYTES = 1 << 16
 _ROOT = Path(__file__).parents[1]
-_LATE = re.compile("COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|PYTHONPATH")
+_LATE = re.compile(
+    "COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|PYTHONPATH|COLUMNS"
+)
 """Variables that are read when something is asked for, not when an interpreter or a library starts;
 where others are set, a new interpreter is needed."""
 

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from collector import config
 from collector.config import Address, Config, load, read
 from collector.config.model import settings
-from collector.errors import CODES, ConfigFaults, Fault
+from collector.errors import ConfigFaults, Fault
 
 _ROOT = Path(__file__).parent.parent
 _HASH = "ab" * 32
@@ -600,13 +599,3 @@ def test_its_example_is_a_configuration(tmp_path: Path) -> None:
     for example in examples:
         (tmp_path / "a.yaml").write_text(example)
         read(tmp_path / "a.yaml", {})
-
-
-def test_codes_are_ours() -> None:
-    """Every code that is given is in the table."""
-    assert {"E101", "E207", "E105", "E107", "E210", "E122", "E106"} <= set(CODES)
-
-
-def test_names() -> None:
-    """``__all__`` is the whole of the room's interface."""
-    assert config.__all__ == ["Address", "Config", "Loaded", "examine", "load", "read"]

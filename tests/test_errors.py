@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from collector import errors
 from collector.codes import GROUPS
 from collector.config.loading import examine
 from collector.contracts import Earlier, KeyUsed, Tally
@@ -190,28 +189,4 @@ def test_a_configuration_error_has_a_line_for_each_fault() -> None:
     assert str(error).splitlines() == [
         "collector.yaml:2:3: http.address: no such place [E107]",
         "environment: log.level: no such word [E107]",
-    ]
-
-
-def test_names() -> None:
-    """``__all__`` is the whole of the module."""
-    assert errors.__all__ == [
-        "CAUSES",
-        "CODES",
-        "Cause",
-        "CollectorError",
-        "ConfigError",
-        "ConfigFaults",
-        "DeliveryError",
-        "Fault",
-        "InUse",
-        "InputError",
-        "NotNow",
-        "RecheckError",
-        "SandboxError",
-        "SchemaError",
-        "Unacceptable",
-        "cause_of_status",
-        "file_name",
-        "is_answer",
     ]

@@ -10,110 +10,64 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.contenders.aliases import DEVICE_TYPES, OS_TYPES
-from benchmarks.contenders.base import (
-    QOS_SCHEMA,
-    SCHEMA,
-    Contender,
-    Outcome,
-    Record,
-    each_line,
-    joined,
-    known,
-    parsed,
-)
+from benchmarks.contenders import QOS_SCHEMA, SCHEMA, Contender, Job, Record, devices, each_line
+from benchmarks.contenders import parsed as flat_parsed
+
+_NONE: Any = None
 
 
-class _Model(msgspec.Struct, gc=False, omit_defaults=True):
-    identifier: str | None = None
-    name: str | None = None
+def _struct(**members: Any) -> Any:
+    fields = [(key, kind | None, _NONE) for key, kind in members.items()]
+    return msgspec.defstruct("Part", fields, gc=False, omit_defaults=True)
 
 
-class _Device(msgspec.Struct, gc=False, omit_defaults=True):
-    type: str | None = None
-    manufacturer: str | None = None
-    model: _Model | None = None
+_MODEL = _struct(identifier=str, name=str)
+_DEVICE = _struct(type=str, manufacturer=str, model=_MODEL)
+_SYSTEM = _struct(type=str, name=str, version=str, build_id=str)
+_EVENT = _struct(client=_struct(address=str), device=_DEVICE, os=_SYSTEM)
+_PARTICIPANT = _struct(ip_address=str, device=str)
+_REPORT = msgspec.defstruct("Report", [("participants", list[_PARTICIPANT])], gc=False)  # type: ignore[valid-type]
+_TYPES = {"conferencing": _EVENT, "participants-qos": _REPORT}
 
 
-class _System(msgspec.Struct, gc=False, omit_defaults=True):
-    type: str | None = None
-    name: str | None = None
-    version: str | None = None
-    build_id: str | None = None
+def _make(lines: list[bytes], schema: str) -> Job:
+    decode: Any = msgspec.json.Decoder(_TYPES[schema]).decode
+    encode, events = msgspec.json.Encoder().encode_lines, each_line(lines)
+    return lambda: encode([decode(line) for line in events()])
 
 
-class _Client(msgspec.Struct, gc=False, omit_defaults=True):
-    address: str | None = None
-
-
-class _Event(msgspec.Struct, gc=False, omit_defaults=True):
-    client: _Client | None = None
-    device: _Device | None = None
-    os: _System | None = None
-
-
-class _Participant(msgspec.Struct, gc=False, omit_defaults=True):
-    ip_address: str | None = None
-    device: str | None = None
-
-
-class _Report(msgspec.Struct, gc=False):
-    participants: list[_Participant]
-
-
-_TYPES = {"conferencing": _Event, "participants-qos": _Report}
-
-
-class Bare:
-    """Decoded line by line, encoded in one go."""
-
-    name = "bare"
-    title = "bare msgspec (floor)"
-    checks_values = False
-    does_not = "check, alias, flatten, count, skip bad lines"
-    schemas = tuple(_TYPES)
-
-    def prepare(self, lines: list[bytes], schema: str) -> None:
-        self._payload = joined(lines)
-        self._type = _TYPES[schema]
-        self._decode: Any = msgspec.json.Decoder(self._type).decode
-        self._encode = msgspec.json.Encoder().encode_lines
-
-    def run(self) -> bytes:
-        decode = self._decode
-        return self._encode([decode(line) for line in each_line(self._payload)])
-
-    def check(self, output: bytes) -> Outcome:
-        events = parsed(output)
-        if self._type is _Report:
-            return Outcome([_record(each) for event in events for each in event["participants"]])
-        return Outcome([{"schema": SCHEMA} | _flat(event) for event in events])
-
-
-def _record(participant: dict[str, Any]) -> Record:
-    """The record that a participant would be, with the aliases that are not resolved here."""
-    device = participant.get("device", "")
-    return known(
-        {
+def _read(output: bytes, schema: str) -> list[Record]:
+    events = flat_parsed(output)
+    if schema == "conferencing":
+        return [{"schema": SCHEMA} | _flat(event) for event in events]
+    types, systems = devices("device.type"), devices("os.type")
+    found = []
+    for each in (each for event in events for each in event["participants"]):
+        device = each.get("device", "")
+        record = {
             "schema": QOS_SCHEMA,
-            "client.address": participant.get("ip_address"),
-            "device.type": DEVICE_TYPES.get(device),
-            "os.type": OS_TYPES.get(device),
+            "client.address": each.get("ip_address"),
+            "device.type": types.get(device),
+            "os.type": systems.get(device),
         }
-    )
+        found.append({name: value for name, value in record.items() if value is not None})
+    return found
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> Record:
+def _flat(nested: Record, prefix: str = "") -> Record:
     """Return the leaves of nested objects under their dotted names."""
     leaves: Record = {}
     for name, value in nested.items():
-        if isinstance(value, dict):
-            leaves |= _flat(value, f"{prefix}{name}.")
-        else:
-            leaves[f"{prefix}{name}"] = value
+        inner = f"{prefix}{name}"
+        leaves |= _flat(value, f"{inner}.") if isinstance(value, dict) else {inner: value}
     return leaves
 
 
-def contender() -> Contender:
-    """Return a contender that is not prepared yet."""
-    return Bare()
+BARE = Contender(
+    "bare",
+    "bare msgspec (floor)",
+    "check, alias, flatten, count, skip bad lines",
+    _make,
+    tuple(_TYPES),
+    read=_read,
+)

@@ -1,4 +1,6 @@
-"""The collector's filter on NDJSON: every value checked, aliases, tripwires, tally."""
+"""The collector's filter: every value checked, aliases, tripwires, tally. On NDJSON; called once
+per event, as a program would that gets one at a time; and on events that are dictionaries already,
+which were parsed outside the time."""
 
 from __future__ import annotations
 
@@ -7,39 +9,65 @@ from functools import reduce
 from operator import add
 from typing import Any
 
-from benchmarks.contenders.base import Contender, Outcome, joined, parsed
+import orjson
+
+from benchmarks.contenders import Contender, Job
 from collector import Filter, Tally, load_schema
 
-SCHEMAS = ("conferencing", "participants-qos")
-"""The shipped schemas that the corpora are made for."""
+_SCHEMAS = ("conferencing", "participants-qos")
 
 
-def counts(tallies: Iterable[Tally]) -> dict[str, Any]:
+def _lines(lines: list[bytes], schema: str) -> Job:
+    admit, payload = Filter(load_schema(schema)).admit_lines, b"\n".join(lines)
+    return lambda: admit(payload).encode()
+
+
+def _documents(lines: list[bytes], schema: str) -> Job:
+    admit = Filter(load_schema(schema)).admit
+    return lambda: b"".join([admit(document).encode() for document in lines])
+
+
+def _mappings(lines: list[bytes], schema: str) -> Job:
+    admit, mappings = Filter(load_schema(schema)).admit, [orjson.loads(line) for line in lines]
+    return lambda: b"".join([admit(mapping).encode() for mapping in mappings])
+
+
+def _summed(tallies: Iterable[Tally]) -> dict[str, Any]:
     """Return tallies as one, without bytes, which differ with how the events were handed over."""
     total = reduce(add, tallies, Tally()).as_dict()
     return {name: value for name, value in total.items() if not name.startswith("bytes_")}
 
 
-class Ours:
-    """``Filter.admit_lines(payload).encode()`` under the shipped schema."""
-
-    name = "ours"
-    title = "collector"
-    checks_values = True
-    does_not = "–"
-    schemas = SCHEMAS
-
-    def prepare(self, lines: list[bytes], schema: str) -> None:
-        self._filter = Filter(load_schema(schema))
-        self._payload = joined(lines)
-
-    def run(self) -> bytes:
-        return self._filter.admit_lines(self._payload).encode()
-
-    def check(self, output: bytes) -> Outcome:
-        return Outcome(parsed(output), counts([self._filter.admit_lines(self._payload).tally]))
+def _count_lines(lines: list[bytes], schema: str) -> dict[str, Any]:
+    return _summed([Filter(load_schema(schema)).admit_lines(b"\n".join(lines)).tally])
 
 
-def contender() -> Contender:
-    """Return a contender that is not prepared yet."""
-    return Ours()
+def _count_documents(lines: list[bytes], schema: str) -> dict[str, Any]:
+    admit = Filter(load_schema(schema)).admit
+    return _summed(admit(document).tally for document in lines)
+
+
+def _count_mappings(lines: list[bytes], schema: str) -> dict[str, Any]:
+    admit = Filter(load_schema(schema)).admit
+    return _summed(admit(orjson.loads(line)).tally for line in lines)
+
+
+OURS = Contender("ours", "collector", "–", _lines, _SCHEMAS, checks_values=True, count=_count_lines)
+OURS_DOCUMENTS = Contender(
+    "ours_documents",
+    "collector, a call per event",
+    "–",
+    _documents,
+    _SCHEMAS,
+    checks_values=True,
+    count=_count_documents,
+)
+OURS_MAPPINGS = Contender(
+    "ours_mappings",
+    "collector, a call per mapping (parsed before)",
+    "parse",
+    _mappings,
+    _SCHEMAS,
+    checks_values=True,
+    count=_count_mappings,
+)

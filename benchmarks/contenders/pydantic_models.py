@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from benchmarks.contenders.base import SCHEMA, Contender, Outcome, each_line, joined, parsed
+from benchmarks.contenders import SCHEMA, Contender, Job, each_line
 from collector import load_schema
 from collector.schema.kinds.token import TokenField
 
@@ -83,9 +83,6 @@ class _Event(BaseModel):
     os: _System = _System()
 
 
-_validate = _Event.model_validate_json
-
-
 def _flat(event: _Event) -> dict[str, str]:
     device, model, system = event.device, event.device.model, event.os
     record = {
@@ -103,32 +100,26 @@ def _flat(event: _Event) -> dict[str, str]:
     return {name: value for name, value in record.items() if value is not None}
 
 
-class PydanticModels:
-    """``model_validate_json`` line by line."""
+def _make(lines: list[bytes], _schema: str) -> Job:
+    validate, dumps, newline = _Event.model_validate_json, orjson.dumps, orjson.OPT_APPEND_NEWLINE
+    events = each_line(lines)
 
-    name = "pydantic_models"
-    title = "pydantic models"
-    checks_values = True
-    does_not = "alias, count; a bad value costs the event"
-    schemas = ("conferencing",)
-
-    def prepare(self, lines: list[bytes], schema: str) -> None:
-        self._payload = joined(lines)
-
-    def run(self) -> bytes:
-        validate, dumps, newline = _validate, orjson.dumps, orjson.OPT_APPEND_NEWLINE
+    def job() -> bytes:
         out: list[bytes] = []
-        for line in each_line(self._payload):
+        for line in events():
             try:
                 out.append(dumps(_flat(validate(line)), option=newline))
             except ValidationError:
                 continue
         return b"".join(out)
 
-    def check(self, output: bytes) -> Outcome:
-        return Outcome(parsed(output))
+    return job
 
 
-def contender() -> Contender:
-    """Return a contender that is not prepared yet."""
-    return PydanticModels()
+PYDANTIC_MODELS = Contender(
+    "pydantic_models",
+    "pydantic models",
+    "alias, count; a bad value costs the event",
+    _make,
+    checks_values=True,
+)

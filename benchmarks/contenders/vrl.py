@@ -4,15 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.contenders.base import (
-    FIELDS,
-    SCHEMA,
-    Contender,
-    Outcome,
-    Unavailable,
-    joined,
-    parsed,
-)
+from benchmarks.contenders import FIELDS, SCHEMA, Contender, Job, Unavailable
 
 if sys.version_info < (3, 12):
     raise Unavailable("vector-vrl needs Python 3.12")
@@ -28,27 +20,15 @@ _PROGRAM = (
 )
 
 
-class Vrl:
+def _make(lines: list[bytes], _schema: str) -> Job:
     """The program is compiled at each call, which is once per payload; it takes texts."""
+    payload = b"\n".join(lines)
 
-    name = "vrl"
-    title = "Vector's VRL, in process"
-    checks_values = False
-    does_not = "check, alias, count, skip bad lines"
-    schemas = ("conferencing",)
-
-    def prepare(self, lines: list[bytes], schema: str) -> None:
-        self._payload = joined(lines)
-
-    def run(self) -> bytes:
-        events = self._payload.decode().split("\n")
-        rows = execute_vrl(_PROGRAM, events)
+    def job() -> bytes:
+        rows = execute_vrl(_PROGRAM, payload.decode().split("\n"))
         return "".join([f"{row['record']}\n" for row in rows]).encode()
 
-    def check(self, output: bytes) -> Outcome:
-        return Outcome(parsed(output))
+    return job
 
 
-def contender() -> Contender:
-    """Return a contender that is not prepared yet."""
-    return Vrl()
+VRL = Contender("vrl", "Vector's VRL, in process", "check, alias, count, skip bad lines", _make)

@@ -11,13 +11,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from benchmarks.results import BenchmarkError
+from benchmarks.figures import BenchmarkError, say
 
 Variant = Literal["documented", "strongest"]
 VARIANTS: tuple[Variant, ...] = ("documented", "strongest")
@@ -95,7 +95,7 @@ def _interpreter(contender: Contender) -> Path | None:
     return Path(sys.executable) if contender.has_both else None
 
 
-def build(say: Callable[[str], None]) -> None:
+def build() -> None:
     """Make every environment that is not there. One that cannot be made is left out."""
     for contender in CONTENDERS:
         if not contender.packages or _environment(contender).exists():

@@ -16,7 +16,7 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
-from benchmarks.results import BenchmarkError
+from benchmarks.figures import BenchmarkError
 from benchmarks.sinks import postgres
 
 LAKE, BACKEND, WAREHOUSE = "lake", "backend", "warehouse"

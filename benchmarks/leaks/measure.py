@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import IPv6Address
@@ -15,10 +15,10 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from benchmarks.data import SEED
+from benchmarks.figures import Figures, say
 from benchmarks.leaks.attacks import Attack, Cell, attack, attacks, clean
 from benchmarks.leaks.environments import CONTENDERS, VARIANTS, Contender, Outcome, Variant, run
 from benchmarks.leaks.events import SHAPES, Listed
-from benchmarks.leaks.figures import Figures, Result
 from benchmarks.leaks.listed import spec
 from benchmarks.leaks.payloads import WORDS
 from benchmarks.leaks.search import search
@@ -50,8 +50,38 @@ _WIDE = 4_096
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SPELLED = 40
 _SCHEMAS = ("conferencing", "conferencing-strict")
+AXES = ("slot", "encoding", "payload")
+"""How attacks are classed."""
 
 _Event = tuple[str, str]
+
+
+class Result(NamedTuple):
+    """One contender in one variant. Rates are shares of 1: of attacks that came through, weighted
+    as in the wild and as by an attacker; by class unweighted; ``personal`` of personal data in free
+    text. ``utility`` is the share of listed values, that it promises to leave, which arrive right;
+    ``bits`` what an event brings over at most, ``is_free`` whether any text does."""
+
+    title: str
+    variant: str
+    attacks: int
+    leaks: int
+    wild: float
+    attacker: float
+    by_class: dict[str, dict[str, float]]
+    personal: float
+    utility: float
+    bits: float
+    is_free: bool
+    us: float
+    peak_mb: float
+    version: str
+    configuration: str
+
+    @property
+    def name(self) -> str:
+        """Both."""
+        return f"{self.title}, {self.variant}"
 
 
 class _Corpus(NamedTuple):
@@ -84,12 +114,10 @@ class _Spelled(NamedTuple):
     canonical_bits: float
 
 
-def contenders(
-    figures: Figures, effort: Effort, say: Callable[[str], None], fluent_bit: str | None
-) -> None:
+def contenders(figures: Figures, effort: Effort, fluent_bit: str | None) -> list[Result]:
     """Measure every contender in both variants."""
     corpus, fields = _corpus(effort), spec()
-    events = corpus.events()
+    events, results = corpus.events(), []
 
     def outcome_of(job: tuple[Contender, Variant]) -> Outcome | str:
         contender, variant = job
@@ -104,7 +132,8 @@ def contenders(
             if isinstance(outcome, str):
                 figures.skipped[contender.title] = outcome
             else:
-                figures.results.append(_judged(contender, variant, corpus, outcome))
+                results.append(_judged(contender, variant, corpus, outcome))
+    return results
 
 
 def _corpus(effort: Effort) -> _Corpus:
@@ -206,9 +235,7 @@ def _judged(contender: Contender, variant: str, corpus: _Corpus, outcome: Outcom
         sum(leaks),
         _weighted(leaks, [cell.wild for cell in cells]),
         _weighted(leaks, [cell.attacker for cell in cells]),
-        _by_class(leaks, [cell.slot for cell in cells]),
-        _by_class(leaks, [cell.encoding for cell in cells]),
-        _by_class(leaks, [cell.payload for cell in cells]),
+        {axis: _by_class(leaks, [getattr(cell, axis) for cell in cells]) for axis in AXES},
         fmean(found.personal for found in personal),
         fmean(useful),
         max(wide, valid),

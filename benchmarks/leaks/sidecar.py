@@ -17,8 +17,8 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
+from benchmarks.figures import BenchmarkError
 from benchmarks.leaks.locations import Locations
-from benchmarks.results import BenchmarkError
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WAIT_SECONDS = 120

@@ -13,17 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.figures import BenchmarkError, say
 from benchmarks.leaks.attacks import CELLS, Attack, Cell, attack
 from benchmarks.leaks.events import CANONICAL, SHAPES, Shape, write
 from benchmarks.leaks.payloads import STEMS
 from benchmarks.leaks.sidecar import Sidecar, rows, running
 from benchmarks.leaks.wire import export
-from benchmarks.results import BenchmarkError
 from collector import Collector, load_schema
 from collector.testing import scan
 
@@ -38,51 +37,36 @@ _RESERVED = frozenset(["schema", "count", "received"])
 _JSON, _NDJSON, _PROTOBUF = "application/json", "application/x-ndjson", "application/x-protobuf"
 
 
-@dataclass(slots=True)
 class Sweep:
     """What a sweep found: attacks by way in, records that were looked at by place, and leaks."""
 
-    attacks: dict[str, int] = field(default_factory=dict)
-    records: dict[str, int] = field(default_factory=dict)
-    leaks: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.attacks, self.records, self.leaks = Counter[str](), Counter[str](), Counter[str]()
 
-    def looked_at(self, place: str, number: int) -> None:
-        """Count records."""
-        self.records[place] = self.records.get(place, 0) + number
-
-    def leaked(self, place: str, number: int = 1) -> None:
-        """Count leaks."""
-        self.leaks[place] = self.leaks.get(place, 0) + number
+    def add(self, other: Sweep) -> None:
+        """Add what another found."""
+        self.attacks.update(other.attacks)
+        self.records.update(other.records)
+        self.leaks.update(other.leaks)
 
 
-def sweep(number: int, seed: int, say: Callable[[str], None]) -> Sweep:
+def sweep(number: int, seed: int) -> Sweep:
     """Send that many attacks, to a sidecar for each shipped schema that a shape has, and to an SDK
     that keeps records itself."""
-    by_schema: dict[str, list[Shape]] = {}
-    for shape in SHAPES.values():
-        by_schema.setdefault(shape.schema, []).append(shape)
+    by_schema = Counter(shape.schema for shape in SHAPES.values())
 
     def swept(schema: str) -> Sweep:
         found, rng = Sweep(), random.Random(f"{seed} {schema}")
-        share = -(-number * len(by_schema[schema]) // len(SHAPES))
+        share = -(-number * by_schema[schema] // len(SHAPES))
         with TemporaryDirectory() as folder:
-            attack_sidecar(Path(folder), schema, share, rng=rng, found=found, say=say)
+            attack_sidecar(Path(folder), schema, share, rng=rng, found=found)
         return found
 
+    total = Sweep()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        each = list(pool.map(swept, by_schema))
-    return Sweep(
-        _summed(one.attacks for one in each),
-        _summed(one.records for one in each),
-        _summed(one.leaks for one in each),
-    )
-
-
-def _summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for each in counts:
-        total.update(each)
-    return dict(total)
+        for each in pool.map(swept, by_schema):
+            total.add(each)
+    return total
 
 
 def attack_sidecar(
@@ -92,7 +76,6 @@ def attack_sidecar(
     *,
     rng: random.Random,
     found: Sweep,
-    say: Callable[[str], None],
     command: Sequence[str] | None = None,
 ) -> None:
     """Send attacks of a schema's shapes to a sidecar in a folder, and look for them there."""
@@ -166,11 +149,11 @@ def _send(
     way = rng.choice(
         [name for name, (otlp, _) in WAYS.items() if otlp == (shape.signal is not None)]
     )
-    found.attacks[way] = found.attacks.get(way, 0) + number
-    if way == "SDK mappings":
+    found.attacks[way] += number
+    if (send := WAYS[way][1]) is None:
         _emit(shape, rng.choice(telemetry), made)
     else:
-        WAYS[way][1](sidecar, shape, made)
+        send(sidecar, shape, made)
     return number
 
 
@@ -185,8 +168,8 @@ def _emit(shape: Shape, telemetry: Collector, attacks: Iterable[Attack]) -> None
 def _as_json(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> None:
     """A list of documents; and one by itself, whose sender stands in for what it lacks."""
     texts = [text for each in attacks for text in each.texts]
-    sidecar.post("/v1/events", _JSON, f"[{','.join(texts)}]".encode())
-    sidecar.post("/v1/events", _JSON, texts[0].encode())
+    for body in (f"[{','.join(texts)}]", texts[0]):
+        sidecar.post("/v1/events", _JSON, body.encode())
 
 
 def _as_lines(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> None:
@@ -194,34 +177,32 @@ def _as_lines(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> Non
     sidecar.post("/v1/events", _NDJSON, text.encode())
 
 
+def _document(shape: Shape, attacks: Sequence[Attack]) -> Any:
+    return shape.wrap([body for each in attacks for body in each.bodies])
+
+
 def _as_otlp_json(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
-    bodies = [body for each in attacks for body in each.bodies]
-    sidecar.post(f"/v1/{shape.signal}", _JSON, write(shape.wrap(bodies)).encode())
+    sidecar.post(f"/v1/{shape.signal}", _JSON, write(_document(shape, attacks)).encode())
 
 
 def _as_protobuf(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
-    bodies = [body for each in attacks for body in each.bodies]
-    sidecar.post(f"/v1/{shape.signal}", _PROTOBUF, export(shape.wrap(bodies)))
+    sidecar.post(f"/v1/{shape.signal}", _PROTOBUF, export(_document(shape, attacks)))
 
 
 def _over_grpc(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
-    bodies = [body for each in attacks for body in each.bodies]
-    sidecar.call(str(shape.signal), export(shape.wrap(bodies)))
+    sidecar.call(str(shape.signal), export(_document(shape, attacks)))
 
 
-def _no(_sidecar: Sidecar, _shape: Shape, _attacks: Sequence[Attack]) -> None:
-    raise NotImplementedError
-
-
-WAYS: dict[str, tuple[bool, Callable[[Sidecar, Shape, Sequence[Attack]], None]]] = {
+_Send = Callable[[Sidecar, Shape, Sequence[Attack]], None]
+WAYS: dict[str, tuple[bool, _Send | None]] = {
     "JSON": (False, _as_json),
     "NDJSON": (False, _as_lines),
-    "SDK mappings": (False, _no),
+    "SDK mappings": (False, None),
     "OTLP, JSON": (True, _as_otlp_json),
     "OTLP, protobuf": (True, _as_protobuf),
     "OTLP, gRPC": (True, _over_grpc),
 }
-"""The ways in: whether it is for a signal of OTLP, and the function that sends."""
+"""The ways in: whether it is for a signal of OTLP, and the function that sends to a sidecar."""
 
 
 def _stored(file: Path, table: str) -> Iterator[dict[str, Any]]:
@@ -239,13 +220,13 @@ def _judge(place: str, records: Iterable[dict[str, Any]], found: Sweep) -> None:
     for record in records:
         number += 1
         seen.update(record.items())
-    found.looked_at(place, number)
+    found.records[place] += number
     for (name, value), times in seen.items():
         if name not in _RESERVED and value not in CANONICAL.get(name, ()):
-            found.leaked(f"{place}: {name}", times)
+            found.leaks[f"{place}: {name}"] += times
 
 
 def _search(paths: Sequence[Path], found: Sweep) -> None:
     """Count the files in which stems are found in any byte."""
     for hit in scan(paths, STEMS):
-        found.leaked(f"{hit.path.name}, {hit.encoding}")
+        found.leaks[f"{hit.path.name}, {hit.encoding}"] += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from benchmarks.contenders import FIELDS
-from benchmarks.results import BenchmarkError
+from benchmarks.figures import BenchmarkError
 from benchmarks.sidecar.server import Server, pinned
 
 OUTPUT = "fluent-bit.ndjson"

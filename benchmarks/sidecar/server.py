@@ -16,7 +16,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
-from benchmarks.results import BenchmarkError
+from benchmarks.figures import BenchmarkError
 
 _START_SECONDS = 60.0
 _DELIVERY_SECONDS = 60.0

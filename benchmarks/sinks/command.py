@@ -10,44 +10,28 @@ from __future__ import annotations
 
 import secrets
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
-from typing import Protocol
 
-from benchmarks import conditions, gate, output
+from benchmarks import conditions
 from benchmarks.data import SEED, lines
-from benchmarks.gate import Verdict
-from benchmarks.output import say
-from benchmarks.report import Table
-from benchmarks.results import Interval, RunFigures, interval, paired
-from benchmarks.sinks import kafka, nats, otlp, parquet, postgres
-from collector.contracts import Batch, Record
+from benchmarks.figures import Figures, interval, paired, say
+from benchmarks.sinks import Writers, kafka, nats, otlp, parquet, postgres
+from collector.contracts import Batch
 from collector.filter import Filter
 from collector.filter.stored import Records, read
 from collector.schema import Schema, load_schema
 
-_SECTION = "sinks"
 _ROUNDS, _QUICK_ROUNDS = 30, 6
 _BATCHES, _RECORDS = 5, 2_000
 """Batches of a round, and records of a batch."""
 _MINUTE = "2026-11-27T10:05:00Z"
 
 
-class Contender(Protocol):
-    """A sink and a bare writer, each with a location of its own."""
-
-    def sink(self, batches: Sequence[Batch]) -> object:
-        """Deliver batches."""
-
-    def bare(self, records: Sequence[Record]) -> object:
-        """Write the same records without Collector."""
-
-
-CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Contender]]] = {
+CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Writers]]] = {
     "otlp over HTTP": otlp.over_http,
     "otlp over gRPC": otlp.over_grpc,
     "parquet": parquet.on_disk,
@@ -60,38 +44,11 @@ _SERVERS = {"postgres": postgres, "nats": nats, "kafka": kafka}
 """Those that need a server of another program, which may not be installed."""
 
 
-@dataclass(slots=True)
-class Rates:
-    """Records per second of CPU time, round by round, and of the wall for the sink."""
-
-    sink: list[float] = field(default_factory=list)
-    bare: list[float] = field(default_factory=list)
-    wall: list[float] = field(default_factory=list)
-
-    @property
-    def ratio(self) -> Interval:
-        """The sink's rate over that of the bare writer, of the same round."""
-        return paired(self.sink, self.bare)
-
-
-@dataclass(slots=True)
-class Figures(RunFigures):
-    """What was measured."""
-
-    rates: dict[str, Rates] = field(default_factory=dict)
-
-
-def sinks(arguments: Sequence[str]) -> int:
-    """Measure them; returns the exit code."""
-    return output.run(
-        arguments, _SECTION, "Measure sinks.", measure=_measure, table=_table, judge=_judge
-    )
-
-
-def _measure(options: Namespace) -> Figures:
-    figures = Figures(conditions.environment(), quick=options.quick)
-    schema = load_schema("conferencing")
-    payloads = _payloads(schema)
+def sinks(options: Namespace, figures: Figures) -> None:
+    """Measure each, and judge it."""
+    schema, rounds = load_schema("conferencing"), _QUICK_ROUNDS if options.quick else _ROUNDS
+    payloads, rows = _payloads(schema), []
+    limits = figures.limits.get("sinks", {})
     with conditions.steady() as pinned:
         for name, opened in CONTENDERS.items():
             say(f"sinks: {name}")
@@ -99,10 +56,22 @@ def _measure(options: Namespace) -> Figures:
                 figures.skipped[name] = obstacle
                 continue
             with TemporaryDirectory() as directory, opened(Path(directory), schema) as contender:
-                rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
-                figures.rates[name] = _rates(contender, schema, payloads, rounds)
-    figures.environment |= pinned
-    return figures
+                rates = _rates(contender, schema, payloads, rounds)
+            figures.values[name] = rates
+            rate, ratio = interval(rates["sink"]), paired(rates["sink"], rates["bare"])
+            medians = (f"{interval(each).median:,.0f}" for each in rates.values())
+            rows.append((name, *medians, str(ratio)))
+            what = f"sinks, {name}: of a bare writer's rate"
+            figures.at_least(what, limits.get("of_bare_at_least"), ratio)
+            floor = limits.get("records_at_least", {}).get(name)
+            figures.at_least(f"sinks, {name}: records/s of CPU time", floor, rate)
+    figures.environment = conditions.environment() | pinned
+    figures.table(
+        f"Records per second of CPU time, {_RECORDS:,} a batch and {_BATCHES} batches a delivery;"
+        " medians (95 % bootstrap)",
+        ("sink", "sink", "bare writer", "sink, on the wall", "sink / bare"),
+        rows,
+    )
 
 
 def _payloads(schema: Schema) -> list[bytes]:
@@ -112,58 +81,26 @@ def _payloads(schema: Schema) -> list[bytes]:
     return [filter_.admit_lines(b"\n".join(events[at : at + _RECORDS])).encode() for at in starts]
 
 
-def _rates(contender: Contender, schema: Schema, payloads: Sequence[bytes], rounds: int) -> Rates:
-    """Measure a contender, after a round to warm up."""
-    rates = Rates()
+def _rates(
+    contender: Writers, schema: Schema, payloads: Sequence[bytes], rounds: int
+) -> dict[str, list[float]]:
+    """Return records per second of CPU time, round by round after one to warm up, and of the wall
+    for the sink."""
+    rates: dict[str, list[float]] = {"sink": [], "bare": [], "wall": []}
     records = [record for payload in payloads for record in Records(payload)]
     for number in range(rounds + 1):
         batches = [_batch(schema, payload) for payload in payloads]
         began, cpu = perf_counter(), process_time()
         contender.sink(batches)
-        wall, used = perf_counter() - began, process_time() - cpu
+        took = {"sink": process_time() - cpu, "wall": perf_counter() - began}
         cpu = process_time()
         contender.bare(records)
-        bare = process_time() - cpu
-        if number:
-            rates.sink.append(len(records) / used)
-            rates.bare.append(len(records) / bare)
-            rates.wall.append(len(records) / wall)
+        took["bare"] = process_time() - cpu
+        for name, seconds in took.items() if number else ():
+            rates[name].append(len(records) / seconds)
     return rates
 
 
 def _batch(schema: Schema, payload: bytes) -> Batch:
     """Return a batch that has not been decoded yet."""
     return read(Batch(secrets.token_bytes(16), _MINUTE, layout=schema.layout, payload=payload))
-
-
-def _table(figures: Figures) -> Table:
-    rows = tuple(
-        (
-            name,
-            *(f"{interval(each).median:,.0f}" for each in (of.sink, of.bare, of.wall)),
-            f"{of.ratio.median:.2f} ({of.ratio.low:.2f}–{of.ratio.high:.2f})",
-        )
-        for name, of in figures.rates.items()
-    )
-    title = (
-        f"Records per second of CPU time, {_RECORDS:,} a batch and {_BATCHES} batches a delivery;"
-        " medians (95 % bootstrap)"
-    )
-    return Table(title, ("sink", "sink", "bare writer", "sink, on the wall", "sink / bare"), rows)
-
-
-def _judge(figures: Figures, limits: gate.Limits) -> Iterator[Verdict]:
-    if limits.sinks is None:
-        yield Verdict(None, "sinks: no limits")
-        return
-    tolerance = limits.quick.tolerance if figures.quick else 1
-    least = limits.sinks.of_bare_at_least / tolerance
-    for name, of in figures.rates.items():
-        found = of.ratio
-        text = f"sinks, {name}: {found.median:.2f} of a bare writer's rate, at least {least:.2f}"
-        yield Verdict(found.high >= least, text)
-        if name in limits.sinks.records_at_least:
-            floor = limits.sinks.records_at_least[name] / tolerance
-            rate = interval(of.sink)
-            told = f"{rate.median:,.0f} records/s of CPU time, at least {floor:,.0f}"
-            yield Verdict(rate.high >= floor, f"sinks, {name}: {told}")

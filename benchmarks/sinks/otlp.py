@@ -10,13 +10,13 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event, Thread
 
-from benchmarks.results import BenchmarkError
-from collector.contracts import Batch, Record
+from benchmarks.figures import BenchmarkError
+from benchmarks.sinks import Writers
+from collector.contracts import Record
 from collector.schema import Schema
 
 _METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
@@ -27,21 +27,12 @@ _GZIP = 31
 _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
 
 
-@dataclass(frozen=True)
-class _Writers:
-    """The sink and the bare writer of a protocol."""
-
-    sink_deliver: Callable[..., None]
-    send: Callable[[bytes], object]
-
-    def sink(self, batches: Sequence[Batch]) -> None:
-        """Deliver batches."""
-        self.sink_deliver(*batches)
-
-    def bare(self, records: Sequence[Record]) -> None:
-        """Send requests of the same records."""
+def _writers(deliver: Callable[..., None], send: Callable[[bytes], object]) -> Writers:
+    def bare(records: Sequence[Record]) -> None:
         for at in range(0, len(records), _REQUEST):
-            self.send(_body(records[at : at + _REQUEST]))
+            send(_body(records[at : at + _REQUEST]))
+
+    return Writers(lambda batches: deliver(*batches), bare)
 
 
 def _body(records: Sequence[Record]) -> bytes:
@@ -68,7 +59,7 @@ def _body(records: Sequence[Record]) -> bytes:
 
 
 @contextmanager
-def over_http(directory: Path, schema: Schema) -> Iterator[_Writers]:
+def over_http(directory: Path, schema: Schema) -> Iterator[Writers]:
     """Send to a receiver over HTTP."""
     headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
     with _receiver("http") as port, _delivery(port, "http", directory, schema) as deliver:
@@ -80,13 +71,13 @@ def over_http(directory: Path, schema: Schema) -> Iterator[_Writers]:
             connection.getresponse().read()
 
         try:
-            yield _Writers(deliver, send)
+            yield _writers(deliver, send)
         finally:
             connection.close()
 
 
 @contextmanager
-def over_grpc(directory: Path, schema: Schema) -> Iterator[_Writers]:
+def over_grpc(directory: Path, schema: Schema) -> Iterator[Writers]:
     """Send to a receiver over gRPC."""
     import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
 
@@ -96,7 +87,7 @@ def over_grpc(directory: Path, schema: Schema) -> Iterator[_Writers]:
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
     ):
         call = channel.unary_unary(_METHOD)
-        yield _Writers(deliver, lambda body: call(body, compression=grpc.Compression.Gzip))
+        yield _writers(deliver, lambda body: call(body, compression=grpc.Compression.Gzip))
 
 
 @contextmanager

@@ -10,41 +10,19 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.results import BenchmarkError
-from collector.contracts import Batch, Record
+from benchmarks.figures import BenchmarkError
+from benchmarks.sinks import Writers
+from collector.contracts import Record
 from collector.schema import Schema
 
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from collector.sinks.postgres import PostgresSink
-
 _START_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class _Writers:
-    """The sink, and a connection with a table of texts."""
-
-    opened: PostgresSink
-    db: Connection[tuple[Any, ...]]
-    columns: Sequence[str]
-
-    def sink(self, batches: Sequence[Batch]) -> None:
-        """Deliver batches."""
-        self.opened.deliver(*batches)
-
-    def bare(self, records: Sequence[Record]) -> None:
-        """Copy the same records in one transaction."""
-        copying = "COPY bare FROM STDIN"
-        with self.db.transaction(), self.db.cursor() as cursor, cursor.copy(copying) as copy:
-            for record in records:
-                copy.write_row([*map(record.get, self.columns)])
 
 
 def obstacle() -> str | None:
@@ -57,7 +35,7 @@ def _programs() -> list[Path]:
 
 
 @contextmanager
-def by_copy(directory: Path, schema: Schema) -> Iterator[_Writers]:
+def by_copy(directory: Path, schema: Schema) -> Iterator[Writers]:
     """Write into a server of its own."""
     import psycopg  # noqa: PLC0415 - an extra
 
@@ -77,7 +55,14 @@ def by_copy(directory: Path, schema: Schema) -> Iterator[_Writers]:
             db.execute("SET search_path = bare")
             texts = ", ".join(f'"{name}" text' for name in columns)
             db.execute(f"CREATE TABLE bare ({texts})".encode())
-            yield _Writers(sink, db, columns)
+
+            def copy(records: Sequence[Record]) -> None:
+                copying = "COPY bare FROM STDIN"
+                with db.transaction(), db.cursor() as cursor, cursor.copy(copying) as into:
+                    for record in records:
+                        into.write_row([*map(record.get, columns)])
+
+            yield Writers(lambda batches: sink.deliver(*batches), copy)
 
 
 @contextmanager
@@ -101,14 +86,6 @@ def server() -> Iterator[Path]:
                 process.terminate()
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_START_SECONDS)
-
-
-def rows(directory: Path) -> int:
-    """Return the number of events that a server has whose socket lies in a directory."""
-    with _connected(f"postgresql://admin@/telemetry?host={directory}") as db:
-        found = db.execute("SELECT coalesce(sum(count), 0)::bigint FROM collector.conferencing")
-        (number,) = found.fetchone() or (0,)
-        return int(number)
 
 
 @contextmanager

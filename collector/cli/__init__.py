@@ -50,6 +50,7 @@ def main() -> NoReturn:
     unless it is one of ours, which hold no values."""
     if _is_service():
         reexec()
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # they would see values, and load slowly
     if (code := _answered_at_once(sys.argv[1:])) is not None:
         sys.exit(code)
     try:

@@ -5,6 +5,7 @@ A type is loaded when a configuration names it, and not before.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -114,4 +115,10 @@ def _loaded(entry: EntryPoint) -> tuple[type, type[SinkSettings]]:
 
 
 def _offered() -> list[EntryPoint]:
+    return _offered_in(tuple(sys.path))
+
+
+@cache
+def _offered_in(path: tuple[str, ...]) -> list[EntryPoint]:
+    """Read what the packages in these directories offer: it takes a tenth of a command's start."""
     return [each for each in entry_points(group=GROUP) if is_sink_name(each.name)]

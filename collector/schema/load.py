@@ -59,11 +59,6 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
             )
         message = f"no shipped schema has this name{hint}"
         return None, [Document(str(reference)).fault((), "E101", message)]
-    known = resources.parsed(path)
-    if known is not None:
-        schema, faults = parse_source(Document(str(path), path.parent, known))
-        if not faults:
-            return schema, []
     return parse_source(read(path))
 
 

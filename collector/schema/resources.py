@@ -1,55 +1,21 @@
-"""Files of schemas, catalogues and the taxonomy: beside the user's file, or shipped.
-
-The shipped directory is ``collector/schemas`` in an installed wheel and the top-level ``schemas``
-in a clone.
-"""
+"""Files of schemas, catalogues and the taxonomy: beside the user's file, or shipped."""
 
 from __future__ import annotations
 
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-from collector.documents import read
+from collector import documents
 
 _CLAIMS = "claims"
-_PARSED = "parsed.json"
 _REVIEWED = ".reviewed.yaml"
 
-
-@cache
-def shipped() -> Path:
-    """Return the directory of the shipped schemas."""
-    package = Path(__file__).resolve().parent.parent
-    wheel = package / "schemas"
-    return wheel if wheel.is_dir() else package.parent / "schemas"
+shipped = documents.shipped
+"""Return the directory of the shipped documents."""
 
 
 def taxonomy() -> Path:
     """Return the file of the fideslang keys."""
     return shipped() / "taxonomy.json"
-
-
-def parsed(path: Path) -> Any:
-    """Return what a shipped schema says as it was parsed before, if not a byte has changed; else
-    ``None``. To parse it takes a tenth of the time in which a command starts."""
-    if path.parent not in (shipped(), shipped() / "templates"):
-        return None
-    try:
-        kept = orjson.loads((shipped() / _PARSED).read_bytes())
-        return kept.get(sha256(path.read_bytes()).hexdigest())
-    except (OSError, ValueError):  # not there, or damaged: it is parsed
-        return None
-
-
-def parse_shipped() -> bytes:
-    """Parse the shipped schemas and templates, and return the file that ``parsed`` reads."""
-    paths = [*(shipped() / f"{name}.yaml" for name in names()), *templates().values()]
-    found = {sha256(path.read_bytes()).hexdigest(): read(path).value for path in paths}
-    return orjson.dumps(found, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def claims() -> Path:

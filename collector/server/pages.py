@@ -1,9 +1,10 @@
 """The pages for people at the admin address: the public page at ``/``, and ``/status``.
 
-The public page and its facts as data are made in a thread when the configuration, a recorded
-verdict or the hour changes, and never for a request: what is sent is bytes that are there. It is of
-the whole hour, so it shows no time of anything that was sent. The status is made at most once a
-second.
+The public page and its facts as data are made in a thread when somebody first asks for them, and
+again only when the configuration, a recorded verdict or the hour has changed; whether it has is
+looked at once a second. They are of the whole hour, so they show no time of anything that was sent.
+The status is made at most once a second. Until a page is asked for, nothing that makes it is
+loaded: most sidecars never show one.
 """
 
 from __future__ import annotations
@@ -13,30 +14,26 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from collector.claims.document import load_all_claims
-from collector.claims.verdicts import FILE_NAME as VERDICTS_NAME
-from collector.claims.verdicts import fingerprint, recorded
 from collector.config import Config
 from collector.errors import CollectorError
 from collector.ledger import opened
 from collector.ledger.entry import Entry
 from collector.ops.error_log import ErrorLog
-from collector.pages.history import versions
-from collector.pages.model import SchemaVersion, build
-from collector.pages.phrases import LANGUAGES
-from collector.pages.render import policy, render, static
 from collector.schema.kinds.base import utc_now
 from collector.schema.model import Schema
 from collector.schema.stored_document import load_stored
 from collector.server.components import Components
 from collector.server.status import Status, last_hours, render_status, status_style
 
+if TYPE_CHECKING:
+    from collector.pages.model import SchemaVersion
+
 _LOOK_SECONDS = 1.0
-_FIRST_SECONDS = 30.0
 _STATUS_SECONDS = 1.0
 _HTML, _JSON = "text/html; charset=utf-8", "application/json"
 _MOST_ENTRIES = 30
@@ -71,35 +68,31 @@ class LivePages:
         self._files: Mapping[str, File] = {}
         self._config: Config | None = None
         self._made_of: tuple[object, ...] = ()
-        self._is_made = asyncio.Event()
+        self._looked = -inf
+        self._looking = asyncio.Lock()
         self._status: tuple[float, File] | None = None
         self._making = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<LivePages, {len(self._files)} files>"
 
-    async def run(self) -> None:
-        """Look once a second whether something has changed, and make the pages anew then."""
-        while True:
-            await asyncio.to_thread(self.update)
-            self._is_made.set()
-            await asyncio.sleep(_LOOK_SECONDS)
-
     async def file(self, path: str, language: str) -> File | None:
         """Return the public page in a language, its facts, or the status; ``None`` if it cannot be
         made."""
         if path == "/status":
             return await self._status_file()
-        if not self._files:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_FIRST_SECONDS):
-                    await self._is_made.wait()
+        async with self._looking:
+            if monotonic() - self._looked >= _LOOK_SECONDS:
+                await asyncio.to_thread(self.update)
+                self._looked = monotonic()
         return self._files.get(path if path != "/" else f"/{language}", self._files.get("/en"))
 
     async def _status_file(self) -> File | None:
         """Return the status, which is at most a second old."""
         async with self._making:
             if self._status is None or monotonic() - self._status[0] > _STATUS_SECONDS:
+                from collector.pages.render import policy  # noqa: PLC0415 - only for a page
+
                 try:
                     body = await asyncio.to_thread(render_status, self._state())
                 except Exception as error:  # noqa: BLE001 - whatever it is, nothing else fails
@@ -123,9 +116,11 @@ class LivePages:
 
     def _facts(self) -> tuple[object, ...]:
         """Return what else the pages are made of, as far as it changes."""
+        from collector.claims.verdicts import FILE_NAME  # noqa: PLC0415 - only for a page
+
         components, state = self._components, None
         with suppress(OSError):
-            found = (self._data / VERDICTS_NAME).stat()
+            found = (self._data / FILE_NAME).stat()
             state = found.st_mtime_ns, found.st_size, found.st_ino
         copies = [copy.state for copy in components.copies]
         return copies, state, _hour(self._clock())
@@ -135,6 +130,12 @@ class LivePages:
         return self._components.config.data or Path()
 
     def _made(self) -> dict[str, File]:
+        from collector.claims.document import load_all_claims  # noqa: PLC0415 - only for a page
+        from collector.claims.verdicts import fingerprint, recorded  # noqa: PLC0415
+        from collector.pages.model import build  # noqa: PLC0415
+        from collector.pages.phrases import LANGUAGES  # noqa: PLC0415
+        from collector.pages.render import policy, render, static  # noqa: PLC0415
+
         components, now = self._components, _hour(self._clock())
         config, schemas, copies = components.config, components.schemas, components.copies
         configuration = fingerprint(config, components.flows, copies)
@@ -168,6 +169,8 @@ def _file(content_type: str, body: bytes, rules: str) -> File:
 
 def _history(spool: Path, schemas: Sequence[Schema]) -> dict[str, tuple[SchemaVersion, ...]]:
     """Return the versions of each schema that ran here, the newest first, by the ledger."""
+    from collector.pages.history import versions  # noqa: PLC0415 - only for a page
+
     found: dict[str, list[tuple[str, Schema]]] = {schema.name: [] for schema in schemas}
     noted: list[Entry] = []
     with suppress(CollectorError), opened(spool) as ledger:

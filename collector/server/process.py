@@ -74,7 +74,6 @@ class Receivers:
             self.keeper = Keeper(components, log, stack, processes)
         components.workers = self._reading
         self.pages: LivePages = LivePages(components, self._status, log)
-        self._paging: asyncio.Task[None] | None = None
         self._make_admin = opened_admin(components, self.keeper, self._readiness, self.pages, stack)
         self._admin: HttpReceiver | None = None
         self.control: ControlServer | None = None
@@ -100,7 +99,6 @@ class Receivers:
         if self._make_admin is not None:
             self._admin = self._make_admin()
             await self._admin.start()
-            self._paging = asyncio.create_task(self.pages.run())
         if self.control is not None:
             await self.control.start()
 
@@ -109,8 +107,6 @@ class Receivers:
         if self.control is not None:
             await self.control.stop(grace_seconds)
         await self.keeper.stop(grace_seconds)
-        if self._paging is not None:
-            self._paging.cancel()
         if self._admin is not None:
             await self._admin.stop(grace_seconds)
 

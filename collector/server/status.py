@@ -13,14 +13,15 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
 from shlex import quote
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from collector.contracts import Backlog, to_minute
 from collector.errors import CollectorError
 from collector.ledger import Ledger, opened
 from collector.ops.sink_state import Condition, SinkState
-from collector.pages.model import HourFacts
-from collector.pages.render import environment, policy, static
+
+if TYPE_CHECKING:
+    from collector.pages.model import HourFacts
 
 _MIB = 1 << 20
 _HOUR, _DAY, _YEAR = 3600.0, 86_400.0, 365 * 86_400.0
@@ -92,6 +93,8 @@ def _hours(ledger: Ledger, now: datetime) -> tuple[HourFacts, ...]:
     The current hour would show single requests. Sums are written up to a minute late, so the hour
     before it may still grow, and is left out too.
     """
+    from collector.pages.model import HourFacts  # noqa: PLC0415 - only for a page
+
     this = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     told = [this - timedelta(hours=ago) for ago in range(2, _TOLD_HOURS + 2)]
     found = ledger.hourly(told[-1])
@@ -111,6 +114,8 @@ def _head(ledger: Ledger) -> list[tuple[str, int, str]]:
 
 def render_status(status: Status) -> bytes:
     """Write the status as an HTML page without a script."""
+    from collector.pages.render import environment, policy  # noqa: PLC0415 - only for a page
+
     style = status_style()
     template = environment().get_template("status.html.j2")
     head = hours = None
@@ -132,6 +137,8 @@ def render_status(status: Status) -> bytes:
 
 def status_style() -> str:
     """Return the style of the page: that of the public page, and what is its own."""
+    from collector.pages.render import static  # noqa: PLC0415 - only for a page
+
     return static("page.css") + static("status.css")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,41 +14,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import exports, gate
+from benchmarks import exports
 from benchmarks.__main__ import main
-from benchmarks.leaks import channels, environments, measure, report
+from benchmarks.figures import BenchmarkError
+from benchmarks.leaks import channels, environments, measure
 from benchmarks.leaks.attacks import attacks, clean
 from benchmarks.leaks.classes import ENCODINGS, PAYLOADS, SLOTS
 from benchmarks.leaks.encodings import normal, readings
 from benchmarks.leaks.events import CANONICAL, SHAPES
-from benchmarks.leaks.figures import Figures
 from benchmarks.leaks.listed import spec
 from benchmarks.leaks.payloads import STEMS
 from benchmarks.leaks.permutations import ordered, rank
-from benchmarks.leaks.places import PLACES, answer_places, channel_of
+from benchmarks.leaks.places import PLACES, channel_of
 from benchmarks.leaks.search import search
-from benchmarks.leaks.sidecar import Answer, running
+from benchmarks.leaks.sidecar import running
 from benchmarks.leaks.spelling import Delivered, Record, Speller, event, spelled
 from benchmarks.leaks.sweep import Sweep, attack_sidecar
 from benchmarks.leaks.values import values_of
 from benchmarks.leaks.wire import export
-from benchmarks.results import BenchmarkError
 from collector import Filter, Schema, load_schema
 from collector.schema import resources
 from collector.schema.model import record_bits
 from tests.sidecar.processes import command
 
-_PAGES = Path(__file__).parents[2]
-_PAGE = (_PAGES / "docs" / "leaks.md").read_text(encoding="utf-8")
-_MAIN = _PAGE.partition("<!-- leaks:begin -->")[2].partition("by slot**")[0]
-_CHECKING = ("orjson, projection by hand", "pydantic models", "jq", "Vector's VRL, allowlist")
-_GROUPS = {
-    "other allowlists": (
-        *(f"{title}, documented" for title in _CHECKING),
-        "Sentry Relay, strongest",  # everything but the listed fields
-    ),
-    "Fluent Bit's": ("Fluent Bit, allowlist, documented", "Fluent Bit, allowlist, strongest"),
-}
 _SHIPPED = resources.names()
 _FAULTY = """
 from collector.schema.kinds.version import VersionField
@@ -204,16 +191,14 @@ def test_a_schema_delivers_what_it_states(tmp_path: Path) -> None:
 
 def _swept(folder: Path, schema: str, run: list[str] | None = None, number: int = 600) -> Sweep:
     found = Sweep()
-    attack_sidecar(
-        folder, schema, number, rng=random.Random(3), found=found, say=lambda _: None, command=run
-    )
+    attack_sidecar(folder, schema, number, rng=random.Random(3), found=found, command=run)
     return found
 
 
 def test_no_attack_comes_through(tmp_path: Path) -> None:
     """Over every way in, and looked for everywhere."""
     found = _swept(tmp_path, "conferencing")
-    assert found.leaks == {}
+    assert not found.leaks
     assert sum(found.attacks.values()) == 600
     assert {"spool", "store", "ndjson"} <= {place for place, n in found.records.items() if n > 50}
 
@@ -253,16 +238,6 @@ def test_a_channel_without_a_name_is_found() -> None:
     assert channel_of("spool:receipts.sequence") == "requests"
     assert channel_of("spool:receipts.mood") is None
     assert channel_of("metric:collector_request_duration_seconds_sum") == "durations"
-
-
-def test_how_many_answers_share_a_second_is_no_channel() -> None:
-    """Two that are the same are one, unless a second ends between them."""
-    json, when = ("content-type", "application/json"), ("date", "1")
-    in_one: set[Answer] = {((json, when), b"{}")}
-    in_two = in_one | {((json, ("date", "2")), b"{}")}
-    found = [sorted(answer_places(each)) for each in (in_one, in_two)]
-    assert found[0] == [(f"header:{name}", value) for name, value in (json, when)]
-    assert [each for each in found[1] if "date" not in each[0]] == found[0][:1]
 
 
 @pytest.mark.parametrize("channel", channels.CHANNELS, ids=lambda channel: channel.name)
@@ -325,49 +300,6 @@ def test_a_contender_that_is_not_there_has_no_outcome(
     assert found == "sentry-relay is not installed (`benchmarks leaks --build` does)"
     with pytest.raises(BenchmarkError, match="Collector, documented: KeyError"):
         environments.run(environments.CONTENDERS[0], "documented", {}, [("no shape", "{}")])
-
-
-def test_the_gate() -> None:
-    """A leak, a place without a channel and a share that is off fail."""
-    limits = gate.read(gate.LIMITS)
-    figures = Figures({}, quick=True, unnamed=["spool:more belongs to no channel"])
-    figures.sweep = Sweep({"JSON": 10}, {}, {"store: os.version": 1})
-    verdicts = list(report.judge(figures, limits))
-    assert [each.holds for each in verdicts] == [False, False]
-
-
-def test_the_page_explains_every_class() -> None:
-    """Each with its sentence, its source and its weights; and each contender and channel."""
-    for each in (*SLOTS, *ENCODINGS, *PAYLOADS):
-        told = f"`{each.name}`", each.sentence, each.source, f"{each.wild:g}", f"{each.attacker:g}"
-        assert f"| {' | '.join(told)} |" in _PAGE
-    for channel in channels.CHANNELS:
-        assert f"| {channel.name} |" in _PAGE
-    for contender in environments.CONTENDERS:
-        assert contender.title in _PAGE
-
-
-def test_the_readme_says_what_the_page_says() -> None:
-    """The range of each group of contenders, weighted as in the wild; every one is in a group, but
-    for those that the page says were skipped."""
-    found = re.findall(r"^\| (.+, (?:documented|strongest)) \| ([0-9.]+) \|", _MAIN, re.MULTILINE)
-    shares = {name: float(share) for name, share in found}
-    (skipped,) = re.findall(r"^Skipped: (.+)$", _PAGE, re.MULTILINE) or [""]
-    missing = [each.title for each in environments.CONTENDERS if f"{each.title} (" in skipped]
-    assert len(shares) == 2 * (len(environments.CONTENDERS) - len(missing))
-    ours = [f"Collector, {variant}" for variant in environments.VARIANTS]
-    checked = [shares.pop(name) for name in (*ours, *(f"{each}, strongest" for each in _CHECKING))]
-    assert set(checked) == {0}
-    groups = {
-        group: [shares.pop(name) for name in names]
-        for group, names in _GROUPS.items()
-        if not any(name.startswith(title) for name in names for title in missing)
-    }
-    groups["detectors and redactors"] = list(shares.values())
-    readme = " ".join((_PAGES / "README.md").read_text(encoding="utf-8").split())
-    for group, each in groups.items():
-        said = f"{min(each):.0f} to {max(each):.0f} % (come )?through {group}"
-        assert re.search(said, readme), said
 
 
 def test_lists_for_others_are_those_of_the_schemas() -> None:

@@ -23,7 +23,7 @@ from tests.forkserver import Process, begin
 
 COMMAND = [sys.executable, "-m", "collector"]
 _LOADED = (
-    *("collector.cli.app", *MODULES, "tests.warm"),
+    *("collector.cli.app", *MODULES),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "collector.server.preflight"),
 )
 _MOST_SECONDS = 120

@@ -29,7 +29,7 @@ _LIMITS = {"header_time": "60s", "body_time": "60s"}
 """Longer than a machine stands still: a test that is held up is no slow sender or reader."""
 _LOADED = (
     *("collector.cli.app", "collector.cli.recording", "collector.recording.server", "uvloop"),
-    *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt", "tests.warm"),
+    *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt"),
 )
 
 

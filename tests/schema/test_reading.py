@@ -1,4 +1,4 @@
-"""Shipped schemas as they were parsed before: by digest, and up to date."""
+"""Shipped documents, whose values are kept in JSON: up to date, and the same as what is written."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ from pathlib import Path
 
 import pytest
 
-from collector.documents import read
-from collector.schema import resources
+from collector import documents
+from collector.documents import Document, parsed, read, read_bytes, shipped
 
-KEEP = (
-    "python -c 'from collector.schema import resources as r;"
-    ' (r.shipped() / "parsed.json").write_bytes(r.parse_shipped())\''
+WRITE = (
+    "python -c 'from collector import documents as d;"
+    ' (d.shipped() / "parsed.json").write_bytes(d.parsed())\''
 )
 
 
-def test_they_are_up_to_date() -> None:
-    """The file is written anew whenever a schema changes."""
-    kept = (resources.shipped() / "parsed.json").read_bytes()
-    assert kept == resources.parse_shipped(), f"run: {KEEP}"
+def test_it_is_up_to_date() -> None:
+    """The file is written anew whenever a shipped document changes."""
+    assert (shipped() / "parsed.json").read_bytes() == parsed(), f"run: {WRITE}"
 
 
-@pytest.mark.parametrize("name", resources.names())
-def test_they_are_what_a_parser_reads(name: str) -> None:
-    """Each has its own values."""
-    path = resources.shipped() / f"{name}.yaml"
-    resources.parsed(path).clear()
-    assert resources.parsed(path) == read(path).value
+def test_values_and_places_are_those_of_the_file() -> None:
+    """A fault stands at its place, though the document was not parsed."""
+    path = shipped() / "conferencing.yaml"
+    kept, whole = read(path), read_bytes(path.read_bytes(), Document(str(path)))
+    assert (kept.unplaced is None, kept.value) == (False, whole.value)
+    loc = ("fields", "os.type", "kind")
+    assert kept.fault(loc, "E107", "") == whole.fault(loc, "E107", "")
+    assert whole.places[loc] != (1, 1)
 
 
-def test_only_shipped_files_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another file is parsed, and so is a changed one; all are, if what is kept is damaged."""
-    data = (resources.shipped() / "conferencing.yaml").read_bytes()
-    path, kept = tmp_path / "mine.yaml", (resources.shipped() / "parsed.json").read_bytes()
+def test_only_shipped_documents_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another file is parsed, and so is a changed one; all are if what is kept is damaged."""
+    data, kept = ((shipped() / each).read_bytes() for each in ("web.yaml", "parsed.json"))
+    path = tmp_path / "web.yaml"
     path.write_bytes(data)
-    assert resources.parsed(path) is None
-    monkeypatch.setattr(resources, "shipped", lambda: tmp_path)
-    assert resources.parsed(path) is None
-    (tmp_path / "parsed.json").write_bytes(kept)
-    assert resources.parsed(path)["schema"] == "conferencing"
-    path.write_bytes(data + b"\n")
-    assert resources.parsed(path) is None
-    (tmp_path / "parsed.json").write_bytes(b"{")
-    path.write_bytes(data)
-    assert resources.parsed(path) is None
+    assert read(path).unplaced is None
+    monkeypatch.setattr(documents, "shipped", lambda: tmp_path)
+    for held, written, is_known in (
+        (kept, data, True),
+        (kept, data + b"\n", False),
+        (b"{", data, False),
+    ):
+        (tmp_path / "parsed.json").write_bytes(held)
+        path.write_bytes(written)
+        found = read(path)
+        assert (found.unplaced is not None, found.value["schema"]) == (is_known, "web")

@@ -6,12 +6,13 @@ reader decoded. ``places`` has where each is read, and finds a place that no cha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+from benchmarks.figures import say
 from benchmarks.leaks.channels import orders, records, requests
 from benchmarks.leaks.channels.base import (
     JSON,
@@ -50,7 +51,7 @@ def of_channel(channel: Channel, folder: Path, random: Random) -> tuple[float, f
             return channel.measure(sidecar, random)
 
 
-def measure(seed: int, *, quick: bool, say: Callable[[str], None]) -> Iterator[Measured]:
+def measure(seed: int, *, quick: bool) -> Iterator[Measured]:
     """Measure each channel on a sidecar of its own, two at a time."""
 
     def measured(channel: Channel) -> Measured:
@@ -60,8 +61,7 @@ def measure(seed: int, *, quick: bool, say: Callable[[str], None]) -> Iterator[M
             with TemporaryDirectory() as folder:
                 found = of_channel(channel, Path(folder), Random(f"{seed} {channel.name}"))
         offered, delivered = found or (1.0, None)
-        told = channel.name, channel.sentence, channel.per, channel.ceiling
-        return Measured(*told, offered, delivered)
+        return Measured(channel, offered, delivered)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield from pool.map(measured, CHANNELS)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.leaks.sidecar import Sidecar, rows
 from benchmarks.leaks.spelling import Record
@@ -17,23 +16,10 @@ JSON, NDJSON = "application/json", "application/x-ndjson"
 EVENTS = "log2 of the events of a request (20,000 as it is shipped)"
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One channel: ``offered`` bits were sent at a time, ``delivered`` of them were read. ``per``
-    is what it is counted by, ``ceiling`` what bounds it."""
-
-    name: str
-    sentence: str
-    per: str
-    ceiling: str
-    offered: float
-    delivered: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(NamedTuple):
     """A way to say something beside the fields; ``measure`` returns bits offered and delivered.
-    ``needs`` is the location that its sidecar delivers to, besides store and file."""
+    ``per`` is what it is counted by, ``ceiling`` what bounds it, and ``needs`` the location that
+    its sidecar delivers to, besides store and file."""
 
     name: str
     sentence: str
@@ -41,6 +27,14 @@ class Channel:
     ceiling: str
     measure: Callable[[Sidecar, Random], tuple[float, float]]
     needs: str = ""
+
+
+class Measured(NamedTuple):
+    """One channel: ``offered`` bits were sent at a time, ``delivered`` of them were read."""
+
+    channel: Channel
+    offered: float
+    delivered: float | None
 
 
 def numbered(number: int) -> Record:

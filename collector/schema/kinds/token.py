@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -19,6 +19,8 @@ from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.pattern import Pattern, PatternFault
 from collector.schema.scalars import Catalogue
 from collector.schema.verdict import Shift, ordered_shifts
+
+_letter_bits = cache(alphabet_bits)
 
 
 class TokenField(FieldBase):
@@ -175,7 +177,7 @@ class TokenField(FieldBase):
     def letter_bits(self) -> float:
         if self._language is not None:
             return self._language.letter_bits
-        bits = alphabet_bits(self._entries)
+        bits = _letter_bits(self._entries)
         return 0.0 if bits and self._is_shipped() else bits
 
     def _is_shipped(self) -> bool:

@@ -1,0 +1,619 @@
+"""``python -m benchmarks``: the filter against others, in one process and as whole processes.
+
+In one process, contenders take turns, round by round, on the same events, once all of them have
+given the same records. The clock is that of the process, because engines work on threads of their
+own. Whole processes are ``collector filter FILE`` beside jq, Fluent Bit and engines with every
+thread; CPU is user and system time with their start, and memory the peak resident size.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from time import process_time_ns, thread_time_ns
+from typing import Any, NamedTuple
+
+import orjson
+
+from benchmarks import charts, conditions, contenders, fluent_bit, growth, otlp, processes
+from benchmarks.contenders import FIELDS, SCHEMA, Contender, Outcome, Record, parsed
+from benchmarks.data import CORPORA, SEED, Corpus, lines
+from benchmarks.figures import BenchmarkError, Figures, Interval, Row, Table, paired, say
+from benchmarks.processes import COLLECTOR, Process, Source, in_turns
+
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "--corpus": {"action": "append", "choices": CORPORA, "help": "only this corpus; repeatable"},
+    "--growth": {"action": "store_true", "help": "also measure how time grows"},
+    "--charts": {"type": Path, "metavar": "DIR", "help": "draw the figures as SVG files"},
+    "--no-whole": {"action": "store_true", "help": "leave whole processes out"},
+}
+RATIOS: tuple[tuple[str, str], ...] = (
+    ("ours", "bare"),
+    ("ours_documents", "ours"),
+    ("ours_documents", "bare"),
+    ("ours_mappings", "ours"),
+    *((name, "ours") for name in contenders.NAMES if name != "bare" and "ours" not in name),
+)
+"""Which contender's time is divided by which other's."""
+_AGAIN = 3
+"""A corpus on which a limit does not hold is measured again up to so many times, as a machine that
+others use too has slow minutes; every round counts."""
+_MEMORY, _MEMORY_RUNS = "medium", 3
+_BRIEF, _OTHERWISE = ("small", "medium", "large", "non_ascii"), ("ours_documents", "ours_mappings")
+
+
+class Effort(NamedTuple):
+    """How much is measured. ``payload`` are the bytes of events in a round of one contender;
+    ``events`` and ``runs`` are those of whole processes; ``times`` says how often these events are
+    written for those that use every CPU. ``starts`` are the runs of one that is only started."""
+
+    rounds: int
+    warmups: int
+    payload: int
+    events: int
+    runs: int
+    times: int = 1
+    starts: int = 1
+
+
+# Engines that work on batches have a cost per call: DuckDB takes 6.0 µs per medium event of 2 MB,
+# 4.3 of 6 MB, so a payload must not be small.
+FULL = Effort(rounds=20, warmups=2, payload=10_000_000, events=200_000, runs=5, times=5, starts=15)
+QUICK = Effort(rounds=7, warmups=1, payload=3_000_000, events=20_000, runs=3, starts=7)
+
+
+@dataclass(slots=True)
+class Timed:
+    """One corpus: ``times`` are µs of CPU per event, by contender, per round; ``own`` the part of
+    the collector's that its calling thread used."""
+
+    what: str
+    bytes_per_event: float
+    times: dict[str, list[float]]
+    own: float | None = None
+
+    def ratio(self, above: str, below: str) -> Interval | None:
+        """Return the ratio of two contenders that took part."""
+        both = self.times.get(above), self.times.get(below)
+        return paired(both[0], both[1]) if both[0] and both[1] else None
+
+    def typical(self, name: str) -> float | None:
+        """Return the median of a contender that took part."""
+        return median(self.times[name]) if name in self.times else None
+
+    def add(self, other: Timed) -> None:
+        """Take the rounds of another measurement."""
+        for name, times in other.times.items():
+            self.times[name] += times
+
+
+def measure(options: Namespace, figures: Figures) -> None:
+    """Measure everything, judge it, and draw the charts."""
+    _check_names(figures.limits)
+    effort = QUICK if options.quick else FULL
+    figures.environment = conditions.environment() | conditions.compiled()
+    timed: dict[str, Timed] = {}
+    drawn: dict[str, str] = {}
+    growing = Figures(quick=figures.quick)
+    # Contenders are loaded when the process is pinned, so that threads of theirs are pinned too.
+    with conditions.steady() as pinned:
+        ready, figures.skipped = contenders.load()
+        figures.environment |= {**pinned, "seed": str(SEED)}
+        for corpus in options.corpus or CORPORA:
+            say(f"measuring {corpus}")
+            timed[corpus] = _corpus(corpus, ready, effort, figures.skipped)
+        items = {} if options.corpus else _otlp(effort.rounds)
+        for _ in range(_AGAIN if options.check else 0):
+            figures.verdicts.clear()
+            _judge(figures, timed, items)
+            for corpus in sorted(figures.missed()):
+                say(f"measuring {corpus} again")
+                if corpus in timed:
+                    timed[corpus].add(_corpus(corpus, ready, effort, {}))
+                else:
+                    items[corpus].add(_otlp(effort.rounds, corpus)[corpus])
+        if options.growth:
+            drawn = growth.measure(growing)
+    shares = [each.own for each in timed.values() if each.own is not None]
+    figures.environment["clock"] = "CPU time of the process, all threads" + (
+        f" ({median(shares):.1%} of the collector's is of the calling thread)" if shares else ""
+    )
+    titles = {each.name: each for each in ready}
+    usual = [each for name, each in titles.items() if name not in _OTHERWISE]
+    first = {name: of for name, of in timed.items() if name in _BRIEF}
+    figures.tables = [*_tables(ready, timed), *_otlp_table(items)]
+    figures.brief = [*_tables(usual, first)]
+    whole = Figures(quick=figures.quick, limits=figures.limits)
+    _judge(whole, timed, items)
+    obstacle_ = "left out" if options.no_whole else obstacle()
+    if obstacle_ is None:
+        figures.tables.append(_memory(ready, effort))
+        _whole(whole, effort, options.fluent_bit)
+        figures.environment |= whole.environment
+    figures.skipped |= whole.skipped if obstacle_ is None else {"whole processes": obstacle_}
+    figures.tables += [*whole.tables, *growing.tables]
+    figures.brief += whole.tables
+    figures.verdicts = whole.verdicts
+    figures.values = {
+        "corpora": {name: asdict(of) for name, of in timed.items()},
+        "otlp": {name: asdict(of) for name, of in items.items()},
+        **growing.values,
+        **whole.values,
+    }
+    if options.charts:
+        options.charts.mkdir(parents=True, exist_ok=True)
+        drawn |= {f"corpus-{name}": _bars(name, of, titles) for name, of in timed.items()}
+        for name, text in drawn.items():
+            (options.charts / f"{name}.svg").write_text(text, encoding="utf-8", newline="\n")
+
+
+# -- in one process --------------------------------------------------------------------------------
+
+
+def _corpus(
+    corpus: str, ready: Sequence[Contender], effort: Effort, skipped: dict[str, str]
+) -> Timed:
+    """Time the contenders that take part in a corpus."""
+    takers = []
+    for contender in ready:
+        if reason := contenders.obstacle(contender, CORPORA[corpus]):
+            skipped[f"{contender.name} on {corpus}"] = reason
+        else:
+            takers.append(contender)
+    about = CORPORA[corpus]
+    payload = lines(corpus, max(1, effort.payload // about.bytes))
+    agree(takers, payload, about)
+    for contender in takers:
+        for _ in range(effort.warmups):
+            contender.run()
+    events, rng = len(payload) * about.events, random.Random(SEED)
+    clocks: dict[str, list[tuple[int, int]]] = {contender.name: [] for contender in takers}
+    for round_ in range(1, effort.rounds + 1):
+        if about.fresh:  # drawn and handed over anew, outside the time
+            drawn = lines(about.name, len(payload), SEED + round_)
+            for contender in takers:
+                contender.prepare(drawn, about.schema)
+        for contender in rng.sample(takers, len(takers)):  # so that none is always the second
+            start, own = process_time_ns(), thread_time_ns()
+            output = contender.run()
+            spent = thread_time_ns() - own
+            clocks[contender.name].append((process_time_ns() - start, spent))
+            del output  # freeing it is not timed
+    times = {name: [all_ / events / 1_000 for all_, _ in each] for name, each in clocks.items()}
+    own_share = [own / all_ for all_, own in clocks.get("ours", ())]
+    size = sum(map(len, payload)) / events
+    return Timed(about.what, size, times, median(own_share) if own_share else None)
+
+
+def agree(takers: Sequence[Contender], payload: list[bytes], about: Corpus) -> None:
+    """Prepare the contenders on a payload, and compare what they make of it.
+
+    Raises ``BenchmarkError`` naming the first contender that gives other records than the first,
+    or other counts than the first that counts.
+    """
+    expected: Outcome | None = None
+    for contender in takers:
+        contender.prepare(payload, about.schema)
+        found = contender.check(contender.run())
+        if len(found.records) != len(payload) * about.records:
+            number = f"{len(found.records)} of {len(payload) * about.records}"
+            raise BenchmarkError(f"{contender.name} gives {number} records")
+        if expected is None:
+            expected = found
+        if found.records != expected.records:
+            raise BenchmarkError(f"{contender.name} and {takers[0].name} give other records")
+        if expected.tally is None:
+            expected = found
+        if found.tally not in (None, expected.tally):
+            raise BenchmarkError(f"{contender.name} counts otherwise than another contender")
+
+
+def _otlp(rounds: int, only: str = "") -> dict[str, Timed]:
+    return {
+        corpus.name: Timed("", *otlp.measure(corpus, rounds))
+        for corpus in otlp.CORPORA
+        if only in ("", corpus.name)
+    }
+
+
+def _tables(ready: Sequence[Contender], timed: Mapping[str, Timed]) -> Iterable[Table]:
+    if not timed:
+        return
+    corpora = tuple(f"{name} ({of.bytes_per_event / 1_000:.1f} KB)" for name, of in timed.items())
+    rounds = max(len(times) for of in timed.values() for times in of.times.values())
+    rows: list[Row] = []
+    for each in ready:
+        typical = (of.typical(each.name) for of in timed.values())
+        cells = ("–" if time is None else f"{time:.1f}" for time in typical)
+        rows.append((each.title, each.does_not, *cells))
+    title = f"µs of CPU per event, on one core, median of {rounds} rounds"
+    yield Table(title, ("contender", "does not", *corpora), rows)
+    titles, rows = {each.name: each.title for each in ready}, []
+    for above, below in RATIOS:
+        if above in titles and below in titles:
+            cells = (str(of.ratio(above, below) or "–") for of in timed.values())
+            rows.append((f"{titles[above]} / {titles[below]}", *cells))
+    title = "ratio of times within a round, median (95 % bootstrap interval)"
+    yield Table(title, ("ratio", *corpora), rows)
+
+
+def _otlp_table(items: Mapping[str, Timed]) -> Iterable[Table]:
+    if not items:
+        return
+    rows = []
+    for name, of in items.items():
+        cells = (f"{median(times):.1f}" for times in of.times.values())
+        ratio = str(of.ratio(otlp.OURS, otlp.BARE))
+        rows.append((name, f"{of.bytes_per_event:.0f} bytes", *cells, ratio))
+    first = next(iter(items.values())).times
+    rounds = len(first[otlp.OURS])
+    title = (
+        "OTLP: µs of CPU per log record, span or data point, on one core, median of"
+        f" {rounds} rounds"
+    )
+    yield Table(title, ("corpus", "an item", *first, "ratio (95 % bootstrap interval)"), rows)
+
+
+def _bars(corpus: str, of: Timed, titles: Mapping[str, Contender]) -> str:
+    """One bar for each contender that was timed, and the floor as a line across all of them."""
+    rows = {
+        each.title: [(time, "a" if each.checks_values else "b")]
+        for name, each in titles.items()
+        if (time := of.typical(name)) is not None
+    }
+    about = f"{of.what}; {of.bytes_per_event / 1_000:.1f} KB per event"
+    names = {"a": "checks values", "b": "does not check them", "c": "floor"}
+    titles_ = f"Corpus {corpus}", about
+    return charts.bars(titles_, "µs of CPU per event", rows, names, of.typical("bare"))
+
+
+def _judge(figures: Figures, timed: Mapping[str, Timed], items: Mapping[str, Timed]) -> None:
+    """Judge ratios of times, in the order of the file."""
+    for judge, part in ((figures.at_most, "at_most"), (figures.at_least, "at_least")):
+        for ratio, by_corpus in figures.limits.get(part, {}).items():
+            above, _, below = ratio.partition("/")
+            for corpus, limit in by_corpus.items():
+                found = timed[corpus].ratio(above, below) if corpus in timed else None
+                judge(f"{ratio} on {corpus}", limit, found, about=(corpus,))
+    for corpus, limit in figures.limits.get("otlp", {}).items():
+        found = items[corpus].ratio(otlp.OURS, otlp.BARE) if corpus in items else None
+        figures.at_most(f"OTLP over its floor, {corpus}", limit, found, about=(corpus,))
+    for contender, pairs in figures.limits.get("corpora", {}).items():
+        for pair, limit in pairs.items():
+            names = tuple(pair.split("/"))
+            both = [timed[name].typical(contender) for name in names if name in timed]
+            times = [time for time in both if time]
+            share = times[0] / times[1] if len(times) == 2 else None
+            figures.at_most(f"{contender} on {pair}", limit, share, about=names)
+
+
+def _check_names(limits: Mapping[str, Any]) -> None:
+    """Raise ``BenchmarkError`` for a limit of what is never measured: it would hold for ever."""
+    ratios = {f"{above}/{below}" for above, below in RATIOS}
+    given = [
+        (ratio, each) for part in ("at_most", "at_least") for ratio, each in limits[part].items()
+    ]
+    names = {name for _, each in given for name in each} | set(limits["whole"]["cpu_of_jq_at_most"])
+    pairs = {
+        name for each in limits["corpora"].values() for pair in each for name in pair.split("/")
+    }
+    strange = (
+        {ratio for ratio, _ in given} - ratios
+        | (names | pairs) - set(CORPORA)
+        | set(limits["otlp"]) - {corpus.name for corpus in otlp.CORPORA}
+        | set(limits["corpora"]) - set(contenders.NAMES)
+    )
+    if strange:
+        raise BenchmarkError(f"limits of what is never measured: {', '.join(sorted(strange))}")
+
+
+# -- whole processes -------------------------------------------------------------------------------
+
+# Of five ways to leave absent fields out this was the fastest in jq 1.7.1: 29 µs per event, where
+# `with_entries(select(…))` took 53. Keeping them as null, which is not the same record, took 27.
+JQ_PROGRAM = f'{{"schema": "{SCHEMA}"}}' + "".join(
+    f' + (.{name} | if . == null then {{}} else {{"{name}": .}} end)' for name in FIELDS
+)
+"""The projection of an event to the flat record."""
+_CONTROL = "two processes that share nothing, half of the events each (control)"
+_ENGINES = {
+    "duckdb": ("DuckDB, every thread", "duckdb_copy"),
+    "polars": ("Polars, every thread", "polars_lazy"),
+}
+_SETTINGS = ("--schema", "conferencing")
+_COMPARED, _BLOCK, _PROBE = 5_000, 1 << 24, 1 << 20
+
+
+def obstacle() -> str | None:
+    """Return why whole processes cannot be measured here; ``None`` if they can."""
+    if not hasattr(os, "wait4"):
+        return "this system does not tell what a process used (os.wait4)"
+    if shutil.which("jq") is None:
+        return "jq is not installed"
+    if subprocess.run([*COLLECTOR, "--help"], capture_output=True, check=False).returncode:
+        return "the command `collector filter` cannot be run"
+    return None
+
+
+def _memory(ready: Sequence[Contender], effort: Effort) -> Table:
+    """Each contender alone in a fresh process, on one payload, once: ``main`` below."""
+    say("measuring memory")
+    titles = {"": "the events alone, in Python"} | {each.name: each.title for each in ready}
+    with processes.source(_MEMORY, effort.payload // CORPORA[_MEMORY].bytes) as source:
+        program = (sys.executable, "-m", "benchmarks.filters", str(source.path))
+        runs = {
+            name: Process(f"memory of {title}", (*program, name), source.beside("printed"))
+            for name, title in titles.items()
+        }
+        in_turns(list(runs.values()), _MEMORY_RUNS)
+    peaks = {name: median(run.peak_mb) for name, run in runs.items()}
+    rows = [
+        (title, f"{peaks[name]:.0f}", f"{max(0.0, peaks[name] - peaks['']):.0f}" if name else "–")
+        for name, title in titles.items()
+    ]
+    title = f"peak memory of a fresh process that runs a contender once on the {_MEMORY} corpus"
+    return Table(title, ("contender", "peak MB", "above the events, MB"), rows)
+
+
+def _whole(figures: Figures, effort: Effort, fluent_path: str | None) -> None:
+    limits = figures.limits["whole"]
+    jq = subprocess.run(["jq", "--version"], capture_output=True, text=True, check=True)
+    figures.environment["jq"] = jq.stdout.strip()
+    fluent = fluent_bit.find(fluent_path)
+    if fluent is None:
+        figures.skipped["fluent-bit"] = fluent_bit.OBSTACLE
+    else:
+        figures.environment["fluent-bit"] = fluent_bit.version(fluent)
+    few = effort.events < limits["from_events"]
+    below = f", not judged below {limits['from_events']:,} events"
+
+    def judge(
+        judge_: Callable[..., None], what: str, name: str, found: Any, limit: Any = None
+    ) -> None:
+        limit = limits.get(name) if limit is None else limit
+        if few and found is not None:
+            figures.check(None, f"{what}: limit {limit:g}{below}")
+        elif limit is not None:
+            judge_(what, limit, found, is_exact=True)
+
+    say(f"measuring whole processes on {effort.events:,} events")
+    peak = None
+    for corpus in ("medium", "non_ascii"):
+        with processes.source(corpus, effort.events) as source:
+            with_fluent = fluent if corpus == "medium" else None
+            found = beside(source, effort.runs, with_fluent, figures)
+        if corpus == "medium":
+            peak = median(found["collector filter"].peak_mb)
+        ours = found["collector filter"].cpu_seconds
+        what, limit = f"CPU of collector filter / jq on {corpus}", limits["cpu_of_jq_at_most"]
+        judge(figures.at_most, what, "", paired(ours, found["jq"].cpu_seconds), limit[corpus])
+        if corpus == "medium":
+            theirs = found["fluent-bit"].cpu_seconds if fluent else None
+            ratio = paired(ours, theirs) if theirs else None
+            what = "CPU of collector filter / fluent-bit"
+            judge(figures.at_most, what, "cpu_of_fluent_bit_at_most", ratio)
+    say("measuring every CPU")
+    with processes.source("medium", effort.events, effort.times) as source:
+        two, of_control = every_cpu(source, effort.runs, figures)
+    judge(figures.at_least, "two jobs against one", "two_jobs_at_least", two)
+    what = "two jobs against two processes that share nothing"
+    judge(figures.at_least, what, "two_jobs_of_control_at_least", of_control)
+    say("measuring the start of a command")
+    with processes.source(_MEMORY, 1) as source:
+        start = _start(source, effort.starts, figures)
+    what = "start of collector filter / of its libraries"
+    figures.at_most(what, limits.get("start_of_imports_at_most"), start)
+    figures.check(
+        peak is not None and peak < limits["peak_mb_below"],
+        f"peak memory of collector filter: below {limits['peak_mb_below']:g} MB, is {peak:.0f}",
+    )
+
+
+def beside(source: Source, runs: int, fluent: str | None, figures: Figures) -> dict[str, Process]:
+    """Run the commands in turns on a file of events, and add their table.
+
+    Raises ``BenchmarkError`` when one fails or when their records differ.
+    """
+    ours = _command(source.path, source.beside("collector.ndjson"), "collector filter")
+    jq = Process("jq", ("jq", "-c", JQ_PROGRAM, str(source.path)), source.beside("jq.ndjson"))
+    commands = [ours, jq]
+    for each in commands:
+        each.run()
+    compare(ours.records, jq.output, source.events)
+    if fluent is not None:
+        theirs = fluent_bit.process(fluent, source)
+        theirs.run()
+        if not theirs.records.is_file():
+            raise BenchmarkError("fluent-bit wrote no file")
+        compare(ours.records, theirs.records, source.events, fluent_bit.record)
+        theirs.records.unlink()  # it appends to a file that is there
+        commands.append(theirs)
+    in_turns(commands, runs)
+    titles = (
+        "collector filter",
+        "jq -c, same projection",
+        "fluent-bit, allowlist of top-level keys",
+    )
+    rows = []
+    for title, each in zip(titles, commands, strict=False):
+        cpu = median(each.cpu_seconds)
+        ratio = "1" if each is ours else str(paired(ours.cpu_seconds, each.cpu_seconds))
+        figure = f"{cpu:.2f}", f"{cpu / source.events * 1e6:.1f}", f"{median(each.peak_mb):.0f}"
+        rows.append((title, *figure, ratio))
+    title = (
+        f"whole processes on {source.events:,} {source.corpus} events"
+        f" ({source.bytes / 1e6:.0f} MB), start included, median of {runs} runs"
+    )
+    last = "collector's CPU / its (95 % interval)"
+    figures.table(title, ("command", "CPU s", "µs per event", "peak MB", last), rows)
+    figures.values[f"whole {source.corpus}"] = {each.name: each.used() for each in commands}
+    return {each.name: each for each in commands}
+
+
+def compare(
+    ours: Path, theirs: Path, events: int, read: Callable[[bytes], Record] = orjson.loads
+) -> None:
+    """Compare line counts of the whole, and the records of the first few thousand lines.
+
+    ``read`` makes a record of a line of theirs. Raises ``BenchmarkError`` where they differ.
+    """
+    for path in (ours, theirs):
+        with path.open("rb") as file:
+            count = sum(1 for _ in file)
+        if count != events:
+            raise BenchmarkError(f"{path.stem} gives {count} records of {events} events")
+    with ours.open("rb") as first, theirs.open("rb") as second:
+        pairs = zip(first, second, strict=True)
+        for number, (left, right) in enumerate(islice(pairs, _COMPARED), 1):
+            if orjson.loads(left) != read(right):
+                raise BenchmarkError(f"{ours.stem} and {theirs.stem} differ in record {number}")
+
+
+def cpus() -> int:
+    """Return the CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def every_cpu(
+    source: Source, runs: int, figures: Figures
+) -> tuple[Interval | None, Interval | None]:
+    """Run ``--jobs`` of one and doubled up to every CPU, engines with every thread, and a control:
+    two processes that share nothing, each on half of the events, which is the most that two jobs
+    could be. Returns two jobs over one, and over the control, where there are two CPUs.
+
+    Raises ``BenchmarkError`` when one fails or when their records differ.
+    """
+    most = max(2, cpus())
+    numbers = sorted(
+        {*(1 << power for power in range(most.bit_length()) if 1 << power <= most), most}
+    )
+    ours = {}
+    for number in numbers:
+        target, name = source.beside(f"jobs-{number}.ndjson"), f"collector filter --jobs {number}"
+        ours[number] = _command(source.path, target, name, "--jobs", str(number))
+    engines = []
+    for library, (title, module) in _ENGINES.items():
+        if find_spec(library) is not None:
+            target = source.beside(f"{module}.ndjson")
+            program = (sys.executable, "-m", f"benchmarks.contenders.{module}")
+            command = (*program, str(source.path), str(target))
+            engines.append(Process(title, command, target.with_suffix(".printed"), target))
+    commands = [*ours.values(), *engines]
+    for each in commands:
+        each.run()
+        compare(ours[1].records, each.records, source.events, lambda line: parsed(line)[0])
+    control = _pair(source, _half(source))
+    control.run()
+    _check_halves(control, ours[1].records)
+    in_turns([*commands, control], runs)
+    one, rows = ours[1].wall_seconds, []
+    for each in (*commands, control):
+        wall, cpu = median(each.wall_seconds), median(each.cpu_seconds)
+        gain = "–" if each in engines else str(paired(one, each.wall_seconds))
+        cells = f"{wall:.2f}", f"{source.events / wall:,.0f}", f"{cpu:.2f}"
+        rows.append((each.name, *cells, "1" if each is ours[1] else gain))
+    title = (
+        f"time on the wall with {cpus()} CPUs, {source.events:,} {source.corpus} events"
+        f" ({source.bytes / 1e6:.0f} MB), start included, median of {runs} runs"
+    )
+    head = ("command", "wall s", "events per s", "CPU s", "times as fast as --jobs 1")
+    figures.table(title, head, rows)
+    figures.values["every CPU"] = {each.name: each.used() for each in (*commands, control)}
+    if cpus() < 2:
+        return None, None
+    two = ours[2].wall_seconds
+    return paired(one, two), paired(control.wall_seconds, two)
+
+
+def control_gain(source: Source, runs: int) -> Interval:
+    """Return how much more two processes do that share nothing than one does alone."""
+    half = _half(source)
+    alone, both = _command(half, source.beside("alone.ndjson"), "half"), _pair(source, half)
+    in_turns([alone, both], runs + 1)
+    return paired([2 * seconds for seconds in alone.wall_seconds[1:]], both.wall_seconds[1:])
+
+
+def _half(source: Source) -> Path:
+    """Write the first half of the events to a file of its own."""
+    half = source.beside("half.ndjson")
+    with source.path.open("rb") as events, half.open("wb") as file:
+        left = source.bytes // 2 - 1
+        while left > 0 and (block := events.read(min(left, _BLOCK))):
+            file.write(block)
+            left -= len(block)
+        file.write(events.readline())
+    return half
+
+
+def _pair(source: Source, half: Path) -> Process:
+    first = source.beside("control.ndjson")
+    other = _command(half, first.with_suffix(".second"), "")
+    return _command(half, first, _CONTROL, beside=other.command)
+
+
+def _check_halves(control: Process, records: Path) -> None:
+    size = records.stat().st_size
+    for half in (control.records, control.records.with_suffix(".second")):
+        with half.open("rb") as found, records.open("rb") as whole:
+            first = found.read(_PROBE)
+            if not 0 < half.stat().st_size < size or first != whole.read(len(first)):
+                raise BenchmarkError("half of the events gives other records")
+
+
+def _command(
+    events: Path, target: Path, name: str, *more: str, beside: Sequence[str] = ()
+) -> Process:
+    command = (*COLLECTOR, str(events), *_SETTINGS, *more, "--output", str(target))
+    return Process(name, command, target.with_suffix(".printed"), target, beside)
+
+
+def _start(source: Source, runs: int, figures: Figures) -> Interval:
+    """Measure the start of ``collector filter`` on one event, against an interpreter that imports
+    only the libraries that a command cannot do without."""
+    imports = "import msgspec, orjson, typer"
+    both = [
+        Process(
+            "collector filter, one event",
+            (*COLLECTOR, str(source.path), *_SETTINGS),
+            source.beside("a"),
+        ),
+        Process(f"python -c '{imports}'", (sys.executable, "-c", imports), source.beside("b")),
+    ]
+    in_turns(both, 1)  # whatever a first run may have to read
+    for each in both:
+        each.runs.clear()
+    in_turns(both, runs)
+    ratio = paired(both[0].cpu_seconds, both[1].cpu_seconds)
+    rows = [
+        (each.name, f"{1_000 * median(each.cpu_seconds):.0f}", f"{median(each.peak_mb):.0f}", shown)
+        for each, shown in zip(both, (str(ratio), "1"), strict=True)
+    ]
+    title = f"the start of a command, median of {runs} runs"
+    figures.table(
+        title, ("command", "CPU ms", "peak MB", "times the imports (95 % interval)"), rows
+    )
+    figures.values["start"] = {each.name: each.used() for each in both}
+    return ratio
+
+
+def main(path: str, name: str = "") -> None:
+    """Run a contender once on the events of a file; without one, only hold the events."""
+    events = Path(path).read_bytes().splitlines()
+    if name:
+        (contender,), _ = contenders.load([name])
+        contender.prepare(events, "conferencing")
+        contender.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,1 +1,0 @@
-"""What the SDK costs the application that it is in."""
