@@ -137,8 +137,10 @@ def read(path: Path, file: str = "") -> Document:
         with path.open("rb") as handle:
             data = handle.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        document.report((), "E101", "the file is not found; check the path")
+        document.start = 0, 0
+        document.report((), "E101", "there is no such file; check the path")
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the path
+        document.start = 0, 0
         document.report((), "E101", "the file cannot be read; check the path and its permissions")
     else:
         read_bytes(data, document)

@@ -23,7 +23,7 @@ from collector.claims.document import (
     load_all_claims,
 )
 from collector.claims.findings import NO_RECORDER, ClaimFinding, Found, Verdict, verdict
-from collector.claims.promises import Promise, by_importance, is_kept, promises, summary
+from collector.claims.promises import Promise, by_importance, deciding, is_kept, promises, summary
 from collector.claims.verdicts import fingerprint, record
 from collector.claims.verification import check, review_commands
 from collector.cli.console import err, out, print_json, seen
@@ -97,7 +97,7 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
         document = _as_dict(every, figures, found, made, each_of)
         print_json(document | {"to_review": _to_review(chosen, config)})
     else:
-        _print(made)
+        _print(every, found, made)
         if not folder.is_dir():
             _line(None, _NO_DATA)
         if details:
@@ -262,15 +262,16 @@ def _as_dict(
     }
 
 
-def _print(made: Sequence[Promise]) -> None:
+def _print(every: Mapping[str, Claim], found: Found, made: Sequence[Promise]) -> None:
     """Print each promise for a person: its sign and sentence, then why, then what to do."""
     is_ascii = not _can_write("".join(sign for sign, *_ in _SHOWN.values()))
     for each in by_importance(made):
         sign, plain, words, style = _SHOWN[each.verdict]
         _line((plain if is_ascii else sign, style), each.sentence, "bold")
         _line(("", ""), f"{words} {each.reason}", "", words=(len(words), style))
-        for addition in each.additions:
-            _line(("", ""), f"- {addition}")
+        others = [one.message for one in deciding(every[each.id], found, each.verdict)[1:]]
+        for also in (*others, *each.additions):
+            _line(("", ""), f"- {also}")
         if each.advice:
             _line(("", ""), f"What to do: {each.advice}")
         out.print()

@@ -60,7 +60,7 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
     if malformed == tally.received:
         return f"{name}: no event could be read; {_EVENTS} (docs/commands.md has other forms)"
     if not tally.admitted and 2 * others >= tally.received:
-        return f"{name}: {schema.id} admits none of these events; {_remedy(_head(path), form)}"
+        return f"{name}: {schema.id} admits none of these events; {_remedy(path, form)}"
     return None
 
 
@@ -121,18 +121,18 @@ def _is_json(text: bytes) -> bool:
     return not Filter(load_schema("conferencing")).admit(text).tally.rejected["malformed"]
 
 
-def _remedy(head: bytes, form: Form) -> str:
+def _remedy(path: Path, form: Form) -> str:
     """Name the shipped schemas that admit some of these events, or the template that fits."""
-    from collector.samples import Sample, fitting, fitting_inside  # noqa: PLC0415 - rarely needed
+    head = _head(path)
+    from collector.samples import Sample, fitting  # noqa: PLC0415 - rarely needed
 
     names = [name for name in resources.names() if _admits(name, head, form)]
     if names:
         return f"try {' or '.join(f'`--schema {name}`' for name in names)}"
     sample = Sample(head, lines=form == "ndjson")
     if fits := fitting(sample):
-        return f"the template {fits[0]}: `collector schema new NAME --from {fits[0].name}`"
-    if inside := fitting_inside(sample):
-        return inside
+        origin = input_name(path) if fits[0].is_map else fits[0].name
+        return f"the template {fits[0]}: `collector schema new NAME --from {origin}`"
     return "`collector explain` shows what it looks for, `collector schema list` other schemas"
 
 

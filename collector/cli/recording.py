@@ -16,9 +16,11 @@ from collector.cli.options import (
     Checkpoints,
     ConfigFile,
     Data,
+    File,
     Output,
     Yes,
     confirm,
+    one_file,
     read_file,
     write_new,
 )
@@ -40,7 +42,7 @@ _NO_CHECKPOINT = "is not a checkpoint; `collector recording show ID --checkpoint
 
 
 @app.command("serve")
-def serve(config: ConfigFile = None) -> None:
+def serve(file: File = None, config: ConfigFile = None) -> None:
     """Keep recordings of meetings, each by its host's decision and of those who stay.
 
     It needs `recorder.enabled` and `recorder.keys`, the platform's public keys; see
@@ -50,7 +52,7 @@ def serve(config: ConfigFile = None) -> None:
 
     clear_switches()  # before any library is tried
     _needs_recording("httptools", "prometheus_client", "uvloop")
-    loaded = read(config)
+    loaded = read(one_file(file, config))
     harden()
     from collector.recording.server import serve as served  # noqa: PLC0415 - only now, after it
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from collector.cli.options import ConfigFile
+from collector.cli.options import ConfigFile, File, one_file
 from collector.config import read
 from collector.config.model import variable
 from collector.extras import is_installed, require
@@ -35,6 +35,7 @@ _AllowWidening = Annotated[
 
 
 def serve(
+    file: File = None,
     *,
     config: ConfigFile = None,
     data: Annotated[
@@ -94,7 +95,7 @@ def serve(
         ("data",): "" if data is None else str(data),
     }
     variables = {variable(loc): value for loc, value in given.items() if value}
-    loaded = read(config, {**os.environ, **variables})
+    loaded = read(one_file(file, config), {**os.environ, **variables})
     raise typer.Exit(run(loaded, allow_widening=allow_widening))
 
 

@@ -16,9 +16,10 @@ from collector.contracts import Rejection
 from collector.filter.admission import AdmissionBuilder
 from collector.filter.decode.json import FAILURES, skip
 from collector.filter.decode.mapping import is_list as is_python_list
-from collector.filter.decode.mapping import object_members
-from collector.filter.plan import Plan, RecordPath
+from collector.filter.decode.mapping import object_members, text_members
+from collector.filter.plan import Plan, RecordPath, content_code
 from collector.filter.reader import Reader, Readers
+from collector.filter.shape import NULL
 from collector.filter.text import PIECE, count_elements, is_list
 
 MAX_ITEMS = 50_000
@@ -127,6 +128,40 @@ def records_in_mapping(value: Any, builder: AdmissionBuilder, limit: int) -> lis
         return []
     objects = object_members(value)
     return at_most(limit, len(objects), objects, builder) if objects else None
+
+
+def events_in_map(text: Any, builder: AdmissionBuilder) -> list[Any]:
+    """Return the members of a map of events that are objects, a JSON text that may be malformed. A
+    text that is no object comes back as it is. Content is counted, and is no event."""
+    view = memoryview(text)
+    try:
+        if has_many_commas(view):
+            skip(view)
+            if (number := count_elements(view)) > MAX_ITEMS:
+                return at_most(MAX_ITEMS, number, [], builder)
+        members = _object(view)
+    except (*FAILURES, RecursionError):
+        return [text]
+    return _events(members, lambda raw: memoryview(raw)[0] == _OBJECT, builder)
+
+
+def events_in_mapping(event: dict[Any, Any], builder: AdmissionBuilder) -> list[dict[Any, Any]]:
+    """Do the same with a dictionary."""
+    return _events(text_members(event), lambda value: type(value) is dict, builder)
+
+
+def _events(
+    members: dict[str, Any], is_event: Callable[[Any], bool], builder: AdmissionBuilder
+) -> list[Any]:
+    content = dict(builder.plan.content)
+    named = {
+        content[name] for name in content.keys() & members if members[name] not in (None, NULL)
+    }
+    builder.notes += [content_code(builder.plan, category) for category in sorted(named)]
+    found = [value for name, value in members.items() if name not in content and is_event(value)]
+    if not found:
+        builder.rejected.append("not_an_object")
+    return at_most(MAX_ITEMS, len(found), found, builder) if found else []
 
 
 TEXTS: RecordsIn = (records_in_list, records_in_object)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache, cached_property, partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 from collector.contracts import Granted
@@ -31,6 +31,8 @@ from collector.filter.records import (
     TEXTS,
     NestedRecords,
     at_most,
+    events_in_map,
+    events_in_mapping,
     find_records,
     groups_within,
     may_be_typed,
@@ -92,6 +94,8 @@ class EventRouter:
         Judges are made at once: an event emitted in a signal handler must not wait for them.
         """
         objects = self.readers.objects
+        if self.plan.is_map:
+            return None
         if not self.plan.records:
             return SingleAdmissions(self.plan, objects.judge("events", self.plan.selection)).of
         for selection in {way.selection for way in self.plan.records if way.paths}:
@@ -186,7 +190,7 @@ class EventRouter:
     def add_lines(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add every line that is not blank as one event."""
         may_choose = self.consent is not None and self.may_choose(text if is_utf8(text) else None)
-        if may_choose or self.plan.records:
+        if may_choose or self.plan.records or self.plan.is_map:
             lines = readable_lines(text, builder.rejected.append)
             self._add_payloads(lines, builder, may_choose, blank_counts=False)
         else:
@@ -231,6 +235,8 @@ class EventRouter:
         *,
         blank_counts: bool,
     ) -> None:
+        if self.plan.is_map:
+            payloads = chain.from_iterable(events_in_map(each, builder) for each in payloads)
         for router, group in self.by_router(payloads, may_choose):
             its_builder = builder.for_plan(router.plan)
             if self.plan.records:
@@ -439,8 +445,9 @@ class EventRouter:
 
     def add_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
         """Add one event that is a dictionary, or a dictionary that holds records."""
-        router = self.router_for(event)
-        router.add_granted_mapping(event, builder.for_plan(router.plan))
+        for each in events_in_mapping(event, builder) if self.plan.is_map else (event,):
+            router = self.router_for(each)
+            router.add_granted_mapping(each, builder.for_plan(router.plan))
 
     def add_granted_mapping(self, event: dict[Any, Any], builder: AdmissionBuilder) -> None:
         """Add a dictionary whose own choices this router grants."""

@@ -304,6 +304,16 @@ _OBJECTS = (
 )
 
 
+def a_map_of_events_stands_alone(schema: Schema) -> Iterator[Finding]:
+    """Check that ``*``, which says that no event comes by itself, is the only way to records."""
+    for index, way in enumerate(schema.ways):
+        if way == "*" and len(schema.ways) > 1:
+            message = (
+                "`*` says that each event stands in a map of events; leave the other paths out"
+            )
+            yield ("records", index), "E122", message
+
+
 def _is_of_objects(path: str, records: str) -> bool:
     """Return whether a path ends at the object whose members are the records."""
     return records.endswith(".*") and keys(path) == keys(levels(records)[0].removesuffix(".*"))
@@ -431,6 +441,7 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     sentences_are_written,
     keys_rotate_together,
     records_path_is_free,
+    a_map_of_events_stands_alone,
     choices_are_only_choices,
     derivation,
     filled_from_the_peer,

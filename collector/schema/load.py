@@ -49,22 +49,32 @@ def load_schemas(references: Iterable[str | Path]) -> list[Schema]:
 def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
     """Return the schema, or ``None`` and every fault of the document, by line."""
     path = reference if isinstance(reference, Path) else resources.schema(reference)
-    if path is None:
-        hint = nearest(str(reference), resources.names()) or "; see `collector schema list`"
-        if reference in resources.templates():
-            hint = f"; it is a template: `collector schema new NAME --from {reference}` copies it"
-        if Path(reference).exists():
-            hint = (
-                ", and the name of a schema file ends in `.yaml`; `collector schema new` writes one"
-            )
-        message = f"no shipped schema has this name{hint}"
-        return None, [Document(str(reference)).fault((), "E101", message)]
+    if path is None or not path.exists():
+        message = _not_there(str(reference))
+        return None, [Document(str(reference), start=(0, 0)).fault((), "E101", message)]
     known = resources.parsed(path)
     if known is not None:
         schema, faults = parse_source(Document(str(path), path.parent, known))
         if not faults:
             return schema, []
     return parse_source(read(path))
+
+
+def _not_there(reference: str) -> str:
+    """Say why a reference leads to no file, and what may be meant."""
+    name = Path(reference).stem if resources.is_path(reference) else reference
+    if reference in resources.templates():
+        message = "this is a template; copy it with `collector schema new NAME --from"
+        return f"{message} {reference}`"
+    if name != reference:
+        hint = f"the shipped schema is called `{name}`" if name in resources.names() else ""
+        return f"there is no such file; {hint or 'check the path'}"
+    if Path(f"{reference}.yaml").exists():
+        return f"no shipped schema has this name; did you mean the file `{reference}.yaml`?"
+    if Path(reference).exists():
+        return "this is no schema: the name of a schema file ends in `.yaml`"
+    hint = nearest(reference, resources.names()) or "; `collector schema list` lists them"
+    return f"there is no such file, and no shipped schema of this name{hint}"
 
 
 def parse_source(source: Document) -> tuple[Schema | None, list[Fault]]:

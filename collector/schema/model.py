@@ -200,7 +200,8 @@ class DocumentHead(Part):
         None,
         description="Where the event holds a list of records: one path, or several of which the"
         " first that is there decides. `.*` at the end means each object below it, `.` the event"
-        " itself; `[]` leads on into each element of a list. With a condition, other records are"
+        " itself; `[]` leads on into each element of a list. `*` alone means that what arrives is a"
+        " map, and each object in it an event. With a condition, other records are"
         " counted as `not_selected`.",
         examples=[
             "participants",

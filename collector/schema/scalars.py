@@ -99,7 +99,7 @@ def _path_pattern(mark: str = "", marked: str = "") -> str:
 
 _PATH_PATTERN = _path_pattern()
 """A path, but for its length."""
-_RECORDS_PATTERN = r"(?!.*\[\]\.\*$)(\.|" + _path_pattern(r"(\[\])?", r"|\](\.|$)") + r"(\.\*)?)"
+_RECORDS_PATTERN = r"(?!.*\[\]\.\*$)(\.|\*|" + _path_pattern(r"(\[\])?", r"|\](\.|$)") + r"(\.\*)?)"
 """A way to records: ``[]`` after a segment says that the rest lies in each element of the list."""
 
 _PATH = pattern(
@@ -109,7 +109,7 @@ _PATH = pattern(
     maxLength=256,
 )
 _WAY = pattern(
-    _RECORDS_PATTERN, "a path, with [] where a list has lists, a path that ends in .*, or a dot"
+    _RECORDS_PATTERN, "a path, with [] where a list has lists, a path that ends in .*, a dot, or *"
 )
 _is_path = partial(re.fullmatch, _PATH_PATTERN, flags=re.ASCII)
 _is_way = partial(re.fullmatch, _RECORDS_PATTERN, flags=re.ASCII)
@@ -206,7 +206,8 @@ def _message(text: str) -> str:
 
 
 def _records_path(text: str) -> str:
-    """Check a path, a path that ends in ``*`` (each object below it), or ``.`` (the event)."""
+    """Check a path, a path that ends in ``.*`` (each object below it), ``.`` (the event), or ``*``
+    (each object in a map of events)."""
     if len(text) > _MAX_PATH + 2 or not text.isprintable():
         raise fault("E107", f"a path must be at most {_MAX_PATH} printable characters")
     if not _is_way(text):

@@ -25,7 +25,7 @@ from collector.cli.options import (
 from collector.cli.stdout import write
 from collector.documents import nearest
 from collector.errors import ConfigError, UsageError
-from collector.samples import fitting, fitting_inside, proposed
+from collector.samples import fitting, proposed
 from collector.schema import load_schema, load_schemas, resources
 from collector.schema.checks import TO_WRITE
 from collector.schema.starter import EDITOR_FILE, copy, is_name, starter
@@ -114,8 +114,7 @@ def _propose(name: str, file: Path) -> None:
     if not made.fields:
         message = f"{input_name(file)} has no name that is known in telemetry"
         begin = f"begin with `collector schema new {name}`, and write the paths of your events"
-        remedy = fitting_inside(sample) or f"{begin} under `from`"
-        raise UsageError("E101", f"{message}; {remedy}")
+        raise UsageError("E101", f"{message}; {begin} under `from`")
     _write(path, made.text)
     events, others = made.others()
     err.print(
