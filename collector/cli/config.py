@@ -59,7 +59,7 @@ _WIDTH = 90
 
 @app.command("init")
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path(
         "collector.yaml"
     ),
 ) -> None:

@@ -27,7 +27,7 @@ from collector.schema import Schema, load_schema
 
 def explain_events(
     file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="A file of events; `-`, or none, is stdin.")
+        Path, typer.Argument(metavar="FILE", help="A file of events; `-`, or none, is stdin.")
     ] = Path("-"),
     schema: SchemaName = "conferencing",
     form: Annotated[

@@ -38,7 +38,7 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE]...",
+            metavar="FILE",
             help="Files of events; `-`, or none, is stdin. `.ndjson` and `.jsonl` hold one event"
             " per line, `.json` one document (an object or an array); `.gz` and `.zst` on top.",
         ),

@@ -35,16 +35,19 @@ _OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "no
 """Why events are rejected that another schema is for."""
 _OTLP = re.compile(rb'\s*\{\s*"resource(Logs|Spans|Metrics)"')
 _EVENTS = "events are JSON objects, one a line"
-_CSV = "looks like CSV; make a JSON object of each row (docs/commands.md shows how)"
-_DOCUMENT = "looks like one JSON document; let its name end in `.json`, or give `--input json`"
-_LINES = "looks like lines of JSON; let its name end in `.ndjson`, or give `--input ndjson`"
+_CSV = "looks like CSV; turn each row into a JSON object (docs/commands.md shows how)"
+_DOCUMENT = "is one JSON document; rename it to end in `.json`, or add `--input json`"
+_LINES = (
+    "has one JSON document on each line; rename it to end in `.ndjson`, or add `--input ndjson`"
+)
+_QUOTES = "is written with single quotes, as Python prints a dictionary; write it with `json.dumps`"
 
 
 def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
     """Return one sentence about an input with these counts, if there is something to say."""
     name = input_name(path)
     if tally.rejected["malformed"] and path.suffix in (".yaml", ".yml"):
-        return f"{name} is YAML; a schema is given with `--schema`, and {_EVENTS}"
+        return f"{name} is YAML; name a schema with `--schema`. Here, {_EVENTS}"
     if not tally.received:
         return f"{name} holds no event" if tally.bytes_in else f"{name} is empty"
     if not tally.bytes_in:  # a document of no bytes counts as a malformed one
@@ -56,9 +59,11 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
         if found is not None:
             return f"{name} {found}"
     if not tally.admitted and _OTLP.match(_head(path)):
-        return f"{name} is OTLP, which a sidecar takes (docs/sidecar.md) and `Filter.admit_otlp`"
+        return f"{name} is OTLP; send it to a sidecar (docs/sidecar.md), or use `Filter.admit_otlp` in Python"
     if malformed == tally.received:
-        return f"{name}: no event could be read; {_EVENTS} (docs/commands.md has other forms)"
+        return f"{name}: nothing in it is valid JSON; {_EVENTS} (docs/commands.md has other forms)"
+    if schema.records is None and tally.rejected["not_an_object"] == tally.received:
+        return f"{name} holds no JSON object; {_EVENTS}"
     if not tally.admitted and 2 * others >= tally.received:
         return f"{name}: {schema.id} admits none of these events; {_remedy(path, form)}"
     return None
@@ -79,7 +84,9 @@ def refuse_unreadable(path: Path, sample: Sample) -> None:
     tally = sample.admit(Filter(schema)).tally
     if tally.rejected["malformed"] + tally.rejected["too_large"] >= tally.received:
         found = hint(path, sample_form(sample), tally, schema)
-        raise UsageError("E422", found or f"{input_name(path)}: no event could be read; {_EVENTS}")
+        raise UsageError(
+            "E422", found or f"{input_name(path)}: nothing in it is valid JSON; {_EVENTS}"
+        )
 
 
 def sample_form(sample: Sample) -> Form:
@@ -111,9 +118,17 @@ def _form(head: bytes, form: Form) -> str | None:
         is_whole = _is_json(first)
         if form == "json":
             return _LINES if is_whole and others else None
-        return _DOCUMENT if not is_whole or (text[:1] == b"[" and not others) else None
+        if text[1:].lstrip()[:1] == b"'":
+            return _QUOTES
+        is_document = (text[:1] == b"[" and not others) if is_whole else _is_document(head)
+        return _DOCUMENT if is_document else None
     is_text = all(byte >= 32 or byte in b"\t\r" for byte in first)
     return _CSV if is_text and any(mark in first for mark in (b",", b";", b"\t")) else None
+
+
+def _is_document(head: bytes) -> bool:
+    """Return whether several lines are one document; of a long one only the beginning is known."""
+    return len(head) >= _HEAD_BYTES or _is_json(head)
 
 
 def _is_json(text: bytes) -> bool:
@@ -133,7 +148,10 @@ def _remedy(path: Path, form: Form) -> str:
     if fits := fitting(sample):
         origin = input_name(path) if fits[0].is_map else fits[0].name
         return f"the template {fits[0]}: `collector schema new NAME --from {origin}`"
-    return "`collector explain` shows what it looks for, `collector schema list` other schemas"
+    return (
+        "`collector explain` shows where the schema looks; if your events stand in a list inside,"
+        " write a schema that names its path under `records`"
+    )
 
 
 def _admits(name: str, head: bytes, form: Form) -> bool:

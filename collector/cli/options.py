@@ -43,7 +43,7 @@ DEFAULT_SCHEMAS = ["conferencing"]
 Schemas = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SCHEMA]...",
+        metavar="SCHEMA",
         help="Names of shipped schemas, or paths of schema files. Default: `conferencing`.",
         autocompletion=complete_schema,
         show_default=False,
@@ -75,7 +75,7 @@ ConfigFile = Annotated[
 ]
 File = Annotated[
     Path | None,
-    typer.Argument(metavar="[FILE]", help="The same as --config FILE; none: defaults."),
+    typer.Argument(metavar="FILE", help="The same as --config FILE; none: defaults."),
 ]
 Data = Annotated[
     Path | None,

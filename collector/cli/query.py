@@ -155,7 +155,7 @@ def query(
     statement: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SQL]",
+            metavar="SQL",
             help="One SELECT over the tables of the store; `-` reads it from stdin. Without it,"
             " what tables there are.",
         ),

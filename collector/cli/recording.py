@@ -201,7 +201,7 @@ def show(
 @app.command("verify")
 def verify(
     recordings: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="None: every recording.")
+        list[str] | None, typer.Argument(metavar="ID", help="None: every recording.")
     ] = None,
     config: ConfigFile = None,
     data: Data = None,

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticCustomError, to_jsonable_python
 
 from collector.addresses import Address, is_ip
 from collector.documents import Hint, fault, pattern
@@ -138,9 +138,9 @@ def _whole(value: Any) -> int:
 def _workers(value: Any) -> int | str:
     if value == "auto":
         return "auto"
-    number = _whole(value)
-    if 1 <= number <= _MOST_WORKERS:
-        return number
+    with suppress(PydanticCustomError):
+        if 1 <= (number := _whole(value)) <= _MOST_WORKERS:
+            return number
     raise _fault(f"this must be 1 to {_MOST_WORKERS}, or `auto`")
 
 

@@ -88,9 +88,11 @@ def _document(source: Document) -> Schema | None:
         source.report((), "E107", "a schema document must be a mapping of keys to values")
         return None
     document: dict[str, Any] = source.value
-    if document and not {"schema", "fields"} & document.keys():
+    if not {"schema", "fields"} & document.keys():
         # It may be an event, whose keys are not to be named.
-        message = "this is no schema document: it needs the keys `schema` and `fields`"
+        message = "this is not a schema, which has the keys `schema` and `fields`"
+        if not document:
+            message = "the file is empty; `collector schema new NAME` writes a schema to start from"
         source.report((), "E106", message)
         return None
     head = validate(DocumentHead, document, (), source) or _head_placeholder(document)

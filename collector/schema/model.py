@@ -128,7 +128,9 @@ def _unique_records(records: tuple[RecordsPath, ...]) -> tuple[RecordsPath, ...]
 def _listed(value: object) -> object:
     if isinstance(value, str | dict):
         return (value,)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise fault("E107", "this must be a path, such as `participants`, or a list of paths")
 
 
 Records = Annotated[

@@ -196,6 +196,8 @@ def _message(text: str) -> str:
         return 'put a name with letters beyond ASCII between two quotes: a."größe"'
     if '."' in f".{text}":
         return 'put a whole name between two quotes, and no other: a."b.c"'
+    if any(segment.endswith("[*]") for segment in segments):
+        return "write `[]` after a list under `records`, or one element as [0] to [99]"
     if "*" in segments:
         return "`*` may only be the last part of a path under `records`"
     if any(segment.endswith("[]") for segment in segments):

@@ -38,7 +38,7 @@ def check(
     catalogues: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[CATALOGUE]...",
+            metavar="CATALOGUE",
             help="Names of shipped catalogues, or paths of `.txt` files. Default: all shipped.",
             autocompletion=_names,
             show_default=False,
@@ -141,7 +141,7 @@ def _read(path: Path) -> bytes:
 def _target(file: Path) -> Path:
     if file.suffix != ".txt":
         raise typer.BadParameter("give the path of a `.txt` file", param_hint="FILE")
-    return file.resolve()
+    return file.resolve() if file.is_symlink() else file
 
 
 def _source(text: str) -> str:

@@ -23,7 +23,7 @@ from collector.schema.review import read_copy, review
 _Schema = Annotated[
     str | None,
     typer.Argument(
-        metavar="[SCHEMA]",
+        metavar="SCHEMA",
         help="A schema of the configuration, by its name, or a shipped schema's name, or the path"
         " of a schema file. Default: the one that the configuration names.",
         autocompletion=complete_schema,

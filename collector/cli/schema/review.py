@@ -63,7 +63,7 @@ def review(
     schemas: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SCHEMA]...",
+            metavar="SCHEMA",
             help="Names of shipped schemas, or paths of schema files. Default: those of the"
             " configuration.",
             autocompletion=complete_schema,
