@@ -92,7 +92,7 @@ def _path_pattern(mark: str = "", marked: str = "") -> str:
     that may not end a name."""
     end = rf"{mark}(\.|$)"
     other = rf"[^.]*\[(?!{_NUMBER}\]{marked})[^.\]]*\]{_INDEX}*{end}"
-    plain = rf"(?!\"|\*{_INDEX}*{end}|{_INDEX}*{end}|{other}){_ASCII}+"
+    plain = rf"(?!\"|\*+{_INDEX}*{end}|{_INDEX}*{end}|{other}){_ASCII}+"
     segment = rf"(\"[^\"{_CONTROL}]+\"{_INDEX}*{mark}|{plain})"
     return rf"({_INDEX}+{mark}|{segment})(\.{segment}){{0,{_MAX_SEGMENTS - 1}}}"
 
@@ -198,8 +198,8 @@ def _message(text: str) -> str:
         return 'put a whole name between two quotes, and no other: a."b.c"'
     if any(segment.endswith("[*]") for segment in segments):
         return "write `[]` after a list under `records`, or one element as [0] to [99]"
-    if "*" in segments:
-        return "`*` may only be the last part of a path under `records`"
+    if any(not segment.strip("*") for segment in segments):
+        return "`*` may only be the last part of a path under `records`, or stand alone there"
     if any(segment.endswith("[]") for segment in segments):
         return "`[]` may only stand in a path under `records`; name one element as [0] to [99]"
     if any(segment.endswith("]") for segment in segments):

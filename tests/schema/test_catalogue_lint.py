@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.schema.catalogue_lint import CatalogueFile, examine, fault_of, insert
+from collector.schema.catalogue import CatalogueFile, examine, fault_of, insert
 
 GOOD = b"""# source: the vendor's list, 2026
 # A note.
@@ -49,7 +49,7 @@ def test_a_good_file() -> None:
 
 def test_an_empty_listing() -> None:
     """It has no width, and no longest entry."""
-    assert (CatalogueFile((), ()).bits, CatalogueFile((), ()).longest) == (0.0, 0)
+    assert (CatalogueFile().bits, CatalogueFile().longest) == (0.0, 0)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from collector.cli.options import AsJson, replace_file
 from collector.documents import nearest
 from collector.errors import Fault, SchemaError
 from collector.schema import resources
-from collector.schema.catalogue import MAX_BYTES
-from collector.schema.catalogue_lint import (
+from collector.schema.catalogue import (
+    MAX_BYTES,
     CatalogueFile,
     CatalogueFinding,
     examine,
