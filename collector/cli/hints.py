@@ -59,7 +59,7 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
         if found is not None:
             return f"{name} {found}"
     if not tally.admitted and _OTLP.match(_head(path)):
-        return f"{name} is OTLP; send it to a sidecar (docs/sidecar.md), or use `Filter.admit_otlp` in Python"
+        return f"{name} is OTLP; send it to a sidecar (docs/sidecar.md), or use `Filter.admit_otlp`"
     if malformed == tally.received:
         return f"{name}: nothing in it is valid JSON; {_EVENTS} (docs/commands.md has other forms)"
     if schema.records is None and tally.rejected["not_an_object"] == tally.received:

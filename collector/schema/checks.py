@@ -27,6 +27,7 @@ TO_WRITE = "FILL IN"
 """Where these words stand in a proposed document, its author has to write something."""
 
 Finding = tuple[Loc, str, str]
+Check = Callable[[Schema], Iterator[Finding]]
 
 _USES = f"; allowed are {', '.join(policy.USES)}"
 _ROOTS = f"; allowed are {', '.join(policy.FIELD_CATEGORIES)} and below"
@@ -430,7 +431,7 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
             )
 
 
-CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
+CHECKS: tuple[Check, ...] = (
     nothing_is_left_to_write,
     uses,
     categories,

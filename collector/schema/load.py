@@ -7,7 +7,7 @@ parts that hold as much of them as the checks read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -17,7 +17,7 @@ from collector.contracts import CATEGORIES
 from collector.documents import Document, Loc, fields_by_key, nearest, read, validate
 from collector.errors import Fault, SchemaError
 from collector.schema import resources
-from collector.schema.checks import CHECKS
+from collector.schema.checks import CHECKS, Check
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import DocumentHead, Purpose, Schema, Trial
 
@@ -77,13 +77,25 @@ def _not_there(reference: str) -> str:
     return f"there is no such file, and no shipped schema of this name{hint}"
 
 
+ReadField = Callable[[Any, Loc, Document], FieldBase | None]
+
+
 def parse_source(source: Document) -> tuple[Schema | None, list[Fault]]:
     """Parse a document that was read already."""
-    schema = _document(source) if source.value is not None or not source.faults else None
+    return checked(source, validate_field, CHECKS)
+
+
+def checked(
+    source: Document, read_field: ReadField, checks: Iterable[Check]
+) -> tuple[Schema | None, list[Fault]]:
+    """Parse a document whose fields are read in this way, and which must pass these checks."""
+    schema = None
+    if source.value is not None or not source.faults:
+        schema = _document(source, read_field, checks)
     return (None, source.all_faults()) if source.faults else (schema, [])
 
 
-def _document(source: Document) -> Schema | None:
+def _document(source: Document, read_field: ReadField, checks: Iterable[Check]) -> Schema | None:
     if not isinstance(source.value, dict):
         source.report((), "E107", "a schema document must be a mapping of keys to values")
         return None
@@ -107,12 +119,12 @@ def _document(source: Document) -> Schema | None:
         for name, value in _items(document, "purposes")
     }
     parts["fields"] = {
-        name: validate_field(value, ("fields", name), source) or _field_placeholder(value)
+        name: read_field(value, ("fields", name), source) or _field_placeholder(value)
         for name, value in _items(document, "fields")
     }
     parts["tests"] = [test for test in tests if test]
     schema = Schema.model_construct(**parts)
-    for check in CHECKS:
+    for check in checks:
         for loc, code, message in check(schema):
             source.report(loc, code, message)
     return schema

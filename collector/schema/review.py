@@ -29,13 +29,11 @@ from pydantic import Field as Option
 
 from collector.documents import Document, Loc, Part, fault, read_bytes, validate
 from collector.errors import ConfigError, Fault, SchemaError, file_name
-from collector.schema.catalogue import is_entry
 from collector.schema.diff import SchemaChange, compare
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.kinds.token import TokenField
-from collector.schema.load import validate_field
 from collector.schema.model import Records, Schema
 from collector.schema.names.scope import scope
 from collector.schema.scalars import (
@@ -52,14 +50,13 @@ from collector.schema.scalars import (
     Path as EventPath,
 )
 from collector.schema.starter import flow
-from collector.schema.stored_document import NO_KEY
+from collector.schema.stored_document import NO_KEY, noted_field
 
 MAX_BYTES = 1 << 20
 """The most bytes of a copy: entries of catalogues are written out in it."""
 _MOST_TEXT = 200
 _MOST_LINK = 500
 _PLACEHOLDER = {"reason": "as it was approved"}
-_ANY_PATTERN = "a"
 _LINK = re.compile(r"https?://[!-~]+").fullmatch
 
 
@@ -204,21 +201,7 @@ def _entry(value: Any, loc: Loc, source: Document) -> tuple[Approval, FieldBase]
     for key in _NOT_APPROVED:
         if key in options:
             source.report((*loc, key), "E105", "an approval has no such key; leave it out")
-    catalogue, entries = options.get("catalogue"), options.pop("entries", None)
-    is_catalogue = options.get("kind") == "token" and isinstance(catalogue, str)
-    if is_catalogue and "pattern" not in options:
-        del options["catalogue"]
-        options["pattern"] = _ANY_PATTERN
-    elif entries is not None:
-        source.report((*loc, "entries"), "E105", "these belong to a catalogue; leave them out")
-    found = validate_field(options | _PLACEHOLDER, loc, source)
-    if isinstance(found, TokenField) and is_catalogue:
-        lines = entries.splitlines() if isinstance(entries, str) else []
-        if not lines or not all(line and is_entry(line) for line in lines):
-            message = "write the entries of the catalogue as one text (`|`), one a line"
-            source.report((*loc, "catalogue"), "E107", message)
-            return None
-        found = found.with_entries(str(catalogue), frozenset(lines))
+    found = noted_field(options | _PLACEHOLDER, loc, source)
     return None if approval is None or found is None else (approval, found)
 
 
