@@ -155,7 +155,7 @@ def read_bytes(data: bytes, document: Document, most: int = MAX_BYTES) -> Docume
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        document.report((), "E101", "the file is not UTF-8 text; save it as UTF-8")
+        document.report((), "E101", "the file is not UTF-8; save it as UTF-8")
         return document
     return read_text(text, document)
 
@@ -345,7 +345,7 @@ def _scalar(token: _Token, loc: Loc, document: Document) -> Any:
         return text
     number = _number(text)
     if number is None:
-        document.refuse(loc, "E107", "a number must be finite and within 64 bits")
+        document.refuse(loc, "E107", "a number must be finite and have at most 64 bits")
         return 0
     return number
 
@@ -364,7 +364,7 @@ def _number(text: str) -> int | float | None:
 # -- models ----------------------------------------------------------------------------------------
 
 _WRONG_TYPE = {
-    "string_type": "a text (put it in quotes if it looks like a number or a date)",
+    "string_type": "a text; put quotes around a number or a date",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -451,7 +451,7 @@ def _placed(
     place = (*loc, *inner)
     if detail["type"] == "extra_forbidden":
         known = fields_by_key(_within(model, detail["loc"][:-1]))
-        hint = nearest(str(inner[-1]), known) or f"; keys are {', '.join(known)}"
+        hint = nearest(str(inner[-1]), known) or f"; the keys are {', '.join(known)}"
         return place, "E105", f"there is no such key here{hint}"
     code, message = explain(detail)
     return (*place, *(detail.get("ctx") or {}).get("about", ())), code, message
@@ -575,7 +575,7 @@ class Layers:
                 hint = nearest(rest, ends, prefix) or f"; see {self.see}"
                 is_shown = "…" not in self.shown(tuple(rest.lower().split("__")))
                 shown = name if is_shown else f"{prefix}…"
-                message = f"no setting has this variable{hint}"
+                message = f"no setting has this environment variable{hint}"
                 self.faults.append(Fault(ENVIRONMENT, 0, 0, shown, message, "E105"))
 
     def build(self, model: type[_M], loc: Loc = (), parts: Mapping[str, Any] | None = None) -> _M:

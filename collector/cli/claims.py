@@ -1,5 +1,4 @@
-"""``collector claims``: run the checks, and say of each promise whether it holds, why, and what to
-do."""
+"""``collector claims``: run the checks, and say whether each promise holds, why, and what to do."""
 
 from __future__ import annotations
 
@@ -60,28 +59,30 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
     config: ConfigFile = None,
     data: Data = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Run the checks, as is done without it.", hidden=True)
+        bool,
+        typer.Option("--verify", help="Run the checks, which is what happens anyway.", hidden=True),
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Check this claim only; may be repeated."),
+        typer.Option("--only", metavar="NAME", help="Check only this claim; repeatable."),
     ] = None,
     details: Annotated[
         bool,
-        typer.Option("--details", help="Show the rules, checks, tests and counts of each too."),
+        typer.Option(
+            "--details", help="Also show the rules, checks, tests and counts of each claim."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check each public promise, and say whether it holds, why, and what to do. Exit 1 if one is
-    broken or unproven.
+    """Check each public promise: does it hold, why, and what is to be done? Exit 1 if one is broken
+    or unproven.
 
-    Events full of canaries go through the real pipeline in a temporary directory, the flow matrix
-    is computed, a worker tries whatever the kernel is to forbid it, and store and ledger of the
-    data directory are looked at, which is noted in the ledger. With a recorder, recordings are made
-    in a temporary directory too, and its own are looked at. A sidecar and a recorder may be
-    running. The verdicts are recorded in the data directory, where the sidecar's page shows them.
-    docs/claims.md has the details.
-    """
+    The command sends events full of canaries through the real pipeline in a temporary directory,
+    computes which field reaches which sink, lets a worker try what the kernel must forbid, and
+    reads the store and ledger of the data directory, which the ledger notes. With a recorder, it
+    also makes test recordings and looks at the existing ones. A sidecar and a recorder may be
+    running. The verdicts are saved in the data directory, and the sidecar's page shows them.
+    docs/claims.md has the details."""
     chosen = settings(config, data)
     every, folder = _chosen(load_all_claims(chosen.claims), only or []), chosen.data or Path()
     found, made = checked(chosen, every, config)
@@ -143,7 +144,7 @@ def _chosen(every: Mapping[str, Claim], only: Sequence[str]) -> Mapping[str, Cla
     unknown = [name for name in only if name not in every]
     if unknown:
         hint = nearest(unknown[0], list(every)) or f"; there are {', '.join(every)}"
-        raise typer.BadParameter(f"there is no such claim{hint}", param_hint="--only")
+        raise typer.BadParameter(f"no claim has this name{hint}", param_hint="--only")
     return {name: every[name] for name in dict.fromkeys(only)} if only else every
 
 

@@ -22,14 +22,14 @@ _ANY_FREE = dict.fromkeys(("http", "grpc", "admin"), 0)
 _PATHS = {"sqlite": "store", "ndjson": "ndjson", "parquet": "parquet"}
 _ADDRESSES = {"postgres": ("postgres", "url"), "otlp+https": ("otlp", "endpoint")}
 _FORMS = (
-    "`sqlite:///PATH`, `ndjson:///PATH`, `parquet:///PATH`, `postgres://USER@HOST/DATABASE` and"
-    " `otlp+https://HOST`; others stand in a configuration"
+    "`sqlite:///PATH`, `ndjson:///PATH`, `parquet:///PATH`, `postgres://USER@HOST/DATABASE` or"
+    " `otlp+https://HOST`; for others, write a configuration"
 )
 _AllowWidening = Annotated[
     bool,
     typer.Option(
         "--allow-widening",
-        help="Start also if more would flow than by what last ran with this data directory.",
+        help="Start even if more data would flow than with the configuration that last ran here.",
     ),
 ]
 
@@ -50,8 +50,8 @@ def serve(
             "--port",
             min=0,
             max=_MOST_PORT,
-            help="The port of `http.address`; OTLP/gRPC has the one before, health and metrics the"
-            " one after it. 0: any free ones.",
+            help="The port of HTTP; OTLP/gRPC gets the port before it, health and metrics the port"
+            " after it. 0 means any free ports.",
         ),
     ] = None,
     source: Annotated[
@@ -59,29 +59,31 @@ def serve(
         typer.Option(
             "--from",
             metavar="URL",
-            help="Take batches out of a stream of a message broker instead of receiving:"
+            help="Take batches from a stream of a message broker instead of receiving events:"
             " `tls://HOST/STREAM`. The settings `drain.url` and `drain.stream`.",
         ),
     ] = None,
     to: Annotated[
         list[str] | None,
         typer.Option(
-            "--to", metavar="SINK", help=f"A sink of yours, in place of the store: {_FORMS}."
+            "--to",
+            metavar="SINK",
+            help=f"Where records go, instead of the store; repeatable: {_FORMS}.",
         ),
     ] = None,
     allow_widening: _AllowWidening = False,
 ) -> None:
     """Receive events and OpenTelemetry data, and keep only what the schema lists.
 
-    It needs no configuration: events and OTLP/HTTP on port 4318, OTLP/gRPC on 4317 if grpcio is
-    installed, health and metrics on 4319, all of this machine only; data in `./collector-data`.
-    Options win over the environment, which wins over the file. SIGTERM or Ctrl-C ends it once
-    everything is flushed.
+    It runs without a configuration. It then listens on this machine only: events and OTLP/HTTP on
+    port 4318, OTLP/gRPC on 4317 if grpcio is installed, health and metrics on 4319. Data goes to
+    `./collector-data`. An option overrides the environment, which overrides the file. SIGTERM or
+    Ctrl-C stops it after everything is flushed.
 
-    With `--from`, or where the configuration has `drain.url`, it takes batches of records out of a
-    message broker instead, checks each record under the schemas of the configuration, and delivers
-    them to sinks; the broker keeps a message until every sink has its records. Any number of these
-    processes may take from one stream.
+    With `--from`, or with `drain.url` in the configuration, it takes batches of records from a
+    message broker instead, checks each record against the schemas, and delivers them to the sinks.
+    The broker keeps a message until every sink has its records. Several such processes may share
+    one stream.
     """
     from collector.server import clear_switches, run  # noqa: PLC0415 - keeps `--help` light
 
@@ -114,7 +116,7 @@ def _source(url: str | None) -> dict[tuple[str, ...], str]:
         return {}
     servers, slash, name = url.rpartition("/")
     if not slash or servers.endswith("/") or not name:
-        message = "name the stream too: `tls://HOST/STREAM`"
+        message = "add the name of the stream: `tls://HOST/STREAM`"
         raise typer.BadParameter(message, param_hint="--from")
     return {("drain", "url"): servers, ("drain", "stream"): name}
 
@@ -131,7 +133,7 @@ def _sinks(targets: list[str]) -> dict[tuple[str, ...], str]:
             found["sinks", type_, setting] = target.removeprefix("otlp+")
             found["sinks", type_, "party"] = "first"
         else:
-            raise typer.BadParameter(f"there are {_FORMS}", param_hint="--to")
+            raise typer.BadParameter(f"write {_FORMS}", param_hint="--to")
     if targets and ("sinks", "store", "path") not in found:
         found["sinks", "store", "enabled"] = "false"
     return found

@@ -10,8 +10,7 @@ log either.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import log2
@@ -248,33 +247,6 @@ _LINTS: tuple[Callable[[CatalogueFile], Iterator[CatalogueFinding]], ...] = (
 
 def _order(entry: str) -> tuple[str, str]:
     return entry.casefold(), entry
-
-
-# -- insertion -------------------------------------------------------------------------------------
-
-
-def insert(data: bytes, entries: Iterable[str], source: str) -> bytes:
-    """Insert entries into a catalogue's bytes in their order, in the block of that source.
-
-    A block that is not there is begun at the end. An entry goes before the first that sorts after
-    it where the block is sorted, else to its end. Lines that are there are not changed.
-
-    Raises ``CatalogueFault`` E107 when the bytes are no text.
-    """
-    parsed = _parsed(data)
-    newline, lines = ("\r\n" if b"\r\n" in data else "\n"), list(parsed.lines)
-    block = next((block for block in parsed.blocks if block.source == source), None)
-    if block is None:
-        lines += [*[""] * bool(lines), f"{_SOURCE} {source}"]
-        block = Block(source, len(lines))
-    keys = [_order(entry) for _, entry in block.entries]
-    numbers = [number for number, _ in block.entries]
-    is_sorted, end = keys == sorted(keys), numbers[-1] if numbers else block.line
-    for entry in sorted(entries, key=_order, reverse=True):  # the last first: places stay valid
-        at = bisect_left(keys, _order(entry)) if is_sorted else len(keys)
-        lines.insert(numbers[at] - 1 if at < len(numbers) else end, entry)
-    mark = b"\xef\xbb\xbf" if data.startswith(b"\xef\xbb\xbf") else b""
-    return mark + newline.join([*lines, ""]).encode()
 
 
 # -- names of people -------------------------------------------------------------------------------

@@ -97,12 +97,14 @@ def checked(
 
 def _document(source: Document, read_field: ReadField, checks: Iterable[Check]) -> Schema | None:
     if not isinstance(source.value, dict):
-        source.report((), "E107", "a schema document must be a mapping of keys to values")
+        source.report(
+            (), "E107", "a schema must be a YAML mapping, with the keys `schema` and `fields`"
+        )
         return None
     document: dict[str, Any] = source.value
     if not {"schema", "fields"} & document.keys():
         # It may be an event, whose keys are not to be named.
-        message = "this is not a schema, which has the keys `schema` and `fields`"
+        message = "this is not a schema: it has neither the key `schema` nor `fields`"
         if not document:
             message = "the file is empty; `collector schema new NAME` writes a schema to start from"
         source.report((), "E106", message)
@@ -138,21 +140,23 @@ def _items(document: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
 def validate_field(value: Any, loc: Loc, source: Document) -> FieldBase | None:
     """Validate a field by its kind; report its faults and return ``None`` if it has any."""
     if not isinstance(value, dict):
-        source.report(loc, "E107", "a field must be a mapping that starts with `kind`")
+        source.report(loc, "E107", "a field must be a mapping, such as `{kind: boolean, …}`")
         return None
     kind = value.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
         if kind is None:
-            source.report(loc, "E106", f"`kind` is missing; it is one of {', '.join(KINDS)}")
+            source.report(loc, "E106", f"`kind` is missing; write one of {', '.join(KINDS)}")
         else:
-            hint = nearest(str(kind), list(KINDS)) or f"; kinds are {', '.join(KINDS)}"
-            source.report((*loc, "kind"), "E107", f"no such kind{hint}")
+            hint = nearest(str(kind), list(KINDS)) or f"; the kinds are {', '.join(KINDS)}"
+            source.report((*loc, "kind"), "E107", f"there is no such kind{hint}")
         validate(PlaceholderField, {**value, "kind": ""}, loc, source)
         return None
     foreign = value.keys() & _EVERY_OPTION - fields_by_key(model).keys()
     for key in foreign:
-        source.report((*loc, key), "E105", "this option belongs to another kind; leave it out")
+        source.report(
+            (*loc, key), "E105", f"a field of kind `{kind}` has no such option; delete it"
+        )
     field = validate(model, {key: value[key] for key in value if key not in foreign}, loc, source)
     if field is None:
         # Options are validated together only where nothing else is wrong: try them alone.

@@ -65,13 +65,13 @@ _LINK = re.compile(r"https?://[!-~]+").fullmatch
 
 def _line(text: str) -> str:
     if not text.isprintable() or len(text) > _MOST_TEXT:
-        raise fault("E107", f"this must be one line of at most {_MOST_TEXT} characters")
+        raise fault("E107", f"write one line of at most {_MOST_TEXT} characters")
     return text
 
 
 def _link(text: str) -> str:
     if len(text) > _MOST_LINK or not _LINK(text):
-        raise fault("E107", "this must be a link to the discussion: https://… without blanks")
+        raise fault("E107", "write a link to the discussion, https://…, without blanks")
     return text
 
 
@@ -138,7 +138,7 @@ def read_copy(path: Path) -> ApprovedCopy:
     except FileNotFoundError:
         return ApprovedCopy(path)
     except (OSError, ValueError):  # a NUL in the path
-        message = "the approved copy cannot be read: it must be a regular file, and no link"
+        message = "the approved copy cannot be read; it must be a regular file, not a link"
         source.report((), "E101", message)
     if data is None:
         return ApprovedCopy(path, faults=tuple(source.faults))
@@ -193,14 +193,14 @@ _NOT_APPROVED = ("reason", "also")
 
 def _entry(value: Any, loc: Loc, source: Document) -> tuple[Approval, FieldBase] | None:
     if not isinstance(value, dict):
-        source.report(loc, "E107", "an approval must be a mapping that starts with `kind`")
+        source.report(loc, "E107", "an approval must be a mapping, such as `{kind: boolean, …}`")
         return None
     own = {key: part for key, part in value.items() if key in _OWN}
     approval = validate(Approval, own, loc, source)
     options = {key: part for key, part in value.items() if key not in _OWN}
     for key in _NOT_APPROVED:
         if key in options:
-            source.report((*loc, key), "E105", "an approval has no such key; leave it out")
+            source.report((*loc, key), "E105", "an approval has no such key; delete it")
     found = noted_field(options | _PLACEHOLDER, loc, source)
     return None if approval is None or found is None else (approval, found)
 
@@ -293,7 +293,9 @@ def _reviewed(
         where = f"the approved copy has faults ({copy.faults[0].code})"
         return FieldReview(name, sentence, None, f"not approved: {where}")
     if copy.schema not in (None, schema.name):
-        return FieldReview(name, sentence, None, "not approved: the copy is of another schema")
+        return FieldReview(
+            name, sentence, None, "not approved: the approved copy belongs to another schema"
+        )
     if name not in copy.entries:
         return FieldReview(name, sentence, None, "not approved: it is new")
     approval, was = copy.entries[name]
@@ -303,7 +305,7 @@ def _reviewed(
         words = dict.fromkeys(": ".join(filter(None, (c.option, c.what))) for c in widened)
         why = f"wider than approved: {', '.join(words)}"
     elif approval.until is not None and approval.until < today:
-        why = f"not approved any more: until {approval.until.isoformat()}"
+        why = f"no longer approved: the approval ended after {approval.until.isoformat()}"
     return FieldReview(name, sentence, approval, why, widened)
 
 
@@ -413,7 +415,7 @@ def approve(
         found = {each.name: each for each in review(schema, made, date.min).fields}
         if others[0] == others[1] and found[name].is_approved:
             return text
-    message = "cannot be changed here: write each entry under `fields` on lines of its own"
+    message = "cannot be changed; write each entry under `fields` on lines of its own"
     raise ConfigError("E203", f"{file_name(copy.path)} {message}")
 
 

@@ -161,7 +161,7 @@ def _text(packed: bytes) -> str:
 def _prefix(least: int, most: int) -> tuple[AfterValidator, Hint]:
     def check(length: int) -> int:
         if not least <= length <= most:
-            raise fault("E107", f"keep {least} to {most} bits")
+            raise fault("E107", f"this must be {least} to {most} bits")
         return length
 
     return AfterValidator(check), Hint(minimum=least, maximum=most)
