@@ -40,6 +40,10 @@ _DOCUMENT = "is one JSON document; rename it to end in `.json`, or add `--input 
 _LINES = (
     "has one JSON document on each line; rename it to end in `.ndjson`, or add `--input ndjson`"
 )
+_NO_FIT = (
+    "`collector explain` shows where the schema looks; if your events stand in a list inside, write"
+    " a schema that names its path under `records`"
+)
 _QUOTES = "is written with single quotes, as Python prints a dictionary; write it with `json.dumps`"
 
 
@@ -48,10 +52,8 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
     name = input_name(path)
     if tally.rejected["malformed"] and path.suffix in (".yaml", ".yml"):
         return f"{name} is YAML; name a schema with `--schema`. Here, {_EVENTS}"
-    if not tally.received:
+    if not (tally.received and tally.bytes_in):  # a document of no bytes is a malformed one
         return f"{name} holds no event" if tally.bytes_in else f"{name} is empty"
-    if not tally.bytes_in:  # a document of no bytes counts as a malformed one
-        return f"{name} is empty"
     malformed = tally.rejected["malformed"]
     others = sum(tally.rejected[each] for each in _OF_OTHERS)
     if 2 * (malformed + tally.rejected["not_an_object"]) >= tally.received:
@@ -62,10 +64,11 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
         return f"{name} is OTLP; send it to a sidecar (docs/sidecar.md), or use `Filter.admit_otlp`"
     if malformed == tally.received:
         return f"{name}: nothing in it is valid JSON; {_EVENTS} (docs/commands.md has other forms)"
-    if schema.records is None and tally.rejected["not_an_object"] == tally.received:
-        return f"{name} holds no JSON object; {_EVENTS}"
     if not tally.admitted and 2 * others >= tally.received:
-        return f"{name}: {schema.id} admits none of these events; {_remedy(path, form)}"
+        found = _remedy(path, form)
+        if not found and schema.records is None and set(tally.rejected) == {"not_an_object"}:
+            return f"{name} holds no JSON object; {_EVENTS}"
+        return f"{name}: {schema.id} admits none of these events; {found or _NO_FIT}"
     return None
 
 
@@ -136,22 +139,18 @@ def _is_json(text: bytes) -> bool:
     return not Filter(load_schema("conferencing")).admit(text).tally.rejected["malformed"]
 
 
-def _remedy(path: Path, form: Form) -> str:
+def _remedy(path: Path, form: Form) -> str | None:
     """Name the shipped schemas that admit some of these events, or the template that fits."""
-    head = _head(path)
     from collector.samples import Sample, fitting  # noqa: PLC0415 - rarely needed
 
+    head = _head(path)
     names = [name for name in resources.names() if _admits(name, head, form)]
     if names:
         return f"try {' or '.join(f'`--schema {name}`' for name in names)}"
-    sample = Sample(head, lines=form == "ndjson")
-    if fits := fitting(sample):
+    if fits := fitting(Sample(head, lines=form == "ndjson")):
         origin = input_name(path) if fits[0].is_map else fits[0].name
         return f"the template {fits[0]}: `collector schema new NAME --from {origin}`"
-    return (
-        "`collector explain` shows where the schema looks; if your events stand in a list inside,"
-        " write a schema that names its path under `records`"
-    )
+    return None
 
 
 def _admits(name: str, head: bytes, form: Form) -> bool:
