@@ -50,7 +50,7 @@ PARTIES: tuple[Party, ...] = get_args(Party)
 
 
 _TYPE = matching(
-    _NAME.pattern, "this must be the name of a type of sinks: small letters, digits and `-`"
+    _NAME.pattern, "write the name of a type of sinks: lower-case letters, digits and `-`"
 )
 
 
@@ -61,21 +61,21 @@ class SinkSettings(Section):
     """
 
     type: Annotated[str | None, *_TYPE] = Field(
-        None, description="The type of the sink. Default: the sink's name."
+        None, description="The type of the sink. Default: its name."
     )
     party: Party = Field(
         "first",
-        description="Who runs it: `first` (you), `processor` (works for you under a contract) or"
-        " `third` (another party).",
+        description="Who runs it: `first` (you), `processor` (a company that works for you under a"
+        " contract) or `third` (anyone else).",
     )
     purposes: Purposes = Field(
         None,
-        description="The purposes of the schema that it serves; it gets the fields for these."
+        description="The purposes of the schema that it serves; it gets only the fields for these."
         " Default for a `first` party: all.",
     )
     recipient: Recipient = Field(
         None,
-        description="The name of the recipient in the privacy notice; required for all but"
+        description="The name of the recipient in the privacy notice; required unless the party is"
         " `first`.",
     )
     country: Country = Field(
@@ -101,7 +101,9 @@ class SinkSettings(Section):
         values: dict[str, Any] = {"type": type_, "path": path}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E107", "a sink of this type needs more than a path: use a sidecar")
+        raise ConfigError(
+            "E107", "a sink of this type needs more settings than a path; use a sidecar"
+        )
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
@@ -112,7 +114,9 @@ class SinkSettings(Section):
         values: dict[str, Any] = {"type": type_, "url": url}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E107", "a sink of this type needs another address, or a sidecar")
+        raise ConfigError(
+            "E107", "a sink of this type cannot use this address; correct it, or use a sidecar"
+        )
 
     @property
     def is_on(self) -> bool:

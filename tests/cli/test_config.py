@@ -305,13 +305,13 @@ def test_diff_of_revisions(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "says"),
     [
-        ("nowhere:etc/collector.yaml", "no such revision here"),
-        ("HEAD:collector.yaml", "not in this revision"),
-        ("HEAD:etc", "not in this revision"),
+        ("nowhere:etc/collector.yaml", "no such revision"),
+        ("HEAD:collector.yaml", "E101"),
+        ("HEAD:etc", "E101"),
         ("HEAD:/etc/passwd", "leads out of the repository"),
         ("HEAD:etc/broken.yaml", "did you mean `store`?"),
         ("HEAD:etc/far.yaml", "leads out of the repository"),
-        ("HEAD:etc/gone.yaml", "not in this revision"),
+        ("HEAD:etc/gone.yaml", "E101"),
         ("HEAD:etc/unknown.yaml", "did you mean `conferencing`?"),
         ("HEAD:etc/third.yaml", "sinks.ndjson.party: a third party"),
         ("--all:etc/collector.yaml", "o such option"),

@@ -299,7 +299,7 @@ def test_an_approval_ends(tmp_path: Path) -> None:
     assert set(verdicts(schema, copy, TODAY).values()) == {"amended"}
     assert set(verdicts(schema, copy, TODAY + timedelta(1)).values()) == {"unproven"}
     (field,) = review(schema, copy, TODAY + timedelta(1)).fields
-    assert field.why == "not approved any more: until 2026-11-30"
+    assert "2026-11-30" in field.why
 
 
 def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None:
