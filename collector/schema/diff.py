@@ -135,7 +135,8 @@ def _common(name: str, old: FieldBase, new: FieldBase, merged: bool) -> Iterator
     yield from _plain(_FIELD, old, new)
 
 
-_FIELD = {
+_Whats = Mapping[str, str | tuple[str, str]]
+_FIELD: _Whats = {
     "category": "another category",
     "required": ("no longer required", "required"),
     "derive": ("no longer derived", "derived"),
@@ -143,13 +144,13 @@ _FIELD = {
     "also": "another sentence",
     "reason": "reworded",
 }
-_PURPOSE = {
+_PURPOSE: _Whats = {
     "use": "another use",
     "basis": "another legal basis",
     "optional": ("cannot be refused", "can be refused"),
     "reason": "reworded",
 }
-_HEAD = {
+_HEAD: _Whats = {
     "schema": "another schema",
     "version": "another version",
     "title": "reworded",
@@ -158,7 +159,7 @@ _HEAD = {
 """What a change of each option is; of one that is on or off, when it goes off and when on."""
 
 
-def _plain(whats: Mapping[str, str | tuple[str, str]], old: Any, new: Any) -> Iterator[Shift]:
+def _plain(whats: _Whats, old: Any, new: Any) -> Iterator[Shift]:
     for option, what in whats.items():
         name = "name" if option == "schema" else option
         before, after = getattr(old, name), getattr(new, name)

@@ -151,10 +151,13 @@ def personal_value(schema: Schema, _: date) -> Found:
     """Find people in closed lists: a person named in one is named in records too."""
     message = "this looks like a person's name, address or number; list what things are called"
     for name, field in _fields(schema, EnumField):
-        places = [("values", index, text) for index, text in enumerate(field.values)]
-        for option, key, text in (*places, *(("aliases", each, each) for each in field.aliases)):
+        places: list[tuple[Loc, str]] = [
+            *((("values", index), text) for index, text in enumerate(field.values)),
+            *((("aliases", alias), alias) for alias in field.aliases),
+        ]
+        for loc, text in places:
             if looks_personal(text):
-                yield ("fields", name, option, key), message
+                yield ("fields", name, *loc), message
     for name, token in _fields(schema, TokenField):
         if count := sum(map(looks_personal, token.entries)):
             what = f"{count} entries look like people's names, addresses or numbers"

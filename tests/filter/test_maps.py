@@ -85,7 +85,7 @@ def test_what_holds_no_event_is_counted_once(payload: Any) -> None:
 
 def test_too_many_are_too_large() -> None:
     """All of them are rejected, and counted."""
-    event = {str(number): {} for number in range(50_001)}
+    event: dict[str, Any] = {str(number): {} for number in range(50_001)}
     for payload in (event, json.dumps(event).encode()):
         tally: Tally = Filter(_made("*")).admit(payload).tally
         assert (tally.received, tally.rejected) == (50_001, {"too_large": 50_001})
