@@ -434,7 +434,7 @@ CODES: dict[str, Code] = {
         means="The request is not well-formed HTTP/1.1, or its `Content-Type`, `Content-Encoding`"
         " or `Idempotency-Key` is not one that the path takes.",
         why="A request that can be read in two ways is not read at all.",
-        fix="Correct the headers as the message says. If there is a proxy in between, look at what it"
+        fix="Correct the headers as the message says. If there is a proxy in between, see what it"
         " makes of requests.",
         language="console",
         bad="curl http://127.0.0.1:4318/v1/events --data '{}'",

@@ -69,6 +69,11 @@ def templates() -> dict[str, Path]:
     return {path.stem: path for path in sorted((shipped() / "templates").glob("*.yaml"))}
 
 
+def starter() -> Path:
+    """Return the file of the commented schema that a new one is copied from."""
+    return shipped() / "starter" / "starter.yaml"
+
+
 def is_path(reference: str) -> bool:
     """Return whether a reference is a path and no name: it has a separator or ends in
     ``.y(a)ml``."""

@@ -28,7 +28,7 @@ from collector.errors import ConfigError, UsageError
 from collector.samples import fitting, proposed
 from collector.schema import load_schema, load_schemas, resources
 from collector.schema.checks import TO_WRITE
-from collector.schema.starter import EDITOR_FILE, copy, is_name, starter
+from collector.schema.starter import EDITOR_FILE, copy, is_name
 
 _NONE: Mapping[str, bytes] = {}
 
@@ -65,10 +65,8 @@ def new(
     if template is not None and _is_sample(template):
         _propose(name, Path(template))
         return
-    if template is None:
-        document, samples = starter(name)
-    else:
-        document, samples = copy(name, _template(template))
+    path = resources.starter() if template is None else _template(template)
+    document, samples = copy(name, path)
     folder = Path(f"{name}.samples") if samples else None
     _write(Path(f"{name}.yaml"), document, folder, samples)
     err.print(
