@@ -254,18 +254,12 @@ class KeyUsed(InputError):
         super().__init__("E435", "an earlier request was stored under this idempotency key")
         self.earlier = earlier
 
-    def __reduce__(self) -> tuple[type[KeyUsed], tuple[Earlier]]:
-        return (KeyUsed, (self.earlier,))
-
 
 class OtherSchema(InputError):
     """E429: a record is of another schema than that of its request."""
 
     def __init__(self) -> None:
         super().__init__("E429", "the records are of another schema")
-
-    def __reduce__(self) -> tuple[type[OtherSchema], tuple[()]]:
-        return (OtherSchema, ())
 
 
 class TooManyEvents(InputError):
@@ -274,9 +268,6 @@ class TooManyEvents(InputError):
     def __init__(self) -> None:
         super().__init__("E416", "there are more events than `limits.events` allows")
 
-    def __reduce__(self) -> tuple[type[TooManyEvents], tuple[()]]:
-        return (TooManyEvents, ())
-
 
 class TooManyBytes(InputError):
     """E416: a request becomes more than ``MOST_BYTES`` of records."""
@@ -284,18 +275,12 @@ class TooManyBytes(InputError):
     def __init__(self) -> None:
         super().__init__("E416", "the records of the request would take more than 8 MiB")
 
-    def __reduce__(self) -> tuple[type[TooManyBytes], tuple[()]]:
-        return (TooManyBytes, ())
-
 
 class UnknownSchema(InputError):
     """E413: no schema has the name that a request says."""
 
     def __init__(self) -> None:
         super().__init__("E413", "the collector has no such schema")
-
-    def __reduce__(self) -> tuple[type[UnknownSchema], tuple[()]]:
-        return (UnknownSchema, ())
 
 
 Accept = Callable[[Request, Callable[[Tally | BaseException], object]], None]

@@ -78,9 +78,6 @@ class UnknownSinkType(ConfigError):
     def __init__(self) -> None:
         super().__init__("E107", "there is no such type of sinks")
 
-    def __reduce__(self) -> tuple[type[UnknownSinkType], tuple[()]]:
-        return (UnknownSinkType, ())
-
 
 @cache
 def sink_class(type_: str) -> tuple[type, type[SinkSettings]]:
