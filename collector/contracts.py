@@ -85,8 +85,8 @@ Drop = Literal["wrong_type", "invalid_value", "purpose_refused", "expired"]
 Category = Literal["audio", "video", "chat", "transcript", "file"]
 
 MessageOutcome = Refusal | Literal["taken", "repeated", "erased", "expired"]
-"""What became of a message: it was taken, or was before, or nothing of it was left by erasures, or
-by retentions."""
+"""What became of a message: it was taken, it had been taken before, or erasures or retentions had
+left nothing of it."""
 
 Signal = Literal["logs", "traces", "metrics"]
 Form = Literal["json", "ndjson", "records", "logs", "traces", "metrics"]
@@ -398,7 +398,8 @@ class Subject:
     received in a window. ``start`` is its first minute, ``end`` the first one after it.
 
     The window is needed because an address is shared and is assigned to others later. With
-    ``schema`` only records of that schema are meant, by its name; of those in ``besides`` none.
+    ``schema`` only records of the schema of that name are meant, and never those of the schemas in
+    ``besides``.
     """
 
     field: str

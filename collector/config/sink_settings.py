@@ -88,8 +88,8 @@ class SinkSettings(Section):
     )
 
     has_state: ClassVar[bool] = False
-    """Whether a sink of the type has files in its own directory besides those at its place; then
-    it counts itself what is not of its making there."""
+    """Whether a sink of the type has files in its own directory, not only at its location. Then it
+    counts the files there that it did not make."""
 
     @classmethod
     def at(cls, type_: str, path: Path) -> Self:

@@ -93,7 +93,7 @@ class CatalogueFile:
 def read(name: str, directory: Path | None) -> frozenset[str]:
     """Read the entries of a catalogue beside the schema, else of a shipped one.
 
-    Raises ``CatalogueFault`` when there is none or when it is not in the form described above.
+    Raises ``CatalogueFault`` if there is no such catalogue, or if it is malformed.
     """
     path = resources.catalogue(name, directory)
     if path is None:

@@ -122,8 +122,9 @@ def _words(text: str) -> list[str]:
 
 @_lint("warning")
 def weak_reason(schema: Schema, _: date) -> Found:
-    """Find reasons of fewer than two words besides the name and words that fit any field. Reasons
-    beyond ASCII are in languages whose empty words are not known here."""
+    """Find reasons with fewer than two words once the name and words that fit any field are taken
+    away. Reasons beyond ASCII are skipped: the empty words of their languages are not known
+    here."""
     for part in ("purposes", "fields"):
         for name, each in getattr(schema, part).items():
             named = set(_words(name))
@@ -181,7 +182,7 @@ def unused_purpose(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def consent_not_optional(schema: Schema, _: date) -> Found:
-    """Find consent that cannot be refused, which is none (Art. 7(4) GDPR)."""
+    """Find consent that cannot be refused, which is not consent (Art. 7(4) GDPR)."""
     for name, purpose in schema.purposes.items():
         if purpose.basis == "consent" and not purpose.optional:
             message = "people may refuse consent; write `optional: true`, or name another basis"

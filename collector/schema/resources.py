@@ -34,8 +34,8 @@ def taxonomy() -> Path:
 
 
 def parsed(path: Path) -> Any:
-    """Return what a shipped schema says as it was parsed before, if not a byte has changed; else
-    ``None``. To parse it takes a tenth of the time in which a command starts."""
+    """Return the document of a shipped schema as it was parsed when it was built, if its bytes are
+    the same; else ``None``. Parsing it takes a tenth of the time in which a command starts."""
     if path.parent not in (shipped(), shipped() / "templates"):
         return None
     try:
@@ -53,7 +53,7 @@ def parse_shipped() -> bytes:
 
 
 def claims() -> Path:
-    """Return the file of the public claims, which lies among the schemas and is none."""
+    """Return the file of the public claims, which is in the same directory but is not a schema."""
     return shipped() / f"{_CLAIMS}.yaml"
 
 

@@ -29,7 +29,7 @@ from collector.schema.conditions import Condition, When
 from collector.units import parse_span, span_text
 
 RESERVED = frozenset({"schema", "received", "count"})
-"""Keys that a record, or a row of the store, has besides its fields."""
+"""Keys that a record, or a row of the store, has in addition to its fields."""
 
 RESERVED_PREFIX = "sqlite_"
 """With which no name of a table may begin in SQLite, and so none of a schema."""

@@ -1,4 +1,5 @@
-"""``collector schema diff``: show what a new version of a schema lets through besides the old."""
+"""``collector schema diff``: show what a new version of a schema lets through that the old did
+not."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from collector.schema.model import field_bits, letter_bits, record_bits
 from collector.schema.scalars import written_source
 
 _BESIDE = {"count": log2(COUNT_VALUES), "received": log2(RECEIVED_VALUES)}
-"""The bits that a sender of records (``/v1/records``) has besides the fields."""
+"""The bits that a sender of records (``/v1/records``) has in addition to the fields."""
 _BAR = 24
 _FULL_BITS = 128
 """The bits of a whole bar, those of an address: bars of all schemas have one scale."""
@@ -146,7 +146,7 @@ def _width(schema: Schema) -> dict[str, Any]:
 
 
 def _beside(schema: Schema) -> dict[str, float]:
-    """Return the bits that a sender of records has besides those of the fields: with ``times`` if
+    """Return the bits that a sender of records has in addition to the fields: with ``times`` if
     fields have a window, which lies around each moment of the hour that ``received`` may be."""
     windows = [
         each for each in schema.fields.values() if isinstance(each, TimeField) and each.within
