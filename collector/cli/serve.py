@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ import typer
 from collector.cli.options import ConfigFile, File, one_file
 from collector.config import read
 from collector.config.model import variable
+from collector.documents import ENVIRONMENT
+from collector.errors import ConfigFaults, Fault
 from collector.extras import is_installed, require
 
 _NEEDED = ["google.protobuf", "httptools", "prometheus_client"]
@@ -96,9 +99,25 @@ def serve(
         ("schema",): schema or "",
         ("data",): "" if data is None else str(data),
     }
-    variables = {variable(loc): value for loc, value in given.items() if value}
-    loaded = read(one_file(file, config), {**os.environ, **variables})
-    raise typer.Exit(run(loaded, allow_widening=allow_widening))
+    given = {loc: value for loc, value in given.items() if value}
+    variables = {variable(loc): value for loc, value in given.items()}
+    try:
+        loaded = read(one_file(file, config), {**os.environ, **variables})
+        code = run(loaded, allow_widening=allow_widening)
+    except ConfigFaults as error:
+        faults = [_at_option(each, given) for each in error.faults]
+        raise ConfigFaults(faults, may_pass=error.may_pass) from None
+    raise typer.Exit(code)
+
+
+_OPTIONS = {"schema": "--schema", "data": "--data", "drain": "--from", "sinks": "--to"}
+
+
+def _at_option(fault: Fault, given: Mapping[tuple[str, ...], str]) -> Fault:
+    """Return a fault with the option that set its setting, if one did."""
+    loc = tuple(fault.field.split("."))
+    is_given = fault.file == ENVIRONMENT and loc in given
+    return fault._replace(file=_OPTIONS.get(loc[0], "--port"), field="") if is_given else fault
 
 
 def _addresses(port: int | None) -> dict[tuple[str, ...], str]:
