@@ -42,7 +42,7 @@ _GROUPS = {
     "store": (_RUN, "Query and prune what is stored, and see what waits for sinks."),
     "config": (_RUN, "Begin a configuration, check it, and show what is in force."),
     "recording": (_RUN, "Keep recordings of meetings; verify, open and erase them."),
-    "subject": (_PROVE, "Show or erase what is stored about a person."),
+    "subject": (_PROVE, "Show or erase what is stored about a person; record objections."),
     "ledger": (_PROVE, "Show, verify, sign and export the ledger."),
     "schema": (_SCHEMA, "Write schemas, check them, test them and review them."),
 }
