@@ -42,10 +42,14 @@ def serve(
     *,
     config: ConfigFile = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="The setting `data`.")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The data directory: the setting `data`."),
     ] = None,
     schema: Annotated[
-        str | None, typer.Option("--schema", "-s", metavar="SCHEMA", help="The setting `schema`.")
+        str | None,
+        typer.Option(
+            "--schema", "-s", metavar="SCHEMA", help="What is collected: the setting `schema`."
+        ),
     ] = None,
     port: Annotated[
         int | None,
