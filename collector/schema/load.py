@@ -66,6 +66,8 @@ def _not_there(reference: str) -> str:
     if reference in resources.templates():
         message = "this is a template; copy it with `collector schema new NAME --from"
         return f"{message} {reference}`"
+    if reference.startswith("~"):
+        return "there is no such file: `~` is not replaced here; write the whole path"
     if name != reference:
         hint = f"the shipped schema is called `{name}`" if name in resources.names() else ""
         return f"there is no such file; {hint or 'check the path'}"
