@@ -83,7 +83,7 @@ CODES: dict[str, Code] = {
     # -- E1xx: documents and settings
     "E101": Code(
         "a file cannot be read",
-        means="A document or an input is not there, may not be read, is too large, or is not"
+        means="A document or an input does not exist, cannot be read, is too large, or is not"
         " UTF-8; or no schema or catalogue has this name.",
         why="Nothing may run on half of a document, or on another one than was named.",
         fix="Check the name, the path and the permissions. A name without `/` and without `.yaml`"
@@ -110,14 +110,13 @@ CODES: dict[str, Code] = {
         means="A document has a key that does not belong there, a field has an option of another"
         " kind, or an environment variable that begins with `COLLECTOR__` names no setting.",
         why="An unknown key that is passed over leaves undone what its author wanted.",
-        fix="Correct its spelling (the message names the nearest key), or leave it out.",
+        fix="Correct its spelling (the message names the nearest key), or delete it.",
         bad="ownr: privacy-engineering\n",
         good="owner: privacy-engineering\n",
     ),
     "E106": Code(
         "a required key is missing",
-        means="A key that is always needed is not there, or is empty. The place is what should"
-        " have it.",
+        means="A required key is missing or empty. The place is what should have it.",
         why="There is no safe default: each field needs its kind and its reason, and each sink of"
         " another party its recipient and its purposes.",
         fix="Write the key that the message names.",
@@ -127,8 +126,8 @@ CODES: dict[str, Code] = {
     "E107": Code(
         "a value cannot be used",
         means="A value has the wrong type or form, is outside its limits, is not one of the words"
-        " that are allowed, or stands twice in a list. The same goes for values on the command"
-        " line. The message never shows the value, because it may be a secret.",
+        " that are allowed, or is in a list twice. The same goes for values on the command line."
+        " The message never shows the value, because it may be a secret.",
         why='Types are never guessed: `1.0` is a number and `"1.0"` is text. A setting that is'
         " half understood would do something else than its author wanted.",
         fix="Write the value as the message says.",
@@ -142,7 +141,7 @@ CODES: dict[str, Code] = {
         " `max_length`.",
         why="The values of a field must be countable, so that the schema has a width in bits."
         " Values are never cut to fit.",
-        fix="Say exactly what may stand there, shorten repetitions, or write a catalogue of the"
+        fix="Write exactly what is allowed, shorten repetitions, or write a catalogue of the"
         " values.",
         bad=_field("os.name", "kind: token, pattern: '.*'"),
         good=_field("os.name", "kind: token, pattern: '[0-9]{1,3}'"),
@@ -152,7 +151,7 @@ CODES: dict[str, Code] = {
         means="Two keys, options or settings do not fit together, the same thing is written twice,"
         " or two things need the same path, address or place.",
         why="Either could be meant, and Collector does not choose silently.",
-        fix="Change or leave out one of the two; the message names both.",
+        fix="Change or delete one of the two; the message names both.",
         bad=_field("os.name", "kind: integer, minimum: 1, maximum: 9, step: 2"),
         good=_field("os.name", "kind: integer, minimum: 0, maximum: 9, step: 2"),
     ),
@@ -191,7 +190,7 @@ CODES: dict[str, Code] = {
     ),
     "E203": Code(
         "a file or directory cannot be used",
-        means="A file or directory that Collector needs is not there, cannot be made or written, is"
+        means="A file or directory that Collector needs is missing, cannot be made or written, is"
         " used by another process, or was not made by Collector.",
         why="Collector makes only the last directory of a path. If the one above is missing, a"
         " volume may not be mounted, and the files would fill the disk of the system.",
@@ -229,8 +228,7 @@ CODES: dict[str, Code] = {
         " belong to the other, is encrypted, has expired, or is not valid yet.",
         why="Senders would refuse the connection, or be sent to somebody else.",
         fix="Write the right files ([certificates](sidecar-security.md#certificates-with-openssl)"
-        " shows how);"
-        " `openssl x509 -noout -text` shows what is in one.",
+        " shows how); `openssl x509 -noout -text` shows what is in one.",
         language="console",
         bad="COLLECTOR__TLS__CERTIFICATE=a.pem COLLECTOR__TLS__KEY=b.pem collector serve",
         good="COLLECTOR__TLS__CERTIFICATE=a.pem COLLECTOR__TLS__KEY=a.key collector serve",
@@ -263,8 +261,8 @@ CODES: dict[str, Code] = {
         "a setting cannot change while the sidecar runs",
         means="A reload found a change that needs a restart. Nothing of the reload is in force.",
         why="The data directory, the sockets and the confinement belong to the running process.",
-        fix="Restart the sidecar, or put the setting back;"
-        " [the configuration](configuration.md#changes-while-the-sidecar-runs) lists which need a"
+        fix="Restart the sidecar, or put the setting back; [the"
+        " configuration](configuration.md#changes-while-the-sidecar-runs) lists which need a"
         " restart.",
         language="console",
         bad="collector config reload    # with another `data:` in the file",
@@ -283,7 +281,7 @@ CODES: dict[str, Code] = {
     ),
     # -- E3xx: policy
     "E301": Code(
-        "the use is forbidden",
+        "the use is not allowed",
         means="The use is a key of fideslang, but data is not collected for it. Allowed are"
         " `essential.service.*`, `essential.fraud_detection`, `essential.legal_obligation`,"
         " `functional.service.improve`, `functional.storage.privacy_preferences` and"
@@ -303,7 +301,7 @@ CODES: dict[str, Code] = {
         good=_field("os.name", "kind: boolean", "category: user.device"),
     ),
     "E303": Code(
-        "the category is forbidden",
+        "the category is not allowed",
         means="A field must be about a device (`user.device`), its telemetry (`user.telemetry`) or"
         " a system (`system`), each with what is below it.",
         why="Content, biometrics, names, contacts and places would break a public claim; the"
@@ -318,7 +316,7 @@ CODES: dict[str, Code] = {
         " message, title) in its name or path; or a path of any kind ends at meeting content.",
         why="Meeting content is never decoded: it is skipped as bytes.",
         fix="Count it (`kind: integer`, `chat.count`), list its few values (`kind: enum`,"
-        " `audio.codec`), or leave it out.",
+        " `audio.codec`), or delete it.",
         bad=_field("os.name", "kind: token, pattern: '[0-9]{3}', from: [chatText]"),
         good=_field("os.name", "kind: token, pattern: '[0-9]{3}', from: [os.release]"),
     ),
@@ -328,7 +326,7 @@ CODES: dict[str, Code] = {
         " mac, session) in its name or path, or a field has the category of an identifier.",
         why="An identifier joins records into the history of one person. A pseudonym does so only"
         " until its key is destroyed.",
-        fix="Use `kind: pseudonym`, list its few values (`kind: enum`), or leave it out.",
+        fix="Use `kind: pseudonym`, list its few values (`kind: enum`), or delete it.",
         bad=_field("os.name", "kind: token, pattern: '[0-9]{3}', from: [mac_addr]"),
         good=_field("os.name", "kind: pseudonym, key: 'env:MAC_KEY', rotate: 1d, from: [mac_addr]"),
     ),
@@ -349,7 +347,7 @@ CODES: dict[str, Code] = {
         means="A list under `content` is empty or blank.",
         why="`content` adds names to the built-in list. An empty list looks as if it took the"
         " built-in names away.",
-        fix="Leave the list out, or add names to it.",
+        fix="Delete the list, or add names to it.",
         bad="content: {chat: []}\n",
         good="content: {chat: [backchannel]}\n",
     ),
@@ -370,7 +368,7 @@ CODES: dict[str, Code] = {
         means="A text or a pseudonym has a word for a person, how to reach them, what they own,"
         " pay, believe or do, or their health, in its name or path.",
         why="Such a text could say anything about a person, and `needed-only` would not hold.",
-        fix="Leave it out, or list its few values (`kind: enum`), which a person then reviews.",
+        fix="Delete it, or list its few values (`kind: enum`), which a person then reviews.",
         bad=_field("device.birthday", "kind: token, pattern: '[0-9]{3}'"),
         good=_field("device.release", "kind: token, pattern: '[0-9]{3}'"),
     ),
@@ -416,12 +414,12 @@ CODES: dict[str, Code] = {
         " no such field, no record leads to a person ([rights](rights.md)).",
         language="console",
         bad="collector subject export --field os.type=linux --from 2026-11-01 --to 2026-11-30",
-        good="collector subject export --field client.address=203.0.113.7 --from 2026-11-01"
-        " --to 2026-11-30",
+        good="collector subject export --field client.address=203.0.113.7 --from 2026-11-01 --to"
+        " 2026-11-30",
     ),
     "E407": Code(
         "the query cannot be run",
-        means="The statement is not well formed, names a table or a column that is not there, is"
+        means="The statement is not valid SQL, names a table or a column that does not exist, is"
         " not one `SELECT`, or uses a function that [the store](stores.md) does not list. SQLite's"
         " own text is not shown, because it quotes the statement.",
         why="A query may only read records.",
@@ -433,10 +431,10 @@ CODES: dict[str, Code] = {
     ),
     "E410": Code(
         "the form of the request is not accepted",
-        means="The request is not well-formed HTTP/1.1, or its `Content-Type`,"
-        " `Content-Encoding` or `Idempotency-Key` is not one that the path takes.",
+        means="The request is not well-formed HTTP/1.1, or its `Content-Type`, `Content-Encoding`"
+        " or `Idempotency-Key` is not one that the path takes.",
         why="A request that can be read in two ways is not read at all.",
-        fix="Correct the headers as the message says. If a proxy stands in between, look at what it"
+        fix="Correct the headers as the message says. If there is a proxy in between, see what it"
         " makes of requests.",
         language="console",
         bad="curl http://127.0.0.1:4318/v1/events --data '{}'",
@@ -446,7 +444,7 @@ CODES: dict[str, Code] = {
         "authentication is missing or not accepted",
         means="The request has no `Authorization: Bearer …`, or its token is not configured.",
         why="Only senders that are known may send to an address that others can reach.",
-        fix="Send a token whose digest stands under `auth.tokens` of the configuration.",
+        fix="Send a token whose digest is in `auth.tokens` of the configuration.",
         language="console",
         bad="curl https://collector.example:4318/v1/events --json '{}'",
         good="curl https://collector.example:4318/v1/events --json '{}'"

@@ -89,8 +89,8 @@ Drop = Literal["wrong_type", "invalid_value", "purpose_refused", "expired"]
 Category = Literal["audio", "video", "chat", "transcript", "file"]
 
 MessageOutcome = Refusal | Literal["taken", "repeated", "erased", "expired"]
-"""What became of a message: it was taken, or was before, or nothing of it was left by erasures, or
-by retentions."""
+"""What became of a message: it was taken, it had been taken before, or erasures or retentions had
+left nothing of it."""
 
 Signal = Literal["logs", "traces", "metrics"]
 Form = Literal["json", "ndjson", "records", "logs", "traces", "metrics"]
@@ -259,18 +259,12 @@ class KeyUsed(InputError):
         super().__init__("E435", "an earlier request was stored under this idempotency key")
         self.earlier = earlier
 
-    def __reduce__(self) -> tuple[type[KeyUsed], tuple[Earlier]]:
-        return (KeyUsed, (self.earlier,))
-
 
 class OtherSchema(InputError):
     """E429: a record is of another schema than that of its request."""
 
     def __init__(self) -> None:
         super().__init__("E429", "the records are of another schema")
-
-    def __reduce__(self) -> tuple[type[OtherSchema], tuple[()]]:
-        return (OtherSchema, ())
 
 
 class TooManyEvents(InputError):
@@ -279,9 +273,6 @@ class TooManyEvents(InputError):
     def __init__(self) -> None:
         super().__init__("E416", "there are more events than `limits.events` allows")
 
-    def __reduce__(self) -> tuple[type[TooManyEvents], tuple[()]]:
-        return (TooManyEvents, ())
-
 
 class TooManyBytes(InputError):
     """E416: a request becomes more than ``MOST_BYTES`` of records."""
@@ -289,18 +280,12 @@ class TooManyBytes(InputError):
     def __init__(self) -> None:
         super().__init__("E416", "the records of the request would take more than 8 MiB")
 
-    def __reduce__(self) -> tuple[type[TooManyBytes], tuple[()]]:
-        return (TooManyBytes, ())
-
 
 class UnknownSchema(InputError):
     """E413: no schema has the name that a request says."""
 
     def __init__(self) -> None:
         super().__init__("E413", "the collector has no such schema")
-
-    def __reduce__(self) -> tuple[type[UnknownSchema], tuple[()]]:
-        return (UnknownSchema, ())
 
 
 Accept = Callable[[Request, Callable[[Tally | BaseException], object]], None]
@@ -418,7 +403,8 @@ class Subject:
     received in a window. ``start`` is its first minute, ``end`` the first one after it.
 
     The window is needed because an address is shared and is assigned to others later. With
-    ``schema`` only records of that schema are meant, by its name; of those in ``besides`` none.
+    ``schema`` only records of the schema of that name are meant, and never those of the schemas in
+    ``besides``.
     """
 
     field: str

@@ -147,8 +147,10 @@ def read(path: Path, file: str = "") -> Document:
         with path.open("rb") as handle:
             data = handle.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        document.report((), "E101", "the file is not found; check the path")
+        document.start = 0, 0
+        document.report((), "E101", "there is no such file; check the path")
     except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the path
+        document.start = 0, 0
         document.report((), "E101", "the file cannot be read; check the path and its permissions")
     else:
         document.value = _kept(data, document.directory)
@@ -188,12 +190,12 @@ def parsed() -> bytes:
 def read_bytes(data: bytes, document: Document, most: int = MAX_BYTES) -> Document:
     """Fill a document from YAML of at most so many bytes, and return it."""
     if len(data) > most:
-        document.report((), "E101", f"the file is too large; keep it within {most >> 10} KiB")
+        document.report((), "E101", f"the file is too large; the limit is {most >> 10} KiB")
         return document
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        document.report((), "E101", "the file is not UTF-8 text; save it as UTF-8")
+        document.report((), "E101", "the file is not UTF-8; save it as UTF-8")
         return document
     return read_text(text, document)
 
@@ -214,20 +216,20 @@ def read_text(text: str, document: Document) -> Document:
         if mark := error.problem_mark or error.context_mark:
             line, column = mark.line + 1, mark.column + 1
             if text.split("\n")[mark.line].lstrip(" ").startswith("\t"):
-                message = "a tab begins this line; use blanks to indent YAML"
+                message = "this line begins with a tab; indent YAML with spaces"
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
-        message = "a control character stands here; take it out"
+        message = "a control character is here; delete it"
     except (YAMLError, RecursionError, ValueError):
-        message = "it cannot be parsed; is this YAML?"
+        message = "this is not valid YAML"
     document.faults.append(Fault(document.file, line, column, "", message, "E102"))
     return document
 
 
 # -- YAML ------------------------------------------------------------------------------------------
 
-_UNPARSED = "it cannot be parsed here; check indentation, quotes and brackets"
+_UNPARSED = "this is not valid YAML; check the indentation, quotes and brackets here"
 
 # The YAML 1.2 core schema (section 10.3.2), whatever version a %YAML directive asks for. Patterns
 # are compiled when they are needed: most processes read no YAML.
@@ -243,7 +245,7 @@ _HIDDEN = (
 )
 """Control characters but tab and line feed, and characters that reverse or hide text: a terminal or
 a reader of a review would see something else than what is written."""
-_HIDDEN_MESSAGE = "a control character, or one that reverses or hides text, is here; take it out"
+_HIDDEN_MESSAGE = "a control character, or one that reverses or hides text, is here; delete it"
 
 
 def without_hidden(text: str) -> str:
@@ -275,7 +277,7 @@ def _tokens(text: str, document: Document) -> Iterator[_Token]:
         refused = None
         documents += isinstance(event, events.DocumentStartEvent)
         if isinstance(event, events.DocumentStartEvent) and documents == 2:
-            refused = "E102", "a second document begins here; write each in a file of its own"
+            refused = "E102", "a second YAML document begins here; put it into a file of its own"
         elif isinstance(event, events.CollectionEndEvent):
             depth -= 1
             yield _END
@@ -286,7 +288,10 @@ def _tokens(text: str, document: Document) -> Iterator[_Token]:
             refused = _refusal(event, token)
             yield token
         if depth > _MAX_DEPTH or nodes > _MAX_NODES:
-            refused = "E102", f"keep it within {_MAX_DEPTH} levels and {_MAX_NODES} values"
+            refused = (
+                "E102",
+                f"a document may have {_MAX_DEPTH} levels and {_MAX_NODES} values at most",
+            )
         if refused is not None:
             code, message = refused
             document.faults.append(Fault(document.file, *place, "", message, code))
@@ -296,9 +301,9 @@ def _tokens(text: str, document: Document) -> Iterator[_Token]:
 
 def _refusal(event: Any, token: _Token) -> tuple[str, str] | None:
     if event.anchor or str(getattr(event, "ctag", "")) not in ("", "None"):
-        return "E102", "anchors, aliases and tags are not allowed; write the value out"
+        return "E102", "YAML anchors, aliases and tags are not allowed; write the value itself"
     if token.is_plain and token.text == "<<":
-        return "E102", "merge keys are not allowed; write the keys out"
+        return "E102", "YAML merge keys (`<<`) are not allowed; write the keys themselves"
     return None
 
 
@@ -342,7 +347,7 @@ def _members(tokens: Iterator[_Token], loc: Loc, document: Document) -> Iterator
     for key in _parts(tokens):
         inner = (*loc, key.text)
         if key.kind != "scalar" or re.search(_HALF_A_PAIR, key.text):
-            where = document.fault(loc, "E107", "a key is plain text; write it out")
+            where = document.fault(loc, "E107", "a key must be plain text")
             line, column = key.place
             document.faults.append(where._replace(line=line, column=column))
             _skip(key, tokens)
@@ -352,7 +357,7 @@ def _members(tokens: Iterator[_Token], loc: Loc, document: Document) -> Iterator
         if re.search(_HIDDEN, key.text) or not key.text.isprintable():
             document.report(inner, "E107", _HIDDEN_MESSAGE)
         elif key.text in seen:
-            document.report(inner, "E122", "this key is already written above; leave one out")
+            document.report(inner, "E122", "this key is here twice; delete one of them")
         else:
             seen.add(key.text)
             yield key.text, _plain(next(tokens), tokens, inner, document)
@@ -380,7 +385,7 @@ def _scalar(token: _Token, loc: Loc, document: Document) -> Any:
         return text
     number = _number(text)
     if number is None:
-        document.refuse(loc, "E107", "a number must be finite and within 64 bits")
+        document.refuse(loc, "E107", "a number must be finite and have at most 64 bits")
         return 0
     return number
 
@@ -399,17 +404,16 @@ def _number(text: str) -> int | float | None:
 # -- models ----------------------------------------------------------------------------------------
 
 _WRONG_TYPE = {
-    "string_type": "a text (put it in quotes if it looks like a number or a date)",
+    "string_type": "a text; put quotes around a number or a date",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "bool_type": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "mapping_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "model_attributes_type": "a mapping of keys to values",
+    **dict.fromkeys(["list_type", "tuple_type"], "a list, such as `[a, b]`"),
+    **dict.fromkeys(
+        ["dict_type", "mapping_type", "model_type", "model_attributes_type"],
+        "a mapping of keys to values, such as `{a: 1}`",
+    ),
 }
 _LIMITS = {
     "ge": "at least",
@@ -435,9 +439,10 @@ def explain(detail: ErrorDetails, written: Callable[[Any], object] = str) -> tup
     if kind in CODES:
         return kind, detail["msg"]
     if kind == "missing":
-        return "E106", f"`{detail['loc'][-1]}` is missing; write it"
+        return "E106", f"`{detail['loc'][-1]}` is missing; add it"
     if kind == "literal_error":
-        return "E107", f"this must be one of {context.get('expected')}"
+        expected = str(context.get("expected")).replace("'", "`")
+        return "E107", f"this must be {'one of ' * (' or ' in expected)}{expected}"
     if kind in _WRONG_TYPE:
         return "E107", f"this must be {_WRONG_TYPE[kind]}"
     known = [key for key in _LIMITS if key in context]
@@ -446,7 +451,7 @@ def explain(detail: ErrorDetails, written: Callable[[Any], object] = str) -> tup
         return "E107", f"this must be {limits or 'a smaller number'}"
     if limits:
         return "E107", f"this must have {limits}{_LENGTHS.get(kind.partition('_')[0], '')}"
-    return "E107", "this cannot be read; see the documentation"
+    return "E107", "this value cannot be read; see the documentation"
 
 
 def validate(model: type[_M], value: Any, loc: Loc, document: Document) -> _M | None:
@@ -470,7 +475,7 @@ def validate(model: type[_M], value: Any, loc: Loc, document: Document) -> _M | 
     }
     blank -= {detail["loc"][0] for detail in details if detail["loc"]}
     for key in sorted(blank):
-        document.report((*loc, key), "E107", "nothing is written here; fill it in, or leave it out")
+        document.report((*loc, key), "E107", "no value is given; write one, or delete the key")
     return None if details or blank else part
 
 
@@ -486,7 +491,7 @@ def _placed(
     place = (*loc, *inner)
     if detail["type"] == "extra_forbidden":
         known = fields_by_key(_within(model, detail["loc"][:-1]))
-        hint = nearest(str(inner[-1]), known) or f"; keys are {', '.join(known)}"
+        hint = nearest(str(inner[-1]), known) or f"; the keys are {', '.join(known)}"
         return place, "E105", f"there is no such key here{hint}"
     code, message = explain(detail)
     return (*place, *(detail.get("ctx") or {}).get("about", ())), code, message
@@ -610,7 +615,7 @@ class Layers:
                 hint = nearest(rest, ends, prefix) or f"; see {self.see}"
                 is_shown = "…" not in self.shown(tuple(rest.lower().split("__")))
                 shown = name if is_shown else f"{prefix}…"
-                message = f"no setting has this variable{hint}"
+                message = f"no setting has this environment variable{hint}"
                 self.faults.append(Fault(ENVIRONMENT, 0, 0, shown, message, "E105"))
 
     def build(self, model: type[_M], loc: Loc = (), parts: Mapping[str, Any] | None = None) -> _M:
@@ -636,7 +641,7 @@ class Layers:
     def _is_written(self, loc: Loc) -> bool:
         value = self.values[loc]
         if value is None or (loc in self.from_environment and value == ""):
-            self.report(loc, "E107", "nothing is written here; fill it in, or leave it out")
+            self.report(loc, "E107", "no value is given; write one, or delete the key")
             return False
         return True
 
@@ -644,11 +649,13 @@ class Layers:
         self, detail: ErrorDetails, loc: Loc, infos: Mapping[str, FieldInfo]
     ) -> None:
         if not detail["loc"]:
-            self.report(loc, "E107", "the settings of this section do not fit together")
+            is_ours = detail["type"] in CODES  # the text of another may quote a value
+            message = detail["msg"] if is_ours else "these settings do not fit together"
+            self.report(loc, "E107", message)
             return
         key = str(detail["loc"][0])
-        _, message = explain(detail, partial(self.written, infos[key]))
-        self.report((*loc, key), "E107", message, (*loc, *detail["loc"]))
+        code, message = explain(detail, partial(self.written, infos[key]))
+        self.report((*loc, key), code, message, (*loc, *detail["loc"]))
 
     def report(self, loc: Loc, code: str, message: str, item: Loc = ()) -> None:
         """Record a fault of one setting, which is not looked at any further. ``item`` is what of

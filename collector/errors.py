@@ -1,10 +1,8 @@
 """One exception tree with stable codes.
 
-A code never changes its meaning. A message says what was wrong, where, and what to do; it is made
-of constants, counts, positions and the schema author's own names, never of a telemetry value or
-of a key that the schema does not list.
-
-``collector.codes`` is the one table of codes.
+A code never changes its meaning. A message says what is wrong, where, and what to do. It consists
+of constants, counts, positions and the schema author's own names, never of a telemetry value or a
+key that the schema does not list. ``collector.codes`` is the table of codes.
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ Cause = Literal[
     "slow",
     "failed",
 ]
-"""Why a sink fails, in a word of ours: the log says no more, as a server's text may quote data."""
+"""Why a sink fails. The log says only this word, because a server's text may quote data."""
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
@@ -88,7 +86,7 @@ def cause_of_status(status: int) -> Cause:
 
 
 _LASTING = ("E501", "E504")
-"""The codes of a store that only an operator can mend."""
+"""The codes of a store that only an operator can repair."""
 _MOST_OF_NAME = 200
 
 
@@ -116,18 +114,18 @@ class Fault(NamedTuple):
 
     @property
     def is_policy(self) -> bool:
-        """Whether the document asks for something that is not collected here."""
+        """Whether the document asks for something that policy forbids."""
         return self.code.startswith("E3")
 
     @property
     def is_absent(self) -> bool:
-        """Whether there is no document: it is not found, or its file cannot be read."""
+        """Whether there is no document, or its file cannot be read."""
         return self.code == "E101" and not self.field
 
 
 class CollectorError(Exception):
     """Root of the tree. ``code`` is a key of ``CODES``; ``str()`` is a full sentence. ``may_pass``
-    says whether the same may succeed later, though nobody changes a setting or a file."""
+    says whether a later try may succeed though nobody changes a setting or a file."""
 
     may_pass: bool = False
 
@@ -138,6 +136,18 @@ class CollectorError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _remade, (type(self), self.args, self.__dict__)
+
+
+def _remade(
+    kind: type[CollectorError], args: tuple[object, ...], state: Mapping[str, object]
+) -> CollectorError:
+    """Make an error again that was pickled, whatever its constructor takes."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class SchemaError(CollectorError):
@@ -151,12 +161,9 @@ class SchemaError(CollectorError):
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults)
 
-    def __reduce__(self) -> tuple[type[SchemaError], tuple[tuple[Fault, ...]]]:
-        return (SchemaError, (self.faults,))
-
 
 class ConfigError(CollectorError):
-    """Settings, directories, keys or optional dependencies are not usable."""
+    """Settings, directories, keys or optional dependencies cannot be used."""
 
 
 class ConfigFaults(ConfigError):
@@ -171,12 +178,9 @@ class ConfigFaults(ConfigError):
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return (ConfigFaults, (self.faults,), {"may_pass": self.may_pass})
-
 
 class NotNow(ConfigError):
-    """E203, E207, E212 or E519: an address, a volume or a certificate is not to be had yet, the
+    """E203, E207, E212 or E519: an address, a volume or a certificate is not available yet, the
     disk is full, or the machine is overloaded. A later start may succeed."""
 
     may_pass = True
@@ -187,21 +191,21 @@ class InUse(NotNow):
 
 
 class SandboxError(ConfigError):
-    """E217: the kernel does not let the process confine itself, or it could get out then."""
+    """E217: the kernel does not let the process confine itself, or the process could get out."""
 
 
 class InputError(CollectorError):
-    """Input that cannot be read at all, as opposed to events, which are counted."""
+    """An input cannot be read at all. A faulty event in it is only counted."""
 
 
 class UsageError(InputError):
-    """What the caller named cannot be read, found or answered: the command line exits with 2."""
+    """What the caller named cannot be read, found or answered; the command line exits with 2."""
 
 
 class DeliveryError(CollectorError):
-    """A sink did not take a batch. The sink has stored nothing of it. ``cause`` is the word
-    for why; that of the code, where none is given. ``answer`` is the code of the server's answer,
-    such as ``HTTP 403``; "" if there was none, or the text is no such code (``is_answer``)."""
+    """A sink did not take a batch, and has stored nothing of it. ``cause`` says why; by default the
+    code decides. ``answer`` is the code of the server's answer, such as ``HTTP 403``, or empty if
+    there was none or the text is not such a code (``is_answer``)."""
 
     def __init__(
         self, code: str, message: str, cause: Cause | None = None, answer: str = ""
@@ -211,18 +215,12 @@ class DeliveryError(CollectorError):
         self.answer: str = answer if is_answer(answer) else ""
         self.may_pass: bool = code not in _LASTING
 
-    def __reduce__(self) -> tuple[type[DeliveryError], tuple[object, ...]]:
-        return (DeliveryError, (self.code, self.message, self.cause, self.answer))
-
 
 class SpoolFull(DeliveryError):
-    """E505: a request does not fit beside what waits for sinks."""
+    """E505: what waits for sinks leaves no room for the request."""
 
     def __init__(self) -> None:
         super().__init__("E505", "the spool is full: a sink does not take what waits for it")
-
-    def __reduce__(self) -> tuple[type[SpoolFull], tuple[()]]:
-        return (SpoolFull, ())
 
 
 class Overloaded(DeliveryError):
@@ -231,9 +229,6 @@ class Overloaded(DeliveryError):
     def __init__(self, message: str) -> None:
         super().__init__("E425", message)
 
-    def __reduce__(self) -> tuple[type[Overloaded], tuple[str]]:
-        return (Overloaded, (self.message,))
-
 
 class NoTurn(DeliveryError):
     """E519: a sink's turn did not come, so a command was not carried out on it."""
@@ -241,70 +236,52 @@ class NoTurn(DeliveryError):
     def __init__(self, message: str) -> None:
         super().__init__("E519", message)
 
-    def __reduce__(self) -> tuple[type[NoTurn], tuple[str]]:
-        return (NoTurn, (self.message,))
-
 
 class UnreadableBatch(DeliveryError):
-    """E507: records that were stored are not of the form that they should have."""
+    """E507: stored records do not have the form that they should have."""
 
-    def __init__(
-        self, message: str = "a spooled batch is not of the form that it should have"
-    ) -> None:
+    def __init__(self, message: str = "a spooled batch is damaged") -> None:
         super().__init__("E507", message)
-
-    def __reduce__(self) -> tuple[type[UnreadableBatch], tuple[str]]:
-        return (UnreadableBatch, (self.message,))
 
 
 class Unreachable(DeliveryError):
-    """E514: a server does not answer, or does not take or show anything now. What it holds is not
-    known."""
+    """E514: a server does not answer, or refuses now. What it holds is unknown."""
 
     def __init__(self, message: str, cause: Cause = "unreachable", answer: str = "") -> None:
         super().__init__("E514", message, cause, answer)
 
-    def __reduce__(self) -> tuple[type[Unreachable], tuple[str, Cause, str]]:
-        return (Unreachable, (self.message, self.cause, self.answer))
-
 
 class UnreadableFile(DeliveryError):
-    """E507: a ``number`` of files of a lake are none of ours, damaged, or beyond the bounds within
-    which they are read. Nothing was done to them."""
+    """E507: a ``number`` of files of a lake are damaged, too large to be read, or not Collector's.
+    Nothing was done to them."""
 
     def __init__(self, number: int = 1) -> None:
         files = "1 file" if number == 1 else f"{number} files"
         message = (
-            f"{files} of the lake cannot be read within bounds or were not written by Collector;"
+            f"{files} of the lake cannot be read within bounds, or were not written by Collector;"
         )
-        super().__init__("E507", f"{message} nothing was done to them: move them away")
+        super().__init__("E507", f"{message} nothing was done to them; move them away")
         self.number = number
-
-    def __reduce__(self) -> tuple[type[UnreadableFile], tuple[int]]:
-        return (UnreadableFile, (self.number,))
 
 
 class RecheckError(CollectorError):
-    """E513: a batch is none that the filter of its schema makes. Nothing of it is kept."""
+    """E513: the filter of its schema cannot have made a batch. Nothing of it is kept."""
 
     def __init__(self, message: str) -> None:
         super().__init__("E513", message)
-
-    def __reduce__(self) -> tuple[type[RecheckError], tuple[str]]:
-        return (RecheckError, (self.message,))
 
 
 Refusal = Literal[
     "foreign", "version", "unauthenticated", "too_large", "malformed", "schema", "records"
 ]
-"""Why a message of a broker is none that is taken: it is no message of ours; of another version of
-the form; its MAC is wrong or missing; it is longer than any; its header is none; its schema is not
-accepted in that version; its records are none that the schema's filter makes."""
+"""Why a drain skips a message of a broker: Collector did not publish it; it has another version of
+the form; its MAC is wrong or missing; it is too long; its header is malformed; its schema is not
+accepted in that version; the schema's filter cannot have made its records."""
 
 
 class MessageError(CollectorError):
-    """E520: a message of a broker is none that a drain takes, for a ``reason`` of a closed list.
-    Nothing of it is kept."""
+    """E520: a drain skips a message of a broker, for a ``reason`` of a closed list. Nothing of it
+    is kept."""
 
     def __init__(self, reason: Refusal) -> None:
         super().__init__(
@@ -313,20 +290,14 @@ class MessageError(CollectorError):
         )
         self.reason: Refusal = reason
 
-    def __reduce__(self) -> tuple[type[MessageError], tuple[Refusal]]:
-        return (MessageError, (self.reason,))
-
 
 class Unacceptable(CollectorError):
-    """E511: a sink will never take a batch, which ``batch`` names by its id. The sink has stored
-    none of the batches that were delivered with it."""
+    """E511: a sink will never take a batch; ``batch`` is its id. The sink has stored none of the
+    batches that were delivered with it."""
 
     def __init__(self, batch: bytes) -> None:
         super().__init__("E511", "the sink will never take this batch")
         self.batch = batch
-
-    def __reduce__(self) -> tuple[type[Unacceptable], tuple[bytes]]:
-        return (Unacceptable, (self.batch,))
 
 
 _KINDS: dict[str, type[CollectorError]] = {

@@ -107,14 +107,16 @@ def _leads_nowhere(path: Path) -> bool:
 
 
 def check_file(path: Path, *ends: str, within: Path | None = None) -> None:
-    """Check that a file can be made, or read and written; also those whose names have one of the
-    ends besides. Make nothing. Raises ``ConfigError`` E203 if not, and as ``check_directory``."""
+    """Check that a file can be made, or read and written, and the same with each of ``ends`` added
+    to its name. Makes nothing. Raises ``ConfigError`` E203 if not, and as ``check_directory``."""
     check_directory(path.parent, within=within)
     for end in ("", *ends):
         each = path.with_name(path.name + end)
         if not _is_usable(each):
-            message = "a file cannot be made or written there: check its name, what is there, and"
-            message += " its permissions"
+            message = (
+                "the file cannot be made or written; check its name, its permissions, and what"
+            )
+            message += " is there"
             if _is_link(each):
                 message = "a file there is a symbolic link; name the file that it leads to"
             raise ConfigError("E203", message)

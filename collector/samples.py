@@ -36,8 +36,6 @@ _BASE = "conferencing"
 _HEAD_BYTES = 1 << 20
 _TRIED_EVENTS = 1_000
 """So many events of a sample a proposal is made after."""
-_REPORTS = "stats"
-"""The member in which templates expect a map of reports."""
 _SHARE = 0.5
 _FINER = 1_000
 _UNREAD: tuple[Rejection, ...] = (
@@ -82,12 +80,6 @@ class Sample:
         if not self.is_lines or len(self.data) <= _HEAD_BYTES:
             return self
         return Sample(self.data[: self.data.rfind(b"\n", 0, _HEAD_BYTES) + 1], lines=True)
-
-    def inside(self, member: str) -> Sample:
-        """Return the sample with each event as the member of an object."""
-        events = self.data.splitlines() if self.is_lines else [self.data]
-        made = b"\n".join(b'{"%b": %b}' % (member.encode(), each) for each in events if each)
-        return Sample(made, lines=self.is_lines)
 
     def admit(self, filter_: Filter) -> Admission:
         """Filter all events."""
@@ -176,15 +168,17 @@ def _finer(one: Any) -> Any:
 
 class Fit(NamedTuple):
     """How a shipped schema or template fits a sample: ``kept`` of its ``fields`` are found, in
-    ``share`` of the events."""
+    ``share`` of the events; with ``is_map``, once it says that its events stand in a map."""
 
     name: str
     kept: int
     fields: int
     share: float
+    is_map: bool
 
     def __str__(self) -> str:
-        return f"`{self.name}` finds {self.kept} of its {self.fields} fields"
+        found = f"`{self.name}` finds {self.kept} of its {self.fields} fields"
+        return f'{found} with `records: "*"`' if self.is_map else found
 
 
 def fitting(sample: Sample) -> list[Fit]:
@@ -192,34 +186,33 @@ def fitting(sample: Sample) -> list[Fit]:
     sample, the best one first."""
     sample = sample.beginning()
     fits = []
-    for name in _candidates():
-        schema = _loaded_candidate(name)
+    for name, schema, document in _candidates():
         found = sample.admit(Filter(schema, keys=_no_key))
         kept = len({key for each in found.records for key in each} & schema.fields.keys())
         if kept > 1:
             share = found.tally.admitted / found.tally.received
-            fits.append(Fit(name, kept, len(schema.fields), share))
-    return sorted(fits, key=lambda fit: (-fit.kept, -fit.share, fit.fields))
-
-
-def fitting_inside(sample: Sample) -> str | None:
-    """Say which template fits once each event, such as a bare map of WebRTC reports, is a member of
-    an object; ``None`` if there is none."""
-    fits = fitting(sample.beginning().inside(_REPORTS))
-    if not fits:
-        return None
-    wrap = f"wrap each event: `jq -c '{{{_REPORTS}: .}}'`"
-    return f"{wrap}; then the template {fits[0]}: `collector schema new NAME --from {fits[0].name}`"
-
-
-def _candidates() -> list[str]:
-    shipped = sorted(resources.names(), key=lambda name: name != _BASE)
-    return [*shipped, *resources.templates()]
+            is_map = document.get("records") == "*"
+            fits.append(Fit(name, kept, len(schema.fields), share, is_map))
+    return sorted(fits, key=lambda fit: (-fit.kept, -fit.share, fit.is_map, fit.fields))
 
 
 @cache
-def _loaded_candidate(name: str) -> Schema:
-    return load_schema(resources.templates().get(name) or name)
+def _candidates() -> tuple[tuple[str, Schema, dict[str, Any]], ...]:
+    """Return the shipped schemas and templates, by name, with their documents; those whose records
+    are the members of an object also as schemas of a map alone."""
+    found = []
+    for name in [
+        *sorted(resources.names(), key=lambda name: name != _BASE),
+        *resources.templates(),
+    ]:
+        document = _document(name)
+        schema = load_schema(resources.templates().get(name) or name)
+        found.append((name, schema, document))
+        if any(way.endswith(".*") for way in schema.ways):
+            bare = document | {"records": "*", "tests": []}
+            as_map, _ = parse_source(Document(name, value=bare))
+            found += [] if as_map is None else [(name, as_map, bare)]
+    return tuple(found)
 
 
 def _document(name: str) -> dict[str, Any]:
@@ -262,8 +255,7 @@ def proposed(name: str, sample: Sample) -> Proposal:
     """
     plain: _Fields = {}
     best = Proposal(name, sample)
-    for reference in _candidates():
-        schema, document = _loaded_candidate(reference), _document(reference)
+    for _, schema, document in _candidates():
         found, agent = _found(schema, document["fields"], sample)
         if schema.records is not None:
             if len(found) > len(best.fields):

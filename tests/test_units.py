@@ -115,13 +115,9 @@ def test_messages_name_the_notation(tmp_path: Path) -> None:
     path.write_text("limits: {header_time: 5, body: 4MB}\n")
     with pytest.raises(ConfigFaults) as caught:
         read_config(path, {})
-    assert [fault.message for fault in caught.value.faults] == [
-        f"this must be a duration: {DURATION}",
-        f"this must be a size: {SIZE}",
-    ]
+    for fault, notation in zip(caught.value.faults, (DURATION, SIZE), strict=True):
+        assert notation in fault.message
     with pytest.raises(ConfigFaults) as caught:
         read_sdk({"timeout": "5 days", "spool_limit": "4MB"})
-    assert [fault.message for fault in caught.value.faults] == [
-        f"this must be a number of seconds, or {DURATION}",
-        f"this must be a size: {SIZE}",
-    ]
+    for fault, notation in zip(caught.value.faults, (f"seconds, or {DURATION}", SIZE), strict=True):
+        assert notation in fault.message

@@ -364,7 +364,7 @@ def jetstream(
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop until it is stopped, and what is left in it to its end."""
+    """Run a loop until it is stopped, and then what is still scheduled."""
     asyncio.set_event_loop(loop)
     loop.run_forever()
     tasks = asyncio.all_tasks(loop)

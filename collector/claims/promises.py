@@ -130,17 +130,23 @@ def _looked_at(claim: Claim) -> str:
     return f"{words[:1].upper()}{words[1:]}." if words else ""
 
 
-def _explained(claim: Claim, found: Found, reached: Verdict) -> tuple[str, str]:
-    """Return why a claim has its verdict, and what to do."""
+def deciding(claim: Claim, found: Found, reached: Verdict) -> list[ClaimFinding]:
+    """Return the findings because of which a claim is broken or unproven, each message once."""
     findings = [each for name in claim.checks for each in found.get(name) or ()]
     against = [each for each in findings if not each.is_note and not each.amends]
-    breaches = [each for each in against if not each.is_open]
+    if reached == "broken":
+        own = (None, *claim.rules)
+        against = [each for each in against if not each.is_open and each.rule in own]
+    elif reached != "unproven":
+        return []
+    return list({each.message: each for each in reversed(against)}.values())[::-1]
+
+
+def _explained(claim: Claim, found: Found, reached: Verdict) -> tuple[str, str]:
+    """Return why a claim has its verdict, and what to do."""
     if reached == "missing":
         return f"Nothing supports this sentence yet: {claim.missing}", ""
-    if reached == "broken":
-        own = [each for each in breaches if each.rule is None or each.rule in claim.rules]
-        return _first(own)
-    if reached == "unproven" and against:
+    if against := deciding(claim, found, reached):
         return _first(against)
     if reached == "unproven":
         return _not_run(found)
@@ -167,10 +173,10 @@ def _few(checks: list[Check]) -> str:
 
 def _first(findings: list[ClaimFinding]) -> tuple[str, str]:
     """Return the first finding with the number of the others, and its advice."""
-    distinct = list(dict.fromkeys(each.message for each in findings))
-    reason, more = distinct[0], len(distinct) - 1
+    reason, more = findings[0].message, len(findings) - 1
     if more:
-        reason += f" Run `collector claims --details` to see {more} more finding{'s'[more == 1 :]}."
+        words = "is 1 more finding" if more == 1 else f"are {more} more findings"
+        reason += f" There {words}; `collector claims` lists all."
     return reason, findings[0].advice
 
 

@@ -20,12 +20,17 @@ _RUN = "Run a sidecar or a recorder"
 _PROVE = "Prove what is kept"
 _SCHEMA = "Write a schema"
 _COMMANDS = {
-    "demo": ("demo", "demo", _SEND, "Run synthetic meetings end to end, and search what was kept."),
-    "filter": ("filter", "filter_events", _SEND, "Filter events: only the schema's fields pass."),
+    "demo": ("demo", "demo", _SEND, "Run synthetic meetings through, and search what was stored."),
+    "filter": (
+        "filter",
+        "filter_events",
+        _SEND,
+        "Filter events: only the schema's fields come out.",
+    ),
     "explain": ("explain", "explain_events", _SEND, "Show why each field is kept or dropped."),
     "dev": ("dev", "dev", _SEND, "Run a sidecar to play with, and a page that shows it work."),
-    "serve": ("serve", "serve", _RUN, "Receive events and OpenTelemetry data: the sidecar."),
-    "status": ("status", "status", _RUN, "Show how the sidecar of a data directory does."),
+    "serve": ("serve", "serve", _RUN, "Run the sidecar: receive events and OpenTelemetry data."),
+    "status": ("status", "status", _RUN, "Show the state of a running sidecar."),
     "top": ("top", "top", _RUN, "Watch a sidecar: rates, dropped fields, sinks."),
     "error": ("error", "error", _RUN, "Explain an error code."),
     "claims": ("claims", "claims", _PROVE, "Check each public promise: does it hold, and why?"),
@@ -34,23 +39,23 @@ _COMMANDS = {
 """The module and the function of each command, its panel of the help, and its line there."""
 
 _GROUPS = {
-    "store": (_RUN, "Look after what is stored, and what waits for sinks."),
+    "store": (_RUN, "Query and prune what is stored, and see what waits for sinks."),
     "config": (_RUN, "Begin a configuration, check it, and show what is in force."),
-    "recording": (_RUN, "Keep recordings of meetings; verify, open, erase and assemble them."),
-    "subject": (_PROVE, "Show, erase or amend what is stored of a person."),
+    "recording": (_RUN, "Keep recordings of meetings; verify, open and erase them."),
+    "subject": (_PROVE, "Show or erase what is stored about a person; record objections."),
     "ledger": (_PROVE, "Show, verify, sign and export the ledger."),
-    "schema": (_SCHEMA, "Write a schema, check it, test it and review it."),
+    "schema": (_SCHEMA, "Write schemas, check them, test them and review them."),
 }
 """The modules that have several commands, under their own names, with panel and line."""
 
 _HELP = """
-Telemetry that can hold nothing but an allowlist.
+Collect only the telemetry that an allowlist names.
 
-Events go in; only the fields of a schema come out, each checked against a closed set of values.
-Meeting content (audio, video, chat, transcripts, files) is counted and never decoded.
+Events go in; only the fields of a schema come out, and each value comes from a closed set. Meeting
+content (audio, video, chat, transcripts, files) is counted and never decoded.
 
-Start with `collector demo`, then try `collector filter` on a file of your own and
-`collector explain` to see why each field was kept or dropped.
+Start with `collector demo`. Then run `collector filter` on a file of your own, and
+`collector explain` to see why each field is kept or dropped.
 """
 
 NAMES = (*_COMMANDS, *_GROUPS)

@@ -1,5 +1,4 @@
-"""``collector claims``: run the checks, and say of each promise whether it holds, why, and what to
-do."""
+"""``collector claims``: run the checks, and say whether each promise holds, why, and what to do."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from collector.claims.document import (
     load_all_claims,
 )
 from collector.claims.findings import NO_RECORDER, ClaimFinding, Found, Verdict, verdict
-from collector.claims.promises import Promise, by_importance, is_kept, promises, summary
+from collector.claims.promises import Promise, by_importance, deciding, is_kept, promises, summary
 from collector.claims.verdicts import fingerprint, record
 from collector.claims.verification import check, review_commands
 from collector.cli.console import err, out, print_json, seen
@@ -60,28 +59,30 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
     config: ConfigFile = None,
     data: Data = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Run the checks, as is done without it.", hidden=True)
+        bool,
+        typer.Option("--verify", help="Run the checks, which is what happens anyway.", hidden=True),
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Check this claim only; may be repeated."),
+        typer.Option("--only", metavar="NAME", help="Check only this claim; repeatable."),
     ] = None,
     details: Annotated[
         bool,
-        typer.Option("--details", help="Show the rules, checks, tests and counts of each too."),
+        typer.Option(
+            "--details", help="Also show the rules, checks, tests and counts of each claim."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check each public promise, and say whether it holds, why, and what to do. Exit 1 if one is
-    broken or unproven.
+    """Check each public promise: does it hold, why, and what is to be done? Exit 1 if one is broken
+    or unproven.
 
-    Events full of canaries go through the real pipeline in a temporary directory, the flow matrix
-    is computed, a worker tries whatever the kernel is to forbid it, and store and ledger of the
-    data directory are looked at, which is noted in the ledger. With a recorder, recordings are made
-    in a temporary directory too, and its own are looked at. A sidecar and a recorder may be
-    running. The verdicts are recorded in the data directory, where the sidecar's page shows them.
-    docs/claims.md has the details.
-    """
+    The command sends events full of canaries through the real pipeline in a temporary directory,
+    computes which field reaches which sink, lets a worker try what the kernel must forbid, and
+    reads the store and ledger of the data directory, which the ledger notes. With a recorder, it
+    also makes test recordings and looks at the existing ones. A sidecar and a recorder may be
+    running. The verdicts are saved in the data directory, and the sidecar's page shows them.
+    docs/claims.md has the details."""
     chosen = settings(config, data)
     every, folder = _chosen(load_all_claims(chosen.claims), only or []), chosen.data or Path()
     found, made = checked(chosen, every, config)
@@ -97,7 +98,7 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
         document = _as_dict(every, figures, found, made, each_of)
         print_json(document | {"to_review": _to_review(chosen, config)})
     else:
-        _print(made)
+        _print(every, found, made)
         if not folder.is_dir():
             _line(None, _NO_DATA)
         if details:
@@ -143,7 +144,7 @@ def _chosen(every: Mapping[str, Claim], only: Sequence[str]) -> Mapping[str, Cla
     unknown = [name for name in only if name not in every]
     if unknown:
         hint = nearest(unknown[0], list(every)) or f"; there are {', '.join(every)}"
-        raise typer.BadParameter(f"there is no such claim{hint}", param_hint="--only")
+        raise typer.BadParameter(f"no claim has this name{hint}", param_hint="--only")
     return {name: every[name] for name in dict.fromkeys(only)} if only else every
 
 
@@ -262,15 +263,16 @@ def _as_dict(
     }
 
 
-def _print(made: Sequence[Promise]) -> None:
+def _print(every: Mapping[str, Claim], found: Found, made: Sequence[Promise]) -> None:
     """Print each promise for a person: its sign and sentence, then why, then what to do."""
     is_ascii = not _can_write("".join(sign for sign, *_ in _SHOWN.values()))
     for each in by_importance(made):
         sign, plain, words, style = _SHOWN[each.verdict]
         _line((plain if is_ascii else sign, style), each.sentence, "bold")
         _line(("", ""), f"{words} {each.reason}", "", words=(len(words), style))
-        for addition in each.additions:
-            _line(("", ""), f"- {addition}")
+        others = [one.message for one in deciding(every[each.id], found, each.verdict)[1:]]
+        for also in (*others, *each.additions):
+            _line(("", ""), f"- {also}")
         if each.advice:
             _line(("", ""), f"What to do: {each.advice}")
         out.print()

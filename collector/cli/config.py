@@ -1,4 +1,5 @@
-"""``collector config init|check|show|flows|diff``: read by the very loader that ``serve`` uses."""
+"""``collector config``: write, check, show and compare configurations, with the loader of
+``serve``."""
 
 from __future__ import annotations
 
@@ -14,7 +15,16 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import err, group, new_table, out, print_json, wide
+from collector.cli.console import (
+    changes_table,
+    err,
+    group,
+    new_table,
+    out,
+    print_faults,
+    print_json,
+    wide,
+)
 from collector.cli.data_dir import settings as settings_of_data
 from collector.cli.options import AsJson, ConfigFile, Data, File, one_file, write_new
 from collector.cli.serve import needs_sidecar
@@ -31,43 +41,45 @@ from collector.routing.schemas import configured
 from collector.schema import Schema, git, resources
 from collector.schema.load import parse
 
-app: typer.Typer = group(
-    "Check the sidecar's configuration, show what is in force, and what goes where."
-)
+app: typer.Typer = group("Begin a configuration, check it, and show what is in force.")
 _AllowWidening = Annotated[
-    bool, typer.Option("--allow-widening", help="Reload also if more would flow than before.")
+    bool, typer.Option("--allow-widening", help="Reload even if more data would flow than before.")
 ]
 _Mermaid = Annotated[bool, typer.Option("--mermaid", help="Print a Mermaid flow chart instead.")]
 _Old = Annotated[
     str, typer.Argument(metavar="OLD", help="A file, or `REV:path` in a git repository.")
 ]
 _New = Annotated[str, typer.Argument(metavar="NEW", help="Another one.")]
-_STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
 _OUTCOMES = {
     "unchanged": "nothing has changed",
     "reloaded": "reloaded; new workers have replaced the old ones",
 }
 
 _HEAD = """\
-# The settings of `collector serve --config FILE`, each with its default: take the `#` before its
-# name away, and change it. `collector config check FILE` says what is wrong.
+# Every setting of `collector serve FILE`, with its default. To change one, delete the `#` before
+# its name. `collector config check FILE` reports every fault.
 """
 _WIDTH = 90
 
 
 @app.command("init")
 def init(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The file to write.")] = Path(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path(
         "collector.yaml"
     ),
 ) -> None:
-    """Write a configuration with every setting, its meaning and its default, all commented out.
+    """Write a configuration that lists every setting with its meaning and its default, all of them
+    commented out.
 
-    A file that is there is left as it is.
+    An existing file is not overwritten.
     """
     text = "".join(f"{line}\n" for line in _lines(Config()))
     write_new(file, [_HEAD.encode(), text.encode()])
-    err.print(f"collector serve --config {file_name(file)}", markup=False, soft_wrap=True)
+    err.print(
+        f"wrote {file_name(file)}; next: collector serve {file_name(file)}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _lines(defaults: Config) -> Iterator[str]:
@@ -97,11 +109,14 @@ def _default(setting: Setting, defaults: Config) -> str:
 
 @app.command("check")
 def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Find every fault of the configuration at once, as `serve` would: also in the schema, in
-    certificates, in directories that cannot be used, and in the recorder's settings if it may run.
-    Exit 78 if there is one. Warnings are for a certificate that expires soon, for a PostgreSQL role
-    with rights that it does not need, for what a start would refuse without `--allow-widening`, and
-    for what the sidecar that runs would need a restart for, such as another port."""
+    """Find every fault of a configuration at once, with the checks that `serve` runs. Exit 78 if
+    there is one.
+
+    Also checks the schemas, certificates, directories and sinks that it names, and the recorder's
+    settings if the recorder is on. Nothing is made or changed. Warns of a certificate that expires
+    soon, of a PostgreSQL role with rights that it does not need, of changes that `serve` would
+    refuse without `--allow-widening`, and of changes that need a restart of the running sidecar.
+    """
     needs_sidecar()
     loaded = examine(one_file(file, config))
     from collector.server import preflight  # noqa: PLC0415 - imports all components
@@ -113,8 +128,7 @@ def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False)
         parts = {"faults": faults, "warnings": checked.warnings}
         plain = {name: [each._asdict() for each in part] for name, part in parts.items()}
         print_json({"ok": not faults, **plain})
-    for fault in [] if as_json else faults:
-        err.print(str(fault), markup=False)
+    print_faults([] if as_json else faults)
     for warning in [] if as_json else checked.warnings:
         err.print(f"warning: {warning}", markup=False)
     if not faults and not as_json:
@@ -142,8 +156,10 @@ def reload(
     allow_widening: _AllowWidening = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have the running sidecar read its own configuration again, and go on by it without a refused
-    request. Exit 78 if it does not take it: then it goes on as before."""
+    """Make the running sidecar read its configuration again. No request is refused meanwhile.
+
+    Exit 78 if the new configuration is faulty: then the sidecar goes on as before.
+    """
     folder = settings_of_data(config, data).data or Path()
     from collector.server.control_client import Reload, ask  # noqa: PLC0415 - keeps others light
 
@@ -155,8 +171,7 @@ def reload(
     if as_json:
         print_json(answer)
     elif faults:
-        for fault in faults:
-            err.print(str(fault), markup=False)
+        print_faults(faults)
         err.print("the sidecar goes on as before")
     else:
         out.print(_OUTCOMES[answer["outcome"]])
@@ -165,8 +180,8 @@ def reload(
 
 @app.command("show")
 def show(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show every setting that is in force, and where its value comes from. Of secrets, only how
-    many there are."""
+    """Show every setting in force, and where its value comes from: a line of the file, the
+    environment, or the default. Of secrets, show only how many there are."""
     loaded = read(one_file(file, config))
     every = settings(loaded.config.sinks.sections())
     rows = [(one.name, one.of(loaded.config), loaded.origins[one.name]) for one in every]
@@ -194,8 +209,8 @@ def show_flows(
     as_json: AsJson = False,
     mermaid: _Mermaid = False,
 ) -> None:
-    """Show which field of each schema reaches which sink, and for which purposes. The sidecar
-    delivers by the very same matrix. Exit 78 where a sink would get what it may not."""
+    """Show which field reaches which sink, and for which purposes. The sidecar delivers by the same
+    matrix. Exit 78 if a sink would receive a field that it may not have."""
     loaded = read(one_file(file, config))
     found = _flows(loaded)
     if as_json:
@@ -216,10 +231,11 @@ def diff(
     new: _New,
     as_json: AsJson = False,
 ) -> None:
-    """Say which flows NEW adds, widens, narrows or removes. Exit 1 where something widens.
+    """Compare two configurations: which flows does NEW add, widen, narrow or remove? Exit 1 if one
+    widens.
 
-    The files alone are compared, each with the schema that it names: the environment is left out.
-    docs/claims.md is the list of what widens.
+    Only the files are compared, each with the schema that it names; the environment is ignored.
+    docs/claims.md lists what widens.
     """
     before, after = _flows_of_all(old, new)
     found = all_changes(before, after)
@@ -286,14 +302,17 @@ def _matrix(found: Flows) -> Table:
 
 def _table(found: list[Change]) -> Table:
     schema = ("schema",) if any(change.schema for change in found) else ()
-    table = new_table("verdict", *schema, "what", "field", "sink", "old", "new")
-    order = list(_STYLES)
-    for change in sorted(found, key=lambda change: order.index(change.verdict)):
-        named = (change.schema,) if schema else ()
-        values = (_words(change.old), _words(change.new))
-        words = (*named, change.what, change.field, change.sink, *values)
-        table.add_row(change.verdict, *map(escape, words), style=_STYLES[change.verdict])
-    return table
+    return changes_table(
+        (*schema, "what", "field", "sink", "old", "new"),
+        [
+            (
+                change.verdict,
+                *([change.schema] if schema else []),
+                *(change.what, change.field, change.sink, _words(change.old), _words(change.new)),
+            )
+            for change in found
+        ],
+    )
 
 
 def _words(value: Any) -> str:

@@ -1,13 +1,13 @@
 """Output of all commands: data on stdout, everything else on stderr.
 
-Tables are for terminals; with ``--json``, and where stderr is no terminal, it is JSON.
+Results are tables, or JSON with ``--json``. Counts on stderr are a table on a terminal, else JSON.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +21,12 @@ from rich.text import Text
 
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
+from collector.errors import Fault
 from collector.samples import Reach
 
 
 class _Output(Console):
-    """A console on stdout whose closed pipe is no failure of the command."""
+    """A console on stdout; a reader that closes the pipe does not make the command fail."""
 
     def on_broken_pipe(self) -> None:
         raise ReaderGoneError
@@ -117,6 +118,26 @@ def new_table(*headings: str, numbers: Collection[str] = (), whole: Collection[s
     return table
 
 
+def print_faults(faults: Iterable[Fault]) -> None:
+    """Print faults on stderr, one a line."""
+    for fault in faults:
+        err.print(str(fault), markup=False)
+
+
+_VERDICTS: Mapping[str, str] = {"widening": "red", "narrowing": "green", "neutral": "dim"}
+"""The verdicts on a change in the order of tables, each with its style."""
+
+
+def changes_table(headings: Sequence[str], rows: Iterable[Sequence[str]], whole: int = 0) -> Table:
+    """Lay out changes, widenings first: a row is the verdict and the cells under ``headings``, of
+    which so many are never wrapped."""
+    table = new_table("verdict", *headings, whole=("verdict", *headings[:whole]))
+    order = list(_VERDICTS)
+    for verdict, *cells in sorted(rows, key=lambda row: order.index(row[0])):
+        table.add_row(verdict, *map(escape, cells), style=_VERDICTS[verdict])
+    return table
+
+
 def tally_table(tally: Tally) -> Table:
     """Lay out a tally as a table."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -139,7 +160,7 @@ def tally_table(tally: Tally) -> Table:
 
 
 def share(part: float) -> str:
-    """Write a share in whole percents, but never nothing as something or the reverse."""
+    """Write a share in whole percents; only nothing is 0 %, and only all is 100 %."""
     if 0 < part < 0.01:
         return "<1%"
     return ">99%" if 0.99 < part < 1 else f"{part:.0%}"

@@ -1,4 +1,4 @@
-"""``collector demo``: the main job from end to end, on the embedded store."""
+"""``collector demo``: run the whole path from events to the embedded store."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ _SECONDS = 60.0
 
 def demo(
     data: Annotated[
-        Path, typer.Option("--data", help="Directory of the demo's store, made anew each time.")
+        Path,
+        typer.Option("--data", help="The directory of the demo's store, which each run replaces."),
     ] = Path("collector-demo"),
     schema: SchemaName = "conferencing",
     number: Annotated[int, typer.Option("--events", min=1, help="How many events.")] = 5000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same meetings.")] = 2026,
     as_json: AsJson = False,
 ) -> None:
-    """Run synthetic meetings through filter and spool into a store, then search all of it for what
-    must not be there.
+    """Send synthetic meetings through filter and spool into a store, then search the files for
+    content. Exit 1 if any is found.
 
-    Every event holds audio, video, chat, a transcript and files, with canaries planted in all of
-    them. Then every byte that was written is searched for the canaries, also in encoded form.
-    Exit 1 if one is found.
+    Every event has audio, video, chat, a transcript and files, and each of them holds canaries:
+    random texts that must never be stored. Every byte that was written is then searched for the
+    canaries, also in encoded and compressed form.
     """
     loaded = load_schema(schema)
     planted = canaries(20)
@@ -83,7 +84,7 @@ def _remove_earlier_demo(data: Path) -> Path:
     except NotADirectoryError:
         message = f"{file_name(data)} is a file; name a directory with `--data`"
     except OSError:
-        message = f"the store of an earlier demo in {file_name(data)} cannot be removed"
+        message = f"the earlier demo's store in {file_name(data)} cannot be deleted"
     else:
         return path
     raise ConfigError("E203", message)
@@ -121,7 +122,7 @@ def _finds_a_plant(planted: Sequence[str]) -> bool:
 def _print(schema: Schema, tally: Tally, sample: Any, path: Path, stored: int) -> None:
     out.print(f"[bold]{tally.received:,} events[/] of synthetic meetings, {schema.id}\n")
     out.print(tally_table(tally))
-    out.print("\none of the records:")
+    out.print("\none record:")
     out.print(orjson.dumps(sample).decode(), markup=False)
     out.print(f"\n{stored:,} records stored in {path}; look at them with")
     look = f'"SELECT * FROM {view_of(schema.name)} LIMIT 5"'  # noqa: S608 - it is shown
@@ -136,12 +137,14 @@ def _program() -> str:
 
 
 def _print_scan(size: int, hits: Sequence[Hit], planted: int, works: bool) -> None:
-    out.print(f"{planted} canaries were planted in the content of every event.")
-    out.print(f"all {size:,} bytes that were written were searched for them, also in base64, hex,")
+    out.print(
+        f"Each event's content held {planted} canaries, random texts that must not be stored."
+    )
+    out.print(f"All {size:,} bytes that were written were searched for them, also in base64, hex,")
     out.print("UTF-16, escaped and compressed form:")
-    verdict = "[bold red]found, content was kept[/]" if hits else "[bold green]none found[/]"
+    verdict = "[bold red]found: content was stored[/]" if hits else "[bold green]none found[/]"
     out.print(f"  {verdict}")
     for hit in hits:
         out.print(f"  {hit.path}: {hit.encoding} at byte {hit.offset}", markup=False)
     if not works:
-        out.print("  [bold red]but the scan misses a canary that is there[/]")
+        out.print("  [bold red]but the search does not work: it missed a canary in a test file[/]")

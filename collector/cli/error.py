@@ -20,10 +20,12 @@ _LINK = re.compile(r"\[([^]]*)\]\(([^)]*)\)")
 
 
 def error(
-    code: Annotated[str, typer.Argument(help="The code, such as E307; all, if left out.")] = "",
+    code: Annotated[
+        str, typer.Argument(help="A code, such as E307. Without one, all are listed.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Explain an error code: what it means, why it is checked, and what to do.
+    """Explain an error code: what it means, why it is an error, and what to do.
 
     collector error E307
     """
@@ -44,8 +46,10 @@ def _known(text: str) -> str:
     hint = "" if _CODE(code) else nearest(code, CODES)
     group = [known for known in CODES if known[:2] == code[:2]]
     if _CODE(code) and group:
-        hint = f"; the nearest is {min(group, key=lambda one: abs(int(one[1:]) - int(code[1:])))}"
-    hint = hint or "; `collector error` lists all"
+        hint = (
+            f"; the nearest one is {min(group, key=lambda one: abs(int(one[1:]) - int(code[1:])))}"
+        )
+    hint = hint or "; `collector error` lists all codes"
     raise UsageError("E132", f"no error has this code{hint}")
 
 

@@ -1,4 +1,4 @@
-"""``collector explain``: show what would be stored and dropped of an event, and why."""
+"""``collector explain``: show which fields of an event are kept or dropped, and why."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def _seconds(text: Any) -> float:
 
 def explain_events(  # noqa: PLR0917 - typer reads the options off the parameters
     file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="A file of events; `-`, or none, is stdin.")
+        Path, typer.Argument(metavar="FILE", help="A file of events; `-`, or no file, is stdin.")
     ] = Path("-"),
     schema: SchemaName = "conferencing",
     form: Annotated[
         Literal["ndjson", "json"] | None,
-        typer.Option("--input", help="The form of the input, whatever the file is called."),
+        typer.Option("--input", help="The form of the input, whatever the name of the file."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Explain at most so many events.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, help="How many events to explain at most.")] = 10,
     live: Annotated[
         bool, typer.Option("--live", help="Ask a running sidecar about the events that it gets.")
     ] = False,
@@ -63,9 +63,9 @@ def explain_events(  # noqa: PLR0917 - typer reads the options off the parameter
 ) -> None:
     """Explain what the filter makes of events, field by field.
 
-    Shows names of the schema, values that are admitted, content categories, and how many other
-    members there are. Names of unlisted members and refused values are never shown. Of more events
-    than `--limit`, it begins with a summary of all.
+    Shows the schema's fields, the values that are kept, content by category, and the number of
+    other members; never the names of unlisted members, nor refused values. If there are more events
+    than `--limit`, a summary of all comes first.
 
     `--live` asks the sidecar of `--data` instead, for a minute at most: why events are rejected and
     fields dropped, in names of the schema, reasons, JSON types and counts. No value is shown, and
@@ -104,12 +104,12 @@ def _print_summary(schema: Schema, found: Reach, shown: int) -> None:
     reasons = "".join(f", {times:,} {reason}" for reason, times in tally.rejected.items())
     out.print(f"[bold]{tally.received:,} events[/]: {tally.admitted:,} admitted{reasons}")
     out.print(reach_table(schema.fields, found))
-    out.print(f"\nthe first {shown:,} of them (`--limit` explains more):\n", markup=False)
+    out.print(f"\nthe first {shown:,} (raise `--limit` for more):\n", markup=False)
 
 
 def _print_unmatched(paths: Mapping[str, str]) -> None:
     """Print which paths of the schema led to no value, and what was near."""
-    table = new_table("path that never matched", "near", whole=("path that never matched",))
+    table = new_table("path that never matched", "similar", whole=("path that never matched",))
     for path, near in paths.items():
         if near:
             table.add_row(escape(path), escape(near))
@@ -117,7 +117,9 @@ def _print_unmatched(paths: Mapping[str, str]) -> None:
         out.print(table)
     others = ", ".join(path for path, near in paths.items() if not near)
     if others:
-        out.print(f"never matched, with nothing near: {others}", markup=False, soft_wrap=False)
+        out.print(
+            f"never matched, and nothing similar found: {others}", markup=False, soft_wrap=False
+        )
 
 
 def _as_dict(number: int, explanation: Explanation) -> dict[str, Any]:
@@ -198,7 +200,7 @@ def _print(number: int, explanation: Explanation) -> None:
             table.add_row(name, f"[{style}]{finding.outcome}[/]", finding.source or "", value)
         out.print(table)
     if explanation.content is None:
-        out.print("nothing else of it was looked at\n")
+        out.print("the rest of it was not looked at\n")
         return
     content = ", ".join(explanation.content) or "none"
     out.print(f"content (counted, never decoded): {content}")

@@ -1,4 +1,4 @@
-"""``collector filter``: events in, minimised records out."""
+"""``collector filter``: events go in, minimised records come out."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
     files: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[FILE]...",
-            help="Files of events; `-`, or none, is stdin. `.ndjson` and `.jsonl` hold one event"
-            " per line, `.json` one document (an object or an array); `.gz` and `.zst` on top.",
+            metavar="FILE",
+            help="Files of events; `-`, or no file, is stdin. `.json` is one document (an object or"
+            " an array), any other file has one event on each line; `.gz` and `.zst` are unpacked.",
         ),
     ] = None,
     schema: SchemaName = "conferencing",
     form: Annotated[
         Literal["ndjson", "json"] | None,
-        typer.Option("--input", help="The form of the input, whatever the files are called."),
+        typer.Option("--input", help="The form of the input, whatever the names of the files."),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Write records here, not to stdout; as Parquet if the name ends in `.parquet`.",
+            help="Write records to this file; as Parquet if its name ends in `.parquet`.",
         ),
     ] = None,
     tally: Annotated[
-        Path | None, typer.Option("--tally", help="Write the counts here too, as JSON.")
+        Path | None, typer.Option("--tally", help="Also write the counts to this file, as JSON.")
     ] = None,
     merge: Annotated[
-        bool, typer.Option("--merge", help="Make identical records one, with their `count`.")
+        bool, typer.Option("--merge", help="Merge identical records into one with a `count`.")
     ] = False,
     jobs: Annotated[
         int,
@@ -69,7 +69,7 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
             "-j",
             min=1,
             max=256,
-            help="Processes to share a regular, uncompressed NDJSON file. Order is kept.",
+            help="How many processes share an uncompressed NDJSON file. The order is kept.",
         ),
     ] = 1,
     as_of: Annotated[
@@ -78,19 +78,21 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
             "--as-of",
             formats=["%Y-%m-%d"],
             metavar="DATE",
-            help="Filter as on this day (UTC): which fields have expired, which times are near.",
+            help="Filter as if today were this day (UTC): it decides which fields have expired.",
         ),
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Exit 65 if any event was rejected that is selected."),
+        typer.Option(
+            "--strict", help="Exit 65 if any event is rejected, except those that are not selected."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Filter events: only the fields of the schema come out.
 
-    Records go to stdout, one per line. The counts go to stderr: every event received is admitted or
-    rejected, and dropped fields and content are counted by reason and category.
+    Records go to stdout, one per line, and counts to stderr: every event is admitted or rejected,
+    dropped fields are counted by reason, and content by category.
 
         collector filter events.ndjson > records.ndjson
 
@@ -118,7 +120,7 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
             write_file(tally, _json(total.as_dict()))
     if strict and (refused := total.refused):
         raise InputError(
-            "E403", f"{refused} of {total.received} events were rejected; the tally says why"
+            "E403", f"{refused} of {total.received} events were rejected; the counts say why"
         )
 
 
@@ -169,7 +171,7 @@ def _destination(output: Path | None, inputs: list[Path], schema: Schema | None)
         return
     if any(output.exists() and path.exists() and output.samefile(path) for path in inputs):
         raise ConfigError(
-            "E122", "the output would overwrite an input; name another file with --output"
+            "E122", "the output would overwrite an input; give another file with --output"
         )
     if schema is not None:
         require("Parquet", "parquet", "pyarrow")

@@ -35,20 +35,25 @@ _OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "no
 """Why events are rejected that another schema is for."""
 _OTLP = re.compile(rb'\s*\{\s*"resource(Logs|Spans|Metrics)"')
 _EVENTS = "events are JSON objects, one a line"
-_CSV = "looks like CSV; make a JSON object of each row (docs/commands.md shows how)"
-_DOCUMENT = "looks like one JSON document; let its name end in `.json`, or give `--input json`"
-_LINES = "looks like lines of JSON; let its name end in `.ndjson`, or give `--input ndjson`"
+_CSV = "looks like CSV; turn each row into a JSON object (docs/commands.md shows how)"
+_DOCUMENT = "is one JSON document; rename it to end in `.json`, or add `--input json`"
+_LINES = (
+    "has one JSON document on each line; rename it to end in `.ndjson`, or add `--input ndjson`"
+)
+_NO_FIT = (
+    "`collector explain` shows where the schema looks; if your events stand in a list inside, write"
+    " a schema that names its path under `records`"
+)
+_QUOTES = "is written with single quotes, as Python prints a dictionary; write it with `json.dumps`"
 
 
 def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
     """Return one sentence about an input with these counts, if there is something to say."""
     name = input_name(path)
     if tally.rejected["malformed"] and path.suffix in (".yaml", ".yml"):
-        return f"{name} is YAML; a schema is given with `--schema`, and {_EVENTS}"
-    if not tally.received:
+        return f"{name} is YAML; name a schema with `--schema`. Here, {_EVENTS}"
+    if not (tally.received and tally.bytes_in):  # a document of no bytes is a malformed one
         return f"{name} holds no event" if tally.bytes_in else f"{name} is empty"
-    if not tally.bytes_in:  # a document of no bytes counts as a malformed one
-        return f"{name} is empty"
     malformed = tally.rejected["malformed"]
     others = sum(tally.rejected[each] for each in _OF_OTHERS)
     if 2 * (malformed + tally.rejected["not_an_object"]) >= tally.received:
@@ -56,11 +61,14 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
         if found is not None:
             return f"{name} {found}"
     if not tally.admitted and _OTLP.match(_head(path)):
-        return f"{name} is OTLP, which a sidecar takes (docs/sidecar.md) and `Filter.admit_otlp`"
+        return f"{name} is OTLP; send it to a sidecar (docs/sidecar.md), or use `Filter.admit_otlp`"
     if malformed == tally.received:
-        return f"{name}: no event could be read; {_EVENTS} (docs/commands.md has other forms)"
+        return f"{name}: nothing in it is valid JSON; {_EVENTS} (docs/commands.md has other forms)"
     if not tally.admitted and 2 * others >= tally.received:
-        return f"{name}: {schema.id} admits none of these events; {_remedy(_head(path), form)}"
+        found = _remedy(path, form)
+        if not found and schema.records is None and set(tally.rejected) == {"not_an_object"}:
+            return f"{name} holds no JSON object; {_EVENTS}"
+        return f"{name}: {schema.id} admits none of these events; {found or _NO_FIT}"
     return None
 
 
@@ -79,7 +87,9 @@ def refuse_unreadable(path: Path, sample: Sample) -> None:
     tally = sample.admit(Filter(schema)).tally
     if tally.rejected["malformed"] + tally.rejected["too_large"] >= tally.received:
         found = hint(path, sample_form(sample), tally, schema)
-        raise UsageError("E422", found or f"{input_name(path)}: no event could be read; {_EVENTS}")
+        raise UsageError(
+            "E422", found or f"{input_name(path)}: nothing in it is valid JSON; {_EVENTS}"
+        )
 
 
 def sample_form(sample: Sample) -> Form:
@@ -111,9 +121,17 @@ def _form(head: bytes, form: Form) -> str | None:
         is_whole = _is_json(first)
         if form == "json":
             return _LINES if is_whole and others else None
-        return _DOCUMENT if not is_whole or (text[:1] == b"[" and not others) else None
+        if text[1:].lstrip()[:1] == b"'":
+            return _QUOTES
+        is_document = (text[:1] == b"[" and not others) if is_whole else _is_document(head)
+        return _DOCUMENT if is_document else None
     is_text = all(byte >= 32 or byte in b"\t\r" for byte in first)
     return _CSV if is_text and any(mark in first for mark in (b",", b";", b"\t")) else None
+
+
+def _is_document(head: bytes) -> bool:
+    """Return whether several lines are one document; of a long one only the beginning is known."""
+    return len(head) >= _HEAD_BYTES or _is_json(head)
 
 
 def _is_json(text: bytes) -> bool:
@@ -121,19 +139,18 @@ def _is_json(text: bytes) -> bool:
     return not Filter(load_schema("conferencing")).admit(text).tally.rejected["malformed"]
 
 
-def _remedy(head: bytes, form: Form) -> str:
+def _remedy(path: Path, form: Form) -> str | None:
     """Name the shipped schemas that admit some of these events, or the template that fits."""
-    from collector.samples import Sample, fitting, fitting_inside  # noqa: PLC0415 - rarely needed
+    from collector.samples import Sample, fitting  # noqa: PLC0415 - rarely needed
 
+    head = _head(path)
     names = [name for name in resources.names() if _admits(name, head, form)]
     if names:
         return f"try {' or '.join(f'`--schema {name}`' for name in names)}"
-    sample = Sample(head, lines=form == "ndjson")
-    if fits := fitting(sample):
-        return f"the template {fits[0]}: `collector schema new NAME --from {fits[0].name}`"
-    if inside := fitting_inside(sample):
-        return inside
-    return "`collector explain` shows what it looks for, `collector schema list` other schemas"
+    if fits := fitting(Sample(head, lines=form == "ndjson")):
+        origin = input_name(path) if fits[0].is_map else fits[0].name
+        return f"the template {fits[0]}: `collector schema new NAME --from {origin}`"
+    return None
 
 
 def _admits(name: str, head: bytes, form: Form) -> bool:

@@ -36,7 +36,7 @@ from collector.ledger.export import (
 from collector.spool import FILE_NAME, note, rotate
 
 app: typer.Typer = group(
-    "Look at what was received, admitted and rejected, and done beside that, and verify it."
+    "Show, verify, sign and export the record of what was received, kept and done."
 )
 _MOST_BYTES = 64 << 20
 """That is a checkpoint every hour for more than ten years."""
@@ -44,14 +44,18 @@ _HEX_DIGITS = 64
 _Noted = Annotated[
     str | None,
     typer.Option(
-        "--noted", metavar="HASH", help="A tip that was noted earlier and must still be there."
+        "--noted",
+        metavar="HASH",
+        help="A hash that you noted earlier, which must still be in the ledger.",
     ),
 ]
-_New = Annotated[bool, typer.Option("--new", help="Make one first.")]
+_New = Annotated[bool, typer.Option("--new", help="Make a new checkpoint first.")]
 _Verifier = Annotated[
-    bool, typer.Option("--verifier", help="Print the script that verifies it instead.")
+    bool, typer.Option("--verifier", help="Print the script that verifies the export.")
 ]
-_Last = Annotated[int, typer.Option("--last", min=0, help="How many of the newest; 0 for all.")]
+_Last = Annotated[
+    int, typer.Option("--last", min=0, help="How many of the newest to show; 0 for all.")
+]
 
 
 @app.command("show")
@@ -61,8 +65,8 @@ def show(
     last: _Last = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Show the newest receipts: number, minute, what was received, admitted and rejected, and the
-    beginning of its hash. With `--json`, all of each."""
+    """Show the newest receipts: the number, the minute, how many events were received, admitted and
+    rejected, and the beginning of the hash. With `--json`, show all of each."""
     with opened(directory(config, data) / FILE_NAME) as ledger:
         receipts = ledger.receipts(last or None)
         if as_json:
@@ -92,10 +96,10 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Verify the chains of receipts and entries, the sums, the signatures, and the batches that
-    still wait. Exit 1 if anything was changed, removed, moved or put in.
+    still wait. Exit 1 if anything was changed, removed, moved or inserted.
 
-    With a checkpoint that was kept elsewhere (`collector ledger checkpoint`) also if the end was
-    cut off, or history rewritten, even if all hashes and signatures were made anew.
+    With a checkpoint that you kept elsewhere (`collector ledger checkpoint`), it also finds out
+    whether the end was cut off or history was rewritten, even with new hashes and signatures.
     """
     if noted is not None and not re.fullmatch("[0-9a-f]{64}", noted):
         raise typer.BadParameter("a hash is 64 hexadecimal digits", param_hint="--noted")
@@ -171,7 +175,7 @@ def entries(
     as_json: AsJson = False,
 ) -> None:
     """Show the newest entries: checkpoints, keys, changes of schema and configuration, and what was
-    read, pruned, exported, amended and erased. With `--json`, all of each."""
+    read, pruned, exported, amended and erased. With `--json`, show all of each."""
     with opened(directory(config, data) / FILE_NAME) as ledger:
         newest = list(ledger.entries())[-last:]
     if as_json:
@@ -205,9 +209,9 @@ def checkpoint(
 ) -> None:
     """Print the newest checkpoint, a few lines to keep on another machine.
 
-    It stands for all receipts and entries up to it: `collector ledger verify --checkpoint FILE`
-    finds later if they were cut off or rewritten. The sidecar makes one at start, at stop, each
-    hour, and every 10,000 receipts.
+    A checkpoint covers all receipts and entries before it: `collector ledger verify --checkpoint
+    FILE` later finds out whether they were cut off or rewritten. The sidecar makes one at start, at
+    stop, every hour, and every 10,000 receipts.
     """
     place = directory(config, data)
     with opened(place / FILE_NAME):
@@ -217,16 +221,20 @@ def checkpoint(
     with opened(place / FILE_NAME) as ledger:
         newest = ledger.newest("checkpoint")
     if newest is None:
-        err.print("there is no checkpoint yet; make one with --new")
+        err.print("there is no checkpoint yet; add --new to make one")
         raise typer.Exit(1)
     if not newest.signature:
-        err.print("it is not signed: install data-minimisation-collector[signing]", markup=False)
+        err.print(
+            "the checkpoint is not signed; install data-minimisation-collector[signing]",
+            markup=False,
+        )
     write(format_checkpoint(newest).encode())
 
 
 @app.command("rotate-key")
 def rotate_key(config: ConfigFile = None, data: Data = None) -> None:
-    """Make a new key that signs entries from now on; the old one signs it, and is deleted."""
+    """Make a new key that signs entries from now on. The old key signs the new one, and is
+    deleted."""
     place = directory(config, data)
     with opened(place / FILE_NAME):
         pass  # it is there
@@ -241,10 +249,11 @@ def export(
     verifier: _Verifier = False,
 ) -> None:
     """Write the whole ledger for an auditor: starts, receipts, entries and documents, as lines of
-    JSON that hold the very texts that were hashed and signed. No record is in it.
+    JSON with exactly the texts that were hashed and signed. It contains no record.
 
-    `collector ledger export --verifier > auditor.py` is a script that verifies it without
-    Collector: `python3 auditor.py EXPORT [CHECKPOINT…]`. `collector ledger verify` runs the same.
+    `collector ledger export --verifier > auditor.py` writes a script that verifies the export
+    without Collector: `python3 auditor.py EXPORT [CHECKPOINT…]`. `collector ledger verify` runs the
+    same script.
     """
     if output is not None:
         refuse_other_format(output, ".ndjson")

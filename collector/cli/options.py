@@ -1,4 +1,4 @@
-"""Options that commands share and the files that they name, without what prints on a terminal."""
+"""Options that several commands have, and the files that they name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DEFAULT_SCHEMAS = ["conferencing"]
 Schemas = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SCHEMA]...",
+        metavar="SCHEMA",
         help="Names of shipped schemas, or paths of schema files. Default: `conferencing`.",
         autocompletion=complete_schema,
         show_default=False,
@@ -71,16 +71,21 @@ def read_file(path: Path, most: int) -> bytes:
 
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="A YAML file; see docs/configuration.md."),
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration, a YAML file; see docs/configuration.md.",
+    ),
 ]
 File = Annotated[
     Path | None,
-    typer.Argument(metavar="[FILE]", help="The same as --config FILE; none: defaults."),
+    typer.Argument(metavar="FILE", help="The configuration, as with --config FILE. Default: none."),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
-        "--data", metavar="DIR", help="The data directory; otherwise the configuration says which."
+        "--data", metavar="DIR", help="The data directory. Default: that of the configuration."
     ),
 ]
 
@@ -91,26 +96,29 @@ def one_file(file: Path | None, config: Path | None) -> Path | None:
     if file is None or config is None:
         return config if file is None else file
     if os.path.realpath(file) != os.path.realpath(config):
-        raise typer.BadParameter("FILE names another one; give one", param_hint="--config")
+        raise typer.BadParameter(
+            "FILE and --config name different files; give one of them", param_hint="--config"
+        )
     return file
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Yes = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal nothing is asked.")
+    bool,
+    typer.Option("--yes", "-y", help="Do not ask. Without a terminal, the command never asks."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Only say what would be deleted; change nothing.")
+    bool, typer.Option("--dry-run", help="Show what would be deleted, and change nothing.")
 ]
 Checkpoints = Annotated[
     list[Path] | None,
     typer.Option(
-        "--checkpoint", metavar="FILE", help="A checkpoint that was kept elsewhere; repeatable."
+        "--checkpoint", metavar="FILE", help="A checkpoint that you kept elsewhere; repeatable."
     ),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write it to a file, not to stdout."),
+    typer.Option("--output", "-o", metavar="FILE", help="Write to this file instead of stdout."),
 ]
 
 
@@ -137,7 +145,7 @@ def write_new(path: Path, pieces: Iterable[bytes]) -> None:
     try:
         write_private(path, pieces)
     except FileExistsError:
-        fault = ConfigError("E203", f"{file_name(path)} is there already; name another file")
+        fault = ConfigError("E203", f"{file_name(path)} already exists; name another file")
     except OSError as error:
         fault = unwritable(path, error)
     else:
@@ -182,6 +190,6 @@ def refuse_other_format(path: Path, suffix: str) -> None:
     plain = plain if plain.suffix else plain.with_suffix(suffix)
     raise ConfigError(
         "E122",
-        f"{file_name(path)} would hold {form}, which its name does not say; name it"
+        f"{file_name(path)} would hold {form}, but its name says otherwise; call it"
         f" `{file_name(plain.name)}`",
     )

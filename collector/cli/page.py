@@ -1,4 +1,4 @@
-"""``collector page``: write the public page of a configuration, and its facts as data."""
+"""``collector page``: write the public page of a configuration, and the same facts as JSON."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def page(
     """Write the public page: what is collected and why, what becomes of an event, who receives it,
     and whether each promise holds.
 
-    The checks of `collector claims` are run. `index.html` is one file that loads nothing and works
-    from disk; `page.json` has the same facts. docs/claims.md describes both.
+    Runs the checks of `collector claims`. `index.html` is a single file that loads nothing else and
+    works from disk; `page.json` has the same facts. docs/claims.md describes both.
     """
     made = _page(settings(config, data), config)
     files = {"index.html": render(made, language), "page.json": made.as_json()}

@@ -131,7 +131,7 @@ def _watch(reader: int, until: float, last: Callable[[], None]) -> None:
                 return
             if signal.SIGINT in signals:
                 _end_process(last, None)
-    message = "the statement, or the reader of its answer, took too long; ask for less, or give it"
+    message = "the statement, or whoever reads the answer, took too long; ask for less, or give it"
     _end_process(last, InputError("E416", f"{message} more time with --timeout"))
 
 
@@ -155,31 +155,36 @@ def query(
     statement: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SQL]",
-            help="One SELECT over the tables of the store; `-` reads it from stdin. Without it,"
-            " what tables there are.",
+            metavar="SQL",
+            help="One SELECT over the tables of the store; `-` reads it from stdin. Without one,"
+            " the"
+            " tables are listed.",
         ),
     ] = None,
     *,
     form: Annotated[
         Form | None,
-        typer.Option("--format", help="How rows are written: else a table, or lines of JSON."),
+        typer.Option(
+            "--format",
+            help="The format of the rows. Default: a table on a terminal, else lines of JSON.",
+        ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=0.01, max=86400.0, help="Seconds it may take.")
+        float,
+        typer.Option("--timeout", min=0.01, max=86400.0, help="How many seconds it may take."),
     ] = 300.0,
     config: ConfigFile = None,
     data: Data = None,
     store: StoreFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what tables the store has, or the rows that one SELECT gives. Nothing can be changed or
-    reached but these tables, and a sidecar may be running.
+    """List the tables of the store, or show the rows that one SELECT returns. A query can only read
+    these tables. A sidecar may be running.
 
-    A table is named after its schema; names with dots or dashes are written in double quotes. Each
-    has a view with underscores. On a terminal the answer is a table of up to 1,000 rows; elsewhere
-    it is a line of JSON for each row. That the store was read is an entry of the ledger, where
-    there is one. docs/stores.md has the rest.
+    A table has the name of its schema; write names with dots or dashes in double quotes, or use the
+    view of the table, which has underscores. On a terminal the answer is a table of up to 1,000
+    rows; elsewhere it is one line of JSON per row. The ledger, if there is one, notes that the
+    store was read. See docs/stores.md.
 
         collector store query
 
@@ -256,7 +261,7 @@ def _show(path: Path, note_read: NoteRead, as_json: bool) -> None:
     if as_json:
         print_json({"tables": [asdict(each) for each in found]})
     elif not found:
-        out.print("there are no tables of records")
+        out.print("the store has no tables of records")
     else:
         for each in found:
             _print(each)
@@ -284,7 +289,9 @@ def _table(answer: Answer) -> Iterator[Piece]:
         rows.append([_seen(value) for value in row])
         size += sum(map(len, rows[-1]))
         if size > _BUFFERED_BYTES:
-            raise InputError("E416", "so long a table cannot be shown; ask for less, or for --json")
+            raise InputError(
+                "E416", "the table is too long to be shown; ask for less, or use --json"
+            )
         numbers = [isinstance(value, int | float) for value in row]
         are_numbers = [*map(and_, are_numbers or numbers, numbers)]
     is_more = next(answer.rows, None) is not None

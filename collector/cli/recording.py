@@ -16,9 +16,11 @@ from collector.cli.options import (
     Checkpoints,
     ConfigFile,
     Data,
+    File,
     Output,
     Yes,
     confirm,
+    one_file,
     read_file,
     write_new,
 )
@@ -34,14 +36,14 @@ if TYPE_CHECKING:
 
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
 _NEEDED = ("cryptography", "joserfc", "obstore", "pyrage")
-app: typer.Typer = group("Keep recordings of meetings; verify, open, erase and assemble them.")
+app: typer.Typer = group("Keep recordings of meetings; verify, open and erase them.")
 _Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
 _NO_CHECKPOINT = "is not a checkpoint; `collector recording show ID --checkpoint` prints one"
 
 
 @app.command("serve")
-def serve(config: ConfigFile = None) -> None:
-    """Keep recordings of meetings, each by its host's decision and of those who stay.
+def serve(file: File = None, config: ConfigFile = None) -> None:
+    """Keep recordings of meetings: a host decides on each, and it has only those who stay.
 
     It needs `recorder.enabled` and `recorder.keys`, the platform's public keys; see
     docs/recording.md. SIGTERM or Ctrl-C closes every recording, and ends it.
@@ -50,7 +52,7 @@ def serve(config: ConfigFile = None) -> None:
 
     clear_switches()  # before any library is tried
     _needs_recording("httptools", "prometheus_client", "uvloop")
-    loaded = read(config)
+    loaded = read(one_file(file, config))
     harden()
     from collector.recording.server import serve as served  # noqa: PLC0415 - only now, after it
 
@@ -119,8 +121,8 @@ def _vault(config: Config) -> Iterator[Vault]:
 
 @app.command("list")
 def list_recordings(config: ConfigFile = None, data: Data = None, as_json: AsJson = False) -> None:
-    """List recordings: the id, the state, where each is stored, what it holds, and how many members
-    chose to stay. A recorder may be running."""
+    """List recordings: the id, the state, where it is stored, what it contains, and how many
+    members chose to stay. A recorder may be running."""
     chosen = _settings(config, data)
     from collector.recording.store import read_rows  # noqa: PLC0415 - keeps `--help` light
 
@@ -161,9 +163,7 @@ def show(
     data: Data = None,
     checkpoint: Annotated[
         bool,
-        typer.Option(
-            "--checkpoint", help="Print a signed line to keep on another machine instead."
-        ),
+        typer.Option("--checkpoint", help="Print only a signed line, to keep on another machine."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -199,17 +199,20 @@ def show(
 @app.command("verify")
 def verify(
     recordings: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID]...", help="None: every recording.")
+        list[str] | None, typer.Argument(metavar="ID", help="The ids of recordings. Default: all.")
     ] = None,
     config: ConfigFile = None,
     data: Data = None,
     checkpoint: Checkpoints = None,
     as_json: AsJson = False,
 ) -> None:
-    """Verify manifests, every stored chunk and the ledger; exit 1 if something was cut off, put in,
-    changed or moved. With a checkpoint that was kept elsewhere (`recording show --checkpoint`),
-    also if a whole recording was rolled back; `collector ledger verify` takes those of the
-    ledger."""
+    """Verify manifests, every stored chunk and the ledger. Exit 1 if anything was cut off,
+    inserted, changed or moved.
+
+    With a checkpoint that you kept elsewhere (`recording show --checkpoint`), it also finds out
+    whether a whole recording was rolled back. For checkpoints of the ledger, use
+    `collector ledger verify`.
+    """
     chosen = _settings(config, data)
     from collector.ledger import opened  # noqa: PLC0415 - keeps `--help` light
     from collector.recording.store import FILE_NAME, read_rows  # noqa: PLC0415
@@ -234,7 +237,7 @@ def verify(
         for flaw in flaws:
             err.print(f"the recorder's ledger: {flaw}", markup=False, style="red")
         for recording, found in faults.items():
-            out.print(f"{recording}: {'it does not hold' if found else 'it holds'}", markup=False)
+            out.print(f"{recording}: {'faulty' if found else 'sound'}", markup=False)
             for each in found:
                 err.print(f"{recording}: {each}", markup=False, style="red")
     raise typer.Exit(0 if is_sound else 1)
@@ -259,8 +262,8 @@ def open_track(
     data: Data = None,
     output: Output = None,
 ) -> None:
-    """Write a track of a recording in cloud storage to a new file (0600) or stdout. The ledger has
-    it before the first byte. A recorder may be running."""
+    """Write a track of a recording in cloud storage to a new file (0600) or to stdout. The ledger
+    notes it before the first byte. A recorder may be running."""
     from collector.ledger import Note  # noqa: PLC0415 - keeps `--help` light
     from collector.spool import note  # noqa: PLC0415
 
@@ -302,17 +305,17 @@ def erase(
     data: Data = None,
     yes: Yes = False,
 ) -> None:
-    """Erase a recording: its keys, then its files. A recorder may be running; a recording that is
-    not closed is closed first."""
-    confirm("Nothing can be read of it afterwards. Erase it?", yes)
+    """Erase a recording: first its keys, then its files. A recorder may be running; an open
+    recording is closed first."""
+    confirm("Nobody can read the recording afterwards. Erase it?", yes)
     _operate(config, data, "erase", recording)
     out.print("erased")
 
 
 @app.command("rotate")
 def rotate(config: ConfigFile = None, data: Data = None) -> None:
-    """Wrap the keys of all tracks under a new master key, and destroy the old one: a backup that
-    has the old one opens nothing that is stored from then on. A recorder may be running."""
+    """Encrypt the keys of all tracks with a new master key, and destroy the old one. A backup with
+    the old key then cannot open what is stored from now on. A recorder may be running."""
     _operate(config, data, "rotate")
     out.print("rotated")
 
@@ -327,8 +330,8 @@ def assemble(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where tracks are written.")
     ] = Path(),
 ) -> None:
-    """Verify and open a recording in local storage: every age file is compared with the signed
-    manifest (`manifest.jsonl`) beside it, and each track becomes one file."""
+    """Verify and open a recording in local storage: compare every age file with the signed manifest
+    (`manifest.jsonl`) beside it, and write each track to one file."""
     _needs_recording()
     from collector.recording.verification import assemble as assembled  # noqa: PLC0415
 
@@ -347,10 +350,10 @@ def token(
     *,
     seconds: Annotated[int, typer.Option("--seconds", min=1, max=300, help="Its lifetime.")] = 300,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Make the key, and print its key set, instead.")
+        bool, typer.Option("--new-key", help="Only make the key, and print its key set.")
     ] = False,
 ) -> None:
-    """Print a token for trying out; a platform makes its own.
+    """Print a token to try the recorder with; a platform makes its own tokens.
 
     `collector recording token --key platform.pem --new-key > keys.json` makes what
     `recorder.keys` needs.
@@ -367,6 +370,6 @@ def token(
             key, meeting=meeting, role=cast("Role", role), subject=subject, seconds=seconds
         )
     except ValueError:
-        message = "a token needs a meeting, a role of the list and a subject"
+        message = "a token needs --meeting, --subject and one of the roles"
         raise typer.BadParameter(message) from None
     write(f"{text}\n".encode())

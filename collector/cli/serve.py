@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from collector.cli.options import ConfigFile
+from collector.cli.options import ConfigFile, File, one_file
 from collector.config import read
 from collector.config.model import variable
+from collector.documents import ENVIRONMENT
+from collector.errors import ConfigFaults, Fault
 from collector.extras import is_installed, require
 
 _NEEDED = ["google.protobuf", "httptools", "prometheus_client"]
@@ -22,26 +25,31 @@ _ANY_FREE = dict.fromkeys(("http", "grpc", "admin"), 0)
 _PATHS = {"sqlite": "store", "ndjson": "ndjson", "parquet": "parquet"}
 _ADDRESSES = {"postgres": ("postgres", "url"), "otlp+https": ("otlp", "endpoint")}
 _FORMS = (
-    "`sqlite:///PATH`, `ndjson:///PATH`, `parquet:///PATH`, `postgres://USER@HOST/DATABASE` and"
-    " `otlp+https://HOST`; others stand in a configuration"
+    "`sqlite:///PATH`, `ndjson:///PATH`, `parquet:///PATH`, `postgres://USER@HOST/DATABASE` or"
+    " `otlp+https://HOST`; for others, write a configuration"
 )
 _AllowWidening = Annotated[
     bool,
     typer.Option(
         "--allow-widening",
-        help="Start also if more would flow than by what last ran with this data directory.",
+        help="Start even if more data would flow than with the configuration that last ran here.",
     ),
 ]
 
 
 def serve(
+    file: File = None,
     *,
     config: ConfigFile = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="The setting `data`.")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="The data directory: the setting `data`."),
     ] = None,
     schema: Annotated[
-        str | None, typer.Option("--schema", "-s", metavar="SCHEMA", help="The setting `schema`.")
+        str | None,
+        typer.Option(
+            "--schema", "-s", metavar="SCHEMA", help="What is collected: the setting `schema`."
+        ),
     ] = None,
     port: Annotated[
         int | None,
@@ -49,8 +57,8 @@ def serve(
             "--port",
             min=0,
             max=_MOST_PORT,
-            help="The port of `http.address`; OTLP/gRPC has the one before, health and metrics the"
-            " one after it. 0: any free ones.",
+            help="The port of HTTP; OTLP/gRPC gets the port before it, health and metrics the port"
+            " after it. 0 means any free ports.",
         ),
     ] = None,
     source: Annotated[
@@ -58,29 +66,31 @@ def serve(
         typer.Option(
             "--from",
             metavar="URL",
-            help="Take batches out of a stream of a message broker instead of receiving:"
+            help="Take batches from a stream of a message broker instead of receiving events:"
             " `tls://HOST/STREAM`. The settings `drain.url` and `drain.stream`.",
         ),
     ] = None,
     to: Annotated[
         list[str] | None,
         typer.Option(
-            "--to", metavar="SINK", help=f"A sink of yours, in place of the store: {_FORMS}."
+            "--to",
+            metavar="SINK",
+            help=f"Where records go, instead of the store; repeatable: {_FORMS}.",
         ),
     ] = None,
     allow_widening: _AllowWidening = False,
 ) -> None:
     """Receive events and OpenTelemetry data, and keep only what the schema lists.
 
-    It needs no configuration: events and OTLP/HTTP on port 4318, OTLP/gRPC on 4317 if grpcio is
-    installed, health and metrics on 4319, all of this machine only; data in `./collector-data`.
-    Options win over the environment, which wins over the file. SIGTERM or Ctrl-C ends it once
-    everything is flushed.
+    It runs without a configuration. It then listens on this machine only: events and OTLP/HTTP on
+    port 4318, OTLP/gRPC on 4317 if grpcio is installed, health and metrics on 4319. Data goes to
+    `./collector-data`. An option overrides the environment, which overrides the file. SIGTERM or
+    Ctrl-C stops it after everything is flushed.
 
-    With `--from`, or where the configuration has `drain.url`, it takes batches of records out of a
-    message broker instead, checks each record under the schemas of the configuration, and delivers
-    them to sinks; the broker keeps a message until every sink has its records. Any number of these
-    processes may take from one stream.
+    With `--from`, or with `drain.url` in the configuration, it takes batches of records from a
+    message broker instead, checks each record against the schemas, and delivers them to the sinks.
+    The broker keeps a message until every sink has its records. Several such processes may share
+    one stream.
     """
     from collector.server import clear_switches, run  # noqa: PLC0415 - keeps `--help` light
 
@@ -93,9 +103,25 @@ def serve(
         ("schema",): schema or "",
         ("data",): "" if data is None else str(data),
     }
-    variables = {variable(loc): value for loc, value in given.items() if value}
-    loaded = read(config, {**os.environ, **variables})
-    raise typer.Exit(run(loaded, allow_widening=allow_widening))
+    given = {loc: value for loc, value in given.items() if value}
+    variables = {variable(loc): value for loc, value in given.items()}
+    try:
+        loaded = read(one_file(file, config), {**os.environ, **variables})
+        code = run(loaded, allow_widening=allow_widening)
+    except ConfigFaults as error:
+        faults = [_at_option(each, given) for each in error.faults]
+        raise ConfigFaults(faults, may_pass=error.may_pass) from None
+    raise typer.Exit(code)
+
+
+_OPTIONS = {"schema": "--schema", "data": "--data", "drain": "--from", "sinks": "--to"}
+
+
+def _at_option(fault: Fault, given: Mapping[tuple[str, ...], str]) -> Fault:
+    """Return a fault with the option that set its setting, if one did."""
+    loc = tuple(fault.field.split("."))
+    is_given = fault.file == ENVIRONMENT and loc in given
+    return fault._replace(file=_OPTIONS.get(loc[0], "--port"), field="") if is_given else fault
 
 
 def _addresses(port: int | None) -> dict[tuple[str, ...], str]:
@@ -113,7 +139,7 @@ def _source(url: str | None) -> dict[tuple[str, ...], str]:
         return {}
     servers, slash, name = url.rpartition("/")
     if not slash or servers.endswith("/") or not name:
-        message = "name the stream too: `tls://HOST/STREAM`"
+        message = "add the name of the stream: `tls://HOST/STREAM`"
         raise typer.BadParameter(message, param_hint="--from")
     return {("drain", "url"): servers, ("drain", "stream"): name}
 
@@ -130,7 +156,7 @@ def _sinks(targets: list[str]) -> dict[tuple[str, ...], str]:
             found["sinks", type_, setting] = target.removeprefix("otlp+")
             found["sinks", type_, "party"] = "first"
         else:
-            raise typer.BadParameter(f"there are {_FORMS}", param_hint="--to")
+            raise typer.BadParameter(f"write {_FORMS}", param_hint="--to")
     if targets and ("sinks", "store", "path") not in found:
         found["sinks", "store", "enabled"] = "false"
     return found

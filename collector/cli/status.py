@@ -1,4 +1,4 @@
-"""``collector status``: how the sidecar of a data directory does."""
+"""``collector status``: show the state of a running sidecar."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ def status(
         bool,
         typer.Option(
             "--quiet",
-            help="Print nothing; exit 1 if a check fails or no sidecar answers: a health check. A"
-            " full spool is not a failure, as a restart would not help.",
+            help="Print nothing, for a health check: exit 1 if a check fails or no sidecar answers."
+            " A full spool does not count as a failure, because a restart would not help.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show how the sidecar of a data directory does: its checks, workers, spool and sinks, in names
-    and counts. Exit 1 if it is not ready, does not answer within five seconds, or does not run."""
+    """Show the state of a running sidecar: its checks, workers, spool and sinks, in names and
+    counts.
+
+    Exit 1 if it is not ready, does not answer within five seconds, or does not run.
+    """
     folder = settings(config, data).data or Path()
     if quiet:
         raise typer.Exit(0 if is_healthy(str(folder)) else 1)
@@ -43,7 +46,11 @@ def status(
         _print_absent("not answering", error.message, as_json)
         raise typer.Exit(1) from None
     if answer is None:
-        hint = "" if folder.is_dir() else "there is no such data directory; name it with `--data`"
+        hint = (
+            ""
+            if folder.is_dir()
+            else "the data directory does not exist; name another with `--data`"
+        )
         _print_absent(_DEAD, hint, as_json)
         raise typer.Exit(1)
     if as_json:

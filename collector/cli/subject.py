@@ -28,24 +28,27 @@ from collector.schema import Schema
 from collector.server.control_client import Erase, Object, ask
 from collector.subject.rights import SchemaSubject, erase, export, object_to, select
 
-app: typer.Typer = group("Show, erase or amend what is stored of a person, in all files of ours.")
+app: typer.Typer = group(
+    "Show, erase or amend what is stored about a person, in all of Collector's files."
+)
 _Field = Annotated[
     str,
     typer.Option(
         "--field",
         metavar="FIELD=VALUE",
-        help="By what the person is found, such as `client.address=203.0.113.7`; with `-` for the"
-        " value it is read from stdin, and is in no list of processes.",
+        help="How to find the person, such as `client.address=203.0.113.7`. With `-` as the value,"
+        " it"
+        " is read from stdin, so that no list of processes shows it.",
     ),
 ]
 _From = Annotated[
     str,
     typer.Option(
-        "--from", metavar="TIME", help="Since when: `2026-11-24`, or `2026-11-24T10:20:00Z`."
+        "--from", metavar="TIME", help="The begin: `2026-11-24`, or `2026-11-24T10:20:00Z`."
     ),
 ]
 _To = Annotated[
-    str, typer.Option("--to", metavar="TIME", help="Until when; that day or minute belongs to it.")
+    str, typer.Option("--to", metavar="TIME", help="The end; that day or minute is included.")
 ]
 _WAIT = 30.0
 
@@ -60,7 +63,8 @@ def show(
     data: Data = None,
     store: StoreFile = None,
 ) -> None:
-    """Write what is stored of a person as JSON, as it is stored. A sidecar may be running."""
+    """Print what is stored about a person as JSON, just as it is stored. A sidecar may be
+    running."""
     locations = located(config, data, store)
     selected = _selected(locations.schemas, field, since, until)
     found = export(locations, selected)
@@ -96,13 +100,13 @@ def remove(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what is stored of a person, and every byte of it. A sidecar that runs does it while it
+    """Delete what is stored about a person, to the last byte. A running sidecar does it while it
     receives.
 
-    Damaged files and batches that may hold something of the window are deleted whole. Exit 1 if
-    another process was reading all the time: then bytes of it are left until it is done again.
+    Damaged files and batches that may contain something of the window are deleted whole. Exit 1 if
+    another process was reading all the time: then some bytes remain until the command is repeated.
 
-    On a terminal it says how many records there are and asks first; `--dry-run` only says it.
+    On a terminal it shows how many records there are and asks first; `--dry-run` only shows it.
     """
     asked = _Asked(located(config, data, store), field, since, until, "erase")
     if asked.is_to_do(yes=yes, dry_run=dry_run, as_json=as_json):
@@ -123,8 +127,8 @@ def object_(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take out of what is stored of a person all that is for optional purposes only, as when
-    consent is withdrawn; otherwise as `erase`."""
+    """Remove from a person's records what is only for optional purposes, as when consent is
+    withdrawn. Otherwise the same as `erase`."""
     asked = _Asked(located(config, data, store), field, since, until, "object")
     if not any(each.refusable for each in asked.selected):
         err.print("no field of the schema is for optional purposes alone: all of them stay")

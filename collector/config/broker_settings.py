@@ -62,62 +62,61 @@ def servers(value: Any, schemes: tuple[str, ...]) -> Servers:
     is_whole = 0 < len(texts) <= _MOST_SERVERS and len(addresses) == len(texts)
     if found is None or not is_whole or not all(0 < one.port < 1 << 16 for one in addresses):
         form = " or ".join(f"`{scheme}://HOST:PORT`" for scheme in schemes)
-        raise fault("E107", f"this must be {form}; several hosts stand between commas")
+        raise fault("E107", f"write {form}; put commas between several hosts")
     if found[1] in _ENCRYPTED and not all(one.is_loopback for one in addresses):
         better = _ENCRYPTED[found[1]]
         raise fault(
             "E107",
-            f"only a broker on this machine is reached without encryption: use `{better}://`",
+            f"only a broker on this machine may be reached without encryption; use `{better}://`",
         )
     return Servers(found[1], tuple(addresses))
 
 
 StreamName = Annotated[
     str,
-    *matching(
-        "[A-Za-z0-9_-]{1,64}", "this must be a name of letters, digits, `_` and `-`, of at most 64"
-    ),
+    *matching("[A-Za-z0-9_-]{1,64}", "write a name of 1 to 64 letters, digits, `_` and `-`"),
 ]
 Subject = Annotated[
     str,
     *matching(
         r"[A-Za-z0-9_-]{1,64}(?:\.[A-Za-z0-9_-]{1,64}){0,15}",
-        "this must be a subject without wildcards, such as `collector.records`",
+        "write a subject without wildcards, such as `collector.records`",
     ),
 ]
 TopicName = Annotated[
     str,
     *matching(
         r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}",
-        "this must be a topic of letters, digits, `.`, `_` and `-`, of at most 249",
+        "write a topic of 1 to 249 letters, digits, `.`, `_` and `-`",
     ),
 ]
 
 
 class BrokerAccess(Section):
-    """What a broker wants before it talks to a client, and the key of messages."""
+    """How a client logs in to a broker, and the key that authenticates messages."""
 
     user: Reference = Field(
-        None, description="Where the user's name for the broker is: `env:NAME` or `file:PATH`."
+        None, description="Where the user name for the broker is: `env:NAME` or `file:PATH`."
     )
     password: Reference = Field(
-        None, description="Where the user's password for the broker is: `env:NAME` or `file:PATH`."
+        None, description="Where the password for the broker is: `env:NAME` or `file:PATH`."
     )
     ca: Location = Field(
         None,
-        description="The authority that signs the broker's certificates, a PEM file. Default: the"
-        " system's authorities.",
+        description="The certificate authority of the broker, a PEM file. Default: the system's"
+        " authorities.",
     )
     certificate: Location = Field(
         None, description="The client's certificate, a PEM file, if the broker requires one."
     )
     key: Location = Field(
-        None, description="Its private key, a PEM file. Default: in the file of the certificate."
+        None,
+        description="The client's private key, a PEM file. Default: in the file of `certificate`.",
     )
     mac: Reference = Field(
         None,
-        description="Where the key that authenticates messages is, 32 characters or more, the"
-        " same for senders and drains. Without it the broker is trusted.",
+        description="Where the key that authenticates messages is (32 characters or more, the same"
+        " for senders and drains). Without it, the broker is trusted.",
     )
 
     @staticmethod
@@ -131,23 +130,24 @@ class BrokerAccess(Section):
 
 
 class NatsAccess(BrokerAccess):
-    """What servers of NATS want besides."""
+    """What NATS servers also ask for."""
 
     auth_token: Reference = Field(
-        None, description="Where a token is, if the servers require one: `env:NAME` or `file:PATH`."
+        None,
+        description="Where the token is, if the servers require one: `env:NAME` or `file:PATH`.",
     )
     credentials: Location = Field(
-        None, description="A file of credentials (`.creds`), if the servers require one."
+        None, description="The credentials file (`.creds`), if the servers require one."
     )
 
 
 class KafkaAccess(BrokerAccess):
-    """What brokers of Kafka want besides."""
+    """What Kafka brokers also ask for."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512",
-        description="How the user's password is shown to brokers of Kafka: `PLAIN`,"
-        " `SCRAM-SHA-256` or `SCRAM-SHA-512`.",
+        description="How the password is sent to Kafka brokers: `PLAIN`, `SCRAM-SHA-256` or"
+        " `SCRAM-SHA-512`.",
     )
 
 
@@ -155,27 +155,27 @@ _SOURCES = ("nats", "tls")
 
 
 class DrainSection(NatsAccess):
-    """Where a drain takes batches from, which are delivered to the sinks."""
+    """Where a drain takes batches from, to deliver them to the sinks."""
 
     url: Annotated[str | None, url_of_servers(*_SOURCES)] = Field(
         None,
-        description="The servers: `tls://HOST:4222`, several hosts between commas; `nats://` is for"
-        " this machine only. With it, the configuration is that of a drain.",
+        description="The servers: `tls://HOST:4222`, with commas between several hosts; `nats://`"
+        " is for this machine only. If it is set, the process is a drain and receives no events.",
     )
     stream: StreamName | None = Field(
-        None, description="The stream. It must exist; the drain does not make it."
+        None, description="The stream, which must exist: the drain does not create it."
     )
     consumer: StreamName = Field(
         "collector",
-        description="The durable consumer that drains share; it is made if it is missing.",
+        description="The durable consumer that drains share; it is created if it is missing.",
     )
     previous_mac: Reference = Field(
-        None, description="Where the previous key is; its messages are accepted too."
+        None, description="Where the previous key is; messages with it are also accepted."
     )
     versions: SchemaList = Field(
         (),
         description="Up to 8 earlier versions of the schemas, by name or path, whose records are"
-        " accepted too. None may admit more than the version in force.",
+        " also accepted. None of them may admit more than the current version.",
     )
 
     @property

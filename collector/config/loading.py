@@ -239,7 +239,11 @@ class _Draft(Layers):
         if isinstance(value, dict):
             self._take(Config, value, ())
         elif value is not None:
-            self.report((), "E107", "a configuration must be a mapping of sections to settings")
+            self.report(
+                (),
+                "E107",
+                "a configuration must be a mapping of settings, such as `log: {level: info}`",
+            )
 
     def _take(self, section: type[Section | Sinks], value: dict[str, Any], loc: Loc) -> None:
         known = self._members(section)
@@ -263,15 +267,19 @@ class _Draft(Layers):
                 for known_places in (self.document.places, self.document.values):
                     known_places[(*inner, SWITCH)] = known_places[inner]
             elif part is not None:  # a section with nothing in it says nothing
-                self.report(inner, "E107", "this must be a section: a mapping of keys to values")
+                self.report(inner, "E107", "this must be a mapping of settings, such as `{a: 1}`")
 
     def _report_unknown(self, loc: Loc, known: list[str]) -> None:
         problem, key = "there is no such setting here", str(loc[-1])
         if loc[:-1] == ("sinks",):
-            problem = "the name of this sink is no type; say in `type` which it has"
-            known = sink_types.names()
+            problem, known = (
+                "no type of sinks has this name; add the sink's `type`",
+                sink_types.names(),
+            )
             if not is_sink_name(key):
-                problem = "the name of a sink has small letters, digits and `-`, and at most 32"
+                message = "the name of a sink must be 1 to 32 lower-case letters, digits and `-`"
+                self.report(loc, "E105", f"{message}, and begin with a letter")
+                return
         others = "there is only" if len(known) == 1 else "there are"
         hint = nearest(key, known) or f"; {others} {', '.join(known)}"
         self.report(loc, "E105", f"{problem}{hint}")

@@ -85,29 +85,29 @@ class Http(Section):
     """HTTP: events as JSON and NDJSON, and OTLP/HTTP."""
 
     address: Listen = Field(
-        Address("127.0.0.1", 4318), description="Where events and OTLP/HTTP are received, or `off`."
+        Address("127.0.0.1", 4318), description="The address for events and OTLP/HTTP, or `off`."
     )
     unix: UnixSocket = Field(
-        None, description="A socket file that takes the same, for its owner only (0600)."
+        None, description="A Unix socket for the same, for its owner only (0600)."
     )
     origins: Origins = Field(
         (),
-        description="Web origins whose pages may send (CORS), such as `https://app.example.com`.",
+        description="Web origins whose pages may send events (CORS), such as `https://app.example.com`.",
     )
     hosts: Names = Field(
         (),
-        description="Further host names under which a loopback address may be requested; an open"
-        " address accepts any.",
+        description="More host names that requests to a loopback address may use; an address that"
+        " other machines can reach accepts any.",
     )
     preferences: Flag = Field(
         False,
-        description="Whether to serve `/preferences`, where visitors switch optional purposes"
-        " off; it needs no token.",
+        description="Whether to serve `/preferences`, where visitors can switch off optional"
+        " purposes; it needs no token.",
     )
     trusted_hops: Annotated[Whole, Field(ge=0, le=16)] = Field(
         0,
-        description="How many of your proxies stand in front: the sender's address is that many"
-        " from the right in `X-Forwarded-For`. With 0 it is the address of the connection.",
+        description="How many of your own proxies forward requests. The sender's address is then"
+        " that many from the right in `X-Forwarded-For`; with 0, it is that of the connection.",
     )
 
 
@@ -115,7 +115,7 @@ class Grpc(Section):
     """OTLP/gRPC."""
 
     address: Listen = Field(
-        Address("127.0.0.1", 4317), description="Where OTLP/gRPC is received, or `off`."
+        Address("127.0.0.1", 4317), description="The address for OTLP/gRPC, or `off`."
     )
 
 
@@ -123,13 +123,14 @@ class Admin(Section):
     """Health, metrics and the page, for operators."""
 
     address: Listen = Field(
-        Address("127.0.0.1", 4319), description="Where health and metrics are shown, or `off`."
+        Address("127.0.0.1", 4319),
+        description="The address for health, metrics and the page, or `off`.",
     )
-    hosts: Names = Field((), description="Further host names under which it may be requested.")
+    hosts: Names = Field((), description="More host names that requests to it may use.")
     open: Flag = Field(
         False,
-        description="Whether others may reach it without TLS and without a token. It shows counts,"
-        " and names of schemas, fields and sinks, but no value.",
+        description="Whether other machines may reach it without TLS and without a token. It shows"
+        " counts and the names of schemas, fields and sinks, but no value.",
     )
 
     @property
@@ -142,44 +143,46 @@ class Limits(Section):
     """Limits on what a sender may ask for."""
 
     wire: Annotated[Size, Field(ge=_KIB, le=MOST_BYTES)] = Field(
-        MOST_BYTES, description="The largest body as sent; at most `8MiB`."
+        MOST_BYTES, description="The largest body as it is sent; at most `8MiB`."
     )
     body: Annotated[Size, Field(ge=_KIB, le=MOST_BYTES)] = Field(
-        MOST_BYTES, description="The largest body once decompressed; at most `8MiB`."
+        MOST_BYTES, description="The largest body after decompression; at most `8MiB`."
     )
     ratio: Annotated[Whole, Field(ge=2, le=1000)] = Field(
-        100, description="How many times larger a body may become, past its first `1MiB`."
+        100,
+        description="How many times larger a body may grow by decompression, beyond its first"
+        " `1MiB`.",
     )
     events: Annotated[Whole, Field(ge=1, le=MOST_EVENTS)] = Field(
         MOST_EVENTS,
-        description="How many events a request may hold, at most `20000`: lines, elements, nested"
-        " lists. Elements that hold lists of records count too, and a record whose `count` becomes"
-        " several records counts as that many.",
+        description="How many events a request may have, at most `20000`, over lines, elements and"
+        " nested lists together. Elements that contain lists also count, and a record whose `count`"
+        " becomes several records counts as that many.",
     )
     header: Annotated[Size, Field(ge=_KIB, le=_MIB)] = Field(
-        32 * _KIB, description="All headers of a request together."
+        32 * _KIB, description="The size of all headers of a request together."
     )
     header_time: Annotated[Duration, Field(ge=0.1, le=300)] = Field(
-        5.0, description="How long a sender may take for the headers."
+        5.0, description="How long a sender may take to send the headers."
     )
     body_time: Annotated[Duration, Field(ge=0.1, le=300)] = Field(
-        10.0, description="How long a sender may take for a body."
+        10.0, description="How long a sender may take to send a body."
     )
     connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
         1000,
-        description="How many connections at a time; over HTTP with TLS at most 128 per worker.",
+        description="How many connections may be open; with HTTP over TLS, at most 128 per worker.",
     )
 
 
 class Tls(Section):
-    """Encryption of what is received."""
+    """Encryption of the receivers."""
 
     certificate: Location = Field(None, description="The certificate chain, a PEM file.")
     key: Location = Field(None, description="Its private key, a PEM file.")
     client_ca: Location = Field(
         None,
-        description="The authority that signs senders' certificates, a PEM file. With it, each"
-        " sender needs a certificate.",
+        description="The authority that signs senders' certificates, a PEM file. If it is set,"
+        " every sender needs a certificate.",
     )
 
 
@@ -188,8 +191,8 @@ class Auth(Section):
 
     tokens: Hashes = Field(
         (),
-        description="The SHA-256 of each accepted bearer token, in hexadecimal. Without any,"
-        " everyone who reaches the address may send.",
+        description="The SHA-256 of each accepted bearer token, in hexadecimal. If there is none,"
+        " everyone who can reach the address may send.",
     )
 
 
@@ -197,7 +200,7 @@ class Spool(Section):
     """The queue on disk, in which batches wait for delivery."""
 
     limit: Annotated[Size, Field(ge=_MIB, le=1024 * _GIB)] = Field(
-        _GIB, description="How much may wait for sinks; beyond it senders get 503."
+        _GIB, description="How many bytes may wait for sinks; when it is full, senders get 503."
     )
 
 
@@ -206,7 +209,7 @@ class Log(Section):
 
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="The lowest level that is logged: `debug`, `info`, `warning` or `error`.",
+        description="The lowest level to log: `debug`, `info`, `warning` or `error`.",
     )
 
 
@@ -214,13 +217,13 @@ class About(Section):
     """The controller, for the privacy notice and the record of processing."""
 
     controller: Recipient = Field(
-        None, description="Who decides what is collected and why: the controller's name."
+        None, description="The name of the controller: who decides what is collected and why."
     )
     contact: Recipient = Field(
-        None, description="How the controller is reached: an address of any kind, on one line."
+        None, description="How to reach the controller: an address of any kind, on one line."
     )
     officer: Recipient = Field(
-        None, description="How the data protection officer is reached, if there is one."
+        None, description="How to reach the data protection officer, if there is one."
     )
     country: Country = Field(
         None, description="The country of the controller, two letters, such as `DE`."
@@ -241,23 +244,25 @@ class RecorderSection(Section):
     )
     data: Location = Field(
         Path("recorder-data"),
-        description="The directory of recordings, their keys and their ledger; not that of `data`.",
+        description="The directory of recordings, their keys and their ledger; not the one of"
+        " `data`.",
     )
     address: Listen = Field(
-        Address("127.0.0.1", 4320), description="Where meetings reach the recorder, or `off`."
+        Address("127.0.0.1", 4320),
+        description="The address at which meetings reach the recorder, or `off`.",
     )
     unix: UnixSocket = Field(
-        None, description="A socket file for the same, for its owner only (0600)."
+        None, description="A Unix socket for the same, for its owner only (0600)."
     )
-    hosts: Names = Field((), description="Further host names under which it may be requested.")
+    hosts: Names = Field((), description="More host names that requests to it may use.")
     keys: KeySet = Field(
         None,
-        description="The platform's public keys (JWKS), which verify tokens: a file, or an"
-        " `https` address.",
+        description="The platform's public keys (JWKS), which verify tokens: a file or an `https`"
+        " address.",
     )
     eddsa: Flag = Field(
         False,
-        description="Whether tokens may call their algorithm `EdDSA`, as before RFC 9864, instead"
+        description="Whether tokens may name their algorithm `EdDSA`, as before RFC 9864, instead"
         " of `Ed25519`.",
     )
     bucket: Bucket = Field(
@@ -266,29 +271,29 @@ class RecorderSection(Section):
         " `recorder.data`.",
     )
     bucket_endpoint: Endpoint = Field(
-        None, description="The address of a bucket that is not the provider's, such as a MinIO."
+        None, description="The address of a bucket that is not at the provider, such as MinIO."
     )
     bucket_region: Line | None = Field(None, description="The region of the bucket.")
     bucket_access_key: Reference = Field(
         None,
-        description="Where the name of the bucket's key is: `env:NAME` or `file:PATH`. Default:"
-        " where the provider's tools look.",
+        description="Where the id of the bucket's access key is: `env:NAME` or `file:PATH`."
+        " Default: where the provider's tools look.",
     )
     bucket_secret_key: Reference = Field(
-        None, description="Where the secret of that key is: `env:NAME` or `file:PATH`."
+        None, description="Where the secret of the access key is: `env:NAME` or `file:PATH`."
     )
     queue: Annotated[Size, Field(ge=16 * _MIB, le=1024 * _GIB)] = Field(
-        _GIB, description="How much may wait for the bucket; beyond it chunks are refused."
+        _GIB, description="How many bytes may wait for the bucket; beyond that, chunks are refused."
     )
     longest: Annotated[Duration, Field(ge=60, le=168 * _HOUR)] = Field(
-        24.0 * _HOUR, description="The longest time that a grant may be open, from the request on."
+        24.0 * _HOUR, description="How long a grant may stay open, from the request on."
     )
     retention: Annotated[Duration, Field(ge=60, le=87_600 * _HOUR)] = Field(
-        720.0 * _HOUR, description="The longest retention that a host may ask for."
+        720.0 * _HOUR, description="The longest retention that a host may choose."
     )
     local_time: Annotated[Duration, Field(ge=60, le=720 * _HOUR)] = Field(
         72.0 * _HOUR,
-        description="How long the files of a local recording wait for the host to take them.",
+        description="How long the files of a local recording wait for the host to fetch them.",
     )
 
 
@@ -309,37 +314,37 @@ class Config(Section):
 
     data: Location = Field(
         Path("collector-data"),
-        description="The directory of spool and store, for one process. It is made if it is"
-        " missing; the directory above it must exist.",
+        description="The directory of spool and store, for one sidecar. It is created if it is"
+        " missing; its parent directory must exist.",
     )
     schema_: Line = Field(
         "conferencing",
         alias="schema",
-        description="What is collected: a shipped schema's name, or the path of a schema file.",
+        description="What is collected: the name of a shipped schema, or the path of a schema"
+        " file.",
     )
     schemas: SchemaList = Field(
         (),
-        description="Several schemas instead, up to 8, as a list of such names and paths. The first"
-        " is the default; a request names another.",
+        description="Up to 8 schemas instead of one, as a list of names and paths. The first is the"
+        " default; a request can name another.",
     )
     claims: Location = Field(
         None,
-        description="Your own public sentences, in the form of `schemas/claims.yaml`; they are"
-        " added to those of Collector.",
+        description="A file of your own public sentences, in the form of `schemas/claims.yaml`;"
+        " they are added to those of Collector.",
     )
     workers: WorkerCount = Field(
-        1, description="How many processes receive and filter, or `auto`: one for each core."
+        1, description="How many processes receive and filter; `auto` is one per core."
     )
     sandbox: Sandbox = Field(
         "auto",
-        description="Whether the kernel confines workers, so that they can open no file and no"
-        " connection: `required` (or the sidecar does not start), `auto` (where the kernel can) or"
-        " `off`.",
+        description="Whether the kernel keeps workers from opening files and connections:"
+        " `required` (otherwise the sidecar does not start), `auto` (if the kernel can) or `off`.",
     )
     watch: Flag = Field(
         False,
-        description="Whether the sidecar reloads when a file of its configuration, schemas or"
-        " certificates changes, as by `collector config reload`.",
+        description="Whether the sidecar reloads, as with `collector config reload`, when a file of"
+        " its configuration, schemas or certificates changes.",
     )
     http: Http = Http()
     grpc: Grpc = Grpc()

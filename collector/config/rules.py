@@ -1,4 +1,4 @@
-"""Rules for settings together. A rule yields findings: the settings, a code, a message."""
+"""Rules about several settings together. A rule yields findings: settings, a code, a message."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Finding = tuple[tuple[tuple[str, ...], ...], str, str]
 
 _TLS = (("tls", "certificate"), ("tls", "key"), ("tls", "client_ca"))
 _TOKENS = ("auth", "tokens")
-_OPEN = "other machines can reach this address: set {}, or use a loopback address"
-SAME_ADDRESS = "this is the address of `{}` too; use another port"
+_OPEN = "other machines can reach this address; set {}, or use a loopback address"
+SAME_ADDRESS = "`{}` has the same address; use another port"
 """The message about two listeners with one address, with the setting of the other one."""
-_ASKED = {"recipient": "who that is", "purposes": "what for"}
+_ASKED = {"recipient": "name it", "purposes": "list what for"}
 _ADDRESSES = tuple(
     name
     for name, field in Config.model_fields.items()
@@ -75,9 +75,13 @@ def certificate_pairs(config: Config) -> Iterator[Finding]:
     tls = config.tls
     if (tls.certificate is None) != (tls.key is None):
         at = _TLS[0] if tls.key is None else _TLS[1]
-        yield (at, *_TLS), "E106", "a certificate and its key go together; set the other one too"
+        yield (
+            (at, *_TLS),
+            "E106",
+            "a certificate needs its key; set both `tls.certificate` and `tls.key`",
+        )
     elif tls.client_ca is not None and tls.certificate is None:
-        message = "senders' certificates need encryption; set `tls.certificate` and `tls.key` too"
+        message = "senders' certificates need encryption; also set `tls.certificate` and `tls.key`"
         yield (_TLS[2], *_TLS), "E106", message
 
 
@@ -105,7 +109,7 @@ def has_receiver(config: Config) -> Iterator[Finding]:
     about = [(section, "address") for section in _ADDRESSES if section not in _NO_RECEIVERS]
     about.insert(1, ("http", "unix"))
     if all(getattr(getattr(config, section), field) is None for section, field in about):
-        message = "nothing would be received; switch on an address or a socket file"
+        message = "no receiver is on; set an address or a socket file"
         yield tuple(about), "E106", message
 
 
@@ -115,26 +119,26 @@ def has_recorder_settings(config: Config) -> Iterator[Finding]:
     if not recorder.enabled:
         return
     if recorder.keys is None:
-        message = "no token could be verified; name the key set of the platform"
+        message = "without the platform's public keys no token can be verified; set `recorder.keys`"
         yield ((at, "keys"), (at, SWITCH)), "E106", message
     if recorder.address is None and recorder.unix is None:
-        message = "the recorder could not be reached; switch on its address or a socket file"
+        message = "nobody can reach the recorder; set its address or a socket file"
         yield ((at, "address"), (at, "unix")), "E106", message
     if (recorder.bucket_access_key is None) != (recorder.bucket_secret_key is None):
         keys = ((at, "bucket_access_key"), (at, "bucket_secret_key"))
         first = keys[0] if recorder.bucket_secret_key is None else keys[1]
-        yield (first, *keys), "E106", "the name of the key and its secret go together"
+        yield (first, *keys), "E106", "set both the name of the key and its secret, or neither"
     if recorder.bucket_access_key and not (recorder.bucket or "").startswith("s3:"):
-        message = "such a key is for buckets of `s3` only; the others' come from the environment"
+        message = "this key is only for `s3` buckets; those of others come from the environment"
         yield ((at, "bucket_access_key"), (at, "bucket")), "E122", message
     own, data = (Path(os.path.realpath(each or Path())) for each in (recorder.data, config.data))
     if own == data or own in data.parents or data in own.parents:
-        message = "recordings and records do not share a directory; choose one beside it"
+        message = "recordings and records must not share a directory; choose another one"
         yield ((at, "data"), ("data",)), "E122", message
     for name, sink in config.sinks.on().items():
         for key, path in sink.files().items():
             if own in Path(os.path.realpath(path)).parents:
-                message = "this is in the directory of recordings; choose another path"
+                message = "this path is in the directory of recordings; choose another path"
                 yield (("sinks", name, key), (at, "data")), "E122", message
 
 
@@ -142,7 +146,7 @@ def has_sink(config: Config) -> Iterator[Finding]:
     """Require a sink."""
     if not config.sinks.on():
         about = tuple(("sinks", name, _first_own(sink)) for name, sink in config.sinks.items())
-        yield about, "E106", "nothing would be kept; switch on a sink"
+        yield about, "E106", "no sink is on, so nothing would be kept; switch one on"
 
 
 _MOST_SHARED = 0.9
@@ -214,7 +218,7 @@ def distinct_places(config: Config) -> Iterator[Finding]:
         place = f"{type(sink).__name__} {sink.known_at}".rstrip("/") + "/"
         for other, known in seen.items() if sink.known_at else ():
             if place.startswith(known) or known.startswith(place):
-                message = f"this is the place of `sinks.{other}`, or within it; choose another one"
+                message = f"`sinks.{other}` has this location, or one around it; choose another"
                 yield tuple(("sinks", each, "url") for each in (name, other)), "E122", message
                 break
         if sink.known_at:
@@ -226,13 +230,13 @@ def _conflicts(use: _Use, others: list[_Use], data: Path, sinks: list[str]) -> I
     first = next((other for other in others if use.excludes(other)), None)
     names = _OWN if use.at[0] == "sinks" else _OWN_FILES
     if use.path.parent == data and use.path.name.casefold().startswith(names):
-        message = "the data directory has files of such a name; use another one"
+        message = "the data directory has its own files with such names; choose another name"
         yield (use.at, ("data",)), "E122", message
     elif any(data / OWN_DIRECTORY / name in (use.path, *use.path.parents) for name in sinks):
-        message = "this is in the directory of another sink; choose another path"
+        message = "this path is in another sink's directory; choose another path"
         yield (use.at, ("data",)), "E122", message
     elif first is not None:
-        message = f"this path overlaps that of `{'.'.join(first.at)}`; choose another path"
+        message = f"this path overlaps with `{'.'.join(first.at)}`; choose another path"
         yield (use.at, first.at), "E122", message
 
 
@@ -242,11 +246,14 @@ def other_parties(config: Config) -> Iterator[Finding]:
     for name, sink in config.sinks.on().items():
         party = ("sinks", name, "party")
         if not sink.is_local and "party" not in sink.model_fields_set:
-            message = "records would leave this machine: say whose the sink is, such as `first`"
+            message = (
+                "records would leave this machine; state who runs the sink, for example `party:"
+                " first`"
+            )
             yield (party,), "E106", message
         for key in ("recipient", "purposes") if sink.party != "first" else ():
             if getattr(sink, key) is None:
-                message = f"another party would receive records; write {_ASKED[key]} in `{key}`"
+                message = f"another party would receive records; {_ASKED[key]} in `{key}`"
                 yield (party, ("sinks", name, key)), "E106", message
 
 
@@ -255,7 +262,7 @@ def has_stream(config: Config) -> Iterator[Finding]:
     drain, at = config.drain, "drain"
     if drain.is_on != (drain.stream is not None):
         missing = "stream" if drain.is_on else "url"
-        message = f"a drain needs `url` and `stream`; set `drain.{missing}` too"
+        message = f"a drain needs `url` and `stream`; also set `drain.{missing}`"
         yield ((at, missing), (at, "url"), (at, "stream")), "E106", message
 
 
@@ -263,8 +270,8 @@ def one_or_several_schemas(config: Config) -> Iterator[Finding]:
     """Refuse one schema and several at once."""
     if {"schema_", "schemas"} <= config.model_fields_set:
         message = (
-            "`schema` and `schemas` are both set; leave `schema` out (also `--schema` and"
-            " `COLLECTOR__SCHEMA`), as a request names one of `schemas`; or leave `schemas` out"
+            "`schema` and `schemas` are both set; delete one (`schema` can also come from"
+            " `--schema` or `COLLECTOR__SCHEMA`)"
         )
         yield (("schemas",), ("schema",)), "E122", message
 

@@ -51,7 +51,7 @@ PARTIES: tuple[Party, ...] = get_args(Party)
 
 
 _TYPE = matching(
-    _NAME.pattern, "this must be the name of a type of sinks: small letters, digits and `-`"
+    _NAME.pattern, "write the name of a type of sinks: lower-case letters, digits and `-`"
 )
 
 
@@ -62,21 +62,21 @@ class SinkSettings(Section):
     """
 
     type: Annotated[str | None, *_TYPE] = Field(
-        None, description="The type of the sink. Default: the sink's name."
+        None, description="The type of the sink. Default: its name."
     )
     party: Party = Field(
         "first",
-        description="Who runs it: `first` (you), `processor` (works for you under a contract) or"
-        " `third` (another party).",
+        description="Who runs it: `first` (you), `processor` (a company that works for you under a"
+        " contract) or `third` (anyone else).",
     )
     purposes: Purposes = Field(
         None,
-        description="The purposes of the schema that it serves; it gets the fields for these."
+        description="The purposes of the schema that it serves; it gets only the fields for these."
         " Default for a `first` party: all.",
     )
     recipient: Recipient = Field(
         None,
-        description="The name of the recipient in the privacy notice; required for all but"
+        description="The name of the recipient in the privacy notice; required unless the party is"
         " `first`.",
     )
     country: Country = Field(
@@ -100,8 +100,8 @@ class SinkSettings(Section):
     )
 
     has_state: ClassVar[bool] = False
-    """Whether a sink of the type has files in its own directory besides those at its place; then
-    it counts itself what is not of its making there."""
+    """Whether a sink of the type has files in its own directory, not only at its location. Then it
+    counts the files there that it did not make."""
 
     @classmethod
     def at(cls, type_: str, path: Path) -> Self:
@@ -113,7 +113,9 @@ class SinkSettings(Section):
         values: dict[str, Any] = {"type": type_, "path": path}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E107", "a sink of this type needs more than a path: use a sidecar")
+        raise ConfigError(
+            "E107", "a sink of this type needs more settings than a path; use a sidecar"
+        )
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
@@ -124,7 +126,9 @@ class SinkSettings(Section):
         values: dict[str, Any] = {"type": type_, "url": url}
         with suppress(ValidationError):
             return cls(**values)
-        raise ConfigError("E107", "a sink of this type needs another address, or a sidecar")
+        raise ConfigError(
+            "E107", "a sink of this type cannot use this address; correct it, or use a sidecar"
+        )
 
     @property
     def share(self) -> Share:

@@ -79,9 +79,6 @@ class UnknownSinkType(ConfigError):
     def __init__(self) -> None:
         super().__init__("E107", "there is no such type of sinks")
 
-    def __reduce__(self) -> tuple[type[UnknownSinkType], tuple[()]]:
-        return (UnknownSinkType, ())
-
 
 @cache
 def sink_class(type_: str) -> tuple[type, type[SinkSettings]]:
@@ -93,12 +90,18 @@ def sink_class(type_: str) -> tuple[type, type[SinkSettings]]:
     found = {each.value: each for each in _offered() if each.name == type_}
     if type_ in BUILT_IN:
         if found:
-            raise ConfigError("E201", "a package offers a sink type of a name that is Collector's")
+            raise ConfigError(
+                "E201",
+                "an installed package offers a sink type with the name of a built-in one; remove"
+                " it",
+            )
         return _loaded(EntryPoint(type_, BUILT_IN[type_].value, GROUP))
     if not found:
         raise UnknownSinkType
     if len(found) > 1:
-        raise ConfigError("E201", "two packages offer a sink type of this name; remove one")
+        raise ConfigError(
+            "E201", "two installed packages offer a sink type of this name; remove one"
+        )
     return _loaded(*found.values())
 
 
@@ -110,8 +113,10 @@ def _loaded(entry: EntryPoint) -> tuple[type, type[SinkSettings]]:
     is_sink = isinstance(found, type) and callable(getattr(found, "deliver", None))
     if is_sink and isinstance(settings, type) and issubclass(settings, SinkSettings):
         return found, settings
-    message = "the package of this sink type cannot be used: its entry point does not load"
-    raise ConfigError("E201", f"{message}, or is no class with `deliver` and `Settings`")
+    message = (
+        "the package of this sink type cannot be used: its entry point does not load, or is not"
+    )
+    raise ConfigError("E201", f"{message} a class with `deliver` and `Settings`")
 
 
 def _offered() -> list[EntryPoint]:

@@ -1,7 +1,7 @@
-"""The types of settings' values: addresses, sizes, durations, paths, hashes.
+"""The types of settings: addresses, sizes, durations, paths, hashes.
 
-Each is read from a value of YAML, or from a text of the environment. Messages are constants and
-never quote a value, since a secret may be in the wrong line.
+Each is read from a YAML value, or from the text of an environment variable. Messages are constants
+and never quote a value, since a secret may be in the wrong line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticCustomError, to_jsonable_python
 
 from collector.addresses import Address, is_ip
 from collector.documents import Hint, fault, pattern
@@ -79,7 +79,7 @@ def _listen(value: Any) -> Address | None:
         is_host = is_bracketed == (":" in host) and bool(is_ip(host) or _NAME(host))
         if is_host and colon and _PORT(port) and int(port) < 1 << 16:
             return Address(host, int(port))
-    raise _fault("this must be `host:port`, such as `127.0.0.1:4318` or `[::1]:4318`, or `off`")
+    raise _fault("write `host:port`, such as `127.0.0.1:4318` or `[::1]:4318`, or `off`")
 
 
 def _size(value: Any) -> int:
@@ -87,13 +87,13 @@ def _size(value: Any) -> int:
         return value
     if isinstance(value, str) and (size := parse_size(value)) is not None:
         return size
-    raise _fault(f"this must be a size: {SIZE}")
+    raise _fault(f"write a size: {SIZE}")
 
 
 def _duration(value: Any) -> float:
     if isinstance(value, str) and (seconds := parse_duration(value)) is not None:
         return seconds
-    raise _fault(f"this must be a duration: {DURATION}")
+    raise _fault(f"write a duration: {DURATION}")
 
 
 def _location(value: Any) -> Path | None:
@@ -101,19 +101,21 @@ def _location(value: Any) -> Path | None:
         return value
     if isinstance(value, str) and value.strip() and value.isprintable():
         return Path(value)
-    raise _fault("this must be a path, without control characters")
+    raise _fault("write a path, without control characters")
 
 
 def _printable(value: str) -> str:
     if value.isprintable():
         return value
-    raise _fault("this must be on one line, without control characters")
+    raise _fault("write one line, without control characters")
 
 
 def _unix(value: Any) -> Path | None:
     path = _location(value)
     if len(str(path).encode(errors="replace")) > _LONGEST_UNIX_PATH:
-        raise _fault(f"the path of a socket has at most {_LONGEST_UNIX_PATH} bytes; shorten it")
+        raise _fault(
+            f"the path of a socket may have at most {_LONGEST_UNIX_PATH} bytes; shorten it"
+        )
     return path
 
 
@@ -123,7 +125,7 @@ def _key_set(value: Any) -> str:
         return str(value)
     is_address = isinstance(value, str) and "://" in value
     if is_address and (not re.fullmatch(_HTTPS, value) or "#" in value or len(value) > 2048):
-        raise _fault("this must be a path, or an address such as `https://meet.example.com/jwks`")
+        raise _fault("write a path, or an address such as `https://meet.example.com/jwks`")
     return value if is_address else str(_location(value))
 
 
@@ -138,10 +140,10 @@ def _whole(value: Any) -> int:
 def _workers(value: Any) -> int | str:
     if value == "auto":
         return "auto"
-    number = _whole(value)
-    if 1 <= number <= _MOST_WORKERS:
-        return number
-    raise _fault(f"this must be 1 to {_MOST_WORKERS}, or `auto`")
+    with suppress(PydanticCustomError):
+        if 1 <= (number := _whole(value)) <= _MOST_WORKERS:
+            return number
+    raise _fault(f"write a number from 1 to {_MOST_WORKERS}, or `auto`")
 
 
 def _list(value: Any) -> tuple[Any, ...]:
@@ -150,7 +152,7 @@ def _list(value: Any) -> tuple[Any, ...]:
         return tuple(part.strip() for part in value.split(","))
     if isinstance(value, list):
         return tuple(value)
-    raise _fault("this must be a list")
+    raise _fault("write a list, such as `[a, b]`")
 
 
 def _schemas(value: Any) -> tuple[str, ...]:
@@ -158,33 +160,35 @@ def _schemas(value: Any) -> tuple[str, ...]:
     found = _list(value)
     for number, each in enumerate(found, 1):
         if not isinstance(each, str) or not 0 < len(each) <= _MOST_CHARACTERS:
-            raise _fault(f"entry {number} must be a shipped schema's name, or the path of a file")
+            raise _fault(
+                f"entry {number} must be the name of a shipped schema, or the path of a schema file"
+            )
         _printable(each)
     if not found or len(found) > _MOST_SCHEMAS:
-        raise _fault(f"this must be a list of 1 to {_MOST_SCHEMAS} schemas")
+        raise _fault(f"list 1 to {_MOST_SCHEMAS} schemas")
     if len(set(found)) < len(found):
-        raise _fault("a schema is in this list twice; leave it out once")
+        raise _fault("a schema is in this list twice; delete one of them")
     return found
 
 
 def _host(value: Any) -> str:
     if isinstance(value, str) and (_NAME(value) or is_ip(value)):
         return value.lower()
-    raise _fault("this must be a host name or an IP address, without a port")
+    raise _fault("write a host name or an IP address, without a port")
 
 
 def _purposes(value: Any) -> tuple[str, ...]:
     names = _list(value)
     is_named = all(isinstance(name, str) and _PURPOSE(name) and len(name) <= 64 for name in names)
     if not names or not is_named or len(set(names)) < len(names):
-        raise _fault("this must be a list of purposes of the schema, each only once")
+        raise _fault("list purposes of the schema, none twice")
     return names
 
 
 def _recipient(value: Any) -> str:
     if isinstance(value, str) and value.isprintable() and value.strip() and len(value) <= 200:
         return value.strip()
-    raise _fault("this must be a name, on one line and of at most 200 characters")
+    raise _fault("write one line of at most 200 characters")
 
 
 _COUNTED = WithJsonSchema({"type": ["integer", "string"], "pattern": "^[0-9]{1,12}$"})
@@ -201,13 +205,13 @@ Size = Annotated[
     int,
     BeforeValidator(_size),
     WithJsonSchema({"type": ["integer", "string"]}),
-    pattern(SIZE_FORM, f"this must be a size: {SIZE}"),
+    pattern(SIZE_FORM, f"write a size: {SIZE}"),
 ]
 Duration = Annotated[
     float,
     BeforeValidator(_duration),
     WithJsonSchema({"type": "string"}),
-    pattern(DURATION_FORM, f"this must be a duration: {DURATION}"),
+    pattern(DURATION_FORM, f"write a duration: {DURATION}"),
 ]
 Line = Annotated[str, AfterValidator(_printable), Field(min_length=1, max_length=_MOST_CHARACTERS)]
 Location = Annotated[Path | None, BeforeValidator(_location)]
@@ -218,14 +222,14 @@ Endpoint = Annotated[
     str | None,
     *matching(
         f"(?=.{{1,2048}}$)({_HTTPS}|{_PLAIN_LOOPBACK})",
-        "this must be an address that begins with `https://`, or `http://` on loopback",
+        "write an address that begins with `https://`, or with `http://` on this machine",
     ),
 ]
 Bucket = Annotated[
     str | None,
     *matching(
         r"(s3|gs|az):/(/[A-Za-z0-9][A-Za-z0-9._-]{0,254}){1,9}/?",
-        "this must be a bucket, such as `s3://recordings/eu`; `gs` and `az` are others",
+        "write a bucket, such as `s3://recordings/eu`, or one of `gs://` or `az://`",
     ),
 ]
 Reference = Annotated[
@@ -233,7 +237,7 @@ Reference = Annotated[
     AfterValidator(_printable),
     *matching(
         r"env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:[^\s].{0,4095}",
-        "this must be `env:NAME` or `file:PATH`; the secret itself does not belong here",
+        "write where the secret is, `env:NAME` or `file:PATH`; never the secret itself",
     ),
 ]
 WorkerCount = Annotated[
@@ -246,7 +250,7 @@ Sandbox = Annotated[
     str,
     *_choice(
         {"required": "required", "auto": "auto", "off": "off", False: "off"},  # as in YAML 1.1
-        "this must be `required`, `auto` or `off`",
+        "write `required`, `auto` or `off`",
     ),
 ]
 Flag = Annotated[
@@ -259,8 +263,7 @@ Hash = Annotated[
     str,
     *matching(
         "[0-9a-f]{64}",
-        "this must be the SHA-256 of a token, as 64 small hexadecimal digits; the token itself"
-        " does not belong here",
+        "write the SHA-256 of a token, 64 lower-case hexadecimal digits; never the token itself",
     ),
 ]
 Host = Annotated[str, BeforeValidator(_host)]
@@ -269,7 +272,7 @@ Origin = Annotated[
     AfterValidator(str.lower),
     *matching(
         r"https?://([^/:@?#\s]{1,253}|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?",
-        "this must be an origin, such as `https://app.example.com`, without a path",
+        "write an origin, such as `https://app.example.com`, without a path",
     ),
 ]
 Hashes = Annotated[tuple[Hash, ...], BeforeValidator(_list), Field(max_length=1000), _LIST]
@@ -280,9 +283,7 @@ Purposes = Annotated[tuple[str, ...] | None, BeforeValidator(_purposes), _LIST]
 Recipient = Annotated[str | None, BeforeValidator(_recipient)]
 Country = Annotated[
     str | None,
-    *matching(
-        "[A-Z]{2}", "this must be the two capital letters of a country (ISO 3166-1), such as `DE`"
-    ),
+    *matching("[A-Z]{2}", "write the two capital letters of a country (ISO 3166-1), such as `DE`"),
 ]
 
 
@@ -302,7 +303,7 @@ def resolved(reference: str) -> str:
     text = text.strip()
     if text and len(text) <= _MOST_SECRET and text.isprintable():
         return text
-    message = "the reference leads to no secret; set the environment variable or write the file"
+    message = "there is no secret; set the environment variable, or write the file"
     raise ConfigError("E202", message)
 
 

@@ -125,10 +125,10 @@ class RecordSelection(NamedTuple):
 class RecordPath(NamedTuple):
     """Where the records of an event are.
 
-    ``paths`` lead to the list that holds them, or to the object whose ``members`` they are; without
-    ``paths``, the event itself is the record. With ``below``, they lie further down, in each
-    element of the list. ``selection`` is the number of the selection that they must meet, if there
-    is one.
+    ``paths`` lead to the list that holds them, or to the object whose ``members`` they are. Without
+    ``paths``, the event itself is the record, or with ``members`` a map of them. With ``below``,
+    they lie further down, in each element of the list. ``selection`` is the number of the selection
+    that they must meet, if there is one.
     """
 
     paths: tuple[Keys, ...]
@@ -142,6 +142,7 @@ class Plan:
     """Columns in schema order, content names, and where records, user agent and choices are.
 
     Without ``records``, each event is a record, which must meet the ``selection`` of that number.
+    With ``is_map``, what arrives is a map of events, which are its members.
     Items of OpenTelemetry must meet one of ``item_selections``, if there is any. ``user_agent`` is
     empty if nothing is derived from it. ``choices`` are the paths of the consent that an event
     carries. Whether events may be lists (``reads_lists``) does not depend on the granted purposes.
@@ -161,6 +162,7 @@ class Plan:
     selections: tuple[RecordSelection, ...] = ()
     selection: int | None = None
     item_selections: tuple[Conditions, ...] = ()
+    is_map: bool = False
 
     @property
     def paths(self) -> tuple[Keys, ...]:
@@ -223,8 +225,8 @@ def _paths(sources: Iterable[str]) -> tuple[Keys, ...]:
 
 
 def _record_path(way: str, selection: int | None) -> RecordPath:
-    if way == ".":
-        return RecordPath((), members=False, selection=selection)
+    if way in (".", "*"):
+        return RecordPath((), members=way == "*", selection=selection)
     *above, last = levels(way)
     path = RecordPath(_paths([last.removesuffix(".*")]), last.endswith(".*"))
     for level in reversed(above):
@@ -273,9 +275,10 @@ def compile_plan(
     records, selections = _record_paths(schema)
     reads_lists = _reads_lists(columns, records, agent)
     items = _item_selections(records, selections)
-    selection = None
+    selection, is_map = None, False
     if records and not records[0].paths:  # it is always there, so each event is a record
-        selection, records = records[0].selection, ()
+        _, is_map, _, selection = records[0]
+        records = ()
     return Plan(
         schema.id,
         columns,
@@ -290,6 +293,7 @@ def compile_plan(
         selections=selections,
         selection=selection,
         item_selections=items,
+        is_map=is_map,
     )
 
 

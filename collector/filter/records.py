@@ -17,9 +17,10 @@ from collector.contracts import Rejection
 from collector.filter.admission import AdmissionBuilder
 from collector.filter.decode.json import FAILURES, skip
 from collector.filter.decode.mapping import is_list as is_python_list
-from collector.filter.decode.mapping import object_members
-from collector.filter.plan import Plan, RecordPath
+from collector.filter.decode.mapping import object_members, text_members
+from collector.filter.plan import Plan, RecordPath, content_code
 from collector.filter.reader import Found, Reader, Readers
+from collector.filter.shape import NULL
 from collector.filter.text import PIECE, count_elements, is_blank, is_list
 
 MAX_ITEMS = 50_000
@@ -54,12 +55,14 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Form(NamedTuple):
-    """How to read events of one form: an event; the elements of a list; and the members of an
-    object that are objects themselves. ``read`` returns ``None`` for a blank text."""
+    """How to read events of one form: an event; the elements of a list; the members of an object
+    that are objects themselves; and the events of a map. ``read`` returns ``None`` for a blank
+    text."""
 
     read: Callable[[Readers, Any], Found | Rejection | None]
     elements: Callable[[Any], Records]
     members: Callable[[Any], Records]
+    mapped: Callable[[Any, AdmissionBuilder], list[Any]]
 
 
 def _read_text(readers: Readers, text: Any) -> Found | Rejection | None:
@@ -115,9 +118,45 @@ def _members_of_mapping(value: Any) -> Records:
     return "too_large" if len(value) > MAX_ITEMS else object_members(value) or None
 
 
-TEXTS = Form(_read_text, _elements_of_text, _members_of_text)
+def _events_in_text(text: Any, builder: AdmissionBuilder) -> list[Any]:
+    """Return the members of a map of events that are objects, a JSON text that may be malformed. A
+    text that is no object comes back as it is. Content is counted, and is no event."""
+    view = memoryview(text)
+    try:
+        if has_many_commas(view):
+            skip(view)
+            if (number := count_elements(view)) > MAX_ITEMS:
+                return take(number, builder, MAX_ITEMS)
+        members = _object(view)
+    except (*FAILURES, RecursionError):
+        return [text]
+    return _events(members, lambda raw: memoryview(raw)[0] == _OBJECT, builder)
+
+
+def _events_in_mapping(event: Any, builder: AdmissionBuilder) -> list[Any]:
+    """Do the same with a dictionary."""
+    if type(event) is not dict:
+        return [event]
+    return _events(text_members(event), lambda value: type(value) is dict, builder)
+
+
+def _events(
+    members: dict[str, Any], is_event: Callable[[Any], bool], builder: AdmissionBuilder
+) -> list[Any]:
+    content = dict(builder.plan.content)
+    named = {
+        content[name] for name in content.keys() & members if members[name] not in (None, NULL)
+    }
+    builder.notes += [content_code(builder.plan, category) for category in sorted(named)]
+    found = [value for name, value in members.items() if name not in content and is_event(value)]
+    if not found:
+        builder.rejected.append("not_an_object")
+    return take(found or None, builder, MAX_ITEMS)
+
+
+TEXTS = Form(_read_text, _elements_of_text, _members_of_text, _events_in_text)
 """JSON texts."""
-OBJECTS = Form(_read_object, _elements_of_sequence, _members_of_mapping)
+OBJECTS = Form(_read_object, _elements_of_sequence, _members_of_mapping, _events_in_mapping)
 """Python objects."""
 
 

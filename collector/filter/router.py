@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache, cached_property, partial
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 from collector.contracts import Granted
@@ -91,6 +91,8 @@ class EventRouter:
         Judges are made at once: an event emitted in a signal handler must not wait for them.
         """
         objects = self.readers.objects
+        if self.plan.is_map:
+            return None
         if not self.plan.records:
             return SingleAdmissions(self.plan, objects.judge("events", self.plan.selection)).of
         for selection in {way.selection for way in self.plan.records if way.paths}:
@@ -184,7 +186,7 @@ class EventRouter:
     def add_lines(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add every line that is not blank as one event."""
         may_choose = self.consent is not None and self.may_choose(text if is_utf8(text) else None)
-        if may_choose or self.plan.records:
+        if may_choose or self.plan.records or self.plan.is_map:
             lines = readable_lines(text, builder.rejected.append)
             self._add_payloads(lines, TEXTS, builder, may_choose, are_apart=True)
         else:
@@ -241,6 +243,8 @@ class EventRouter:
     ) -> None:
         """Add events, or documents around records; the records of all count together unless the
         payloads ``are_apart``."""
+        if self.plan.is_map:
+            payloads = chain.from_iterable(form.mapped(each, builder) for each in payloads)
         for router, group in self.by_router(payloads, form, may_choose):
             its_builder = builder.for_plan(router.plan)
             if self.plan.records:

@@ -38,8 +38,8 @@ class RequestCounts:
         return f"<RequestCounts of {sum(self._counts)} requests>"
 
     def observe(self, receiver: str, status: int, seconds: float, code: str | None = None) -> None:
-        """Count a request of a receiver, with its HTTP status, and the code of its refusal if it
-        was refused; of a receiver that is none of ``RECEIVERS``, refusals only."""
+        """Count a request of a receiver, with its HTTP status, and the code if it was refused. For
+        a receiver that is not in ``RECEIVERS``, only refusals are counted."""
         if code is not None:
             with self._lock:
                 self._refusals[_REFUSAL_NUMBERS[receiver, code]] += 1

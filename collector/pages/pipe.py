@@ -123,9 +123,9 @@ def _selection(schema: Schema) -> Any:
 def _first(way: str) -> _Keys:
     """Return the place of the first record on a way to records."""
     found: _Keys = ()
-    for level in levels(way):
+    for level in () if way == "*" else levels(way):
         found += (*keys(level.removesuffix(".*")), "1" if level.endswith(".*") else 0)
-    return found
+    return found or ("1",)
 
 
 def _supply(

@@ -26,7 +26,7 @@ _Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 
 
 class NoticeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How members are told: the medium that is shown first, and the language."""
+    """How a notice reaches members: the medium that is shown first, and the language."""
 
     medium: Literal["audio", "picture"]
     language: Literal["en", "id"]

@@ -165,7 +165,7 @@ def _grant(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 
 
 def _notice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """Members are told by sound and picture, and choose with the digest of one of them."""
+    """Members get the notice as sound and picture, and choose with the digest of one of them."""
     caller, shipped = trial.caller("participant", _GUEST), Notice("en", "audio", "cloud")
     sent = [trial.recorder.notice(caller, trial.id, "wav")]
     sent.append(trial.recorder.notice(caller, trial.id, "png"))

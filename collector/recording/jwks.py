@@ -147,8 +147,9 @@ class KeySource:
         return self._keys.get(kid)
 
     def state(self) -> Literal["ok", "late", "failing"]:
-        """Return ``late`` if the last refresh failed and the keys of before are used, ``failing``
-        if there are none to compare with. Begins the next one then: no token may come meanwhile."""
+        """Return ``late`` if the last refresh failed and earlier keys are in use, ``failing`` if
+        there are no keys. In both cases the next refresh begins, since no token may come that
+        starts it."""
         if not self.is_failing:
             return "ok"
         self._begin()

@@ -241,7 +241,7 @@ def check_signature(
     found: Signature | None, recording: str, trusted: Collection[str] | None, what: str
 ) -> Iterator[str]:
     """Yield what is wrong with a signature. ``trusted`` are the public keys that may sign; ``None``
-    for any, where there is none to compare with."""
+    accepts any key, because no key is known."""
     is_valid: SignatureCheck | None = signature_check()
     if found is None:
         yield f"{what} is missing or has another form"

@@ -22,7 +22,7 @@ ROLES: frozenset[Role] = frozenset(get_args(Role))
 Storage = Literal["local", "cloud"]
 """Where a recording is kept: with the host, or in the service."""
 Medium = Literal["audio", "picture"]
-"""How members are told."""
+"""How a notice reaches members."""
 Language = Literal["en", "id"]
 """The languages that notices are in."""
 

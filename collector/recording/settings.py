@@ -18,7 +18,8 @@ from collector.spool.lock import check_lock
 from collector.sqlite.connection import check_database
 
 MODULES = ("cryptography", "httptools", "obstore", "pyrage")
-"""What the extra ``recording`` brings, besides joserfc, without which this module is not loaded."""
+"""The libraries of the extra ``recording`` except joserfc, without which this module cannot
+load."""
 
 
 def find_faults(loaded: Loaded) -> list[Fault]:

@@ -125,7 +125,7 @@ StateName = Literal["requested", "announced", "open", "paused", "closed", "erase
 
 
 class StateEvent(NamedTuple):
-    """A change that members are told of: its number, the state that began, and the reason of a
+    """A change that is announced to members: its number, the state that began, and the reason of a
     pause or a close. Numbers count from 1 within a recording."""
 
     number: int

@@ -91,8 +91,9 @@ class TrackStreams:
 
 
 def _range(value: bytes, size: int) -> tuple[int, int] | None:
-    """Return first byte and end of a range; ``None`` where all is sent: several, or none of ours.
-    The end is not above the start if there is no such byte."""
+    """Return the first byte of a range and its end; ``None`` if everything is sent, because there
+    are several ranges or the header is malformed. The end is not above the start if there is no
+    such byte."""
     found = _RANGE(value)
     if found is None or not (found[1] or found[2]):
         return None

@@ -1,7 +1,7 @@
-"""Checks of a schema document as a whole, beyond the form of its parts.
+"""Checks of a schema document as a whole, once its parts are well formed.
 
-Each check is a small generator over a document whose parts are well formed, and yields
-``(place, code, message)``; ``CHECKS`` is the table of them. Policy (E3xx) is checked here.
+Each check is a small generator that yields ``(place, code, message)``; ``CHECKS`` is the table of
+them. Policy (E3xx) is checked here.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ TO_WRITE = "FILL IN"
 """Where these words stand in a proposed document, its author has to write something."""
 
 Finding = tuple[Loc, str, str]
+Check = Callable[[Schema], Iterator[Finding]]
 
 _USES = f"; allowed are {', '.join(policy.USES)}"
 _ROOTS = f"; allowed are {', '.join(policy.FIELD_CATEGORIES)} and below"
 
 
 def _claim(key: str) -> str:
-    return f"the claim `{policy.broken_claim(key)}` would not hold"
+    return f"it would break the claim `{policy.broken_claim(key)}`"
 
 
 def nothing_is_left_to_write(schema: Schema) -> Iterator[Finding]:
@@ -49,8 +50,8 @@ def nothing_is_left_to_write(schema: Schema) -> Iterator[Finding]:
     texts += [(("also_collected", name), text) for name, text in schema.also_collected.items()]
     for loc, text in texts:
         if isinstance(text, str) and TO_WRITE in text:
-            way_out = ", or take the field out" if loc[0] == "fields" else ""
-            yield loc, "E106", f"`{TO_WRITE}` still stands here: write what it asks for{way_out}"
+            way_out = ", or delete the field" if loc[0] == "fields" else ""
+            yield loc, "E106", f"`{TO_WRITE}` is still here; replace it with your words{way_out}"
 
 
 def uses(schema: Schema) -> Iterator[Finding]:
@@ -61,9 +62,9 @@ def uses(schema: Schema) -> Iterator[Finding]:
         loc = ("purposes", name, "use")
         if purpose.use not in known:
             hint = nearest(purpose.use, allowed)
-            yield loc, "E302", f"not a use of the fideslang taxonomy{hint or _USES}"
+            yield loc, "E302", f"fideslang has no such use{hint or _USES}"
         elif not policy.use_is_allowed(purpose.use):
-            yield loc, "E301", f"this use is forbidden; otherwise {_claim(purpose.use)}{_USES}"
+            yield loc, "E301", f"this use is not allowed: {_claim(purpose.use)}{_USES}"
 
 
 def categories(schema: Schema) -> Iterator[Finding]:
@@ -74,12 +75,12 @@ def categories(schema: Schema) -> Iterator[Finding]:
         if field.category not in known:
             allowed = [key for key in known if policy.category_is_allowed(key)]
             hint = nearest(field.category, allowed)
-            yield loc, "E302", f"not a category of the fideslang taxonomy{hint or _ROOTS}"
+            yield loc, "E302", f"fideslang has no such category{hint or _ROOTS}"
         elif not policy.category_is_allowed(field.category):
             yield (
                 loc,
                 "E303",
-                f"this category is forbidden; otherwise {_claim(field.category)}{_ROOTS}",
+                f"this category is not allowed: {_claim(field.category)}{_ROOTS}",
             )
 
 
@@ -92,7 +93,7 @@ def purposes_are_defined(schema: Schema) -> Iterator[Finding]:
                 yield (
                     ("fields", name, "purposes", index),
                     "E132",
-                    f"this purpose is not defined under `purposes`{hint or '; write it there'}",
+                    f"`purposes` does not define this purpose{hint or '; add it there'}",
                 )
 
 
@@ -143,19 +144,20 @@ _CLAIMS = {
 }
 """Which claim a category of words protects; the others protect ``needed-only``."""
 _MESSAGES = {
-    "E305": "`{word}` names what is said or shown, and this text could hold it, or `{claim}` would"
-    " not hold; count it (`kind: integer`), list its few values (`kind: enum`), or leave it out",
-    "E306": "`{word}` leads to a device, a person or a meeting: use `kind: pseudonym`, list its few"
-    " values (`kind: enum`), or leave it out",
-    "E310": "`{word}` is about a person ({category}), and this text could tell it, or `{claim}`"
-    " would not hold; leave it out, or list its few values (`kind: enum`)",
-    "E312": "a text that can spell words needs a name of known words, and `{word}` does not say"
-    " what it is; name it after the device, system or medium it describes, or list its"
-    " values (`kind: enum`)",
+    "E305": "`{word}` names what is said or shown, and this text could contain it, which would"
+    " break the claim `{claim}`; count it (`kind: integer`), list its few values (`kind: enum`), or"
+    " delete the field",
+    "E306": "`{word}` identifies a device, a person or a meeting; use `kind: pseudonym`, list its"
+    " few values (`kind: enum`), or delete the field",
+    "E310": "`{word}` is about a person ({category}), and this text could contain it, which would"
+    " break the claim `{claim}`; delete the field, or list its few values (`kind: enum`)",
+    "E312": "this text can spell words, so every word of its name must be known, and `{word}` is"
+    " not; name the field after the device, system or medium that it describes, or list its values"
+    " (`kind: enum`)",
 }
 _NEVER_READ = (
-    "`{word}` is where content travels, which is counted and never read, or `no-content` would not"
-    " hold; read a number of a name below it, or leave it out"
+    "`{word}` is a name of content, which is counted and never read: reading it would break the"
+    " claim `no-content`; give the path of a number inside it, or delete this path"
 )
 
 
@@ -183,7 +185,9 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
     for name, field in schema.fields.items():
         is_one = policy.category_is_allowed(field.category) and policy.is_identifier(field.category)
         if is_one and not field.pseudonymous:
-            message = "this category is an identifier's: use `kind: pseudonym`, or leave it out"
+            message = (
+                "this is a category of identifiers; use `kind: pseudonym`, or delete the field"
+            )
             yield ("fields", name, "category"), "E306", message
 
 
@@ -254,14 +258,14 @@ def patterns_spell_little(schema: Schema) -> Iterator[Finding]:
             options = ("pattern", "catalogue", "values")
             option = next(key for key in options if getattr(schema.fields[name], key, None))
             message = (
-                f"this {option} has {found:.1f} bits of letters, {LETTER_BITS} are allowed: it"
-                " could spell words, or `no-content` would not hold; list whole words, or write"
-                " letters only where the source has them"
+                f"the letters of this {option} have {found:.1f} bits, and {LETTER_BITS} are"
+                " allowed: it could spell words, which would break the claim `no-content`; list"
+                " whole words, or allow letters only where the source has them"
             )
             yield ("fields", name, option), "E311", message
     if (total := sum(bits.values())) > LETTER_BITS_SCHEMA:
         message = (
-            f"the patterns and lists of this schema have {total:.1f} bits of letters together,"
+            f"the letters of all patterns and lists have {total:.1f} bits together, and"
             f" {LETTER_BITS_SCHEMA} are allowed; make them narrower, or list whole words"
         )
         yield ("fields",), "E311", message
@@ -272,7 +276,7 @@ def sentences_are_written(schema: Schema) -> Iterator[Finding]:
     for name, field in schema.fields.items():
         if field.also is not None and field.also not in schema.also_collected:
             hint = nearest(field.also, schema.also_collected)
-            message = f"not under `also_collected`{hint or '; write it there'}"
+            message = f"`also_collected` has no such sentence{hint or '; add it there'}"
             yield ("fields", name, "also"), "E132", message
 
 
@@ -283,7 +287,9 @@ def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
         if not isinstance(field, PseudonymField):
             continue
         if rotations.setdefault(field.key, field.rotate) != field.rotate:
-            message = "another field rotates this key at another pace; give each its own key"
+            message = (
+                "another field rotates this key after another period; give each field its own key"
+            )
             yield ("fields", name, "rotate"), "E122", message
 
 
@@ -297,11 +303,19 @@ def records_path_is_free(schema: Schema) -> Iterator[Finding]:
                 break
 
 
-_LIST = "the list of records lies here; a path must start at the record"
+_LIST = "the list of records is here; a path must start at the record"
 _OBJECTS = (
-    "the records are the members of what lies here; give the path of a member, or keep what else"
-    " lies here to a schema of its own"
+    "the records are members of this object; give the path of a member, or write a second schema"
+    " for what else is here"
 )
+
+
+def a_map_of_events_stands_alone(schema: Schema) -> Iterator[Finding]:
+    """Check that ``*``, which says that no event comes by itself, is the only way to records."""
+    for index, way in enumerate(schema.ways):
+        if way == "*" and len(schema.ways) > 1:
+            message = "`*` says that every event is in a map; delete the other paths"
+            yield ("records", index), "E122", message
 
 
 def _is_of_objects(path: str, records: str) -> bool:
@@ -320,25 +334,30 @@ def _clash(path: str, records: str) -> bool:
 
 
 def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
-    """There is something to choose, not more than there may be filters, and nothing of what is
-    chosen is also read as a field, or holds one."""
+    """Check that some purpose can be refused, that there are not too many filters, and that nothing
+    of a person's choices is also read as a field."""
     for loc, path in _consent(schema):
         number = len(schema.optional)
         if not number:
-            message = "no purpose may be refused; write `optional: true` on one, or leave it out"
+            message = (
+                "nobody can refuse a purpose; write `optional: true` on one, or delete `consent`"
+            )
             yield loc, "E122", message
         if number > MOST_OPTIONAL:
-            message = f"only {MOST_OPTIONAL} purposes may be optional where events carry choices"
-            yield loc, "E122", f"{message}: each combination is a filter of its own"
+            message = f"with `consent`, at most {MOST_OPTIONAL} purposes may be optional"
+            yield loc, "E122", f"{message}, because each combination is a filter of its own"
         read = [*_user_agent(schema), *_records(schema), *_compared(schema)]
         read += [(place, source) for place, _, source in _sources(schema)]
         if _is_in_a_list(path) and not any(_is_in_a_list(source) for _, source in read):
-            message = "this path is an element, but no other path reads a list; name a member"
+            message = (
+                "this path begins in a list, but no other path does; give the path of a member"
+            )
             yield loc, "E122", message
         for other, source in read:
             ways = [way.removesuffix(".*") for way in levels(source)]
             if any(lies_in(path, way) or lies_in(way, path) for way in ways):
-                yield other, "E122", "a person's choices lie here, never kept; leave it out"
+                message = "a person's choices are here, which are never kept; delete this path"
+                yield other, "E122", message
 
 
 def _is_in_a_list(path: str) -> bool:
@@ -353,10 +372,10 @@ def derivation(schema: Schema) -> Iterator[Finding]:
             yield (
                 ("fields", name, "derive"),
                 "E122",
-                f"a user-agent string does not say this; it can say {known}, as texts",
+                f"a user-agent string does not contain this; it can fill {known}, as texts",
             )
     if schema.user_agent and not schema.user_agent_paths:
-        message = "no field is derived from it; write `derive: user_agent` on one, or leave it out"
+        message = "no field uses it; write `derive: user_agent` on a field, or delete `user_agent`"
         yield ("user_agent",), "E122", message
 
 
@@ -364,7 +383,7 @@ def filled_from_the_peer(schema: Schema) -> Iterator[Finding]:
     """Check that the sender's address fills the client's address only, as a text."""
     for name, field in schema.fields.items():
         if field.source and (name != policy.PEER or str not in field.wire):
-            message = f"the peer is an address: it can fill only `{policy.PEER}`, as a text"
+            message = f"the peer is an address; it can fill only `{policy.PEER}`, as a text"
             yield ("fields", name, "source"), "E122", message
 
 
@@ -378,7 +397,7 @@ def added_content_has_one_category(schema: Schema) -> Iterator[Finding]:
                 yield (
                     ("content", category, index),
                     "E122",
-                    "the name already has another category; leave one out",
+                    "this name is in two categories; delete it from one",
                 )
             added[name] = category
 
@@ -387,8 +406,8 @@ def capacity(schema: Schema) -> Iterator[Finding]:
     """Check that a record is not wider than its author allows."""
     if schema.max_bits is not None and (bits := record_bits(schema)) > schema.max_bits:
         message = (
-            f"a record holds up to {bits:.1f} bits, and `max_bits` allows {schema.max_bits}: leave"
-            " fields out, make them coarser, or raise it"
+            f"a record holds up to {bits:.1f} bits, but `max_bits` is {schema.max_bits}; delete"
+            " fields, make them coarser, or raise `max_bits`"
         )
         yield ("max_bits",), "E307", message
 
@@ -398,7 +417,7 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
     names = Counter(test.name for test in schema.tests)
     for index, test in enumerate(schema.tests):
         if names[test.name] > 1:
-            yield ("tests", index, "name"), "E122", "give each test a name of its own"
+            yield ("tests", index, "name"), "E122", "another test has this name; give each its own"
         keeps = test.keeps if isinstance(test.keeps, list) else [test.keeps or {}]
         for number, record in enumerate(keeps):
             place = (number,) if keeps is test.keeps else ()
@@ -408,19 +427,19 @@ def tests_have_names(schema: Schema) -> Iterator[Finding]:
                     yield (
                         ("tests", index, "keeps", *place, field),
                         "E132",
-                        f"it keeps an undefined field{hint or '; leave it out'}",
+                        f"`fields` does not define this field{hint or '; delete it'}",
                     )
         if test.keeps is None and not test.never_contains:
-            yield ("tests", index), "E106", "say what it `keeps`, or what it `never_contains`"
+            yield ("tests", index), "E106", "a test needs `keeps` or `never_contains`"
         if any(not text for text in test.never_contains):
             yield (
                 ("tests", index, "never_contains"),
                 "E107",
-                "an empty text is contained everywhere; leave it out",
+                "every record contains an empty text; delete it",
             )
 
 
-CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
+CHECKS: tuple[Check, ...] = (
     nothing_is_left_to_write,
     uses,
     categories,
@@ -431,6 +450,7 @@ CHECKS: tuple[Callable[[Schema], Iterator[Finding]], ...] = (
     sentences_are_written,
     keys_rotate_together,
     records_path_is_free,
+    a_map_of_events_stands_alone,
     choices_are_only_choices,
     derivation,
     filled_from_the_peer,

@@ -1,5 +1,4 @@
-"""Conditions: members beside a value, or of a record, each with the values of which it must have
-one."""
+"""Conditions: members of an object, each with a list of the values that it may have."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ class ClosedList:
 _MAX_MEMBERS = 4
 _MAX_VALUES = 64
 _MAX_TEXT = 64
-_WHEN = f"write 1 to {_MAX_MEMBERS} members of the object, each with what it must hold"
+_WHEN = f"name 1 to {_MAX_MEMBERS} members of the object, each with its allowed values"
 
 
 def _is_number(value: float) -> bool:
@@ -53,8 +52,8 @@ def _closed_list(name: str, listed: object) -> ClosedList:
     )
     if not 1 <= len(values) <= _MAX_VALUES or len(found.written()) < len(values):
         message = (
-            f"list 1 to {_MAX_VALUES} texts of at most {_MAX_TEXT} characters, numbers or booleans,"
-            " each once"
+            f"list 1 to {_MAX_VALUES} values, none twice: numbers, booleans, or texts of at most"
+            f" {_MAX_TEXT} characters"
         )
         raise fault("E107", message, name)
     return found

@@ -121,8 +121,6 @@ def _common(name: str, old: FieldBase, new: FieldBase, merged: bool) -> Iterator
         is_shadowed = merged or new.derive is not None or new.source is not None
         what = _reading(*places, shadowed=is_shadowed)
         yield Shift("from", what, *(list(map(written_source, each)) for each in places))
-    if old.category != new.category:
-        yield Shift("category", "another category")
     gone, added = differing(old.purposes, new.purposes)
     if gone or added:
         yield Shift("purposes", "used for more" if added else "used for less", gone, added)
@@ -131,24 +129,42 @@ def _common(name: str, old: FieldBase, new: FieldBase, merged: bool) -> Iterator
     yield from ordered_shifts(
         "retention", old.retention, new.retention, "kept longer", "kept shorter"
     )
-    ends = old.expires or date.max, new.expires or date.max
     if old.expires != new.expires:
-        longer = ends[1] >= ends[0]
+        longer = (new.expires or date.max) >= (old.expires or date.max)
         yield Shift("expires", "collected longer" if longer else "collected shorter")
-    if old.required != new.required:
-        yield Shift("required", "required" if new.required else "no longer required")
-    yield from _filled(old, new)
-    if old.also != new.also:
-        yield Shift("also", "another sentence")
-    if old.reason != new.reason:
-        yield Shift("reason", "reworded")
+    yield from _plain(_FIELD, old, new)
 
 
-def _filled(old: FieldBase, new: FieldBase) -> Iterator[Shift]:
-    if old.derive != new.derive:
-        yield Shift("derive", "derived" if new.derive else "no longer derived")
-    if old.source != new.source:
-        yield Shift("source", "filled from the peer" if new.source else "no longer filled")
+_Whats = Mapping[str, str | tuple[str, str]]
+_FIELD: _Whats = {
+    "category": "another category",
+    "required": ("no longer required", "required"),
+    "derive": ("no longer derived", "derived"),
+    "source": ("no longer filled", "filled from the peer"),
+    "also": "another sentence",
+    "reason": "reworded",
+}
+_PURPOSE: _Whats = {
+    "use": "another use",
+    "basis": "another legal basis",
+    "optional": ("cannot be refused", "can be refused"),
+    "reason": "reworded",
+}
+_HEAD: _Whats = {
+    "schema": "another schema",
+    "version": "another version",
+    "title": "reworded",
+    "owner": "reworded",
+}
+"""What a change of each option is; of one that is on or off, when it goes off and when on."""
+
+
+def _plain(whats: _Whats, old: Any, new: Any) -> Iterator[Shift]:
+    for option, what in whats.items():
+        name = "name" if option == "schema" else option
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            yield Shift(option, what if isinstance(what, str) else what[bool(after)])
 
 
 def _reading(old: tuple[Source, ...], new: tuple[Source, ...], *, shadowed: bool) -> str:
@@ -321,13 +337,7 @@ def _head(old: Schema, new: Schema) -> Iterator[SchemaChange]:
 
 
 def _shifts(old: Schema, new: Schema) -> Iterator[Shift]:
-    if old.name != new.name:
-        yield Shift("schema", "another schema")
-    if old.version != new.version:
-        yield Shift("version", "another version")
-    for text in ("title", "owner"):
-        if getattr(old, text) != getattr(new, text):
-            yield Shift(text, "reworded")
+    yield from _plain(_HEAD, old, new)
     yield from _content(old, new)
     yield from _texts("also_collected", "sentence", old.also_collected, new.also_collected)
     if old.records != new.records:
@@ -408,19 +418,8 @@ def _purposes(old: Mapping[str, Purpose], new: Mapping[str, Purpose]) -> Iterato
             continue
         before = old[name]
         written = before.model_dump(), purpose.model_dump()
-        yield from changes(part, _purpose_shifts(before, purpose), *written, purpose.reason)
+        yield from changes(part, _plain(_PURPOSE, before, purpose), *written, purpose.reason)
     for name, purpose in old.items():
-        part = f"purposes.{name}"
         if name not in new:
-            yield SchemaChange(part, "", "purpose removed", purpose.use, None, purpose.reason)
-
-
-def _purpose_shifts(old: Purpose, new: Purpose) -> Iterator[Shift]:
-    if old.use != new.use:
-        yield Shift("use", "another use")
-    if old.basis != new.basis:
-        yield Shift("basis", "another legal basis")
-    if old.optional != new.optional:
-        yield Shift("optional", "can be refused" if new.optional else "cannot be refused")
-    if old.reason != new.reason:
-        yield Shift("reason", "reworded")
+            words = purpose.use, None, purpose.reason
+            yield SchemaChange(f"purposes.{name}", "", "purpose removed", *words)

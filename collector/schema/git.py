@@ -144,7 +144,7 @@ def _git(where: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
     """Run git in a directory, and return its output; ``None`` if it fails."""
     git = which("git")
     if git is None:
-        raise ConfigError("E201", "git is needed to read a revision; install it, or give a path")
+        raise ConfigError("E201", "reading a revision needs git; install it, or give a path")
     try:
         done = subprocess.run(  # noqa: S603 - no shell, and no argument that begins with a dash
             [git, "-C", str(where), *arguments],
@@ -161,22 +161,22 @@ def _git(where: Path, *arguments: str, stdin: bytes = b"") -> bytes | None:
 
 def _place(revision: str, path: str, where: Path) -> _Place:
     if not revision or revision.startswith("-") or not path or not path.isprintable():
-        raise RevisionError("write REV:PATH, a revision of the git repository and a file in it")
+        raise RevisionError("write REV:PATH: a revision of the git repository, and a file in it")
     prefix = _git(where, "rev-parse", "--show-prefix")
     if prefix is None:
-        raise RevisionError("there is no git repository here, or git refuses it; try `git status`")
+        raise RevisionError("this is no git repository, or git refuses it; try `git status`")
     tree = _git(where, "rev-parse", "--verify", "--quiet", f"{revision}^{{tree}}")
     if tree is None and revision == "HEAD" and _git(where, "symbolic-ref", "--quiet", "HEAD"):
-        raise NotThereError("there is no commit yet; make one first")
+        raise NotThereError("the repository has no commit yet; make one first")
     if tree is None:
         raise RevisionError(
-            "there is no such revision here; check it, or fetch it (a shallow clone has few)"
+            "the repository has no such revision; check it, or fetch it (a shallow clone has few)"
         )
     if path.startswith(("./", "../")):
         path = posixpath.join(prefix.decode(errors="surrogateescape").rstrip("\n"), path)
     path = posixpath.normpath(path)
     if path.startswith(("/", "../")) or path in (".", ".."):
-        raise RevisionError("the path leads out of the repository; check it")
+        raise RevisionError("the path leads out of the repository")
     return _Place(tree.decode().strip(), path)
 
 
@@ -184,7 +184,7 @@ def _with(place: _Place, others: Iterable[str], where: Path) -> dict[str, bytes]
     """Read the contents of a file, and of those beside it that exist."""
     contents = _contents(place.tree, [place.path, *others], where)
     if place.path not in contents:
-        raise NotThereError("the file is not in this revision; check the path")
+        raise NotThereError("this revision has no such file; check the path")
     return contents
 
 

@@ -7,7 +7,7 @@ parts that hold as much of them as the checks read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -17,7 +17,7 @@ from collector.contracts import CATEGORIES
 from collector.documents import Document, Loc, fields_by_key, nearest, read, validate
 from collector.errors import Fault, SchemaError
 from collector.schema import resources
-from collector.schema.checks import CHECKS
+from collector.schema.checks import CHECKS, Check
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import DocumentHead, Purpose, Schema, Trial
 
@@ -49,33 +49,61 @@ def load_schemas(references: Iterable[str | Path]) -> list[Schema]:
 def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
     """Return the schema, or ``None`` and every fault of the document, by line."""
     path = reference if isinstance(reference, Path) else resources.schema(reference)
-    if path is None:
-        hint = nearest(str(reference), resources.names()) or "; see `collector schema list`"
-        if reference in resources.templates():
-            hint = f"; it is a template: `collector schema new NAME --from {reference}` copies it"
-        if Path(reference).exists():
-            hint = (
-                ", and the name of a schema file ends in `.yaml`; `collector schema new` writes one"
-            )
-        message = f"no shipped schema has this name{hint}"
-        return None, [Document(str(reference)).fault((), "E101", message)]
+    if path is None or not path.exists():
+        message = _not_there(str(reference))
+        return None, [Document(str(reference), start=(0, 0)).fault((), "E101", message)]
     return parse_source(read(path))
+
+
+def _not_there(reference: str) -> str:
+    """Say why a reference leads to no file, and what may be meant."""
+    name = Path(reference).stem if resources.is_path(reference) else reference
+    if reference in resources.templates():
+        message = "this is a template; copy it with `collector schema new NAME --from"
+        return f"{message} {reference}`"
+    if reference.startswith("~"):
+        return "there is no such file: `~` is not replaced here; write the whole path"
+    if name != reference:
+        hint = f"the shipped schema is called `{name}`" if name in resources.names() else ""
+        return f"there is no such file; {hint or 'check the path'}"
+    if Path(f"{reference}.yaml").exists():
+        return f"no shipped schema has this name; did you mean the file `{reference}.yaml`?"
+    if Path(reference).exists():
+        return "this is no schema: the name of a schema file ends in `.yaml`"
+    hint = nearest(reference, resources.names()) or "; `collector schema list` lists them"
+    return f"there is no such file, and no shipped schema of this name{hint}"
+
+
+ReadField = Callable[[Any, Loc, Document], FieldBase | None]
 
 
 def parse_source(source: Document) -> tuple[Schema | None, list[Fault]]:
     """Parse a document that was read already."""
-    schema = _document(source) if source.value is not None or not source.faults else None
+    return checked(source, validate_field, CHECKS)
+
+
+def checked(
+    source: Document, read_field: ReadField, checks: Iterable[Check]
+) -> tuple[Schema | None, list[Fault]]:
+    """Parse a document whose fields are read in this way, and which must pass these checks."""
+    schema = None
+    if source.value is not None or not source.faults:
+        schema = _document(source, read_field, checks)
     return (None, source.all_faults()) if source.faults else (schema, [])
 
 
-def _document(source: Document) -> Schema | None:
+def _document(source: Document, read_field: ReadField, checks: Iterable[Check]) -> Schema | None:
     if not isinstance(source.value, dict):
-        source.report((), "E107", "a schema document must be a mapping of keys to values")
+        source.report(
+            (), "E107", "a schema must be a YAML mapping, with the keys `schema` and `fields`"
+        )
         return None
     document: dict[str, Any] = source.value
-    if document and not {"schema", "fields"} & document.keys():
+    if not {"schema", "fields"} & document.keys():
         # It may be an event, whose keys are not to be named.
-        message = "this is no schema document: it needs the keys `schema` and `fields`"
+        message = "this is not a schema: it has neither the key `schema` nor `fields`"
+        if not document:
+            message = "the file is empty; `collector schema new NAME` writes a schema to start from"
         source.report((), "E106", message)
         return None
     head = validate(DocumentHead, document, (), source) or _head_placeholder(document)
@@ -90,12 +118,12 @@ def _document(source: Document) -> Schema | None:
         for name, value in _items(document, "purposes")
     }
     parts["fields"] = {
-        name: validate_field(value, ("fields", name), source) or _field_placeholder(value)
+        name: read_field(value, ("fields", name), source) or _field_placeholder(value)
         for name, value in _items(document, "fields")
     }
     parts["tests"] = [test for test in tests if test]
     schema = Schema.model_construct(**parts)
-    for check in CHECKS:
+    for check in checks:
         for loc, code, message in check(schema):
             source.report(loc, code, message)
     return schema
@@ -109,21 +137,23 @@ def _items(document: dict[str, Any], key: str) -> Iterator[tuple[str, Any]]:
 def validate_field(value: Any, loc: Loc, source: Document) -> FieldBase | None:
     """Validate a field by its kind; report its faults and return ``None`` if it has any."""
     if not isinstance(value, dict):
-        source.report(loc, "E107", "a field must be a mapping that starts with `kind`")
+        source.report(loc, "E107", "a field must be a mapping, such as `{kind: boolean, …}`")
         return None
     kind = value.get("kind")
     model = KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
         if kind is None:
-            source.report(loc, "E106", f"`kind` is missing; it is one of {', '.join(KINDS)}")
+            source.report(loc, "E106", f"`kind` is missing; write one of {', '.join(KINDS)}")
         else:
-            hint = nearest(str(kind), list(KINDS)) or f"; kinds are {', '.join(KINDS)}"
-            source.report((*loc, "kind"), "E107", f"no such kind{hint}")
+            hint = nearest(str(kind), list(KINDS)) or f"; the kinds are {', '.join(KINDS)}"
+            source.report((*loc, "kind"), "E107", f"there is no such kind{hint}")
         validate(PlaceholderField, {**value, "kind": ""}, loc, source)
         return None
     foreign = value.keys() & _EVERY_OPTION - fields_by_key(model).keys()
     for key in foreign:
-        source.report((*loc, key), "E105", "this option belongs to another kind; leave it out")
+        source.report(
+            (*loc, key), "E105", f"a field of kind `{kind}` has no such option; delete it"
+        )
     field = validate(model, {key: value[key] for key in value if key not in foreign}, loc, source)
     if field is None:
         # Options are validated together only where nothing else is wrong: try them alone.

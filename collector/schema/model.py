@@ -1,4 +1,4 @@
-"""The model of a schema document, and the greatest width of its records in bits.
+"""The model of a schema document, and the width of its records in bits.
 
 The width is the binary logarithm of the number of different records, presence of fields included.
 When records are sent, in which order and how many is outside it.
@@ -62,10 +62,10 @@ class Purpose(Part):
     refuse it."""
 
     use: str = Option(
-        description="What for: a data use of fideslang. Others are not collected for."
+        description="What the data is used for: one of the allowed data uses of fideslang."
     )
-    basis: Basis = Option(description="The legal basis, Art. 6(1) GDPR.")
-    reason: Reason = Option(description="Why, in words.")
+    basis: Basis = Option(description="The legal basis (Art. 6(1) GDPR).")
+    reason: Reason = Option(description="Why the data is needed, in words.")
     optional: bool = Option(False, description="Whether a person may refuse it.")
 
 
@@ -84,7 +84,7 @@ class Trial(Part):
     """
 
     name: Text = Option(description="A name of its own.")
-    event: JsonValue = Option(description="Any JSON value.")
+    event: JsonValue = Option(description="An event: any JSON value.")
     keeps: (
         Annotated[
             Annotated[_Record, Tag("one")] | Annotated[list[_Record], Tag("many")],
@@ -93,23 +93,23 @@ class Trial(Part):
         | None
     ) = Option(
         None,
-        description="Exactly the record that comes out, without `schema`: `{}` for none, a list"
+        description="Exactly the record that comes out, without `schema`; `{}` for none, and a list"
         " for several.",
     )
     never_contains: tuple[Annotated[str, Hint(minLength=1)], ...] = Option(
-        (), description="Texts that must not come out."
+        (), description="Texts that must not be in the records."
     )
 
 
 def _content_names(names: tuple[str, ...]) -> tuple[str, ...]:
     if not all(name.isprintable() and 1 <= len(name) <= 64 for name in names):
-        raise fault("E107", "a content name must be 1 to 64 printable characters")
+        raise fault("E107", "a content name must have 1 to 64 printable characters")
     return unique(names, "E107", "content name")
 
 
 def _not_emptied(listed: object) -> object:
     if listed is None or listed in ([], {}):
-        message = "an emptied list shortens nothing; leave it out, or add names to it"
+        message = "an empty list removes no built-in name; add names, or delete the key"
         raise fault("E308", message)
     return tuple(listed) if isinstance(listed, list) else listed
 
@@ -128,7 +128,9 @@ def _unique_records(records: tuple[RecordsPath, ...]) -> tuple[RecordsPath, ...]
 def _listed(value: object) -> object:
     if isinstance(value, str | dict):
         return (value,)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    raise fault("E107", "this must be a path, such as `participants`, or a list of paths")
 
 
 Records = Annotated[
@@ -150,7 +152,7 @@ def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _not_blank(texts: dict[str, str]) -> dict[str, str]:
     if not texts:
-        raise fault("E107", "nothing is written here; fill it in, or leave it out")
+        raise fault("E107", "nothing is listed here; add a sentence, or delete the key")
     return texts
 
 
@@ -158,18 +160,18 @@ def _known_language(language: int) -> int:
     if language != LANGUAGE:
         raise fault(
             "E107",
-            f"this version of Collector reads language {LANGUAGE}; install one that reads the"
-            f" document's, or write `language: {LANGUAGE}`",
+            f"this Collector reads language {LANGUAGE}; install a version that reads the document's"
+            f" language, or write `language: {LANGUAGE}`",
         )
     return language
 
 
-_PURPOSES = "Why fields are used: name → purpose."
+_PURPOSES = "Why fields are used: the name of each purpose → the purpose."
 _FIELDS = (
     "What is collected, under OpenTelemetry's names, in the order of a record's keys. Nothing else"
-    " is."
+    " is collected."
 )
-_TESTS = "Events, with what must come out: `collector schema test`."
+_TESTS = "Events and what must come out of them; `collector schema test` runs them."
 
 
 class DocumentHead(Part):
@@ -185,23 +187,24 @@ class DocumentHead(Part):
         examples=["call-quality"],
     )
     version: Version = Option(
-        description="MAJOR.MINOR.PATCH. What is let through changes only with it.",
+        description="MAJOR.MINOR.PATCH. It must rise when the schema lets more through.",
         examples=["1.0.0"],
     )
-    title: Text = Option(description="What is collected, for people.")
-    owner: Text = Option(description="Who answers for it.", examples=["media-team"])
+    title: Text = Option(description="What is collected, in a few words for people.")
+    owner: Text = Option(description="Who is responsible for it.", examples=["media-team"])
     content: Content = Option(
         default_factory=dict,
-        description="Further names under which content travels here. The built-in list stays;"
-        " content is counted and never decoded.",
+        description="More names under which content is sent here, by category, in addition to the"
+        " built-in names. Content is counted and never decoded.",
         examples=[{"chat": ["backchannel"]}],
     )
     records: Records | None = Option(
         None,
         description="Where the event holds a list of records: one path, or several of which the"
         " first that is there decides. `.*` at the end means each object below it, `.` the event"
-        " itself; `[]` leads on into each element of a list. With a condition, other records are"
-        " counted as `not_selected`.",
+        " itself; `[]` leads on into each element of a list. `*` alone means that what arrives is a"
+        " map, and each object in it an event. With a condition, other records are counted as"
+        " `not_selected`.",
         examples=[
             "participants",
             "participants[].user_qos",
@@ -210,28 +213,29 @@ class DocumentHead(Part):
     )
     user_agent: Paths = Option(
         (),
-        description="Where the user-agent string may be found in an event, for fields with"
-        " `derive: user_agent`.",
+        description="Where the user-agent string is in an event, for fields with `derive:"
+        " user_agent`.",
         examples=[["headers.user-agent"]],
     )
     consent: Path | None = Option(
         None,
-        description="Where an event carries a person's choices: purpose → true or false, or a list"
-        " of refused purposes. It is never kept.",
+        description="Where an event has a person's choices: a mapping of purposes to true or false,"
+        " or a list of refused purposes. The choices are never kept.",
         examples=["preferences"],
     )
     max_bits: Annotated[int, Option(ge=1, le=65536)] | None = Option(
         None,
-        description="The greatest width of a record that is meant, in bits. `collector schema"
-        " capacity` shows the present one.",
+        description="How many bits a record may hold at most. `collector schema capacity` shows"
+        " how many it holds now.",
         examples=[128],
     )
     also_collected: Annotated[
         dict[Name, Text], AfterValidator(_not_blank), Hint(minProperties=1)
     ] = Option(
         default_factory=dict,
-        description="What else is collected than the address, the device and the operating system,"
-        " in sentences for the public: name → sentence. Fields name theirs under `also`.",
+        description="Sentences for the public about what is collected besides the address, the"
+        " device and the operating system: name → sentence. A field names its sentence under"
+        " `also`.",
         examples=[{"quality": "We also measure how well calls run."}],
     )
     purposes: dict[Name, Any] = Option(description=_PURPOSES)

@@ -193,7 +193,7 @@ class _Reader:
         self.at = written.end()
         bounds = int(written[1]), int(written[2] or written[1])
         if not bounds[0] <= bounds[1] <= _MAX_LENGTH or not bounds[1]:
-            raise PatternFault(f"a repetition must go up from n to m, m from 1 to {_MAX_LENGTH}")
+            raise PatternFault(f"in {{n,m}}, n must not exceed m, and m must be 1 to {_MAX_LENGTH}")
         return bounds
 
     def atom(self) -> _Part:
@@ -207,7 +207,9 @@ class _Reader:
         if char in _SPECIAL:
             raise PatternFault(_refusal(char))
         if char not in _PRINTABLE:
-            raise PatternFault("only printable ASCII characters can be matched; list those")
+            raise PatternFault(
+                "a pattern has only printable ASCII characters; use a catalogue for others"
+            )
         return self.positions.add(frozenset([char]))
 
     def group(self) -> _Part:
@@ -217,35 +219,39 @@ class _Reader:
             self.at += 2
         self.depth += 1
         if self.depth > 32:
-            raise PatternFault("groups are nested too deeply; leave some out")
+            raise PatternFault("groups are nested too deeply")
         part = self.alternatives()
         if self.take() != ")":
             raise PatternFault("a group must be closed")
         if not part.longest:
-            raise PatternFault("a group matches nothing; leave it out")
+            raise PatternFault("a group matches nothing; delete it")
         self.depth -= 1
         return part
 
     def escaped(self) -> str:
         char = self.take()
         if char not in _PRINTABLE or char.isalnum() or char == " ":
-            raise PatternFault("a backslash escapes punctuation only; write [0-9] for a digit")
+            raise PatternFault("a backslash may only escape punctuation; write [0-9] for a digit")
         return char
 
     def char_class(self) -> frozenset[str]:
         chars: set[str] = set()
         if self.peek() == "^":
-            raise PatternFault("a negated class is not allowed; list what may stand there")
+            raise PatternFault("a negated class is not allowed; list the allowed characters")
         while (char := self.take()) != "]":
             if char not in _PRINTABLE or char == "[":
-                raise PatternFault("a class must be closed and hold only printable ASCII")
+                raise PatternFault(
+                    "a class must end in `]`, and have only printable ASCII characters"
+                )
             low = self.escaped() if char == "\\" else char
             if self.peek() == "-" and self.text[self.at + 1 : self.at + 2] not in ("]", ""):
                 self.take()
                 high = self.take()
                 high = self.escaped() if high == "\\" else high
                 if not low <= high or not _alike(low, high):
-                    raise PatternFault("a range must go up between digits or letters of one case")
+                    raise PatternFault(
+                        "a range must go up, from digit to digit or between letters of one case"
+                    )
                 chars.update(map(chr, range(ord(low), ord(high) + 1)))
             else:
                 chars.add(low)
@@ -267,10 +273,10 @@ def _is_hexadecimal(chars: list[str]) -> bool:
 
 def _refusal(char: str) -> str:
     if char in "^$":
-        return f"a pattern always matches the whole text; leave `{char}` out"
+        return f"a pattern always matches the whole text; delete `{char}`"
     if char == ".":
-        return "`.` would let any text through; list what may stand there, or escape it"
-    return f"`{char}` stands where it means nothing; escape it if it is meant literally"
+        return "`.` would let any text through; list the allowed characters, or escape it"
+    return f"`{char}` has no meaning here; escape it if you mean the character"
 
 
 class Pattern:
@@ -286,11 +292,9 @@ class Pattern:
         reader = _Reader(text)
         whole = reader.alternatives()
         if reader.at < len(text):
-            raise PatternFault(
-                "a closing parenthesis has no opening one; escape it or leave it out"
-            )
+            raise PatternFault("a closing parenthesis has no opening one; escape it, or delete it")
         if not whole.longest:
-            raise PatternFault("the pattern matches nothing; write what may stand there")
+            raise PatternFault("the pattern matches nothing")
         self.text = text
         self.longest: int = whole.longest
         self._moves: list[dict[str, int]] = []
@@ -309,7 +313,7 @@ class Pattern:
                 len(positions.chars[place]) + len(positions.follow[place]) for place in ahead
             )
             if work > _MAX_WORK:
-                raise PatternFault("the pattern is too tangled to be counted; shorten it")
+                raise PatternFault("the pattern is too complex to be counted; shorten it")
             targets: dict[str, set[int]] = {}
             for position in ahead:
                 for char in positions.chars[position]:
@@ -336,7 +340,7 @@ class Pattern:
         state = (ahead, not taken.isdisjoint(whole.last))
         if state not in states:
             if len(states) >= _MAX_STATES:
-                raise PatternFault("the pattern is too tangled to be counted; shorten it")
+                raise PatternFault("the pattern is too complex to be counted; shorten it")
             states[state] = len(queue)
             queue.append(state)
         return states[state]

@@ -19,7 +19,7 @@ def taxonomy() -> Path:
 
 
 def claims() -> Path:
-    """Return the file of the public claims, which lies among the schemas and is none."""
+    """Return the file of the public claims, which is in the same directory but is not a schema."""
     return shipped() / f"{_CLAIMS}.yaml"
 
 
@@ -33,6 +33,11 @@ def templates() -> dict[str, Path]:
     """Return the files of the templates, by name: schemas for telemetry of other products, to be
     copied and changed (``collector schema new``)."""
     return {path.stem: path for path in sorted((shipped() / "templates").glob("*.yaml"))}
+
+
+def starter() -> Path:
+    """Return the file of the commented schema that a new one is copied from."""
+    return shipped() / "starter" / "starter.yaml"
 
 
 def is_path(reference: str) -> bool:

@@ -29,13 +29,11 @@ from pydantic import Field as Option
 
 from collector.documents import Document, Loc, Part, fault, read_bytes, validate
 from collector.errors import ConfigError, Fault, SchemaError, file_name
-from collector.schema.catalogue import is_entry
 from collector.schema.diff import SchemaChange, compare
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.kinds.token import TokenField
-from collector.schema.load import validate_field
 from collector.schema.model import Records, Schema
 from collector.schema.names.scope import scope
 from collector.schema.scalars import (
@@ -52,14 +50,13 @@ from collector.schema.scalars import (
     Path as EventPath,
 )
 from collector.schema.starter import flow
-from collector.schema.stored_document import NO_KEY
+from collector.schema.stored_document import NO_KEY, noted_field
 
 MAX_BYTES = 1 << 20
 """The most bytes of a copy: entries of catalogues are written out in it."""
 _MOST_TEXT = 200
 _MOST_LINK = 500
 _PLACEHOLDER = {"reason": "as it was approved"}
-_ANY_PATTERN = "a"
 _LINK = re.compile(r"https?://[!-~]+").fullmatch
 
 
@@ -68,13 +65,13 @@ _LINK = re.compile(r"https?://[!-~]+").fullmatch
 
 def _line(text: str) -> str:
     if not text.isprintable() or len(text) > _MOST_TEXT:
-        raise fault("E107", f"this must be one line of at most {_MOST_TEXT} characters")
+        raise fault("E107", f"write one line of at most {_MOST_TEXT} characters")
     return text
 
 
 def _link(text: str) -> str:
     if len(text) > _MOST_LINK or not _LINK(text):
-        raise fault("E107", "this must be a link to the discussion: https://… without blanks")
+        raise fault("E107", "write a link to the discussion, https://…, without blanks")
     return text
 
 
@@ -83,6 +80,7 @@ class Approval(Part):
 
     ``uses`` are those of its purposes, and ``sentence`` is the one for the public; where an entry
     does not state one of these, it approves any. ``until`` is the last day on which it counts.
+    ``answers`` are what was answered to each question; they decide nothing.
     """
 
     by: Annotated[Text, AfterValidator(_line)]
@@ -95,6 +93,7 @@ class Approval(Part):
     user_agent: Paths = ()
     uses: Mapping[Name, str] = {}
     sentence: Text | None = None
+    answers: Mapping[str, str] = {}
 
 
 def is_form(key: str, text: str) -> bool:
@@ -117,12 +116,13 @@ class _Head(Part):
 @dataclass(frozen=True)
 class ApprovedCopy:
     """An approved copy as it was read. ``digest`` is the SHA-256 of its bytes, in hex, and ``None``
-    where no regular file can be read. ``entries`` are all approvals, or none if there is any fault.
+    where no regular file can be read. ``entries`` are all approvals, or none if there is any fault;
+    ``written`` is what the file says of each.
     """
 
     path: Path
     digest: str | None = None
-    text: str = ""
+    written: Mapping[str, Any] = field(default_factory=dict)
     schema: str | None = None
     entries: Mapping[str, tuple[Approval, FieldBase]] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
@@ -141,7 +141,7 @@ def read_copy(path: Path) -> ApprovedCopy:
     except FileNotFoundError:
         return ApprovedCopy(path)
     except (OSError, ValueError):  # a NUL in the path
-        message = "the approved copy cannot be read: it must be a regular file, and no link"
+        message = "the approved copy cannot be read; it must be a regular file, not a link"
         source.report((), "E101", message)
     if data is None:
         return ApprovedCopy(path, faults=tuple(source.faults))
@@ -156,7 +156,7 @@ def _of_bytes(path: Path, data: bytes) -> ApprovedCopy:
     return ApprovedCopy(
         path,
         hashlib.sha256(data).hexdigest(),
-        "" if found else data.decode("utf-8-sig"),
+        {} if found else source.value["fields"],
         None if head is None else head.name,
         {} if found else entries,
         found,
@@ -196,29 +196,15 @@ _NOT_APPROVED = ("reason", "also")
 
 def _entry(value: Any, loc: Loc, source: Document) -> tuple[Approval, FieldBase] | None:
     if not isinstance(value, dict):
-        source.report(loc, "E107", "an approval must be a mapping that starts with `kind`")
+        source.report(loc, "E107", "an approval must be a mapping, such as `{kind: boolean, …}`")
         return None
     own = {key: part for key, part in value.items() if key in _OWN}
     approval = validate(Approval, own, loc, source)
     options = {key: part for key, part in value.items() if key not in _OWN}
     for key in _NOT_APPROVED:
         if key in options:
-            source.report((*loc, key), "E105", "an approval has no such key; leave it out")
-    catalogue, entries = options.get("catalogue"), options.pop("entries", None)
-    is_catalogue = options.get("kind") == "token" and isinstance(catalogue, str)
-    if is_catalogue and "pattern" not in options:
-        del options["catalogue"]
-        options["pattern"] = _ANY_PATTERN
-    elif entries is not None:
-        source.report((*loc, "entries"), "E105", "these belong to a catalogue; leave them out")
-    found = validate_field(options | _PLACEHOLDER, loc, source)
-    if isinstance(found, TokenField) and is_catalogue:
-        lines = entries.splitlines() if isinstance(entries, str) else []
-        if not lines or not all(line and is_entry(line) for line in lines):
-            message = "write the entries of the catalogue as one text (`|`), one a line"
-            source.report((*loc, "catalogue"), "E107", message)
-            return None
-        found = found.with_entries(str(catalogue), frozenset(lines))
+            source.report((*loc, key), "E105", "an approval has no such key; delete it")
+    found = noted_field(options | _PLACEHOLDER, loc, source)
     return None if approval is None or found is None else (approval, found)
 
 
@@ -310,7 +296,9 @@ def _reviewed(
         where = f"the approved copy has faults ({copy.faults[0].code})"
         return FieldReview(name, sentence, None, f"not approved: {where}")
     if copy.schema not in (None, schema.name):
-        return FieldReview(name, sentence, None, "not approved: the copy is of another schema")
+        return FieldReview(
+            name, sentence, None, "not approved: the approved copy belongs to another schema"
+        )
     if name not in copy.entries:
         return FieldReview(name, sentence, None, "not approved: it is new")
     approval, was = copy.entries[name]
@@ -320,7 +308,7 @@ def _reviewed(
         words = dict.fromkeys(": ".join(filter(None, (c.option, c.what))) for c in widened)
         why = f"wider than approved: {', '.join(words)}"
     elif approval.until is not None and approval.until < today:
-        why = f"not approved any more: until {approval.until.isoformat()}"
+        why = f"no longer approved: the approval ended after {approval.until.isoformat()}"
     return FieldReview(name, sentence, approval, why, widened)
 
 
@@ -415,107 +403,37 @@ def approve(
     stated: Mapping[str, str],
     answers: Mapping[str, str],
 ) -> str:
-    """Return the text of a copy in which a field is approved as it is now, at its place by name.
+    """Return the text of a copy in which a field is approved as it is now, with answers by
+    question. Other entries stay as they are, in order of their names; comments do not.
 
-    ``answers``, by question, become comments above the entry. All other entries and comments stay
-    as they are. Raises ``SchemaError`` for a faulty copy, and ``ConfigError`` E203 for one that
-    cannot be changed line by line.
+    Raises ``SchemaError`` for a faulty copy, and ``ConfigError`` E203 if it would become too large.
     """
     if copy.faults:
         raise SchemaError(copy.faults)
-    text = _with_entry(copy.text, schema, name, approved_entry(schema, name, stated), answers)
-    made = _of_bytes(copy.path, text.encode()) if text else None
-    if made is not None and not made.faults:
-        others = [{k: v for k, v in of.entries.items() if k != name} for of in (copy, made)]
-        found = {each.name: each for each in review(schema, made, date.min).fields}
-        if others[0] == others[1] and found[name].is_approved:
-            return text
-    message = "cannot be changed here: write each entry under `fields` on lines of its own"
-    raise ConfigError("E203", f"{file_name(copy.path)} {message}")
+    entry = approved_entry(schema, name, stated)
+    if said := {question: answer for question, answer in answers.items() if answer}:
+        entry["answers"] = said
+    text = written_copy(schema.name, {**copy.written, name: entry})
+    made = _of_bytes(copy.path, text.encode())
+    if made.faults:
+        raise ConfigError("E203", f"{file_name(copy.path)} would exceed {MAX_BYTES >> 20} MiB")
+    return text
 
 
-def _with_entry(
-    text: str,
-    schema: Schema,
-    name: str,
-    entry: Mapping[str, Any],
-    answers: Mapping[str, str],
-) -> str:
-    """Return the text with an entry; empty where entries do not stand on lines of their own."""
-    text = text or f"schema: {schema.name}\nfields:\n"
-    source = read_bytes(text.encode(), Document(""), most=MAX_BYTES)
-    starts = {
-        str(loc[1]): place
-        for loc, place in source.places.items()
-        if loc[:1] == ("fields",) and len(loc) == 2
-    }
-    lines = text.splitlines(keepends=True)
-    if not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
-    indents = {column - 1 for _, column in starts.values()} or {2}
-    blanks = min(indents)
-    if len(indents) > 1 or not blanks or len({line for line, _ in starts.values()}) < len(starts):
-        return ""
-    spans = _spans({key: line - 1 for key, (line, _) in starts.items()}, lines, blanks)
-    kept: list[str] = []
-    if name in spans:
-        first, start, end = spans[name]
-        kept = [line for line in lines[first:start] if not _is_answer(line, answers)]
-    else:
-        later = [span.first for key, span in spans.items() if key > name]
-        last = max((span.end for span in spans.values()), default=len(lines))
-        first = end = min(later, default=last)
-    said = [f"# {question} {answer}" for question, answer in answers.items() if answer]
-    block = [f"{' ' * blanks}{line}\n" for line in (*said, *entry_lines(name, entry))]
-    return "".join([*lines[:first], *kept, *block, *lines[end:]])
-
-
-class _Span(NamedTuple):
-    """The lines of an entry: from its own comments, from its key, and up to the next."""
-
-    first: int
-    start: int
-    end: int
-
-
-def _spans(starts: Mapping[str, int], lines: list[str], blanks: int) -> dict[str, _Span]:
-    """Find the lines of each entry. Comments right above a key, and no deeper than it, belong to
-    it; deeper lines may be entries of a catalogue."""
-    found: dict[str, _Span] = {}
-    ordered = sorted(starts.items(), key=lambda each: each[1])
-    ends = [line for _, line in ordered[1:]]
-    if ordered:
-        rest = range(ordered[-1][1] + 1, len(lines))
-        is_next = re.compile(r"[^ #\n]").match
-        ends.append(next((number for number in rest if is_next(lines[number])), len(lines)))
-    for (name, start), following in zip(ordered, ends, strict=True):
-        first = start
-        while first and _is_comment(lines[first - 1], blanks):
-            first -= 1
-        end = following
-        while end > start + 1 and (
-            not lines[end - 1].strip() or _is_comment(lines[end - 1], blanks)
-        ):
-            end -= 1
-        found[name] = _Span(first, start, end)
-    return found
-
-
-def _is_comment(line: str, blanks: int) -> bool:
-    bare = line.lstrip(" ")
-    return bare.startswith("#") and len(line) - len(bare) <= blanks
-
-
-def _is_answer(line: str, answers: Mapping[str, str]) -> bool:
-    return any(line.strip().startswith(f"# {question}") for question in answers)
-
-
-def entry_lines(name: str, entry: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of an entry, as YAML, without indentation."""
-    yield f"{name}:"
-    for key, value in entry.items():
-        if key == "entries":
-            yield f"  {key}: |"
-            yield from (f"    {line}" for line in value.splitlines())
-        else:
-            yield f"  {key}: {flow(value)}"
+def written_copy(schema: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write a copy as YAML."""
+    lines = [
+        "# Written by `collector schema review`, which keeps no comments.",
+        f"schema: {schema}",
+    ]
+    lines.append("fields:")
+    for name, entry in sorted(entries.items()):
+        lines.append(f"  {name}:")
+        for key, value in entry.items():
+            if key == "entries":
+                lines += [f"    {key}: |", *(f"      {line}" for line in value.splitlines())]
+            elif key == "answers":
+                lines += [f"    {key}:", *(f"      {flow(k)}: {flow(v)}" for k, v in value.items())]
+            else:
+                lines.append(f"    {key}: {flow(value)}")
+    return "".join(f"{line}\n" for line in lines)

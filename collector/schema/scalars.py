@@ -29,7 +29,7 @@ from collector.schema.conditions import Condition, When
 from collector.units import parse_span, span_text
 
 RESERVED = frozenset({"schema", "received", "count"})
-"""Keys that a record, or a row of the store, has besides its fields."""
+"""Keys that a record, or a row of the store, has in addition to its fields."""
 
 RESERVED_PREFIX = "sqlite_"
 """With which no name of a table may begin in SQLite, and so none of a schema."""
@@ -48,7 +48,7 @@ _H = TypeVar("_H", bound=Hashable)
 def unique(values: tuple[_H, ...], code: str, what: str) -> tuple[_H, ...]:
     """Return the values, if there is at least one and none twice; else raise ``code``."""
     if not values or len(set(values)) < len(values):
-        raise fault(code, f"list at least one {what}, and each only once")
+        raise fault(code, f"list one {what} or more, and none twice")
     return values
 
 
@@ -67,14 +67,14 @@ def _field_name(text: str) -> str:
     if text in RESERVED:
         raise fault(
             "E107",
-            "`schema`, `received` and `count` are keys of the record itself; use another name",
+            "a record has keys `schema`, `received` and `count` of its own; use another name",
         )
     return text
 
 
 def _schema_name(text: str) -> str:
     if text.startswith(RESERVED_PREFIX):
-        message = f"SQLite keeps names of tables with `{RESERVED_PREFIX}` to itself; use another"
+        message = f"SQLite reserves names that begin with `{RESERVED_PREFIX}`; use another name"
         raise fault("E107", message)
     return text
 
@@ -92,14 +92,14 @@ def _path_pattern(mark: str = "", marked: str = "") -> str:
     that may not end a name."""
     end = rf"{mark}(\.|$)"
     other = rf"[^.]*\[(?!{_NUMBER}\]{marked})[^.\]]*\]{_INDEX}*{end}"
-    plain = rf"(?!\"|\*{_INDEX}*{end}|{_INDEX}*{end}|{other}){_ASCII}+"
+    plain = rf"(?!\"|\*+{_INDEX}*{end}|{_INDEX}*{end}|{other}){_ASCII}+"
     segment = rf"(\"[^\"{_CONTROL}]+\"{_INDEX}*{mark}|{plain})"
     return rf"({_INDEX}+{mark}|{segment})(\.{segment}){{0,{_MAX_SEGMENTS - 1}}}"
 
 
 _PATH_PATTERN = _path_pattern()
 """A path, but for its length."""
-_RECORDS_PATTERN = r"(?!.*\[\]\.\*$)(\.|" + _path_pattern(r"(\[\])?", r"|\](\.|$)") + r"(\.\*)?)"
+_RECORDS_PATTERN = r"(?!.*\[\]\.\*$)(\.|\*|" + _path_pattern(r"(\[\])?", r"|\](\.|$)") + r"(\.\*)?)"
 """A way to records: ``[]`` after a segment says that the rest lies in each element of the list."""
 
 _PATH = pattern(
@@ -109,7 +109,7 @@ _PATH = pattern(
     maxLength=256,
 )
 _WAY = pattern(
-    _RECORDS_PATTERN, "a path, with [] where a list has lists, a path that ends in .*, or a dot"
+    _RECORDS_PATTERN, "a path, with [] where a list has lists, a path that ends in .*, a dot, or *"
 )
 _is_path = partial(re.fullmatch, _PATH_PATTERN, flags=re.ASCII)
 _is_way = partial(re.fullmatch, _RECORDS_PATTERN, flags=re.ASCII)
@@ -178,7 +178,7 @@ def _names(path: str) -> tuple[str | int, ...]:
 
 def _path(text: str) -> str:
     if len(text) > _MAX_PATH or not text.isprintable():
-        raise fault("E107", f"a path must be at most {_MAX_PATH} printable characters")
+        raise fault("E107", f"a path must have at most {_MAX_PATH} printable characters")
     if not _is_path(text):
         raise fault("E107", _message(text))
     return text
@@ -193,22 +193,25 @@ def _message(text: str) -> str:
     """Say what is wrong with a path."""
     segments = _split(text)
     if not _is_ascii(text):
-        return 'put a name with letters beyond ASCII between two quotes: a."größe"'
+        return 'put quotes around a name with letters beyond ASCII: a."größe"'
     if '."' in f".{text}":
-        return 'put a whole name between two quotes, and no other: a."b.c"'
-    if "*" in segments:
-        return "`*` may only be the last part of a path under `records`"
+        return 'put quotes around a whole name and nothing else: a."b.c"'
+    if any(segment.endswith("[*]") for segment in segments):
+        return "write `[]` after a list under `records`, or one element as [0] to [99]"
+    if any(not segment.strip("*") for segment in segments):
+        return "`*` may only be the last part of a path under `records`, or stand alone there"
     if any(segment.endswith("[]") for segment in segments):
-        return "`[]` may only stand in a path under `records`; name one element as [0] to [99]"
+        return "`[]` is only for paths under `records`; name one element as [0] to [99]"
     if any(segment.endswith("]") for segment in segments):
         return "write an element of a list as [0] to [99], after the name of the list"
-    return f"a path must be 1 to {_MAX_SEGMENTS} names joined by single dots"
+    return f"a path must be 1 to {_MAX_SEGMENTS} names with a dot between each two"
 
 
 def _records_path(text: str) -> str:
-    """Check a path, a path that ends in ``*`` (each object below it), or ``.`` (the event)."""
+    """Check a path, a path that ends in ``.*`` (each object below it), ``.`` (the event), or ``*``
+    (each object in a map of events)."""
     if len(text) > _MAX_PATH + 2 or not text.isprintable():
-        raise fault("E107", f"a path must be at most {_MAX_PATH} printable characters")
+        raise fault("E107", f"a path must have at most {_MAX_PATH} printable characters")
     if not _is_way(text):
         raise fault("E107", _message(text.removesuffix(".*").replace("[].", ".")))
     return text
@@ -239,7 +242,11 @@ class ConditionalPath(_Conditional):
     @classmethod
     def _ends_in_an_object(cls, path: str) -> str:
         if type(keys(path)[-1]) is int:
-            raise fault("E107", "an element of a list has no members beside it; name a member")
+            raise fault(
+                "E107",
+                "a condition looks at members beside the value, and a list element has none; name a"
+                " member",
+            )
         return path
 
 
@@ -280,7 +287,7 @@ def _unique_paths(paths: tuple[_H, ...]) -> tuple[_H, ...]:
 
 def _reason(text: str) -> str:
     if len(re.findall(r"\w", text)) < 3:
-        raise fault("E107", "say in words why this is needed")
+        raise fault("E107", "say in a few words why this is needed")
     return text
 
 
@@ -291,7 +298,7 @@ def _text(text: str) -> str:
 
 
 def _duration(units: str) -> PlainValidator:
-    message = f"write a whole number and one of {', '.join(units)}, for example 30d"
+    message = f"write a whole number and a unit ({', '.join(units)}), for example 30d"
 
     def check(text: object) -> timedelta:
         if isinstance(text, timedelta):
@@ -310,7 +317,7 @@ def _window(text: object) -> timedelta:
     written = text.removeprefix("±") if isinstance(text, str) else ""
     seconds = parse_span(written, "smhdw") if len(written) <= _WINDOW_CHARACTERS else None
     if seconds is None:
-        raise fault("E107", "write ± and a whole number with s, m, h, d or w, for example ±7d")
+        raise fault("E107", "write ±, a whole number and a unit (s, m, h, d, w), for example ±7d")
     return timedelta(seconds=seconds)
 
 
@@ -339,7 +346,7 @@ Name = Annotated[
     *_matches(
         r"(?=.{1,64}$)[a-z][a-z0-9]*([-_][a-z0-9]+)*",
         "E107",
-        "a name must be lower case, at most 64 characters: words of a-z, 0-9 joined by - or _",
+        "write 1 to 64 characters: lower-case words of a-z and 0-9, joined by - or _",
     ),
 ]
 NAMES = Hint(
@@ -355,7 +362,7 @@ FieldName = Annotated[
     *_matches(
         r"[a-z][a-z0-9_]{0,63}(\.[a-z0-9_]{1,64}){0,7}",
         "E107",
-        "a field name must be 1 to 8 lower-case words of a-z, 0-9, _ joined by dots",
+        "write 1 to 8 lower-case words of a-z, 0-9 and _, joined by dots, such as `os.type`",
     ),
     AfterValidator(_field_name),
     Hint(**{"not": {"enum": sorted(RESERVED)}}),
@@ -373,7 +380,7 @@ Catalogue = Annotated[
     *_matches(
         r"[a-z0-9][a-z0-9_-]{0,63}",
         "E107",
-        "a catalogue name must be lower case: a-z, 0-9, - and _",
+        "write the name of a catalogue in lower case: a-z, 0-9, - and _",
     ),
 ]
 RecordsPath = Annotated[
@@ -392,7 +399,7 @@ Reason = Annotated[
     AfterValidator(_reason),
     Hint(
         pattern=rf"{_LETTER}[\s\S]*{_LETTER}[\s\S]*{_LETTER}",
-        patternErrorMessage="say in words why this is needed",
+        patternErrorMessage="say in a few words why this is needed",
     ),
 ]
 Text = Annotated[

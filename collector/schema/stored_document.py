@@ -12,10 +12,11 @@ from typing import Any
 
 import orjson
 
-from collector.documents import Document
+from collector.documents import Document, Loc
+from collector.schema.catalogue import is_entry
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.token import TokenField
-from collector.schema.load import parse_source
+from collector.schema.load import checked, validate_field
 from collector.schema.model import Schema
 
 NO_KEY = "env:NONE"
@@ -24,19 +25,11 @@ _ANY_PATTERN = "a"
 
 
 def load_stored(document: bytes) -> Schema | None:
-    """Load the schema of a ``Schema.document``; ``None`` if it no longer loads."""
-    try:
-        plain = orjson.loads(document)
-        entries = _without_catalogues(plain["fields"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-    schema, faults = parse_source(Document("stored", value=_without_blanks(plain)))
-    if schema is None or faults:
-        return None
-    fields = {
-        n: _with_catalogue(entries[n], f) if n in entries else f for n, f in schema.fields.items()
-    }
-    return schema.model_copy(update={"fields": fields})
+    """Load the schema of a ``Schema.document``; ``None`` if it no longer loads. Policy was checked
+    when it ran."""
+    plain = _without_blanks(load_plain(document))
+    schema, faults = checked(Document("stored", value=plain), _stored_field, ())
+    return None if faults else schema
 
 
 def load_plain(document: bytes) -> Any:
@@ -59,19 +52,38 @@ def unpacked(packed_schema: bytes) -> Schema:
     return schema
 
 
-def _without_catalogues(fields: dict[str, dict[str, Any]]) -> dict[str, tuple[str, list[str]]]:
-    """Replace catalogues by a pattern, and return their names and entries by field.
+def noted_field(value: dict[str, Any], loc: Loc, source: Document) -> FieldBase | None:
+    """Validate a field that is noted with the entries of its catalogue, as a list or as lines of a
+    text; report its faults and return ``None`` if it has any."""
+    options, catalogue = dict(value), value.get("catalogue")
+    if value.get("kind") != "token" or not isinstance(catalogue, str) or "pattern" in value:
+        if options.pop("entries", None) is not None:
+            message = "only a catalogue has entries; delete them"
+            source.report((*loc, "entries"), "E105", message)
+        return validate_field(options, loc, source)
+    entries = options.pop("entries", None)
+    lines = entries.splitlines() if isinstance(entries, str) else entries
+    if not (isinstance(lines, list) and lines and all(map(_is_entry, lines))):
+        message = "list the entries of the catalogue under `entries`, as a text (`|`), one a line"
+        source.report((*loc, "catalogue"), "E107", message)
+        return None
+    del options["catalogue"]
+    found = validate_field(options | {"pattern": _ANY_PATTERN}, loc, source)
+    if not isinstance(found, TokenField):
+        return None
+    return found.with_entries(catalogue, frozenset(lines))
 
-    A pseudonym gets a reference to some key, as it must have one.
-    """
-    found = {}
-    for name, field in fields.items():
-        if field["kind"] == "pseudonym":
-            field["key"] = NO_KEY
-        if "entries" in field:
-            found[name] = (field.pop("catalogue"), field.pop("entries"))
-            field["pattern"] = _ANY_PATTERN
-    return found
+
+def _is_entry(line: object) -> bool:
+    return isinstance(line, str) and bool(line) and is_entry(line)
+
+
+def _stored_field(value: Any, loc: Loc, source: Document) -> FieldBase | None:
+    """Do the same with a field of the ledger; a pseudonym gets a reference to some key."""
+    if not isinstance(value, dict):
+        return validate_field(value, loc, source)
+    keyed = {"key": NO_KEY} if value.get("kind") == "pseudonym" else {}
+    return noted_field(value | keyed, loc, source)
 
 
 def _without_blanks(part: Any) -> Any:
@@ -81,11 +93,3 @@ def _without_blanks(part: Any) -> Any:
     return {
         key: _without_blanks(value) for key, value in part.items() if value not in (None, [], {})
     }
-
-
-def _with_catalogue(catalogue: tuple[str, list[str]], field: FieldBase) -> FieldBase:
-    """Return the field with its catalogue again."""
-    if not isinstance(field, TokenField):
-        return field
-    name, entries = catalogue
-    return field.with_entries(name, frozenset(entries))

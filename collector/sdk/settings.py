@@ -34,7 +34,7 @@ def _seconds(value: Any) -> float:
         found = parse_duration(value)
         found = parse_duration(f"{value}s") if found is None else found
     if found is None:
-        raise fault("E107", f"this must be a number of seconds, or {DURATION}")
+        raise fault("E107", f"write a number of seconds, or {DURATION}")
     return float(found)
 
 
@@ -42,7 +42,7 @@ def _text(value: Any) -> str:
     plain = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(plain, str) and plain.strip() and plain.isprintable():
         return plain
-    raise fault("E107", "this must be a text of printable characters, and not empty")
+    raise fault("E107", "write one or more printable characters")
 
 
 def _path(value: Any) -> Path:
@@ -53,13 +53,13 @@ def _words(value: Any) -> tuple[str, ...]:
     named = tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else ()
     if named and all(re.fullmatch("[a-z][a-z0-9_-]{0,63}", word) for word in named):
         return named
-    raise fault("E107", "this must be lower-case words between commas")
+    raise fault("E107", "write lower-case words with commas between them")
 
 
 def _secret(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,4096}", value):
         return value
-    raise fault("E107", "this must be 1 to 4096 printable ASCII characters without blanks")
+    raise fault("E107", "write 1 to 4096 printable ASCII characters without blanks")
 
 
 def _target(url: str) -> str:
@@ -75,7 +75,7 @@ def _target(url: str) -> str:
 def _file(url: str) -> str:
     if target(_target(url)).is_file:
         return url
-    raise fault("E107", "this must be a `sqlite:///` or an `ndjson:///`")
+    raise fault("E107", "write `sqlite:///PATH` or `ndjson:///PATH`")
 
 
 _Seconds = Annotated[float, BeforeValidator(_seconds)]

@@ -18,6 +18,7 @@ from collector.addresses import overlap
 from collector.config import Address, Loaded
 from collector.config.model import plain_settings
 from collector.config.rules import SAME_ADDRESS
+from collector.config.sink_types import BUILT_IN
 from collector.errors import (
     CollectorError,
     ConfigError,
@@ -252,7 +253,7 @@ class _Preflight:
             for setting, path in paths.items():
                 self._try(setting, check_directory, path.parent, within=data)
             if kind and self.components and len(self._faults) == before:
-                own = "data" if sink.is_local else f"sinks.{name}"
+                own = "data" if sink.is_local and sink.type in BUILT_IN else f"sinks.{name}"
                 opening = self._opening(name, self.components)
                 self._try(next(iter(paths), own), check_sink, sink, opening)
 

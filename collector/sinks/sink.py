@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import chain
@@ -234,8 +234,12 @@ class Sink(Closing):
         """Raise what making a sink would, as far as reading shows that; make and change nothing.
 
         Called at ``config check`` and before the sidecar starts. ``InUse`` is for a location that
-        another process has now, which is no fault of the settings.
+        another process has now, which is no fault of the settings. By default a sink is made
+        offline, and closed.
         """
+        make: type = cls
+        made: Sink = make(settings, replace(opening, is_offline=True))
+        made.close()
 
     @classmethod
     def warnings(cls, settings: Any, opening: Opening) -> Iterable[ConfigError]:

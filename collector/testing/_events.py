@@ -163,6 +163,8 @@ def mixed(schema: Schema, now: datetime, extra: Values | None) -> st.SearchStrat
         max_size=3,
     )
     some = weighted((4, listed), (4, named), (1, other))
+    if "*" in schema.ways:
+        return named
     placed = [_with_lists(single, levels(way), some, other) for way in schema.ways if way != "."]
     if not placed:
         return single

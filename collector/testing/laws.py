@@ -103,7 +103,7 @@ def agree(
     texts = [write([event], seed) for event, seed in zip(pair, written, strict=True)]
     mapped = [tested.admit(event) for event in pair if type(event) is dict]
     admissions = [*mapped, *map(tested.admit, texts)]
-    ordered = not any(way.endswith(".*") for way in tested.schema.ways)
+    ordered = not any(way.endswith("*") for way in tested.schema.ways)
     first, *others = (_outcome(admission, ordered) for admission in admissions)
     for other in others:
         assert other == first, "what a schema does not admit has changed a record"  # noqa: S101
@@ -222,8 +222,10 @@ def event_pairs(schema: Schema, around: Circumstances) -> st.SearchStrategy[tupl
     They are dictionaries, or also lists if the schema looks into lists.
     """
     element, document = _listed(schema, around), _listed(schema, around)
+    if schema.ways == ("*",):
+        document = _Listed(records=element)
     for way in schema.ways:
-        if way != ".":
+        if way not in (".", "*"):
             _add_way(document, levels(way), element, lambda: _listed(schema, around))
     return _pair(
         place(schema, around.now()), document, _keys(schema), reads_lists=reads_lists(schema)
@@ -271,6 +273,8 @@ class _Variant:
 
     def event(self, event: Any, listed: _Listed) -> Any:
         """Vary the event if it is one, else draw another value that is none."""
+        if type(event) is dict and listed.records is not None:
+            return self.records(event, listed, listed.records)
         if type(event) is dict:
             return self.object(event, listed)
         if type(event) is not list or not self.reads_lists:

@@ -1,4 +1,4 @@
-"""Bad inputs and configurations, each with its exit code and its whole message.
+"""Bad inputs and configurations, each with its exit code and its message.
 
 ``bad_inputs.yaml`` is the table; ``python -m tests.cli.bad_inputs`` writes the messages anew, to be
 read by someone who did not write them. ``bad.*`` in a command is a file of the entry; ``data`` is
@@ -20,6 +20,10 @@ from tests.cli.process import run
 
 TABLE = Path(__file__).with_name("bad_inputs.yaml")
 CANARY = "hunter2secret"
+_BOUND = re.compile(
+    r"[^\s:]+:[0-9]+:[0-9]+|\bE[0-9]{3}\b|\"[a-z_]+\":[0-9]+"
+    r"|[Dd]id you mean [^?]+|--(?:input|from|schema) [a-z.]+"
+)
 _BOX = re.compile(r"[╭╮╰╯│─]+|Error(?= *─)")
 
 
@@ -47,6 +51,11 @@ def plain(said: str, data: Path) -> str:
     lines = (_BOX.sub(" ", line).strip() for line in said.replace(str(data), "DATA").splitlines())
     kept = (" ".join(line.split()) for line in lines if not line.startswith(("Usage:", "Try 'col")))
     return "\n".join(line for line in kept if line and line != "Error")
+
+
+def bound(said: str) -> list[str]:
+    """Places, codes, counts and suggestions in a message; its words may change."""
+    return _BOUND.findall(" ".join(said.split()))
 
 
 def table() -> list[BadInput]:

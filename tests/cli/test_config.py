@@ -13,6 +13,7 @@ from collector.config.model import settings
 from collector.schema import resources
 from tests.cli.process import run, run_process
 from tests.cli.repository import commit
+from tests.sinks.packages import offered
 
 _SECRET = "hunter2secret"
 _HASH = "cd" * 32
@@ -305,13 +306,13 @@ def test_diff_of_revisions(repository: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "says"),
     [
-        ("nowhere:etc/collector.yaml", "no such revision here"),
-        ("HEAD:collector.yaml", "not in this revision"),
-        ("HEAD:etc", "not in this revision"),
+        ("nowhere:etc/collector.yaml", "no such revision"),
+        ("HEAD:collector.yaml", "E101"),
+        ("HEAD:etc", "E101"),
         ("HEAD:/etc/passwd", "leads out of the repository"),
         ("HEAD:etc/broken.yaml", "did you mean `store`?"),
         ("HEAD:etc/far.yaml", "leads out of the repository"),
-        ("HEAD:etc/gone.yaml", "not in this revision"),
+        ("HEAD:etc/gone.yaml", "E101"),
         ("HEAD:etc/unknown.yaml", "did you mean `conferencing`?"),
         ("HEAD:etc/third.yaml", "sinks.ndjson.party: a third party"),
         ("--all:etc/collector.yaml", "o such option"),
@@ -385,3 +386,49 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     done = run("config", "init", file)
     assert (done.code, b"E203" in done.err) == (78, True)
     assert file.read_text() == "data: elsewhere\n"
+
+
+def test_what_a_sink_of_another_package_does_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A constructor that fails is a fault of its sink, at its name; the sink is made offline."""
+    source = """
+from pathlib import Path
+from collector.sinks import Sink, SinkSettings
+
+class Settings(SinkSettings):
+    fails: bool = False
+
+    @property
+    def is_local(self):
+        return True
+
+class Mine(Sink):
+    Settings = Settings
+
+    def __init__(self, settings, opening):
+        Path("offline" if opening.is_offline else "made").touch()
+        if settings.fails:
+            raise KeyError("hunter2secret")
+
+    def deliver(self, *batches):
+        pass
+"""
+    packages = offered(tmp_path / "packages", {"of_mine": source}, {"mine": "of_mine:Mine"})
+    monkeypatch.syspath_prepend(str(packages))
+    for fails in (False, True):
+        (tmp_path / "c.yaml").write_text(f"sinks:\n  mine: {{fails: {str(fails).lower()}}}\n")
+        done = run("config", "check", "c.yaml", directory=tmp_path)
+        assert done.code == (78 if fails else 0), done.err
+        assert (b"c.yaml:2:3: sinks.mine: " in done.err) == fails
+        assert _SECRET.encode() not in done.err
+    assert {path.name for path in tmp_path.iterdir()} == {"packages", "c.yaml", "offline"}
+
+
+@pytest.mark.parametrize("options", [["c.yaml"], ["--config", "c.yaml"]])
+def test_serve_takes_the_file_as_check_does(tmp_path: Path, options: list[str]) -> None:
+    """By position and by option."""
+    (tmp_path / "c.yaml").write_text("log: {level: loud}\n")
+    for command in (["config", "check"], ["serve"]):
+        done = run_process(*command, *options, directory=tmp_path)
+        assert (done.code, done.err.count(b"c.yaml:1:14: log.level: ")) == (78, 1)

@@ -41,9 +41,7 @@ def test_another_schema_than_the_configured_one() -> None:
     """It is named; what the configuration leaves open is told, and nothing else is wrong."""
     done = run("schema", "notice", "web")
     assert done.out.startswith(b"# Privacy notice: Requests to a web service\n")
-    assert done.err == (
-        b"not stated in the configuration: about.controller, about.contact, sinks.store.country\n"
-    )
+    assert done.err.endswith(b": about.controller, about.contact, sinks.store.country\n")
     assert done.code == 0
 
 
@@ -52,7 +50,7 @@ def test_what_is_left_open_is_told(tmp_path: Path) -> None:
     sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
     configured(tmp_path, sinks={"ndjson": sink | {"country": "ID"}})
     done = run("schema", "ropa", "--config", tmp_path / "collector.yaml")
-    assert done.err == b"not stated in the configuration: sinks.ndjson.safeguard\n"
+    assert done.err.endswith(b": sinks.ndjson.safeguard\n")
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:

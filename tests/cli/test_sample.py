@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,9 @@ def test_explain_says_the_same() -> None:
     """Once for all events on a terminal, for each event in JSON."""
     text = run("explain", "events.ndjson", env={"COLUMNS": "100"}).out.decode()
     assert "os.type" in text.partition("path that never matched")[2].partition("never matched,")[0]
-    assert "never matched, with nothing near: " in text
-    assert " ip," not in text.partition("nothing near: ")[2]
+    others = text.partition("never matched,")[2]
+    assert others
+    assert " ip," not in others
     lines = run("explain", "events.ndjson", "--json").lines
     assert lines[0]["unmatched"]["os.version"] == "`os` is there, without `version`"
     assert "os.version" not in lines[1]["unmatched"]
@@ -80,7 +82,7 @@ def test_a_schema_is_proposed() -> None:
     """It loads, admits what it was made of, and has a reason to fill in for each field."""
     ended = run("schema", "new", "ours", "--from", "events.ndjson")
     assert (ended.code, ended.out) == (0, b"")
-    assert b"with 3 fields, after 3 events, which have" in ended.err
+    assert re.search(rb"\b3 fields\b.*\b3 events\b", ended.err)
     schema = _written("ours.yaml")
     assert list(schema.fields) == ["client.address", "os.name", "os.version"]
     assert schema.fields["client.address"].sources == ("ip_address", "client.address")
@@ -91,7 +93,7 @@ def test_a_schema_is_proposed() -> None:
     checked = run("schema", "check", "ours.yaml", "--against", "events.ndjson")
     assert (checked.code, b"never-matched" in checked.err) == (0, False)
     again = run("schema", "new", "ours", "--from", "events.ndjson")
-    assert (again.code, b"already here" in again.err) == (78, True)
+    assert (again.code, b"E203" in again.err) == (78, True)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_what_is_not_known_in_telemetry(event: dict[str, Any]) -> None:
     Path("a.ndjson").write_bytes(orjson.dumps(event))
     ended = run("schema", "new", "ours", "--from", "a.ndjson")
     assert (ended.code, Path("ours.yaml").exists()) == (2, False)
-    assert b"begin with `collector schema new ours`" in ended.err
+    assert b"`collector schema new ours`" in ended.err
 
 
 def test_a_user_agent_fills_fields() -> None:
@@ -195,17 +197,33 @@ def test_lists_of_records_are_proposed_too() -> None:
     assert _is_silent(ended)
 
 
+def test_a_bare_map_of_reports() -> None:
+    """What ``getStats()`` gives is read as it is, and so is a list or a file of lines of it."""
+    reports = {
+        "A": {"type": "inbound-rtp", "kind": "audio", "jitter": 0.01, "packetsLost": 20},
+        "B": {"type": "candidate-pair", "currentRoundTripTime": 0.04, "canary": "canary"},
+    }
+    text = orjson.dumps(reports)
+    for name, data in (("a.json", b"[%b]" % text), ("a.ndjson", b"%b\n%b\n" % (text, text))):
+        Path(name).write_bytes(data)
+        Path("ours.yaml").unlink(missing_ok=True)
+        ended = run("schema", "new", "ours", "--from", name)
+        assert ended.code == 0
+        proposed = Path("ours.yaml").read_text("utf-8")
+        assert 'records: "*"\n' in proposed
+        Path("ours.yaml").write_text(proposed.replace("FILL IN", "Say in words"), "utf-8")
+        done = run("filter", "--schema", "ours.yaml", name)
+        assert done.tally["admitted"] == done.tally["received"] == 2 * (1 + (name == "a.ndjson"))
+        assert b"canary" not in ended.err + done.out + proposed.encode()
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
         (b"", " is empty"),
         (b"a,canary\n1,2\n", " looks like CSV"),
-        (b'{"canary": 1}\n', " has no name that is known in telemetry"),
-        (
-            b'{"A": {"type": "inbound-rtp", "kind": "audio", "jitter": 0.01, "packetsLost": 2}}',
-            " has no name that is known in telemetry; wrap each event: `jq -c '{stats: .}'`",
-        ),
-        (b"[" * 100_000 + b"]" * 100_000, " has no name that is known in telemetry"),
+        (b'{"canary": 1}\n', "`collector schema new ours`"),
+        (b"[" * 100_000 + b"]" * 100_000, "`collector schema new ours`"),
     ],
 )
 def test_a_sample_of_nothing(data: bytes, says: str) -> None:
@@ -213,7 +231,7 @@ def test_a_sample_of_nothing(data: bytes, says: str) -> None:
     Path("odd.ndjson").write_bytes(data)
     ended = run("schema", "new", "ours", "--from", "odd.ndjson")
     assert (ended.code, Path("ours.yaml").exists()) == (2, False)
-    assert f"odd.ndjson{says}" in ended.err.decode()
+    assert all(part in ended.err.decode() for part in ("odd.ndjson", says))
     assert _is_silent(ended)
     for name in ("none.ndjson", "ours.yaml"):
         assert run("schema", "new", "ours", "--from", name).code == 2
@@ -245,10 +263,10 @@ def test_how_far_a_schema_reaches_and_where_values_collapse() -> None:
     Path("coarse.yaml").write_text(_JITTER.replace("STEP", "5"))
     ended = run("schema", "check", "coarse.yaml", "--against", "calls.ndjson")
     text = ended.out.decode()
-    assert "9 of 11 events become records; 1 more could not be read" in text
+    assert re.search(r"\b9 of 11 events\b.*\b1 more\b", text)
     shown = {line.split()[0]: line.split()[1] for line in text.splitlines() if "%" in line}
     assert shown == {"network.jitter": "82%", "os.type": "18%"}
-    assert "78% of `network.jitter` become 0.0; use a smaller `step`" in ended.err.decode()
+    assert re.search(r"78% of `network.jitter` .* 0.0; .*`step`", ended.err.decode())
     listed = run("schema", "check", "coarse.yaml", "--against", "calls.ndjson", "--json").json
     assert {each["code"] for each in listed} >= {"reached", "collapsed"}
     assert _is_silent(ended)
@@ -286,5 +304,5 @@ def test_many_events_begin_with_a_summary() -> None:
     assert "5%" in text
     assert text.count("event 1:") == text.count("event 2:") == 1
     assert "event 3:" not in text
-    assert "the first 2 of them" in text
-    assert "the first" not in run("explain", "events.ndjson").out.decode()
+    assert "--limit" in text
+    assert "--limit" not in run("explain", "events.ndjson").out.decode()

@@ -324,10 +324,9 @@ def test_faults_and_lints_of_all_files_in_one_pass(tmp_path: Path) -> None:
     lines = ended.err.decode().splitlines()
     assert ended.code == 78
     mended = [re.sub(rf"^{tmp_path}/(\w)\.yaml:\d+:\d+: ", r"\1 ", line) for line in lines]
-    assert mended[0] == "b fields.os.type.kind: no such kind; did you mean `enum`? [E107]"
-    assert mended[1].startswith("a warning: fields.os.type.retention: kept for more than a year;")
-    assert mended[1].endswith(" [long-retention]")
-    assert mended[2].startswith("c note: fields.os.type.aliases.linux: the value is taken without")
+    assert re.fullmatch(r"b fields\.os\.type\.kind: .*did you mean `enum`\? \[E107\]", mended[0])
+    assert re.fullmatch(r"a warning: fields\.os\.type\.retention: .* \[long-retention\]", mended[1])
+    assert re.fullmatch(r"c note: fields\.os\.type\.aliases\.linux: .* \[idle-alias\]", mended[2])
     assert len(mended) == 3
     assert [line.split(":")[0][-6:] for line in ended.out.decode().splitlines()] == [
         "a.yaml",

@@ -173,18 +173,40 @@ class Reference:
                 self._event(event, out, self._most_items - out.tally.received)
 
     def _event(self, event: Any, out: Outcome, room: int) -> None:
-        """One event, or a document around at most ``room`` of them."""
-        if not self._is_event(event):
+        """One event, a map of events, or a document around at most ``room`` of them."""
+        if type(event) is dict and [way for way, _ in self._ways] == ["*"]:
+            self._map(event, self._ways[0][1], out)
+        elif not self._is_event(event):
             out.reject("not_an_object")
         elif self._schema.records is None:
             self._settle([event], out)
         else:
             self._records(event, out, room)
 
+    def _map(
+        self, found: dict[Any, Any], selecting: ConditionalRecords | None, out: Outcome
+    ) -> None:
+        """Each object in a map is an event; content is counted."""
+        names = self._schema.content_names
+        there = {names[name] for name in names if member(found, name) is not None}
+        out.tally.content.update(there)
+        events = [
+            each
+            for key, each in found.items()
+            if type(key) is str and key not in names and type(each) is dict
+        ]
+        if len(events) > self._most_items:
+            out.reject("too_large", len(events))
+        elif not events:
+            out.reject("not_an_object")
+        else:
+            for each in events:
+                self._settle_selected([each], selecting, out)
+
     def _records(self, event: Any, out: Outcome, room: int) -> None:
         """The records that the first way leads to, each of them together with the event."""
         for way, selecting in self._ways:
-            if way == ".":
+            if way in (".", "*"):
                 return self._settle_selected([event], selecting, out)
             levels = [level.strip(".") for level in way.split("[]") if level]
             if len(levels) > 1:

@@ -106,6 +106,8 @@ def in_its_list(record: Any, schema: Schema) -> Any:
     for way in schema.ways or ".":
         if way == ".":
             return record
+        if way == "*":
+            return {"a": record}
         if not way.startswith("["):
             for level in reversed(lists_on(way)):
                 listed = {"": record} if level.endswith(".*") else [record]

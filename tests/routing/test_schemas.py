@@ -89,12 +89,12 @@ def test_earlier_versions_of_which_a_drain_takes_records(tmp_path: Path) -> None
     ("text", "problem"),
     [
         ("schema: web\nschemas: [web]\n", "`schema` and `schemas` are both set"),
-        ("schemas: []\n", "a list of 1 to 8"),
-        ("schemas: [a, b, c, d, e, f, g, h, i]\n", "a list of 1 to 8"),
+        ("schemas: []\n", "1 to 8"),
+        ("schemas: [a, b, c, d, e, f, g, h, i]\n", "1 to 8"),
         ("schemas: [web, web]\n", "twice"),
         ("schemas: [web, 7]\n", "entry 2"),
         ("schemas: [web, '']\n", "entry 2"),
-        ("schemas: {web: 1}\n", "must be a list"),
+        ("schemas: {web: 1}\n", "list"),
     ],
 )
 def test_a_list_that_is_none(text: str, problem: str, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ TABLE: dict[str, str] = {
         "{use: essential.service.operations, basis: contract, «E106»reason: FILL IN why}"
     ),
     # the file
-    "nothing at all": "".join("«E106»" for _ in range(6)),
+    "nothing at all": "«E106»",
     "only null": "«E107»~",
     "a list": "«E107»- schema: sample",
     "a text": "«E107»sample",
@@ -119,8 +119,9 @@ TABLE: dict[str, str] = {
     "a path of records with a gap": f"{PLAIN}«E107»records: a..b\n",
     "records are content": f"{PLAIN}«E305»records: messages\n",
     "paths of records with stars": (
-        f"{PLAIN}records: [a, «E107»'a.*.b', «E107»a.*.*, «E107»'*', a.*, .]\n"
+        f"{PLAIN}records: [a, «E107»'a.*.b', «E107»a.*.*, «E107»'**', a.*, .]\n"
     ),
+    "a map of events beside another path": f"{PLAIN}records: [a, «E122»'*']\n",
     "a path of records twice": f"{PLAIN}«E107»records: [a, a]\n",
     "one of the paths of records is content": f"{PLAIN}records: [a, «E305»'[2].sdp.*']\n",
     "a list of records is read by index": _paths("[«E122»'[2]', '[2].x']") + "records: ['[2].*']\n",

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from string import ascii_letters
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from collector.schema.catalogue_lint import CatalogueFile, examine, fault_of, insert
+from collector.schema.catalogue import CatalogueFile, examine, fault_of
 
 GOOD = b"""# source: the vendor's list, 2026
 # A note.
@@ -49,7 +45,7 @@ def test_a_good_file() -> None:
 
 def test_an_empty_listing() -> None:
     """It has no width, and no longest entry."""
-    assert (CatalogueFile((), ()).bits, CatalogueFile((), ()).longest) == (0.0, 0)
+    assert (CatalogueFile().bits, CatalogueFile().longest) == (0.0, 0)
 
 
 @pytest.mark.parametrize(
@@ -133,64 +129,3 @@ def test_warnings() -> None:
     assert _warnings(b"# source: x\nMac Mini\n# source: y\nmacmini\n") == [4]
     assert _warnings(b"# source: x\nb\na\nc\nb2\n# source: y\na1\n") == [3]
     assert _warnings(b"# source: x\na\nB\nc\n") == []
-
-
-def test_insert_into_the_block_of_the_source() -> None:
-    """Each in its place, notes and the other block untouched."""
-    after = insert(GOOD, ["delta", "Aa", "zeta", "Beta"], "the vendor's list, 2026")
-    assert after.decode().splitlines() == [
-        "# source: the vendor's list, 2026",
-        "# A note.",
-        "Aa",
-        "Alpha",
-        "Beta",
-        "beta",
-        "delta",
-        "Gamma",
-        "zeta",
-        "",
-        "# source: another list, 2025",
-        "Apple",
-        "Zebra",
-    ]
-
-
-def test_insert_under_a_new_source() -> None:
-    """A block at the end; a file that is not there begins with it."""
-    assert insert(GOOD, ["b", "a"], "third") == GOOD + b"\n# source: third\na\nb\n"
-    assert insert(b"", ["b", "a"], "first") == b"# source: first\na\nb\n"
-
-
-def test_insert_keeps_what_it_does_not_understand() -> None:
-    """A byte order mark, Windows line ends, a missing last line end, an untidy order."""
-    mark = b"\xef\xbb\xbf"
-    data = mark + b"# source: x\r\nb\r\nd\r\n"
-    assert insert(data, ["c"], "x") == mark + b"# source: x\r\nb\r\nc\r\nd\r\n"
-    assert insert(b"# source: x\nb", ["a"], "x") == b"# source: x\na\nb\n"
-    assert insert(b"# source: x\nb\na\n", ["0"], "x") == b"# source: x\nb\na\n0\n"
-    assert insert(b"# source: x\n\n# source: y\nb\n", ["a"], "x") == (
-        b"# source: x\na\n\n# source: y\nb\n"
-    )
-
-
-_words = st.text(ascii_letters + "+ ", min_size=1, max_size=6).filter(
-    lambda text: text == text.strip()
-)
-_lists = st.lists(_words, min_size=1, max_size=8, unique=True)
-
-
-@given(st.lists(_lists, min_size=1, max_size=3), _lists, st.integers(0, 4))
-def test_inserting_is_a_union(groups: list[list[str]], new: list[str], target: int) -> None:
-    """Whatever is there stays, what is new comes in, nothing else; and tidy blocks stay tidy."""
-    seen: set[str] = set()
-    data = b""
-    for number, group in enumerate(groups):
-        fresh = [entry for entry in group if entry not in seen]
-        if fresh:
-            seen |= set(fresh)
-            data = insert(data, fresh, f"list {number}")
-    add = [entry for entry in new if entry not in seen]
-    after = insert(data, add, f"list {target}")
-    assert _entries(after) == seen | set(add)
-    messages = {finding.message for finding in examine(after)[1]}
-    assert not any("sorts before" in message for message in messages)

@@ -16,11 +16,6 @@ from tests.schema.conftest import Faults
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one
 
-_SAYS_WHAT_TO_DO = re.compile(
-    r"\b(write|list|leave|use|give|say|keep|save|check|see|must|needs?|allowed|only|did you mean|"
-    r"take it out|shorten|put|is one of|make|escape)\b|keys are|kinds are"
-)
-
 
 @pytest.mark.parametrize("document", TABLE.values(), ids=TABLE.keys())
 def test_every_fault_is_found_at_its_place(document: str, faults: Faults, tmp_path: Path) -> None:
@@ -30,7 +25,6 @@ def test_every_fault_is_found_at_its_place(document: str, faults: Faults, tmp_pa
     found = faults(text)
     assert [(f.line, f.column, f.code) for f in found] == [tuple(e)[:3] for e in expected]
     for fault, wanted in zip(found, expected, strict=True):
-        assert _SAYS_WHAT_TO_DO.search(fault.message), fault.message
         hint = re.search(r"did you mean `(.*)`", fault.message)
         assert wanted.nearest is None or (hint and hint[1] == wanted.nearest), fault.message
 

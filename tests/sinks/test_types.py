@@ -150,7 +150,7 @@ class Far(Sink):
     entries = {"far": "far:Far"}
     monkeypatch.syspath_prepend(str(offered(tmp_path / "site", {"far": source}, entries)))
     assert [(one.field, one.code) for one in _faults(tmp_path, "sinks: {far: {party: first}}")] == [
-        ("sinks.far.url", "E107")
+        ("sinks.far.url", "E106")
     ]
     assert [(one.field, one.code) for one in _faults(tmp_path, "sinks: {far: {url: a}}")] == [
         ("sinks.far.party", "E106")

@@ -60,6 +60,7 @@ _RECORDS = (
         ["r.items[].b.more[].c.*", "."],
         ['"é.x"[].items', "items[]"],
         ["[1][].r", "items"],
+        ["*"],
     ),
 )
 _AGENTS = (["ua"], ["a.ua", "[1].ua"], ["os.b"], ["a"], ["[0]", "ua"])

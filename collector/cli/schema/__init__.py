@@ -1,4 +1,4 @@
-"""``collector schema …``: look at schemas, check them, and test them."""
+"""``collector schema``: write schemas, check them, test them and review them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collector.cli.schema.review import review
 
 __all__ = ["app"]
 
-app: typer.Typer = group("Look at schemas, check them and test them.")
+app: typer.Typer = group("Write schemas, check them, test them and review them.")
 app.command("list")(list_schemas)
 app.command("show")(show)
 app.command("check")(check)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from collector.cli.console import err, out, print_json, reach_table, share
+from collector.cli.console import err, out, print_faults, print_json, reach_table, share
 from collector.cli.hints import read_sample, refuse_unreadable
 from collector.cli.options import AsJson, Schemas, schema_files
 from collector.documents import Loc, read
@@ -27,25 +27,23 @@ NEVER_MATCHED, REACHED, COLLAPSED = "never-matched", "reached", "collapsed"
 
 def check(
     schemas: Schemas = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 1 for warnings, not only for errors.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 for warnings too.")] = False,
     sample: Annotated[
         Path | None,
         typer.Option(
             "--against",
             metavar="SAMPLE",
-            help="A file of events: say in which share of them each field is, which paths never"
-            " match, and which numbers collapse.",
+            help="A file of events: report the share of events that have each field, paths that"
+            " never match, and numbers that lose their differences.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check schema files: every fault of all of them, and what looks like a mistake, in one pass.
+    """Check schema files: report every fault and every likely mistake of all of them at once.
 
-    A fault is `file:line:column: field: message [code]` (docs/errors.md); a schema that has one
-    does not load, exit 78. A likely mistake in a schema that loads is
-    `file:line:column: severity: field: message [lint]` (docs/lint.md); an error is exit 1.
+    A fault is `file:line:column: field: message [code]` (docs/errors.md): the schema does not load,
+    exit 78. A likely mistake is `file:line:column: severity: field: message [lint]` (docs/lint.md):
+    the schema loads; exit 1 if the severity is `error`.
     """
     faults: list[Fault] = []
     findings: list[Finding] = []
@@ -65,8 +63,7 @@ def check(
         listed = [fault._asdict() | {"severity": "error"} for fault in faults]
         print_json(listed + [finding.as_dict() for finding in findings])
     else:
-        for fault in faults:
-            err.print(str(fault), markup=False)
+        print_faults(faults)
         for finding in findings:
             err.print(str(finding), markup=False, style=_STYLES[finding.severity])
     raise typer.Exit(_exit_code(faults, findings, strict))
@@ -90,7 +87,7 @@ def _tried(schema: Schema, path: Path, events: Sample, as_json: bool) -> Iterato
 def _print_reach(schema: Schema, found: Reach) -> None:
     tally = found.tally
     unread = tally.received - found.events
-    others = f"; {unread:,} more could not be read, or are not selected" if unread else ""
+    others = f"; {unread:,} more are unreadable or not selected" if unread else ""
     out.print(f"{tally.admitted:,} of {found.events:,} events become records{others}")
     out.print(reach_table(schema.fields, found))
 
@@ -108,7 +105,7 @@ def _against(
 
     for index, way in enumerate(map(written_source, schema.records or ())):
         if way in near:
-            message = f"`records` selected none in {found.tally.received:,} events; {near[way]}"
+            message = f"`records` selected none of {found.tally.received:,} events; {near[way]}"
             yield note(("records", index), NEVER_MATCHED, message)
     for name, field in schema.fields.items():
         listed = list(map(path_of, field.sources or ()))
@@ -137,10 +134,10 @@ def _exit_code(faults: list[Fault], findings: list[Finding], strict: bool) -> in
 
 
 def test_schemas(schemas: Schemas = None, as_json: AsJson = False) -> None:
-    """Run the tests inside schemas and the samples beside them. Exit 1 if one fails.
+    """Run the tests in schemas, and the samples beside them. Exit 1 if one fails.
 
-    Samples lie in `NAME.samples/`: `*.pass.json` must be admitted with nothing dropped,
-    `*.fail.json` must be rejected or lose a field.
+    Samples are in `NAME.samples/`: an event in `*.pass.json` must be admitted with nothing dropped,
+    one in `*.fail.json` must be rejected or lose a field.
     """
     outcomes: list[CaseResult] = []
     faults: list[Fault] = []
@@ -160,8 +157,7 @@ def test_schemas(schemas: Schemas = None, as_json: AsJson = False) -> None:
             }
         )
     else:
-        for fault in faults:
-            err.print(str(fault), markup=False)
+        print_faults(faults)
         _print_outcomes(outcomes)
     raise typer.Exit(1 if failed or faults else 0)
 

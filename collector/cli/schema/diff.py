@@ -1,4 +1,5 @@
-"""``collector schema diff``: show what a new version of a schema lets through besides the old."""
+"""``collector schema diff``: show what a new version of a schema lets through that the old did
+not."""
 
 from __future__ import annotations
 
@@ -6,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from collector.cli.console import err, new_table, out, print_json, wide
+from collector.cli.console import changes_table, err, out, print_faults, print_json, wide
 from collector.cli.options import AsJson, complete_schema
 from collector.errors import Fault
 from collector.schema import Schema, git, resources
@@ -17,8 +17,6 @@ from collector.schema.diff import Comparison, SchemaChange, compare
 from collector.schema.load import parse
 
 _SHOWN = 6
-_STYLES = {"widening": "red", "narrowing": "green", "neutral": "dim"}
-_ORDER = tuple(_STYLES)
 
 
 class _Review(NamedTuple):
@@ -64,23 +62,26 @@ def diff(
         str | None,
         typer.Option(
             metavar="REV",
-            help="Compare each of the given files, or all in the given directories, with itself at"
-            " this revision instead. A schema that was not there then is new.",
+            help="Compare each given file, or all in the given directories, with itself at this"
+            " revision instead. A schema that did not exist then is new.",
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail where something widens for the same reason.")
+        bool,
+        typer.Option(
+            "--strict", help="Also fail if a field or purpose widens and its `reason` is unchanged."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say of each change whether it widens, narrows or is neutral. Exit 1 where NEW widens without
+    """Compare two schemas: does each change widen, narrow, or neither? Exit 1 if NEW widens without
     a higher version.
 
-    Widening is whatever may let more through, keep it longer, use it for more or guard it less;
-    docs/schema-review.md is the list. Schemas that do not load are reported with all their faults.
+    A change widens if it may let more through, keep it longer, use it for more or guard it less;
+    docs/schema-review.md lists all changes. If a schema does not load, its faults are printed.
     """
     if since is None and len(schemas) != 2:
-        message = "give two schemas, OLD and NEW, or files with --since"
+        message = "give two schemas, OLD and NEW, or give files and --since"
         raise typer.BadParameter(message, param_hint="OLD NEW")
     if since is None:
         reviews = [_pair(*schemas)]
@@ -139,26 +140,19 @@ def _files(references: list[str]) -> list[str]:
             found = sorted(map(str, inside))
             files += found
             if not found:
-                err.print(f"{reference}: no schema files are here", markup=False)
+                err.print(f"{reference}: this directory has no schema files", markup=False)
         else:
             files.append(reference)
     return [each for each in dict.fromkeys(files) if not resources.is_approved_copy(each)]
 
 
 def _row(change: SchemaChange) -> dict[str, Any]:
-    return {
-        "at": change.at,
-        "what": change.what,
-        "verdict": change.verdict,
-        "old": change.old,
-        "new": change.new,
-        "reason": change.reason,
-    }
+    keys = ("at", "what", "verdict", "old", "new", "reason")
+    return {key: getattr(change, key) for key in keys}
 
 
 def _print(review: _Review, strict: bool) -> None:
-    for fault in review.faults:
-        err.print(str(fault), markup=False)
+    print_faults(review.faults)
     found = review.comparison
     if found is None:
         if not review.faults and review.new:
@@ -172,28 +166,26 @@ def _print(review: _Review, strict: bool) -> None:
     wide().print(_table(found))
     level = "error" if strict else "warning"
     for part in found.unexplained:
-        message = f"{level}: {part} widens, and its reason is the same; say why more is needed"
+        message = f"{level}: {part} widens, but its `reason` is unchanged; say why more is needed"
         err.print(message, markup=False)
     if not found.allowed:
-        message = f"{review.file} widens: give it a version above {found.old.version}, or narrow it"
+        message = f"{review.file} widens: raise its version above {found.old.version}, or narrow it"
         err.print(message, markup=False, style="red")
 
 
 def _table(found: Comparison) -> Table:
-    """Lay out the changes, widenings first, with the reason of the field or purpose."""
-    headings = ("verdict", "where", "what", "old → new", "because")
-    table = new_table(*headings, whole=headings[:2])
-    for change in sorted(found.changes, key=lambda change: _ORDER.index(change.verdict)):
-        widens = change.verdict == "widening"
-        table.add_row(
-            change.verdict,
-            escape(change.at),
-            change.what,
-            escape(_step(change)),
-            escape(change.reason or "") if widens else "",
-            style=_STYLES[change.verdict],
+    """Lay out the changes; with a widening, the reason of the field or purpose."""
+    rows = [
+        (
+            each.verdict,
+            each.at,
+            each.what,
+            _step(each),
+            (each.reason or "") * (each.verdict == "widening"),
         )
-    return table
+        for each in found.changes
+    ]
+    return changes_table(("where", "what", "old → new", "because"), rows, whole=1)
 
 
 def _step(change: SchemaChange) -> str:

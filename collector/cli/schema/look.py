@@ -1,5 +1,5 @@
-"""``collector schema list|show|capacity``: which schemas there are, what they collect, and how wide
-a record is."""
+"""``collector schema list|show|capacity``: the shipped schemas, what a schema collects, and how
+wide its records are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from collector.schema.model import field_bits, letter_bits, record_bits
 from collector.schema.scalars import written_source
 
 _BESIDE = {"count": log2(COUNT_VALUES), "received": log2(RECEIVED_VALUES)}
-"""The bits that a sender of records (``/v1/records``) has besides the fields."""
+"""The bits that a sender of records (``/v1/records``) has in addition to the fields."""
 _BAR = 24
 _FULL_BITS = 128
 """The bits of a whole bar, those of an address: bars of all schemas have one scale."""
@@ -27,8 +27,10 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def list_schemas(as_json: AsJson = False) -> None:
-    """List the schemas that are shipped with Collector, and the templates for telemetry of other
-    products, which `collector schema new NAME --from TEMPLATE` copies."""
+    """List the shipped schemas, and the templates for the telemetry of other products.
+
+    `collector schema new NAME --from TEMPLATE` copies a template.
+    """
     shipped = [_summary(each) for each in load_schemas(resources.names())]
     templates = [_summary(each) for each in load_schemas(resources.templates().values())]
     if as_json:
@@ -64,14 +66,11 @@ def _summary(schema: Schema) -> dict[str, Any]:
 def show(
     schemas: Schemas = None,
     code: Annotated[
-        bool, typer.Option("--code", help="The function that decides what an event becomes.")
+        bool, typer.Option("--code", help="Print the function that decides what an event becomes.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a schema collects: each field, where it is found, why, and for how long.
-
-    With `--code`, print the function that the filter writes for it, for events as objects.
-    """
+    """Show what a schema collects: each field, where it is found, why, and how long it is kept."""
     loaded = load_schemas(schemas or DEFAULT_SCHEMAS)
     for schema in loaded:
         if code:
@@ -111,14 +110,13 @@ def _print_schema(schema: Schema) -> None:
 
 
 def capacity(schemas: Schemas = None, as_json: AsJson = False) -> None:
-    """Show the width of a record in bits: of each field, in all, and what `max_bits` leaves.
+    """Show how many bits a record can hold: each field, all of them, and what `max_bits` leaves.
 
-    Of patterns it also shows the bits that their letters carry: those that words are made of.
-
-    A field is as wide as the binary logarithm of the number of its values, its absence included
-    unless it is required. It is the ceiling for one record; when, in which order and how many
-    records are sent is outside it. Whoever sends records instead of events also states of each how
-    many events it stands for, and when these were received: `max_bits` is not about these bits.
+    The width of a field is the binary logarithm of the number of its values; being absent is one of
+    them unless the field is required. Letters of free choice, of which words are made, have a
+    column of their own. The width is the limit for one record: it does not count when, in which
+    order and how many records are sent. A client that sends records instead of events also states
+    how many events each stands for and when they were received; `max_bits` does not cover that.
     """
     loaded = load_schemas(schemas or DEFAULT_SCHEMAS)
     if as_json:
@@ -148,7 +146,7 @@ def _width(schema: Schema) -> dict[str, Any]:
 
 
 def _beside(schema: Schema) -> dict[str, float]:
-    """Return the bits that a sender of records has besides those of the fields: with ``times`` if
+    """Return the bits that a sender of records has in addition to the fields: with ``times`` if
     fields have a window, which lies around each moment of the hour that ``received`` may be."""
     windows = [
         each for each in schema.fields.values() if isinstance(each, TimeField) and each.within

@@ -1,4 +1,4 @@
-"""``collector schema new|jsonschema``: a schema to start from, and JSON Schemas for editors and
+"""``collector schema new|jsonschema``: begin a schema, and print JSON Schemas for editors and
 records."""
 
 from __future__ import annotations
@@ -25,56 +25,54 @@ from collector.cli.options import (
 from collector.cli.stdout import write
 from collector.documents import nearest
 from collector.errors import ConfigError, UsageError
-from collector.samples import fitting, fitting_inside, proposed
+from collector.samples import fitting, proposed
 from collector.schema import load_schema, load_schemas, resources
 from collector.schema.checks import TO_WRITE
-from collector.schema.starter import EDITOR_FILE, copy, is_name, starter
+from collector.schema.starter import EDITOR_FILE, copy, is_name
 
 _NONE: Mapping[str, bytes] = {}
 
 
 def new(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Words of a-z and 0-9, joined by - or _.")
+        str,
+        typer.Argument(metavar="NAME", help="Lower-case words of a-z and 0-9, joined by - or _."),
     ],
     template: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="SCHEMA|SAMPLE",
-            help="Copy a shipped schema or a template instead (`collector schema list`), or propose"
-            " a schema after a file of events, in any form that `filter` reads; `-` is stdin.",
+            help="Copy this shipped schema or template (`collector schema list`), or propose a"
+            " schema for this file of events, in any form that `filter` reads; `-` is stdin.",
             autocompletion=complete_schema,
         ),
     ] = None,
 ) -> None:
-    """Write a commented schema `NAME.yaml` here, with samples in `NAME.samples/`.
+    """Write a commented schema `NAME.yaml` here, with samples in `NAME.samples/`. Existing files
+    are not overwritten.
 
-    It passes `collector schema check --strict` and `collector schema test` as it stands. Nothing is
-    overwritten.
+    The new schema passes `collector schema check --strict` and `collector schema test`.
 
-    After a file of events it lists the fields that are found in them under names which are known in
-    telemetry, each with its kind and where it was found. It does not load before you have written a
-    reason for each. All other names are counted, and neither printed nor written. If a shipped
-    schema or a template fits, it is named.
+    For a file of events, the schema has the fields that are found under names which are common in
+    telemetry, each with its kind and path. It does not load until you give a reason for each. Other
+    names are only counted: they are neither printed nor written. If a shipped schema or a template
+    fits, its name is printed.
     """
     if not is_name(name):
-        message = "a name is lower case, at most 64 characters: words of a-z, 0-9 joined by - or _"
+        message = "write 1 to 64 characters: lower-case words of a-z and 0-9, joined by - or _"
         raise typer.BadParameter(message, param_hint="NAME")
     if template is not None and _is_sample(template):
         _propose(name, Path(template))
         return
-    if template is None:
-        document, samples = starter(name)
-    else:
-        document, samples = copy(name, _template(template))
+    path = resources.starter() if template is None else _template(template)
+    document, samples = copy(name, path)
     folder = Path(f"{name}.samples") if samples else None
     _write(Path(f"{name}.yaml"), document, folder, samples)
     err.print(
-        f"wrote {name}.yaml{f' and {name}.samples/' if samples else ''}; next:\n"
-        f"  collector schema check --strict {name}.yaml\n"
-        f"  collector schema test {name}.yaml\n"
-        f"  collector schema jsonschema -o {EDITOR_FILE}   # completion in your editor",
+        f"wrote {name}.yaml{f' and {name}.samples/' if samples else ''}; next:\n  collector schema"
+        f" check --strict {name}.yaml\n  collector schema test {name}.yaml\n  collector schema"
+        f" jsonschema -o {EDITOR_FILE}   # completion in your editor",
         markup=False,
     )
 
@@ -95,11 +93,11 @@ def _template(reference: str) -> Path:
         path = resources.schema(reference)
     if path is None:
         if resources.is_path(reference):
-            message = "this takes a shipped schema, a template, or a file of events that is there"
+            message = "name a shipped schema, a template, or a file of events"
             raise typer.BadParameter(message, param_hint="--from")
         names = [*resources.names(), *resources.templates()]
-        hint = nearest(reference, names) or "; see `collector schema list`"
-        message = f"there is no schema, no template and no file of this name{hint}"
+        hint = nearest(reference, names) or "; `collector schema list` lists schemas and templates"
+        message = f"no file, shipped schema or template has this name{hint}"
         raise typer.BadParameter(message, param_hint="--from")
     load_schema(path)
     return path
@@ -112,21 +110,20 @@ def _propose(name: str, file: Path) -> None:
     refuse_unreadable(file, sample)
     fits, made = fitting(sample), proposed(name, sample)
     if not made.fields:
-        message = f"{input_name(file)} has no name that is known in telemetry"
-        begin = f"begin with `collector schema new {name}`, and write the paths of your events"
-        remedy = fitting_inside(sample) or f"{begin} under `from`"
-        raise UsageError("E101", f"{message}; {remedy}")
+        message = f"{input_name(file)} has no names that are common in telemetry"
+        begin = f"run `collector schema new {name}`, and write the paths of your events"
+        raise UsageError("E101", f"{message}; {begin} under `from`")
     _write(path, made.text)
     events, others = made.others()
     err.print(
-        f"wrote {path} with {_number(made.fields, 'field')}, after {events:,} events, which"
-        f" have {others:,} other members",
+        f"wrote {path} with {_number(made.fields, 'field')}, from {events:,} events; {others:,}"
+        " other members are in no field",
         markup=False,
     )
     if fits:
         err.print(f"{fits[0]}: collector schema new OTHER --from {fits[0].name}", markup=False)
     err.print(
-        f"next, write what stands for `{TO_WRITE}`, or take the field out, and\n"
+        f"next, replace each `{TO_WRITE}` with your own words, or delete the field, and run\n"
         f"  collector schema check --against {'FILE' if str(file) == '-' else file} {path}",
         markup=False,
     )
@@ -140,7 +137,7 @@ def _refuse_taken(*places: Path) -> None:
     """Raise ``ConfigError`` E203 where a name is taken."""
     for place in places:
         if place.is_symlink() or place.exists():
-            raise ConfigError("E203", f"{place} is already here; move it away, or use another name")
+            raise ConfigError("E203", f"{place} already exists; move it away, or use another name")
 
 
 def _write(
@@ -160,7 +157,9 @@ def _write(
     except OSError:
         pass
     if not written:
-        raise ConfigError("E203", f"{path} cannot be written here; check the directory")
+        raise ConfigError(
+            "E203", f"{path} cannot be written; check the directory and its permissions"
+        )
 
 
 _SCHEMAS = {
@@ -173,19 +172,19 @@ _SCHEMAS = {
 def jsonschema(
     schemas: Schemas = None,
     records: Annotated[
-        bool, typer.Option("--records", help="Of the records of these schemas instead.")
+        bool, typer.Option("--records", help="Print the schema of the records of these schemas.")
     ] = False,
     of: Annotated[
         Literal["schema", "configuration", "claims"],
-        typer.Option("--of", help="The documents that it is of."),
+        typer.Option("--of", help="Which documents it describes."),
     ] = "schema",
     output: Output = None,
 ) -> None:
-    """Print a JSON Schema (2020-12) of schema documents, configurations or claims, for editors: see
+    """Print a JSON Schema (2020-12) of schema documents, configurations or claims, for editors; see
     docs/lint.md.
 
-    With `--records` it is one of the records of the named schemas, each field with exactly its
-    values. Named schemas are loaded first, and their faults reported.
+    With `--records` it describes the records of the named schemas, with exactly the values that
+    each field can have. If a named schema does not load, its faults are printed.
     """
     from collector.schema.jsonschema import record_schema  # noqa: PLC0415 - rarely needed
 

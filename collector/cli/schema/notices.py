@@ -1,4 +1,4 @@
-"""``collector schema notice|ropa``: documents made of a schema and a configuration."""
+"""``collector schema notice|ropa``: the privacy notice and the record of processing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from collector.schema.review import read_copy, review
 _Schema = Annotated[
     str | None,
     typer.Argument(
-        metavar="[SCHEMA]",
-        help="A schema of the configuration, by its name, or a shipped schema's name, or the path"
-        " of a schema file. Default: the one that the configuration names.",
+        metavar="SCHEMA",
+        help="The name of a schema in the configuration or of a shipped one, or the path of a"
+        " schema file. Default: the schema that the configuration names.",
         autocompletion=complete_schema,
         show_default=False,
     ),
@@ -39,7 +39,7 @@ def notice(
     language: Annotated[Language, typer.Option("--language", help="English or Indonesian.")] = "en",
 ) -> None:
     """Write the privacy notice: what is collected, why, for how long, who receives it, and what
-    people's rights are. docs/papers.md says where each sentence is from."""
+    rights people have. docs/papers.md says where each sentence comes from."""
     page = _read(schema, config)
     write(made(page, form, language).encode())
     _warn(page)
@@ -52,8 +52,8 @@ def ropa(
         Literal["csv", "json"], typer.Option("--format", help="How it is written.")
     ] = "csv",
 ) -> None:
-    """Write the record of processing activities (Art. 30 GDPR), in terms of the W3C's Data Privacy
-    Vocabulary: one activity for each purpose, as a table or as JSON-LD."""
+    """Write the record of processing activities (Art. 30 GDPR) in terms of the W3C's Data Privacy
+    Vocabulary. Each purpose is one activity, in a table or in JSON-LD."""
     page = _read(schema, config)
     if form == "json":
         print_json(as_json(page))
@@ -92,4 +92,4 @@ def _warn(page: Page) -> None:
     open_ += [f"sinks.{each.name}.country" for each in page.destinations if each.country is None]
     open_ += [f"sinks.{each.name}.safeguard" for each in page.destinations if each.unprotected]
     if open_:
-        err.print(f"not stated in the configuration: {', '.join(open_)}", markup=False)
+        err.print(f"missing in the configuration: {', '.join(open_)}", markup=False)

@@ -1,7 +1,8 @@
-"""``collector schema review``: a person decides on each field outside the closed list.
+"""``collector schema review``: a person decides on each field that the public sentence about
+address, device and operating system does not cover.
 
-The decision is asked for on a terminal, field by field, and written to the approved copy. There is
-no option that approves: an approval that nobody has given would be worth nothing.
+The command asks on a terminal, field by field, and writes each decision to the approved copy. No
+option approves: an approval that nobody has given would be worth nothing.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def review(
     schemas: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SCHEMA]...",
-            help="Names of shipped schemas, or paths of schema files. Default: those of the"
+            metavar="SCHEMA",
+            help="Names of shipped schemas, or paths of schema files. Default: the schemas of the"
             " configuration.",
             autocompletion=complete_schema,
             show_default=False,
@@ -75,20 +76,20 @@ def review(
         bool,
         typer.Option(
             "--check",
-            help="Ask nothing; name every field that is not approved, and exit 1 if there is one.",
+            help="Ask nothing: list every field that is not approved, and exit 1 if there is one.",
         ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Review the fields that the public sentences do not speak of, and approve them one by one.
+    """Review the fields that the public sentences do not cover, and approve them one by one.
 
-    Shows for each field that is new, or wider than its approval, what its values can look like, how
-    many bits they are, who receives it and what its name suggests; asks four questions; and writes
-    the approval to `SCHEMA.reviewed.yaml`, beside the schema. For a schema named without a path,
-    the file lies beside the configuration file. Fields that became narrower stay approved.
+    For each field that is new, or wider than approved, the command shows what its values look like,
+    how many bits they have, who receives them and what the name suggests. It asks four questions,
+    and writes the approval to `SCHEMA.reviewed.yaml` beside the schema; for a shipped schema,
+    beside the configuration file. A field that became narrower stays approved.
 
-    It needs a terminal: nothing approves unattended. `--check` is for CI. docs/schema-review.md is
-    for whoever reviews.
+    It needs a person at a terminal. For CI, use `--check`. docs/schema-review.md is the guide for
+    reviewers.
     """
     settings = load(config)
     references = schema_files(schemas) if schemas else list(settings.references)
@@ -99,9 +100,9 @@ def review(
     if check:
         _check(subjects, as_json=as_json)
     elif as_json:
-        raise typer.BadParameter("this is for --check only", param_hint="--json")
+        raise typer.BadParameter("--json needs --check", param_hint="--json")
     elif not (sys.stdin.isatty() and sys.stdout.isatty()):
-        message = "a review needs a person at a terminal; --check only looks"
+        message = "a review needs a person at a terminal; use --check to list what is not approved"
         raise typer.BadParameter(message, param_hint="SCHEMA")
     if check:
         left = [each.reference for each in subjects if each.found.unapproved]
@@ -162,7 +163,7 @@ def _reviewed(subject: _Subject, settings: Config) -> bool:
     if found.copy.faults:
         raise SchemaError(found.copy.faults)
     if found.copy.schema not in (None, schema.name):
-        message = f"{found.copy.path} is of another schema: move it away first"
+        message = f"{found.copy.path} belongs to another schema; move it away first"
         raise typer.BadParameter(message, param_hint="SCHEMA")
     waiting = sorted(found.unapproved, key=lambda each: (not _is_first(each), bool(each.changes)))
     fields = "1 field" if len(waiting) == 1 else f"{len(waiting)} fields"
@@ -171,7 +172,9 @@ def _reviewed(subject: _Subject, settings: Config) -> bool:
     for number, each in enumerate(waiting, 1):
         out.print(f"\n{number} of {len(waiting)}: {each.name}", markup=False, style="bold")
         if each.sentence is None:
-            message = "it names no sentence for the public: write one under `also_collected` first"
+            message = (
+                "the field names no sentence for the public; write one under `also_collected` first"
+            )
             out.print(f"  {message}", markup=False, style="yellow")
             continue
         _show(schema, each, matrix)
@@ -181,7 +184,7 @@ def _reviewed(subject: _Subject, settings: Config) -> bool:
     out.print(f"\nnot approved: {words}" if words else "\nall fields are approved", markup=False)
     if left:
         out.print(
-            f"  later: collector schema review {shlex.quote(subject.reference)}", markup=False
+            f"  to continue: collector schema review {shlex.quote(subject.reference)}", markup=False
         )
     return not left
 
@@ -248,7 +251,7 @@ def _matrix(settings: Config, schema: Schema) -> Flows | None:
 def _recipients(matrix: Flows | None, name: str) -> Iterator[str]:
     """Yield each sink that receives a field."""
     if matrix is None:
-        yield "not known: the configuration does not fit this schema"
+        yield "unknown: the configuration does not fit this schema"
         return
     reached = {sink: matrix.to(sink).get(name) for sink in matrix.sinks}
     for sink, purposes in reached.items():
@@ -264,12 +267,15 @@ def _recipients(matrix: Flows | None, name: str) -> Iterator[str]:
 def _decide(schema: Schema, each: FieldReview, copy: ApprovedCopy, stated: _Stated) -> None:
     """Ask the four questions and for a decision, and write the approval, if it is one."""
     answers = {question: _asked(question) for question in QUESTIONS}
-    if _asked(f"Approve {each.name} as it is? Type yes, or anything else to leave it") != "yes":
-        out.print("  left as it is: not approved", markup=False)
+    if (
+        _asked(f"Approve {each.name} as it is? Type yes to approve, anything else to skip it")
+        != "yes"
+    ):
+        out.print("  skipped: not approved", markup=False)
         return
     stated["by"] = _form("by", "Who approves it? A name and a role", stated.get("by"))
     stated["see"] = _form("see", "A link to the discussion", stated.get("see"))
-    until = _form("until", "Until which day, YYYY-MM-DD? Empty for no end", "")
+    until = _form("until", "Until which day (YYYY-MM-DD)? Leave it empty for no end", "")
     facts = {"by": stated["by"], "date": utc_now().date().isoformat(), "see": stated["see"]}
     facts |= {"until": until} if until else {}
     text = approve(read_copy(copy.path), schema, each.name, facts, answers)
@@ -295,7 +301,7 @@ def _form(key: str, question: str, default: str | None) -> str:
             return ""
         if is_form(key, text.strip()) and not (key == "until" and _is_past(text.strip())):
             return text.strip()
-        out.print("  not of that form; try again", markup=False)
+        out.print("  this does not have the right form; try again", markup=False)
 
 
 def _is_past(day: str) -> bool:

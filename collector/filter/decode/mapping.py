@@ -45,7 +45,7 @@ def mapping_decoder(shape: Shape) -> Callable[[Any], Any]:
 
 def _fill(shape: Shape, event: Any) -> Any:
     """Fill the struct of an object or a list member by member."""
-    members = _plain(event) if type(event) is dict else dict(enumerate(event[: shape.length]))
+    members = text_members(event) if type(event) is dict else dict(enumerate(event[: shape.length]))
     values: dict[str, Any] = {}
     for key, node in shape.members.items():
         value, slots = members.get(key), node.slots
@@ -61,10 +61,10 @@ def _fill(shape: Shape, event: Any) -> Any:
 
 def object_members(event: dict[Any, Any]) -> list[dict[Any, Any]]:
     """Return the members that are objects."""
-    return [value for value in _plain(event).values() if type(value) is dict]
+    return [value for value in text_members(event).values() if type(value) is dict]
 
 
-def _plain(event: dict[Any, Any]) -> dict[Any, Any]:
+def text_members(event: dict[Any, Any]) -> dict[Any, Any]:
     """Return the members whose keys are exact texts; comparing another key would call its class."""
     if _TEXT_ONLY.issuperset(map(id, map(type, event))):
         return event

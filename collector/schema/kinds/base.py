@@ -52,7 +52,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """The inputs of a kind besides the value: the time, and keyed hashing for pseudonyms.
+    """What a kind needs in addition to the value: the time, and keyed hashing for pseudonyms.
 
     ``key`` takes a key reference and the rotation period's number and returns 32 secret bytes.
     """

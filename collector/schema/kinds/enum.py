@@ -18,7 +18,9 @@ from collector.schema.verdict import Shift, differing
 
 def _value(text: str) -> str:
     if not 1 <= len(text) <= 64 or not text.isprintable() or text != text.strip():
-        raise fault("E107", "a value must be 1 to 64 printable characters without blanks around it")
+        raise fault(
+            "E107", "a value must have 1 to 64 printable characters, without blanks around it"
+        )
     return text
 
 
@@ -60,10 +62,10 @@ class EnumField(FieldBase):
         values = set(self.values)
         for alias, value in self.aliases.items():
             if value not in values:
-                message = "every alias must lead to one of the values"
+                message = "the alias does not lead to one of `values`"
                 raise fault("E122", message, "aliases", alias)
             if alias in values and alias != value:
-                message = "a value must not be an alias of another value"
+                message = "this alias is itself one of `values`; delete it"
                 raise fault("E122", message, "aliases", alias)
         self._folded()
         return self
@@ -75,7 +77,7 @@ class EnumField(FieldBase):
         folded: dict[str, str] = {}
         for text, value in known.items():
             if folded.setdefault(_fold(text), value) != value:
-                message = "two names differ only in case but mean different values; leave one out"
+                message = "two names differ only in case but mean different values; delete one"
                 raise fault("E122", message, *["aliases"] * bool(self.aliases))
         return folded
 

@@ -161,7 +161,7 @@ def _text(packed: bytes) -> str:
 def _prefix(least: int, most: int) -> tuple[AfterValidator, Hint]:
     def check(length: int) -> int:
         if not least <= length <= most:
-            raise fault("E107", f"keep {least} to {most} bits")
+            raise fault("E107", f"this must be {least} to {most} bits")
         return length
 
     return AfterValidator(check), Hint(minimum=least, maximum=most)
@@ -269,7 +269,8 @@ class IpField(FieldBase):
         return ipv4 + (1 << p6) - special - mapped - nat64 - local - self._merged()
 
     def _merged(self) -> int:
-        """Count the prefixes that are none because they hold too much of an IPv4 address."""
+        """Count the prefixes that are never used because they would hold too much of an IPv4
+        address."""
         p4, p6, is_any = self.truncate.ipv4, self.truncate.ipv6, self.scope == "any"
         if p4 == 32:
             return 0

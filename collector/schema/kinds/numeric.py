@@ -209,7 +209,7 @@ class IntegerField(_RangeField):
     def _fits(self) -> IntegerField:
         if self.minimum > self.maximum or self.minimum % self.step:
             raise fault(
-                "E122", "`minimum` must be a multiple of `step` and not above `maximum`", "minimum"
+                "E122", "`minimum` must be a multiple of `step`, and at most `maximum`", "minimum"
             )
         return self
 
@@ -279,8 +279,9 @@ class NumberField(_RangeField):
         if low > high or is_wide or _EXACT.remainder(low, step):
             raise fault(
                 "E122",
-                "`minimum` must be a multiple of `step`, not above `maximum`, and no more than"
-                f" {_MOST_DIGITS} digits may lie between the finest of `step` and the widest value",
+                "`minimum` must be a multiple of `step`, and at most `maximum`; from the last"
+                f" digit of `step` to the first of the largest value there may be {_MOST_DIGITS}"
+                " digits",
                 "minimum",
             )
         return self

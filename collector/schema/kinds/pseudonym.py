@@ -32,7 +32,7 @@ def _reference(text: str) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("env", "file") or not rest or not rest.isprintable():
         raise fault(
-            "E202", "a key must be a reference: env:NAME or file:PATH, never the key itself"
+            "E202", "write where the key is, `env:NAME` or `file:PATH`; never the key itself"
         )
     return text
 

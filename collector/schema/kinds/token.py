@@ -64,7 +64,7 @@ class TokenField(FieldBase):
     def _closed_set(self, info: ValidationInfo) -> TokenField:
         """Read the set; the context of validation is the directory of the schema file."""
         if (self.pattern is None) == (self.catalogue is None):
-            raise fault("E122", "write either `pattern` or `catalogue`")
+            raise fault("E122", "a token needs either `pattern` or `catalogue`, not both")
         about = "pattern" if self.catalogue is None else "catalogue"
         caught: PatternFault | catalogue.CatalogueFault
         try:
@@ -73,7 +73,7 @@ class TokenField(FieldBase):
             caught = error
         else:
             if self.longest() > self.max_length:
-                message = "the set holds texts longer than `max_length`; shorten them or raise it"
+                message = "some texts are longer than `max_length`; raise it, or shorten the texts"
                 raise fault("E116", message, about)
             return self
         raise fault(caught.code, str(caught), about)

@@ -1,5 +1,5 @@
 """Say which fields of a schema the public sentence of ``needed-only`` covers, and what the schema
-says in public besides it.
+tells the public in addition.
 
 ``POSITIVE`` is a closed list: a field is within the sentence if its name, its kind and each of its
 paths are on it, and the ways to records have no words but those of ``WAYS``. No list of telling
@@ -18,7 +18,7 @@ from collector.schema.scalars import RecordsPath, Source, beside, condition_of, 
 
 
 class Positive(NamedTuple):
-    """The kinds that a field on the list may have, and its paths besides its own name."""
+    """The kinds that a field on the list may have, and its paths in addition to its own name."""
 
     kinds: frozenset[str]
     paths: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class Scope(NamedTuple):
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Return the sentences to publish besides ``needed-only``, each once."""
+        """Return the sentences to publish with ``needed-only``, each once."""
         return tuple(dict.fromkeys(text for text in self.outside.values() if text is not None))
 
     @property

@@ -1,0 +1,97 @@
+"""Maps of events, ``records: "*"``: each object in what arrives is an event."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from collector import Filter
+from collector.contracts import Tally
+from collector.documents import Document
+from collector.schema import Schema
+from collector.schema.load import parse_source
+
+_FIELD = {
+    "kind": "enum",
+    "values": ["iOS", "Android"],
+    "category": "user.device",
+    "purposes": ["ops"],
+    "retention": "1d",
+    "reason": "Run the service",
+}
+_REPORTS: dict[str, Any] = {
+    "IT01V": {"os": {"name": "iOS"}, "inner": {"os": {"name": "Android"}}},
+    "OT02A": {"os.name": "Android", "kind": "out"},
+    "version": 3,
+    "os": [{"name": "iOS"}],
+}
+
+
+def _made(records: Any) -> Schema:
+    purpose = {"use": "essential.service.operations", "basis": "contract", "reason": "Run it all"}
+    head = {"schema": "made", "version": "1.0.0", "title": "Made", "owner": "tests"}
+    fields = {"os.name": _FIELD}
+    document = {**head, "purposes": {"ops": purpose}, "fields": fields, "records": records}
+    schema, faults = parse_source(Document("made.yaml", value=document))
+    assert not faults
+    assert schema is not None
+    return schema
+
+
+def _names(tested: Filter, payload: Any) -> list[Any]:
+    return [record.get("os.name") for record in tested.admit(payload).records]
+
+
+@pytest.mark.parametrize("records", ["*", ["*"]])
+@pytest.mark.parametrize("form", [lambda event: event, lambda event: json.dumps(event).encode()])
+def test_each_object_is_an_event(records: Any, form: Any) -> None:
+    """Of a mapping and of a text; nothing else of the map, and nothing inside an event, is one."""
+    assert _names(Filter(_made(records)), form(_REPORTS)) == ["iOS", "Android"]
+
+
+def test_lists_and_lines_of_maps() -> None:
+    """Each map of a document's list and of lines gives its events, in order."""
+    tested, text = Filter(_made("*")), json.dumps(_REPORTS).encode()
+    whole = tested.admit(b"[%b,%b]" % (text, text))
+    lines = tested.admit_lines(b"%b\n\n{bad\n%b" % (text, text))
+    assert whole.encode() == lines.encode()
+    assert (whole.tally.received, lines.tally.received) == (4, 5)
+    assert lines.tally.rejected == {"malformed": 1}
+
+
+def test_content_is_counted_and_no_event() -> None:
+    """An object under a name of content is never looked into."""
+    event = _REPORTS | {"chat": {"os": {"name": "iOS"}}, "audio": [1], "video": None}
+    for payload in (event, json.dumps(event).encode()):
+        tally = Filter(_made("*")).admit(payload).tally
+        assert (tally.received, tally.content) == (2, {"chat": 1, "audio": 1})
+
+
+def test_a_condition_selects_events() -> None:
+    """The others are counted."""
+    found = Filter(_made({"path": "*", "when": {"kind": "out"}})).admit(_REPORTS)
+    assert [record.get("os.name") for record in found.records] == ["Android"]
+    assert found.tally.rejected == {"not_selected": 1}
+
+
+@pytest.mark.parametrize("payload", [b"{}", b'{"a": 1}', b"3", b"[3]", {}, {"a": [{}]}])
+def test_what_holds_no_event_is_counted_once(payload: Any) -> None:
+    """It is no object, or holds none."""
+    tally = Filter(_made("*")).admit(payload).tally
+    assert tally.rejected == {"not_an_object": 1}
+
+
+def test_too_many_are_too_large() -> None:
+    """All of them are rejected, and counted."""
+    event: dict[str, Any] = {str(number): {} for number in range(50_001)}
+    for payload in (event, json.dumps(event).encode()):
+        tally: Tally = Filter(_made("*")).admit(payload).tally
+        assert (tally.received, tally.rejected) == (50_001, {"too_large": 50_001})
+
+
+def test_it_stands_alone() -> None:
+    """Beside other paths it is a fault, since each of them would decide for the other."""
+    with pytest.raises(AssertionError):
+        _made(["items", "*"])
