@@ -8,15 +8,17 @@ is created with the first of them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from collector.contracts import Batch, Layout, layout_of
+from collector.contracts import Batch, Layout, Removal, layout_of
 from collector.errors import DeliveryError
 from collector.files import failing_as, make_private
+from collector.filter.redaction import Rule, redact
 from collector.spool.tables import decode_granted, encode_granted
+from collector.sqlite.compaction import compact
 from collector.sqlite.connection import connect, transaction
 from collector.sqlite.definition import Definition, format_of
 
@@ -84,20 +86,23 @@ class SetAside:
             if db is not None:
                 db.execute("DELETE FROM batches WHERE sink = ?", (sink,))
 
-    def revise(self, change: Callable[[bytes, str], tuple[bytes, int]]) -> tuple[int, int]:
-        """Replace each payload by what a change leaves of it; delete batches without records.
-        Return the number of batches and of records that were changed or deleted."""
-        batches = records = 0
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Carry out rules, and compact the file; return what each has removed."""
+        total, is_by_age = [Removal() for _ in rules], all(rule.now is not None for rule in rules)
         with self._opened() as db:
             for number, _, batch in _read(db) if db is not None else ():
-                left, changed = change(batch.payload, batch.received)
-                if changed and db is not None:
-                    batches, records = batches + 1, records + changed
+                left, done = redact(batch.payload, rules, batch.received)
+                if any(done) and db is not None:
                     query = "UPDATE batches SET payload = ? WHERE number = ?"
                     db.execute(query, (left, number))
-            if batches and db is not None:
+                    with_batch = [each + Removal(batches=bool(each)) for each in done]
+                    total = [a + b for a, b in zip(total, with_batch, strict=True)]
+            if db is not None:
                 db.execute("DELETE FROM batches WHERE length(payload) = 0")
-        return batches, records
+        if self._path.is_file() and (any(total) or not is_by_age):
+            with self._connected() as db:
+                compact(db, self._path)
+        return total
 
     @contextmanager
     def _opened(self, *, make: bool = False) -> Iterator[sqlite3.Connection | None]:
@@ -106,11 +111,16 @@ class SetAside:
         if not make and not self._path.is_file():
             yield None
             return
+        with self._connected() as db, transaction(db):
+            if format_of(db) is None:
+                DEFINITION.create(db)
+            yield db
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         with failing_as(DeliveryError("E507", _UNREADABLE), sqlite3.Error, OSError):
             make_private(self._path)
-            with closing(connect(self._path, has_log=False)) as db, transaction(db):
-                if format_of(db) is None:
-                    DEFINITION.create(db)
+            with closing(connect(self._path, has_log=False)) as db:
                 yield db
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+from collector.sinks.line_sink import LineSink
 
 from collector.config import load
 from collector.config.sink_types import sink_class
@@ -20,7 +21,6 @@ from collector.ledger import Note
 from collector.retention.locations import Locations
 from collector.retention.upkeep import prune_all
 from collector.routing import changes, flows
-from collector.sinks.line_sink import LineSink
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import note
 from collector.subject.rights import Removing, SchemaSubject, erase, export, remove_all
