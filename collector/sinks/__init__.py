@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collector.filter.redaction import Rule as Rule
     from collector.filter.redaction import matching as matching
     from collector.filter.redaction import redact as redact
-    from collector.sinks.ndjson import lines as lines
+    from collector.sinks.record_files import lines as lines
     from collector.sinks.sink import ErasableSink as ErasableSink
     from collector.sinks.sink import Holding as Holding
     from collector.sinks.sink import Opening as Opening
@@ -39,7 +39,7 @@ _MODULES = {
     "SinkSettings": "collector.config.sink_settings",
     "Unacceptable": "collector.errors",
     "Unreachable": "collector.errors",
-    "lines": "collector.sinks.ndjson",
+    "lines": "collector.sinks.record_files",
     "matching": "collector.filter.redaction",
     "redact": "collector.filter.redaction",
 }

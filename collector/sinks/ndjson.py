@@ -30,6 +30,7 @@ from collector.sinks.record_files import (
     Marks,
     all_pieces,
     files_of,
+    lines,
     remove_unfinished,
     rewrite,
     rotate,
@@ -391,14 +392,16 @@ class NdjsonSink(ErasableSink):
 
     def steps(self, rule: Rule) -> Iterator[Removal]:
         """Rewrite one file after the other, by rising numbers, as rotation increases them
-        meanwhile. One that cannot be rewritten is not swept."""
-        done = 0
+        meanwhile. What comes last is not swept if one could not be rewritten."""
+        done = rewritten = 0
         with self._opened() as file:
             while left := files_of(self._path)[done:]:
-                removal, done = Removal(is_swept=False), done + 1
+                removal, done = Removal(), done + 1
                 with suppress(DeliveryError):
                     (removal,) = file.rewrite([rule], left[0])
+                    rewritten += 1
                 yield removal
+        yield Removal(is_swept=rewritten == done)
 
     @contextmanager
     def _opened(self) -> Iterator[NdjsonFile]:
@@ -407,15 +410,3 @@ class NdjsonSink(ErasableSink):
         else:
             with NdjsonFile(self._path, shared=self.opening.is_shared) as file:
                 yield file
-
-
-def lines(batch: Batch) -> list[bytes]:
-    """Return the records, one a line, with ``received`` at the end: they are flat objects that are
-    not empty.
-
-    Raises ``DeliveryError`` E503 for a batch without a payload, which did not come out of a spool.
-    """
-    if batch.given and not batch.payload:
-        raise DeliveryError("E503", "only batches with a payload can be written as lines")
-    end = b',"received":"' + batch.received.encode() + b'"}\n'
-    return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]

@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import BinaryIO, ClassVar
 
-from collector.contracts import Removal
+from collector.contracts import Batch, Removal
 from collector.errors import DeliveryError
 from collector.files import lock_file
 from collector.filter.redaction import Rule, redact
@@ -172,6 +172,18 @@ def has_only_marks(path: Path) -> bool:
     return len(text) <= 2 * _ROOM and not any(
         any(room[end + _SUM_BYTES :]) for room, end in zip(rooms, ends, strict=True)
     )
+
+
+def lines(batch: Batch) -> list[bytes]:
+    """Return the records, one a line, with ``received`` at the end: they are flat objects that are
+    not empty.
+
+    Raises ``DeliveryError`` E503 for a batch without a payload, which did not come out of a spool.
+    """
+    if batch.given and not batch.payload:
+        raise DeliveryError("E503", "only batches with a payload can be written as lines")
+    end = b',"received":"' + batch.received.encode() + b'"}\n'
+    return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]
 
 
 def files_of(path: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import islice
@@ -57,7 +57,7 @@ EARLY = "dated in the future, so a clock was wrong"
 _AHEAD = timedelta(days=1)
 """No sender's clock is assumed to be further ahead."""
 _STEP_SECONDS = 0.05
-_SOON, _LATER = 1.0, 60.0
+_SOON, _LATER = 5.0, 60.0
 """The pause before a part is swept that somebody prevented, and before a pruning that failed."""
 _SHOWN = 5000
 _T = TypeVar("_T")
@@ -351,14 +351,15 @@ class ErasableSink(Sink, ABC):
             is_held = self._is_held if done is None else not done.is_swept
         finally:
             self._is_held = is_held
-            if done is not None:
-                self._pruned += done
-                self.prune_at = monotonic() + (_SOON if is_held else 0.0)
-            else:
-                self._steps, self._pruned, total = None, Removal(), self._pruned
+            self._pruned += done or Removal()
+            if done is None:
+                self._steps = None
                 self.prune_at = monotonic() + (_LATER if is_held else self.prune_seconds)
-                if total:
-                    self.opening.report(total)
+            else:
+                self.prune_at = monotonic() + (_SOON if is_held else 0.0)
+            if self._pruned and (done is None or is_held):
+                total, self._pruned = self._pruned, Removal()
+                self.opening.report(replace(total, is_swept=True))
 
     @property
     def is_held(self) -> bool:

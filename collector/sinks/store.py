@@ -304,10 +304,9 @@ class StoreSink(ErasableSink):
 
     def steps(self, rule: Rule) -> Iterator[Removal]:
         """Prune some thousand rows at a time, and compact the file in the end."""
-        steps = store_rows.steps(self._db, self.path, rule)
+        steps = store_rows.steps(self._db, self.path, rule, self.reorder.forget)
         while (done := run_or_raise(lambda: next(steps, None))) is not None:
             yield done
-        self.reorder.forget()
 
     def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
         """Return the retentions that the store notes."""

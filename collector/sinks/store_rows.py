@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TypeVar
@@ -161,10 +160,12 @@ def _change_all(db: sqlite3.Connection, rules: Iterable[Rule]) -> list[Removal]:
     ]
 
 
-def steps(db: sqlite3.Connection, path: Path, rule: Rule) -> Iterator[Removal]:
+def steps(
+    db: sqlite3.Connection, path: Path, rule: Rule, compacted: Callable[[], None] = lambda: None
+) -> Iterator[Removal]:
     """Carry out a rule by age, a transaction of some thousand rows for each item, and compact the
-    file, if anything was deleted now or before. While a reader prevents that its log is emptied,
-    items are not swept, and it is tried again for the next one. Raises ``sqlite3.Error``."""
+    file, if anything was deleted now or before; ``compacted`` is called then. While a reader or a
+    full disk prevents that, items are not swept, and it is tried again for the next one. Raises ``sqlite3.Error``."""
     for table, columns, compiled in list(_concerned(db, rule)):
         if compiled is None:
             yield Removal(unruled=(table,))
@@ -180,16 +181,15 @@ def steps(db: sqlite3.Connection, path: Path, rule: Rule) -> Iterator[Removal]:
                 done = _change(db, table, compiled, within, at, end)
             yield done
             at = end
-    sweep = partial(compact, db, path)
+    sweep, is_swept = compact, False
     while _has_remains(db):
-        is_swept, can = False, False
-        with suppress(sqlite3.Error, OSError, MemoryError):
-            is_swept, can, sweep = sweep(), True, partial(empty_log, db, path)
+        with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
+            is_swept = sweep(db, path)
+            sweep = empty_log
+            compacted()
         if is_swept:
             _forget_remains(db)
         yield Removal(is_swept=is_swept)
-        if not can:
-            return  # the disk is full, or others write all the time
 
 
 # -- sweeping -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from collector.errors import DeliveryError
 from collector.files import failing_as, make_private
 from collector.filter.redaction import Rule, redact
 from collector.spool.tables import decode_granted, encode_granted
-from collector.sqlite.compaction import compact
+from collector.sqlite.compaction import compacting
 from collector.sqlite.connection import connect, transaction
 from collector.sqlite.definition import Definition, format_of
 
@@ -87,21 +87,24 @@ class SetAside:
                 db.execute("DELETE FROM batches WHERE sink = ?", (sink,))
 
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
-        """Carry out rules, and compact the file; return what each has removed."""
+        """Carry out rules; return what each has removed. Unless all are by age and nothing was
+        deleted, no byte stays of what ever was."""
         total, is_by_age = [Removal() for _ in rules], all(rule.now is not None for rule in rules)
-        with self._opened() as db:
-            for number, _, batch in _read(db) if db is not None else ():
+        if not self._path.is_file():
+            return total
+        with (
+            self._connected() as db,
+            compacting(db, self._path) as write_anew,
+            transaction(db),
+        ):
+            for number, _, batch in _read(db) if format_of(db) is not None else ():
                 left, done = redact(batch.payload, rules, batch.received)
-                if any(done) and db is not None:
-                    query = "UPDATE batches SET payload = ? WHERE number = ?"
-                    db.execute(query, (left, number))
-                    with_batch = [each + Removal(batches=bool(each)) for each in done]
-                    total = [a + b for a, b in zip(total, with_batch, strict=True)]
-            if db is not None:
+                db.execute("UPDATE batches SET payload = ? WHERE number = ?", (left, number))
+                with_batch = [each + Removal(batches=bool(each)) for each in done]
+                total = [a + b for a, b in zip(total, with_batch, strict=True)]
+            if any(total) or not is_by_age:
                 db.execute("DELETE FROM batches WHERE length(payload) = 0")
-        if self._path.is_file() and (any(total) or not is_by_age):
-            with self._connected() as db:
-                compact(db, self._path)
+                write_anew("batches")
         return total
 
     @contextmanager

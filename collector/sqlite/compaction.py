@@ -79,7 +79,7 @@ def compacting(db: sqlite3.Connection, path: Path) -> Iterator[Callable[..., Non
 
 def _write_anew(db: sqlite3.Connection, tables: Sequence[str]) -> None:
     for table in map(quoted, tables):
-        db.execute(f"CREATE TABLE copy.{table} AS SELECT * FROM main.{table}")
+        db.execute(f"CREATE TABLE copy.{table} AS SELECT * FROM main.{table}")  # noqa: S608
         db.execute(f"DELETE FROM main.{table}")  # noqa: S608 - quoted names
         db.execute(f"INSERT INTO main.{table} SELECT * FROM copy.{table} ORDER BY rowid")  # noqa: S608
 

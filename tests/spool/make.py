@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 
 from collector.contracts import Batch, Layout, PendingBatch, Rejection, Tally
+from collector.filter.redaction import Part, Rule
 from collector.filter.stored import read
 from collector.spool import Spool, checkpoints, spool
 from tests.deadline import WAIT_SECONDS
@@ -67,6 +69,26 @@ def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> li
         if not acknowledge:
             break
     return found
+
+
+class _Without(Rule):
+    """The records that have one of some numbers go."""
+
+    gone: frozenset[int]
+    has_people = True
+
+    def fields_to_remove(self, record: Mapping[str, object], minute: str) -> Collection[str]:
+        """Return all fields, or none."""
+        number = record["n"]
+        assert isinstance(number, msgspec.Raw)
+        return record.keys() if int(bytes(number)) in self.gone else ()
+
+
+def without(*gone: int) -> Rule:
+    """The rule by which the records with these numbers go."""
+    rule = _Without(others=[Part()])
+    object.__setattr__(rule, "gone", frozenset(gone))
+    return rule
 
 
 @contextmanager

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from collector.contracts import Batch
+from collector.contracts import Batch, Removal
 from collector.errors import DeliveryError
+from collector.filter.redaction import EVERYTHING
 from collector.schema import load_schema
 from collector.spool.set_aside import FILE_NAME, SetAside
+from tests.spool.make import without
 
 _LAYOUT = load_schema("conferencing").layout
+_LEFT = b'{"n":2,"text":"left"}\n'
 _BATCH = Batch(
     b"1" * 16, "2026-11-24T10:20:00Z", layout=_LAYOUT, payload=b"a\nb\n", granted=("security",)
 )
@@ -22,7 +25,7 @@ def test_without_any_there_is_no_file(tmp_path: Path) -> None:
     """Nothing is made by looking, changing or removing."""
     aside = SetAside(tmp_path)
     aside.remove(1)
-    assert (aside.all(), aside.revise(lambda payload, _: (payload, 1))) == ([], (0, 0))
+    assert (aside.all(), aside.rewrite([EVERYTHING])) == ([], [Removal()])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -45,11 +48,11 @@ def test_a_batch_is_kept_as_it_was(tmp_path: Path) -> None:
 def test_a_change_leaves_no_byte(tmp_path: Path) -> None:
     """Lines that go are gone, and batches without any."""
     aside = SetAside(tmp_path)
-    secret = b"hunter2secret\n" * 500
-    aside.add("lake", Batch(b"2" * 16, _BATCH.received, layout=_LAYOUT, payload=secret + b"left\n"))
+    secret = b'{"n":1,"text":"hunter2secret"}\n' * 500
+    aside.add("lake", Batch(b"2" * 16, _BATCH.received, layout=_LAYOUT, payload=secret + _LEFT))
     aside.add("lake", Batch(b"3" * 16, _BATCH.received, layout=_LAYOUT, payload=secret))
-    assert aside.revise(lambda text, _: (text.replace(secret, b""), 500)) == (2, 1000)
-    assert [each.batch.payload for each in aside.all()] == [b"left\n"]
+    assert aside.rewrite([without(1)]) == [Removal(deleted=1000, batches=2)]
+    assert [each.batch.payload for each in aside.all()] == [_LEFT]
     assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
