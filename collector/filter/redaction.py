@@ -161,6 +161,10 @@ class Part:
         """Return whether it may concern records that were received in these minutes."""
         return self.start <= last and first < self.end
 
+    def covers(self, first: str, last: str) -> bool:
+        """Return whether it concerns all records that were received in these minutes."""
+        return self.field is None and self.start <= first and last < self.end
+
 
 @dataclass(frozen=True, repr=False)
 class Rule:
@@ -402,6 +406,7 @@ def _judged(
         ):
             yield line, _NO_MEMBERS, ()
             continue
+        members: _Members
         try:
             members = _decode_line(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -165,7 +165,8 @@ def steps(
 ) -> Iterator[Removal]:
     """Carry out a rule by age, a transaction of some thousand rows for each item, and compact the
     file, if anything was deleted now or before; ``compacted`` is called then. While a reader or a
-    full disk prevents that, items are not swept, and it is tried again for the next one. Raises ``sqlite3.Error``."""
+    full disk prevents that, items are not swept, and it is tried again for the next one. Raises
+    ``sqlite3.Error``."""
     for table, columns, compiled in list(_concerned(db, rule)):
         if compiled is None:
             yield Removal(unruled=(table,))

@@ -341,13 +341,20 @@ class ParquetSink(ErasableSink):
 
     def _measured_file(self, key: FileKey, rule: Rule) -> Iterator[Holding]:
         parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
-        if parts is None or rule is EVERYTHING:
-            found = self._lake.statistics(key.text)
-            if found is not None and found.records and rule is EVERYTHING:
-                yield Holding(key.schema, found.records, found.fields, found.first, found.last)
-            elif found is not None and key.last < rule.until:
+        if parts is not None:
+            parts = [part for part in parts if part.overlaps(key.first, key.last)]
+        if parts == [] or (found := self._lake.statistics(key.text)) is None:
+            return
+        if parts is None:
+            if key.last < rule.until:
                 yield Holding(key.schema, 0, {}, None, None, found.records)
-        elif _overlaps(parts, key) and any(p.removed(self._lake.filled(key.text)) for p in parts):
+            return
+        removed = frozenset[str]().union(*(part.removed(found.filled) for part in parts))
+        fields = {name: found.fields[name] for name in removed}
+        is_of_all = all(part.covers(key.first, key.last) for part in parts)
+        if is_of_all and found.records and found.records == max(fields.values(), default=0):
+            yield Holding(key.schema, found.records, fields, found.first, found.last)
+        elif removed:
             for table in self._lake.find(key.text, parts):
                 fields = cut(table, parts).counts(table)
                 yield Holding(key.schema, len(table), fields, key.first, key.last)
