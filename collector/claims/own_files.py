@@ -27,8 +27,7 @@ from collector.retention.locations import Locations
 from collector.sinks.record_files import has_only_marks
 from collector.sinks.sink import own_directory
 from collector.spool.lock import FILE_NAME as LOCK_NAME
-from collector.sqlite.connection import connect_unset
-from collector.sqlite.definition import tables_of
+from collector.sqlite.connection import connect_unset, number_of, transaction
 
 _DATABASE = r"(-wal|-shm|-journal|\.compact-[0-9a-f]{16})?"
 _LINES = r"(\.state|(\.[0-9]+)?(\.new)?)"
@@ -174,7 +173,8 @@ def clear_unfinished(locations: Locations) -> None:
         with suppress(OSError, sqlite3.Error):
             if is_left and each.name.endswith("-journal"):
                 path = each.with_name(each.name.removesuffix("-journal"))
-                with closing(connect_unset(path, must_exist=True)) as db:
-                    tables_of(db)
+                with closing(connect_unset(path, must_exist=True)) as db, transaction(db):
+                    version = number_of(db, "user_version")  # only what writes removes any journal
+                    db.execute(f"PRAGMA user_version = {version}")
             elif is_left and not is_locked(each):
                 each.unlink()

@@ -99,9 +99,13 @@ class SetAside:
         ):
             for number, _, batch in _read(db) if format_of(db) is not None else ():
                 left, done = redact(batch.payload, rules, batch.received)
-                db.execute("UPDATE batches SET payload = ? WHERE number = ?", (left, number))
+                if any(done):
+                    query = "UPDATE batches SET payload = ? WHERE number = ?"
+                    db.execute(query, (left, number))
                 with_batch = [each + Removal(batches=bool(each)) for each in done]
                 total = [a + b for a, b in zip(total, with_batch, strict=True)]
+            # A transaction that writes removes the journal that a killed process has left.
+            db.execute(f"PRAGMA user_version = {DEFINITION.format}")
             if any(total) or not is_by_age:
                 db.execute("DELETE FROM batches WHERE length(payload) = 0")
                 write_anew("batches")

@@ -17,13 +17,18 @@ from typing import Any
 import orjson
 import pytest
 
+from collector import Collector
 from collector.claims.own_files import clear_unfinished, count_altered, count_entries
 from collector.contracts import Batch, Subject
 from collector.filter.stored import read
 from collector.retention import upkeep
 from collector.retention.locations import Locations
+from collector.schema import load_schema
+from collector.sdk import Withdrawal
 from collector.sinks.sink import Opening, open_sink
 from collector.spool.set_aside import SetAside
+from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
+from collector.sqlite.foreign import foreign_parts
 from collector.subject.rights import SchemaSubject, erase
 from tests.claims.populated import PopulatedDirectory, address, minute
 
@@ -176,6 +181,38 @@ def test_killed_at_any_step(tmp_path: Path, what: str) -> None:
             own = [each for each in found if each in others]
             assert own == sorted(others), (step, name)
         assert populated.left(range(100)) >= {*range(100)} - {*_GONE}, step
+
+
+@pytest.mark.long
+@pytest.mark.timeout(120 + 4 * _STEPS)
+def test_the_spool_of_an_application_that_is_killed(tmp_path: Path) -> None:
+    """Whatever it was about to do, its directory consists of what Collector makes."""
+    target, spool = tmp_path / "r.ndjson", tmp_path / "spool"
+
+    def work() -> None:
+        with Collector(to=f"ndjson://{target}", spool=spool, interval=0.01) as telemetry:
+            for number in range(20):
+                telemetry.emit({"ip": address(number), "os": {"type": "linux"}})
+            telemetry.flush(10)
+            _withdrawn(telemetry, 3)
+            for number in range(20, 30):
+                telemetry.emit({"ip": address(number), "os": {"type": "linux"}})
+
+    step, tries, random = 0, 0, Random()
+    while tries < _STEPS and _killed_at(step, work):
+        step, tries = step + random.randint(1, 12), tries + 1
+        for directory in spool.glob("[0-9]*"):
+            locations = Locations(directory, (load_schema("conferencing"),), {})
+            assert _foreign(locations) == {}, step
+            parts = foreign_parts(directory / "spool.db", SPOOL_DEFINITION)
+            assert parts == 0, step
+        with Collector(to=f"ndjson://{target}", spool=spool) as telemetry:
+            assert telemetry.flush(30)
+            assert _withdrawn(telemetry, 3).is_swept
+
+
+def _withdrawn(telemetry: Collector, number: int) -> Withdrawal:
+    return telemetry.withdraw("client.address", address(number), since=minute(1)[:10])
 
 
 def _carry_out(populated: _Lake, what: str) -> None:

@@ -21,7 +21,7 @@ from collector.contracts import Batch, Layout, Record, Removal, count_lines, lay
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.extras import require
 from collector.files import check_directory
-from collector.filter.redaction import EVERYTHING, Part, Rule, cut, matching
+from collector.filter.redaction import Part, Rule, cut, matching
 from collector.filter.stored import Values, read, values
 from collector.sinks.parquet.segment_reader import Segment, read_segments
 from collector.sinks.parquet.segment_routing import (
