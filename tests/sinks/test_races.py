@@ -29,8 +29,8 @@ _TYPES: dict[str, Callable[[Path], SinkSettings]] = {
 
 def _erased(number: int) -> Rule:
     now = datetime.now(UTC)
-    window = (to_minute(now + timedelta(days=days)) for days in (-200, 1))
-    return Rule.removal(Subject("client.address", person(number), *window), None)
+    start, end = (to_minute(now + timedelta(days=days)) for days in (-200, 1))
+    return Rule.removal(Subject("client.address", person(number), start, end), None)
 
 
 def _bytes(directory: Path) -> bytes:

@@ -127,7 +127,7 @@ def _count_steps(step: int) -> None:
                 count()
             return super().execute(statement, *values)
 
-    sqlite3.connect = lambda *args, **more: connect(  # type: ignore[assignment,misc]
+    sqlite3.connect = lambda *args, **more: connect(  # type: ignore[assignment]
         *args, factory=Connection, **more
     )
 
