@@ -337,7 +337,8 @@ def redact(
     has removed. A record without any field left goes.
 
     Lines from which nothing goes stay as they are; one that cannot be read, and may be concerned,
-    is removed. ``minute`` is when all of them were received; without it, each line names its own.
+    is removed. Of those of whose schema nothing is known, the name is not told: it may be anything.
+    ``minute`` is when all lines were received; without it, each names its own.
     """
     done = list[Removal]()
     for rule in rules:
@@ -349,11 +350,10 @@ def redact(
 def _redacted(payload: bytes, rule: Rule, minute: str | None) -> tuple[bytes, Removal]:
     if not _may_concern(payload, rule, minute):
         return payload, Removal()
-    lines, deleted, shortened, unruled = list[bytes](), 0, 0, dict[str, None]()
+    lines, deleted, shortened, is_unruled = list[bytes](), 0, 0, False
     for line, members, removed in _judged(payload, rule, minute):
-        if removed is None:
-            unruled[(text_of(members, "schema") or "").partition("/")[0]] = None
         if not removed:
+            is_unruled |= removed is None
             lines.append(line)
         elif len(removed) >= sum(name not in RESERVED for name in members):
             deleted += 1
@@ -363,7 +363,7 @@ def _redacted(payload: bytes, rule: Rule, minute: str | None) -> tuple[bytes, Re
             shortened += 1
     if deleted or shortened:
         payload = b"".join(lines)
-    return payload, Removal(deleted, shortened, unruled=tuple(unruled))
+    return payload, Removal(deleted, shortened, unruled=("",) * is_unruled)
 
 
 def matching(payload: bytes, rule: Rule, minute: str | None = None) -> Iterator[Record]:
