@@ -23,7 +23,7 @@ NIGHTLY := COLLECTOR_EXAMPLES=100 COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECT
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tables long servers recordings lint nightly bench figures docs image dist candidate coverage clean
+.PHONY: help demo test tables long servers forget recordings lint nightly bench figures docs image dist candidate coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ long: $(VENV)/.dev ## Run the slower tests: attacks beside senders, kills, faili
 servers: $(VENV)/.dev .venv-schemathesis/.made ## Test with servers of other programs (PostgreSQL, NATS, an object store), and while they are away.
 	$(BIN)/python -m pytest -n $(WORKERS) -m servers $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m pytest -n 3 -s -m outages $(UNLIMITED) $(PYTEST)
+
+forget: $(VENV)/.dev ## Erase people out of every kind of sink while everything is killed (two minutes).
+	$(BIN)/python -m pytest -s -m outages tests/sidecar/test_forgotten.py $(UNLIMITED) $(PYTEST)
+	$(BIN)/python -m pytest -n $(WORKERS) -m long tests/subject/test_killed.py $(UNLIMITED) $(PYTEST)
 
 recordings: $(VENV)/.meeting ## Try grants, and recorders that are killed; record a meeting of WebRTC peers; test with servers.
 	$(BIN)/python -m pytest -n $(WORKERS) -s \

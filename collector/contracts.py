@@ -428,7 +428,8 @@ class Removal:
     sums. Over several locations ``sinks`` has the number of records of each sink by its name.
 
     ``is_swept`` is true if no byte of it is left; otherwise the same call does that later.
-    ``unruled`` are the names of collections with records of which no retention is known.
+    ``unruled`` are the names of collections with records of which no retention is known; of lines
+    that is the empty text, which stands for the sink.
     """
 
     deleted: int = 0
@@ -465,7 +466,8 @@ class Removal:
 
     def of_sink(self, name: str) -> Removal:
         """Return what a sink removed as a part of what several locations did."""
-        return Removal(is_swept=self.is_swept, unruled=self.unruled, sinks={name: self.records})
+        unruled = tuple(each or name for each in self.unruled)
+        return Removal(is_swept=self.is_swept, unruled=unruled, sinks={name: self.records})
 
 
 @dataclass(frozen=True, slots=True)

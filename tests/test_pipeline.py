@@ -554,7 +554,7 @@ def test_a_person_erased_while_a_sink_refuses(tmp_path: Path, number: int) -> No
         assert sink.has_read.wait(WAIT_SECONDS)
         address = str(sink.batches[0].records[0]["client.address"])
         person = Subject("client.address", address, "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z")
-        clear(spool, Rule.removal(person, None), since=datetime.now(UTC), wait=1)
+        clear(spool, [Rule.removal(person, None)], wait=1)
         sink.goes_on.set()
         wait_until(lambda: not spool.state().batches)
     left = [each.batch.payload for each in aside_batches(tmp_path / "spool.db")]

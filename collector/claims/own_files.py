@@ -9,8 +9,9 @@ in the directory of a sink by the sink.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from glob import escape
 from os.path import realpath
 from pathlib import Path
@@ -26,6 +27,7 @@ from collector.retention.locations import Locations
 from collector.sinks.record_files import has_only_marks
 from collector.sinks.sink import own_directory
 from collector.spool.lock import FILE_NAME as LOCK_NAME
+from collector.sqlite.connection import connect_unset, number_of, transaction
 
 _DATABASE = r"(-wal|-shm|-journal|\.compact-[0-9a-f]{16})?"
 _LINES = r"(\.state|(\.[0-9]+)?(\.new)?)"
@@ -163,11 +165,16 @@ def _has_more(path: Path) -> bool:
 
 
 def clear_unfinished(locations: Locations) -> None:
-    """Remove the files that a process left which was killed before they were whole, as the next
-    start does. Call this where no process has the data directory."""
+    """Remove the files that a process left which was killed before they were whole, and undo the
+    transactions that it had begun, as the next start does. Call this where no process has the data
+    directory."""
     for each in _files(locations):
-        is_left = _UNFINISHED(each.name) and not each.name.endswith("-journal")
-        if is_left and each.name not in _CONTENTS and not each.is_symlink():
-            with suppress(OSError):
-                if not is_locked(each):
-                    each.unlink()
+        is_left = _UNFINISHED(each.name) and each.name not in _CONTENTS and not each.is_symlink()
+        with suppress(OSError, sqlite3.Error):
+            if is_left and each.name.endswith("-journal"):
+                path = each.with_name(each.name.removesuffix("-journal"))
+                with closing(connect_unset(path, must_exist=True)) as db, transaction(db):
+                    version = number_of(db, "user_version")  # only what writes removes any journal
+                    db.execute(f"PRAGMA user_version = {version}")
+            elif is_left and not is_locked(each):
+                each.unlink()

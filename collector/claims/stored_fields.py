@@ -288,13 +288,9 @@ def _misled(sink: str, fields: Collection[str]) -> Iterator[Mismatch]:
 
 
 def _of_values(
-    where: str, found: Iterable[Values] | None, allowed: _Allowed, *, is_listed: bool
+    where: str, found: Iterable[Values], allowed: _Allowed, *, is_listed: bool
 ) -> Iterator[Mismatch]:
     """Compare values with the kinds of their fields, and fields with what is to go there."""
-    if found is None:
-        message = f"{_named(where)} does not show the values that it holds."
-        yield _open(message, "Use a type of sink that Collector can read.")
-        return
     refused, misled, is_known = set[str](), set[str](), True
     for schema, members in found:
         refused.update(allowed.refused(schema, members))

@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from collector.contracts import Record, Subject, to_minute
+from collector.contracts import Record, Removal, Subject, count_lines, to_minute
 from collector.documents import nearest
 from collector.errors import UsageError
 from collector.schema.kinds import Circumstances
@@ -46,7 +46,9 @@ _MOMENT = re.compile(
 
 _RECEIVED, _RECEIVED_AT, _MINUTE_AT = b'"received":"', slice(-35, -23), slice(-23, -3)
 """The last member of a line of a file, and its position there."""
+_MINUTES = re.compile(rb'"received":"([^"\n]{20})"}\n').findall
 _Members = Mapping[str, msgspec.Raw]
+_NO_MEMBERS: _Members = {}
 _decode_line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 _decode_record = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode
@@ -159,18 +161,24 @@ class Part:
         """Return whether it may concern records that were received in these minutes."""
         return self.start <= last and first < self.end
 
+    def covers(self, first: str, last: str) -> bool:
+        """Return whether it concerns all records that were received in these minutes."""
+        return self.field is None and self.start <= first and last < self.end
+
 
 @dataclass(frozen=True, repr=False)
 class Rule:
     """The parts for each schema by its name, and for ``others``. With ``others`` of ``None``
     nothing is known of them: their records stay, and are counted as such.
 
-    ``now`` is the moment of a rule by age, for retentions that are stated beside records.
+    ``now`` is the moment of a rule by age, for retentions that are stated beside records. Where
+    the values of people are ``hashed``, that makes of a field and a value what parts have.
     """
 
     schemas: Mapping[str, Sequence[Part]] = field(default_factory=dict)
     others: Sequence[Part] | None = ()
     now: datetime | None = None
+    hashed: Callable[[str, str], str] | None = None
 
     @classmethod
     def expiry(cls, schemas: Sequence[Schema], now: datetime) -> Rule:
@@ -235,39 +243,66 @@ class Rule:
         return min((part.start for part in self._all_parts), default=FIRST)
 
     @property
-    def unknown(self) -> Rule | None:
-        """The rule that selects records that are old enough, and of whose schema nothing is known;
-        ``None`` if there are none."""
+    def with_unknown(self) -> Rule:
+        """The rule that selects the same records, and those that are old enough, and of whose
+        schema nothing is known."""
         if self.others is not None:
-            return None
-        return Rule(dict.fromkeys(self.schemas, ()), [Part(end=self.until)])
+            return self
+        return Rule(self.schemas, [Part(end=self.until)], self.now)
 
     @cached_property
-    def _needles(self) -> list[bytes] | None:
+    def has_people(self) -> bool:
+        """Whether it concerns people: then what goes depends on values, not on ages alone."""
+        return any(part.field is not None for part in self._all_parts)
+
+    @cached_property
+    def needles(self) -> list[bytes] | None:
         """The values of people as they are in lines; ``None`` if others are concerned, too."""
         parts = self._all_parts
-        if self.others is None or any(part.field is None for part in parts):
+        if self.others is None or self.hashed or any(part.field is None for part in parts):
             return None
         return [*{_encode(part.value) for part in parts}]
 
     def may_concern(self, text: bytes) -> bool:
         """Return whether lines may be concerned: a quick test."""
-        needles = self._needles
-        return bool(text) if needles is None else any(each in text for each in needles)
+        return bool(text) if self.needles is None else any(each in text for each in self.needles)
+
+    @cached_property
+    def _by_schema(self) -> dict[str, _Sorted | None]:
+        return {}
 
     def fields_to_remove(self, record: Mapping[str, object], minute: str) -> Collection[str] | None:
         """Return the fields of a record that go; ``None`` if nothing is known of its schema. Values
         are decoded, or ``msgspec.Raw``."""
-        parts = self.parts(text_of(record, "schema") or "")
-        if parts is None:
+        schema = text_of(record, "schema") or ""
+        if schema not in self._by_schema:
+            parts = self.parts(schema)
+            self._by_schema[schema] = None if parts is None else _sorted(parts)
+        if (found := self._by_schema[schema]) is None:
             return None if minute < self.until else ()
-        removed: set[str] = set()
-        for part in parts:
-            if part.start <= minute < part.end and (
-                part.field is None or text_of(record, part.field) == part.value
-            ):
+        of_all, of_people = found
+        concerned = [*of_all]
+        for name, by_value in of_people.items():
+            if (value := text_of(record, name)) is not None:
+                value = self.hashed(name, value) if self.hashed else value
+                concerned += by_value.get(value, ())
+        removed = set[str]()
+        for part in concerned:
+            if part.start <= minute < part.end:
                 removed.update(part.removed(record))
         return removed
+
+
+_Sorted = tuple[Sequence[Part], Mapping[str, Mapping[str, Sequence[Part]]]]
+"""The parts of a rule that concern all records, and those for people, by field and value."""
+
+
+def _sorted(parts: Sequence[Part]) -> _Sorted:
+    of_people: dict[str, dict[str, list[Part]]] = {}
+    for part in parts:
+        if part.field is not None:
+            of_people.setdefault(part.field, {}).setdefault(part.value, []).append(part)
+    return [part for part in parts if part.field is None], of_people
 
 
 EVERYTHING = Rule(others=[Part()])
@@ -295,61 +330,40 @@ def _expired(spans: Mapping[str, timedelta], now: datetime) -> list[Part]:
 # -- lines -----------------------------------------------------------------------------------------
 
 
-class RedactionRule(Protocol):
-    """What is needed to apply a rule to lines: see ``Rule``."""
+def redact(
+    payload: bytes, rules: Sequence[Rule], minute: str | None = None
+) -> tuple[bytes, list[Removal]]:
+    """Apply one rule after the other to records as NDJSON; return what is left, and what each rule
+    has removed. A record without any field left goes.
 
-    @property
-    def since(self) -> str: ...
-    @property
-    def until(self) -> str: ...
-    def may_concern(self, text: bytes) -> bool: ...
-    def fields_to_remove(
-        self, record: Mapping[str, object], minute: str
-    ) -> Collection[str] | None: ...
-
-
-class Redacted(NamedTuple):
-    """The remaining lines, the number of records that were shortened or removed, and of those of
-    whose schema nothing is known."""
-
-    payload: bytes
-    records: int
-    unruled: int = 0
-
-    def __repr__(self) -> str:
-        return f"<Redacted {self.records} records>"
-
-
-class Redactor(Protocol):
-    """Redacts lines that were received at a minute, or that name it themselves, as ``redact``."""
-
-    def __call__(self, payload: bytes, minute: str | None = None) -> tuple[bytes, int]: ...
-
-
-def redact(payload: bytes, rule: RedactionRule, minute: str | None = None) -> Redacted:
-    """Apply a rule to records as NDJSON; a record without any field left is removed.
-
-    Lines from which nothing goes stay as they are; one that cannot be read is removed. ``minute``
-    is when all of them were received; without it, each line names its own.
+    Lines from which nothing goes stay as they are; one that cannot be read, and may be concerned,
+    is removed. Of those of whose schema nothing is known, the name is not told: it may be anything.
+    ``minute`` is when all lines were received; without it, each names its own.
     """
-    if not rule.may_concern(payload):
-        return Redacted(payload, 0)
-    lines, changed, unruled = list[bytes](), 0, 0
-    since, until = rule.since.encode(), rule.until.encode()
-    for line in payload.splitlines(keepends=True):
-        is_concerned = rule.may_concern(line) and _is_within(line, since, until)
-        rest = _redact_line(line, rule, minute) if is_concerned else line
-        if rest is None:
-            unruled += 1
-            rest = line
-        changed += rest != line
-        lines.append(rest)
-    return Redacted(b"".join(lines) if changed else payload, changed, unruled)
+    done = list[Removal]()
+    for rule in rules:
+        payload, removal = _redacted(payload, rule, minute)
+        done.append(removal)
+    return payload, done
 
 
-def redactor(rule: RedactionRule) -> Redactor:
-    """Return a function that applies a rule."""
-    return lambda payload, minute=None: redact(payload, rule, minute)[:2]
+def _redacted(payload: bytes, rule: Rule, minute: str | None) -> tuple[bytes, Removal]:
+    if not _may_concern(payload, rule, minute):
+        return payload, Removal()
+    lines, deleted, shortened, is_unruled = list[bytes](), 0, 0, False
+    for line, members, removed in _judged(payload, rule, minute):
+        if not removed:
+            is_unruled |= removed is None
+            lines.append(line)
+        elif len(removed) >= sum(name not in RESERVED for name in members):
+            deleted += 1
+        else:
+            left = {name: raw for name, raw in members.items() if name not in removed}
+            lines.append(_encode(left) + b"\n")
+            shortened += 1
+    if deleted or shortened:
+        payload = b"".join(lines)
+    return payload, Removal(deleted, shortened, unruled=("",) * is_unruled)
 
 
 def matching(payload: bytes, rule: Rule, minute: str | None = None) -> Iterator[Record]:
@@ -359,44 +373,65 @@ def matching(payload: bytes, rule: Rule, minute: str | None = None) -> Iterator[
         with suppress(msgspec.MsgspecError, UnicodeDecodeError):
             yield from _decode_records(payload)
             return
-    since, until = rule.since.encode(), rule.until.encode()
-    for line in payload.splitlines(keepends=True) if rule.may_concern(payload) else ():
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            if rule.may_concern(line) and _is_within(line, since, until):
-                members = _decode_line(line)
-                received = _received(members) if minute is None else minute
-                if rule.fields_to_remove(members, received):
+    if _may_concern(payload, rule, minute):
+        for line, members, removed in _judged(payload, rule, minute):
+            if removed and members:
+                with suppress(msgspec.MsgspecError, UnicodeDecodeError):
                     yield _decode_record(line)
 
 
-def _is_within(line: bytes, since: bytes, until: bytes) -> bool:
-    """Return whether a line may be concerned by the minute that it names where lines of files
-    do."""
-    return line[_RECEIVED_AT] != _RECEIVED or since <= line[_MINUTE_AT] < until
+def _may_concern(payload: bytes, rule: Rule, minute: str | None) -> bool:
+    """Return whether lines may be concerned: a quick test."""
+    if not rule.may_concern(payload):
+        return False
+    if minute is not None or rule.has_people:
+        return True
+    since, until, minutes = rule.since.encode(), rule.until.encode(), _MINUTES(payload)
+    is_told = len(minutes) == count_lines(payload) and payload.endswith(b"\n")
+    return not is_told or any(since <= each < until for each in {*minutes})
 
 
-def _redact_line(line: bytes, rule: RedactionRule, minute: str | None) -> bytes | None:
-    """Return what is left of a line; ``None`` if nothing is known of its schema."""
-    members: dict[str, msgspec.Raw] = {}
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        members = _decode_line(line)
+def _judged(
+    payload: bytes, rule: Rule, minute: str | None
+) -> Iterator[tuple[bytes, _Members, Collection[str] | None]]:
+    """Yield each line with its members, undecoded, and those of them that go; ``None`` if nothing
+    is known of its schema. Of a line that cannot be read, there are no members, and one that goes.
+    """
+    since, until = rule.since.encode(), rule.until.encode()
+    needles, known = rule.needles, dict[tuple[object, ...], Collection[str] | None]()
+    for line in payload.splitlines(keepends=True):
+        stated = line[_MINUTE_AT] if line[_RECEIVED_AT] == _RECEIVED else None
+        if (stated is not None and not since <= stated < until) or (
+            needles is not None and not any(each in line for each in needles)
+        ):
+            yield line, _NO_MEMBERS, ()
+            continue
+        members: _Members
+        try:
+            members = _decode_line(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            members = _NO_MEMBERS
+        if rule.has_people:
+            removed = _removed(members, rule, minute)
+        else:
+            shape = bytes(members.get("schema", b"")), stated, *members
+            if stated is None and minute is None:
+                removed = _removed(members, rule, minute)
+            elif shape in known:
+                removed = known[shape]
+            else:
+                removed = known[shape] = _removed(members, rule, minute)
+        yield line, members, removed
+
+
+def _removed(members: _Members, rule: Rule, minute: str | None) -> Collection[str] | None:
+    """Return the members of a line that go: of one without fields that is all that there is."""
     fields = {name for name in members if name not in RESERVED}
     if not fields:
-        return b""
-    found = rule.fields_to_remove(members, _received(members) if minute is None else minute)
-    if found is None:
-        return None
-    removed = fields.intersection(found)
-    if not removed:
-        return line
-    if removed == fields:
-        return b""
-    return _encode({name: raw for name, raw in members.items() if name not in removed}) + b"\n"
-
-
-def _received(members: _Members) -> str:
-    """Return the minute that a line names; without one, the empty text, which precedes all."""
-    return (_text(members["received"]) or "") if "received" in members else ""
+        return ("",)
+    received = (text_of(members, "received") or FIRST) if minute is None else minute
+    found = rule.fields_to_remove(members, received)
+    return None if found is None else fields.intersection(found)
 
 
 def text_of(record: Mapping[str, object], name: str) -> str | None:
@@ -404,14 +439,10 @@ def text_of(record: Mapping[str, object], name: str) -> str | None:
     else."""
     found = record.get(name)
     if isinstance(found, msgspec.Raw):
-        return _text(found)
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            return _decode_text(found)
+        return None
     return found if isinstance(found, str) else None
-
-
-def _text(raw: msgspec.Raw) -> str | None:
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-        return _decode_text(raw)
-    return None
 
 
 # -- SQL -------------------------------------------------------------------------------------------

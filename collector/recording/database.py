@@ -112,8 +112,7 @@ class Database:
     def compact(self) -> bool:
         """Write the file anew, without what was deleted; return whether that was done."""
         with self.lock, self._read_lock, suppress(sqlite3.Error, OSError, MemoryError):
-            compact(self._db, self.path)
-            return True
+            return compact(self._db, self.path)
         return False
 
     def close(self) -> None:

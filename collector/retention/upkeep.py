@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,13 +20,12 @@ from typing import TYPE_CHECKING
 
 from collector.contracts import Depth, Removal, count_lines, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
-from collector.filter.redaction import RedactionRule, Rule, redact, redactor
+from collector.filter.redaction import Rule, redact
 from collector.ledger import Note, earlier_schemas
 from collector.schema.model import Schema
 from collector.sinks.sink import EARLY, in_place
 from collector.sinks.store_file import run_or_raise
 from collector.spool import Spool
-from collector.spool.file import ALWAYS, Revision
 from collector.spool.recover import delete_quarantined, quarantined
 from collector.spool.tables import aside_batches, pending_batches
 from collector.sqlite.compaction import empty_log
@@ -59,31 +59,22 @@ def aside_for(schemas: Iterable[Schema]) -> timedelta:
     return min(ASIDE, *(span for schema in schemas for span in schema.retentions.values()))
 
 
-def clear(spool: Spool, rule: RedactionRule, *, since: datetime, wait: float) -> Removal:
-    """Redact a person's records in pending batches and those that were set aside; delete damaged
-    batches, and files that were quarantined since a moment. Wait so many seconds for readers.
-
-    Raises ``DeliveryError`` E506, and ``ConfigError`` E203 when a file cannot be deleted.
-    """
-    done = _revised(spool, Revision(redactor(rule), damaged=ALWAYS, always=True), wait)
-    return done + Removal(files=delete_quarantined(spool.path, since=since))
+def clear(spool: Spool, rules: Sequence[Rule], *, wait: float) -> list[Removal]:
+    """Carry out the rules of several people in what waits and in what was set aside; delete damaged
+    batches. Return for each what was removed. Wait so many seconds for readers. Raises
+    ``DeliveryError`` E506."""
+    return _rewritten(spool, spool.rewrite(rules), wait)
 
 
-def _revised(spool: Spool, revision: Revision, wait: float) -> Removal:
-    """Revise a spool. Wait so many seconds for readers, while the spool takes batches."""
-    found, deadline = spool.revise(revision).result(), monotonic() + wait
-    is_swept = found.is_swept
+def _rewritten(spool: Spool, rewriting: Future[list[Removal]], wait: float) -> list[Removal]:
+    """Wait until a spool is rewritten. Wait so many seconds for readers, while the spool takes
+    batches."""
+    found, deadline = rewriting.result(), monotonic() + wait
+    is_swept = found[0].is_swept
     while not is_swept and monotonic() < deadline:
         sleep(_PAUSE_SECONDS)
         is_swept = spool.submit(lambda file: empty_log(file.db, spool.path)).result()
-    return Removal(
-        found.gone,
-        found.records - found.gone,
-        found.batches,
-        found.damaged,
-        hours=found.hours,
-        is_swept=is_swept,
-    )
+    return [replace(each, is_swept=is_swept) for each in found]
 
 
 def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> Removal:
@@ -91,14 +82,8 @@ def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> Removal
     deleted. Raises ``DeliveryError`` E506."""
     now = datetime.now(UTC)
     expiry, aside = _expiry(spool.path, schemas, now), now - aside_for(schemas)
-    revision = Revision(
-        redactor(expiry),
-        before=expiry.until,
-        damaged=to_minute(aside),
-        hours=to_minute(now - HOURS),
-        counts_as="expired",
-    )
-    done = _revised(spool, revision, wait)
+    rewriting = spool.rewrite([expiry], damaged=to_minute(aside), hours=to_minute(now - HOURS))
+    (done,) = _rewritten(spool, rewriting, wait)
     try:
         return done + Removal(files=delete_quarantined(spool.path, until=aside))
     except ConfigError:
@@ -279,7 +264,7 @@ def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
     old = early = 0
     for batch in pending_batches(locations.spool):
         if batch is not None:
-            old += redact(batch.payload, expiry, batch.received).records
+            old += redact(batch.payload, [expiry], batch.received)[1][0].records
             early += count_lines(batch.payload) if batch.received > ahead else 0
     if old:
         yield f"the spool holds {old} records past their retention"

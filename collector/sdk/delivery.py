@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from collector.contracts import Batch
 from collector.errors import CollectorError
-from collector.filter.redaction import Rule, redactor
+from collector.filter.redaction import Rule
 from collector.filter.stored import read
 from collector.schema import Schema
 from collector.sdk.queue import RecordQueue
@@ -242,6 +242,6 @@ class DeliveryWorker(threading.Thread):
         self._next_prune = monotonic() + _PRUNE_SECONDS
         expiry = Rule.expiry([self._schema], datetime.now(UTC))
         with self._queue.delivery_lock:
-            self._queue.redact(redactor(expiry), "expired")
+            self._queue.rewrite(expiry, "expired")
             if self.delivery is not None:
                 self.delivery.prune()

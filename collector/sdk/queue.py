@@ -21,7 +21,7 @@ from time import monotonic, time
 
 from collector.contracts import Granted, to_minute
 from collector.filter.admission import Admission, TallyAccumulator
-from collector.filter.redaction import Redactor
+from collector.filter.redaction import Rule, redact
 from collector.sdk.account import Account, Loss
 from collector.sdk.rejections import Rejections
 
@@ -262,8 +262,8 @@ class RecordQueue:
         if is_new:
             _log.warning("telemetry is not being delivered at present [%s]", why)
 
-    def redact(self, change: Redactor, why: Loss) -> int:
-        """Apply a redaction to every record in memory, and count those of which nothing is left as
+    def rewrite(self, rule: Rule, why: Loss) -> int:
+        """Apply a rule to every record in memory, and count those of which nothing is left as
         lost. The caller holds ``delivery_lock``; other threads put records in meanwhile.
 
         Returns how many records were changed or removed.
@@ -272,8 +272,8 @@ class RecordQueue:
             lines = self._backlog.dated_lines()
         replacements = {}
         for received, line in lines:
-            left, number = change(line, received)
-            if number:
+            left, (done,) = redact(line, [rule], received)
+            if done:
                 replacements[received, id(line)] = left
         if replacements:
             with self._locked():

@@ -235,7 +235,7 @@ class Sidecar:
     def _send(self, batch: Batch) -> int:
         if monotonic() < self._not_before:
             raise NotTaken(self._why)
-        from collector.sinks.line_sink import lines  # noqa: PLC0415 - not for a local sink
+        from collector.sinks.record_files import lines  # noqa: PLC0415 - not for a local sink
 
         body, number = b"".join(lines(batch)), len(batch.records)
         headers = self._headers | {"Idempotency-Key": batch.id.hex()}

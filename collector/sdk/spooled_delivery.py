@@ -30,7 +30,7 @@ from collector.contracts import (
 from collector.drain import Drain
 from collector.errors import CollectorError, ConfigError, DeliveryError, InUse
 from collector.files import make_directories
-from collector.filter.redaction import RedactionRule
+from collector.filter.redaction import Rule
 from collector.filter.stored import read
 from collector.ledger import Note
 from collector.retention.upkeep import clear, prune
@@ -40,6 +40,7 @@ from collector.sdk.sender import BodyTooLarge, Sender, reason_of
 from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.file import SpoolFile
+from collector.spool.recover import delete_quarantined
 from collector.spool.write_queue import ID_BYTES
 
 _STOP_SECONDS = 0.5
@@ -196,14 +197,8 @@ def _open_if_free(directory: Path, limit: int, layouts: Iterable[Layout]) -> Spo
         return None
 
 
-def redact_spool(
-    spool: Spool,
-    reason: RedactionRule,
-    subject: Subject,
-    *,
-    rows: int,
-    wait: float,
-    queue: RecordQueue | None,
+def rewrite_spool(
+    spool: Spool, rule: Rule, subject: Subject, *, rows: int, wait: float, queue: RecordQueue | None
 ) -> Removal:
     """Remove a person's data from a spool, and write that to its ledger, together with how many
     ``rows`` of the sink were changed. ``queue`` has the account of the spool's records, if it is a
@@ -211,7 +206,9 @@ def redact_spool(
 
     Raises ``DeliveryError`` E506, and ``ConfigError`` E203.
     """
-    cleared = clear(spool, reason, since=datetime.fromisoformat(subject.start), wait=wait)
+    (cleared,) = clear(spool, [rule], wait=wait)
+    since = datetime.fromisoformat(subject.start)
+    cleared += Removal(files=delete_quarantined(spool.path, since=since))
     if queue is not None:
         queue.count_spool_lost(cleared.deleted, "withdrawn")
     entry = Note.of(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from collector.contracts import Removal, Subject
 from collector.errors import DeliveryError
-from collector.filter.redaction import Rule, find_subject, redactor
+from collector.filter.redaction import Rule, find_subject
 from collector.schema import Schema
 from collector.sdk.delivery import RecordDelivery
 from collector.sdk.queue import RecordQueue
@@ -86,11 +86,11 @@ class WithdrawalRequest:
         if not queue.delivery_lock.acquire(timeout=self._left()):
             raise DeliveryError("E514", "records are being delivered all the time; try again later")
         try:
-            queued = queue.redact(redactor(self._rule), "withdrawn")
+            queued = queue.rewrite(self._rule, "withdrawn")
             with self._spools(delivery) as spools:
                 stored, is_swept, beyond = self._redact_sink()
                 account = None if delivery is None else queue
-                cleared = [self._redact_spool(spool, stored, account) for spool in spools]
+                cleared = [self._rewrite_spool(spool, stored, account) for spool in spools]
         finally:
             queue.delivery_lock.release()
         return Withdrawal(
@@ -119,11 +119,11 @@ class WithdrawalRequest:
             with open_unclaimed(root, self._settings.spool_limit) as spools:
                 yield spools
 
-    def _redact_spool(self, spool: Spool, rows: int, queue: RecordQueue | None) -> Removal:
-        from collector.sdk.spooled_delivery import redact_spool  # noqa: PLC0415 - rarely used
+    def _rewrite_spool(self, spool: Spool, rows: int, queue: RecordQueue | None) -> Removal:
+        from collector.sdk.spooled_delivery import rewrite_spool  # noqa: PLC0415 - rarely used
 
         wait = self._left()
-        return redact_spool(spool, self._rule, self._subject, rows=rows, wait=wait, queue=queue)
+        return rewrite_spool(spool, self._rule, self._subject, rows=rows, wait=wait, queue=queue)
 
     def _redact_sink(self) -> tuple[int, bool, tuple[str, ...]]:
         """Redact the sink. Returns how many rows or lines were changed or removed, whether no byte

@@ -40,7 +40,7 @@ from collector.errors import (
     Unreachable,
 )
 from collector.filter.recheck import Recheck
-from collector.filter.redaction import RedactionRule, Rule, redact
+from collector.filter.redaction import Rule, redact
 from collector.filter.sdk_records import AHEAD, parse_minute
 from collector.ops.requests import RequestCounts
 from collector.routing.schemas import accepted
@@ -224,7 +224,7 @@ class Consumer(threading.Thread):
         again: list[str] = []
         with self._tombstones.locked() as tombstones:
             # First the people: by what is left of a record they may not be found any more.
-            rules: list[tuple[MessageOutcome, RedactionRule]] = []
+            rules: list[tuple[MessageOutcome, Rule]] = []
             if tombstones is not None:
                 rules.append(("erased", tombstones))
             rules.append(("expired", Rule.expiry(self._latest_last, datetime.now(UTC))))
@@ -258,7 +258,7 @@ class Consumer(threading.Thread):
         self,
         one: Fetched,
         batch: PendingBatch,
-        rules: Sequence[tuple[MessageOutcome, RedactionRule]],
+        rules: Sequence[tuple[MessageOutcome, Rule]],
         again: list[str],
     ) -> Written | None:
         """Store a batch without those who were erased meanwhile, and without what is too old;
@@ -266,7 +266,7 @@ class Consumer(threading.Thread):
         payload = batch.payload
         for outcome, rule in rules:
             if batch.received < rule.until:
-                payload = redact(payload, rule, batch.received).payload
+                payload, _ = redact(payload, [rule], batch.received)
             if not payload:
                 self._counts[outcome] += 1
                 self._done.append(one.token)

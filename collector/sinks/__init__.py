@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collector.filter.redaction import Rule as Rule
     from collector.filter.redaction import matching as matching
     from collector.filter.redaction import redact as redact
-    from collector.sinks.line_sink import LineSink as LineSink
-    from collector.sinks.line_sink import lines as lines
+    from collector.sinks.record_files import lines as lines
     from collector.sinks.sink import ErasableSink as ErasableSink
     from collector.sinks.sink import Holding as Holding
     from collector.sinks.sink import Opening as Opening
@@ -32,7 +31,6 @@ _MODULES = {
     "DeliveryError": "collector.errors",
     "ErasableSink": "collector.sinks.sink",
     "Holding": "collector.sinks.sink",
-    "LineSink": "collector.sinks.line_sink",
     "Opening": "collector.sinks.sink",
     "Record": "collector.contracts",
     "Removal": "collector.contracts",
@@ -41,7 +39,7 @@ _MODULES = {
     "SinkSettings": "collector.config.sink_settings",
     "Unacceptable": "collector.errors",
     "Unreachable": "collector.errors",
-    "lines": "collector.sinks.line_sink",
+    "lines": "collector.sinks.record_files",
     "matching": "collector.filter.redaction",
     "redact": "collector.filter.redaction",
 }
@@ -50,7 +48,6 @@ __all__ = [
     "DeliveryError",
     "ErasableSink",
     "Holding",
-    "LineSink",
     "Opening",
     "Record",
     "Removal",

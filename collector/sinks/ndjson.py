@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -19,25 +19,24 @@ from pydantic import Field
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Size, Whole
-from collector.contracts import Batch, Removal
+from collector.contracts import Batch, Record, Removal
 from collector.errors import ConfigError, DeliveryError, InUse
-from collector.files import check_file, lock_file, make_directory, sync
-from collector.filter.redaction import redactor
-from collector.sinks.line_sink import LineSink, lines
+from collector.files import check_file, failing_as, lock_file, make_directory, sync
+from collector.filter.redaction import Rule, matching
+from collector.filter.stored import Values, foreign_lines, values
 from collector.sinks.record_files import (
-    Change,
     FileLock,
     Mark,
     Marks,
-    PruneSchedule,
     all_pieces,
     files_of,
+    lines,
     remove_unfinished,
     rewrite,
     rotate,
     unfinished_files,
 )
-from collector.sinks.sink import Guarantee, Opening, Sink, shuffled
+from collector.sinks.sink import ErasableSink, Guarantee, Opening, Sink, shuffled
 
 BEGIN = b'{"schema":"'
 """The first bytes of each line."""
@@ -58,9 +57,6 @@ class NdjsonFile(Sink):
     these are retained. Lines that arrive together are in random order. For one thread at a time.
     The file belongs to one process, or to several that have it open as ``shared``.
 
-    ``prune`` is the change that removes expired fields: once a day, one file after the other.
-    ``pruned`` gets the number of changed or deleted lines, if there are any.
-
     Raises ``ConfigError`` E203 when the path cannot be used, holds something else than records, or
     another process writes there.
     """
@@ -72,8 +68,6 @@ class NdjsonFile(Sink):
         rotate: int = _ROTATE,
         keep: int = _KEEP,
         shared: bool = False,
-        prune: Change | None = None,
-        pruned: Callable[[int], None] | None = None,
     ) -> None:
         self.path: Path = Path(path)
         self._rotate = rotate
@@ -81,7 +75,6 @@ class NdjsonFile(Sink):
         self._file = -1
         self._length = 0
         self._ids: deque[bytes] = deque(maxlen=Mark.MOST_IDS)
-        self._schedule = None if prune is None else PruneSchedule(self.path, prune, pruned)
         self._lock = FileLock(_open_state(self.path), shared=shared)
         self._marks = Marks(self._lock.handle)
         message = _IN_USE
@@ -98,11 +91,6 @@ class NdjsonFile(Sink):
     def __repr__(self) -> str:
         return f"<NdjsonFile of {self._length} bytes>"
 
-    @property
-    def is_held(self) -> bool:
-        """Whether expired data could not be removed yet."""
-        return self._schedule is not None and self._schedule.is_held
-
     def deliver(self, *batches: Batch) -> None:
         """Append new batches durably, as bytes of the spool's records. Raises ``DeliveryError``
         E503."""
@@ -111,42 +99,29 @@ class NdjsonFile(Sink):
             is_done = is_locked and self._append_new(found)
         if not is_done:
             raise _refused()
-        if self._schedule is not None:
-            self._schedule.go_on(self._revise)
 
-    def idle(self) -> None:
-        """Prune, when due."""
-        self.deliver()
-
-    def revise(self, change: Change) -> int:
-        """Rewrite all files, finished ones too, by a change; return the number of changed or
-        deleted records.
-
-        A rewritten file is a new file. Raises ``DeliveryError`` E503, and then some files may be
-        rewritten already.
-        """
-        return sum(self._revise(path, change) for path in files_of(self.path))
+    def rewrite(self, rules: Sequence[Rule], path: Path) -> list[Removal]:
+        """Rewrite the file, or a finished one, by rules; return what each has removed. A rewritten
+        file is a new file. Raises ``DeliveryError`` E503; then it is as it was."""
+        done = None
+        with self._lock as is_locked, suppress(OSError):
+            if is_locked and path != self.path:
+                done = rewrite(path, rules) if path.exists() else [Removal() for _ in rules]
+            elif is_locked:
+                self._close_file()
+                self._open()
+                done = rewrite(path, rules, self._note)
+                self._close_file()
+                self._open()
+            sync(path.parent)
+        if done is None:
+            raise _refused()
+        return done
 
     def close(self) -> None:
         """Close the file. Delivered batches are on disk already."""
         self._close_file()
         self._lock.close()
-
-    def _revise(self, path: Path, change: Change) -> int:
-        number = None
-        with self._lock as is_locked, suppress(OSError):
-            if is_locked and path != self.path:
-                number = rewrite(path, change) if path.exists() else 0
-            elif is_locked:
-                self._close_file()
-                self._open()
-                number = rewrite(path, change, self._note)
-                self._close_file()
-                self._open()
-            sync(path.parent)
-        if number is None:
-            raise _refused()
-        return number
 
     def _note(self, inode: int, length: int) -> None:
         self._marks.set(Mark(inode, length, tuple(self._ids)))
@@ -308,35 +283,30 @@ class NdjsonSettings(SinkSettings):
         return self.model_copy(update={"path": directory / "records.ndjson"})
 
 
-class NdjsonSink(LineSink):
+class NdjsonSink(ErasableSink):
     """Files of records as a type of sinks."""
 
     Settings: ClassVar[type[SinkSettings]] = NdjsonSettings
     guarantee: ClassVar[Guarantee] = "once"
     is_shared = True
+    unit = "lines"
     late: ClassVar[timedelta] = timedelta(hours=26)
-
-    settings: NdjsonSettings
+    prune_seconds: ClassVar[float] = 24 * 3600.0
+    """A file is rewritten whole, whatever goes from it."""
 
     def __init__(self, settings: NdjsonSettings, opening: Opening) -> None:
-        super().__init__(settings, opening)
+        self.settings = settings
+        self.opening = opening
         self._path: Path = settings.path or opening.directory / "records.ndjson"
-        self._open_file = None if opening.is_offline else self._opened()
-
-    def _opened(self) -> NdjsonFile:
-        make_directory(self._path.parent, within=self.opening.data)
-        return NdjsonFile(
-            self._path,
-            rotate=self.settings.rotate,
-            keep=self.settings.keep,
-            shared=self.opening.is_shared,
-            prune=self._expire,
-            pruned=lambda number: self.opening.report(Removal(number)),
-        )
-
-    def _expire(self, text: bytes) -> tuple[bytes, int]:
-        """Take out of lines what is too old now."""
-        return redactor(self.expiry(datetime.now(UTC)))(text)
+        self._open_file: NdjsonFile | None = None
+        if not opening.is_offline:
+            make_directory(self._path.parent, within=opening.data)
+            self._open_file = NdjsonFile(
+                self._path,
+                rotate=settings.rotate,
+                keep=settings.keep,
+                shared=opening.is_shared,
+            )
 
     @classmethod
     def check(cls, settings: NdjsonSettings, opening: Opening) -> None:
@@ -355,29 +325,17 @@ class NdjsonSink(LineSink):
         if not has_lock:
             raise InUse("E203", _IN_USE)
 
-    @property
-    def _file(self) -> NdjsonFile:
+    def deliver(self, *batches: Batch) -> None:
+        """Append the batches durably, each once; prune when that is due."""
         if self._open_file is None:
             raise DeliveryError("E503", "the sink is open for a command, not for delivery")
-        return self._open_file
-
-    def deliver(self, *batches: Batch) -> None:
-        """Append the batches durably, each once."""
-        self._file.deliver(*batches)
-
-    def idle(self) -> None:
-        """Prune, when due."""
-        self._file.idle()
+        self._open_file.deliver(*batches)
+        self.idle()
 
     def close(self) -> None:
         """Close the file."""
         if self._open_file is not None:
             self._open_file.close()
-
-    @property
-    def is_held(self) -> bool:
-        """Whether expired data could not be removed yet."""
-        return self._open_file is not None and self._open_file.is_held
 
     @property
     def exists(self) -> bool:
@@ -389,6 +347,12 @@ class NdjsonSink(LineSink):
         """Whether each file begins with a record."""
         return self.exists and all(map(_is_ours, files_of(self._path)))
 
+    @property
+    def others(self) -> int:
+        """Count lines that Collector does not write so. Raises ``DeliveryError`` for what is no
+        record."""
+        return sum(map(foreign_lines, self._pieces()))
+
     def settle(self) -> None:
         """Cut off a record that was not written to its end, unless another process writes."""
         state = self._path.with_name(f"{self._path.name}.state")
@@ -399,21 +363,50 @@ class NdjsonSink(LineSink):
             if torn.startswith(b'{"schema":"') and lock_file(lock.fileno()):
                 file.truncate(start + len(text) - len(torn))
 
-    def pieces(self) -> Iterator[bytes]:
-        """Read all files. Raises ``DeliveryError`` E503."""
-        try:
-            yield from all_pieces(self._path)
-        except OSError:
-            pass
-        else:
-            return
-        raise DeliveryError("E503", "the files of records cannot be read; check their permissions")
+    def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
+        """Yield records as they are."""
+        for piece in self._pieces():
+            for record in matching(piece, rule):
+                yield self.opening.name, record
 
-    def revise(self, change: Change) -> int:
-        """Rewrite all files."""
+    def values(self) -> Iterator[Values]:
+        """Yield the values of each piece. Raises ``DeliveryError`` for what is no record."""
+        return chain.from_iterable(map(values, self._pieces()))
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Read all files. Raises ``DeliveryError`` E503."""
+        message = "the files of records cannot be read; check their permissions"
+        with failing_as(DeliveryError("E503", message)):
+            yield from all_pieces(self._path)
+
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        """Rewrite all files; delete lines that cannot be read and may be concerned. Raises
+        ``DeliveryError`` E503, and then some files may be rewritten already."""
+        total = [Removal() for _ in rules]
+        if self.exists:
+            with self._opened() as file:
+                for path in files_of(self._path):
+                    done = file.rewrite(rules, path)
+                    total = [a + b for a, b in zip(total, done, strict=True)]
+        return total
+
+    def steps(self, rule: Rule) -> Iterator[Removal]:
+        """Rewrite one file after the other, by rising numbers, as rotation increases them
+        meanwhile. What comes last is not swept if one could not be rewritten."""
+        done = rewritten = 0
+        with self._opened() as file:
+            while left := files_of(self._path)[done:]:
+                removal, done = Removal(), done + 1
+                with suppress(DeliveryError):
+                    (removal,) = file.rewrite([rule], left[0])
+                    rewritten += 1
+                yield removal
+        yield Removal(is_swept=rewritten == done)
+
+    @contextmanager
+    def _opened(self) -> Iterator[NdjsonFile]:
         if self._open_file is not None:
-            return self._open_file.revise(change)
-        if not self.exists:
-            return 0
-        with NdjsonFile(self._path, shared=self.opening.is_shared) as file:
-            return file.revise(change)
+            yield self._open_file
+        else:
+            with NdjsonFile(self._path, shared=self.opening.is_shared) as file:
+                yield file

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from operator import itemgetter
@@ -20,12 +20,10 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import BinaryIO, ClassVar
 
+from collector.contracts import Batch, Removal
 from collector.errors import DeliveryError
 from collector.files import lock_file
-
-Change = Callable[[bytes], tuple[bytes, int]]
-"""Gets whole lines; returns those that remain, and the number of lines that were changed or
-deleted."""
+from collector.filter.redaction import Rule, redact
 
 _HEAD = struct.Struct(">QQQI")
 _SUM_BYTES = 32
@@ -38,8 +36,6 @@ _MOST_NUMBER = 1000
 _PIECE = 1 << 20
 _TRIES = 100
 _MOST_OPEN = 200
-_DAY = 24 * 3600.0
-_HOUR = 3600.0
 
 
 class FileLock:
@@ -178,6 +174,18 @@ def has_only_marks(path: Path) -> bool:
     )
 
 
+def lines(batch: Batch) -> list[bytes]:
+    """Return the records, one a line, with ``received`` at the end: they are flat objects that are
+    not empty.
+
+    Raises ``DeliveryError`` E503 for a batch without a payload, which did not come out of a spool.
+    """
+    if batch.given and not batch.payload:
+        raise DeliveryError("E503", "only batches with a payload can be written as lines")
+    end = b',"received":"' + batch.received.encode() + b'"}\n'
+    return [line[:-1] + end for line in batch.payload.split(b"\n")[:-1]]
+
+
 def files_of(path: Path) -> list[Path]:
     """Return the existing files of records at a path: the one that is written, and finished ones,
     the newest first, including those beyond the limit."""
@@ -225,28 +233,38 @@ def unfinished_files(path: Path) -> list[Path]:
     return [found for found in path.parent.iterdir() if is_ours(found.name)]
 
 
-def rewrite(path: Path, change: Change, ready: Callable[[int, int], None] | None = None) -> int:
-    """Rewrite a file by a change, and return the number of changed or deleted lines. A file without
-    any stays untouched. ``ready`` gets inode and length of the new file before it replaces the old
-    one.
+def rewrite(
+    path: Path, rules: Sequence[Rule], ready: Callable[[int, int], None] = lambda *_: None
+) -> list[Removal]:
+    """Rewrite a file by rules, and return what each has removed. A file from which nothing goes
+    stays untouched. ``ready`` gets inode and length of the new file before it replaces the old one.
 
     Raises ``OSError``; then the file is as it was.
     """
     unfinished(path).unlink(missing_ok=True)
-    if not any(change(piece)[1] for piece in pieces(path)):
-        return 0
-    number, flags = 0, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(unfinished(path), flags, 0o600), "wb") as new:
+    total, flags = [Removal() for _ in rules], os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with ExitStack() as stack:
+        new, passed = None, 0
         for piece in pieces(path):
-            left, changed = change(piece)
-            new.write(left)
-            number += changed
-        new.flush()
-        os.fsync(new.fileno())
-        if ready is not None:
+            left, done = redact(piece, rules)
+            total = [a + b for a, b in zip(total, done, strict=True)]
+            if new is None and any(done):
+                handle = os.open(unfinished(path), flags | os.O_CLOEXEC, 0o600)
+                new = stack.enter_context(os.fdopen(handle, "wb"))
+                with path.open("rb") as old:
+                    while passed and (same := old.read(min(passed, _PIECE))):
+                        new.write(same)
+                        passed -= len(same)
+            if new is not None:
+                new.write(left)
+            passed += len(piece)
+        if new is not None:
+            new.flush()
+            os.fsync(new.fileno())
             ready(os.fstat(new.fileno()).st_ino, new.tell())
-    unfinished(path).rename(path)
-    return number
+    if new is not None:
+        unfinished(path).rename(path)
+    return total
 
 
 def pieces(path: Path) -> Iterator[bytes]:
@@ -287,47 +305,3 @@ def all_pieces(path: Path) -> Iterator[bytes]:
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
     return os.path.samestat(os.fstat(file.fileno()), path.stat())
-
-
-class PruneSchedule:
-    """Revise the files at a path, one after the other: at the start, and then once a day. It never
-    raises; if a file could not be revised, ``is_held`` is true, and the next round is in an hour.
-
-    ``report`` gets the number of changed or deleted lines of each round that had any.
-    """
-
-    def __init__(
-        self, path: Path, change: Change, report: Callable[[int], None] | None = None
-    ) -> None:
-        self.is_held: bool = False
-        self._path, self._change, self._report = path, change, report
-        self.due: float = monotonic()
-        """When the next round begins, by the monotonic clock."""
-        self._done = self._lines = 0
-        self._has_failed = False
-
-    def __repr__(self) -> str:
-        return "<PruneSchedule>"
-
-    def go_on(self, revise: Callable[[Path, Change], int]) -> None:
-        """Revise the next file, when due; by rising numbers, as rotation increases them
-        meanwhile."""
-        if monotonic() < self.due:
-            return
-        files = list[Path]()
-        try:
-            files = files_of(self._path)[self._done :]
-            if files:  # else they were deleted meanwhile
-                self._lines += revise(files[0], self._change)
-        except (DeliveryError, OSError):
-            self._has_failed = True
-        self._done += 1
-        if not files[1:]:
-            self._end()
-
-    def _end(self) -> None:
-        if self._lines and self._report is not None:
-            self._report(self._lines)
-        self.is_held, self._has_failed = self._has_failed, False
-        self._done = self._lines = 0
-        self.due = monotonic() + (_HOUR if self.is_held else _DAY)

@@ -14,13 +14,13 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from itertools import chain
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from collector.contracts import Batch, Closing, Record, Removal, Subject, to_minute
+from collector.contracts import Batch, Closing, Layout, Record, Removal, Subject, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.files import make_directory
 
@@ -56,7 +56,10 @@ Guarantee = Literal["once", "at_least_once"]
 EARLY = "dated in the future, so a clock was wrong"
 _AHEAD = timedelta(days=1)
 """No sender's clock is assumed to be further ahead."""
-_PRUNE_SECONDS = 3600.0
+_STEP_SECONDS = 0.05
+_SOON, _LATER = 5.0, 60.0
+"""The pause before a part is swept that somebody prevented, and before a pruning that failed."""
+_SHOWN = 5000
 _T = TypeVar("_T")
 
 
@@ -92,20 +95,32 @@ class Holding:
 
 
 def counted(records: Iterable[tuple[str, Record]], rule: Rule) -> Iterator[Holding]:
-    """Count records, which a rule concerns, and the fields that they lose, by their collections."""
+    """Count records and the fields that they lose by a rule, by their collections. Those of which
+    the rule knows nothing count as ``unruled``."""
     from collector.filter.redaction import EVERYTHING, RESERVED  # noqa: PLC0415 - it loads msgspec
 
-    numbers: dict[str, Counter[str]] = {}
-    minutes: dict[str, set[str]] = {}
+    def lost(name: str, record: Record, minute: str) -> tuple[str, ...] | None:
+        if rule is EVERYTHING:
+            return tuple(record.keys() - RESERVED)
+        removed = rule.fields_to_remove({"schema": name, **record}, minute)
+        return None if removed is None else tuple(removed)
+
+    numbers = Counter[tuple[str, str, tuple[str, ...] | None]]()
+    known = dict[tuple[object, ...], tuple[str, str, tuple[str, ...] | None]]()
     for name, record in records:
         minute = str(record.get("received", ""))
-        removed: Iterable[str] | None = record.keys() - RESERVED
-        if rule is not EVERYTHING:
-            removed = rule.fields_to_remove({"schema": name, **record}, minute)
-        numbers.setdefault(name, Counter()).update(["", *(removed or ())])
-        minutes.setdefault(name, set()).add(minute)
-    for name, fields in numbers.items():
-        yield Holding(name, fields.pop(""), fields, min(minutes[name]), max(minutes[name]))
+        if rule.has_people:
+            numbers[name, minute, lost(name, record, minute)] += 1
+            continue
+        shape = name, minute, record.get("schema"), *record
+        if shape not in known:
+            known[shape] = name, minute, lost(name, record, minute)
+        numbers[known[shape]] += 1
+    for (name, minute, fields), number in numbers.items():
+        if fields is None:
+            yield Holding(name, 0, {}, None, None, number)
+        else:
+            yield Holding(name, number, dict.fromkeys(fields, number), minute, minute)
 
 
 def joined(holdings: Iterable[Holding]) -> Iterator[Holding]:
@@ -195,6 +210,19 @@ class Opening:
             found.setdefault(schema.name, schema.retentions)
         return found
 
+    def spans_of(self, layout: Layout) -> tuple[Mapping[str, timedelta], bool]:
+        """Return the retentions of a layout's fields to note beside its records, and whether they
+        are those of a schema that runs. Of another, they are those of fields of the same name, or
+        else the shortest."""
+        from collector.filter.redaction import shortest_retentions  # noqa: PLC0415 - as below
+
+        for schema in self.schemas:
+            if schema.name == layout.table:
+                return schema.retentions, True
+        spans = shortest_retentions(self.schemas)
+        shortest = min(spans.values())
+        return {name: spans.get(name, shortest) for name, _ in layout.columns}, False
+
     def schema_of(self, digest: str) -> Schema | None:
         """Return the schema with a digest; ``None`` if neither the schemas that run nor the ledger
         have it."""
@@ -282,8 +310,14 @@ class ErasableSink(Sink, ABC):
     unit: ClassVar[str] = "records"
     late: ClassVar[timedelta] = timedelta(hours=2)
     """How long after its retention a field counts as overdue: more than between prunings."""
+    prune_seconds: ClassVar[float] = 3600.0
+    """The time from one pruning to the next."""
     opening: Opening
-    _prune_at: float = 0.0
+    prune_at: float = 0.0
+    """When pruning goes on, by the monotonic clock."""
+    _steps: Iterator[Removal] | None = None
+    _pruned: Removal = Removal()
+    _is_held: bool = False
 
     @abstractmethod
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
@@ -298,17 +332,43 @@ class ErasableSink(Sink, ABC):
     def measure(self, rule: Rule) -> Iterable[Holding]:
         """Count what a rule concerns, collection by collection. A type that can count without
         reading all records overrides this."""
-        unknown = rule.unknown
-        others = () if unknown is None else (name for name, _ in self.scan(unknown))
-        unruled = (Holding(name, 0, {}, None, None, 1) for name in others)
-        return joined(chain(counted(self.scan(rule), rule), unruled))
+        return joined(counted(self.scan(rule.with_unknown), rule))
+
+    def steps(self, rule: Rule) -> Iterator[Removal]:
+        """Carry out a rule by age, in parts if a type overrides this: others use the sink between
+        them. Of a part that is not swept, the next one tries that again."""
+        yield from self.rewrite([rule])
 
     def idle(self) -> None:
-        """Prune, once an hour, and report it."""
-        if monotonic() >= self._prune_at:
-            if removal := self.prune(datetime.now(UTC)):
-                self.opening.report(removal)
-            self._prune_at = monotonic() + _PRUNE_SECONDS
+        """Prune when that is due, for some milliseconds at a time, and report it in the end."""
+        until = monotonic() + _STEP_SECONDS
+        while self.prune_at <= monotonic() < until:
+            self._prune_some()
+
+    def _prune_some(self) -> None:
+        """Carry out the next part of a pruning, and tell when the one after it is due."""
+        done, is_held = None, True
+        try:
+            if self._steps is None:
+                self._steps = self.steps(self.expiry(datetime.now(UTC)))
+            done = next(self._steps, None)
+            is_held = self._is_held if done is None else not done.is_swept
+        finally:
+            self._is_held = is_held
+            self._pruned += done or Removal()
+            if done is None:
+                self._steps = None
+                self.prune_at = monotonic() + (_LATER if is_held else self.prune_seconds)
+            else:
+                self.prune_at = monotonic() + (_SOON if is_held else 0.0)
+            if self._pruned and (done is None or is_held):
+                total, self._pruned = self._pruned, Removal()
+                self.opening.report(replace(total, is_swept=True))
+
+    @property
+    def is_held(self) -> bool:
+        """Whether expired data could not be removed yet."""
+        return self._is_held
 
     @property
     def exists(self) -> bool:
@@ -384,13 +444,19 @@ class ErasableSink(Sink, ABC):
 
         return self.rewrite([Rule.removal(subject, fields)])[0]
 
-    def values(self) -> Iterable[Values] | None:
+    def values(self) -> Iterable[Values]:
         """Yield the different values of each field, for a bounded number of records at a time,
-        ``received`` and ``count`` among them; by the name of the schema, or by ``name/version``.
+        ``received`` and ``count`` among them; by the name of the schema, or by ``name/version``."""
+        from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
 
-        ``None`` if the sink cannot show them: then what lies there is ``unproven``.
-        """
-        return None
+        records = self.scan(EVERYTHING)
+        while some := list(islice(records, _SHOWN)):
+            found: dict[str, dict[str, set[object]]] = {}
+            for name, record in some:
+                members = found.setdefault(str(record.pop("schema", name)), {})
+                for field_, value in record.items():
+                    members.setdefault(field_, set()).add(value)
+            yield from found.items()
 
     def unproven(self) -> Iterable[str]:
         """Say what of it cannot be looked at, as earlier versions of objects: what is stored and

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from time import monotonic
 from typing import ClassVar
 
 from pydantic import Field
@@ -33,7 +32,6 @@ from collector.sinks.sink import (
     Guarantee,
     Holding,
     Opening,
-    Sink,
     own_directory,
 )
 from collector.sinks.store_file import (
@@ -59,175 +57,6 @@ _STORED_IDS = 100_000
 """The number of newest ids that are stored, out of the millions of a year: a batch is repeated
 before the next ones, or at worst after a loss of the spool's newest pages."""
 _Part = tuple[Batch, Table, list[Row]]
-
-
-class Store(Sink):
-    """The tables of schemas in a store file, as a sink: that of ``schema``, and of ``others``. For
-    one thread at a time.
-
-    Columns that the table lacks are added, for batches of other layouts too, such as an earlier
-    version of the schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
-    used, and ``DeliveryError`` when the file is no database or has another format (E501),
-    or its table does not fit (E504). Where the disk or another process prevents opening it now, it
-    is opened when batches come.
-
-    Expired fields are pruned at the first ``deliver``, and then once an hour, in steps of some
-    milliseconds. ``pruned`` gets the counts of each pass that removed any.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        schema: Schema,
-        *others: Schema,
-        pruned: Callable[[Removal], None] | None = None,
-    ) -> None:
-        self.path: Path = Path(path)
-        self.table: str = schema.name
-        self._layout = schema.layout
-        self._tables: dict[Layout, Table] = {}
-        self._places: dict[str, RowPlaces] = {}
-        self._schemas = (schema, *others)
-        self.reorder: RowReorder = RowReorder()
-        self.pruning: store_rows.Pruning = store_rows.Pruning(self.path, pruned)
-        make_private(self.path)
-        self._db = connect(self.path)
-        self._index: Index | None = None
-        try:
-            self._need()
-        except CollectorError as error:
-            if not (isinstance(error, DeliveryError) and error.may_pass):
-                self._db.close()
-                raise
-
-    def __repr__(self) -> str:
-        return f"<Store of {self.table}>"
-
-    def deliver(self, *batches: Batch) -> None:
-        """Store the batches durably, all of them or none, each exactly once by its id.
-
-        Raises ``DeliveryError``: E503 when the store cannot take them now, E504 when columns do not
-        fit the table, E507 when a batch cannot be read.
-        """
-        self._need()
-        parts = []
-        for batch in batches:
-            table = self._table(batch.layout or self._layout)
-            parts.append((batch, table, table.rows(batch)))
-        if parts:
-            run_or_raise(lambda: self._store(parts))
-        if self.reorder.is_due:
-            self.reorder.run(self._db)
-        if monotonic() >= self.pruning.due and self.pruning.work(self._db):
-            self.reorder.forget()
-
-    def idle(self) -> None:
-        """Reorder rows and prune, when due."""
-        self.deliver()
-
-    @property
-    def is_held(self) -> bool:
-        """Whether expired data could not be removed yet."""
-        return self.pruning.is_held
-
-    def count(self) -> int:
-        """Return the number of events in the table; a merged row counts as several."""
-        self._need()
-        query = self._tables[self._layout].count
-        message = "the store cannot be read"
-        return int(run_or_raise(lambda: self._db.execute(query).fetchone()[0], "E501", message))
-
-    def close(self) -> None:
-        """Reorder the newest rows, checkpoint the log if the disk permits it, and close the
-        file."""
-        with suppress(sqlite3.Error):
-            self.reorder.run(self._db)
-            checkpoint(self._db)
-        with suppress(sqlite3.Error):
-            self._db.close()
-        if self._index is not None:
-            self._index.close()
-
-    def _need(self) -> None:
-        """Open the file, unless it is open."""
-        if self._index is None:
-            message = "the store cannot be opened: it is no database of ours"
-            self._index = run_or_raise(self._open, "E501", message)
-
-    def _table(self, layout: Layout) -> Table:
-        """Return the table of a layout; create or widen it at the first batch of the layout."""
-        table = self._tables.get(layout)
-        if table is None:
-            table = Table(layout)
-            run_or_raise(lambda: self._fit(table, layout))
-            run_or_raise(lambda: self._add(layout, table))
-        return table
-
-    def _fit(self, table: Table, layout: Layout) -> None:
-        with transaction(self._db):
-            table.fit(self._db)
-            store_rows.note_foreign(self._db, layout, self._schemas)
-
-    def _store(self, parts: Sequence[_Part]) -> None:
-        """Insert batches in one transaction. If a place is taken, which is rare, repeat it with
-        the places that are taken."""
-        try:
-            with transaction(self._db):
-                added = self._insert(parts)
-        except sqlite3.IntegrityError:
-            with transaction(self._db):
-                added = self._insert(parts, is_careful=True)
-        for table, number in added.items():
-            places = self._places[table.name]
-            self.reorder.add(table, places.base, number)
-            places.advance(number)
-
-    def _insert(self, parts: Sequence[_Part], *, is_careful: bool = False) -> dict[Table, int]:
-        """Insert the rows of new batches; return their number by table."""
-        new: dict[Table, list[tuple[str, list[Row]]]] = {}
-        for batch, table, rows in parts:
-            if self._is_new(batch):
-                new.setdefault(table, []).append((batch.received, rows))
-        added: dict[Table, int] = {}
-        for table, groups in new.items():
-            places = self._places[table.name]
-            found = self._db.execute(table.places, (places.base,)) if is_careful else ()
-            rows = places.rows(groups, {place for (place,) in found} if is_careful else None)
-            self._db.executemany(table.insert, rows)
-            added[table] = len(rows)
-        return added
-
-    def _is_new(self, batch: Batch) -> bool:
-        """Return whether a batch is new, and note its id."""
-        execute = self._db.execute
-        new = execute("INSERT OR IGNORE INTO _delivered (id) VALUES (?)", (batch.id,))
-        if not new.rowcount:
-            return False
-        execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _STORED_IDS,))
-        return True
-
-    def _open(self) -> Index:
-        need_room(self.path)
-        require_store(self._db)
-        remove_copies(self.path)
-        make_durable(self._db)
-        found = [(schema, Table(schema.layout)) for schema in self._schemas]
-        with transaction(self._db):
-            self._prepare(found)
-        for schema, table in found:
-            self._add(schema.layout, table)
-        return Index(self.path)
-
-    def _add(self, layout: Layout, table: Table) -> None:
-        if table.name not in self._places:
-            self._places[table.name] = RowPlaces(self._db.execute(table.last).fetchone()[0])
-        self._tables[layout] = table
-
-    def _prepare(self, found: Sequence[tuple[Schema, Table]]) -> None:
-        OWN.create(self._db)
-        for schema, table in found:
-            table.fit(self._db, view=True)
-            store_rows.note(self._db, table.name, schema.retentions)
 
 
 class StoreSettings(SinkSettings):
@@ -275,7 +104,15 @@ class StoreSettings(SinkSettings):
 
 
 class StoreSink(ErasableSink):
-    """The embedded store as a type of sinks."""
+    """The embedded store as a type of sinks: the tables of schemas in a file. For one thread at a
+    time.
+
+    Columns that a table lacks are added, for batches of other layouts too, such as an earlier
+    version of a schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
+    used, and ``DeliveryError`` when the file is no database or has another format (E501), or a
+    table does not fit (E504). Where the disk or another process prevents opening it now, it is
+    opened when batches come.
+    """
 
     Settings: ClassVar[type[SinkSettings]] = StoreSettings
     guarantee: ClassVar[Guarantee] = "once"
@@ -284,11 +121,23 @@ class StoreSink(ErasableSink):
 
     def __init__(self, settings: StoreSettings, opening: Opening) -> None:
         self.opening = opening
-        self._path = settings.file(own_directory(opening.data, opening.name))
-        self._open_store: Store | None = None
-        if not opening.is_offline:
-            make_directory(self._path.parent, within=opening.data)
-            self._open_store = Store(self._path, *opening.schemas, pruned=opening.report)
+        self.path: Path = settings.file(own_directory(opening.data, opening.name))
+        self._tables: dict[Layout, Table] = {}
+        self._places: dict[str, RowPlaces] = {}
+        self.reorder: RowReorder = RowReorder()
+        self._index: Index | None = None
+        self._connection: sqlite3.Connection | None = None
+        if opening.is_offline:
+            return
+        make_directory(self.path.parent, within=opening.data)
+        make_private(self.path)
+        self._connection = connect(self.path)
+        try:
+            self._need()
+        except CollectorError as error:
+            if not (isinstance(error, DeliveryError) and error.may_pass):
+                self._connection.close()
+                raise
 
     @classmethod
     def check(cls, settings: StoreSettings, opening: Opening) -> None:
@@ -299,62 +148,198 @@ class StoreSink(ErasableSink):
             check_store(path, Table(schema.layout))
 
     @property
-    def _store(self) -> Store:
-        if self._open_store is None:
+    def _db(self) -> sqlite3.Connection:
+        if self._connection is None:
             raise DeliveryError("E503", "the sink is open for a command, not for delivery")
-        return self._open_store
+        return self._connection
+
+    # -- delivery ---------------------------------------------------------------------------------
 
     def deliver(self, *batches: Batch) -> None:
-        """Store the batches durably, each once."""
-        self._store.deliver(*batches)
+        """Store the batches durably, all of them or none, each exactly once by its id; reorder rows
+        and prune when that is due.
+
+        Raises ``DeliveryError``: E503 when the store cannot take them now, E504 when columns do not
+        fit the table, E507 when a batch cannot be read.
+        """
+        self._need()
+        parts = []
+        for batch in batches:
+            table = self._table(batch.layout or self.opening.schemas[0].layout)
+            parts.append((batch, table, table.rows(batch)))
+        if parts:
+            run_or_raise(lambda: self._store(parts))
+        if self.reorder.is_due:
+            self.reorder.run(self._db)
+        with suppress(DeliveryError):  # ``is_held`` tells
+            self.idle()
 
     def idle(self) -> None:
         """Reorder rows and prune, when due."""
-        self._store.idle()
+        self._need()
+        if self.reorder.is_due:
+            self.reorder.run(self._db)
+        super().idle()
 
     def close(self) -> None:
-        """Close the file."""
-        if self._open_store is not None:
-            self._open_store.close()
+        """Reorder the newest rows, checkpoint the log if the disk permits it, and close the
+        file."""
+        if self._connection is not None:
+            with suppress(sqlite3.Error):
+                self.reorder.run(self._connection)
+                checkpoint(self._connection)
+            with suppress(sqlite3.Error):
+                self._connection.close()
+        if self._index is not None:
+            self._index.close()
 
-    @property
-    def is_held(self) -> bool:
-        """Whether expired data could not be removed yet."""
-        return self._open_store is not None and self._open_store.is_held
+    def _need(self) -> None:
+        """Open the file, unless it is open."""
+        if self._index is None:
+            message = "the store cannot be opened: it is no database of ours"
+            self._index = run_or_raise(self._open, "E501", message)
+
+    def _table(self, layout: Layout) -> Table:
+        """Return the table of a layout; create or widen it at the first batch of the layout."""
+        table = self._tables.get(layout)
+        if table is None:
+            table = Table(layout)
+            run_or_raise(lambda: self._fit(table, layout))
+            run_or_raise(lambda: self._add(layout, table))
+        return table
+
+    def _fit(self, table: Table, layout: Layout) -> None:
+        with transaction(self._db):
+            table.fit(self._db)
+            store_rows.note(self._db, layout, self.opening)
+
+    def _store(self, parts: Sequence[_Part]) -> None:
+        """Insert batches in one transaction. If a place is taken, which is rare, repeat it with
+        the places that are taken."""
+        try:
+            with transaction(self._db):
+                added = self._insert(parts)
+        except sqlite3.IntegrityError:
+            with transaction(self._db):
+                added = self._insert(parts, is_careful=True)
+        for table, number in added.items():
+            places = self._places[table.name]
+            self.reorder.add(table, places.base, number)
+            places.advance(number)
+
+    def _insert(self, parts: Sequence[_Part], *, is_careful: bool = False) -> dict[Table, int]:
+        """Insert the rows of new batches; return their number by table."""
+        new: dict[Table, list[tuple[str, list[Row]]]] = {}
+        for batch, table, rows in parts:
+            if self._is_new(batch):
+                new.setdefault(table, []).append((batch.received, rows))
+        added: dict[Table, int] = {}
+        for table, groups in new.items():
+            places = self._places[table.name]
+            found = self._db.execute(table.places, (places.base,)) if is_careful else ()
+            rows = places.rows(groups, {place for (place,) in found} if is_careful else None)
+            self._db.executemany(table.insert, rows)
+            added[table] = len(rows)
+        return added
+
+    def _is_new(self, batch: Batch) -> bool:
+        """Return whether a batch is new, and note its id."""
+        execute = self._db.execute
+        new = execute("INSERT OR IGNORE INTO _delivered (id) VALUES (?)", (batch.id,))
+        if not new.rowcount:
+            return False
+        execute("DELETE FROM _delivered WHERE number <= ?", ((new.lastrowid or 0) - _STORED_IDS,))
+        return True
+
+    def _open(self) -> Index:
+        need_room(self.path)
+        require_store(self._db)
+        remove_copies(self.path)
+        make_durable(self._db)
+        found = [(schema.layout, Table(schema.layout)) for schema in self.opening.schemas]
+        with transaction(self._db):
+            OWN.create(self._db)
+            for layout, table in found:
+                table.fit(self._db, view=True)
+                store_rows.note(self._db, layout, self.opening)
+        for layout, table in found:
+            self._add(layout, table)
+        return Index(self.path)
+
+    def _add(self, layout: Layout, table: Table) -> None:
+        if table.name not in self._places:
+            self._places[table.name] = RowPlaces(self._db.execute(table.last).fetchone()[0])
+        self._tables[layout] = table
+
+    # -- retention and rights ---------------------------------------------------------------------
 
     @property
     def exists(self) -> bool:
         """Whether there is a file."""
-        return self._path.is_file()
+        return self.path.is_file()
 
     @property
     def is_ours(self) -> bool:
         """Whether the file is a store."""
-        with suppress(CollectorError), reading(self._path):
+        with suppress(CollectorError), reading(self.path):
             return True
         return False
 
     @property
     def others(self) -> int:
         """Count what is in the file besides what we would have written."""
-        return foreign_parts(self._path)
+        return foreign_parts(self.path)
 
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
         """Yield rows, each with its table."""
-        return store_rows.read(self._path, lambda db: store_rows.scan(db, rule))
+        return store_rows.read(self.path, lambda db: store_rows.scan(db, rule))
 
     def measure(self, rule: Rule) -> Iterator[Holding]:
         """Count rows and values, table by table."""
-        return store_rows.read(self._path, lambda db: store_rows.measure(db, rule))
+        return store_rows.read(self.path, lambda db: store_rows.measure(db, rule))
 
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
-        """Delete and shorten rows, and make the file anew once."""
-        return store_rows.rewrite(self._path, rules, self.opening.wait)
+        """Delete and shorten rows, and compact the file once."""
+        return store_rows.rewrite(self.path, rules, self.opening.wait)
+
+    def steps(self, rule: Rule) -> Iterator[Removal]:
+        """Prune some thousand rows at a time, and compact the file in the end."""
+        steps = store_rows.steps(self._db, self.path, rule, self.reorder.forget)
+        while (done := run_or_raise(lambda: next(steps, None))) is not None:
+            yield done
 
     def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
         """Return the retentions that the store notes."""
-        return dict(store_rows.read(self._path, lambda db: store_rows.retentions(db).items()))
+        return dict(store_rows.read(self.path, lambda db: store_rows.retentions(db).items()))
 
     def values(self) -> Iterator[Values]:
         """Yield the values of some thousand rows at a time."""
-        return store_rows.read(self._path, store_rows.values)
+        return store_rows.read(self.path, store_rows.values)
+
+
+class Store(StoreSink):
+    """A store at a path, which an application has for itself: the table of ``schema``, and those of
+    ``others``. ``pruned`` gets the counts of each pruning that removed any. Raises as
+    ``StoreSink``."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        schema: Schema,
+        *others: Schema,
+        pruned: Callable[[Removal], None] = lambda _: None,
+    ) -> None:
+        self.table: str = schema.name
+        path = Path(path)
+        settings = StoreSettings(type="store", path=path)
+        super().__init__(settings, Opening("store", (schema, *others), path.parent, report=pruned))
+
+    def __repr__(self) -> str:
+        return f"<Store of {self.table}>"
+
+    def count(self) -> int:
+        """Return the number of events in the table; a merged row counts as several."""
+        self._need()
+        query = self._tables[self.opening.schemas[0].layout].count
+        message = "the store cannot be read"
+        return int(run_or_raise(lambda: self._db.execute(query).fetchone()[0], "E501", message))

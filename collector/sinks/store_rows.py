@@ -5,8 +5,8 @@ schema. So any store can be pruned without the schema that its records came from
 schema no longer has is removed when it would have been.
 
 A store that delivers is pruned in steps of some milliseconds, between which batches are delivered.
-That something is to be swept is noted in the transaction that deletes: then the file is rebuilt and
-its log emptied, once no process reads an earlier state, also by the next process after a kill.
+That something is to be swept is noted in the transaction that deletes: then the file is compacted
+and its log emptied, once no process reads an earlier state, also by the next process after a kill.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import TypeVar
 
 from collector.contracts import Layout, Record, Removal
 from collector.errors import DeliveryError
-from collector.filter.redaction import Rule, SqlRule, shortest_retentions, sql
+from collector.filter.redaction import Rule, SqlRule, sql
 from collector.filter.stored import Values
-from collector.schema.model import Schema
 from collector.sinks.inventory import read_or_raise, reading, shapes
-from collector.sinks.sink import Holding
+from collector.sinks.sink import Holding, Opening
 from collector.sinks.store_file import (
     SQLITE,
     opened,
@@ -41,12 +41,7 @@ from collector.sqlite.foreign import LONGEST_BYTES
 _NOTED = 'SELECT "table", field, seconds FROM _retention'
 _ROWS = 5000
 _FIRST = -(1 << 63)
-_STEP_SECONDS = 0.05
-_HOUR = 3600.0
-_SOON = 1.0
-"""The pause after a reader prevented that the log was emptied,"""
-_LATER = 60.0
-"""and after any other error: disk or memory are full, or another process writes all the time."""
+_PAUSE = 0.05
 _LONGEST_VALUE = 512
 """Bytes: more than any kind has; its longest values are 64 characters."""
 _T = TypeVar("_T")
@@ -56,19 +51,13 @@ _IN_THE_WAY = "a trigger of another program keeps rows that are deleted; remove 
 # -- retention ------------------------------------------------------------------------------------
 
 
-def note(db: sqlite3.Connection, table: str, spans: Mapping[str, timedelta]) -> None:
-    """Note the retention of fields of a table; what is noted of other fields stays."""
-    rows = [(table, field, int(span.total_seconds())) for field, span in spans.items()]
-    db.executemany("INSERT OR REPLACE INTO _retention VALUES (?, ?, ?)", rows)
-
-
-def note_foreign(db: sqlite3.Connection, layout: Layout, schemas: Sequence[Schema]) -> None:
-    """Note the retention of fields of another schema than those that the store was opened for,
-    unless it is noted: the shortest of fields of the same name, otherwise of all."""
-    if layout.table not in retentions(db):
-        spans = shortest_retentions(schemas)
-        shortest = min(spans.values())
-        note(db, layout.table, {name: spans.get(name, shortest) for name, _ in layout.columns})
+def note(db: sqlite3.Connection, layout: Layout, opening: Opening) -> None:
+    """Note the retentions of a layout's fields, for when its schema is not known any more. What is
+    noted of other fields stays, and of another schema than those that run, what is noted at all."""
+    spans, is_own = opening.spans_of(layout)
+    if is_own or layout.table not in retentions(db):
+        rows = [(layout.table, name, int(span.total_seconds())) for name, span in spans.items()]
+        db.executemany("INSERT OR REPLACE INTO _retention VALUES (?, ?, ?)", rows)
 
 
 def retentions(db: sqlite3.Connection) -> dict[str, dict[str, timedelta]]:
@@ -171,11 +160,16 @@ def _change_all(db: sqlite3.Connection, rules: Iterable[Rule]) -> list[Removal]:
     ]
 
 
-def steps(db: sqlite3.Connection, rule: Rule) -> Iterator[tuple[str, Removal]]:
-    """Carry out a rule by age, a transaction of some thousand rows for each item: the table, and
-    what was removed. The file must be swept afterwards. Raises ``sqlite3.Error``."""
+def steps(
+    db: sqlite3.Connection, path: Path, rule: Rule, compacted: Callable[[], None] = lambda: None
+) -> Iterator[Removal]:
+    """Carry out a rule by age, a transaction of some thousand rows for each item, and compact the
+    file, if anything was deleted now or before; ``compacted`` is called then. While a reader or a
+    full disk prevents that, items are not swept, and it is tried again for the next one. Raises
+    ``sqlite3.Error``."""
     for table, columns, compiled in list(_concerned(db, rule)):
         if compiled is None:
+            yield Removal(unruled=(table,))
             continue
         place, at = row_number_of(columns), _FIRST
         within = f"{place} > :after AND {place} <= :upto AND "
@@ -186,8 +180,17 @@ def steps(db: sqlite3.Connection, rule: Rule) -> Iterator[tuple[str, Removal]]:
         while (end := db.execute(next_, (at,)).fetchone()[0]) is not None:
             with transaction(db):
                 done = _change(db, table, compiled, within, at, end)
-            yield table, done
+            yield done
             at = end
+    sweep, is_swept = compact, False
+    while _has_remains(db):
+        with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
+            is_swept = sweep(db, path)
+            sweep = empty_log
+            compacted()
+        if is_swept:
+            _forget_remains(db)
+        yield Removal(is_swept=is_swept)
 
 
 # -- sweeping -------------------------------------------------------------------------------------
@@ -205,24 +208,9 @@ def _has_remains(db: sqlite3.Connection) -> bool:
     return False
 
 
-def sweep(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> Iterator[bool]:
-    """Rebuild the file, then empty its log; yield ``False`` for each try that a reader prevented,
-    after waiting so many seconds for it. Raises ``sqlite3.Error``, ``MemoryError``, and ``OSError``
-    when there is no room."""
-    compact(db, path)
-    while not empty_log(db, path, seconds):
-        yield False
+def _forget_remains(db: sqlite3.Connection) -> None:
     with suppress(sqlite3.OperationalError):  # a store may have no such table
         db.execute("DELETE FROM _remains")
-    yield True
-
-
-def _try_sweep(db: sqlite3.Connection, path: Path, seconds: float) -> bool:
-    """Sweep; return ``False`` if a reader prevented it for so many seconds, or if disk or memory
-    have no room. Then it must be called again."""
-    with suppress(sqlite3.Error, OSError, MemoryError):
-        return next(sweep(db, path, seconds))
-    return False
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -239,88 +227,52 @@ def read(path: Path, look: Callable[[sqlite3.Connection], Iterable[_T]]) -> Iter
 
 
 def rewrite(path: Path, rules: Sequence[Rule], wait: float) -> list[Removal]:
-    """Carry out rules, and sweep the file; wait so many seconds for readers. Rules by age go in
+    """Carry out rules, and compact the file; wait so many seconds for readers. Rules by age go in
     steps, others together in one transaction. Raises ``DeliveryError``."""
     if not path.is_file() or not path.stat().st_size:  # no store yet
         return [Removal() for _ in rules]
-    is_by_age, is_gone = all(rule.now is not None for rule in rules), True
     with opened(path) as db:
-        if is_by_age:
-            found = run_or_raise(lambda: [_prune(db, rule) for rule in rules])
-        else:
-            found, is_gone = run_or_raise(lambda: _remove(db, rules))
-        is_due = not is_by_age or any(found) or _has_remains(db)
-        is_swept = not is_due or _try_sweep(db, path, wait)
-    if not is_gone:
-        raise DeliveryError("E501", _IN_THE_WAY)
-    return [each + Removal(is_swept=is_swept) for each in found]
+        if all(rule.now is not None for rule in rules):
+            return run_or_raise(lambda: [_prune(db, path, rule, wait) for rule in rules])
+        return _remove(db, path, rules, wait)
 
 
-def _prune(db: sqlite3.Connection, rule: Rule) -> Removal:
-    done = sum((done for _, done in steps(db, rule)), Removal())
-    unruled = (table for table, _, compiled in _concerned(db, rule) if compiled is None)
-    return done + Removal(unruled=tuple(unruled))
+def _prune(db: sqlite3.Connection, path: Path, rule: Rule, wait: float) -> Removal:
+    total, deadline = Removal(), monotonic() + wait
+    for done in steps(db, path, rule):
+        total += done
+        if not done.is_swept:
+            if monotonic() >= deadline:
+                break
+            sleep(_PAUSE)
+    return replace(total, is_swept=not _has_remains(db))
 
 
-def _remove(db: sqlite3.Connection, rules: Sequence[Rule]) -> tuple[list[Removal], bool]:
-    """Carry out rules in one transaction; return whether no row is left that they concern. Of
-    several rules none is carried out then: the caller tries each by itself, and counts that."""
+def _remove(
+    db: sqlite3.Connection, path: Path, rules: Sequence[Rule], wait: float
+) -> list[Removal]:
+    """Carry out rules in one transaction. Raises ``DeliveryError`` where a row is left that they
+    concern. Of several rules none is carried out then: the caller tries each by itself."""
 
     def is_left() -> bool:
         return any(True for rule in rules for _ in scan(db, rule))
 
-    with transaction(db):
-        mark(db)
-        found = _change_all(db, rules)
-        if is_left():
-            _change_all(db, rules)  # a trigger of another program has copied some
-        is_gone = not is_left()
-        if not is_gone and len(rules) > 1:
-            raise DeliveryError("E501", _IN_THE_WAY)
-    return found, is_gone
+    def remove() -> tuple[list[Removal], bool]:
+        with transaction(db):
+            mark(db)
+            found = _change_all(db, rules)
+            if is_left():
+                _change_all(db, rules)  # a trigger of another program has copied some
+            is_gone = not is_left()
+            if not is_gone and len(rules) > 1:
+                raise DeliveryError("E501", _IN_THE_WAY)
+        return found, is_gone
 
-
-class Pruning:
-    """Prune a store at the start and once an hour, in small steps: ``work`` when it is ``due``. It
-    never raises; after an error it is due again soon, and ``is_held`` is true meanwhile."""
-
-    def __init__(self, path: Path, report: Callable[[Removal], None] | None = None) -> None:
-        self.is_held: bool = False
-        self.due: float = monotonic()
-        self._path = path
-        self._report = report
-        self._steps: Iterator[float] | None = None
-        self._has_compacted = False
-
-    def __repr__(self) -> str:
-        return "<Pruning>"
-
-    def work(self, db: sqlite3.Connection) -> bool:
-        """Prune for some milliseconds, unless the file must be rebuilt; return whether it was."""
-        until, self._has_compacted = monotonic() + _STEP_SECONDS, False
-        try:
-            self._steps = self._steps or self._all(db)
-            for pause in self._steps:
-                if pause or monotonic() >= until:
-                    self.due = monotonic() + pause
-                    return self._has_compacted
-            self.is_held, pause = False, _HOUR
-        except (sqlite3.Error, OSError, MemoryError):
-            self.is_held, pause = True, _LATER
-        self._steps = None
-        self.due = monotonic() + pause
-        return self._has_compacted
-
-    def _all(self, db: sqlite3.Connection) -> Iterator[float]:
-        """Run a whole pass; yield the pause after each step."""
-        total = Removal()
-        for _, done in steps(db, Rule.expiry_by_name(retentions(db), datetime.now(UTC))):
-            total += done
-            yield 0.0
-        if total and self._report is not None:
-            self._report(total)
-        if total or _has_remains(db):
-            for is_done in sweep(db, self._path):
-                self._has_compacted = True
-                self.is_held = not is_done
-                yield 0.0 if is_done else _SOON
+    found, is_gone = run_or_raise(remove)
+    is_swept = False
+    with suppress(sqlite3.Error, OSError, MemoryError):
+        if is_swept := compact(db, path, wait):
+            _forget_remains(db)
+    if not is_gone:
+        raise DeliveryError("E501", _IN_THE_WAY)
+    return [each + Removal(is_swept=is_swept) for each in found]

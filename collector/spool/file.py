@@ -6,13 +6,10 @@ gap, which is closed when the sink is named again. A batch is deleted when no si
 
 After an error the connection must not be used again: it is closed, and the file is reopened.
 
-A revision deletes records or fields from pending batches, and damaged batches. A receipt is never
+Rules delete records or fields from pending batches, and damaged batches go. A receipt is never
 changed. The rest of a batch keeps its id and its place in the queue, and gets a new receipt, the
 last of all, which counts nothing, as its records were counted before. A sink that has the batch
 does not get it again, and one to which it is just being sent recognises it by its id.
-
-Then both tables are rewritten: SQLite overwrites deleted rows in place, but not the copies that it
-made when it split and merged pages.
 """
 
 from __future__ import annotations
@@ -20,11 +17,10 @@ from __future__ import annotations
 import dataclasses
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from collector.contracts import (
     MOST_EVENTS,
@@ -33,12 +29,14 @@ from collector.contracts import (
     Earlier,
     Layout,
     PendingBatch,
+    Removal,
     Share,
     Tally,
     count_lines,
     layout_of,
 )
 from collector.files import need_room
+from collector.filter.redaction import FIRST, Rule, redact
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
 from collector.spool import idempotency
@@ -71,7 +69,7 @@ from collector.spool.write_queue import (
     RecentBatches,
     merge_for_commit,
 )
-from collector.sqlite.compaction import empty_log
+from collector.sqlite.compaction import compacting, empty_log
 from collector.sqlite.connection import checkpoint, copy_log, number_of, transaction
 from collector.sqlite.wal import Index, truncate_log
 from collector.sqlite.wal import need_room as need_room_for_index
@@ -400,119 +398,86 @@ def _sealed(batch: Batch) -> tuple[bytes, tuple[object, ...]]:
     return commitment, (records, salt, seal, batch.payload)
 
 
-# -- revisions -------------------------------------------------------------------------------------
-
-NEVER, ALWAYS = "", "~"
-"""Bounds: no minute is before the first, and every minute is before the second."""
+# -- removing records ------------------------------------------------------------------------------
 
 _MINUTE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:00Z"
 _OLD = f"(received < ? OR received NOT GLOB '{_MINUTE}')"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Revision:
-    """What to delete: ``change`` gets a batch's payload and minute, and returns the new payload and
-    the number of records that it changed.
+def rewrite(
+    file: SpoolFile, path: Path, rules: Sequence[Rule], *, damaged: str, hours: str = FIRST
+) -> list[Removal]:
+    """Carry out rules; return what each has removed. Delete the damaged batches from before the
+    minute ``damaged``, and hourly sums from before ``hours``; they count to the first rule. Unless
+    all rules are by age and nothing was deleted, no byte stays of what ever was.
 
-    It is called for batches that were received before ``before``; damaged ones from before
-    ``damaged`` are deleted, as are hourly sums before ``hours``. With ``always`` the tables are
-    rewritten even if nothing was deleted. Accounts of sinks count what goes as ``counts_as``.
+    Raises ``sqlite3.Error`` or ``OSError``.
     """
-
-    change: Callable[[bytes, str], tuple[bytes, int]]
-    before: str = ALWAYS
-    damaged: str = NEVER
-    hours: str = NEVER
-    always: bool = False
-    counts_as: Literal["expired", "erased"] = "erased"
-
-
-@dataclass(frozen=True, slots=True)
-class RevisionOutcome:
-    """What a revision did: the number of batches that were changed or deleted, of their records
-    that were, of these the deleted ones (``gone``), and of ``damaged`` batches and sums of
-    ``hours`` that were deleted. ``is_swept`` is true if no deleted bytes are left in the file or
-    its log; otherwise another process reads an earlier state."""
-
-    batches: int
-    records: int
-    gone: int
-    damaged: int
-    hours: int
-    is_swept: bool
-
-
-def revise(file: SpoolFile, path: Path, revision: Revision) -> RevisionOutcome:
-    """Carry out a revision. Raises ``sqlite3.Error`` or ``OSError``, and errors of ``change``."""
-    execute = file.db.execute
-    with file.transaction():
+    execute, is_by_age = file.db.execute, all(rule.now is not None for rule in rules)
+    with compacting(file.db, path) as write_anew, file.transaction():
         unreadable = list[tuple[str, int]]()
-        batches, records, gone = _revise_batches(file, revision, unreadable)
-        refused, shortened = _revise_aside(file, revision, unreadable)
-        file.accounts.recount(revision.counts_as)
+        waiting = _rewrite_batches(file, rules, unreadable)
+        refused = _rewrite_aside(file, rules, unreadable)
+        total = [a + b for a, b in zip(waiting, refused, strict=True)]
+        file.accounts.recount("expired" if is_by_age else "erased")
         for table, rowid in unreadable:
             source = f"FROM {table} WHERE rowid = ?"
             execute(f"INSERT OR IGNORE INTO damaged SELECT {BATCH} {source}", (rowid,))
             execute(f"DELETE {source}", (rowid,))
         if unreadable:
             file.accounts.count_damaged()
-        batches, records = batches + refused, records + shortened
-        damaged = execute(f"DELETE FROM damaged WHERE {_OLD}", (revision.damaged,)).rowcount  # noqa: S608
+        gone = execute(f"DELETE FROM damaged WHERE {_OLD}", (damaged,)).rowcount  # noqa: S608
         forget_keys(file.db)
-        hours = execute("DELETE FROM hours WHERE hour < ?", (revision.hours,)).rowcount
-        if batches or damaged or revision.always:
-            for table in ("batches", "aside", "damaged"):
-                execute(f"CREATE TEMP TABLE remaining AS SELECT * FROM {table}")  # noqa: S608
-                execute(f"DELETE FROM {table}")  # noqa: S608
-                execute(f"INSERT INTO {table} SELECT * FROM remaining ORDER BY sequence")  # noqa: S608
-                execute("DROP TABLE remaining")
+        sums = execute("DELETE FROM hours WHERE hour < ?", (hours,)).rowcount
+        if gone or any(total) or not is_by_age:
+            write_anew("batches", "aside", "damaged")
     file.load()
     is_swept = empty_log(file.db, path)
-    return RevisionOutcome(batches, records, gone, damaged, hours, is_swept)
+    total[0] += Removal(damaged=gone, hours=sums)
+    return [each + Removal(is_swept=is_swept) for each in total]
 
 
-def _revise_batches(
-    file: SpoolFile, revision: Revision, unreadable: list[tuple[str, int]]
-) -> tuple[int, int, int]:
-    """Change batches; return the number of changed batches, of changed records, and of deleted
-    records. Add the tables and row ids of damaged ones."""
-    execute, tip, changed, records, gone = file.db.execute, file.chain_tip, 0, 0, 0
+def _rewrite_batches(
+    file: SpoolFile, rules: Sequence[Rule], unreadable: list[tuple[str, int]]
+) -> list[Removal]:
+    """Carry out rules in what waits, within a transaction. Add the tables and row ids of damaged
+    batches."""
+    execute, tip, total = file.db.execute, file.chain_tip, [Removal() for _ in rules]
+    until = max(rule.until for rule in rules)
     query = f"SELECT sequence FROM batches WHERE {_OLD} ORDER BY sequence"  # noqa: S608
-    for (sequence,) in execute(query, (revision.before,)).fetchall():
+    for (sequence,) in execute(query, (until,)).fetchall():
         batch = file.get(sequence)
         if batch is None:
             unreadable.append(("batches", sequence))
             continue
-        payload, number = revision.change(batch.payload, batch.received)
-        if not number:
+        payload, done = redact(batch.payload, rules, batch.received)
+        if not any(done):
             continue
         if payload:
             tip = file.replace(sequence, batch, payload, tip)
         else:
             execute("DELETE FROM batches WHERE sequence = ?", (sequence,))
-        changed, records = changed + 1, records + number
-        gone += count_lines(batch.payload) - count_lines(payload)
+        total = [a + b + Removal(batches=bool(b)) for a, b in zip(total, done, strict=True)]
     if tip != file.chain_tip:
         execute(NEW_TIP, (tip.sequence, tip.hash))
-    return changed, records, gone
+    return total
 
 
-def _revise_aside(
-    file: SpoolFile, revision: Revision, unreadable: list[tuple[str, int]]
-) -> tuple[int, int]:
-    """Change batches that were set aside likewise; return the number of changed batches, and of
-    records that were changed or deleted."""
-    execute, changed, records = file.db.execute, 0, 0
+def _rewrite_aside(
+    file: SpoolFile, rules: Sequence[Rule], unreadable: list[tuple[str, int]]
+) -> list[Removal]:
+    """Do the same with what was set aside."""
+    execute, total = file.db.execute, [Removal() for _ in rules]
     query = f"SELECT rowid, {BATCH} FROM aside WHERE {_OLD}"  # noqa: S608 - constants
-    for rowid, *row in execute(query, (revision.before,)).fetchall():
+    for rowid, *row in execute(query, (max(rule.until for rule in rules),)).fetchall():
         batch = batch_of(tuple(row), file.layouts)
         if batch is None:
             unreadable.append(("aside", rowid))
             continue
-        payload, number = revision.change(batch.payload, batch.received)
-        if number:
+        payload, done = redact(batch.payload, rules, batch.received)
+        if any(done):
             _, sealed = _sealed(dataclasses.replace(batch, payload=payload))
             execute(REVISED_ASIDE, (*sealed, rowid))
-            changed, records = changed + 1, records + number
+        total = [a + b + Removal(batches=bool(b)) for a, b in zip(total, done, strict=True)]
     execute("DELETE FROM aside WHERE length(payload) = 0")
-    return changed, records
+    return total

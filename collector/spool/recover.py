@@ -51,6 +51,7 @@ from collector.spool.tables import (
     read_accounts,
     read_gaps,
 )
+from collector.sqlite.compaction import remove_copies
 from collector.sqlite.connection import (
     check_database,
     checkpoint,
@@ -165,6 +166,7 @@ def _resume(path: Path) -> list[Path]:
     elif log.exists() and not is_log(log):
         quarantined = quarantine(path, only_log=True)
     _remove(path, _PART, _COPY)
+    remove_copies(path)
     sync(path.parent)
     return quarantined
 

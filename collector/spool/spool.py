@@ -34,22 +34,22 @@ from collector.contracts import (
     Depth,
     Layout,
     PendingBatch,
+    Removal,
     RequestKey,
     Share,
     SpoolState,
     Written,
 )
 from collector.errors import CollectorError, ConfigError, ConfigFaults, SpoolFull
+from collector.filter.redaction import FIRST, LAST, Rule
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.accounts import Seen
 from collector.spool.checkpoints import IDLE_SECONDS, Checkpoints
 from collector.spool.file import (
-    Revision,
-    RevisionOutcome,
     Selection,
     SpoolFile,
-    revise,
+    rewrite,
 )
 from collector.spool.lock import Lock
 from collector.spool.recover import try_open
@@ -238,9 +238,13 @@ class Spool(Closing):
             self._changed.notify_all()
         return future
 
-    def revise(self, revision: Revision) -> Future[RevisionOutcome]:
-        """Carry out a revision. Resolved when the data are deleted. Raises E506, also later."""
-        return self.submit(partial(revise, path=self.path, revision=revision))
+    def rewrite(
+        self, rules: Sequence[Rule], *, damaged: str = LAST, hours: str = FIRST
+    ) -> Future[list[Removal]]:
+        """Carry out rules, as ``collector.spool.file`` does. Resolved when the data are deleted.
+        Raises E506, also later."""
+        work = partial(rewrite, path=self.path, rules=rules, damaged=damaged, hours=hours)
+        return self.submit(work)
 
     def drop(self, sink: str, note_of: Callable[[Depth], Note]) -> Future[Depth]:
         """Let nothing wait for a sink any more, and add the entry for what waited to the ledger, in

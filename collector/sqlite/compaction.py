@@ -5,6 +5,9 @@ pages were divided and joined, and those in the write-ahead log. So the database
 file beside it, which holds what is there now and nothing else; the copy is written over the
 database, and the log is cut to nothing. Memory does not depend on the size of the database. Rows
 stay in their order; a version of SQLite may number those without a key of their own anew.
+
+Of a database that mostly keeps what it has, such as a spool with its ledger, only the tables from
+which something goes are copied out and back, in the transaction that deletes.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from glob import escape
@@ -20,7 +23,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from collector.files import need_room
-from collector.sqlite.connection import checkpoint, connect_unset, number_of
+from collector.sqlite.connection import checkpoint, connect_unset, number_of, quoted
 
 _PAUSE = 0.05
 _FRAME_HEAD = 24
@@ -34,9 +37,11 @@ _PAGES = 1000
 _WAITING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def compact(db: sqlite3.Connection, path: Path) -> None:
-    """Write the database at ``path`` anew, which has a write-ahead log. Takes about a second for
-    100 MB, in a part of which no other connection can write.
+def compact(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> bool:
+    """Let no deleted byte stay in the database at ``path`` and its log: write it anew, and empty
+    the log. Return ``False`` if a process that reads an earlier state prevents the latter for so
+    many seconds; then ``empty_log`` is left to do. Takes about a second for 100 MB, in a part of
+    which no other connection can write.
 
     Raises ``MemoryError``, ``OSError`` when the disk has no room for copy and log (to fill it would
     be in the way of every process that writes there), and ``sqlite3.Error``, also when other
@@ -53,6 +58,30 @@ def compact(db: sqlite3.Connection, path: Path) -> None:
         with suppress(sqlite3.Error):
             empty_log(db, path)  # it may have grown
         raise
+    return empty_log(db, path, seconds)
+
+
+@contextmanager
+def compacting(db: sqlite3.Connection, path: Path) -> Iterator[Callable[..., None]]:
+    """Yield a function that writes tables with a number as their key anew, for the transaction that
+    deletes some of their rows within the block; ``empty_log`` is left to do after it. Raises
+    ``OSError`` and ``sqlite3.Error``."""
+    remove_copies(path)
+    with _private_copy(path) as copy:
+        db.execute("ATTACH ? AS copy", (str(copy),))
+        try:
+            for setting in ("journal_mode = OFF", "synchronous = OFF"):
+                db.execute(f"PRAGMA copy.{setting}")
+            yield lambda *tables: _write_anew(db, tables)
+        finally:
+            db.execute("DETACH copy")
+
+
+def _write_anew(db: sqlite3.Connection, tables: Sequence[str]) -> None:
+    for table in map(quoted, tables):
+        db.execute(f"CREATE TABLE copy.{table} AS SELECT * FROM main.{table}")  # noqa: S608
+        db.execute(f"DELETE FROM main.{table}")  # noqa: S608 - quoted names
+        db.execute(f"INSERT INTO main.{table} SELECT * FROM copy.{table} ORDER BY rowid")  # noqa: S608
 
 
 def remove_copies(path: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from time import monotonic
 from typing import Any, NamedTuple
 
 from collector.contracts import Record, Removal, Subject
@@ -34,7 +33,7 @@ from collector.retention.upkeep import places_fact
 from collector.schema.model import Schema
 from collector.sinks.sink import in_place
 from collector.spool import note
-from collector.spool.recover import quarantined
+from collector.spool.recover import delete_quarantined, quarantined
 from collector.spool.tables import pending_batches
 from collector.subject.tombstones import remember
 
@@ -217,19 +216,21 @@ def remove_all(
     entry in the ledger of its own. Return for each what was removed, or the first error that kept
     something of it from being done; all else is done. Raises as ``erase`` what concerns all."""
     remember(locations.data, [step for request in requests for step in request.steps])
-    deadline = monotonic() + wait
     done: list[Removal] = [Removal() for _ in requests]
     places: list[dict[str, int | None]] = [{} for _ in requests]
-    failures: dict[int, Exception] = {}
+    failures = dict[int, Exception]()
     with locations.reached(wait) as sinks, locations.opened_spool() as spool:
         try:
+            try:
+                done = upkeep.clear(spool, [each.rule for each in requests], wait=wait)
+            except CollectorError as error:  # the spool would deliver it again: not in the sinks
+                failures = dict.fromkeys(range(len(requests)), error)
             for at, request in enumerate(requests):
-                left = max(deadline - monotonic(), 0.0)
                 try:
-                    since = _start(request.subject)
-                    done[at] = upkeep.clear(spool, request.rule, since=since, wait=left)
+                    number = delete_quarantined(spool.path, since=_start(request.subject))
+                    done[at] += Removal(files=number)
                 except CollectorError as error:
-                    failures[at] = error  # the spool would deliver it again: not in the sinks
+                    failures.setdefault(at, error)
             able = [at for at in range(len(requests)) if at not in failures]
             for name, sink in sinks.items() if able else ():
                 outcomes = _removals(name, sink, [requests[at].rule for at in able])

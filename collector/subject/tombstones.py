@@ -11,19 +11,18 @@ from __future__ import annotations
 import hmac
 import secrets
 import sqlite3
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
 from collector.files import failing_as, make_private
-from collector.filter.redaction import text_of
+from collector.filter.redaction import Rule
 from collector.filter.sdk_records import AHEAD
 from collector.sqlite.connection import connect, number_of, transaction
 from collector.sqlite.definition import Definition, format_of
@@ -51,39 +50,6 @@ _Result = TypeVar("_Result")
 _UNREADABLE = "the tombstones of erased people cannot be read or written now"
 
 
-class Tombstone(NamedTuple):
-    """A person who was erased, or who objected to the use of ``fields``. ``subject`` has the hash
-    in the place of the value."""
-
-    subject: Subject
-    fields: frozenset[str] | None
-
-
-@dataclass(frozen=True, repr=False)
-class _Rule:
-    """Removes what tombstones say, as a rule of ``collector.filter.redaction``."""
-
-    secret: bytes
-    by_field: Mapping[str, Mapping[str, Sequence[Tombstone]]]
-    until: str
-    since: str = ""
-
-    def may_concern(self, text: bytes) -> bool:
-        """Return whether there are lines: a hash is of no use for a quicker test."""
-        return bool(text)
-
-    def fields_to_remove(self, record: Mapping[str, object], minute: str) -> set[str]:
-        """Return the fields that go: all of an erased person's records."""
-        schema, removed = text_of(record, "schema") or "", set[str]()
-        for name, tombstones in self.by_field.items():
-            value = text_of(record, name)
-            found = tombstones.get(_hash(self.secret, name, value), ()) if value else ()
-            for subject, fields in found:
-                if subject.start <= minute < subject.end and subject.concerns(schema):
-                    removed |= record.keys() if fields is None else fields
-        return removed
-
-
 class Tombstones:
     """The tombstones of a data directory, for a drain. For one thread at a time. Every method
     raises ``DeliveryError`` E507 where the file cannot be used."""
@@ -91,13 +57,13 @@ class Tombstones:
     def __init__(self, data: Path) -> None:
         self._db = _usable(partial(_opened, data / FILE_NAME))
         self._version = -1
-        self._rule: _Rule | None = None
+        self._rule: Rule | None = None
 
     def __repr__(self) -> str:
         return "<Tombstones>"
 
     @contextmanager
-    def locked(self) -> Iterator[_Rule | None]:
+    def locked(self) -> Iterator[Rule | None]:
         """Yield the rule of all tombstones, if there are any. None is added within the block: so
         what is stored in it is found by the erasure that waits."""
         with ExitStack() as stack:
@@ -114,7 +80,7 @@ class Tombstones:
         """Close the file."""
         self._db.close()
 
-    def _read(self) -> _Rule | None:
+    def _read(self) -> Rule | None:
         """Read the tombstones, if another connection has changed them."""
         version = number_of(self._db, "data_version")
         if version == self._version:
@@ -126,12 +92,14 @@ class Tombstones:
         if not rows or secret is None:
             self._version, self._rule = version, None
             return None
-        by_field: dict[str, dict[str, list[Tombstone]]] = defaultdict(lambda: defaultdict(list))
-        for field, hash_, start, end, schema, besides, fields in rows:
-            subject = Subject(field, hash_.hex(), start, end, schema, frozenset(besides.split()))
-            named = None if fields is None else frozenset(fields.split())
-            by_field[field][hash_.hex()].append(Tombstone(subject, named))
-        self._rule = _Rule(secret[0], by_field, max(row[3] for row in rows))
+        rules = [
+            Rule.removal(
+                Subject(field, hash_.hex(), start, end, schema, frozenset(besides.split())),
+                None if fields is None else fields.split(),
+            )
+            for field, hash_, start, end, schema, besides, fields in rows
+        ]
+        self._rule = replace(Rule.any_of(rules), hashed=partial(_hash, secret[0]))
         self._version = version  # only now: what was not read must be read the next time
         return self._rule
 

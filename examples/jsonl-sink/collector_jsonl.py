@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from collector.sinks import Batch, LineSink, Opening, SinkSettings, lines
+from collector.sinks import (
+    Batch,
+    ErasableSink,
+    Opening,
+    Record,
+    Removal,
+    Rule,
+    SinkSettings,
+    lines,
+    matching,
+    redact,
+)
 
 
 class JsonlSettings(SinkSettings):
@@ -21,14 +32,14 @@ class JsonlSettings(SinkSettings):
         return True
 
 
-class Jsonl(LineSink):
+class Jsonl(ErasableSink):
     """Appends records, and syncs them before it returns. Processes have the file in turn."""
 
     Settings = JsonlSettings
     is_shared = True
 
     def __init__(self, settings: JsonlSettings, opening: Opening) -> None:
-        super().__init__(settings, opening)
+        self.opening = opening
         self.path = settings.path or opening.directory / "records.jsonl"
 
     def deliver(self, *batches: Batch) -> None:
@@ -37,22 +48,26 @@ class Jsonl(LineSink):
             file.flush()
             os.fsync(file.fileno())
 
-    def pieces(self) -> Iterator[bytes]:
+    def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
         if self.path.exists():
             with self.path.open("rb") as file:
-                yield from file
+                for line in file:
+                    for record in matching(line, rule):
+                        yield self.opening.name, record
 
-    def revise(self, change: Callable[[bytes], tuple[bytes, int]]) -> int:
+    def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
+        total, new = [Removal() for _ in rules], self.path.with_suffix(".new")
         if not self.path.exists():
-            return 0
-        with self._locked():
-            left = [change(line) for line in self.pieces()]
-            number = sum(lost for _, lost in left)
-            if number:
-                new = self.path.with_suffix(".new")
-                new.write_bytes(b"".join(line for line, _ in left))
-                new.replace(self.path)
-        return number
+            return total
+        with self._locked(), self.path.open("rb") as file, new.open("wb") as rest:
+            for line in file:
+                left, removed = redact(line, rules)
+                rest.write(left)
+                total = [a + b for a, b in zip(total, removed, strict=True)]
+            rest.flush()
+            os.fsync(rest.fileno())
+            new.replace(self.path)
+        return total
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

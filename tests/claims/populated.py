@@ -83,7 +83,7 @@ class PopulatedDirectory:
             Store(self.data / "store.db", self.schema) as store,
             NdjsonFile(self.lines, rotate=20_000) as file,
         ):
-            while monotonic() >= store.pruning.due:
+            while monotonic() >= store.prune_at:
                 store.deliver()
             for group, days in groups:
                 commit(spool, self.entry(group, days))

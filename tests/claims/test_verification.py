@@ -35,9 +35,8 @@ from collector.routing import Flows, changes, flows
 from collector.schema import load_schema, resources
 from collector.schema.names.scope import scope
 from collector.schema.review import approve, read_copy
-from collector.sinks.record_files import PruneSchedule
+from collector.sinks.sink import ErasableSink
 from collector.sinks.store import Store
-from collector.sinks.store_rows import Pruning
 from collector.spool import Spool, note
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
@@ -278,9 +277,8 @@ def test_pruning_that_does_not_prune(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """What is too old must go, out of each sink."""
     monkeypatch.setattr(dry_run, "prune_all", lambda *_: None)
     assert broken(found(tmp_path, ndjson={"path": "a"})) == set(), "sinks prune themselves"
-    monkeypatch.setattr(PruneSchedule, "go_on", lambda *_: None)
+    monkeypatch.setattr(ErasableSink, "idle", lambda _: None)
     assert broken(found(tmp_path, ndjson={"path": "a"})) == {"needed-only"}
-    monkeypatch.setattr(Pruning, "work", lambda *_: False)
     assert broken(found(tmp_path)) == {"needed-only"}
 
 

@@ -131,9 +131,9 @@ assert os.waitpid(pid, 0)[1] == 0
 def test_a_fork_waits_for_a_delivery(tmp_path: Path, with_spool: bool) -> None:
     """A child that inherited half a transaction would find the store locked for ever."""
     code = """
-from collector.sinks.store import Store
+from collector.sinks.store import StoreSink
 
-inside, insert = threading.Event(), Store._insert
+inside, insert = threading.Event(), StoreSink._insert
 
 def insert_slowly(*args, **kwargs):
     added = insert(*args, **kwargs)
@@ -141,7 +141,7 @@ def insert_slowly(*args, **kwargs):
     time.sleep(0.2)
     return added
 
-Store._insert = insert_slowly
+StoreSink._insert = insert_slowly
 telemetry = Collector(to=to, spool=spool, interval=0)
 emit(telemetry, 0, 1)
 assert inside.wait(50)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
 from collector.filter import Filter
+from collector.filter.redaction import Part, Rule
 from collector.schema import load_schema
 from collector.sdk import Collector
 from collector.sdk.queue import RecordQueue
@@ -304,14 +304,9 @@ def _output(code: str, path: Path) -> str:
     return done.stdout
 
 
-def _without(*addresses: str) -> Callable[..., tuple[bytes, int]]:
-    """Make a change that removes all records with these addresses."""
-
-    def change(payload: bytes, minute: str | None = None) -> tuple[bytes, int]:
-        is_meant = any(f'"{address}"'.encode() in payload for address in addresses)
-        return (b"", 1) if is_meant else (payload, 0)
-
-    return change
+def _without(*addresses: str) -> Rule:
+    """Make the rule by which all records with these addresses go."""
+    return Rule(others=[Part(field="client.address", value=each) for each in addresses])
 
 
 def test_flush_does_not_wait_for_redacted_records() -> None:
@@ -323,10 +318,10 @@ def test_flush_does_not_wait_for_redacted_records() -> None:
     wait_until(lambda: queue.is_urgent)
     for number in (2, 3, 2):
         queue.put(_FILTER.admit({"ip": f"10.0.0.{number}"}))
-    assert queue.redact(_without("10.0.0.2"), "withdrawn") == 2
+    assert queue.rewrite(_without("10.0.0.2"), "withdrawn") == 2
     flushing.join(0.05)
     assert flushing.is_alive()
-    assert queue.redact(_without("10.0.0.1", "10.0.0.3"), "expired") == 2
+    assert queue.rewrite(_without("10.0.0.1", "10.0.0.3"), "expired") == 2
     flushing.join(WAIT_SECONDS)
     assert done == [True]
     account = queue.snapshot()
@@ -341,7 +336,7 @@ def test_a_batch_in_flight_is_redacted_between_attempts() -> None:
         queue.put(_FILTER.admit({"ip": f"10.0.0.{number}"}))
     before = queue.take()
     assert before is not None
-    assert queue.redact(_without("10.0.0.1"), "withdrawn") == 1
+    assert queue.rewrite(_without("10.0.0.1"), "withdrawn") == 1
     assert queue.in_flight.id == before.id
     assert [line.count(b"10.0.0.") for line in queue.in_flight.lines] == [1, 1]
     assert not queue.flush(0)

@@ -298,7 +298,7 @@ def test_lines_of_a_file_by_several_programs(tmp_path: Path) -> None:
             sink.deliver(_batch(number, schema, _ADDRESS, days=2 + number))
     opening = Opening("out", (calls,), tmp_path / "data", is_offline=True)
     with NdjsonSink(settings, opening) as sink:
-        assert _pruned(sink) == (1, ("out",), 1)
+        assert _pruned(sink) == (1, ("",), 1)
         (finding,) = sink.overdue(datetime.now(UTC))
         assert "`out`" in finding
         assert " 2 lines" in finding

@@ -17,7 +17,8 @@ from collector.contracts import Batch, Record, Removal
 from collector.filter.redaction import Rule
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
-from collector.sinks.store_rows import measure, retentions, steps, sweep
+from collector.sinks.store_rows import measure, retentions, steps
+from collector.sqlite.compaction import compact
 from collector.sqlite.connection import connect
 from tests.database import query
 from tests.sidecar.faults import small_disk
@@ -64,19 +65,23 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def _prune(db: sqlite3.Connection, now: datetime = _NOW) -> Iterator[tuple[str, Removal]]:
-    return steps(db, Rule.expiry_by_name(retentions(db), now))
+def _prune(db: sqlite3.Connection, path: Path, now: datetime = _NOW) -> list[Removal]:
+    """Delete what is too old, and do not compact the file, as if the process was killed then."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("collector.sinks.store_rows.compact", _no_memory)
+        *found, last = steps(db, path, Rule.expiry_by_name(retentions(db), now))
+    return found if any(found) else [*found, last]
 
 
 def _go_on(store: Store) -> None:
     """What a sink is told when nothing comes, as long as there is something to do."""
-    while monotonic() >= store.pruning.due:
+    while monotonic() >= store.prune_at:
         store.deliver()
 
 
 def _prune_now(store: Store) -> None:
     """As if an hour had gone by."""
-    store.pruning.due = 0.0
+    store.prune_at = 0.0
     _go_on(store)
 
 
@@ -97,7 +102,7 @@ def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 7), (31, 10, 5), (29.9, 20, 3))
     with _opened(path) as db:
-        done = sum((each for _, each in _prune(db)), Removal())
+        done = sum(_prune(db, path), Removal())
         query = 'SELECT "client.address" IS NULL, "os.type", count(*) FROM conferencing GROUP BY 1'
         assert db.execute(query).fetchall() == [(0, "linux", 3), (1, "linux", 5)]
     assert done == Removal(shortened=5, deleted=7)
@@ -108,9 +113,9 @@ def test_nothing_goes_early(tmp_path: Path, schema: Schema) -> None:
     path = tmp_path / "store.db"
     _fill(path, schema, (30, 0, 1))
     with _opened(path) as db:
-        assert list(_prune(db)) == [("conferencing", Removal())]
+        assert _prune(db, path) == [Removal()]
         later = _NOW + timedelta(minutes=1)
-        assert list(_prune(db, later)) == [("conferencing", Removal(shortened=1))]
+        assert _prune(db, path, later) == [Removal(shortened=1)]
 
 
 def test_a_pass_goes_in_steps(tmp_path: Path, schema: Schema) -> None:
@@ -118,7 +123,7 @@ def test_a_pass_goes_in_steps(tmp_path: Path, schema: Schema) -> None:
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 12_000))
     with _opened(path) as db:
-        steps = [done.deleted for _, done in _prune(db)]
+        steps = [done.deleted for done in _prune(db, path)]
     assert steps == [5000, 5000, 2000]
 
 
@@ -138,8 +143,8 @@ def test_no_byte_of_what_is_pruned_stays(tmp_path: Path, schema: Schema) -> None
             store.deliver(Batch(chance.randbytes(16), _minute(age), records))
     store._db.close()  # as if it was killed: rows are not put in order
     with _opened(path) as db:
-        list(_prune(db))
-        assert list(sweep(db, path)) == [True]
+        _prune(db, path)
+        assert compact(db, path)
         left = _bytes(path)
     assert [n for n in old if _address(n).encode() in left] == []
     assert [n for n in set(range(1500)) - old if _address(n).encode() not in left] == []
@@ -158,7 +163,7 @@ def test_a_store_prunes_itself_between_batches(tmp_path: Path, schema: Schema) -
         left = _bytes(path)
         assert _address(7).encode() not in left
         assert _address(5000).encode() in left
-        assert monotonic() < store.pruning.due
+        assert monotonic() < store.prune_at
     with Store(path, schema) as store:
         store.deliver(Batch(b"m" * 16, _minute(0), _records(6000, 9)))
         assert store.count() == 18
@@ -174,13 +179,13 @@ def test_a_reader_is_waited_for_and_said(tmp_path: Path, schema: Schema) -> None
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
         with Store(path, schema) as store:
             _go_on(store)
-            assert store.pruning.is_held
+            assert store.is_held
             assert _address(7).encode() in _bytes(path)
             store.deliver(Batch(b"n" * 16, _minute(0), _records(5000, 9)))
             assert store.count() == 9
             reader.execute("COMMIT")
             _prune_now(store)
-            assert not store.pruning.is_held
+            assert not store.is_held
             assert _address(7).encode() not in _bytes(path)
 
 
@@ -190,7 +195,7 @@ def test_what_was_deleted_before_a_crash_is_swept_after_it(tmp_path: Path, schem
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 600), (1, 1000, 600))
     with _opened(path) as db:
-        list(_prune(db))
+        _prune(db, path)
     with Store(path, schema) as store:
         before = path.stat().st_size
         _go_on(store)
@@ -253,10 +258,10 @@ def test_memory_without_room_is_said(
         with monkeypatch.context() as patched:
             patched.setattr("collector.sinks.store_rows.compact", _no_memory)
             _go_on(store)
-            assert store.pruning.is_held
+            assert store.is_held
             store.deliver(Batch(b"n" * 16, _minute(0), _records(50, 9)))
         _prune_now(store)
-        assert not store.pruning.is_held
+        assert not store.is_held
         assert store.count() == 29
     assert _address(27).encode() not in _bytes(path)
 
@@ -279,13 +284,13 @@ def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path, schema: Sche
                 file.flush()
         with Store(path, schema, pruned=told.append) as store:
             _go_on(store)
-            assert (told, store.pruning.is_held) == ([Removal(deleted=2_000)], True)
+            assert (told, store.is_held) == ([Removal(deleted=2_000)], True)
             assert _free(disk) > path.stat().st_size // 3
             store.deliver(Batch(b"n" * 16, _minute(0), _records(30_000, 9)))
             assert store.count() == 20_009
             ballast.unlink()
             _prune_now(store)
-            assert (told, store.pruning.is_held) == ([Removal(deleted=2_000)], False)
+            assert (told, store.is_held) == ([Removal(deleted=2_000)], False)
             assert _address(20_007).encode() not in _bytes(path)
 
 
@@ -300,7 +305,7 @@ def test_rows_never_meet_those_of_a_store_that_was_made_anew(
     with _opened(path) as db:
         if renumbers:
             db.execute("VACUUM")
-        assert list(sweep(db, path)) == [True]
+        assert compact(db, path)
     _fill(path, schema, (0, 5000, 500))
     with _opened(path) as db:
         assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (3500,)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import monotonic
 
 import orjson
 import pytest
 
-from collector.contracts import Batch
+from collector.contracts import Batch, Removal, to_minute
 from collector.errors import DeliveryError
+from collector.filter.redaction import Part, Rule
+from collector.schema import load_schema
 from collector.sinks import record_files
-from collector.sinks.ndjson import NdjsonFile
-from collector.sinks.record_files import (
-    Change,
-    PruneSchedule,
-    all_pieces,
-    files_of,
-    rewrite,
-    rotate,
-    unfinished,
-)
+from collector.sinks.ndjson import NdjsonFile, NdjsonSettings, NdjsonSink
+from collector.sinks.record_files import all_pieces, files_of, rewrite, rotate, unfinished
+from collector.sinks.sink import Opening
 
 _MINUTE = "2026-11-24T10:20:00Z"
 
@@ -33,15 +28,13 @@ def _batch(*numbers: int) -> Batch:
     return Batch(numbers[0].to_bytes(16), _MINUTE, [], payload=payload)
 
 
-def _without(*numbers: int) -> Change:
-    gone = [f"n{number:06}".encode() for number in numbers]
+def _without(*numbers: int) -> Rule:
+    return Rule(others=[Part(field="n", value=f"n{number:06}") for number in numbers])
 
-    def change(text: bytes) -> tuple[bytes, int]:
-        lines = text.splitlines(keepends=True)
-        left = [line for line in lines if not any(each in line for each in gone)]
-        return b"".join(left), len(lines) - len(left)
 
-    return change
+def _rewritten(file: NdjsonFile, rule: Rule) -> int:
+    """Rewrite all files; return how many lines went."""
+    return sum(file.rewrite([rule], each)[0].records for each in files_of(file.path))
 
 
 def _numbers(directory: Path) -> set[int]:
@@ -60,12 +53,12 @@ def test_it_goes_from_all_files(tmp_path: Path) -> None:
         for first in range(0, 200, 20):
             file.deliver(_batch(*range(first, first + 20)))
         assert len(list(tmp_path.glob("r.ndjson.[0-9]"))) > 2
-        assert file.revise(_without(*range(0, 200, 2))) == 100
+        assert _rewritten(file, _without(*range(0, 200, 2))) == 100
         assert _numbers(tmp_path) == set(range(1, 200, 2))
         file.deliver(_batch(*range(180, 200)))
         file.deliver(_batch(*range(300, 320)))
         assert _numbers(tmp_path) == {*range(1, 200, 2), *range(300, 320)}
-        assert file.revise(_without(7)) == 1
+        assert _rewritten(file, _without(7)) == 1
     with NdjsonFile(path, rotate=3000) as file:
         file.deliver(_batch(*range(300, 320)))
     assert _numbers(tmp_path) == {*range(1, 200, 2), *range(300, 320)} - {7}
@@ -79,7 +72,7 @@ def test_a_file_of_which_nothing_goes_is_not_touched(tmp_path: Path) -> None:
     with NdjsonFile(path) as file:
         file.deliver(_batch(1, 2))
         before = path.stat()
-        assert file.revise(_without(3)) == 0
+        assert _rewritten(file, _without(3)) == 0
     assert path.stat().st_ino == before.st_ino
 
 
@@ -95,7 +88,7 @@ def test_cut_short_it_leaves_the_file_as_it_was(tmp_path: Path) -> None:
             raise InterruptedError
 
         with pytest.raises(InterruptedError):
-            rewrite(path, _without(1), crash)
+            rewrite(path, [_without(1)], crash)
     assert unfinished(path).exists()
     with NdjsonFile(path) as file:
         assert _numbers(tmp_path) == {1, 2}
@@ -111,28 +104,10 @@ def test_processes_that_share_a_file_go_on(tmp_path: Path) -> None:
     with NdjsonFile(path, shared=True) as one, NdjsonFile(path, shared=True) as other:
         one.deliver(_batch(1, 2))
         other.deliver(_batch(3))
-        assert one.revise(_without(1)) == 1
+        assert _rewritten(one, _without(1)) == 1
         other.deliver(_batch(4))
         one.deliver(_batch(5))
     assert _numbers(tmp_path) == {2, 3, 4, 5}
-
-
-def test_it_prunes_itself_once_a_day(tmp_path: Path) -> None:
-    """One file at each delivery, even of nothing, until all are done."""
-    path = tmp_path / "r.ndjson"
-    with NdjsonFile(path, rotate=1000) as file:
-        for first in range(0, 100, 20):
-            file.deliver(_batch(*range(first, first + 20)))
-    told: list[int] = []
-    with NdjsonFile(path, rotate=1000, prune=_without(*range(80)), pruned=told.append) as file:
-        file.deliver()
-        assert len(_numbers(tmp_path)) > 20
-        for _ in range(10):
-            file.deliver()
-        assert (_numbers(tmp_path), told) == (set(range(80, 100)), [80])
-        file.deliver(_batch(1))
-        assert 1 in _numbers(tmp_path)
-        assert not file.is_held
 
 
 def test_a_directory_that_takes_no_file_is_said(tmp_path: Path) -> None:
@@ -141,7 +116,7 @@ def test_a_directory_that_takes_no_file_is_said(tmp_path: Path) -> None:
         file.deliver(_batch(1, 2))
         unfinished(file.path).mkdir()
         with pytest.raises(DeliveryError, match="E503"):
-            file.revise(_without(1))
+            _rewritten(file, _without(1))
         unfinished(file.path).rmdir()
         file.deliver(_batch(3))
         assert file.path.read_bytes().count(b"\n") == 3
@@ -159,94 +134,92 @@ def test_only_what_is_ours_is_removed(tmp_path: Path) -> None:
         assert all(each.exists() for each in others)
 
 
-_HOUR = 3600
+_OLD, _NEW = (to_minute(datetime.now(UTC) - timedelta(days=days)) for days in (100, 1))
+
+
+def _line(minute: str) -> bytes:
+    return b'{"schema":"conferencing/1.0.0","os.type":"linux","received":"%b"}\n' % minute.encode()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A file and three that are finished, each with a line that is old, and one that is not."""
-    path = tmp_path / "r.ndjson"
+    path = tmp_path / "lines" / "r.ndjson"
+    path.parent.mkdir()
     for end in ("", ".1", ".2", ".3"):
-        path.with_name(f"r.ndjson{end}").write_bytes(b"old\nnew\n")
+        path.with_name(f"r.ndjson{end}").write_bytes(_line(_OLD) + _line(_NEW))
     return path
-
-
-def _without_old(text: bytes) -> tuple[bytes, int]:
-    return text.replace(b"old\n", b""), text.count(b"old\n")
-
-
-def _revise(path: Path, change: Change) -> int:
-    return rewrite(path, change)
 
 
 def _old(path: Path) -> int:
     """How many files have an old line."""
-    return sum(b"old" in each.read_bytes() for each in path.parent.iterdir() if each.is_file())
+    files = [each for each in path.parent.iterdir() if each.is_file()]
+    return sum(_OLD.encode() in each.read_bytes() for each in files)
 
 
-def _again(
-    rounds: PruneSchedule, times: int, revise: Callable[[Path, Change], int] = _revise
-) -> None:
-    rounds.due = min(rounds.due, monotonic())
-    for _ in range(times):
-        rounds.go_on(revise)
+def _opened(path: Path, told: list[Removal] | None = None) -> NdjsonSink:
+    report = [] if told is None else told
+    opening = Opening("lines", (load_schema("conferencing"),), path.parents[1], report.append)
+    return NdjsonSink(NdjsonSettings(type="ndjson", path=path), opening)
 
 
-def test_a_round_goes_from_file_to_file(path: Path) -> None:
-    """One each time, then a day of rest; it tells once, and of nothing if there was nothing."""
-    told: list[int] = []
-    rounds = PruneSchedule(path, _without_old, told.append)
-    for left in (3, 2, 1, 0):
-        assert told == []
-        rounds.go_on(_revise)
-        assert _old(path) == left
-    assert told == [4]
-    path.write_bytes(b"old\n")
-    rounds.go_on(_revise)
-    assert _old(path) == 1
-    assert rounds.due - monotonic() > 23 * _HOUR
-    rounds.due = 0.0
-    _again(rounds, 4)
-    rounds.due = 0.0
-    _again(rounds, 4)
-    assert told == [4, 1]
+def _prune(sink: NdjsonSink) -> None:
+    """Let it prune to the end."""
+    sink.prune_at = 0.0
+    while sink.prune_at <= monotonic():
+        sink.idle()
+
+
+def test_a_pruning_goes_from_file_to_file(path: Path) -> None:
+    """Then there is a day of rest; it is told once, and not if there was nothing."""
+    told: list[Removal] = []
+    with _opened(path, told) as sink:
+        steps = sink.steps(sink.expiry(datetime.now(UTC)))
+        for left in (3, 2):
+            next(steps)
+            assert _old(path) == left
+        _prune(sink)
+        assert (_old(path), told) == (0, [Removal(2)])
+        assert sink.prune_at - monotonic() > 23 * 3600
+        _prune(sink)
+        assert told == [Removal(2)]
 
 
 def test_a_file_that_cannot_be_changed_is_no_end_of_it(path: Path) -> None:
-    """It is said, the others are, and the next round is in an hour."""
+    """It is said, the others are, and the next round is soon."""
     in_the_way = path.with_name("r.ndjson.2")
     in_the_way.unlink()
     in_the_way.mkdir()
-    rounds = PruneSchedule(path, _without_old)
-    _again(rounds, 3)
-    assert not rounds.is_held
-    _again(rounds, 1)
-    assert rounds.is_held
-    assert _old(path) == 0
-    assert _HOUR - 60 < rounds.due - monotonic() <= _HOUR
-    in_the_way.rmdir()
-    rounds.due = 0.0
-    _again(rounds, 3)
-    assert not rounds.is_held
+    with _opened(path) as sink:
+        for _ in range(2):
+            _prune(sink)
+        assert sink.is_held
+        assert _old(path) == 0
+        assert sink.prune_at - monotonic() <= 60
+        in_the_way.rmdir()
+        _prune(sink)
+        assert not sink.is_held
 
 
 def test_files_that_move_up_meanwhile_are_not_forgotten(path: Path) -> None:
     """One is finished between two that are changed."""
-    rounds = PruneSchedule(path, _without_old)
-    _again(rounds, 2)
-    rotate(path, 8)
-    path.write_bytes(b"new\n")
-    _again(rounds, 3)
+    with _opened(path) as sink:
+        steps = sink.steps(sink.expiry(datetime.now(UTC)))
+        next(steps)
+        next(steps)
+        rotate(path, 8)
+        path.write_bytes(_line(_NEW))
+        assert [each.is_swept for each in steps] == [True] * 4
     assert _old(path) == 0
 
 
-def test_whoever_takes_the_files_away_is_no_end_of_it(tmp_path: Path) -> None:
+def test_whoever_takes_the_files_away_is_no_end_of_it(path: Path) -> None:
     """There is nothing to do then, and what is delivered is taken."""
-    path = tmp_path / "r.ndjson"
-    with NdjsonFile(path, prune=_without_old) as file:
+    with _opened(path) as sink:
         path.unlink()
-        file.deliver()
-        assert not file.is_held
+        _prune(sink)
+        assert not sink.is_held
+        sink.deliver(_batch(1))
 
 
 def _files(directory: Path, *names: str) -> Path:

@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "store.db"
     for name in ("conferencing", "webrtc"):
         with Store(path, load_schema(name)) as store:
-            store.pruning.due = float("inf")  # these dates are of long ago some day
+            store.prune_at = float("inf")  # these dates are of long ago some day
             for number, time in enumerate(("09:59", "10:00", "10:59", "11:00")):
                 id_ = f"{name:12}{number:4}".encode()
                 store.deliver(Batch(id_, _DAY.format(time), [dict(_OWN), dict(_OTHER)]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 
@@ -20,6 +22,7 @@ from collector.contracts import (
     count_lines,
     layout_of,
 )
+from collector.filter.redaction import Part, Rule
 from collector.filter.stored import read
 from collector.ledger.receipt import commit as commitment
 from collector.spool import Spool, checkpoints, spool
@@ -85,6 +88,26 @@ def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> li
         if not acknowledge:
             break
     return found
+
+
+class _Without(Rule):
+    """The records that have one of some numbers go."""
+
+    gone: frozenset[int]
+    has_people = True
+
+    def fields_to_remove(self, record: Mapping[str, object], minute: str) -> Collection[str]:
+        """Return all fields, or none."""
+        number = record["n"]
+        assert isinstance(number, msgspec.Raw)
+        return record.keys() if int(bytes(number)) in self.gone else ()
+
+
+def without(*gone: int, expired: bool = False) -> Rule:
+    """The rule by which the records with these numbers go: they are erased, or ``expired``."""
+    rule = _Without(others=[Part()], now=datetime.now(UTC) if expired else None)
+    object.__setattr__(rule, "gone", frozenset(gone))
+    return rule
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from collector.contracts import Batch, Depth
 from collector.errors import DeliveryError
 from collector.ledger import Note
 from collector.spool import Spool
-from collector.spool.file import ALWAYS, Revision
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger, entries_of
-from tests.spool.make import MINUTE, commit, drained, entry, law
+from tests.spool.make import MINUTE, commit, drained, entry, law, without
 
 
 def note_of(sink: str) -> Callable[[Depth], Note]:
@@ -36,17 +35,6 @@ def waits(spool: Spool, sink: str) -> Depth:
 def numbers(*batches: Batch) -> list[int]:
     """The numbers in batches, as a sink gets them."""
     return [orjson.loads(line)["n"] for each in batches for line in each.payload.splitlines()]
-
-
-def without(*gone: int) -> Revision:
-    """A revision that erases records."""
-
-    def change(payload: bytes, _minute: str) -> tuple[bytes, int]:
-        lines = payload.splitlines(keepends=True)
-        left = [line for line in lines if orjson.loads(line)["n"] not in gone]
-        return b"".join(left), len(lines) - len(left)
-
-    return Revision(change, before=ALWAYS)
 
 
 def test_what_waits_for_an_absent_sink_stays(path: Path) -> None:
@@ -144,7 +132,7 @@ def test_a_revised_batch_still_waits_for_an_absent_sink(path: Path) -> None:
         commit(spool, entry(1, 2), entry(3))
     with Spool(path, sinks=["a"]) as spool:
         commit(spool, entry(4, 5))
-        spool.revise(without(1, 4)).result(WAIT_SECONDS)
+        spool.rewrite([without(1, 4)]).result(WAIT_SECONDS)
         assert spool.absent()["b"].records == 2
         assert sorted(drained(spool, "a")) == [2, 3, 5]
         wait_until(lambda: spool.depth() == 2)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
-from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -22,28 +20,16 @@ from collector.errors import DeliveryError, SpoolFull
 from collector.filter.stored import read
 from collector.ledger import Note, opened
 from collector.spool import Spool
-from collector.spool.file import ALWAYS, Revision
 from collector.spool.tables import aside_batches
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger, entries_of
-from tests.spool.make import commit, drained, entry, law, waiting
+from tests.spool.make import commit, drained, entry, law, waiting, without
 from tests.spool.test_absent import note_of, numbers
 
 _SKIPS = Share(400, skips=True)
 _SHARES = {"a": Share(), "b": _SKIPS, "c": Share(600)}
 _RESERVE = 10
-
-
-def without(gone: Collection[int], what: str) -> Revision:
-    """A revision that deletes records, counted as expired or as erased."""
-
-    def change(payload: bytes, _minute: str) -> tuple[bytes, int]:
-        lines = payload.splitlines(keepends=True)
-        left = [line for line in lines if orjson.loads(line)["n"] not in gone]
-        return b"".join(left), len(lines) - len(left)
-
-    return Revision(change, before=ALWAYS, counts_as="expired" if what == "expired" else "erased")
 
 
 class _Sink:
@@ -197,7 +183,7 @@ class Accounts(RuleBasedStateMachine):
         """Erase a person, or have something expire."""
         assert self.spool is not None
         gone = {*random.Random(seed).sample(range(self.next), min(self.next, 5))}
-        self.spool.revise(without(gone, what)).result(WAIT_SECONDS)
+        self.spool.rewrite([without(*gone, expired=what == "expired")]).result(WAIT_SECONDS)
         for sink in self.sinks.values():
             for batches in (sink.waits, sink.aside):
                 for at, batch in [*batches.items()]:
@@ -344,14 +330,14 @@ def test_a_batch_that_is_set_aside_is_what_is_left_of_it(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(1, 2), entry(3))
         (first, _), (second, _) = waiting(spool)
-        spool.revise(without({2, 3}, "erased")).result(WAIT_SECONDS)
+        spool.rewrite([without(2, 3)]).result(WAIT_SECONDS)
         assert spool.set_aside("sink", first)
         assert not spool.set_aside("sink", second)
         (refused,) = aside_batches(path)
         assert (refused.sink, numbers(refused.batch)) == ("sink", [1])
         law(spool)
         assert (_told(spool, "sink").erased.records, _told(spool, "sink").aside.records) == (2, 1)
-        spool.revise(without({1}, "expired")).result(WAIT_SECONDS)
+        spool.rewrite([without(1, expired=True)]).result(WAIT_SECONDS)
         assert aside_batches(path) == []
         assert _told(spool, "sink").expired.records == 1
         law(spool)
@@ -365,7 +351,7 @@ def test_nothing_set_aside_is_read_of_a_damaged_row(path: Path) -> None:
     query(path, "UPDATE aside SET payload = CAST(replace(payload, '1', '7') AS BLOB)")
     with Spool(path, sinks=["sink"]) as spool:
         assert aside_batches(path) == []
-        spool.revise(without({5}, "erased")).result(WAIT_SECONDS)
+        spool.rewrite([without(5)]).result(WAIT_SECONDS)
         assert _told(spool, "sink").damaged.records == 1
 
 

@@ -17,11 +17,10 @@ from collector.contracts import Backlog, Depth, SpoolState
 from collector.errors import DeliveryError
 from collector.ledger import Note
 from collector.spool import Spool
-from collector.spool.file import Revision
 from collector.spool.write_queue import Arrivals, Room
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.spool.make import MINUTE, commit, drained, entry, law
+from tests.spool.make import MINUTE, commit, drained, entry, law, without
 
 _SINKS = ("sink", "other")
 _ALL = (*_SINKS, "absent")
@@ -84,7 +83,7 @@ def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None
                     if what in named and (found := spool.after(what, number)):
                         spool.delivered(what, found[-1][0])
                 elif what == "revise":
-                    spool.revise(_without(number)).result(WAIT_SECONDS)
+                    spool.rewrite([without(number)], damaged="").result(WAIT_SECONDS)
                 elif what == "drop":
                     if _ALL[number] not in named:
                         spool.drop(_ALL[number], _dropped).result(WAIT_SECONDS)
@@ -111,17 +110,6 @@ def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None
 
 def _dropped(waited: Depth) -> Note:
     return Note.of("drop", command="store drop", rows=waited.records, batches=waited.batches)
-
-
-def _without(number: int) -> Revision:
-    """Deletes the records with a number."""
-
-    def change(payload: bytes, _: str) -> tuple[bytes, int]:
-        lines = payload.splitlines(keepends=True)
-        kept = [line for line in lines if not line.endswith(b'"n":%d}\n' % number)]
-        return b"".join(kept), len(lines) - len(kept)
-
-    return Revision(change)
 
 
 def test_ages_are_of_each_sink(path: Path) -> None:

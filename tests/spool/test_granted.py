@@ -7,11 +7,10 @@ from pathlib import Path
 
 from collector.contracts import Granted
 from collector.spool import Spool
-from collector.spool.file import Revision
 from collector.spool.tables import pending_batches
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.spool.make import drained, entry
+from tests.spool.make import drained, entry, without
 
 _SETS: tuple[Granted, ...] = (None, ("a", "b-c_d"), ("a",), ())
 
@@ -60,11 +59,8 @@ def test_what_is_left_of_a_batch_keeps_its_set(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         put(spool, ("a",), ("a",), None)
 
-        def change(payload: bytes, _minute: str) -> tuple[bytes, int]:
-            lines = payload.splitlines(keepends=True)
-            return (b"".join(lines[1:]), 1) if len(lines) > 1 else (payload, 0)
-
-        assert spool.revise(Revision(change)).result(WAIT_SECONDS).records == 1
+        (done,) = spool.rewrite([without(0)]).result(WAIT_SECONDS)
+        assert done.records == 1
         assert found(spool) == [(("a",), 1), (None, 1)]
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from collector.contracts import REJECTIONS, Earlier, PendingBatch, RequestKey, Tally, Written
 from collector.errors import DeliveryError
+from collector.filter.redaction import Rule
 from collector.ledger import opened
 from collector.spool import Spool, idempotency
-from collector.spool.file import Revision
 from collector.spool.idempotency import request_key
 from tests.database import query
 from tests.deadline import WAIT_SECONDS
@@ -239,7 +239,7 @@ def test_a_key_that_can_be_guessed_is_gone_in_a_month(
     assert _guessed(path.parent)
     with Spool(path, sinks=["sink"]) as spool:
         today += timedelta(days=1)
-        spool.revise(Revision(lambda payload, _: (payload, 0))).result(WAIT_SECONDS)
+        spool.rewrite([Rule()]).result(WAIT_SECONDS)
         assert query(path, "SELECT count(*) FROM key_days") == [(idempotency.DAYS,)]
         assert query(path, "SELECT count(*) FROM request_keys") == [(idempotency.DAYS,)]
     assert not _guessed(path.parent)

@@ -12,9 +12,8 @@ import pytest
 from collector.contracts import Batch, PendingBatch, Row
 from collector.filter.stored import read
 from collector.spool import Spool
-from collector.spool.file import Revision
 from collector.spool.write_queue import RecentBatches
-from tests.spool.make import LAYOUT, MINUTE, drained, entry
+from tests.spool.make import LAYOUT, MINUTE, drained, entry, without
 
 
 def _with_rows(*numbers: int) -> PendingBatch:
@@ -55,12 +54,7 @@ def test_what_is_deleted_is_not_delivered(tmp_path: Path) -> None:
     with Spool(tmp_path / "spool.db", sinks=["sink"], layouts=[LAYOUT]) as spool:
         spool.put(_with_rows(1)).result()
         spool.put(_with_rows(2)).result()
-        gone = entry(1).payload
-
-        def change(payload: bytes, _: str) -> tuple[bytes, int]:
-            return (b"", 1) if payload == gone else (payload, 0)
-
-        assert spool.revise(Revision(change)).result().gone == 1
+        assert spool.rewrite([without(1)]).result()[0].deleted == 1
         assert drained(spool, acknowledge=False) == [2]
         ((_, batch),) = spool.after("sink")
         assert batch.rows is None

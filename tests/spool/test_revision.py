@@ -12,28 +12,25 @@ from threading import Event
 
 import pytest
 
+from collector.contracts import Removal
+from collector.filter.redaction import Part, Rule
 from collector.filter.stored import read
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool
-from collector.spool.file import ALWAYS, Revision, RevisionOutcome, SpoolFile
+from collector.spool.file import SpoolFile
 from collector.spool.recover import delete_quarantined, quarantined
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
-from tests.spool.make import MINUTE, commit, drained, entry, waiting
+from tests.spool.make import MINUTE, commit, drained, entry, waiting, without
 
 _LATER = "2026-11-24T10:21:00Z"
 
 
-def _without(text: bytes, *others: bytes) -> Revision:
-    """Records that have some text go."""
-
-    def change(payload: bytes, minute: str) -> tuple[bytes, int]:
-        lines = payload.splitlines(keepends=True)
-        left = [line for line in lines if not any(each in line for each in (text, *others))]
-        return b"".join(left), len(lines) - len(left)
-
-    return Revision(change, damaged=ALWAYS, always=True)
+def _rewritten(spool: Spool, *gone: int) -> Removal:
+    """Records with a number go."""
+    (done,) = spool.rewrite([without(*gone)]).result(WAIT_SECONDS)
+    return done
 
 
 def _bytes(path: Path) -> bytes:
@@ -55,8 +52,7 @@ def test_what_is_left_goes_on_under_a_receipt_of_its_own(path: Path) -> None:
         _put(spool, 1, 2, 3, text="keep")
         _put(spool, 4, minute=_LATER)
         before = spool.after("sink")[0][1].id
-        outcome = spool.revise(_without(b'"n":2')).result(WAIT_SECONDS)
-        assert outcome == RevisionOutcome(1, 1, 1, 0, 0, is_swept=True)
+        assert _rewritten(spool, 2) == Removal(deleted=1, batches=1)
         found = spool.after("sink")
         assert [(number, each.id == before) for number, each in found] == [(1, True), (2, False)]
         assert found[0][1].received == MINUTE
@@ -70,9 +66,7 @@ def test_a_batch_of_which_nothing_is_left_is_gone(path: Path) -> None:
     """Its receipt stays: it was received."""
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, 1)
-        assert spool.revise(_without(b'"n":1')).result(WAIT_SECONDS) == RevisionOutcome(
-            1, 2, 2, 0, 0, is_swept=True
-        )
+        assert _rewritten(spool, 1) == Removal(deleted=2, batches=1)
         assert spool.state().batches == 0
         assert drained(spool) == []
         _put(spool, 2)
@@ -87,8 +81,8 @@ def test_what_was_asked_before_is_done_before(tmp_path: Path) -> None:
         with spool.paused():
             spool.delivered("sink", 1)
             spool.put(entry(3, 4))
-            future = spool.revise(_without(b'"n":2', b'"n":4'))
-        assert future.result(WAIT_SECONDS) == RevisionOutcome(1, 1, 1, 0, 0, is_swept=True)
+            future = spool.rewrite([without(2, 4)])
+        assert future.result(WAIT_SECONDS) == [Removal(deleted=1, batches=1)]
         assert drained(spool) == [3]
 
 
@@ -110,30 +104,23 @@ def test_what_was_asked_after_a_commit_is_done_in_its_order(
         assert committed.wait(WAIT_SECONDS)
         spool.delivered("sink", 1)
         spool.put(entry(3, 4))
-        future = spool.revise(_without(b'"n":2', b'"n":4'))
+        future = spool.rewrite([without(2, 4)])
         goes_on.set()
-        assert future.result(WAIT_SECONDS) == RevisionOutcome(1, 1, 1, 0, 0, is_swept=True)
+        assert future.result(WAIT_SECONDS) == [Removal(deleted=1, batches=1)]
         assert drained(spool) == [3]
 
 
 def test_only_batches_from_before_are_looked_at(path: Path) -> None:
     """And sums of hours from before another moment go."""
-    asked: list[str] = []
-
-    def change(payload: bytes, minute: str) -> tuple[bytes, int]:
-        asked.append(minute)
-        return payload, 0
-
+    rule = Rule(others=[Part(end=_LATER)])
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1)
         _put(spool, 2, minute=_LATER)
-        spool.revise(Revision(change, before=_LATER)).result(WAIT_SECONDS)
-    assert asked == [MINUTE]
+        assert spool.rewrite([rule]).result(WAIT_SECONDS)[0].records == 1
+        assert drained(spool, acknowledge=False) == [2]
     assert query(path, "SELECT DISTINCT hour FROM hours") == [("2026-11-24T10:00:00Z",)]
     with Spool(path) as spool:
-        done = spool.revise(Revision(change, before="", hours="2026-11-24T11:00:00Z")).result(
-            WAIT_SECONDS
-        )
+        (done,) = spool.rewrite([Rule()], hours="2026-11-24T11:00:00Z").result(WAIT_SECONDS)
     assert done.hours
     assert query(path, "SELECT * FROM hours") == []
 
@@ -146,7 +133,7 @@ def test_a_batch_that_is_not_what_was_written_goes(path: Path) -> None:
     query(path, "PRAGMA user_version")
     _spoil(path)
     with Spool(path, sinks=["sink"]) as spool:
-        assert spool.revise(_without(b"nothing")).result(WAIT_SECONDS).damaged == 1
+        assert _rewritten(spool).damaged == 1
         assert drained(spool) == [2]
     assert query(path, "SELECT * FROM damaged") == []
 
@@ -170,11 +157,8 @@ def test_no_byte_of_it_stays(tmp_path: Path, seed: int) -> None:
         future.result(WAIT_SECONDS)
         gone = set(chance.sample(names, 750))
 
-        def change(payload: bytes, minute: str) -> tuple[bytes, int]:
-            is_gone = payload.partition(b'"text":"')[2][:19].decode() in gone
-            return (b"", 1) if is_gone else (payload, 0)
-
-        assert spool.revise(Revision(change)).result(WAIT_SECONDS).batches == len(gone)
+        numbers = (n for n, name in enumerate(names) if name in gone)
+        assert _rewritten(spool, *numbers).batches == len(gone)
         found = _bytes(path)
         assert [name for name in gone if name.encode() in found] == []
         assert all(name.encode() in found for name in names if name not in gone)
@@ -187,7 +171,7 @@ def test_a_checkpoint_under_way_is_no_reader(path: Path) -> None:
         for number in range(15):
             for _ in range(8):
                 _put(spool, number, text="x" * 250_000)
-            assert spool.revise(_without(b'"n":')).result(WAIT_SECONDS).is_swept
+            assert _rewritten(spool, *range(15)).is_swept
 
 
 def test_a_reader_is_said(path: Path) -> None:
@@ -197,11 +181,9 @@ def test_a_reader_is_said(path: Path) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM batches").fetchone()
-            assert not spool.revise(_without(b"secret")).result(WAIT_SECONDS).is_swept
+            assert not _rewritten(spool, 1).is_swept
             assert b"secret-of-somebody" in _bytes(path)
-        assert spool.revise(_without(b"secret")).result(WAIT_SECONDS) == RevisionOutcome(
-            0, 0, 0, 0, 0, is_swept=True
-        )
+        assert _rewritten(spool, 1) == Removal()
         assert b"secret-of-somebody" not in _bytes(path)
 
 
@@ -224,7 +206,7 @@ def test_a_late_acknowledgement_passes_no_batch(path: Path) -> None:
         _put(spool, *range(20))
         _put(spool, 20, minute=_LATER)
         (number, _), _ = waiting(spool)
-        spool.revise(_without(b'"n":0}')).result(WAIT_SECONDS)
+        _rewritten(spool, 0)
         spool.delivered("sink", number)
         assert drained(spool) == [20]
         assert drained(spool, "other") == [*range(1, 21)]
@@ -248,7 +230,7 @@ def test_a_sink_is_not_given_again_what_was_revised(path: Path, tmp_path: Path) 
         deliver()
         newest = "SELECT sequence = (SELECT max(sequence) FROM batches) FROM sinks LIMIT 1"
         wait_until(lambda: query(path, newest) == [(1,)])
-        spool.revise(_without(*(b'"n":%d5}' % each for each in range(number // 10))))
+        spool.rewrite([without(*range(15, number, 10))])
         deliver()
         assert not spool.wait("file", 0)
         assert target.read_bytes().count(b"\n") == 2 * number

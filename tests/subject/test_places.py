@@ -20,7 +20,7 @@ from collector.ledger import Note
 from collector.retention.locations import Locations
 from collector.retention.upkeep import prune_all
 from collector.routing import changes, flows
-from collector.sinks.line_sink import LineSink
+from collector.sinks.ndjson import NdjsonSink
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import note
 from collector.subject.rights import Removing, SchemaSubject, erase, export, remove_all
@@ -58,14 +58,17 @@ class Remote(Jsonl):
     Settings = Settings
     unit = "rows"
 
-    def pieces(self):
+    def scan(self, rule):
+        self._reach()
+        return super().scan(rule)
+
+    def rewrite(self, rules):
+        self._reach()
+        return super().rewrite(rules)
+
+    def _reach(self):
         if self.path.with_suffix(".down").exists():
             raise Unreachable("the server does not answer")
-        return super().pieces()
-
-    @property
-    def exists(self):
-        return any(True for _ in self.pieces())
 '''
 _ALL = ("store", "ndjson", "warehouse")
 _SINK = {
@@ -146,12 +149,12 @@ def test_what_one_person_asks_for_does_not_hold_up_others(
     """Where a sink does not take a request, it carries out the others, and all other sinks are
     done once: the counts are of all of it."""
 
-    def refuses(sink: LineSink, rules: Sequence[Rule]) -> Any:
+    def refuses(sink: NdjsonSink, rules: Sequence[Rule]) -> Any:
         if any(rule.may_concern(f'"{address(5)}"'.encode()) for rule in rules):
             raise error
         return rewrite(sink, rules)
 
-    rewrite = LineSink.rewrite
+    rewrite = NdjsonSink.rewrite
     with populated.locations.opened() as sinks:
         monkeypatch.setattr(type(sinks["ndjson"]), "rewrite", refuses)
     requests = [Removing(_subject(number)) for number in (3, 5, 7)]

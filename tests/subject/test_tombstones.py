@@ -38,7 +38,7 @@ class _Faulty(sqlite3.Connection):
 
 def _left(tombstones: Tombstones, minute: str = MINUTE) -> bytes:
     with tombstones.locked() as rule:
-        return LINE if rule is None else redact(LINE, rule, minute).payload
+        return LINE if rule is None else redact(LINE, [rule], minute)[0]
 
 
 def test_tombstones_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

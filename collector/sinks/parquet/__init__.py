@@ -21,7 +21,7 @@ from collector.contracts import Batch, Layout, Record, Removal, count_lines, lay
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.extras import require
 from collector.files import check_directory
-from collector.filter.redaction import EVERYTHING, Part, Rule, cut, matching, redactor
+from collector.filter.redaction import Part, Rule, cut, matching
 from collector.filter.stored import Values, read, values
 from collector.sinks.parquet.segment_reader import Segment, read_segments
 from collector.sinks.parquet.segment_routing import (
@@ -68,7 +68,7 @@ class ParquetSink(ErasableSink):
         self.opening = opening
         self._noted = set[str]()
         self._left_out = 0
-        self._has_failed = self._is_checked = False
+        self._is_checked = False
         self._directory = own_directory(opening.data, opening.name)
         self._waiting = SegmentDirectories(settings, opening)
         self._routing = Routing(opening.schemas, settings.purposes)
@@ -134,12 +134,7 @@ class ParquetSink(ErasableSink):
         if self._staged is not None:
             with self._staged.locked() as staged:
                 self._put_due(staged)
-        try:
-            super().idle()
-        except BaseException:
-            self._has_failed = True
-            raise
-        self._has_failed = False
+        super().idle()
         self._check_left_out()
         self._check_former()
 
@@ -149,11 +144,6 @@ class ParquetSink(ErasableSink):
         if self._staged is not None:
             self._staged.close()
             self._staged = None
-
-    @property
-    def is_held(self) -> bool:
-        """Whether expired records could not be removed yet."""
-        return self._has_failed
 
     def _check_left_out(self) -> None:
         """Raise ``DeliveryError`` E507 once where records that were collected are in no file."""
@@ -218,7 +208,7 @@ class ParquetSink(ErasableSink):
         rule = None if self._is_other(staged) else self._routing.narrowing(segment)
         if rule is None:
             return segment
-        staged.revise(segment, redactor(rule))
+        staged.rewrite(segment, [rule])
         name = segment.name
         return staged.note(segment, routed=self._routing.note(name))
 
@@ -247,14 +237,20 @@ class ParquetSink(ErasableSink):
         nothing else can be created in its place later."""
         total = [Removal() for _ in rules]
         with self._waiting.changed(self._staged) as found, self._lake.past_unreadable() as others:
-            for at, rule in enumerate(rules):
-                for staged, segment in self._waiting.all_of(found):
-                    parts = rule.parts(segment.name, partial(staged.retentions, segment))
-                    if parts is None and segment.last < rule.until:
-                        total[at] += Removal(unruled=(segment.name,))
-                    elif _overlaps(parts, segment):
-                        own = redactor(Rule(others=parts))
-                        total[at] += Removal(staged.revise(segment, own))
+            for staged, segment in self._waiting.all_of(found):
+                stated = partial(staged.retentions, segment)
+                steps = [rule.parts(segment.name, stated) for rule in rules]
+                done = [
+                    Removal(unruled=(segment.name,) * (segment.last < rule.until))
+                    if parts is None
+                    else Removal()
+                    for rule, parts in zip(rules, steps, strict=True)
+                ]
+                if any(_overlaps(parts, segment) for parts in steps):
+                    own = [Rule(others=parts or ()) for parts in steps]
+                    left = staged.rewrite(segment, own)
+                    done = [a + b for a, b in zip(done, left, strict=True)]
+                total = [a + b for a, b in zip(total, done, strict=True)]
             for staged, segment in self._waiting.all_of(found):
                 is_concerned = any(
                     rule.now is None and _overlaps(rule.parts(segment.name), segment)
@@ -345,13 +341,20 @@ class ParquetSink(ErasableSink):
 
     def _measured_file(self, key: FileKey, rule: Rule) -> Iterator[Holding]:
         parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
-        if parts is None or rule is EVERYTHING:
-            found = self._lake.statistics(key.text)
-            if found is not None and found.records and rule is EVERYTHING:
-                yield Holding(key.schema, found.records, found.fields, found.first, found.last)
-            elif found is not None and key.last < rule.until:
+        if parts is not None:
+            parts = [part for part in parts if part.overlaps(key.first, key.last)]
+        if parts == [] or (found := self._lake.statistics(key.text)) is None:
+            return
+        if parts is None:
+            if key.last < rule.until:
                 yield Holding(key.schema, 0, {}, None, None, found.records)
-        elif _overlaps(parts, key) and any(p.removed(self._lake.filled(key.text)) for p in parts):
+            return
+        removed = frozenset[str]().union(*(part.removed(found.filled) for part in parts))
+        fields = {name: found.fields[name] for name in removed}
+        is_of_all = all(part.covers(key.first, key.last) for part in parts)
+        if is_of_all and found.records and found.records == max(fields.values(), default=0):
+            yield Holding(key.schema, found.records, fields, found.first, found.last)
+        elif removed:
             for table in self._lake.find(key.text, parts):
                 fields = cut(table, parts).counts(table)
                 yield Holding(key.schema, len(table), fields, key.first, key.last)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import groupby
@@ -20,9 +20,10 @@ from time import time
 from typing import Self
 from uuid import uuid4
 
-from collector.contracts import Batch, Layout, layout_of
+from collector.contracts import Batch, Layout, Removal, layout_of
 from collector.errors import DeliveryError, InUse, Unacceptable
 from collector.files import make_private, sync
+from collector.filter.redaction import Rule, redact
 from collector.sinks.parquet.segment_reader import (
     COLUMNS,
     DATABASE,
@@ -298,30 +299,32 @@ class Segments:
             (self.directory / segment.file_name).unlink(missing_ok=True)
             sync(self.directory)
 
-    def revise(self, segment: Segment, change: Callable[[bytes, str], tuple[bytes, int]]) -> int:
-        """Rewrite a segment by a change of the lines of a minute; return how many were changed or
-        deleted. The old file is gone then."""
-        if not any(change(piece, minute)[1] for minute, piece in self.pieces(segment)):
-            return 0
+    def rewrite(self, segment: Segment, rules: Sequence[Rule]) -> list[Removal]:
+        """Rewrite a segment by rules; return what each has removed. The old file is gone then."""
+        nothing = [Removal() for _ in rules]
+        if not any(any(redact(piece, rules, minute)[1]) for minute, piece in self.pieces(segment)):
+            return nothing
         is_done = False
         try:
             with disk():
-                number = self._rewrite(segment, change)
+                total = self._rewrite(segment, rules, nothing)
             is_done = True
         finally:
             if not is_done:
                 with suppress(OSError, sqlite3.Error):
                     self._clear()
-        return number
+        return total
 
-    def _rewrite(self, segment: Segment, change: Callable[[bytes, str], tuple[bytes, int]]) -> int:
-        number, length, frames = 0, 0, list[tuple[int, int, int, str]]()
+    def _rewrite(
+        self, segment: Segment, rules: Sequence[Rule], total: list[Removal]
+    ) -> list[Removal]:
+        length, frames = 0, list[tuple[int, int, int, str]]()
         path = self.directory / f"{segment.number}-{segment.revision + 1}.ndjson"
         path.unlink(missing_ok=True)  # what an earlier try left is no part of it
         _write(path, b"", 0)
         for minute, piece in self.pieces(segment):
-            left, changed = change(piece, minute)
-            number += changed
+            left, done = redact(piece, rules, minute)
+            total = [a + b for a, b in zip(total, done, strict=True)]
             if left:
                 _write(path, left, length)
                 frames.append((segment.number, length, len(left), minute))
@@ -334,7 +337,7 @@ class Segments:
             self._update(segment, length=length, revision=segment.revision + 1)
         (self.directory / segment.file_name).unlink(missing_ok=True)
         sync(self.directory)
-        return number
+        return total
 
 
 def _hour(batch: Batch) -> str:

@@ -10,10 +10,9 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -39,8 +38,6 @@ _DEFAULT_PORT = 5432
 _SCHEMES = ("postgres", "postgresql")
 _OPTIONS = {"host", "sslmode"}
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-_PRUNE_SECONDS = 3600.0
-_SOON = 60.0
 _ROWS = 5000
 _LAST_SECONDS = 5.0
 _STORED_IDS = 1_000_000
@@ -202,7 +199,6 @@ class PostgresSink(ErasableSink):
 
         self.opening = opening
         self._namespace = Namespace(settings.namespace, opening)
-        self._is_held = False
         self._types: dict[Layout, list[str]] = {}
         self._marked: set[str] = set()
         self._taken = _FORGET_AFTER
@@ -326,15 +322,6 @@ class PostgresSink(ErasableSink):
         ids = sorted({batch.id for batch in batches})
         return {bytes(id_) for (id_,) in cursor.execute(insert, (ids,))}
 
-    def idle(self) -> None:
-        """Prune, once an hour, and report it; soon again where another session was in the way."""
-        if monotonic() >= self._prune_at:
-            removal = self.prune(datetime.now(UTC))
-            self._is_held = not removal.is_swept
-            if removal:
-                self.opening.report(removal)
-            self._prune_at = monotonic() + (_SOON if self._is_held else _PRUNE_SECONDS)
-
     def close(self) -> None:
         """Note that nothing was broken off, and close the connection."""
         if self._marked and self._server.is_open:
@@ -342,11 +329,6 @@ class PostgresSink(ErasableSink):
                 self._server.run(self._remover.unmark_writing, _LAST_SECONDS)
             self._marked.clear()
         self._server.drop()
-
-    @property
-    def is_held(self) -> bool:
-        """Whether expired data could not be removed yet."""
-        return self._is_held
 
     # -- retention and rights ---------------------------------------------------------------------
 
@@ -374,10 +356,6 @@ class PostgresSink(ErasableSink):
         """Return the retentions that the database notes."""
         return self._ask(self._namespace.retentions, {})
 
-    def prune(self, now: datetime) -> Removal:
-        """Drop what is older than its retention, day by day."""
-        return self._remover.prune(self.expiry(now), now) if self.exists else Removal()
-
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
         """Yield rows, each with its table, without columns that are NULL."""
         from collector.sinks.postgres.columns import plain_rows  # noqa: PLC0415
@@ -399,8 +377,13 @@ class PostgresSink(ErasableSink):
         return self._server.run(lambda cursor: [*look(cursor)], CHANGE_SECONDS)
 
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
-        """Delete and shorten rows, and write each partition anew once."""
-        return self._remover.rewrite(rules) if self.exists else [Removal() for _ in rules]
+        """Delete and shorten rows, and write each partition anew once; drop what is older than its
+        retention, day by day."""
+        if not self.exists:
+            return [Removal() for _ in rules]
+        if all(rule.now is not None for rule in rules):
+            return [self._remover.prune(rule) for rule in rules]
+        return self._remover.rewrite(rules)
 
     def values(self) -> Iterator[Values]:
         """Yield the values of some thousand rows at a time, by table."""

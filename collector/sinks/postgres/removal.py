@@ -171,12 +171,13 @@ class Remover:
 
     # -- retention --------------------------------------------------------------------------------
 
-    def prune(self, rule: Rule, now: datetime) -> Removal:
+    def prune(self, rule: Rule) -> Removal:
         """Drop partitions whose last field is over, and clear the fields that are over of others. A
         day's partition goes when its last moment is as old as the retention. One that another
         session has locked is left for the next time; others of which that is so are not waited for.
         Raises ``DeliveryError`` for one that cannot be pruned, when nothing else can be."""
         deleted = shortened = 0
+        now = rule.now or datetime.now(UTC)
         unruled, due = self._server.run(lambda cursor: _due(cursor, self._namespace, rule))
         wait, causes = max(self._wait, _WRITER_SECONDS), dict[Cause, DeliveryError]()
         for partition, columns, fields in due:

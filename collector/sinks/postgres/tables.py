@@ -14,7 +14,6 @@ from psycopg import sql
 
 from collector.contracts import Layout
 from collector.errors import DeliveryError
-from collector.filter.redaction import shortest_retentions
 from collector.sinks.postgres.columns import (
     FAMILIES,
     GENERAL_TYPES,
@@ -284,14 +283,10 @@ class Namespace:
     def _note(self, cursor: Cursor, layout: Layout) -> None:
         """Note the retention of fields: of a schema that runs its own; of another one, unless it is
         noted, that of the field of the same name, or the shortest."""
-        own = next((each for each in self._schemas if each.name == layout.table), None)
-        clash, noted = "UPDATE SET seconds = EXCLUDED.seconds", own.retentions if own else {}
-        if own is None:
-            spans = shortest_retentions(self._schemas)
-            shortest = min(spans.values())
-            clash, noted = "NOTHING", {n: spans.get(n, shortest) for n, _ in layout.columns}
+        spans, is_own = self._opening.spans_of(layout)
+        clash = "UPDATE SET seconds = EXCLUDED.seconds" if is_own else "NOTHING"
         insert = "INSERT INTO {} VALUES (%s, %s, %s) ON CONFLICT (relation, field) DO {clash}"
-        rows = [(layout.table, name, int(each.total_seconds())) for name, each in noted.items()]
+        rows = [(layout.table, name, int(each.total_seconds())) for name, each in spans.items()]
         cursor.executemany(self.query(insert, "_retention", clash=sql.SQL(clash)), rows)
 
     def retentions(self, cursor: Cursor) -> dict[str, dict[str, timedelta]]:
