@@ -76,7 +76,7 @@ bench: $(VENV)/.bench ## Measure the filter against others (a few minutes).
 
 charts: $(VENV)/.bench ## Measure everything, and write the tables and charts of docs/ anew (hours).
 	$(BIN)/python -m benchmarks --growth --check \
-		--markdown docs/benchmarks.md --markdown docs/benchmarks/README.md --charts docs/benchmarks $(BENCH)
+		--markdown docs/benchmarks.md --charts docs/benchmarks $(BENCH)
 	$(BIN)/python -m benchmarks sidecar --check --markdown docs/benchmarks.md
 	$(BIN)/python -m benchmarks sdk --install --check --markdown docs/benchmarks.md
 	$(BIN)/python -m benchmarks sinks --check --markdown docs/benchmarks.md

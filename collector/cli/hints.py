@@ -35,7 +35,7 @@ _OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "no
 """Why events are rejected that another schema is for."""
 _OTLP = re.compile(rb'\s*\{\s*"resource(Logs|Spans|Metrics)"')
 _EVENTS = "events are JSON objects, one a line"
-_CSV = "looks like CSV; make a JSON object of each row (docs/commands.md shows how)"
+_CSV = "looks like CSV; make a JSON object of each row (docs/filter.md shows how)"
 _DOCUMENT = "looks like one JSON document; let its name end in `.json`, or give `--input json`"
 _LINES = "looks like lines of JSON; let its name end in `.ndjson`, or give `--input ndjson`"
 
@@ -58,7 +58,7 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
     if not tally.admitted and _OTLP.match(_head(path)):
         return f"{name} is OTLP, which a sidecar takes (docs/sidecar.md) and `Filter.admit_otlp`"
     if malformed == tally.received:
-        return f"{name}: no event could be read; {_EVENTS} (docs/commands.md has other forms)"
+        return f"{name}: no event could be read; {_EVENTS} (docs/filter.md has other forms)"
     if not tally.admitted and 2 * others >= tally.received:
         return f"{name}: {schema.id} admits none of these events; {_remedy(_head(path), form)}"
     return None

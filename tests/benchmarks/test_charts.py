@@ -153,9 +153,9 @@ def test_one_command_measures_growth_and_draws(
 
 
 def test_every_curve_is_shown() -> None:
-    """The page beside the charts shows each curve, and what is shown is a chart drawn here."""
-    page = (SHOWN / "README.md").read_text(encoding="utf-8")
-    shown = re.findall(r"!\[[^\]]+\]\(([\w.-]+)\)", page)
+    """docs/benchmarks.md shows each curve, and what is shown is a chart drawn here."""
+    page = SHOWN.with_suffix(".md").read_text(encoding="utf-8")
+    shown = re.findall(r"!\[[^\]]+\]\(benchmarks/([\w.-]+)\)", page)
     assert {f"growth-{axis.name}.svg" for axis in AXES} <= set(shown)
     for name in shown:
         chart = (SHOWN / name).read_text(encoding="utf-8")

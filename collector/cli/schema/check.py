@@ -45,7 +45,7 @@ def check(
 
     A fault is `file:line:column: field: message [code]` (docs/errors.md); a schema that has one
     does not load, exit 78. A likely mistake in a schema that loads is
-    `file:line:column: severity: field: message [lint]` (docs/lint.md); an error is exit 1.
+    `file:line:column: severity: field: message [lint]` (docs/schema-review.md); an error is exit 1.
     """
     faults: list[Fault] = []
     findings: list[Finding] = []

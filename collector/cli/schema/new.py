@@ -182,7 +182,7 @@ def jsonschema(
     output: Output = None,
 ) -> None:
     """Print a JSON Schema (2020-12) of schema documents, configurations or claims, for editors: see
-    docs/lint.md.
+    docs/schema-review.md.
 
     With `--records` it is one of the records of the named schemas, each field with exactly its
     values. Named schemas are loaded first, and their faults reported.

@@ -39,7 +39,7 @@ def notice(
     language: Annotated[Language, typer.Option("--language", help="English or Indonesian.")] = "en",
 ) -> None:
     """Write the privacy notice: what is collected, why, for how long, who receives it, and what
-    people's rights are. docs/papers.md says where each sentence is from."""
+    people's rights are. docs/claims.md says where each sentence is from."""
     page = _read(schema, config)
     write(made(page, form, language).encode())
     _warn(page)

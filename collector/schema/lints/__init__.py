@@ -2,7 +2,8 @@
 
 A fault stops a schema from loading; a lint is said about one that loads. Each has a stable name and
 a severity: an *error* cannot be meant, a *warning* should be mended, a *note* is worth a thought.
-``LINTS`` is the one table of them; ``docs/lint.md`` is checked against it by a test.
+``LINTS`` is the one table of them; ``docs/schema-review.md`` is checked
+against it by a test.
 
 Each is a small generator over a well-formed schema and a day, and yields ``(place, message)``. A
 message says what to do, and quotes nothing but numbers and names of the document.
