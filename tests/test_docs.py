@@ -25,10 +25,7 @@ _DOCUMENTS = sorted(
 )
 _RUN_HERE = (
     "README.md",
-    *(
-        f"docs/{name}.md"
-        for name in ("filter", "migrating", "schema", "tutorial")
-    ),
+    *(f"docs/{name}.md" for name in ("filter", "migrating", "schema", "tutorial")),
 )
 """Pages whose snippets are run by this module; other pages have tests of their own."""
 
