@@ -36,12 +36,11 @@ COMMANDS: dict[str, tuple[str, Measure, Options]] = {
 """What is measured: the filter, or what the first word names."""
 _PAGE = "docs/benchmarks.md"
 DOCS: tuple[tuple[str, ...], ...] = (
-    (_FILTER, "--growth", "--markdown", "docs/benchmarks/README.md", "--charts", "docs/benchmarks"),
+    (_FILTER, "--growth", "--charts", "docs/benchmarks"),
     ("sidecar",),
     ("sdk", "--install"),
     ("recording",),
     ("sinks",),
-    ("scale", "--markdown", "docs/deployment.md"),
     ("leaks", "--build", "--markdown", "docs/leaks.md", "--chart", "docs/benchmarks/leaks.svg"),
 )
 """What writes the figures of docs/; without a page of its own, into docs/benchmarks.md."""
@@ -60,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_page(words: Sequence[str]) -> list[str]:
-    page = [] if "--markdown" in words and words[0] != _FILTER else ["--markdown", _PAGE]
+    page = [] if "--markdown" in words else ["--markdown", _PAGE]
     return [*words, *page]
 
 

@@ -227,7 +227,7 @@ CODES: dict[str, Code] = {
         means="A certificate, its key or an authority cannot be read, is not a PEM file, does not"
         " belong to the other, is encrypted, has expired, or is not valid yet.",
         why="Senders would refuse the connection, or be sent to somebody else.",
-        fix="Write the right files ([certificates](sidecar-security.md#certificates-with-openssl)"
+        fix="Write the right files ([certificates](sidecar.md#certificates-with-openssl)"
         " shows how); `openssl x509 -noout -text` shows what is in one.",
         language="console",
         bad="COLLECTOR__TLS__CERTIFICATE=a.pem COLLECTOR__TLS__KEY=b.pem collector serve",
@@ -252,7 +252,7 @@ CODES: dict[str, Code] = {
         " deletes them before they are taken.",
         why="Records would be lost, be read by others, or be kept for longer than the schema says.",
         fix="Change the server as the message says; see [PostgreSQL](stores.md#postgresql) and"
-        " [brokers.md](brokers.md).",
+        " [brokers](sinks.md#nats-jetstream).",
         language="console",
         bad="nats stream add telemetry --max-age 400d",
         good="nats stream add telemetry --max-age 7d",
@@ -411,7 +411,7 @@ CODES: dict[str, Code] = {
         " destroyed.",
         why="Erasing by such a field would erase the records of other people.",
         fix="Name a field such as `client.address`, if the schema keeps it whole. If the schema has"
-        " no such field, no record leads to a person ([rights](rights.md)).",
+        " no such field, no record leads to a person ([rights](rights.md#a-persons-data)).",
         language="console",
         bad="collector subject export --field os.type=linux --from 2026-11-01 --to 2026-11-30",
         good="collector subject export --field client.address=203.0.113.7 --from 2026-11-01 --to"
@@ -668,7 +668,7 @@ CODES: dict[str, Code] = {
         " holds records which no accepted schema makes. It is counted by its reason and removed.",
         why="Others may be able to write to the stream.",
         fix="See who can write to the stream, and that the drain has their schemas and their key;"
-        " [brokers.md](brokers.md) lists the reasons.",
+        " [sinks.md](sinks.md#messages) lists the reasons.",
         language="console",
         bad="nats pub telemetry 'something else'",
         good="collector serve --from tls://HOST/STREAM    # with the senders' key",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -26,7 +28,7 @@ def _errors() -> Iterator[str]:
         for code, entry in CODES.items():
             if code.startswith(group):
                 name = f"{entry.title[0].upper()}{entry.title[1:]}"
-                yield f"\n### {code}\n\n**{name}.** {entry.means}\n\n"
+                yield f"\n### {code}\n\n**{name}.** {entry.means}\n"
                 yield f"*Why:* {entry.why} *What to do:* {entry.fix}\n"
     yield "\n"
 
@@ -84,6 +86,22 @@ def _commands() -> Iterator[str]:
             yield f"| `{name}` | {about}{f' ({links})' if links else ''} |\n"
 
 
+def _rooms() -> Iterator[str]:
+    """Each room of the layers, from the top, with the first sentence of its docstring."""
+    root = DOCS.parent
+    contract = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    layers = contract["tool"]["importlinter"]["contracts"][0]["layers"]
+    yield "| room | is |\n| --- | --- |\n"
+    for room in re.findall(r"[a-z_]+", " ".join(layers)):
+        path = root / "collector" / room
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if room != "__main__":
+            about = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+            first = " ".join(about.split("\n\n")[0].split()).replace("``", "`")
+            sentence = re.split(r"(?<=\.) (?=[A-Z])", first)[0]
+            yield f"| `{room}` | {sentence} |\n"
+
+
 def _catalogues() -> Iterator[str]:
     yield "| catalogue | entries | sources |\n| --- | ---: | ---: |\n"
     for path in sorted((resources.shipped() / "catalogues").glob("*.txt")):
@@ -91,6 +109,13 @@ def _catalogues() -> Iterator[str]:
         sources = sum(line.startswith("# source:") for line in lines)
         entries = sum(bool(line) and not line.startswith("#") for line in lines)
         yield f"| `{path.stem}` | {entries:,} | {sources} |\n"
+
+
+def _decisions() -> Iterator[str]:
+    yield "| | |\n| --- | --- |\n"
+    for path in sorted((DOCS / "decisions").glob("0*.md")):
+        title = path.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+        yield f"| [{path.name[:4]}]({path.name}) | {title} |\n"
 
 
 _MEASURED = {
@@ -128,11 +153,13 @@ def _rows(text: str) -> dict[str, list[str]]:
 _TABLES = {
     "catalogues": _catalogues,
     "commands": _commands,
+    "decisions": _decisions,
     "errors": _errors,
     "log": _log,
     "measured": _measured,
     "metrics": _metrics,
     "refusals": _refusals,
+    "rooms": _rooms,
     "settings": _settings,
 }
 

@@ -1,5 +1,5 @@
-"""docs/sidecar-security.md: the commands work as printed, and what they make lets in nobody else.
-docs/sidecar-security.md: a sidecar that others can reach does not start without them."""
+"""docs/sidecar.md: the commands work as printed, and what they make lets in nobody else.
+docs/sidecar.md: a sidecar that others can reach does not start without them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.serving import Sidecar, started
 from tests.tcp import free_port
 
-_TEXT = (Path(__file__).parent.parent / "docs" / "sidecar-security.md").read_text()
+_TEXT = (Path(__file__).parent.parent / "docs" / "sidecar.md").read_text()
 _SENDER = """
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource

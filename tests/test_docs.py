@@ -25,10 +25,7 @@ _DOCUMENTS = sorted(
 )
 _RUN_HERE = (
     "README.md",
-    *(
-        f"docs/{name}.md"
-        for name in ("commands", "filter", "migrating", "shipped-schemas", "tutorial")
-    ),
+    *(f"docs/{name}.md" for name in ("filter", "migrating", "schema", "tutorial")),
 )
 """Pages whose snippets are run by this module; other pages have tests of their own."""
 
@@ -170,7 +167,7 @@ def test_every_page_is_in_the_index() -> None:
     folder = _ROOT / "docs"
     linked = set(re.findall(r"\]\(([\w/-]+\.md)[#)]", (folder / "README.md").read_text()))
     pages = {path.name for path in folder.glob("*.md")} - {"README.md"}
-    assert pages | {"decisions/README.md", "benchmarks/README.md"} <= linked
+    assert pages | {"decisions/README.md"} <= linked
 
 
 def test_every_command_in_a_document_exists() -> None:
@@ -209,9 +206,7 @@ def test_anchors_in_a_document_exist() -> None:
     for document in _DOCUMENTS:
         for page, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", document.read_text()):
             text = (document.parent / page).read_text() if page else document.read_text()
-            headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-            anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
-            assert anchor in anchors, (document.name, page, anchor)
+            assert anchor in _anchors(text), (document.name, page, anchor)
 
 
 def test_every_type_of_sinks_is_listed() -> None:
@@ -241,8 +236,20 @@ def test_the_laws_name_tests_that_exist() -> None:
     assert set(re.findall(r"test_\w+\.py", laws)) <= files
 
 
-def test_every_decision_is_listed() -> None:
-    """The index of decisions and the folder agree."""
-    folder = _ROOT / "docs" / "decisions"
-    listed = set(re.findall(r"\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text()))
-    assert listed == {path.name for path in folder.glob("0*.md")}
+def test_pages_that_code_names_exist() -> None:
+    """In messages, help, docstrings, deployments and the workflows, with their headings."""
+    parts = ("collector", "schemas", "deploy", "benchmarks", "examples", "tests", ".github", ".ci")
+    named = r"(?<![\w./])(docs/[a-z-]+\.md)(?:#([a-z-]+))?"
+    files = [path for part in parts for path in (_ROOT / part).rglob("*") if path.is_file()]
+    for path in [_ROOT / "Makefile", *files]:
+        if path.suffix in (".pyc", ".png", ".gz", ".zst") or "names/data" in str(path):
+            continue
+        for page, anchor in re.findall(named, path.read_text("utf-8", errors="replace")):
+            assert (_ROOT / page).exists(), (path, page)
+            assert not anchor or anchor in _anchors((_ROOT / page).read_text()), (path, anchor)
+
+
+def _anchors(text: str) -> set[str]:
+    """The names of a page's headings in links."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}

@@ -28,11 +28,10 @@ _PAGES = {
     "pip install '.[otel]'": ("docs/opentelemetry.md",),
     "pip install '.[cli]'": (
         "README.md",
-        "docs/commands.md",
         "docs/filter.md",
         "docs/stores.md",
         "docs/migrating.md",
-        "docs/shipped-schemas.md",
+        "docs/schema.md",
         "docs/tutorial.md",
     ),
     "pip install '.[testing]' pytest": ("docs/sdk.md",),
@@ -48,8 +47,8 @@ _MARKERS = {
 """The marker of the snippets that need what a command installs, where it is not ``run``."""
 _EXPORTER = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 _ELSEWHERE = {
-    "docs/sidecar-security.md": "tests/test_certificates.py",
-    "docs/recording-integration.md": "tests/recording/test_integration.py",
+    "docs/sidecar.md": "tests/test_certificates.py",
+    "docs/recording.md": "tests/recording/test_integration.py",
 }
 """Pages whose snippets need servers, certificates or engines of their own, and the tests that run
 them."""
@@ -208,7 +207,7 @@ def test_each_page_says_what_to_install() -> None:
 
 def test_every_program_of_a_page_is_run() -> None:
     """Python stands under a marker, except where it is a part of something larger."""
-    parts = {"docs/recording-integration.md": 3, "docs/sinks.md": 1, "docs/stores.md": 1}
+    parts = {"docs/recording.md": 3, "docs/sinks.md": 1, "docs/stores.md": 1}
     for path in [_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")]:
         unmarked = re.findall(r"(?<! -->\n)```python", path.read_text())
         assert len(unmarked) == parts.get(str(path.relative_to(_ROOT)), 0), path

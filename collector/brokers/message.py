@@ -7,7 +7,7 @@ A message of version 1 is, in this order:
 - the length of the header in two bytes, the most significant first; the header, a JSON object;
 - the records, as NDJSON, to the end.
 
-``docs/brokers.md`` documents it. A message may be made by anything that can write to the broker, so
+``docs/sinks.md`` documents it. A message may be made by anything that can write to the broker, so
 nothing is parsed before the MAC is verified, and everything is bounded before it is looked at.
 """
 

@@ -60,7 +60,7 @@ Search = Callable[[Iterable[Path], Sequence[str]], Collection[object]]
 
 _NO_DATA = ClaimFinding("There is no data directory, so nothing stored was checked.", is_note=True)
 _REPORT = "Do not rely on this version of Collector, and report this as SECURITY.md says."
-_PRUNE = "Run `collector store prune`. If this stays, see docs/retention.md."
+_PRUNE = "Run `collector store prune`. If this stays, see docs/rights.md."
 _LEDGER = "Run `collector ledger verify`, and find out who changed the file."
 _RELOAD = "Run `collector config reload`, or restart the sidecar, then run this again."
 _OTHER_CONFIGURATION = (

@@ -35,7 +35,7 @@ _OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "no
 """Why events are rejected that another schema is for."""
 _OTLP = re.compile(rb'\s*\{\s*"resource(Logs|Spans|Metrics)"')
 _EVENTS = "events are JSON objects, one a line"
-_CSV = "looks like CSV; turn each row into a JSON object (docs/commands.md shows how)"
+_CSV = "looks like CSV; turn each row into a JSON object (docs/filter.md shows how)"
 _DOCUMENT = "is one JSON document; rename it to end in `.json`, or add `--input json`"
 _LINES = (
     "has one JSON document on each line; rename it to end in `.ndjson`, or add `--input ndjson`"
@@ -63,7 +63,7 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
     if not tally.admitted and _OTLP.match(_head(path)):
         return f"{name} is OTLP; send it to a sidecar (docs/sidecar.md), or use `Filter.admit_otlp`"
     if malformed == tally.received:
-        return f"{name}: nothing in it is valid JSON; {_EVENTS} (docs/commands.md has other forms)"
+        return f"{name}: nothing in it is valid JSON; {_EVENTS} (docs/filter.md has other forms)"
     if not tally.admitted and 2 * others >= tally.received:
         found = _remedy(path, form)
         if not found and schema.records is None and set(tally.rejected) == {"not_an_object"}:

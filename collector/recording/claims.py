@@ -41,7 +41,7 @@ _Findings = Iterator[tuple[Check, ClaimFinding]]
 _BACKUP = "Restore the recorder's directory from a backup, or delete the recordings."
 _WHO = "Find out who changed the recorder's files, and report it as SECURITY.md says."
 _LATE_SECONDS = 2 * 3600.0
-"""How much later than due a recording may be erased, as with records (docs/retention.md)."""
+"""How much later than due a recording may be erased, as with records (docs/rights.md)."""
 
 
 class Place(NamedTuple):

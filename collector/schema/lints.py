@@ -5,7 +5,7 @@ a severity: an *error* cannot be meant, a *warning* should be mended, a *note* i
 
 A lint is a small generator over a schema and a day, and yields ``(place, message)``. A message says
 what to do, and quotes only numbers and names of the document. ``LINTS`` is the table of them, which
-``docs/lint.md`` describes.
+``docs/schema-review.md`` describes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What docs/recording-integration.md tells people to type: a pipe that is delivered, and a local
+"""What docs/recording.md tells people to type: a pipe that is delivered, and a local
 recording that is opened with age."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.recording.serving import MEETING, Meeting, running
 
 pytestmark = pytest.mark.recordings
 _ROOT = Path(__file__).parents[2]
-_PAGE = (_ROOT / "docs" / "recording-integration.md").read_text()
+_PAGE = (_ROOT / "docs" / "recording.md").read_text()
 _BLOCKS = re.findall(r"<!-- run -->\n```console\n(.*?)```", _PAGE, re.DOTALL)
 
 

@@ -48,6 +48,12 @@ REST = "category: user.device, purposes: [ops], retention: 30d, reason: Which sy
 PLAIN = HEAD + "fields:\n  os.type: {kind: enum, values: [linux], " + REST + "}\n"
 """A whole document without a fault."""
 
+
+def with_field(text: str) -> str:
+    """Return a document with a further field, of whose keys the text has all but the common."""
+    return PLAIN + text + "".join(f"    {each}\n" for each in re.split(r", (?=\w+:)", REST))
+
+
 _MARK = re.compile(r"«(E[0-9]{3})(?:\?([^»]*))?»")
 
 

@@ -24,7 +24,7 @@ from collector.schema.kinds import KINDS
 from collector.schema.model import DocumentHead, Purpose, Trial
 from tests.latency import within
 from tests.schema.faulty import TABLE
-from tests.schema.make import PLAIN, marked, one
+from tests.schema.make import PLAIN, marked, one, with_field
 from tests.strategies import schemas
 
 _DOCUMENT = document_schema()
@@ -62,7 +62,7 @@ def test_shipped_documents_are_valid(name: str) -> None:
 def test_documents_of_the_reference_are_valid() -> None:
     """What docs/schema.md shows."""
     blocks = re.findall(r"```yaml\n(.*?)```", _REFERENCE.read_text("utf-8"), re.DOTALL)
-    texts = [text if text.startswith("schema:") else PLAIN + text for text in blocks]
+    texts = [text if text.startswith("schema:") else with_field(text) for text in blocks]
     assert len(texts) > len(KINDS)
     for text in texts:
         assert _complaints(read_text(text, Document("x")).value) == []

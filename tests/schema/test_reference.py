@@ -15,7 +15,7 @@ from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import Basis, DocumentHead, Purpose, Trial
 from collector.schema.policy import CONTENT, FIELD_CATEGORIES, USES
 from tests.schema.conftest import Loader
-from tests.schema.make import PLAIN, canonical, field
+from tests.schema.make import canonical, field, with_field
 
 _TEXT = (Path(__file__).parents[2] / "docs" / "schema.md").read_text("utf-8")
 _PARTS = dict(re.findall(r"^##+ (.*?)\n(.*?)(?=^##|\Z)", _TEXT, re.MULTILINE | re.DOTALL))
@@ -63,7 +63,7 @@ def test_every_example_is_checked() -> None:
 def test_kinds(load: Loader, kind: str) -> None:
     """The example of a kind loads, and each value of its table becomes what it says."""
     (text,) = re.findall(r"```yaml\n(.*?)```", _PARTS[kind], re.DOTALL)
-    name, field = list(load(PLAIN + text).fields.items())[-1]
+    name, field = list(load(with_field(text)).fields.items())[-1]
     assert f"  {name}:\n    kind: {kind}\n" in text
     if kind == "pseudonym":
         return

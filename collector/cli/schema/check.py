@@ -42,8 +42,8 @@ def check(
     """Check schema files: report every fault and every likely mistake of all of them at once.
 
     A fault is `file:line:column: field: message [code]` (docs/errors.md): the schema does not load,
-    exit 78. A likely mistake is `file:line:column: severity: field: message [lint]` (docs/lint.md):
-    the schema loads; exit 1 if the severity is `error`.
+    exit 78. A likely mistake is `file:line:column: severity: field: message [lint]`
+    (docs/schema-review.md): the schema loads; exit 1 if the severity is `error`.
     """
     faults: list[Fault] = []
     findings: list[Finding] = []

@@ -181,7 +181,7 @@ def jsonschema(
     output: Output = None,
 ) -> None:
     """Print a JSON Schema (2020-12) of schema documents, configurations or claims, for editors; see
-    docs/lint.md.
+    docs/schema-review.md.
 
     With `--records` it describes the records of the named schemas, with exactly the values that
     each field can have. If a named schema does not load, its faults are printed.

@@ -39,7 +39,7 @@ def notice(
     language: Annotated[Language, typer.Option("--language", help="English or Indonesian.")] = "en",
 ) -> None:
     """Write the privacy notice: what is collected, why, for how long, who receives it, and what
-    rights people have. docs/papers.md says where each sentence comes from."""
+    rights people have. docs/claims.md says where each sentence comes from."""
     page = _read(schema, config)
     write(made(page, form, language).encode())
     _warn(page)
