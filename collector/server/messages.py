@@ -157,8 +157,10 @@ class SeenCounts(_Message):
 
 
 class LiveSeen(_Message, tag=7):
-    """What was seen of events since ``Look``, which is sent once, when its time is over."""
+    """What was seen of events since a ``Look``, of which it has the number. It is sent once, when its
+    time is over."""
 
+    number: _Number
     schemas: Annotated[list[SeenCounts], msgspec.Meta(max_length=1 << 6)]
 
 
@@ -224,8 +226,10 @@ class Stop(_Message, tag=3):
 
 
 class Look(_Message, tag=4):
-    """The worker is to look at some of the events of so many seconds, and send ``LiveSeen``."""
+    """The worker is to look at some of the events of so many seconds, and send ``LiveSeen`` with
+    the same number."""
 
+    number: _Number
     seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
 
 

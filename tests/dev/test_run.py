@@ -84,6 +84,20 @@ def test_it_plays(tmp_path: Path) -> None:
     assert is_refused(port - 2)
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_nothing_is_left_however_it_is_ended(tmp_path: Path, number: int) -> None:
+    """By a terminal that is closed, or by an impatient user."""
+    with developing(tmp_path) as (process, port, _):
+        process.send_signal(number)
+        for _ in range(20):
+            sleep(0.05)
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=WAIT_SECONDS)
+    assert (process.returncode, err) == (0, b"")
+    assert [*(tmp_path / "tmp").iterdir()] == []
+    assert is_refused(port - 2)
+
+
 _CHILDREN = Path("/proc/self/task").exists()
 
 

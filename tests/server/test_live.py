@@ -15,6 +15,7 @@ from collector.filter.live import LiveSample
 from collector.filter.seen import CELLS, MOST_IN_SECOND, VERDICTS, Seen, cell
 from collector.schema import load_schema
 from collector.server.channel import BatchCode, framed, frames_of_workers
+from collector.server import live as live_module
 from collector.server.live import LiveExplain, explained
 from collector.server.messages import MOST_SEEN, ChannelError, LiveSeen, SeenCounts
 
@@ -28,7 +29,7 @@ _EVENT = b'{"ip": 7, "os": {"type": "linux"}}'
 
 def _sent(counts: SeenCounts) -> Seen:
     """Send it as a worker does, and read it as the keeper does."""
-    ((message, _),) = frames_of_workers(lambda _: 1).feed(framed(LiveSeen([counts])))
+    ((message, _),) = frames_of_workers(lambda _: 1).feed(framed(LiveSeen(1, [counts])))
     assert isinstance(message, LiveSeen)
     name, seen = _CODE.read_seen(message.schemas[0])
     assert name == "conferencing"
@@ -101,16 +102,43 @@ def test_an_answer_is_taken_once() -> None:
         task = asyncio.create_task(live.ask(1e9))
         await asyncio.sleep(0)
         assert len(one.heard) == len(third.heard) == 1
-        live.take(cast("Any", one), LiveSeen([seen]))
+        live.take(cast("Any", one), LiveSeen(1, [seen]))
         for link, said in ((one, [seen]), (other, [seen, seen]), (_Link(), [seen])):
             with pytest.raises(ChannelError):
-                live.take(cast("Any", link), LiveSeen(said))
+                live.take(cast("Any", link), LiveSeen(1, said))
         with pytest.raises(DeliveryError):
             await live.ask(1)
+        with pytest.raises(ChannelError):
+            live.take(cast("Any", third), LiveSeen(2, [seen]))
         live.forget(cast("Any", other))
-        live.take(cast("Any", third), LiveSeen([seen]))
+        live.take(cast("Any", third), LiveSeen(1, [seen]))
         workers, found = await task
         assert (workers, found["conferencing"].events) == (2, 6)
+
+    asyncio.run(ask())
+
+
+def test_a_late_answer_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may be busy: what it says after its time is over is passed over once, also while it
+    is asked anew, and counts in no other answer. Without workers, the answer comes at once."""
+    monkeypatch.setattr(live_module, "_LATE_SECONDS", 0.01)
+    link, seen = _Link(), SeenCounts(0, [3, *_NONE[1:]], {})
+
+    async def ask() -> None:
+        links: list[Any] = [link]
+        live = LiveExplain(links)
+        assert await live.ask(0) == (0, {})
+        assert await live.ask(0) == (0, {})
+        live.take(links[0], LiveSeen(1, [seen]))
+        with pytest.raises(ChannelError):
+            live.take(links[0], LiveSeen(1, [seen]))
+        task = asyncio.create_task(live.ask(60))
+        await asyncio.sleep(0)
+        live.take(links[0], LiveSeen(2, [seen]))
+        assert not task.done()
+        live.take(links[0], LiveSeen(3, []))
+        assert await task == (1, {})
+        assert await asyncio.wait_for(LiveExplain([]).ask(60), 30) == (0, {})
 
     asyncio.run(ask())
 
