@@ -157,8 +157,8 @@ class SeenCounts(_Message):
 
 
 class LiveSeen(_Message, tag=7):
-    """What was seen of events since a ``Look``, of which it has the number. It is sent once, when its
-    time is over."""
+    """What was seen of events since the ``Look`` of this number; sent once, when its time is
+    over."""
 
     number: _Number
     schemas: Annotated[list[SeenCounts], msgspec.Meta(max_length=1 << 6)]

@@ -14,8 +14,8 @@ from collector.filter import Filter
 from collector.filter.live import LiveSample
 from collector.filter.seen import CELLS, MOST_IN_SECOND, VERDICTS, Seen, cell
 from collector.schema import load_schema
-from collector.server.channel import BatchCode, framed, frames_of_workers
 from collector.server import live as live_module
+from collector.server.channel import BatchCode, framed, frames_of_workers
 from collector.server.live import LiveExplain, explained
 from collector.server.messages import MOST_SEEN, ChannelError, LiveSeen, SeenCounts
 
