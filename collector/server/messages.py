@@ -13,14 +13,12 @@ import msgspec
 
 from collector import errors
 from collector.contracts import CATEGORIES, DROPS, MOST_BYTES, REJECTIONS
-from collector.filter.seen import CELLS, MOST_IN_SECOND, VERDICTS
+from collector.filter.seen import CELLS, MOST_SEEN, VERDICTS
 
 _MOST_BATCHES = 10_000
 _HASH_BYTES = 16
 MOST_SECONDS = 60.0
 """How long events are looked at, at most."""
-MOST_SEEN: int = MOST_IN_SECOND * (int(MOST_SECONDS) + 2)
-"""So many events a worker can have looked at in that time."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
