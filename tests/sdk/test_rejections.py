@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,14 @@ def test_one_at_the_beginning(
             pass
         assert full.tally().lost["queue_full"]
     assert _said(caplog) == []
+
+
+def test_threads_say_it_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However many of them are rejected at once."""
+    with _telemetry(tmp_path) as telemetry, ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(telemetry.emit, [_BAD] * 2_000):
+            pass
+    assert len(_said(caplog)) == 1
 
 
 def test_events_that_have_no_room_are_admitted(
