@@ -182,6 +182,16 @@ def test_every_command_in_a_document_exists() -> None:
                 assert any(" ".join(words[:n]) in known for n in (2, 3, 4)), (document.name, line)
 
 
+def test_every_command_of_an_example_exists() -> None:
+    """In its code, and in a sentence."""
+    known = _commands()
+    for document in (_ROOT / "examples").rglob("*.md"):
+        text = document.read_text()
+        for line in re.findall(r"(?:^|`)(collector [a-z-]+(?: [a-z-]+){0,2})", text, re.MULTILINE):
+            words = line.split()
+            assert any(" ".join(words[:n]) in known for n in (2, 3, 4)), (document, line)
+
+
 @pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
     """Relative links and named paths exist."""

@@ -40,13 +40,28 @@ def dev(
     needs_sidecar()
     from collector.dev.run import Dev  # noqa: PLC0415 - keeps `--help` light
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is temporary is removed
+    _end_by_signals()
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         running = Dev(schema, port, feeds=feed, stack=stack, tell=_tell)
         out.print(f"open [bold]{running.url}[/] in a browser, or send an event:\n")
         out.print(f"  {running.curl}\n", markup=False)
         out.print("Ctrl-C ends it and removes its data.")
         running.run()
+
+
+def _end_by_signals() -> None:
+    """End as by Ctrl-C when the process is asked to end, or its terminal closes. What comes next is
+    ignored, so that all that is temporary is removed."""
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    listened = [name for name in names if signal.getsignal(name) != signal.SIG_IGN]
+
+    def end(*_: object) -> None:
+        for name in listened:
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for name in listened:
+        signal.signal(name, end)
 
 
 def _tell(line: str) -> None:

@@ -38,7 +38,7 @@ TOO_LONG = f"the playground takes {MOST_BYTES:,} bytes at most"
 """What is said of a longer one."""
 _MOST_EVENTS = 50
 """So many events are shown."""
-_MOST_ANSWER = 8 << 20
+_MOST_ANSWER = 32 << 20
 _SECONDS = 5.0
 _FIRST_SECONDS = 30.0
 _MEMORY = 1 << 30
@@ -155,6 +155,7 @@ def _event(schema: Schema, explanation: Explanation) -> dict[str, Any]:
             "rule": schema.fields[name].description,
         }
         for name, found in explanation.fields.items()
+        if found.outcome != "absent"
     ]
     return {
         "verdict": explanation.verdict,

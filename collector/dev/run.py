@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from http.client import HTTPConnection
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from socket import create_server
 from tempfile import TemporaryDirectory
 from threading import Event, Lock, Thread
@@ -106,7 +107,7 @@ class Dev:
     def curl(self) -> str:
         """A command that sends an event."""
         text = feed.sent(self._schema)
-        return f"curl http://127.0.0.1:{self._port}/v1/events --json '{text}'"
+        return f"curl http://127.0.0.1:{self._port}/v1/events --json {quote(text)}"
 
     def run(self) -> None:
         """Serve the page until the sidecar ends, which is an error: E207."""

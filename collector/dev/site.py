@@ -26,6 +26,8 @@ _HOSTS = ("127.0.0.1", "localhost")
 _SECONDS = 10.0
 """How long a request may take to come."""
 _MOST_PASSED = 64 << 20
+_MOST_DIGITS = 20
+"""A longer number of bytes is not read: it is too many."""
 _JSON, _HTML = "application/json", "text/html; charset=utf-8"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -43,6 +45,7 @@ class Site(ThreadingHTTPServer):
     answers in JSON."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, port: int, state: State, ask: Ask) -> None:
         self.state = state
@@ -94,13 +97,14 @@ class _Handler(BaseHTTPRequestHandler):
         if form is None or not (size.isascii() and size.isdigit()):
             self.send_error(HTTPStatus.NOT_FOUND if form is None else HTTPStatus.LENGTH_REQUIRED)
             return
-        if int(size) > MOST_BYTES:
+        length = int(size) if len(size) < _MOST_DIGITS else _MOST_PASSED
+        if length > MOST_BYTES:
             self.close_connection = True
             self._send(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _JSON, _refusal(TOO_LONG))
-            self._pass_over(int(size))
+            self._pass_over(length)
             return
         try:
-            found = self.server.ask(form, self.rfile.read(int(size)))
+            found = self.server.ask(form, self.rfile.read(length))
         except CollectorError as error:
             found = _refusal(error.message)
         self._send(HTTPStatus.OK, _JSON, found)

@@ -27,7 +27,7 @@ from collector.filter.reader import Reader
 from collector.filter.records import TEXTS, Form
 from collector.filter.router import EventRouter
 from collector.filter.seen import JsonType
-from collector.filter.text import is_list, readable_lines
+from collector.filter.text import BOM, is_list, readable_lines
 from collector.schema.conditions import ClosedList
 
 MOST_EVENTS = 10_000
@@ -388,7 +388,10 @@ def _explanations(
     explaining = _ExplainingRouter(router, explanations, most)
     builder = explaining.builder(sender)
     with suppress(_EnoughError):
-        (explaining.add_lines if lines else explaining.add_document)(text, builder)
+        if lines:
+            explaining.add_lines(text.removeprefix(BOM), builder)
+        else:
+            explaining.add_document(text, builder)
     explained = sum(1 for each in explanations if each.verdict in _UNREADABLE)
     others = [reason for reason in builder.rejected if reason in _UNREADABLE][explained:]
     room = most - len(explanations)

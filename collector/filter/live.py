@@ -20,11 +20,13 @@ from collector.contracts import SIGNALS, Request
 from collector.filter.explain import Explanation, explain
 from collector.filter.plan import SenderInfo
 from collector.filter.run import Filter
-from collector.filter.seen import MOST_IN_SECOND, JsonType, Seen
+from collector.filter.seen import MOST_IN_SECOND, MOST_SEEN, JsonType, Seen
 from collector.filter.text import is_list
 
 _MOST_EXPLAINED = 50
 """Events of one request that are explained, which takes about half a millisecond each."""
+_MOST_FIELDS = 3_000
+"""Fields of the events of one request that are explained: ten microseconds each."""
 _SECONDS = 0.05
 _MOST_BYTES, _MOST_COUNTED = 1 << 15, 1 << 19
 """Larger documents are not looked at, and larger bodies of telemetry or records are not counted; of
@@ -46,6 +48,7 @@ class LiveSample:
         self._clock, self._spent = clock, spent
         self._lock, self._has_ended = Lock(), False
         self._second, self._left, self._seconds_left = -1, 0, 0.0
+        self._left_in_all = MOST_SEEN
 
     def __repr__(self) -> str:
         return f"<LiveSample of {len(self.seen)} schemas>"
@@ -59,7 +62,8 @@ class LiveSample:
                 return
             second = int(self._clock())
             if second != self._second:
-                self._second, self._left, self._seconds_left = second, MOST_IN_SECOND, _SECONDS
+                self._second, self._seconds_left = second, _SECONDS
+                self._left = min(MOST_IN_SECOND, self._left_in_all)
             if self._left and self._seconds_left > 0:
                 begun = self._spent()
                 seen = self.seen.setdefault(filter_.schema.layout.digest, Seen())
@@ -67,6 +71,7 @@ class LiveSample:
                 with suppress(Exception):  # it is filtered next, and what it raises is told then
                     self._count(request, filter_, seen)
                 self._left -= seen.events - before
+                self._left_in_all -= seen.events - before
                 self._seconds_left -= self._spent() - begun
         finally:
             self._lock.release()
@@ -104,8 +109,9 @@ class LiveSample:
         else:
             is_single = not (is_lines or is_list(text) or filter_.schema.records)
             sender = SenderInfo(request.peer, request.user_agent) if is_single else None
-            most = min(self._left, _MOST_EXPLAINED)
             router = filter_.router
+            by_fields = 1 + _MOST_FIELDS // max(1, len(router.plan.columns))
+            most = min(self._left, _MOST_EXPLAINED, by_fields)
             written = {column.name: column.written for column in router.plan.columns}
             for each in explain(router, text, is_lines, most, sender):
                 seen.add(each.verdict, dict(_outcomes(written, each)))

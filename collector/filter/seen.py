@@ -22,6 +22,8 @@ CELLS = len(OUTCOMES) * len(TYPES)
 """The number of pairs of an outcome and a type."""
 MOST_IN_SECOND = 1_000
 """The most events that are looked at in a second."""
+MOST_SEEN: int = 62 * MOST_IN_SECOND
+"""The most events that are looked at for one question, which is for a minute."""
 
 
 def cell(outcome: str, json_type: str | None) -> int:

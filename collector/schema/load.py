@@ -49,10 +49,19 @@ def load_schemas(references: Iterable[str | Path]) -> list[Schema]:
 def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
     """Return the schema, or ``None`` and every fault of the document, by line."""
     path = reference if isinstance(reference, Path) else resources.schema(reference)
-    if path is None or not path.exists():
+    if path is None or not _exists(path):
         message = _not_there(str(reference))
         return None, [Document(str(reference), start=(0, 0)).fault((), "E101", message)]
     return parse_source(read(path))
+
+
+def _exists(path: Path) -> bool:
+    """Return whether there is a file. An error of the system, which would quote the path, says no:
+    it may be too long for one, or behind what may not be searched."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _not_there(reference: str) -> str:
@@ -66,9 +75,9 @@ def _not_there(reference: str) -> str:
     if name != reference:
         hint = f"the shipped schema is called `{name}`" if name in resources.names() else ""
         return f"there is no such file; {hint or 'check the path'}"
-    if Path(f"{reference}.yaml").exists():
+    if _exists(Path(f"{reference}.yaml")):
         return f"no shipped schema has this name; did you mean the file `{reference}.yaml`?"
-    if Path(reference).exists():
+    if _exists(Path(reference)):
         return "this is no schema: the name of a schema file ends in `.yaml`"
     hint = nearest(reference, resources.names()) or "; `collector schema list` lists them"
     return f"there is no such file, and no shipped schema of this name{hint}"

@@ -208,7 +208,7 @@ class Collector(Closing):
 
     def _warn(self, *, is_end: bool = False) -> None:
         """Log once that events are rejected all the time, by reason, and what shows why."""
-        reasons = self._queue.rejections.told(is_end=is_end)
+        reasons = self._queue.rejections(is_end=is_end)
         if not reasons:
             return
         name = self.schema.name if self.schema.name in resources.names() else "SCHEMA"

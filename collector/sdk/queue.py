@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from time import monotonic, time
 
-from collector.contracts import Granted, to_minute
+from collector.contracts import Granted, Rejection, to_minute
 from collector.filter.admission import Admission, TallyAccumulator
 from collector.filter.redaction import Rule, redact
 from collector.sdk.account import Account, Loss
@@ -141,7 +141,7 @@ class RecordQueue:
         self.account: Account = Account()
         self.delivery_lock: threading.Lock = threading.Lock()
         self.is_abandoned: bool = False
-        self.rejections: Rejections = Rejections()
+        self._rejections, self._admitted = Rejections(), 0
         self._counts = TallyAccumulator(self.account)
         self._limit, self._batch, self._interval = limit, batch, interval
         self._oldest = oldest
@@ -200,6 +200,13 @@ class RecordQueue:
             batch = self._backlog.take(self._batch, self._most_bytes)
             self.is_urgent = self._is_closed or (self.is_urgent and bool(lines))
             return batch
+
+    def rejections(self, *, is_end: bool = False) -> Counter[Rejection]:
+        """Return the reasons why all events are rejected, once; nothing while they are not."""
+        if self._rejections.is_told:
+            return Counter()
+        with self._locked():
+            return self._rejections.told(self._admitted, is_end=is_end)
 
     def shrink(self, lines: Iterable[bytes]) -> None:
         """Make batches of at most half the bytes of these lines, which were refused for their size
@@ -384,8 +391,9 @@ class RecordQueue:
         self._counts.add(admission)
         payload = admission.encode()
         if not payload:
-            self.rejections.add(admission, self._backlog.entered)
+            self._rejections.add(admission, self._admitted)
             return False
+        self._admitted += 1
         granted = admission.granted
         if admission.verdict is not None:  # of a single event
             return self._add(payload, granted)

@@ -20,14 +20,15 @@ class Rejections:
     def __init__(self) -> None:
         self._reasons: Counter[Rejection] = Counter()
         self._since, self._admitted = 0.0, -1
-        self._is_told = False
+        self.is_told: bool = False
+        """Whether it was said."""
 
     def __repr__(self) -> str:
         return f"<Rejections, {self._reasons.total()} in a row>"
 
     def add(self, admission: Admission, admitted: int) -> None:
-        """Count a rejected event, after so many admitted records."""
-        if self._is_told:
+        """Count a rejected event, after so many that were admitted."""
+        if self.is_told:
             return
         if admitted != self._admitted:
             self._admitted, self._since = admitted, monotonic()
@@ -36,12 +37,13 @@ class Rejections:
             if reason not in _INTENDED:
                 self._reasons[reason] += times
 
-    def told(self, *, is_end: bool = False) -> Counter[Rejection]:
+    def told(self, admitted: int, *, is_end: bool = False) -> Counter[Rejection]:
         """Return what is to be said of, once: 100 rejections in a row, or none but rejections for a
-        minute, or until the end. Else nothing."""
+        minute, or until the end. Else nothing, as when an event was admitted since."""
         is_long = monotonic() - self._since >= _SECONDS
-        is_all = is_long or (is_end and self._admitted == 0)
-        if self._is_told or not (self._reasons.total() >= _IN_A_ROW or is_all):
+        is_all = is_long or (is_end and admitted == 0)
+        is_enough = self._reasons.total() >= _IN_A_ROW or is_all
+        if self.is_told or admitted != self._admitted or not is_enough:
             return Counter()
-        self._is_told = self._reasons.total() > 0
+        self.is_told = self._reasons.total() > 0
         return self._reasons

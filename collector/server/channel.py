@@ -31,10 +31,9 @@ from collector.contracts import (
     minute_text,
 )
 from collector.errors import SpoolFull
-from collector.filter.seen import VERDICTS, Seen
+from collector.filter.seen import MOST_SEEN, VERDICTS, Seen
 from collector.schema import Schema
 from collector.server.messages import (
-    MOST_SEEN,
     Answers,
     ChannelError,
     Failed,

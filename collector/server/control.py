@@ -140,7 +140,11 @@ class ControlServer:
             if command is None:
                 self.refused += 1
                 return
-            answer = await self._carried_out(command)
+            answer = await (
+                self._while_there(reader, command)
+                if isinstance(command, ExplainLive)
+                else self._carried_out(command)
+            )
             with suppress(OSError):  # it is gone; what it asked for is done
                 writer.write(msgspec.json.encode(answer) + b"\n")
                 await writer.drain()
@@ -148,6 +152,21 @@ class ControlServer:
             self._connections -= 1
             self._tasks.discard(task)
             writer.close()
+
+    async def _while_there(
+        self, reader: asyncio.StreamReader, command: ExplainLive
+    ) -> dict[str, Any]:
+        """Carry out a question of a minute, which ends when nobody waits for its answer."""
+        answer = asyncio.create_task(self._carried_out(command))
+        gone = asyncio.create_task(reader.read(1))
+        try:
+            await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                gone.exception()  # a connection that was reset is no news
+            return answer.result() if answer.done() else _UNEXPECTED
+        finally:
+            answer.cancel()
+            gone.cancel()
 
     async def _carried_out(self, command: Command) -> dict[str, Any]:
         """Return the answer of a command; of an unexpected error, that there was one."""

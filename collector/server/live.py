@@ -28,6 +28,7 @@ class _Question:
     """What the workers were asked: those that have not answered, and what the others saw, by the
     name of the schema."""
 
+    number: int
     waiting: set[WorkerLink]
     done: asyncio.Event = field(default_factory=asyncio.Event)
     seen: dict[str, Seen] = field(default_factory=dict)
@@ -46,6 +47,9 @@ class LiveExplain:
     def __init__(self, links: Sequence[WorkerLink]) -> None:
         self._links = links
         self._question: _Question | None = None
+        self._asked = 0
+        self._late: set[tuple[WorkerLink, int]] = set()
+        """The workers that have not answered in time, each with the number of the question."""
 
     def __repr__(self) -> str:
         return f"<LiveExplain of {len(self._links)} workers>"
@@ -59,23 +63,31 @@ class LiveExplain:
         if self._question is not None:
             raise DeliveryError("E519", "another `explain --live` is under way; try again after it")
         seconds = min(max(seconds, 0.0), MOST_SECONDS)
-        question = self._question = _Question({link for link in self._links if link.is_ready})
+        links = [link for link in self._links if link.is_ready]
+        if not links:  # they are being replaced
+            return 0, {}
+        self._asked += 1
+        question = self._question = _Question(self._asked, {*links})
         try:
-            for link in question.waiting:
-                link.channel.send(framed(Look(seconds)))
+            for link in links:
+                link.channel.send(framed(Look(question.number, seconds)))
             async with asyncio.timeout(seconds + _LATE_SECONDS):
                 await question.done.wait()
         except TimeoutError:
             pass  # those that have answered count
         finally:
             self._question = None
+            self._late.update((link, question.number) for link in question.waiting)
         return question.answers, question.seen
 
     def take(self, link: WorkerLink, message: LiveSeen) -> None:
-        """Take a worker's answer. Raises ``ChannelError`` for one that was not asked for, and for
-        numbers that cannot be."""
+        """Take a worker's answer; one that is late is of no use. Raises ``ChannelError`` for one
+        that was not asked for, and for numbers that cannot be."""
+        if (link, message.number) in self._late:
+            self._late.remove((link, message.number))
+            return
         question = self._question
-        if question is None or link not in question.waiting:
+        if question is None or link not in question.waiting or message.number != question.number:
             raise ChannelError
         if len({counts.schema for counts in message.schemas}) < len(message.schemas):
             raise ChannelError
@@ -87,6 +99,7 @@ class LiveExplain:
 
     def forget(self, link: WorkerLink) -> None:
         """Wait no longer for a worker that has ended."""
+        self._late = {each for each in self._late if each[0] is not link}
         if self._question is not None:
             self._question.let_go(link)
 

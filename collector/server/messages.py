@@ -13,14 +13,12 @@ import msgspec
 
 from collector import errors
 from collector.contracts import CATEGORIES, DROPS, MOST_BYTES, REJECTIONS
-from collector.filter.seen import CELLS, MOST_IN_SECOND, VERDICTS
+from collector.filter.seen import CELLS, MOST_SEEN, VERDICTS
 
 _MOST_BATCHES = 10_000
 _HASH_BYTES = 16
 MOST_SECONDS = 60.0
 """How long events are looked at, at most."""
-MOST_SEEN: int = MOST_IN_SECOND * (int(MOST_SECONDS) + 2)
-"""So many events a worker can have looked at in that time."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
@@ -157,8 +155,10 @@ class SeenCounts(_Message):
 
 
 class LiveSeen(_Message, tag=7):
-    """What was seen of events since ``Look``, which is sent once, when its time is over."""
+    """What was seen of events since the ``Look`` of this number; sent once, when its time is
+    over."""
 
+    number: _Number
     schemas: Annotated[list[SeenCounts], msgspec.Meta(max_length=1 << 6)]
 
 
@@ -224,8 +224,10 @@ class Stop(_Message, tag=3):
 
 
 class Look(_Message, tag=4):
-    """The worker is to look at some of the events of so many seconds, and send ``LiveSeen``."""
+    """The worker is to look at some of the events of so many seconds, and send ``LiveSeen`` with
+    the same number."""
 
+    number: _Number
     seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
 
 

@@ -264,21 +264,22 @@ class Worker:
         elif isinstance(message, Ask):
             self.channel.send(framed(self._report()))
         elif isinstance(message, Look):
-            self._look(message.seconds)
+            self._look(message)
         elif isinstance(message, Stop) and self._stopping and not self._stopping.done():
             self._stopping.set_result(message.seconds)
 
-    def _look(self, seconds: float) -> None:
+    def _look(self, asked: Look) -> None:
         """Look at some of the events of so many seconds; tell of those of an earlier message."""
         sample = LiveSample()
         self._wiring.acceptor.watch = sample.look
-        asyncio.get_running_loop().call_later(seconds, self._tell_seen, sample)
+        asyncio.get_running_loop().call_later(asked.seconds, self._tell_seen, asked.number, sample)
 
-    def _tell_seen(self, sample: LiveSample) -> None:
+    def _tell_seen(self, number: int, sample: LiveSample) -> None:
         if self._wiring.acceptor.watch == sample.look:
             self._wiring.acceptor.watch = None
         each = (self._queue.code.seen(digest, seen) for digest, seen in sample.end().items())
-        self.channel.send(framed(LiveSeen([counts for counts in each if counts is not None])))
+        schemas = [counts for counts in each if counts is not None]
+        self.channel.send(framed(LiveSeen(number, schemas)))
 
     def _report(self) -> Report:
         tokens, requests = self._wiring.tokens, self._wiring.requests

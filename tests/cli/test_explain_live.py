@@ -121,6 +121,18 @@ def test_one_question_at_a_time(tmp_path: Path) -> None:
         assert json.loads(out)["workers"] == 1
 
 
+def test_a_question_ends_with_the_one_who_asks(tmp_path: Path) -> None:
+    """The next one is answered, and the worker that still looks is trusted."""
+    with started(tmp_path) as sidecar:
+        process = _looking(tmp_path, "--for", "4s")
+        process.kill()
+        process.communicate(timeout=WAIT_SECONDS)
+        words = ("explain", "--live", "--for", "5s", "--json")
+        ended = run(*words, "--data", str(tmp_path / "collector-data"))
+        assert (ended.code, json.loads(ended.out)["workers"]) == (0, 1)
+        assert not any("distrusted" in line for line in sidecar.log)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

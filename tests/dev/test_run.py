@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import split
 from shutil import copy
 from socket import create_server
 from subprocess import PIPE, Popen
@@ -17,7 +18,9 @@ from typing import Any
 import orjson
 import pytest
 
-from collector.schema import resources
+from collector.dev.playground import answer
+from collector.filter import Filter
+from collector.schema import load_schema, resources
 from collector.testing import canaries, scan
 from tests.cli.process import COMMAND, run
 from tests.deadline import WAIT_SECONDS, eventually
@@ -39,10 +42,14 @@ def _answer(port: int, method: str, path: str, body: bytes) -> dict[str, Any]:
 
 
 @contextmanager
-def developing(folder: Path, *options: str) -> Iterator[tuple[Popen[bytes], int, Path]]:
-    """Run the command with a copy of a schema; yield its process, the page's port and the file."""
-    schema = folder / "own.yaml"
-    copy(resources.shipped() / "conferencing.yaml", schema)
+def developing(
+    folder: Path, *options: str, schema: Path | None = None
+) -> Iterator[tuple[Popen[bytes], int, Path]]:
+    """Run the command with a schema, or a copy of one; yield its process, the page's port and the
+    file."""
+    if schema is None:
+        schema = folder / "own.yaml"
+        copy(resources.shipped() / "conferencing.yaml", schema)
     port = free_port()
     (folder / "tmp").mkdir()
     environ = os.environ | {"TMPDIR": str(folder / "tmp")}
@@ -82,6 +89,59 @@ def test_it_plays(tmp_path: Path) -> None:
     assert _CANARY.encode() not in out
     assert [*(tmp_path / "tmp").iterdir()] == []
     assert is_refused(port - 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_nothing_is_left_however_it_is_ended(tmp_path: Path, number: int) -> None:
+    """By a terminal that is closed, or by an impatient user."""
+    with developing(tmp_path) as (process, port, _):
+        process.send_signal(number)
+        for _ in range(20):
+            sleep(0.05)
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=WAIT_SECONDS)
+    assert (process.returncode, err) == (0, b"")
+    assert [*(tmp_path / "tmp").iterdir()] == []
+    assert is_refused(port - 2)
+
+
+_HEAD = """\
+language: 1
+schema: wide
+version: 1.0.0
+title: Wide
+owner: privacy-engineering
+max_bits: 65000
+purposes:
+  ops:
+    use: essential.service.operations
+    basis: contract
+    reason: "Keep the call up"
+fields:
+"""
+_FIELD = """\
+  n{0}.v:
+    kind: enum
+    values: [it's]
+    category: user.device
+    purposes: [ops]
+    retention: 30d
+    reason: "Number {0}"
+"""
+
+
+def test_a_schema_of_many_fields(tmp_path: Path) -> None:
+    """Many events of it have an answer in the playground; what is to be sent is quoted as a shell
+    reads it."""
+    schema = tmp_path / "wide.yaml"
+    schema.write_text(_HEAD + "".join(map(_FIELD.format, range(1_200))))
+    found = answer(Filter(load_schema(schema)), "json", orjson.dumps([{"n1": {"v": "it's"}}] * 60))
+    assert [len(event["fields"]) for event in found["events"]] == [1] * 50
+    assert len(orjson.dumps(found)) < 1 << 20
+    schema.write_text(_HEAD + _FIELD.format(1))
+    with developing(tmp_path, "--no-feed", schema=schema) as (_, port, _):
+        words = split(_state(port)["curl"])
+    assert orjson.loads(words[-1]) == {"n1": {"v": "it's"}}
 
 
 _CHILDREN = Path("/proc/self/task").exists()

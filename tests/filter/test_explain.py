@@ -77,6 +77,15 @@ def test_what_cannot_be_read_is_explained_by_its_reason() -> None:
         assert [one.verdict for one in explain(_ROUTER, text, lines=False)] == [reason]
 
 
+@pytest.mark.parametrize("lines", [True, False])
+def test_a_byte_order_mark_is_no_part_of_the_text(lines: bool) -> None:
+    """As for the filter."""
+    text = b'\xef\xbb\xbf{"ip": "203.0.113.7"}'
+    (found,) = explain(_ROUTER, text, lines)
+    admission = (_FILTER.admit_lines if lines else _FILTER.admit)(text)
+    assert (found.verdict, admission.tally.admitted) == ("admitted", 1)
+
+
 def test_members_of_no_field_are_counted() -> None:
     """At the top, and beside a listed one in an object; content is none of them."""
     text = b'{"ip": "::1", "a": 1, "b": {"c": 2}, "device": {"type": "x", "mac": 1}, "chat": [1]}'

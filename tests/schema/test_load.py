@@ -86,6 +86,15 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert [fault.code for fault in caught.value.faults] == ["E101"]
 
 
+@pytest.mark.parametrize("end", ["", ".yaml"])
+def test_a_name_that_no_file_can_have(end: str) -> None:
+    """It is no file, and nothing raises an error of the system, which would quote it."""
+    with pytest.raises(SchemaError):
+        load_schema("hunter2" * 100 + end)
+    with pytest.raises(SchemaError):
+        load_schema("x" * 254 + end)
+
+
 def test_a_near_name_is_suggested() -> None:
     """A misspelled name leads to the shipped one, a strange one to the list."""
     assert "did you mean `conferencing`?" in str(parse("confrencing")[1][0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,44 @@ def test_a_short_program(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
         telemetry.emit(_BAD)
     (said,) = _said(caplog)
     assert said.startswith("all of the last 1 events were rejected (nothing_admitted 1)")
+
+
+def test_one_at_the_beginning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said when events were admitted since: neither at the end, nor when the queue is
+    full a minute later."""
+    now = [100.0]
+    monkeypatch.setattr(rejections, "monotonic", lambda: now[0])
+    full = Collector("conferencing", to=f"ndjson:///{tmp_path}/full.ndjson", queue=1, interval=60)
+    with _telemetry(tmp_path) as telemetry, full:
+        for each in (telemetry, full):
+            each.emit(_BAD)
+            each.emit(_GOOD)
+        now[0] += 61.0
+        while full.emit(_GOOD):
+            pass
+        assert full.tally().lost["queue_full"]
+    assert _said(caplog) == []
+
+
+def test_threads_say_it_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However many of them are rejected at once."""
+    with _telemetry(tmp_path) as telemetry, ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(telemetry.emit, [_BAD] * 2_000):
+            pass
+    assert len(_said(caplog)) == 1
+
+
+def test_events_that_have_no_room_are_admitted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A queue that is full makes no row of the rejections between them."""
+    to = f"ndjson:///{tmp_path}/full.ndjson"
+    with Collector("conferencing", to=to, queue=1, interval=60) as telemetry:
+        for number in range(400):
+            telemetry.emit(_GOOD if number % 2 else _BAD)
+    assert _said(caplog) == []
 
 
 def test_a_log_that_goes_into_telemetry(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ _LIES = {
     "ready again": framed(Ready(is_confined=True)),
     "a failure later": framed(Failed(is_confined=True)),
     "counters without being asked": framed(_COUNTS),
-    "what was seen, without being asked": framed(LiveSeen([])),
+    "what was seen, without being asked": framed(LiveSeen(1, [])),
     "an error that is none": framed(ErrorSeen(len(error_types()), None, 0)),
     "a module that is none": framed(ErrorSeen(0, len(modules()), 0)),
     "a library that is none": framed(LibrarySeen(len(LIBRARIES))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -12,11 +13,12 @@ from collector.contracts import PendingBatch, Request, Tally
 from collector.errors import DeliveryError
 from collector.filter import Filter
 from collector.filter.live import LiveSample
-from collector.filter.seen import CELLS, MOST_IN_SECOND, VERDICTS, Seen, cell
+from collector.filter.seen import CELLS, MOST_IN_SECOND, MOST_SEEN, VERDICTS, Seen, cell
 from collector.schema import load_schema
+from collector.server import live as live_module
 from collector.server.channel import BatchCode, framed, frames_of_workers
 from collector.server.live import LiveExplain, explained
-from collector.server.messages import MOST_SEEN, ChannelError, LiveSeen, SeenCounts
+from collector.server.messages import ChannelError, LiveSeen, SeenCounts
 
 _SCHEMA = load_schema("conferencing")
 _FILTER = Filter(_SCHEMA)
@@ -28,7 +30,7 @@ _EVENT = b'{"ip": 7, "os": {"type": "linux"}}'
 
 def _sent(counts: SeenCounts) -> Seen:
     """Send it as a worker does, and read it as the keeper does."""
-    ((message, _),) = frames_of_workers(lambda _: 1).feed(framed(LiveSeen([counts])))
+    ((message, _),) = frames_of_workers(lambda _: 1).feed(framed(LiveSeen(1, [counts])))
     assert isinstance(message, LiveSeen)
     name, seen = _CODE.read_seen(message.schemas[0])
     assert name == "conferencing"
@@ -101,16 +103,43 @@ def test_an_answer_is_taken_once() -> None:
         task = asyncio.create_task(live.ask(1e9))
         await asyncio.sleep(0)
         assert len(one.heard) == len(third.heard) == 1
-        live.take(cast("Any", one), LiveSeen([seen]))
+        live.take(cast("Any", one), LiveSeen(1, [seen]))
         for link, said in ((one, [seen]), (other, [seen, seen]), (_Link(), [seen])):
             with pytest.raises(ChannelError):
-                live.take(cast("Any", link), LiveSeen(said))
+                live.take(cast("Any", link), LiveSeen(1, said))
         with pytest.raises(DeliveryError):
             await live.ask(1)
+        with pytest.raises(ChannelError):
+            live.take(cast("Any", third), LiveSeen(2, [seen]))
         live.forget(cast("Any", other))
-        live.take(cast("Any", third), LiveSeen([seen]))
+        live.take(cast("Any", third), LiveSeen(1, [seen]))
         workers, found = await task
         assert (workers, found["conferencing"].events) == (2, 6)
+
+    asyncio.run(ask())
+
+
+def test_a_late_answer_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may be busy: what it says after its time is over is passed over once, also while it
+    is asked anew, and counts in no other answer. Without workers, the answer comes at once."""
+    monkeypatch.setattr(live_module, "_LATE_SECONDS", 0.01)
+    link, seen = _Link(), SeenCounts(0, [3, *_NONE[1:]], {})
+
+    async def ask() -> None:
+        links: list[Any] = [link]
+        live = LiveExplain(links)
+        assert await live.ask(0) == (0, {})
+        assert await live.ask(0) == (0, {})
+        live.take(links[0], LiveSeen(1, [seen]))
+        with pytest.raises(ChannelError):
+            live.take(links[0], LiveSeen(1, [seen]))
+        task = asyncio.create_task(live.ask(60))
+        await asyncio.sleep(0)
+        live.take(links[0], LiveSeen(2, [seen]))
+        assert not task.done()
+        live.take(links[0], LiveSeen(3, []))
+        assert await task == (1, {})
+        assert await asyncio.wait_for(LiveExplain([]).ask(60), 30) == (0, {})
 
     asyncio.run(ask())
 
@@ -131,6 +160,54 @@ def test_a_sample_is_bounded() -> None:
     sample.look(lines, _FILTER)
     assert sample.seen[_DIGEST].events == MOST_IN_SECOND + per_request
     assert _looked(Request("json", b"[" + b" " * (1 << 16) + b"{}]")).events == 0
+
+
+def test_what_a_question_counts_is_bounded() -> None:
+    """Also when its time is over late: the keeper takes no more."""
+    seconds = [0.0]
+    sample = LiveSample(lambda: seconds[0], lambda: 0.0)
+    lines = Request("ndjson", b"\n".join([_EVENT] * 50))
+    for _ in range(65):
+        seconds[0] += 1.0
+        for _ in range(20):
+            sample.look(lines, _FILTER)
+    assert sample.end()[_DIGEST].events == MOST_SEEN
+
+
+def test_fewer_events_of_many_fields_are_looked_at(tmp_path: Path) -> None:
+    """Those of one request take less than a second has for all, however many fields there are."""
+    (tmp_path / "wide.yaml").write_text(_HEAD + "".join(map(_FIELD.format, range(1_000))))
+    request = Request("json", b"[" + b",".join([b"{}"] * 50) + b"]")
+    sample = LiveSample(lambda: 0.0, lambda: 0.0)
+    sample.look(request, Filter(load_schema(tmp_path / "wide.yaml")))
+    (seen,) = sample.end().values()
+    assert 1 <= seen.events <= 5
+    assert len(seen.fields) == 1_000
+
+
+_HEAD = """\
+language: 1
+schema: wide
+version: 1.0.0
+title: Wide
+owner: privacy-engineering
+max_bits: 65000
+purposes:
+  ops:
+    use: essential.service.operations
+    basis: contract
+    reason: "Keep the call up"
+fields:
+"""
+_FIELD = """\
+  n{0}.v:
+    kind: enum
+    values: [aa, bb]
+    category: user.device
+    purposes: [ops]
+    retention: 30d
+    reason: "Number {0}"
+"""
 
 
 def test_processor_time_is_bounded() -> None:

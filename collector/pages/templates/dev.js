@@ -17,10 +17,9 @@ const row = (field) => {
 const shown = (event) => {
   const box = make("div", undefined, "event"), isKept = event.verdict === "admitted";
   box.append(make("p", event.verdict.replaceAll("_", " "), isKept ? "kept" : "dropped"));
-  const fields = event.fields.filter((field) => field.outcome !== "absent");
-  if (fields.length) {
+  if (event.fields.length) {
     const table = make("table"), body = make("tbody");
-    body.append(...fields.map(row));
+    body.append(...event.fields.map(row));
     table.append(body);
     box.append(table);
   }
