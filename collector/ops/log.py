@@ -239,7 +239,7 @@ def _is_error(value: object) -> bool:
 VALUES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         """admin broker column delivered delivered_all failures faults files grpc http line recorder
-        replaced seconds set_aside signal sinks skipped times unix waiting""".split(),
+        seconds set_aside signal sinks skipped times unix waiting""".split(),
         _is_count,
     ),
     "receiver": REFUSING.__contains__,
