@@ -21,7 +21,7 @@ from collector.errors import DeliveryError, SpoolFull
 from collector.filter.redaction import FIRST
 from collector.filter.stored import read
 from collector.ledger import Note, opened
-from collector.spool import Spool
+from collector.spool import Spool, recover
 from collector.spool import spool as spool_module
 from collector.spool.file import SpoolFile
 from collector.spool.tables import aside_batches
@@ -438,7 +438,7 @@ def test_a_sink_is_named_while_the_file_is_opened_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The file is opened for it, and the spool goes on."""
-    opening, refused = spool_module.try_open, list[str]()
+    opening, refused = recover.try_open, list[str]()
     with Spool(path, sinks=["sink", "gone"]) as spool:
         commit(spool, entry(1))
 
