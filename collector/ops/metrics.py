@@ -145,7 +145,9 @@ METRICS: dict[str, MetricType] = {
         "gauge", "When a sink last took a batch, or was opened.", ("sink",)
     ),
     "collector_sink_absent_batches": MetricType(
-        "gauge", "Batches that wait for a sink that the configuration does not have.", ("sink",)
+        "gauge",
+        "Batches that wait, or were set aside, for a sink that the configuration does not have.",
+        ("sink",),
     ),
     "collector_tls_certificate_expiry_timestamp_seconds": MetricType(
         "gauge", "When the TLS certificate of a receiver expires.", ("receiver",)
@@ -357,7 +359,8 @@ class _Readings(Collector):
         """Yield the metrics of each sink."""
         named = {name: each for name, each in sinks.items() if not each.is_absent}
         self._were_absent |= dict.fromkeys(sinks.keys() - named.keys(), 0)
-        absent = {name: sinks[name].backlog.batches for name in sinks.keys() - named.keys()}
+        gone = {name: each.backlog for name, each in sinks.items() if each.is_absent}
+        absent = {name: each.batches + each.aside.batches for name, each in gone.items()}
         absent = self._were_absent | absent
         for metric, read in _OF_SINKS.items():
             family = _family(GaugeMetricFamily, metric)

@@ -185,8 +185,10 @@ class Components:
             self.config.data or Path(),
             partial(self.upkeep.sink_pruned, name),
         )
-        self.sinks[name] = open_sink(settings, opening)
-        return self.sinks[name]
+        made = open_sink(settings, opening)
+        if self.config.sinks.on().get(name) == settings:  # else it was removed meanwhile
+            self.sinks[name] = made
+        return made
 
     def _close_sinks(self) -> None:
         """Close the sinks, but for one whose thread is still delivering: a sink is for one thread

@@ -351,7 +351,8 @@ class _StatusLog:
             self._failing.discard(name)
             self._log.write("sink_recovered", sink=name, delivered=delivery.delivered)
         if sink.is_absent and (before is None or not before.is_absent):
-            self._log.write("sink_absent", sink=name, waiting=backlog.batches)
+            number = backlog.batches + backlog.aside.batches
+            self._log.write("sink_absent", sink=name, waiting=number)
         was_skipping = before is not None and before.backlog.is_skipping
         if backlog.is_skipping and not was_skipping:
             self._log.write("sink_skipping", sink=name, waiting=backlog.records)

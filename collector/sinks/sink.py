@@ -267,7 +267,7 @@ class Sink(Closing):
         """
         make: type = cls
         made: Sink = make(settings, replace(opening, is_offline=True))
-        made.close()
+        close_sink(made)
 
     @classmethod
     def warnings(cls, settings: Any, opening: Opening) -> Iterable[ConfigError]:

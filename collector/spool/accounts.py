@@ -46,7 +46,7 @@ _ASIDE = f"SELECT sink, {_SIZES} FROM aside GROUP BY sink"  # noqa: S608
 
 class Seen(NamedTuple):
     """The accounts after a commit: the row of each sink, what waits for it and what is set aside,
-    what waits for absent ones, and the first number of that."""
+    what waits for absent ones that have something, and the first number of that."""
 
     rows: Mapping[str, Account] = {}
     waiting: Mapping[str, Depth] = {}
@@ -170,14 +170,21 @@ class Accounts:
         return notes
 
     def deliver(self, cursors: Mapping[str, int]) -> None:
-        """Count as delivered what lies before new cursors."""
-        moves = {sink: (self.rows[sink].cursor, at) for sink, at in cursors.items()}
+        """Count as delivered what lies before new cursors. One that is behind says nothing new, and
+        a sink that is still to be named has no row."""
+        moves = {
+            sink: (row.cursor, at)
+            for sink, at in cursors.items()
+            if (row := self.rows.get(sink)) is not None and at > row.cursor
+        }
         for sink, passed in self._passed(moves).items():
             self._leave(sink, "delivered", passed, cursors[sink])
 
     def set_aside(self, sink: str, sequence: int) -> Depth:
-        """Count the next batch of a sink as set aside; return what it has, nothing if it is gone.
-        What lies before it is delivered."""
+        """Count the next batch of a sink as set aside; return what it has, nothing if it is gone or
+        the sink has it: a call that was late may say so. What lies before it is delivered."""
+        if sequence <= self.rows[sink].cursor:
+            return EMPTY
         self.deliver({sink: sequence - 1})
         passed = self._passed({sink: (sequence - 1, sequence)})[sink]
         self.waiting[sink] -= passed
@@ -279,9 +286,10 @@ class Accounts:
 
     @property
     def absent(self) -> dict[str, Depth]:
-        """How much waits for each sink that is absent, if something does."""
+        """How much waits for each sink that is absent, if something does or was set aside for
+        it."""
         found = {sink: self.waiting[sink] for sink in sorted(self.absentees)}
-        return {sink: depth for sink, depth in found.items() if depth.batches}
+        return {sink: had for sink, had in found.items() if had.batches or self.aside[sink].batches}
 
     def needed(self, sink: str, sequence: int) -> Iterator[tuple[int, int]]:
         """Yield where the batches are that a sink needs after a number: after one number, up to

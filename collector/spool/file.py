@@ -368,7 +368,7 @@ class SpoolFile:
         if not batches:
             return depth
         if copy_to is not None:
-            execute(f"INSERT INTO {copy_to} SELECT * FROM batches {where}", numbers)  # noqa: S608
+            execute(f"INSERT OR IGNORE INTO {copy_to} SELECT * FROM batches {where}", numbers)  # noqa: S608
         execute(f"DELETE FROM batches {where}", numbers)  # noqa: S608 - constants
         return Depth(depth.batches - batches, depth.records - records, depth.bytes - size)
 

@@ -267,10 +267,8 @@ class Spool(Closing):
         is opened anew, for these sinks."""
         shares = self._shares_of(sinks)
         with self._changed:
-            moved, known = (
-                self._take_moved(),
-                {} if self._file is None else self._file.accounts.cursors,
-            )
+            known = {} if self._file is None else self._file.accounts.cursors
+            moved = self._take_moved()
             self._shares, self._rooms = shares, self._limited(shares)
             self._cursors = {name: self._cursors.get(name, known.get(name, 0)) for name in shares}
 
@@ -385,7 +383,8 @@ class Spool(Closing):
         return self._depth.records
 
     def absent(self) -> Mapping[str, Depth]:
-        """Return how much waits for each sink that is not named at present, if something does."""
+        """Return how much waits for each sink that is not named at present, if something does or
+        was set aside for it."""
         return self._seen.absent
 
     def state(self) -> SpoolState:
@@ -591,12 +590,12 @@ class Spool(Closing):
     def _open(self) -> bool:
         """Open the file; return ``False`` if the system does not permit that now. Raises
         ``ConfigError`` E203, before the thread runs, when the file cannot be used at all."""
-        opened, layouts = None, self.layouts.values()
+        opened, layouts, shares = None, self.layouts.values(), self._shares
         try:
             opened = try_open(
                 self.path,
                 layouts,
-                self._shares,
+                shares,
                 is_damaged=self._is_damaged,
                 floor=self._last,
                 admit=self._try_admit,
@@ -607,12 +606,14 @@ class Spool(Closing):
             self.refusal = error if isinstance(error, ConfigFaults) else None
         if opened is None:
             return False
-        self._checkpoints.take(opened.file)
         with self._reading, self._changed:
-            file = self._file = opened.file
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
+            if shares is not self._shares:  # others were named meanwhile
+                opened.file.close()
+                return False
+            file = self._file = opened.file
             found = {sink: file.accounts.rows[sink].cursor for sink in self._cursors}
             is_new = file.last < self._last  # the file was lost, and its numbers begin anew
             known = found if is_new else self._cursors
@@ -623,6 +624,7 @@ class Spool(Closing):
             if (first := file.first()) is not None:
                 self._arrivals.restore(*first)
             self._arrived.notify_all()
+        self._checkpoints.take(file)
         return True
 
     def _try_admit(self, ledger: Ledger) -> None:

@@ -686,14 +686,14 @@ def test_what_waits_for_a_sink_that_is_gone(tmp_path: Path, returns: bool) -> No
         address = _acknowledged(it, account)
         wait_until(lambda: metric(it.sidecar, "collector_spool_batches") == 1)
         assert it.outcome(_sinks(tmp_path)) == "reloaded"
-        assert _absent(it)["lines"]["records"] == 1
+        assert _absent(it)["lines"]["waiting"]["records"] == 1
         if returns:
             _changed(it, _sinks(tmp_path, "lines"))
             wait_until(lambda: _addresses(file) == {address: 1})
         else:
             command = ("store", "drop", "lines", "--data", it.data, "--json")
             assert run(*command, "--dry-run").json["records"] == 1
-            assert _absent(it)["lines"]["records"] == 1
+            assert _absent(it)["lines"]["waiting"]["records"] == 1
             assert run(*command, "--yes").json["records"] == 1
         assert _absent(it) == {}
         _settled(it, account)

@@ -95,7 +95,7 @@ def _served(folder: Path, setup: _Setup, *more: str, number: int = signal.SIGTER
 def _rows(folder: Path) -> list[Any]:
     """All that the ledger and the spool hold of configurations and batches."""
     with closing(sqlite3.connect(folder / "collector-data" / FILE_NAME)) as db:
-        tables = ("entries", "documents", "batches", "cursors", "layouts")
+        tables = ("entries", "documents", "batches", "sinks", "layouts")
         return [db.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
 
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from collector.server.control_client import Redeliver, Reload, Status, ask
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.delivery import delivered
-from tests.sidecar.serving import COMMAND, FREE_PORTS, started
+from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
 from tests.sinks.packages import offered
 
 pytestmark = pytest.mark.long
@@ -102,6 +106,10 @@ from pathlib import Path
     def __init__(self, settings, opening):
         self.calls = Path("calls")
 
+    @classmethod
+    def check(cls, settings, opening):
+        pass
+
     def note(self, call):
         with self.calls.open("a") as file:
             file.write(call + " ")
@@ -134,3 +142,94 @@ def test_no_sink_is_closed_while_it_delivers(tmp_path: Path) -> None:
         delivered(sidecar)
         assert sidecar.stop()[0] == 0
     assert (tmp_path / "calls").read_text() == "begin begin end close "
+
+
+_GATED = f"""
+import time
+from pathlib import Path
+from collector.errors import Unacceptable
+{_HEAD}
+    def __init__(self, settings, opening):
+        self.pass_by("opening")
+
+    @classmethod
+    def check(cls, settings, opening):
+        pass
+
+    def pass_by(self, gate):
+        if Path(gate).exists():
+            Path(gate).rename(f"{{gate}}.reached")
+            while not Path("go").exists():
+                time.sleep(0.01)
+            return True
+        return False
+
+    def deliver(self, *batches):
+        if self.pass_by("delivering"):
+            raise Unacceptable(batches[0].id)
+
+    def close(self):
+        with Path("closed").open("a") as file:
+            file.write("closed ")
+"""
+
+
+@contextmanager
+def _gated(folder: Path) -> Iterator[tuple[Sidecar, Callable[[str], str]]]:
+    """A sidecar with a sink that stops at gates, and how it is reloaded with other settings."""
+    site = offered(folder / "site", {"wild": _GATED}, {"wild": "wild:Wild"})
+    file, environ = folder / "c.yaml", {"PYTHONPATH": str(site)}
+    file.write_text("sinks: {store: true, wild: {}}\n")
+
+    def reload(wild: str) -> str:
+        file.write_text(f"sinks: {{store: true{wild}}}\n")
+        answer = ask(folder / "collector-data", Reload(True))
+        assert answer is not None
+        return str(answer["outcome"])
+
+    with started(folder, "--config", "c.yaml", environ=environ, command=COMMAND) as sidecar:
+        yield sidecar, reload
+
+
+def _told(folder: Path) -> dict[str, Any]:
+    status = ask(folder / "collector-data", Status())
+    assert status is not None
+    told: dict[str, Any] = status["sinks"]["wild"]
+    return told
+
+
+def test_a_sink_hangs_while_it_is_removed_and_returns(tmp_path: Path) -> None:
+    """What the call says in the end is not counted beside what the sink has taken since."""
+    (tmp_path / "delivering").touch()
+    with _gated(tmp_path) as (sidecar, reload):
+        assert sidecar.send(b'{"ip_address": "203.0.113.7"}').status == 200
+        wait_until((tmp_path / "delivering.reached").exists)
+        assert reload("") == "reloaded"
+        assert reload(", wild: {}") == "reloaded"
+        wait_until(lambda: _told(tmp_path)["delivered"] == 1)
+        (tmp_path / "go").touch()
+        wait_until((tmp_path / "closed").exists)
+        assert sidecar.send(b'{"ip_address": "203.0.113.8"}').status == 200
+        wait_until(lambda: _told(tmp_path)["delivered"] == 2)
+        told = _told(tmp_path)
+        assert (told["taken"], told["waiting"]["records"], told["set_aside"]) == (2, 0, 0)
+        assert sidecar.stop()[0] == 0
+
+
+def test_a_sink_is_opened_after_it_was_removed(tmp_path: Path) -> None:
+    """It is closed, and no command finds it any more."""
+    for gate in ("delivering", "go"):
+        (tmp_path / gate).touch()
+    with _gated(tmp_path) as (sidecar, reload):
+        assert sidecar.send(b'{"ip_address": "203.0.113.7"}').status == 200
+        wait_until(lambda: _told(tmp_path)["set_aside"] == 1)
+        (tmp_path / "go").unlink()
+        (tmp_path / "opening").touch()
+        assert reload(", wild: {limit: 2MiB}") == "reloaded"
+        wait_until((tmp_path / "opening.reached").exists)
+        assert reload("") == "reloaded"
+        (tmp_path / "go").touch()
+        wait_until(lambda: (tmp_path / "closed").read_text() == "closed closed ")
+        found = ask(tmp_path / "collector-data", Redeliver())
+        assert found == {"delivered": 0, "left": 1}
+        assert sidecar.stop()[0] == 0

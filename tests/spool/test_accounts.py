@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,9 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from collector.contracts import Backlog, Share
 from collector.errors import DeliveryError, SpoolFull
+from collector.filter.redaction import FIRST
 from collector.filter.stored import read
 from collector.ledger import Note, opened
-from collector.spool import Spool
+from collector.spool import Spool, recover
+from collector.spool import spool as spool_module
+from collector.spool.file import SpoolFile
 from collector.spool.tables import aside_batches
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
@@ -380,3 +384,120 @@ def test_an_entry_of_a_gap_is_held_against_receipts(
         commit(spool, entry(6))
     with opened(path) as ledger:
         assert [each.message for each in ledger.verify().flaws] == ([flaw] if flaw else [])
+
+
+def _committed(spool: Spool) -> None:
+    """Have all cursors on disk."""
+    wait_until(lambda: not spool._moved)
+    spool.note(Note.of("read", command="store query", rows=1)).result(WAIT_SECONDS)
+
+
+def test_a_sink_takes_batches_while_others_are_named(path: Path) -> None:
+    """What it takes before the others are, is not undone by them, nor counted twice."""
+    with Spool(path, sinks=["sink", "lake"]) as spool:
+        commit(spool, *map(entry, range(4)))
+        with spool.paused():
+            spool.delivered("sink", 1)
+            renamed = spool.name(["sink", "lake"])
+            spool.delivered("sink", 3)
+        renamed.result(WAIT_SECONDS)
+        _committed(spool)
+        assert (_told(spool, "sink").delivered.records, _told(spool, "sink").records) == (3, 1)
+        spool.delivered("sink", 4)
+        _committed(spool)
+        assert (_told(spool, "sink").delivered.records, _told(spool, "sink").records) == (4, 0)
+        law(spool)
+
+
+def test_a_sink_is_named_while_batches_are_deleted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No write fails, though the sink has no account before it is named by the next job."""
+    monkeypatch.setattr("collector.spool.file._MOST_DELETED_BYTES", 1)
+    write, named = SpoolFile.write, list[Future[None]]()
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, *map(entry, range(20)))
+
+        def writing(file: SpoolFile, *given: Any) -> Any:
+            found = write(file, *given)
+            if not named and file.has_delivered:
+                named.append(spool.name(["sink", "lake"]))
+            return found
+
+        monkeypatch.setattr(SpoolFile, "write", writing)
+        spool.delivered("sink", 19)
+        wait_until(lambda: bool(named))
+        named[0].result(WAIT_SECONDS)
+        commit(spool, entry(50))
+        assert drained(spool, "lake")[-1] == 50
+        assert spool.state().errors == 0
+        law(spool)
+
+
+def test_a_sink_is_named_while_the_file_is_opened_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is opened for it, and the spool goes on."""
+    opening, refused = recover.try_open, list[str]()
+    with Spool(path, sinks=["sink", "gone"]) as spool:
+        commit(spool, entry(1))
+
+        def trying(*given: Any, **more: Any) -> Any:
+            found = opening(*given, **more)
+            if not refused:
+                with pytest.raises(DeliveryError) as raised:
+                    spool.name(["sink", "lake"])
+                refused.append(raised.value.code)
+            return found
+
+        monkeypatch.setattr(spool_module, "try_open", trying)
+        spool._fail(OSError())
+        wait_until(lambda: bool(refused) and spool.is_open)
+        assert refused == ["E506"]
+        commit(spool, entry(2))
+        assert (drained(spool, "lake"), drained(spool)) == ([1, 2], [1, 2])
+        assert spool.state().absent["gone"].records == 1
+        law(spool)
+
+
+def test_a_batch_that_a_sink_has_is_not_set_aside(path: Path) -> None:
+    """Not by a call that hung while the sink was removed, returned and took it."""
+    with Spool(path, sinks=["sink", "lake"]) as spool:
+        commit(spool, *map(entry, range(3)))
+        spool.delivered("sink", 2)
+        _committed(spool)
+        assert not spool.set_aside("sink", 1)
+        assert aside_batches(path) == []
+        assert (_told(spool, "sink").delivered.records, _told(spool, "sink").records) == (2, 1)
+        assert drained(spool) == [2]
+        law(spool)
+
+
+def test_what_was_set_aside_for_a_sink_that_is_gone_is_told(path: Path) -> None:
+    """Though nothing else waits for it."""
+    with Spool(path, sinks=["sink", "lake"]) as spool:
+        commit(spool, entry(1))
+        assert spool.set_aside("lake", 1)
+        spool.name(["sink"]).result(WAIT_SECONDS)
+        assert spool.state().absent["lake"].aside.records == 1
+        spool.drop("lake", note_of("lake")).result(WAIT_SECONDS)
+        assert spool.state().absent == {}
+
+
+def test_a_batch_that_is_damaged_in_both_places(path: Path) -> None:
+    """Where it waits and where it was set aside: it is quarantined once, and the spool goes on."""
+    damaging = "UPDATE {} SET payload = CAST(replace(payload, ':1}}', ':7}}') AS BLOB)"
+    with Spool(path, sinks=["sink", "lake"]) as spool:
+        commit(spool, entry(1), entry(2))
+        assert spool.set_aside("sink", 1)
+    for table in ("aside", "batches"):
+        query(path, damaging.format(table))
+        with Spool(path, sinks=["sink", "lake"]) as spool:
+            if table == "aside":
+                spool.rewrite([without(9)], damaged=FIRST).result(WAIT_SECONDS)
+            else:
+                assert drained(spool, "lake") == [2]
+                wait_until(lambda: not spool._unreadable)
+                commit(spool, entry(3))
+            assert spool.state().errors == 0
+            law(spool)
