@@ -103,7 +103,9 @@ def test_a_deep_map_is_no_event() -> None:
     verdicts = set()
     for depth in range(1, 1010):
         deep = b"[" * depth + b"]" * depth
-        admission = tested.admit(b'{"os": {"name": "iOS"}, "a": {"os": {"name": 3}}, "": %b}' % deep)
+        admission = tested.admit(
+            b'{"os": {"name": "iOS"}, "a": {"os": {"name": 3}}, "": %b}' % deep
+        )
         assert not admission.records
         verdicts |= {*admission.tally.rejected}
     assert verdicts == {"nothing_admitted", "too_deep"}
