@@ -147,7 +147,7 @@ def test_schemas_that_do_not_say_so() -> None:
 def test_elements_around_a_single_event_count_once(tmp_path: Path) -> None:
     """Though the document is read again, with what the request says."""
     tested = filled(tmp_path, document="records: ['a[].b[]']\n")
-    event = {"a": [{"b": []}] * 5 + [{"b": [KIOSK]}]}
+    event: dict[str, Any] = {"a": [{"b": []}] * 5 + [{"b": [KIOSK]}]}
     for form in (event, json.dumps(event).encode()):
         (admission,) = tested.admit_by_grant("json", form, bounds=Bounds(7, 1000), **SAYS)
         assert fields_of(admission) == [FILLED]
