@@ -95,7 +95,7 @@ def test_a_reader_is_waited_for(tmp_path: Path) -> None:
 
 def _filled(path: Path, rows: int) -> sqlite3.Connection:
     db = _connected(path)
-    db.execute("CREATE TABLE rows (number INTEGER, filling TEXT)")
+    db.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, filling TEXT NOT NULL)")
     db.execute("BEGIN")
     db.executemany("INSERT INTO rows VALUES (?, ?)", ((n, "x" * 1000) for n in range(rows)))
     db.execute("COMMIT")
@@ -171,11 +171,11 @@ def test_what_others_write_meanwhile_is_not_lost(tmp_path: Path) -> None:
                 timer.start()
 
         def write() -> None:
-            other.execute("INSERT INTO rows VALUES (7, 'secret-of-somebody')")
+            other.execute("INSERT INTO rows VALUES (2000, 'secret-of-somebody')")
 
         timer = threading.Timer(0, write)
         other.execute("BEGIN IMMEDIATE")
-        other.execute("INSERT INTO rows VALUES (5, '')")
+        other.execute("INSERT INTO rows VALUES (2001, '')")
         db.set_trace_callback(copied)
         with pytest.raises(sqlite3.OperationalError):
             compact(db, path)  # another connection holds the lock for writing
@@ -196,7 +196,7 @@ def test_a_write_between_copy_and_database_is_found(
     with closing(_filled(path, 2000)) as db, closing(_connected(path)) as other:
 
         def write(copy: Path, *rest: object) -> None:
-            other.execute("INSERT INTO rows VALUES (7, '')")
+            other.execute("INSERT INTO rows VALUES (2000, '')")
             write_back(copy, *rest)
 
         write_back: Callable[..., None] = compaction._write_back
