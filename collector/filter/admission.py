@@ -267,11 +267,12 @@ class AdmissionBuilder:
             self.rejected.append(reason)
 
     def finish_all(self, bytes_in: int, merge: bool) -> list[Admission]:
-        """Finish every builder of the call that counted an event, or at least this one.
+        """Finish every builder of the call that counted an event, or content around events, or at
+        least this one.
 
         The bytes are counted with the first admission.
         """
-        builders = [builder for builder in self.builders if builder.event_count] or [self]
+        builders = [each for each in self.builders if each.event_count or each.notes] or [self]
         first, *others = builders
         return [first.finish(bytes_in, merge), *(other.finish(0, merge) for other in others)]
 

@@ -95,12 +95,23 @@ def _members_of_text(text: msgspec.Raw) -> Records:
     view = memoryview(text)
     if view[0] != _OBJECT:
         return None
-    if _count_commas(view) >= MAX_ITEMS and count_elements(view) > MAX_ITEMS:
-        return "too_large"
     try:
-        return [raw for raw in _object(view).values() if memoryview(raw)[0] == _OBJECT] or None
+        members = _decode_members(view)
     except RecursionError:
         return "too_deep"
+    if isinstance(members, int):
+        return "too_large"
+    return [raw for raw in members.values() if memoryview(raw)[0] == _OBJECT] or None
+
+
+def _decode_members(text: memoryview) -> dict[str, msgspec.Raw] | int:
+    """Return the members of an object, undecoded; only their number, equal names counted each,
+    where they are more than ``MAX_ITEMS``. Raises what msgspec raises."""
+    if _count_commas(text) >= MAX_ITEMS:
+        skip(text)
+        if (number := count_elements(text)) > MAX_ITEMS:
+            return number
+    return _object(text)
 
 
 def _read_object(readers: Readers, value: Any) -> Found | Rejection | None:
@@ -122,13 +133,14 @@ def _events_in_text(text: Any, builder: AdmissionBuilder) -> list[Any]:
     """Return the members of a map of events that are objects, a JSON text that may be malformed. A
     text that is no object comes back as it is. Content is counted, and is no event."""
     view = memoryview(text)
+    if is_list(view):
+        return [text]
     try:
-        if has_many_commas(view):
-            skip(view)
-            if (number := count_elements(view)) > MAX_ITEMS:
-                return take(number, builder, MAX_ITEMS)
-        members = _object(view)
-    except (*FAILURES, RecursionError):
+        members = _decode_members(view)
+    except RecursionError:  # whoever reads it next may have more of the stack
+        builder.rejected.append("too_deep")
+        return []
+    except FAILURES:
         return [text]
     return _events(members, lambda raw: memoryview(raw)[0] == _OBJECT, builder)
 
@@ -137,21 +149,28 @@ def _events_in_mapping(event: Any, builder: AdmissionBuilder) -> list[Any]:
     """Do the same with a dictionary."""
     if type(event) is not dict:
         return [event]
-    return _events(text_members(event), lambda value: type(value) is dict, builder)
+    members = text_members(event) if len(event) <= MAX_ITEMS else len(event)
+    return _events(members, lambda value: type(value) is dict, builder)
 
 
 def _events(
-    members: dict[str, Any], is_event: Callable[[Any], bool], builder: AdmissionBuilder
+    members: dict[str, Any] | int, is_event: Callable[[Any], bool], builder: AdmissionBuilder
 ) -> list[Any]:
+    if isinstance(members, int):
+        return take(members, builder, MAX_ITEMS)
     content = dict(builder.plan.content)
-    named = {
-        content[name] for name in content.keys() & members if members[name] not in (None, NULL)
-    }
+    names = content.keys() & members
+    named = {content[name] for name in names if not _is_null(members[name])}
     builder.notes += [content_code(builder.plan, category) for category in sorted(named)]
     found = [value for name, value in members.items() if name not in content and is_event(value)]
     if not found:
         builder.rejected.append("not_an_object")
     return take(found or None, builder, MAX_ITEMS)
+
+
+def _is_null(value: Any) -> bool:
+    """Return whether a member has no value; comparing any other object would call its class."""
+    return value is None or (type(value) is msgspec.Raw and value == NULL)
 
 
 TEXTS = Form(_read_text, _elements_of_text, _members_of_text, _events_in_text)

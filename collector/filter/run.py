@@ -309,8 +309,11 @@ class Filter:
             read, event = EventRouter.add_lines, text.removeprefix(BOM) if first else text
         else:
             read, event = EventRouter.add_document, text
+        elements = bounds.elements[0] if bounds is not None else 0
         read(router, event, builder)
         if sender is not None and builder.received == 1:
+            if bounds is not None:
+                bounds.elements[0] = elements  # the same ones are counted again
             builder = router.builder(sender, by_grant=by_grant, bounds=bounds)
             read(router, event, builder)
         return builder.finish_all(len(text), merge)

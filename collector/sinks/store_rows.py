@@ -182,11 +182,11 @@ def steps(
                 done = _change(db, table, compiled, within, at, end)
             yield done
             at = end
-    sweep, is_swept = compact, False
+    is_compacted = is_swept = False
     while _has_remains(db):
         with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
-            is_swept = sweep(db, path)
-            sweep = empty_log
+            is_swept = empty_log(db, path) if is_compacted else compact(db, path)
+            is_compacted = True
             compacted()
         if is_swept:
             _forget_remains(db)

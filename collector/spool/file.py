@@ -468,9 +468,10 @@ def _rewrite_aside(
 ) -> list[Removal]:
     """Do the same with what was set aside."""
     execute, total = file.db.execute, [Removal() for _ in rules]
-    query = f"SELECT rowid, {BATCH} FROM aside WHERE {_OLD}"  # noqa: S608 - constants
-    for rowid, *row in execute(query, (max(rule.until for rule in rules),)).fetchall():
-        batch = batch_of(tuple(row), file.layouts)
+    query = f"SELECT rowid FROM aside WHERE {_OLD}"  # noqa: S608 - constants
+    one = f"SELECT {BATCH} FROM aside WHERE rowid = ?"  # noqa: S608 - all need not fit into memory
+    for (rowid,) in execute(query, (max(rule.until for rule in rules),)).fetchall():
+        batch = batch_of(execute(one, (rowid,)).fetchone(), file.layouts)
         if batch is None:
             unreadable.append(("aside", rowid))
             continue

@@ -81,7 +81,10 @@ def _write_anew(db: sqlite3.Connection, tables: Sequence[str]) -> None:
     for table in map(quoted, tables):
         db.execute(f"CREATE TABLE copy.{table} AS SELECT * FROM main.{table}")  # noqa: S608
         db.execute(f"DELETE FROM main.{table}")  # noqa: S608 - quoted names
-        db.execute(f"INSERT INTO main.{table} SELECT * FROM copy.{table} ORDER BY rowid")  # noqa: S608
+        (number,) = db.execute(f"SELECT count(*) FROM copy.{table}").fetchone()  # noqa: S608
+        row = f"INSERT INTO main.{table} SELECT * FROM copy.{table} WHERE rowid = ?"  # noqa: S608
+        # one statement for all rows would keep in memory what it needs to undo itself
+        db.executemany(row, ((at,) for at in range(1, number + 1)))
 
 
 def remove_copies(path: Path) -> None:

@@ -187,6 +187,9 @@ class Reference:
         self, found: dict[Any, Any], selecting: ConditionalRecords | None, out: Outcome
     ) -> None:
         """Each object in a map is an event; content is counted."""
+        size = SIZES.get(id(found), len(found))
+        if size > self._most_items:
+            return out.reject("too_large", size)
         names = self._schema.content_names
         there = {names[name] for name in names if member(found, name) is not None}
         out.tally.content.update(there)
@@ -195,13 +198,11 @@ class Reference:
             for key, each in found.items()
             if type(key) is str and key not in names and type(each) is dict
         ]
-        if len(events) > self._most_items:
-            out.reject("too_large", len(events))
-        elif not events:
-            out.reject("not_an_object")
-        else:
-            for each in events:
-                self._settle_selected([each], selecting, out)
+        if not events:
+            return out.reject("not_an_object")
+        for each in events:
+            self._settle_selected([each], selecting, out)
+        return None
 
     def _records(self, event: Any, out: Outcome, room: int) -> None:
         """The records that the first way leads to, each of them together with the event."""

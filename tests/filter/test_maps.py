@@ -29,12 +29,13 @@ _REPORTS: dict[str, Any] = {
 }
 
 
-def _made(records: Any) -> Schema:
+def _made(records: Any, **more: Any) -> Schema:
     purpose = {"use": "essential.service.operations", "basis": "contract", "reason": "Run it all"}
+    purposes = {"ops": purpose, **more.pop("purposes", {})}
     head = {"schema": "made", "version": "1.0.0", "title": "Made", "owner": "tests"}
     fields = {"os.name": _FIELD}
-    document = {**head, "purposes": {"ops": purpose}, "fields": fields, "records": records}
-    schema, faults = parse_source(Document("made.yaml", value=document))
+    document = {**head, "purposes": purposes, "fields": fields, "records": records}
+    schema, faults = parse_source(Document("made.yaml", value=document | more))
     assert not faults
     assert schema is not None
     return schema
@@ -69,6 +70,47 @@ def test_content_is_counted_and_no_event() -> None:
         assert (tally.received, tally.content) == (2, {"chat": 1, "audio": 1})
 
 
+def test_content_counts_whatever_the_events_refuse() -> None:
+    """It lies around the events, so it is counted with what refuses nothing."""
+    use = {"use": "functional.service.improve", "basis": "consent", "optional": True}
+    extra = {"purposes": {"more": use | {"reason": "Improve it all"}}, "consent": "choices"}
+    tested = Filter(_made("*", **extra, fields={"os.name": _FIELD | {"purposes": ["ops", "more"]}}))
+    event = {"a": {"os.name": "iOS", "choices": {"more": False}}, "chat": "x"}
+    for payload in (event, json.dumps(event).encode()):
+        found = [each.tally for each in tested.admit_by_grant("json", payload)]
+        assert [(tally.received, dict(tally.content)) for tally in found] == [
+            (0, {"chat": 1}),
+            (1, {}),
+        ]
+
+
+def test_content_is_never_compared() -> None:
+    """Of a foreign class, it could do anything then."""
+
+    class Foreign:
+        def __eq__(self, other: object) -> bool:
+            raise AssertionError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    event = {"a": {"os.name": "iOS"}, "chat": Foreign()}
+    assert Filter(_made("*")).admit(event).tally.content == {"chat": 1}
+
+
+def test_a_deep_map_is_no_event() -> None:
+    """At no depth are the members of a map read as those of an event."""
+    tested = Filter(_made("*"))
+    verdicts = set()
+    for depth in range(1, 1010):
+        deep = b"[" * depth + b"]" * depth
+        admission = tested.admit(
+            b'{"os": {"name": "iOS"}, "a": {"os": {"name": 3}}, "": %b}' % deep
+        )
+        assert not admission.records
+        verdicts |= {*admission.tally.rejected}
+    assert verdicts == {"nothing_admitted", "too_deep"}
+
+
 def test_a_condition_selects_events() -> None:
     """The others are counted."""
     found = Filter(_made({"path": "*", "when": {"kind": "out"}})).admit(_REPORTS)
@@ -83,12 +125,20 @@ def test_what_holds_no_event_is_counted_once(payload: Any) -> None:
     assert tally.rejected == {"not_an_object": 1}
 
 
-def test_too_many_are_too_large() -> None:
-    """All of them are rejected, and counted."""
-    event: dict[str, Any] = {str(number): {} for number in range(50_001)}
+@pytest.mark.parametrize("member", [{}, 0, "x" * 60])
+def test_too_many_are_too_large(member: Any) -> None:
+    """All members count, whatever they are and however long they are; nothing else is counted."""
+    event: dict[str, Any] = {str(number): member for number in range(50_000)} | {"chat": "x"}
     for payload in (event, json.dumps(event).encode()):
         tally: Tally = Filter(_made("*")).admit(payload).tally
         assert (tally.received, tally.rejected) == (50_001, {"too_large": 50_001})
+        assert not tally.content
+
+
+def test_a_long_list_is_no_map() -> None:
+    """Among lines, it is one event that is no object."""
+    tally = Filter(_made("*")).admit_lines(b"[%b]" % b",".join([b"0"] * 60_000)).tally
+    assert (tally.received, tally.rejected) == (1, {"not_an_object": 1})
 
 
 def test_it_stands_alone() -> None:

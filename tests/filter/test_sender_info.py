@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import Filter, Schema, load_schema
+from collector.errors import InputError
+from collector.filter.admission import Bounds
 from collector.testing._values import agents
 from tests.filter.test_derive import PHONE, WINDOWS
 from tests.filter.test_laws import AS_OF, NOW, made, reference, same
@@ -140,3 +142,14 @@ def test_schemas_that_do_not_say_so() -> None:
     """Nothing is filled, whatever a request says."""
     filter_ = Filter(load_schema("conferencing"), as_of=AS_OF)
     assert fields_of(filter_.admit({"device.type": "phone"}, **SAYS)) == [{"device.type": "phone"}]
+
+
+def test_elements_around_a_single_event_count_once(tmp_path: Path) -> None:
+    """Though the document is read again, with what the request says."""
+    tested = filled(tmp_path, document="records: ['a[].b[]']\n")
+    event: dict[str, Any] = {"a": [{"b": []}] * 5 + [{"b": [KIOSK]}]}
+    for form in (event, json.dumps(event).encode()):
+        (admission,) = tested.admit_by_grant("json", form, bounds=Bounds(7, 1000), **SAYS)
+        assert fields_of(admission) == [FILLED]
+        with pytest.raises(InputError):
+            tested.admit_by_grant("json", form, bounds=Bounds(6, 1000), **SAYS)

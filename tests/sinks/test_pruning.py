@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from time import monotonic
 
@@ -69,8 +70,8 @@ def _prune(db: sqlite3.Connection, path: Path, now: datetime = _NOW) -> list[Rem
     """Delete what is too old, and do not compact the file, as if the process was killed then."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("collector.sinks.store_rows.compact", _no_memory)
-        *found, last = steps(db, path, Rule.expiry_by_name(retentions(db), now))
-    return found if any(found) else [*found, last]
+        done = steps(db, path, Rule.expiry_by_name(retentions(db), now))
+        return [*takewhile(lambda removal: removal.is_swept, done)]
 
 
 def _go_on(store: Store) -> None:

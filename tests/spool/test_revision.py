@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import tracemalloc
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +23,7 @@ from collector.spool.recover import delete_quarantined, quarantined
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
-from tests.spool.make import MINUTE, commit, drained, entry, waiting, without
+from tests.spool.make import MINUTE, commit, drained, entry, plant_aside, waiting, without
 
 _LATER = "2026-11-24T10:21:00Z"
 
@@ -243,3 +244,20 @@ def test_a_sink_is_not_given_again_what_was_revised(path: Path, tmp_path: Path) 
 
 def _without_fives(number: int) -> list[int]:
     return [each for each in range(number) if each % 10 != 5 or each == 5]
+
+
+def test_memory_does_not_depend_on_what_was_set_aside(tmp_path: Path) -> None:
+    """Batches are read one by one."""
+    path = tmp_path / "spool.db"
+    with Spool(path, sinks=["sink"]) as spool:
+        _put(spool, 1, text="x" * (1 << 20))
+        ((_, batch),) = waiting(spool)
+    for _ in range(32):
+        plant_aside(path, "sink", batch)
+    with Spool(path, sinks=["sink"]) as spool:
+        tracemalloc.start()
+        try:
+            _rewritten(spool, 99)
+            assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        finally:
+            tracemalloc.stop()

@@ -19,6 +19,7 @@ from collector.schema import load_schema
 from collector.sinks.sink import Opening
 from collector.sinks.store import Store, StoreSettings, StoreSink
 from collector.spool import FILE_NAME, Spool
+from tests.deadline import WAIT_SECONDS
 from tests.spool.make import plant_aside
 
 _SCHEMA = load_schema("conferencing")
@@ -83,10 +84,11 @@ def _set_aside(directory: Path, batches: Sequence[Batch], rule: Rule) -> list[Re
 
 def _of_application(directory: Path, batches: Sequence[Batch], rule: Rule) -> list[Removal]:
     """Nobody listens there, so records stay in the application's spool."""
-    with Collector(_SCHEMA, "http://127.0.0.1:9", spool=directory / "own", exit_timeout=30) as app:
+    with Collector(_SCHEMA, "http://127.0.0.1:9", spool=directory / "own", exit_timeout=0) as app:
         for batch in batches:
             address = read(batch).records[0]["client.address"]  # a queue has room for some thousand
             app.emit({"ip": address, "os": {"type": "linux"}})
+        assert app.flush(WAIT_SECONDS)
     with Spool(directory / "own" / "0" / FILE_NAME, sinks=["target"]) as spool:
         return upkeep.clear(spool, [rule], wait=10)
 

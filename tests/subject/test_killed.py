@@ -191,7 +191,7 @@ def test_the_spool_of_an_application_that_is_killed(tmp_path: Path) -> None:
     target, spool = tmp_path / "r.ndjson", tmp_path / "spool"
 
     def work() -> None:
-        with Collector(to=f"ndjson://{target}", spool=spool, interval=0.01) as telemetry:
+        with Collector(to=f"ndjson:///{target}", spool=spool, interval=0.01) as telemetry:
             for number in range(20):
                 telemetry.emit({"ip": address(number), "os": {"type": "linux"}})
             telemetry.flush(10)
@@ -207,7 +207,7 @@ def test_the_spool_of_an_application_that_is_killed(tmp_path: Path) -> None:
             assert _foreign(locations) == {}, step
             parts = foreign_parts(directory / "spool.db", SPOOL_DEFINITION)
             assert parts == 0, step
-        with Collector(to=f"ndjson://{target}", spool=spool) as telemetry:
+        with Collector(to=f"ndjson:///{target}", spool=spool) as telemetry:
             assert telemetry.flush(30)
             assert _withdrawn(telemetry, 3).is_swept
 
