@@ -125,10 +125,13 @@ class EventsHandler:
         page: PreferencePage | None = None,
         schemas: Iterable[str] = (),
     ) -> None:
-        self.accept, self.budget = accept, budget
-        self.tokens, self.cors, self.hops = tokens, CorsPolicy(origins), hops
-        self.hosts = frozenset(host.lower().encode() for host in hosts)
-        self.schemas = frozenset(name.encode() for name in schemas)
+        self.accept: Accept = accept
+        self.budget: MemoryBudget = budget
+        self.tokens: Tokens | None = tokens
+        self.cors: CorsPolicy = CorsPolicy(origins)
+        self.hops: int = hops
+        self.hosts: frozenset[bytes] = frozenset(host.lower().encode() for host in hosts)
+        self.schemas: frozenset[bytes] = frozenset(name.encode() for name in schemas)
         self.page = page
         self.documents: Mapping[str, HttpResponse] = {
             GPC_PATH: GPC,

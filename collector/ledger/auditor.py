@@ -92,11 +92,14 @@ class Gap:
     how many of them were not seen yet."""
 
     def __init__(self, number: int, part: dict[str, str]) -> None:
-        self.number = number
-        self.sink = part.get("fact sink", "")
-        self.first, self.last = (_number(part.get(f"fact {name}", "")) for name in ("from", "to"))
-        self.rest = [_number(part.get(f"fact {name}", "")) for name in ("batches", "records")]
-        self.missing = self.last - self.first + 1
+        self.number: int = number
+        self.sink: str = part.get("fact sink", "")
+        self.first: int = _number(part.get("fact from", ""))
+        self.last: int = _number(part.get("fact to", ""))
+        self.rest: list[int] = [
+            _number(part.get(f"fact {name}", "")) for name in ("batches", "records")
+        ]
+        self.missing: int = self.last - self.first + 1
 
     def see(self, admitted: int) -> None:
         """Account for one of its receipts. One that admitted nothing is of no batch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from collector import documents
@@ -9,7 +10,7 @@ from collector import documents
 _CLAIMS = "claims"
 _REVIEWED = ".reviewed.yaml"
 
-shipped = documents.shipped
+shipped: Callable[[], Path] = documents.shipped
 """Return the directory of the shipped documents."""
 
 
