@@ -151,6 +151,9 @@ AUDITOR = "collector.ledger.auditor"
 VERDICTS = "collector.claims.verdicts"
 """It reads the verdicts that it wrote itself, into a closed form."""
 
+FEED = "collector.dev.feed"
+"""It reads the samples beside a schema, which it sends to the sidecar of `collector dev`."""
+
 PARSERS = frozenset(
     """
     ast cbor2 configparser google marshal msgpack msgspec opentelemetry.proto pickle
@@ -175,6 +178,7 @@ def parses(module: str, tree: ast.Module) -> Iterator[str]:
     if room(module) in PARSING_ROOMS or module in (
         ANSWERS,
         AUDITOR,
+        FEED,
         MESSAGE,
         VERDICTS,
         *CONTROL,
