@@ -34,7 +34,7 @@ _LONG = "x" * 400
 def test_a_name_that_is_too_long(arguments: tuple[str, ...]) -> None:
     """It is no bug of ours."""
     ended = run(*arguments, stdin=b"{}\n")
-    assert ended.code in (2, 65, 78), ended.err
+    assert ended.code in (1, 2, 65, 78), ended.err
     assert b"unexpectedly" not in ended.err
 
 
