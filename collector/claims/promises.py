@@ -176,7 +176,7 @@ def _first(findings: list[ClaimFinding]) -> tuple[str, str]:
     reason, more = findings[0].message, len(findings) - 1
     if more:
         words = "is 1 more finding" if more == 1 else f"are {more} more findings"
-        reason += f" There {words}; `collector claims` lists all."
+        reason += f" There {words}, which `collector claims` lists."
     return reason, findings[0].advice
 
 

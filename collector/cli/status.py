@@ -16,6 +16,7 @@ from collector.ops.sink_state import describe
 from collector.server import control_client
 
 _DEAD = "not running"
+_UNAPPROVED = "; a field has no valid approval, `collector schema review` shows which"
 
 
 def status(
@@ -70,8 +71,10 @@ def status(
         for name, sink in answer["absent"].items():
             out.print(f"sink {name} is not in the configuration: {describe(sink)}", markup=False)
         for name, state in answer["checks"].items():
-            if state != "ok":
-                out.print(f"{name}: {state}", markup=False)
+            if state == "ok":
+                continue
+            more = _UNAPPROVED if name.startswith("review ") else ""
+            out.print(f"{name}: {state}{more}", markup=False)
     raise typer.Exit(0 if answer["ready"] else 1)
 
 

@@ -100,6 +100,8 @@ def _within(schema: Schema, record: _Tree) -> Any:
     for member, listed in condition_of(way):
         _put(record, (member,), listed.written()[0])
     path = path_of(way)
+    if path == "*":
+        return _plain({"a": record})
     inner: Any = record
     for level in reversed(levels(path) if path != "." else ()):
         of_map = level.endswith(".*")

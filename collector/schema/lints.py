@@ -230,8 +230,9 @@ def outside_sentence(schema: Schema, _: date) -> Found:
     schema's own."""
     for name in scope(schema).without_sentence:
         message = (
-            f"`{name}` is not an address, device or operating system field, so `needed-only` does"
-            " not cover it; describe it for the public under `also_collected`"
+            f"`{name}` with its paths is not on the list of address, device and operating system"
+            " fields, so `needed-only` does not cover it; describe it for the public under"
+            " `also_collected`"
         )
         yield ("fields", name), message
 
