@@ -76,7 +76,7 @@ def test_a_sidecar_prunes_at_its_start(tmp_path: Path) -> None:
             wait_until(lambda: lives.left(range(31)) == set(range(10)))
             assert _said(sidecar, "pruning_held") == 1
             assert len(_rows(lives.data)) == 21
-            wait_until(lambda: _noted(lives) == (10 + 20, 1))
+            wait_until(lambda: _noted(lives) == (10 + 10, 1))
 
 
 def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Path) -> None:
