@@ -255,17 +255,6 @@ class AdmissionBuilder:
         """Count the events of a document that holds too many of them."""
         self.oversized[:] = [sum(self.oversized) + number]
 
-    def reject_all(self, reason: Rejection, number: int) -> None:
-        """Take back all that the call counted, and reject its events, of that number if they are
-        ``too_large``."""
-        self._builders.clear()
-        for part in (self.records, self.notes, self.rejected, self.oversized):
-            part.clear()
-        if reason == "too_large":
-            self.add_oversized(number)
-        else:
-            self.rejected.append(reason)
-
     def finish_all(self, bytes_in: int, merge: bool) -> list[Admission]:
         """Finish every builder of the call that counted an event, or content around events, or at
         least this one.

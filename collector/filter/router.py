@@ -52,7 +52,7 @@ from collector.filter.text import (
 )
 
 if TYPE_CHECKING:
-    from collector.filter.otlp import Items
+    from collector.filter.otlp import OtlpFilter
     from collector.filter.sdk_records import SdkRecordFilter
 
 _Text = bytes | memoryview
@@ -141,12 +141,13 @@ class EventRouter:
         return AdmissionBuilder(self.plan, sender=sender, by_grant=by_grant, bounds=bounds)
 
     @cached_property
-    def items(self) -> Items:
-        """The same plan for items of OpenTelemetry."""
-        from collector.filter.otlp import Items  # noqa: PLC0415 - most processes never use it
+    def otlp(self) -> OtlpFilter:
+        """The same plan for OpenTelemetry data."""
+        from collector.filter.otlp import OtlpFilter  # noqa: PLC0415 - most processes never use it
 
-        optional = () if self.consent is None else self.consent.optional
-        return Items(self.plan, self._record, optional, lambda refused: self.without(refused).items)
+        if self.consent is None:
+            return OtlpFilter(self.plan)
+        return OtlpFilter(self.plan, self.consent, lambda refused: self.without(refused).otlp)
 
     @cached_property
     def sdk_records(self) -> SdkRecordFilter:

@@ -251,9 +251,7 @@ class Filter:
 
         ``make`` makes a resource from the admitted attributes of one.
         """
-        from collector.filter.otlp.items import ItemBatch  # noqa: PLC0415 - most never use it
-
-        return ItemBatch(self.router.items, make)
+        return self.router.otlp.items(make)
 
     def _admit_one(self, event: Any, peer: Any, user_agent: Any) -> Admission | None:
         """Admit a usual event that is the only one; ``None`` leaves it to ``_admissions``."""
@@ -293,17 +291,18 @@ class Filter:
             sender = None
         is_object = form == "json" and router.readers.of_value(payload) is not None
         text = None if is_object else _as_bytes(payload)
+        if form in SIGNALS and text is not None:
+            return router.otlp.admit(
+                form, text, protobuf=protobuf, sender=sender, by_grant=by_grant, bounds=bounds
+            )
         builder = router.builder(by_grant=by_grant, bounds=bounds)
         read: _Read
-        merge = self.merge
         if is_object:
             read, text, event = EventRouter.add_object, b"", payload
         elif text is None:
             is_text = form != "json" or _is_text(payload)
             builder.rejected.append("malformed" if is_text else "not_an_object")
-            return builder.finish_all(0, merge)
-        elif form in SIGNALS:
-            read, event, merge = _add_items(form, protobuf=protobuf), text, True
+            return builder.finish_all(0, self.merge)
         elif form == "ndjson":
             text = bytes(text)
             read, event = EventRouter.add_lines, text.removeprefix(BOM) if first else text
@@ -316,7 +315,7 @@ class Filter:
                 bounds.elements[0] = elements  # the same ones are counted again
             builder = router.builder(sender, by_grant=by_grant, bounds=bounds)
             read(router, event, builder)
-        return builder.finish_all(len(text), merge)
+        return builder.finish_all(len(text), self.merge)
 
     def _now(self) -> datetime:
         if self._fixed is None:
@@ -342,13 +341,6 @@ class Filter:
             return routers[purposes]
 
         return narrow(self._granted, frozenset()), next_expiry(self.schema, today)
-
-
-def _add_items(signal: Signal, *, protobuf: bool) -> _Read:
-    def read(router: EventRouter, body: bytes | memoryview, builder: AdmissionBuilder) -> None:
-        router.items.add_body(signal, body, builder, protobuf=protobuf)
-
-    return read
 
 
 def _sender_info(peer: Any, user_agent: Any) -> SenderInfo | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from datetime import date
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from collector import Admission, Filter, Schema, load_schema
 from collector.contracts import REJECTIONS, Signal
-from collector.filter.decode.json import decode_scalar
 from collector.filter.otlp import json_body
 from collector.testing._values import agents
 from collector.testing.laws import fixed_key as key
@@ -155,24 +154,42 @@ def test_damaged_json(data: st.DataObject, schema: Schema, signal: Signal) -> No
         conserved(tested.admit_otlp(signal, body, protobuf=False))
 
 
-def test_what_is_not_wanted_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Content, unlisted values and withheld ones stay undecoded."""
-    request: Any = REQUESTS["logs"]()
-    item = scopes(request.resource_logs.add()).add().log_records.add()
-    fill(item.attributes, [("os.type", "linux"), ("chat", "said"), ("x", "said"), ("os", "said")])
-    decoded: list[bytes] = []
+@pytest.mark.parametrize("protobuf", [True, False])
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_usual_bodies_are_decoded_at_once(
+    signal: Signal, protobuf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts, content, and attributes of any type that are not wanted: no item is read twice."""
+    request: Any = REQUESTS[signal]()
+    ((_, resources),) = [(f.name, getattr(request, f.name)) for f in request.DESCRIPTOR.fields]
+    scope = scopes(
+        resources.add(),
+    ).add()
+    for number in range(3):
+        if signal == "metrics":
+            item = scope.metrics.add().gauge.data_points.add()
+        else:
+            item = (scope.log_records if signal == "logs" else scope.spans).add()
+        if signal == "logs":
+            item.body.string_value = "said"
+        values = {"client.address": f"203.0.113.{number}", "os.type": "linux", "chat": "said"}
+        others = {"unlisted": 1, "flag": True, "ratio": 0.5, "list": ["a"], "map": {"os": "linux"}}
+        fill(item.attributes, list((others | values).items()))
+    body = as_json(request)
+    monkeypatch.setattr(json_body, "_loose_decoder", None)
+    monkeypatch.setattr(json_body.JsonBody, "_find_items", None)
+    tested = Filter(load_schema("conferencing"))
+    text = request.SerializeToString() if protobuf else body
+    admission = tested.admit_otlp(signal, text, protobuf=protobuf)
+    assert [record["client.address"] for record in admission.records] == [
+        f"203.0.113.{number}" for number in range(3)
+    ]
+    assert admission.tally.content == {"chat": 3}
 
-    def decode(raw: msgspec.Raw, wire: frozenset[type]) -> Any:
-        decoded.append(bytes(raw))
-        return decode_scalar(raw, wire)
 
-    monkeypatch.setattr(json_body, "decode_scalar", decode)
-    filter_ = Filter(load_schema("conferencing"))
-    admission = filter_.admit_otlp("logs", as_json(request), protobuf=False)
-    assert (decoded, admission.tally.content) == ([b'"linux"'], {"chat": 1})
-    withheld = Filter(load_schema("conferencing"), purposes=())
-    admission = withheld.admit_otlp("logs", as_json(request), protobuf=False)
-    assert (len(decoded), admission.tally.dropped) == (1, {"os.type": {"purpose_refused": 1}})
+def test_no_text_is_decoded_before_it_is_wanted() -> None:
+    """A value may be content: each of its forms stays undecoded."""
+    assert set(get_type_hints(json_body._Value).values()) == {msgspec.Raw}
 
 
 @pytest.mark.parametrize("protobuf", [True, False])

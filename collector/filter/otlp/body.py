@@ -1,27 +1,17 @@
-"""A body of OTLP as both encodings present it: the number of its items, and their attributes.
-
-Attributes have these forms: texts, numbers and flags, and lists of keys and values, which are
-objects. Arrays and bytes are not read: they are there, as what no kind accepts.
-"""
+"""A body of OTLP as both encodings present it: the number of its items, and their attributes."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from collector.contracts import Rejection
-from collector.filter.shape import Node, Opaque, Shape
+from collector.filter.otlp.attributes import ItemConsent, RefusedPurposes
+from collector.filter.shape import Shape
 
 Members = dict[str, Any]
 """Attributes by name, those that are wanted; the body is among them, as ``BODY``."""
-
-UNREAD = Opaque()
-"""A value that is present, but not read."""
-
-BODY = "\x7fbody"
-"""Stands for the body of a log record, of which only the presence is known. No attribute that is
-read has this name: a path consists of printable characters."""
 
 
 class BodyRejected(Exception):
@@ -33,8 +23,15 @@ class BodyRejected(Exception):
         self.times = times
 
 
+class Wanted(Protocol):
+    """What is read of attributes: their ``shape``, and the ``names`` in it."""
+
+    shape: Shape
+    names: frozenset[str]
+
+
 class OtlpBody(ABC):
-    """A decoded body of ``item_count`` items. Of attributes it reads those that a shape has."""
+    """A decoded body of ``item_count`` items."""
 
     item_count: int
 
@@ -43,15 +40,25 @@ class OtlpBody(ABC):
         """Yield its scopes: a resource, a scope, and its items."""
 
     @abstractmethod
-    def outer_members(self, outer: Any, wanted: Shape) -> Members:
+    def outer_members(self, outer: Any, wanted: Wanted) -> Members:
         """Return the attributes of a resource or a scope."""
 
     @abstractmethod
-    def item_members(self, item: Any, wanted: Shape) -> Members | None:
+    def item_members(self, item: Any, wanted: Wanted) -> Members | None:
         """Return the attributes of an item; ``None`` if it is none. Raises ``BodyRejected``."""
 
+    def scopes_by_consent(
+        self, consent: ItemConsent
+    ) -> Iterator[tuple[RefusedPurposes, tuple[Any, Any, Iterable[Any]]]]:
+        """Yield its scopes, each divided by the purposes that its items refuse.
 
-def is_read(node: Node) -> bool:
-    """Return whether a value is decoded: of content and of withheld fields, only the presence is
-    known."""
-    return "value" in node.slots
+        Consent is read before anything else.
+        """
+        for resource, scope, items in self.scopes():
+            outer = self.outer_members(resource, consent), self.outer_members(scope, consent)
+            groups: dict[RefusedPurposes, list[Any]] = {}
+            for item in items:
+                own = self.item_members(item, consent) or {}
+                groups.setdefault(consent.refused_in(own, *outer), []).append(item)
+            for refused, group in groups.items():
+                yield refused, (resource, scope, group)

@@ -12,9 +12,14 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from collector.contracts import Granted, Record, Rejection, Scalar, Tally
 from collector.filter.admission import AdmissionBuilder
 from collector.filter.judge import AGENT_OUTSIDE, OUTSIDE, Context, sender_context
-from collector.filter.otlp import Items
-from collector.filter.otlp.body import BODY, UNREAD
-from collector.filter.plan import ITEMS
+from collector.filter.otlp.attributes import (
+    BODY,
+    UNREAD,
+    ItemConsent,
+    ItemReader,
+    RefusedPurposes,
+)
+from collector.filter.plan import ITEMS, Plan
 
 Attributes = dict[Any, Any]
 """Attributes: keys that are no texts are skipped; values count if they have exact types."""
@@ -22,44 +27,71 @@ Attributes = dict[Any, Any]
 _T = TypeVar("_T")
 
 
-class _Surroundings(NamedTuple):
-    """The context of items under one plan. ``outside`` has the sources of values that are the
-    resource's: the scope's are the item's own, and ``scoped`` are the columns for which it has any.
+class ItemContext(NamedTuple):
+    """The values that a resource and a scope give to their items.
+
+    ``outside`` has the sources of values that are the resource's: the scope's are the item's own,
+    and ``scoped`` are the columns for which it has any. Where consent is read, ``attributes`` are
+    those of resource and scope, and ``by_grant`` are the contexts under other plans.
     """
 
     around: Context
     scoped: frozenset[int]
     outside: frozenset[int]
-
-
-class ItemContext(NamedTuple):
-    """The attributes of a resource and a scope, with the context that they make by plan."""
-
-    resource: Attributes
-    scope: Attributes
-    by_grant: dict[Granted, _Surroundings]
+    attributes: tuple[Attributes, Attributes] | None = None
+    by_grant: dict[Granted, ItemContext] = {}  # noqa: RUF012 - replaced wherever it is written
 
 
 class ItemBatch(Generic[_T]):
     """One batch of items. Used by one thread, and briefly: resources are evaluated once.
 
-    ``make`` makes a resource from its admitted attributes, once for equal ones.
+    ``make`` makes a resource from its admitted attributes, once for equal ones; ``without`` returns
+    the plan and the reader for items that refuse purposes.
     """
 
-    def __init__(self, items: Items, make: Callable[[Record], _T]) -> None:
-        self._items = items
+    def __init__(
+        self,
+        plan: Plan,
+        reader: ItemReader,
+        make: Callable[[Record], _T],
+        consent: ItemConsent | None = None,
+        without: Callable[[RefusedPurposes], tuple[Plan, ItemReader]] | None = None,
+    ) -> None:
+        self._plan = plan
+        self._reader = reader
+        self._judge = reader.judge("told", ITEMS)
         self._make = make
-        self._counts = AdmissionBuilder(items.plan)
-        self._admitted = 0
+        self._consent = consent
+        self._without = without
+        self._by_grant: dict[Granted, ItemBatch[_T]] = {}
+        self._counts = AdmissionBuilder(plan)
+        self._admitted = [0]
         self._resources: dict[tuple[tuple[str, Scalar], ...], _T] = {}
-        self._names = items.plan.names
+        self._names = plan.names
 
     def __repr__(self) -> str:
-        return f"<ItemBatch of {self._items.plan.schema_id}>"
+        return f"<ItemBatch of {self._plan.schema_id}>"
 
     def context(self, resource: Attributes, scope: Attributes) -> ItemContext:
-        """Take what all items of a resource and a scope have in common."""
-        return ItemContext(_plain(resource), _plain(scope), {})
+        """Evaluate what all items of a resource and a scope have in common."""
+        if self._consent is None:
+            return self._evaluate_context(resource, scope)
+        has_choices = self._consent.refused_in(resource, scope) is not None
+        # all items refuse something then, and this plan must not read resource and scope
+        context = self._evaluate_context(*(({}, {}) if has_choices else (resource, scope)))
+        return context._replace(attributes=(resource, scope), by_grant={})
+
+    def _evaluate_context(self, resource: Attributes, scope: Attributes) -> ItemContext:
+        reader, nothing = self._reader, sender_context(self._plan, None)
+        around = reader.surround(reader.of_object(_plain(resource)), nothing, None)
+        if not scope:
+            return ItemContext(around, frozenset(), frozenset([OUTSIDE, AGENT_OUTSIDE]))
+        event = reader.of_object(_plain(scope))
+        own = reader.surround(event, nothing, None)
+        pairs = enumerate(zip(own.values, own.drops, strict=True))
+        scoped = frozenset(index for index, pair in pairs if pair != (None, None))
+        outside = frozenset([OUTSIDE] if own.agent is not None else [OUTSIDE, AGENT_OUTSIDE])
+        return ItemContext(reader.surround(event, around, None), scoped, outside)
 
     def admit(
         self, context: ItemContext, attributes: Attributes, *, body: bool = False
@@ -68,24 +100,40 @@ class ItemBatch(Generic[_T]):
 
         ``body`` says whether it has a body, which counts as content.
         """
-        items = self._items.choosing(attributes, context.scope, context.resource)
-        surroundings = context.by_grant.get(items.plan.granted)
-        if surroundings is None:
-            surroundings = _surround(items, context)
-            context.by_grant[items.plan.granted] = surroundings
+        if context.attributes is not None:
+            batch, context = self._batch_for(context, context.attributes, attributes)
+            if batch is not self:
+                return batch.admit(context, attributes, body=body)
         members = {**attributes, BODY: UNREAD} if body else _plain(attributes)
-        records, told = list[Any](), list[Any]()
-        outcome = records, self._counts.notes, self._counts.rejected
-        event = items.reader.of_object(members)
-        judge = items.reader.judge("told", ITEMS)
-        judge((event,), *outcome, surroundings.around, told.append)
+        records: list[Any] = []
+        told: list[Any] = []
+        counts, event = self._counts, self._reader.of_object(members)
+        outcome = records, counts.notes, counts.rejected
+        self._judge((event,), *outcome, context.around, told.append)
         if not records:
             return None
-        self._admitted += 1
-        return self._divide(surroundings, *told[0])
+        self._admitted[0] += 1
+        return self._divide(context, *told[0])
+
+    def _batch_for(
+        self, context: ItemContext, outer: tuple[Attributes, Attributes], attributes: Attributes
+    ) -> tuple[ItemBatch[_T], ItemContext]:
+        """Return the batch that an item's choices require, and the item's context there."""
+        refused = None if self._consent is None else self._consent.refused_in(attributes, *outer)
+        if refused is None or self._without is None:
+            return self, context
+        plan, reader = self._without(refused)
+        granted = plan.granted
+        if granted not in self._by_grant:
+            batch = self._by_grant[granted] = ItemBatch(plan, reader, self._make)
+            batch._counts, batch._admitted = self._counts, self._admitted
+        batch = self._by_grant[granted]
+        if granted not in context.by_grant:
+            context.by_grant[granted] = batch.context(*outer)
+        return batch, context.by_grant[granted]
 
     def _divide(
-        self, context: _Surroundings, sources: Sequence[int], values: Sequence[Any], _: object
+        self, context: ItemContext, sources: Sequence[int], values: Sequence[Any], _: object
     ) -> tuple[Record, _T]:
         """Return an item's own values in schema order, and its resource with all others."""
         item: Record = {}
@@ -110,20 +158,10 @@ class ItemBatch(Generic[_T]):
 
     def tally(self) -> Tally:
         """Add up the counts of the batch."""
-        tally = Tally(self._admitted + len(self._counts.rejected), self._admitted)
+        admitted = self._admitted[0]
+        tally = Tally(admitted + len(self._counts.rejected), admitted)
         self._counts.count(tally)
         return tally
-
-
-def _surround(items: Items, context: ItemContext) -> _Surroundings:
-    """Evaluate what items of a resource and a scope have in common, under one plan."""
-    nothing = sender_context(items.plan, None)
-    around = items.within(context.resource, nothing)
-    own = items.within(context.scope, nothing)
-    pairs = enumerate(zip(own.values, own.drops, strict=True))
-    scoped = frozenset(index for index, pair in pairs if pair != (None, None))
-    outside = frozenset([OUTSIDE] if own.agent is not None else [OUTSIDE, AGENT_OUTSIDE])
-    return _Surroundings(items.within(context.scope, around), scoped, outside)
 
 
 def _plain(attributes: Attributes) -> Attributes:

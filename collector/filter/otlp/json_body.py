@@ -1,23 +1,23 @@
 """OTLP as JSON: decode a body into the attributes of its items, scope by scope.
 
-The document around the items must be as OTLP writes it, or it is ``malformed``. A list stays
-undecoded until its elements are counted. In an item, a member of the wrong type costs itself and
+The document around the items must be as OTLP writes it, or it is ``malformed``. Its lists stay
+undecoded until their elements are counted. In an item, a member of the wrong type costs itself and
 nothing else. Values whose names are not wanted are never decoded.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec.structs import astuple
 
 from collector.contracts import Signal
 from collector.filter.decode.json import FAILURES, decode_scalar
-from collector.filter.otlp.body import BODY, UNREAD, BodyRejected, Members, OtlpBody, is_read
+from collector.filter.otlp.attributes import BODY, UNREAD, is_read
+from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import MAX_PARTS
 from collector.filter.records import MAX_ITEMS, decode_list, has_many_commas
 from collector.filter.shape import NULL, Node, Shape
@@ -33,116 +33,38 @@ _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII
 _NO_NUMBERS = frozenset(["NaN", "Infinity", "-Infinity"])
 
 
-def _members(*names: str) -> Callable[[Any], tuple[Raw, ...]]:
-    """Make a decoder of the named members of an object, in this order, undecoded; ``NULL`` stands
-    for one that is not there."""
-    fields = [(f"m{at}", Raw, NULL) for at in range(len(names))]
-    rename = {f"m{at}": name for at, name in enumerate(names)}
-    kind = msgspec.defstruct("Members", fields, rename=rename, frozen=True, gc=False)
-    decode = msgspec.json.Decoder(kind).decode
-    return lambda raw: astuple(decode(raw))
+class _Value(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """A value in its possible forms, none of which is decoded: a text may be content."""
 
-
-_NAMES: dict[Signal, tuple[str, str, str]] = {
-    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
-    "traces": ("resourceSpans", "scopeSpans", "spans"),
-    "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
-}
-_LAYERS = {
-    signal: (_members(resources), _members("resource", scopes), _members("scope", items))
-    for signal, (resources, scopes, items) in _NAMES.items()
-}
-_metric = _members("gauge", "sum", "histogram", "exponentialHistogram", "summary")
-_points = _members("dataPoints")
-_item = _members("attributes", "body")
-_pairs = _members("values")
-_FORMS = (
-    *("stringValue", "boolValue", "intValue", "doubleValue"),
-    *("kvlistValue", "arrayValue", "bytesValue"),
-)
-_value = _members(*_FORMS)
-_NO_OTHERS = [NULL] * (len(_FORMS) - 1)
+    string_value: Raw = NULL
+    bool_value: Raw = NULL
+    int_value: Raw = NULL
+    double_value: Raw = NULL
+    kvlist_value: Raw = NULL
+    array_value: Raw = NULL
+    bytes_value: Raw = NULL
 
 
 class _Attribute(msgspec.Struct, frozen=True, gc=False):
-    """A text may be content, so the value stays undecoded."""
+    key: str = ""
+    value: _Value | None = None
 
+
+class _LooseAttribute(msgspec.Struct, frozen=True, gc=False):
     key: str = ""
     value: Raw = NULL
 
 
-_attribute = msgspec.json.Decoder(_Attribute).decode
-_attributes = msgspec.json.Decoder(list[_Attribute]).decode
+class _Pairs(msgspec.Struct, frozen=True, gc=False):
+    values: Raw = NULL
 
 
-class JsonBody(OtlpBody):
-    """A body of ``item_count`` items, which are not decoded yet. Raises ``BodyRejected``."""
+_Either = _Attribute | _LooseAttribute
 
-    def __init__(self, signal: Signal, body: bytes | memoryview) -> None:
-        self._signal = signal
-        self.item_count: int = 0
-        self._is_too_large = False
-        self._scopes: list[tuple[Raw, Raw, list[Raw]]] = []
-        if body[: len(BOM)] == BOM:
-            body = memoryview(body)[len(BOM) :]
-        reason = "too_large" if has_more_objects(body, MAX_PARTS) else refusal(body)
-        if reason is None:
-            try:
-                self._find_items(body)
-            except RecursionError:
-                reason = "too_deep"
-            except FAILURES:
-                reason = "malformed"
-        if reason is not None:
-            raise BodyRejected(reason)
-        if self._is_too_large:
-            raise BodyRejected("too_large", max(1, self.item_count))
-
-    def _find_items(self, body: bytes | memoryview) -> None:
-        """Find the items, and count them. Raises what msgspec raises."""
-        read_body, read_resource, read_scope = _LAYERS[self._signal]
-        for each in self._elements(read_body(body)[0]):
-            resource, scopes = read_resource(each)
-            for one in self._elements(scopes):
-                scope, items = read_scope(one)
-                found = self._points(items) if self._signal == "metrics" else self._items(items)
-                if found and not self._is_too_large:
-                    self._scopes.append((resource, scope, found))
-
-    def _elements(self, raw: Raw, *, are_items: bool = False) -> list[Raw]:
-        """Return the elements of a list, and count items; nothing if they are too many."""
-        found = [] if raw == NULL else decode_list(raw)
-        is_counted = isinstance(found, int)
-        if are_items:
-            self.item_count += found if isinstance(found, int) else len(found)
-        self._is_too_large = self._is_too_large or is_counted or self.item_count > MAX_ITEMS
-        return [] if isinstance(found, int) else found
-
-    def _items(self, raw: Raw) -> list[Raw]:
-        return self._elements(raw, are_items=True)
-
-    def _points(self, metrics: Raw) -> list[Raw]:
-        """Return the data points of metrics."""
-        kinds = (kind for metric in self._elements(metrics) for kind in _metric(metric))
-        return [point for kind in kinds if kind != NULL for point in self._items(_points(kind)[0])]
-
-    def scopes(self) -> Iterator[tuple[Raw, Raw, list[Raw]]]:
-        """Yield its scopes, undecoded."""
-        yield from self._scopes
-
-    def outer_members(self, outer: Raw, wanted: Shape) -> Members:
-        """Return the attributes of a resource or a scope, if it is an object."""
-        return _read_wanted(_item(outer)[0], wanted) if _begins(outer) else {}
-
-    def item_members(self, item: Raw, wanted: Shape) -> Members | None:
-        """Return the attributes of an item. Raises ``BodyRejected`` for too many attributes."""
-        if not _begins(item):
-            return None
-        attributes, body = _item(item)
-        found = _read_wanted(attributes, wanted)
-        if self._signal == "logs" and body != NULL:
-            found[BODY] = UNREAD
-        return found
+_decode_attribute = msgspec.json.Decoder(_LooseAttribute).decode
+_decode_value = msgspec.json.Decoder(_Value).decode
+_decode_text = msgspec.json.Decoder(str).decode
+_decode_pairs = msgspec.json.Decoder(_Pairs).decode
 
 
 def _begins(raw: Raw, opening: int = _OBJECT) -> bool:
@@ -150,54 +72,41 @@ def _begins(raw: Raw, opening: int = _OBJECT) -> bool:
     return memoryview(raw)[0] == opening
 
 
-def _read_wanted(raw: Raw, wanted: Shape) -> Members:
-    """Read the wanted attributes of an undecoded list; of equal keys the last. Raises
-    ``BodyRejected``."""
-    found: Members = {}
-    node_of = wanted.members.get
-    for attribute in _listed(raw) if _begins(raw, _LIST) else ():
-        node = node_of(attribute.key)
-        if node is not None:
-            found[attribute.key] = _read_value(attribute.value, node)
-    return found
-
-
-def _listed(raw: Raw) -> list[_Attribute]:
-    """Return the attributes in a list, at once if nothing else is there, and else one by one."""
-    if not has_many_commas(memoryview(raw)):
-        try:
-            return _attributes(raw)
-        except FAILURES:
-            pass
-    elements = decode_list(raw)
-    if isinstance(elements, int):
+def _attributes(raw: Raw) -> Iterator[_LooseAttribute]:
+    """Yield the attributes in an undecoded list; skip other elements. Raises ``BodyRejected``."""
+    if not _begins(raw, _LIST):
+        return
+    found = decode_list(raw)
+    if isinstance(found, int):
         raise BodyRejected("too_large")
-    found = []
-    for element in elements:
-        try:
-            found.append(_attribute(element))
-        except FAILURES:  # it is no attribute
-            continue
-    return found
+    for one in found:
+        attribute = _attempt(_decode_attribute, one)
+        if attribute is not None:
+            yield attribute
 
 
-def _read_value(raw: Raw, node: Node) -> Any:
-    """Read a value, which has at most one form; of a list of keys and values, the wanted ones."""
-    if raw == NULL:
+def read_value(value: Raw | _Value | None, node: Node) -> Any:
+    """Read a value; of a list of keys and values, the wanted ones."""
+    if value is None or value == NULL:
         return None
-    if not _begins(raw):
-        return UNREAD
-    text, *others = values = _value(raw)
-    if others == _NO_OTHERS and text != NULL:  # nearly all values are texts
-        return _read_text(text) if is_read(node) else UNREAD
-    forms = [(form, each) for form, each in zip(_FORMS, values, strict=True) if each != NULL]
+    if isinstance(value, Raw):
+        if not _begins(value):
+            return UNREAD
+        value = _decode_value(value)
+    forms = _forms(value)
     if len(forms) != 1:
         return UNREAD if forms else None
     ((form, inner),) = forms
-    if form == "kvlistValue" and node.object is not None:
-        return _read_wanted(_pairs(inner)[0], node.object) if _begins(inner) else UNREAD
-    read = _READERS.get(form)
-    return read(inner) if read is not None and is_read(node) else UNREAD
+    if form == "kvlist_value" and node.object is not None:
+        return _read_pairs(inner, node.object)
+    kinds = _READERS.get(form)
+    return UNREAD if kinds is None or not is_read(node) else kinds(inner)
+
+
+def _forms(found: _Value) -> list[tuple[str, Raw]]:
+    """Return the forms of a value that are present; a valid one has at most one."""
+    values = zip(_Value.__struct_fields__, msgspec.structs.astuple(found), strict=True)
+    return [(form, raw) for form, raw in values if raw != NULL]
 
 
 def _read_text(raw: Raw) -> Any:
@@ -232,8 +141,255 @@ def _read_double(raw: Raw) -> Any:
         return UNREAD
 
 
+def _read_pairs(raw: Raw, shape: Shape) -> Any:
+    return _read_wanted(_attributes(_decode_pairs(raw).values), shape) if _begins(raw) else UNREAD
+
+
 _READERS = {
-    "boolValue": _read_bool,
-    "intValue": _read_int,
-    "doubleValue": _read_double,
+    "string_value": _read_text,
+    "bool_value": _read_bool,
+    "int_value": _read_int,
+    "double_value": _read_double,
 }
+
+
+def _attempt(decode: Any, raw: Any) -> Any:
+    try:
+        return decode(raw)
+    except FAILURES:
+        return None
+
+
+_MAX_STRICT = 1 << 20
+"""The attributes of a larger item stay undecoded until they are counted."""
+
+_POINT_KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
+_NAMES: dict[Signal, tuple[str, str, str]] = {
+    "logs": ("resourceLogs", "scopeLogs", "logRecords"),
+    "traces": ("resourceSpans", "scopeSpans", "spans"),
+    "metrics": ("resourceMetrics", "scopeMetrics", "metrics"),
+}
+
+
+class _Item(msgspec.Struct, frozen=True, gc=False):
+    attributes: list[_Attribute] | None = None
+    body: Raw = NULL
+
+
+class _LooseItem(msgspec.Struct, frozen=True, gc=False):
+    attributes: Raw = NULL
+    body: Raw = NULL
+
+
+_item_decoder = msgspec.json.Decoder(_Item).decode
+_loose_decoder = msgspec.json.Decoder(_LooseItem).decode
+
+
+def _members(*names: str) -> Any:
+    """Make a decoder of the named members of an object, in this order, undecoded."""
+    fields = [(f"m{n}", Raw, NULL) for n in range(len(names))]
+    rename = {f"m{n}": name for n, name in enumerate(names)}
+    kind = msgspec.defstruct("Members", fields, rename=rename, frozen=True, gc=False)
+    decode = msgspec.json.Decoder(kind).decode
+    return lambda raw: msgspec.structs.astuple(decode(raw))
+
+
+_LAYERS = {
+    signal: (_members(resources), _members("resource", scopes), _members("scope", items))
+    for signal, (resources, scopes, items) in _NAMES.items()
+}
+_metric, _points = _members(*_POINT_KINDS), _members("dataPoints")
+
+
+def _object(**members: tuple[str, Any]) -> Any:
+    """Make the type of an object from the name and the type of each member.
+
+    Members that are not there are ``NULL`` if they stay undecoded, else ``None``.
+    """
+    return msgspec.defstruct(
+        "Object",
+        [
+            (attribute, kind, NULL) if kind is Raw else (attribute, kind | None, None)
+            for attribute, (_, kind) in members.items()
+        ],
+        rename={attribute: name for attribute, (name, _) in members.items()},
+        frozen=True,
+        gc=False,
+    )
+
+
+def _list_of(kind: Any) -> Any:
+    return list[kind]
+
+
+def _document_decoder(signal: Signal) -> Any:
+    """Make the decoder of a whole body, down to its items, which stay undecoded."""
+    resources, scopes, items = _NAMES[signal]
+    item: Any = Raw
+    if signal == "metrics":
+        points = _object(points=("dataPoints", _list_of(Raw)))
+        item = _object(**{name: (name, points) for name in _POINT_KINDS})
+    scope = _object(scope=("scope", Raw), items=(items, _list_of(item)))
+    resource = _object(resource=("resource", Raw), scopes=(scopes, _list_of(scope)))
+    return msgspec.json.Decoder(_object(resources=(resources, _list_of(resource)))).decode
+
+
+_DOCUMENTS = {signal: _document_decoder(signal) for signal in _NAMES}
+
+
+class _Scope(NamedTuple):
+    resource: Raw
+    scope: Raw
+    items: list[Raw]
+
+
+class JsonBody(OtlpBody):
+    """A body of ``item_count`` items, which are not decoded yet. Raises ``BodyRejected``."""
+
+    def __init__(self, signal: Signal, body: bytes | memoryview) -> None:
+        self._signal = signal
+        self._is_log = signal == "logs"
+        self._decode = _DOCUMENTS[signal]
+        self._is_small = len(body) <= _MAX_STRICT
+        self.item_count: int = 0
+        self._is_too_large = False
+        self._scopes: list[_Scope] = []
+        self._open(body)
+        if self._is_too_large:
+            raise BodyRejected("too_large", max(1, self.item_count))
+
+    def _open(self, body: bytes | memoryview) -> None:
+        if body[: len(BOM)] == BOM:
+            body = memoryview(body)[len(BOM) :]
+        reason = "too_large" if has_more_objects(body, MAX_PARTS) else refusal(body)
+        if reason is None and not self._find_typed_items(body):
+            try:
+                self._find_items(body)
+            except RecursionError:
+                reason = "too_deep"
+            except FAILURES:
+                reason = "malformed"
+        if reason is not None:
+            raise BodyRejected(reason)
+
+    def _find_typed_items(self, body: bytes | memoryview) -> bool:
+        """Find the items of a body whose types are all right, and which cannot have too many."""
+        document = None if has_many_commas(body) else _attempt(self._decode, body)
+        if document is None:
+            return False
+        for resource in document.resources or ():
+            for scope in resource.scopes or ():
+                found = scope.items or []
+                if self._signal == "metrics":
+                    found = [point for metric in found for point in _points_of(metric)]
+                self.item_count += len(found)
+                if found:
+                    self._scopes.append(_Scope(resource.resource, scope.scope, found))
+        self._is_too_large = self.item_count > MAX_ITEMS
+        return True
+
+    def _find_items(self, body: bytes | memoryview) -> None:
+        """Find the items, and count them. Raises what msgspec raises."""
+        read_body, read_resource, read_scope = _LAYERS[self._signal]
+        for each in self._decode_outer_list(read_body(body)[0]):
+            resource, scopes = read_resource(each)
+            for one in self._decode_outer_list(scopes):
+                scope, items = read_scope(one)
+                found = self._points(items) if self._signal == "metrics" else self._items(items)
+                if found and not self._is_too_large:
+                    self._scopes.append(_Scope(resource, scope, found))
+
+    def _decode_outer_list(self, raw: Raw) -> list[Raw]:
+        """Return the elements of a list above the items."""
+        found = _list(raw)
+        if isinstance(found, int):
+            self._is_too_large = True
+            return []
+        return found
+
+    def _items(self, raw: Raw) -> list[Raw]:
+        found = _list(raw)
+        self.item_count += found if isinstance(found, int) else len(found)
+        self._is_too_large = self._is_too_large or self.item_count > MAX_ITEMS
+        return [] if isinstance(found, int) else found
+
+    def _points(self, metrics: Raw) -> list[Raw]:
+        """Return the data points of metrics."""
+        kinds = (kind for metric in self._decode_outer_list(metrics) for kind in _metric(metric))
+        present = (kind for kind in kinds if kind != NULL)
+        return [point for kind in present for point in self._items(_points(kind)[0])]
+
+    def scopes(self) -> Iterator[tuple[Raw, Raw, list[Raw]]]:
+        """Yield its scopes, undecoded."""
+        yield from self._scopes
+
+    def outer_members(self, outer: Raw, wanted: Wanted) -> Members:
+        """Return the attributes of a resource or a scope, if it is an object."""
+        if not _begins(outer):
+            return {}
+        return _read_wanted(_attributes_and_body(outer, is_small=False)[0], wanted.shape)
+
+    def item_members(self, item: Raw, wanted: Wanted) -> Members | None:
+        """Return the attributes of an item. Raises ``BodyRejected`` for too many attributes."""
+        if not _begins(item):
+            return None
+        attributes, body = _attributes_and_body(item, is_small=self._is_small)
+        found = _read_wanted(attributes, wanted.shape)
+        if self._is_log and body is not NULL and body != NULL:
+            found[BODY] = UNREAD
+        return found
+
+
+def _only_text(value: _Value) -> Any:
+    """Return the text of a value that has no other form."""
+    if (
+        value.bool_value is NULL
+        and value.int_value is NULL
+        and value.double_value is NULL
+        and value.kvlist_value is NULL
+        and value.array_value is NULL
+        and value.bytes_value is NULL
+    ):
+        try:
+            return _decode_text(value.string_value)
+        except FAILURES:  # no text, or null
+            pass
+    return None
+
+
+def _points_of(metric: Any) -> Iterator[Raw]:
+    """Yield the data points of a metric."""
+    for kind in msgspec.structs.astuple(metric):
+        if kind is not None:
+            yield from kind.points or ()
+
+
+def _read_wanted(attributes: Iterable[_Either], shape: Shape) -> Members:
+    """Read the wanted attributes; of equal keys the last."""
+    found: Members = {}
+    node_of = shape.members.get
+    for attribute in attributes:
+        node = node_of(attribute.key)
+        if node is None:
+            continue
+        value = attribute.value
+        text = None
+        if type(value) is _Value and "value" in node.slots:
+            text = _only_text(value)
+        found[attribute.key] = read_value(value, node) if text is None else text
+    return found
+
+
+def _attributes_and_body(raw: Raw, *, is_small: bool) -> tuple[Iterable[_Either], Raw]:
+    """Return the attributes and the body of an item, or the attributes of what is around it. Every
+    type in it is right, or it is read attribute by attribute; so it is if it may be long."""
+    if is_small or len(memoryview(raw)) <= _MAX_STRICT:
+        item = _attempt(_item_decoder, raw)
+        if item is not None:
+            return item.attributes or (), item.body
+    loose = _loose_decoder(raw)
+    return _attributes(loose.attributes), loose.body
+
+
+def _list(raw: Raw) -> list[Raw] | int:
+    return [] if raw == NULL else decode_list(raw)

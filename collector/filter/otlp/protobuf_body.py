@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from collector.contracts import Signal
 from collector.extras import missing as missing_extra
-from collector.filter.otlp.body import BODY, UNREAD, BodyRejected, Members, OtlpBody, is_read
+from collector.filter.otlp.attributes import BODY, UNREAD, is_read
+from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import (
     MessageCounts,
     MessageShape,
@@ -220,23 +221,25 @@ class ProtobufBody(OtlpBody):
             for scope in each.scopes:
                 yield each.resource, scope.scope, chain.from_iterable(self._lists(scope))
 
-    def outer_members(self, outer: Any, wanted: Shape) -> Members:
+    def outer_members(self, outer: Any, wanted: Wanted) -> Members:
         """Return the attributes of a resource or a scope."""
-        return _read_wanted(outer.attributes, wanted)
+        attributes = outer.attributes
+        return _read_wanted(wanted.names.intersection(attributes), attributes, wanted.shape)
 
-    def item_members(self, item: Any, wanted: Shape) -> Members:
+    def item_members(self, item: Any, wanted: Wanted) -> Members:
         """Return the attributes of an item."""
-        found = _read_wanted(item.attributes, wanted)
+        attributes = item.attributes
+        found = _read_wanted(wanted.names.intersection(attributes), attributes, wanted.shape)
         if self._signal == "logs" and item.HasField("body"):
             found[BODY] = UNREAD
         return found
 
 
-def _read_wanted(attributes: Any, wanted: Shape) -> Members:
+def _read_wanted(names: Iterable[str], attributes: Any, shape: Shape) -> Members:
     """Return the wanted attributes. A text is read without a call, as most values are texts."""
     found: Members = {}
-    for name in wanted.members.keys() & attributes:
-        value, node = attributes[name], wanted.members[name]
+    for name in names:
+        value, node = attributes[name], shape.members[name]
         text = value.string_value if "value" in node.slots else None
         found[name] = text or _read_value(value, node)
     return found
@@ -248,7 +251,8 @@ def _read_value(value: Any, node: Node) -> Any:
     if which is None:
         return None
     if which == "kvlist_value" and node.object is not None:
-        return _read_wanted(value.kvlist_value.values, node.object)
+        below = value.kvlist_value.values
+        return _read_wanted(node.object.members.keys() & below, below, node.object)
     return getattr(value, which) if which in _SCALARS and is_read(node) else UNREAD
 
 
