@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from time import monotonic
@@ -64,10 +64,12 @@ __all__ = [
     "Scalar",
     "Share",
     "Signal",
+    "SinkSums",
     "SpoolState",
     "Subject",
     "Tally",
     "Written",
+    "added",
     "count_lines",
     "layout_of",
     "minute_number",
@@ -470,6 +472,11 @@ class Removal:
         return Removal(is_swept=self.is_swept, unruled=unruled, sinks={name: self.records})
 
 
+def added(some: Sequence[Removal], more: Sequence[Removal]) -> list[Removal]:
+    """Return, rule by rule, what was removed in two places."""
+    return [a + b for a, b in zip(some, more, strict=True)]
+
+
 @dataclass(frozen=True, slots=True)
 class Depth:
     """How much there is of something in the spool; ``bytes`` are of records."""
@@ -496,8 +503,26 @@ class Depth:
 
 EMPTY = Depth()
 """Nothing."""
-SUMS = ("taken", "delivered", "skipped", "expired", "erased", "damaged")
-"""What became of the batches for a sink, besides those that wait or are set aside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkSums:
+    """What was ``taken`` for a sink, and what became of it, besides what waits or is set aside."""
+
+    taken: Depth = EMPTY
+    delivered: Depth = EMPTY
+    skipped: Depth = EMPTY
+    expired: Depth = EMPTY
+    erased: Depth = EMPTY
+    damaged: Depth = EMPTY
+
+    @property
+    def gone(self) -> Depth:
+        """What was taken, and neither waits nor is set aside."""
+        return self.delivered + self.skipped + self.expired + self.erased + self.damaged
+
+
+SUMS: tuple[str, ...] = tuple(each.name for each in fields(SinkSums))
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,7 +540,7 @@ which the most does: with less, others would still fill the spool."""
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class Backlog(SinkSums):
     """What waits for one sink, and what became of the rest. ``bytes`` are of records; ``oldest`` is
     the age in seconds of the oldest batch that waits, 0 if none does, and ``lag`` how long the
     batch had waited that the sink took last.
@@ -534,12 +559,6 @@ class Backlog:
     is_full: bool = False
     is_skipping: bool = False
     aside: Depth = EMPTY
-    taken: Depth = EMPTY
-    delivered: Depth = EMPTY
-    skipped: Depth = EMPTY
-    expired: Depth = EMPTY
-    erased: Depth = EMPTY
-    damaged: Depth = EMPTY
 
     @property
     def waiting(self) -> Depth:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import Location, Size, Whole
-from collector.contracts import Batch, Record, Removal
+from collector.contracts import Batch, Record, Removal, added
 from collector.errors import ConfigError, DeliveryError, InUse
 from collector.files import check_file, failing_as, lock_file, make_directory, sync
 from collector.filter.redaction import Rule, matching
@@ -387,7 +387,7 @@ class NdjsonSink(ErasableSink):
             with self._opened() as file:
                 for path in files_of(self._path):
                     done = file.rewrite(rules, path)
-                    total = [a + b for a, b in zip(total, done, strict=True)]
+                    total = added(total, done)
         return total
 
     def steps(self, rule: Rule) -> Iterator[Removal]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import BinaryIO, ClassVar
 
-from collector.contracts import Batch, Removal
+from collector.contracts import Batch, Removal, added
 from collector.errors import DeliveryError
 from collector.files import lock_file
 from collector.filter.redaction import Rule, redact
@@ -247,7 +247,7 @@ def rewrite(
         new, passed = None, 0
         for piece in pieces(path):
             left, done = redact(piece, rules)
-            total = [a + b for a, b in zip(total, done, strict=True)]
+            total = added(total, done)
             if new is None and any(done):
                 handle = os.open(unfinished(path), flags | os.O_CLOEXEC, 0o600)
                 new = stack.enter_context(os.fdopen(handle, "wb"))

@@ -32,6 +32,7 @@ from collector.contracts import (
     Removal,
     Share,
     Tally,
+    added,
     count_lines,
     layout_of,
 )
@@ -418,7 +419,7 @@ def rewrite(
         unreadable = list[tuple[str, int]]()
         waiting = _rewrite_batches(file, rules, unreadable)
         refused = _rewrite_aside(file, rules, unreadable)
-        total = [a + b for a, b in zip(waiting, refused, strict=True)]
+        total = added(waiting, refused)
         file.accounts.recount("expired" if is_by_age else "erased")
         for table, rowid in unreadable:
             source = f"FROM {table} WHERE rowid = ?"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from collector.contracts import EMPTY, SUMS, Batch, Depth, Granted, Layout
+from collector.contracts import EMPTY, SUMS, Batch, Depth, Granted, Layout, SinkSums
 from collector.errors import ConfigError, DeliveryError
 from collector.files import failing_as
 from collector.files import make_private as make_file_private
@@ -179,7 +179,7 @@ class Gap(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class Account(SinkSums):
     """The row of a sink, which has the batches up to ``cursor``. While it skips, ``since`` is the
     first receipt that the ledger's entries do not cover, else 0, and ``unnoted`` is what was
     skipped from there on. The others are the sums of ``collector.spool.accounts``."""
@@ -187,17 +187,6 @@ class Account:
     cursor: int = 0
     since: int = 0
     unnoted: Depth = EMPTY
-    taken: Depth = EMPTY
-    delivered: Depth = EMPTY
-    skipped: Depth = EMPTY
-    expired: Depth = EMPTY
-    erased: Depth = EMPTY
-    damaged: Depth = EMPTY
-
-    @property
-    def gone(self) -> Depth:
-        """What was taken, and neither waits nor is set aside."""
-        return self.delivered + self.skipped + self.expired + self.erased + self.damaged
 
     @property
     def numbers(self) -> list[int]:
@@ -224,8 +213,9 @@ def read_accounts(
         if not is_sound:
             unsettled.add(sink)
         if is_sound or not seal:
-            sums = (Depth(*numbers[at : at + 3]) for at in range(2, len(numbers), 3))
-            found[sink] = Account(*numbers[:2], *sums)
+            depths = (Depth(*numbers[at : at + 3]) for at in range(2, len(numbers), 3))
+            sums: dict[str, Any] = dict(zip(_SUMS, depths, strict=True))
+            found[sink] = Account(*numbers[:2], **sums)
         else:
             found[sink] = Account()
     return found, unsettled

@@ -149,7 +149,7 @@ class WriteQueue:
         since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, and E425 if too
         much is in the queue."""
         size = self._bytes + _size(batches)
-        if self.bytes + _size(batches) > room:
+        if size + self.taken_bytes > room:
             raise SpoolFull
         if self and (size > _MOST_QUEUED_BYTES or len(self) >= _MOST_WRITES):
             raise busy()

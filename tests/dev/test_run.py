@@ -24,6 +24,7 @@ from collector.schema import load_schema, resources
 from collector.testing import canaries, scan
 from tests.cli.process import COMMAND, run
 from tests.deadline import WAIT_SECONDS, eventually
+from tests.schema.make import wide
 from tests.tcp import free_port, is_refused
 
 _CANARY = canaries(1)[0]
@@ -105,40 +106,15 @@ def test_nothing_is_left_however_it_is_ended(tmp_path: Path, number: int) -> Non
     assert is_refused(port - 2)
 
 
-_HEAD = """\
-language: 1
-schema: wide
-version: 1.0.0
-title: Wide
-owner: privacy-engineering
-max_bits: 65000
-purposes:
-  ops:
-    use: essential.service.operations
-    basis: contract
-    reason: "Keep the call up"
-fields:
-"""
-_FIELD = """\
-  n{0}.v:
-    kind: enum
-    values: [it's]
-    category: user.device
-    purposes: [ops]
-    retention: 30d
-    reason: "Number {0}"
-"""
-
-
 def test_a_schema_of_many_fields(tmp_path: Path) -> None:
     """Many events of it have an answer in the playground; what is to be sent is quoted as a shell
     reads it."""
     schema = tmp_path / "wide.yaml"
-    schema.write_text(_HEAD + "".join(map(_FIELD.format, range(1_200))))
+    schema.write_text(wide(range(1_200), "it's"))
     found = answer(Filter(load_schema(schema)), "json", orjson.dumps([{"n1": {"v": "it's"}}] * 60))
     assert [len(event["fields"]) for event in found["events"]] == [1] * 50
     assert len(orjson.dumps(found)) < 1 << 20
-    schema.write_text(_HEAD + _FIELD.format(1))
+    schema.write_text(wide([1], "it's"))
     with developing(tmp_path, "--no-feed", schema=schema) as (_, port, _):
         words = split(_state(port)["curl"])
     assert orjson.loads(words[-1]) == {"n1": {"v": "it's"}}

@@ -7,7 +7,7 @@ place of the fault, ``«E105?ipv4»`` also wants "did you mean `ipv4`".
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,3 +115,33 @@ def refuses(kind: str, beside: Path | None = None, /, **options: Any) -> str | N
     except ValidationError as error:
         return error.errors()[0]["type"]
     return None
+
+
+_WIDE = """\
+language: 1
+schema: wide
+version: 1.0.0
+title: Wide
+owner: privacy-engineering
+max_bits: 65000
+purposes:
+  ops:
+    use: essential.service.operations
+    basis: contract
+    reason: "Keep the call up"
+fields:
+"""
+_FIELD = """\
+  n{0}.v:
+    kind: enum
+    values: [{1}]
+    category: user.device
+    purposes: [ops]
+    retention: 30d
+    reason: "Number {0}"
+"""
+
+
+def wide(numbers: Iterable[int], values: str) -> str:
+    """A schema with a field for each number, that has one of some values."""
+    return _WIDE + "".join(_FIELD.format(number, values) for number in numbers)

@@ -19,6 +19,7 @@ from collector.server import live as live_module
 from collector.server.channel import BatchCode, framed, frames_of_workers
 from collector.server.live import LiveExplain, explained
 from collector.server.messages import ChannelError, LiveSeen, SeenCounts
+from tests.schema.make import wide
 
 _SCHEMA = load_schema("conferencing")
 _FILTER = Filter(_SCHEMA)
@@ -176,38 +177,13 @@ def test_what_a_question_counts_is_bounded() -> None:
 
 def test_fewer_events_of_many_fields_are_looked_at(tmp_path: Path) -> None:
     """Those of one request take less than a second has for all, however many fields there are."""
-    (tmp_path / "wide.yaml").write_text(_HEAD + "".join(map(_FIELD.format, range(1_000))))
+    (tmp_path / "wide.yaml").write_text(wide(range(1_000), "aa, bb"))
     request = Request("json", b"[" + b",".join([b"{}"] * 50) + b"]")
     sample = LiveSample(lambda: 0.0, lambda: 0.0)
     sample.look(request, Filter(load_schema(tmp_path / "wide.yaml")))
     (seen,) = sample.end().values()
     assert 1 <= seen.events <= 5
     assert len(seen.fields) == 1_000
-
-
-_HEAD = """\
-language: 1
-schema: wide
-version: 1.0.0
-title: Wide
-owner: privacy-engineering
-max_bits: 65000
-purposes:
-  ops:
-    use: essential.service.operations
-    basis: contract
-    reason: "Keep the call up"
-fields:
-"""
-_FIELD = """\
-  n{0}.v:
-    kind: enum
-    values: [aa, bb]
-    category: user.device
-    purposes: [ops]
-    retention: 30d
-    reason: "Number {0}"
-"""
 
 
 def test_processor_time_is_bounded() -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
-from collector.contracts import Batch, Layout, Record, Removal, count_lines, layout_of
+from collector.contracts import Batch, Layout, Record, Removal, added, count_lines, layout_of
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.extras import require
 from collector.files import check_directory
@@ -249,8 +249,8 @@ class ParquetSink(ErasableSink):
                 if any(_overlaps(parts, segment) for parts in steps):
                     own = [Rule(others=parts or ()) for parts in steps]
                     left = staged.rewrite(segment, own)
-                    done = [a + b for a, b in zip(done, left, strict=True)]
-                total = [a + b for a, b in zip(total, done, strict=True)]
+                    done = added(done, left)
+                total = added(total, done)
             for staged, segment in self._waiting.all_of(found):
                 is_concerned = any(
                     rule.now is None and _overlaps(rule.parts(segment.name), segment)
@@ -261,7 +261,7 @@ class ParquetSink(ErasableSink):
             for key in list(self._lake.all_keys()):
                 with others():
                     done = self._rewrite_file(key, rules)
-                    total = [a + b for a, b in zip(total, done, strict=True)]
+                    total = added(total, done)
         return [replace(each, unruled=tuple(sorted(each.unruled))) for each in total]
 
     def _rewrite_file(self, key: FileKey, rules: Sequence[Rule]) -> list[Removal]:

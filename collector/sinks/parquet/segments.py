@@ -20,7 +20,7 @@ from time import time
 from typing import Self
 from uuid import uuid4
 
-from collector.contracts import Batch, Layout, Removal, layout_of
+from collector.contracts import Batch, Layout, Removal, added, layout_of
 from collector.errors import DeliveryError, InUse, Unacceptable
 from collector.files import make_private, sync
 from collector.filter.redaction import Rule, redact
@@ -324,7 +324,7 @@ class Segments:
         _write(path, b"", 0)
         for minute, piece in self.pieces(segment):
             left, done = redact(piece, rules, minute)
-            total = [a + b for a, b in zip(total, done, strict=True)]
+            total = added(total, done)
             if left:
                 _write(path, left, length)
                 frames.append((segment.number, length, len(left), minute))
