@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from time import monotonic
 from typing import Any, NamedTuple
 
 from collector.contracts import Record, Removal, Subject
@@ -175,14 +176,14 @@ def export(
 def _spooled(locations: Locations, rule: Rule) -> tuple[list[Record], int]:
     """Return the records that are pending or were set aside, with their minute, and the number of
     damaged batches."""
-    batches = [*pending_batches(locations.spool)]
-    found = [
-        {"received": batch.received, **record}
-        for batch in batches
-        if batch is not None
-        for record in matching(batch.payload, rule, batch.received)
-    ]
-    return found, batches.count(None)
+    found, damaged = list[Record](), 0
+    for batch in pending_batches(locations.spool):
+        if batch is None:
+            damaged += 1
+            continue
+        records = matching(batch.payload, rule, batch.received)
+        found += [{"received": batch.received, **record} for record in records]
+    return found, damaged
 
 
 def erase(locations: Locations, selections: Sequence[SchemaSubject], wait: float) -> Removal:
@@ -216,13 +217,15 @@ def remove_all(
     entry in the ledger of its own. Return for each what was removed, or the first error that kept
     something of it from being done; all else is done. Raises as ``erase`` what concerns all."""
     remember(locations.data, [step for request in requests for step in request.steps])
+    deadline = monotonic() + wait
     done: list[Removal] = [Removal() for _ in requests]
     places: list[dict[str, int | None]] = [{} for _ in requests]
     failures = dict[int, Exception]()
     with locations.reached(wait) as sinks, locations.opened_spool() as spool:
         try:
             try:
-                done = upkeep.clear(spool, [each.rule for each in requests], wait=wait)
+                left = max(deadline - monotonic(), 0.0)
+                done = upkeep.clear(spool, [each.rule for each in requests], wait=left)
             except CollectorError as error:  # the spool would deliver it again: not in the sinks
                 failures = dict.fromkeys(range(len(requests)), error)
             for at, request in enumerate(requests):
