@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from collector.contracts import SUMS, Backlog, DeliveryState, SpoolState
 
+_MIB = 1 << 20
 _SAMPLE_SECONDS = 60.0
 _SAMPLES = 60
 _FEWEST_SECONDS = 600.0
@@ -120,14 +121,14 @@ def sink_states(
 def describe(state: Mapping[str, Any]) -> str:
     """Put into words what ``SinkState.as_dict`` returned."""
     waiting, causes = state["waiting"], state["failures"]
-    share = ceil(100 * state["share"])
+    size, share = ceil(waiting["bytes"] / _MIB), ceil(100 * state["share"])
     last = f", the last after {waiting['lag_seconds']:,} s" if state["delivered"] else ""
     soon = "" if state["full_in_seconds"] is None else f", full in {state['full_in_seconds']:,} s"
     failures = ", ".join(f"{times:,} {cause}" for cause, times in sorted(causes.items()))
     rest = ("skipped", "set_aside", "expired", "erased", "damaged")
     others = "".join(f", {state[name]:,} {name.replace('_', ' ')}" for name in rest if state[name])
     return (
-        f"{waiting['records']:,} records wait, {waiting['bytes']:,} bytes, the oldest for"
+        f"{waiting['records']:,} records wait, at most {size:,} MiB, the oldest for"
         f" {waiting['oldest_seconds']:,} s, {share} % of its share{soon};"
         f" {state['delivered']:,} delivered{last}{others};"
         f" failures: {failures or 'none'}"
