@@ -25,11 +25,12 @@ How it works:
 7. **Admission** (``admission``). The three lists become records as NDJSON, and a tally.
 
 ``Filter`` (``run``) has a method for each form of input, and compiles its plans. ``explain`` is the
-same judge with a listener, and ``live`` runs it on a sample of what a sidecar receives, and keeps
-counts of closed vocabularies (``seen``). A record of an SDK is an event whose members have the
-names of fields (``sdk_records``): the judge decides what it becomes, with kinds that accept only
-what was canonical in its minute. Lines that are exactly what a filter writes are checked column by
-column instead (``columns``), as the keeper checks what a worker hands over (``recheck``).
+same judge with a listener, and ``live_sample`` runs it on a sample of what a sidecar receives, and
+keeps counts of closed vocabularies (``sample_counts``). A record of an SDK is an event whose
+members have the names of fields (``sdk_records``): the judge decides what it becomes, with kinds
+that accept only what was canonical in its minute. Lines that are exactly what a filter writes are
+checked column by column instead (``columns``), as the keeper checks what a worker hands over
+(``recheck``).
 
 To read it in twenty minutes: ``plan``, ``judge``, ``router``. ``tests/filter/reference.py`` states
 the same rules once more, with nothing clever in it.

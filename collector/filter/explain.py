@@ -26,7 +26,7 @@ from collector.filter.plan import Column, Keys, SenderInfo
 from collector.filter.reader import Reader
 from collector.filter.records import TEXTS, Form
 from collector.filter.router import EventRouter
-from collector.filter.seen import JsonType
+from collector.filter.sample_counts import JsonType
 from collector.filter.text import BOM, is_list, readable_lines
 from collector.schema.conditions import ClosedList
 

@@ -31,7 +31,7 @@ from collector.contracts import (
     minute_text,
 )
 from collector.errors import SpoolFull
-from collector.filter.seen import MOST_SEEN, VERDICTS, Seen
+from collector.filter.sample_counts import MOST_SEEN, VERDICTS, Seen
 from collector.schema import Schema
 from collector.server.messages import (
     Answers,

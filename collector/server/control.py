@@ -54,7 +54,7 @@ from collector.server.control_client import (
     Reload,
     Status,
 )
-from collector.server.live import LiveExplain, explained
+from collector.server.live_explain import LiveExplain, explained
 from collector.sinks.sink import ErasableSink
 from collector.spool import Spool
 from collector.spool.tables import aside_batches

@@ -37,7 +37,7 @@ from collector.server.channel import (
 )
 from collector.server.components import Components
 from collector.server.listeners import Location
-from collector.server.live import LiveExplain
+from collector.server.live_explain import LiveExplain
 from collector.server.messages import (
     Answers,
     Ask,

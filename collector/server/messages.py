@@ -13,7 +13,7 @@ import msgspec
 
 from collector import errors
 from collector.contracts import CATEGORIES, DROPS, MOST_BYTES, REJECTIONS
-from collector.filter.seen import CELLS, MOST_SEEN, VERDICTS
+from collector.filter.sample_counts import CELLS, MOST_SEEN, VERDICTS
 
 _MOST_BATCHES = 10_000
 _HASH_BYTES = 16

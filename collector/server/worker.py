@@ -28,7 +28,7 @@ from collector.contracts import PendingBatch, RequestKey, Written
 from collector.errors import ConfigError, SandboxError
 from collector.filter import Filter
 from collector.filter.derive import parse_user_agent
-from collector.filter.live import LiveSample
+from collector.filter.live_sample import LiveSample
 from collector.ingest.decompression import zstd_library
 from collector.ingest.http import EventsHandler
 from collector.ingest.limits import ConnectionLimiter, IngestLimits

@@ -20,7 +20,7 @@ from collector.contracts import SIGNALS, Request
 from collector.filter.explain import Explanation, explain
 from collector.filter.plan import SenderInfo
 from collector.filter.run import Filter
-from collector.filter.seen import MOST_IN_SECOND, MOST_SEEN, JsonType, Seen
+from collector.filter.sample_counts import MOST_IN_SECOND, MOST_SEEN, JsonType, Seen
 from collector.filter.text import is_list
 
 _MOST_EXPLAINED = 50

@@ -1,7 +1,7 @@
 """Ask the workers of a running sidecar why events are rejected and fields dropped.
 
-Each worker looks at a sample of the events that it gets anyway (``collector.filter.live``), and
-sends counts of closed vocabularies, whose numbers the keeper checks and gives their names.
+Each worker looks at a sample of the events that it gets anyway (``filter.live_sample``), and sends
+counts of closed vocabularies, whose numbers the keeper checks and gives their names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from collector.contracts import Tally
 from collector.errors import DeliveryError
-from collector.filter.seen import OUTCOMES, Seen, pair
+from collector.filter.sample_counts import OUTCOMES, Seen, pair
 from collector.server.channel import framed
 from collector.server.messages import MOST_SECONDS, ChannelError, LiveSeen, Look
 from collector.server.worker_link import WorkerLink

@@ -12,12 +12,12 @@ import pytest
 from collector.contracts import PendingBatch, Request, Tally
 from collector.errors import DeliveryError
 from collector.filter import Filter
-from collector.filter.live import LiveSample
-from collector.filter.seen import CELLS, MOST_IN_SECOND, MOST_SEEN, VERDICTS, Seen, cell
+from collector.filter.live_sample import LiveSample
+from collector.filter.sample_counts import CELLS, MOST_IN_SECOND, MOST_SEEN, VERDICTS, Seen, cell
 from collector.schema import load_schema
-from collector.server import live as live_module
+from collector.server import live_explain as live_module
 from collector.server.channel import BatchCode, framed, frames_of_workers
-from collector.server.live import LiveExplain, explained
+from collector.server.live_explain import LiveExplain, explained
 from collector.server.messages import ChannelError, LiveSeen, SeenCounts
 from tests.schema.make import wide
 
