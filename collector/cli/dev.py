@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from typing import Annotated
 
@@ -38,30 +39,32 @@ def dev(
         collector dev my-schema.yaml
     """
     needs_sidecar()
-    from collector.dev.run import Dev  # noqa: PLC0415 - keeps `--help` light
+    from collector.dev.run import ENDING, Dev  # noqa: PLC0415 - keeps `--help` light
 
-    _end_by_signals()
+    _end_by(ENDING)
     with suppress(KeyboardInterrupt), ExitStack() as stack:
         running = Dev(schema, port, feeds=feed, stack=stack, tell=_tell)
         out.print(f"open [bold]{running.url}[/] in a browser, or send an event:\n")
         out.print(f"  {running.curl}\n", markup=False)
         out.print("Ctrl-C ends it and removes its data.")
         running.run()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # Python lets go of its handlers at its end
 
 
-def _end_by_signals() -> None:
+def _end_by(signals: Iterable[int]) -> None:
     """End as by Ctrl-C when the process is asked to end, or its terminal closes. What comes next is
     ignored, so that all that is temporary is removed."""
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    listened = [name for name in names if signal.getsignal(name) != signal.SIG_IGN]
+    is_ending = False
 
-    def end(*_: object) -> None:
-        for name in listened:
-            signal.signal(name, signal.SIG_IGN)
-        raise KeyboardInterrupt
+    def end(*_: object) -> None:  # it stays: Python reports a signal whose handler has changed
+        nonlocal is_ending
+        if not is_ending:
+            is_ending = True
+            raise KeyboardInterrupt
 
-    for name in listened:
-        signal.signal(name, end)
+    for name in signals:
+        if signal.getsignal(name) != signal.SIG_IGN:
+            signal.signal(name, end)
 
 
 def _tell(line: str) -> None:

@@ -42,6 +42,8 @@ _LOOK_SECONDS = 0.25
 _FEED_SECONDS = 0.5
 _STOP_SECONDS = 10.0
 _PR_SET_PDEATHSIG = 1
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that end it."""
 _EVENTS = 5
 """So many events are sent at once."""
 _SHOWN = 72
@@ -113,9 +115,11 @@ class Dev:
         """Serve the page until the sidecar ends, which is an error: E207."""
         threads = [Thread(target=self._repeat, args=job, daemon=True) for job in self._jobs]
         threads.append(Thread(target=self._site.serve_forever, daemon=True))
-        for thread in threads:
-            thread.start()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # they are for this thread alone
         try:
+            for thread in threads:
+                thread.start()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._sidecar.wait()
         finally:
             self._ends.set()
