@@ -233,7 +233,7 @@ class Server:
 
     def held(self) -> int:
         """How many requests a pipeline that is ``held`` has got."""
-        return self.stdout.read_text().splitlines().count("held")
+        return self._lines().count("held")
 
     def release(self) -> None:
         """Let them, and all later ones, go on."""
@@ -241,8 +241,12 @@ class Server:
 
     def observed(self) -> list[int]:
         """The statuses that were observed, in order."""
-        lines = (line.split() for line in self.stdout.read_text().splitlines())
+        lines = (line.split() for line in self._lines())
         return [int(line[1]) for line in lines if line[:1] == ["http"]]
+
+    def _lines(self) -> list[str]:
+        """What it has written to the end of a line: the last one may be only half written."""
+        return self.stdout.read_text().split("\n")[:-1]
 
 
 @dataclass
