@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from traceback import clear_frames
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ import msgspec
 from collector.contracts import Category, Drop, Granted, Record, Rejection, Scalar
 from collector.filter.admission import AdmissionBuilder, verdict
 from collector.filter.decode.json import decode_scalar
+from collector.filter.frames import clearing
 from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE, Context
 from collector.filter.plan import Column, Keys, SenderInfo
 from collector.filter.reader import Reader
@@ -364,6 +364,7 @@ ELSEWHERE: Mapping[int, str] = {
 """Where else than at one of its paths the value of a field may come from."""
 
 
+@clearing
 def explain(
     router: EventRouter,
     text: bytes,
@@ -373,17 +374,6 @@ def explain(
 ) -> Iterator[Explanation]:
     """Explain each event of a document, or of NDJSON lines, ``most`` at most. ``sender`` is for a
     single event."""
-    try:
-        return iter(_explanations(router, text, lines, most, sender))
-    except BaseException as error:  # an interrupt, or ``keys`` that fail
-        del text
-        clear_frames(error.__traceback__)
-        raise
-
-
-def _explanations(
-    router: EventRouter, text: bytes, lines: bool, most: int, sender: SenderInfo | None
-) -> list[Explanation]:
     explanations: list[Explanation] = []
     explaining = _ExplainingRouter(router, explanations, most)
     builder = explaining.builder(sender)
@@ -398,4 +388,4 @@ def _explanations(
     explanations += map(Explanation, others[:room])
     if builder.oversized and len(others) < room:
         explanations.append(Explanation("too_large"))
-    return explanations
+    return iter(explanations)

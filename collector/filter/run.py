@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, time
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from collector.consent import granted
@@ -16,6 +15,7 @@ from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Si
 from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
 from collector.filter.event_consent import EventConsent
+from collector.filter.frames import clearing
 from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.records import OBJECTS, TEXTS
 from collector.filter.router import EventRouter
@@ -112,6 +112,7 @@ class Filter:
             self._router, self._until = self._compile()
         return self._router
 
+    @clearing
     def admit(
         self,
         event: Payload | dict[str, Any] | Sequence[Any],
@@ -125,16 +126,12 @@ class Filter:
         ``peer`` is the address of the sender, ``user_agent`` its user agent. They fill fields for
         which the schema allows it, if there is a single event and it holds no value for them.
         """
-        try:
-            return (
-                self._admit_one(event, peer, user_agent)
-                or self._admissions("json", event, peer, user_agent)[0]
-            )
-        except BaseException as error:  # an interrupt, or ``keys`` that fail
-            del event, peer, user_agent
-            clear_frames(error.__traceback__)
-            raise
+        return (
+            self._admit_one(event, peer, user_agent)
+            or self._admissions("json", event, peer, user_agent)[0]
+        )
 
+    @clearing
     def admit_lines(
         self,
         payload: Payload,
@@ -148,13 +145,9 @@ class Filter:
         ``first`` says that the payload begins a stream: a byte order mark is skipped only there.
         ``peer`` and ``user_agent`` are used if it holds one event.
         """
-        try:
-            return self._admissions("ndjson", payload, peer, user_agent, first=first)[0]
-        except BaseException as error:
-            del payload, peer, user_agent
-            clear_frames(error.__traceback__)
-            raise
+        return self._admissions("ndjson", payload, peer, user_agent, first=first)[0]
 
+    @clearing
     def admit_records(self, payload: Payload, minutes: Minutes | None = None) -> list[PendingBatch]:
         """Filter NDJSON that a filter of the same schema has made.
 
@@ -163,23 +156,18 @@ class Filter:
         Those of another version of it are filtered by this one. Raises ``InputError`` E429 if a
         record is of another schema; never for other input.
         """
-        try:
-            text = _as_bytes(payload)
-            return self.router.sdk_records.admit(
-                b"\0" if text is None else bytes(text),
-                self.minutes() if minutes is None else minutes,
-                self.schema.layout,
-            )
-        except BaseException as error:
-            text = None
-            del payload
-            clear_frames(error.__traceback__)
-            raise
+        text = _as_bytes(payload)
+        return self.router.sdk_records.admit(
+            b"\0" if text is None else bytes(text),
+            self.minutes() if minutes is None else minutes,
+            self.schema.layout,
+        )
 
     def minutes(self) -> Minutes:
         """Make the minutes of one body of records, all of whose parts are received now."""
         return self.router.sdk_records.minutes(self._now())
 
+    @clearing
     def admit_otlp(
         self,
         signal: Signal,
@@ -198,13 +186,9 @@ class Filter:
         """
         if signal not in SIGNALS:
             raise ConfigError("E107", f"the signal must be one of {', '.join(SIGNALS)}")
-        try:
-            return self._admissions(signal, payload, peer, user_agent, protobuf=protobuf)[0]
-        except BaseException as error:
-            del payload, peer, user_agent
-            clear_frames(error.__traceback__)
-            raise
+        return self._admissions(signal, payload, peer, user_agent, protobuf=protobuf)[0]
 
+    @clearing
     def admit_by_grant(
         self,
         form: Form,
@@ -222,29 +206,23 @@ class Filter:
         records there is ``admit_records``. Raises ``InputError`` E416 beyond ``bounds``, without
         which there are none but those of a list.
         """
-        try:
-            if form == "json" or type(payload) is dict:
-                admission = self._admit_one(payload, peer, user_agent)
-                if admission is not None:
-                    if bounds is not None:
-                        bounds.check_bytes(len(admission.encode()))
-                    return [admission]
-                form = "json"
-            return self._admissions(
-                form,
-                payload,
-                peer,
-                user_agent,
-                protobuf=protobuf,
-                first=first,
-                by_grant=True,
-                bounds=bounds,
-            )
-        except BaseException as error:
-            payload = b""
-            del peer, user_agent
-            clear_frames(error.__traceback__)
-            raise
+        if form == "json" or type(payload) is dict:
+            admission = self._admit_one(payload, peer, user_agent)
+            if admission is not None:
+                if bounds is not None:
+                    bounds.check_bytes(len(admission.encode()))
+                return [admission]
+            form = "json"
+        return self._admissions(
+            form,
+            payload,
+            peer,
+            user_agent,
+            protobuf=protobuf,
+            first=first,
+            by_grant=True,
+            bounds=bounds,
+        )
 
     def otlp_items(self, make: Callable[[Record], _T]) -> ItemBatch[_T]:
         """Make an empty batch for OpenTelemetry items that are Python objects already.
