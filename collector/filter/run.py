@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, time
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from collector.consent import granted
 from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Signal
 from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
+from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
 from collector.filter.frames import clearing
 from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
@@ -112,7 +114,6 @@ class Filter:
             self._router, self._until = self._compile()
         return self._router
 
-    @clearing
     def admit(
         self,
         event: Payload | dict[str, Any] | Sequence[Any],
@@ -126,10 +127,15 @@ class Filter:
         ``peer`` is the address of the sender, ``user_agent`` its user agent. They fill fields for
         which the schema allows it, if there is a single event and it holds no value for them.
         """
-        return (
-            self._admit_one(event, peer, user_agent)
-            or self._admissions("json", event, peer, user_agent)[0]
-        )
+        try:  # as ``clearing`` does, without another call: this is the most frequent one
+            return (
+                self._admit_one(event, peer, user_agent)
+                or self._admissions("json", event, peer, user_agent)[0]
+            )
+        except BaseException as error:
+            del event, peer, user_agent
+            clear_frames(error.__traceback__)
+            raise
 
     @clearing
     def admit_lines(
@@ -240,12 +246,18 @@ class Filter:
         if kind is dict:
             if router.consent is not None:
                 router = router.router_for(event, OBJECTS)
-            return router.admit_mapping(event)
+            return None if router.single is None else router.single(router.read_mapping(event), 0)
         if kind is not bytes or refusal(event) is not None:
             return None
         if router.consent is not None and router.consent.may_occur_in(event):
             router = router.router_for(event, TEXTS)
-        return router.admit_document(event)
+        if router.single is None:
+            return None
+        try:
+            found = router.read_text(event)
+        except FAILURES:
+            return None
+        return router.single(found, len(event))
 
     def _admissions(
         self,
