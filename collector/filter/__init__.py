@@ -24,7 +24,8 @@ How it works:
    (``text``). JSON texts and Python objects go the same way: a ``Form`` says how to read them.
 7. **Admission** (``admission``). The three lists become records as NDJSON, and a tally.
 
-``Filter`` (``run``) has a method for each form of input, and compiles its plans. ``explain`` is the
+``Filter`` (``run``) has a method for each form of input, and compiles its plans. Where a call
+raises, nothing of an event stays in the frames of the exception (``frames``). ``explain`` is the
 same judge with a listener, and ``live_sample`` runs it on a sample of what a sidecar receives, and
 keeps counts of closed vocabularies (``sample_counts``). A record of an SDK is an event whose
 members have the names of fields (``sdk_records``): the judge decides what it becomes, with kinds

@@ -51,11 +51,12 @@ class EventConsent:
     def refused_in(self, event: Any, form: Form) -> frozenset[str]:
         """Return the refused purposes in an event.
 
-        An event that cannot be read refuses all of them; it is rejected anyway.
+        What cannot be read as an event has no choices. Only how deep a text may be depends on the
+        call, so one that is too deep here refuses all.
         """
         found = form.read(self._readers, event)
         if not isinstance(found, tuple):
-            return refused(self.optional, False)
+            return refused(self.optional, False) if found == "too_deep" else _NOTHING
         reader, members = found
         choices = reader.value(members, self._paths)
         if choices is None:

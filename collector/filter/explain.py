@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from traceback import clear_frames
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ import msgspec
 from collector.contracts import Category, Drop, Granted, Record, Rejection, Scalar
 from collector.filter.admission import AdmissionBuilder, verdict
 from collector.filter.decode.json import decode_scalar
+from collector.filter.frames import clearing
 from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE, Context
 from collector.filter.plan import Column, Keys, SenderInfo
 from collector.filter.reader import Reader
@@ -167,7 +167,7 @@ class _ExplainingRouter(EventRouter):
             return Explanation("not_selected", paths=near)
         is_found = [value is not None or why is not None for _, value, why in outcomes]
         near_by = _Near(payload)
-        paths = dict(self._paths(payload, near_by, is_found))
+        paths = dict(self._paths(near_by, is_found))
         if selected is not None:
             paths[selected] = None
         root = type(next(iter(reader.shape.members), ""))
@@ -181,9 +181,7 @@ class _ExplainingRouter(EventRouter):
             paths,
         )
 
-    def _paths(
-        self, payload: Any, near_by: _Near, is_found: Sequence[bool]
-    ) -> Iterator[tuple[str, str | None]]:
+    def _paths(self, near_by: _Near, is_found: Sequence[bool]) -> Iterator[tuple[str, str | None]]:
         """Yield each listed path with what is near it; with ``None`` if its field has a value."""
         for column in self.plan.columns:
             if is_found[column.index]:
@@ -193,7 +191,7 @@ class _ExplainingRouter(EventRouter):
             each = zip(column.paths, column.written, column.conditions, strict=True)
             for path, written, conditions in each:
                 near = near_by.to(path)
-                if near is None and not all(_holds(one, payload) for one in conditions):
+                if near is None and not all(near_by.holds(*one) for one in conditions):
                     near = f"`{written}` is there, without what `when` asks for beside it"
                 known = nearest.get(written, "")
                 nearest[written] = None if known is None or near is None else known or near
@@ -243,14 +241,24 @@ class _Near:
             raw = found
         return None
 
-    def json_type(self, path: Keys) -> JsonType | None:
-        """Return the type of the value at a path; ``None`` if there is none."""
+    def value(self, path: Keys) -> Any:
+        """Return the value at a path, undecoded; ``None`` if there is none."""
         raw = self._payload
         for depth, key in enumerate(path):
             decoded = self._members(path[:depth], raw, type(key))
             if decoded is None or (raw := decoded[0].get(key)) is None:
                 return None
-        return _TYPES.get(chr(bytes(raw).lstrip()[0]), "number")
+        return raw
+
+    def json_type(self, path: Keys) -> JsonType | None:
+        """Return the type of the value at a path; ``None`` if there is none."""
+        raw = self.value(path)
+        return None if raw is None else _TYPES.get(chr(bytes(raw).lstrip()[0]), "number")
+
+    def holds(self, path: Keys, listed: ClosedList) -> bool:
+        """Return whether the value at a path is one of these."""
+        raw = self.value(path)
+        return raw is not None and listed.has(decode_scalar(raw, _COMPARED))
 
     def _members(self, path: Keys, raw: Any, of: type) -> _Decoded | None:
         """Return the members or elements at a path, and their names by what spellings share;
@@ -273,19 +281,6 @@ class _Near:
 def _spelled(path: Keys) -> tuple[str, str]:
     """Return what other spellings of a path's first name, or of all of it, would share with it."""
     return _plain(path[0]), _plain("".join(map(str, path)))
-
-
-def _holds(condition: tuple[Keys, ClosedList], payload: Any) -> bool:
-    """Return whether a member has one of its values."""
-    path, listed = condition
-    raw = payload
-    try:
-        for key in path:
-            members: Any = dict(enumerate(_elements(raw))) if type(key) is int else _members(raw)
-            raw = members[key]
-    except (KeyError, msgspec.MsgspecError, ValueError, RecursionError):
-        return False
-    return listed.has(decode_scalar(raw, _COMPARED))
 
 
 def known_places(
@@ -364,6 +359,7 @@ ELSEWHERE: Mapping[int, str] = {
 """Where else than at one of its paths the value of a field may come from."""
 
 
+@clearing
 def explain(
     router: EventRouter,
     text: bytes,
@@ -373,17 +369,6 @@ def explain(
 ) -> Iterator[Explanation]:
     """Explain each event of a document, or of NDJSON lines, ``most`` at most. ``sender`` is for a
     single event."""
-    try:
-        return iter(_explanations(router, text, lines, most, sender))
-    except BaseException as error:  # an interrupt, or ``keys`` that fail
-        del text
-        clear_frames(error.__traceback__)
-        raise
-
-
-def _explanations(
-    router: EventRouter, text: bytes, lines: bool, most: int, sender: SenderInfo | None
-) -> list[Explanation]:
     explanations: list[Explanation] = []
     explaining = _ExplainingRouter(router, explanations, most)
     builder = explaining.builder(sender)
@@ -398,4 +383,4 @@ def _explanations(
     explanations += map(Explanation, others[:room])
     if builder.oversized and len(others) < room:
         explanations.append(Explanation("too_large"))
-    return explanations
+    return iter(explanations)

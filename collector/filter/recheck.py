@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from io import BytesIO
-from traceback import clear_frames
 from typing import NamedTuple, TypeVar
 
 from collector.consent import granted
@@ -27,6 +26,7 @@ from collector.contracts import (
     Tally,
 )
 from collector.filter.columns import NOT_AS_WRITTEN, Checks, RecordColumns, demand
+from collector.filter.frames import clearing
 from collector.filter.plan import compile_plan
 from collector.filter.sdk_records import (
     AHEAD,
@@ -88,34 +88,13 @@ class Recheck:
     def __repr__(self) -> str:
         return f"<Recheck of {self._schema.id}>"
 
+    @clearing
     def check(self, batch: PendingBatch, *, keep_rows: bool = False) -> PendingBatch:
         """Return the batch in an encoding of our own; with ``keep_rows`` it has its ``rows``, which
         take several times the memory of the payload.
 
         Raises ``RecheckError`` E513 for anything that the filter cannot have made.
         """
-        try:
-            return self._checked(batch, keep_rows=keep_rows)
-        except BaseException as error:
-            del batch
-            clear_frames(error.__traceback__)
-            raise
-
-    def check_delayed(self, batch: PendingBatch) -> PendingBatch:
-        """Return a batch that waited somewhere else in an encoding of our own, with its rows: it
-        may be of any minute of the last 31 days and have any counts, fields may have been removed
-        from it since, and it may be for some purposes only. Its tally is counted here.
-
-        Raises ``RecheckError`` E513 for anything that cannot have become of what a filter made.
-        """
-        try:
-            return self._checked_delayed(batch)
-        except BaseException as error:
-            del batch
-            clear_frames(error.__traceback__)
-            raise
-
-    def _checked(self, batch: PendingBatch, *, keep_rows: bool) -> PendingBatch:
         self._demand_payload(batch)
         now, tally = utc_now().replace(second=0, microsecond=0), batch.tally
         span = _span(_minute(batch.received), now)
@@ -131,7 +110,14 @@ class Recheck:
         received, layout = batch.received, batch.layout
         return PendingBatch(layout, received, payload, tally, grant.purposes, rows=rows)
 
-    def _checked_delayed(self, batch: PendingBatch) -> PendingBatch:
+    @clearing
+    def check_delayed(self, batch: PendingBatch) -> PendingBatch:
+        """Return a batch that waited somewhere else in an encoding of our own, with its rows: it
+        may be of any minute of the last 31 days and have any counts, fields may have been removed
+        from it since, and it may be for some purposes only. Its tally is counted here.
+
+        Raises ``RecheckError`` E513 for anything that cannot have become of what a filter made.
+        """
         self._demand_payload(batch)
         minute, now, rows = _minute(batch.received), utc_now(), list[Row]()
         is_told = now - OLDEST - _DELAY <= minute <= now + AHEAD

@@ -81,12 +81,12 @@ class EventRouter:
         self.readers: Readers = readers or Readers(plan, self._record)
         self._nested = NestedRecords(plan)
         self._documents = cache(self._make_documents)
-        self._read_mapping = self.readers.objects.of_object
-        self._read_text = self.readers.objects.texts.decode
-        self._single = self._singles()
+        self.read_mapping: Callable[[Any], Any] = self.readers.objects.of_object
+        self.read_text: Callable[[Any], Any] = self.readers.objects.texts.decode
+        self.single: Callable[[Any, int], Admission] | None = self._single()
 
-    def _singles(self) -> Callable[[Any, int], Admission] | None:
-        """Return what makes the admission of a single event, if events are records.
+    def _single(self) -> Callable[[Any, int], Admission] | None:
+        """Return what makes the admission of a single event that is read, if events are records.
 
         Judges are made at once: an event emitted in a signal handler must not wait for them.
         """
@@ -98,26 +98,6 @@ class EventRouter:
         for selection in {way.selection for way in self.plan.records if way.paths}:
             objects.judge("records", selection)
         return None
-
-    def admit_document(self, text: bytes) -> Admission | None:
-        """Admit one valid UTF-8 text whose choices this router grants, if it is a usual event.
-
-        ``None`` leaves it to ``add_document``.
-        """
-        if self._single is None:
-            return None
-        try:
-            event = self._read_text(text)
-        except FAILURES:
-            return None
-        return self._single(event, len(text))
-
-    def admit_mapping(self, event: dict[Any, Any]) -> Admission | None:
-        """Admit a mapping whose choices this router grants, if it is one event.
-
-        ``None`` leaves it to ``add_object``.
-        """
-        return None if self._single is None else self._single(self._read_mapping(event), 0)
 
     @property
     def code(self) -> str:

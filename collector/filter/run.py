@@ -15,7 +15,9 @@ from collector.consent import granted
 from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Signal
 from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
+from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
+from collector.filter.frames import clearing
 from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.records import OBJECTS, TEXTS
 from collector.filter.router import EventRouter
@@ -125,16 +127,17 @@ class Filter:
         ``peer`` is the address of the sender, ``user_agent`` its user agent. They fill fields for
         which the schema allows it, if there is a single event and it holds no value for them.
         """
-        try:
+        try:  # as ``clearing`` does, without another call: this is the most frequent one
             return (
                 self._admit_one(event, peer, user_agent)
                 or self._admissions("json", event, peer, user_agent)[0]
             )
-        except BaseException as error:  # an interrupt, or ``keys`` that fail
+        except BaseException as error:
             del event, peer, user_agent
             clear_frames(error.__traceback__)
             raise
 
+    @clearing
     def admit_lines(
         self,
         payload: Payload,
@@ -148,13 +151,9 @@ class Filter:
         ``first`` says that the payload begins a stream: a byte order mark is skipped only there.
         ``peer`` and ``user_agent`` are used if it holds one event.
         """
-        try:
-            return self._admissions("ndjson", payload, peer, user_agent, first=first)[0]
-        except BaseException as error:
-            del payload, peer, user_agent
-            clear_frames(error.__traceback__)
-            raise
+        return self._admissions("ndjson", payload, peer, user_agent, first=first)[0]
 
+    @clearing
     def admit_records(self, payload: Payload, minutes: Minutes | None = None) -> list[PendingBatch]:
         """Filter NDJSON that a filter of the same schema has made.
 
@@ -163,23 +162,18 @@ class Filter:
         Those of another version of it are filtered by this one. Raises ``InputError`` E429 if a
         record is of another schema; never for other input.
         """
-        try:
-            text = _as_bytes(payload)
-            return self.router.sdk_records.admit(
-                b"\0" if text is None else bytes(text),
-                self.minutes() if minutes is None else minutes,
-                self.schema.layout,
-            )
-        except BaseException as error:
-            text = None
-            del payload
-            clear_frames(error.__traceback__)
-            raise
+        text = _as_bytes(payload)
+        return self.router.sdk_records.admit(
+            b"\0" if text is None else bytes(text),
+            self.minutes() if minutes is None else minutes,
+            self.schema.layout,
+        )
 
     def minutes(self) -> Minutes:
         """Make the minutes of one body of records, all of whose parts are received now."""
         return self.router.sdk_records.minutes(self._now())
 
+    @clearing
     def admit_otlp(
         self,
         signal: Signal,
@@ -198,13 +192,9 @@ class Filter:
         """
         if signal not in SIGNALS:
             raise ConfigError("E107", f"the signal must be one of {', '.join(SIGNALS)}")
-        try:
-            return self._admissions(signal, payload, peer, user_agent, protobuf=protobuf)[0]
-        except BaseException as error:
-            del payload, peer, user_agent
-            clear_frames(error.__traceback__)
-            raise
+        return self._admissions(signal, payload, peer, user_agent, protobuf=protobuf)[0]
 
+    @clearing
     def admit_by_grant(
         self,
         form: Form,
@@ -222,29 +212,23 @@ class Filter:
         records there is ``admit_records``. Raises ``InputError`` E416 beyond ``bounds``, without
         which there are none but those of a list.
         """
-        try:
-            if form == "json" or type(payload) is dict:
-                admission = self._admit_one(payload, peer, user_agent)
-                if admission is not None:
-                    if bounds is not None:
-                        bounds.check_bytes(len(admission.encode()))
-                    return [admission]
-                form = "json"
-            return self._admissions(
-                form,
-                payload,
-                peer,
-                user_agent,
-                protobuf=protobuf,
-                first=first,
-                by_grant=True,
-                bounds=bounds,
-            )
-        except BaseException as error:
-            payload = b""
-            del peer, user_agent
-            clear_frames(error.__traceback__)
-            raise
+        if form == "json" or type(payload) is dict:
+            admission = self._admit_one(payload, peer, user_agent)
+            if admission is not None:
+                if bounds is not None:
+                    bounds.check_bytes(len(admission.encode()))
+                return [admission]
+            form = "json"
+        return self._admissions(
+            form,
+            payload,
+            peer,
+            user_agent,
+            protobuf=protobuf,
+            first=first,
+            by_grant=True,
+            bounds=bounds,
+        )
 
     def otlp_items(self, make: Callable[[Record], _T]) -> ItemBatch[_T]:
         """Make an empty batch for OpenTelemetry items that are Python objects already.
@@ -262,12 +246,18 @@ class Filter:
         if kind is dict:
             if router.consent is not None:
                 router = router.router_for(event, OBJECTS)
-            return router.admit_mapping(event)
+            return None if router.single is None else router.single(router.read_mapping(event), 0)
         if kind is not bytes or refusal(event) is not None:
             return None
         if router.consent is not None and router.consent.may_occur_in(event):
             router = router.router_for(event, TEXTS)
-        return router.admit_document(event)
+        if router.single is None:
+            return None
+        try:
+            found = router.read_text(event)
+        except FAILURES:
+            return None
+        return router.single(found, len(event))
 
     def _admissions(
         self,

@@ -43,13 +43,14 @@ class Node:
     It may be a ``value`` (of columns, of the user agent, or to be compared), an ``object`` or a
     ``list`` above other members, or ``raw``: content, a withheld value, records. ``slots`` has its
     attribute in the struct for each of these; they share one where JSON can be decoded into it.
+    Only where it ``is_read``, as a value, more than its presence is known.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.columns: list[Column] = []
         self.category: int | None = None
-        self.is_agent = self.is_compared = self.holds_records = False
+        self.is_agent = self.is_compared = self.holds_records = self.is_read = False
         self.object: Shape | None = None
         self.list: Shape | None = None
         self.slots: dict[str, str] = {}
@@ -75,7 +76,7 @@ class Node:
         read = [column for column in self.columns if column.withheld is None]
         wanted = [column.wire for column in read]
         wanted += [frozenset([str])] * self.is_agent + [_COMPARED] * self.is_compared
-        self.wanted = frozenset().union(*wanted)
+        self.wanted, self.is_read = frozenset().union(*wanted), bool(wanted)
         is_raw = self.category is not None or self.holds_records or (self.columns and not wanted)
         flags = {"value": wanted, "object": self.object, "list": self.list, "raw": is_raw}
         uses = [use for use, flag in flags.items() if flag]

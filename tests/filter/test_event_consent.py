@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
-from collector.contracts import Granted, Signal
+from collector.contracts import Form, Granted, Signal
 from collector.filter import Admission, Filter
 from collector.filter.event_consent import MAX_BYTES
 from collector.filter.explain import explain
+from collector.filter.records import TEXTS
 from collector.schema import Schema, load_schema
 from collector.testing import assert_noninterference
 from collector.testing.laws import fixed_key
@@ -316,13 +317,59 @@ def test_admissions_apart(chosen: Filter) -> None:
         ("security", "crashes"): _CRASHES,
         ("security",): _NEITHER,
     }
-    assert found["security",].tally.rejected["not_an_object"] == 1  # it cannot be read
+    assert found[None].tally.rejected["not_an_object"] == 1  # it has no choices
     assert sum(each.tally.received for each in found.values()) == len(events) + 2
     assert sum(each.tally.bytes_in for each in found.values()) == len(text)
     whole = chosen.admit_lines(text)
     assert sorted(b"".join(e.encode() for e in found.values()).splitlines()) == sorted(
         whole.encode().splitlines()
     )
+
+
+@pytest.mark.parametrize("unread", [3, "text", None, [1]])
+def test_what_is_no_event_counts_with_what_is_granted_around_it(
+    chosen: Filter, tmp_path: Path, unread: Any
+) -> None:
+    """Whatever lies beside it, and in every form."""
+    beside = {"device": {"type": "phone"}, "choices": ["planning"]}
+    around = {"client.address": "203.0.113.7", "choices": ["crashes"]}
+    within = Filter(made(tmp_path, records="people"))
+    form: Form
+    given_: Any
+    for listed in ([unread], [unread, beside], [beside, unread]):
+        lines = [*map(orjson.dumps, listed), b'{"choices": [']
+        for form, given_ in (("ndjson", b"\n".join(lines)), ("json", orjson.dumps(listed))):
+            found = chosen.admit_by_grant(form, given_)
+            assert _rejecting(found) == [(None, 2 if form == "ndjson" else 1)]
+        document = {**around, "people": listed}
+        for given_ in (document, orjson.dumps(document)):
+            assert _rejecting(within.admit_by_grant("json", given_)) == [
+                (("security", "planning"), 1)
+            ]
+        choices = {"values": [{"key": "crashes", "value": {"boolValue": False}}]}
+        resource = {"attributes": [{"key": "choices", "value": {"kvlistValue": choices}}]}
+        logs = {"resource": resource, "scopeLogs": [{"logRecords": [unread]}]}
+        assert _rejecting(
+            chosen.admit_by_grant("logs", orjson.dumps({"resourceLogs": [logs]}))
+        ) == [(("security", "planning"), 1)]
+
+
+def _rejecting(admissions: list[Admission]) -> list[tuple[Granted, int]]:
+    """The purposes of the admissions that count rejections, and how many each counts."""
+    counts = [(each.granted, each.tally.rejected.total()) for each in admissions]
+    return [each for each in counts if each[1]]
+
+
+def test_no_text_is_an_event_without_its_choices(tmp_path: Path) -> None:
+    """One that cannot be read for its choices cannot be read for its fields either."""
+    router = Filter(made(tmp_path, consent="account.choices")).router
+    text = rb'{"os": {"type": 1}, "account": {"k\u0041": [1.5, {}], "choices": ["\ud83d\ude00"]}}'
+    assert router.consent is not None
+    for at in range(len(text)):
+        for other in (b"", b'"', b"\\", b"\x01", b"d", b"0", b"-", b",", b"{", b"]"):
+            faulty = text[:at] + other + text[at + 1 :]
+            read = [TEXTS.read(each, faulty) for each in (router.consent._readers, router.readers)]
+            assert isinstance(read[0], tuple) == isinstance(read[1], tuple), faulty
 
 
 def test_one_event_gives_one_admission(chosen: Filter) -> None:

@@ -274,6 +274,18 @@ def conserved(admission: Admission) -> Admission:
 CONFERENCING = Filter(load_schema("conferencing"), as_of=date(2026, 6, 1))
 
 
+@pytest.mark.parametrize("protobuf", [True, False])
+def test_of_equal_keys_the_last_counts_and_costs_only_its_field(protobuf: bool) -> None:
+    """In both encodings: a number is no text."""
+    request: Any = REQUESTS["logs"]()
+    attributes = request.resource_logs.add().scope_logs.add().log_records.add().attributes
+    fill(attributes, [("os.type", "linux"), ("ip", "::2"), ("ip", "::1"), ("os.type", 5)])
+    body = request.SerializeToString() if protobuf else as_json(request)
+    admission = CONFERENCING.admit_otlp("logs", body, protobuf=protobuf)
+    assert admission.records == [{"schema": "conferencing/1.0.0", "client.address": "::1"}]
+    assert admission.tally.dropped == {"os.type": {"wrong_type": 1}}
+
+
 def test_a_body_is_chat_and_an_integer_has_64_bits() -> None:
     """Only the presence of a body is known; a longer integer is none."""
     value = '{"key": "cpu.count", "value": {"intValue": "9223372036854775808"}}'

@@ -297,7 +297,7 @@ def test_a_record_of_a_minute() -> None:
     assert (share.tally.received, share.tally.admitted, share.tally.rejected) == (4, 4, {})
 
 
-@pytest.mark.parametrize("count", [3, 7, 100, 524_287, 999_999, MAX_TIMES])
+@pytest.mark.parametrize("count", [3, 4, 7, 100, 524_287, 999_999, MAX_TIMES])
 def test_a_count_becomes_powers_of_two(count: int) -> None:
     """A stored record tells one of a few numbers, and none of the events is lost."""
     said = RECORD | {"count": count, "received": MINUTE}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -159,3 +160,20 @@ def test_a_blank_document_is_malformed(text: bytes) -> None:
     filter_ = schema_case("conferencing").filter
     assert counts(filter_.admit(text)) == {"admitted": 0, "malformed": 1}
     assert filter_.admit_lines(text).tally.received == 0
+
+
+def test_a_filter_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the day on which a field expires it is withheld, without another filter."""
+    now = [datetime(2026, 6, 1, 23, 59, tzinfo=UTC)]
+    monkeypatch.setattr(Filter, "_now", lambda _: now[0])
+    schema = load_schema("conferencing")
+    expiring = schema.fields["os.type"].model_copy(update={"expires": date(2026, 6, 2)})
+    fields = {**schema.fields, "os.type": expiring}
+    tested = Filter(schema.model_copy(update={"fields": fields}))
+    event = {"os.type": "linux", "device.type": "phone"}
+    assert tested.admit(event).records[0].keys() == {"schema", *event}
+    now[0] += timedelta(minutes=1)
+    for given in (event, b'{"os.type": "linux", "device.type": "phone"}'):
+        admission = tested.admit(given)
+        assert admission.records[0].keys() == {"schema", "device.type"}
+        assert admission.tally.dropped == {"os.type": {"expired": 1}}

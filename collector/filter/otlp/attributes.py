@@ -18,7 +18,7 @@ from collector.contracts import CATEGORIES
 from collector.filter.event_consent import EventConsent
 from collector.filter.plan import Column, Conditions, Keys, Plan
 from collector.filter.reader import Reader
-from collector.filter.shape import Node, Opaque, Shape
+from collector.filter.shape import Opaque, Shape
 
 UNREAD = Opaque()
 """A value that is present, but not read."""
@@ -36,11 +36,10 @@ _CHAT = CATEGORIES.index("chat")
 
 
 class ItemReader(Reader):
-    """Reads items for one plan. ``names`` are the wanted ones."""
+    """Reads items for one plan."""
 
     def __init__(self, plan: Plan, record: type[msgspec.Struct]) -> None:
         super().__init__(_plan_of_items(plan), record, str)
-        self.names: frozenset[str] = frozenset(map(str, self.shape.members))
 
 
 def _has_element(path: Keys) -> bool:
@@ -91,12 +90,11 @@ class ItemConsent:
             for purpose in self._optional:
                 self.shape.at((*path, purpose)).is_compared = True
         self.shape.finish()
-        self.names: frozenset[str] = frozenset(map(str, self.shape.members))
 
     def may_occur_in(self, body: bytes | memoryview) -> bool:
         """Return whether a body may hold choices: a quick test, to which any escape is a yes."""
         text = bytes(body)
-        return any(name.encode() in text for name in self.names) or _ESCAPE in text
+        return any(str(name).encode() in text for name in self.shape.members) or _ESCAPE in text
 
     def refused_in(self, *members: Mapping[Any, Any]) -> RefusedPurposes:
         """Return what an item, its scope and its resource refuse together."""
@@ -119,9 +117,3 @@ def _member(value: Any, key: str) -> Any:
     if type(value) is not dict:
         return None
     return next((one for name, one in value.items() if type(name) is str and name == key), None)
-
-
-def is_read(node: Node) -> bool:
-    """Return whether a value is decoded: of content and of withheld fields, only the presence is
-    known."""
-    return "value" in node.slots

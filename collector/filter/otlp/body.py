@@ -24,10 +24,9 @@ class BodyRejected(Exception):
 
 
 class Wanted(Protocol):
-    """What is read of attributes: their ``shape``, and the ``names`` in it."""
+    """What is read of attributes: their ``shape``."""
 
     shape: Shape
-    names: frozenset[str]
 
 
 class OtlpBody(ABC):

@@ -16,7 +16,7 @@ import msgspec
 
 from collector.contracts import Signal
 from collector.filter.decode.json import FAILURES, decode_scalar
-from collector.filter.otlp.attributes import BODY, UNREAD, is_read
+from collector.filter.otlp.attributes import BODY, UNREAD
 from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import MAX_PARTS
 from collector.filter.records import MAX_ITEMS, decode_list, has_many_commas
@@ -100,7 +100,7 @@ def read_value(value: Raw | _Value | None, node: Node) -> Any:
     if form == "kvlist_value" and node.object is not None:
         return _read_pairs(inner, node.object)
     kinds = _READERS.get(form)
-    return UNREAD if kinds is None or not is_read(node) else kinds(inner)
+    return UNREAD if kinds is None or not node.is_read else kinds(inner)
 
 
 def _forms(found: _Value) -> list[tuple[str, Raw]]:
@@ -374,7 +374,7 @@ def _read_wanted(attributes: Iterable[_Either], shape: Shape) -> Members:
             continue
         value = attribute.value
         text = None
-        if type(value) is _Value and "value" in node.slots:
+        if type(value) is _Value and node.is_read:
             text = _only_text(value)
         found[attribute.key] = read_value(value, node) if text is None else text
     return found

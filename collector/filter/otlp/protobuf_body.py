@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from collector.contracts import Signal
 from collector.extras import missing as missing_extra
-from collector.filter.otlp.attributes import BODY, UNREAD, is_read
+from collector.filter.otlp.attributes import BODY, UNREAD
 from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import (
     MessageCounts,
@@ -223,24 +223,23 @@ class ProtobufBody(OtlpBody):
 
     def outer_members(self, outer: Any, wanted: Wanted) -> Members:
         """Return the attributes of a resource or a scope."""
-        attributes = outer.attributes
-        return _read_wanted(wanted.names.intersection(attributes), attributes, wanted.shape)
+        return _read_wanted(outer.attributes, wanted.shape)
 
     def item_members(self, item: Any, wanted: Wanted) -> Members:
         """Return the attributes of an item."""
-        attributes = item.attributes
-        found = _read_wanted(wanted.names.intersection(attributes), attributes, wanted.shape)
+        found = _read_wanted(item.attributes, wanted.shape)
         if self._signal == "logs" and item.HasField("body"):
             found[BODY] = UNREAD
         return found
 
 
-def _read_wanted(names: Iterable[str], attributes: Any, shape: Shape) -> Members:
-    """Return the wanted attributes. A text is read without a call, as most values are texts."""
+def _read_wanted(attributes: Any, shape: Shape) -> Members:
+    """Read the wanted attributes. A text is read without a call, as most values are texts."""
     found: Members = {}
-    for name in names:
-        value, node = attributes[name], shape.members[name]
-        text = value.string_value if "value" in node.slots else None
+    nodes: dict[Any, Node] = shape.members
+    for name in filter(nodes.__contains__, attributes):
+        value, node = attributes[name], nodes[name]
+        text = value.string_value if node.is_read else None
         found[name] = text or _read_value(value, node)
     return found
 
@@ -251,9 +250,8 @@ def _read_value(value: Any, node: Node) -> Any:
     if which is None:
         return None
     if which == "kvlist_value" and node.object is not None:
-        below = value.kvlist_value.values
-        return _read_wanted(node.object.members.keys() & below, below, node.object)
-    return getattr(value, which) if which in _SCALARS and is_read(node) else UNREAD
+        return _read_wanted(value.kvlist_value.values, node.object)
+    return getattr(value, which) if which in _SCALARS and node.is_read else UNREAD
 
 
 def _decode(body: bytes, known: Messages) -> Any:
