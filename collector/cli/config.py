@@ -110,12 +110,15 @@ def _default(setting: Setting, defaults: Config) -> str:
 @app.command("check")
 def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Find every fault of a configuration at once, with the checks that `serve` runs. Exit 78 if
-    there is one.
+    `serve` would not start.
 
-    Also checks the schemas, certificates, directories and sinks that it names, and the recorder's
-    settings if the recorder is on. Nothing is made or changed. Warns of a certificate that expires
-    soon, of a PostgreSQL role with rights that it does not need, of changes that `serve` would
-    refuse without `--allow-widening`, and of changes that need a restart of the running sidecar.
+    The command also checks the schemas, certificates, directories and sinks that the configuration
+    names, and the recorder's settings if the recorder is on. It makes and changes nothing.
+
+    It warns, with exit 0, of what does not keep a sidecar from starting: a sink whose server does
+    not answer or refuses, a certificate that expires soon, a PostgreSQL role with rights that it
+    does not need, and changes that need a restart. It also warns of changes for which `serve` needs
+    `--allow-widening`.
     """
     needs_sidecar()
     loaded = examine(one_file(file, config))

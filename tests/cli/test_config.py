@@ -30,6 +30,23 @@ def test_nothing_to_complain_about(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
 
 
+def test_a_server_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
+    """Exit 0, because a sidecar starts with this configuration; the sink and its line are named."""
+    path = tmp_path / "c.yaml"
+    url = f"postgres://{_SECRET}@127.0.0.1:1/telemetry"
+    path.write_text(
+        f"data: {tmp_path}/d\nsinks:\n  lake: {{type: postgres, party: first, url: '{url}'}}\n"
+    )
+    done = run("config", "check", path)
+    assert (done.code, done.out) == (0, b"no faults\n")
+    assert done.err.startswith(f"warning: {path}:3:3: sinks.lake: ".encode()), done.err
+    assert b"E514" in done.err
+    found = run("config", "check", path, "--json").json
+    assert (found["ok"], found["faults"]) == (True, [])
+    assert [(each["field"], each["code"]) for each in found["warnings"]] == [("sinks.lake", "E514")]
+    assert _SECRET.encode() not in done.out + done.err
+
+
 def test_every_fault_of_settings(tmp_path: Path) -> None:
     """One line each, exit 78, and no value in any."""
     path = tmp_path / "c.yaml"
