@@ -270,8 +270,13 @@ def _print(every: Mapping[str, Claim], found: Found, made: Sequence[Promise]) ->
         sign, plain, words, style = _SHOWN[each.verdict]
         _line((plain if is_ascii else sign, style), each.sentence, "bold")
         _line(("", ""), f"{words} {each.reason}", "", words=(len(words), style))
-        others = [one.message for one in deciding(every[each.id], found, each.verdict)[1:]]
-        for also in (*others, *each.additions):
+        others = deciding(every[each.id], found, each.verdict)[1:]
+        told = {each.advice}
+        for one in others:
+            advice = "" if one.advice in told else f" {one.advice}"
+            told.add(one.advice)
+            _line(("", ""), f"- {one.message}{advice}")
+        for also in each.additions:
             _line(("", ""), f"- {also}")
         if each.advice:
             _line(("", ""), f"What to do: {each.advice}")
