@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
@@ -310,11 +310,16 @@ def resolved(reference: str) -> str:
 def plain_value(info: FieldInfo, value: Any) -> Any:
     """Return a setting's value as plain data in the notation of the file, from which the same value
     is read again; of secrets the number."""
-    reads = {getattr(mark, "func", None) for mark in info.metadata}
+    union = get_args(info.annotation)  # `Size | None` keeps the marks of `Size` in its first part
+    marks = (
+        *info.metadata,
+        *(mark for each in union for mark in getattr(each, "__metadata__", ())),
+    )
+    reads = {getattr(mark, "func", None) for mark in marks}
     if _listen in reads:
         return "off" if value is None else str(value)
     if _size in reads:
-        return size_text(value)
+        return None if value is None else size_text(value)
     if _duration in reads:
         return duration_text(value)
     if info.annotation == tuple[Hash, ...]:

@@ -114,6 +114,18 @@ def test_faults_of_both_at_once(tmp_path: Path) -> None:
     assert f"{path}:1:9: schema: ".encode() in run("config", "check", path).err
 
 
+def test_a_size_is_written_as_a_size(tmp_path: Path) -> None:
+    """Also that of a setting that may have none: in a fault, and by ``show``."""
+    path = tmp_path / "c.yaml"
+    path.write_text("sinks: {store: {limit: 1KiB}}\nlimits: {body: 9MiB}\n")
+    said = run("config", "check", path).err.decode()
+    assert "sinks.store.limit: this must be at least 1MiB [E107]" in said
+    assert "limits.body: this must be at most 8MiB [E107]" in said
+    path.write_text("sinks: {store: {limit: 204800KiB}}\n")
+    found = run("config", "show", path, "--json").json
+    assert found["sinks.store.limit"]["value"] == "200MiB"
+
+
 def test_show(tmp_path: Path) -> None:
     """Every setting with its value and origin; of tokens only the number."""
     path = tmp_path / "c.yaml"
