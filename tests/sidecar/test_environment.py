@@ -144,7 +144,7 @@ def _says_what_it_may(sidecar: Sidecar) -> None:
         assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]{6})?Z", event.pop("time"))
         assert all(fits(listed, key, value) for key, value in event.items() if key != "event")
     assert {e["event"] for e in sidecar.events} <= {
-        *("started", "library", "refused", "stopping", "stopped")
+        *("starting", "started", "library", "refused", "stopping", "stopped")
     }
 
 
@@ -202,6 +202,7 @@ def test_it_ends_though_python_should_stay(tmp_path: Path) -> None:
     ) as process:
         os.write(theirs, b"print('still there')\n")
         assert process.stderr is not None
+        assert b'"starting"' in process.stderr.readline()
         assert b'"started"' in process.stderr.readline()
         process.terminate()
         assert process.wait(WAIT_SECONDS) == 0
