@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from collector.cli.console import Commands
 from collector.extras import is_installed
 
 _SEND = "Send events through the filter"
@@ -83,7 +84,7 @@ def _root(
 
 def _app(names: Iterable[str], *, only_help: bool = False) -> typer.Typer:
     """Put these commands together; for the help alone, without loading them."""
-    made = typer.Typer(
+    made = Commands(
         name="collector",
         no_args_is_help=True,
         rich_markup_mode="markdown",

@@ -26,7 +26,7 @@ from collector.cli.console import (
     wide,
 )
 from collector.cli.data_dir import settings as settings_of_data
-from collector.cli.options import AsJson, ConfigFile, Data, File, one_file, write_new
+from collector.cli.options import AsJson, ConfigFile, Data, write_new
 from collector.cli.serve import needs_sidecar
 from collector.cli.stdout import write
 from collector.config import Config, Loaded, examine, read
@@ -56,8 +56,8 @@ _OUTCOMES = {
 }
 
 _HEAD = """\
-# Every setting of `collector serve FILE`, with its default. To change one, delete the `#` before
-# its name. `collector config check FILE` reports every fault.
+# Every setting of `collector serve --config FILE`, with its default. To change one, delete the `#`
+# before its name. `collector config check --config FILE` reports every fault.
 """
 _WIDTH = 90
 
@@ -76,7 +76,7 @@ def init(
     text = "".join(f"{line}\n" for line in _lines(Config()))
     write_new(file, [_HEAD.encode(), text.encode()])
     err.print(
-        f"wrote {file_name(file)}; next: collector serve {file_name(file)}",
+        f"wrote {file_name(file)}; next: collector serve --config {file_name(file)}",
         markup=False,
         soft_wrap=True,
     )
@@ -108,7 +108,7 @@ def _default(setting: Setting, defaults: Config) -> str:
 
 
 @app.command("check")
-def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Find every fault of a configuration at once, with the checks that `serve` runs. Exit 78 if
     `serve` would not start.
 
@@ -121,7 +121,7 @@ def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False)
     `--allow-widening`.
     """
     needs_sidecar()
-    loaded = examine(one_file(file, config))
+    loaded = examine(config)
     from collector.server import preflight  # noqa: PLC0415 - imports all components
 
     checked = preflight.check(loaded)
@@ -182,10 +182,10 @@ def reload(
 
 
 @app.command("show")
-def show(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show every setting in force, and where its value comes from: a line of the file, the
     environment, or the default. Of secrets, show only how many there are."""
-    loaded = read(one_file(file, config))
+    loaded = read(config)
     every = settings(loaded.config.sinks.sections())
     rows = [(one.name, one.of(loaded.config), loaded.origins[one.name]) for one in every]
     if as_json:
@@ -207,14 +207,13 @@ def _text(value: Any) -> str:
 
 @app.command("flows")
 def show_flows(
-    file: File = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
     mermaid: _Mermaid = False,
 ) -> None:
     """Show which field reaches which sink, and for which purposes. The sidecar delivers by the same
     matrix. Exit 78 if a sink would receive a field that it may not have."""
-    loaded = read(one_file(file, config))
+    loaded = read(config)
     found = _flows(loaded)
     if as_json:
         plain = [each.as_dict() for each in found]

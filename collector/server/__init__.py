@@ -66,9 +66,10 @@ def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
 
 def _say_what_is_loaded(loaded: Loaded) -> None:
     """Tell whoever started it on a terminal, before the modules and workers take their seconds."""
-    config, sinks = loaded.config, ", ".join(loaded.config.sinks.on()) or "none"
     if sys.stderr.isatty():
-        line = f"collector: loading {', '.join(config.references)}; data in {config.data}; sinks: {sinks}"
+        config, sinks = loaded.config, ", ".join(loaded.config.sinks.on()) or "none"
+        line = f"collector: loading {', '.join(config.references)}; data in {config.data}"
+        line += f"; sinks: {sinks}"
         with suppress(OSError):
             print(line, file=sys.stderr, flush=True)
 
