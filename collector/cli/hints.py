@@ -41,8 +41,8 @@ _LINES = (
     "has one JSON document on each line; rename it to end in `.ndjson`, or add `--input ndjson`"
 )
 _NO_FIT = (
-    "`collector explain` shows where the schema looks; if your events stand in a list inside, write"
-    " a schema that names its path under `records`"
+    "`collector explain` shows where the schema looks, and `collector schema new NAME --from FILE`"
+    " proposes a schema; if your events are inside a list, name its path under `records`"
 )
 _QUOTES = "is written with single quotes, as Python prints a dictionary; write it with `json.dumps`"
 
