@@ -148,12 +148,9 @@ def _explained(claim: Claim, found: Found, reached: Verdict) -> tuple[str, str]:
     if reached == "missing":
         return f"Nothing supports this sentence yet: {claim.missing}", ""
     if against := deciding(claim, found, reached):
-        reason, others = against[0].message, len(against) - 1
-        if others:
-            words = "is 1 more finding" if others == 1 else f"are {others} more findings"
-            reason += f" There {words}, which `collector claims` lists."
         unlisted = len(deciding(claim, found, "unproven")) - len(against)
-        return reason + _unlisted(unlisted), against[0].advice
+        reason = against[0].message + others_listed(len(against) - 1) + _unlisted(unlisted)
+        return reason, against[0].advice
     if reached == "unproven":
         return _not_run(found)
     every = ((each, name) for name in claim.checks for each in found.get(name) or ())
@@ -175,6 +172,12 @@ def _few(checks: list[Check]) -> str:
     if len(words) > _FEW + 1:
         words[_FEW:] = [f"{len(words) - _FEW} other checks"]
     return listed(words)
+
+
+def others_listed(number: int) -> str:
+    """Say how many findings `collector claims` lists below the first."""
+    words = "is 1 more finding" if number == 1 else f"are {number} more findings"
+    return f" There {words}, which `collector claims` lists." if number else ""
 
 
 def _unlisted(number: int) -> str:

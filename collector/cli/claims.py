@@ -22,7 +22,15 @@ from collector.claims.document import (
     load_all_claims,
 )
 from collector.claims.findings import NO_RECORDER, ClaimFinding, Found, Verdict, verdict
-from collector.claims.promises import Promise, by_importance, deciding, is_kept, promises, summary
+from collector.claims.promises import (
+    Promise,
+    by_importance,
+    deciding,
+    is_kept,
+    others_listed,
+    promises,
+    summary,
+)
 from collector.claims.verdicts import fingerprint, record
 from collector.claims.verification import check, review_commands
 from collector.cli.console import err, out, print_json, seen
@@ -269,8 +277,9 @@ def _print(every: Mapping[str, Claim], found: Found, made: Sequence[Promise]) ->
     for each in by_importance(made):
         sign, plain, words, style = _SHOWN[each.verdict]
         _line((plain if is_ascii else sign, style), each.sentence, "bold")
-        _line(("", ""), f"{words} {each.reason}", "", words=(len(words), style))
         others = deciding(every[each.id], found, each.verdict)[1:]
+        reason = each.reason.replace(others_listed(len(others)), "") if others else each.reason
+        _line(("", ""), f"{words} {reason}", "", words=(len(words), style))
         told = {each.advice}
         for one in others:
             advice = "" if one.advice in told else f" {one.advice}"
