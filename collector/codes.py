@@ -385,8 +385,8 @@ CODES: dict[str, Code] = {
     ),
     "E312": Code(
         "a text that can spell needs a name of known words",
-        means="The values of a field have letters of free choice, and a word of its name or path is"
-        " not a known thing or property, or none of them is a thing"
+        means="The values of a field have letters of free choice, and its name or path has a word"
+        " that is not a known thing or property, or has no word for a thing"
         " ([names](schema-review.md#texts)).",
         why="A name such as `blurb` does not tell a reviewer what the text could hold.",
         fix="Name it after the device, system or medium that it describes, or list its values.",

@@ -145,8 +145,8 @@ def _with_store(sinks: Sinks, path: Path) -> Sinks:
 
 @dataclass(frozen=True)
 class ReadableStore:
-    """A store that is only looked into, and the directory whose ledger is told of it, if there is
-    one."""
+    """A store that is opened for reading, and the directory whose ledger notes each reading, if
+    there is one."""
 
     config: Config
     store: Path
@@ -170,8 +170,8 @@ def readable(config_file: Path | None, data: Path | None, store: Path | None) ->
 
 
 def directory(config_file: Path | None, data: Path | None) -> Path:
-    """Return the data directory: the one that is named, or that of the settings, which are not read
-    otherwise. Raises ``ConfigError``."""
+    """Return the directory that ``--data`` names. Without one, read the settings and return theirs.
+    Raises ``ConfigError``."""
     return load(config_file).data or Path() if data is None else data
 
 

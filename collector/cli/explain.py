@@ -182,8 +182,8 @@ def _kept(outcomes: Sequence[Mapping[str, Any]]) -> int:
 
 
 _NEAR = (
-    "near: no value, but another spelling of the path or a part of it; `collector explain FILE`"
-    " says which"
+    "near: the path has no value, but the events have another spelling of it or a part of it;"
+    " `collector explain FILE` says which"
 )
 _COLOURS = {"kept": "green", "absent": "dim"}
 

@@ -135,7 +135,7 @@ def _is_document(head: bytes) -> bool:
 
 
 def _is_json(text: bytes) -> bool:
-    """Ask a filter, which alone parses events."""
+    """Return whether a text is JSON, by a filter: nothing else may parse events."""
     return not Filter(load_schema("conferencing")).admit(text).tally.rejected["malformed"]
 
 

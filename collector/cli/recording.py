@@ -139,7 +139,7 @@ _COLUMNS = ("id", "state", "storage", "kinds", "stay", "tracks")
 
 
 def _summary(row: Row) -> dict[str, Any]:
-    """Return what is shown of a recording; no name of a member is in it, nor of the meeting."""
+    """Return what is shown of a recording: neither names of members nor of the meeting."""
     grant = row.snapshot
     choices = [each["choice"] for each in grant["members"].values()]
     return {

@@ -62,13 +62,13 @@ def prune(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take out of store, spool and files what is older than its retention, and every byte of it.
+    """Delete expired data from the store, the spool and files, down to the last byte.
 
-    A sidecar does it by itself once an hour, and at once when it is asked by this. Exit 1 if bytes
-    are left since another process was reading all the time or the disk has no room, if the store
-    has a table of which no retention is known, or if something of ours could not be reached.
+    A running sidecar prunes once an hour, and at once when this command asks it to. Exit 1 if bytes
+    are left because another process kept reading or the disk is full, if the store has a table
+    whose retention is unknown, or if a location of ours could not be reached.
 
-    On a terminal it says what is overdue and asks first; `--dry-run` only says it.
+    On a terminal the command shows what has expired and asks first; `--dry-run` only shows it.
     """
     locations = located(config, data, store)
     if dry_run or (not yes and sys.stdin.isatty()):

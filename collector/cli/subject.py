@@ -131,7 +131,9 @@ def object_(
     withdrawn. Otherwise the same as `erase`."""
     asked = _Asked(located(config, data, store), field, since, until, "object")
     if not any(each.refusable for each in asked.selected):
-        err.print("no field of the schema is for optional purposes alone: all of them stay")
+        err.print(
+            "every field of the schema also has a purpose that is not optional, so all fields stay"
+        )
     if asked.is_to_do(yes=yes, dry_run=dry_run, as_json=as_json):
         asked.have_removed(Object(*asked.person, since, until, wait), store is None, as_json)
 

@@ -164,7 +164,7 @@ def _count(number: float) -> str:
 
 
 def _share(part: float, whole: float) -> str:
-    """Write a share in whole percents, where neither 0 % nor 100 % is rounded to."""
+    """Write a share in whole percents. Only exactly nothing is 0 %, and only all of it is 100 %."""
     if not whole:
         return ""
     share = min(part / whole, 1.0)

@@ -180,7 +180,7 @@ class DrainSection(NatsAccess):
 
     @property
     def is_on(self) -> bool:
-        """Whether the configuration is that of a drain."""
+        """Whether the process is a drain, which takes batches from a broker."""
         return self.url is not None
 
     @property

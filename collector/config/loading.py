@@ -182,7 +182,7 @@ def _order(fault: Fault) -> tuple[bool, int, int, str]:
 
 
 class _Draft(Layers):
-    """Settings as they were written, and those of the sinks that are named among them."""
+    """Settings as the document has them, with the settings of each sink that it names."""
 
     def __init__(self, document: Document) -> None:
         super().__init__(document, "docs/configuration.md", plain_value)
@@ -221,7 +221,7 @@ class _Draft(Layers):
             return None
         except UnknownSinkType as error:
             if not is_written:
-                return None  # of a name that is no type, the fault is that it is no setting
+                return None  # an unknown name is reported as an unknown setting
             hint = nearest(type_, known) or f"; there are {', '.join(known)}"
             code, message = error.code, f"{error.message}{hint}"
         except ConfigError as error:

@@ -230,8 +230,8 @@ class About(Section):
     )
 
     def place(self, sink: SinkSettings) -> str | None:
-        """Return the country that records of a sink go to: its own, or that of the controller for a
-        sink that is ``first``."""
+        """Return the country that a sink's records go to. Without a country of its own, a sink of
+        the party ``first`` has the controller's."""
         return sink.country or (self.country if sink.party == "first" else None)
 
 
@@ -298,7 +298,7 @@ class RecorderSection(Section):
 
 
 def _sinks(value: Any) -> Sinks:
-    """Take settings as they are, or make those of a mapping as the loader does."""
+    """Return the settings of sinks; make them from a mapping as the loader does."""
     if isinstance(value, Sinks):
         return value
     return Sinks(
@@ -424,7 +424,7 @@ def variable(loc: tuple[str, ...]) -> str:
 
 
 def settings(sinks: Mapping[str, type[SinkSettings]] | None = None) -> Iterator[Setting]:
-    """Yield every setting, in order, with those of these sinks; of ours unless others are given."""
+    """Yield every setting in order, with the settings of ``sinks``, by default of our own types."""
     return _settings(Config, (), Sinks().sections() if sinks is None else sinks)
 
 

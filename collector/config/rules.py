@@ -13,7 +13,7 @@ from collector.config.model import SWITCH, Config
 from collector.config.sink_settings import SinkSettings
 
 Finding = tuple[tuple[tuple[str, ...], ...], str, str]
-"""The settings that it is about, the first of them to blame; the code; the message."""
+"""The settings that a fault is about (the first one is to blame), its code and its message."""
 
 _TLS = (("tls", "certificate"), ("tls", "key"), ("tls", "client_ca"))
 _TOKENS = ("auth", "tokens")
@@ -26,8 +26,8 @@ _ADDRESSES = tuple(
     for name, field in Config.model_fields.items()
     if "address" in getattr(field.annotation, "model_fields", ())
 )
-"""The sections that have an address to listen on: ``http``, ``grpc``, ``admin``, ``recorder``, and
-those of receivers that are added."""
+"""The sections with an address to listen on: ``http``, ``grpc``, ``admin``, ``recorder``, and the
+sections of further receivers."""
 _NO_RECEIVERS = ("admin", "recorder")
 """The sections of these that take no events."""
 _OWN = ("collector.", "ledger.", "spool.", "store.")

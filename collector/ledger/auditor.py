@@ -300,7 +300,7 @@ class Audit:
         self._gaps.sort(key=lambda each: -each.first)
 
     def _skip(self, number: int, admitted: int) -> None:
-        """Account for a receipt in the gaps that cover it; compare those that it ends."""
+        """Subtract a receipt from the gaps that cover it, and check each gap that ends with it."""
         while self._gaps and self._gaps[-1].first <= number:
             self._open_gaps.append(self._gaps.pop())
         for gap in self._open_gaps:

@@ -206,8 +206,7 @@ class Ledger:
         return table in self._tables
 
     def _changed_batches(self) -> Iterator[Flaw]:
-        """Yield the batches that still wait and are not those of their receipts; a recorder has
-        none."""
+        """Yield the waiting batches that do not match their receipts. A recorder has no batches."""
         if not self._has("batches"):
             return
         query = (
@@ -260,8 +259,8 @@ def opened(path: Path) -> Iterator[Ledger]:
 
 
 def earlier_schemas(path: Path) -> dict[str, Schema]:
-    """Return the schemas with which a sidecar ever ran by their digests, the last one first, out of
-    the ledger in a spool's file; without those that no longer load. Raises as ``opened``."""
+    """Return by digest the schemas with which a sidecar ever ran, the latest first, from the ledger
+    in a spool's file. Schemas that no longer load are left out. Raises as ``opened``."""
     with opened(path) as ledger:
         digests = dict[str, None]()
         for entry in ledger.entries():

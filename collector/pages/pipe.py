@@ -1,5 +1,5 @@
-"""The picture of the pipe: an event that is no person's goes through the real filter, and each of
-its lines says what became of it and by which rule.
+"""The picture of the pipe: an invented event goes through the real filter. Each line of the event
+says what became of it, and by which rule.
 
 The event is a synthetic meeting, with an example for each field that it does not have. The filter
 explains it; nothing here decides what is kept.
@@ -39,7 +39,7 @@ _AGENT = (
 @dataclass(frozen=True)
 class PipeLine:
     """A line of the event: its depth, name and value, and what the filter made of it. ``fields``
-    are those that read it, ``detail`` is the category of content or the reason of a refusal.
+    are the fields that read it, ``detail`` is the category of content or why it was refused.
     ``size`` are the bytes of its value in the event; the value of content is not shown."""
 
     depth: int
@@ -64,7 +64,7 @@ class Pipe:
 def pipe(schema: Schema, now: datetime) -> Pipe:
     """Send an example through the filter of a schema, as of the day of ``now``."""
     today = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
-    # The key is no secret: the pseudonym of an example is no person's.
+    # The key needs no secrecy: the pseudonym of an example belongs to nobody.
     chosen = Filter(schema, as_of=today.date(), keys=lambda _reference, _period: bytes(32))
     event, inside = _event(schema)
     record = _at(event, inside)

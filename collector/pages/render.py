@@ -59,7 +59,7 @@ def static(name: str) -> str:
 
 @cache
 def environment(*, escape: bool = True) -> Environment:
-    """Return the environment of all templates; without ``escape``, for what is no HTML."""
+    """Return the environment of all templates; without ``escape``, for other formats than HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow
 
     from collector.pages.words import cut, markdown, mermaid  # noqa: PLC0415 - of Jinja2

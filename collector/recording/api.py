@@ -116,8 +116,8 @@ class RecorderApi:
         self._threads = ThreadPoolExecutor(THREADS, "recorder")
         self._verifying = ThreadPoolExecutor(
             THREADS, "tokens"
-        )  # a flood of which holds up no chunk
-        self._reading = ThreadPoolExecutor(THREADS, "readers")  # a bucket that hangs, likewise
+        )  # a flood of tokens does not delay chunks
+        self._reading = ThreadPoolExecutor(THREADS, "readers")  # nor does a hanging bucket
         self._events_of = EventStreams(recorder, self._run)
         self._tracks = TrackStreams(self._read, self._budget.large)
         self._tokens: set[str] = set()  # of requests in progress that a token serves for once
@@ -347,7 +347,7 @@ def _uncounted(_size: int) -> None:
 
 
 def _shared(headers: Headers, body: bytes) -> HttpResponse:
-    """Respond with bytes that many readers share: none of them has a copy while it is slow."""
+    """Respond with bytes that all readers share, so that slow readers hold no copies."""
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body

@@ -235,8 +235,8 @@ chains over theirs."""
 
 
 def _others(directory: Path) -> _Findings:
-    """Check that there is nothing else: no other entries, of which nothing is known, and nothing in
-    files and databases but what the recorder writes."""
+    """Check that the directory has no unknown entries, and that its files and databases hold only
+    what the recorder writes."""
     number = sum(foreign_parts(directory / name, each) for name, each in _DATABASES.items())
     number += sum(_foreign_texts(directory / name, each) for name, each in _TEXTS.items())
     number += _count_entries(directory)

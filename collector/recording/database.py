@@ -27,7 +27,7 @@ _BUSY_SECONDS = 10.0
 
 @dataclass(eq=False)
 class _Work:
-    """Work that waits for a transaction, and what came of it."""
+    """Work that waits for a transaction, and its outcome."""
 
     run: Callable[[sqlite3.Connection], None]
     is_done: bool = False

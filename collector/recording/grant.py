@@ -61,7 +61,7 @@ MAX_MEMBERS = 2_000
 MAX_TRACKS = 20_000
 """At most as many tracks in a recording, destroyed ones included."""
 MAX_OWN_TRACKS = 256
-"""At most as many of them of one owner."""
+"""The most tracks of one owner."""
 
 
 class Grant:

@@ -2,9 +2,9 @@
 
 Each recording has a secret, under which repeated chunks are recognised, and each track of a cloud
 recording an age identity. They are wrapped with ChaCha20-Poly1305, bound to recording and track.
-Nothing of them is ever in a bucket or a manifest. A track's name and its owner's mark lie here too,
-and go with its key; what stays is a mark of the name under the recording's secret, by which a chunk
-of a destroyed track is refused.
+They are never in a bucket or a manifest. A track's name and its owner's mark are here too, and are
+deleted with its key. A mark of the name under the recording's secret stays, so that chunks of a
+destroyed track are refused.
 
 What is destroyed is overwritten in the file; then the log is cut and the file is written anew. A
 backup of ``keys.db`` still opens it while it has the master key that was in use at that time:
@@ -59,7 +59,8 @@ _OWN = ""
 
 @dataclass(frozen=True, slots=True)
 class TrackKey:
-    """A track: its random name, and its own; ``is_destroyed`` if only a mark is left of it."""
+    """A track: its random name and the name that its sender gave; ``is_destroyed`` if only a mark
+    is left."""
 
     object: str
     name: str = ""

@@ -110,7 +110,7 @@ class RecorderState:
 
 @dataclass
 class _Active:
-    """A grant, its revision as it was committed last, and what members know of it."""
+    """A grant, its last committed revision, and what its members were told."""
 
     grant: Grant
     revision: int = -1
@@ -574,8 +574,8 @@ class Recorder:
     def _access(
         self, caller: Caller, recording: str, right: str, what: str, track: str = ""
     ) -> Iterator[_Active]:
-        """Give a grant to a caller who reads, with a ledger entry of what came of it: one for each
-        token and track, however often it is read, and one for each way to be refused."""
+        """Give a grant to a caller who reads, and note the outcome in the ledger. Repeated reads of
+        one track with one token share an entry, and so do refusals for the same reason."""
         outcome = "done"
         try:
             with self._checked(caller, recording, right) as active:
@@ -592,7 +592,7 @@ class Recorder:
     def _reading(
         self, caller: Caller, recording: str, what: Literal["track", "manifest"], track: str = ""
     ) -> Iterator[_Active]:
-        """Give a grant to a caller who may read the recording, with the ledger entry of it."""
+        """Give a grant to a caller who may read the recording, and note it in the ledger."""
         with self._access(caller, recording, what, what, track) as active:
             active.grant.check_reader(self._mark(caller), caller.role, self._clock())
             yield active

@@ -52,7 +52,7 @@ class Terms:
             raise Refused("terms")
 
     def stated(self) -> dict[str, str]:
-        """Return what a manifest states of them, which nothing changes later."""
+        """Return the terms as the manifest states them. They never change."""
         kinds = " ".join(sorted(self.kinds))
         return {"kinds": kinds, "storage": self.storage, "retention": repr(self.retention)}
 

@@ -3,11 +3,11 @@
 It has the grants with their members and tracks, the events that members are told, the manifests
 line by line, the ledger, the tokens that were used, and the tasks. A step of a grant, its entries
 in the ledger, its lines in the manifest, and the tasks that it causes are one commit. So a crash
-leaves nothing half done: what is not committed did not happen, and what is committed and not yet
-carried out is a task.
+leaves nothing half done: a step that is not committed did not happen, and a committed step that is
+not yet carried out is a task.
 
-The ledger has entries and no receipts. ``collector ledger`` verifies, exports and checkpoints it as
-it does that of a sidecar. An entry names no meeting, track or member: ``who`` is the HMAC of the
+The ledger has entries and no receipts. ``collector ledger`` verifies, exports and checkpoints it
+like the ledger of a sidecar. An entry names no meeting, track or member: ``who`` is the HMAC of the
 token's subject under ``subjects.key``, which leads to no person once that file is destroyed.
 """
 
@@ -61,7 +61,7 @@ ACTIONS: frozenset[str] = frozenset(
 OUTCOMES: frozenset[str] = frozenset(
     {"done", "stopped", "host_absent", "expired", "restarted", *REFUSALS}
 )
-"""What came of it: done, why a recording was closed, or the code of a refusal."""
+"""The outcome of an action: done, the reason of a close, or the code of a refusal."""
 
 _SCRIPT = """
 CREATE TABLE about (format INTEGER NOT NULL) STRICT
@@ -158,8 +158,8 @@ late, and upload a chunk."""
 
 
 class Task(NamedTuple):
-    """Something to be done with a recording: with a track of it, by its random name, or with the
-    whole where ``object`` is empty; ``chunk`` is the number of one that is to be uploaded."""
+    """A task about the track with the random name ``object``, or about the whole recording if
+    ``object`` is empty. ``chunk`` is the number of a chunk that is to be uploaded."""
 
     number: int
     what: What

@@ -91,9 +91,9 @@ class TrackStreams:
 
 
 def _range(value: bytes, size: int) -> tuple[int, int] | None:
-    """Return the first byte of a range and its end; ``None`` if everything is sent, because there
-    are several ranges or the header is malformed. The end is not above the start if there is no
-    such byte."""
+    """Return the first byte of a range and its end. ``None`` means that the whole track is sent,
+    because there are several ranges or the header is malformed. A range beyond the track is empty:
+    its end is not above its start."""
     found = _RANGE(value)
     if found is None or not (found[1] or found[2]):
         return None
@@ -171,7 +171,7 @@ class EventStreams:
                 if events:
                     last = events[-1].number
                     yield b"".join(map(_line, events))
-        except Refused:  # the caller is no member any more
+        except Refused:  # the caller is no longer a member
             return
         finally:
             self._held[holder] -= 1

@@ -48,7 +48,7 @@ from collector.recording.store import Store, Stored, Task, What
 from collector.recording.tasks import Local, Remote, Tasks
 
 VAULT_NAME = "vault"
-"""The directory of keys and files in that of the recorder."""
+"""The name of the directory of keys and files, inside the recorder's directory."""
 _SEALED_MORE = 2048
 """More bytes than age adds to 4 MiB: its header, and 16 bytes for each 64 KiB."""
 _LARGEST_BUFFER = 2 * MAX_CHUNK_BYTES
