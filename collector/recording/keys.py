@@ -108,7 +108,7 @@ class Keys:
         return found
 
     def has(self, recording: str) -> bool:
-        """Return whether there is anything of a recording."""
+        """Return whether the file has anything about a recording."""
         statement = "SELECT 1 FROM recordings WHERE recording = ?"
         return bool(self.database.rows(statement, recording))
 
@@ -149,14 +149,15 @@ class Keys:
         return TrackKey(object_, name, kind, owner_mark, recipient)
 
     def identity(self, recording: str, object_: str) -> Identity | None:
-        """Return what opens a track: ``None`` if it was destroyed, or never was here."""
+        """Return the identity that opens a track; ``None`` if it was destroyed or was never
+        here."""
         statement = "SELECT identity FROM tracks WHERE recording = ? AND object = ?"
         found = self._open(statement, recording, object_, recording, object_)
         return None if found is None else read_identity(found.decode())
 
     def _open(self, statement: str, recording: str, object_: str, *values: str) -> bytes | None:
-        """Return what a query finds, unwrapped, or ``None``. A reader whose master key does not
-        open it takes the one of a rotation meanwhile."""
+        """Return what a query finds, unwrapped, or ``None``. If the master key of a reader does not
+        open it, a rotation has replaced the key, and the reader loads the new one."""
         with self.database.lock:  # the master key is the one that has wrapped it
             for is_last in (not self._is_reader, True):
                 rows = self.database.rows(statement, *values)
@@ -171,8 +172,8 @@ class Keys:
         return None
 
     def destroy(self, recording: str, objects: Collection[str] | None = None) -> bool:
-        """Destroy the keys of tracks, or all that is here of a recording; return whether the file
-        was written anew, else ``compact`` has to follow. Raises ``Refused`` if the keys cannot be
+        """Destroy the keys of tracks, or everything here about a recording. Return whether the file
+        was rewritten; if not, call ``compact`` later. Raises ``Refused`` if the keys cannot be
         destroyed now; some may be then."""
         with self.database.transaction() as db:
             if objects is None:
@@ -201,8 +202,8 @@ class Keys:
     # -- the master key ---------------------------------------------------------------------------
 
     def rotate(self) -> None:
-        """Wrap all keys under a new master key, and destroy the old one, which the next start
-        finishes if the process ends meanwhile; ``compact`` has to follow. Raises ``Refused`` and
+        """Wrap all keys under a new master key, and destroy the old one. If the process ends
+        meanwhile, the next start finishes this. Call ``compact`` afterwards. Raises ``Refused`` and
         ``OSError``; what was committed by then is in use."""
         with self.database.lock:  # of two rotations, the second would destroy the first one's key
             if self._read(_MASTER) != self._master:  # a rotation before could not put it there
@@ -349,7 +350,7 @@ def makes_secret(recipient: Recipient) -> bool:
 
 def read_identity(text: str) -> Identity:
     """Read an age identity, from the text of an identity file with comments or alone. Raises
-    ``ValueError`` for anything else; the message holds nothing of it."""
+    ``ValueError`` for anything else, and never quotes it."""
     from pyrage import IdentityError  # noqa: PLC0415 - heavy
     from pyrage.x25519 import Identity  # noqa: PLC0415
 

@@ -189,14 +189,14 @@ class Chain:
         self._meet(self._expected.pop(number, ()))
 
     def finish(self) -> None:
-        """Report the tips that were not met: what they name was cut off."""
+        """Report each expected tip that was not reached: lines up to it were cut off."""
         for number in sorted(self._expected):
             for _, source in self._expected[number]:
                 message = f"the lines after {self.lines} are missing: {source} names line {number}"
                 self.report(message)
 
     def report(self, finding: str) -> None:
-        """Add a finding; of very many, the first thousand."""
+        """Add a finding, up to the first thousand."""
         if len(self.findings) < _MOST_FINDINGS:
             self.findings.append(finding)
 

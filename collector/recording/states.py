@@ -74,7 +74,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Paused:
-    """Nothing is taken until the host resumes; nothing was since then."""
+    """Nothing is taken until the host resumes."""
 
     since: float
     reason: Literal["host", "host_absent"]
@@ -82,7 +82,7 @@ class Paused:
 
 @dataclass(frozen=True)
 class Closed:
-    """Nothing is taken any more; those with the right may read."""
+    """Nothing is taken any more. People with the right may read."""
 
     at: float
     reason: CloseReason

@@ -246,8 +246,8 @@ class Store:
         self._opened.close()
 
     def commit(self, work: Callable[[Connection], None]) -> None:
-        """Run ``work`` as one transaction, which is on disk on return; it may be run twice, once in
-        vain. Raises ``Refused``, and what ``work`` raises."""
+        """Run ``work`` as one transaction, which is on disk on return. ``work`` may run twice, and
+        only the second run counts. Raises ``Refused``, and what ``work`` raises."""
         self.database.commit(work)
 
     # -- the ledger -------------------------------------------------------------------------------
@@ -299,8 +299,9 @@ class Store:
     def add_access(
         self, caller: Caller, recording: str, what: str, outcome: str, track: str, *, now: float
     ) -> None:
-        """Append the entry of an access, unless the ledger has it: one for each token and track,
-        and one for each way in which a token was refused, so that no reader fills the disk."""
+        """Append the entry of an access, unless the ledger has it. There is one for each token and
+        track, and one for each reason why a token was refused, so that no reader can fill the
+        disk."""
         access = (caller.jti, caller.role, caller.subject, recording, what, outcome, track)
         with self._mutex:
             is_there = self._accesses.get(access, 0.0) > now
@@ -403,7 +404,7 @@ class Store:
         db.executemany("DELETE FROM tasks WHERE number = ?", [(each.number,) for each in tasks])
 
     def drop_tasks(self, db: Connection, what: What, recording: str, object_: str = "%") -> None:
-        """Remove the tasks of a kind of a recording, or of a track, which are not to be done."""
+        """Cancel the tasks of one kind for a recording or a track."""
         statement = "DELETE FROM tasks WHERE recording = ? AND what = ? AND object LIKE ?"
         db.execute(statement, (recording, what, object_))
 
@@ -513,7 +514,7 @@ class Store:
         return self._one("number >= ?3 ORDER BY number DESC LIMIT 1", recording, object_, 0)
 
     def at(self, recording: str, object_: str, place: int) -> StoredChunk | None:
-        """Return the chunk of a track whose content has the byte at a place, or the last one."""
+        """Return the chunk that contains the byte at a position in the track, or the last chunk."""
         low, last = 0, self.last(recording, object_)
         high = last.line.number if last else 0
         while low < high:  # by halves: start grows with number

@@ -44,9 +44,9 @@ class Run(Protocol):
 
 
 class TrackStreams:
-    """Streams of tracks, one for each reader. What is on its way to readers is of ``memory``; a
-    stream that needs more waits for its turn, until others have taken theirs, or are cut for being
-    too slow."""
+    """Streams of tracks, one for each reader. Bytes on their way to readers are taken from
+    ``memory``. A stream that needs more waits until other readers have received theirs, or are cut
+    off for being too slow."""
 
     def __init__(self, run: Run, memory: Turns) -> None:
         self._run, self._memory = run, memory
@@ -75,7 +75,7 @@ class TrackStreams:
         return HttpResponse(200, (_NDJSON,), stream=self._stream(pieces))
 
     async def _stream(self, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces; one is counted until the next is asked for."""
+        """Yield the pieces. Each counts as memory in use until the next one is requested."""
         while True:
             await self._memory.awaited(size := MAX_CHUNK_BYTES, seconds=None)
             try:

@@ -210,8 +210,8 @@ class _Verification:
         return is_there or self._pending(track)
 
     def _leftovers(self, there: Collection[str]) -> list[str]:
-        """Return what remains of an erased recording. A removal that is still to be repeated is not
-        a fault; what arrives late meanwhile is found like anything else."""
+        """Return what remains of an erased recording. A removal that will be repeated is not a
+        fault, but an object that arrives late is."""
         if self._store.tasks(self._recording, "erase", "delete"):
             return ["the erasure is not complete: the bucket still holds objects of the recording"]
         found = [f"an object of the erased recording is there: {key}" for key in there]
