@@ -48,7 +48,7 @@ _fault = partial(fault, "E107")
 
 
 def _choice(known: Mapping[Any, Any], message: str) -> tuple[BeforeValidator, WithJsonSchema]:
-    """Return what reads one of a closed list, and tells editors the list."""
+    """Return a type that reads one word of a closed list, and tells editors the list."""
 
     def check(value: Any) -> Any:
         if isinstance(value, bool | str) and value in known:
@@ -59,7 +59,7 @@ def _choice(known: Mapping[Any, Any], message: str) -> tuple[BeforeValidator, Wi
 
 
 def matching(form: str, message: str) -> tuple[BeforeValidator, Hint]:
-    """Return what checks that a setting is a text of this form, and tells editors the form."""
+    """Return a type that checks the form of a text, and tells editors the form."""
 
     def check(value: Any) -> str:
         if isinstance(value, str) and re.fullmatch(form, value, re.ASCII):
@@ -308,8 +308,8 @@ def resolved(reference: str) -> str:
 
 
 def plain_value(info: FieldInfo, value: Any) -> Any:
-    """Return a setting's value as plain data in the notation of the file, from which the same value
-    is read again; of secrets the number."""
+    """Return a setting's value as plain data in the notation of the file, which reads as the same
+    value. For secrets, return how many there are."""
     union = get_args(info.annotation)  # `Size | None` keeps the marks of `Size` in its first part
     marks = (
         *info.metadata,

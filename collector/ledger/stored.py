@@ -1,4 +1,4 @@
-"""Read the ledger of a spool's file, which may be in use; and its tables."""
+"""Read the ledger and its tables from a spool's file, which may be in use."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def require_known_format(db: sqlite3.Connection) -> None:
 
 
 def _count(total: Tally, what: str, name: Any, reason: Any, times: Any) -> None:
-    """Add a sum of hours to a tally that has none of its kind."""
+    """Add sums of hours to a tally that has no sum of that kind yet."""
     if what == "dropped" and reason in DROPS:
         total.dropped.setdefault(name, Counter())[reason] = as_number(times)
     elif what == "content" and name in CATEGORIES:
@@ -109,8 +109,8 @@ class Ledger:
     def tally(self) -> Tally:
         """Return the counts of all receipts, and the hourly sums that are still stored.
 
-        Each count is added up in two halves: a sum of whole ones may be no integer of SQLite's,
-        whatever a worker says.
+        Each count is added up in two halves, because a worker may state counts whose sum overflows
+        SQLite's integers.
         """
         halves = ", ".join(
             f"ifnull(sum({name} >> 32), 0), ifnull(sum({name} & {_LOW}), 0)" for name in _COUNTED
@@ -225,8 +225,7 @@ class Ledger:
 
 
 def file_of(spool: Path) -> Path:
-    """Return the file that has the ledger of a spool's directory: the spool's, or the database of a
-    recorder whose directory it is."""
+    """Return the file with the ledger of a directory: the spool, or the database of a recorder."""
     recorder = spool.with_name(RECORDER_FILE)
     return recorder if recorder.is_file() and not spool.exists() else spool
 

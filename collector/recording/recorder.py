@@ -545,7 +545,7 @@ class Recorder:
             listener(recording)
 
     def _follow(self, db: Connection, recording: str, grant: Grant, *, is_new: bool) -> None:
-        """Add the tasks that follow from a grant's state. A closed or erased one has them only once,
+        """Add the tasks that follow from a grant's state. A close or an erasure adds them once,
         when the state ``is_new``."""
         match grant.state:
             case Closed(at=at) if is_new:
