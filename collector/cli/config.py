@@ -100,7 +100,7 @@ def _lines(defaults: Config) -> Iterator[str]:
 
 
 def _default(setting: Setting, defaults: Config) -> str:
-    """Return a default as YAML; nothing for none."""
+    """Return a default as YAML; an empty text if there is none."""
     if setting.info.get_default(call_default_factory=True) in (None, ()):
         return ""
     value = setting.of(defaults)
@@ -109,8 +109,8 @@ def _default(setting: Setting, defaults: Config) -> str:
 
 @app.command("check")
 def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Find every fault of a configuration at once, with the checks that `serve` runs. Exit 78 if
-    `serve` would not start.
+    """Find every fault of a configuration at once, by the checks of `serve`. Exit 78 if `serve`
+    would not start.
 
     The command also checks the schemas, certificates, directories and sinks that the configuration
     names, and the recorder's settings if the recorder is on. It makes and changes nothing.

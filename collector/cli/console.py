@@ -27,7 +27,7 @@ from collector.samples import Reach
 
 
 class _Output(Console):
-    """A console on stdout; a reader that closes the pipe does not make the command fail."""
+    """A console on stdout. The command does not fail if the reader closes the pipe."""
 
     def on_broken_pipe(self) -> None:
         raise ReaderGoneError
@@ -45,7 +45,8 @@ _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 
 class _Command(TyperCommand):
-    """A command that says how a configuration is named, if a word too many may be one."""
+    """A command that explains `--config` if it gets a word too many, which may be a
+    configuration."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line."""
@@ -96,7 +97,7 @@ def print_json(value: Any, to: Console = out) -> None:
 
 
 class _Table(Table):
-    """A table that breaks no word: where the columns have no room, each row becomes a list."""
+    """A table that breaks no word. If the columns do not fit, each row becomes a list."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         room = options.max_width - _GAP * (len(self.columns) - 1)
@@ -156,8 +157,8 @@ _VERDICTS: Mapping[str, str] = {"widening": "red", "narrowing": "green", "neutra
 
 
 def changes_table(headings: Sequence[str], rows: Iterable[Sequence[str]], whole: int = 0) -> Table:
-    """Lay out changes, widenings first: a row is the verdict and the cells under ``headings``, of
-    which so many are never wrapped."""
+    """Lay out changes, widenings first. A row is the verdict and the cells under ``headings``; the
+    first ones are never wrapped."""
     table = new_table("verdict", *headings, whole=("verdict", *headings[:whole]))
     order = list(_VERDICTS)
     for verdict, *cells in sorted(rows, key=lambda row: order.index(row[0])):
@@ -194,7 +195,7 @@ def share(part: float) -> str:
 
 
 def reach_table(fields: Iterable[str], found: Reach) -> Table:
-    """Lay out in which share of the events each field is, and why it was dropped."""
+    """Lay out what share of the events has each field, and why the field was dropped."""
     table = new_table("field", "events", "dropped", numbers=("events",), whole=("field", "events"))
     for name in fields:
         drops = found.tally.dropped[name].items() if name in found.tally.dropped else ()

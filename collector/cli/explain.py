@@ -99,7 +99,7 @@ def explain_events(  # noqa: PLR0917 - typer reads the options off the parameter
 
 
 def _print_summary(schema: Schema, found: Reach, shown: int) -> None:
-    """Print what becomes of all events, before a few of them are explained."""
+    """Print a summary of all events, before a few of them are explained."""
     tally = found.tally
     reasons = "".join(f", {times:,} {reason}" for reason, times in tally.rejected.items())
     out.print(f"[bold]{tally.received:,} events[/]: {tally.admitted:,} admitted{reasons}")

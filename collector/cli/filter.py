@@ -204,7 +204,7 @@ def _parquet(raw: IO[bytes], schema: Schema) -> Iterator[Put]:
 
 
 class _Whole:
-    """A file that is written whole, or raises what says so to the user."""
+    """A file whose failed writes raise an error for the user."""
 
     closed = False
 

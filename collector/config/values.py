@@ -48,7 +48,8 @@ _fault = partial(fault, "E107")
 
 
 def _choice(known: Mapping[Any, Any], message: str) -> tuple[BeforeValidator, WithJsonSchema]:
-    """Return a type that reads one word of a closed list, and tells editors the list."""
+    """Return the annotations of a setting that is one word of a closed list. Editors get the
+    list."""
 
     def check(value: Any) -> Any:
         if isinstance(value, bool | str) and value in known:
@@ -59,7 +60,7 @@ def _choice(known: Mapping[Any, Any], message: str) -> tuple[BeforeValidator, Wi
 
 
 def matching(form: str, message: str) -> tuple[BeforeValidator, Hint]:
-    """Return a type that checks the form of a text, and tells editors the form."""
+    """Return the annotations of a setting that is a text of this form. Editors get the form."""
 
     def check(value: Any) -> str:
         if isinstance(value, str) and re.fullmatch(form, value, re.ASCII):

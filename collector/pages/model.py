@@ -198,7 +198,7 @@ class Page:
         return tuple(dict.fromkeys(each.name for one in self.schemas for each in one.fields))
 
     def lead(self) -> str:
-        """Return the phrase about content, which says no more than what has been shown."""
+        """Return the phrase about content. It claims no more than the checks have shown."""
         found = [each.verdict for each in self.promises if each.id in _LEAD]
         if "broken" in found:
             return "lead_broken"
@@ -337,7 +337,7 @@ def _schema(
 
 
 def precision(field: FieldBase) -> dict[str, str]:
-    """State how exactly a field is stored, in each language, by a phrase of its kind."""
+    """State a field's precision in each language, with a phrase of its kind."""
     return {language: phrase_book(language).precision(field) for language in LANGUAGES}
 
 

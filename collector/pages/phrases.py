@@ -89,7 +89,7 @@ class PhraseBook(Part):
 
     @staticmethod
     def _name(part: str) -> str | None:
-        """Return what stands between backquotes as it is."""
+        """Return the text between backquotes unchanged."""
         return None if "`" in part else part
 
     def _list_of_texts(self, listed: str) -> str | None:

@@ -204,7 +204,8 @@ class _Reading:
         self.above = {path[:n] for path in known for n in range(len(path))}
 
     def lines(self, tree: Any, at: _Keys = ()) -> Iterator[PipeLine]:
-        """Yield the lines of an object or a list: what is read is opened, all else is one line."""
+        """Yield the lines of an object or a list. Members that a field reads are expanded; each
+        other member is one line."""
         is_list = isinstance(tree, list)
         for key, value in enumerate(tree) if is_list else tree.items():
             path, name, depth = (*at, key), "" if is_list else str(key), len(at)
@@ -237,7 +238,7 @@ class _Reading:
 
 
 def plain_text(value: Any) -> str:
-    """Write a value without quotes, cut to what a reader takes in."""
+    """Write a value without quotes, cut to a readable length."""
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
 

@@ -1,5 +1,5 @@
-"""The words of a page in one language, as mark-up: each part that is not ours is escaped, and
-isolated from the direction of what stands around it."""
+"""The words of a page in one language, as mark-up: each part from a document is escaped, and
+isolated from the text direction around it."""
 
 from __future__ import annotations
 
