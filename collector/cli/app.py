@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from collector.cli.console import Commands
+from collector.cli.commands import Commands
 from collector.extras import is_installed
 
 _SEND = "Send events through the filter"

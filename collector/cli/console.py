@@ -18,8 +18,8 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
-from typer.core import TyperCommand
 
+from collector.cli.commands import Commands
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
 from collector.errors import Fault
@@ -38,33 +38,6 @@ err: Console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False
 _WIDTH = 200
 _GAP = 2
 """The blanks between columns."""
-
-
-_UsageError: type[Any] = typer.BadParameter.__bases__[0]
-"""What typer raises for words that a command does not take."""
-
-
-class _Command(TyperCommand):
-    """A command that explains `--config` if it gets a word too many, which may be a
-    configuration."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words of the command line."""
-        try:
-            return super().parse_args(ctx, args)
-        except _UsageError as error:
-            takes_file = any("--config" in parameter.opts for parameter in self.params)
-            if takes_file and "extra argument" in error.message:
-                error.message += "; name a configuration with `--config FILE`"
-            raise
-
-
-class Commands(typer.Typer):
-    """Several commands; all of them name a configuration in the same way."""
-
-    def command(self, *args: Any, **options: Any) -> Any:
-        """Add a command."""
-        return super().command(*args, **{"cls": _Command} | options)
 
 
 def group(text: str) -> typer.Typer:
