@@ -183,7 +183,7 @@ def test_python_has_nothing_to_say_either(tmp_path: Path) -> None:
         assert sidecar.stop()[0] == 0
     lines = sidecar.log
     ours = [number for number, line in enumerate(lines) if line.startswith('{"time"')]
-    assert ours == list(range(len(lines) - 3, len(lines)))
+    assert ours == list(range(len(lines) - 4, len(lines)))
     for said in _TALKATIVE.values():
         assert any(said in line for line in lines), "the switch does nothing: is its name another?"
     assert not any("203.0.113" in line or "chat" in line for line in lines)
