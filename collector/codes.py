@@ -109,7 +109,8 @@ CODES: dict[str, Code] = {
         "there is no such key",
         means="A document has a key that does not belong there, a field has an option of another"
         " kind, or an environment variable that begins with `COLLECTOR__` names no setting.",
-        why="An unknown key that is passed over leaves undone what its author wanted.",
+        why="If Collector ignored an unknown key, what its author wanted would silently not"
+        " happen.",
         fix="Correct its spelling (the message names the nearest key), or delete it.",
         bad="ownr: privacy-engineering\n",
         good="owner: privacy-engineering\n",
@@ -150,7 +151,7 @@ CODES: dict[str, Code] = {
         "two parts contradict each other",
         means="Two keys, options or settings do not fit together, the same thing is written twice,"
         " or two things need the same path, address or place.",
-        why="Either could be meant, and Collector does not choose silently.",
+        why="The author may mean either, and Collector does not choose silently.",
         fix="Change or delete one of the two; the message names both.",
         bad=_field("os.name", "kind: integer, minimum: 1, maximum: 9, step: 2"),
         good=_field("os.name", "kind: integer, minimum: 0, maximum: 9, step: 2"),
@@ -159,7 +160,7 @@ CODES: dict[str, Code] = {
         "a name is not defined",
         means="A field, a sink, a filter or a command names a purpose, a sentence, a sink or a code"
         " that is not defined.",
-        why="What was meant would silently be missing.",
+        why="Otherwise a purpose, a sentence or a sink would silently be missing.",
         fix="Correct the name, or define it: purposes under `purposes` of the schema, sentences"
         " under `also_collected`.",
         bad=_field("os.name", "kind: boolean").replace("[ops]", "[security]"),
@@ -170,7 +171,7 @@ CODES: dict[str, Code] = {
         "a package is missing or cannot be loaded",
         means="The feature needs an extra that is not installed, or a package that offers a type"
         " of sinks cannot be loaded.",
-        why="The core has few dependencies; everything else is installed by those who use it.",
+        why="The core has few dependencies. Whoever uses a feature installs its extra.",
         fix="Install what the message names, or repair or remove the package.",
         language="console",
         bad="pip install data-minimisation-collector && collector serve",
@@ -303,7 +304,7 @@ CODES: dict[str, Code] = {
     "E303": Code(
         "the category is not allowed",
         means="A field must be about a device (`user.device`), its telemetry (`user.telemetry`) or"
-        " a system (`system`), each with what is below it.",
+        " a system (`system`), or have a category below one of these.",
         why="Content, biometrics, names, contacts and places would break a public claim; the"
         " message names it.",
         fix="Correct the category. If the field really is about this, leave the field out.",
@@ -332,7 +333,7 @@ CODES: dict[str, Code] = {
     ),
     "E307": Code(
         "the record is wider than `max_bits`",
-        means="The fields together could carry more bits than the document allows itself.",
+        means="The fields together could carry more bits than `max_bits` of the schema.",
         why="The width bounds what one record can say about a person, whatever its fields are"
         " called.",
         fix="Make fields coarser, leave some out, or raise `max_bits` knowingly. `collector schema"
@@ -385,8 +386,8 @@ CODES: dict[str, Code] = {
     ),
     "E312": Code(
         "a text that can spell needs a name of known words",
-        means="The values of a field have letters of free choice, and a word of its name or path is"
-        " not a known thing or property, or none of them is a thing"
+        means="The values of a field have letters of free choice, and its name or path has a word"
+        " that is not a known thing or property, or has no word for a thing"
         " ([names](schema-review.md#texts)).",
         why="A name such as `blurb` does not tell a reviewer what the text could hold.",
         fix="Name it after the device, system or medium that it describes, or list its values.",
@@ -406,8 +407,8 @@ CODES: dict[str, Code] = {
     ),
     "E404": Code(
         "the field does not lead to one person",
-        means="A request of a person names a field that the schema does not have, or whose values"
-        " many people share because it is truncated, coarse, or a pseudonym whose key is"
+        means="A request about a person names a field that the schema does not have, or one whose"
+        " values many people share: it is truncated, coarse, or a pseudonym whose key is"
         " destroyed.",
         why="Erasing by such a field would erase the records of other people.",
         fix="Name a field such as `client.address`, if the schema keeps it whole. If the schema has"
@@ -434,8 +435,8 @@ CODES: dict[str, Code] = {
         means="The request is not well-formed HTTP/1.1, or its `Content-Type`, `Content-Encoding`"
         " or `Idempotency-Key` is not one that the path takes.",
         why="A request that can be read in two ways is not read at all.",
-        fix="Correct the headers as the message says. If there is a proxy in between, see what it"
-        " makes of requests.",
+        fix="Correct the headers as the message says. If a proxy is in between, check how it"
+        " changes requests.",
         language="console",
         bad="curl http://127.0.0.1:4318/v1/events --data '{}'",
         good="curl http://127.0.0.1:4318/v1/events --json '{}'",
@@ -473,7 +474,7 @@ CODES: dict[str, Code] = {
         good="curl http://127.0.0.1:4318/v1/events --json '{}'",
     ),
     "E416": Code(
-        "too much at once for the limits",
+        "the request exceeds a limit",
         means="A request is too large as it is sent, when it is decompressed, or in events or"
         " records, arrives too slowly, or has too many headers; or a query takes more time or"
         " memory than it may. Nothing of the request was kept.",
@@ -490,7 +491,7 @@ CODES: dict[str, Code] = {
         means="A body is not what its headers say, a compressed file is cut short or broken, or an"
         " archive of a recording was changed. Events of a file that came before the damage were"
         " counted and written.",
-        why="What cannot be read in full is not guessed.",
+        why="Collector does not guess the rest of damaged data.",
         fix="Send what the headers say, or fetch the file again.",
         language="console",
         bad="curl http://127.0.0.1:4318/v1/events --json '{'",
@@ -509,8 +510,8 @@ CODES: dict[str, Code] = {
     ),
     "E428": Code(
         "the collector failed on a request",
-        means="A fault of Collector. What went wrong is counted and not described, because a"
-        " description might hold a value.",
+        means="Collector has a fault. The error is counted but not described, because a description"
+        " might hold a value.",
         why="A failure must be seen, and must not show data.",
         fix="Report how it came about, with made-up data; the log has the place (`unexpected`).",
         language="text",
@@ -519,8 +520,9 @@ CODES: dict[str, Code] = {
     ),
     "E429": Code(
         "the records are of another schema",
-        means="A record that was sent to `/v1/records` names another schema than that of the"
-        " sidecar. None of the request's records was kept, so all of them can be sent again.",
+        means="A record that was sent to `/v1/records` names a schema that the sidecar does not"
+        " use."
+        " Nothing of the request was kept, so all its records can be sent again.",
         why="Only the sidecar's own schema can be checked again before records are kept.",
         fix="Give the sidecar and the senders the same schema; its version may differ.",
         language="text",
@@ -531,7 +533,7 @@ CODES: dict[str, Code] = {
         "the recorder refused",
         means="The recorder has no such recording or track, or the state of the recording does not"
         " allow the command.",
-        why="A recording is opened only by those who may, and only when it is closed.",
+        why="Only people with a right can open a recording, and only after it is closed.",
         fix="`collector recording list` shows the recordings, `collector recording show ID` the"
         " state and the tracks of one; [recording.md](recording.md#what-a-refusal-says) explains"
         " the refusals.",
@@ -544,8 +546,8 @@ CODES: dict[str, Code] = {
         means="An earlier request had the same `Idempotency-Key` and other records. Those are"
         " stored, and nothing of this request is. The answer has the counts of the first one.",
         why="A key that stands for two bodies cannot tell a repetition from something new.",
-        fix="Make a new random key for each body. If a retry lost fields meanwhile, take it as"
-        " delivered.",
+        fix="Make a new random key for each body. If a retry has fewer fields because consent was"
+        " withdrawn, treat it as delivered.",
         language="console",
         bad="key=00000000000000000000000000000007    # for each body",
         good="key=$(openssl rand -hex 16)    # for each body a new one",
@@ -554,7 +556,7 @@ CODES: dict[str, Code] = {
     "E501": Code(
         "the store cannot be opened",
         means="The file is not a store of Collector's, is damaged, or has a format that this"
-        " version does not know; or a database has tables in the way.",
+        " version does not know; or a database has other tables with the names that are needed.",
         why="Collector never writes into what it does not know.",
         fix="Name another file or namespace, or use the version that wrote it. Keep a damaged file"
         " for inspection.",
@@ -565,7 +567,7 @@ CODES: dict[str, Code] = {
     "E503": Code(
         "the sink did not take the batch",
         means="The disk is full or failing, another process holds the file, or the server refused"
-        " a value. What was written of the batch is taken back.",
+        " a value. The part that was written is rolled back.",
         why="A batch is stored as a whole or not at all.",
         fix="Make room, or end the other process. A spool delivers the batch again by itself; in"
         " Python, call `deliver` again with the same batch.",
@@ -585,9 +587,9 @@ CODES: dict[str, Code] = {
     ),
     "E505": Code(
         "the spool is full",
-        means="As many bytes wait for delivery as `spool.limit`, or the `limit` of a sink, allows,"
-        " because a sink does not take its batches. Nothing of the request was kept, and nothing"
-        " that was kept before is given up.",
+        means="A sink does not take its batches, so the waiting records have reached"
+        " `spool.limit` or"
+        " the sink's `limit`. Nothing of the request was kept. Earlier records still wait.",
         why="Records that were acknowledged are never dropped for new ones.",
         fix="`/readyz` and `collector status` name the sink and why it fails. Mend it, drop what"
         " waits for it if it is gone, or raise the limit. If this sink may miss records rather than"
@@ -597,7 +599,7 @@ CODES: dict[str, Code] = {
         good="collector status    # mend the sink that is blocking, then send again",
     ),
     "E506": Code(
-        "the disk of the data directory takes nothing",
+        "the data directory cannot be written",
         means="A write or a sync failed: the disk is full, failing or read-only. Nothing is"
         " acknowledged meanwhile.",
         why="Acknowledged means on disk.",
@@ -622,7 +624,8 @@ CODES: dict[str, Code] = {
         "the sink will never take the batch",
         means="A sink raised `Unacceptable` for a batch. The batch is set aside and counted.",
         why="A batch that fails forever must not hold up those behind it.",
-        fix="See the documentation of the sink for what it takes. `collector store set-aside` lists"
+        fix="The sink's documentation says which batches it refuses. `collector store set-aside`"
+        " lists"
         " these batches and `collector store redeliver` delivers them again; see"
         " [sinks.md](sinks.md).",
         language="console",
@@ -630,7 +633,7 @@ CODES: dict[str, Code] = {
         good="collector store redeliver",
     ),
     "E513": Code(
-        "a worker handed over what its filter cannot have made",
+        "a worker handed over a batch that its filter cannot have made",
         means="Records, counts, a minute or purposes that a worker gave to the keeper cannot come"
         " from the filter of this schema. Nothing of the batch is kept.",
         why="The process that receives is not trusted: a sender may have taken it over.",
@@ -644,7 +647,8 @@ CODES: dict[str, Code] = {
         "a server does not answer, or refuses now",
         means="The sidecar, the recorder, or the server of a sink is not there, does not answer in"
         " time, refuses the credentials, or has no room. Records wait and are sent again.",
-        why="Nothing may be reported as shown, stored or erased that was not.",
+        why="Collector reports nothing as shown, stored or erased unless it was. A sidecar starts"
+        " without its sinks' servers, so `collector config check` only warns.",
         fix="Check that the server runs and can be reached, and that address, credentials and"
         " certificate are its own; the message says which. Then give the command again.",
         language="console",
@@ -655,7 +659,7 @@ CODES: dict[str, Code] = {
         "the sidecar did not do what was asked",
         means="A worker did not start, a reload did not end, the turn of a busy sink did not come,"
         " or the sidecar ended or refused while it carried out a command.",
-        why="What was not done must be known, above all when it is an erasure.",
+        why="Somebody must know that a command was not carried out, above all an erasure.",
         fix="See the log, `collector status`, and the memory and limits of the machine; then give"
         " the command again. It does what was not done.",
         language="console",

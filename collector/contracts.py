@@ -26,6 +26,7 @@ from time import monotonic
 from typing import Literal, NamedTuple, Protocol, Self, get_args
 
 from collector.errors import Cause, InputError, Refusal
+from collector.units import size_text
 
 __all__ = [
     "CATEGORIES",
@@ -280,7 +281,9 @@ class TooManyBytes(InputError):
     """E416: a request becomes more than ``MOST_BYTES`` of records."""
 
     def __init__(self) -> None:
-        super().__init__("E416", "the records of the request would take more than 8 MiB")
+        super().__init__(
+            "E416", f"the records of the request would take more than {size_text(MOST_BYTES)}"
+        )
 
 
 class UnknownSchema(InputError):

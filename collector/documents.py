@@ -33,6 +33,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from collector.errors import CODES, Fault
+from collector.units import size_text
 
 MAX_BYTES = 256 << 10
 """The most bytes of a document, but for one that may be larger."""
@@ -190,7 +191,7 @@ def parsed() -> bytes:
 def read_bytes(data: bytes, document: Document, most: int = MAX_BYTES) -> Document:
     """Fill a document from YAML of at most so many bytes, and return it."""
     if len(data) > most:
-        document.report((), "E101", f"the file is too large; the limit is {most >> 10} KiB")
+        document.report((), "E101", f"the file is too large; the limit is {size_text(most)}")
         return document
     try:
         text = data.decode("utf-8-sig")

@@ -292,8 +292,8 @@ class MessageError(CollectorError):
 
 
 class Unacceptable(CollectorError):
-    """E511: a sink will never take a batch; ``batch`` is its id. The sink has stored none of the
-    batches that were delivered with it."""
+    """E511: a sink will never take the batch with the id ``batch``. It has also stored no other
+    batch of the same delivery."""
 
     def __init__(self, batch: bytes) -> None:
         super().__init__("E511", "the sink will never take this batch")

@@ -79,13 +79,19 @@ def test_it_says_nothing_where_grpc_is_off(tmp_path: Path) -> None:
     environ = _without(tmp_path, "grpc") | {"COLLECTOR__GRPC__ADDRESS": "off"}
     with started(tmp_path, environ=environ, command=COMMAND) as sidecar:
         assert sidecar.stop()[0] == 0
-    assert [event["event"] for event in sidecar.events] == ["started", "stopping", "stopped"]
+    assert [event["event"] for event in sidecar.events] == [
+        "starting",
+        "started",
+        "stopping",
+        "stopped",
+    ]
     code, out, err = _run(tmp_path, "config", "check", environ=environ, grpc="off")
     assert (code, out, err) == (0, "no faults\n", "")
 
 
 def test_a_terminal_is_told_in_words(tmp_path: Path) -> None:
-    """After the line that says where it listens, with the command that installs what is missing."""
+    """At once what is loaded, then where it listens, and the command that installs what is
+    missing."""
     environ = os.environ | FREE_PORTS | _without(tmp_path, "grpc")
     ours, theirs = pty.openpty()
     command = [*_UNSET_GRPC, *COMMAND]
@@ -94,12 +100,13 @@ def test_a_terminal_is_told_in_words(tmp_path: Path) -> None:
     ) as process:
         os.close(theirs)
         told = b""
-        while told.count(b"\n") < 2:
+        while told.count(b"\n") < 3:
             told += os.read(ours, 1000)
         process.terminate()
         assert process.wait(WAIT_SECONDS) == 0
     os.close(ours)
-    first, second = told.decode().splitlines()[:2]
+    loading, first, second = told.decode().splitlines()[:3]
+    assert loading == "collector: loading conferencing; data in collector-data; sinks: store"
     assert first.startswith("collector: http 127.0.0.1:")
     assert "; data in collector-data; schema conferencing/" in first
     assert "grpcio is not installed" in second

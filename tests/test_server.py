@@ -103,7 +103,12 @@ def test_from_start_to_end(tmp_path: Path) -> None:
         assert manager.recv(100) == b"STOPPING=1"
     assert code == 0
     assert seconds < at_most(10)
-    assert [event["event"] for event in sidecar.events] == ["started", "stopping", "stopped"]
+    assert [event["event"] for event in sidecar.events] == [
+        "starting",
+        "started",
+        "stopping",
+        "stopped",
+    ]
     last = sidecar.events[-1]
     assert last["delivered_all"] or last["seconds"] > _FLUSH_SECONDS  # it stood still
     assert last["waiting"] == 0
@@ -461,7 +466,7 @@ def test_a_damaged_spool_is_said(tmp_path: Path) -> None:
         _wait_for_rows(tmp_path, 1)
         assert sidecar.stop()[0] == 0
     names = [event["event"] for event in sidecar.events]
-    assert names == ["started", "spool_damaged", "stopping", "stopped"]
+    assert names == ["starting", "started", "spool_damaged", "stopping", "stopped"]
     assert "hunter2" not in "\n".join(sidecar.log)
 
 

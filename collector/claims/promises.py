@@ -143,11 +143,14 @@ def deciding(claim: Claim, found: Found, reached: Verdict) -> list[ClaimFinding]
 
 
 def _explained(claim: Claim, found: Found, reached: Verdict) -> tuple[str, str]:
-    """Return why a claim has its verdict, and what to do."""
+    """Return why a claim has its verdict, and what to do. Only the first finding is stated in full;
+    the others are counted."""
     if reached == "missing":
         return f"Nothing supports this sentence yet: {claim.missing}", ""
     if against := deciding(claim, found, reached):
-        return _first(against)
+        unlisted = len(deciding(claim, found, "unproven")) - len(against)
+        reason = against[0].message + others_listed(len(against) - 1) + _unlisted(unlisted)
+        return reason, against[0].advice
     if reached == "unproven":
         return _not_run(found)
     every = ((each, name) for name in claim.checks for each in found.get(name) or ())
@@ -171,22 +174,27 @@ def _few(checks: list[Check]) -> str:
     return listed(words)
 
 
-def _first(findings: list[ClaimFinding]) -> tuple[str, str]:
-    """Return the first finding with the number of the others, and its advice."""
-    reason, more = findings[0].message, len(findings) - 1
-    if more:
-        words = "is 1 more finding" if more == 1 else f"are {more} more findings"
-        reason += f" There {words}, which `collector claims` lists."
-    return reason, findings[0].advice
+def others_listed(number: int) -> str:
+    """Say how many findings `collector claims` lists below the first."""
+    words = "is 1 more finding" if number == 1 else f"are {number} more findings"
+    return f" There {words}, which `collector claims` lists." if number else ""
+
+
+def _unlisted(number: int) -> str:
+    """Say how many findings `collector claims` does not list."""
+    words = f"{number} more finding{'' if number == 1 else 's'}"
+    return f" Run `collector claims --details` to see {words}." if number else ""
 
 
 def _not_run(found: Found) -> tuple[str, str]:
-    """Say which other finding kept checks from running."""
+    """Say which other finding kept checks from running, and how many more there are."""
     every = (each for one in found.values() for each in one or ())
-    first = next((each for each in every if each.rule is not None and not each.is_open), None)
-    if first is None:
+    faults = {each.message: each for each in every if each.rule is not None and not each.is_open}
+    if not faults:
         return "Some of its checks did not run.", "Run `collector claims` again."
-    return f"It could not be checked, because of a fault. {first.message}", first.advice
+    first, others = next(iter(faults.values())), len(faults) - 1
+    reason = f"It could not be checked, because of a fault. {first.message}"
+    return reason + _unlisted(others), first.advice
 
 
 def listed(words: Iterable[str]) -> str:

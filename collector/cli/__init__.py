@@ -1,7 +1,7 @@
 """The command line. ``main`` is the entry point, and the only place that decides exit codes.
 
-0 fine · 1 a check failed · 2 usage · 65 input refused · 75 not now: a later start may succeed ·
-78 schema or configuration fault, which no restart mends.
+0 fine · 1 a check failed · 2 usage · 65 input refused · 75 not now: a later start may succeed · 78
+a fault in a schema or a setting, which a restart does not repair.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _SERVICES = (["serve"], ["recording", "serve"])
 
 
 def main() -> NoReturn:
-    """Run the command line and exit. No exception leaves it, and no exception's text is printed
-    unless it is one of ours, which hold no values."""
+    """Run the command line and exit. No exception leaves it. Only the texts of our own exceptions
+    are printed, because they hold no values."""
     if _is_service():
         reexec()
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # they would see values, and load slowly
@@ -77,8 +77,8 @@ def _is_service() -> bool:
 
 
 def _answered_at_once(words: list[str]) -> int | None:
-    """Answer what needs no library of the command line, and return the exit code; otherwise
-    ``None``."""
+    """Answer a command that needs no library of the command line, and return its exit code;
+    ``None`` for any other command."""
     if words[:1] == ["--version"]:
         from importlib.metadata import version  # noqa: PLC0415 - loads slowly
 
@@ -90,12 +90,12 @@ def _answered_at_once(words: list[str]) -> int | None:
 
 
 def _drop_output() -> None:
-    """Keep the interpreter from flushing, at its end, what cannot be written anyway."""
+    """Keep the interpreter from flushing unwritable output at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refused_by_system(error: OSError) -> int:
-    """Say what the system has against a path, or the output. Anything else is a bug."""
+    """Report an error of the system about a path or the output. Any other error is a bug."""
     if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         message = "the path of a file is too long, or its links lead in a circle; name another"
     elif error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):

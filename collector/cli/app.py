@@ -1,4 +1,4 @@
-"""The commands, put together; each is loaded only when it is asked for."""
+"""All commands. Each module is loaded only when its command runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from collector.cli.commands import Commands
 from collector.extras import is_installed
 
 _SEND = "Send events through the filter"
@@ -82,8 +83,8 @@ def _root(
 
 
 def _app(names: Iterable[str], *, only_help: bool = False) -> typer.Typer:
-    """Put these commands together; for the help alone, without loading them."""
-    made = typer.Typer(
+    """Build the command line of these commands. With ``only_help`` their modules are not loaded."""
+    made = Commands(
         name="collector",
         no_args_is_help=True,
         rich_markup_mode="markdown",
@@ -108,7 +109,7 @@ def _app(names: Iterable[str], *, only_help: bool = False) -> typer.Typer:
 
 
 def _is_there(name: str) -> bool:
-    """Return whether a command belongs to what is installed."""
+    """Return whether the packages of a command are installed."""
     return name != "recording" or is_installed("joserfc")
 
 
@@ -143,5 +144,6 @@ def run() -> None:
 
 @cache
 def command(*names: str) -> Callable[..., Any]:
-    """Return what runs these commands; to make it of their signatures takes 20 to 70 ms."""
+    """Return the function that runs these commands. Building it from their signatures takes 20 to
+    70 ms."""
     return get_command(_app(names))

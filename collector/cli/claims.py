@@ -22,7 +22,15 @@ from collector.claims.document import (
     load_all_claims,
 )
 from collector.claims.findings import NO_RECORDER, ClaimFinding, Found, Verdict, verdict
-from collector.claims.promises import Promise, by_importance, deciding, is_kept, promises, summary
+from collector.claims.promises import (
+    Promise,
+    by_importance,
+    deciding,
+    is_kept,
+    others_listed,
+    promises,
+    summary,
+)
 from collector.claims.verdicts import fingerprint, record
 from collector.claims.verification import check, review_commands
 from collector.cli.console import err, out, print_json, seen
@@ -74,7 +82,7 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check each public promise: does it hold, why, and what is to be done? Exit 1 if one is broken
+    """Check each public promise: does it hold, why, and what should you do? Exit 1 if one is broken
     or unproven.
 
     The command sends events full of canaries through the real pipeline in a temporary directory,
@@ -109,7 +117,7 @@ def claims(  # noqa: PLR0917 - typer reads the options off the parameters
 def checked(
     config: Config, every: Mapping[str, Claim], file: Path | None
 ) -> tuple[Found, tuple[Promise, ...]]:
-    """Run all checks of a configuration, which is that of ``file``, and record the verdicts."""
+    """Run all checks of the configuration in ``file``, and record the verdicts."""
     found: Found = {
         **check(config, canaries(_PLANTED), scan, file=file),
         **serving_findings(config),
@@ -121,7 +129,7 @@ def checked(
 
 
 def _record(config: Config, made: Sequence[Promise]) -> None:
-    """Record verdicts in the data directory, if there is one; say so where that fails."""
+    """Record verdicts in the data directory, if there is one. Print an error if that fails."""
     if config.data is None or not config.data.is_dir():
         return
     try:
@@ -131,7 +139,8 @@ def _record(config: Config, made: Sequence[Promise]) -> None:
 
 
 def _fingerprint(config: Config) -> str:
-    """Return the fingerprint of a configuration; of one that breaks a rule, none."""
+    """Return the fingerprint of a configuration; an empty text if the configuration breaks a
+    rule."""
     with suppress(CollectorError):
         schemas = configured(config)
         copies = [read_copy(config.approved_copy(each)) for each in config.references]
@@ -162,7 +171,7 @@ def _names(config: Config) -> list[str]:
 
 
 def _to_review(config: Config, file: Path | None) -> list[str]:
-    """Return the commands by which a person reviews what nobody has approved."""
+    """Return the commands with which a person reviews the unapproved fields."""
     with suppress(CollectorError):
         schemas = configured(config)
         commands, found = review_commands(config, schemas, file), reviewed(config, schemas)
@@ -183,13 +192,13 @@ def serving_findings(config: Config) -> Found:
 
 
 def _recorder(config: Config) -> Path | None:
-    """Return the directory of recordings: one that is there, also where the recorder is off."""
+    """Return the directory of recordings, if the recorder is on or the directory exists."""
     directory = config.recorder.data or Path()
     return directory if config.recorder.enabled or directory.is_dir() else None
 
 
 def recording_findings(config: Config) -> Found:
-    """Run the checks of recordings; without a recorder nothing is kept, which they say."""
+    """Run the checks of recordings. Without a recorder, each says that nothing is kept."""
     if (directory := _recorder(config)) is None:
         return dict.fromkeys(RECORDING_CHECKS, (ClaimFinding(NO_RECORDER, is_note=True),))
     try:
@@ -226,7 +235,7 @@ def _all_figures(config: Config, spool: Path) -> dict[str, Any]:
 
 
 def _figures(counters: tuple[Counter, ...], figures: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the counts of those names, zero as well; ``None`` if no ledger has one of them."""
+    """Return the counts of these names, zeros included; ``None`` if no ledger has any of them."""
     return {name: figures[name] for name in counters if name in figures} or None
 
 
@@ -269,9 +278,15 @@ def _print(every: Mapping[str, Claim], found: Found, made: Sequence[Promise]) ->
     for each in by_importance(made):
         sign, plain, words, style = _SHOWN[each.verdict]
         _line((plain if is_ascii else sign, style), each.sentence, "bold")
-        _line(("", ""), f"{words} {each.reason}", "", words=(len(words), style))
-        others = [one.message for one in deciding(every[each.id], found, each.verdict)[1:]]
-        for also in (*others, *each.additions):
+        others = deciding(every[each.id], found, each.verdict)[1:]
+        reason = each.reason.replace(others_listed(len(others)), "") if others else each.reason
+        _line(("", ""), f"{words} {reason}", "", words=(len(words), style))
+        told = {each.advice}
+        for one in others:
+            advice = "" if one.advice in told else f" {one.advice}"
+            told.add(one.advice)
+            _line(("", ""), f"- {one.message}{advice}")
+        for also in each.additions:
             _line(("", ""), f"- {also}")
         if each.advice:
             _line(("", ""), f"What to do: {each.advice}")

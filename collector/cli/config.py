@@ -26,7 +26,7 @@ from collector.cli.console import (
     wide,
 )
 from collector.cli.data_dir import settings as settings_of_data
-from collector.cli.options import AsJson, ConfigFile, Data, File, one_file, write_new
+from collector.cli.options import AsJson, ConfigFile, Data, write_new
 from collector.cli.serve import needs_sidecar
 from collector.cli.stdout import write
 from collector.config import Config, Loaded, examine, read
@@ -56,8 +56,8 @@ _OUTCOMES = {
 }
 
 _HEAD = """\
-# Every setting of `collector serve FILE`, with its default. To change one, delete the `#` before
-# its name. `collector config check FILE` reports every fault.
+# Every setting of `collector serve --config FILE`, with its default. To change one, delete the `#`
+# before its name. `collector config check --config FILE` reports every fault.
 """
 _WIDTH = 90
 
@@ -76,7 +76,7 @@ def init(
     text = "".join(f"{line}\n" for line in _lines(Config()))
     write_new(file, [_HEAD.encode(), text.encode()])
     err.print(
-        f"wrote {file_name(file)}; next: collector serve {file_name(file)}",
+        f"wrote {file_name(file)}; next: collector serve --config {file_name(file)}",
         markup=False,
         soft_wrap=True,
     )
@@ -100,7 +100,7 @@ def _lines(defaults: Config) -> Iterator[str]:
 
 
 def _default(setting: Setting, defaults: Config) -> str:
-    """Return a default as YAML; nothing for none."""
+    """Return a default as YAML; an empty text if there is none."""
     if setting.info.get_default(call_default_factory=True) in (None, ()):
         return ""
     value = setting.of(defaults)
@@ -108,17 +108,20 @@ def _default(setting: Setting, defaults: Config) -> str:
 
 
 @app.command("check")
-def check(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Find every fault of a configuration at once, with the checks that `serve` runs. Exit 78 if
-    there is one.
+def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Find every fault of a configuration at once, by the checks of `serve`. Exit 78 if `serve`
+    would not start.
 
-    Also checks the schemas, certificates, directories and sinks that it names, and the recorder's
-    settings if the recorder is on. Nothing is made or changed. Warns of a certificate that expires
-    soon, of a PostgreSQL role with rights that it does not need, of changes that `serve` would
-    refuse without `--allow-widening`, and of changes that need a restart of the running sidecar.
+    The command also checks the schemas, certificates, directories and sinks that the configuration
+    names, and the recorder's settings if the recorder is on. It makes and changes nothing.
+
+    It warns, with exit 0, of what does not keep a sidecar from starting: a sink whose server does
+    not answer or refuses, a certificate that expires soon, a PostgreSQL role with rights that it
+    does not need, and changes that need a restart. It also warns of changes for which `serve` needs
+    `--allow-widening`.
     """
     needs_sidecar()
-    loaded = examine(one_file(file, config))
+    loaded = examine(config)
     from collector.server import preflight  # noqa: PLC0415 - imports all components
 
     checked = preflight.check(loaded)
@@ -179,10 +182,10 @@ def reload(
 
 
 @app.command("show")
-def show(file: File = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show every setting in force, and where its value comes from: a line of the file, the
     environment, or the default. Of secrets, show only how many there are."""
-    loaded = read(one_file(file, config))
+    loaded = read(config)
     every = settings(loaded.config.sinks.sections())
     rows = [(one.name, one.of(loaded.config), loaded.origins[one.name]) for one in every]
     if as_json:
@@ -204,14 +207,13 @@ def _text(value: Any) -> str:
 
 @app.command("flows")
 def show_flows(
-    file: File = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
     mermaid: _Mermaid = False,
 ) -> None:
     """Show which field reaches which sink, and for which purposes. The sidecar delivers by the same
     matrix. Exit 78 if a sink would receive a field that it may not have."""
-    loaded = read(one_file(file, config))
+    loaded = read(config)
     found = _flows(loaded)
     if as_json:
         plain = [each.as_dict() for each in found]

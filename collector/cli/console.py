@@ -19,6 +19,7 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
+from collector.cli.commands import Commands
 from collector.cli.stdout import ReaderGoneError, write
 from collector.contracts import Tally
 from collector.errors import Fault
@@ -26,7 +27,7 @@ from collector.samples import Reach
 
 
 class _Output(Console):
-    """A console on stdout; a reader that closes the pipe does not make the command fail."""
+    """A console on stdout. The command does not fail if the reader closes the pipe."""
 
     def on_broken_pipe(self) -> None:
         raise ReaderGoneError
@@ -41,7 +42,7 @@ _GAP = 2
 
 def group(text: str) -> typer.Typer:
     """Make a group of commands, with its help."""
-    return typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help=text)
+    return Commands(no_args_is_help=True, rich_markup_mode="markdown", help=text)
 
 
 def wide() -> Console:
@@ -69,7 +70,7 @@ def print_json(value: Any, to: Console = out) -> None:
 
 
 class _Table(Table):
-    """A table that breaks no word: where the columns have no room, each row becomes a list."""
+    """A table that breaks no word. If the columns do not fit, each row becomes a list."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         room = options.max_width - _GAP * (len(self.columns) - 1)
@@ -129,8 +130,8 @@ _VERDICTS: Mapping[str, str] = {"widening": "red", "narrowing": "green", "neutra
 
 
 def changes_table(headings: Sequence[str], rows: Iterable[Sequence[str]], whole: int = 0) -> Table:
-    """Lay out changes, widenings first: a row is the verdict and the cells under ``headings``, of
-    which so many are never wrapped."""
+    """Lay out changes, widenings first. A row is the verdict and the cells under ``headings``; the
+    first ones are never wrapped."""
     table = new_table("verdict", *headings, whole=("verdict", *headings[:whole]))
     order = list(_VERDICTS)
     for verdict, *cells in sorted(rows, key=lambda row: order.index(row[0])):
@@ -167,7 +168,7 @@ def share(part: float) -> str:
 
 
 def reach_table(fields: Iterable[str], found: Reach) -> Table:
-    """Lay out in which share of the events each field is, and why it was dropped."""
+    """Lay out what share of the events has each field, and why the field was dropped."""
     table = new_table("field", "events", "dropped", numbers=("events",), whole=("field", "events"))
     for name in fields:
         drops = found.tally.dropped[name].items() if name in found.tally.dropped else ()

@@ -46,7 +46,7 @@ Wait = Annotated[
 
 def located(config_file: Path | None, data: Path | None, store: Path | None) -> Locations:
     """Return the locations of records, with the schemas that are in force. Without a configuration,
-    a directory that is named has the schemas of its ledger.
+    the schemas of a named directory come from its ledger.
 
     Raises ``SchemaError``, and ``ConfigError`` for faulty settings and where there is no file of
     ours: a wrong path must not look as if nothing were stored.
@@ -77,7 +77,8 @@ def is_stated(loaded: Loaded) -> bool:
 
 
 def _states_sinks(loaded: Loaded) -> bool:
-    """Return whether there is a configuration, or a setting of the environment that is a sink's."""
+    """Return whether there is a configuration file, or a variable of the environment that sets a
+    sink."""
     origins = (origin for name, origin in loaded.origins.items() if name.startswith("sinks."))
     return loaded.file is not None or any(origin != "default" for origin in origins)
 
@@ -88,7 +89,7 @@ def reach(locations: Locations) -> dict[str, list[str]]:
 
 
 def reached_by_sidecar(answer: Mapping[str, Any], locations: Locations) -> Locations:
-    """Return the locations as a sidecar reaches them that has answered."""
+    """Return the locations as the answering sidecar reaches them."""
     beyond, unreached = tuple(answer["beyond"]), tuple(answer["unreached"])
     return replace(locations, beyond=beyond, unreached=unreached)
 
@@ -118,7 +119,7 @@ def print_beyond(locations: Locations) -> None:
 
 
 def warn_unreached(locations: Locations) -> bool:
-    """Say what of ours could not be reached, and return whether there is something."""
+    """Print which of our locations could not be reached, and return whether there are any."""
     for place in locations.unreached:
         err.print(f"not reached: {place}", markup=False)
     if locations.unreached:
@@ -130,7 +131,7 @@ def warn_unreached(locations: Locations) -> bool:
 
 
 def _may_exist(sink: ErasableSink) -> bool:
-    """Return whether a sink has a location, as far as its server answers."""
+    """Return whether a sink's location exists; true if its server does not answer."""
     try:
         return sink.exists
     except Unreachable:
@@ -145,15 +146,15 @@ def _with_store(sinks: Sinks, path: Path) -> Sinks:
 
 @dataclass(frozen=True)
 class ReadableStore:
-    """A store that is only looked into, and the directory whose ledger is told of it, if there is
-    one."""
+    """A store that is opened for reading, and the directory whose ledger notes each reading, if
+    there is one."""
 
     config: Config
     store: Path
     ledger: Path | None
 
     def note_read(self, command: str, rows: int | None) -> None:
-        """Note how many rows a command reads; ``None``, that it begins. Raises what ``note`` does:
+        """Note how many rows a command reads, or with ``None`` that it begins. Raises as ``note``;
         then nothing may be shown."""
         if self.ledger is not None:
             note(self.ledger, Note.of("read", command=command, rows=rows))
@@ -170,8 +171,8 @@ def readable(config_file: Path | None, data: Path | None, store: Path | None) ->
 
 
 def directory(config_file: Path | None, data: Path | None) -> Path:
-    """Return the data directory: the one that is named, or that of the settings, which are not read
-    otherwise. Raises ``ConfigError``."""
+    """Return the directory that ``--data`` names. Without one, read the settings and return theirs.
+    Raises ``ConfigError``."""
     return load(config_file).data or Path() if data is None else data
 
 

@@ -130,7 +130,8 @@ def _print(schema: Schema, tally: Tally, sample: Any, path: Path, stored: int) -
 
 
 def _program() -> str:
-    """Return how this program is called from here: by its path where no search finds it."""
+    """Return the command that starts this program from here: its path, if it is not on the search
+    path."""
     called = sys.argv[0]
     is_hidden = Path(called).name == "collector" and which("collector") is None
     return called if is_hidden else "collector"

@@ -52,8 +52,8 @@ def dev(
 
 
 def _end_by(signals: Iterable[int]) -> None:
-    """End as by Ctrl-C when the process is asked to end, or its terminal closes. What comes next is
-    ignored, so that all that is temporary is removed."""
+    """End as with Ctrl-C on SIGTERM or when the terminal closes. Ignore further signals, so that
+    all temporary files are removed."""
     is_ending = False
 
     def end(*_: object) -> None:  # it stays: Python reports a signal whose handler has changed

@@ -38,7 +38,7 @@ def error(
 
 
 def _known(text: str) -> str:
-    """Return the code that is meant. Raises ``UsageError`` E132."""
+    """Return the code that a text names. Raises ``UsageError`` E132."""
     code = text.strip().upper().strip("[]")
     code = f"E{code}" if code.isdecimal() else code
     if code in CODES:

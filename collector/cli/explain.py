@@ -99,7 +99,7 @@ def explain_events(  # noqa: PLR0917 - typer reads the options off the parameter
 
 
 def _print_summary(schema: Schema, found: Reach, shown: int) -> None:
-    """Print what becomes of all events, before a few of them are explained."""
+    """Print a summary of all events, before a few of them are explained."""
     tally = found.tally
     reasons = "".join(f", {times:,} {reason}" for reason, times in tally.rejected.items())
     out.print(f"[bold]{tally.received:,} events[/]: {tally.admitted:,} admitted{reasons}")
@@ -182,8 +182,8 @@ def _kept(outcomes: Sequence[Mapping[str, Any]]) -> int:
 
 
 _NEAR = (
-    "near: no value, but another spelling of the path or a part of it; `collector explain FILE`"
-    " says which"
+    "near: the path has no value, but the events have another spelling of it or a part of it;"
+    " `collector explain FILE` says which"
 )
 _COLOURS = {"kept": "green", "absent": "dim"}
 

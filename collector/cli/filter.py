@@ -127,7 +127,7 @@ def filter_events(  # noqa: PLR0917 - typer reads the options off the parameters
 def _filter(
     run: FilterRun, inputs: list[tuple[Path, Form]], merge: bool, put: Put, total: Tally
 ) -> list[str]:
-    """Filter all inputs, and return hints at some of which nothing is admitted."""
+    """Filter all inputs. Return hints about inputs without an admitted event."""
     hints: list[str] = []
     merger = Merger() if merge else None
     written = 0
@@ -204,7 +204,7 @@ def _parquet(raw: IO[bytes], schema: Schema) -> Iterator[Put]:
 
 
 class _Whole:
-    """A file that is written whole, or raises what says so to the user."""
+    """A file whose failed writes raise an error for the user."""
 
     closed = False
 

@@ -34,6 +34,7 @@ _BINARY = {
 _OF_OTHERS: tuple[Rejection, ...] = ("nothing_admitted", "missing_required", "not_an_object")
 """Why events are rejected that another schema is for."""
 _OTLP = re.compile(rb'\s*\{\s*"resource(Logs|Spans|Metrics)"')
+_OTLP_PATHS = {b"Logs": "/v1/logs", b"Spans": "/v1/traces", b"Metrics": "/v1/metrics"}
 _EVENTS = "events are JSON objects, one a line"
 _CSV = "looks like CSV; turn each row into a JSON object (docs/filter.md shows how)"
 _DOCUMENT = "is one JSON document; rename it to end in `.json`, or add `--input json`"
@@ -41,8 +42,8 @@ _LINES = (
     "has one JSON document on each line; rename it to end in `.ndjson`, or add `--input ndjson`"
 )
 _NO_FIT = (
-    "`collector explain` shows where the schema looks; if your events stand in a list inside, write"
-    " a schema that names its path under `records`"
+    "`collector explain` shows where the schema looks, and `collector schema new NAME --from FILE`"
+    " proposes a schema; if your events are inside a list, name its path under `records`"
 )
 _QUOTES = "is written with single quotes, as Python prints a dictionary; write it with `json.dumps`"
 
@@ -60,8 +61,9 @@ def hint(path: Path, form: Form, tally: Tally, schema: Schema) -> str | None:
         found = _form(_head(path), form)
         if found is not None:
             return f"{name} {found}"
-    if not tally.admitted and _OTLP.match(_head(path)):
-        return f"{name} is OTLP; send it to a sidecar (docs/sidecar.md), or use `Filter.admit_otlp`"
+    if not tally.admitted and (otlp := _OTLP.match(_head(path))):
+        send = f"curl localhost:4318{_OTLP_PATHS[otlp[1]]} --json @{name}"
+        return f"{name} is OTLP; send it to a sidecar (`{send}`), or use `Filter.admit_otlp`"
     if malformed == tally.received:
         return f"{name}: nothing in it is valid JSON; {_EVENTS} (docs/filter.md has other forms)"
     if not tally.admitted and 2 * others >= tally.received:
@@ -135,7 +137,7 @@ def _is_document(head: bytes) -> bool:
 
 
 def _is_json(text: bytes) -> bool:
-    """Ask a filter, which alone parses events."""
+    """Return whether a text is JSON, by a filter: nothing else may parse events."""
     return not Filter(load_schema("conferencing")).admit(text).tally.rejected["malformed"]
 
 

@@ -1,7 +1,7 @@
 """Inputs of events: opened, decompressed, split into whole lines, and run through a filter.
 
-Memory stays constant: a line longer than ``max_line`` is yielded cut just beyond that length, so
-that the filter refuses it for its size, and the rest of it is skipped. Every run yields
+Memory stays constant: a line longer than ``max_line`` is cut just beyond that length, so that
+the filter refuses it for its size. The rest of the line is skipped. Every run yields
 ``(records, tally)`` as it goes, in the order of the input, also where several processes share it.
 """
 

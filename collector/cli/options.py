@@ -78,28 +78,12 @@ ConfigFile = Annotated[
         help="The configuration, a YAML file; see docs/configuration.md.",
     ),
 ]
-File = Annotated[
-    Path | None,
-    typer.Argument(metavar="FILE", help="The configuration, as with --config FILE. Default: none."),
-]
 Data = Annotated[
     Path | None,
     typer.Option(
         "--data", metavar="DIR", help="The data directory. Default: that of the configuration."
     ),
 ]
-
-
-def one_file(file: Path | None, config: Path | None) -> Path | None:
-    """Return the configuration file of a command that takes it by position and by option. Raises
-    ``typer.BadParameter`` if both are given and differ."""
-    if file is None or config is None:
-        return config if file is None else file
-    if os.path.realpath(file) != os.path.realpath(config):
-        raise typer.BadParameter(
-            "FILE and --config name different files; give one of them", param_hint="--config"
-        )
-    return file
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]

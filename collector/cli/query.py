@@ -1,6 +1,6 @@
 """``collector store query``: show the tables of the store, or the rows that a statement gives.
 
-Each reading is an entry of the ledger before any of it is shown. The answer is a table for people;
+The ledger notes each query before any row is shown. The answer is a table for people;
 JSON, lines of JSON or CSV for programs.
 
 The main thread runs the statement and writes the answer; both may keep it for minutes in one call
@@ -49,8 +49,8 @@ _PIECE_BYTES = 64 << 10
 _STDIN = "-"
 _MOST_BYTES = 100_000
 _BUFFERED_BYTES = 4 << 20
-"""An answer of up to so many bytes is read whole before any of it is shown, so that a slow reader
-of it does not keep the store from being compacted."""
+"""The command reads an answer of up to this many bytes completely before it shows the first row.
+So somebody who reads slowly does not keep the store from being compacted."""
 NoteRead = Callable[[int | None], None]
 
 
@@ -68,7 +68,7 @@ _BUG = 70
 
 
 class _Noted:
-    """How many rows were read, which is noted before any of them is given out.
+    """Counts rows, and notes the count in the ledger before any row is given out.
 
     Every method is for the main thread but ``last``: from then on the others wait for ever, so that
     nothing is given out that was not noted.

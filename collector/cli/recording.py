@@ -16,11 +16,9 @@ from collector.cli.options import (
     Checkpoints,
     ConfigFile,
     Data,
-    File,
     Output,
     Yes,
     confirm,
-    one_file,
     read_file,
     write_new,
 )
@@ -42,7 +40,7 @@ _NO_CHECKPOINT = "is not a checkpoint; `collector recording show ID --checkpoint
 
 
 @app.command("serve")
-def serve(file: File = None, config: ConfigFile = None) -> None:
+def serve(config: ConfigFile = None) -> None:
     """Keep recordings of meetings: a host decides on each, and it has only those who stay.
 
     It needs `recorder.enabled` and `recorder.keys`, the platform's public keys; see
@@ -52,7 +50,7 @@ def serve(file: File = None, config: ConfigFile = None) -> None:
 
     clear_switches()  # before any library is tried
     _needs_recording("httptools", "prometheus_client", "uvloop")
-    loaded = read(one_file(file, config))
+    loaded = read(config)
     harden()
     from collector.recording.server import serve as served  # noqa: PLC0415 - only now, after it
 
@@ -141,7 +139,7 @@ _COLUMNS = ("id", "state", "storage", "kinds", "stay", "tracks")
 
 
 def _summary(row: Row) -> dict[str, Any]:
-    """Return what is shown of a recording; no name of a member is in it, nor of the meeting."""
+    """Return what is shown of a recording: neither names of members nor of the meeting."""
     grant = row.snapshot
     choices = [each["choice"] for each in grant["members"].values()]
     return {

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from collector.cli.options import ConfigFile, File, one_file
+from collector.cli.options import ConfigFile
 from collector.config import read
 from collector.config.model import variable
 from collector.documents import ENVIRONMENT
@@ -38,7 +38,6 @@ _AllowWidening = Annotated[
 
 
 def serve(
-    file: File = None,
     *,
     config: ConfigFile = None,
     data: Annotated[
@@ -106,7 +105,7 @@ def serve(
     given = {loc: value for loc, value in given.items() if value}
     variables = {variable(loc): value for loc, value in given.items()}
     try:
-        loaded = read(one_file(file, config), {**os.environ, **variables})
+        loaded = read(config, {**os.environ, **variables})
         code = run(loaded, allow_widening=allow_widening)
     except ConfigFaults as error:
         faults = [_at_option(each, given) for each in error.faults]

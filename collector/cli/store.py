@@ -62,13 +62,13 @@ def prune(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take out of store, spool and files what is older than its retention, and every byte of it.
+    """Delete expired data from the store, the spool and files, down to the last byte.
 
-    A sidecar does it by itself once an hour, and at once when it is asked by this. Exit 1 if bytes
-    are left since another process was reading all the time or the disk has no room, if the store
-    has a table of which no retention is known, or if something of ours could not be reached.
+    A running sidecar prunes once an hour, and at once when this command asks it to. Exit 1 if bytes
+    are left because another process kept reading or the disk is full, if the store has a table
+    whose retention is unknown, or if a location of ours could not be reached.
 
-    On a terminal it says what is overdue and asks first; `--dry-run` only says it.
+    On a terminal the command shows what has expired and asks first; `--dry-run` only shows it.
     """
     locations = located(config, data, store)
     if dry_run or (not yes and sys.stdin.isatty()):
@@ -113,10 +113,10 @@ def drop(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete what waits for a sink that the configuration does not have any more, and what was set
-    aside for it. The ledger has an entry of it. What other sinks still need stays for them.
+    """Delete the batches that wait, or were set aside, for a sink that is no longer in the
+    configuration. Other sinks keep what they still need. The ledger gets an entry.
 
-    A sidecar that runs does it while it receives. On a terminal it asks before it deletes.
+    A running sidecar does this while it receives. On a terminal the command asks before it deletes.
     """
     loaded = read(config)
     folder = directory(config, data)
@@ -132,7 +132,7 @@ def drop(
 
 
 def _is_stated(loaded: Loaded, sink: str) -> bool:
-    """Return whether a configuration says that a sink is on, and not the defaults alone."""
+    """Return whether the configuration itself, and not only a default, switches a sink on."""
     origins = (
         origin for name, origin in loaded.origins.items() if name.startswith(f"sinks.{sink}.")
     )
@@ -140,7 +140,7 @@ def _is_stated(loaded: Loaded, sink: str) -> bool:
 
 
 def _dropped(folder: Path, sink: str, *, is_on: bool, is_dry_run: bool) -> Dropped:
-    """Have the sidecar of a data directory drop what waits, or do it where none runs."""
+    """Ask the sidecar of a data directory to drop a sink's batches, or drop them if none runs."""
     answer = ask(folder, Drop(sink, is_dry_run))
     if answer is not None:
         return Dropped(**answer)
@@ -184,8 +184,8 @@ def set_aside(config: ConfigFile = None, data: Data = None, as_json: AsJson = Fa
 def redeliver(
     config: ConfigFile = None, data: Data = None, sink: _SinkName = None, as_json: AsJson = False
 ) -> None:
-    """Hand the batches that were set aside to their sinks again, with the fields that each may have
-    now; a sidecar that runs does it. Exit 1 if a sink still does not take some."""
+    """Deliver the batches that were set aside to their sinks again, with the fields that each sink
+    may have now. A running sidecar does this. Exit 1 if a sink still refuses some."""
     chosen = settings(config, data)
     schemas = configured(chosen)
     matrices, folder = all_flows(chosen, schemas), _folder(chosen)

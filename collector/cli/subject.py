@@ -127,11 +127,13 @@ def object_(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove from a person's records what is only for optional purposes, as when consent is
-    withdrawn. Otherwise the same as `erase`."""
+    """Remove the fields that are only for optional purposes from a person's records, as when
+    consent is withdrawn. Everything else is as with `erase`."""
     asked = _Asked(located(config, data, store), field, since, until, "object")
     if not any(each.refusable for each in asked.selected):
-        err.print("no field of the schema is for optional purposes alone: all of them stay")
+        err.print(
+            "every field of the schema also has a purpose that is not optional, so all fields stay"
+        )
     if asked.is_to_do(yes=yes, dry_run=dry_run, as_json=as_json):
         asked.have_removed(Object(*asked.person, since, until, wait), store is None, as_json)
 
@@ -152,7 +154,8 @@ class _Asked:
         return f"<_Asked {self.command}>"
 
     def is_to_do(self, *, yes: bool, dry_run: bool, as_json: bool) -> bool:
-        """Say how many records there are, where that is wanted, and return whether to go on."""
+        """Print how many records there are if the options ask for it, and return whether to go
+        on."""
         if not dry_run and (yes or not sys.stdin.isatty()):
             return True
         found = export(self.locations, self.selected, self.command)
@@ -170,7 +173,7 @@ class _Asked:
         return not dry_run
 
     def have_removed(self, command: Erase | Object, by_sidecar: bool, as_json: bool) -> None:
-        """Have the sidecar that runs carry out a command, or do it where none runs."""
+        """Ask the running sidecar to carry out a command, or carry it out if none runs."""
         answer = ask(self.locations.data, command) if by_sidecar else None
         if answer is not None:
             done, locations = _of_sidecar(answer, self.locations)
@@ -187,7 +190,7 @@ def _of_sidecar(answer: dict[str, Any], locations: Locations) -> tuple[Removal, 
 
 
 def _of(schemas: Sequence[Schema]) -> dict[str, Any]:
-    """Say which schema, or which schemas, the answer is by."""
+    """Print the schemas by which the person was looked for."""
     names = [schema.id for schema in schemas]
     return {"schema": names[0]} if len(names) == 1 else {"schemas": names}
 

@@ -136,9 +136,13 @@ def _fields(events: Mapping[str, Any], unit: str) -> Iterator[RenderableType]:
 
 
 def _sinks(sinks: Mapping[str, Any], unit: str) -> RenderableType:
+    """Lay out the sinks. The table fits into 80 columns, because counts that are zero for every
+    sink have no column."""
     counts = [f"delivered{unit}", f"failures{unit}", "waiting", "share", "oldest", "lag"]
-    counts += ["skipped", "set aside"]
-    table = new_table("sink", "state", *counts, numbers=counts)
+    rare = {"skipped": "skipped", "set aside": "set_aside"}
+    rare = {heading: key for heading, key in rare.items() if any(s[key] for s in sinks.values())}
+    counts += rare
+    table = new_table("sink", "state", *counts, numbers=counts, whole=("sink", *counts))
     for name, each in sinks.items():
         waiting, answer = each["waiting"], f" ({each['answer']})" if each["answer"] else ""
         table.add_row(
@@ -148,10 +152,9 @@ def _sinks(sinks: Mapping[str, Any], unit: str) -> RenderableType:
             _count(sum(each["failures"].values())),
             f"{waiting['records']:,}",
             f"{ceil(100 * each['share'])} %",
-            f"{waiting['oldest_seconds']:,} s",
-            f"{waiting['lag_seconds']:,} s",
-            f"{each['skipped']:,}",
-            f"{each['set_aside']:,}",
+            f"{waiting['oldest_seconds']:,.0f} s",
+            f"{waiting['lag_seconds']:,.0f} s",
+            *(f"{each[key]:,}" for key in rare.values()),
         )
     return table
 
@@ -161,7 +164,7 @@ def _count(number: float) -> str:
 
 
 def _share(part: float, whole: float) -> str:
-    """Write a share in whole percents, where neither 0 % nor 100 % is rounded to."""
+    """Write a share in whole percents. Only exactly nothing is 0 %, and only all of it is 100 %."""
     if not whole:
         return ""
     share = min(part / whole, 1.0)

@@ -1,6 +1,6 @@
 """The sidecar's settings: a YAML file, the environment over it, and defaults under both.
 
-What reads them is imported when it is asked for: most commands need no settings.
+The loader is imported on first use, because most commands need no settings.
 """
 
 from __future__ import annotations

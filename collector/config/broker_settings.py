@@ -40,7 +40,7 @@ class Servers(NamedTuple):
 
 
 def url_of_servers(*schemes: str) -> BeforeValidator:
-    """Return what checks that a setting is an address as ``servers`` reads it."""
+    """Return a validator for addresses that ``servers`` can read."""
 
     def check(value: Any) -> str:
         servers(value, schemes)
@@ -93,7 +93,7 @@ TopicName = Annotated[
 
 
 class BrokerAccess(Section):
-    """How a client logs in to a broker, and the key that authenticates messages."""
+    """The login at a broker, and the key that authenticates messages."""
 
     user: Reference = Field(
         None, description="Where the user name for the broker is: `env:NAME` or `file:PATH`."
@@ -121,7 +121,7 @@ class BrokerAccess(Section):
 
     @staticmethod
     def secret(reference: str | None) -> str | None:
-        """Return what a reference leads to. Raises ``ConfigError`` E202."""
+        """Return the secret behind a reference. Raises ``ConfigError`` E202."""
         return None if reference is None else resolved(reference)
 
     def files_of_tls(self) -> tuple[Path | None, Path | None, Path | None]:
@@ -130,7 +130,7 @@ class BrokerAccess(Section):
 
 
 class NatsAccess(BrokerAccess):
-    """What NATS servers also ask for."""
+    """Settings for NATS servers only."""
 
     auth_token: Reference = Field(
         None,
@@ -142,7 +142,7 @@ class NatsAccess(BrokerAccess):
 
 
 class KafkaAccess(BrokerAccess):
-    """What Kafka brokers also ask for."""
+    """Settings for Kafka brokers only."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
         "SCRAM-SHA-512",
@@ -180,7 +180,7 @@ class DrainSection(NatsAccess):
 
     @property
     def is_on(self) -> bool:
-        """Whether the configuration is that of a drain."""
+        """Whether the process is a drain, which takes batches from a broker."""
         return self.url is not None
 
     @property

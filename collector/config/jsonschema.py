@@ -1,6 +1,6 @@
 """The JSON Schema of configurations, for editors: with a branch for each type of sinks.
 
-Types that other packages offer are taken as they are.
+Settings of types from other packages are not checked.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def document_schema() -> _Node:
 
 
 def _section(node: _Node, section: type[Section]) -> _Node:
-    """Complete a section, which may be empty, or stand for its switch; and write its defaults in
-    the notation of the file."""
+    """Allow a section to be empty or a switch (`true`, `false`), and write its defaults in the
+    notation of the file."""
     for key, info in fields_by_key(section).items():
         if "default" in (property_ := node["properties"][key]):
             property_["default"] = plain_value(info, info.default)

@@ -1,6 +1,6 @@
 """Load settings from a file and the environment, or list all of their faults.
 
-No fault quotes a value: it says where it is, and what should stand there.
+A fault says where it is and what should be there. It never quotes the value.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ FileStats = Mapping[Path, tuple[int, ...] | None]
 class Loaded:
     """Settings, and where each comes from: ``default``, ``environment``, or file and line.
 
-    ``faults`` are all that is wrong; ``sound`` says whether a setting is what was written.
+    ``faults`` lists every fault. ``sound`` says whether a setting has the value that was written,
+    and not a default in place of a faulty one.
     """
 
     config: Config
@@ -51,7 +52,7 @@ class Loaded:
 
     @property
     def lacks_grpc(self) -> bool:
-        """Whether gRPC is off for no other reason than that grpcio is not installed."""
+        """Whether gRPC is off only because grpcio is not installed."""
         return self.origins["grpc.address"] == NO_GRPC_ORIGIN
 
     def files(self) -> Iterator[tuple[str, str, Path]]:
@@ -59,20 +60,21 @@ class Loaded:
         return _named_files(self.config)
 
     def sound(self, name: str) -> bool:
-        """Return whether nothing is wrong with a setting, nor with a section that it is in."""
+        """Return whether neither a setting nor a section around it has a fault."""
         parts = name.split(".")
         return not any(".".join(parts[: end + 1]) in self.faulty for end in range(len(parts)))
 
     def fault(self, name: str, message: str, code: str) -> Fault:
-        """Return a fault of a setting, at the place where its value comes from; or of a sink as a
-        whole (``sinks.NAME``), at its name."""
+        """Return a fault at the place that a setting's value comes from. The fault of a whole sink
+        (``sinks.NAME``) is at its name."""
         origin, place = self.origins[name], self.places.get(name)
         if place is None:
             return Fault(origin, 0, 0, name, message, code)
         return Fault(origin.rpartition(":")[0], *place, name, message, code)
 
     def schema_faults(self, error: SchemaError) -> list[Fault]:
-        """Return the faults of schemas; one that is not there is a fault of its setting."""
+        """Return the faults of schemas. A missing schema is a fault of the setting that names
+        it."""
         name = self.config.schema_setting
         return [
             self.fault(name, one.message, one.code) if one.is_absent else one
@@ -141,7 +143,7 @@ def examine(file: Path | Document | None = None, environ: Mapping[str, str] = os
 
 
 def file_stats(paths: Iterable[Path]) -> FileStats:
-    """Look at files, whether they are links, and at what links lead to; never raises."""
+    """Return the state of files, and of what they lead to if they are links. Never raises."""
     found: dict[Path, tuple[int, ...] | None] = {}
     for path in paths:
         found[path] = None
@@ -167,7 +169,8 @@ def _named_files(config: Config) -> Iterator[tuple[str, str, Path]]:
 
 
 def _watched(config: Config) -> Iterator[Path]:
-    """Yield the files whose changes matter: those that are named, and approved copies."""
+    """Yield the files whose changes cause a reload: those that the settings name, and approved
+    copies."""
     yield from (named for _, _, named in _named_files(config))
     yield from map(config.approved_copy, config.references)
 
@@ -182,7 +185,7 @@ def _order(fault: Fault) -> tuple[bool, int, int, str]:
 
 
 class _Draft(Layers):
-    """Settings as they were written, and those of the sinks that are named among them."""
+    """Settings as the document has them, with the settings of each sink that it names."""
 
     def __init__(self, document: Document) -> None:
         super().__init__(document, "docs/configuration.md", plain_value)
@@ -221,7 +224,7 @@ class _Draft(Layers):
             return None
         except UnknownSinkType as error:
             if not is_written:
-                return None  # of a name that is no type, the fault is that it is no setting
+                return None  # an unknown name is reported as an unknown setting
             hint = nearest(type_, known) or f"; there are {', '.join(known)}"
             code, message = error.code, f"{error.message}{hint}"
         except ConfigError as error:
@@ -322,12 +325,12 @@ class _Draft(Layers):
             self.add(about[0], code, message)
 
     def can_do_without_grpc(self, config: Config) -> bool:
-        """Return whether gRPC is on by default only, and something else receives."""
+        """Return whether gRPC is on only by default, and another receiver is on too."""
         has_others = config.http.address is not None or config.http.unix is not None
         return has_others and _GRPC not in self.values
 
     def places(self) -> Iterator[tuple[str, Place]]:
-        """Yield the places of the settings that stand in the file, and of its sinks."""
+        """Yield the places of the settings and sinks in the file."""
         for loc in self.values.keys() - self.from_environment:
             yield ".".join(map(str, loc)), self.document.values[loc]
         for name in self.sinks:

@@ -73,7 +73,7 @@ class Sinks(Mapping[str, SinkSettings]):
         return f"<settings of {len(self)} sinks>"
 
     def on(self) -> dict[str, SinkSettings]:
-        """Return those that are switched on, by name."""
+        """Return the sinks that are switched on, by name."""
         return {name: sink for name, sink in self.items() if sink.is_on}
 
     def sections(self) -> dict[str, type[SinkSettings]]:
@@ -135,7 +135,8 @@ class Admin(Section):
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether it has TLS and wants a token: where others may reach it, and it is not open."""
+        """Whether the admin address needs TLS and a token: other machines can reach it, and
+        ``open`` is off."""
         return self.address is not None and not (self.address.is_loopback or self.open)
 
 
@@ -230,8 +231,8 @@ class About(Section):
     )
 
     def place(self, sink: SinkSettings) -> str | None:
-        """Return the country that records of a sink go to: its own, or that of the controller for a
-        sink that is ``first``."""
+        """Return the country that a sink's records go to. Without a country of its own, a sink of
+        the party ``first`` has the controller's."""
         return sink.country or (self.country if sink.party == "first" else None)
 
 
@@ -298,7 +299,7 @@ class RecorderSection(Section):
 
 
 def _sinks(value: Any) -> Sinks:
-    """Take settings as they are, or make those of a mapping as the loader does."""
+    """Return the settings of sinks; make them from a mapping as the loader does."""
     if isinstance(value, Sinks):
         return value
     return Sinks(
@@ -367,8 +368,8 @@ class Config(Section):
         return found
 
     def approved_copy(self, reference: str) -> Path:
-        """Return where the approved copy of a schema lies: beside its file; of a shipped schema,
-        beside the configuration file, or where the process runs if there is none."""
+        """Return the path of a schema's approved copy. It is beside the schema's file. For a
+        shipped schema it is beside the configuration, or in the working directory without one."""
         return resources.approved_copy(reference, self._directory)
 
     @property
@@ -404,7 +405,7 @@ class Setting(NamedTuple):
         return variable(self.loc)
 
     def of(self, config: Config) -> Any:
-        """Return its value, as one would write it; of secrets only the number."""
+        """Return its value in the notation of the file; for secrets only how many there are."""
         value: Any = config
         for key in self.loc:
             name = "schema_" if key == "schema" else key
@@ -413,8 +414,8 @@ class Setting(NamedTuple):
 
 
 def plain_settings(config: Config) -> dict[str, Any]:
-    """Return all settings by their names, as ``Setting.of`` does. For the ledger, which makes the
-    settings of sinks anew from them."""
+    """Return all settings by name, in the form of ``Setting.of``. The ledger keeps them, and can
+    make the settings of sinks from them again."""
     return {each.name: each.of(config) for each in settings(config.sinks.sections())}
 
 
@@ -424,7 +425,7 @@ def variable(loc: tuple[str, ...]) -> str:
 
 
 def settings(sinks: Mapping[str, type[SinkSettings]] | None = None) -> Iterator[Setting]:
-    """Yield every setting, in order, with those of these sinks; of ours unless others are given."""
+    """Yield every setting in order, with the settings of ``sinks``, by default of our own types."""
     return _settings(Config, (), Sinks().sections() if sinks is None else sinks)
 
 

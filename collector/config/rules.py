@@ -13,7 +13,7 @@ from collector.config.model import SWITCH, Config
 from collector.config.sink_settings import SinkSettings
 
 Finding = tuple[tuple[tuple[str, ...], ...], str, str]
-"""The settings that it is about, the first of them to blame; the code; the message."""
+"""The settings that a fault is about (the first one is to blame), its code and its message."""
 
 _TLS = (("tls", "certificate"), ("tls", "key"), ("tls", "client_ca"))
 _TOKENS = ("auth", "tokens")
@@ -26,8 +26,8 @@ _ADDRESSES = tuple(
     for name, field in Config.model_fields.items()
     if "address" in getattr(field.annotation, "model_fields", ())
 )
-"""The sections that have an address to listen on: ``http``, ``grpc``, ``admin``, ``recorder``, and
-those of receivers that are added."""
+"""The sections with an address to listen on: ``http``, ``grpc``, ``admin``, ``recorder``, and the
+sections of further receivers."""
 _NO_RECEIVERS = ("admin", "recorder")
 """The sections of these that take no events."""
 _OWN = ("collector.", "ledger.", "spool.", "store.")
@@ -55,8 +55,8 @@ def _addresses(config: Config) -> Iterator[tuple[str, Address]]:
 
 
 def open_addresses(config: Config) -> Iterator[Finding]:
-    """Require encryption and authentication on addresses that other machines can reach, but for an
-    admin address that is open. The recorder has an authentication of its own, by tokens of the
+    """Require encryption and authentication on addresses that other machines can reach, except on
+    an ``open`` admin address. The recorder has an authentication of its own, by tokens of the
     platform."""
     tls = config.tls
     for section, address in _addresses(config):
@@ -103,7 +103,7 @@ def different_ports(config: Config) -> Iterator[Finding]:
 
 
 def has_receiver(config: Config) -> Iterator[Finding]:
-    """Require a receiver for events, unless they come out of a broker."""
+    """Require a receiver for events, unless batches come from a broker."""
     if config.drain.is_on:
         return
     about = [(section, "address") for section in _ADDRESSES if section not in _NO_RECEIVERS]
@@ -154,7 +154,7 @@ _MOST_SHARED = 0.9
 
 
 def shares_that_fit(config: Config) -> Iterator[Finding]:
-    """Require that a sink that skips has a limit, and that all of these leave room for others."""
+    """Require a limit for each sink that skips, and room for the other sinks beside all of them."""
     skipping = {name: sink for name, sink in config.sinks.on().items() if sink.share.skips}
     for name, sink in skipping.items():
         if sink.limit is None:
@@ -194,7 +194,8 @@ class _Use(NamedTuple):
 
 
 def distinct_paths(config: Config) -> Iterator[Finding]:
-    """Refuse a file where another file or directory is or will be, by whatever name."""
+    """Refuse a path at which another setting also has a file or directory, however it is
+    written."""
     on, data = config.sinks.on(), Path(os.path.realpath(config.data or Path()))
     seen = [_Use(("data",), path, is_directory=True) for path in (data, data / OWN_DIRECTORY)]
     for name, sink in on.items():
@@ -211,8 +212,8 @@ def distinct_paths(config: Config) -> Iterator[Finding]:
 
 
 def distinct_places(config: Config) -> Iterator[Finding]:
-    """Refuse two sinks at one place that knows batches again by their ids, or one within another:
-    what the first delivers would be a repetition for the second."""
+    """Refuse two sinks at one place, or one within the other, if the place recognises batch ids: it
+    would take the second sink's batches for repetitions."""
     seen = dict[str, str]()
     for name, sink in config.sinks.on().items():
         place = f"{type(sink).__name__} {sink.known_at}".rstrip("/") + "/"
@@ -226,7 +227,8 @@ def distinct_places(config: Config) -> Iterator[Finding]:
 
 
 def _conflicts(use: _Use, others: list[_Use], data: Path, sinks: list[str]) -> Iterator[Finding]:
-    """Compare a file with the data directory's, with other sinks' directories, and with others."""
+    """Compare a file with the files of the data directory, with directories of sinks, and with
+    other files."""
     first = next((other for other in others if use.excludes(other)), None)
     names = _OWN if use.at[0] == "sinks" else _OWN_FILES
     if use.path.parent == data and use.path.name.casefold().startswith(names):
@@ -241,7 +243,7 @@ def _conflicts(use: _Use, others: list[_Use], data: Path, sinks: list[str]) -> I
 
 
 def other_parties(config: Config) -> Iterator[Finding]:
-    """Require ``party`` for a sink that is not of this machine, recipient and purposes for one of
+    """Require ``party`` for a sink on another machine, and recipient and purposes for a sink of
     another party."""
     for name, sink in config.sinks.on().items():
         party = ("sinks", name, "party")

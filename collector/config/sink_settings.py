@@ -152,15 +152,15 @@ class SinkSettings(Section):
 
     @property
     def known_at(self) -> str | None:
-        """The place where a batch is known again by its id, whichever sink brings it: two sinks
-        cannot have it. Its parts lie between slashes. ``None``: nowhere, or one of ``files``."""
+        """The place that recognises a batch by its id, whichever sink delivers it, so two sinks
+        cannot share it. Slashes separate its parts. ``None``: there is no such place, or it is one
+        of ``files``."""
         return None
 
     @property
     def shared_name(self) -> str:
-        """The name by which applications open the sink. Where a type has files in a directory of
-        its own, that is another one for each place, by a digest: what goes to one place is never
-        beside what goes to another."""
+        """The name under which applications open the sink. If a type keeps files in a directory of
+        its own, the name has a digest of the place, so that each place has another directory."""
         type_ = self.type or type(self).__name__.lower()
         if not self.has_state:
             return type_
@@ -173,14 +173,14 @@ class SinkSettings(Section):
         return {}
 
     def beyond(self) -> Iterable[str]:
-        """Say in words where else records may be that such a sink got, though it can forget them:
-        nothing reaches those, and each answer about rights lists them."""
+        """Name further places where records of this sink may be, such as backups. Collector cannot
+        erase there, so each answer about rights lists them."""
         return (f"copies that others made of {path}" for path in self.files().values())
 
     def settled(self, directory: Path) -> Self | None:
-        """Return settings that name the location without the sink's own ``directory``, in which it
-        may be by default: for a sink of an earlier configuration, whose name may be another's now.
-        ``None`` if there are none."""
+        """Return settings that name the location even if it is in the sink's own ``directory`` by
+        default. They serve for a sink of an earlier configuration, whose name another sink may have
+        now. ``None`` if there are none."""
         if not self.is_local:
             return self
         if "path" not in type(self).model_fields:
@@ -190,6 +190,6 @@ class SinkSettings(Section):
         )
 
     def moved(self, directory: Path) -> SinkSettings | None:
-        """Return the settings of the same sink in an empty directory, for a dry run; ``None`` if
-        it has no such place. Then a stand-in gets what the sink would get."""
+        """Return the settings of the same sink in an empty directory, for a dry run. ``None`` if
+        the sink cannot write there; a stand-in then gets its records."""
         return None

@@ -39,9 +39,9 @@ BUILT_IN: Mapping[str, BuiltInType] = {
 }
 """The types of this package."""
 DEFAULTS = ("store", "ndjson")
-"""The types of which every configuration has a sink of that name, on or off."""
+"""Every configuration has a sink of each of these types, under the type's name, on or off."""
 STAND_IN = "ndjson"
-"""The type that takes the place of a sink in a dry run that cannot be moved."""
+"""In a dry run, this type replaces a sink that cannot write to another place."""
 _SCHEMES: Mapping[str, str] = {each.scheme: name for name, each in BUILT_IN.items()}
 
 
@@ -85,7 +85,7 @@ def sink_class(type_: str) -> tuple[type, type[SinkSettings]]:
     """Load a type of sinks; return its class and its settings' class.
 
     Raises ``ConfigError``: E107 for a type that is not installed, E201 for one that two packages
-    offer, that cannot be imported, or that is no type of sinks.
+    offer, that cannot be imported, or whose class is not a type of sinks.
     """
     found = {each.value: each for each in _offered() if each.name == type_}
     if type_ in BUILT_IN:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
@@ -48,7 +48,8 @@ _fault = partial(fault, "E107")
 
 
 def _choice(known: Mapping[Any, Any], message: str) -> tuple[BeforeValidator, WithJsonSchema]:
-    """Return what reads one of a closed list, and tells editors the list."""
+    """Return the annotations of a setting that is one word of a closed list. Editors get the
+    list."""
 
     def check(value: Any) -> Any:
         if isinstance(value, bool | str) and value in known:
@@ -59,7 +60,7 @@ def _choice(known: Mapping[Any, Any], message: str) -> tuple[BeforeValidator, Wi
 
 
 def matching(form: str, message: str) -> tuple[BeforeValidator, Hint]:
-    """Return what checks that a setting is a text of this form, and tells editors the form."""
+    """Return the annotations of a setting that is a text of this form. Editors get the form."""
 
     def check(value: Any) -> str:
         if isinstance(value, str) and re.fullmatch(form, value, re.ASCII):
@@ -308,13 +309,18 @@ def resolved(reference: str) -> str:
 
 
 def plain_value(info: FieldInfo, value: Any) -> Any:
-    """Return a setting's value as plain data in the notation of the file, from which the same value
-    is read again; of secrets the number."""
-    reads = {getattr(mark, "func", None) for mark in info.metadata}
+    """Return a setting's value as plain data in the notation of the file, which reads as the same
+    value. For secrets, return how many there are."""
+    union = get_args(info.annotation)  # `Size | None` keeps the marks of `Size` in its first part
+    marks = (
+        *info.metadata,
+        *(mark for each in union for mark in getattr(each, "__metadata__", ())),
+    )
+    reads = {getattr(mark, "func", None) for mark in marks}
     if _listen in reads:
         return "off" if value is None else str(value)
     if _size in reads:
-        return size_text(value)
+        return None if value is None else size_text(value)
     if _duration in reads:
         return duration_text(value)
     if info.annotation == tuple[Hash, ...]:

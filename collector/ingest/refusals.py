@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from collector.contracts import OtherSchema, TooManyBytes, TooManyEvents, UnknownSchema
+from collector.contracts import (
+    MOST_BYTES,
+    MOST_EVENTS,
+    OtherSchema,
+    TooManyBytes,
+    TooManyEvents,
+    UnknownSchema,
+)
 from collector.errors import DeliveryError, InputError, Overloaded, SpoolFull
+from collector.ingest.limits import IngestLimits
+from collector.units import size_text
 
 Headers = tuple[tuple[bytes, bytes], ...]
 RETRY: Headers = ((b"retry-after", b"5"),)
 _BEARER: Headers = ((b"www-authenticate", b"Bearer"),)
 ALLOW: Headers = ((b"allow", b"OPTIONS, POST"),)
+_DEFAULTS = IngestLimits()
+_MOST = size_text(MOST_BYTES)
 _ENCODINGS: Headers = ((b"accept-encoding", b"gzip, zstd, deflate"),)
 
 
@@ -63,19 +74,24 @@ REQUEST_TIMEOUT = Refusal(
     "E416", 408, 4, "the request took too long to arrive: send it again", close=True
 )
 TOO_LARGE = Refusal(
-    "E416", 413, 8, "the body is larger than limits.wire allows: send it in smaller parts"
+    "E416",
+    413,
+    8,
+    f"the body is larger than limits.wire allows, by default {_MOST}: send it in smaller parts",
 )
 BODY_TOO_LARGE = Refusal(
     "E416",
     413,
     8,
-    "the body, once decompressed, is larger than limits.body allows: send it in smaller parts",
+    "the body, once decompressed, is larger than limits.body allows, by default"
+    f" {_MOST}: send it in smaller parts",
 )
 INFLATED = Refusal(
     "E416",
     413,
     8,
-    "the body grows by more than limits.ratio when it is decompressed: send it in smaller parts",
+    "the body grows by more than limits.ratio allows when it is decompressed, by default"
+    f" {_DEFAULTS.ratio} times: send it in smaller parts",
 )
 UNSUPPORTED_MEDIA_TYPE = Refusal(
     "E410",
@@ -111,7 +127,14 @@ UNREADABLE = Refusal(
     3,
     "the body is not what its content type says: send a whole, valid document of that type",
 )
-HEADERS_TOO_LARGE = Refusal("E416", 431, 8, "the headers are too large", close=True)
+HEADERS_TOO_LARGE = Refusal(
+    "E416",
+    431,
+    8,
+    "the headers are larger than limits.header allows, by default"
+    f" {size_text(_DEFAULTS.header_bytes)}: send fewer or shorter ones",
+    close=True,
+)
 TOO_MANY_CONNECTIONS = Refusal(
     "E425", 503, 14, "too many connections: try again later", RETRY, close=True
 )
@@ -140,15 +163,15 @@ TOO_MANY_EVENTS = Refusal(
     "E416",
     413,
     8,
-    "the body holds more events than limits.events allows, none of them was kept: send it in"
-    " smaller parts",
+    "the body holds more events than limits.events allows, by default"
+    f" {MOST_EVENTS}; none of them was kept: send it in smaller parts",
 )
 TOO_MANY_BYTES = Refusal(
     "E416",
     413,
     8,
-    "the records of the body would take more than 8 MiB, none of them was kept: send it in smaller"
-    " parts",
+    f"the records of the body would take more than {_MOST}; none of them was kept: send it in"
+    " smaller parts",
 )
 UNKNOWN_SCHEMA = Refusal(
     "E413",

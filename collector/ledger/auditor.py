@@ -87,9 +87,9 @@ class Flaw(NamedTuple):
 
 
 class Gap:
-    """What a sink skipped, as entry ``number`` states it: the batches and records of all receipts
-    from one to another. ``rest`` is what the receipts have not accounted for yet, and ``missing``
-    how many of them were not seen yet."""
+    """What a sink skipped, as entry ``number`` states it: the batches and records of a range of
+    receipts. ``rest`` is the part that the receipts seen so far do not explain, and ``missing`` is
+    how many receipts of the range were not seen yet."""
 
     def __init__(self, number: int, part: dict[str, str]) -> None:
         self.number: int = number
@@ -102,7 +102,7 @@ class Gap:
         self.missing: int = self.last - self.first + 1
 
     def see(self, admitted: int) -> None:
-        """Account for one of its receipts. One that admitted nothing is of no batch."""
+        """Subtract one receipt of the range. A receipt that admitted nothing has no batch."""
         self.missing -= 1
         self.rest = [self.rest[0] - (admitted > 0), self.rest[1] - admitted]
 
@@ -128,7 +128,7 @@ class Audit:
     are no ``flaws``.
 
     Without ``check`` no signature is checked. ``breaks`` and ``lost`` (entries before which others
-    are lost) are stated by the ledger itself, and no flaws: damage that was found at a start.
+    are lost) are not flaws: the ledger itself states this damage, which a start found.
     """
 
     def __init__(self, check: SignatureCheck | None, *checkpoints: Checkpoint) -> None:
@@ -240,12 +240,12 @@ class Audit:
             yield "the ledger holds"
 
     def report(self, what: str, number: int, message: str) -> None:
-        """Add a flaw; of very many, the first thousand are enough."""
+        """Add a flaw, up to the first thousand."""
         if len(self.flaws) < _MOST_FLAWS:
             self.flaws.append(Flaw(what, number, message))
 
     def _place(self, what: str, part: dict[str, str]) -> int:
-        """Return the number of a line; of one that states none, the number that is next."""
+        """Return the number that a line states, or the next number if it states none."""
         if what == "document":
             self._documents += 1
             return self._documents
@@ -300,7 +300,7 @@ class Audit:
         self._gaps.sort(key=lambda each: -each.first)
 
     def _skip(self, number: int, admitted: int) -> None:
-        """Account for a receipt in the gaps that cover it; compare those that it ends."""
+        """Subtract a receipt from the gaps that cover it, and check each gap that ends with it."""
         while self._gaps and self._gaps[-1].first <= number:
             self._open_gaps.append(self._gaps.pop())
         for gap in self._open_gaps:
@@ -370,7 +370,7 @@ class Audit:
         self._before[what], self.tips[what] = tip, (number, digest)
 
     def _end(self, text: str) -> None:
-        """Compare the last receipt and entry with what the file says."""
+        """Compare the last receipt and entry with the tips that the file states."""
         self._is_ended = True
         for what, number, digest in re.findall(r"(?m)^(receipt|entry) (\S+) (\S+)$", text):
             last = self.tips[what]
@@ -386,7 +386,8 @@ def _hash(text: str) -> str:
 
 
 def _parts(text: str) -> dict[str, str]:
-    """Return what each line of a text says, by its word, or by two for a fact or a rejection."""
+    """Return the values of a text's lines by their first word; facts and rejections have two
+    words."""
     found = dict[str, str]()
     for line in text.split("\n"):
         name, _, rest = line.partition(" ")
@@ -398,7 +399,7 @@ def _parts(text: str) -> dict[str, str]:
 
 
 def _number(text: str) -> int:
-    """Return a count; -1, which nothing has, for anything else."""
+    """Return a count, or -1 for anything else."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
 
 

@@ -97,7 +97,7 @@ class Entry:
 
     @property
     def text(self) -> bytes:
-        """Its canonical text: everything but ``hash`` and ``signature``, which are made of it."""
+        """The canonical text of the entry. ``hash`` and ``signature`` are computed from it."""
         lines = [
             "collector entry 1",
             f"sequence {self.sequence}",

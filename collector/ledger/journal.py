@@ -95,7 +95,7 @@ def _append(db: sqlite3.Connection, note: Note, signer: Signer | None) -> Entry:
 
 
 def decompress(digest: str, data: bytes) -> bytes | None:
-    """Decompress a document; return ``None`` if its digest is another, or there is more."""
+    """Decompress a document. Return ``None`` if its digest differs or bytes follow it."""
     decompressor, text = zlib.decompressobj(), b""
     with suppress(zlib.error):
         text = decompressor.decompress(data, _MOST_BYTES)

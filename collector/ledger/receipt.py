@@ -124,7 +124,7 @@ class Receipt:
 
 
 def as_number(value: object) -> int:
-    """Return a count from a file; -1, which no receipt has, for anything else."""
+    """Return a count from a file, or -1 for anything else."""
     return value if isinstance(value, int) else -1
 
 
@@ -155,8 +155,8 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """The last receipt, or entry, as number and hash. Noted elsewhere, it shows later that the
-    receipt is still there."""
+    """The number and hash of the last receipt or entry. A copy that is kept elsewhere shows later
+    whether it is still there."""
 
     sequence: int
     hash: bytes
@@ -165,7 +165,8 @@ class Tip:
 def issue(
     previous: Tip, minute: str, schema: str, tally: Tally, commitment: bytes | None
 ) -> Receipt:
-    """Build the receipt after another; ``previous.hash`` is a start's where a chain begins."""
+    """Build the receipt after ``previous``. At the beginning of a chain, its hash is that of the
+    start."""
     rejected = {reason: tally.rejected[reason] for reason in REJECTIONS if tally.rejected[reason]}
     receipt = Receipt(
         previous.sequence + 1,

@@ -83,8 +83,8 @@ def is_key(path: Path) -> bool:
 
 
 def create_next_key(directory: Path) -> Key:
-    """Create the next key beside the one in use; ``load_key`` replaces that once the ledger names
-    the next one. Raises ``OSError``."""
+    """Create the next key beside the current one. ``load_key`` replaces the current key once the
+    ledger names the next. Raises ``OSError``."""
     path = directory / _NEXT_NAME
     path.unlink(missing_ok=True)
     _create(path)

@@ -1,4 +1,4 @@
-"""Read the ledger of a spool's file, which may be in use; and its tables."""
+"""Read the ledger and its tables from a spool's file, which may be in use."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def require_known_format(db: sqlite3.Connection) -> None:
 
 
 def _count(total: Tally, what: str, name: Any, reason: Any, times: Any) -> None:
-    """Add a sum of hours to a tally that has none of its kind."""
+    """Add sums of hours to a tally that has no sum of that kind yet."""
     if what == "dropped" and reason in DROPS:
         total.dropped.setdefault(name, Counter())[reason] = as_number(times)
     elif what == "content" and name in CATEGORIES:
@@ -109,8 +109,8 @@ class Ledger:
     def tally(self) -> Tally:
         """Return the counts of all receipts, and the hourly sums that are still stored.
 
-        Each count is added up in two halves: a sum of whole ones may be no integer of SQLite's,
-        whatever a worker says.
+        Each count is added up in two halves, because a worker may state counts whose sum overflows
+        SQLite's integers.
         """
         halves = ", ".join(
             f"ifnull(sum({name} >> 32), 0), ifnull(sum({name} & {_LOW}), 0)" for name in _COUNTED
@@ -206,8 +206,7 @@ class Ledger:
         return table in self._tables
 
     def _changed_batches(self) -> Iterator[Flaw]:
-        """Yield the batches that still wait and are not those of their receipts; a recorder has
-        none."""
+        """Yield the waiting batches that do not match their receipts. A recorder has no batches."""
         if not self._has("batches"):
             return
         query = (
@@ -226,8 +225,7 @@ class Ledger:
 
 
 def file_of(spool: Path) -> Path:
-    """Return the file that has the ledger of a spool's directory: the spool's, or the database of a
-    recorder whose directory it is."""
+    """Return the file with the ledger of a directory: the spool, or the database of a recorder."""
     recorder = spool.with_name(RECORDER_FILE)
     return recorder if recorder.is_file() and not spool.exists() else spool
 
@@ -260,8 +258,8 @@ def opened(path: Path) -> Iterator[Ledger]:
 
 
 def earlier_schemas(path: Path) -> dict[str, Schema]:
-    """Return the schemas with which a sidecar ever ran by their digests, the last one first, out of
-    the ledger in a spool's file; without those that no longer load. Raises as ``opened``."""
+    """Return by digest the schemas with which a sidecar ever ran, the latest first, from the ledger
+    in a spool's file. Schemas that no longer load are left out. Raises as ``opened``."""
     with opened(path) as ledger:
         digests = dict[str, None]()
         for entry in ledger.entries():

@@ -27,6 +27,7 @@ from collector.ops.requests import REFUSING
 
 Level = Literal["debug", "info", "warning", "error"]
 EventName = Literal[
+    "starting",
     "started",
     "stopping",
     "stopped",
@@ -80,6 +81,11 @@ class Event(NamedTuple):
 
 
 EVENTS: dict[EventName, Event] = {
+    "starting": Event(
+        "info",
+        "the settings are sound: the data directory, the sinks and the workers are opened next",
+        ("schemas", "sinks", "workers"),
+    ),
     "started": Event(
         "info",
         "all receivers listen",
@@ -239,7 +245,7 @@ def _is_error(value: object) -> bool:
 VALUES: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(
         """admin broker column delivered delivered_all failures faults files grpc http line recorder
-        seconds set_aside signal sinks skipped times unix waiting""".split(),
+        schemas seconds set_aside signal sinks skipped times unix waiting workers""".split(),
         _is_count,
     ),
     "receiver": REFUSING.__contains__,

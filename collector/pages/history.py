@@ -20,7 +20,7 @@ _MOST_WORDS = 8
 
 def history(reference: str, schema: Schema, today: date) -> tuple[SchemaVersion, ...] | None:
     """Return the versions of a schema, the newest first; ``None`` where no repository has its file.
-    A version in force that is not committed is of today."""
+    A version in force that is not committed has today's date."""
     file = Path(reference)
     if not resources.is_path(reference) or not (commits := git.revisions(file, _MOST)):
         return None

@@ -1,8 +1,8 @@
 """What the page, the notice and the record of processing say: one model, of plain data.
 
-It is built from a configuration, its schemas and the verdicts on the claims, and holds no words of
-any language but those that the documents themselves have: templates and ``phrases`` say the rest.
-It has nothing that is only for operators: no location of a sink, no path and no address.
+It is built from a configuration, its schemas and the verdicts on the claims. Its only words are
+those of the documents; templates and ``phrases`` add the words of each language. It has nothing
+that is only for operators: no location of a sink, no path and no address.
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ class HourFacts:
 @dataclass(frozen=True)
 class Page:
     """What is collected, what becomes of it, and which promises hold. ``checked`` is when the
-    verdicts were reached, ``None`` if nothing was checked; ``made`` when the page was. ``hours``
-    are those of a sidecar that runs, the newest first, and ``None`` without one."""
+    verdicts were reached, ``None`` if nothing was checked; ``made`` is when the page was. ``hours``
+    are the last hours of a running sidecar, the newest first; ``None`` if none runs."""
 
     organisation: str | None
     contact: str | None
@@ -198,7 +198,7 @@ class Page:
         return tuple(dict.fromkeys(each.name for one in self.schemas for each in one.fields))
 
     def lead(self) -> str:
-        """Return the phrase about content, which says no more than what has been shown."""
+        """Return the phrase about content. It claims no more than the checks have shown."""
         found = [each.verdict for each in self.promises if each.id in _LEAD]
         if "broken" in found:
             return "lead_broken"
@@ -337,7 +337,7 @@ def _schema(
 
 
 def precision(field: FieldBase) -> dict[str, str]:
-    """State how exactly a field is stored, in each language, by a phrase of its kind."""
+    """State a field's precision in each language, with a phrase of its kind."""
     return {language: phrase_book(language).precision(field) for language in LANGUAGES}
 
 

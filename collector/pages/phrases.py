@@ -35,7 +35,7 @@ LETTERS: dict[Basis, str] = {
 the same order."""
 
 Terms = tuple[tuple[str, tuple[str | float, ...]], ...]
-"""A condition: members, each with the values of which it must have one."""
+"""A condition: for each member, the values that satisfy it."""
 
 _SENTENCES = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 _OTHERS = re.compile(r"(\d+) other checks")
@@ -65,9 +65,9 @@ class PhraseBook(Part):
         return self.texts.get(text, text)
 
     def told(self, text: str) -> str:
-        """Translate what a check says, sentence by sentence: by a text, or by a pattern whose parts
-        are numbers, lists of texts, or names between backquotes (``code``). A text of which one
-        sentence is not known stays as it is."""
+        """Translate what a check says, sentence by sentence. A sentence is a known text, or a known
+        pattern whose parts are numbers, lists of texts, or names between backquotes (``code``). If
+        one sentence is unknown, the whole text stays untranslated."""
         found = [self._sentence(each) for each in _SENTENCES.split(text)]
         known = [each for each in found if each is not None]
         return " ".join(known) if len(known) == len(found) else text
@@ -89,7 +89,7 @@ class PhraseBook(Part):
 
     @staticmethod
     def _name(part: str) -> str | None:
-        """Return what stands between backquotes as it is."""
+        """Return the text between backquotes unchanged."""
         return None if "`" in part else part
 
     def _list_of_texts(self, listed: str) -> str | None:
@@ -141,7 +141,7 @@ class PhraseBook(Part):
         return self.say(f"one_{unit}" if number == 1 else f"{unit}s", number=number)
 
     def any_of(self, alternatives: Iterable[Terms]) -> str:
-        """Write conditions of which one must hold."""
+        """Write alternative conditions, joined with *or*."""
         return self.say("or_where").join(
             self.say("and_member").join(
                 self.say("member", name=name, values=self._listed(values)) for name, values in each

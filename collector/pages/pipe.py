@@ -1,5 +1,5 @@
-"""The picture of the pipe: an event that is no person's goes through the real filter, and each of
-its lines says what became of it and by which rule.
+"""The picture of the pipe: an invented event goes through the real filter. Each line of the event
+says what became of it, and by which rule.
 
 The event is a synthetic meeting, with an example for each field that it does not have. The filter
 explains it; nothing here decides what is kept.
@@ -39,7 +39,7 @@ _AGENT = (
 @dataclass(frozen=True)
 class PipeLine:
     """A line of the event: its depth, name and value, and what the filter made of it. ``fields``
-    are those that read it, ``detail`` is the category of content or the reason of a refusal.
+    are the fields that read it, ``detail`` is the category of content or why it was refused.
     ``size`` are the bytes of its value in the event; the value of content is not shown."""
 
     depth: int
@@ -64,7 +64,7 @@ class Pipe:
 def pipe(schema: Schema, now: datetime) -> Pipe:
     """Send an example through the filter of a schema, as of the day of ``now``."""
     today = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
-    # The key is no secret: the pseudonym of an example is no person's.
+    # The key needs no secrecy: the pseudonym of an example belongs to nobody.
     chosen = Filter(schema, as_of=today.date(), keys=lambda _reference, _period: bytes(32))
     event, inside = _event(schema)
     record = _at(event, inside)
@@ -204,7 +204,8 @@ class _Reading:
         self.above = {path[:n] for path in known for n in range(len(path))}
 
     def lines(self, tree: Any, at: _Keys = ()) -> Iterator[PipeLine]:
-        """Yield the lines of an object or a list: what is read is opened, all else is one line."""
+        """Yield the lines of an object or a list. Members that a field reads are expanded; each
+        other member is one line."""
         is_list = isinstance(tree, list)
         for key, value in enumerate(tree) if is_list else tree.items():
             path, name, depth = (*at, key), "" if is_list else str(key), len(at)
@@ -237,7 +238,7 @@ class _Reading:
 
 
 def plain_text(value: Any) -> str:
-    """Write a value without quotes, cut to what a reader takes in."""
+    """Write a value without quotes, cut to a readable length."""
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
 

@@ -38,8 +38,8 @@ def flow_chart(page: Page) -> str:
 
 
 def policy(style: str, script: str | None = None) -> str:
-    """Return the content security policy of a file with this style, and with this script or none.
-    A server that sends the file may add what only a header can say."""
+    """Return the content security policy of a file with this style, and with this script or none. A
+    server that sends the file may add directives that are allowed only in a header."""
     allowed = "" if script is None else f" script-src {_digest(script)};"
     return (
         f"default-src 'none'; style-src {_digest(style)};{allowed} img-src data:;"
@@ -59,7 +59,7 @@ def static(name: str) -> str:
 
 @cache
 def environment(*, escape: bool = True) -> Environment:
-    """Return the environment of all templates; without ``escape``, for what is no HTML."""
+    """Return the environment of all templates; without ``escape``, for other formats than HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow
 
     from collector.pages.words import cut, markdown, mermaid  # noqa: PLC0415 - of Jinja2

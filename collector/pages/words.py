@@ -1,5 +1,5 @@
-"""The words of a page in one language, as mark-up: each part that is not ours is escaped, and
-isolated from the direction of what stands around it."""
+"""The words of a page in one language, as mark-up: each part from a document is escaped, and
+isolated from the text direction around it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Words:
         return self.book.purposes(names)
 
     def terms(self, terms: tuple[Terms, ...]) -> str:
-        """Write conditions of which one must hold."""
+        """Write alternative conditions, joined with *or*."""
         return self.book.any_of(terms)
 
     def icon(self, verdict: str) -> str:
@@ -110,7 +110,7 @@ class Words:
 
 
 class PlainWords(Words):
-    """The same for what is no HTML: texts without mark-up, which ``markdown`` escapes."""
+    """The same for formats other than HTML: texts without mark-up, which ``markdown`` escapes."""
 
     def say(self, key: str, **parts: object) -> str:
         """Return a phrase."""
@@ -126,7 +126,7 @@ class PlainWords(Words):
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text that is no longer than a picture has room for."""
+    """Return a text, cut to ``most`` characters with an ellipsis, which a picture has room for."""
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 

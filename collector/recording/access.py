@@ -91,15 +91,16 @@ class Verifier:
         return "<Verifier>"
 
     def state(self) -> Literal["ok", "late", "failing"]:
-        """Return whether the platform's keys can be had: ``late`` while older ones are used."""
+        """Return whether the platform's keys are available; ``late`` if only older ones are."""
         return self._source.state()
 
     def verify(self, token: bytes, meeting: str | None, now: float) -> Caller:
         """Return the caller whose token it is; ``now`` is in seconds since 1970.
 
-        ``meeting`` is that of the recording that is asked for: ``NO_MEETING`` if there is none,
-        and ``None`` where the request, not a recording, will say a meeting, which the caller of
-        this method compares. It may wait for new keys for 2 s: call it from a worker thread.
+        ``meeting`` is the meeting of the recording that the request names, or ``NO_MEETING`` if
+        there is no such recording. It is ``None`` if the request itself names a meeting; the caller
+        of this method then compares it. It may wait for new keys for 2 s: call it from a worker
+        thread.
 
         Raises ``Refused``: ``not_found``, ``expired``, and ``unavailable`` while there are no keys.
         """
@@ -180,7 +181,7 @@ class StoredAnswer(NamedTuple):
 
 
 def request_digest(method: str, path: str, body: bytes) -> bytes:
-    """Return what tells a request from others: the SHA-256 of method, path and body."""
+    """Return the SHA-256 of method, path and body, which identifies a request."""
     digest = hashlib.sha256()
     for part in (method.encode(), path.encode("utf-8", "replace"), body):
         digest.update(b"%d\n%b" % (len(part), part))
@@ -218,8 +219,8 @@ class Replays:
         return StoredAnswer(row[1], row[2])
 
     def add(self, caller: Caller, request: bytes, answer: StoredAnswer) -> None:
-        """Keep the answer to a request. An answer that asks to come again (429, 503, 507) is not to
-        be kept: the same token serves for the next attempt."""
+        """Keep the answer to a request. Do not keep an answer that asks for another attempt (429,
+        503, 507): the token must still serve for that."""
         row = (_hashed(caller), request, answer.status, answer.body, caller.exp + LEEWAY)
         self._db.execute("INSERT OR REPLACE INTO replays VALUES (?, ?, ?, ?, ?)", row)
 

@@ -116,8 +116,8 @@ class RecorderApi:
         self._threads = ThreadPoolExecutor(THREADS, "recorder")
         self._verifying = ThreadPoolExecutor(
             THREADS, "tokens"
-        )  # a flood of which holds up no chunk
-        self._reading = ThreadPoolExecutor(THREADS, "readers")  # a bucket that hangs, likewise
+        )  # a flood of tokens does not delay chunks
+        self._reading = ThreadPoolExecutor(THREADS, "readers")  # nor does a hanging bucket
         self._events_of = EventStreams(recorder, self._run)
         self._tracks = TrackStreams(self._read, self._budget.large)
         self._tokens: set[str] = set()  # of requests in progress that a token serves for once
@@ -141,7 +141,7 @@ class RecorderApi:
         return "<RecorderApi>"
 
     def close(self) -> None:
-        """Wait for what runs in threads, but for readers: the bucket may not respond to them."""
+        """Wait for the work in threads, except for readers, whose bucket may never respond."""
         self._reading.shutdown(wait=False, cancel_futures=True)
         self._threads.shutdown()
         self._verifying.shutdown()
@@ -152,7 +152,7 @@ class RecorderApi:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _read(self, function: Callable[..., _T], *arguments: Any) -> _T:
-        """Call a function that may wait for the bucket, in a thread of those for readers."""
+        """Call a function that may wait for the bucket, in one of the readers' threads."""
         call = partial(function, *arguments)
         return await asyncio.get_running_loop().run_in_executor(self._reading, call)
 
@@ -181,7 +181,8 @@ class RecorderApi:
         return HttpResponse(refused.status, _JSON + _EXTRA.get(refused.status, ()), body)
 
     def _protocol_refusal(self, error: RequestRefused) -> HttpResponse:
-        """Refuse what HTTP or a limit does not let in, in the recorder's codes where it has one."""
+        """Refuse a request that HTTP or a limit forbids, with a code of the recorder's if there is
+        one."""
         codes = {TOO_LARGE: "too_large", BUSY: "busy"}
         if error.refusal in codes:
             return self._refusal(Refused(codes[error.refusal]))
@@ -214,7 +215,7 @@ class RecorderApi:
         return self._verifier.verify(token, meeting, time.time())
 
     async def _respond_once(self, route: Endpoint, call: _Call) -> HttpResponse | None:
-        """Respond to a request that a token serves for once; again with the same answer."""
+        """Respond to a request that uses up its token. A repetition gets the same answer."""
         if call.caller.jti in self._tokens:
             raise Refused("busy")
         self._tokens.add(call.caller.jti)
@@ -347,7 +348,7 @@ def _uncounted(_size: int) -> None:
 
 
 def _shared(headers: Headers, body: bytes) -> HttpResponse:
-    """Respond with bytes that many readers share: none of them has a copy while it is slow."""
+    """Respond with bytes that all readers share, so that slow readers hold no copies."""
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body

@@ -104,8 +104,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 def decoded(body: bytes, kind: type[_Body]) -> _Body:
-    """Decode a body. Raises ``Refused``: ``malformed`` for what is no JSON object of this kind,
-    ``terms`` for a request of a host with faulty members."""
+    """Decode a body. Raises ``Refused``: ``malformed`` for anything but a JSON object of this type,
+    ``terms`` if members of a host's request are faulty."""
     try:
         StrictDecoder().decode(body.decode("utf-8"))
         return msgspec.json.decode(body, type=kind)

@@ -1,4 +1,4 @@
-"""Check what is said of recordings in a recorder's directory, which may be in use and is not
+"""Check the promises about recordings in a recorder's directory. It may be in use, and is not
 changed."""
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Place(NamedTuple):
 
 @dataclass
 class _History:
-    """What the ledger has of a recording: how often what was done, and who stays by now."""
+    """What the ledger says of a recording: how often each action was done, and which members
+    stay."""
 
     done: Counter[str] = field(default_factory=Counter)
     staying: set[str] = field(default_factory=set)
@@ -114,7 +115,7 @@ def counts(directory: Path) -> dict[str, dict[str, int]] | None:
 
 
 def directory_findings(place: Place) -> _Findings:
-    """Yield what is wrong in a recorder's directory, with the check that it is a finding of."""
+    """Yield each fault of a recorder's directory, with the check that reports it."""
     yield from _modes(place.directory)
     yield from _others(place.directory)
     histories = defaultdict[str, _History](_History)
@@ -235,8 +236,8 @@ chains over theirs."""
 
 
 def _others(directory: Path) -> _Findings:
-    """Check that there is nothing else: no other entries, of which nothing is known, and nothing in
-    files and databases but what the recorder writes."""
+    """Check that the directory has no unknown entries, and that its files and databases hold only
+    what the recorder writes."""
     number = sum(foreign_parts(directory / name, each) for name, each in _DATABASES.items())
     number += sum(_foreign_texts(directory / name, each) for name, each in _TEXTS.items())
     number += _count_entries(directory)
@@ -247,8 +248,8 @@ def _others(directory: Path) -> _Findings:
 
 
 def _count_entries(directory: Path) -> int:
-    """Count the entries that are not the recorder's, and its files that have something besides
-    their own parts. A copy of the keys is one while no process is at work on it."""
+    """Count entries that are not the recorder's, and files with foreign parts. A copy of the keys
+    counts too, unless a process is writing it."""
     with suppress(OSError):
         remove_copies(directory / _KEYS)  # as the next start does after a kill
 
@@ -310,7 +311,7 @@ def _follow(histories: Mapping[str, _History], entry: Entry) -> None:
 
 
 def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
-    """Compare the recordings that there are with what was done, by the ledger."""
+    """Compare the stored recordings with the actions in the ledger."""
     rows, now = read_rows(place.directory), time.time()
     closed = [each for each in rows if each.state == "closed"]
     late = sum(each.due is None or each.due + _LATE_SECONDS < now for each in closed)
@@ -351,7 +352,7 @@ def _recordings(place: Place, histories: Mapping[str, _History]) -> _Findings:
 
 
 def _recording(vault: Vault, recording: str, history: _History) -> _Findings:
-    """Check a recording: that it was started, that the members in it stay, and that it holds."""
+    """Check that a recording was started, that its members chose to stay, and that it is intact."""
     tracks = vault.tracks(recording)
     if tracks and not history.done["start"]:
         message = "A recording has content, and by the ledger its host never started it."

@@ -57,7 +57,7 @@ class ControlHandler:
 
 
 def ask(directory: Path, action: str, recording: str = "") -> None:
-    """Have the recorder that has a directory do what ``operate`` does.
+    """Ask the recorder that runs in a directory to do what ``operate`` does.
 
     Raises ``Refused`` as it does, and ``DeliveryError`` E514 without an answer.
     """

@@ -27,7 +27,7 @@ _BUSY_SECONDS = 10.0
 
 @dataclass(eq=False)
 class _Work:
-    """Work that waits for a transaction, and what came of it."""
+    """Work that waits for a transaction, and its outcome."""
 
     run: Callable[[sqlite3.Connection], None]
     is_done: bool = False
@@ -66,8 +66,8 @@ class Database:
             yield self._db
 
     def commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Run ``work`` as a transaction, which is on disk when this returns: with one sync for all
-        that threads ask for while another sync goes on. It may be run twice, once in vain. Raises
+        """Run ``work`` as a transaction, which is on disk when this returns. Threads that wait for
+        the same sync share it. ``work`` may run twice, and only the second run counts. Raises
         ``Refused`` as ``transaction`` does, and what ``work`` raises."""
         own = _Work(work)
         self._waiting.append(own)
@@ -110,7 +110,7 @@ class Database:
         return False
 
     def compact(self) -> bool:
-        """Write the file anew, without what was deleted; return whether that was done."""
+        """Rewrite the file without deleted data; return whether that succeeded."""
         with self.lock, self._read_lock, suppress(sqlite3.Error, OSError, MemoryError):
             return compact(self._db, self.path)
         return False

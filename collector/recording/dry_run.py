@@ -132,7 +132,7 @@ def _breach(what: str, rule: str | None = None, *, is_open: bool = False) -> Cla
 
 
 def _kept(trial: TrialRecorder, *tracks: str) -> Iterator[ClaimFinding]:
-    """Expect exactly these tracks, with what was taken and nothing else."""
+    """Expect exactly these tracks, with exactly the content that was taken."""
     found = trial.tracks()
     if others := found ^ set(tracks):
         yield _breach(f"{len(others)} tracks are missing or should not be there")
@@ -186,7 +186,8 @@ def _notice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 
 
 def _choice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """Nothing is taken of a member who has not chosen or who leaves, and what was taken goes."""
+    """Nothing is taken of a member who has not chosen or who leaves; earlier content is
+    destroyed."""
 
     def mix() -> None:
         trial.send(MIXED, track="mix")
@@ -254,7 +255,7 @@ def _storage(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 
 
 def _search(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """Search every file for what was recorded, and for something that is there."""
+    """Search every file for the recorded content, and for a text that must be found."""
     canary = trial.content[: len(trial.content) // 64].decode()
     if search([trial.directory], [canary]):
         yield _breach("content lay on disk unencrypted")

@@ -61,7 +61,7 @@ MAX_MEMBERS = 2_000
 MAX_TRACKS = 20_000
 """At most as many tracks in a recording, destroyed ones included."""
 MAX_OWN_TRACKS = 256
-"""At most as many of them of one owner."""
+"""The most tracks of one owner."""
 
 
 class Grant:
@@ -114,7 +114,7 @@ class Grant:
 
     @property
     def due(self) -> Closed:
-        """How and when time alone closes a recording that is not closed."""
+        """When a recording is closed by time alone, and for which reason."""
         due = Closed(self._requested + self._longest, "expired")
         departed = self._members[self.host].departed
         if departed is not None and departed + ABSENCE_SECONDS < due.at:
@@ -312,8 +312,8 @@ class Grant:
         return covered
 
     def check_reader(self, by: str, role: str, now: float) -> None:
-        """Raise ``Refused`` (``forbidden``) for the host of another recording of the meeting, and
-        (``erased``) for anybody where nothing is left to read.
+        """Raise ``Refused``: ``forbidden`` for the host of another recording of the meeting,
+        ``erased`` if nothing is left to read.
 
         ``role`` is one that may read at all. The heir may read before accepting, and also where the
         recording was closed before that; a host who has handed over may not.
@@ -403,7 +403,7 @@ class Grant:
             raise Refused("left")
 
     def _end_absence(self) -> None:
-        """Leave it to the host who is present now to resume."""
+        """Let the host who is present now decide when to resume."""
         if isinstance(self.state, Paused):
             self._change(replace(self.state, reason="host"))
 

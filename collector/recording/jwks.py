@@ -68,7 +68,7 @@ def _refuse(_constant: str) -> None:
 def parse_keys(document: bytes) -> dict[str, OKPKey]:
     """Return the Ed25519 keys of a key set (RFC 7517) by ``kid``.
 
-    Raises ``ValueError`` for a document that is none, is too large, or has a faulty key.
+    Raises ``ValueError`` for a document that is not a key set, is too large, or has a faulty key.
     """
     try:
         if len(document) > MAX_BYTES:
@@ -133,8 +133,9 @@ class KeySource:
         return "<KeySource>"
 
     def find(self, kid: str) -> OKPKey | None:
-        """Return the key of a ``kid``; ``None`` for an unknown one, which causes a refresh if the
-        last one is long enough ago, and may wait for it: call it from a worker thread.
+        """Return the key of a ``kid``, or ``None`` for an unknown one. An unknown one starts a
+        refresh, unless the last was a moment ago, and may wait for it: call it from a worker
+        thread.
 
         Raises ``Refused``, ``unavailable``, while there are no keys to compare with.
         """

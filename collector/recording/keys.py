@@ -2,9 +2,9 @@
 
 Each recording has a secret, under which repeated chunks are recognised, and each track of a cloud
 recording an age identity. They are wrapped with ChaCha20-Poly1305, bound to recording and track.
-Nothing of them is ever in a bucket or a manifest. A track's name and its owner's mark lie here too,
-and go with its key; what stays is a mark of the name under the recording's secret, by which a chunk
-of a destroyed track is refused.
+They are never in a bucket or a manifest. A track's name and its owner's mark are here too, and are
+deleted with its key. A mark of the name under the recording's secret stays, so that chunks of a
+destroyed track are refused.
 
 What is destroyed is overwritten in the file; then the log is cut and the file is written anew. A
 backup of ``keys.db`` still opens it while it has the master key that was in use at that time:
@@ -59,7 +59,8 @@ _OWN = ""
 
 @dataclass(frozen=True, slots=True)
 class TrackKey:
-    """A track: its random name, and its own; ``is_destroyed`` if only a mark is left of it."""
+    """A track: its random name and the name that its sender gave; ``is_destroyed`` if only a mark
+    is left."""
 
     object: str
     name: str = ""
@@ -107,7 +108,7 @@ class Keys:
         return found
 
     def has(self, recording: str) -> bool:
-        """Return whether there is anything of a recording."""
+        """Return whether the file has anything about a recording."""
         statement = "SELECT 1 FROM recordings WHERE recording = ?"
         return bool(self.database.rows(statement, recording))
 
@@ -148,14 +149,15 @@ class Keys:
         return TrackKey(object_, name, kind, owner_mark, recipient)
 
     def identity(self, recording: str, object_: str) -> Identity | None:
-        """Return what opens a track: ``None`` if it was destroyed, or never was here."""
+        """Return the identity that opens a track; ``None`` if it was destroyed or was never
+        here."""
         statement = "SELECT identity FROM tracks WHERE recording = ? AND object = ?"
         found = self._open(statement, recording, object_, recording, object_)
         return None if found is None else read_identity(found.decode())
 
     def _open(self, statement: str, recording: str, object_: str, *values: str) -> bytes | None:
-        """Return what a query finds, unwrapped, or ``None``. A reader whose master key does not
-        open it takes the one of a rotation meanwhile."""
+        """Return what a query finds, unwrapped, or ``None``. If the master key of a reader does not
+        open it, a rotation has replaced the key, and the reader loads the new one."""
         with self.database.lock:  # the master key is the one that has wrapped it
             for is_last in (not self._is_reader, True):
                 rows = self.database.rows(statement, *values)
@@ -170,8 +172,8 @@ class Keys:
         return None
 
     def destroy(self, recording: str, objects: Collection[str] | None = None) -> bool:
-        """Destroy the keys of tracks, or all that is here of a recording; return whether the file
-        was written anew, else ``compact`` has to follow. Raises ``Refused`` if the keys cannot be
+        """Destroy the keys of tracks, or everything here about a recording. Return whether the file
+        was rewritten; if not, call ``compact`` later. Raises ``Refused`` if the keys cannot be
         destroyed now; some may be then."""
         with self.database.transaction() as db:
             if objects is None:
@@ -200,8 +202,8 @@ class Keys:
     # -- the master key ---------------------------------------------------------------------------
 
     def rotate(self) -> None:
-        """Wrap all keys under a new master key, and destroy the old one, which the next start
-        finishes if the process ends meanwhile; ``compact`` has to follow. Raises ``Refused`` and
+        """Wrap all keys under a new master key, and destroy the old one. If the process ends
+        meanwhile, the next start finishes this. Call ``compact`` afterwards. Raises ``Refused`` and
         ``OSError``; what was committed by then is in use."""
         with self.database.lock:  # of two rotations, the second would destroy the first one's key
             if self._read(_MASTER) != self._master:  # a rotation before could not put it there
@@ -348,7 +350,7 @@ def makes_secret(recipient: Recipient) -> bool:
 
 def read_identity(text: str) -> Identity:
     """Read an age identity, from the text of an identity file with comments or alone. Raises
-    ``ValueError`` for anything else; the message holds nothing of it."""
+    ``ValueError`` for anything else, and never quotes it."""
     from pyrage import IdentityError  # noqa: PLC0415 - heavy
     from pyrage.x25519 import Identity  # noqa: PLC0415
 

@@ -5,7 +5,7 @@ It is JSON, one object a line. Each line has its number and the SHA-256 of the l
 - ``begin``, line 1: the recording, where it is stored, and its terms;
 - ``chunk``: one sealed chunk, by track, number, size and the SHA-256 of the age file. A track is a
   random name here; its chunks are numbered from 0 without gaps;
-- ``destroyed``: a track of which nothing is left to open; also after the end;
+- ``destroyed``: a track's key was destroyed, so nobody can open it; also after the end;
 - ``end``: no chunk follows;
 - ``signature``, last and outside of the chain: number and hash of the last line, whether the
   recording has ended, and the names of the tracks that are there, signed with the recorder's key.
@@ -189,14 +189,14 @@ class Chain:
         self._meet(self._expected.pop(number, ()))
 
     def finish(self) -> None:
-        """Report the tips that were not met: what they name was cut off."""
+        """Report each expected tip that was not reached: lines up to it were cut off."""
         for number in sorted(self._expected):
             for _, source in self._expected[number]:
                 message = f"the lines after {self.lines} are missing: {source} names line {number}"
                 self.report(message)
 
     def report(self, finding: str) -> None:
-        """Add a finding; of very many, the first thousand."""
+        """Add a finding, up to the first thousand."""
         if len(self.findings) < _MOST_FINDINGS:
             self.findings.append(finding)
 
@@ -279,7 +279,7 @@ def check_manifest(
     for number, each in enumerate(lines, 1):
         line = read_line(each)
         if line is None:
-            chain.report(f"line {number}: is no line of a manifest")
+            chain.report(f"line {number}: is not a line of a manifest")
             break
         chain.add(line)
         if isinstance(line, Chunk):

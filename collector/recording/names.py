@@ -1,8 +1,8 @@
 """The closed vocabularies and the grammar of names that recordings use.
 
 A meeting, a pseudonym and a track have a name of at most 64 letters, digits, ``_`` and ``-``; a
-recording has 128 random bits in hexadecimal; a chunk has a number. None of them can be a path; the
-key of a chunk's object is one, of the random names of recording and track.
+recording has 128 random bits in hexadecimal; a chunk has a number. None of these can be a
+path. The key of a chunk's object is a path made of the random names of recording and track.
 """
 
 from __future__ import annotations

@@ -76,8 +76,8 @@ class NewChunk(NamedTuple):
 class ReadableTrack:
     """A track that may be read: its kind, its size in bytes of content, and how many chunks it has.
 
-    ``is_sealed`` tells that it was recorded for the host's own key: only ``sealed`` is of use then,
-    else only ``read``.
+    ``is_sealed`` tells that it was recorded for the host's own key. Use ``sealed`` then, and
+    ``read`` otherwise.
     """
 
     kind: str
@@ -110,7 +110,7 @@ class RecorderState:
 
 @dataclass
 class _Active:
-    """A grant, its revision as it was committed last, and what members know of it."""
+    """A grant, its last committed revision, and what its members were told."""
 
     grant: Grant
     revision: int = -1
@@ -199,13 +199,13 @@ class Recorder:
         self.tasks.run()
 
     def _close(self, recording: str) -> None:
-        """Close a grant, as the process ends, or has ended."""
+        """Close a grant because the process ends, or ended before."""
         with self._locked(recording) as active:
             active.grant.close("restarted", self._clock())
             self._commit(recording, active)
 
     def _close_due(self, recording: str, _tasks: list[Task]) -> None:
-        """Close a grant that time closes."""
+        """Close a grant whose time is over."""
         with self._locked(recording) as active:
             active.grant.tick(self._clock())
             self._commit(recording, active)
@@ -326,9 +326,9 @@ class Recorder:
         )
 
     def events(self, caller: Caller, recording: str, since: int = 0) -> list[StateEvent]:
-        """Return the changes of state with numbers above ``since``; also for media, which cuts its
-        tracks at a pause. Of an erased recording no members are known: whoever is in the meeting
-        may."""
+        """Return the changes of state with numbers above ``since``, also to media, which cuts its
+        tracks at a pause. The members of an erased recording are unknown, so everybody in the
+        meeting may ask."""
         with self._checked(caller, recording, "events") as active:
             grant = active.grant
             may = caller.role in ("media", "platform") or isinstance(grant.state, Erased)
@@ -345,7 +345,8 @@ class Recorder:
     def check_chunk(
         self, caller: Caller, recording: str, track: str, owner: str | None, kind: str
     ) -> None:
-        """Raise ``Refused`` if a chunk is refused whatever is in it, before its bytes are read."""
+        """Raise ``Refused`` before a chunk's bytes are read, if it would be refused whatever they
+        are."""
         with self._checked(caller, recording, "chunk") as active:
             mark, sender = self._owner(caller, owner), self._mark(caller)
             try:
@@ -544,8 +545,8 @@ class Recorder:
             listener(recording)
 
     def _follow(self, db: Connection, recording: str, grant: Grant, *, is_new: bool) -> None:
-        """Commit what follows from the state of a grant, if it ``is_new``, and when time changes
-        it next."""
+        """Add the tasks that follow from a grant's state. A close or an erasure adds them once,
+        when the state ``is_new``."""
         match grant.state:
             case Closed(at=at) if is_new:
                 retention = grant.terms.retention
@@ -574,8 +575,8 @@ class Recorder:
     def _access(
         self, caller: Caller, recording: str, right: str, what: str, track: str = ""
     ) -> Iterator[_Active]:
-        """Give a grant to a caller who reads, with a ledger entry of what came of it: one for each
-        token and track, however often it is read, and one for each way to be refused."""
+        """Give a grant to a caller who reads, and note the outcome in the ledger. Repeated reads of
+        one track with one token share an entry, and so do refusals for the same reason."""
         outcome = "done"
         try:
             with self._checked(caller, recording, right) as active:
@@ -592,7 +593,7 @@ class Recorder:
     def _reading(
         self, caller: Caller, recording: str, what: Literal["track", "manifest"], track: str = ""
     ) -> Iterator[_Active]:
-        """Give a grant to a caller who may read the recording, with the ledger entry of it."""
+        """Give a grant to a caller who may read the recording, and note it in the ledger."""
         with self._access(caller, recording, what, what, track) as active:
             active.grant.check_reader(self._mark(caller), caller.role, self._clock())
             yield active

@@ -47,7 +47,7 @@ REFUSALS: dict[str, Meaning] = {
 
 
 class Refused(Exception):
-    """A request that is refused, by a code of ``REFUSALS``; nothing was changed by it."""
+    """A request was refused with a code of ``REFUSALS``, and changed nothing."""
 
     status: int
     message: str

@@ -141,7 +141,7 @@ class _Process:
         self._limits = _limits(config)
 
     async def run(self, listening: Mapping[Location, socket.socket], deadline: Timer) -> float:
-        """Serve until a signal; returns the time of it."""
+        """Serve until a signal, and return when it came."""
         ending = signalled(asyncio.get_running_loop(), self._log)
         api = self._api()
         receivers = [self._receiver(api, *each) for each in listening.items()]
@@ -233,7 +233,7 @@ def _is_local(request: HttpRequest) -> bool:
 
 
 def _limits(config: Config) -> IngestLimits:
-    """Return the limits on callers: those of the settings, with chunks as the largest bodies."""
+    """Return the limits of the settings for callers; the largest body is a chunk."""
     chosen = config.limits
     return IngestLimits(
         wire=MAX_CHUNK_BYTES,

@@ -63,7 +63,7 @@ def verifier(recorder: RecorderSection) -> Verifier:
 
 
 def bucket_options(recorder: RecorderSection) -> dict[str, str]:
-    """Return what opens the bucket, in obstore's words; where nothing is set, it reads the
+    """Return the options of obstore that open the bucket. Without settings, obstore reads the
     environment as the provider's tools do. Raises ``ConfigError`` E202 where a reference leads to
     no secret."""
     options = {

@@ -52,7 +52,7 @@ class Terms:
             raise Refused("terms")
 
     def stated(self) -> dict[str, str]:
-        """Return what a manifest states of them, which nothing changes later."""
+        """Return the terms as the manifest states them. They never change."""
         kinds = " ".join(sorted(self.kinds))
         return {"kinds": kinds, "storage": self.storage, "retention": repr(self.retention)}
 
@@ -74,7 +74,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Paused:
-    """Nothing is taken until the host resumes; nothing was since then."""
+    """Nothing is taken until the host resumes."""
 
     since: float
     reason: Literal["host", "host_absent"]
@@ -82,7 +82,7 @@ class Paused:
 
 @dataclass(frozen=True)
 class Closed:
-    """Nothing is taken any more; those with the right may read."""
+    """Nothing is taken any more. People with the right may read."""
 
     at: float
     reason: CloseReason

@@ -1,7 +1,7 @@
 """Sealed chunks as files in the recorder's directory, and as objects in a bucket.
 
-Objects are created and never replaced: an equal object that is there already is taken for the
-chunk's own, any other is an error.
+Objects are created and never replaced: if an equal object exists, it counts as the chunk's own; a
+different one is an error.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class Bucket:
         )
 
     def get(self, key: str) -> bytes | None:
-        """Return an object, or ``None`` if the bucket says that it is not there; nothing of one
-        that is too large to be ours. Raises ``OSError`` when it says neither."""
+        """Return an object; ``None`` if the bucket says that there is none, and no bytes if it is
+        too large to be ours. Raises ``OSError`` if the bucket does not answer."""
         import obstore  # noqa: PLC0415 - heavy
 
         try:

@@ -3,11 +3,11 @@
 It has the grants with their members and tracks, the events that members are told, the manifests
 line by line, the ledger, the tokens that were used, and the tasks. A step of a grant, its entries
 in the ledger, its lines in the manifest, and the tasks that it causes are one commit. So a crash
-leaves nothing half done: what is not committed did not happen, and what is committed and not yet
-carried out is a task.
+leaves nothing half done: a step that is not committed did not happen, and a committed step that is
+not yet carried out is a task.
 
-The ledger has entries and no receipts. ``collector ledger`` verifies, exports and checkpoints it as
-it does that of a sidecar. An entry names no meeting, track or member: ``who`` is the HMAC of the
+The ledger has entries and no receipts. ``collector ledger`` verifies, exports and checkpoints it
+like the ledger of a sidecar. An entry names no meeting, track or member: ``who`` is the HMAC of the
 token's subject under ``subjects.key``, which leads to no person once that file is destroyed.
 """
 
@@ -61,7 +61,7 @@ ACTIONS: frozenset[str] = frozenset(
 OUTCOMES: frozenset[str] = frozenset(
     {"done", "stopped", "host_absent", "expired", "restarted", *REFUSALS}
 )
-"""What came of it: done, why a recording was closed, or the code of a refusal."""
+"""The outcome of an action: done, the reason of a close, or the code of a refusal."""
 
 _SCRIPT = """
 CREATE TABLE about (format INTEGER NOT NULL) STRICT
@@ -158,8 +158,8 @@ late, and upload a chunk."""
 
 
 class Task(NamedTuple):
-    """Something to be done with a recording: with a track of it, by its random name, or with the
-    whole where ``object`` is empty; ``chunk`` is the number of one that is to be uploaded."""
+    """A task about the track with the random name ``object``, or about the whole recording if
+    ``object`` is empty. ``chunk`` is the number of a chunk that is to be uploaded."""
 
     number: int
     what: What
@@ -246,8 +246,8 @@ class Store:
         self._opened.close()
 
     def commit(self, work: Callable[[Connection], None]) -> None:
-        """Run ``work`` as one transaction, which is on disk on return; it may be run twice, once in
-        vain. Raises ``Refused``, and what ``work`` raises."""
+        """Run ``work`` as one transaction, which is on disk on return. ``work`` may run twice, and
+        only the second run counts. Raises ``Refused``, and what ``work`` raises."""
         self.database.commit(work)
 
     # -- the ledger -------------------------------------------------------------------------------
@@ -299,8 +299,9 @@ class Store:
     def add_access(
         self, caller: Caller, recording: str, what: str, outcome: str, track: str, *, now: float
     ) -> None:
-        """Append the entry of an access, unless the ledger has it: one for each token and track,
-        and one for each way in which a token was refused, so that no reader fills the disk."""
+        """Append the entry of an access, unless the ledger has it. There is one for each token and
+        track, and one for each reason why a token was refused, so that no reader can fill the
+        disk."""
         access = (caller.jti, caller.role, caller.subject, recording, what, outcome, track)
         with self._mutex:
             is_there = self._accesses.get(access, 0.0) > now
@@ -403,7 +404,7 @@ class Store:
         db.executemany("DELETE FROM tasks WHERE number = ?", [(each.number,) for each in tasks])
 
     def drop_tasks(self, db: Connection, what: What, recording: str, object_: str = "%") -> None:
-        """Remove the tasks of a kind of a recording, or of a track, which are not to be done."""
+        """Cancel the tasks of one kind for a recording or a track."""
         statement = "DELETE FROM tasks WHERE recording = ? AND what = ? AND object LIKE ?"
         db.execute(statement, (recording, what, object_))
 
@@ -513,7 +514,7 @@ class Store:
         return self._one("number >= ?3 ORDER BY number DESC LIMIT 1", recording, object_, 0)
 
     def at(self, recording: str, object_: str, place: int) -> StoredChunk | None:
-        """Return the chunk of a track whose content has the byte at a place, or the last one."""
+        """Return the chunk that contains the byte at a position in the track, or the last chunk."""
         low, last = 0, self.last(recording, object_)
         high = last.line.number if last else 0
         while low < high:  # by halves: start grows with number

@@ -44,9 +44,9 @@ class Run(Protocol):
 
 
 class TrackStreams:
-    """Streams of tracks, one for each reader. What is on its way to readers is of ``memory``; a
-    stream that needs more waits for its turn, until others have taken theirs, or are cut for being
-    too slow."""
+    """Streams of tracks, one for each reader. Bytes on their way to readers are taken from
+    ``memory``. A stream that needs more waits until other readers have received theirs, or are cut
+    off for being too slow."""
 
     def __init__(self, run: Run, memory: Turns) -> None:
         self._run, self._memory = run, memory
@@ -75,7 +75,7 @@ class TrackStreams:
         return HttpResponse(200, (_NDJSON,), stream=self._stream(pieces))
 
     async def _stream(self, pieces: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """Yield the pieces; one is counted until the next is asked for."""
+        """Yield the pieces. Each counts as memory in use until the next one is requested."""
         while True:
             await self._memory.awaited(size := MAX_CHUNK_BYTES, seconds=None)
             try:
@@ -91,9 +91,9 @@ class TrackStreams:
 
 
 def _range(value: bytes, size: int) -> tuple[int, int] | None:
-    """Return the first byte of a range and its end; ``None`` if everything is sent, because there
-    are several ranges or the header is malformed. The end is not above the start if there is no
-    such byte."""
+    """Return the first byte of a range and its end. ``None`` means that the whole track is sent,
+    because there are several ranges or the header is malformed. A range beyond the track is empty:
+    its end is not above its start."""
     found = _RANGE(value)
     if found is None or not (found[1] or found[2]):
         return None
@@ -171,7 +171,7 @@ class EventStreams:
                 if events:
                     last = events[-1].number
                     yield b"".join(map(_line, events))
-        except Refused:  # the caller is no member any more
+        except Refused:  # the caller is no longer a member
             return
         finally:
             self._held[holder] -= 1

@@ -1,4 +1,4 @@
-"""What is still to be done: the tasks of the store, tried until they succeed.
+"""The tasks of the store, which are repeated until they succeed.
 
 Each task is a row of one table, committed with what caused it. ``run`` does those that need this
 machine only, in the thread that calls it. A thread of its own does those that need the bucket: up
@@ -38,7 +38,7 @@ Remote = Callable[[Task], Awaitable[None]]
 
 @dataclass
 class _Pauses:
-    """The pauses of one thing that failed, and until when (``monotonic``) it is not tried."""
+    """The pauses after failures of one kind, and the time (``monotonic``) of the next attempt."""
 
     backoff: Backoff = field(
         default_factory=lambda: Backoff(_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS)
@@ -81,7 +81,8 @@ class Tasks:
         return "<Tasks>"
 
     def run(self) -> None:
-        """Do what is due and needs this machine only; count what fails, for a later call."""
+        """Do the due tasks that need this machine only. Failures are counted and tried again by a
+        later call."""
         found = sorted(self._store.due(self._clock(), *self._local), key=_recording_and_kind)
         for (recording, what), tasks in groupby(found, _recording_and_kind):
             if not self._is_paused(key := (recording, what)):

@@ -48,7 +48,7 @@ from collector.recording.store import Store, Stored, Task, What
 from collector.recording.tasks import Local, Remote, Tasks
 
 VAULT_NAME = "vault"
-"""The directory of keys and files in that of the recorder."""
+"""The name of the directory of keys and files, inside the recorder's directory."""
 _SEALED_MORE = 2048
 """More bytes than age adds to 4 MiB: its header, and 16 bytes for each 64 KiB."""
 _LARGEST_BUFFER = 2 * MAX_CHUNK_BYTES
@@ -92,8 +92,8 @@ class _NextChunk:
     start: int = 0
 
     def check(self, number: int, owner_mark: str, kind: str) -> None:
-        """Raise ``Refused`` unless a chunk of the track may have that number: this one's, or that
-        of a chunk that is there."""
+        """Raise ``Refused`` unless a chunk may have that number: the next one, or the number of a
+        stored chunk."""
         if self.key is not None and self.key.is_destroyed:
             raise Refused("left")
         if self.key is not None and (self.key.owner_mark, self.key.kind) != (owner_mark, kind):
@@ -179,7 +179,7 @@ class Vault:
         self.store.begin(db, begin, recipient)
 
     def finish(self, db: Connection, recording: str) -> None:
-        """Append the end mark, and sign it; files that no line names are to be removed."""
+        """Append the end mark, sign it, and add the task that removes files without a line."""
         self._next.pop(recording, None)
         self.store.append_line(db, recording, End)
         statement = "UPDATE manifests SET state = 'finished' WHERE recording = ?"
@@ -188,8 +188,8 @@ class Vault:
         self.store.add_task(db, "sweep", recording)
 
     def destroy(self, db: Connection, recording: str, objects: Collection[str]) -> None:
-        """State in the manifest that tracks are destroyed, by their random names; their keys and
-        files are to be."""
+        """State in the manifest that tracks are destroyed, by their random names, and add the tasks
+        that destroy their keys and files."""
         self._next.pop(recording, None)
         for object_ in objects:
             where = "recording = ? AND object = ?"
@@ -203,8 +203,8 @@ class Vault:
         self._sign(db, recording)
 
     def erase(self, db: Connection, recording: str) -> None:
-        """Forget the manifest of a recording; its keys, files and objects are to be destroyed, and
-        nothing else is to be done."""
+        """Forget the manifest of a recording. Replace its tasks by those that destroy its keys,
+        files and objects."""
         self._next.pop(recording, None)
         db.execute("DELETE FROM lines WHERE recording = ?", (recording,))
         statement = (
@@ -532,8 +532,8 @@ class Vault:
         self.store.commit(lambda db: self.store.end_tasks(db, *tasks))
 
     def sweep(self, recording: str, tasks: list[Task]) -> None:
-        """Remove the file whose line a crash left uncommitted. More than one, or another than the
-        next of its track, is left for ``verify`` to report: lines were lost then."""
+        """Remove the file whose line a crash left uncommitted. If there are several, or one that is
+        not the next of its track, lines were lost: leave them for ``verify`` to report."""
         strays = list[str]()
         for name in self.files.keys(prefix(recording)):
             object_, number = read_key(name)
@@ -573,9 +573,9 @@ class Vault:
             raise OSError("the file of a chunk that is to be uploaded is missing")
 
     async def delete_objects(self, bucket: Bucket, task: Task) -> None:
-        """Remove the files and objects of a track, or of the whole recording, and look whether they
-        are gone. The bucket may still carry out an upload that had no answer: they are removed
-        again when that cannot be any more."""
+        """Remove the files and objects of a track, or of the whole recording, and check that they
+        are gone. The bucket may still carry out an upload that had no answer, so they are removed
+        again once that is impossible."""
         beginning = prefix(task.recording, task.object)
         await asyncio.to_thread(self.files.remove, beginning)
         await bucket.remove(beginning)

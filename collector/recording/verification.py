@@ -103,7 +103,7 @@ class _Verification:
         for text in self._store.lines(self._recording, found.lines):
             line = read_line(text)
             if line is None:
-                chain.report(f"line {chain.lines + 1}: is no line of a manifest")
+                chain.report(f"line {chain.lines + 1}: is not a line of a manifest")
                 return
             chain.add(line)
             if isinstance(line, Chunk):
@@ -167,8 +167,8 @@ class _Verification:
                 yield f"the key of the destroyed track {track} is there"
 
     def _is_its_own(self, key: TrackKey) -> bool:
-        """Return whether a name is the one that the recording's secret marked, and the kind that of
-        the lines."""
+        """Return whether the track's name matches its mark under the recording's secret, and its
+        kind matches the manifest."""
         return self._keys.find(self._recording, key.name) == key and (
             key.kind == self._kinds[key.object]
         )
@@ -194,7 +194,7 @@ class _Verification:
             yield from self._vault.bucket.keys(prefix(self._recording))
 
     def _extra(self, there: Iterable[str]) -> Iterator[str]:
-        """Yield objects that no line names, and those of destroyed tracks."""
+        """Yield objects that no line of the manifest names, and objects of destroyed tracks."""
         strays = {key for key in there if not self._is_named(key)}
         for attempt in range(_ATTEMPTS):
             if strays and attempt:
@@ -210,10 +210,10 @@ class _Verification:
         return is_there or self._pending(track)
 
     def _leftovers(self, there: Collection[str]) -> list[str]:
-        """Return what remains of an erased recording. A removal that is still to be repeated is not
-        a fault; what arrives late meanwhile is found like anything else."""
+        """Return what remains of an erased recording. A removal that will be repeated is not a
+        fault, but an object that arrives late is."""
         if self._store.tasks(self._recording, "erase", "delete"):
-            return ["the erasure is not done: what the bucket has of it is not removed yet"]
+            return ["the erasure is not complete: the bucket still holds objects of the recording"]
         found = [f"an object of the erased recording is there: {key}" for key in there]
         if self._keys.tracks(self._recording) or self._keys.has(self._recording):
             found.append("a key of the erased recording is there")

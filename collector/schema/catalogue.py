@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from collector.schema import resources
+from collector.units import size_text
 
 MAX_LENGTH = 64
 """Characters of an entry."""
@@ -124,7 +125,9 @@ def _parsed(data: bytes) -> CatalogueFile:
     """
     text = data.decode("utf-8-sig", "replace") if len(data) <= MAX_BYTES else "\ufffd"
     if "\ufffd" in text:
-        raise CatalogueFault("E107", f"a catalogue must be UTF-8 text of at most {MAX_BYTES} bytes")
+        raise CatalogueFault(
+            "E107", f"a catalogue must be UTF-8 text of at most {size_text(MAX_BYTES)}"
+        )
     return CatalogueFile(tuple(text.splitlines()))
 
 

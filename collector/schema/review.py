@@ -51,6 +51,7 @@ from collector.schema.scalars import (
 )
 from collector.schema.starter import flow
 from collector.schema.stored_document import NO_KEY, noted_field
+from collector.units import size_text
 
 MAX_BYTES = 1 << 20
 """The most bytes of a copy: entries of catalogues are written out in it."""
@@ -416,7 +417,7 @@ def approve(
     text = written_copy(schema.name, {**copy.written, name: entry})
     made = _of_bytes(copy.path, text.encode())
     if made.faults:
-        raise ConfigError("E203", f"{file_name(copy.path)} would exceed {MAX_BYTES >> 20} MiB")
+        raise ConfigError("E203", f"{file_name(copy.path)} would exceed {size_text(MAX_BYTES)}")
     return text
 
 

@@ -34,7 +34,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
         *("client.address", "client.ip", "client.ip_address", "ip", "ip_address", "ip_addr"),
         *("ip_override", "peer.ip", "public.ip", "remote.addr", "remote.ip"),
     ),
-    "device.type": ("device.type", "device.category", "device.form_factor"),
+    "device.type": ("device.type", "device", "device.category", "device.form_factor"),
     "device.manufacturer": (
         *("device.manufacturer", "device.brand", "device.vendor", "manufacturer"),
     ),
@@ -53,9 +53,10 @@ PLACES: Mapping[str, tuple[str, ...]] = {
 }
 """What products call the fields of ``conferencing`` and a user agent, however it is spelled."""
 AROUND = frozenset(
-    "attributes body client clientinfo context ctx data details device deviceinfo env environment"
-    " event extra headers host info meta metadata params payload properties props report request"
-    " resource session stats system systeminfo telemetry user".split()
+    "attendee attributes body client clientinfo context ctx data details device deviceinfo endpoint"
+    " env environment event extra headers host info member meta metadata object params participant"
+    " payload properties props report request resource session stats system systeminfo telemetry"
+    " user".split()
 )
 """Objects in which such a name means the same."""
 

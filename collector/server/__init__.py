@@ -13,6 +13,7 @@ import signal
 import sys
 import tracemalloc
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,7 @@ def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
     harden()
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can reload
+    _say_what_is_loaded(loaded)
     if loaded.config.drain.is_on:
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 
@@ -60,6 +62,16 @@ def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 
         return serve(loaded, processes, allow_widening=allow_widening)
+
+
+def _say_what_is_loaded(loaded: Loaded) -> None:
+    """Tell whoever started it on a terminal, before the modules and workers take their seconds."""
+    if sys.stderr.isatty():
+        config, sinks = loaded.config, ", ".join(loaded.config.sinks.on()) or "none"
+        line = f"collector: loading {', '.join(config.references)}; data in {config.data}"
+        line += f"; sinks: {sinks}"
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _without_receivers(loaded: Loaded) -> Loaded:

@@ -1,7 +1,10 @@
 """Check the settings against this machine, before the sidecar makes or changes a file.
 
-``config check`` and ``serve`` run the same checks. Only ``serve`` refuses what is in use by another
-process, which may be the sidecar that runs with this configuration.
+``config check`` and ``serve`` run the same checks, and ``config check`` finds a fault exactly where
+``serve`` would not start. There are two differences. Only ``serve`` refuses an address, directory
+or file that another process uses, because that may be the running sidecar of this configuration.
+Only ``config check`` asks the servers of the sinks. One that does not answer is a warning: the
+sidecar starts without it, and tries again.
 """
 
 from __future__ import annotations
@@ -82,7 +85,7 @@ def check(loaded: Loaded) -> Findings:
             at = datetime.fromtimestamp(pair.validity[1], UTC)
             message = f"the certificate expires at {at:%Y-%m-%d %H:%M} UTC; replace it before"
             warnings.append(loaded.fault("tls.certificate", message, "E212"))
-        warnings += preflight.sink_warnings()
+        warnings += [*preflight.unreachable, *preflight.sink_warnings()]
         warnings += _compared(loaded, components)
     return Findings(preflight.faults, warnings)
 
@@ -155,6 +158,8 @@ class _Preflight:
         self._faults: list[Fault] = []
         self.may_pass: bool = True
         """Whether all that is at fault may pass by itself."""
+        self.unreachable: list[Fault] = []
+        """Servers that do not answer or refuse; a sidecar starts without them."""
         self.components: Components | None = None
         self._check_parts()
         self._try("sandbox", _check_sandbox, self._config.sandbox)
@@ -188,7 +193,8 @@ class _Preflight:
             self._faults += [loaded.fault(one.field, one.message, one.code) for one in named]
         except Unreachable as error:  # the sidecar starts all the same, and tries again
             if self._reaches:
-                self._faults.append(loaded.fault(name, error.message, error.code))
+                message = f"{error.message}; a sidecar starts all the same, and tries again"
+                self.unreachable.append(loaded.fault(name, message, error.code))
         except CollectorError as error:
             if self._in_use or not isinstance(error, InUse):
                 self.may_pass = self.may_pass and error.may_pass
@@ -262,12 +268,14 @@ class _Preflight:
         return Opening(name, components.schemas, data, is_offline=True, asks=self._reaches)
 
     def sink_warnings(self) -> list[Fault]:
-        """Return what each sink's type warns of."""
+        """Return what each sink's type warns of, where its server answers."""
         if self.components is None:
             return []
+        silent = {fault.field for fault in self.unreachable}
         return [
             self._loaded.fault(f"sinks.{name}", warning.message, warning.code)
             for name, sink in self._config.sinks.on().items()
+            if f"sinks.{name}" not in silent
             for warning in warnings_of(sink, self._opening(name, self.components))
         ]
 

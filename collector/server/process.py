@@ -196,6 +196,9 @@ def opened(
     """
     with ExitStack() as stack:
         components = prepare(loaded)
+        if not sys.stderr.isatty():
+            counts = {"schemas": len(components.schemas), "sinks": len(loaded.config.sinks.on())}
+            log.write("starting", **counts, workers=len(processes or []))
         modes = tighten_all(components.config, components.schemas)
         if modes.tightened:
             log.write("modes_tightened", files=modes.tightened)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +44,23 @@ _FOUND = st.fixed_dictionaries(
 def test_every_check_is_explained() -> None:
     """What it looks at, and what it cannot show."""
     assert set(CHECKED) == set(LIMITS) == set(_EVERY)
+
+
+def test_no_finding_is_hidden() -> None:
+    """The first is stated, and all others are counted: those that break the claim too, and those
+    that would leave it unproven. A claim that was not checked counts the faults that kept it."""
+    claim = load_claims()["no-sale"]
+    check, rule = claim.checks[0], claim.rules[0]
+    found: Found = dict.fromkeys(_EVERY, ())
+    broken = [ClaimFinding(f"Fault {n}.", rule, advice=f"Mend {n}.") for n in range(3)]
+    unproven = [ClaimFinding(f"Unseen {n}.", is_open=True, advice="Look.") for n in range(2)]
+    (made,) = promises({"no-sale": claim}, {**found, check: (*unproven, *broken)})
+    assert (made.verdict, made.advice) == ("broken", "Mend 0.")
+    assert re.findall("Fault 0|[0-9]+ more", made.reason) == ["Fault 0", "2 more", "2 more"]
+    other = next(each for each in _EVERY if each not in claim.checks)
+    (made,) = promises({"no-sale": claim}, {**found, check: None, other: tuple(broken)})
+    assert (made.verdict, made.advice) == ("unproven", "Mend 0.")
+    assert re.findall("Fault 0|[0-9]+ more", made.reason) == ["Fault 0", "2 more"]
 
 
 @given(_FOUND)

@@ -25,16 +25,33 @@ def test_nothing_to_complain_about(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = run("config", "check")
     assert (done.code, done.out, done.err) == (0, b"no faults\n", b"")
     (tmp_path / "c.yaml").write_text("log: {level: debug}\n")
-    done = run("config", "check", "c.yaml", "--json")
+    done = run("config", "check", "--config", "c.yaml", "--json")
     assert (done.code, done.json) == (0, {"ok": True, "faults": [], "warnings": []})
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
+
+
+def test_a_server_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
+    """Exit 0, because a sidecar starts with this configuration; the sink and its line are named."""
+    path = tmp_path / "c.yaml"
+    url = f"postgres://{_SECRET}@127.0.0.1:1/telemetry"
+    path.write_text(
+        f"data: {tmp_path}/d\nsinks:\n  lake: {{type: postgres, party: first, url: '{url}'}}\n"
+    )
+    done = run("config", "check", "--config", path)
+    assert (done.code, done.out) == (0, b"no faults\n")
+    assert done.err.startswith(f"warning: {path}:3:3: sinks.lake: ".encode()), done.err
+    assert b"E514" in done.err
+    found = run("config", "check", "--config", path, "--json").json
+    assert (found["ok"], found["faults"]) == (True, [])
+    assert [(each["field"], each["code"]) for each in found["warnings"]] == [("sinks.lake", "E514")]
+    assert _SECRET.encode() not in done.out + done.err
 
 
 def test_every_fault_of_settings(tmp_path: Path) -> None:
     """One line each, exit 78, and no value in any."""
     path = tmp_path / "c.yaml"
     path.write_text(f"http:\n  address: {_SECRET}\nauth:\n  tokens: [{_SECRET}]\nfoo: 1\n")
-    done = run("config", "check", path, env={"COLLECTOR__LOG__LEVEL": _SECRET})
+    done = run("config", "check", "--config", path, env={"COLLECTOR__LOG__LEVEL": _SECRET})
     assert done.code == 78
     lines = done.err.decode().splitlines()
     assert [line.partition(" ")[0] for line in lines] == [
@@ -44,7 +61,9 @@ def test_every_fault_of_settings(tmp_path: Path) -> None:
         "environment:",
     ]
     assert _SECRET.encode() not in done.err + done.out
-    done = run("config", "check", path, "--json", env={"COLLECTOR__LOG__LEVEL": _SECRET})
+    done = run(
+        "config", "check", "--config", path, "--json", env={"COLLECTOR__LOG__LEVEL": _SECRET}
+    )
     found = done.json
     assert (done.code, found["ok"], len(found["faults"])) == (78, False, 4)
     assert _SECRET.encode() not in done.err + done.out
@@ -63,7 +82,7 @@ def test_every_fault_of_what_settings_name(tmp_path: Path) -> None:
         f"auth: {{tokens: [{_HASH}]}}\n"
         f"sinks:\n  ndjson: {{path: {tmp_path}/file/out.ndjson}}\n"
     )
-    done = run("config", "check", path)
+    done = run("config", "check", "--config", path)
     assert done.code == 78
     said = done.err.decode()
     for setting in ("tls.certificate", "data", "http.unix", "sinks.ndjson.path", "admin.address"):
@@ -83,7 +102,7 @@ def test_faults_of_both_at_once(tmp_path: Path) -> None:
         f"schema: {_SECRET}\nspool: {{limit: lots}}\ndata: {tmp_path}/file/below\n"
         "http: {address: everywhere}\n"
     )
-    done = run("config", "check", path)
+    done = run("config", "check", "--config", path)
     assert done.code == 78
     said = sorted(line.split(" ")[:2] for line in done.err.decode().splitlines())
     assert said == [
@@ -94,7 +113,19 @@ def test_faults_of_both_at_once(tmp_path: Path) -> None:
     ]
     assert _SECRET.encode() not in done.err
     path.write_text(f"schema: {tmp_path}/none.yaml\n")
-    assert f"{path}:1:9: schema: ".encode() in run("config", "check", path).err
+    assert f"{path}:1:9: schema: ".encode() in run("config", "check", "--config", path).err
+
+
+def test_a_size_is_written_as_a_size(tmp_path: Path) -> None:
+    """Also that of a setting that may have none: in a fault, and by ``show``."""
+    path = tmp_path / "c.yaml"
+    path.write_text("sinks: {store: {limit: 1KiB}}\nlimits: {body: 9MiB}\n")
+    said = run("config", "check", "--config", path).err.decode()
+    assert "sinks.store.limit: this must be at least 1MiB [E107]" in said
+    assert "limits.body: this must be at most 8MiB [E107]" in said
+    path.write_text("sinks: {store: {limit: 204800KiB}}\n")
+    found = run("config", "show", "--config", path, "--json").json
+    assert found["sinks.store.limit"]["value"] == "200MiB"
 
 
 def test_show(tmp_path: Path) -> None:
@@ -104,7 +135,9 @@ def test_show(tmp_path: Path) -> None:
         f"auth:\n  tokens: [{_HASH}, {_HASH}]\nlimits: {{body: 3MiB, header_time: 1500ms}}\n"
         "http: {origins: [https://a.example]}\n"
     )
-    done = run("config", "show", path, "--json", env={"COLLECTOR__GRPC__ADDRESS": "off"})
+    done = run(
+        "config", "show", "--config", path, "--json", env={"COLLECTOR__GRPC__ADDRESS": "off"}
+    )
     assert done.code == 0
     found = done.json
     assert list(found) == [one.name for one in settings()]
@@ -114,7 +147,7 @@ def test_show(tmp_path: Path) -> None:
     assert found["grpc.address"] == {"value": "off", "origin": "environment"}
     assert found["http.address"] == {"value": "127.0.0.1:4318", "origin": "default"}
     assert found["http.origins"]["value"] == ["https://a.example"]
-    done = run("config", "show", path)
+    done = run("config", "show", "--config", path)
     assert _HASH.encode() not in done.out
     assert b"limits.body" in done.out
 
@@ -122,31 +155,31 @@ def test_show(tmp_path: Path) -> None:
 def test_show_of_a_faulty_file(tmp_path: Path) -> None:
     """The same faults, exit 78."""
     (tmp_path / "c.yaml").write_text(f"log: {{level: {_SECRET}}}\n")
-    done = run("config", "show", tmp_path / "c.yaml")
+    done = run("config", "show", "--config", tmp_path / "c.yaml")
     assert (done.code, done.out) == (78, b"")
     assert b"[E107]" in done.err
     assert _SECRET.encode() not in done.err
 
 
-@pytest.mark.parametrize("command", ["check", "show", "flows"])
-def test_the_file_may_be_named_as_serve_does(command: str, tmp_path: Path) -> None:
-    """By ``--config`` as by its position; both only if they name the same file."""
+_TAKE_ONE = (
+    *("config check", "config show", "config flows", "config reload", "recording serve", "claims"),
+    *("status", "top", "store prune", "store set-aside", "store redeliver", "store query SELECT~1"),
+    *("ledger show", "ledger verify", "recording list", "schema notice conferencing"),
+)
+
+
+@pytest.mark.parametrize("command", _TAKE_ONE)
+def test_each_command_names_the_configuration_in_one_way(command: str, tmp_path: Path) -> None:
+    """By ``--config`` or ``-c``. Otherwise exit 2 with a message that says how to name it."""
     (tmp_path / "c.yaml").write_text(f"foo: {_SECRET}\n")
-    (tmp_path / "other.yaml").write_text("")
-    positional = run("config", command, "c.yaml", directory=tmp_path)
-    assert (positional.code, b"c.yaml:1:1: " in positional.err) == (78, True)
-    for words in (
-        ("--config", "c.yaml"),
-        ("-c", "c.yaml"),
-        ("c.yaml", "--config", "c.yaml"),
-        ("--config", "./c.yaml", "c.yaml"),
-    ):
-        done = run("config", command, *words, directory=tmp_path)
-        assert (done.code, done.out, done.err) == (78, positional.out, positional.err)
-    done = run("config", command, "c.yaml", "--config", "other.yaml", directory=tmp_path)
+    words = [word.replace("~", " ") for word in command.split()]
+    call = run_process if "serve" in words else run
+    for option in ("--config", "-c"):
+        done = call(*words, option, "c.yaml", directory=tmp_path)
+        assert (done.code, b"c.yaml:1:1: " in done.err) == (78, True), done.err
+    done = call(*words, "c.yaml", directory=tmp_path)
     assert (done.code, done.out) == (2, b"")
-    assert b"--config" in done.err
-    assert b"Traceback" not in done.err
+    assert b"--config FILE" in done.err
 
 
 # -- flows
@@ -168,14 +201,14 @@ def test_flows(tmp_path: Path) -> None:
     """A row for each field; a column for each sink, and whose it is; the same as JSON and as a
     chart."""
     path = _sinks(tmp_path, "processor")
-    table = run("config", "flows", path).out.decode().splitlines()
+    table = run("config", "flows", "--config", path).out.decode().splitlines()
     assert 'ndjson (processor, A "b" [c], DE)' in table[0]
     assert table[1].split() == ["client.address", "service_operations,", "security", "-"]
-    found = run("config", "flows", path, "--json").json
+    found = run("config", "flows", "--config", path, "--json").json
     assert found["sinks"]["ndjson"]["recipient"] == 'A "b" [c]'
     reached = [flow["field"] for flow in found["flows"] if flow["sink"] == "ndjson"]
     assert (len(found["flows"]), len(reached), "client.address" in reached) == (17, 8, False)
-    chart = run("config", "flows", path, "--mermaid").out.decode()
+    chart = run("config", "flows", "--config", path, "--mermaid").out.decode()
     assert chart.startswith("flowchart LR\n")
     assert chart.count(" -->|") == 17
     assert 's1[("ndjson<br>processor, A #34;b#34; [c], DE")]' in chart
@@ -188,7 +221,7 @@ def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (table,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     (tmp_path / "c.yaml").write_text(example)
-    printed = run("config", "flows", tmp_path / "c.yaml").out.decode()
+    printed = run("config", "flows", "--config", tmp_path / "c.yaml").out.decode()
     assert [line.rstrip() for line in printed.splitlines()] == table.splitlines()
 
 
@@ -202,10 +235,14 @@ def test_flows_of_the_environment() -> None:
 def test_a_third_party_is_refused(tmp_path: Path) -> None:
     """By every command that reads the sinks, at its line, with the claims."""
     path = _sinks(tmp_path, "third")
-    checked = run("config", "check", path)
+    checked = run("config", "check", "--config", path)
     assert checked.code == 78
     assert checked.err.startswith(f"{path}:2:".encode())
-    for done in (checked, run("config", "flows", path), run_process("serve", "--config", path)):
+    for done in (
+        checked,
+        run("config", "flows", "--config", path),
+        run_process("serve", "--config", path),
+    ):
         assert done.code == 78
         assert b"sinks.ndjson.party: a third party" in done.err
         assert b"`no-third-party-ads` and `no-sale`" in done.err
@@ -216,14 +253,14 @@ def test_a_third_party_is_refused(tmp_path: Path) -> None:
 def test_faults_of_sinks_stand_beside_others(tmp_path: Path) -> None:
     """A sink's purposes are looked at only where they are sound, and the schema as well."""
     path = _sinks(tmp_path, "processor", "  store: {purposes: [securty]}\nlog: {level: x}\n")
-    said = run("config", "check", path).err.decode().splitlines()
+    said = run("config", "check", "--config", path).err.decode().splitlines()
     assert [line.rpartition("[")[2] for line in said] == ["E107]", "E132]"]
     assert "did you mean `security`?" in said[1]
     path.write_text("sinks: {store: {purposes: [' ']}}\n")
-    assert run("config", "check", path).err.count(b"\n") == 1
+    assert run("config", "check", "--config", path).err.count(b"\n") == 1
     (tmp_path / "s.yaml").write_text("schema: x\n")
     path.write_text(f"schema: {tmp_path}/s.yaml\nsinks: {{store: {{purposes: [x]}}}}\n")
-    said = run("config", "check", path).err.decode().splitlines()
+    said = run("config", "check", "--config", path).err.decode().splitlines()
     assert len(said) == len(set(said)) > 3
 
 
@@ -418,16 +455,16 @@ class Mine(Sink):
     monkeypatch.syspath_prepend(str(packages))
     for fails in (False, True):
         (tmp_path / "c.yaml").write_text(f"sinks:\n  mine: {{fails: {str(fails).lower()}}}\n")
-        done = run("config", "check", "c.yaml", directory=tmp_path)
+        done = run("config", "check", "--config", "c.yaml", directory=tmp_path)
         assert done.code == (78 if fails else 0), done.err
         assert (b"c.yaml:2:3: sinks.mine: " in done.err) == fails
         assert _SECRET.encode() not in done.err
     assert {path.name for path in tmp_path.iterdir()} == {"packages", "c.yaml", "offline"}
 
 
-@pytest.mark.parametrize("options", [["c.yaml"], ["--config", "c.yaml"]])
-def test_serve_takes_the_file_as_check_does(tmp_path: Path, options: list[str]) -> None:
-    """By position and by option."""
+def test_serve_takes_the_file_as_check_does(tmp_path: Path) -> None:
+    """With the same fault at the same place."""
+    options = ["--config", "c.yaml"]
     (tmp_path / "c.yaml").write_text("log: {level: loud}\n")
     for command in (["config", "check"], ["serve"]):
         done = run_process(*command, *options, directory=tmp_path)

@@ -27,6 +27,7 @@ _STATS = b'["getstats","PC_0",{"id":"C1","type":"local-candidate","address":"203
         ("a.ndjson", _CSV.replace(b",", b";"), "a.ndjson looks like CSV"),
         ("a.tsv", _CSV.replace(b",", b"\t"), "a.tsv looks like CSV"),
         ("a.ndjson", b"", "a.ndjson is empty"),
+        ("a.json", b'{"resourceSpans": []}', "curl localhost:4318/v1/traces --json @a.json"),
         ("a.json", b"", "a.json is empty"),
         ("a.ndjson", b" \n\n", "a.ndjson holds no event"),
         ("a.ndjson", b"[\n" + _LINE + b",\n" + _LINE + b"\n]", "`--input json`"),

@@ -79,7 +79,7 @@ def test_each_is_refused(refused: Refused, folder: Path, monkeypatch: pytest.Mon
     """Exit 78, exactly that fault, and nothing of what stands there."""
     monkeypatch.chdir(folder)
     (folder / "collector.yaml").write_text(refused.text)
-    done = run("config", "check", "collector.yaml", "--json")
+    done = run("config", "check", "--config", "collector.yaml", "--json")
     faults = done.json["faults"]
     assert [(fault["code"], fault["field"]) for fault in faults] == [
         (refused.code, refused.setting)

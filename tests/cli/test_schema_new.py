@@ -186,6 +186,19 @@ def test_a_proposal_names_no_sentence_of_a_shipped_schema() -> None:
         Path("calls.yaml").unlink()
 
 
+def test_a_proposal_finds_what_a_webhook_wraps() -> None:
+    """Known names below the objects that a webhook of meetings puts around a participant."""
+    member = {"user_name": "canary", "ip_address": "203.0.113.7", "device": "Mac"}
+    event = {"event": "joined", "payload": {"object": {"id": "1", "participant": member}}}
+    Path("hook.ndjson").write_bytes(orjson.dumps(event) + b'\n{"event": "canary')
+    assert _new("hook", "--from", "hook.ndjson") == 0
+    fields = read(Path("hook.yaml")).value["fields"]
+    assert {name: each["from"] for name, each in fields.items()} == {
+        "client.address": ["payload.object.participant.ip_address"],
+        "device.type": ["payload.object.participant.device"],
+    }
+
+
 _REPORT = {"type": "inbound-rtp", "kind": "audio", "jitter": 0.013, "canary": "canary"}
 _LINES = b"\n".join(
     [

@@ -22,13 +22,13 @@ def config(tmp_path: Path) -> Path:
 
 def test_flows_of_each(config: Path) -> None:
     """A table each, a document with both, and one chart."""
-    shown = run("config", "flows", config).out.decode()
+    shown = run("config", "flows", "--config", config).out.decode()
     assert "conferencing/1.0.0" in shown
     assert "web/1.0.0" in shown
-    calls, web = run("config", "flows", config, "--json").json["schemas"]
+    calls, web = run("config", "flows", "--config", config, "--json").json["schemas"]
     assert (calls["schema"], web["schema"]) == ("conferencing/1.0.0", "web/1.0.0")
     assert {flow["sink"] for flow in web["flows"]} == {"store"}
-    chart = run("config", "flows", config, "--mermaid").out.decode()
+    chart = run("config", "flows", "--config", config, "--mermaid").out.decode()
     fields = len(load_schema("web").fields) + len(load_schema("conferencing").fields)
     assert chart.count('["') == fields
     assert chart.count("subgraph") == chart.count("  end\n") == 2
@@ -48,14 +48,14 @@ def test_the_difference(config: Path, tmp_path: Path) -> None:
 
 def test_check(config: Path) -> None:
     """Nothing is wrong; a schema that is not there is a fault of the list, at its line."""
-    assert run("config", "check", config).code == 0
+    assert run("config", "check", "--config", config).code == 0
     config.write_text("data: data\nschemas: [web, nothing]\n")
-    done = run("config", "check", config, "--json")
+    done = run("config", "check", "--config", config, "--json")
     (fault,) = done.json["faults"]
     assert (done.code, fault["line"], fault["field"], fault["code"]) == (78, 2, "schemas", "E101")
     assert fault["message"].startswith("entry 2: ")
     config.write_text("schemas: [web, conferencing]\nsinks: {ndjson: {path: a, purposes: [no]}}\n")
-    (fault,) = run("config", "check", config, "--json").json["faults"]
+    (fault,) = run("config", "check", "--config", config, "--json").json["faults"]
     assert (fault["field"], fault["code"]) == ("sinks.ndjson.purposes", "E132")
 
 

@@ -93,7 +93,7 @@ def test_where_nothing_is_optional_that_is_said(lives: PopulatedDirectory) -> No
     lives.config_file.write_bytes(orjson.dumps(settings))
     done = _run(lives, "object", 4, "--json")
     assert (done.code, done.json["sinks"]["store"]) == (0, 0)
-    assert b"all of them stay" in done.err
+    assert b"all fields stay" in done.err
 
 
 def test_the_value_may_come_from_stdin(lives: PopulatedDirectory) -> None:

@@ -30,6 +30,8 @@ _BODY = b"\n".join(
         b"{broken",
     ]
 )  # fmt: skip
+_SINK = ("sink ", "store ")
+"""The beginnings of the two lines of the table of sinks, on 80 columns."""
 _EVENTS: dict[str, Any] = {
     "received": 6.0,
     "admitted": 4.0,
@@ -50,6 +52,9 @@ def test_a_sidecar_is_watched(tmp_path: Path) -> None:
         assert ("chat 3" in shown, "device.type" in shown, "invalid_value 1" in shown) == (
             True,
         ) * 3
+        heading, row = (line.split("  ") for line in shown.splitlines() if line.startswith(_SINK))
+        assert ([*filter(None, row)][:2], "oldest" in heading) == (["store", "up to date"], True)
+        assert max(map(len, shown.splitlines())) <= 80
         wait_until(
             lambda: run("top", "--once", "--json", "--data", data).json["sinks"]["store"][
                 "delivered"

@@ -90,6 +90,24 @@ def test_hostile_text_gets_a_reason(tab: Page, form: str, text: str, reason: str
     assert reason in tab.inner_text("#told")
 
 
+@pytest.mark.parametrize("before", ["", "x" * 1_000_000])
+def test_a_paste_that_is_too_long_is_refused_before_it_is_laid_out(tab: Page, before: str) -> None:
+    """16 MiB from the clipboard, and 100,000 bytes beside 1,000,000: the text stays as it was. A
+    short paste is taken afterwards."""
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.evaluate("text => { document.getElementById('text').value = text }", before)
+    copy = "([unit, times]) => navigator.clipboard.writeText(unit.repeat(times))"
+    tab.evaluate(copy, ["x" * 1_024, 100 if before else 16_384])
+    tab.focus("#text")
+    tab.keyboard.press("Control+v")
+    tab.wait_for_selector("#told > .dropped", timeout=5_000)
+    assert "1,048,576 bytes at most" in tab.inner_text("#told")
+    assert tab.evaluate("document.getElementById('text').value.length") == len(before)
+    tab.evaluate(copy, ["{}", 1])
+    tab.keyboard.press("Control+v")
+    tab.wait_for_function(f"document.getElementById('text').value.length == {len(before) + 2}")
+
+
 @pytest.mark.parametrize("width", [1280, 375])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_accessible(tab: Page, width: int, scheme: str) -> None:

@@ -31,7 +31,7 @@ from collector.ingest.auth import Tokens, new_token
 from collector.ingest.grpc import METHODS, GrpcServer
 from collector.ingest.limits import IngestLimits
 from collector.ingest.memory import MemoryBudget
-from collector.ingest.refusals import TOO_MANY_EVENTS
+from collector.ingest.refusals import HEADERS_TOO_LARGE, TOO_MANY_EVENTS
 from collector.ingest.tls import Certificates
 from collector.intake import Acceptor
 from collector.ledger import opened
@@ -289,7 +289,7 @@ def test_too_much_metadata(listen: Listen, accepting: Accepting) -> None:
     port = listen()
     for size in (1000, 10_000):
         metadata = tuple((f"canary-{at}", "canary" * (size // 6)) for at in range(100))
-        said = "the headers are too large [E416]"
+        said = f"{HEADERS_TOO_LARGE.message} [E416]"
         refused = (b"", grpc.StatusCode.RESOURCE_EXHAUSTED, said)
         assert _call(port, _logs(), metadata=metadata) == refused
     assert accepting.requests == []

@@ -258,7 +258,7 @@ def test_an_erasure_that_is_made_again_is_no_fault(tmp_path: Path) -> None:
             erase(vault)
             wait_until(lambda: loop(vault).bucket_errors)
             assert verify(vault, RECORDING) == [
-                "the erasure is not done: what the bucket has of it is not removed yet"
+                "the erasure is not complete: the bucket still holds objects of the recording"
             ]
         wait_until(lambda: not pending(vault))
         assert not list(bucket.rglob("*.age"))

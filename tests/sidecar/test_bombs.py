@@ -114,7 +114,7 @@ def watched(directory: Path, say: Say, **environ: str) -> Iterator[Watched]:
         for name, (start, end, _) in watch.windows.items():
             assert end - start < _ATTACK_SECONDS + at_most(_LATE_SECONDS), name
         assert sidecar.process.poll() is None
-        assert [event["event"] for event in sidecar.events] == ["started"]
+        assert [event["event"] for event in sidecar.events] == ["starting", "started"]
 
 
 def test_http(tmp_path: Path, say: Say) -> None:

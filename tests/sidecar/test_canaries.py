@@ -21,7 +21,7 @@ from tests.sidecar.serving import Sidecar
 from tests.sidecar.slots import REQUESTS, slots
 from tests.sidecar.swept import LEAKY, events, exports, kept_records, send, swept
 
-_SAID = {"started", "stopping", "stopped", "sink_failing", "sink_recovered", "refused"}
+_SAID = {"starting", "started", "stopping", "stopped", "sink_failing", "sink_recovered", "refused"}
 """All that there is to say here: one sink fails, as the test holds its file, and at `debug` each
 refused request is a line."""
 _PAGES = (

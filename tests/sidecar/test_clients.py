@@ -39,7 +39,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
             required(program)
     with started(tmp_path, environ={"COLLECTOR__HTTP__UNIX": str(tmp_path / "in.sock")}) as running:
         yield running
-        assert [event["event"] for event in running.events] == ["started"]
+        assert [event["event"] for event in running.events] == ["starting", "started"]
         files = [file for file in (tmp_path / "collector-data").iterdir() if file.is_file()]
         assert files
         for file in files:

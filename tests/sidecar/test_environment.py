@@ -144,7 +144,7 @@ def _says_what_it_may(sidecar: Sidecar) -> None:
         assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]{6})?Z", event.pop("time"))
         assert all(fits(listed, key, value) for key, value in event.items() if key != "event")
     assert {e["event"] for e in sidecar.events} <= {
-        *("started", "library", "refused", "stopping", "stopped")
+        *("starting", "started", "library", "refused", "stopping", "stopped")
     }
 
 
@@ -183,7 +183,7 @@ def test_python_has_nothing_to_say_either(tmp_path: Path) -> None:
         assert sidecar.stop()[0] == 0
     lines = sidecar.log
     ours = [number for number, line in enumerate(lines) if line.startswith('{"time"')]
-    assert ours == list(range(len(lines) - 3, len(lines)))
+    assert ours == list(range(len(lines) - 4, len(lines)))
     for said in _TALKATIVE.values():
         assert any(said in line for line in lines), "the switch does nothing: is its name another?"
     assert not any("203.0.113" in line or "chat" in line for line in lines)
@@ -202,6 +202,7 @@ def test_it_ends_though_python_should_stay(tmp_path: Path) -> None:
     ) as process:
         os.write(theirs, b"print('still there')\n")
         assert process.stderr is not None
+        assert b'"starting"' in process.stderr.readline()
         assert b'"started"' in process.stderr.readline()
         process.terminate()
         assert process.wait(WAIT_SECONDS) == 0

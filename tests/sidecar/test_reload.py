@@ -713,12 +713,12 @@ def test_config_check_says_what_needs_a_restart(tmp_path: Path) -> None:
         text = f"data: {it.data}\nhttp: {{address: '127.0.0.1:{free_port()}'}}\n"
         file = tmp_path / "other.yaml"
         file.write_text(text)
-        found = run("config", "check", file, "--json")
+        found = run("config", "check", "--config", file, "--json")
         assert found.code == 0
         at = {(each["field"], each["code"]) for each in found.json["warnings"]}
         assert ("http.address", "E221") in at
         assert it.sidecar.stop()[0] == 0
-    assert run("config", "check", file, "--json").json["warnings"] == []
+    assert run("config", "check", "--config", file, "--json").json["warnings"] == []
 
 
 # -- under load -----------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def _attacked(tmp_path: Path) -> Iterator[Sidecar]:
             assert peak(sidecar.process.pid) < _MOST_MEGABYTES
             assert children(sidecar.process.pid) == workers
             assert sidecar.process.poll() is None
-            assert [event["event"] for event in sidecar.events] == ["started"]
+            assert [event["event"] for event in sidecar.events] == ["starting", "started"]
         assert group.kills() == 0
 
 

@@ -168,8 +168,10 @@ def test_a_start_that_widens_is_refused(tmp_path: Path, case: str) -> None:
     rows, names = _rows(tmp_path), {path.name for path in tmp_path.rglob("*")}
     done = _refused(tmp_path, after)
     assert done.code == 78, done.err
-    said = done.err.decode()
-    assert said.count("[E222]") == len(said.splitlines()) > 0, said
+    first, *faults = done.err.decode().splitlines()
+    assert '"starting"' in first
+    said = "\n".join(faults)
+    assert said.count("[E222]") == len(faults) > 0, said
     assert all(part in said for part in parts), said
     assert "--allow-widening" in said
     assert _rows(tmp_path) == rows

@@ -113,7 +113,7 @@ def test_a_server_that_is_dead_for_a_while(server: PostgresServer, folder: Path)
     server.stop()
     try:
         checked = _run(folder, "config", "check")
-        assert (checked.code, b"E514" in checked.err) == (78, True)
+        assert (checked.code, b"E514" in checked.err) == (0, True)
         with started(folder, "--config", "collector.yaml") as sidecar:
             for number in range(1, 21):
                 _send(sidecar, number)

@@ -22,7 +22,7 @@ _BESIDE = {"count": log2(COUNT_VALUES), "received": log2(RECEIVED_VALUES)}
 """The bits that a sender of records (``/v1/records``) has in addition to the fields."""
 _BAR = 24
 _FULL_BITS = 128
-"""The bits of a whole bar, those of an address: bars of all schemas have one scale."""
+"""A full bar stands for the bits of an IPv6 address, so the bars of all schemas compare."""
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -113,10 +113,11 @@ def capacity(schemas: Schemas = None, as_json: AsJson = False) -> None:
     """Show how many bits a record can hold: each field, all of them, and what `max_bits` leaves.
 
     The width of a field is the binary logarithm of the number of its values; being absent is one of
-    them unless the field is required. Letters of free choice, of which words are made, have a
-    column of their own. The width is the limit for one record: it does not count when, in which
-    order and how many records are sent. A client that sends records instead of events also states
-    how many events each stands for and when they were received; `max_bits` does not cover that.
+    them unless the field is required. A column of its own counts the letters that a sender can
+    choose freely, because words are made of them. The width is the limit for one record: it does
+    not count when, in which order and how many records are sent. A client that sends records
+    instead of events also states how many events each stands for and when they were received;
+    `max_bits` does not cover that.
     """
     loaded = load_schemas(schemas or DEFAULT_SCHEMAS)
     if as_json:

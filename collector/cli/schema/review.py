@@ -219,7 +219,8 @@ def _suggestions(schema: Schema, name: str) -> list[str]:
 
 
 def _definition(schema: Schema, name: str) -> Iterator[str]:
-    """Yield what would be approved, but for entries of catalogues, of which there may be many."""
+    """Yield the options that would be approved. Entries of catalogues are left out: there may be
+    thousands."""
     for key, value in approved_entry(schema, name, {}).items():
         if key == "entries":
             yield f"entries: {len(value.splitlines())} of the catalogue"
@@ -228,7 +229,7 @@ def _definition(schema: Schema, name: str) -> Iterator[str]:
 
 
 def _examples(field: FieldBase) -> list[str]:
-    """Return some canonical values, drawn at random; those of a pseudonym under some key."""
+    """Return some random canonical values. Pseudonyms are made with a key for the example."""
     random, now = Random(field.kind), utc_now()  # noqa: S311 - examples
 
     def key(reference: str, period: int) -> bytes:

@@ -67,13 +67,21 @@ const look = async () => {
   }
   setTimeout(look, 1000);
 };
+const isRefused = (text) => {
+  const isTooLong = new Blob([text]).size > most;
+  if (isTooLong) at("told").replaceChildren(make("p", `the playground takes ${most.toLocaleString("en")} bytes at most`, "dropped"));
+  return isTooLong;
+};
+// A browser may take minutes to lay out a very long text, so such a text never gets into the field.
+at("text").addEventListener("beforeinput", (input) => {
+  const { value, selectionStart, selectionEnd } = input.target;
+  const added = input.data ?? input.dataTransfer?.getData("text/plain") ?? "";
+  if (added && isRefused(value.slice(0, selectionStart) + added + value.slice(selectionEnd))) input.preventDefault();
+});
 at("try").addEventListener("submit", async (submitted) => {
   submitted.preventDefault();
   const text = at("text").value, told = at("told");
-  if (new Blob([text]).size > most) {
-    told.replaceChildren(make("p", `the playground takes ${most.toLocaleString("en")} bytes at most`, "dropped"));
-    return;
-  }
+  if (isRefused(text)) return;
   try {
     const answer = await fetch(`/try?${at("form").value}`, { method: "POST", body: text });
     told.replaceChildren(...results(await answer.json()));

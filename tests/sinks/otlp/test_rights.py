@@ -33,7 +33,7 @@ _WHOSE = {
 
 def test_its_party_must_be_stated(tmp_path: Path) -> None:
     """E106, also for a receiver on this machine; the endpoint is not quoted."""
-    done = run("config", "check", _config(tmp_path))
+    done = run("config", "check", "--config", _config(tmp_path))
     assert done.code == 78
     assert b"sinks.backend.party" in done.err
     assert b"E106" in done.err
@@ -42,7 +42,7 @@ def test_its_party_must_be_stated(tmp_path: Path) -> None:
 
 def test_the_flows_name_recipient_and_country(tmp_path: Path) -> None:
     """And the place without the path."""
-    found = run("config", "flows", _config(tmp_path, **_WHOSE), "--json").json
+    found = run("config", "flows", "--config", _config(tmp_path, **_WHOSE), "--json").json
     sink = found["sinks"]["backend"]
     assert (sink["party"], sink["recipient"], sink["country"]) == (
         "processor",
@@ -50,14 +50,14 @@ def test_the_flows_name_recipient_and_country(tmp_path: Path) -> None:
         "NL",
     )
     assert "secret-path" not in str(found)
-    table = run("config", "flows", _config(tmp_path, **_WHOSE)).out.decode()
+    table = run("config", "flows", "--config", _config(tmp_path, **_WHOSE)).out.decode()
     assert "backend (processor, Example Observability, NL)" in table
 
 
 def test_faults_of_headers_have_a_place(tmp_path: Path) -> None:
     """The secret itself does not belong there, and is not quoted."""
     path = _config(tmp_path, **_WHOSE, headers="{api-key: hunter2}")
-    done = run("config", "check", path)
+    done = run("config", "check", "--config", path)
     assert done.code == 78
     assert b"sinks.backend.headers" in done.err
     assert b"hunter2" not in done.err
