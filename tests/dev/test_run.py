@@ -93,7 +93,9 @@ def test_it_plays(tmp_path: Path) -> None:
     assert is_refused(port - 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_nothing_is_left_however_it_is_ended(tmp_path: Path, number: int) -> None:
     """By a terminal that is closed, or by an impatient user."""
     with developing(tmp_path) as (process, port, _):
