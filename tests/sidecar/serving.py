@@ -38,7 +38,6 @@ LOADED = (
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
     "tests.warmed",
 )
-"""Not gRPC: how much it says is settled when it is loaded, and the sidecar sees to that before."""
 
 
 @dataclass(frozen=True)

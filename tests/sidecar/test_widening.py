@@ -163,7 +163,7 @@ _WIDER = {
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[[_Setup], Path]:
-    """Where a sidecar ran with a setup, and ended. A start that is refused changes nothing there."""
+    """Where a sidecar ran with a setup. A start that is refused changes nothing there."""
     folders = dict[str, Path]()
 
     def found(setup: _Setup) -> Path:
