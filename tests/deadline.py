@@ -50,9 +50,11 @@ def stays(holds: Callable[[], object], seconds: float) -> None:
 def children() -> set[int]:
     """The processes that this one has started; none where the system does not tell."""
     found = set[int]()
-    for thread in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):
-            found.update(map(int, thread.read_text().split()))
+    with suppress(FileNotFoundError):
+        for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - faster, and for each test
+            with suppress(OSError):
+                text = Path(f"/proc/self/task/{thread}/children").read_text()
+                found.update(map(int, text.split()))
     return found
 
 

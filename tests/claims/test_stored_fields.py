@@ -4,6 +4,7 @@ ledger knows."""
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -37,14 +38,26 @@ _CANARY = "hello from Ana"
 _WHICH = {name: claim for name, claim in load_claims().items() if "stored" in claim.checks}
 
 
-@pytest.fixture
-def lives(tmp_path: Path) -> PopulatedDirectory:
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> PopulatedDirectory:
     """Records in a store and in a file, and in the spool; the ledger knows the schema."""
-    lives = PopulatedDirectory(tmp_path)
+    place = tmp_path_factory.mktemp("lives") / "here"
+    place.mkdir()
+    lives = PopulatedDirectory(place)
     lives.deliver(range(3))
     lives.spool(range(3, 5))
     note_configuration(lives.data, lives.config_file)
+    shutil.copytree(place, place.with_name("original"))
     return lives
+
+
+@pytest.fixture
+def lives(original: PopulatedDirectory) -> PopulatedDirectory:
+    """The directory, filled anew at the same place."""
+    place = original.directory
+    shutil.rmtree(place)
+    shutil.copytree(place.with_name("original"), place)
+    return original
 
 
 def found(file: Path) -> Found:

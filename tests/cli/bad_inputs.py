@@ -1,6 +1,6 @@
 """Bad inputs and configurations, each with its exit code and its message.
 
-``bad_inputs.yaml`` is the table; ``python -m tests.cli.bad_inputs`` writes the messages anew, to be
+``bad_inputs.json`` is the table; ``python -m tests.cli.bad_inputs`` writes the messages anew, to be
 read by someone who did not write them. ``bad.*`` in a command is a file of the entry; ``data`` is
 the data directory of a demo.
 """
@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from ruamel.yaml import YAML
-
 from tests.cli.process import run
 
-TABLE = Path(__file__).with_name("bad_inputs.yaml")
+TABLE = Path(__file__).with_name("bad_inputs.json")
 CANARY = "hunter2secret"
 _BOUND = re.compile(
     r"[^\s:]+:[0-9]+:[0-9]+|\bE[0-9]{3}\b|\"[a-z_]+\":[0-9]+"
@@ -60,21 +57,17 @@ def bound(said: str) -> list[str]:
 
 def table() -> list[BadInput]:
     """Every entry."""
-    return [BadInput(**each) for each in YAML(typ="safe").load(TABLE.read_text("utf-8"))]
+    return [BadInput(**each) for each in json.loads(TABLE.read_bytes())]
 
 
-def written(entries: list[BadInput]) -> Iterator[str]:
-    """The lines of the table."""
-    yield "# Written by `python -m tests.cli.bad_inputs`; `says` is what a user reads.\n"
-    for entry in entries:
-        mark = "-"
-        for name, value in entry._asdict().items():
-            if (
-                name in ("what", "command", "exit", "says")
-                or value != BadInput._field_defaults[name]
-            ):
-                yield f"{mark} {name}: {json.dumps(value)}\n"
-                mark = " "
+def written(entries: list[BadInput]) -> str:
+    """The table, in which ``says`` is what a user reads."""
+    usual = {"file": "", "times": 1}
+    told = [
+        {name: value for name, value in entry._asdict().items() if value != usual.get(name)}
+        for entry in entries
+    ]
+    return json.dumps(told, indent=1) + "\n"
 
 
 def outcome(entry: BadInput, folder: Path, data: Path) -> BadInput:
@@ -92,7 +85,7 @@ def main() -> None:
             folder = Path(name, str(number))
             folder.mkdir()
             entries.append(outcome(entry, folder, data))
-    TABLE.write_text("".join(written(entries)), "utf-8")
+    TABLE.write_text(written(entries), "utf-8")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ COMMAND = [sys.executable, "-m", "collector"]
 _LOADED = (
     *("collector.cli.app", *MODULES),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "collector.server.preflight"),
+    "tests.warmed",
 )
 _MOST_SECONDS = 120
 

@@ -76,6 +76,7 @@ def _send(sidecar: Sidecar, said: str) -> None:
     assert sidecar.request("POST", "/v1/logs", text, {"content-type": kind}).status == 200
 
 
+@pytest.mark.long
 def test_twins_look_alike(tmp_path: Path) -> None:
     """Whatever values and unlisted names are, the output is the same, and says why."""
     folders = [tmp_path / "a", tmp_path / "b"]

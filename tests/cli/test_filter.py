@@ -320,6 +320,7 @@ def test_ctrl_c_ends_cleanly(corpus: Path, expected: bytes, jobs: int) -> None:
     assert b"Traceback" not in errors
 
 
+_OTHER_MOMENTS = ("spawn", "before the end")
 _INTERRUPTED_AT_START = """
 import os, signal, sys, threading
 from concurrent.futures import ProcessPoolExecutor
@@ -380,7 +381,10 @@ done.set()
 """
 
 
-@pytest.mark.parametrize("when", ["fork", "spawn", "before the end", "end"])
+@pytest.mark.parametrize(
+    "when",
+    ["fork", "end", *(pytest.param(each, marks=pytest.mark.long) for each in _OTHER_MOMENTS)],
+)
 def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
     """SIGINT to the process group at such a moment: only the parent is interrupted, in order."""
     ended = script(_INTERRUPTED_AT_START, corpus, when, start_new_session=True)

@@ -75,7 +75,10 @@ def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
     assert "[E101]" in str(fault)
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize(
+    "name",
+    [*SCHEMAS[::4], *(pytest.param(each, marks=pytest.mark.long) for each in SCHEMAS[1:4])],
+)
 def test_every_shipped_schema_is_filtered(corpus: Path, name: str) -> None:
     """Whatever its fields load late is there: the outcome is that of a single process."""
     schema = load_schema(name)

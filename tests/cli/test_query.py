@@ -163,11 +163,11 @@ def _on_a_terminal(lives: PopulatedDirectory, statement: str) -> str:
 
 def test_a_long_answer_has_two_entries(lives: PopulatedDirectory) -> None:
     """One before anything is given out, one with the number; memory stays constant."""
-    statement = f"{_ENDLESS} SELECT x, '{'y' * 100}' AS y FROM c LIMIT 300000"
+    statement = f"{_ENDLESS} SELECT x, '{'y' * 100}' AS y FROM c LIMIT 100000"
     done = run_measured("store", "query", "--data", lives.data, statement)
-    assert (done.code, done.out.count(b"\n")) == (0, 300_000)
+    assert (done.code, done.out.count(b"\n")) == (0, 100_000)
     assert done.peak < _MOST_MB
-    assert noted(lives) == [read(None), read(300_000)]
+    assert noted(lives) == [read(None), read(100_000)]
 
 
 def test_a_reader_that_goes_away(lives: PopulatedDirectory) -> None:
@@ -299,8 +299,8 @@ def test_nobody_reads_the_error(lives: PopulatedDirectory) -> None:
 def test_it_writes_no_file(lives: PopulatedDirectory, tmp_path: Path) -> None:
     """Sorting and joining is done in memory: nothing that was read reaches another disk."""
     statement = (
-        f"{_ENDLESS} SELECT DISTINCT x % 300000 AS x, hex(x) || '{'y' * 90}' AS y FROM"
-        " (SELECT x FROM c LIMIT 300000) ORDER BY y"
+        f"{_ENDLESS} SELECT DISTINCT x % 100000 AS x, hex(x) || '{'y' * 90}' AS y FROM"
+        " (SELECT x FROM c LIMIT 100000) ORDER BY y"
     )
     code = (
         "import resource, signal; from collector.cli import main\n"
@@ -312,7 +312,7 @@ def test_it_writes_no_file(lives: PopulatedDirectory, tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, statement], capture_output=True, check=False, timeout=WAIT_SECONDS, cwd=tmp_path
     )
-    assert (done.returncode, done.stdout.count(b"\n")) == (0, 300_000)
+    assert (done.returncode, done.stdout.count(b"\n")) == (0, 100_000)
 
 
 def test_wide_answers(lives: PopulatedDirectory) -> None:

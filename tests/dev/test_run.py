@@ -6,14 +6,15 @@ import http.client
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from itertools import product
 from pathlib import Path
 from shlex import split
 from shutil import copy
 from socket import create_server
-from subprocess import PIPE, Popen
 from time import monotonic, sleep
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -22,7 +23,7 @@ from collector.dev.playground import answer
 from collector.filter import Filter
 from collector.schema import load_schema, resources
 from collector.testing import canaries, scan
-from tests.cli.process import COMMAND, run
+from tests.cli.process import Running, run, started
 from tests.deadline import WAIT_SECONDS, eventually
 from tests.schema.make import wide
 from tests.tcp import free_port, is_refused
@@ -45,28 +46,28 @@ def _answer(port: int, method: str, path: str, body: bytes) -> dict[str, Any]:
 @contextmanager
 def developing(
     folder: Path, *options: str, schema: Path | None = None
-) -> Iterator[tuple[Popen[bytes], int, Path]]:
-    """Run the command with a schema, or a copy of one; yield its process, the page's port and the
+) -> Iterator[tuple[Running, int, Path]]:
+    """Run the command with a schema, or a copy of one; yield what runs, the page's port and the
     file."""
     if schema is None:
         schema = folder / "own.yaml"
         copy(resources.shipped() / "conferencing.yaml", schema)
     port = free_port()
     (folder / "tmp").mkdir()
-    environ = os.environ | {"TMPDIR": str(folder / "tmp")}
-    words = [*COMMAND, "dev", str(schema), "--port", str(port), *options]
-    with Popen(words, stdout=PIPE, stderr=PIPE, env=environ, cwd=folder) as process:
-        try:
-            assert eventually(lambda: not is_refused(port + 2))
-            yield process, port + 2, schema
-        finally:
-            process.kill()
+    words = ("dev", schema, "--port", port, *options)
+    with (
+        chdir(folder),
+        patch.dict(os.environ, {"TMPDIR": str(folder / "tmp")}),
+        started(*words) as running,
+    ):
+        assert eventually(lambda: not is_refused(port + 2))
+        yield running, port + 2, schema
 
 
 def test_it_plays(tmp_path: Path) -> None:
     """Meetings are filtered, the schema is loaded again when it changes, and a pasted text is
     nowhere: not in a file, not on the terminal. Nothing is left in the end."""
-    with developing(tmp_path) as (process, port, schema):
+    with developing(tmp_path) as (running, port, schema):
         assert eventually(lambda: _state(port)["now"] is not None)
         assert eventually(lambda: _state(port)["latest"] is not None)
         (event,) = _state(port)["latest"]["found"]["events"]
@@ -82,42 +83,39 @@ def test_it_plays(tmp_path: Path) -> None:
         schema.write_text(good.replace("version: 1.0.0", "version: 1.0.1"))
         assert eventually(lambda: _state(port)["schema"].endswith("/1.0.1"))
         assert _state(port)["faults"] == []
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=WAIT_SECONDS)
-    assert (process.returncode, err) == (0, b"")
-    assert b"--json" in out
-    assert out.index(b"own.yaml:") < out.index(b"conferencing/1.0.1 is in force\n")
-    assert _CANARY.encode() not in out
+        running.process.send_signal(signal.SIGINT)
+        ended = running.ended()
+    assert (ended.code, ended.err) == (0, b"")
+    assert b"--json" in ended.out
+    assert ended.out.index(b"own.yaml:") < ended.out.index(b"conferencing/1.0.1 is in force\n")
+    assert _CANARY.encode() not in ended.out
     assert [*(tmp_path / "tmp").iterdir()] == []
     assert is_refused(port - 2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_nothing_is_left_however_it_is_ended(tmp_path: Path, number: int) -> None:
     """By a terminal that is closed, or by an impatient user."""
-    with developing(tmp_path) as (process, port, _):
-        process.send_signal(number)
+    with developing(tmp_path) as (running, port, _):
+        running.process.send_signal(number)
         for _ in range(20):
             sleep(0.05)
-            process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=WAIT_SECONDS)
-    assert (process.returncode, err) == (0, b"")
+            running.process.send_signal(signal.SIGINT)
+        ended = running.ended()
+    assert (ended.code, ended.err) == (0, b"")
     assert [*(tmp_path / "tmp").iterdir()] == []
     assert is_refused(port - 2)
 
 
 def test_a_schema_of_many_fields(tmp_path: Path) -> None:
-    """Many events of it have an answer in the playground; what is to be sent is quoted as a shell
-    reads it."""
+    """Many events of it have an answer in the playground."""
     schema = tmp_path / "wide.yaml"
     schema.write_text(wide(range(1_200), "it's"))
     found = answer(Filter(load_schema(schema)), "json", orjson.dumps([{"n1": {"v": "it's"}}] * 60))
     assert [len(event["fields"]) for event in found["events"]] == [1] * 50
     assert len(orjson.dumps(found)) < 1 << 20
-    schema.write_text(wide([1], "it's"))
-    with developing(tmp_path, "--no-feed", schema=schema) as (_, port, _):
-        words = split(_state(port)["curl"])
-    assert orjson.loads(words[-1]) == {"n1": {"v": "it's"}}
 
 
 _CHILDREN = Path("/proc/self/task").exists()
@@ -132,11 +130,12 @@ def _processor_seconds(pid: int) -> float:
 def test_viewers_cost_the_keeper_nothing(tmp_path: Path) -> None:
     """Ten of them ask once a second for what the page shows. What they ask in twenty seconds costs
     the keeper less than 1 % of these."""
-    with developing(tmp_path, "--no-feed") as (process, port, _):
+    with developing(tmp_path, "--no-feed") as (running, port, _):
         assert eventually(lambda: _state(port)["now"] is not None)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        pid = running.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         keeper = next(
-            int(pid) for pid in children if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            int(one) for one in children if b"serve" in Path(f"/proc/{one}/cmdline").read_bytes()
         )
         began, before = monotonic(), _processor_seconds(keeper)
         for _ in range(200):
@@ -151,10 +150,9 @@ def test_viewers_cost_the_keeper_nothing(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("form", ["json", "ndjson", "logs"])
-def test_a_hostile_text_leaves_no_trace(tmp_path: Path, form: str) -> None:
+def test_a_hostile_text_leaves_no_trace(tmp_path: Path) -> None:
     """What is too large, too deep, no UTF-8 or markup gets a reason; the folder of temporary files
-    and the terminal have nothing of it."""
+    and the terminal have nothing of it. What a schema allows is quoted as a shell reads it."""
     canary = _CANARY.encode()
     texts = {
         b"[" * 1_200 + canary + b"]" * 1_200: b"too_deep",
@@ -162,15 +160,19 @@ def test_a_hostile_text_leaves_no_trace(tmp_path: Path, form: str) -> None:
         b"<script>%b</script>" % canary: b"malformed",
         canary * ((16 << 20) // len(canary)): b"1,048,576 bytes at most",
     }
-    with developing(tmp_path) as (process, port, _):
-        for text, reason in texts.items():
+    schema = tmp_path / "wide.yaml"
+    schema.write_text(wide([1], "it's"))
+    with developing(tmp_path, "--no-feed", schema=schema) as (running, port, _):
+        words = split(_state(port)["curl"])
+        assert orjson.loads(words[-1]) == {"n1": {"v": "it's"}}
+        for form, (text, reason) in product(("json", "ndjson", "logs"), texts.items()):
             found = orjson.dumps(_answer(port, "POST", f"/try?{form}", text))
             assert reason in found or (form == "logs" and b"malformed" in found)
             assert canary not in found
         assert not scan(tmp_path / "tmp", [_CANARY])
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=WAIT_SECONDS)
-    assert (err, canary in out) == (b"", False)
+        running.process.send_signal(signal.SIGINT)
+        ended = running.ended()
+    assert (ended.err, canary in ended.out) == (b"", False)
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])

@@ -121,16 +121,21 @@ def as_mapping(payload: bytes) -> Any:
 @pytest.mark.parametrize("broken", BREAKS)
 def test_nothing_leaks(broken: str, schema: str, capfd: pytest.CaptureFixture[str]) -> None:
     """No output, error, log line, representation or object of the filter holds a canary, wherever
-    in a payload it was and whatever was wrong with it."""
+    in a payload it was and whatever was wrong with it. Each text is given in one of three types,
+    and in the others where something else is wrong with it."""
     filter_ = schema_case(schema).filter
     some = list(texts()) if broken not in ("too deep", "many") else list(texts())[::9]
     payloads = [BREAKS[broken](text) for text in some]
     assert all(mentions(payload) for payload in payloads if broken not in _SPLIT)
+    first = [*BREAKS].index(broken) + SCHEMAS.index(schema)
     with watched(capfd):
-        for payload in payloads:
-            for given in (payload, memoryview(payload), payload.decode("utf-8", "surrogateescape")):
-                for admit in (filter_.admit, filter_.admit_lines):
-                    assert not mentions(shown_by(admit(given)))
+        for number, payload in enumerate(payloads, first):
+            given: bytes | memoryview | str = payload
+            if number % 3:
+                text = payload.decode("utf-8", "surrogateescape")
+                given = memoryview(payload) if number % 3 == 1 else text
+            for admit in (filter_.admit, filter_.admit_lines):
+                assert not mentions(shown_by(admit(given)))
             event = as_mapping(payload)
             assert not mentions(shown_by(filter_.admit(event)))
             del event

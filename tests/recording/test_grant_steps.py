@@ -1,7 +1,7 @@
 """Any interleaving of hosts, members, choices, chunks, pauses, handovers, clock jumps and crashes:
 the readable content is exactly the chunks accepted under consent.
 
-``COLLECTOR_GRANT_STEPS`` is how many steps are tried at least (3,000 unless it says otherwise).
+``COLLECTOR_GRANT_STEPS`` is how many steps are tried at least (1,000 unless it says otherwise).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from collector.recording.states import Closed
 from tests.recording.grant_model import ENDS, LONGEST, Model
 from tests.recording.recorders import terms
 
-_STEPS = int(os.environ.get("COLLECTOR_GRANT_STEPS", "3000"))
+_STEPS = int(os.environ.get("COLLECTOR_GRANT_STEPS", "1000"))
 _RUN = 50
 """Steps of one run."""
 _DIGESTS = ("a" * 64, "b" * 64)

@@ -21,7 +21,7 @@ stands still."""
 _ROOT = Path(__file__).parents[2]
 _LOADED = (
     *("collector.sdk.client", "collector.sdk.spooled_delivery"),
-    *("collector.sinks.store", "collector.sinks.ndjson"),
+    "tests.warmed",
 )
 
 

@@ -1,11 +1,10 @@
-"""Workers that a sidecar forks when it starts, in place of new interpreters: those would take half
-of the CPU time of a test that starts a sidecar, to load modules.
+"""Workers that a sidecar forks, when it starts and when it reloads, in place of new interpreters:
+those would take half of the CPU time of a test that starts a sidecar, to load modules.
 
 The process that forks sidecars (``tests.forkserver``) loads this first. A worker has then what a
 new interpreter would give it (its environment, its two sockets and no other file, and only modules
 that it loads itself), but the memory of where it comes from, and its command line. Where a test is
-of the workers' processes, it sets ``NEW_INTERPRETERS``. Workers that are started later, after a
-kill or a reload, are new interpreters always.
+of the workers' processes, it sets ``NEW_INTERPRETERS``.
 """
 
 from __future__ import annotations
@@ -46,9 +45,9 @@ class _Forked:
 
 
 def _forked(module: str, ends: tuple[int, int]) -> subprocess.Popen[bytes]:
-    """Fork where this is the only thread; start an interpreter where it is not."""
-    is_new = NEW_INTERPRETERS.keys() <= os.environ.keys() or threading.active_count() > 1
-    if is_new or module != worker.__name__:
+    """Fork from the main thread, which uses nothing that other threads hold on to."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if NEW_INTERPRETERS.keys() <= os.environ.keys() or module != worker.__name__ or not is_main:
         return _start(module, ends)
     pid = os.fork()
     if pid == 0:
@@ -67,6 +66,11 @@ def _work(ends: tuple[int, int]) -> NoReturn:
         for end in (*sorted(ends), _MOST_FILES):
             os.closerange(first, end)
             first = end + 1
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         environ = environment()
         os.environ.clear()
         os.environ.update(environ)

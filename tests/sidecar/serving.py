@@ -36,8 +36,8 @@ LOADED = (
     "tests.sidecar.forked_workers",
     *("collector.cli.app", "collector.cli.serve", "collector.server.process", "uvloop"),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
+    "tests.warmed",
 )
-"""Not gRPC: how much it says is settled when it is loaded, and the sidecar sees to that before."""
 
 
 @dataclass(frozen=True)

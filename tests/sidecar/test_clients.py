@@ -175,6 +175,7 @@ def _documented() -> int:
     return int(found.pop())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["http", "grpc"])
 def test_the_largest_batches_of_python(sidecar: Sidecar, way: str) -> None:
     """Those that the settings in the documentation allow are taken, of items of almost 4 KiB, and

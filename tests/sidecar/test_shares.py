@@ -93,6 +93,7 @@ def _has_all(folder: Path) -> bool:
     return not any(each["waiting"]["records"] for each in _told(folder).values())
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300 + 10 * _KILLS + _RECORDS // 100)
 @pytest.mark.parametrize("when_full", ["skip", "refuse"])
 def test_a_sink_that_is_away_while_the_keeper_is_killed(tmp_path: Path, when_full: str) -> None:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -167,6 +168,7 @@ def _pages(folder: Path, chat: Sequence[str]) -> tuple[list[bytes], bytes, bytes
     return pages, status.replace(str(folder).encode(), b""), verdicts
 
 
+@pytest.mark.long
 def test_pages_of_twins(tmp_path: Path) -> None:
     """The pages are the same to the byte, whatever content and unlisted members say."""
     with ThreadPoolExecutor(2) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +100,7 @@ def _rows(folder: Path) -> list[Any]:
 
 
 _LINES = "store: true, lines: {{type: ndjson, path: records.ndjson{}}}"
+_MORE_LINES = _Setup(_PLAIN + _MORE, _LINES.format(", purposes: [planning]"))
 _WIDER = {
     "a field": (
         _Setup(),
@@ -122,12 +123,12 @@ _WIDER = {
         [f"{_FILE}:2:", "lines: sink added", "lines: flow added client.address"],
     ),
     "a purpose of a sink": (
-        _Setup(_PLAIN + _MORE, _LINES.format(", purposes: [planning]")),
+        _MORE_LINES,
         _Setup(_PLAIN + _MORE, _LINES.format(", purposes: [planning, service]")),
         ["sinks.lines.purposes: lines: flow added client.address"],
     ),
     "no limit of a sink": (
-        _Setup(_PLAIN + _MORE, _LINES.format(", purposes: [planning]")),
+        _MORE_LINES,
         _Setup(_PLAIN + _MORE, _LINES.format("")),
         ["lines: no longer limited"],
     ),
@@ -160,13 +161,27 @@ _WIDER = {
 """What ran, what would run, and parts of what is said."""
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[[_Setup], Path]:
+    """Where a sidecar ran with a setup. A start that is refused changes nothing there."""
+    folders = dict[str, Path]()
+
+    def found(setup: _Setup) -> Path:
+        if repr(setup) not in folders:
+            folders[repr(setup)] = folder = tmp_path_factory.mktemp("ran")
+            _served(folder, setup)
+        return folders[repr(setup)]
+
+    return found
+
+
 @pytest.mark.parametrize("case", _WIDER)
-def test_a_start_that_widens_is_refused(tmp_path: Path, case: str) -> None:
+def test_a_start_that_widens_is_refused(ran: Callable[[_Setup], Path], case: str) -> None:
     """Exit 78, and each widening by its place. Nothing is made or changed."""
     before, after, parts = _WIDER[case]
-    _served(tmp_path, before)
-    rows, names = _rows(tmp_path), {path.name for path in tmp_path.rglob("*")}
-    done = _refused(tmp_path, after)
+    folder = ran(before)
+    rows, names = _rows(folder), {path.name for path in folder.rglob("*")}
+    done = _refused(folder, after)
     assert done.code == 78, done.err
     first, *faults = done.err.decode().splitlines()
     assert '"starting"' in first
@@ -174,8 +189,8 @@ def test_a_start_that_widens_is_refused(tmp_path: Path, case: str) -> None:
     assert said.count("[E222]") == len(faults) > 0, said
     assert all(part in said for part in parts), said
     assert "--allow-widening" in said
-    assert _rows(tmp_path) == rows
-    assert {path.name for path in tmp_path.rglob("*")} <= names
+    assert _rows(folder) == rows
+    assert {path.name for path in folder.rglob("*")} <= names
 
 
 def test_a_widening_that_is_allowed(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ class Accounts(RuleBasedStateMachine):
             assert told.is_skipping == sink.skipping, name
 
 
-Accounts.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+Accounts.TestCase.settings = settings(stateful_step_count=30)
 test_the_law_holds_through_any_history = Accounts.TestCase
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.contracts import Backlog, Depth, SpoolState
@@ -66,7 +66,6 @@ _STEPS = st.one_of(
 )
 
 
-@settings(max_examples=40)
 @given(st.lists(_STEPS, max_size=16))
 def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None:
     """After any history of requests, deliveries, erasures, damage, drops, and restarts with some of

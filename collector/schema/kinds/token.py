@@ -183,9 +183,10 @@ class TokenField(FieldBase):
     def _is_shipped(self) -> bool:
         """Return whether the entries are those of the shipped catalogue of this name."""
         try:
-            return self._entries == catalogue.read(self.catalogue or "", None)
+            shipped = catalogue.read(self.catalogue or "", None)
         except catalogue.CatalogueFault:
             return False
+        return self._entries is shipped or self._entries == shipped
 
     def overlaps(self, other: FieldBase) -> bool:
         """Tokens that share a source but no member take different words from it, on purpose."""

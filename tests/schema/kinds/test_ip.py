@@ -394,14 +394,15 @@ def test_global_neighbours(text: str) -> None:
     assert canonical(field("ip", scope="global"))(text) == text
 
 
-@pytest.mark.parametrize("ipv4", range(8, 33))
 @pytest.mark.parametrize("ipv6", [16, 32, 64, 96, 127, 128])
-def test_size_of_global_addresses(ipv4: int, ipv6: int) -> None:
+def test_size_of_global_addresses(ipv6: int) -> None:
     """The networks that are canonical themselves."""
-    of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6}, scope="global")
     excluded4, excluded6 = [*_EXCLUDED4, *_LOCAL4], [*_EXCLUDED6, *_LOCAL6]
-    held = _held(ipv4, ipv6, [(_TEREDO, 1), *_isatap(excluded6)])
-    assert of.size() == _stable(excluded4, ipv4, 32) + _stable(excluded6, ipv6, 128) - held
+    for ipv4 in range(8, 33):
+        of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6}, scope="global")
+        held = _held(ipv4, ipv6, [(_TEREDO, 1), *_isatap(excluded6)])
+        stable = _stable(excluded4, ipv4, 32) + _stable(excluded6, ipv6, 128)
+        assert of.size() == stable - held, ipv4
 
 
 def test_a_scope_is_any_unless_written() -> None:
@@ -436,14 +437,15 @@ def _stable(networks: list[IPv4Network] | list[IPv6Network], prefix: int, width:
     return (1 << prefix) - starts
 
 
-@pytest.mark.parametrize("ipv4", range(8, 33))
 @pytest.mark.parametrize("ipv6", [16, 23, 24, 31, 32, 33, 48, 64, 95, 96, 97, 128])
-def test_size(ipv4: int, ipv6: int) -> None:
+def test_size(ipv6: int) -> None:
     """The size is the number of networks that are canonical themselves."""
-    of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6})
     holders = [(each, 1) for each in (_TEREDO, _LOCAL_NAT64, _COMPATIBLE, _TRANSLATED)]
-    held = _held(ipv4, ipv6, [*holders, *_isatap(_EXCLUDED6)])
-    assert of.size() == _stable(_EXCLUDED4, ipv4, 32) + _stable(_EXCLUDED6, ipv6, 128) - held
+    for ipv4 in range(8, 33):
+        of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6})
+        held = _held(ipv4, ipv6, [*holders, *_isatap(_EXCLUDED6)])
+        stable = _stable(_EXCLUDED4, ipv4, 32) + _stable(_EXCLUDED6, ipv6, 128)
+        assert of.size() == stable - held, ipv4
 
 
 @pytest.mark.parametrize(("ipv4", "ipv6"), [(8, 16), (12, 16), (15, 16), (16, 17)])
