@@ -111,7 +111,7 @@ def prune_all(locations: Locations, wait: float) -> Removal:
         for name, sink in sinks.items():
             places[name] = None
             try:
-                with in_place(name):
+                with in_place(name, sink):
                     removal = sink.prune(datetime.now(UTC))
             except CollectorError as error:
                 failures.append(error)
@@ -249,7 +249,7 @@ def overdue(locations: Locations) -> Iterator[str]:
     schemas, now = locations.schemas, datetime.now(UTC)
     with locations.opened() as sinks:
         for name, sink in sinks.items():
-            with in_place(name):
+            with in_place(name, sink):
                 found = list(sink.overdue(now))
             yield from found
     if locations.spool.is_file():
