@@ -338,6 +338,25 @@ def test_what_goes_between_two_parts_of_a_pruning_is_swept_too(
         assert db.execute("SELECT count(*) FROM _remains").fetchone() == (0,)
 
 
+def test_what_goes_while_a_sweep_ends_is_swept_too(tmp_path: Path, schema: Schema) -> None:
+    """Another process erases a person after the file was compacted, and is killed before it compacts
+    the file itself."""
+    path, erased = tmp_path / "store.db", list[Removal]()
+    _fill(path, schema, (91, 0, 100), (1, 1000, 4000))
+
+    def erase() -> None:
+        everyone = Rule.removal(Subject("os.type", "linux", "", "~"), None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("collector.sinks.store_rows.compact", _no_memory)
+            erased.extend(rewrite(path, [everyone], 0) if not erased else ())
+
+    with _opened(path) as db:
+        rule = Rule.expiry_by_name(retentions(db), _NOW)
+        assert sum(each.deleted for each in steps(db, path, rule, erase)) == 100
+        assert [each.deleted for each in erased] == [4000]
+        assert db.execute("PRAGMA freelist_count").fetchone() == (0,)
+
+
 def test_a_store_that_cannot_say_what_remains_is_not_done(tmp_path: Path, schema: Schema) -> None:
     """An error of SQLite is raised, and does not pass for an answer."""
     path = tmp_path / "store.db"
