@@ -339,8 +339,8 @@ def test_what_goes_between_two_parts_of_a_pruning_is_swept_too(
 
 
 def test_what_goes_while_a_sweep_ends_is_swept_too(tmp_path: Path, schema: Schema) -> None:
-    """Another process erases a person after the file was compacted, and is killed before it compacts
-    the file itself."""
+    """Another process erases a person after the file was compacted, and is killed before it does
+    that itself."""
     path, erased = tmp_path / "store.db", list[Removal]()
     _fill(path, schema, (91, 0, 100), (1, 1000, 4000))
 
