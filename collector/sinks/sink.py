@@ -54,7 +54,7 @@ __all__ = [
 
 Guarantee = Literal["once", "at_least_once"]
 EARLY = "dated in the future, so a clock was wrong"
-_AHEAD = timedelta(days=1)
+AHEAD = timedelta(days=1)
 """No sender's clock is assumed to be further ahead."""
 _STEP_SECONDS = 0.05
 _SOON, _LATER = 5.0, 60.0
@@ -416,7 +416,7 @@ class ErasableSink(Sink, ABC):
 
         sink, unit = self.opening.name, self.unit
         late = [*self.measure(self.expiry(now - self.late))]
-        early = self.measure(Rule(others=[Part(start=to_minute(now + _AHEAD))]))
+        early = self.measure(Rule(others=[Part(start=to_minute(now + AHEAD))]))
         if old := sum(each.records for each in late):
             lost = (name for each in late for name, times in each.fields.items() if times)
             named = ", ".join(f"`{name}`" for name in sorted({*lost}))
