@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from collector.schema.model import Schema
 from collector.schema.names.scope import scope
 from collector.schema.review import ApprovedCopy, Review, review
 from collector.schema.stored_document import load_stored
-from collector.sinks.sink import ErasableSink, is_erasable
+from collector.sinks.sink import ErasableSink, in_place, is_erasable
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool.recover import quarantined
 from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
@@ -198,7 +199,8 @@ def mismatches(
     with locations.opened() as sinks:
         for name, sink in sinks.items():
             is_listed = name in matrix.sinks
-            yield from _readable(name, _in_sink(name, sink, allowed, is_listed=is_listed))
+            found = _in_sink(name, sink, allowed, is_listed=is_listed)
+            yield from _readable(name, found, sink)
     if locations.spool.is_file():
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed, reviews)
@@ -214,20 +216,21 @@ def mismatches(
         yield _open(message, "Restart the sidecar, which repairs its files, and run this again.")
 
 
-def _readable(where: str, found: Iterator[Mismatch]) -> Iterator[Mismatch]:
+def _readable(
+    where: str, found: Iterator[Mismatch], sink: ErasableSink | None = None
+) -> Iterator[Mismatch]:
     """Yield what is found. Lines that are no records hold something else; what cannot be read
     shows nothing."""
     try:
-        yield from found
+        with nullcontext() if sink is None else in_place(where, sink):
+            yield from found
     except UnreadableBatch:
         yield _against(f"{_named(where)} holds lines that are not records.", _ERASE)
     except DeliveryError as error:
-        is_sink = where not in ("spool", "ledger")
-        yield (
-            Mismatch(unread(where, error))
-            if is_sink
-            else _open(f"{_named(where)} could not be read.", ACCESS)
-        )
+        if sink is None:
+            yield _open(f"{_named(where)} could not be read.", ACCESS)
+        else:
+            yield Mismatch(unread(where, error))
 
 
 def _named(where: str) -> str:
@@ -254,13 +257,17 @@ def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
 def _in_sink(
     name: str, sink: ErasableSink, allowed: _Allowed, *, is_listed: bool
 ) -> Iterator[Mismatch]:
-    if not sink.exists:
-        return
-    if others := sink.others:
+    others = sink.others
+    if others is None:
+        message = f"The sink `{name}` cannot tell whether it holds what Collector did not make."
+        yield _open(message, "Look there, or use a type whose `others` counts it.")
+    elif others:
         parts = _PARTS.get(sink.unit, "parts")
         yield _open(
             f"The sink `{name}` holds {parts} that Collector did not make ({others}).", _LOOK
         )
+    if not sink.exists:
+        return
     every = set[str]().union(*allowed.tables.values())
     for table in sink.inventory():
         listed = allowed.tables.get(table.name) if sink.unit == "rows" else every

@@ -30,7 +30,6 @@ from collector.errors import (
     DeliveryError,
     Fault,
     SchemaError,
-    Unreachable,
     UnreadableBatch,
     UnreadableFile,
     file_name,
@@ -45,10 +44,7 @@ from collector.schema.model import Schema
 from collector.schema.names.scope import scope
 from collector.schema.policy import use_is_allowed
 from collector.schema.review import Review
-from collector.sinks.sink import (
-    expiry_of,
-    is_erasable,
-)
+from collector.sinks.sink import expiry_of, in_place, is_erasable
 from collector.spool import note
 from collector.spool.lock import FILE_NAME as LOCK_NAME
 from collector.spool.lock import Lock
@@ -427,8 +423,8 @@ def _running(
 def _is_any(locations: Locations) -> bool:
     """Return whether any sink has records."""
     with locations.opened() as sinks:
-        for sink in sinks.values():
-            with suppress(Unreachable):
+        for name, sink in sinks.items():
+            with suppress(DeliveryError), in_place(name, sink):
                 if sink.exists:
                     return True
     return False
@@ -436,9 +432,15 @@ def _is_any(locations: Locations) -> bool:
 
 def _rows(locations: Locations) -> int | None:
     """Return the number of records in sinks; ``None`` where it cannot be read."""
-    with suppress(DeliveryError), locations.opened() as sinks:
-        return sum(each.records for sink in sinks.values() for each in sink.inventory())
-    return None
+    number = 0
+    with locations.opened() as sinks:
+        for name, sink in sinks.items():
+            try:
+                with in_place(name, sink):
+                    number += sum(each.records for each in sink.inventory())
+            except DeliveryError:
+                return None
+    return number
 
 
 def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:

@@ -23,7 +23,7 @@ from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.filter.redaction import Rule, redact
 from collector.ledger import Note, earlier_schemas
 from collector.schema.model import Schema
-from collector.sinks.sink import EARLY, in_place
+from collector.sinks.sink import AHEAD, EARLY, in_place
 from collector.sinks.store_file import run_or_raise
 from collector.spool import Spool
 from collector.spool.recover import delete_quarantined, quarantined
@@ -43,8 +43,6 @@ _EVERY_SECONDS = 3600.0
 _PAUSE_SECONDS = 0.05
 _HOURLY = timedelta(hours=2)
 """How long after its retention data in the spool count as overdue: more than between prunings."""
-_AHEAD = timedelta(days=1)
-"""No sender's clock is assumed to be further ahead."""
 _OLD_ROWS = (
     "SELECT (SELECT count(*) FROM damaged WHERE received < ?),"
     " (SELECT count(*) FROM hours WHERE hour < ?)"
@@ -111,7 +109,7 @@ def prune_all(locations: Locations, wait: float) -> Removal:
         for name, sink in sinks.items():
             places[name] = None
             try:
-                with in_place(name):
+                with in_place(name, sink):
                     removal = sink.prune(datetime.now(UTC))
             except CollectorError as error:
                 failures.append(error)
@@ -249,7 +247,7 @@ def overdue(locations: Locations) -> Iterator[str]:
     schemas, now = locations.schemas, datetime.now(UTC)
     with locations.opened() as sinks:
         for name, sink in sinks.items():
-            with in_place(name):
+            with in_place(name, sink):
                 found = list(sink.overdue(now))
             yield from found
     if locations.spool.is_file():
@@ -260,7 +258,7 @@ def overdue(locations: Locations) -> Iterator[str]:
 def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
     """Report records in the spool, and those that were set aside."""
     expiry = _expiry(locations.spool, locations.schemas, now - _HOURLY)
-    ahead = to_minute(now + _AHEAD)
+    ahead = to_minute(now + AHEAD)
     old = early = 0
     for batch in pending_batches(locations.spool):
         if batch is not None:
@@ -282,7 +280,7 @@ def _overdue_rest(path: Path, schemas: Sequence[Schema], now: datetime) -> Itera
         batches, sums = run_or_raise(
             lambda: db.execute(_OLD_ROWS, minutes).fetchone(), "E507", _UNREADABLE
         )
-    damaged = sum(not before <= moment <= now + _AHEAD for _, moment in quarantined(path))
+    damaged = sum(not before <= moment <= now + AHEAD for _, moment in quarantined(path))
     if batches:
         yield f"the spool holds damaged batches past their retention ({batches})"
     if damaged:

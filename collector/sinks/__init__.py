@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collector.filter.redaction import Rule as Rule
     from collector.filter.redaction import matching as matching
     from collector.filter.redaction import redact as redact
+    from collector.filter.stored import foreign_lines as foreign_lines
     from collector.sinks.record_files import lines as lines
     from collector.sinks.sink import ErasableSink as ErasableSink
     from collector.sinks.sink import Holding as Holding
@@ -39,6 +40,7 @@ _MODULES = {
     "SinkSettings": "collector.config.sink_settings",
     "Unacceptable": "collector.errors",
     "Unreachable": "collector.errors",
+    "foreign_lines": "collector.filter.stored",
     "lines": "collector.sinks.record_files",
     "matching": "collector.filter.redaction",
     "redact": "collector.filter.redaction",
@@ -56,6 +58,7 @@ __all__ = [
     "SinkSettings",
     "Unacceptable",
     "Unreachable",
+    "foreign_lines",
     "lines",
     "matching",
     "redact",

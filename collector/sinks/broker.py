@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, ValidationError
@@ -35,6 +35,24 @@ BrokerTimeout = Annotated[
 class BrokerSettings(SinkSettings, BrokerAccess):
     """The settings of a broker as a sink."""
 
+    in_address: ClassVar[tuple[str, Collection[str], str]]
+    """The setting that an SDK's address names, those that may follow it, and its form in words."""
+
+    @classmethod
+    def at_address(cls, type_: str, url: str) -> Self:
+        """Return the settings for ``SCHEME://HOST/NAME?OTHER=…``: the setting that the name is, and
+        references to secrets. Raises ``ConfigError`` E107 for another address."""
+        named, others, form = cls.in_address
+        with suppress(ValidationError, ValueError):
+            parts = urlsplit(url)
+            pairs = (part.partition("=") for part in parts.query.split("&") if part)
+            chosen = {name: unquote(text) for name, _, text in pairs}
+            if chosen.keys() <= set(others):
+                address = f"{parts.scheme}://{parts.netloc}"
+                values: dict[str, Any] = {"type": type_, "url": address, named: parts.path[1:]}
+                return cls(**values, **chosen)
+        raise ConfigError("E107", form)
+
     @property
     def known_at(self) -> str:
         """The stream or the topic: also a drain knows batches by their ids."""
@@ -44,25 +62,6 @@ class BrokerSettings(SinkSettings, BrokerAccess):
     def publisher(self) -> Publisher:
         """Return a connection, which is not made yet. Raises ``ConfigError`` E201 without the
         library, E202 for secrets that are not there, E212 for the files of TLS."""
-
-
-_Settings = TypeVar("_Settings", bound=BrokerSettings)
-
-
-def of_address(
-    settings: type[_Settings], type_: str, url: str, named: str, others: Collection[str]
-) -> _Settings | None:
-    """Return the settings for an SDK's address, ``SCHEME://HOST/NAME?OTHER=…``: the setting that
-    the name is, and references to secrets. ``None`` for another address."""
-    with suppress(ValidationError, ValueError):
-        parts = urlsplit(url)
-        pairs = (part.partition("=") for part in parts.query.split("&") if part)
-        chosen = {name: unquote(text) for name, _, text in pairs}
-        if chosen.keys() <= set(others):
-            address = f"{parts.scheme}://{parts.netloc}"
-            values: dict[str, Any] = {"type": type_, "url": address, named: parts.path[1:]}
-            return settings(**values, **chosen)
-    return None
 
 
 class BrokerSink(Sink):

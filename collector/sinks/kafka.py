@@ -7,7 +7,7 @@ extra ``kafka``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -20,20 +20,22 @@ from collector.config.broker_settings import (
     url_of_servers,
 )
 from collector.config.sink_settings import SinkSettings
-from collector.errors import ConfigError
-from collector.sinks.broker import BrokerSettings, BrokerSink, BrokerTimeout, of_address
+from collector.sinks.broker import BrokerSettings, BrokerSink, BrokerTimeout
 
 _SCHEMES = ("kafka", "kafka+tls")
-_OF_ADDRESS = ("user", "password", "mechanism", "mac")
-_NO_ADDRESS = (
-    "this must be `kafka+tls://HOST:PORT/TOPIC`, or `kafka://` on this machine; what else there is"
-    " follows as `?user=env:NAME&password=env:NAME`"
-)
 
 
 class KafkaSettings(BrokerSettings, KafkaAccess):
     """A topic of Kafka."""
 
+    in_address = (
+        "topic",
+        ("user", "password", "mechanism", "mac"),
+        (
+            "this must be `kafka+tls://HOST:PORT/TOPIC`, or `kafka://` on this machine; what"
+            " else there is follows as `?user=env:NAME&password=env:NAME`"
+        ),
+    )
     url: Annotated[str, url_of_servers(*_SCHEMES)] = Field(
         description="The servers: `kafka+tls://HOST:9092`, several hosts between commas; `kafka://`"
         " is for this machine only."
@@ -42,15 +44,6 @@ class KafkaSettings(BrokerSettings, KafkaAccess):
         description="The topic, which is there already and is not made by the sink."
     )
     timeout: BrokerTimeout = 10.0
-
-    @classmethod
-    def at_address(cls, type_: str, url: str) -> Self:
-        """Return the settings for ``kafka://HOST/TOPIC``. Raises ``ConfigError`` E107 for another
-        address."""
-        made = of_address(cls, type_, url, "topic", _OF_ADDRESS)
-        if made is None:
-            raise ConfigError("E107", _NO_ADDRESS)
-        return made
 
     @property
     def servers(self) -> Servers:

@@ -21,21 +21,22 @@ from collector.config.broker_settings import (
     url_of_servers,
 )
 from collector.config.sink_settings import SinkSettings
-from collector.errors import ConfigError
-from collector.sinks.broker import BrokerSettings, BrokerSink, BrokerTimeout, of_address
+from collector.sinks.broker import BrokerSettings, BrokerSink, BrokerTimeout
 
 _SCHEMES = ("nats", "tls")
-_OF_ADDRESS = ("subject", "user", "password", "auth_token", "mac")
-"""The settings that may follow an SDK's address after a ``?``: references, and the subject."""
-_NO_ADDRESS = (
-    "this must be `nats+tls://HOST:PORT/STREAM`, or `nats://` on this machine; what else there is"
-    " follows as `?subject=NAME&auth_token=env:NAME`"
-)
 
 
 class NatsSettings(BrokerSettings, NatsAccess):
     """A stream of NATS JetStream."""
 
+    in_address = (
+        "stream",
+        ("subject", "user", "password", "auth_token", "mac"),
+        (
+            "this must be `nats+tls://HOST:PORT/STREAM`, or `nats://` on this machine; what"
+            " else there is follows as `?subject=NAME&auth_token=env:NAME`"
+        ),
+    )
     url: Annotated[str, url_of_servers(*_SCHEMES)] = Field(
         description="The servers: `tls://HOST:4222`, several hosts between commas; `nats://` is for"
         " this machine only."
@@ -50,13 +51,8 @@ class NatsSettings(BrokerSettings, NatsAccess):
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
-        """Return the settings for ``nats://HOST/STREAM``. Raises ``ConfigError`` E107 for another
-        address."""
-        url = url.replace("nats+tls://", "tls://", 1)
-        made = of_address(cls, type_, url, "stream", _OF_ADDRESS)
-        if made is None:
-            raise ConfigError("E107", _NO_ADDRESS)
-        return made
+        """Return the settings for ``nats://HOST/STREAM``, or ``nats+tls://``."""
+        return super().at_address(type_, url.replace("nats+tls://", "tls://", 1))
 
     @property
     def servers(self) -> Servers:

@@ -54,7 +54,7 @@ __all__ = [
 
 Guarantee = Literal["once", "at_least_once"]
 EARLY = "dated in the future, so a clock was wrong"
-_AHEAD = timedelta(days=1)
+AHEAD = timedelta(days=1)
 """No sender's clock is assumed to be further ahead."""
 _STEP_SECONDS = 0.05
 _SOON, _LATER = 5.0, 60.0
@@ -381,9 +381,10 @@ class ErasableSink(Sink, ABC):
         return self.exists
 
     @property
-    def others(self) -> int:
-        """Count what lies there besides, and is not of our making."""
-        return 0
+    def others(self) -> int | None:
+        """Count what lies there besides, and is not of our making; ``None`` where the type cannot
+        tell, so that what is stored there is ``unproven``."""
+        return None
 
     def settle(self) -> None:
         """Finish or undo what a process that was killed has begun. Called where no other process
@@ -415,7 +416,7 @@ class ErasableSink(Sink, ABC):
 
         sink, unit = self.opening.name, self.unit
         late = [*self.measure(self.expiry(now - self.late))]
-        early = self.measure(Rule(others=[Part(start=to_minute(now + _AHEAD))]))
+        early = self.measure(Rule(others=[Part(start=to_minute(now + AHEAD))]))
         if old := sum(each.records for each in late):
             lost = (name for each in late for name, times in each.fields.items() if times)
             named = ", ".join(f"`{name}`" for name in sorted({*lost}))
@@ -518,25 +519,29 @@ def open_sink(settings: SinkSettings, opening: Opening) -> Sink:
 
 @contextmanager
 def _of_type(of_type: type, action: str) -> Iterator[None]:
-    """Turn what the code of a type may not raise into ``ConfigError`` E201, which names the place
-    in the code and a class of Python's own, and no text: that may quote anything."""
+    """Turn what the code of a type may not raise into ``ConfigError`` E201."""
     try:
         yield
         return
     except (CollectorError, KeyboardInterrupt):
         raise
     except BaseException as error:  # noqa: BLE001 - the code of a type may raise anything
-        lines = [
-            line
-            for frame, line in walk_tb(error.__traceback__)
-            if frame.f_globals.get("__name__") == of_type.__module__
-        ]
-        kind = type(error)
+        message = _failed(of_type, f" to {action} the sink", error)
+    raise ConfigError("E201", message)
+
+
+def _failed(of_type: type, action: str, error: BaseException) -> str:
+    """Return the message for what the code of a type may not raise. It names the place in the code
+    and a class of Python's own, and no text: that may quote anything."""
+    module, kind = of_type.__module__, type(error)
+    lines = [
+        line
+        for frame, line in walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__") == module
+    ]
     what = kind.__name__ if kind.__module__ == "builtins" else "an exception"
-    place = f"{of_type.__module__}{f', line {lines[-1]}' if lines else ''}"
-    raise ConfigError(
-        "E201", f"the code of this sink type failed to {action} the sink: {what} in {place}"
-    )
+    place = f"{module}{f', line {lines[-1]}' if lines else ''}"
+    return f"the code of this sink type failed{action}: {what} in {place}"
 
 
 @contextmanager
@@ -552,14 +557,19 @@ def contained() -> Iterator[None]:
 
 
 @contextmanager
-def in_place(name: str) -> Iterator[None]:
-    """Let what a sink raises name it: there are several, and only one of them failed."""
+def in_place(name: str, sink: object) -> Iterator[None]:
+    """Let what a sink raises name it: there are several, and only one of them failed. What the code
+    of its type may not raise is ``DeliveryError`` E503."""
     try:
         yield
         return
     except DeliveryError as error:
         failure = copy(error)
-        failure.message = f"{name}: {error.message}"
+    except (CollectorError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the code of a type may raise anything
+        failure = DeliveryError("E503", _failed(type(sink), "", error), "failed")
+    failure.message = f"{name}: {failure.message}"
     raise failure
 
 

@@ -49,12 +49,16 @@ OWN = Definition(
             'CREATE TABLE IF NOT EXISTS _retention ("table" TEXT NOT NULL, field TEXT NOT NULL,'
             ' seconds INTEGER NOT NULL, PRIMARY KEY ("table", field)) STRICT, WITHOUT ROWID'
         ),
-        "CREATE TABLE IF NOT EXISTS _remains (one INTEGER PRIMARY KEY CHECK (one = 1)) STRICT",
+        (
+            "CREATE TABLE IF NOT EXISTS _remains"
+            " (one INTEGER PRIMARY KEY CHECK (one = 1), mark INTEGER NOT NULL) STRICT"
+        ),
     ),
     format=1,
 )
 """What a store has besides the tables of schemas: ids of batches, the retention of each field, and
-a row in ``_remains`` while deleted bytes may be in the file or its log."""
+a row in ``_remains`` while deleted bytes may be in the file or its log, with the mark of the last
+deletion."""
 SQLITE = Dialect(lambda name, _: f":{name}", quoted)
 """How rules are written for SQLite."""
 _NOT_NOW = "the store did not take the batch; is the disk full or the store in use?"

@@ -29,6 +29,7 @@ from collector.sinks.sink import Holding, Opening
 from collector.sinks.store_file import (
     SQLITE,
     opened,
+    random_keys,
     row_number_of,
     run_or_raise,
     tables,
@@ -182,35 +183,42 @@ def steps(
                 done = _change(db, table, compiled, within, at, end)
             yield done
             at = end
-    is_compacted = is_swept = False
-    while _has_remains(db):
+    done_at: int | None = None
+    while (remains := _remains(db)) is not None:
+        is_swept = False
         with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
-            is_swept = empty_log(db, path) if is_compacted else compact(db, path)
-            is_compacted = True
+            is_swept = empty_log(db, path) if remains == done_at else compact(db, path)
+            done_at = remains
             compacted()
         if is_swept:
-            _forget_remains(db)
+            _forget(db, remains)
         yield Removal(is_swept=is_swept)
 
 
 # -- sweeping -------------------------------------------------------------------------------------
 
 
-def mark(db: sqlite3.Connection) -> None:
-    """Note, in the transaction that deletes, that the file must be swept."""
-    db.execute("INSERT OR IGNORE INTO _remains VALUES (1)")
+def mark(db: sqlite3.Connection) -> int:
+    """Note, in the transaction that deletes, that the file must be swept; return the mark. A sweep
+    that began earlier does not remove it."""
+    (made,) = random_keys(1)
+    made >>= 1  # SQLite's numbers have a sign
+    db.execute("INSERT OR REPLACE INTO _remains VALUES (1, ?)", (made,))
+    return made
 
 
-def _has_remains(db: sqlite3.Connection) -> bool:
-    """Return whether deleted bytes may be in the file or its log."""
-    with suppress(sqlite3.OperationalError):
-        return db.execute("SELECT 1 FROM _remains").fetchone() is not None
-    return False
+def _remains(db: sqlite3.Connection) -> int | None:
+    """Return the mark of the last deletion whose bytes may be in the file or its log. Raises
+    ``sqlite3.Error``."""
+    if "_remains" not in tables_of(db):  # a store may have no such table
+        return None
+    found = db.execute("SELECT mark FROM _remains").fetchone()
+    return None if found is None else int(found[0])
 
 
-def _forget_remains(db: sqlite3.Connection) -> None:
-    with suppress(sqlite3.OperationalError):  # a store may have no such table
-        db.execute("DELETE FROM _remains")
+def _forget(db: sqlite3.Connection, mark: int) -> None:
+    """Remove a mark when the file is swept, but not one that was made meanwhile."""
+    db.execute("DELETE FROM _remains WHERE mark = ?", (mark,))
 
 
 # -- files ----------------------------------------------------------------------------------------
@@ -245,7 +253,7 @@ def _prune(db: sqlite3.Connection, path: Path, rule: Rule, wait: float) -> Remov
             if monotonic() >= deadline:
                 break
             sleep(_PAUSE)
-    return replace(total, is_swept=not _has_remains(db))
+    return replace(total, is_swept=_remains(db) is None)
 
 
 def _remove(
@@ -257,22 +265,21 @@ def _remove(
     def is_left() -> bool:
         return any(True for rule in rules for _ in scan(db, rule))
 
-    def remove() -> tuple[list[Removal], bool]:
+    def remove() -> tuple[list[Removal], bool, int]:
         with transaction(db):
-            mark(db)
             found = _change_all(db, rules)
             if is_left():
                 _change_all(db, rules)  # a trigger of another program has copied some
             is_gone = not is_left()
             if not is_gone and len(rules) > 1:
                 raise DeliveryError("E501", _IN_THE_WAY)
-        return found, is_gone
+            return found, is_gone, mark(db)
 
-    found, is_gone = run_or_raise(remove)
+    found, is_gone, remains = run_or_raise(remove)
     is_swept = False
     with suppress(sqlite3.Error, OSError, MemoryError):
         if is_swept := compact(db, path, wait):
-            _forget_remains(db)
+            _forget(db, remains)
     if not is_gone:
         raise DeliveryError("E501", _IN_THE_WAY)
     return [each + Removal(is_swept=is_swept) for each in found]

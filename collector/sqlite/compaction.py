@@ -24,6 +24,7 @@ from time import monotonic, sleep
 
 from collector.files import need_room
 from collector.sqlite.connection import checkpoint, connect_unset, number_of, quoted
+from collector.sqlite.definition import columns_of
 
 _PAUSE = 0.05
 _FRAME_HEAD = 24
@@ -48,7 +49,7 @@ def compact(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> bool:
     connections write all the time. Then the database is as it was.
     """
     remove_copies(path)
-    need_room(path.parent, 2 * _log_bytes(db) + _MARGIN)
+    _need_room(path, _used_bytes(db))
     try:
         with _private_copy(path) as copy, closing(connect_unset(path)) as watch:
             version = number_of(watch, "data_version")
@@ -65,19 +66,20 @@ def compact(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> bool:
 def compacting(db: sqlite3.Connection, path: Path) -> Iterator[Callable[..., None]]:
     """Yield a function that writes tables with a number as their key anew, for the transaction that
     deletes some of their rows within the block; ``empty_log`` is left to do after it. Raises
-    ``OSError`` and ``sqlite3.Error``."""
+    ``OSError``, also when the disk has no room for the rows and the log, and ``sqlite3.Error``."""
     remove_copies(path)
     with _private_copy(path) as copy:
         db.execute("ATTACH ? AS copy", (str(copy),))
         try:
-            for setting in ("journal_mode = OFF", "synchronous = OFF"):
+            for setting in ("journal_mode = MEMORY", "synchronous = OFF"):
                 db.execute(f"PRAGMA copy.{setting}")
-            yield lambda *tables: _write_anew(db, tables)
+            yield lambda *tables: _write_anew(db, path, tables)
         finally:
             db.execute("DETACH copy")
 
 
-def _write_anew(db: sqlite3.Connection, tables: Sequence[str]) -> None:
+def _write_anew(db: sqlite3.Connection, path: Path, tables: Sequence[str]) -> None:
+    _need_room(path, sum(_bytes_of(db, table) for table in tables))
     for table in map(quoted, tables):
         db.execute(f"CREATE TABLE copy.{table} AS SELECT * FROM main.{table}")  # noqa: S608
         db.execute(f"DELETE FROM main.{table}")  # noqa: S608 - quoted names
@@ -148,8 +150,24 @@ def empty_log(db: sqlite3.Connection, path: Path, seconds: float = 0.0) -> bool:
     return True
 
 
-def _log_bytes(db: sqlite3.Connection) -> int:
-    """Return the largest size of the log."""
+def _need_room(path: Path, size: int) -> None:
+    """Raise ``OSError`` unless the disk has room for a copy of so many bytes of a database, and for
+    a log of as many."""
+    need_room(path.parent, 2 * size + _MARGIN)
+
+
+def _used_bytes(db: sqlite3.Connection) -> int:
+    """Return the bytes that a database takes in a log."""
     names = ("page_count", "freelist_count", "page_size")
     pages, free, size = (number_of(db, name) for name in names)
     return (pages - free) * (size + _FRAME_HEAD)
+
+
+def _bytes_of(db: sqlite3.Connection, table: str) -> int:
+    """Return the most bytes that the rows of a table take: one may leave as much of a page unused
+    as it has bytes, but no more than a page; of small ones there are many in a page."""
+    lengths = (f"coalesce(length({quoted(name)}), 0) + 9" for name in columns_of(db, table))
+    size = number_of(db, "page_size")
+    most = f"n * 9 / 8 + min(n, {size}) * (n > {size // 8})"
+    query = f"SELECT total({most}) FROM (SELECT {' + '.join(lengths)} AS n FROM {quoted(table)})"  # noqa: S608
+    return int(db.execute(query).fetchone()[0])

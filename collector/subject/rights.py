@@ -157,7 +157,7 @@ def export(
     found: dict[str, list[tuple[str, Record]]] = {}
     with locations.opened() as sinks:
         for name, sink in sinks.items():
-            with in_place(name):
+            with in_place(name, sink):
                 found[name] = [*sink.scan(rule)]
     since = _start(selections[0].subject)
     names = [path.name for path, moment in quarantined(locations.spool) if moment >= since]
@@ -202,17 +202,17 @@ def object_to(locations: Locations, selections: Sequence[SchemaSubject], wait: f
     return _outcome(remove_all(locations, [Removing(selections, is_objection=True)], wait))
 
 
-def _outcome(found: Sequence[Removal | Exception]) -> Removal:
+def _outcome(found: Sequence[Removal | CollectorError]) -> Removal:
     """Return what was removed at the only request, or raise why it failed."""
     (removed,) = found
-    if isinstance(removed, Exception):
+    if isinstance(removed, CollectorError):
         raise removed
     return removed
 
 
 def remove_all(
     locations: Locations, requests: Sequence[Removing], wait: float
-) -> list[Removal | Exception]:
+) -> list[Removal | CollectorError]:
     """Carry out the requests of several people, in one pass over each sink; each has counts and an
     entry in the ledger of its own. Return for each what was removed, or the first error that kept
     something of it from being done; all else is done. Raises as ``erase`` what concerns all."""
@@ -220,7 +220,7 @@ def remove_all(
     deadline = monotonic() + wait
     done: list[Removal] = [Removal() for _ in requests]
     places: list[dict[str, int | None]] = [{} for _ in requests]
-    failures = dict[int, Exception]()
+    failures = dict[int, CollectorError]()
     with locations.reached(wait) as sinks, locations.opened_spool() as spool:
         try:
             try:
@@ -254,14 +254,14 @@ def remove_all(
     return [failures.get(at, removal) for at, removal in enumerate(done)]
 
 
-def _removals(name: str, sink: Reachable, rules: Sequence[Rule]) -> list[Removal | Exception]:
+def _removals(name: str, sink: Reachable, rules: Sequence[Rule]) -> list[Removal | CollectorError]:
     """Let a sink carry out rules in one pass; return for each what was removed, or the error. If
     the pass fails, each is carried out by itself, as one of them may be the reason; not where the
     reason is the sink, as a server that does not answer."""
     try:
-        with in_place(name):
+        with in_place(name, sink):
             return [*sink.rewrite(rules)]
-    except Exception as error:  # noqa: BLE001 - the code of a type may raise anything
+    except CollectorError as error:
         if len(rules) == 1 or (isinstance(error, DeliveryError) and _is_of_sink(error)):
             return [error] * len(rules)
     return [_removals(name, sink, [each])[0] for each in rules]

@@ -11,7 +11,7 @@ made for a directory; pytest then runs them all::
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,6 +100,11 @@ class SinkConformance:
     def failing(self, directory: Path) -> AbstractContextManager[object] | None:
         """Return a context in which the location takes nothing, if there can be one."""
         return None
+
+    def plant(self, directory: Path) -> bool:
+        """Add something to the location, where records are, that the type did not write; return
+        whether there can be such a thing."""
+        return False
 
     @contextmanager
     def opened(
@@ -339,7 +344,21 @@ class SinkConformance:
             values = [members for _, members in found]
             people = set[object]().union(*(each.get("client.address", ()) for each in values))
             assert people - {None} == {person(each) for each in (1, 2, 3)}
-            assert sink.others == 0
+
+    def test_what_it_did_not_write(self, tmp_path: Path) -> None:
+        """It is counted, or cannot be read; a type that cannot tell says so, before and after."""
+        self._deliver(tmp_path, self._batch(1, [1, 2]))
+        with self._erasable(tmp_path) as sink:
+            if sink is None:
+                return
+            assert sink.others in (0, None)
+            can_tell = sink.others is not None
+        if self.plant(tmp_path):
+            with self._erasable(tmp_path) as sink:
+                assert sink is not None
+                with suppress(DeliveryError):
+                    found = sink.others
+                    assert found if can_tell else found is None
 
     # -- what the tests need ----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from collector.sinks import (
     Removal,
     Rule,
     SinkSettings,
+    foreign_lines,
     lines,
     matching,
     redact,
@@ -68,6 +69,13 @@ class Jsonl(ErasableSink):
             os.fsync(rest.fileno())
             new.replace(self.path)
         return total
+
+    @property
+    def others(self) -> int:
+        if not self.path.exists():
+            return 0
+        with self.path.open("rb") as file:
+            return sum(map(foreign_lines, file))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -108,7 +108,7 @@ def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
         with ballast.open("wb", buffering=0) as file:
             while (room := os.statvfs(disk)).f_bavail * room.f_frsize > size:
                 file.write(bytes(1 << 16))
-        done = _run(lives, "--json")
+        done = _run(lives, "--json", "--wait", 0)
         assert (done.code, b"no room" in done.err) == (1, True)
         assert done.json["sinks"]["store"] == 5
         ballast.unlink()

@@ -23,6 +23,12 @@ from tests.sinks.otlp.receivers import Answer, Received, http_receiver, taken
 from tests.sinks.packages import EXAMPLE, offered
 
 
+def _appended(path: Path) -> bool:
+    with path.open("ab") as file:
+        file.write(b"hello from Ana\n")
+    return True
+
+
 class TestStore(SinkConformance):
     """The embedded store, in its own directory."""
 
@@ -42,6 +48,12 @@ class TestStore(SinkConformance):
             db.execute("BEGIN EXCLUSIVE")
             yield
 
+    def plant(self, directory: Path) -> bool:
+        """A table of another program."""
+        with closing(sqlite3.connect(directory / "sinks" / self.name / "store.db")) as db, db:
+            db.execute("CREATE TABLE chat (text TEXT)")
+        return True
+
 
 class TestNdjson(SinkConformance):
     """Files of records."""
@@ -56,6 +68,10 @@ class TestNdjson(SinkConformance):
         with mock.patch("collector.sinks.ndjson._write", side_effect=OSError):
             yield
 
+    def plant(self, directory: Path) -> bool:
+        """A line of another program."""
+        return _appended(directory / "a" / "records.ndjson")
+
 
 class TestParquet(SinkConformance):
     """Files of a lake, which are made once a day, so that records are collected."""
@@ -69,6 +85,11 @@ class TestParquet(SinkConformance):
         """The disk is full."""
         with mock.patch("collector.sinks.parquet.segments._write", side_effect=OSError):
             yield
+
+    def plant(self, directory: Path) -> bool:
+        """A file of another program."""
+        (directory / "lake").mkdir(exist_ok=True)
+        return _appended(directory / "lake" / "chat.txt")
 
 
 class TestParquetFiles(TestParquet):
@@ -103,6 +124,10 @@ class TestExample(SinkConformance):
     def settings(self, directory: Path) -> SinkSettings:
         """In its own directory."""
         return settings_of("jsonl")(type="jsonl")
+
+    def plant(self, directory: Path) -> bool:
+        """A line of another program."""
+        return _appended(directory / "sinks" / self.name / "records.jsonl")
 
 
 class TestOtlp(SinkConformance):

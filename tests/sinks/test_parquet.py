@@ -104,6 +104,26 @@ def test_a_file_of_each_schema_and_hour(tmp_path: Path) -> None:
     assert left <= {"lock", "segments.db", "segments.db-wal", "segments.db-shm"}
 
 
+def test_a_person_in_one_part_of_an_hour(tmp_path: Path) -> None:
+    """The row groups before and after have no address; a window may begin within the hour."""
+    hour = _NOW.replace(minute=0) - timedelta(hours=2)
+    nobody = b'{"schema":"%b","os.type":"linux"}\n' % _SCHEMA.id.encode()
+    with _opened(tmp_path) as sink, mock.patch("collector.sinks.parquet.bounded._GROUP_BYTES", 1):
+        for number, minute in enumerate((5, 10, 45, 55)):
+            batch = batch_of(number, [1], _SCHEMA)
+            payload = nobody if minute in (5, 55) else batch.payload
+            received = to_minute(hour + timedelta(minutes=minute))
+            sink.deliver(read(replace(batch, received=received, payload=payload, rows=None)))
+        sink.finish()
+        (file,) = _files(tmp_path)
+        assert parquet.ParquetFile(file).num_row_groups == 4
+        later = replace(_subject(1), start=to_minute(hour + timedelta(minutes=40)))
+        assert sink.erase(later).records == 1
+        assert len(list(sink.find(_subject(1)))) == 1
+        assert sink.erase(_subject(1)).records == 1
+        assert _people(tmp_path) == []
+
+
 def test_no_order_of_arrival(tmp_path: Path) -> None:
     """Is in a file."""
     people = list(range(200, 0, -1))

@@ -63,6 +63,11 @@ class TestPostgres(SinkConformance):
         yield
         self.server.ask("ALTER ROLE collector LOGIN")
 
+    def plant(self, directory: Path) -> bool:
+        """A table of another program in the namespace."""
+        self.server.ask("CREATE TABLE collector.chat (text text)")
+        return True
+
 
 # -- delivery, whatever happens to the server ------------------------------------------------------
 

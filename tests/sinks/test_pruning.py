@@ -8,17 +8,17 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from collector.contracts import Batch, Record, Removal
+from collector.contracts import Batch, Record, Removal, Subject
 from collector.filter.redaction import Rule
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
-from collector.sinks.store_rows import measure, retentions, steps
+from collector.sinks.store_rows import measure, retentions, rewrite, steps
 from collector.sqlite.compaction import compact
 from collector.sqlite.connection import connect
 from tests.database import query
@@ -267,7 +267,7 @@ def test_memory_without_room_is_said(
     assert _address(27).encode() not in _bytes(path)
 
 
-def _no_memory(_db: sqlite3.Connection, _path: Path) -> None:
+def _no_memory(_db: sqlite3.Connection, _path: Path, _seconds: float = 0.0) -> None:
     raise MemoryError
 
 
@@ -312,3 +312,64 @@ def test_rows_never_meet_those_of_a_store_that_was_made_anew(
         assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (3500,)
         dense = db.execute("SELECT count(*) FROM conferencing WHERE rowid <= 3000").fetchone()
         assert dense == ((3000,) if renumbers else (0,))
+
+
+def test_what_goes_between_two_parts_of_a_pruning_is_swept_too(
+    tmp_path: Path, schema: Schema
+) -> None:
+    """A reader keeps the log from being cut, and a person is erased while the disk has no room to
+    compact the file again: the pruning is not done before that has happened."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (91, 0, 100), (1, 1000, 4000))
+    everyone = Rule.removal(Subject("os.type", "linux", "", "~"), None)
+    with _opened(path) as db, closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM conferencing").fetchone()
+        pruning = steps(db, path, Rule.expiry_by_name(retentions(db), _NOW))
+        assert not all(each.is_swept for each in islice(pruning, 3))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("collector.sinks.store_rows.compact", _no_memory)
+            (erased,) = rewrite(path, [everyone], 0)
+        assert (erased.deleted, erased.is_swept) == (4000, False)
+        reader.execute("COMMIT")
+        assert [each.is_swept for each in pruning] == [True]
+    with _opened(path) as db:
+        assert db.execute("PRAGMA freelist_count").fetchone() == (0,)
+        assert db.execute("SELECT count(*) FROM _remains").fetchone() == (0,)
+
+
+def test_what_goes_while_a_sweep_ends_is_swept_too(tmp_path: Path, schema: Schema) -> None:
+    """Another process erases a person after the file was compacted, and is killed before it does
+    that itself."""
+    path, erased = tmp_path / "store.db", list[Removal]()
+    _fill(path, schema, (91, 0, 100), (1, 1000, 4000))
+
+    def erase() -> None:
+        everyone = Rule.removal(Subject("os.type", "linux", "", "~"), None)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("collector.sinks.store_rows.compact", _no_memory)
+            erased.extend(rewrite(path, [everyone], 0) if not erased else ())
+
+    with _opened(path) as db:
+        rule = Rule.expiry_by_name(retentions(db), _NOW)
+        assert sum(each.deleted for each in steps(db, path, rule, erase)) == 100
+        assert [each.deleted for each in erased] == [4000]
+        assert db.execute("PRAGMA freelist_count").fetchone() == (0,)
+
+
+def test_a_store_that_cannot_say_what_remains_is_not_done(tmp_path: Path, schema: Schema) -> None:
+    """An error of SQLite is raised, and does not pass for an answer."""
+    path = tmp_path / "store.db"
+    _fill(path, schema, (91, 0, 100))
+    with _opened(path) as db:
+        pruning = steps(db, path, Rule.expiry_by_name(retentions(db), _NOW))
+        assert next(pruning).deleted == 100
+
+        def interrupting(_action: int, table: str | None, *_: object) -> int:
+            if table == "_remains":
+                db.set_progress_handler(lambda: 1, 1)
+            return sqlite3.SQLITE_OK
+
+        db.set_authorizer(interrupting)
+        with pytest.raises(sqlite3.OperationalError):
+            next(pruning)

@@ -20,6 +20,7 @@ from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool
 from collector.spool.file import SpoolFile
 from collector.spool.recover import delete_quarantined, quarantined
+from collector.spool.tables import aside_batches
 from tests.database import query
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
@@ -261,3 +262,16 @@ def test_memory_does_not_depend_on_what_was_set_aside(tmp_path: Path) -> None:
             assert tracemalloc.get_traced_memory()[1] < 16 << 20
         finally:
             tracemalloc.stop()
+
+
+def test_what_was_set_aside_loses_the_same(path: Path) -> None:
+    """As what waits, and no byte of it stays."""
+    with Spool(path, sinks=["sink"]) as spool:
+        _put(spool, 1, 2, text="keep")
+        ((_, batch),) = waiting(spool)
+    plant_aside(path, "sink", batch)
+    with Spool(path, sinks=["sink"]) as spool:
+        assert _rewritten(spool, 2) == Removal(deleted=2, batches=2)
+        ((_, left),) = waiting(spool)
+        (refused,) = aside_batches(path)
+        assert refused.batch.payload == left.payload != batch.payload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import sqlite3
@@ -16,10 +17,12 @@ from time import monotonic
 import pytest
 
 from collector.sqlite import compaction
-from collector.sqlite.compaction import compact, empty_log, remove_copies
+from collector.sqlite.compaction import compact, compacting, empty_log, remove_copies
+from collector.sqlite.connection import transaction
 from tests.deadline import WAIT_SECONDS
 from tests.latency import at_most
 from tests.programs import script
+from tests.sidecar.faults import small_disk
 
 
 def _connected(path: Path) -> sqlite3.Connection:
@@ -143,6 +146,66 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, how: str) -> Non
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert how == _WRITE_ANEW or path.stat().st_size < 50_000_000
     assert [each.name for each in tmp_path.iterdir()] == ["some.db"]
+
+
+@pytest.mark.parametrize("how", ["compact", "compacting"])
+def test_a_disk_without_room_is_not_filled(tmp_path: Path, how: str) -> None:
+    """Others have the room that they had, and the database is as it was; the bytes go when there
+    is room."""
+    with small_disk(tmp_path / "disk", 16) as disk:
+        path, ballast = disk / "some.db", disk / "ballast"
+        with closing(_filled(path, 4000)) as db, ballast.open("wb", buffering=0) as file:
+            db.execute("UPDATE rows SET filling = 'secret-of-somebody' WHERE number = 7")
+            assert empty_log(db, path)
+            while _free(disk) > path.stat().st_size * 3 // 2:
+                file.write(bytes(1 << 16))
+            before, seen = _free(disk), [_free(disk)]
+            db.set_progress_handler(lambda: seen.append(_free(disk)), 1000)
+            with pytest.raises(OSError, match="No space left"):
+                _without_secret(db, path, how)
+            db.set_progress_handler(None, 0)
+            assert min(seen) > before - (1 << 19)
+            assert _sum(db) == (4000, sum(range(4000)))
+            file.truncate(0)
+            _without_secret(db, path, how)
+        assert _left(path, {"secret-of-somebody"}) == 0
+
+
+def test_a_disk_that_others_fill_meanwhile_is_no_obstacle_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same connection writes tables anew when there is room again."""
+    monkeypatch.setattr(compaction, "need_room", lambda *_: None)
+    with small_disk(tmp_path / "disk", 16) as disk:
+        path, ballast = disk / "some.db", disk / "ballast"
+        with closing(_filled(path, 4000)) as db, ballast.open("wb", buffering=0) as file:
+            assert empty_log(db, path)
+            while _free(disk) > path.stat().st_size * 3 // 4:
+                file.write(bytes(1 << 16))
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                _without_secret(db, path, "compacting")
+            file.truncate(0)
+            _without_secret(db, path, "compacting")
+            assert _sum(db) == (3999, sum(range(4000)) - 7)
+
+
+def _free(disk: Path) -> int:
+    room = os.statvfs(disk)
+    return room.f_bavail * room.f_frsize
+
+
+def _without_secret(db: sqlite3.Connection, path: Path, how: str) -> None:
+    """Delete a row, with the bytes of its text."""
+    delete = "DELETE FROM rows WHERE number = 7"
+    if how == "compact":
+        compact(db, path)
+        db.execute(delete)
+        assert compact(db, path)
+    else:
+        with compacting(db, path) as write_anew, transaction(db):
+            db.execute(delete)
+            write_anew("rows")
+        assert empty_log(db, path)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 9, 2000])

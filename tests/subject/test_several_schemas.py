@@ -111,6 +111,14 @@ def test_what_is_optional_is_so_by_its_own_schema(locations: Locations) -> None:
     assert set(by_table) == {"web"}
 
 
+def test_an_objection_reaches_schemas_that_are_in_force_no_more(locations: Locations) -> None:
+    """What is optional in a schema in force goes there, too."""
+    done = object_to(locations, _selected(locations), wait=1)
+    assert (done.sinks, done.records) == ({"store": 2, "ndjson": 2}, 2)
+    found = export(locations, select((_CALLS,), "client.address", _PERSON, *_WINDOW))
+    assert not any("os.name" in record for _, record in found.sinks["store"])
+
+
 def test_a_field_of_one_schema_is_enough() -> None:
     """And where no schema has it, or none lets it lead to a person, the first that has it says
     why."""

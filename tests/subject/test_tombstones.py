@@ -14,7 +14,7 @@ import pytest
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
 from collector.filter.redaction import redact
-from collector.subject.tombstones import FILE_NAME, Tombstones, remember
+from collector.subject.tombstones import FILE_NAME, LONGEST_RETENTION, Tombstones, remember
 from collector.testing.sinks import person
 from tests.raising import raises
 
@@ -72,6 +72,16 @@ def test_what_is_received_later_is_kept(tmp_path: Path, minutes: int, *, is_drop
         minute = to_minute(datetime.now(UTC) + timedelta(minutes=minutes))  # one may end now
         remember(tmp_path, [(replace(SUBJECT, end="2099-01-01T00:00:00Z"), None)])
         assert _left(tombstones, minute) == (b"" if is_dropped else LINE)
+
+
+def test_a_tombstone_outlives_every_message(tmp_path: Path) -> None:
+    """It is kept for as long as a broker may keep what was published before."""
+    with closing(Tombstones(tmp_path)):
+        before = to_minute(datetime.now(UTC) + LONGEST_RETENTION)
+        remember(tmp_path, [(SUBJECT, None)])
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as db:
+            ((until,),) = db.execute("SELECT until FROM tombstones")
+        assert until > before
 
 
 def test_tombstones_are_destroyed(tmp_path: Path) -> None:

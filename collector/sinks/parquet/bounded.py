@@ -222,8 +222,7 @@ _numbers = count(1)
 
 
 class BoundedFile:
-    """A Parquet file with columns of our types. ``source`` is closed by ``close``; ``is_whole`` is
-    true if it consists of what we write.
+    """A Parquet file with columns of our types. ``source`` is closed by ``close``.
 
     Every method raises ``UnreadableFile`` for what is none or is beyond the bounds, and what the
     source raises.
@@ -236,10 +235,9 @@ class BoundedFile:
             self._size = source.seek(0, os.SEEK_END)
         self._known_to: object = None
         told = self._opened()
-        self.is_whole: bool
-        self.is_whole, length = struct.unpack_from(">?I", told)
-        self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(told[5 : 5 + length]))
-        rows = pa.ipc.open_stream(pa.py_buffer(told[5 + length :])).read_all().to_pylist()
+        (length,) = struct.unpack_from(">I", told)
+        self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(told[4 : 4 + length]))
+        rows = pa.ipc.open_stream(pa.py_buffer(told[4 + length :])).read_all().to_pylist()
         self.row_groups: list[RowGroup] = [RowGroup(**each) for each in rows]
 
     def __repr__(self) -> str:
@@ -250,6 +248,11 @@ class BoundedFile:
         """The number of row groups."""
         return len(self.row_groups)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file consists of what we write."""
+        return bool(self._ask(reader.WHOLE, FILE.pack(self._number, 0))[0])
+
     def close(self) -> None:
         """Close the source."""
         self._process.forget(FILE.pack(self._number, 0))
@@ -258,14 +261,16 @@ class BoundedFile:
     def read_group(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
         """Read a row group, or some columns of it."""
         names = [n for n in self.schema.names if columns is None or n in columns]
-        if self._process.process is not self._known_to:  # it ended meanwhile
-            self._opened()
-        asked = FILE.pack(self._number, number) + "\0".join(names).encode()
-        told = self._process.ask(reader.GROUP, asked, self._source)
+        told = self._ask(reader.GROUP, FILE.pack(self._number, number) + "\0".join(names).encode())
         with suppress(pa.ArrowException):
             table = pa.ipc.open_stream(pa.py_buffer(told)).read_all()
             return table.replace_schema_metadata(self.schema.metadata)
         raise UnreadableFile
+
+    def _ask(self, kind: int, content: bytes) -> memoryview:
+        if self._process.process is not self._known_to:  # it ended meanwhile
+            self._opened()
+        return self._process.ask(kind, content, self._source)
 
     def _opened(self) -> memoryview:
         self._known_to = self._process.process

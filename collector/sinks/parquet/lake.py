@@ -87,8 +87,7 @@ class Lake:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self._retentions: dict[str, Mapping[str, timedelta]] = {}
-        self._filled: dict[str, frozenset[str]] = {}
+        self._known: dict[str, tuple[Mapping[str, timedelta], frozenset[str]]] = {}
         self._reader = ReaderProcess()
 
     def close(self) -> None:
@@ -191,16 +190,16 @@ class Lake:
 
     def retentions(self, key: str) -> Mapping[str, timedelta]:
         """Return the retentions of fields that a file states; they never change."""
-        if key not in self._retentions and (found := self.statistics(key)) is not None:
-            self._retentions[key] = found.retentions
-        return self._retentions.get(key, {})
+        return self._stated(key)[0]
 
     def filled(self, key: str) -> frozenset[str]:
         """Return the fields of a file that have values: they can only become fewer."""
-        if key not in self._filled:
-            found = self.statistics(key)
-            self._filled[key] = frozenset() if found is None else found.filled
-        return self._filled[key]
+        return self._stated(key)[1]
+
+    def _stated(self, key: str) -> tuple[Mapping[str, timedelta], frozenset[str]]:
+        if key not in self._known and (found := self.statistics(key)) is not None:
+            self._known[key] = found.retentions, found.filled
+        return self._known.get(key, ({}, frozenset()))
 
     def is_ours(self, key: str, *, is_whole: bool = False) -> bool:
         """Return whether a file bears our mark, and no other, and has a key of ours; with
@@ -231,7 +230,7 @@ class Lake:
         """Rewrite a file by the parts of rules, one rule after the other; return what each has
         removed. A file that has no records left stays as one without any: nothing that is on its
         way to this key can then be created there any more."""
-        self._filled.pop(key, None)
+        self._known.pop(key, None)
         for _ in range(_TRIES):
             with self.objects.locked():
                 outcome = self._revise(key, steps)

@@ -26,8 +26,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pyarrow import parquet
 
-OPEN, GROUP, CLOSE, RANGE, DATA, ANSWER, REFUSED = b"OGCRDAX"
-"""The kinds of messages: a file, a row group of it, its end; a range and its bytes; an answer."""
+OPEN, GROUP, WHOLE, CLOSE, RANGE, DATA, ANSWER, REFUSED = b"OGWCRDAX"
+"""The kinds of messages: a file, a row group of it, whether it has other parts, its end; a range
+and its bytes; an answer."""
 HEAD = struct.Struct(">BI")
 FILE = struct.Struct(">QQ")
 """The number of a file and its size, or that of a row group, before the names of its columns; the
@@ -62,9 +63,10 @@ _WRITER = re.compile(r"parquet-cpp-arrow version [0-9]+\.[0-9]+\.[0-9]+(-SNAPSHO
 
 
 class _File(NamedTuple):
-    """A file with its size, the end that was parsed, and its columns."""
+    """A file with its size, its end as bytes and parsed, and its columns."""
 
     size: int
+    footer: bytes
     metadata: parquet.FileMetaData
     schema: pa.Schema
 
@@ -135,8 +137,8 @@ def _range(start: int, length: int) -> bytes:
 
 
 def _open(size: int) -> tuple[_File, list[Any]]:
-    """Parse the end of a file; return it with what is told of it: whether it has no other parts
-    than a file of ours, its columns, and its row groups."""
+    """Parse the end of a file; return it with what is told of it: its columns, and its row
+    groups."""
     tail = _range(max(0, size - _TAIL), min(size, _TAIL))
     length = int.from_bytes(tail[-8:-4], "little")
     if tail[-4:] != _MAGIC or length > _MOST_FOOTER or length + 12 > size:
@@ -155,10 +157,9 @@ def _open(size: int) -> tuple[_File, list[Any]]:
     if min(*rows, *sizes) < 0 or sum(rows) > _MOST_ROWS or sum(sizes) > _MOST_BYTES:
         raise ValueError("the sums of the file are too large")
     columns = [[each.column(at) for at in range(len(schema))] for each in groups]
-    is_whole = _is_whole(metadata, columns, footer, size)
     named = schema.serialize()
-    head = struct.pack(">?I", is_whole, named.size)
-    return _File(size, metadata, schema), [head, named, _as_stream(_told(groups, columns, schema))]
+    told = [struct.pack(">I", named.size), named, _as_stream(_told(groups, columns, schema))]
+    return _File(size, footer, metadata, schema), told
 
 
 def _checked_schema(metadata: parquet.FileMetaData) -> pa.Schema:
@@ -178,18 +179,19 @@ def _checked_schema(metadata: parquet.FileMetaData) -> pa.Schema:
     return schema
 
 
-def _is_whole(
-    metadata: parquet.FileMetaData, groups: Sequence[Sequence[Any]], footer: bytes, size: int
-) -> bool:
+def _is_whole(file: _File) -> bool:
     """Return whether columns and end make up the file, and the end has what pyarrow writes."""
-    at, written = len(_MAGIC), io.BytesIO()
-    for start, length in sorted(_place(chunk) for group in groups for chunk in group):
+    at, written, metadata = len(_MAGIC), io.BytesIO(), file.metadata
+    groups = (metadata.row_group(at) for at in range(metadata.num_row_groups))
+    chunks = (group.column(at) for group in groups for at in range(len(file.schema)))
+    for start, length in sorted(map(_place, chunks)):
         if start != at:
             return False
         at += length
     metadata.write_metadata_file(written)
     is_written = _WRITER(metadata.created_by) is not None
-    return at + len(footer) == size and is_written and written.getvalue() == _MAGIC + footer
+    is_at_end = at + len(file.footer) == file.size
+    return is_at_end and is_written and written.getvalue() == _MAGIC + file.footer
 
 
 def _place(chunk: Any) -> tuple[int, int]:
@@ -294,6 +296,8 @@ def _serve() -> None:
             if kind == OPEN:
                 files[number], answer = _open(value)
                 _send(ANSWER, *answer)
+            elif kind == WHOLE:
+                _send(ANSWER, bytes([_is_whole(files[number])]))
             elif kind == GROUP:
                 names = content[FILE.size :].decode().split("\0")
                 _send(ANSWER, _as_stream(_group(files[number], value, names)))
