@@ -287,8 +287,9 @@ BRIEF_PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 """The page that gets the brief tables."""
 
 
-def put(page: Path, section: str, figures: Figures) -> None:
-    """Write the tables between the markers of a section; the rest of the page stays as it is."""
+def put(page: Path, section: str, figures: Figures, last: str = "") -> None:
+    """Write the tables between the markers of a section, and a last line that says how they were
+    measured, unless another is given; the rest of the page stays as it is."""
     is_brief = page.resolve() == BRIEF_PAGE and figures.brief is not None
     parts = [each.markdown() for each in (figures.brief or () if is_brief else figures.tables)]
     skipped = [
@@ -300,7 +301,8 @@ def put(page: Path, section: str, figures: Figures) -> None:
         parts.append(f"Skipped: {'; '.join(skipped)}.")
     around = "; ".join(f"{name} {value}" for name, value in figures.environment.items())
     command = f"python -m benchmarks {section}".removesuffix(" benchmarks")
-    parts.append(f"Measured by `{command}`: {around}." if around else f"Computed by `{command}`.")
+    measured = f"Measured by `{command}`: {around}." if around else f"Computed by `{command}`."
+    parts.append(last or measured)
     before, after = _around(page, section)
     text = "\n\n".join(parts)
     with page.open("w", encoding="utf-8", newline="") as file:

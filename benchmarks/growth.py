@@ -328,7 +328,7 @@ def measure(figures: Figures) -> dict[str, str]:
     Raises ``BenchmarkError`` when two jobs differ in a record.
     """
     rows, drawn = [], {}
-    rounds, least_ms, step = (3, 2, 2) if figures.quick else (11, 6, 1)
+    rounds, least_ms, step = (3, 2, 2) if figures.quick else (5, 3, 1)
     for axis in AXES:
         say(f"measuring growth: {axis.name}")
         places = axis.places[::-step][::-1]  # counted from the end: the last place shows most

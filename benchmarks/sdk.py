@@ -58,7 +58,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def sdk(options: Namespace, figures: Figures) -> None:
     """Measure everything, and judge it."""
-    rounds, runs, seconds = (5, 5, 2.0) if options.quick else (20, 15, 10.0)
+    rounds, runs, seconds = (5, 5, 2.0) if options.quick else (10, 9, 5.0)
     place, limit = options.directory, figures.limits.get("sdk", {})
     figures.environment = conditions.environment()
     say("fresh processes")

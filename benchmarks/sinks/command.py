@@ -25,7 +25,7 @@ from collector.filter import Filter
 from collector.filter.stored import Records, read
 from collector.schema import Schema, load_schema
 
-_ROUNDS, _QUICK_ROUNDS = 30, 6
+_ROUNDS, _QUICK_ROUNDS = 12, 6
 _BATCHES, _RECORDS = 5, 2_000
 """Batches of a round, and records of a batch."""
 _MINUTE = "2026-11-27T10:05:00Z"
