@@ -42,13 +42,12 @@ RATIOS: tuple[tuple[str, str], ...] = (
     ("ours_documents", "ours"),
     ("ours_documents", "bare"),
     ("ours_mappings", "ours"),
-    *((name, "ours") for name in contenders.NAMES if name != "bare" and "ours" not in name),
+    *((name, "ours") for name in contenders.CONTENDERS if name != "bare" and "ours" not in name),
 )
 """Which contender's time is divided by which other's."""
 _AGAIN = 3
 """A corpus on which a limit does not hold is measured again up to so many times, as a machine that
 others use too has slow minutes; every round counts."""
-_MEMORY, _MEMORY_RUNS = "medium", 3
 _BRIEF, _OTHERWISE = ("small", "medium", "large", "non_ascii"), ("ours_documents", "ours_mappings")
 
 
@@ -137,7 +136,6 @@ def measure(options: Namespace, figures: Figures) -> None:
     _judge(whole, timed, items)
     obstacle_ = "left out" if options.no_whole else obstacle()
     if obstacle_ is None:
-        figures.tables.append(_memory(ready, effort))
         _whole(whole, effort, options.fluent_bit)
         figures.environment |= whole.environment
     figures.skipped |= whole.skipped if obstacle_ is None else {"whole processes": obstacle_}
@@ -311,7 +309,7 @@ def _check_names(limits: Mapping[str, Any]) -> None:
         {ratio for ratio, _ in given} - ratios
         | (names | pairs) - set(CORPORA)
         | set(limits["otlp"]) - {corpus.name for corpus in otlp.CORPORA}
-        | set(limits["corpora"]) - set(contenders.NAMES)
+        | set(limits["corpora"]) - set(contenders.CONTENDERS)
     )
     if strange:
         raise BenchmarkError(f"limits of what is never measured: {', '.join(sorted(strange))}")
@@ -343,26 +341,6 @@ def obstacle() -> str | None:
     if subprocess.run([*COLLECTOR, "--help"], capture_output=True, check=False).returncode:
         return "the command `collector filter` cannot be run"
     return None
-
-
-def _memory(ready: Sequence[Contender], effort: Effort) -> Table:
-    """Each contender alone in a fresh process, on one payload, once: ``main`` below."""
-    say("measuring memory")
-    titles = {"": "the events alone, in Python"} | {each.name: each.title for each in ready}
-    with processes.source(_MEMORY, effort.payload // CORPORA[_MEMORY].bytes) as source:
-        program = (sys.executable, "-m", "benchmarks.filters", str(source.path))
-        runs = {
-            name: Process(f"memory of {title}", (*program, name), source.beside("printed"))
-            for name, title in titles.items()
-        }
-        in_turns(list(runs.values()), _MEMORY_RUNS)
-    peaks = {name: median(run.peak_mb) for name, run in runs.items()}
-    rows = [
-        (title, f"{peaks[name]:.0f}", f"{max(0.0, peaks[name] - peaks['']):.0f}" if name else "–")
-        for name, title in titles.items()
-    ]
-    title = f"peak memory of a fresh process that runs a contender once on the {_MEMORY} corpus"
-    return Table(title, ("contender", "peak MB", "above the events, MB"), rows)
 
 
 def _whole(figures: Figures, effort: Effort, fluent_path: str | None) -> None:
@@ -409,7 +387,7 @@ def _whole(figures: Figures, effort: Effort, fluent_path: str | None) -> None:
     what = "two jobs against two processes that share nothing"
     judge(figures.at_least, what, "two_jobs_of_control_at_least", of_control)
     say("measuring the start of a command")
-    with processes.source(_MEMORY, 1) as source:
+    with processes.source("medium", 1) as source:
         start = _start(source, effort.starts, figures)
     what = "start of collector filter / of its libraries"
     figures.at_most(what, limits.get("start_of_imports_at_most"), start)
@@ -505,7 +483,7 @@ def every_cpu(
     for library, (title, module) in _ENGINES.items():
         if find_spec(library) is not None:
             target = source.beside(f"{module}.ndjson")
-            program = (sys.executable, "-m", f"benchmarks.contenders.{module}")
+            program = (sys.executable, "-m", "benchmarks.contenders", module)
             command = (*program, str(source.path), str(target))
             engines.append(Process(title, command, target.with_suffix(".printed"), target))
     commands = [*ours.values(), *engines]
@@ -604,16 +582,3 @@ def _start(source: Source, runs: int, figures: Figures) -> Interval:
     )
     figures.values["start"] = {each.name: each.used() for each in both}
     return ratio
-
-
-def main(path: str, name: str = "") -> None:
-    """Run a contender once on the events of a file; without one, only hold the events."""
-    events = Path(path).read_bytes().splitlines()
-    if name:
-        (contender,), _ = contenders.load([name])
-        contender.prepare(events, "conferencing")
-        contender.run()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
