@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
-from benchmarks import conditions, filters, recording, scale, sdk, spark, variants
+from benchmarks import conditions, filters, recording, scale, sdk, sinks, spark, variants
 from benchmarks.figures import Figures, Measure, Options, put, run, say
 from benchmarks.leaks import measure as leaks
 from benchmarks.sidecar import command as sidecar
-from benchmarks.sinks import command as sinks
 
 _FILTER = "benchmarks"
 COMMANDS: dict[str, tuple[str, Measure, Options]] = {

@@ -1,9 +1,9 @@
 """How the time of the filter grows along one number: the size of an event, its members, the fields
 of a schema, or the events of a call. All of it is seeded or counted out.
 
-The filter takes turns with bare msgspec and with orjson and a projection, which are made from the
-names of the fields, because along a curve the schema changes too. The exponent (the slope in
-log-log over the upper half of a curve) is 1 for a straight line through zero, 0 for a flat one.
+The filter takes turns with bare msgspec, whose types are made from the names of the fields, because
+along a curve the schema changes too. The exponent (the slope in log-log over the upper half of a
+curve) is 1 for a straight line through zero, 0 for a flat one.
 """
 
 from __future__ import annotations
@@ -49,8 +49,7 @@ _FIELD = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Events under a schema, as one payload: NDJSON ``lines``, one JSON ``list``, or one document
-    with the ``records`` below ``participants``."""
+    """Events under a schema, as one payload: NDJSON ``lines``, or one JSON ``list``."""
 
     schema: Schema
     events: Sequence[bytes]
@@ -60,8 +59,7 @@ class Case:
         """Return what one call is given."""
         if self.form == "lines":
             return b"\n".join(self.events)
-        listed = b"[" + b",".join(self.events) + b"]"
-        return listed if self.form == "list" else b'{"participants":' + listed + b"}"
+        return b"[" + b",".join(self.events) + b"]"
 
 
 # -- cases -----------------------------------------------------------------------------------------
@@ -79,10 +77,7 @@ def _reports(count: int) -> Sequence[bytes]:
 
 def _calls(form: str, events: int) -> Case:
     """Return reports of half a kilobyte without content, under the shipped schema."""
-    schema = load_schema("conferencing")
-    if form == "records":
-        schema = schema.model_copy(update={"records": ("participants",)})
-    return Case(schema, _reports(events), form)
+    return Case(load_schema("conferencing"), _reports(events), form)
 
 
 def _extended(members: Callable[[int], Iterable[bytes]], count: int) -> Case:
@@ -185,12 +180,8 @@ def _bare(case: Case) -> _Job:
     if case.form == "lines":
         line = msgspec.json.Decoder(event).decode
         return lambda: encode([line(each) for each in BytesIO(payload)])
-    if case.form == "list":
-        listed: Any = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
-        return lambda: encode(listed(payload))
-    document = msgspec.defstruct("Document", [("participants", list[event])])  # type: ignore[valid-type]
-    whole: Any = msgspec.json.Decoder(document).decode
-    return lambda: encode(whole(payload).participants)
+    listed: Any = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
+    return lambda: encode(listed(payload))
 
 
 def _struct(tree: Mapping[str, Any]) -> Any:
@@ -202,42 +193,9 @@ def _struct(tree: Mapping[str, Any]) -> Any:
     return msgspec.defstruct("Event", members, rename=rename, gc=False, omit_defaults=True)
 
 
-def _orjson(case: Case) -> _Job:
-    """Parse everything, pick by a function written out for the fields, write flat records."""
-    loads, dumps, pick = orjson.loads, orjson.dumps, _picker(case)
-    payload, newline = case.payload(), orjson.OPT_APPEND_NEWLINE
-    events: Callable[[], Any] = {
-        "lines": lambda: map(loads, BytesIO(payload)),
-        "list": lambda: loads(payload),
-        "records": lambda: loads(payload)["participants"],
-    }[case.form]
-    return lambda: b"".join([dumps(pick(event), option=newline) for event in events()])
-
-
-def _picker(case: Case) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """As one would write it by hand: each object once, then each field if it is there."""
-    objects = {"": "event"}
-    text = ["def pick(event):", f" record = {{'schema': {case.schema.id!r}}}"]
-    for name in case.schema.fields:
-        *parents, leaf = name.split(".")
-        for end in range(1, len(parents) + 1):
-            path = ".".join(parents[:end])
-            if path not in objects:
-                objects[path] = f"o{len(objects)}"
-                above = objects[".".join(parents[: end - 1])]
-                text.append(f" {objects[path]} = {above}.get({parents[end - 1]!r}, {{}})")
-        text.append(f" if (value := {objects['.'.join(parents)]}.get({leaf!r})) is not None:")
-        text.append(f"  record[{name!r}] = value")
-    names: dict[str, Any] = {}
-    exec("\n".join([*text, " return record"]), names)
-    pick: Callable[[dict[str, Any]], dict[str, Any]] = names["pick"]
-    return pick
-
-
 _JOBS: Mapping[str, tuple[Callable[[Case], _Job], str, str, str]] = {
     "ours": (_ours, "collector", "a", ""),
     "bare": (_bare, "bare msgspec (floor)", "b", "6 4"),
-    "orjson_projection": (_orjson, "orjson + projection", "c", ""),
 }
 """What makes a job of a case, its title, and its colour and dashes in charts."""
 
@@ -315,7 +273,6 @@ AXES = (
         for name, title, unit, places, form in (
             ("lines", "Lines in a call", "events", _CALLS, "lines"),
             ("documents", "Events in a JSON list", "events", _ITEMS, "list"),
-            ("records", "Records in a document", "records", _ITEMS, "records"),
         )
     ),
 )

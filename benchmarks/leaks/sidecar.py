@@ -22,7 +22,7 @@ from time import monotonic, sleep
 from typing import Any
 
 from benchmarks.figures import BenchmarkError
-from benchmarks.sinks import postgres
+from benchmarks.sinks import postgres_programs, postgres_server
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WAIT_SECONDS = 120
@@ -97,8 +97,8 @@ def opened(names: tuple[str, ...], directory: Path) -> Iterator[Locations]:
             port = stack.enter_context(_receiver(found))
             endpoint = f"http://127.0.0.1:{port}"
             found.environ |= _settings(BACKEND, type="otlp", endpoint=endpoint, party="first")
-        if WAREHOUSE in names and postgres.obstacle() is None:
-            place = stack.enter_context(postgres.server())
+        if WAREHOUSE in names and postgres_programs():
+            place = stack.enter_context(postgres_server())
             url = f"postgres://collector@/telemetry?host={place}"
             found.database = url.replace("postgres:", "postgresql:")
             found.environ |= _settings(WAREHOUSE, type="postgres", url=url, party="first")

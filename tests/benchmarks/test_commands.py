@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import contenders, data, filters, growth, processes, recording, sdk, variants
+from benchmarks import contenders, data, filters, growth, processes, recording, sdk, sinks, variants
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.contenders import Outcome
 from benchmarks.data import CORPORA
@@ -31,7 +31,6 @@ from benchmarks.figures import (
 )
 from benchmarks.sidecar import command as sidecar
 from benchmarks.sidecar.server import obstacle
-from benchmarks.sinks import command as sinks
 from tests.conftest import required
 from tests.sinks.postgres import require_postgres
 
