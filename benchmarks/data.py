@@ -12,7 +12,7 @@ from itertools import islice
 
 import orjson
 
-from benchmarks import hostile, meetings, vendor
+from benchmarks import meetings
 from benchmarks.meetings import Event
 
 SEED = 20261124
@@ -58,7 +58,7 @@ def _written(draw: Callable[[random.Random], Iterator[Event]]) -> _Draw:
 
 def _hostile(rng: random.Random) -> Iterator[bytes]:
     while True:
-        yield hostile.event(rng)
+        yield meetings.hostile(rng)
 
 
 CORPORA: dict[str, Corpus] = {
@@ -74,9 +74,9 @@ CORPORA: dict[str, Corpus] = {
             "qos",
             10_900,
             "a vendor's document around 20 participants",
-            _each(vendor.report),
+            _each(meetings.vendors),
             schema="participants-qos",
-            events=vendor.PARTICIPANTS,
+            events=meetings.PARTICIPANTS,
         ),
         Corpus("fleet", 540, "heartbeats of 500 clients", _written(meetings.heartbeats)),
         Corpus("strangers", 500, "no two clients alike", _written(meetings.strangers), fresh=True),
