@@ -177,7 +177,7 @@ def _vendor(bodies: Sequence[Body]) -> Any:
     return {"page_count": 1, "page_size": 30, "next_page_token": "", "participants": [*bodies]}
 
 
-def _any_value(value: Any) -> Any:
+def any_value(value: Any) -> Any:
     """Return a value as OTLP/JSON writes it; a number beyond 63 bits becomes a text."""
     if isinstance(value, bool):
         return {"boolValue": value}
@@ -186,15 +186,16 @@ def _any_value(value: Any) -> Any:
     if isinstance(value, float):
         return {"doubleValue": value}
     if isinstance(value, list):
-        return {"arrayValue": {"values": [_any_value(each) for each in value]}}
+        return {"arrayValue": {"values": [any_value(each) for each in value]}}
     if isinstance(value, dict):
-        return {"kvlistValue": {"values": _key_values(value)}}
+        return {"kvlistValue": {"values": key_values(value)}}
     return {"stringValue": str(value)}
 
 
-def _key_values(body: Mapping[str, Any]) -> list[Any]:
+def key_values(body: Mapping[str, Any]) -> list[Any]:
+    """Return the members of a body as attributes."""
     return [
-        {"key": key.removesuffix(TWICE), "value": _any_value(value)} for key, value in body.items()
+        {"key": key.removesuffix(TWICE), "value": any_value(value)} for key, value in body.items()
     ]
 
 
@@ -205,12 +206,12 @@ def _item(body: Body, named: str | None = None) -> tuple[str, Any, list[Any]]:
     if isinstance(left.get("time"), int) and 0 <= left["time"] < 1 << 63:
         time = left.pop("time")
     text = named if named is None else left.pop("note", named)
-    return str(time), text, _key_values(left)
+    return str(time), text, key_values(left)
 
 
 def _logs(bodies: Sequence[Body]) -> Any:
     records = [
-        {"timeUnixNano": time, "body": _any_value(said), "attributes": attributes}
+        {"timeUnixNano": time, "body": any_value(said), "attributes": attributes}
         for time, said, attributes in (_item(body, "heartbeat") for body in bodies)
     ]
     return {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
@@ -272,17 +273,26 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
         "resourceMetrics": (1, "resource"),
     },
     "resource": {
+        "resource": (1, "about"),
         "scopeLogs": (2, "scope"),
         "scopeSpans": (2, "scope"),
         "scopeMetrics": (2, "scope"),
     },
+    "about": {"attributes": (1, "pair")},
     "scope": {"logRecords": (2, "log"), "spans": (2, "span"), "metrics": (2, "metric")},
-    "log": {"timeUnixNano": (1, "time"), "body": (5, "value"), "attributes": (6, "pair")},
+    "log": {
+        "timeUnixNano": (1, "time"),
+        "severityNumber": (2, "int"),
+        "severityText": (3, "text"),
+        "body": (5, "value"),
+        "attributes": (6, "pair"),
+    },
     "span": {
         "traceId": (1, "hex"),
         "spanId": (2, "hex"),
         "name": (5, "text"),
         "startTimeUnixNano": (7, "time"),
+        "endTimeUnixNano": (8, "time"),
         "attributes": (9, "pair"),
     },
     "metric": {"name": (1, "text"), "unit": (3, "text"), "gauge": (5, "gauge")},
@@ -300,7 +310,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "array": {"values": (1, "value")},
     "pairs": {"values": (1, "pair")},
 }
-"""The messages of OTLP that ``SHAPES`` wraps: the number and the kind of each member in JSON."""
+"""The messages of OTLP that are sent here: the number and the kind of each member in JSON."""
 
 
 def export(document: Any, kind: str = "request") -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import exports
+from benchmarks import otlp
 from benchmarks.__main__ import main
 from benchmarks.figures import BenchmarkError
 from benchmarks.leaks import channels, contenders, measure
@@ -135,7 +135,7 @@ def test_protobuf_is_what_the_official_classes_read() -> None:
         if shape.signal is None:
             continue
         document = shape.wrap(each.bodies)
-        message = exports.message(shape.signal)
+        message = otlp.message(shape.signal)
         written = json_format.MessageToDict(message.FromString(export(document)))
         if shape.signal == "traces":
             for span in written["resourceSpans"][0]["scopeSpans"][0]["spans"]:
