@@ -102,7 +102,6 @@ def measure(options: Namespace, figures: Figures) -> None:
     effort = QUICK if options.quick else FULL
     figures.environment = conditions.environment() | conditions.compiled()
     timed: dict[str, Timed] = {}
-    drawn: dict[str, str] = {}
     growing = Figures(quick=figures.quick)
     # Contenders are loaded when the process is pinned, so that threads of theirs are pinned too.
     with conditions.steady() as pinned:
@@ -122,7 +121,7 @@ def measure(options: Namespace, figures: Figures) -> None:
                 else:
                     items[corpus].add(_otlp(effort.rounds, corpus)[corpus])
         if options.growth:
-            drawn = growth.measure(growing)
+            growth.measure(growing)
     shares = [each.own for each in timed.values() if each.own is not None]
     figures.environment["clock"] = "CPU time of the process, all threads" + (
         f" ({median(shares):.1%} of the collector's is of the calling thread)" if shares else ""
@@ -140,7 +139,7 @@ def measure(options: Namespace, figures: Figures) -> None:
         figures.environment |= whole.environment
     figures.skipped |= whole.skipped if obstacle_ is None else {"whole processes": obstacle_}
     figures.tables += [*whole.tables, *growing.tables]
-    figures.brief += whole.tables
+    figures.brief += [*whole.tables, *growing.tables]
     figures.verdicts = whole.verdicts
     figures.values = {
         "corpora": {name: asdict(of) for name, of in timed.items()},
@@ -150,9 +149,9 @@ def measure(options: Namespace, figures: Figures) -> None:
     }
     if options.charts:
         options.charts.mkdir(parents=True, exist_ok=True)
-        drawn |= {f"corpus-{name}": _bars(name, of, titles) for name, of in timed.items()}
-        for name, text in drawn.items():
-            (options.charts / f"{name}.svg").write_text(text, encoding="utf-8", newline="\n")
+        for name, of in timed.items():
+            text = _bars(name, of, titles)
+            (options.charts / f"corpus-{name}.svg").write_text(text, encoding="utf-8", newline="\n")
 
 
 # -- in one process --------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from benchmarks import charts
 from benchmarks.data import SEED, stream
 from benchmarks.figures import BenchmarkError, Figures, say, slope
 from benchmarks.talk import ENGLISH, TONGUES, Tongue
@@ -193,11 +192,11 @@ def _struct(tree: Mapping[str, Any]) -> Any:
     return msgspec.defstruct("Event", members, rename=rename, gc=False, omit_defaults=True)
 
 
-_JOBS: Mapping[str, tuple[Callable[[Case], _Job], str, str, str]] = {
-    "ours": (_ours, "collector", "a", ""),
-    "bare": (_bare, "bare msgspec (floor)", "b", "6 4"),
+_JOBS: Mapping[str, tuple[Callable[[Case], _Job], str]] = {
+    "ours": (_ours, "collector"),
+    "bare": (_bare, "bare msgspec (floor)"),
 }
-"""What makes a job of a case, its title, and its colour and dashes in charts."""
+"""What makes a job of a case, and its title."""
 
 
 # -- curves ----------------------------------------------------------------------------------------
@@ -279,12 +278,12 @@ AXES = (
 """In the order in which they are shown."""
 
 
-def measure(figures: Figures) -> dict[str, str]:
-    """Time every curve, add the table, and return a chart of each, by name.
+def measure(figures: Figures) -> None:
+    """Time every curve, and add the table.
 
     Raises ``BenchmarkError`` when two jobs differ in a record.
     """
-    rows, drawn = [], {}
+    rows = []
     rounds, least_ms, step = (3, 2, 2) if figures.quick else (5, 3, 1)
     for axis in AXES:
         say(f"measuring growth: {axis.name}")
@@ -293,16 +292,14 @@ def measure(figures: Figures) -> dict[str, str]:
         for place in places:
             for name, found in _timed(axis, place, rounds, least_ms).items():
                 times[name].append(median(found))
-        row, drawn[f"growth-{axis.name}"] = _shown(axis, places, times)
-        rows.append(row)
+        rows.append(_row(axis, places, times))
         figures.values.setdefault("growth", {})[axis.name] = {"places": places, "times": times}
     title = (
         "growth of CPU time per event: exponent (slope in log-log) over the upper half of a curve"
     )
-    titles = (job[1] for job in _JOBS.values())
+    titles = (title for _, title in _JOBS.values())
     last = ("collector, first → last µs", "collector, ns per unit")
     figures.table(title, ("varied", "from – to", *titles, *last), rows)
-    return drawn
 
 
 def _timed(axis: Axis, place: int, rounds: int, least_ms: float) -> dict[str, list[float]]:
@@ -345,31 +342,22 @@ def _spent(job: _Job, repeats: int) -> int:
     return max(1, thread_time_ns() - start)
 
 
-def _shown(
+def _row(
     axis: Axis, places: Sequence[int], times: Mapping[str, Sequence[float]]
-) -> tuple[tuple[str, ...], str]:
-    """Return a curve as a row of the table, and as a chart."""
+) -> tuple[str, ...]:
+    """Return a curve as a row of the table."""
     upper = slice(-max(3, (len(places) + 1) // 2), None)
     half = [place for place in places[upper] if place > 0]
-    xs = list(map(log, half))
+    xs, ours = list(map(log, half)), times["ours"]
     exponents = {
         name: f"{round(slope(xs, list(map(log, of[-len(half) :]))), 2) + 0:.2f}"  # never -0.00
         for name, of in times.items()
     }
-    one, ours = axis.unit.removesuffix("s"), times["ours"]
-    ns = slope(places[upper], ours[upper]) * 1_000
-    per_unit = f"{float(format(ns, '.3g')):,.10g}"
-    row = (
+    per_unit = f"{float(format(slope(places[upper], ours[upper]) * 1_000, '.3g')):,.10g}"
+    return (
         axis.title,
         f"{places[0]:,} – {places[-1]:,} {axis.unit}",
         *(exponents.get(name, "–") for name in _JOBS),
         f"{ours[0]:,.1f} → {ours[-1]:,.1f}",
         "flat is linear" if axis.per_call else per_unit,
     )
-    if axis.per_call:
-        about = f"Flat is linear: exponent {exponents['ours']} over the upper half"
-    else:
-        about = f"Upper half: exponent {exponents['ours']} (1 is linear), {per_unit} ns per {one}"
-    name = f"µs of CPU per {one if axis.per_call else 'event'}"
-    jobs = [(*_JOBS[job][1:], times[job]) for job in times]
-    return row, charts.lines(axis.title, about, (axis.unit, name), places, jobs)
