@@ -151,8 +151,6 @@ class Sidecar:
     log: list[str] = field(default_factory=list)
     answers: set[Answer] = field(default_factory=set)
     locations: Locations = field(default_factory=Locations)
-    _connection: http.client.HTTPConnection | None = None
-    _channel: Any = None
 
     def post(
         self, path: str, kind: str, body: bytes, headers: Mapping[str, str] | None = None
@@ -161,34 +159,34 @@ class Sidecar:
 
         Raises ``BenchmarkError`` unless it was taken.
         """
-        sent = {"Content-Type": kind, **(headers or {})}
-        try:
-            answer = self._request(path, body, sent)
-        except ConnectionError:  # it was idle, and so the sidecar has closed it
-            self.hang_up()
-            answer = self._request(path, body, sent)
-        told = self._keep(answer)
-        if answer.status != 200:
-            raise BenchmarkError(f"the sidecar answers {answer.status} to {path}")
+        status, told = self._send(path, {"Content-Type": kind, **(headers or {})}, body)
+        if status != 200:
+            raise BenchmarkError(f"the sidecar answers {status} to {path}")
         return json.loads(told) if told.startswith(b"{") else told
 
     def post_slowly(self, path: str, kind: str, body: bytes, seconds: float) -> float:
-        """Send a body whose last byte comes that much later, on a connection of its own; return how
-        long it took. The answer is kept, also if it is a refusal."""
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self.ports["http"], timeout=_WAIT_SECONDS
-        )
-        with closing(connection):
-            began = monotonic()
+        """Send a body whose last byte comes that much later; return how long it took. The answer is
+        kept, also if it is a refusal."""
+        began = monotonic()
+        self._send(path, {"Content-Type": kind}, body, seconds)
+        return monotonic() - began
+
+    def _send(
+        self, path: str, headers: Mapping[str, str], body: bytes, seconds: float = 0.0
+    ) -> tuple[int, bytes]:
+        place = "127.0.0.1", self.ports["http"]
+        with closing(http.client.HTTPConnection(*place, timeout=_WAIT_SECONDS)) as connection:
             connection.putrequest("POST", path)
-            connection.putheader("Content-Type", kind)
-            connection.putheader("Content-Length", str(len(body)))
+            for name, text in {**headers, "Content-Length": str(len(body))}.items():
+                connection.putheader(name, text)
             connection.endheaders(body[:-1])
             sleep(seconds)
             connection.send(body[-1:])
             answer = connection.getresponse()
-            self._keep(answer)
-            return monotonic() - began
+            told = answer.read()
+            shown = sorted((name.lower(), value) for name, value in answer.getheaders())
+            self.answers.add((tuple(shown), told))
+            return answer.status, told
 
     def call(self, signal: str, body: bytes) -> None:
         """Send a request of OTLP over gRPC. The answer is kept.
@@ -197,38 +195,12 @@ class Sidecar:
         """
         import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
 
-        if self._channel is None:
-            self._channel = grpc.insecure_channel(f"127.0.0.1:{self.ports['grpc']}")
-        call = self._channel.unary_unary(_METHODS[signal])
-        for is_last in (False, True):
+        with grpc.insecure_channel(f"127.0.0.1:{self.ports['grpc']}") as channel:
             try:
-                self.answers.add(((), call(body, timeout=_WAIT_SECONDS)))
-                return
+                told = channel.unary_unary(_METHODS[signal])(body, timeout=_WAIT_SECONDS)
             except grpc.RpcError as error:
-                was_idle = error.code() is grpc.StatusCode.UNAVAILABLE  # the sidecar has closed it
-                if is_last or not was_idle:
-                    raise BenchmarkError(f"the sidecar answers {error.code()} over gRPC") from None
-
-    def _keep(self, answer: http.client.HTTPResponse) -> bytes:
-        """Keep an answer; return its body."""
-        told = answer.read()
-        headers = sorted((name.lower(), value) for name, value in answer.getheaders())
-        self.answers.add((tuple(headers), told))
-        return told
-
-    def _request(self, path: str, body: bytes, headers: dict[str, str]) -> http.client.HTTPResponse:
-        if self._connection is None:
-            place = "127.0.0.1", self.ports["http"]
-            self._connection = http.client.HTTPConnection(*place, timeout=_WAIT_SECONDS)
-        self._connection.request("POST", path, body, headers)
-        return self._connection.getresponse()
-
-    def hang_up(self) -> None:
-        """Close the connections."""
-        for each in (self._connection, self._channel):
-            if each is not None:
-                each.close()
-        self._connection = self._channel = None
+                raise BenchmarkError(f"the sidecar answers {error.code()} over gRPC") from None
+        self.answers.add(((), told))
 
     def _admin(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}{path}") as page:
@@ -266,7 +238,6 @@ class Sidecar:
 
     def stop(self) -> None:
         """Ask it to end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
-        self.hang_up()
         if self.process.poll() is None:
             self.process.terminate()
         if self.process.wait(_WAIT_SECONDS) != 0:
@@ -370,7 +341,6 @@ def running(
         yield sidecar
         sidecar.stop()
     finally:
-        sidecar.hang_up()
         if process.poll() is None:
             process.kill()
             process.wait()
