@@ -29,7 +29,7 @@ from weakref import finalize
 import msgspec
 import orjson
 
-from benchmarks.data import Corpus
+from benchmarks.data import Corpus, flat
 from collector import Filter, Tally, load_schema
 from collector.schema.kinds.enum import EnumField
 from collector.schema.kinds.token import TokenField
@@ -151,7 +151,7 @@ def _bare(lines: list[bytes], schema: str) -> Job:
 def _read_bare(output: bytes, schema: str) -> list[Record]:
     events = parsed(output)
     if schema == "conferencing":
-        return [{"schema": SCHEMA} | _flat(event) for event in events]
+        return [{"schema": SCHEMA} | flat(event) for event in events]
     types, systems = _devices("device.type"), _devices("os.type")
     return [
         _present(
@@ -165,15 +165,6 @@ def _read_bare(output: bytes, schema: str) -> list[Record]:
         for event in events
         for each in event["participants"]
     ]
-
-
-def _flat(nested: Record, prefix: str = "") -> Record:
-    """Return the leaves of nested objects under their dotted names."""
-    leaves: Record = {}
-    for name, value in nested.items():
-        inner = f"{prefix}{name}"
-        leaves |= _flat(value, f"{inner}.") if isinstance(value, dict) else {inner: value}
-    return leaves
 
 
 # -- Collector: on lines, a call per event, and on mappings that were parsed outside the time ------
@@ -340,7 +331,7 @@ def _pydantic(lines: list[bytes], _schema: str) -> Job:
     validate, dumps, newline = _model().model_validate_json, _DUMPS, _NEWLINE
     events = _each_line(lines)
 
-    def flat(event: Any) -> dict[str, str]:
+    def record_of(event: Any) -> dict[str, str]:
         device, model, system = event.device, event.device.model, event.os
         record = {
             "schema": SCHEMA,
@@ -360,7 +351,7 @@ def _pydantic(lines: list[bytes], _schema: str) -> Job:
         out: list[bytes] = []
         for line in events():
             try:
-                out.append(dumps(flat(validate(line)), option=newline))
+                out.append(dumps(record_of(validate(line)), option=newline))
             except ValidationError:
                 continue
         return b"".join(out)

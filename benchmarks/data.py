@@ -6,9 +6,10 @@ A corpus is made of lines, one JSON text each; a line holds one event, or a docu
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import orjson
 
@@ -90,6 +91,15 @@ CORPORA: dict[str, Corpus] = {
     )
 }
 """The corpora by name, in the order in which they are reported."""
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested objects under their dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in nested.items():
+        inner = f"{prefix}{name}"
+        leaves |= flat(value, f"{inner}.") if isinstance(value, Mapping) else {inner: value}
+    return leaves
 
 
 def stream(name: str, number: int, seed: int = SEED) -> Iterator[bytes]:

@@ -67,7 +67,7 @@ class Effort(NamedTuple):
 
 # Engines that work on batches have a cost per call: DuckDB takes 6.0 µs per medium event of 2 MB,
 # 4.3 of 6 MB, so a payload must not be small.
-FULL = Effort(rounds=12, warmups=1, payload=6_000_000, events=200_000, runs=3, times=2, starts=9)
+FULL = Effort(rounds=8, warmups=1, payload=6_000_000, events=200_000, runs=3, times=2, starts=9)
 QUICK = Effort(rounds=7, warmups=1, payload=3_000_000, events=20_000, runs=3, starts=7)
 
 

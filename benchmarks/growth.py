@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from benchmarks.data import SEED, stream
+from benchmarks import conditions
+from benchmarks.data import SEED, flat, stream
 from benchmarks.figures import BenchmarkError, Figures, say, slope
 from benchmarks.talk import ENGLISH, TONGUES, Tongue
 from collector import Filter, Schema, load_schema
@@ -304,42 +305,32 @@ def measure(figures: Figures) -> None:
 
 def _timed(axis: Axis, place: int, rounds: int, least_ms: float) -> dict[str, list[float]]:
     """Return µs per event by job, per round. Short jobs are repeated within a round."""
-    case, rng = axis.case(place), random.Random(SEED)
+    case = axis.case(place)
     jobs = {name: _JOBS[name][0](case) for name in axis.jobs}
     expected: object = None
     for name, job in jobs.items():
         lines = job().splitlines()
         records = [
-            {"schema": case.schema.id} | _flat(orjson.loads(line))
+            {"schema": case.schema.id} | flat(orjson.loads(line))
             for line in islice(lines, _COMPARED)
         ]
         if len(lines) != len(case.events) or expected not in (None, records):
             raise BenchmarkError(f"{name} gives other records, {axis.name} at {place}")
         expected = records
-    repeats = {name: 1 + int(least_ms * 1e6 / _spent(job, 1)) for name, job in jobs.items()}
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name in rng.sample(list(jobs), len(jobs)):
-            spent = _spent(jobs[name], repeats[name])
-            times[name].append(spent / repeats[name] / len(case.events) / 1_000)
-    return times
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested objects under their dotted names, to compare records."""
-    leaves: dict[str, Any] = {}
-    for name, value in nested.items():
-        inner = f"{prefix}{name}"
-        leaves |= _flat(value, f"{inner}.") if isinstance(value, dict) else {inner: value}
-    return leaves
-
-
-def _spent(job: _Job, repeats: int) -> int:
-    """Return nanoseconds of CPU; at least one."""
-    start = thread_time_ns()
-    for _ in range(repeats):
+    works = {}
+    for name, job in jobs.items():
+        begun = thread_time_ns()
         job()
-    return max(1, thread_time_ns() - start)
+        times = 1 + int(least_ms * 1e6 / max(1, thread_time_ns() - begun))
+        works[name] = (partial(_repeated, job, times), times * len(case.events))
+    spent = {name: work for name, (work, _) in works.items()}
+    found = conditions.in_rounds(spent, rounds, SEED, thread_time_ns)
+    return {name: [us / works[name][1] for us in of] for name, of in found.items()}
+
+
+def _repeated(job: _Job, times: int) -> None:
+    for _ in range(times):
+        job()
 
 
 def _row(

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from itertools import islice, product
-from time import process_time_ns
 from typing import Any, NamedTuple
 
 import orjson
 
-from benchmarks.data import SEED
+from benchmarks import conditions
+from benchmarks.data import SEED, flat
 from benchmarks.figures import BenchmarkError
 from benchmarks.leaks.events import any_value, export, key_values
 from benchmarks.meetings import report
@@ -60,15 +61,6 @@ class Exports(NamedTuple):
 
 CORPORA = tuple(Exports(*each) for each in product((True, False), (True, False), SIGNALS))
 """Every signal, in both encodings, from one client and from many."""
-
-
-def _flat(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of an event under their dotted names."""
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        name = f"{prefix}{key}"
-        found |= _flat(inner, f"{name}.") if isinstance(inner, dict) else {name: inner}
-    return found
 
 
 def _log(rng: random.Random, at: str, attributes: list[Any]) -> dict[str, Any]:
@@ -117,14 +109,14 @@ def bodies(corpus: Exports, rng: random.Random) -> Iterator[bytes]:
     while True:
         about = dict(_RESOURCE)
         if corpus.shared:
-            about |= _flat({key: report(rng, ENGLISH)[key] for key in _SHARED})
+            about |= flat({key: report(rng, ENGLISH)[key] for key in _SHARED})
         items = []
         for _ in range(ITEMS):
             event = report(rng, ENGLISH)
             at = str(event.pop("timestamp") * _NANO)
             if corpus.shared:
                 event = {key: event[key] for key in event if key not in (*_SHARED, "participant")}
-            items.append(make(rng, at, key_values(_flat(event))))
+            items.append(make(rng, at, key_values(flat(event))))
         resource = {"resource": {"attributes": key_values(about)}, scopes: [scope(items)]}
         document = {resources: [resource]}
         yield export(document) if corpus.protobuf else orjson.dumps(document)
@@ -157,13 +149,10 @@ def measure(corpus: Exports, rounds: int) -> tuple[float, dict[str, list[float]]
     if corpus.protobuf:
         parse = message(corpus.signal).FromString
         jobs[BARE] = lambda body: _walk(parse(body), corpus.signal)
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for round_ in range(rounds + 1):  # the first one warms up
-        for name in rng.sample(list(jobs), len(jobs)):
-            spent = _spent(jobs[name], drawn) / items / 1_000
-            if round_:
-                times[name].append(spent)
-    return sum(map(len, drawn)) / items, times
+    works = {name: partial(_each, job, drawn) for name, job in jobs.items()}
+    times = conditions.in_rounds(works, rounds, SEED)
+    per_item = {name: [spent / items for spent in of] for name, of in times.items()}
+    return sum(map(len, drawn)) / items, per_item
 
 
 def _walk(request: Any, signal: Signal) -> None:
@@ -184,8 +173,6 @@ def _attributes(each: Any, signal: Signal) -> Iterator[Any]:
     return (item.attributes for scope in scopes for item in getattr(scope, member))
 
 
-def _spent(job: Callable[[bytes], Any], bodies: Sequence[bytes]) -> int:
-    start = process_time_ns()
-    for body in bodies:
+def _each(job: Callable[[bytes], Any], bodies_: Sequence[bytes]) -> None:
+    for body in bodies_:
         job(body)
-    return process_time_ns() - start

@@ -44,7 +44,7 @@ from collector.sinks.sink import Opening
 if TYPE_CHECKING:
     from psycopg import Connection
 
-_ROUNDS, _QUICK_ROUNDS = 12, 6
+_ROUNDS, _QUICK_ROUNDS = 8, 6
 _BATCHES, _RECORDS = 5, 2_000
 """Batches of a round, and records of a batch."""
 _MINUTE = "2026-11-27T10:05:00Z"
