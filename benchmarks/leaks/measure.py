@@ -36,8 +36,7 @@ from collector.schema.model import record_bits
 
 class Effort(NamedTuple):
     """How much is measured: of how many classes one is tried in each round, rounds, clean events of
-    a shape, sentences with personal data, messages of a schema, attacks of the sweep; and how many
-    contenders run at once."""
+    a shape, sentences with personal data, messages of a schema, attacks of the sweep."""
 
     step: int
     rounds: int
@@ -45,11 +44,10 @@ class Effort(NamedTuple):
     personal: int
     messages: int
     sweep: int
-    at_once: int = 1
 
 
-QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000, at_once=2)
-FULL = Effort(step=2, rounds=1, clean=30, personal=100, messages=5_000, sweep=20_000, at_once=2)
+QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000)
+FULL = Effort(step=2, rounds=1, clean=30, personal=100, messages=5_000, sweep=20_000)
 
 _SAID = Cell("meeting", "unlisted", "plain", "said")
 _WIDE = 4_096
@@ -58,6 +56,8 @@ _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SPELLED = 40
 _SCHEMAS = ("conferencing", "conferencing-strict")
 _LINES, _LONGEST = 1_000, 1_200
+_AT_ONCE = 2
+"""Contenders, or sidecars, that run at once."""
 
 
 class Result(NamedTuple):
@@ -201,7 +201,7 @@ def contenders(figures: Figures, effort: Effort, fluent_bit: str | None) -> list
         return run(contender, variant, fields, events, fluent_bit)
 
     jobs = [*product(CONTENDERS, VARIANTS)]
-    with ThreadPoolExecutor(effort.at_once) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         for (contender, variant), outcome in zip(jobs, pool.map(outcome_of, jobs), strict=True):
             if isinstance(outcome, str):
                 figures.skipped[contender.title] = outcome
@@ -377,7 +377,7 @@ def _show_contenders(options: Namespace, effort: Effort, figures: Figures) -> No
 
 
 def _show_bits(_options: Namespace, effort: Effort, figures: Figures) -> None:
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         names = resources.names()
         found = [*pool.map(spelled_with, names, [effort.messages] * len(names))]
     figures.table(
