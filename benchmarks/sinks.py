@@ -26,9 +26,9 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
+from threading import Thread
 from time import monotonic, perf_counter, process_time, sleep
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -40,9 +40,6 @@ from collector.filter import Filter
 from collector.filter.stored import Records, read
 from collector.schema import Schema, load_schema
 from collector.sinks.sink import Opening
-
-if TYPE_CHECKING:
-    from psycopg import Connection
 
 _ROUNDS, _QUICK_ROUNDS = 8, 6
 _BATCHES, _RECORDS = 5, 2_000
@@ -64,25 +61,34 @@ class Writers(NamedTuple):
 
 
 @contextmanager
-def served(command: Sequence[str], port: int, greeting: bytes = b"") -> Iterator[None]:
-    """Run a server until the end of the block, from when it listens, and greets so."""
+def _served(command: Sequence[str], is_ready: Callable[[], object], **how: Any) -> Iterator[None]:
+    """Run a server until the end of the block, from when it is ready; one that is not yet may raise
+    ``OSError`` when it is asked."""
     nowhere = subprocess.DEVNULL
-    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere) as process:
+    with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, **how) as process:
         try:
-            deadline = monotonic() + _START_SECONDS
-            while not _answers(port, greeting):
+            deadline, found = monotonic() + _START_SECONDS, False
+            while not found:
                 if process.poll() is not None or monotonic() > deadline:
                     raise BenchmarkError("the server does not start")
+                with suppress(OSError):
+                    found = bool(is_ready())
                 sleep(0.05)
             yield
         finally:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_START_SECONDS)
             process.kill()
 
 
-def _answers(port: int, greeting: bytes) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as connection:
+def _greets(port: int, greeting: bytes = b"") -> bool:
+    with socket.create_connection(("127.0.0.1", port), 1) as connection:
         return not greeting or connection.recv(len(greeting)) == greeting
-    return False
+
+
+def _port() -> int:
+    return 20_000 + secrets.randbelow(12_000)
 
 
 # -- OTLP, beside OpenTelemetry's messages with http.client, or with a stub of grpcio --------------
@@ -171,20 +177,14 @@ def _delivery(
 @contextmanager
 def _receiver(protocol: str) -> Iterator[int]:
     """Start a process that takes everything; yield its port."""
-    command = [sys.executable, "-m", "benchmarks.sinks", protocol]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            line = process.stdout.readline() if process.stdout else ""
-            if not line.strip().isdigit():
-                raise BenchmarkError("the receiver does not start")
-            yield int(line)
-        finally:
-            process.kill()
+    port = _port()
+    command = [sys.executable, "-m", "benchmarks.sinks", protocol, str(port)]
+    with _served(command, lambda: _greets(port)):
+        yield port
 
 
-def _serve_http() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        print(server.getsockname()[1], flush=True)
+def _serve_http(port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)) as server:
         while True:
             connection, _ = server.accept()
             Thread(target=_answer_all, args=(connection,), daemon=True).start()
@@ -205,7 +205,7 @@ def _answer_all(connection: socket.socket) -> None:
             connection.sendall(_ANSWER)
 
 
-def _serve_grpc() -> None:
+def _serve_grpc(port: int) -> None:
     import grpc  # noqa: PLC0415 - an extra
 
     service, _, method = _METHOD[1:].partition("/")
@@ -214,10 +214,9 @@ def _serve_grpc() -> None:
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(service, {method: handler})]
     )
-    port = server.add_insecure_port("127.0.0.1:0")
+    server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
-    print(port, flush=True)
-    Event().wait()
+    server.wait_for_termination()
 
 
 # -- Parquet files, beside pyarrow's own way from mappings to a file -------------------------------
@@ -288,6 +287,8 @@ def _by_copy(directory: Path, schema: Schema) -> Iterator[Writers]:
 @contextmanager
 def postgres_server() -> Iterator[Path]:
     """Make and start a server; yield the directory of its socket."""
+    import psycopg  # noqa: PLC0415 - an extra
+
     programs, user = postgres_programs()[-1].parent, _postgres_user()
     with TemporaryDirectory(prefix="collector-postgres-") as name:
         if user:
@@ -295,34 +296,19 @@ def postgres_server() -> Iterator[Path]:
         make = [str(programs / "initdb"), "-D", f"{name}/data", "-U", "admin", "-E", "UTF8", "-N"]
         subprocess.run(make, check=True, capture_output=True, cwd="/", **user)
         run = [str(programs / "postgres"), "-D", f"{name}/data", "-k", name, "-h", ""]
-        with subprocess.Popen(run, stderr=subprocess.DEVNULL, cwd="/", **user) as process:
-            try:
-                with _connected(f"postgresql://admin@/postgres?host={name}") as db:
-                    db.execute("CREATE ROLE collector LOGIN")
-                    db.execute("CREATE DATABASE telemetry")
-                    db.execute("GRANT CREATE ON DATABASE telemetry TO collector")
-                yield Path(name)
-            finally:
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(_START_SECONDS)
+        url = f"postgresql://admin@/postgres?host={name}"
 
+        def is_ready() -> bool:
+            with suppress(psycopg.OperationalError), psycopg.connect(url):
+                return True
+            return False
 
-@contextmanager
-def _connected(url: str) -> Iterator[Connection[tuple[Any, ...]]]:
-    """Connect as soon as the server answers."""
-    import psycopg  # noqa: PLC0415 - an extra
-
-    until = monotonic() + _START_SECONDS
-    while True:
-        with suppress(psycopg.OperationalError):
-            db = psycopg.connect(url, autocommit=True)
-            break
-        if monotonic() > until:
-            raise BenchmarkError("the server does not start")
-        sleep(0.1)
-    with db:
-        yield db
+        with _served(run, is_ready, cwd="/", **user):
+            with psycopg.connect(url, autocommit=True) as db:
+                db.execute("CREATE ROLE collector LOGIN")
+                db.execute("CREATE DATABASE telemetry")
+                db.execute("GRANT CREATE ON DATABASE telemetry TO collector")
+            yield Path(name)
 
 
 def _postgres_user() -> dict[str, Any]:
@@ -353,10 +339,11 @@ def _to_stream(directory: Path, schema: Schema) -> Iterator[Writers]:
 
     from collector.sinks.nats import NatsSettings, NatsSink  # noqa: PLC0415 - an extra
 
-    port = 20_000 + secrets.randbelow(12_000)
+    port = _port()
     url = f"nats://127.0.0.1:{port}"
     command = [_nats() or "nats-server", "-a", "127.0.0.1", "-p", str(port)]
-    with served([*command, "-js", "-sd", str(directory)], port, b"INFO"), asyncio.Runner() as loop:
+    command += ["-js", "-sd", str(directory)]
+    with _served(command, lambda: _greets(port, b"INFO")), asyncio.Runner() as loop:
         client = loop.run(nats.connect(url))
         stream = client.jetstream()
         bounds: dict[str, Any] = {"max_age": 3600, "max_bytes": 64 << 20, "storage": "memory"}
@@ -396,10 +383,11 @@ def _to_topic(directory: Path, schema: Schema) -> Iterator[Writers]:
 
     from collector.sinks.kafka import KafkaSettings, KafkaSink  # noqa: PLC0415 - an extra
 
-    port = 20_000 + secrets.randbelow(12_000)
+    port = _port()
     address = f"127.0.0.1:{port}"
     command = [_broker() or "", "broker", "--listener-url", f"tcp://{address}"]
-    with served([*command, "--advertised-listener-url", f"tcp://{address}"], port):
+    command += ["--advertised-listener-url", f"tcp://{address}"]
+    with _served(command, lambda: _greets(port)):
         silent: dict[str, Any] = {"bootstrap.servers": address, "log_level": 0}
         producer = Producer({**silent, "enable.idempotence": True})
         producer.list_topics(_TOPIC, timeout=_START_SECONDS)
@@ -501,4 +489,4 @@ def _batch(schema: Schema, payload: bytes) -> Batch:
 
 
 if __name__ == "__main__":
-    {"http": _serve_http, "grpc": _serve_grpc}[sys.argv[1]]()
+    {"http": _serve_http, "grpc": _serve_grpc}[sys.argv[1]](int(sys.argv[2]))
