@@ -560,13 +560,10 @@ def load(names: Iterable[str] = tuple(CONTENDERS)) -> tuple[list[Contender], dic
     return [each for each in given if each.name not in missing], skipped
 
 
-def obstacle(contender: Contender, corpus: Corpus) -> str | None:
-    """Why a contender does not take part in a corpus; ``None`` if it does."""
-    if corpus.schema not in contender.schemas:
-        return f"does not know the schema {corpus.schema}"
-    if not corpus.admitted and not contender.checks_values:
-        return "does not check values, and so would admit what must not be"
-    return None
+def takes(contender: Contender, corpus: Corpus) -> bool:
+    """Return whether a contender can do a corpus: it knows the schema, and it checks values where
+    none may be admitted."""
+    return corpus.schema in contender.schemas and (corpus.admitted or contender.checks_values)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,6 @@ RATIOS: tuple[tuple[str, str], ...] = (
 _AGAIN = 3
 """A corpus on which a limit does not hold is measured again up to so many times, as a machine that
 others use too has slow minutes; every round counts."""
-_BRIEF, _OTHERWISE = ("small", "medium", "large", "non_ascii"), ("ours_documents", "ours_mappings")
 
 
 class Effort(NamedTuple):
@@ -109,7 +108,7 @@ def measure(options: Namespace, figures: Figures) -> None:
         figures.environment |= {**pinned, "seed": str(SEED)}
         for corpus in options.corpus or CORPORA:
             say(f"measuring {corpus}")
-            timed[corpus] = _corpus(corpus, ready, effort, figures.skipped)
+            timed[corpus] = _corpus(corpus, ready, effort)
         items = {} if options.corpus else _otlp(effort.rounds)
         for _ in range(_AGAIN if options.check else 0):
             figures.verdicts.clear()
@@ -117,7 +116,7 @@ def measure(options: Namespace, figures: Figures) -> None:
             for corpus in sorted(figures.missed()):
                 say(f"measuring {corpus} again")
                 if corpus in timed:
-                    timed[corpus].add(_corpus(corpus, ready, effort, {}))
+                    timed[corpus].add(_corpus(corpus, ready, effort))
                 else:
                     items[corpus].add(_otlp(effort.rounds, corpus)[corpus])
         if options.growth:
@@ -127,10 +126,7 @@ def measure(options: Namespace, figures: Figures) -> None:
         f" ({median(shares):.1%} of the collector's is of the calling thread)" if shares else ""
     )
     titles = {each.name: each for each in ready}
-    usual = [each for name, each in titles.items() if name not in _OTHERWISE]
-    first = {name: of for name, of in timed.items() if name in _BRIEF}
     figures.tables = [*_tables(ready, timed), *_otlp_table(items)]
-    figures.brief = [*_tables(usual, first)]
     whole = Figures(quick=figures.quick, limits=figures.limits)
     _judge(whole, timed, items)
     obstacle_ = "left out" if options.no_whole else obstacle()
@@ -139,7 +135,6 @@ def measure(options: Namespace, figures: Figures) -> None:
         figures.environment |= whole.environment
     figures.skipped |= whole.skipped if obstacle_ is None else {"whole processes": obstacle_}
     figures.tables += [*whole.tables, *growing.tables]
-    figures.brief += [*whole.tables, *growing.tables]
     figures.verdicts = whole.verdicts
     figures.values = {
         "corpora": {name: asdict(of) for name, of in timed.items()},
@@ -157,17 +152,10 @@ def measure(options: Namespace, figures: Figures) -> None:
 # -- in one process --------------------------------------------------------------------------------
 
 
-def _corpus(
-    corpus: str, ready: Sequence[Contender], effort: Effort, skipped: dict[str, str]
-) -> Timed:
-    """Time the contenders that take part in a corpus."""
-    takers = []
-    for contender in ready:
-        if reason := contenders.obstacle(contender, CORPORA[corpus]):
-            skipped[f"{contender.name} on {corpus}"] = reason
-        else:
-            takers.append(contender)
+def _corpus(corpus: str, ready: Sequence[Contender], effort: Effort) -> Timed:
+    """Time the contenders that can do a corpus."""
     about = CORPORA[corpus]
+    takers = [each for each in ready if contenders.takes(each, about)]
     payload = lines(corpus, max(1, effort.payload // about.bytes))
     agree(takers, payload, about)
     for contender in takers:

@@ -87,7 +87,7 @@ def test_contenders_agree(corpus: str) -> None:
     """Every contender that takes part in a corpus makes the same of it."""
     ready, _ = contenders.load()
     about = CORPORA[corpus]
-    takers = [each for each in ready if contenders.obstacle(each, about) is None]
+    takers = [each for each in ready if contenders.takes(each, about)]
     assert {"ours", "ours_documents", "ours_mappings"} < {each.name for each in takers}
     lines = data.lines(corpus, 20 if about.bytes > 10_000 else 300)
     assert len(set(lines)) > 1
@@ -121,7 +121,7 @@ def test_a_slowdown_is_seen() -> None:
     failed = []
     for each in (make, slow):
         ready[0] = replace(ready[0], make=each)
-        timed = {"medium": filters._corpus("medium", ready, effort, {})}
+        timed = {"medium": filters._corpus("medium", ready, effort)}
         figures = Figures(limits={"at_most": {"ours/bare": {"medium": 4.0}}})
         filters._judge(figures, timed, {})
         failed.append(figures.missed())
