@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import contenders, data, filters, growth, processes, recording, sdk, sinks, variants
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.contenders import Outcome
@@ -205,6 +206,34 @@ def test_the_vault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("recording")
     assert all(min(of) > 0 for way in found["rates"].values() for of in way.values())
     assert 10 < found["peak_mb"] < 150
+
+
+def test_every_figure_is_written_by_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into the marked parts of the pages, and nowhere else; the README follows the pages."""
+    pages = []
+    for name in ("README", "SPEED", "LEAKS"):
+        page = tmp_path / name
+        page.write_bytes(getattr(command, name).read_bytes())
+        monkeypatch.setattr(command, name, page)
+        pages.append(page)
+    readme, speed, _ = pages
+    row = "| collector | – | 1 | 2 | 3 | 4 |"
+    speed.write_text(re.sub(r"(?m)^\| collector \|.*$", row, speed.read_text()))
+    before = [_unmarked(page) for page in pages]
+    written = {words[0] for _, words in command.DOCS}
+    monkeypatch.setattr(variants, "_QUICK_TURNS", 12)
+    monkeypatch.setattr(command, "DOCS", [(speed, (name,)) for name in ("scale", "when")])
+    assert command.docs(["--quick"]) in (0, 1)
+    assert [_unmarked(page) for page in pages] == before
+    assert "| Collector | 2 | 3 |" in readme.read_text()
+    sections = re.findall(r"<!-- (\w+):begin -->", "".join(map(Path.read_text, pages)))
+    assert sorted(sections) == sorted({"measured", *written})
+
+
+def _unmarked(page: Path) -> str:
+    return re.sub(r"(?s)(<!-- (\w+):begin -->).*?(<!-- \2:end -->)", r"\1\3", page.read_text())
 
 
 def test_scale(run: Run) -> None:
