@@ -47,7 +47,7 @@ class Effort(NamedTuple):
 
 
 QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000)
-FULL = Effort(step=2, rounds=1, clean=30, personal=100, messages=5_000, sweep=20_000)
+FULL = Effort(step=1, rounds=1, clean=30, personal=100, messages=5_000, sweep=20_000)
 
 _SAID = Cell("meeting", "unlisted", "plain", "said")
 _WIDE = 4_096
