@@ -1,6 +1,6 @@
-"""Charts as SVG files that can be read on light and on dark pages: bars, and lines on logarithmic
-axes. The same figures give the same bytes. A chart brings its own paper, so that the page around it
-may have any colour; which of the two it is, the reader's setting decides."""
+"""Bars as SVG files that can be read on light and on dark pages. The same figures give the same
+bytes. A chart brings its own paper, so that the page around it may have any colour; which of the
+two it is, the reader's setting decides."""
 
 from __future__ import annotations
 
@@ -53,10 +53,9 @@ class _Drawing:
     ) -> None:
         """A line of text; ``y`` is its base."""
         weight, anchor = more.get("weight", "400"), more.get("anchor", "start")
-        turned = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if "turned" in more else ""
         self._parts.append(
             f'<text class="{colour}" x="{x:.1f}" y="{y:.1f}" font-size="{size}"'
-            f' font-weight="{weight}" text-anchor="{anchor}"{turned}>{escape(text)}</text>'
+            f' font-weight="{weight}" text-anchor="{anchor}">{escape(text)}</text>'
         )
 
     def line(
@@ -85,7 +84,7 @@ class _Drawing:
             self.text(x + 28, y, name)
             x += 48 + _width(name)
 
-    def across(self, scale: _Scale, between: tuple[float, float], name: str, unit: str) -> None:
+    def across(self, scale: _Scale, between: tuple[float, float], name: str) -> None:
         """The axis at the foot, with a rule at each tick; labels that would touch are left out."""
         top, bottom = between
         free = -40.0
@@ -93,7 +92,7 @@ class _Drawing:
             x = scale(tick)
             self.line([(x, top), (x, bottom)], "rule")
             if x - free >= 40:
-                self.text(x, bottom + 18, _label(tick, unit), "faint", anchor="middle")
+                self.text(x, bottom + 18, f"{tick:g}", "faint", anchor="middle")
                 free = x
         self.text((scale.start + scale.end) / 2, bottom + 42, name, anchor="middle")
 
@@ -109,53 +108,23 @@ class _Drawing:
 
 
 class _Scale(NamedTuple):
-    """From numbers to pixels. On a logarithmic one, zero has a place of its own at the start."""
+    """From numbers, from zero on, to pixels."""
 
-    low: float
     high: float
     start: float
     end: float
     ticks: Sequence[float]
-    is_log: bool
 
     def __call__(self, value: float) -> float:
-        if self.is_log:
-            share = log10(max(value, self.low) / self.low) / log10(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
-
-
-def _nice(low: float, high: float, steps: Sequence[float]) -> list[float]:
-    """Return the numbers ``step`` times a power of ten that lie between two others."""
-    decades = range(floor(log10(low)), floor(log10(high)) + 1)
-    found = [step * 10.0**decade for decade in decades for step in steps]
-    return [tick for tick in found if low * 0.999 <= tick <= high * 1.001]
+        return self.start + value / self.high * (self.end - self.start)
 
 
 def _linear(high: float, start: float, end: float) -> _Scale:
     """From zero to at least ``high``, with about five ticks."""
-    step = next(s for s in _nice(high / 100, high, (1, 2, 2.5, 5)) if high / s <= 6)
-    ticks = [step * number for number in range(int(high / step) + 1)]
-    return _Scale(0, high, start, end, ticks, is_log=False)
-
-
-def _logarithmic(values: Iterable[float], start: float, end: float) -> _Scale:
-    """Around positive values, with a little room; a zero among them is put half a decade lower."""
-    known = sorted(values)
-    positive = [value for value in known if value > 0]
-    low, high = positive[0] / 1.25, positive[-1] * 1.25
-    ticks = _nice(low, high, (1, 2, 5) if high / low < 300 else (1,))
-    if known[0] == 0:
-        low, ticks = positive[0] / 10**0.5, [0, *ticks]
-    return _Scale(low, high, start, end, ticks, is_log=True)
-
-
-def _label(value: float, unit: str = "") -> str:
-    """Return a number as a tick says it; bytes in KB and MB of thousands."""
-    if unit == "bytes" and value >= 1_000:
-        return f"{value / 1e6:g} MB" if value >= 1e6 else f"{value / 1e3:g} KB"
-    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+    decades = range(floor(log10(high)) - 2, floor(log10(high)) + 1)
+    steps = [step * 10.0**decade for decade in decades for step in (1, 2, 2.5, 5)]
+    step = next(step for step in steps if high / step <= 6)
+    return _Scale(high, start, end, [step * number for number in range(int(high / step) + 1)])
 
 
 def bars(
@@ -171,7 +140,7 @@ def bars(
     bottom, high = _TOP + _ROW * len(rows), max(v for each in rows.values() for v, _ in each)
     drawing = _Drawing(left + 472, bottom + 58, *titles)
     scale = _linear(high or 1, left, left + 400)
-    drawing.across(scale, (_TOP - 4, bottom), unit, "")
+    drawing.across(scale, (_TOP - 4, bottom), unit)
     if floor_ is not None:
         drawing.line([(scale(floor_), _TOP - 4), (scale(floor_), bottom)], "c", "5 4", 1.5)
     for number, (name, values) in enumerate(rows.items()):
@@ -185,30 +154,4 @@ def bars(
     drawing.legend(
         (colour, "5 4" if colour == "c" else "bar", name) for colour, name in names.items()
     )
-    return drawing.svg()
-
-
-def lines(
-    title: str,
-    about: str,
-    axes: tuple[str, str],
-    points: Sequence[float],
-    jobs: Sequence[tuple[str, str, str, Sequence[float]]],
-) -> str:
-    """Draw jobs (name, colour, dashes and values) over points. Both axes are logarithmic: a
-    straight line through zero rises by one decade per decade."""
-    left, right, top, bottom = 76.0, 692.0, 96.0, 362.0
-    drawing = _Drawing(720, 420, title, about)
-    across = _logarithmic(points, left, right)
-    up = _logarithmic([value for *_, values in jobs for value in values], bottom, top)
-    drawing.across(across, (top, bottom), axes[0], axes[0])
-    for tick in up.ticks:
-        drawing.line([(left, up(tick)), (right, up(tick))], "rule")
-        drawing.text(left - 8, up(tick) + 4, _label(tick), "faint", anchor="end")
-    drawing.text(20, (top + bottom) / 2, axes[1], anchor="middle", turned="")
-    for _, colour, dash, values in reversed(jobs):
-        drawing.line(
-            [(across(x), up(y)) for x, y in zip(points, values, strict=True)], colour, dash, 2
-        )
-    drawing.legend((colour, dash, name) for name, colour, dash, _ in jobs)
     return drawing.svg()

@@ -8,10 +8,12 @@ import gc
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from random import Random
+from time import process_time_ns
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,6 +58,27 @@ def steady() -> Iterator[dict[str, str]]:
             gc.enable()
         if allowed:
             os.sched_setaffinity(0, allowed)
+
+
+def in_rounds(
+    jobs: Mapping[str, Callable[[], object]],
+    rounds: int,
+    seed: int,
+    clock: Callable[[], int] = process_time_ns,
+) -> dict[str, list[float]]:
+    """Run each job once a round, in an order drawn anew, so that none is always the second; return
+    the µs of each round. A first round warms up, and does not count."""
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    random = Random(seed)
+    for round_ in range(rounds + 1):
+        for name in random.sample(list(jobs), len(jobs)):
+            begun = clock()
+            done = jobs[name]()
+            spent = clock() - begun
+            del done  # freeing it is not timed
+            if round_:
+                times[name].append(max(1, spent) / 1_000)
+    return times
 
 
 def compiled() -> dict[str, str]:

@@ -6,13 +6,14 @@ A corpus is made of lines, one JSON text each; a line holds one event, or a docu
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import orjson
 
-from benchmarks import hostile, meetings, vendor
+from benchmarks import meetings
 from benchmarks.meetings import Event
 
 SEED = 20261124
@@ -58,7 +59,7 @@ def _written(draw: Callable[[random.Random], Iterator[Event]]) -> _Draw:
 
 def _hostile(rng: random.Random) -> Iterator[bytes]:
     while True:
-        yield hostile.event(rng)
+        yield meetings.hostile(rng)
 
 
 CORPORA: dict[str, Corpus] = {
@@ -74,9 +75,9 @@ CORPORA: dict[str, Corpus] = {
             "qos",
             10_900,
             "a vendor's document around 20 participants",
-            _each(vendor.report),
+            _each(meetings.vendors),
             schema="participants-qos",
-            events=vendor.PARTICIPANTS,
+            events=meetings.PARTICIPANTS,
         ),
         Corpus("fleet", 540, "heartbeats of 500 clients", _written(meetings.heartbeats)),
         Corpus("strangers", 500, "no two clients alike", _written(meetings.strangers), fresh=True),
@@ -90,6 +91,15 @@ CORPORA: dict[str, Corpus] = {
     )
 }
 """The corpora by name, in the order in which they are reported."""
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the leaves of nested objects under their dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in nested.items():
+        inner = f"{prefix}{name}"
+        leaves |= flat(value, f"{inner}.") if isinstance(value, Mapping) else {inner: value}
+    return leaves
 
 
 def stream(name: str, number: int, seed: int = SEED) -> Iterator[bytes]:

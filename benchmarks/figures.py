@@ -111,15 +111,14 @@ class Verdict(NamedTuple):
 
 @dataclass
 class Figures:
-    """All that one call of a benchmark finds. ``values`` go into JSON, ``brief`` are the tables of
-    a first page, if these are not all, and ``skipped`` says what was not measured, and why."""
+    """All that one call of a benchmark finds. ``values`` go into JSON, and ``skipped`` says what
+    was not measured, and why."""
 
     environment: dict[str, str] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
     quick: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
-    brief: list[Table] | None = None
     values: dict[str, Any] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
 
@@ -283,24 +282,17 @@ def _show(given: Namespace, figures: Figures, section: str) -> None:
         put(page, section, figures)
 
 
-BRIEF_PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
-"""The page that gets the brief tables."""
-
-
-def put(page: Path, section: str, figures: Figures) -> None:
-    """Write the tables between the markers of a section; the rest of the page stays as it is."""
-    is_brief = page.resolve() == BRIEF_PAGE and figures.brief is not None
-    parts = [each.markdown() for each in (figures.brief or () if is_brief else figures.tables)]
-    skipped = [
-        f"{name} ({why})"
-        for name, why in figures.skipped.items()
-        if not (is_brief and " on " in name)
-    ]
+def put(page: Path, section: str, figures: Figures, last: str = "") -> None:
+    """Write the tables between the markers of a section, and a last line that says how they were
+    measured, unless another is given; the rest of the page stays as it is."""
+    parts = [each.markdown() for each in figures.tables]
+    skipped = [f"{name} ({why})" for name, why in figures.skipped.items()]
     if skipped:
         parts.append(f"Skipped: {'; '.join(skipped)}.")
     around = "; ".join(f"{name} {value}" for name, value in figures.environment.items())
     command = f"python -m benchmarks {section}".removesuffix(" benchmarks")
-    parts.append(f"Measured by `{command}`: {around}." if around else f"Computed by `{command}`.")
+    measured = f"Measured by `{command}`: {around}." if around else f"Computed by `{command}`."
+    parts.append(last or measured)
     before, after = _around(page, section)
     text = "\n\n".join(parts)
     with page.open("w", encoding="utf-8", newline="") as file:

@@ -42,14 +42,12 @@ RATIOS: tuple[tuple[str, str], ...] = (
     ("ours_documents", "ours"),
     ("ours_documents", "bare"),
     ("ours_mappings", "ours"),
-    *((name, "ours") for name in contenders.NAMES if name != "bare" and "ours" not in name),
+    *((name, "ours") for name in contenders.CONTENDERS if name != "bare" and "ours" not in name),
 )
 """Which contender's time is divided by which other's."""
 _AGAIN = 3
 """A corpus on which a limit does not hold is measured again up to so many times, as a machine that
 others use too has slow minutes; every round counts."""
-_MEMORY, _MEMORY_RUNS = "medium", 3
-_BRIEF, _OTHERWISE = ("small", "medium", "large", "non_ascii"), ("ours_documents", "ours_mappings")
 
 
 class Effort(NamedTuple):
@@ -68,7 +66,7 @@ class Effort(NamedTuple):
 
 # Engines that work on batches have a cost per call: DuckDB takes 6.0 µs per medium event of 2 MB,
 # 4.3 of 6 MB, so a payload must not be small.
-FULL = Effort(rounds=20, warmups=2, payload=10_000_000, events=200_000, runs=5, times=5, starts=15)
+FULL = Effort(rounds=8, warmups=1, payload=6_000_000, events=200_000, runs=3, times=2, starts=9)
 QUICK = Effort(rounds=7, warmups=1, payload=3_000_000, events=20_000, runs=3, starts=7)
 
 
@@ -103,7 +101,6 @@ def measure(options: Namespace, figures: Figures) -> None:
     effort = QUICK if options.quick else FULL
     figures.environment = conditions.environment() | conditions.compiled()
     timed: dict[str, Timed] = {}
-    drawn: dict[str, str] = {}
     growing = Figures(quick=figures.quick)
     # Contenders are loaded when the process is pinned, so that threads of theirs are pinned too.
     with conditions.steady() as pinned:
@@ -111,7 +108,7 @@ def measure(options: Namespace, figures: Figures) -> None:
         figures.environment |= {**pinned, "seed": str(SEED)}
         for corpus in options.corpus or CORPORA:
             say(f"measuring {corpus}")
-            timed[corpus] = _corpus(corpus, ready, effort, figures.skipped)
+            timed[corpus] = _corpus(corpus, ready, effort)
         items = {} if options.corpus else _otlp(effort.rounds)
         for _ in range(_AGAIN if options.check else 0):
             figures.verdicts.clear()
@@ -119,30 +116,25 @@ def measure(options: Namespace, figures: Figures) -> None:
             for corpus in sorted(figures.missed()):
                 say(f"measuring {corpus} again")
                 if corpus in timed:
-                    timed[corpus].add(_corpus(corpus, ready, effort, {}))
+                    timed[corpus].add(_corpus(corpus, ready, effort))
                 else:
                     items[corpus].add(_otlp(effort.rounds, corpus)[corpus])
         if options.growth:
-            drawn = growth.measure(growing)
+            growth.measure(growing)
     shares = [each.own for each in timed.values() if each.own is not None]
     figures.environment["clock"] = "CPU time of the process, all threads" + (
         f" ({median(shares):.1%} of the collector's is of the calling thread)" if shares else ""
     )
     titles = {each.name: each for each in ready}
-    usual = [each for name, each in titles.items() if name not in _OTHERWISE]
-    first = {name: of for name, of in timed.items() if name in _BRIEF}
     figures.tables = [*_tables(ready, timed), *_otlp_table(items)]
-    figures.brief = [*_tables(usual, first)]
     whole = Figures(quick=figures.quick, limits=figures.limits)
     _judge(whole, timed, items)
     obstacle_ = "left out" if options.no_whole else obstacle()
     if obstacle_ is None:
-        figures.tables.append(_memory(ready, effort))
         _whole(whole, effort, options.fluent_bit)
         figures.environment |= whole.environment
     figures.skipped |= whole.skipped if obstacle_ is None else {"whole processes": obstacle_}
     figures.tables += [*whole.tables, *growing.tables]
-    figures.brief += whole.tables
     figures.verdicts = whole.verdicts
     figures.values = {
         "corpora": {name: asdict(of) for name, of in timed.items()},
@@ -152,25 +144,18 @@ def measure(options: Namespace, figures: Figures) -> None:
     }
     if options.charts:
         options.charts.mkdir(parents=True, exist_ok=True)
-        drawn |= {f"corpus-{name}": _bars(name, of, titles) for name, of in timed.items()}
-        for name, text in drawn.items():
-            (options.charts / f"{name}.svg").write_text(text, encoding="utf-8", newline="\n")
+        for name, of in timed.items():
+            text = _bars(name, of, titles)
+            (options.charts / f"corpus-{name}.svg").write_text(text, encoding="utf-8", newline="\n")
 
 
 # -- in one process --------------------------------------------------------------------------------
 
 
-def _corpus(
-    corpus: str, ready: Sequence[Contender], effort: Effort, skipped: dict[str, str]
-) -> Timed:
-    """Time the contenders that take part in a corpus."""
-    takers = []
-    for contender in ready:
-        if reason := contenders.obstacle(contender, CORPORA[corpus]):
-            skipped[f"{contender.name} on {corpus}"] = reason
-        else:
-            takers.append(contender)
+def _corpus(corpus: str, ready: Sequence[Contender], effort: Effort) -> Timed:
+    """Time the contenders that can do a corpus."""
     about = CORPORA[corpus]
+    takers = [each for each in ready if contenders.takes(each, about)]
     payload = lines(corpus, max(1, effort.payload // about.bytes))
     agree(takers, payload, about)
     for contender in takers:
@@ -311,7 +296,7 @@ def _check_names(limits: Mapping[str, Any]) -> None:
         {ratio for ratio, _ in given} - ratios
         | (names | pairs) - set(CORPORA)
         | set(limits["otlp"]) - {corpus.name for corpus in otlp.CORPORA}
-        | set(limits["corpora"]) - set(contenders.NAMES)
+        | set(limits["corpora"]) - set(contenders.CONTENDERS)
     )
     if strange:
         raise BenchmarkError(f"limits of what is never measured: {', '.join(sorted(strange))}")
@@ -343,26 +328,6 @@ def obstacle() -> str | None:
     if subprocess.run([*COLLECTOR, "--help"], capture_output=True, check=False).returncode:
         return "the command `collector filter` cannot be run"
     return None
-
-
-def _memory(ready: Sequence[Contender], effort: Effort) -> Table:
-    """Each contender alone in a fresh process, on one payload, once: ``main`` below."""
-    say("measuring memory")
-    titles = {"": "the events alone, in Python"} | {each.name: each.title for each in ready}
-    with processes.source(_MEMORY, effort.payload // CORPORA[_MEMORY].bytes) as source:
-        program = (sys.executable, "-m", "benchmarks.filters", str(source.path))
-        runs = {
-            name: Process(f"memory of {title}", (*program, name), source.beside("printed"))
-            for name, title in titles.items()
-        }
-        in_turns(list(runs.values()), _MEMORY_RUNS)
-    peaks = {name: median(run.peak_mb) for name, run in runs.items()}
-    rows = [
-        (title, f"{peaks[name]:.0f}", f"{max(0.0, peaks[name] - peaks['']):.0f}" if name else "–")
-        for name, title in titles.items()
-    ]
-    title = f"peak memory of a fresh process that runs a contender once on the {_MEMORY} corpus"
-    return Table(title, ("contender", "peak MB", "above the events, MB"), rows)
 
 
 def _whole(figures: Figures, effort: Effort, fluent_path: str | None) -> None:
@@ -409,7 +374,7 @@ def _whole(figures: Figures, effort: Effort, fluent_path: str | None) -> None:
     what = "two jobs against two processes that share nothing"
     judge(figures.at_least, what, "two_jobs_of_control_at_least", of_control)
     say("measuring the start of a command")
-    with processes.source(_MEMORY, 1) as source:
+    with processes.source("medium", 1) as source:
         start = _start(source, effort.starts, figures)
     what = "start of collector filter / of its libraries"
     figures.at_most(what, limits.get("start_of_imports_at_most"), start)
@@ -505,7 +470,7 @@ def every_cpu(
     for library, (title, module) in _ENGINES.items():
         if find_spec(library) is not None:
             target = source.beside(f"{module}.ndjson")
-            program = (sys.executable, "-m", f"benchmarks.contenders.{module}")
+            program = (sys.executable, "-m", "benchmarks.contenders", module)
             command = (*program, str(source.path), str(target))
             engines.append(Process(title, command, target.with_suffix(".printed"), target))
     commands = [*ours.values(), *engines]
@@ -604,16 +569,3 @@ def _start(source: Source, runs: int, figures: Figures) -> Interval:
     )
     figures.values["start"] = {each.name: each.used() for each in both}
     return ratio
-
-
-def main(path: str, name: str = "") -> None:
-    """Run a contender once on the events of a file; without one, only hold the events."""
-    events = Path(path).read_bytes().splitlines()
-    if name:
-        (contender,), _ = contenders.load([name])
-        contender.prepare(events, "conferencing")
-        contender.run()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

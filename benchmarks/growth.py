@@ -1,9 +1,9 @@
 """How the time of the filter grows along one number: the size of an event, its members, the fields
 of a schema, or the events of a call. All of it is seeded or counted out.
 
-The filter takes turns with bare msgspec and with orjson and a projection, which are made from the
-names of the fields, because along a curve the schema changes too. The exponent (the slope in
-log-log over the upper half of a curve) is 1 for a straight line through zero, 0 for a flat one.
+The filter takes turns with bare msgspec, whose types are made from the names of the fields, because
+along a curve the schema changes too. The exponent (the slope in log-log over the upper half of a
+curve) is 1 for a straight line through zero, 0 for a flat one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from benchmarks import charts
-from benchmarks.data import SEED, stream
+from benchmarks import conditions
+from benchmarks.data import SEED, flat, stream
 from benchmarks.figures import BenchmarkError, Figures, say, slope
 from benchmarks.talk import ENGLISH, TONGUES, Tongue
 from collector import Filter, Schema, load_schema
@@ -49,8 +49,7 @@ _FIELD = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Events under a schema, as one payload: NDJSON ``lines``, one JSON ``list``, or one document
-    with the ``records`` below ``participants``."""
+    """Events under a schema, as one payload: NDJSON ``lines``, or one JSON ``list``."""
 
     schema: Schema
     events: Sequence[bytes]
@@ -60,8 +59,7 @@ class Case:
         """Return what one call is given."""
         if self.form == "lines":
             return b"\n".join(self.events)
-        listed = b"[" + b",".join(self.events) + b"]"
-        return listed if self.form == "list" else b'{"participants":' + listed + b"}"
+        return b"[" + b",".join(self.events) + b"]"
 
 
 # -- cases -----------------------------------------------------------------------------------------
@@ -79,10 +77,7 @@ def _reports(count: int) -> Sequence[bytes]:
 
 def _calls(form: str, events: int) -> Case:
     """Return reports of half a kilobyte without content, under the shipped schema."""
-    schema = load_schema("conferencing")
-    if form == "records":
-        schema = schema.model_copy(update={"records": ("participants",)})
-    return Case(schema, _reports(events), form)
+    return Case(load_schema("conferencing"), _reports(events), form)
 
 
 def _extended(members: Callable[[int], Iterable[bytes]], count: int) -> Case:
@@ -185,12 +180,8 @@ def _bare(case: Case) -> _Job:
     if case.form == "lines":
         line = msgspec.json.Decoder(event).decode
         return lambda: encode([line(each) for each in BytesIO(payload)])
-    if case.form == "list":
-        listed: Any = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
-        return lambda: encode(listed(payload))
-    document = msgspec.defstruct("Document", [("participants", list[event])])  # type: ignore[valid-type]
-    whole: Any = msgspec.json.Decoder(document).decode
-    return lambda: encode(whole(payload).participants)
+    listed: Any = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
+    return lambda: encode(listed(payload))
 
 
 def _struct(tree: Mapping[str, Any]) -> Any:
@@ -202,44 +193,11 @@ def _struct(tree: Mapping[str, Any]) -> Any:
     return msgspec.defstruct("Event", members, rename=rename, gc=False, omit_defaults=True)
 
 
-def _orjson(case: Case) -> _Job:
-    """Parse everything, pick by a function written out for the fields, write flat records."""
-    loads, dumps, pick = orjson.loads, orjson.dumps, _picker(case)
-    payload, newline = case.payload(), orjson.OPT_APPEND_NEWLINE
-    events: Callable[[], Any] = {
-        "lines": lambda: map(loads, BytesIO(payload)),
-        "list": lambda: loads(payload),
-        "records": lambda: loads(payload)["participants"],
-    }[case.form]
-    return lambda: b"".join([dumps(pick(event), option=newline) for event in events()])
-
-
-def _picker(case: Case) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """As one would write it by hand: each object once, then each field if it is there."""
-    objects = {"": "event"}
-    text = ["def pick(event):", f" record = {{'schema': {case.schema.id!r}}}"]
-    for name in case.schema.fields:
-        *parents, leaf = name.split(".")
-        for end in range(1, len(parents) + 1):
-            path = ".".join(parents[:end])
-            if path not in objects:
-                objects[path] = f"o{len(objects)}"
-                above = objects[".".join(parents[: end - 1])]
-                text.append(f" {objects[path]} = {above}.get({parents[end - 1]!r}, {{}})")
-        text.append(f" if (value := {objects['.'.join(parents)]}.get({leaf!r})) is not None:")
-        text.append(f"  record[{name!r}] = value")
-    names: dict[str, Any] = {}
-    exec("\n".join([*text, " return record"]), names)
-    pick: Callable[[dict[str, Any]], dict[str, Any]] = names["pick"]
-    return pick
-
-
-_JOBS: Mapping[str, tuple[Callable[[Case], _Job], str, str, str]] = {
-    "ours": (_ours, "collector", "a", ""),
-    "bare": (_bare, "bare msgspec (floor)", "b", "6 4"),
-    "orjson_projection": (_orjson, "orjson + projection", "c", ""),
+_JOBS: Mapping[str, tuple[Callable[[Case], _Job], str]] = {
+    "ours": (_ours, "collector"),
+    "bare": (_bare, "bare msgspec (floor)"),
 }
-"""What makes a job of a case, its title, and its colour and dashes in charts."""
+"""What makes a job of a case, and its title."""
 
 
 # -- curves ----------------------------------------------------------------------------------------
@@ -315,20 +273,19 @@ AXES = (
         for name, title, unit, places, form in (
             ("lines", "Lines in a call", "events", _CALLS, "lines"),
             ("documents", "Events in a JSON list", "events", _ITEMS, "list"),
-            ("records", "Records in a document", "records", _ITEMS, "records"),
         )
     ),
 )
 """In the order in which they are shown."""
 
 
-def measure(figures: Figures) -> dict[str, str]:
-    """Time every curve, add the table, and return a chart of each, by name.
+def measure(figures: Figures) -> None:
+    """Time every curve, and add the table.
 
     Raises ``BenchmarkError`` when two jobs differ in a record.
     """
-    rows, drawn = [], {}
-    rounds, least_ms, step = (3, 2, 2) if figures.quick else (11, 6, 1)
+    rows = []
+    rounds, least_ms, step = (3, 2, 2) if figures.quick else (5, 3, 1)
     for axis in AXES:
         say(f"measuring growth: {axis.name}")
         places = axis.places[::-step][::-1]  # counted from the end: the last place shows most
@@ -336,83 +293,62 @@ def measure(figures: Figures) -> dict[str, str]:
         for place in places:
             for name, found in _timed(axis, place, rounds, least_ms).items():
                 times[name].append(median(found))
-        row, drawn[f"growth-{axis.name}"] = _shown(axis, places, times)
-        rows.append(row)
+        rows.append(_row(axis, places, times))
         figures.values.setdefault("growth", {})[axis.name] = {"places": places, "times": times}
     title = (
         "growth of CPU time per event: exponent (slope in log-log) over the upper half of a curve"
     )
-    titles = (job[1] for job in _JOBS.values())
+    titles = (title for _, title in _JOBS.values())
     last = ("collector, first → last µs", "collector, ns per unit")
     figures.table(title, ("varied", "from – to", *titles, *last), rows)
-    return drawn
 
 
 def _timed(axis: Axis, place: int, rounds: int, least_ms: float) -> dict[str, list[float]]:
     """Return µs per event by job, per round. Short jobs are repeated within a round."""
-    case, rng = axis.case(place), random.Random(SEED)
+    case = axis.case(place)
     jobs = {name: _JOBS[name][0](case) for name in axis.jobs}
     expected: object = None
     for name, job in jobs.items():
         lines = job().splitlines()
         records = [
-            {"schema": case.schema.id} | _flat(orjson.loads(line))
+            {"schema": case.schema.id} | flat(orjson.loads(line))
             for line in islice(lines, _COMPARED)
         ]
         if len(lines) != len(case.events) or expected not in (None, records):
             raise BenchmarkError(f"{name} gives other records, {axis.name} at {place}")
         expected = records
-    repeats = {name: 1 + int(least_ms * 1e6 / _spent(job, 1)) for name, job in jobs.items()}
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
-        for name in rng.sample(list(jobs), len(jobs)):
-            spent = _spent(jobs[name], repeats[name])
-            times[name].append(spent / repeats[name] / len(case.events) / 1_000)
-    return times
-
-
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested objects under their dotted names, to compare records."""
-    leaves: dict[str, Any] = {}
-    for name, value in nested.items():
-        inner = f"{prefix}{name}"
-        leaves |= _flat(value, f"{inner}.") if isinstance(value, dict) else {inner: value}
-    return leaves
-
-
-def _spent(job: _Job, repeats: int) -> int:
-    """Return nanoseconds of CPU; at least one."""
-    start = thread_time_ns()
-    for _ in range(repeats):
+    works = {}
+    for name, job in jobs.items():
+        begun = thread_time_ns()
         job()
-    return max(1, thread_time_ns() - start)
+        times = 1 + int(least_ms * 1e6 / max(1, thread_time_ns() - begun))
+        works[name] = (partial(_repeated, job, times), times * len(case.events))
+    spent = {name: work for name, (work, _) in works.items()}
+    found = conditions.in_rounds(spent, rounds, SEED, thread_time_ns)
+    return {name: [us / works[name][1] for us in of] for name, of in found.items()}
 
 
-def _shown(
+def _repeated(job: _Job, times: int) -> None:
+    for _ in range(times):
+        job()
+
+
+def _row(
     axis: Axis, places: Sequence[int], times: Mapping[str, Sequence[float]]
-) -> tuple[tuple[str, ...], str]:
-    """Return a curve as a row of the table, and as a chart."""
+) -> tuple[str, ...]:
+    """Return a curve as a row of the table."""
     upper = slice(-max(3, (len(places) + 1) // 2), None)
     half = [place for place in places[upper] if place > 0]
-    xs = list(map(log, half))
+    xs, ours = list(map(log, half)), times["ours"]
     exponents = {
         name: f"{round(slope(xs, list(map(log, of[-len(half) :]))), 2) + 0:.2f}"  # never -0.00
         for name, of in times.items()
     }
-    one, ours = axis.unit.removesuffix("s"), times["ours"]
-    ns = slope(places[upper], ours[upper]) * 1_000
-    per_unit = f"{float(format(ns, '.3g')):,.10g}"
-    row = (
+    per_unit = f"{float(format(slope(places[upper], ours[upper]) * 1_000, '.3g')):,.10g}"
+    return (
         axis.title,
         f"{places[0]:,} – {places[-1]:,} {axis.unit}",
         *(exponents.get(name, "–") for name in _JOBS),
         f"{ours[0]:,.1f} → {ours[-1]:,.1f}",
         "flat is linear" if axis.per_call else per_unit,
     )
-    if axis.per_call:
-        about = f"Flat is linear: exponent {exponents['ours']} over the upper half"
-    else:
-        about = f"Upper half: exponent {exponents['ours']} (1 is linear), {per_unit} ns per {one}"
-    name = f"µs of CPU per {one if axis.per_call else 'event'}"
-    jobs = [(*_JOBS[job][1:], times[job]) for job in times]
-    return row, charts.lines(axis.title, about, (axis.unit, name), places, jobs)

@@ -1,4 +1,5 @@
-"""Events of a meeting client, drawn at random: reports, chat, transcripts, heartbeats.
+"""Events of a meeting client, drawn at random: reports, chat, transcripts, heartbeats; the document
+that a large vendor's dashboard gives for a meeting; and events that nothing is admitted of.
 
 Addresses are of reserved ranges: documentation (RFC 5737, RFC 3849), benchmarking
 (RFC 2544), shared (RFC 6598) and private (RFC 1918) space; the first two are too small alone for
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Any
 
@@ -178,3 +179,107 @@ def _identifier(rng: random.Random) -> str:
     letter, digits = rng.choice("ACEFGJMNPSTWX"), rng.randrange(1_000)
     revision = rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
     return f"SM-{letter}{digits:03}{revision}{rng.choice(suffixes)}"
+
+
+# -- a vendor's document, spelled as the schema ``participants-qos`` has it -----------------------
+
+PARTICIPANTS = 20
+"""How many took part in each meeting."""
+
+_DEVICES = ("Windows", "Mac", "Linux", "iOS", "Android", "H.323/SIP", "Zoom Rooms", "Web", "Phone")
+_WEIGHTS = (44, 20, 3, 13, 9, 3, 3, 4, 1)
+
+
+def vendors(rng: random.Random) -> Event:
+    """Return one meeting with its participants."""
+    return {
+        "page_count": 1,
+        "page_size": PARTICIPANTS,
+        "total_records": PARTICIPANTS,
+        "next_page_token": "",
+        "participants": [_participant(rng) for _ in range(PARTICIPANTS)],
+    }
+
+
+def _participant(rng: random.Random) -> Event:
+    minute = rng.randrange(60)
+    return {
+        "user_id": hexadecimal(rng),
+        "user_name": rng.choice(ENGLISH.names),
+        "device": rng.choices(_DEVICES, _WEIGHTS)[0],
+        "ip_address": address(rng),
+        "location": rng.choice(("Lisbon (PT)", "Jakarta (ID)", "Cologne (DE)", "Leeds (GB)")),
+        "network_type": rng.choice(("Wifi", "Wired", "PPP", "Cellular")),
+        "data_center": rng.choice(("Frankfurt", "Amsterdam", "Singapore")),
+        "connection_type": rng.choice(("UDP", "TLS")),
+        "join_time": f"2026-11-24T09:{minute:02}:00Z",
+        "leave_time": f"2026-11-24T10:{minute:02}:30Z",
+        "pc_name": f"PC-{hexadecimal(rng, 32)}",
+        "domain": "example.com",
+        "mac_addr": ":".join(f"{rng.randrange(256):02x}" for _ in range(6)),
+        "harddisk_id": hexadecimal(rng, 96),
+        "microphone": "Microphone Array (Realtek(R) Audio)",
+        "speaker": "Speakers (Realtek(R) Audio)",
+        "camera": "Integrated Camera",
+        "version": "6.1.10.45028",
+    }
+
+
+# -- hostile events --------------------------------------------------------------------------------
+
+_HOSTILE_BYTES = 2_040
+_WRONG_TEXTS = ("call me at nine", "１０.０", "fe80::1%eth0", "224.0.0.1", "100.1.1", "", " ", "😀")
+_WRONG_TYPES: tuple[Callable[[random.Random], object], ...] = (
+    lambda rng: rng.randrange(1 << 40),
+    lambda rng: rng.random(),
+    lambda rng: rng.random() < 0.5,
+    lambda rng: [hexadecimal(rng)],
+    lambda rng: {hexadecimal(rng, 32): hexadecimal(rng)},
+)
+
+
+def _wrong(rng: random.Random) -> object:
+    if rng.random() < 0.5:
+        return rng.choice(_WRONG_TYPES)(rng)
+    return rng.choice((*_WRONG_TEXTS, rng.choice(ENGLISH.sentences), hexadecimal(rng, 1_024)))
+
+
+def hostile(rng: random.Random) -> bytes:
+    """Return an event as JSON text of about 2 KB: every field invalid or of a wrong type, unlisted
+    and repeated keys, content. A valid value stands before some of the invalid ones, under the same
+    key; in JSON as everybody reads it, the last one counts."""
+    valid = machine(rng)
+    model = _object(*((key, _wrong(rng)) for key in ("identifier", "name", "name")))
+    parts = [
+        ("client", _object(("address", address(rng)), ("address", _wrong(rng)))),
+        ("device", _text(valid.device)),
+        ("device", _object(("type", _wrong(rng)), ("manufacturer", _wrong(rng)), ("model", model))),
+        ("os", _text(valid.os)),
+        ("os", _object(*((key, _wrong(rng)) for key in ("type", "name", "version", "build_id")))),
+        ("ip_address", _text(None)),
+        ("chat", _text([{"text": rng.choice(ENGLISH.sentences)}])),
+    ]
+    left = _HOSTILE_BYTES - len(_members(parts))
+    while left > 0:
+        unlisted = (hexadecimal(rng, 48), _text(_unlisted(rng)))
+        parts.append(unlisted)
+        left -= len(_members([unlisted]))
+    return _members(parts)
+
+
+def _unlisted(rng: random.Random) -> Event:
+    return {hexadecimal(rng, 32): [hexadecimal(rng), rng.random(), None, rng.random() < 0.5]}
+
+
+def _text(value: object) -> bytes:
+    return orjson.dumps(value)
+
+
+def _object(*members: tuple[str, object]) -> bytes:
+    written = [(key, v if isinstance(v, bytes) else _text(v)) for key, v in members]
+    return _members(written)
+
+
+def _members(members: list[tuple[str, bytes]]) -> bytes:
+    """Return a JSON object; unlike a dictionary it may have a key twice."""
+    return b"{" + b",".join(_text(key) + b":" + value for key, value in members) + b"}"

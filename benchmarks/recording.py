@@ -34,8 +34,8 @@ from collector.files import sync
 _CHUNK = 1 << 20
 _SENDERS = 4
 """Recordings that are written, or read, at once: while one waits for the disk, others go on."""
-_CHUNKS, _ROUNDS = 64, 32
-"""64 MiB a round: 2 GiB in and out."""
+_CHUNKS, _ROUNDS = 64, 12
+"""64 MiB a round: 768 MiB in and out."""
 _SHARE = _CHUNKS // _SENDERS
 """Chunks of a sender in a round."""
 _QUICK_ROUNDS = 2

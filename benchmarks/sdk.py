@@ -14,6 +14,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
@@ -26,7 +27,7 @@ from venv import EnvBuilder
 import orjson
 
 from benchmarks import conditions
-from benchmarks.data import SEED, lines
+from benchmarks.data import SEED, flat, lines
 from benchmarks.figures import BenchmarkError, Figures, interval, paired, percentile, say
 from benchmarks.fleet import machine
 from benchmarks.meetings import address, hexadecimal
@@ -58,7 +59,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 def sdk(options: Namespace, figures: Figures) -> None:
     """Measure everything, and judge it."""
-    rounds, runs, seconds = (5, 5, 2.0) if options.quick else (20, 15, 10.0)
+    rounds, runs, seconds = (5, 5, 2.0) if options.quick else (10, 9, 5.0)
     place, limit = options.directory, figures.limits.get("sdk", {})
     figures.environment = conditions.environment()
     say("fresh processes")
@@ -305,15 +306,6 @@ def _bytes(directory: Path) -> int:
 # -- spans -----------------------------------------------------------------------------------------
 
 
-def _flat(prefix: str, members: Mapping[str, object]) -> dict[str, Any]:
-    """Return members as attributes: those of an object within are named after it."""
-    found: dict[str, Any] = {}
-    for key, value in members.items():
-        name = f"{prefix}.{key}"
-        found |= _flat(name, value) if isinstance(value, Mapping) else {name: value}
-    return found
-
-
 def _finished(number: int) -> Sequence[ReadableSpan]:
     """Return finished spans of one meeting client: device and system are of the resource, the
     address is each span's own, and so is what was said."""
@@ -326,7 +318,7 @@ def _finished(number: int) -> Sequence[ReadableSpan]:
 
     rng, exporter = random.Random(SEED), InMemorySpanExporter()
     of = machine(rng)
-    about = {"service.name": "meeting-client", **_flat("device", of.device), **_flat("os", of.os)}
+    about = {"service.name": "meeting-client", **flat({"device": of.device, "os": of.os})}
     provider = TracerProvider(resource=Resource(about), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     tracer = provider.get_tracer("meeting-client")
@@ -358,18 +350,14 @@ def spans(rounds: int, batches: int = _BATCHES) -> dict[str, list[float]]:
     given = _finished(batches * _BATCH)
     bare, inner = InMemorySpanExporter(), InMemorySpanExporter()
     jobs = {"bare": (bare, bare), "minimised": (minimise(inner, "conferencing"), inner)}
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    rng = random.Random(SEED)
-    for round_ in range(rounds + 1):  # the first one warms up
-        for name in rng.sample(list(jobs), len(jobs)):
-            exporter, exported = jobs[name]
-            begun = thread_time_ns()
-            for at in range(0, len(given), _BATCH):
-                exporter.export(given[at : at + _BATCH])
-            spent = thread_time_ns() - begun
-            if len(exported.get_finished_spans()) != len(given):
-                raise BenchmarkError(f"{name}: not every span is exported")
-            exported.clear()
-            if round_:
-                times[name].append(spent / len(given) / 1_000)
-    return times
+
+    def exported(exporter: Any, kept: InMemorySpanExporter) -> None:
+        for at in range(0, len(given), _BATCH):
+            exporter.export(given[at : at + _BATCH])
+        if len(kept.get_finished_spans()) != len(given):
+            raise BenchmarkError("not every span is exported")
+        kept.clear()
+
+    works = {name: partial(exported, *both) for name, both in jobs.items()}
+    times = conditions.in_rounds(works, rounds, SEED, thread_time_ns)
+    return {name: [us / len(given) for us in of] for name, of in times.items()}

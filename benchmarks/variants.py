@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
-from time import process_time
 from typing import NamedTuple
 
 import orjson
@@ -26,7 +25,7 @@ from collector.filter import Filter
 from collector.filter.text import pieces
 from collector.schema import Schema, load_schema
 
-_TURNS, _QUICK_TURNS, _EVENTS, _RESAMPLES = 600, 200, 200, 500
+_TURNS, _QUICK_TURNS, _EVENTS, _RESAMPLES = 300, 200, 200, 500
 _SLICE = 1 << 18
 """Bytes of lines that a sidecar filters at once."""
 _CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
@@ -144,16 +143,9 @@ def _of_mappings(filter_: Filter, events: Sequence[bytes]) -> Callable[[], objec
 
 def _compare(works: tuple[Callable[[], object], Callable[[], object]], turns: int) -> _Cost:
     """Measure both in turns and in random order, so that neither comes always first."""
-    times: _Cost = ([], [])
-    random = Random(SEED)
-    for work in works:
-        work()
-    for _ in range(turns):
-        for which in random.sample((0, 1), 2):
-            began = process_time()
-            works[which]()
-            times[which].append((process_time() - began) / _EVENTS * 1e6)
-    return times
+    found = conditions.in_rounds({"without": works[0], "with": works[1]}, turns, SEED)
+    without, with_it = ([us / _EVENTS for us in each] for each in found.values())
+    return without, with_it
 
 
 def _tenth(values: Sequence[float]) -> float:

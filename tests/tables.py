@@ -118,45 +118,12 @@ def _decisions() -> Iterator[str]:
         yield f"| [{path.name[:4]}]({path.name}) | {title} |\n"
 
 
-_MEASURED = {
-    "Collector": ("collector", "Collector"),
-    "pysimdjson, projection by hand": ("pysimdjson + projection by hand", ""),
-    "DuckDB, `COPY`": ("DuckDB, COPY of read_ndjson", ""),
-    "orjson, projection by hand": ("orjson + projection by hand", "orjson, projection by hand"),
-    "Polars": ("Polars, scan_ndjson → sink_ndjson", ""),
-    "pydantic models": ("pydantic models", "pydantic models"),
-}
-"""The rows of the README: of docs/benchmarks.md, and of docs/leaks.md."""
-
-
-def _measured() -> Iterator[str]:
-    speed, leaks = (
-        _rows((DOCS / f"{name}.md").read_text("utf-8")) for name in ("benchmarks", "leaks")
-    )
-    yield "| | µs, 2 KB | µs, 51 KB | attacks |\n| --- | ---: | ---: | ---: |\n"
-    for name, (timed, attacked) in _MEASURED.items():
-        _, _, medium, large, *_ = speed[timed]
-        share = f"{leaks[f'{attacked}, documented'][0]} %" if attacked else "not measured"
-        yield f"| {name} | {medium} | {large} | {share} |\n"
-
-
-def _rows(text: str) -> dict[str, list[str]]:
-    """Return the cells of each row of a page's measured tables, by the first; of equal ones the
-    first row."""
-    found: dict[str, list[str]] = {}
-    for row in re.findall(r"^\| (.+) \|$", text.partition(":begin -->")[2], re.MULTILINE):
-        first, *cells = row.split(" | ")
-        found.setdefault(first, cells)
-    return found
-
-
 _TABLES = {
     "catalogues": _catalogues,
     "commands": _commands,
     "decisions": _decisions,
     "errors": _errors,
     "log": _log,
-    "measured": _measured,
     "metrics": _metrics,
     "refusals": _refusals,
     "rooms": _rooms,

@@ -1,24 +1,178 @@
-"""The corpus: every payload, in every encoding, in every slot of every shape; seeded."""
+"""The corpus: every payload, in every encoding, in every slot of every shape; seeded.
+
+The three tables below are the classes of attacks. ``wild`` says how often a class occurs in
+telemetry by accident, ``attacker`` how often somebody would choose it who wants to get content
+through an allowlist or past a detector. Both are estimates, in parts of the whole; only their
+ratios matter. All payloads of a kind share a stem, of at least eight characters, that occurs in no
+listed value, so that raw bytes can be searched for any of them at once.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import unicodedata
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, product
+from math import factorial, prod
 from typing import Any, NamedTuple
 
-from benchmarks.leaks.classes import ENCODINGS, PAYLOADS, SLOTS
-from benchmarks.leaks.encodings import as_number, encode
 from benchmarks.leaks.events import ORDERED, SHAPES, TWICE, Body, Listed, Shape, write
-from benchmarks.leaks.payloads import MAKERS, Payload
-from benchmarks.leaks.permutations import MEMBER, ordered
 
+# -- payloads --------------------------------------------------------------------------------------
+
+WORDS = (
+    *("harbour", "lantern", "meadow", "orchard", "pebble", "quarry", "ribbon", "saddle"),
+    *("timber", "velvet", "walnut", "anchor", "basket", "candle", "drawer", "feather"),
+)
+_STEM = "our violet contract"
+_FIRST = ("Wulandari", "Thaddeus", "Xiomaria", "Ingeborg")
+_LAST = ("Brinkmann", "Okonkwo", "Vasquez", "Lindqvist")
+_BIN, _DIALLED, _MAKER = "45390551", "62812555", "9d9bf67c"
+
+STEMS: tuple[str, ...] = (
+    *(_STEM, _BIN, f"{_BIN[:4]} {_BIN[4:]}", _DIALLED, "+62 812 555", _MAKER, "9d:9b:f6:7c"),
+    *_FIRST,
+    *(name for name in _LAST if len(name) >= 8),
+)
+"""Texts one of which is in every payload, and in no value of a clean event."""
+
+
+class Payload(NamedTuple):
+    """A text. ``mark`` is the part that must not come through; ``personal`` is the personal data of
+    a known kind in it, if there is any."""
+
+    text: str
+    mark: str
+    personal: str | None = None
+
+
+def _phrase(rng: random.Random) -> str:
+    return f"{_STEM} {' '.join(rng.choices(WORDS, k=3))}"
+
+
+def _chat(rng: random.Random) -> Payload:
+    phrase = _phrase(rng)
+    return Payload(f"please bring {phrase} tomorrow", phrase)
+
+
+def _grouped(digits: str, size: int, between: str) -> str:
+    return between.join(digits[at : at + size] for at in range(0, len(digits), size))
+
+
+def _card(rng: random.Random) -> Payload:
+    """Return 16 digits that pass the check of Luhn, in one of two spellings."""
+    digits = f"{_BIN}{rng.randrange(10**7):07}"
+    total = sum(int(d) if at % 2 else sum(divmod(2 * int(d), 10)) for at, d in enumerate(digits))
+    digits += str(-total % 10)
+    return Payload(rng.choice((digits, _grouped(digits, 4, " "))), digits, digits)
+
+
+def _phone(rng: random.Random) -> Payload:
+    """Return an Indonesian mobile number in such groups that no third of it is five digits, which a
+    build number is."""
+    end = f"{rng.randrange(10**7):07}"
+    digits = f"{_DIALLED}{end}"
+    grouped = f"+62 812 555{end[0]}-{end[1:4]}-{end[4:]}"
+    return Payload(rng.choice((f"+{digits}", grouped)), digits, digits)
+
+
+def _mac(rng: random.Random) -> Payload:
+    digits = f"{_MAKER}{rng.randrange(1 << 16):04x}"
+    return Payload(rng.choice((digits, _grouped(digits, 2, ":"))), digits, digits)
+
+
+def _name(rng: random.Random) -> Payload:
+    text = f"{rng.choice(_FIRST)} {rng.choice(_LAST)}"
+    return Payload(text, text, text)
+
+
+_INTRODUCED = (
+    ("my card number is", _card),
+    ("call me at", _phone),
+    ("the MAC address is", _mac),
+    ("this is", _name),
+)
+
+
+def _said(rng: random.Random) -> Payload:
+    """Return a sentence with personal data of a random kind, introduced as people do."""
+    intro, make = rng.choice(_INTRODUCED)
+    phrase, inner = _phrase(rng), make(rng)
+    text = f"please bring {phrase} tomorrow, {intro} {inner.text}."
+    return Payload(text, phrase, inner.personal)
+
+
+# -- encodings -------------------------------------------------------------------------------------
+
+DIGITS = "zero one two three four five six seven eight nine".split()
+LATIN, ALIKE = "aceopxyiABCEHKMOPTX0123456789", "асеорхуіАВСЕНКМОРТХ٠١٢٣٤٥٦٧٨٩"
+_TO_ALIKE = str.maketrans(LATIN, ALIKE)
+_FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
+
+
+def _spelled(text: str) -> str:
+    return "".join(f" {DIGITS[int(c)]} " if "0" <= c <= "9" else c for c in text)
+
+
+def _thirds(text: str) -> list[str]:
+    third = -(-len(text) // 3)
+    return [text[:third], text[third : 2 * third], text[2 * third :]]
+
+
+# -- the classes -----------------------------------------------------------------------------------
+
+_Make = Callable[[random.Random], Payload]
+_Encode = Callable[[str], list[str]]
+"""One text to those that carry it, one for each record."""
+
+
+class Class(NamedTuple):
+    """One value of one axis, and its weights; docs/leaks.md says what it is, and where it is from.
+    A payload and an encoding have what makes them; ``attack`` knows the slots."""
+
+    name: str
+    wild: float
+    attacker: float
+
+
+SLOTS: tuple[Class, ...] = (
+    *(Class("listed", 15, 30), Class("unlisted", 55, 10), Class("name", 5, 10)),
+    *(Class("nested", 10, 10), Class("array", 5, 10), Class("duplicate", 1, 10)),
+    *(Class("number", 6, 10), Class("timestamp", 3, 10), Class("ordering", 0.1, 5)),
+)
+ENCODINGS: dict[Class, _Encode] = {
+    Class("plain", 86, 20): lambda text: [text],
+    Class("base64", 6, 15): lambda text: [b64encode(text.encode()).decode()],
+    Class("hex", 2, 10): lambda text: [text.encode().hex()],
+    Class("utf16", 1, 5): lambda text: [text.encode("utf-16-le").decode("latin-1")],
+    Class("nfkc", 2, 10): lambda text: [text.translate(_FULL_WIDTH)],
+    Class("homoglyphs", 0.5, 10): lambda text: [text.translate(_TO_ALIKE)],
+    Class("reversed", 0.5, 10): lambda text: [text[::-1]],
+    Class("split", 1, 10): _thirds,
+    Class("spelled", 1, 10): lambda text: [_spelled(text)],
+}
+PAYLOADS: dict[Class, _Make] = {
+    Class("chat", 35, 35): _chat,
+    Class("said", 20, 20): _said,
+    Class("card", 3, 15): _card,
+    Class("phone", 7, 10): _phone,
+    Class("mac", 15, 10): _mac,
+    Class("name", 20, 10): _name,
+}
+AXES: dict[str, tuple[Class, ...]] = {
+    "slot": SLOTS,
+    "encoding": tuple(ENCODINGS),
+    "payload": tuple(PAYLOADS),
+}
+"""How attacks are classed."""
+
+_BY_NAME = {axis: {each.name: each for each in classes} for axis, classes in AXES.items()}
 _NUMERIC = ("number", "timestamp", "ordering")
 """Slots that take numbers, which have no encoding but their digits."""
-_UNLISTED = ("note", "pc_name", "microphone", "message", "user_name", "location")
 
 
 class Cell(NamedTuple):
@@ -29,20 +183,65 @@ class Cell(NamedTuple):
     encoding: str
     payload: str
 
-    @property
-    def wild(self) -> float:
-        """The product of its classes' weights in the wild."""
-        return _WILD[self.slot] * _WILD[self.encoding] * _WILD[self.payload]
-
-    @property
-    def attacker(self) -> float:
-        """The product of its classes' weights for an attacker."""
-        return _ATTACKER[self.slot] * _ATTACKER[self.encoding] * _ATTACKER[self.payload]
+    def weight(self, of: str) -> float:
+        """Return the product of its classes' weights: ``wild`` or ``attacker``."""
+        classes = (_BY_NAME[axis][getattr(self, axis)] for axis in AXES)
+        return prod(float(getattr(each, of)) for each in classes)
 
 
-_CLASSES = {each.name: each for each in (*SLOTS, *ENCODINGS, *PAYLOADS)}
-_WILD = {name: each.wild for name, each in _CLASSES.items()}
-_ATTACKER = {name: each.attacker for name, each in _CLASSES.items()}
+CELLS: tuple[Cell, ...] = tuple(
+    Cell(shape, slot.name, encoding.name, payload.name)
+    for shape, slot, encoding, payload in product(SHAPES, SLOTS, ENCODINGS, PAYLOADS)
+    if (slot.name not in _NUMERIC or encoding.name == "plain")
+    and (encoding.name != "spelled" or payload.name not in ("chat", "name"))
+)
+"""Every class of attack that there is: a spelling of digits needs digits, a number no encoding."""
+
+
+# -- numbers as an order ---------------------------------------------------------------------------
+
+MEMBER = "rate_"
+"""The beginning of the names of members whose order spells; their number follows."""
+LEAST = 8
+"""Fewer things than these spell nothing: their order is one by accident."""
+
+
+def ordered(number: int) -> list[int]:
+    """Return the order of as few things as it takes that stands for a number: each digit of the
+    factorial number system picks one of the things that are left."""
+    size = LEAST
+    while factorial(size) <= number:
+        size += 1
+    left = list(range(size))
+    order = []
+    for at in range(size - 1, -1, -1):
+        digit, number = divmod(number, factorial(at))
+        order.append(left.pop(digit))
+    return order
+
+
+def rank(order: Sequence[int]) -> int | None:
+    """Return the number that an order stands for; none if a thing is not there, or there twice."""
+    left = list(range(len(order)))
+    if len(order) < LEAST or sorted(order) != left:
+        return None
+    number = 0
+    for thing in order:
+        digit = left.index(thing)
+        number = number * len(left) + digit
+        left.pop(digit)
+    return number
+
+
+def as_number(text: str) -> int:
+    """Return a text as a number: its digits if it has no letters, else its bytes."""
+    digits = "".join(filter(str.isdigit, text))
+    if digits and not any(map(str.isalpha, text)) and not digits.startswith("0"):
+        return int(unicodedata.normalize("NFKC", digits))
+    return int.from_bytes(text.encode())
+
+
+# -- attacks ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -57,41 +256,27 @@ class Attack:
     @cached_property
     def texts(self) -> list[str]:
         """The documents of the bodies, as JSON: one of them all, or one of each."""
+        return [write(each, ascii_only=self.ascii_only) for each in self.documents()]
+
+    def documents(self) -> list[Any]:
+        """Return the documents of the bodies; keys may occur twice, as ``write`` knows."""
         shape = SHAPES[self.cell.shape]
         groups = [self.bodies] if shape.several else [[body] for body in self.bodies]
-        return [write(shape.wrap(group), ascii_only=self.ascii_only) for group in groups]
-
-
-def _cells() -> Iterator[Cell]:
-    for shape, slot, encoding, payload in product(SHAPES, SLOTS, ENCODINGS, PAYLOADS):
-        cell = Cell(shape, slot.name, encoding.name, payload.name)
-        if cell.slot in _NUMERIC and cell.encoding != "plain":
-            continue
-        if cell.encoding == "spelled" and cell.payload in ("chat", "name"):
-            continue
-        yield cell
-
-
-CELLS: tuple[Cell, ...] = tuple(_cells())
-"""Every class of attack that there is: a spelling of digits needs digits, a number no encoding."""
+        return [shape.wrap(group) for group in groups]
 
 
 def attack(cell: Cell, rng: random.Random) -> Attack:
     """Make an attack of a class."""
-    payload = MAKERS[cell.payload](rng)
-    body, listed = SHAPES[cell.shape].draw(rng)
+    shape, payload = SHAPES[cell.shape], PAYLOADS[_BY_NAME["payload"][cell.payload]](rng)
+    body, listed = shape.draw(rng)
     target = listed[0] if cell.slot == "ordering" else rng.choice(listed)
     if cell.slot == "ordering":
-        order = ordered(as_number(payload.text))
-        bodies = _in_order(SHAPES[cell.shape], body, target, order, rng)
+        bodies = _in_order(shape, body, target, ordered(as_number(payload.text)), rng)
     elif cell.slot in _NUMERIC:
         bodies = [_planted(body, target, cell.slot, as_number(payload.text), rng)]
-    elif cell.encoding != "split":
-        (text,) = encode(cell.encoding, payload.text)
-        bodies = [_planted(body, target, cell.slot, text, rng)]
     else:
         state, bodies = rng.getstate(), []
-        for part in encode(cell.encoding, payload.text):
+        for part in ENCODINGS[_BY_NAME["encoding"][cell.encoding]](payload.text):
             rng.setstate(state)  # so that each part is in the same place
             bodies.append(_planted(deepcopy(body), target, cell.slot, part, rng))
     return Attack(cell, payload, bodies, rng.random() < 0.5)
@@ -106,6 +291,9 @@ def _in_order(
         return [body | {"rates": {f"{MEMBER}{at}": 1 for at in order}}]
     (key,) = target.path
     return [body | {key: ORDERED[at]} for at in order]
+
+
+_UNLISTED = ("note", "pc_name", "microphone", "message", "user_name", "location")
 
 
 def _planted(body: Body, target: Listed, slot: str, value: Any, rng: random.Random) -> Body:
@@ -129,8 +317,7 @@ def _planted(body: Body, target: Listed, slot: str, value: Any, rng: random.Rand
         inner[key] = rng.choice(([value, inner[key]], [inner[key], value], [[value]]))
     elif slot == "duplicate":
         given = inner.pop(key)
-        first, last = rng.choice(((given, value), (value, given)))
-        inner[key], inner[key + TWICE] = first, last
+        inner[key], inner[key + TWICE] = rng.choice(((given, value), (value, given)))
     elif slot == "number":
         place, name = rng.choice(((inner, key), (body, "count"), (body, "size")))
         place[name] = value

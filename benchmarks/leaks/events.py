@@ -10,9 +10,18 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from struct import pack
 from typing import Any, NamedTuple
 
+from collector import load_schema
 from collector.contracts import Signal
+from collector.schema.kinds import Field
+from collector.schema.kinds.enum import EnumField
+from collector.schema.kinds.ip import IpField
+from collector.schema.kinds.token import TokenField
+from collector.schema.kinds.version import VersionField
+from collector.schema.scalars import path_of
 
 Body = dict[str, Any]
 _Path = tuple[str, ...]
@@ -168,7 +177,7 @@ def _vendor(bodies: Sequence[Body]) -> Any:
     return {"page_count": 1, "page_size": 30, "next_page_token": "", "participants": [*bodies]}
 
 
-def _any_value(value: Any) -> Any:
+def any_value(value: Any) -> Any:
     """Return a value as OTLP/JSON writes it; a number beyond 63 bits becomes a text."""
     if isinstance(value, bool):
         return {"boolValue": value}
@@ -177,52 +186,51 @@ def _any_value(value: Any) -> Any:
     if isinstance(value, float):
         return {"doubleValue": value}
     if isinstance(value, list):
-        return {"arrayValue": {"values": [_any_value(each) for each in value]}}
+        return {"arrayValue": {"values": [any_value(each) for each in value]}}
     if isinstance(value, dict):
-        return {"kvlistValue": {"values": _key_values(value)}}
+        return {"kvlistValue": {"values": key_values(value)}}
     return {"stringValue": str(value)}
 
 
-def _key_values(body: Mapping[str, Any]) -> list[Any]:
+def key_values(body: Mapping[str, Any]) -> list[Any]:
+    """Return the members of a body as attributes."""
     return [
-        {"key": key.removesuffix(TWICE), "value": _any_value(value)} for key, value in body.items()
+        {"key": key.removesuffix(TWICE), "value": any_value(value)} for key, value in body.items()
     ]
 
 
-def _item(body: Body, named: str | None = None) -> tuple[list[Any], int, Any]:
-    """Return the attributes of an item, its time, and the text that it has by itself: ``time`` of
+def _item(body: Body, named: str | None = None) -> tuple[str, Any, list[Any]]:
+    """Return the time of an item, the text that it has by itself, and its attributes: ``time`` of
     the body, if it fits, and ``note``. ``named`` stands for a text."""
     left, time = dict(body), _START_NS
     if isinstance(left.get("time"), int) and 0 <= left["time"] < 1 << 63:
         time = left.pop("time")
     text = named if named is None else left.pop("note", named)
-    return _key_values(left), time, text
+    return str(time), text, key_values(left)
 
 
 def _logs(bodies: Sequence[Body]) -> Any:
-    records = []
-    for body in bodies:
-        attributes, time, said = _item(body, "heartbeat")
-        records.append(
-            {"timeUnixNano": str(time), "body": _any_value(said), "attributes": attributes}
-        )
+    records = [
+        {"timeUnixNano": time, "body": any_value(said), "attributes": attributes}
+        for time, said, attributes in (_item(body, "heartbeat") for body in bodies)
+    ]
     return {"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]}
 
 
 def _traces(bodies: Sequence[Body]) -> Any:
-    spans = []
-    for body in bodies:
-        attributes, time, name = _item(body, "join")
-        span = {"traceId": "5b" * 16, "spanId": "a1" * 8, "name": str(name)}
-        spans.append(span | {"startTimeUnixNano": str(time), "attributes": attributes})
+    ids = {"traceId": "5b" * 16, "spanId": "a1" * 8}
+    spans = [
+        {**ids, "name": str(name), "startTimeUnixNano": time, "attributes": attributes}
+        for time, name, attributes in (_item(body, "join") for body in bodies)
+    ]
     return {"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]}
 
 
 def _metrics(bodies: Sequence[Body]) -> Any:
-    points = []
-    for body in bodies:
-        attributes, time, _ = _item(body)
-        points.append({"timeUnixNano": str(time), "asDouble": 0.5, "attributes": attributes})
+    points = [
+        {"timeUnixNano": time, "asDouble": 0.5, "attributes": attributes}
+        for time, _, attributes in map(_item, bodies)
+    ]
     metric = {"name": "call.jitter", "unit": "ms", "gauge": {"dataPoints": points}}
     return {"resourceMetrics": [{"scopeMetrics": [{"metrics": [metric]}]}]}
 
@@ -241,7 +249,131 @@ SHAPES: dict[str, Shape] = {
 """By name: what is sent of meetings, and how."""
 
 
+# -- as text, and as protobuf ----------------------------------------------------------------------
+
+
 def write(document: Any, *, ascii_only: bool = False) -> str:
     """Return a document as JSON text, in which keys may occur twice."""
     text = json.dumps(document, ensure_ascii=ascii_only, separators=(",", ":"))
     return text.replace(json.dumps(TWICE)[1:-1], "")
+
+
+_SCALARS: dict[str, tuple[int, Callable[[Any], bytes]]] = {
+    "text": (2, str.encode),
+    "hex": (2, bytes.fromhex),
+    "int": (0, lambda value: _varint(int(value) & (1 << 64) - 1)),
+    "double": (1, lambda value: pack("<d", value)),
+    "time": (1, lambda text: pack("<Q", int(text))),
+}
+"""The wire type of each kind of scalar, and what makes its bytes."""
+_MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
+    "request": {
+        "resourceLogs": (1, "resource"),
+        "resourceSpans": (1, "resource"),
+        "resourceMetrics": (1, "resource"),
+    },
+    "resource": {
+        "resource": (1, "about"),
+        "scopeLogs": (2, "scope"),
+        "scopeSpans": (2, "scope"),
+        "scopeMetrics": (2, "scope"),
+    },
+    "about": {"attributes": (1, "pair")},
+    "scope": {"logRecords": (2, "log"), "spans": (2, "span"), "metrics": (2, "metric")},
+    "log": {
+        "timeUnixNano": (1, "time"),
+        "severityNumber": (2, "int"),
+        "severityText": (3, "text"),
+        "body": (5, "value"),
+        "attributes": (6, "pair"),
+    },
+    "span": {
+        "traceId": (1, "hex"),
+        "spanId": (2, "hex"),
+        "name": (5, "text"),
+        "startTimeUnixNano": (7, "time"),
+        "endTimeUnixNano": (8, "time"),
+        "attributes": (9, "pair"),
+    },
+    "metric": {"name": (1, "text"), "unit": (3, "text"), "gauge": (5, "gauge")},
+    "gauge": {"dataPoints": (1, "point")},
+    "point": {"timeUnixNano": (3, "time"), "asDouble": (4, "double"), "attributes": (7, "pair")},
+    "pair": {"key": (1, "text"), "value": (2, "value")},
+    "value": {
+        "stringValue": (1, "text"),
+        "boolValue": (2, "int"),
+        "intValue": (3, "int"),
+        "doubleValue": (4, "double"),
+        "arrayValue": (5, "array"),
+        "kvlistValue": (6, "pairs"),
+    },
+    "array": {"values": (1, "value")},
+    "pairs": {"values": (1, "pair")},
+}
+"""The messages of OTLP that are sent here: the number and the kind of each member in JSON."""
+
+
+def export(document: Any, kind: str = "request") -> bytes:
+    """Return a request of OTLP/JSON as protobuf. The official classes take several times as long as
+    the filter that is under attack."""
+    out = b""
+    for name, value in document.items():
+        number, inner = _MESSAGES[kind][name]
+        wire, make = _SCALARS.get(inner) or (2, partial(export, kind=inner))
+        for each in value if isinstance(value, list) else [value]:
+            made = make(each)
+            out += _varint(number << 3 | wire) + (_varint(len(made)) if wire == 2 else b"") + made
+    return out
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*out, number])
+
+
+# -- what an allowlist needs to know ---------------------------------------------------------------
+
+_FEWER: dict[str, tuple[str, ...]] = {
+    "webrtc": ("client.address",),
+    "vendor": ("client.address", "device.type", "os.type"),
+}
+"""The listed fields of shapes that do not have all of them. A user agent is no value of theirs."""
+
+
+def spec() -> dict[str, dict[str, dict[str, Any]]]:
+    """Return for each listed field of each shape its paths, and its values, made of the shipped
+    schemas, so that no contender knows less than Collector: catalogues and aliases as values,
+    grammars as regular expressions."""
+    found = {}
+    for shape in SHAPES.values():
+        fields = load_schema(shape.schema).fields
+        found[shape.name] = {
+            name: {"paths": _paths(shape, name, fields[name]), **_values(fields[name])}
+            for name in _FEWER.get(shape.name, tuple(fields))
+        }
+    return found
+
+
+def _paths(shape: Shape, name: str, field: Field) -> list[list[str]]:
+    """Return the paths where the shape has the field, and no others."""
+    if shape.name == "meeting":
+        return [name.split(".")]
+    if shape.signal is not None:
+        return [[name]]
+    paths = map(path_of, field.sources or ())
+    return [[path] for path in paths if "." not in path and "[" not in path]
+
+
+def _values(field: Field) -> dict[str, Any]:
+    if isinstance(field, IpField):
+        return {}
+    if isinstance(field, EnumField):
+        return {"values": [*field.values, *field.aliases]}
+    if isinstance(field, TokenField) and field.pattern is None:
+        return {"values": sorted(field.entries)}
+    if isinstance(field, TokenField | VersionField):
+        return {"pattern": field.value_schema()["pattern"].removeprefix("^").removesuffix("$")}
+    raise TypeError(field.kind)

@@ -1,36 +1,42 @@
-"""Run the corpus through each contender, and judge what comes out."""
+"""Run the corpus through each contender, and judge what comes out; show all five parts."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from ipaddress import IPv6Address
-from itertools import chain, islice, product
+from itertools import islice, product
 from math import log2
+from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from benchmarks import charts, conditions
 from benchmarks.data import SEED
 from benchmarks.figures import Figures, say
-from benchmarks.leaks.attacks import Attack, Cell, attack, attacks, clean
-from benchmarks.leaks.environments import CONTENDERS, VARIANTS, Contender, Outcome, Variant, run
-from benchmarks.leaks.events import SHAPES, Listed
-from benchmarks.leaks.listed import spec
-from benchmarks.leaks.payloads import WORDS
+from benchmarks.leaks import channels
+from benchmarks.leaks.attacks import AXES, WORDS, Attack, Cell, attack, attacks, clean
+from benchmarks.leaks.contenders import CONTENDERS, VARIANTS, Contender, Outcome, build, run
+from benchmarks.leaks.events import SHAPES, Listed, spec
 from benchmarks.leaks.search import search
-from benchmarks.leaks.values import Values, values_of
+from benchmarks.leaks.sidecar import rows, running
+from benchmarks.leaks.spelling import Delivered, Record, Values, event, spelled, values_of
+from benchmarks.leaks.sweep import sweep
 from collector import load_schema
+from collector.schema import resources
 from collector.schema.kinds.enum import EnumField
+from collector.schema.model import record_bits
 
 
 class Effort(NamedTuple):
     """How much is measured: of how many classes one is tried in each round, rounds, clean events of
-    a shape, sentences with personal data, messages of a schema, attacks of the sweep; and how many
-    contenders run at once."""
+    a shape, sentences with personal data, messages of a schema, attacks of the sweep."""
 
     step: int
     rounds: int
@@ -38,11 +44,10 @@ class Effort(NamedTuple):
     personal: int
     messages: int
     sweep: int
-    at_once: int = 1
 
 
-QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000, at_once=2)
-FULL = Effort(step=1, rounds=1, clean=30, personal=200, messages=5_000, sweep=1_000_000)
+QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000)
+FULL = Effort(step=1, rounds=1, clean=30, personal=100, messages=5_000, sweep=20_000)
 
 _SAID = Cell("meeting", "unlisted", "plain", "said")
 _WIDE = 4_096
@@ -50,10 +55,9 @@ _WIDE = 4_096
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SPELLED = 40
 _SCHEMAS = ("conferencing", "conferencing-strict")
-AXES = ("slot", "encoding", "payload")
-"""How attacks are classed."""
-
-_Event = tuple[str, str]
+_LINES, _LONGEST = 1_000, 1_200
+_AT_ONCE = 2
+"""Contenders, or sidecars, that run at once."""
 
 
 class Result(NamedTuple):
@@ -84,26 +88,7 @@ class Result(NamedTuple):
         return f"{self.title}, {self.variant}"
 
 
-class _Corpus(NamedTuple):
-    """Everything that a contender gets, and what it is for."""
-
-    attacks: list[Attack]
-    personal: list[Attack]
-    clean: list[tuple[str, str, list[Listed]]]
-    wide: list[tuple[str, str, float]]
-    valid: dict[str, list[tuple[str, list[_Spelled]]]]
-
-    def events(self) -> list[_Event]:
-        """The events in the order in which ``outputs`` come back."""
-        both = (*self.attacks, *self.personal)
-        found = [(each.cell.shape, text) for each in both for text in each.texts]
-        found += [(shape, text) for shape, text, _ in self.clean]
-        spelled = chain.from_iterable(self.valid.values())
-        found += [("meeting", text) for text, _, _ in self.wide]
-        return found + [("meeting", text) for text, _ in spelled]
-
-
-class _Spelled(NamedTuple):
+class Spelled(NamedTuple):
     """A field that spells: where it lies, what was written (nothing: its absence), what the record
     has for it, and the bits of either."""
 
@@ -114,26 +99,22 @@ class _Spelled(NamedTuple):
     canonical_bits: float
 
 
-def contenders(figures: Figures, effort: Effort, fluent_bit: str | None) -> list[Result]:
-    """Measure every contender in both variants."""
-    corpus, fields = _corpus(effort), spec()
-    events, results = corpus.events(), []
+class _Corpus(NamedTuple):
+    """Everything that a contender gets, and what it is for."""
 
-    def outcome_of(job: tuple[Contender, Variant]) -> Outcome | str:
-        contender, variant = job
-        if figures.quick and contender.packages and not contender.has_both:
-            return "left out with --quick"
-        say(f"leaks: {contender.title}, {variant}, {len(events):,} events")
-        return run(contender, variant, fields, events, fluent_bit)
+    attacks: list[Attack]
+    personal: list[Attack]
+    clean: list[tuple[str, str, list[Listed]]]
+    wide: list[tuple[str, str, float]]
+    valid: dict[str, list[tuple[str, list[Spelled]]]]
 
-    jobs = [*product(CONTENDERS, VARIANTS)]
-    with ThreadPoolExecutor(effort.at_once) as pool:
-        for (contender, variant), outcome in zip(jobs, pool.map(outcome_of, jobs), strict=True):
-            if isinstance(outcome, str):
-                figures.skipped[contender.title] = outcome
-            else:
-                results.append(_judged(contender, variant, corpus, outcome))
-    return results
+    def events(self) -> list[tuple[str, str]]:
+        """Shape and text of each event, in the order in which outputs come back."""
+        found = [(e.cell.shape, text) for e in (*self.attacks, *self.personal) for text in e.texts]
+        found += [(shape, text) for shape, text, _ in self.clean]
+        meetings = [text for text, _, _ in self.wide]
+        meetings += [text for each in self.valid.values() for text, _ in each]
+        return found + [("meeting", text) for text in meetings]
 
 
 def _corpus(effort: Effort) -> _Corpus:
@@ -160,83 +141,112 @@ def _wide(rng: random.Random) -> Iterator[tuple[str, str, float]]:
         (letters, _WIDE * log2(len(_ALPHABET))),
         (" ".join(words), len(words) * log2(len(WORDS))),
     ):
-        for event in (
+        for place in (
             {"os": {"name": text}},
             {"os": {"version": [text]}},
             {"os": {"type": "linux"}, "note": text},
             {"os": {"type": "linux", text: 1}},
         ):
-            yield json.dumps(event), text, bits
+            yield json.dumps(place), text, bits
 
 
-def _valid(name: str, rng: random.Random) -> tuple[str, list[_Spelled]]:
+def _valid(name: str, rng: random.Random) -> tuple[str, list[Spelled]]:
     """Return an event that spells with a schema's values, and with how these may be written."""
-    schema = load_schema(name)
-    event: dict[str, Any] = {}
-    spelled = []
+    found: dict[str, Any] = {}
+    schema, chosen = load_schema(name), []
     for path, values in values_of(schema).items():
         field = schema.fields[path]
-        aliases = field.aliases if isinstance(field, EnumField) else {}
-        one = _choice(rng, _place(path), values, dict(aliases))
-        spelled.append(one)
+        aliases = dict(field.aliases) if isinstance(field, EnumField) else {}
+        one = _choice(rng, _place(path), values, aliases)
+        chosen.append(one)
         if one.written:
-            inner = event
+            inner = found
             *way, last = path.split(".")
             for key in way:
                 inner = inner.setdefault(key, {})
             inner[last] = one.written
-    return json.dumps(event), spelled
+    return json.dumps(found), chosen
 
 
-def _ipv6(text: str) -> IPv6Address | None:
-    with suppress(ValueError):
-        return IPv6Address(text)
-    return None
-
-
-def _choice(rng: random.Random, place: str, values: Values, aliases: dict[str, str]) -> _Spelled:
+def _choice(rng: random.Random, place: str, values: Values, aliases: dict[str, str]) -> Spelled:
+    """Choose a value, an alias or absence; letters of an IPv6 address may be capitals."""
     bits, canonical_bits = log2(values.size + len(aliases) + 1), log2(values.size + 1)
     number = rng.randrange(values.size + len(aliases) + 1)
     if number == values.size + len(aliases):
-        return _Spelled(place, "", "", canonical_bits, canonical_bits)
+        return Spelled(place, "", "", canonical_bits, canonical_bits)
     if number >= values.size:
         written = list(aliases)[number - values.size]
-        return _Spelled(place, written, aliases[written], bits, canonical_bits)
-    text = values.nth(number)
-    address = _ipv6(text)
-    if address is None:
-        return _Spelled(place, text, text, bits, canonical_bits)
-    exploded = "".join(rng.choice((c, c.upper())) for c in address.exploded)
-    return _Spelled(place, exploded, text, bits + sum(map(str.isalpha, exploded)), canonical_bits)
+        return Spelled(place, written, aliases[written], bits, canonical_bits)
+    text = written = values.nth(number)
+    with suppress(ValueError):
+        exploded = IPv6Address(text).exploded
+        written = "".join(rng.choice((c, c.upper())) for c in exploded)
+        bits += sum(map(str.isalpha, exploded))
+    return Spelled(place, written, text, bits, canonical_bits)
+
+
+# -- what comes out --------------------------------------------------------------------------------
+
+
+def contenders(figures: Figures, effort: Effort, fluent_bit: str | None) -> list[Result]:
+    """Measure every contender in both variants."""
+    corpus, fields = _corpus(effort), spec()
+    events, results = corpus.events(), []
+
+    def outcome_of(job: tuple[Contender, Any]) -> Outcome | str:
+        contender, variant = job
+        if figures.quick and contender.packages and not contender.has_both:
+            return "left out with --quick"
+        say(f"leaks: {contender.title}, {variant}, {len(events):,} events")
+        return run(contender, variant, fields, events, fluent_bit)
+
+    jobs = [*product(CONTENDERS, VARIANTS)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for (contender, variant), outcome in zip(jobs, pool.map(outcome_of, jobs), strict=True):
+            if isinstance(outcome, str):
+                figures.skipped[contender.title] = outcome
+            else:
+                results.append(_judged(contender, variant, corpus, outcome))
+    return results
 
 
 def _judged(contender: Contender, variant: str, corpus: _Corpus, outcome: Outcome) -> Result:
     outputs = iter(outcome.outputs)
-    leaks = [_leaks(each, outputs) for each in corpus.attacks]
-    personal = [
-        search(each.payload, [*islice(outputs, len(each.texts))]) for each in corpus.personal
-    ]
+
+    def take(number: int) -> list[str]:
+        return [*islice(outputs, number)]
+
+    leaks = [search(each.payload, take(len(each.texts))).leaks for each in corpus.attacks]
+    personal = [search(each.payload, take(len(each.texts))) for each in corpus.personal]
     removed = contender.removes.get(variant, frozenset())
-    useful = [
-        arrives
-        for _, _, listed in corpus.clean
-        for arrives in _arriving([one for one in listed if one.field not in removed], next(outputs))
-    ]
-    wide = max(bits * (text in _texts(next(outputs))) for _, text, bits in corpus.wide)
-    valid = max(
-        _valid_bits([spelled for _, spelled in each], [*islice(outputs, len(each))])
-        for each in corpus.valid.values()
+    useful = []
+    for _, _, listed in corpus.clean:
+        texts = {text for _, text in _values(next(outputs))}
+        kept = (one for one in listed if one.field not in removed)
+        useful += [one.written in texts or one.canonical in texts for one in kept]
+    wide = max(
+        bits * any(text == found for _, found in _values(next(outputs)))
+        for _, text, bits in corpus.wide
     )
+    valid = 0.0
+    for each in corpus.valid.values():
+        found = [set(_values(output)) for output in take(len(each))]
+        columns = zip(*(chosen for _, chosen in each), strict=True)
+        valid = max(valid, sum(_field_bits(column, found) for column in columns))
     cells = [each.cell for each in corpus.attacks]
+    by_class: dict[str, dict[str, list[bool]]] = {axis: defaultdict(list) for axis in AXES}
+    for cell, leak in zip(cells, leaks, strict=True):
+        for axis, by_name in by_class.items():
+            by_name[getattr(cell, axis)].append(leak)
     return Result(
         contender.title,
         variant,
         len(leaks),
         sum(leaks),
-        _weighted(leaks, [cell.wild for cell in cells]),
-        _weighted(leaks, [cell.attacker for cell in cells]),
-        {axis: _by_class(leaks, [getattr(cell, axis) for cell in cells]) for axis in AXES},
-        fmean(found.personal for found in personal),
+        _weighted(leaks, [cell.weight("wild") for cell in cells]),
+        _weighted(leaks, [cell.weight("attacker") for cell in cells]),
+        {axis: {n: fmean(of) for n, of in found_.items()} for axis, found_ in by_class.items()},
+        fmean(each.personal for each in personal),
         fmean(useful),
         max(wide, valid),
         wide > 0,
@@ -247,19 +257,8 @@ def _judged(contender: Contender, variant: str, corpus: _Corpus, outcome: Outcom
     )
 
 
-def _leaks(attack_: Attack, outputs: Iterator[str]) -> bool:
-    return search(attack_.payload, [*islice(outputs, len(attack_.texts))]).leaks
-
-
 def _weighted(leaks: Sequence[bool], weights: Sequence[float]) -> float:
     return sum(w for leak, w in zip(leaks, weights, strict=True) if leak) / sum(weights)
-
-
-def _by_class(leaks: Sequence[bool], names: Sequence[str]) -> dict[str, float]:
-    by_name: dict[str, list[bool]] = defaultdict(list)
-    for leak, name in zip(leaks, names, strict=True):
-        by_name[name].append(leak)
-    return {name: fmean(each) for name, each in by_name.items()}
 
 
 def _values(output: str) -> Iterator[tuple[str, str]]:
@@ -284,23 +283,7 @@ def _place(path: str) -> str:
     return ".".join(path.split(".")[-2:])
 
 
-def _texts(output: str) -> set[str]:
-    return {text for _, text in _values(output)}
-
-
-def _arriving(listed: Sequence[Listed], output: str) -> Iterator[bool]:
-    texts = _texts(output)
-    for one in listed:
-        yield one.written in texts or one.canonical in texts
-
-
-def _valid_bits(events: Sequence[Sequence[_Spelled]], outputs: Sequence[str]) -> float:
-    """Return the bits of an event, field by field."""
-    found = [set(_values(output)) for output in outputs]
-    return sum(_field_bits(column, found) for column in zip(*events, strict=True))
-
-
-def _field_bits(column: Sequence[_Spelled], found: Sequence[set[tuple[str, str]]]) -> float:
+def _field_bits(column: Sequence[Spelled], found: Sequence[set[tuple[str, str]]]) -> float:
     """Return the bits that a field brings over, on average. How a value is written counts where it
     is left as it was, and absence where the field arrives at all."""
     both = [
@@ -313,3 +296,165 @@ def _field_bits(column: Sequence[_Spelled], found: Sequence[set[tuple[str, str]]
     absent = [one for one in column if not one.written] if arriving else []
     bits = [one.bits if is_left else one.canonical_bits for one in (*arriving, *absent)]
     return sum(bits) / len(column)
+
+
+def spelled_with(name: str, messages: int) -> Delivered:
+    """Spell with a shipped schema to a sidecar; what arrived is read from its store."""
+    say(f"leaks: spelling with {name}")
+    schema, known = load_schema(name), Counter[tuple[str | None, ...]]()
+    names = list(schema.fields)
+    columns = ", ".join(f'"{each}"' for each in names)
+    with TemporaryDirectory() as folder, running(Path(folder), schema.name) as sidecar:
+
+        def send(records: Sequence[Record]) -> list[Record]:
+            lines = event(schema, records)
+            for at in range(0, len(lines), _LINES):
+                # Two lines at least: of a lone event, the sender's address may stand in.
+                text = "\n".join([*lines[at : at + _LINES], "{}"])
+                sidecar.post("/v1/events", "application/x-ndjson", text.encode())
+            sidecar.delivered()
+            new = Counter(rows(sidecar.store, f'SELECT {columns} FROM "{schema.name}"')) - known
+            known.update(new)
+            found = (zip(names, row, strict=True) for row in new.elements())
+            return [{each: text for each, text in row if text is not None} for row in found]
+
+        return spelled(schema, record_bits(schema), send, messages, random.Random(f"{SEED} {name}"))
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if 0 < share < 0.9995 else f"{100 * share:.0f}"
+
+
+def _show_contenders(options: Namespace, effort: Effort, figures: Figures) -> None:
+    results = contenders(figures, effort, options.fluent_bit)
+    for one in results:
+        text = one.configuration.strip()
+        if len(text) > _LONGEST:
+            text = f"{text[:_LONGEST]}\n… ({len(text):,} characters; `--json` has all)"
+        print(f"{one.name} ({one.version}):\n\n{text}", end="\n\n")
+    figures.values["results"] = [one._asdict() for one in results]
+    number = results[0].attacks if results else 0
+    figures.table(
+        f"{number:,} attacks: % that come through, and what is left of use",
+        (
+            *("contender", "as in the wild", "as an attacker picks", "personal data in free text"),
+            *("utility %", "bits per event", "µs per event", "peak MB"),
+        ),
+        (
+            (
+                one.name,
+                *map(_percent, (one.wild, one.attacker, one.personal, one.utility)),
+                f"{one.bits:,.0f}" + ("+" if one.is_free else ""),
+                *(f"{one.us:,.0f}", f"{one.peak_mb:,.0f}"),
+            )
+            for one in results
+        ),
+    )
+    for axis, classes in AXES.items():
+        names = tuple(each.name for each in classes)
+        figures.table(
+            f"% of attacks that come through, by {axis}",
+            ("contender", *names),
+            (
+                (one.name, *(_percent(of[n]) if n in of else "–" for n in names))
+                for one in results
+                for of in [one.by_class[axis]]
+            ),
+        )
+    for one in results:
+        if one.title == CONTENDERS[0].title:
+            text = f"{one.name}: {one.leaks} leaks in {one.attacks:,} attacks"
+            figures.check(not one.leaks, text)
+            figures.check(one.utility == 1, f"{one.name}: {_percent(one.utility)} % of use")
+    if options.chart:
+        bars = {one.name: [(100 * one.wild, "a"), (100 * one.attacker, "c")] for one in results}
+        legend = {"a": "weighted as in the wild", "c": "as an attacker picks"}
+        text = charts.bars(("Attacks that come through, in %", ""), "%", bars, legend)
+        options.chart.write_text(text, encoding="utf-8")
+
+
+def _show_bits(_options: Namespace, effort: Effort, figures: Figures) -> None:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        names = resources.names()
+        found = [*pool.map(spelled_with, names, [effort.messages] * len(names))]
+    figures.table(
+        "bits of a record over `/v1/events`, spelled by a hostile client",
+        ("schema", "stated bits", "delivered bits", "share", "records", "values beyond"),
+        (
+            (
+                *(one.schema, f"{one.stated:.2f}", f"{one.delivered:.2f}", f"{one.share:.4f}"),
+                *(f"{one.records:,}", str(one.beyond)),
+            )
+            for one in found
+        ),
+    )
+    least, most = (figures.limits["leaks"][f"share_at_{each}"] for each in ("least", "most"))
+    for each in found:
+        text = f"{each.schema}: {each.share:.4f} of the stated bits, {least:g} to {most:g}"
+        figures.check(least <= round(each.share, 9) <= most, text)
+        text = f"{each.schema}: {each.beyond} values beyond those counted"
+        figures.check(not each.beyond, text)
+
+
+def _show_channels(options: Namespace, _effort: Effort, figures: Figures) -> None:
+    measured = list(channels.measure(SEED, quick=options.quick))
+    figures.table(
+        "channels beside the record, measured on a running sidecar",
+        ("channel", "what spells", "per", "bits offered", "bits read", "bounded by"),
+        (
+            (
+                *(of.name, of.sentence, of.per, f"{offered:.1f}"),
+                "–" if delivered is None else f"{delivered:.1f}",
+                of.ceiling,
+            )
+            for of, offered, delivered in measured
+        ),
+    )
+    least, most = (figures.limits["leaks"][f"share_at_{each}"] for each in ("least", "most"))
+    for of, offered, delivered in measured:
+        if delivered is None:
+            figures.check(None, f"channel {of.name}: not measured")
+            continue
+        bound = 0.0 if of.ceiling.startswith("none") else offered
+        text = f"channel {of.name}: {delivered:.1f} bits, {least:g} to {most:g} of {bound:.1f}"
+        figures.check(least * bound <= delivered <= bound + 1e-9, text)
+    found = "; ".join(channels.unnamed(random.Random(SEED)))
+    figures.check(not found, f"places: {found or 'every place has a channel'}")
+
+
+def _show_sweep(options: Namespace, effort: Effort, figures: Figures) -> None:
+    found = sweep(options.attacks or effort.sweep, SEED)
+    total, leaked = found.attacks.total(), found.leaks.total()
+    shown = [(f"sent: {way}", f"{number:,}", "") for way, number in found.attacks.items()]
+    shown += [(f"records: {place}", f"{number:,}", "") for place, number in found.records.items()]
+    shown.append(("attacks, leaks", f"{total:,}", f"{leaked:,}"))
+    figures.table("attacks on whole Collectors", ("what", "number", "leaks"), shown)
+    places = ", ".join(f"{place} {number}" for place, number in found.leaks.items()) or "0 leaks"
+    figures.check(not leaked, f"{total:,} attacks on whole Collectors: {places}")
+
+
+_PARTS = {
+    "contenders": _show_contenders,
+    "bits": _show_bits,
+    "channels": _show_channels,
+    "sweep": _show_sweep,
+}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "--chart": {"type": Path, "metavar": "PATH", "help": "draw the leak rates as an SVG file"},
+    "--build": {"action": "store_true", "help": "install the contenders, each by itself, first"},
+    "--attacks": {"type": int, "metavar": "N", "help": "attacks on whole Collectors"},
+    "--only": {"action": "append", "choices": _PARTS, "help": "only this part; may be repeated"},
+}
+
+
+def leaks(options: Namespace, figures: Figures) -> None:
+    """Measure what gets through, and judge Collector; nothing about others can fail."""
+    figures.environment = conditions.environment() | {"seed": str(SEED)}
+    del figures.environment["vector-vrl"]  # contenders have environments of their own
+    if options.build:
+        build()
+    for part in options.only or _PARTS:
+        _PARTS[part](options, QUICK if options.quick else FULL, figures)

@@ -18,8 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from benchmarks.leaks.locations import LAKE
-from benchmarks.leaks.sidecar import Answer, Sidecar, rows
+from benchmarks.leaks.sidecar import LAKE, Answer, Sidecar, rows
 
 Places = dict[str, str]
 """A digest of everything that each place holds."""

@@ -1,18 +1,28 @@
-"""Find a payload in what came out of a program, in whatever encoding of the corpus."""
+"""Find a payload in what came out of a program, in whatever encoding of the corpus.
+
+Texts are compared in a normal form: compatibility characters, look-alikes and case folded, and
+everything dropped that is neither letter nor digit; so UTF-16, separators and cut-out punctuation
+need no decoder of their own. What a text may stand for besides, ``readings`` gives.
+"""
 
 from __future__ import annotations
 
+import binascii
 import json
 import re
+import unicodedata
+from base64 import b64decode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from benchmarks.leaks.encodings import normal, readings
+from benchmarks.leaks.attacks import ALIKE, DIGITS, LATIN, MEMBER, Payload, rank
 from benchmarks.leaks.events import ORDERED, REPORT
-from benchmarks.leaks.payloads import Payload
-from benchmarks.leaks.permutations import MEMBER, rank
 
+_FROM_ALIKE = str.maketrans(ALIKE, LATIN)
+_WORD = re.compile("|".join(DIGITS), re.IGNORECASE)
+_SEPARATORS = re.compile(r"[^0-9a-z]+")
 _MOST_NUMBER = 10**1000
 _ORDERED = {address: at for at, address in enumerate(ORDERED)}
 _MEMBER = re.compile(rf"{MEMBER}([0-9]{{1,3}})")
@@ -30,60 +40,89 @@ class Found(NamedTuple):
         return self.mark or self.personal
 
 
+def normal(text: str) -> str:
+    """Return a text's normal form: ASCII letters in lower case and digits, nothing else."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text.translate(_FROM_ALIKE))
+    return _SEPARATORS.sub("", text.casefold())
+
+
+def _base64(run: str) -> Iterator[bytes]:
+    """Yield what a run is from each of its first four characters on, and padded."""
+    bare = run.rstrip("=").replace("-", "+").replace("_", "/")
+    cut = (bare[skipped:][: (len(bare) - skipped) // 4 * 4] for skipped in range(4))
+    for text in (*cut, bare + "=" * (-len(bare) % 4)):
+        with suppress(ValueError):
+            yield b64decode(text)
+
+
+def _number(run: str) -> Iterator[bytes]:
+    if len(run) <= 1_000:
+        number = int(run)
+        yield number.to_bytes(-(-number.bit_length() // 8))
+
+
+_CODES: dict[re.Pattern[str], Callable[[str], Iterator[bytes]]] = {
+    re.compile(r"[A-Za-z0-9+/_-]{10,}={0,2}"): _base64,
+    re.compile(r"(?:[0-9a-fA-F]{2}){5,}"): lambda run: iter([binascii.unhexlify(run)]),
+    re.compile(r"[0-9]{10,}"): _number,
+}
+
+
+def readings(text: str) -> Iterator[str]:
+    """Yield what a text may stand for, in normal form."""
+    plain = normal(text)
+    yield plain
+    yield plain[::-1]
+    if _WORD.search(text):
+        yield normal(_WORD.sub(lambda word: str(DIGITS.index(word[0].lower())), text))
+    for pattern, decode in _CODES.items():
+        for run in pattern.findall(text):
+            yield from (normal(data.decode("utf-8", "ignore")) for data in decode(run))
+
+
 def search(payload: Payload, outputs: Sequence[str]) -> Found:
     """Search the outputs of one attack, in their order. Text that is no JSON is taken as it is."""
-    names, values = _Once(), _Once()
-    for output in outputs:
-        for line in output.splitlines():
-            try:
-                value = json.loads(line, object_pairs_hook=_Pairs)
-            except ValueError:
-                values.add(line)
-            else:
-                _collect(value, names, values)
-    texts = {*names.times, *values.times, names.joined(), values.joined()}
-    texts |= {str(number) for number in (names.rank(), values.rank()) if number is not None}
+    names, values = Counter[str](), Counter[str]()
+    for line in (line for output in outputs for line in output.splitlines()):
+        try:
+            value = json.loads(line, object_pairs_hook=_Pairs)
+        except ValueError:
+            values[line] += 1
+        else:
+            _collect(value, names, values)
+    texts = {text for of in (names, values) for text in (*of, _joined(of), str(_rank(of)))}
     found = {reading for text in texts if text for reading in readings(text)}
     whole = "\n".join(found)
     personal = payload.personal is not None and normal(payload.personal) in whole
     return Found(normal(payload.mark) in whole, personal)
 
 
-class _Once:
-    """Texts, and those joined that occur once: a payload in parts is what the records of an attack
-    do not have in common. Ids of reports are passed over. The order of those that are numbered
-    spells, too."""
-
-    def __init__(self) -> None:
-        self.times: Counter[str] = Counter()
-
-    def add(self, text: str) -> None:
-        self.times[text] += 1
-
-    def rank(self) -> int | None:
-        """Return the number that the order of numbered texts stands for, by their first places."""
-        members = [int(found[1]) for found in map(_MEMBER.fullmatch, self.times) if found]
-        return rank(members or [_ORDERED[text] for text in self.times if text in _ORDERED])
-
-    def joined(self) -> str:
-        return "".join(
-            text for text, n in self.times.items() if n == 1 and not text.startswith(REPORT)
-        )
-
-
 class _Pairs(list[tuple[str, Any]]):
     """An object, in which a name may occur twice."""
 
 
-def _collect(value: Any, names: _Once, values: _Once) -> None:
+def _collect(value: Any, names: Counter[str], values: Counter[str]) -> None:
     if isinstance(value, _Pairs):
         for name, inner in value:
-            names.add(name)
+            names[name] += 1
             _collect(inner, names, values)
     elif isinstance(value, list):
         for inner in value:
             _collect(inner, names, values)
     elif isinstance(value, int) and not isinstance(value, bool):
-        values.add(str(value) if abs(value) < _MOST_NUMBER else "large")
+        values[str(value) if abs(value) < _MOST_NUMBER else "large"] += 1
     else:
-        values.add(str(value))
+        values[str(value)] += 1
+
+
+def _joined(times: Counter[str]) -> str:
+    """Return those texts as one that occur once: a payload in parts is what the records of an
+    attack do not have in common. Ids of reports are passed over."""
+    return "".join(text for text, n in times.items() if n == 1 and not text.startswith(REPORT))
+
+
+def _rank(times: Counter[str]) -> int | None:
+    """Return the number that the order of numbered texts stands for, by their first places."""
+    members = [int(found[1]) for found in map(_MEMBER.fullmatch, times) if found]
+    return rank(members or [_ORDERED[text] for text in times if text in _ORDERED])

@@ -1,7 +1,10 @@
-"""A real sidecar with store, files and a debug log, and everything that it writes and says."""
+"""A real sidecar with store, files and a debug log, and everything that it writes and says; and
+where else it can deliver to: a lake, a receiver of OTLP, PostgreSQL, each on this machine.
+"""
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -10,15 +13,16 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 
 from benchmarks.figures import BenchmarkError
-from benchmarks.leaks.locations import Locations
+from benchmarks.sinks import postgres_programs, postgres_server
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WAIT_SECONDS = 120
@@ -37,6 +41,104 @@ _METHODS = {
 Answer = tuple[tuple[tuple[str, str], ...], bytes]
 """Headers and body."""
 
+LAKE, BACKEND, WAREHOUSE = "lake", "backend", "warehouse"
+"""The names of the sinks: of Parquet files, of OTLP, of PostgreSQL."""
+
+
+@dataclass
+class Locations:
+    """What was opened: ``environ`` are the settings for it, ``requests`` what the receiver of OTLP
+    got, headers and body."""
+
+    environ: dict[str, str] = field(default_factory=dict)
+    lake: Path | None = None
+    requests: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
+    database: str | None = None
+
+    def files(self) -> list[Path]:
+        """Return the files of the lake, once there is one."""
+        if self.lake is None:
+            return []
+        until = monotonic() + _WAIT_SECONDS
+        while not (found := sorted(self.lake.rglob("*.parquet"))):
+            if monotonic() > until:
+                raise BenchmarkError("the lake gets no file")
+            sleep(0.1)
+        return found
+
+    def exported(self) -> Iterator[Any]:
+        """Yield the requests of OTLP as messages."""
+        from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (  # noqa: PLC0415
+            ExportLogsServiceRequest,
+        )
+
+        for _, body in self.requests:
+            yield ExportLogsServiceRequest.FromString(body)
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Return the rows of a query to PostgreSQL; none if it is not open."""
+        if self.database is None:
+            return []
+        import psycopg  # noqa: PLC0415 - an extra
+
+        with closing(psycopg.connect(self.database)) as db:
+            return db.execute(query.encode()).fetchall()
+
+
+@contextmanager
+def opened(names: tuple[str, ...], directory: Path) -> Iterator[Locations]:
+    """Open some locations, by name. One of a server that is not installed is left out."""
+    found = Locations()
+    with ExitStack() as stack:
+        if LAKE in names:
+            found.lake = directory / "lake"
+            found.environ |= _settings(LAKE, type="parquet", path=str(found.lake), every="1s")
+        if BACKEND in names:
+            port = stack.enter_context(_receiver(found))
+            endpoint = f"http://127.0.0.1:{port}"
+            found.environ |= _settings(BACKEND, type="otlp", endpoint=endpoint, party="first")
+        if WAREHOUSE in names and postgres_programs():
+            place = stack.enter_context(postgres_server())
+            url = f"postgres://collector@/telemetry?host={place}"
+            found.database = url.replace("postgres:", "postgresql:")
+            found.environ |= _settings(WAREHOUSE, type="postgres", url=url, party="first")
+        yield found
+
+
+def _settings(name: str, **settings: str) -> dict[str, str]:
+    prefix = f"COLLECTOR__SINKS__{name.upper()}__"
+    return {f"{prefix}{setting.upper()}": text for setting, text in settings.items()}
+
+
+@contextmanager
+def _receiver(found: Locations) -> Iterator[int]:
+    """Take everything; yield the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name.lower(): text for name, text in self.headers.items()}
+            if headers.get("content-encoding") == "gzip":
+                body = gzip.decompress(body)
+            found.requests.append((headers, body))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
 
 @dataclass
 class Sidecar:
@@ -49,8 +151,6 @@ class Sidecar:
     log: list[str] = field(default_factory=list)
     answers: set[Answer] = field(default_factory=set)
     locations: Locations = field(default_factory=Locations)
-    _connection: http.client.HTTPConnection | None = None
-    _channel: Any = None
 
     def post(
         self, path: str, kind: str, body: bytes, headers: Mapping[str, str] | None = None
@@ -59,34 +159,34 @@ class Sidecar:
 
         Raises ``BenchmarkError`` unless it was taken.
         """
-        sent = {"Content-Type": kind, **(headers or {})}
-        try:
-            answer = self._request(path, body, sent)
-        except ConnectionError:  # it was idle, and so the sidecar has closed it
-            self.hang_up()
-            answer = self._request(path, body, sent)
-        told = self._keep(answer)
-        if answer.status != 200:
-            raise BenchmarkError(f"the sidecar answers {answer.status} to {path}")
+        status, told = self._send(path, {"Content-Type": kind, **(headers or {})}, body)
+        if status != 200:
+            raise BenchmarkError(f"the sidecar answers {status} to {path}")
         return json.loads(told) if told.startswith(b"{") else told
 
     def post_slowly(self, path: str, kind: str, body: bytes, seconds: float) -> float:
-        """Send a body whose last byte comes that much later, on a connection of its own; return how
-        long it took. The answer is kept, also if it is a refusal."""
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self.ports["http"], timeout=_WAIT_SECONDS
-        )
-        with closing(connection):
-            began = monotonic()
+        """Send a body whose last byte comes that much later; return how long it took. The answer is
+        kept, also if it is a refusal."""
+        began = monotonic()
+        self._send(path, {"Content-Type": kind}, body, seconds)
+        return monotonic() - began
+
+    def _send(
+        self, path: str, headers: Mapping[str, str], body: bytes, seconds: float = 0.0
+    ) -> tuple[int, bytes]:
+        place = "127.0.0.1", self.ports["http"]
+        with closing(http.client.HTTPConnection(*place, timeout=_WAIT_SECONDS)) as connection:
             connection.putrequest("POST", path)
-            connection.putheader("Content-Type", kind)
-            connection.putheader("Content-Length", str(len(body)))
+            for name, text in {**headers, "Content-Length": str(len(body))}.items():
+                connection.putheader(name, text)
             connection.endheaders(body[:-1])
             sleep(seconds)
             connection.send(body[-1:])
             answer = connection.getresponse()
-            self._keep(answer)
-            return monotonic() - began
+            told = answer.read()
+            shown = sorted((name.lower(), value) for name, value in answer.getheaders())
+            self.answers.add((tuple(shown), told))
+            return answer.status, told
 
     def call(self, signal: str, body: bytes) -> None:
         """Send a request of OTLP over gRPC. The answer is kept.
@@ -95,45 +195,20 @@ class Sidecar:
         """
         import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
 
-        if self._channel is None:
-            self._channel = grpc.insecure_channel(f"127.0.0.1:{self.ports['grpc']}")
-        call = self._channel.unary_unary(_METHODS[signal])
-        for is_last in (False, True):
+        with grpc.insecure_channel(f"127.0.0.1:{self.ports['grpc']}") as channel:
             try:
-                self.answers.add(((), call(body, timeout=_WAIT_SECONDS)))
-                return
+                told = channel.unary_unary(_METHODS[signal])(body, timeout=_WAIT_SECONDS)
             except grpc.RpcError as error:
-                was_idle = error.code() is grpc.StatusCode.UNAVAILABLE  # the sidecar has closed it
-                if is_last or not was_idle:
-                    raise BenchmarkError(f"the sidecar answers {error.code()} over gRPC") from None
+                raise BenchmarkError(f"the sidecar answers {error.code()} over gRPC") from None
+        self.answers.add(((), told))
 
-    def _keep(self, answer: http.client.HTTPResponse) -> bytes:
-        """Keep an answer; return its body."""
-        told = answer.read()
-        headers = sorted((name.lower(), value) for name, value in answer.getheaders())
-        self.answers.add((tuple(headers), told))
-        return told
-
-    def _request(self, path: str, body: bytes, headers: dict[str, str]) -> http.client.HTTPResponse:
-        if self._connection is None:
-            place = "127.0.0.1", self.ports["http"]
-            self._connection = http.client.HTTPConnection(*place, timeout=_WAIT_SECONDS)
-        self._connection.request("POST", path, body, headers)
-        return self._connection.getresponse()
-
-    def hang_up(self) -> None:
-        """Close the connections."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+    def _admin(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}{path}") as page:
+            return str(page.read().decode())
 
     def metrics(self) -> str:
         """Return the page of metrics."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}/metrics") as page:
-            return str(page.read().decode())
+        return self._admin("/metrics")
 
     def counters(self, name: str) -> Iterator[tuple[dict[str, str], int]]:
         """Yield the labels and the value of each counter of a name."""
@@ -151,9 +226,7 @@ class Sidecar:
 
     def readiness(self) -> str:
         """Return the page of its readiness."""
-        place = f"http://127.0.0.1:{self.ports['admin']}/readyz?verbose"
-        with urllib.request.urlopen(place) as page:
-            return str(page.read().decode())
+        return self._admin("/readyz?verbose")
 
     def delivered(self) -> None:
         """Wait until no batch waits."""
@@ -165,7 +238,6 @@ class Sidecar:
 
     def stop(self) -> None:
         """Ask it to end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
-        self.hang_up()
         if self.process.poll() is None:
             self.process.terminate()
         if self.process.wait(_WAIT_SECONDS) != 0:
@@ -269,7 +341,6 @@ def running(
         yield sidecar
         sidecar.stop()
     finally:
-        sidecar.hang_up()
         if process.poll() is None:
             process.kill()
             process.wait()

@@ -13,16 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.figures import BenchmarkError, say
-from benchmarks.leaks.attacks import CELLS, Attack, Cell, attack
-from benchmarks.leaks.events import CANONICAL, SHAPES, Shape, write
-from benchmarks.leaks.payloads import STEMS
+from benchmarks.leaks.attacks import CELLS, STEMS, Attack, attack
+from benchmarks.leaks.events import CANONICAL, SHAPES, Shape, export, write
 from benchmarks.leaks.sidecar import Sidecar, rows, running
-from benchmarks.leaks.wire import export
 from collector import Collector, load_schema
 from collector.testing import scan
 
@@ -34,20 +33,64 @@ _HELD = 1_000
 """Attacks of a round that stay in the spool until they are looked at."""
 _AT_ONCE = 2
 _RESERVED = frozenset(["schema", "count", "received"])
-_JSON, _NDJSON, _PROTOBUF = "application/json", "application/x-ndjson", "application/x-protobuf"
+
+_Send = Callable[[Sidecar, Shape, Sequence[Attack]], object]
 
 
+def _document(shape: Shape, attacks: Sequence[Attack]) -> Any:
+    return shape.wrap([body for each in attacks for body in each.bodies])
+
+
+def _texts(attacks: Sequence[Attack]) -> list[str]:
+    return [text for each in attacks for text in each.texts]
+
+
+def _as_json(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> None:
+    """A list of documents; and one by itself, whose sender stands in for what it lacks."""
+    texts = _texts(attacks)
+    for body in (f"[{','.join(texts)}]", texts[0]):
+        sidecar.post("/v1/events", "application/json", body.encode())
+
+
+WAYS: dict[str, tuple[bool, _Send | None]] = {
+    "JSON": (False, _as_json),
+    "NDJSON": (
+        False,
+        lambda sidecar, _, attacks: sidecar.post(
+            "/v1/events", "application/x-ndjson", "\n".join(_texts(attacks)).encode()
+        ),
+    ),
+    "SDK mappings": (False, None),
+    "OTLP, JSON": (
+        True,
+        lambda sidecar, shape, attacks: sidecar.post(
+            f"/v1/{shape.signal}", "application/json", write(_document(shape, attacks)).encode()
+        ),
+    ),
+    "OTLP, protobuf": (
+        True,
+        lambda sidecar, shape, attacks: sidecar.post(
+            f"/v1/{shape.signal}", "application/x-protobuf", export(_document(shape, attacks))
+        ),
+    ),
+    "OTLP, gRPC": (
+        True,
+        lambda sidecar, shape, attacks: sidecar.call(
+            str(shape.signal), export(_document(shape, attacks))
+        ),
+    ),
+}
+"""The ways in: whether it is for a signal of OTLP, and what sends to a sidecar; ``None`` is
+``emit`` of an SDK."""
+
+
+@dataclass
 class Sweep:
     """What a sweep found: attacks by way in, records that were looked at by place, and leaks."""
 
-    def __init__(self) -> None:
-        self.attacks, self.records, self.leaks = Counter[str](), Counter[str](), Counter[str]()
-
-    def add(self, other: Sweep) -> None:
-        """Add what another found."""
-        self.attacks.update(other.attacks)
-        self.records.update(other.records)
-        self.leaks.update(other.leaks)
+    attacks: Counter[str] = field(default_factory=Counter)
+    records: Counter[str] = field(default_factory=Counter)
+    leaks: Counter[str] = field(default_factory=Counter)
 
 
 def sweep(number: int, seed: int) -> Sweep:
@@ -65,7 +108,8 @@ def sweep(number: int, seed: int) -> Sweep:
     total = Sweep()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for each in pool.map(swept, by_schema):
-            total.add(each)
+            for name, counts in vars(each).items():
+                getattr(total, name).update(counts)
     return total
 
 
@@ -87,25 +131,32 @@ def attack_sidecar(
         _own(schema, folder / "sdk-file", "ndjson", "own.ndjson") as file,
         Collector(schema, f"http://127.0.0.1:{sidecar.ports['http']}") as remote,
     ):
-        telemetry = (remote, store, file)
-        sent = 0
 
-        def send(goal: int) -> None:
-            nonlocal sent
-            while sent < goal:
-                few = min(_CHUNK, goal - sent)
-                sent += _send(sidecar, telemetry, cells, few, rng=rng, found=found)
+        def send(few: int) -> None:
+            """Send attacks of one shape over one way, again and again."""
+            for left in range(few, 0, -_CHUNK):
+                shape = SHAPES[rng.choice(cells).shape]
+                own = [cell for cell in cells if cell.shape == shape.name]
+                made = [attack(cell, rng) for cell in rng.choices(own, k=min(_CHUNK, left))]
+                is_otlp = shape.signal is not None
+                way = rng.choice([each for each, (otlp, _) in WAYS.items() if otlp == is_otlp])
+                found.attacks[way] += len(made)
+                if (post := WAYS[way][1]) is None:
+                    _emit(rng.choice((remote, store, file)), made)
+                else:
+                    post(sidecar, shape, made)
 
-        while sent < number:
-            goal = min(number, sent + _ROUND)
+        for sent in range(0, number, _ROUND):
+            few = min(_ROUND, number - sent)
+            held = min(_HELD, few)
             with sidecar.held():
-                send(min(goal, sent + _HELD))
+                send(held)
                 _flush(remote)
                 for payload in sidecar.waiting():
                     _judge("spool", map(json.loads, payload.splitlines()), found)
                 _search(sorted(sidecar.spool.parent.glob("spool*")), found)
-            send(goal)
-            say(f"leaks: {sent:,} of {number:,} attacks on {name}")
+            send(few - held)
+            say(f"leaks: {sent + few:,} of {number:,} attacks on {name}")
         _flush(remote)
         sidecar.delivered()
         for each in (store, file):
@@ -133,76 +184,10 @@ def _flush(telemetry: Collector) -> None:
         raise BenchmarkError("the SDK does not deliver")
 
 
-def _send(
-    sidecar: Sidecar,
-    telemetry: Sequence[Collector],
-    cells: Sequence[Cell],
-    number: int,
-    *,
-    rng: random.Random,
-    found: Sweep,
-) -> int:
-    """Send attacks of one shape over one way; returns how many."""
-    shape = SHAPES[rng.choice(cells).shape]
-    own = [cell for cell in cells if cell.shape == shape.name]
-    made = [attack(cell, rng) for cell in rng.choices(own, k=number)]
-    way = rng.choice(
-        [name for name, (otlp, _) in WAYS.items() if otlp == (shape.signal is not None)]
-    )
-    found.attacks[way] += number
-    if (send := WAYS[way][1]) is None:
-        _emit(shape, rng.choice(telemetry), made)
-    else:
-        send(sidecar, shape, made)
-    return number
-
-
-def _emit(shape: Shape, telemetry: Collector, attacks: Iterable[Attack]) -> None:
+def _emit(telemetry: Collector, attacks: Iterable[Attack]) -> None:
     for each in attacks:
-        groups = [each.bodies] if shape.several else [[body] for body in each.bodies]
-        for text, group in zip(each.texts, groups, strict=True):
-            document = shape.wrap(group)
+        for text, document in zip(each.texts, each.documents(), strict=True):
             telemetry.emit(document if isinstance(document, dict) else text)
-
-
-def _as_json(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> None:
-    """A list of documents; and one by itself, whose sender stands in for what it lacks."""
-    texts = [text for each in attacks for text in each.texts]
-    for body in (f"[{','.join(texts)}]", texts[0]):
-        sidecar.post("/v1/events", _JSON, body.encode())
-
-
-def _as_lines(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> None:
-    text = "\n".join(text for each in attacks for text in each.texts)
-    sidecar.post("/v1/events", _NDJSON, text.encode())
-
-
-def _document(shape: Shape, attacks: Sequence[Attack]) -> Any:
-    return shape.wrap([body for each in attacks for body in each.bodies])
-
-
-def _as_otlp_json(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
-    sidecar.post(f"/v1/{shape.signal}", _JSON, write(_document(shape, attacks)).encode())
-
-
-def _as_protobuf(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
-    sidecar.post(f"/v1/{shape.signal}", _PROTOBUF, export(_document(shape, attacks)))
-
-
-def _over_grpc(sidecar: Sidecar, shape: Shape, attacks: Sequence[Attack]) -> None:
-    sidecar.call(str(shape.signal), export(_document(shape, attacks)))
-
-
-_Send = Callable[[Sidecar, Shape, Sequence[Attack]], None]
-WAYS: dict[str, tuple[bool, _Send | None]] = {
-    "JSON": (False, _as_json),
-    "NDJSON": (False, _as_lines),
-    "SDK mappings": (False, None),
-    "OTLP, JSON": (True, _as_otlp_json),
-    "OTLP, protobuf": (True, _as_protobuf),
-    "OTLP, gRPC": (True, _over_grpc),
-}
-"""The ways in: whether it is for a signal of OTLP, and the function that sends to a sidecar."""
 
 
 def _stored(file: Path, table: str) -> Iterator[dict[str, Any]]:
@@ -215,12 +200,11 @@ def _stored(file: Path, table: str) -> Iterator[dict[str, Any]]:
 
 def _judge(place: str, records: Iterable[dict[str, Any]], found: Sweep) -> None:
     """Count the values that are none of clean events."""
-    seen: Counter[tuple[str, Any]] = Counter()
-    number = 0
+    seen = Counter[tuple[str, Any]]()
+    found.records[place] += 0
     for record in records:
-        number += 1
+        found.records[place] += 1
         seen.update(record.items())
-    found.records[place] += number
     for (name, value), times in seen.items():
         if name not in _RESERVED and value not in CANONICAL.get(name, ()):
             found.leaks[f"{place}: {name}"] += times

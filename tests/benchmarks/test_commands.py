@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import contenders, data, filters, growth, processes, recording, sdk, variants
+from benchmarks import __main__ as command
+from benchmarks import contenders, data, filters, growth, processes, recording, sdk, sinks, variants
 from benchmarks.__main__ import COMMANDS, main
 from benchmarks.contenders import Outcome
 from benchmarks.data import CORPORA
@@ -31,7 +32,6 @@ from benchmarks.figures import (
 )
 from benchmarks.sidecar import command as sidecar
 from benchmarks.sidecar.server import obstacle
-from benchmarks.sinks import command as sinks
 from tests.conftest import required
 from tests.sinks.postgres import require_postgres
 
@@ -78,7 +78,7 @@ def test_the_filter(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(figures["growth"]) == len(axes)
     assert figures["whole medium"]["jq"]["peak_mb"] < figures["start"].popitem()[1]["peak_mb"]
     drawn = {path.stem for path in tmp_path.glob("*.svg")}
-    assert drawn == {f"corpus-{name}" for name in CORPORA} | {f"growth-{a.name}" for a in axes}
+    assert drawn == {f"corpus-{name}" for name in CORPORA}
     failed = [each["text"] for each in figures["verdicts"] if each["holds"] is False]
     assert any(text.startswith("ours/bare on medium") for text in failed)
 
@@ -88,7 +88,7 @@ def test_contenders_agree(corpus: str) -> None:
     """Every contender that takes part in a corpus makes the same of it."""
     ready, _ = contenders.load()
     about = CORPORA[corpus]
-    takers = [each for each in ready if contenders.obstacle(each, about) is None]
+    takers = [each for each in ready if contenders.takes(each, about)]
     assert {"ours", "ours_documents", "ours_mappings"} < {each.name for each in takers}
     lines = data.lines(corpus, 20 if about.bytes > 10_000 else 300)
     assert len(set(lines)) > 1
@@ -122,7 +122,7 @@ def test_a_slowdown_is_seen() -> None:
     failed = []
     for each in (make, slow):
         ready[0] = replace(ready[0], make=each)
-        timed = {"medium": filters._corpus("medium", ready, effort, {})}
+        timed = {"medium": filters._corpus("medium", ready, effort)}
         figures = Figures(limits={"at_most": {"ours/bare": {"medium": 4.0}}})
         filters._judge(figures, timed, {})
         failed.append(figures.missed())
@@ -206,6 +206,34 @@ def test_the_vault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     found = run("recording")
     assert all(min(of) > 0 for way in found["rates"].values() for of in way.values())
     assert 10 < found["peak_mb"] < 150
+
+
+def test_every_figure_is_written_by_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into the marked parts of the pages, and nowhere else; the README follows the pages."""
+    pages = []
+    for name in ("README", "SPEED", "LEAKS"):
+        page = tmp_path / name
+        page.write_bytes(getattr(command, name).read_bytes())
+        monkeypatch.setattr(command, name, page)
+        pages.append(page)
+    readme, speed, _ = pages
+    row = "| collector | – | 1 | 2 | 3 | 4 |"
+    speed.write_text(re.sub(r"(?m)^\| collector \|.*$", row, speed.read_text()))
+    before = [_unmarked(page) for page in pages]
+    written = {words[0] for _, words in command.DOCS}
+    monkeypatch.setattr(variants, "_QUICK_TURNS", 12)
+    monkeypatch.setattr(command, "DOCS", [(speed, (name,)) for name in ("scale", "when")])
+    assert command.docs(["--quick"]) in (0, 1)
+    assert [_unmarked(page) for page in pages] == before
+    assert "| Collector | 2 | 3 |" in readme.read_text()
+    sections = re.findall(r"<!-- (\w+):begin -->", "".join(map(Path.read_text, pages)))
+    assert sorted(sections) == sorted({"measured", *written})
+
+
+def _unmarked(page: Path) -> str:
+    return re.sub(r"(?s)(<!-- (\w+):begin -->).*?(<!-- \2:end -->)", r"\1\3", page.read_text())
 
 
 def test_scale(run: Run) -> None:

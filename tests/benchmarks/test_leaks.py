@@ -14,24 +14,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import exports
+from benchmarks import otlp
 from benchmarks.__main__ import main
 from benchmarks.figures import BenchmarkError
-from benchmarks.leaks import channels, environments, measure
-from benchmarks.leaks.attacks import attacks, clean
-from benchmarks.leaks.classes import ENCODINGS, PAYLOADS, SLOTS
-from benchmarks.leaks.encodings import normal, readings
-from benchmarks.leaks.events import CANONICAL, SHAPES
-from benchmarks.leaks.listed import spec
-from benchmarks.leaks.payloads import STEMS
-from benchmarks.leaks.permutations import ordered, rank
+from benchmarks.leaks import channels, contenders, measure
+from benchmarks.leaks.attacks import (
+    ENCODINGS,
+    PAYLOADS,
+    SLOTS,
+    STEMS,
+    attacks,
+    clean,
+    ordered,
+    rank,
+)
+from benchmarks.leaks.events import CANONICAL, SHAPES, export, spec
 from benchmarks.leaks.places import PLACES, channel_of
-from benchmarks.leaks.search import search
+from benchmarks.leaks.search import normal, readings, search
 from benchmarks.leaks.sidecar import running
-from benchmarks.leaks.spelling import Delivered, Record, Speller, event, spelled
+from benchmarks.leaks.spelling import Delivered, Record, Speller, event, spelled, values_of
 from benchmarks.leaks.sweep import Sweep, attack_sidecar
-from benchmarks.leaks.values import values_of
-from benchmarks.leaks.wire import export
 from collector import Filter, Schema, load_schema
 from collector.schema import resources
 from collector.schema.model import record_bits
@@ -133,7 +135,7 @@ def test_protobuf_is_what_the_official_classes_read() -> None:
         if shape.signal is None:
             continue
         document = shape.wrap(each.bodies)
-        message = exports.message(shape.signal)
+        message = otlp.message(shape.signal)
         written = json_format.MessageToDict(message.FromString(export(document)))
         if shape.signal == "traces":
             for span in written["resourceSpans"][0]["scopeSpans"][0]["spans"]:
@@ -283,23 +285,23 @@ def test_the_command(
     assert (ours["is_free"], other["is_free"]) == (False, True)
     assert other["bits"] > 10 * ours["bits"] > 2_000
     assert by_name["pydantic models", "strongest"]["leaks"] == 0
-    assert "Sentry Relay" in figures["skipped"]
+    assert "Presidio, patterns" in figures["skipped"]
     assert all(each["title"] not in figures["skipped"] for each in figures["results"])
     assert "| Collector, documented | 0 | 0 | 0 | 100 |" in page.read_text()
     assert drawn.read_text().startswith("<svg ")
-    assert "skipped: Sentry Relay" in capsys.readouterr().out
+    assert "skipped: Presidio" in capsys.readouterr().out
 
 
 def test_a_contender_that_is_not_there_has_no_outcome(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says why; one that fails raises."""
-    monkeypatch.setattr(environments, "_BUILT", tmp_path / "nothing")
-    relay = next(each for each in environments.CONTENDERS if each.module == "relay")
-    found = environments.run(relay, "documented", spec(), [("meeting", "{}")])
-    assert found == "sentry-relay is not installed (`benchmarks leaks --build` does)"
+    monkeypatch.setattr(contenders, "BUILT", tmp_path / "nothing")
+    presidio = contenders.CONTENDERS[-1]
+    found = contenders.run(presidio, "documented", spec(), [("meeting", "{}")])
+    assert found == "presidio-analyzer is not installed (`benchmarks leaks --build` does)"
     with pytest.raises(BenchmarkError, match="Collector, documented: KeyError"):
-        environments.run(environments.CONTENDERS[0], "documented", {}, [("no shape", "{}")])
+        contenders.run(contenders.CONTENDERS[0], "documented", {}, [("no shape", "{}")])
 
 
 def test_lists_for_others_are_those_of_the_schemas() -> None:
