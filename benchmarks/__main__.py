@@ -18,7 +18,7 @@ from benchmarks.sinks import command as sinks
 _FILTER = "benchmarks"
 COMMANDS: dict[str, tuple[str, Measure, Options]] = {
     _FILTER: ("Measure the filter.", filters.measure, filters.OPTIONS),
-    "sidecar": ("Measure the sidecar as a whole.", sidecar.sidecar, {}),
+    "sidecar": ("Measure the sidecar as a whole.", sidecar.sidecar, sidecar.OPTIONS),
     "soak": (
         "Load the sidecar, and look whether its memory grows.",
         sidecar.soak,
