@@ -22,7 +22,7 @@ from benchmarks.sidecar import command as sidecar
 _FILTER = "benchmarks"
 COMMANDS: dict[str, tuple[str, Measure, Options]] = {
     _FILTER: ("Measure the filter.", filters.measure, filters.OPTIONS),
-    "sidecar": ("Measure the sidecar as a whole.", sidecar.sidecar, {}),
+    "sidecar": ("Measure the sidecar as a whole.", sidecar.sidecar, sidecar.OPTIONS),
     "soak": (
         "Load the sidecar, and look whether its memory grows.",
         sidecar.soak,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from math import sqrt
@@ -20,14 +21,29 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks import conditions, filters, fluent_bit, otlp, processes
-from benchmarks.figures import BenchmarkError, Figures, percentile, say, slope
+from benchmarks.figures import BenchmarkError, Figures, paired, percentile, say, slope
 from benchmarks.sidecar.fluent import OUTPUT
 from benchmarks.sidecar.fluent import fluent_bit as fluent_server
 from benchmarks.sidecar.load import Outcome, Plan
-from benchmarks.sidecar.server import Server, collector, cores, obstacle, stored, two_cores
+from benchmarks.sidecar.server import (
+    ROOT,
+    Server,
+    collector,
+    cores,
+    obstacle,
+    stored,
+    two_cores,
+)
 
 CORPUS, EVENTS, RATE = "medium", 200, 10_000
 """Events of one request, and events per second at which latency is measured."""
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "--against": {
+        "type": Path,
+        "metavar": "CHECKOUT",
+        "help": "measure the sidecar of another checkout too, in the same rounds",
+    },
+}
 SOAK_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--minutes": {"type": float, "default": 10.0, "help": "after half of it to warm up (10)"},
     "--rate": {"type": float, "default": float(RATE), "help": "events per second (10,000)"},
@@ -36,7 +52,6 @@ _OTLP_ROUNDS, _CORES_OF_TWO = 15, 3
 _CONTROL_EVENTS, _CONTROL_RUNS = 50_000, 3
 _GAIN_AT_LEAST, _CORES_GOT = 1.6, 1.8
 """What two workers do over one, in rounds in which they and the keeper got so many cores."""
-_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Effort(NamedTuple):
@@ -101,6 +116,10 @@ def sidecar(options: Namespace, figures: Figures) -> None:
         servers.append(serve(effort, options.directory, fluent))
     _show(servers, figures)
     _judge(servers, figures)
+    if options.against is None:
+        figures.skipped["another checkout"] = "none is named by --against"
+    else:
+        _against(options, effort, figures)
     say("OTLP in the filter")
     rounds = _OTLP_ROUNDS // (3 if options.quick else 1)
     corpora = [corpus for corpus in otlp.CORPORA if corpus.signal == "logs" and corpus.protobuf]
@@ -109,7 +128,7 @@ def sidecar(options: Namespace, figures: Figures) -> None:
     title = f"µs of CPU per log record in the filter, OTLP as protobuf, median of {rounds} rounds"
     rows = ((name, f"{median(each):.2f}") for name, each in times.items())
     figures.table(title, ("corpus", "µs"), rows)
-    figures.values = {"servers": [asdict(each) for each in servers], "otlp": times}
+    figures.values |= {"servers": [asdict(each) for each in servers], "otlp": times}
 
 
 def _show(servers: Sequence[Served], figures: Figures) -> None:
@@ -175,6 +194,68 @@ def _judge(servers: Sequence[Served], figures: Figures) -> None:
     figures.at_most(what, most, seconds, is_exact=True)
 
 
+# -- another checkout ------------------------------------------------------------------------------
+
+
+class _Compared(NamedTuple):
+    """What is compared, and under which load: events of a request, connections, and events per
+    second. With 24 connections a server seldom has nothing to do while it waits for the disk."""
+
+    what: str
+    kind: str
+    events: int
+    connections: int = 24
+    rate: float | None = None
+
+
+_COMPARED = (
+    _Compared(f"CPU µs per event, {EVENTS} a request", "cpu", EVENTS),
+    _Compared("CPU µs per event, 1 a request", "cpu", 1),
+    _Compared(f"p99 ms at {RATE:,} per second", "p99", EVENTS, 8, RATE),
+    _Compared("p50 ms of one sender, 1 a request", "p50", 1, 1),
+)
+_MEMORY = ("peak MB of the keeper", "peak MB of the worker")
+
+
+def _against(options: Namespace, effort: Effort, figures: Figures) -> None:
+    """Measure the sidecar of another checkout and ours in turns, on one core, with one worker."""
+    (core, other), place = cores(), options.directory
+    found: dict[str, list[list[float]]] = {each.what: [] for each in _COMPARED}
+    with ExitStack() as stack:
+        servers, prefix = list[Server](), "collector-benchmarks-"
+        for checkout in (ROOT, options.against.resolve()):
+            name = stack.enter_context(TemporaryDirectory(prefix=prefix, dir=place))
+            opened = collector(Path(name), {core}, checkout=checkout)
+            servers.append(stack.enter_context(opened))
+        for number in range(effort.rounds):
+            say(f"against another checkout: round {number + 1} of {effort.rounds}")
+            for each in _COMPARED:
+                found[each.what].append([_turn(server, effort, other, each) for server in servers])
+        peaks = zip(*(server.usage().peaks_mb for server in servers), strict=True)
+        for server in servers:
+            server.stop()
+    found |= {what: [[*each]] for what, each in zip(_MEMORY, peaks, strict=True)}
+    rows = []
+    for what, rounds in found.items():
+        ours, theirs = (median(side) for side in zip(*rounds, strict=True))
+        ratio = paired(*zip(*rounds, strict=True))
+        rows.append((what, f"{ours:.2f}", f"{theirs:.2f}", str(ratio)))
+        limit = figures.limits.get("sidecar", {}).get("against", {}).get(what)
+        figures.at_most(f"{what}, of the other checkout's", limit, ratio)
+    title = f"in turns with another checkout, median of {effort.rounds} rounds"
+    figures.table(title, ("figure", "ours", "the other's", "ratio (95 % interval)"), rows)
+    figures.values["against"] = found
+
+
+def _turn(server: Server, effort: Effort, core: int, of: _Compared) -> float:
+    """The CPU time is that of storing, too, as that is work for the same events."""
+    effort, first = effort._replace(connections=of.connections), server.usage()
+    outcome = load(server, plan(server, effort, effort.seconds, of.rate, of.events), core)
+    server.drained()
+    spent = server.usage().cpu_seconds - first.cpu_seconds
+    return {"cpu": spent / (outcome.taken * of.events) * 1e6, **_latencies(outcome)}[of.kind]
+
+
 def _environment(place: Path) -> dict[str, str]:
     core, other = cores()
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
@@ -190,13 +271,15 @@ def _environment(place: Path) -> dict[str, str]:
 # -- a load ----------------------------------------------------------------------------------------
 
 
-def plan(server: Server, effort: Effort, seconds: float, rate: float | None = None) -> Plan:
-    """Return the load of a server; ``rate`` is in events per second."""
+def plan(
+    server: Server, effort: Effort, seconds: float, rate: float | None = None, events: int = EVENTS
+) -> Plan:
+    """Return the load of a server: ``rate`` events per second, ``events`` of them in a request."""
     return Plan(
-        *(server.port, server.path, server.kind, CORPUS, EVENTS),
-        *(effort.bodies, effort.connections, seconds),
+        *(server.port, server.path, server.kind, CORPUS, events),
+        *(effort.bodies * EVENTS // events, effort.connections, seconds),
         warmup=effort.warmup,
-        rate=None if rate is None else rate / EVENTS,
+        rate=None if rate is None else rate / events,
     )
 
 
@@ -205,7 +288,7 @@ def started(planned: Plan, core: int, output: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "benchmarks.sidecar.load"]
     told = msgspec.json.encode(planned).decode()
     with output.open("wb") as file:
-        process = subprocess.Popen([*command, told], cwd=_ROOT, stdout=file)
+        process = subprocess.Popen([*command, told], cwd=ROOT, stdout=file)
     os.sched_setaffinity(process.pid, {core})
     return process
 
@@ -254,7 +337,7 @@ def serve(effort: Effort, place: Path, fluent: str | None = None, *, workers: in
             longest = 1e3 * outcome.latencies[-1]
             served.steady = {**_latencies(outcome), "longest": longest, "seconds": outcome.seconds}
             usage = server.usage()
-            served.resident_mb, served.peak_mb = usage.resident_mb, usage.peak_mb
+            served.resident_mb, served.peak_mb = usage.resident_mb, max(usage.peaks_mb)
             server.stop()
         served.stored = _lines(directory / OUTPUT) if fluent else stored(directory)
     if served.stored != served.acknowledged:

@@ -12,7 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -22,19 +22,20 @@ _START_SECONDS = 60.0
 _DELIVERY_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
-_ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
+"""This checkout."""
 _FREE = {f"COLLECTOR__{receiver}__ADDRESS": "127.0.0.1:0" for receiver in ("HTTP", "GRPC", "ADMIN")}
-_WAITING = re.compile(r'^collector_spool_records\{sink="[^"]*"\} (\S+)$', re.MULTILINE)
+_WAITING = re.compile(r'^collector_spool_records(?:\{sink="[^"]*"\})? (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds so far, and resident MB (10⁶ bytes), of all processes; ``peak_mb`` is the most
-    that one of them had, and ``workers`` are the CPU seconds of each process that it started."""
+    """CPU seconds so far, and resident MB (10⁶ bytes), of all processes; ``peaks_mb`` is the most
+    that each had, and ``workers`` are the CPU seconds of each process that it started."""
 
     cpu_seconds: float
     resident_mb: float
-    peak_mb: float
+    peaks_mb: tuple[float, ...]
     workers: tuple[float, ...] = ()
 
 
@@ -54,9 +55,9 @@ class Server:
 
     def usage(self) -> Usage:
         """Return what it and the processes that it started use, as the system counts."""
-        whole = [_usage(pid) for pid in (self.process.pid, *_children(self.process.pid))]
-        cpu, resident, peaks, _ = zip(*map(astuple, whole), strict=True)
-        return Usage(sum(cpu), sum(resident), max(peaks), cpu[1:])
+        whole = map(_usage, (self.process.pid, *_children(self.process.pid)))
+        cpu, resident, peaks = zip(*whole, strict=True)
+        return Usage(sum(cpu), sum(resident), peaks, cpu[1:])
 
     def waiting(self) -> int | None:
         """Return how many records wait for the sink that has the most to take, if it tells."""
@@ -68,12 +69,18 @@ class Server:
             raise BenchmarkError("the sidecar does not tell how many records wait")
         return int(max(map(float, found)))
 
-    def stop(self) -> None:
-        """Wait until no record does, as it delivers at its end for a few seconds only; ask it to
-        end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
+    def drained(self) -> None:
+        """Wait until no record waits. Raises ``BenchmarkError`` if that takes too long."""
         until = monotonic() + _DELIVERY_SECONDS
-        while self.waiting() and monotonic() < until:
+        while self.waiting():
+            if monotonic() > until:
+                raise BenchmarkError(f"{self.name} does not deliver what it took")
             sleep(_LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """Wait until no record waits, as it delivers at its end for a few seconds only; ask it to
+        end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
+        self.drained()
         self.process.terminate()
         try:
             code = self.process.wait(_STOP_SECONDS)
@@ -92,8 +99,8 @@ def _children(pid: int) -> list[int]:
     return [int(number) for text in found for number in text.split()]
 
 
-def _usage(pid: int) -> Usage:
-    """Return what one process uses."""
+def _usage(pid: int) -> tuple[float, float, float]:
+    """Return CPU seconds, resident MB and their peak of one process."""
     place = Path("/proc", str(pid))
     # The second field is the name, in brackets; user and system time are the 14th and 15th.
     fields = (place / "stat").read_text().rpartition(")")[2].split()
@@ -102,7 +109,7 @@ def _usage(pid: int) -> Usage:
     )
     resident, peak = (int(status[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
     ticks = int(fields[11]) + int(fields[12])
-    return Usage(ticks / os.sysconf("SC_CLK_TCK"), resident, peak)
+    return ticks / os.sysconf("SC_CLK_TCK"), resident, peak
 
 
 def obstacle() -> str | None:
@@ -158,15 +165,16 @@ def collector(
     directory: Path,
     cores: Collection[int],
     *,
+    checkout: Path = ROOT,
     arguments: Sequence[str] = (),
     workers: int = 1,
 ) -> Iterator[Server]:
     """``collector serve`` with no configuration but free ports, ``workers`` and ``arguments``, in a
-    directory of its own.
+    directory of its own; that of another ``checkout`` runs with the libraries of this one.
 
     Raises ``BenchmarkError`` if it does not start.
     """
-    python = f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    python = f"{checkout}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     command = [sys.executable, "-m", "collector", "serve", *arguments]
     environ = _FREE | {"PYTHONPATH": python, "COLLECTOR__WORKERS": str(workers)}
     with pinned(command, directory, cores, environ) as process:

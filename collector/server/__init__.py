@@ -38,6 +38,10 @@ _FILES = 8192
 _M_MMAP_THRESHOLD, _MAPPED_BYTES = -3, 1 << 20
 _M_TRIM_THRESHOLD, _RETAINED_BYTES = -1, 8 << 20
 _M_ARENA_MAX, _ARENAS = -8, 2
+_SWITCH_SECONDS = 0.0002
+"""The interpreter's switch interval: so long may a thread that works on a large request keep the
+event loop, and the writer of the spool, from going on. They need the interpreter again after each
+system call and each step of SQLite."""
 
 
 def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
@@ -99,13 +103,15 @@ def clear_switches() -> None:
 
 
 def harden() -> None:
-    """Forbid core dumps and ptrace, make files private, and raise the limit of open files."""
+    """Forbid core dumps and ptrace, make files private, raise the limit of open files, and have
+    threads take turns often."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    sys.setswitchinterval(_SWITCH_SECONDS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
         _tune_malloc()

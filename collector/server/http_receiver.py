@@ -22,6 +22,8 @@ _MOST_AT_ONCE = 64
 """Connections that are accepted before those that there are have their turn."""
 _YIELD_SECONDS, _MOST_YIELDED = 0.001, 8
 """How much longer a process leaves connections to others for each that it has, up to so many."""
+_SHARE = 4
+"""It then accepts a fourth of as many as it has, so that eight are divided evenly."""
 
 
 class HttpReceiver:
@@ -82,7 +84,8 @@ class HttpReceiver:
         else:
             loop.remove_reader(self._listening)
             seconds = _YIELD_SECONDS * min(number, _MOST_YIELDED)
-            self._pause = loop.call_later(seconds, self._accept, loop, number)
+            most = max(1, number // _SHARE)  # few, so that others are not left behind
+            self._pause = loop.call_later(seconds, self._accept, loop, most)
 
     def _accept(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
         """Accept so many connections at most. An event loop's own server tells of encrypted ones

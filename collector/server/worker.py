@@ -60,9 +60,6 @@ from collector.server.messages import (
 from collector.server.wiring import Receiver, Wiring
 
 _MOST_FDS = 16
-_SWITCH_SECONDS = 0.0002
-"""The interpreter's switch interval: so long may a thread that filters a large request keep the
-event loop from going on."""
 _KEY_BYTES = 32
 _PR_SET_PDEATHSIG = 1
 _NO_PERIOD = -1
@@ -100,7 +97,6 @@ def main(kind: type[Worker] | None = None) -> None:
     if setup.confine:
         with suppress(SandboxError):  # without it, the worker says that it is not confined
             forbid_io_uring()
-    sys.setswitchinterval(_SWITCH_SECONDS)
     channel.setblocking(False)
     with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
         runner.run((kind or Worker)(setup, sockets, keys).run(channel))

@@ -140,12 +140,14 @@ def test_a_process_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_sidecar(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Load on a real server; all that was acknowledged is kept."""
+    """Load on a real server, and on that of a checkout; all that was acknowledged is kept."""
     if reason := obstacle():
         required(reason)
     short = sidecar.Effort(rounds=1, seconds=1.5, warmup=0.3, steady=1.0, bodies=2, connections=2)
     monkeypatch.setattr(sidecar, "QUICK", short)
-    first = run("sidecar")["servers"][0]
+    found = run("sidecar", "--against", str(LIMITS.parent.parent))
+    assert all(ours > 0 < theirs for each in found["against"].values() for ours, theirs in each)
+    first = found["servers"][0]
     assert first["stored"] == first["acknowledged"] >= 2 * sidecar.EVENTS
     assert 0 < first["steady"]["p50"] <= first["steady"]["p99"] <= first["steady"]["longest"]
 

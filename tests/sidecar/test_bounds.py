@@ -50,6 +50,11 @@ _FEW = {
     "participants-qos": ("nested lists in lines", "nested lists in shorter lines"),
 }
 """What ``make test`` sends."""
+_ACCEPTED = (
+    *("an array, as sent", "short lines", "records", "a resource of items as JSON"),
+    *("a resource of items", "call: a resource of items"),
+)
+"""Requests of as many events as are accepted, in each form."""
 
 
 def _wait_for_rest(sidecar: Sidecar) -> None:
@@ -98,6 +103,14 @@ def _sent_for_a_while(sidecar: Sidecar, schema: str, attack: Attack) -> list[tup
     return said
 
 
+def _sent_by(senders: int, sidecar: Sidecar, schema: str, attack: Attack) -> list[tuple[int, int]]:
+    """Have several senders send a body at the same time, each for a while."""
+    with ThreadPoolExecutor(senders) as pool:
+        work = partial(_sent_for_a_while, sidecar, schema, attack)
+        each_said = [pool.submit(work) for _ in range(senders)]
+        return [one for each in each_said for one in each.result()]
+
+
 def _is_complete(schema: str, name: str) -> bool:
     return BOMBS != "few" or name in _FEW.get(schema, ())
 
@@ -119,10 +132,7 @@ def test_requests_are_bounded(schema: str, tmp_path: Path, say: Say) -> None:
                 rest = time.monotonic()
                 time.sleep(_QUIET_SECONDS)
                 start = time.monotonic()
-                work = partial(_sent_for_a_while, sidecar, schema, attack)
-                with ThreadPoolExecutor(_SENDERS) as pool:
-                    each_said = [pool.submit(work) for _ in range(_SENDERS)]
-                    said = [one for each in each_said for one in each.result()]
+                said = _sent_by(_SENDERS, sidecar, schema, attack)
                 windows[name] = rest, start, time.monotonic(), _megabytes(sidecar)
                 answers[name] = Counter(status for status, _ in said)
                 acknowledged += sum(number for _, number in said)
@@ -146,3 +156,32 @@ def test_requests_are_bounded(schema: str, tmp_path: Path, say: Say) -> None:
         sidecar.stop()
     found = check_ledger(tmp_path / "collector-data" / "spool.db")
     assert found.received == acknowledged + BATCH * len(times)
+
+
+@pytest.mark.parametrize("senders", [1, 4])
+def test_small_requests_go_between_large_ones(senders: int, tmp_path: Path, say: Say) -> None:
+    """While one sender sends the largest requests, or several do, in each form, the small requests
+    of another are stored too, and its p99 is bounded by the one without."""
+    schema, late = "conferencing", []
+    for name in _ACCEPTED:
+        ATTACKS[name].content(schema)
+    with started(tmp_path, environ={"COLLECTOR__SCHEMA": schema}, command=COMMAND) as sidecar:
+        for name in _ACCEPTED:
+            _wait_for_rest(sidecar)
+            with honest(sidecar.ports["http"], schema=schema) as times:
+                time.sleep(_QUIET_SECONDS)
+                start = time.monotonic()
+                said = _sent_by(senders, sidecar, schema, ATTACKS[name])
+                end = time.monotonic()
+            assert {status for status, _ in said} <= {200, 503}, said
+            assert (200, MOST_EVENTS) in said
+            quiet = [seconds for at, seconds in times if at <= start]
+            meanwhile = [seconds for at, seconds in times if start < at <= end]
+            assert meanwhile
+            late += [] if is_served(quiet, meanwhile) else [name]
+            say(
+                f"{senders} of {name:28} p99 {1000 * quantile(meanwhile):4.0f} ms,"
+                f" {times_as_long(quiet, meanwhile):4.1f} times as long, of {len(meanwhile):4}"
+            )
+        assert not late
+        assert sidecar.stop()[0] == 0

@@ -10,11 +10,12 @@ import json
 import os
 import resource
 import signal
+import socket
 import sqlite3
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from random import Random
 from time import monotonic, sleep
@@ -87,6 +88,27 @@ def test_two_workers_are_one_sidecar(tmp_path: Path) -> None:
         assert sidecar.stop()[0] == 0
         assert all(map(is_gone, workers))
     assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(120,)]
+
+
+def test_connections_are_divided(tmp_path: Path) -> None:
+    """Few that come at the same time: again and again, a worker gets at most 55 of 100."""
+    with started(tmp_path, environ=_TWO) as sidecar, ExitStack() as stack:
+        workers, most = _workers(sidecar, 2), 0
+
+        def more(before: Counter[int] | None = None) -> Counter[int]:
+            now = Counter({pid: len([*Path(f"/proc/{pid}/fd").iterdir()]) for pid in workers})
+            return now - (before or Counter())
+
+        for _ in range(5):
+            before = more()
+            for _ in range(8):
+                place = "127.0.0.1", sidecar.ports["http"]
+                stack.enter_context(socket.create_connection(place))
+            wait_until(lambda: more(before).total() == 8)  # noqa: B023 - it is waited for
+            most += max(more(before).values())
+            stack.close()
+            wait_until(lambda: not more(before))  # noqa: B023
+        assert most <= 0.55 * 40
 
 
 def test_a_person_has_one_pseudonym(tmp_path: Path) -> None:
