@@ -100,10 +100,16 @@ def test_an_application_may_not_slip(schema: Schema) -> None:
         (["security"], "E132"),
         ({"security": False}, "E132"),
         ({"planning": None}, "E107"),
+        ({"unheard": True}, "E132"),
+        ("planning", "E107"),
+        (3, "E107"),
     ):
         with raises(code, ConfigError) as caught:
             refused_by_application(schema, consent)
-        assert "planing" not in str(caught.value)
+        assert not any(name in str(caught.value) for name in ("planing", "unheard"))
+    for consent in (None, True, [], {}):
+        assert refused_by_application(schema, consent) == frozenset()
+    assert refused_by_application(schema, False) == set(_OPTIONAL)
 
 
 _PURPOSES = st.lists(st.sampled_from(["security", *_OPTIONAL]), unique=True)

@@ -18,7 +18,6 @@ import resource
 import subprocess
 import sys
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.copies import ROOT, check_imported, copy_tree, environ
 from tests.forkserver import Nursery
@@ -54,6 +53,18 @@ _MEMORY = 8 << 30
 _LEAST_SECONDS = 60.0
 _TIMES = 20.0
 """How much longer than without a mutant its tests may take before it counts as found."""
+
+
+class Score(NamedTuple):
+    """What came of a room: how many mutants it has, were tested, survived, and of these are not
+    listed; and the seconds that it took."""
+
+    room: str
+    mutants: int
+    tested: int
+    survivors: int
+    unlisted: int
+    seconds: int
 
 
 class Tree:
@@ -180,7 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.rooms) - set(ROOMS):
         parser.error(f"there is no room {', '.join(sorted(unknown))}")
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-    reasons, rows, failed, taken = listed(), [], False, set[str]()
+    reasons, failed, taken = listed(), False, set[str]()
+    scores = list[Score]()
     with TemporaryDirectory(prefix="mutants-") as directory:
         trees = [Tree(Path(directory).resolve() / str(number)) for number in range(options.jobs)]
         for name, room in ROOMS.items():
@@ -198,15 +210,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             unlisted = [each for each in survivors if each.key not in reasons]
             for each in unlisted:
                 print(entry(each), flush=True)
-            rows.append((name, len(every), len(drawn), len(survivors), len(unlisted), seconds))
+            counts = (len(every), len(drawn), len(survivors), len(unlisted))
+            scores.append(Score(name, *counts, seconds))
             failed = failed or bool(stale or unlisted)
-    print(table(rows))
+    print(table(scores))
     return 1 if failed else 0
 
 
 def _of_room(
     trees: Sequence[Tree], room: Room, files: Sequence[str], drawn: Sequence[Mutant]
-) -> tuple[list[Mutant], float]:
+) -> tuple[list[Mutant], int]:
     """Return the survivors among mutants of a room, and how many seconds all of them took."""
     start = monotonic()
     reached = reach(trees[0], room, files)
@@ -224,22 +237,20 @@ def _of_room(
     with ThreadPoolExecutor(len(trees)) as pool:
         outcomes = [*pool.map(test, drawn)]
     found = [mutant for mutant, survived in zip(drawn, outcomes, strict=True) if survived]
-    return found, monotonic() - start
+    return found, round(monotonic() - start)
 
 
-def table(rows: Sequence[tuple[str, int, int, int, int, float]]) -> str:
-    """Return the scores: of the mutants that were tested, the share that was found; and of those
-    that are not listed."""
+def table(scores: Sequence[Score]) -> str:
+    """Return the scores: of the mutants that were tested, the share that was found; and the same
+    without those that are listed."""
     lines = ["room      mutants  tested  found  listed  survive   score  without listed   seconds"]
-    total: Counter[int] = Counter()
-    for row in rows:
-        total.update(dict(enumerate(row[1:])))
-    every = ("all", *(total[at] for at in range(5)))
-    for name, mutated, tested, survivors, unlisted, seconds in [*rows, every]:
-        found, counted = tested - survivors, tested - (survivors - unlisted)
+    numbers = zip(*(each[1:] for each in scores), strict=True)
+    for each in (*scores, Score("all", *map(sum, numbers))):
+        found, allowed = each.tested - each.survivors, each.survivors - each.unlisted
         lines.append(
-            f"{name:9} {mutated:7} {tested:7} {found:6} {survivors - unlisted:7} {unlisted:8}"
-            f" {found / max(tested, 1):7.1%} {found / max(counted, 1):15.1%} {seconds:9.0f}"
+            f"{each.room:9} {each.mutants:7} {each.tested:7} {found:6} {allowed:7}"
+            f" {each.unlisted:8} {found / max(each.tested, 1):7.1%}"
+            f" {found / max(each.tested - allowed, 1):15.1%} {each.seconds:9.0f}"
         )
     return "\n".join(lines)
 

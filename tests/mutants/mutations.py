@@ -185,9 +185,9 @@ def _statements(tree: ast.AST, scope: str = "") -> Iterator[tuple[range, str]]:
             inner = f"{scope}.{node.name}".lstrip(".")
         if isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
             body = getattr(node, "body", None)
-            first = getattr(node, "pattern", node).lineno
+            first = node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
             first = min([first, *(each.lineno for each in getattr(node, "decorator_list", ()))])
-            end = max(first, body[0].lineno - 1) if body else node.end_lineno  # type: ignore[union-attr]
+            end = max(first, body[0].lineno - 1) if body else getattr(node, "end_lineno", first)
             yield range(first, (end or first) + 1), inner
         yield from _statements(node, inner)
 

@@ -1,8 +1,8 @@
 """What pytest loads in runs for mutants: ``-p tests.mutants.plugin``.
 
-Examples that fail are not made smaller, which takes longer than to find them. If ``COLLECTOR_REACH``
-names a file, it says afterwards in JSON which lines of which files each test reached, how long the
-test took, and which tests failed. ``COLLECTOR_MUTATED`` has the files' paths, one a line.
+Examples that fail are not made smaller, which takes longer than to find them. If the environment's
+``COLLECTOR_REACH`` names a file, that says afterwards in JSON which lines of which files each test
+reached, and how long the test took. ``COLLECTOR_MUTATED`` has the files' paths, one a line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ _REACH = os.environ.pop("COLLECTOR_REACH", "")
 _FILES = os.environ.pop("COLLECTOR_MUTATED", "").splitlines()
 _COVERAGE = Coverage(data_file=None, include=_FILES, config_file=False) if _REACH else None
 _seconds: dict[str, float] = defaultdict(float)
-_failed: set[str] = set()
 
 if _COVERAGE is not None:
     _COVERAGE.start()
@@ -50,8 +49,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Add up the times of a test."""
     _seconds[report.nodeid] += report.duration
-    if report.failed:
-        _failed.add(report.nodeid)
 
 
 def pytest_sessionfinish() -> None:
@@ -64,5 +61,5 @@ def pytest_sessionfinish() -> None:
         str(Path(file).relative_to(Path.cwd())): data.contexts_by_lineno(file)
         for file in data.measured_files()
     }
-    said = {"seconds": _seconds, "failed": sorted(_failed), "lines": lines}
+    said = {"seconds": _seconds, "lines": lines}
     Path(_REACH).write_text(json.dumps(said), "utf-8")
