@@ -18,7 +18,9 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
 from collector.contracts import Granted, Signal
 from collector.filter import Admission, Filter
+from collector.filter.event_consent import EventConsent
 from collector.filter.explain import explain
+from collector.filter.plan import compile_plan
 from collector.schema import Schema, load_schema
 from collector.testing import assert_noninterference
 from collector.testing.laws import fixed_key
@@ -133,6 +135,12 @@ def test_of_equal_names_the_last_counts(chosen: Filter, written: bytes, fields: 
     """As everywhere in events; what others say need not even be readable."""
     text = orjson.dumps({**_EVENT, "choices": 0}).replace(b'"choices":0', b'"choices":' + written)
     assert fields_of(chosen.admit(text)) == fields_of(chosen.admit_lines(text)) == [fields]
+
+
+def test_it_shows_nothing(schema: Schema) -> None:
+    """Its name says how many purposes there are."""
+    plan = compile_plan(schema, None, NOW.date(), ())
+    assert repr(EventConsent(plan, schema.optional)) == "<EventConsent of 2 purposes>"
 
 
 def test_choices_too_long_to_read(chosen: Filter) -> None:
