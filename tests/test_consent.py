@@ -95,7 +95,7 @@ def test_what_is_granted(schema: Schema) -> None:
 def test_an_application_may_not_slip(schema: Schema) -> None:
     """A purpose that it refuses is in the schema, and can be refused."""
     assert refused_by_application(schema, {"planning": False, "security": True}) == {"planning"}
-    for consent, code in (
+    slips: tuple[tuple[Any, str], ...] = (
         ({"planing": False}, "E132"),
         (["security"], "E132"),
         ({"security": False}, "E132"),
@@ -103,12 +103,13 @@ def test_an_application_may_not_slip(schema: Schema) -> None:
         ({"unheard": True}, "E132"),
         ("planning", "E107"),
         (3, "E107"),
-    ):
+    )
+    for consent, code in slips:
         with raises(code, ConfigError) as caught:
             refused_by_application(schema, consent)
         assert not any(name in str(caught.value) for name in ("planing", "unheard"))
-    for consent in (None, True, [], {}):
-        assert refused_by_application(schema, consent) == frozenset()
+    for nothing in (None, True, list[str](), dict[str, bool]()):
+        assert refused_by_application(schema, nothing) == frozenset()
     assert refused_by_application(schema, False) == set(_OPTIONAL)
 
 

@@ -20,7 +20,7 @@ from collector.contracts import Granted, Signal
 from collector.filter import Admission, Filter
 from collector.filter.event_consent import EventConsent
 from collector.filter.explain import explain
-from collector.filter.plan import compile_plan
+from collector.filter.plan import Circumstances, compile_plan
 from collector.schema import Schema, load_schema
 from collector.testing import assert_noninterference
 from collector.testing.laws import fixed_key
@@ -139,7 +139,8 @@ def test_of_equal_names_the_last_counts(chosen: Filter, written: bytes, fields: 
 
 def test_it_shows_nothing(schema: Schema) -> None:
     """Its name says how many purposes there are."""
-    plan = compile_plan(schema, None, NOW.date(), ())
+    around = Circumstances(lambda: NOW, lambda *_: b"")
+    plan = compile_plan(schema, None, NOW.date(), around)
     assert repr(EventConsent(plan, schema.optional)) == "<EventConsent of 2 purposes>"
 
 

@@ -28,7 +28,11 @@ ROOMS: dict[str, Room] = {
     "flow": Room(("collector/routing/__init__.py",), ("tests/routing", "tests/test_consent.py")),
     "rules": Room(
         ("collector/filter/redaction.py",),
-        ("tests/filter/test_redaction.py", "tests/sinks/test_rules.py"),
+        (
+            "tests/filter/test_redaction.py",
+            "tests/filter/test_subject.py",
+            "tests/sinks/test_rules.py",
+        ),
     ),
     "limits": Room(
         ("collector/ingest/limits.py", "collector/ingest/decompression.py"),
