@@ -20,8 +20,9 @@ from collector.contracts import Granted, Signal
 from collector.filter import Admission, Filter
 from collector.filter.event_consent import EventConsent
 from collector.filter.explain import explain
-from collector.filter.plan import Circumstances, compile_plan
+from collector.filter.plan import compile_plan
 from collector.schema import Schema, load_schema
+from collector.schema.kinds import Circumstances
 from collector.testing import assert_noninterference
 from collector.testing.laws import fixed_key
 from tests.filter.otlp_bodies import bodies
