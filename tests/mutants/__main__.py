@@ -46,7 +46,7 @@ _LOADED = (
 """What tests need and is of others: loaded once, before a process is forked for each mutant."""
 _PYTEST = (
     "-q -x -p no:cacheprovider -p no:xdist -p no:cov -p tests.mutants.plugin --hypothesis-seed=0"
-    " --tb=short -W ignore::pytest.PytestAssertRewriteWarning"
+    " --tb=short -o faulthandler_timeout=0 -W ignore::pytest.PytestAssertRewriteWarning"
 ).split()
 _MEMORY = 8 << 30
 """Bytes of data that a process of a mutant may have: it may never end to collect something."""
@@ -78,16 +78,17 @@ class Tree:
         self._changes = 0
 
     def pytest(self, words: Sequence[str], seconds: float, **more: str) -> int:
-        """Run pytest, and return its exit code; 1 if it takes longer. Its output is in ``said``."""
+        """Run pytest, and return its exit code. A test that takes longer fails, and its processes
+        end; if that does not help, pytest is killed, and the code is 1."""
         arguments = self.directory / "arguments"
         arguments.write_text("\n".join(words), "utf-8")
         with Path(os.devnull).open("rb") as nothing, (self.directory / "said").open("wb") as said:
             streams = nothing.fileno(), said.fileno(), said.fileno()
             around = environ(self.directory) | more
-            words = [*_PYTEST, f"@{arguments}"]
+            words = [*_PYTEST, f"--timeout={seconds:.0f}", f"@{arguments}"]
             child = self._nursery.bear("pytest", words, streams, self.directory, around)
         try:
-            return child.wait(seconds)
+            return child.wait(2 * seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
