@@ -229,6 +229,16 @@ def test_what_a_frame_states_is_read(data: bytes, times: int, window: int) -> No
         assert _plain("zstd", wire) == plain
 
 
+def test_a_frame_of_one_segment_needs_its_size_as_window() -> None:
+    """As much memory as a frame that states so large a window."""
+    magic, size = b"\x28\xb5\x2f\xfd", (1 << 20).to_bytes(4, "little")
+    single = magic + bytes([2 << 6 | 1 << 5]) + size
+    windowed = magic + bytes([2 << 6, 10 << 3]) + size
+    assert (
+        Compressed("zstd", single, _LIMITS).memory == Compressed("zstd", windowed, _LIMITS).memory
+    )
+
+
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
 def test_a_stated_size_is_kept_to(name: str) -> None:
     """A body that becomes more than it states is damaged; one that states too much is refused

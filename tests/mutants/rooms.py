@@ -31,6 +31,8 @@ ROOMS: dict[str, Room] = {
         (
             "tests/filter/test_redaction.py",
             "tests/filter/test_subject.py",
+            "tests/sinks/test_inventory.py",
+            "tests/sinks/test_pruning.py",
             "tests/sinks/test_rules.py",
         ),
     ),
