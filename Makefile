@@ -23,7 +23,7 @@ NIGHTLY := COLLECTOR_EXAMPLES=100 COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECT
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tables long servers forget recordings lint nightly bench figures docs image dist candidate coverage clean
+.PHONY: help demo test tables long servers forget recordings lint nightly faults mutants bench figures docs image dist candidate coverage clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,12 +66,20 @@ lint: $(VENV)/.dev ## Check types, style, layers and schemas.
 	$(BIN)/collector schema catalogue check
 	$(BIN)/collector schema test $(SCHEMAS)
 
-nightly: $(VENV)/.bench $(VENV)/.meeting $(VENV)/.spark .venv-fideslang/.made .venv-deploy/.made .venv-docs/.made .venv-schemathesis/.made ## Repeat everything that is random, and measure everything (hours).
+faults: $(VENV)/.dev ## Put each kept fault into a copy of the tree: the tests must find it. FAULTS names some.
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+mutants: $(VENV)/.mutants ## Put small faults into the rooms that keep the promises: the tests must find each. SAMPLE takes so many of a room.
+	$(BIN)/python -m tests.mutants $(ROOMS) $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0)
+
+nightly: $(VENV)/.bench $(VENV)/.meeting $(VENV)/.mutants $(VENV)/.spark .venv-fideslang/.made .venv-deploy/.made .venv-docs/.made .venv-schemathesis/.made ## Repeat everything that is random, and measure everything (hours).
 	$(NIGHTLY) $(BIN)/python -m pytest -n $(WORKERS) -m "not outages and not timed" $(UNLIMITED) $(PYTEST)
 	$(NIGHTLY) COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m outages $(UNLIMITED) $(PYTEST)
 	COLLECTOR_BOMBS=full $(BIN)/python -m pytest -s -m timed $(UNLIMITED) $(PYTEST)
 	COLLECTOR_EXAMPLES=5000 $(BIN)/python -m pytest -n $(WORKERS) tests/filter tests/schema tests/ledger $(UNLIMITED) $(PYTEST)
 	$(BIN)/python -m tests.laws 100000
+	$(BIN)/python -m tests.faults
+	$(BIN)/python -m tests.mutants
 	$(BIN)/python -m benchmarks --check
 	for each in sidecar "sdk --install" consent recording sinks "leaks --build --attacks 1000000"; do $(BIN)/python -m benchmarks $$each --check || exit 1; done
 	$(BIN)/python -m benchmarks soak --minutes 10
@@ -142,6 +150,10 @@ $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.meeting: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP) --editable '.[meeting]'
+	@touch $@ $(VENV)/.dev $(VENV)/.demo
+
+$(VENV)/.mutants: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[mutants]'
 	@touch $@ $(VENV)/.dev $(VENV)/.demo
 
 $(VENV)/.spark: pyproject.toml constraints.txt | $(VENV)/.made

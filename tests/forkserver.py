@@ -177,13 +177,14 @@ def begin(
 class Nursery:
     """The other side."""
 
-    def __init__(self, *modules: str) -> None:
+    def __init__(self, *modules: str, root: Path = _ROOT) -> None:
+        """Load modules, of the tree at ``root``."""
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._environ = dict(os.environ)
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.forkserver", str(theirs.fileno()), *modules],
-                cwd=_ROOT,
+                cwd=root,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,

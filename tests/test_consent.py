@@ -95,15 +95,22 @@ def test_what_is_granted(schema: Schema) -> None:
 def test_an_application_may_not_slip(schema: Schema) -> None:
     """A purpose that it refuses is in the schema, and can be refused."""
     assert refused_by_application(schema, {"planning": False, "security": True}) == {"planning"}
-    for consent, code in (
+    slips: tuple[tuple[Any, str], ...] = (
         ({"planing": False}, "E132"),
         (["security"], "E132"),
         ({"security": False}, "E132"),
         ({"planning": None}, "E107"),
-    ):
+        ({"unheard": True}, "E132"),
+        ("planning", "E107"),
+        (3, "E107"),
+    )
+    for consent, code in slips:
         with raises(code, ConfigError) as caught:
             refused_by_application(schema, consent)
-        assert "planing" not in str(caught.value)
+        assert not any(name in str(caught.value) for name in ("planing", "unheard"))
+    for nothing in (None, True, list[str](), dict[str, bool]()):
+        assert refused_by_application(schema, nothing) == frozenset()
+    assert refused_by_application(schema, False) == set(_OPTIONAL)
 
 
 _PURPOSES = st.lists(st.sampled_from(["security", *_OPTIONAL]), unique=True)

@@ -6,7 +6,8 @@ from typing import get_args
 
 import pytest
 
-from collector.claims.findings import unread
+from collector.claims.document import Check, load_claims
+from collector.claims.findings import ClaimFinding, unread, verdict
 from collector.errors import Cause, DeliveryError
 
 
@@ -18,3 +19,17 @@ def test_a_sink_that_cannot_be_read(cause: Cause) -> None:
     assert "`lake`" in found.message
     assert "HTTP 403" in found.message
     assert "canary" not in str(found)
+
+
+def test_a_claim_holds_if_all_its_checks_ran() -> None:
+    """A check that did not run, or that found what is open, leaves it unproven; a note does not."""
+    note, is_open = ClaimFinding("a", is_note=True), ClaimFinding("b", is_open=True)
+    for claim in load_claims().values():
+        for check in claim.checks:
+            found: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(claim.checks, ())
+            assert verdict(claim, found | {check: (note,)}) == "holds"
+            assert verdict(claim, found | {check: None}) == "unproven"
+            assert verdict(claim, found | {check: (is_open,)}) == "unproven"
+            assert verdict(claim, found | {check: (is_open, ClaimFinding("c"))}) == "broken"
+            del found[check]
+            assert verdict(claim, found) == "unproven"

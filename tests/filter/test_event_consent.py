@@ -18,10 +18,12 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
 from collector.contracts import Form, Granted, Signal
 from collector.filter import Admission, Filter
-from collector.filter.event_consent import MAX_BYTES
+from collector.filter.event_consent import EventConsent
 from collector.filter.explain import explain
+from collector.filter.plan import compile_plan
 from collector.filter.records import TEXTS
 from collector.schema import Schema, load_schema
+from collector.schema.kinds import Circumstances
 from collector.testing import assert_noninterference
 from collector.testing.laws import fixed_key
 from tests.filter.otlp_bodies import bodies
@@ -137,10 +139,22 @@ def test_of_equal_names_the_last_counts(chosen: Filter, written: bytes, fields: 
     assert fields_of(chosen.admit(text)) == fields_of(chosen.admit_lines(text)) == [fields]
 
 
+def test_it_shows_nothing(schema: Schema) -> None:
+    """Its name says how many purposes there are."""
+    around = Circumstances(lambda: NOW, lambda *_: b"")
+    plan = compile_plan(schema, None, NOW.date(), around)
+    assert repr(EventConsent(plan, schema.optional)) == "<EventConsent of 2 purposes>"
+
+
 def test_choices_too_long_to_read(chosen: Filter) -> None:
-    """What takes more than so many bytes refuses all."""
-    written = {"marketing": "x" * MAX_BYTES}
-    assert fields_of(chosen.admit(orjson.dumps({**_EVENT, "choices": written}))) == [_NEITHER]
+    """What takes more than 4 KiB refuses all."""
+    for size, fields in ((4096, _CRASHES), (4097, _NEITHER)):
+        written = {
+            "planning": False,
+            "marketing": "x" * (size - len('{"planning":false,"":""}') - 9),
+        }
+        assert len(orjson.dumps(written)) == size
+        assert fields_of(chosen.admit(orjson.dumps({**_EVENT, "choices": written}))) == [fields]
 
 
 @pytest.mark.parametrize("name", [b"ch\\u006fices", b"\\u0063hoices", b"choice\\u0073"])

@@ -198,6 +198,26 @@ def test_a_window_larger_than_any_body_needs_is_refused() -> None:
     assert MOST_WINDOW == 1 << 23
 
 
+@pytest.mark.parametrize(("flag", "length"), [(0, 1), (1, 2), (2, 4), (3, 8)])
+def test_each_length_of_a_stated_size(flag: int, length: int) -> None:
+    """A frame of one segment states its size in 1, 2, 4 or 8 bytes (RFC 8878, 3.1.1.1.4), which is
+    its window too: one above the limit is refused, and a header that is cut short is damaged."""
+    size = 255 + 256 * (length == 2)
+    stated = (size - 256 * (length == 2)).to_bytes(length, "little")
+    head = b"\x28\xb5\x2f\xfd" + bytes([flag << 6 | 1 << 5]) + stated
+    block = (size << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"x"  # the last one, of one byte
+    found = Compressed("zstd", head + block, _LIMITS)
+    assert (found.most, found.body()) == (size, b"x" * size)
+    with pytest.raises(RequestRefused) as caught:
+        Compressed("zstd", head[:-1], _LIMITS)
+    assert caught.value.refusal is DAMAGED
+    if length > 2:
+        most = (1 << 8 * length - 1).to_bytes(length, "little")
+        with pytest.raises(RequestRefused) as caught:
+            Compressed("zstd", head[:5] + most + block, _LIMITS)
+        assert caught.value.refusal is BODY_TOO_LARGE or caught.value.refusal is INFLATED
+
+
 @given(data=st.binary(max_size=3000), times=st.integers(1, 300), window=st.integers(10, 23))
 def test_what_a_frame_states_is_read(data: bytes, times: int, window: int) -> None:
     """The library's own reading of any frame, with a stated size or without."""
@@ -208,6 +228,16 @@ def test_what_a_frame_states_is_read(data: bytes, times: int, window: int) -> No
         assert known.decompressed_size == (len(plain) if states else None)
         assert found.most == (len(plain) if states else SMALL_BODY)
         assert _plain("zstd", wire) == plain
+
+
+def test_a_frame_of_one_segment_needs_its_size_as_window() -> None:
+    """As much memory as a frame that states so large a window."""
+    magic, size = b"\x28\xb5\x2f\xfd", (1 << 20).to_bytes(4, "little")
+    single = magic + bytes([2 << 6 | 1 << 5]) + size
+    windowed = magic + bytes([2 << 6, 10 << 3]) + size
+    assert (
+        Compressed("zstd", single, _LIMITS).memory == Compressed("zstd", windowed, _LIMITS).memory
+    )
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])

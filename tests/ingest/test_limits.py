@@ -101,6 +101,16 @@ def test_the_oldest_unproven_connection_is_closed() -> None:
     asyncio.run(run())
 
 
+def test_fewer_connections_may_be_encrypted() -> None:
+    """128 at most, for the memory of each; without encryption as many as the limit says."""
+
+    async def run(**options: bool) -> int:
+        limiter = ConnectionLimiter(IngestLimits(connections=200), **options)
+        return sum(_enter(limiter, _Connection(limiter), None) for _ in range(300))
+
+    assert (asyncio.run(run()), asyncio.run(run(tls=True))) == (200, 128)
+
+
 def test_others_are_not_closed() -> None:
     """New connections, and those with a request in progress, stay; then there is no place."""
 

@@ -9,6 +9,7 @@ import http.client
 import itertools
 import re
 import resource
+import signal
 import socket
 import time
 import weakref
@@ -526,6 +527,30 @@ def test_observed(tmp_path: Path) -> None:
             line.sendall(_CHUNKED + b"\r\nzz\r\n")
             http.client.HTTPResponse(line).begin()
         wait_until(lambda: server.observed() == [400, 431, 200, 400])
+
+
+def test_a_stop_answers_what_is_there(tmp_path: Path) -> None:
+    """A request that is being answered, and one that comes on a connection that is open by then."""
+    with (
+        serving(tmp_path, mood="held") as running,
+        running.connect() as late,
+        running.connect() as asked,
+    ):
+        asked.sendall(_LAST)
+        wait_until(lambda: "held" in running.stdout.read_text())
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not _can_connect(running))
+        late.sendall(_LAST)
+        running.process.send_signal(signal.SIGUSR1)
+        assert [_statuses(heard(each)) for each in (asked, late)] == [[200], [200]]
+
+
+def _can_connect(running: Server) -> bool:
+    try:
+        running.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def test_an_answer_comes_in_one_piece(server: Server) -> None:

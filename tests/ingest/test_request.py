@@ -156,6 +156,27 @@ def test_two_hosts_are_foreign() -> None:
     assert not _head().is_for(hosts)
 
 
+@pytest.mark.parametrize("name", ["sec-gpc", "dnt"])
+def test_signals(name: str) -> None:
+    """Global Privacy Control and Do Not Track refuse by ``1``, also beside another value."""
+    for values in (["1"], ["0", "1"], [" 1\t"]):
+        head = _head(*((name, value) for value in values))
+        assert (head.has_signal(), head.refuses()) == (True, True)
+    for values in ([], ["0"], ["true"], [""], ["11"]):
+        head = _head(*((name, value) for value in values))
+        assert (head.has_signal(), head.refuses()) == (False, False)
+
+
+def test_granted_purposes() -> None:
+    """Names between spaces; a header in any other form, or two, grant none."""
+    name = "collector-granted"
+    assert _head().granted() is None
+    assert _head((name, "run improve")).granted() == ("run", "improve")
+    assert _head((name, "")).granted() == ()
+    for values in (["run, improve"], ["Run"], ["run", "run"], ["\xff"]):
+        assert _head(*((name, value) for value in values)).granted() == ()
+
+
 def test_user_agents_and_lengths() -> None:
     """Headers that occur once, and no others."""
     assert _head(("user-agent", " Mozilla/5.0 é ")).user_agent() == "Mozilla/5.0 é"

@@ -74,6 +74,11 @@ def test_parts_are_joined(parts: list[bytes]) -> None:
 
 def test_a_body_has_a_limit_and_all_together() -> None:
     """A longer one is refused, as is one more than the memory is for; all is given back."""
+    limits = IngestLimits(wire=100_000, body=100_000, memory=200_000)
+    for size, status in ((100_000, 200), (100_001, 413)):
+        longest = _answer(_Accepting(limits), _request(bytes(50_000), bytes(size - 50_000)))
+        assert longest is not None
+        assert longest.status == status
     limits = IngestLimits(wire=100_000, body=100_000, memory=1)
     taking = _Accepting(limits)
     response = _answer(taking, _request(bytes(50_000), bytes(60_000)))

@@ -52,6 +52,9 @@ def test_a_signature_of_another_text_is_refused(tmp_path: Path) -> None:
     assert parse_checkpoints(format_checkpoint(signed))
     with pytest.raises(InputError, match="signature"):
         parse_checkpoints(format_checkpoint(replace(signed, sequence=8)))
+    for other in (replace(signed, signature=b""), replace(signed, key="")):
+        with pytest.raises(InputError, match="signature"):
+            parse_checkpoints(format_checkpoint(other))
 
 
 @given(text=st.text() | st.text().map(lambda text: format_checkpoint(ENTRY) + text))

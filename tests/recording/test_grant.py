@@ -143,9 +143,13 @@ def test_reading_and_erasing_wait_for_the_close() -> None:
     assert refused(grant.erase, 1.0) == "open"
     grant.stop("host", 2.0)
     grant.check_readable(3.0)
+    for reader, role in (("host", "host"), ("viewer", "viewer"), ("auditor", "auditor")):
+        grant.check_reader(reader, role, 3.0)
+    assert refused(grant.check_reader, "other", "host", 3.0) == "forbidden"
     grant.erase(4.0)
     grant.erase(5.0)
     assert refused(grant.check_readable, 5.0) == "erased"
+    assert refused(grant.check_reader, "viewer", "viewer", 5.0) == "erased"
     assert refused(grant.withdraw, "ann", 5.0) == "erased"
     assert "ann" not in json.dumps(grant.snapshot())
 
@@ -163,6 +167,22 @@ def test_an_absent_host_pauses_at_once_and_closes_after_a_minute() -> None:
     assert not grant.tick(69.9)
     assert grant.tick(500.0)
     assert state(grant) == Closed(70.0, "host_absent")
+    grant.erase(500.0)
+    assert state(grant) == Erased()
+
+
+def test_what_closes_a_recording_whose_host_is_away() -> None:
+    """The host, who need not be present for it; time, which also lets it be erased; and of two
+    reasons at one moment the age of the recording."""
+    stopped, old, both = opened(), opened(), opened()
+    stopped.depart("host", 10.0)
+    stopped.stop("host", 11.0)
+    assert state(stopped) == Closed(11.0, "stopped")
+    old.erase(2000.0)
+    assert state(old) == Erased()
+    both.depart("host", 940.0)
+    both.tick(2000.0)
+    assert state(both) == Closed(1000.0, "expired")
 
 
 def test_a_host_who_comes_back_resumes() -> None:
@@ -352,6 +372,13 @@ def test_the_first_chunk_fixes_owner_and_kind() -> None:
 
 def test_members_and_tracks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A platform or a sender cannot make a grant grow for ever."""
+    grant = opened("ann")
+    for number in range(256):
+        grant.admit("ann", "participant", f"{number}", "ann", "audio", 1.0)
+    assert refused(grant.admit, "ann", "participant", "more", "ann", "audio", 1.0) == "too_large"
+    for number in range(1_998):
+        grant.join(f"m{number}", 1.0)
+    assert refused(grant.join, "more", 1.0) == "too_large"
     monkeypatch.setattr(module, "MAX_MEMBERS", 3)
     monkeypatch.setattr(module, "MAX_TRACKS", 3)
     monkeypatch.setattr(module, "MAX_OWN_TRACKS", 2)
@@ -422,9 +449,19 @@ def test_a_revision_tells_that_something_changed() -> None:
     revision = grant.revision
     grant.tick(2.0)
     grant.admit("ann", "participant", "t", "ann", "audio", 3.0)
-    grant.choose("ann", "stay", NOTICE, 3.0)
+    assert grant.choose("ann", "stay", NOTICE, 3.0) == frozenset()
     grant.join("ann", 3.0)
     assert refused(grant.start, "ann", 4.0) == "forbidden"
     assert grant.revision == revision
     grant.pause("host", 5.0)
     assert grant.revision == revision + 1
+    for change in (
+        lambda: grant.join("bob", 6.0),
+        lambda: grant.depart("bob", 6.0),
+        lambda: grant.handover("host", "ann", 6.0),
+        lambda: grant.accept("ann", 6.0),
+        lambda: grant.withdraw("ann", 6.0),
+    ):
+        revision = grant.revision
+        change()
+        assert grant.revision > revision

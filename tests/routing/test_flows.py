@@ -16,7 +16,16 @@ from collector.config import load
 from collector.contracts import Batch
 from collector.errors import ConfigFaults
 from collector.filter.stored import project, read
-from collector.routing import LEGAL, Flow, entitled, flows
+from collector.routing import (
+    LEGAL,
+    Flow,
+    all_flows,
+    entitled,
+    flows,
+    is_abroad,
+    is_unprotected,
+    reaching,
+)
 from collector.schema import Schema, load_schema
 
 _PURPOSES = ("ops", "crash", "law")
@@ -128,6 +137,69 @@ def test_every_fault_at_once(tmp_path: Path) -> None:
         ("sinks.ndjson.purposes", "E132"),
         ("sinks.ndjson.party", "E309"),
     ]
+
+
+def test_a_fault_says_where_it_is_and_what_there_is(tmp_path: Path) -> None:
+    """It has no line, as the settings may come from anywhere; a name that is nearly right is named,
+    for any other all names; and how many schemas there are."""
+    config = load(written(tmp_path, store={"purposes": ["opss", "elephants"]}))
+    sample = schema(tmp_path, _FIELDS)
+    for schemas, have in (([sample], "the schema has"), ([sample, sample], "the schemas have")):
+        with pytest.raises(ConfigFaults) as caught:
+            all_flows(config, schemas)
+        near, far = caught.value.faults
+        assert near[:4] == ("settings", 0, 0, "sinks.store.purposes")
+        assert near.message.startswith(f"{have} no such purpose")
+        assert ("`ops`" in near.message, "crash" in near.message) == (True, False)
+        assert "there are ops, crash, law" in far.message
+
+
+def test_several_schemas_each_reach_sinks_by_their_own_purposes(tmp_path: Path) -> None:
+    """The matrix of a schema is found by its name; a sink without purposes gets all."""
+    sinks: dict[str, Mapping[str, object]] = {"ndjson": {"path": "a", "purposes": ["crash"]}}
+    one, other = schema(tmp_path, _FIELDS), load_schema("conferencing")
+    matrices = all_flows(load(written(tmp_path, store={}, **sinks)), [one, other])
+    for order in (matrices, matrices[::-1], matrices[:1]):
+        find = reaching(order)
+        assert find("ndjson", "sample", None) == frozenset({"b.c", "d"})
+        assert find("ndjson", "sample", ("ops",)) == frozenset()
+        assert find("store", "sample", ("ops",)) is None
+    assert reaching(matrices)("ndjson", "conferencing", None) == frozenset()
+    with pytest.raises(LookupError):
+        reaching(matrices[:1])("ndjson", "conferencing", None)
+
+
+@pytest.mark.parametrize(
+    ("home", "there", "safeguard", "expected"),
+    [
+        ("DE", None, None, (False, False)),
+        ("DE", "DE", None, (False, False)),
+        ("DE", "FR", None, (True, False)),
+        ("DE", "US", None, (True, True)),
+        ("DE", "US", "standard clauses", (True, False)),
+        ("US", "DE", None, (True, True)),
+        ("US", "US", None, (False, False)),
+        (None, "US", None, (False, False)),
+    ],
+)
+def test_what_leaves_the_country(
+    tmp_path: Path,
+    home: str | None,
+    there: str | None,
+    safeguard: str | None,
+    expected: tuple[bool, bool],
+) -> None:
+    """Abroad is another country, where both are known; unprotected, unless both are in the EEA or a
+    safeguard is stated."""
+    sink: dict[str, object] = {"path": "a", "party": "processor", "recipient": "A"}
+    sink |= {"purposes": ["ops"], "country": there, "safeguard": safeguard}
+    sink = {key: value for key, value in sink.items() if value is not None}
+    path = tmp_path / "collector.yaml"
+    about = {} if home is None else {"country": home}
+    path.write_bytes(orjson.dumps({"about": about, "sinks": {"ndjson": sink}}))
+    config = load(path)
+    found = config.sinks.on()["ndjson"]
+    assert (is_abroad(found, config.about), is_unprotected(found, config.about)) == expected
 
 
 def test_a_sink_for_nothing(tmp_path: Path) -> None:

@@ -117,3 +117,34 @@ def test_content_can_be_added_not_shortened() -> None:
     assert names["audio"] == "audio"
     assert set(policy.content_names({})) < set(names)
     assert set(names.values()) == set(CATEGORIES)
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("chat", "chat"),
+        ("a.chat.b", "chat"),
+        ("a.CH_at.b", "CH_at"),
+        ("a.chat[0].b", "chat[0]"),
+        ("a.meeting.Notes.b", "meeting.Notes"),
+        ("meeting.notes.chat", "meeting.notes"),
+        ("a.meetingnotes", "meetingnotes"),
+        ("meeting.note.s", "meeting.note.s"),
+        ("a._.b", "_"),
+        ("chats", ""),
+        ("a.meeting.b.notes", ""),
+        ("notes", ""),
+        ("__", ""),
+    ],
+)
+def test_a_name_on_a_path(path: str, found: str) -> None:
+    """However it is spelled, whichever element is read, and with dots of its own."""
+    assert policy.name_on(path, ["chat", "meeting.notes", "_"]) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"), [("Chat-Messages", "chatmessages"), ("Chat2", "chat2"), ("_-", "_-")]
+)
+def test_a_name_without_case_and_separators(name: str, plain: str) -> None:
+    """One of separators alone stays."""
+    assert policy.normalised(name) == plain

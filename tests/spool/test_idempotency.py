@@ -21,7 +21,7 @@ from collector.ledger import opened
 from collector.spool import Spool, idempotency
 from collector.spool.idempotency import request_key
 from tests.database import query
-from tests.deadline import WAIT_SECONDS
+from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ledgers import check_ledger
 from tests.spool.make import (
     LAYOUT,
@@ -64,6 +64,25 @@ def test_what_is_sent_again_adds_nothing(path: Path) -> None:
         assert drained(spool) == []
     assert _received(path) == 3
     assert query(path, "SELECT times FROM hours WHERE what = 'content'") == [(1,)]
+
+
+def test_a_request_and_its_key_are_stored_together(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its key cannot be stored, nothing of it is, so it is new when it comes again."""
+
+    def failing(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with Spool(path, sinks=["sink"]) as spool:
+        with monkeypatch.context() as patch:
+            patch.setattr(idempotency, "add_keys", failing)
+            with pytest.raises(DeliveryError):
+                spool.put(entry(1), key=KEY).result(WAIT_SECONDS)
+        wait_until(lambda: spool.is_open)
+        assert drained(spool) == []
+        assert spool.put(entry(1), key=KEY).result(WAIT_SECONDS) is None
+        assert drained(spool) == [1]
 
 
 def test_without_a_key_everything_is_new(path: Path) -> None:

@@ -1,0 +1,264 @@
+"""Test mutants: ``python -m tests.mutants [ROOM…] [--sample N] [--seed N] [--jobs N]``.
+
+First the tests of a room run once, to note which lines each of them reaches. Then for each mutant
+those run that reach its statement, the quickest first, until one fails, and then the others that
+reach its file; if none reaches it, as what runs when a module is imported, all tests of the room. A
+mutant by which all of them pass has survived. ``survivors.toml`` lists those that may, with the
+reason; any other is printed in the same form. ``--sample`` takes so many mutants of each room,
+drawn by a seed. Exit 1 if one survives that is not listed, or a listed one is no mutant any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any, NamedTuple
+
+from tests.copies import ROOT, check_imported, copy_tree, environ
+from tests.forkserver import Nursery
+from tests.mutants.mutations import Mutant, mutants
+from tests.mutants.rooms import ROOMS, Room
+
+_SURVIVORS = Path(__file__).with_name("survivors.toml")
+_LOADED = (
+    "pytest",
+    "hypothesis",
+    "coverage",
+    "pydantic",
+    "msgspec",
+    "orjson",
+    "ruamel.yaml",
+    "jinja2",
+)
+"""What tests need and is of others: loaded once, before a process is forked for each mutant."""
+_PYTEST = (
+    "-q -x -p no:cacheprovider -p no:xdist -p no:cov -p tests.mutants.plugin --hypothesis-seed=0"
+    " --tb=short -o faulthandler_timeout=0 -W ignore::pytest.PytestAssertRewriteWarning"
+).split()
+_MEMORY = 8 << 30
+"""Bytes of data that a process of a mutant may have: it may never end to collect something."""
+_LEAST_SECONDS = 60.0
+_TIMES = 20.0
+"""How much longer than without a mutant its tests may take before it counts as found."""
+
+
+class Score(NamedTuple):
+    """What came of a room: how many mutants it has, were tested, survived, and of these are not
+    listed; and the seconds that it took."""
+
+    room: str
+    mutants: int
+    tested: int
+    survivors: int
+    unlisted: int
+    seconds: int
+
+
+class Tree:
+    """A copy of the tree with a process that forks others, in which its tests run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        copy_tree(directory)
+        check_imported(directory)
+        self._nursery = Nursery(*_LOADED, root=directory)
+        self._changes = 0
+
+    def pytest(self, words: Sequence[str], seconds: float, **more: str) -> int:
+        """Run pytest, and return its exit code. A test that takes longer fails, and its processes
+        end; if that does not help, pytest is killed, and the code is 1."""
+        arguments = self.directory / "arguments"
+        arguments.write_text("\n".join(words), "utf-8")
+        with Path(os.devnull).open("rb") as nothing, (self.directory / "said").open("wb") as said:
+            streams = nothing.fileno(), said.fileno(), said.fileno()
+            around = environ(self.directory) | more
+            words = [*_PYTEST, f"--timeout={seconds:.0f}", f"@{arguments}"]
+            child = self._nursery.bear("pytest", words, streams, self.directory, around)
+        try:
+            return child.wait(2 * seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+            return 1
+
+    def said(self) -> str:
+        """Return what pytest said last."""
+        return (self.directory / "said").read_text("utf-8", "replace")
+
+    @contextmanager
+    def changed(self, file: str, text: str) -> Iterator[None]:
+        """Give a file other text for a while. Its time is another one each time: by time and size
+        Python tells whether what it has compiled is of this text."""
+        path = self.directory / file
+        was = path.read_bytes()
+        self._write(path, text.encode())
+        try:
+            yield
+        finally:
+            self._write(path, was)
+
+    def _write(self, path: Path, text: bytes) -> None:
+        self._changes += 1
+        path.write_bytes(text)
+        os.utime(path, (self._changes, self._changes))
+
+
+class Reach:
+    """Which tests reach which lines of a room's files, as they were noted in a run."""
+
+    def __init__(self, noted: Mapping[str, Any]) -> None:
+        self._seconds: dict[str, float] = noted["seconds"]
+        self._lines: dict[str, dict[str, list[str]]] = noted["lines"]
+
+    def tests(self, mutant: Mutant) -> Iterator[list[str]]:
+        """Yield the tests that reach the statement of a mutant, the quickest first; then the others
+        that reach its file: what is cached is reached by one, and shows in others too."""
+        lines = self._lines.get(mutant.file, {})
+        nearest = {test for line in mutant.lines for test in lines.get(str(line), ())} - {""}
+        others = {test for tests in lines.values() for test in tests} - nearest - {""}
+        for found in (nearest, others) if nearest else (self._seconds,):
+            yield sorted(found, key=self._seconds.__getitem__)
+
+    def seconds(self, tests: Sequence[str]) -> float:
+        """Return how long tests take without a mutant."""
+        return sum(self._seconds[test] for test in tests)
+
+
+def of_room(name: str, taken: set[str]) -> list[Mutant]:
+    """Return the mutants of a room's files, without those of files that are taken already."""
+    found = []
+    for file in sorted({path for glob in ROOMS[name].files for path in ROOT.glob(glob)}):
+        path = str(file.relative_to(ROOT))
+        if path not in taken:
+            taken.add(path)
+            found += mutants(path, file.read_text("utf-8"))
+    return found
+
+
+def reach(tree: Tree, room: Room, files: Sequence[str]) -> Reach:
+    """Run the tests of a room without a mutant. Raises ``SystemExit`` if one fails."""
+    noted = tree.directory / "reach.json"
+    paths = "\n".join(str(tree.directory / each) for each in files)
+    more = {"COLLECTOR_REACH": str(noted), "COLLECTOR_MUTATED": paths}
+    if tree.pytest(room.tests, 3600.0, **more):
+        print(tree.said())
+        raise SystemExit("These tests fail without a mutant.")
+    return Reach(json.loads(noted.read_text("utf-8")))
+
+
+def survives(tree: Tree, mutant: Mutant, reached: Reach) -> bool:
+    """Return whether all tests of a mutant pass."""
+    with tree.changed(mutant.file, mutant.text):
+        for tests in filter(None, reached.tests(mutant)):
+            if tree.pytest(tests, max(_LEAST_SECONDS, _TIMES * reached.seconds(tests))):
+                return False
+    return True
+
+
+def listed() -> dict[tuple[str, str, str, str], str]:
+    """Return the reasons of the mutants that may survive."""
+    document = tomllib.loads(_SURVIVORS.read_text("utf-8"))
+    return {
+        (file, each["scope"], each["before"], each["after"]): each["reason"]
+        for file, entries in document.items()
+        for each in entries
+    }
+
+
+def entry(mutant: Mutant) -> str:
+    """Return a survivor as it would be listed."""
+    said = {"scope": mutant.scope, "before": mutant.before, "after": mutant.after, "reason": ""}
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in said.items()]
+    return "\n".join([f'[["{mutant.file}"]]', *lines, ""])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Test mutants, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="tests.mutants", description="Test mutants.")
+    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(ROOMS)}; or all")
+    parser.add_argument("--sample", type=int, help="so many mutants of each room; or all")
+    parser.add_argument("--seed", type=int, default=0, help="of the samples")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="mutants at once")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.rooms) - set(ROOMS):
+        parser.error(f"there is no room {', '.join(sorted(unknown))}")
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    reasons, failed, taken = listed(), False, set[str]()
+    scores = list[Score]()
+    with TemporaryDirectory(prefix="mutants-") as directory:
+        trees = [Tree(Path(directory).resolve() / str(number)) for number in range(options.jobs)]
+        for name, room in ROOMS.items():
+            every = of_room(name, taken)
+            if options.rooms and name not in options.rooms:
+                continue
+            files = sorted({each.file for each in every})
+            stale = {key for key in reasons if key[0] in files} - {each.key for each in every}
+            for key in sorted(stale):
+                print("listed, but no mutant:", *key, sep="\n  ")
+            drawn = random.Random(options.seed).sample(
+                every, min(options.sample or len(every), len(every))
+            )
+            survivors, seconds = _of_room(trees, room, files, drawn)
+            unlisted = [each for each in survivors if each.key not in reasons]
+            for each in unlisted:
+                print(entry(each), flush=True)
+            counts = (len(every), len(drawn), len(survivors), len(unlisted))
+            scores.append(Score(name, *counts, seconds))
+            failed = failed or bool(stale or unlisted)
+    print(table(scores))
+    return 1 if failed else 0
+
+
+def _of_room(
+    trees: Sequence[Tree], room: Room, files: Sequence[str], drawn: Sequence[Mutant]
+) -> tuple[list[Mutant], int]:
+    """Return the survivors among mutants of a room, and how many seconds all of them took."""
+    start = monotonic()
+    reached = reach(trees[0], room, files)
+    free: SimpleQueue[Tree] = SimpleQueue()
+    for tree in trees:
+        free.put(tree)
+
+    def test(mutant: Mutant) -> bool:
+        tree = free.get()
+        try:
+            return survives(tree, mutant, reached)
+        finally:
+            free.put(tree)
+
+    with ThreadPoolExecutor(len(trees)) as pool:
+        outcomes = [*pool.map(test, drawn)]
+    found = [mutant for mutant, survived in zip(drawn, outcomes, strict=True) if survived]
+    return found, round(monotonic() - start)
+
+
+def table(scores: Sequence[Score]) -> str:
+    """Return the scores: of the mutants that were tested, the share that was found; and the same
+    without those that are listed."""
+    lines = ["room      mutants  tested  found  listed  survive   score  without listed   seconds"]
+    numbers = zip(*(each[1:] for each in scores), strict=True)
+    for each in (*scores, Score("all", *map(sum, numbers))):
+        found, allowed = each.tested - each.survivors, each.survivors - each.unlisted
+        lines.append(
+            f"{each.room:9} {each.mutants:7} {each.tested:7} {found:6} {allowed:7}"
+            f" {each.unlisted:8} {found / max(each.tested, 1):7.1%}"
+            f" {found / max(each.tested - allowed, 1):15.1%} {each.seconds:9.0f}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""The mutants of a file: each differs from it by one small change.
+
+An annotation of a parameter, a result or a local variable has no effect, so there is no mutant of
+one; nor one that Python cannot parse.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.operators.operator import Operator
+from cosmic_ray.plugins import get_operator
+from parso import parse
+
+_OPPOSITES = {
+    "Comparison": "Eq_NotEq NotEq_Eq Lt_LtE Lt_GtE LtE_Lt LtE_Gt Gt_GtE Gt_LtE GtE_Gt GtE_Lt"
+    " Is_IsNot IsNot_Is",
+    "Binary": "Add_Sub Sub_Add Mul_Div Div_Mul FloorDiv_Mul Mod_Mul Pow_Mul LShift_RShift"
+    " RShift_LShift BitAnd_BitOr BitOr_BitAnd BitXor_BitAnd",
+    "Unary": "Delete_Not Delete_USub Delete_Invert",
+}
+"""Of what cosmic-ray makes of an operator, the nearest and the opposite one: whoever finds these
+finds the others."""
+_NAMES = [
+    *(
+        f"Replace{kind}Operator_{pair}"
+        for kind, pairs in _OPPOSITES.items()
+        for pair in pairs.split()
+    ),
+    *(
+        "AddNot NumberReplacer RemoveDecorator ExceptionReplacer ReplaceAndWithOr ReplaceOrWithAnd"
+        " ReplaceTrueWithFalse ReplaceFalseWithTrue ReplaceBreakWithContinue"
+        " ReplaceContinueWithBreak ZeroIterationForLoop"
+    ).split(),
+]
+
+
+class _NegateIn(Operator):  # type: ignore[misc]
+    """Replaces ``in`` by ``not in``, and the other way round."""
+
+    def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
+        if node.type == "comparison":
+            for each in node.children[1::2]:
+                if " ".join(each.get_code().split()) in ("in", "not in"):
+                    yield each.start_pos, each.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        found = [
+            at
+            for at, each in enumerate(node.children)
+            if at % 2 and " ".join(each.get_code().split()) in ("in", "not in")
+        ]
+        was = node.children[found[index]].get_code()
+        node.children[found[index]] = parse(" in" if "not" in was else " not in")
+        return node
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        return ()
+
+
+class _Delete(Operator):  # type: ignore[misc]
+    """Replaces a statement of a function or class by ``pass``: a call, an assignment, a ``raise``.
+    A module without one of its own would seldom be imported."""
+
+    kinds: tuple[str, ...] = ("expr_stmt", "atom_expr", "raise_stmt", "del_stmt", "yield_expr")
+    instead: str = "pass"
+
+    def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
+        is_inner = node.parent is not None and node.parent.type != "file_input"
+        if node.type == "simple_stmt" and is_inner and node.children[0].type in self.kinds:
+            yield node.start_pos, node.end_pos
+
+    def mutate(self, node: Any, index: int) -> Any:
+        prefix = node.get_first_leaf().prefix
+        return parse(f"{prefix}{self.instead}\n")
+
+    @classmethod
+    def examples(cls) -> tuple[()]:
+        return ()
+
+
+class _ReturnNothing(_Delete):
+    """Returns ``None`` in place of a value."""
+
+    kinds = ("return_stmt",)
+    instead = "return None"
+
+
+_OPERATORS: list[Operator] = [
+    *(get_operator(f"core/{name}")() for name in _NAMES),
+    _NegateIn(),
+    _Delete(),
+    _ReturnNothing(),
+]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A file with one change: ``before`` became ``after`` in the function or class ``scope``, whose
+    statement has these ``lines``."""
+
+    file: str
+    scope: str
+    before: str
+    after: str
+    lines: range
+    text: str
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What names it, wherever in the file its scope stands."""
+        return self.file, self.scope, self.before, self.after
+
+
+def mutants(file: str, text: str) -> list[Mutant]:
+    """Return the mutants of a file, in its order; of those with equal text the first."""
+    parsed = ast.parse(text)
+    statements, unread = [*_statements(parsed)], [*_annotations(parsed)]
+    tree = get_ast(text)
+    found: dict[str, Mutant] = {}
+    for operator in _OPERATORS:
+        for node in [*ast_nodes(tree)]:
+            for index, (start, _) in enumerate([*operator.mutation_positions(node)]):
+                changed = _changed(tree, node, operator, index)
+                if changed in (None, text) or changed in found or not _can_be_parsed(changed):
+                    continue
+                if any(first <= start < last for first, last in unread):
+                    continue
+                lines, scope = _around(statements, start[0])
+                before, after = _difference(text, changed)
+                found[changed] = Mutant(file, scope, before, after, lines, changed)
+    return sorted(found.values(), key=lambda each: (each.lines.start, each.before, each.after))
+
+
+def _changed(tree: Any, node: Any, operator: Operator, index: int) -> str | None:
+    """Return the text with one mutation of a node, and leave the tree as it is."""
+    below = [(each, [*each.children]) for each in ast_nodes(node) if hasattr(each, "children")]
+    values = [(each, each.value) for each in ast_nodes(node) if hasattr(each, "value")]
+    siblings = node.parent.children if node.parent else []
+    before = [*siblings]
+    try:
+        changed = operator.mutate(node, index)
+        siblings[:] = [each for was in before if (each := changed if was is node else was)]
+        code: str = tree.get_code()
+    except AttributeError:  # cosmic-ray takes no exception with a dotted name
+        return None
+    finally:
+        siblings[:] = before
+        for each, children in below:
+            each.children[:] = children
+        for each, value in values:
+            each.value = value
+    return code
+
+
+def _can_be_parsed(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _annotations(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield where the annotations of functions and of what is in them begin and end."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inside = [getattr(each, "annotation", None) for each in ast.walk(node)]
+            for each in (node.returns, *inside):
+                if each is not None:
+                    first = each.lineno, each.col_offset
+                    yield first, (each.end_lineno or 0, each.end_col_offset or 0)
+
+
+def _statements(tree: ast.AST, scope: str = "") -> Iterator[tuple[range, str]]:
+    """Yield the lines of each statement, and its scope; of one with a body the lines before it."""
+    for node in ast.iter_child_nodes(tree):
+        inner = scope
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            inner = f"{scope}.{node.name}".lstrip(".")
+        if isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
+            body = getattr(node, "body", None)
+            first = node.pattern.lineno if isinstance(node, ast.match_case) else node.lineno
+            first = min([first, *(each.lineno for each in getattr(node, "decorator_list", ()))])
+            end = max(first, body[0].lineno - 1) if body else getattr(node, "end_lineno", first)
+            yield range(first, (end or first) + 1), inner
+        yield from _statements(node, inner)
+
+
+def _around(statements: Sequence[tuple[range, str]], line: int) -> tuple[range, str]:
+    """Return the shortest statement around a line."""
+    around = [each for each in statements if line in each[0]]
+    return min(around, key=lambda each: len(each[0]), default=(range(line, line + 1), ""))
+
+
+def _difference(text: str, changed: str) -> tuple[str, str]:
+    """Return the lines that differ, without the space around them."""
+    before, after = text.splitlines(), changed.splitlines()
+    while before and after and before[0] == after[0]:
+        del before[0], after[0]
+    while before and after and before[-1] == after[-1]:
+        del before[-1], after[-1]
+    return _joined(before), _joined(after)
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return " ".join(each.strip() for each in lines if each.strip())

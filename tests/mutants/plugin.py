@@ -1,0 +1,65 @@
+"""What pytest loads in runs for mutants: ``-p tests.mutants.plugin``.
+
+Examples that fail are not made smaller, which takes longer than to find them. If the environment's
+``COLLECTOR_REACH`` names a file, that says afterwards in JSON which lines of which files each test
+reached, and how long the test took. ``COLLECTOR_MUTATED`` has the files' paths, one a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from coverage import Coverage
+from hypothesis import Phase, settings
+
+_REACH = os.environ.pop("COLLECTOR_REACH", "")
+_FILES = os.environ.pop("COLLECTOR_MUTATED", "").splitlines()
+_COVERAGE = Coverage(data_file=None, include=_FILES, config_file=False) if _REACH else None
+_seconds: dict[str, float] = defaultdict(float)
+
+if _COVERAGE is not None:
+    _COVERAGE.start()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """Change the profile of Hypothesis, which ``tests/conftest.py`` has loaded by now."""
+    some = (Phase.explicit, Phase.reuse, Phase.generate)
+    settings.register_profile("mutants", settings(), phases=some)
+    settings.load_profile("mutants")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Note what is reached for a test, fixtures and all."""
+    if _COVERAGE is not None:
+        _COVERAGE.switch_context(item.nodeid)
+    try:
+        return (yield)
+    finally:
+        if _COVERAGE is not None:
+            _COVERAGE.switch_context("")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up the times of a test."""
+    _seconds[report.nodeid] += report.duration
+
+
+def pytest_sessionfinish() -> None:
+    """Write the file."""
+    if _COVERAGE is None:
+        return
+    _COVERAGE.stop()
+    data = _COVERAGE.get_data()
+    lines = {
+        str(Path(file).relative_to(Path.cwd())): data.contexts_by_lineno(file)
+        for file in data.measured_files()
+    }
+    said = {"seconds": _seconds, "lines": lines}
+    Path(_REACH).write_text(json.dumps(said), "utf-8")

@@ -1,0 +1,50 @@
+"""The code that is mutated, room by room, and the tests that must find each mutant."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Room(NamedTuple):
+    """``files`` and ``tests`` are paths below the project's root; those of files may be globs."""
+
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+ROOMS: dict[str, Room] = {
+    "grant": Room(
+        ("collector/recording/grant.py",),
+        ("tests/recording/test_grant.py", "tests/recording/test_grant_steps.py"),
+    ),
+    "consent": Room(
+        ("collector/consent.py", "collector/filter/event_consent.py"),
+        ("tests/test_consent.py", "tests/filter/test_event_consent.py"),
+    ),
+    "policy": Room(
+        ("collector/schema/policy.py",),
+        ("tests/schema/test_policy.py", "tests/schema/test_load.py", "tests/schema/test_lint.py"),
+    ),
+    "flow": Room(("collector/routing/__init__.py",), ("tests/routing", "tests/test_consent.py")),
+    "rules": Room(
+        ("collector/filter/redaction.py",),
+        (
+            "tests/filter/test_redaction.py",
+            "tests/filter/test_subject.py",
+            "tests/sinks/test_inventory.py",
+            "tests/sinks/test_pruning.py",
+            "tests/sinks/test_rules.py",
+        ),
+    ),
+    "limits": Room(
+        ("collector/ingest/limits.py", "collector/ingest/decompression.py"),
+        (
+            "tests/ingest/test_limits.py",
+            "tests/ingest/test_decompression.py",
+            "tests/ingest/test_protocol.py",
+            "tests/ingest/test_request_body.py",
+        ),
+    ),
+    "filter": Room(("collector/filter/**/*.py",), ("tests/filter",)),
+}
+"""From the smallest to the largest; what is in two rooms is mutated in the first only."""
