@@ -421,7 +421,7 @@ def test_importing_is_light(code: str) -> None:
 # -- what is installed ----------------------------------------------------------------------------
 
 _DOTTED = r"[A-Za-z]\w*(\.\w+)+"
-TOOLS = frozenset({"all", "bench", "dev", "meeting"})
+TOOLS = frozenset({"all", "bench", "dev", "meeting", "mutants"})
 """Extras that are not for the package: the sum of the others, and what this repository needs."""
 
 
