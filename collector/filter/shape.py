@@ -50,7 +50,8 @@ class Node:
         self.number = number
         self.columns: list[Column] = []
         self.category: int | None = None
-        self.is_agent = self.is_compared = self.holds_records = self.is_read = False
+        self.is_agent = self.is_compared = self.holds_records = False
+        self.is_read: bool = False
         self.object: Shape | None = None
         self.list: Shape | None = None
         self.slots: dict[str, str] = {}

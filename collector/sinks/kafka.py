@@ -6,6 +6,7 @@ extra ``kafka``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -28,7 +29,7 @@ _SCHEMES = ("kafka", "kafka+tls")
 class KafkaSettings(BrokerSettings, KafkaAccess):
     """A topic of Kafka."""
 
-    in_address = (
+    in_address: ClassVar[tuple[str, Collection[str], str]] = (
         "topic",
         ("user", "password", "mechanism", "mac"),
         (

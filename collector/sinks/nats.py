@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -29,7 +30,7 @@ _SCHEMES = ("nats", "tls")
 class NatsSettings(BrokerSettings, NatsAccess):
     """A stream of NATS JetStream."""
 
-    in_address = (
+    in_address: ClassVar[tuple[str, Collection[str], str]] = (
         "stream",
         ("subject", "user", "password", "auth_token", "mac"),
         (
