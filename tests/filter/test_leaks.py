@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -230,6 +231,56 @@ def test_raised_on_the_way(raised: type[BaseException], sibling: str) -> None:
             explain(filter_.router, given[1], lines)
         assert not any(map(mentions, told_by(caught.value)))
     assert not any(map(mentions, reachable(filter_)))
+
+
+def _interrupted(call: Callable[[], object], after: int) -> BaseException | None:
+    """What a call raises that is interrupted after so many lines of the filter; ``None`` if it has
+    fewer."""
+    left, before = iter(range(after)), sys.gettrace()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        is_begun = frame.f_code.co_name not in ("admit", "cleared", "clear")
+        if event == "line" and is_begun and is_ours(frame) and next(left, None) is None:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt as error:
+        return error
+    finally:
+        sys.settrace(before)
+    return None
+
+
+def test_interrupted_anywhere() -> None:
+    """Also while the filter handles an exception of its own; what its caller handles stays."""
+    filter_ = schema_case("conferencing").filter
+    text = f'{{"os":["{CANARY}"],"device":{{"type":"{CANARY}"}},"{CANARY}":1}}'.encode()
+    calls: list[Callable[[], object]] = [
+        lambda: filter_.admit(text),
+        lambda: filter_.admit_lines(text + b"\n" + text[:-1]),
+    ]
+
+    def failing() -> None:
+        kept = "kept"
+        raise ValueError(kept)
+
+    for call in calls:
+        times = 0
+        try:
+            failing()
+        except ValueError as mine:
+            while (error := _interrupted(call, times)) is not None:
+                assert not any(map(mentions, told_by(error))), times
+                assert error.__context__ is mine
+                times += 1
+            assert mine.__traceback__ is not None
+            assert mine.__traceback__.tb_next is not None
+            assert mine.__traceback__.tb_next.tb_frame.f_locals == {"kept": "kept"}
+        assert times > 10
 
 
 @pytest.mark.parametrize(
