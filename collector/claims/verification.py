@@ -381,9 +381,10 @@ def _ledger(locations: Locations | None) -> Iterator[ClaimFinding]:
     """Check the ledger of the data directory."""
     if locations is not None and locations.spool.is_file():
         yield from _flaws(locations.spool)
-    elif locations is not None and _is_any(locations):
+    elif locations is not None and (is_any := _is_any(locations)) is not False:
         yield ClaimFinding(
-            "There are records, and no ledger that says where they came from.",
+            f"There {'are' if is_any else 'may be'} records, and no ledger that says where they"
+            " came from.",
             is_open=True,
             advice="Name the data directory of the sidecar with `--data`.",
         )
@@ -420,14 +421,18 @@ def _running(
         yield "flows", ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
 
 
-def _is_any(locations: Locations) -> bool:
-    """Return whether any sink has records."""
+def _is_any(locations: Locations) -> bool | None:
+    """Return whether any sink has records; ``None`` where one that cannot be read may have some."""
+    found: bool | None = False
     with locations.opened() as sinks:
         for name, sink in sinks.items():
-            with suppress(DeliveryError), in_place(name, sink):
-                if sink.exists:
-                    return True
-    return False
+            try:
+                with in_place(name, sink):
+                    if sink.exists:
+                        return True
+            except DeliveryError:
+                found = None
+    return found
 
 
 def _rows(locations: Locations) -> int | None:

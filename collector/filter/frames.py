@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from traceback import clear_frames
 from typing import ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+
+
+def clear(error: BaseException) -> None:
+    """Clear the variables of a failed call, and of all that it has called. What it was handling
+    when it failed, which may be an error about a value, is no more referred to; what its caller
+    handles is."""
+    clear_frames(error.__traceback__)
+    handled = error.__context__
+    with suppress(RuntimeError):  # what a caller handles was caught in a frame that goes on
+        while handled is not None and handled.__traceback__ is not None:
+            handled.__traceback__.tb_frame.clear()
+            handled = handled.__context__
+    error.__context__ = handled
 
 
 def clearing(call: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -21,7 +35,7 @@ def clearing(call: Callable[_P, _T]) -> Callable[_P, _T]:
             return call(*args, **kwargs)
         except BaseException as error:
             del args, kwargs
-            clear_frames(error.__traceback__)
+            clear(error)
             raise
 
     return cleared

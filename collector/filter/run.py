@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, time
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from collector.consent import granted
@@ -17,7 +16,7 @@ from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
 from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
-from collector.filter.frames import clearing
+from collector.filter.frames import clear, clearing
 from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.records import OBJECTS, TEXTS
 from collector.filter.router import EventRouter
@@ -134,7 +133,7 @@ class Filter:
             )
         except BaseException as error:
             del event, peer, user_agent
-            clear_frames(error.__traceback__)
+            clear(error)
             raise
 
     @clearing

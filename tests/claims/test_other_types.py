@@ -36,10 +36,15 @@ class Failing(Jsonl):
 class Torn(Jsonl):
     def scan(self, rule):
         raise ValueError("hello from Ana")
+
+class Hidden(Jsonl):
+    @property
+    def exists(self):
+        raise ValueError("hello from Ana")
 """
 _TYPES = {
     "jsonl": "collector_jsonl:Jsonl",
-    **{name.lower(): f"silent:{name}" for name in ("Silent", "Failing", "Torn")},
+    **{name.lower(): f"silent:{name}" for name in ("Silent", "Failing", "Torn", "Hidden")},
 }
 
 
@@ -102,3 +107,17 @@ def test_what_a_type_says(
     told = [each.message for each in outcome["stored"] or ()]
     assert all("`copy`" in each for each in told)
     assert bool(told) == (expected != "holds")
+
+
+def test_a_sink_that_cannot_be_read_beside_no_ledger(tmp_path: Path) -> None:
+    """Records may be there of which no ledger says where they came from."""
+    file = configured(
+        tmp_path,
+        "c.json",
+        data=str(tmp_path / "data"),
+        sinks={"store": False, "copy": {"type": "hidden", "path": str(tmp_path / "copy.jsonl")}},
+    )
+    (tmp_path / "data").mkdir(exist_ok=True)
+    told = found(file)["ledger"]
+    assert told
+    assert all(each.is_open for each in told)

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -230,6 +231,56 @@ def test_raised_on_the_way(raised: type[BaseException], sibling: str) -> None:
             explain(filter_.router, given[1], lines)
         assert not any(map(mentions, told_by(caught.value)))
     assert not any(map(mentions, reachable(filter_)))
+
+
+def _interrupted(call: Callable[[], object], after: int) -> BaseException | None:
+    """What a call raises that is interrupted after so many lines of the filter; ``None`` if it has
+    fewer."""
+    left, before = iter(range(after)), sys.gettrace()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        is_begun = frame.f_code.co_name not in ("admit", "cleared", "clear")
+        if event == "line" and is_begun and is_ours(frame) and next(left, None) is None:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt as error:
+        return error
+    finally:
+        sys.settrace(before)
+    return None
+
+
+def test_interrupted_anywhere() -> None:
+    """Also while the filter handles an exception of its own; what its caller handles stays."""
+    filter_ = schema_case("conferencing").filter
+    text = f'{{"os":["{CANARY}"],"device":{{"type":"{CANARY}"}},"{CANARY}":1}}'.encode()
+    calls: list[Callable[[], object]] = [
+        lambda: filter_.admit(text),
+        lambda: filter_.admit_lines(text + b"\n" + text[:-1]),
+    ]
+
+    def failing() -> None:
+        kept = "kept"
+        raise ValueError(kept)
+
+    for call in calls:
+        errors: list[BaseException] = []
+        try:
+            failing()
+        except ValueError as mine:
+            before = mine
+            while (error := _interrupted(call, len(errors))) is not None:
+                errors.append(error)
+        assert len(errors) > 10
+        assert not any(mentions(told) for error in errors for told in told_by(error))
+        assert all(error.__context__ is before for error in errors)
+        *_, (frame, _) = traceback.walk_tb(before.__traceback__)
+        assert frame.f_locals == {"kept": "kept"}
 
 
 @pytest.mark.parametrize(
