@@ -78,14 +78,14 @@ def find_faults(loaded: Loaded) -> list[Fault]:
 def check(loaded: Loaded) -> Findings:
     """Return every fault and every warning, likewise."""
     preflight = _Preflight(loaded, in_use=False)
-    components, warnings = preflight.components, list[Fault]()
+    components, warnings = preflight.components, [*preflight.unreachable]
     if components is not None and not preflight.faults:
         pair = components.certificates
         if pair is not None and pair.ends_soon(time()):
             at = datetime.fromtimestamp(pair.validity[1], UTC)
             message = f"the certificate expires at {at:%Y-%m-%d %H:%M} UTC; replace it before"
             warnings.append(loaded.fault("tls.certificate", message, "E212"))
-        warnings += [*preflight.unreachable, *preflight.sink_warnings()]
+        warnings += preflight.sink_warnings()
         warnings += _compared(loaded, components)
     return Findings(preflight.faults, warnings)
 

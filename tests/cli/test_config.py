@@ -31,7 +31,8 @@ def test_nothing_to_complain_about(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_server_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
-    """Exit 0, because a sidecar starts with this configuration; the sink and its line are named."""
+    """Exit 0, because a sidecar starts with this configuration; the sink and its line are named.
+    With a fault of another setting, the warning is given too."""
     path = tmp_path / "c.yaml"
     url = f"postgres://{_SECRET}@127.0.0.1:1/telemetry"
     path.write_text(
@@ -45,6 +46,11 @@ def test_a_server_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
     assert (found["ok"], found["faults"]) == (True, [])
     assert [(each["field"], each["code"]) for each in found["warnings"]] == [("sinks.lake", "E514")]
     assert _SECRET.encode() not in done.out + done.err
+    file = tmp_path / "none"
+    path.write_text(f"{path.read_text()}tls: {{certificate: {file}, key: {file}}}\n")
+    done = run("config", "check", "--config", path, "--json")
+    assert (done.code, len(done.json["faults"])) == (78, 1)
+    assert done.json["warnings"] == found["warnings"]
 
 
 def test_every_fault_of_settings(tmp_path: Path) -> None:
