@@ -94,7 +94,8 @@ PLACES: dict[str, tuple[str, ...]] = {
         *("metric:collector_spool_lag_seconds", "metric:collector_sink_full_in_seconds"),
         *("metric:process_*", "metric:python_*", "metric:*_created", "header:date"),
         "metric:collector_config_last_reload_*",
-        *("log:*.time", "log:*.timestamp", "time:*", "segments:segments.opened"),
+        *("log:*.time", "log:starting.time", "log:*.timestamp", "time:*"),
+        "segments:segments.opened",
         *("segments:segments.is_closed", "segments:segments.revision"),
     ),
     "random": (
