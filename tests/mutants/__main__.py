@@ -45,7 +45,7 @@ _LOADED = (
 )
 """What tests need and is of others: loaded once, before a process is forked for each mutant."""
 _PYTEST = (
-    "-q -x -p no:cacheprovider -p no:xdist -p no:cov -p tests.mutants.plugin --hypothesis-seed=0"
+    "-q -x -p no:cacheprovider -p no:cov -p tests.mutants.plugin --hypothesis-seed=0"
     " --tb=short -o faulthandler_timeout=0 -W ignore::pytest.PytestAssertRewriteWarning"
 ).split()
 _MEMORY = 8 << 30
