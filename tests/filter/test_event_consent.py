@@ -368,6 +368,12 @@ def test_what_is_no_event_counts_with_what_is_granted_around_it(
         ) == [(("security", "planning"), 1)]
 
 
+def test_what_is_too_deep_to_be_read_refuses_all(chosen: Filter) -> None:
+    """How deep a text may be depends on the call, so nobody knows what the person chose."""
+    deep = b'{"choices":{"crashes":false},"x":' + b"[" * 1_200 + b"]" * 1_200 + b"}"
+    assert _rejecting(chosen.admit_by_grant("ndjson", deep)) == [(("security",), 1)]
+
+
 def _rejecting(admissions: list[Admission]) -> list[tuple[Granted, int]]:
     """The purposes of the admissions that count rejections, and how many each counts."""
     counts = [(each.granted, each.tally.rejected.total()) for each in admissions]
