@@ -112,7 +112,7 @@ def summary(every: Iterable[Promise]) -> str:
 
 def _promise(name: str, claim: Claim, found: Found) -> Promise:
     reached = verdict(claim, found)
-    reason, advice = _explained(claim, found, reached)
+    reason, advice = explained(claim, found, reached)
     return Promise(
         name,
         claim.text,
@@ -142,15 +142,17 @@ def deciding(claim: Claim, found: Found, reached: Verdict) -> list[ClaimFinding]
     return list({each.message: each for each in reversed(against)}.values())[::-1]
 
 
-def _explained(claim: Claim, found: Found, reached: Verdict) -> tuple[str, str]:
+def explained(
+    claim: Claim, found: Found, reached: Verdict, *, are_listed: bool = False
+) -> tuple[str, str]:
     """Return why a claim has its verdict, and what to do. Only the first finding is stated in full;
-    the others are counted."""
+    the others are counted, unless whoever asks lists those that decide."""
     if reached == "missing":
         return f"Nothing supports this sentence yet: {claim.missing}", ""
     if against := deciding(claim, found, reached):
         unlisted = len(deciding(claim, found, "unproven")) - len(against)
-        reason = against[0].message + others_listed(len(against) - 1) + _unlisted(unlisted)
-        return reason, against[0].advice
+        others = "" if are_listed else _others_listed(len(against) - 1)
+        return against[0].message + others + _unlisted(unlisted), against[0].advice
     if reached == "unproven":
         return _not_run(found)
     every = ((each, name) for name in claim.checks for each in found.get(name) or ())
@@ -174,7 +176,7 @@ def _few(checks: list[Check]) -> str:
     return listed(words)
 
 
-def others_listed(number: int) -> str:
+def _others_listed(number: int) -> str:
     """Say how many findings `collector claims` lists below the first."""
     words = "is 1 more finding" if number == 1 else f"are {number} more findings"
     return f" There {words}, which `collector claims` lists." if number else ""

@@ -26,8 +26,8 @@ from collector.claims.promises import (
     Promise,
     by_importance,
     deciding,
+    explained,
     is_kept,
-    others_listed,
     promises,
     summary,
 )
@@ -279,7 +279,7 @@ def _print(every: Mapping[str, Claim], found: Found, made: Sequence[Promise]) ->
         sign, plain, words, style = _SHOWN[each.verdict]
         _line((plain if is_ascii else sign, style), each.sentence, "bold")
         others = deciding(every[each.id], found, each.verdict)[1:]
-        reason = each.reason.replace(others_listed(len(others)), "") if others else each.reason
+        reason, _ = explained(every[each.id], found, each.verdict, are_listed=True)
         _line(("", ""), f"{words} {reason}", "", words=(len(words), style))
         told = {each.advice}
         for one in others:
