@@ -642,7 +642,12 @@ def test_a_failure_has_a_cause_of_the_closed_list(
 class Hanging(Moody):
     """A sink that does not answer until it is told to."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_asked = Event()
+
     def deliver(self, *batches: Batch) -> None:
+        self.is_asked.set()
         assert self.takes.wait(WAIT_SECONDS)
         super().deliver(*batches)
 
@@ -667,7 +672,7 @@ def test_a_sink_that_hangs_is_removed(tmp_path: Path) -> None:
     after.takes.set()
     with running(tmp_path, {"one": hanging}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
-        wait_until(lambda: pipeline.deliveries()["one"].since is not None)
+        assert hanging.is_asked.wait(WAIT_SECONDS)
         (drain,) = pipeline._drains
         pipeline.remove("one")
         assert pipeline.deliveries() == {}
