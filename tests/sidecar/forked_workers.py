@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, cast
 
+from collector.filter.otlp import json_body, protobuf_body  # noqa: F401 - a worker needs them at once
 from collector.server import worker
 from collector.server.worker_process import WorkerProcess, environment
 from tests.sidecar.serving import NEW_INTERPRETERS

@@ -36,6 +36,7 @@ LOADED = (
     "tests.sidecar.forked_workers",
     *("collector.cli.app", "collector.cli.serve", "collector.server.process", "uvloop"),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
+    *("cryptography.hazmat.primitives.serialization", "typer._adapters", "encodings.idna"),
     "tests.warmed",
 )
 
