@@ -25,6 +25,7 @@ from tests.sidecar.serving import NEW_INTERPRETERS
 
 _LOADED = frozenset(sys.modules)
 _MOST_FILES = 1 << 20
+_forgotten: list[object] = []
 _start = WorkerProcess.start
 
 
@@ -85,12 +86,13 @@ def _work(ends: tuple[int, int]) -> NoReturn:
 
 def _forget() -> None:
     """Forget modules that a worker has not loaded, so that it cannot load them either once it is
-    confined; but those of the standard library, and compiled ones, which load only once."""
+    confined; but those of the standard library, and compiled ones, which load only once. What they
+    hold stays, as to free memory that is shared takes longer than to load what is needed."""
     kept = {name for name, module in sys.modules.items() if not _is_source(module)}
     tops = sys.stdlib_module_names | {name.partition(".")[0] for name in kept}
     for name in sys.modules.keys() - _LOADED:
         if name.partition(".")[0] not in tops:
-            del sys.modules[name]
+            _forgotten.append(sys.modules.pop(name))
 
 
 def _is_source(module: object) -> bool:

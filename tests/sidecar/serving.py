@@ -37,6 +37,7 @@ LOADED = (
     *("collector.cli.app", "collector.cli.serve", "collector.server.process", "uvloop"),
     *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
     *("cryptography.hazmat.primitives.serialization", "typer._adapters", "encodings.idna"),
+    "ruamel.yaml",
     "tests.warmed",
 )
 
