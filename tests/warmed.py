@@ -1,17 +1,16 @@
-"""What sidecars and most commands load and read first, so that processes that are forked afterwards
-(``tests.forkserver``) have it already: a shipped schema with the models and catalogues that it is
-checked with, settings, what installed packages offer, and gRPC, which is told first, as a sidecar
-tells it, to say nothing."""
+"""What commands load and read first, so that processes that are forked afterwards
+(``tests.forkserver``) have it already: their modules, and libraries that these load late; a shipped
+schema with the models and catalogues that it is checked with; settings, what installed packages
+offer, and gRPC, which is told first, as a sidecar tells it, to say nothing."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
-import collector.sinks.ndjson
-import collector.sinks.store  # noqa: F401
-from collector.cli.app import NAMES, command
+from collector.cli.app import MODULES, command
 from collector.config import sink_types
 from collector.config.loading import read
 from collector.filter import Filter
@@ -19,6 +18,16 @@ from collector.ingest import grpc
 from collector.schema import load_schema
 from collector.server import messages
 
+for _module in (
+    *MODULES,
+    *("collector.recording.server", "collector.server.process"),
+    *("collector.sinks.ndjson", "collector.sinks.store"),
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+    "cryptography.hazmat.primitives.serialization",
+    *("encodings.idna", "google.protobuf.descriptor_pb2", "joserfc.jwt", "ruamel.yaml"),
+    *("typer._adapters", "uvloop"),
+):
+    import_module(_module)
 os.environ["GRPC_VERBOSITY"] = "NONE"
 grpc.library()
 del os.environ["GRPC_VERBOSITY"]
@@ -30,7 +39,6 @@ _filter = Filter(_schema)
 _filter.admit(b"{}")
 _filter.minutes()
 messages.modules()
-for _name in NAMES:
-    if f"collector.cli.{_name}" in sys.modules:
-        command(_name)
+for _name in ("serve", "store", "recording"):  # those that tests run as processes
+    command(_name)
 version("data-minimisation-collector")

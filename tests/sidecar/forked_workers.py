@@ -90,9 +90,8 @@ def _forget() -> None:
     hold stays, as to free memory that is shared takes longer than to load what is needed."""
     kept = {name for name, module in sys.modules.items() if not _is_source(module)}
     tops = sys.stdlib_module_names | {name.partition(".")[0] for name in kept}
-    for name in sys.modules.keys() - _LOADED:
-        if name.partition(".")[0] not in tops:
-            _forgotten.append(sys.modules.pop(name))
+    gone = [name for name in sys.modules.keys() - _LOADED if name.partition(".")[0] not in tops]
+    _forgotten.extend(map(sys.modules.pop, gone))
 
 
 def _is_source(module: object) -> bool:
