@@ -32,7 +32,7 @@ from tests.forkserver import Process, begin
 _ROOT = Path(__file__).parents[2]
 _LOADED = (
     *("collector.filter", "collector.ingest.grpc", "collector.ingest.http", "collector.schema"),
-    *("collector.server.receivers", "uvloop"),
+    *("collector.server.receivers", "tests.ingest.warmed", "uvloop"),
 )
 _MOODS = ("", "full", "failing")
 _PATIENCE = {"header_seconds": WAIT_SECONDS, "body_seconds": WAIT_SECONDS}

@@ -179,13 +179,13 @@ def test_what_a_question_counts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_fewer_events_of_many_fields_are_looked_at(tmp_path: Path) -> None:
     """Those of one request take less than a second has for all, however many fields there are."""
-    (tmp_path / "wide.yaml").write_text(wide(range(1_000), "aa, bb"))
+    (tmp_path / "wide.yaml").write_text(wide(range(400), "aa, bb"))
     request = Request("json", b"[" + b",".join([b"{}"] * 50) + b"]")
     sample = LiveSample(lambda: 0.0, lambda: 0.0)
     sample.look(request, Filter(load_schema(tmp_path / "wide.yaml")))
     (seen,) = sample.end().values()
-    assert 1 <= seen.events <= 5
-    assert len(seen.fields) == 1_000
+    assert 1 <= seen.events <= 10
+    assert len(seen.fields) == 400
 
 
 def test_processor_time_is_bounded() -> None:

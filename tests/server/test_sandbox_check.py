@@ -77,8 +77,8 @@ def test_where_nothing_is_confined(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     [
         ("files_only", False, "make a process"),
         ("with_a_file", False, "files that were open"),
-        ("unconfined", True, ""),
-        ("short", True, ""),
+        pytest.param("unconfined", True, "", marks=pytest.mark.long),
+        pytest.param("short", True, "", marks=pytest.mark.long),
     ],
 )
 def test_what_a_worker_could_do(

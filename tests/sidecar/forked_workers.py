@@ -18,12 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn, cast
 
+from collector.filter.otlp import json_body, protobuf_body  # noqa: F401 - a worker needs them at once
 from collector.server import worker
 from collector.server.worker_process import WorkerProcess, environment
 from tests.sidecar.serving import NEW_INTERPRETERS
 
 _LOADED = frozenset(sys.modules)
 _MOST_FILES = 1 << 20
+_forgotten: list[object] = []
 _start = WorkerProcess.start
 
 
@@ -84,12 +86,12 @@ def _work(ends: tuple[int, int]) -> NoReturn:
 
 def _forget() -> None:
     """Forget modules that a worker has not loaded, so that it cannot load them either once it is
-    confined; but those of the standard library, and compiled ones, which load only once."""
+    confined; but those of the standard library, and compiled ones, which load only once. What they
+    hold stays, as to free memory that is shared takes longer than to load what is needed."""
     kept = {name for name, module in sys.modules.items() if not _is_source(module)}
     tops = sys.stdlib_module_names | {name.partition(".")[0] for name in kept}
-    for name in sys.modules.keys() - _LOADED:
-        if name.partition(".")[0] not in tops:
-            del sys.modules[name]
+    gone = [name for name in sys.modules.keys() - _LOADED if name.partition(".")[0] not in tops]
+    _forgotten.extend(map(sys.modules.pop, gone))
 
 
 def _is_source(module: object) -> bool:

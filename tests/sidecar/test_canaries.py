@@ -30,6 +30,7 @@ _PAGES = (
 )
 
 
+@pytest.mark.long
 def test_a_slot_cannot_be_forgotten(tmp_path: Path) -> None:
     """Every field of every message that a request can reach has a slot, and the canary of each is
     in what is sent, and found there."""
@@ -78,8 +79,8 @@ def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
     assert answers["records"].count(b"200 OK") == sent.records
     assert answers["records"].count(b"409 Conflict") == sent.foreign > 0
     assert answers["otlp"].count(b"200 OK") == answers["otlp-json"].count(b"200 OK") == sent.exports
-    assert answers["grpc"].count(b"StatusCode.OK") == sent.exports
-    assert admitted >= 3 * sent.exports + 20 * sent.events + 2 * sent.records
+    assert answers["grpc"].count(b"StatusCode.OK") == sent.calls
+    assert admitted >= 2 * sent.exports + sent.calls + 20 * sent.events + 2 * sent.records
     assert kept_records(tmp_path) == {"store": admitted, "file": admitted}
     print(f"{len(marks.places)} canaries, {admitted} records: no leak")
 
@@ -98,7 +99,7 @@ def test_nothing_is_kept_of_who_is_refused(tmp_path: Path) -> None:
     answers = {file.name: file.read_bytes() for file in (tmp_path / "seen").iterdir()}
     assert all(b"200 OK" not in answer for name, answer in answers.items() if name != "admin")
     assert b"StatusCode.OK" not in answers["grpc"]
-    assert answers["grpc"].count(b"StatusCode.UNAUTHENTICATED") > 500
+    assert answers["grpc"].count(b"StatusCode.UNAUTHENTICATED") > 100
     assert kept_records(tmp_path) == {"store": 0, "file": 0}
 
 

@@ -102,6 +102,7 @@ def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
     assert _stored(drain) == {"203.0.113.1": 1, "203.0.113.2": 2, "203.0.113.4": 1}
 
 
+@pytest.mark.long
 def test_a_drain_does_not_reload(tmp_path: Path) -> None:
     """Neither for a signal, nor for a file that has changed, nor for a command, which is told; it
     goes on as it was started."""

@@ -149,6 +149,7 @@ def test_a_server_that_is_down(tmp_path: Path, server: PostgresServer) -> None:
     assert rows in range(_EVENTS, 1000 * _EVENTS)
 
 
+@pytest.mark.long
 def test_it_is_full_at_once_after_a_restart(tmp_path: Path) -> None:
     """Nothing need be refused before the sidecar is not ready."""
     with _refusing(tmp_path) as outage:
@@ -165,6 +166,7 @@ def test_it_is_full_at_once_after_a_restart(tmp_path: Path) -> None:
             wait_until(lambda: sidecar.admin("/readyz").status == 200)
 
 
+@pytest.mark.long
 def test_a_sink_that_is_not_in_the_configuration_any_more(tmp_path: Path) -> None:
     """It is named, and not the disk, nor the store that takes everything; once what waits for it is
     dropped, there is room."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import json
 import sqlite3
 import struct
 import zlib
-from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 
 from tests.sidecar.marks import Marks
 
-_NOISE = bytes(range(256)) * 400
+_NOISE = bytes(range(256)) * 40
 _KNOWN = len("canary-01")
 """So much of a canary that was cut short is known again."""
 
@@ -46,26 +44,12 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     assert Marks().found(tmp_path) == []
 
 
-@pytest.mark.parametrize(
-    "form",
-    [
-        lambda text: text.encode(),
-        lambda text: json.dumps({"event": "x", "error": f'"{text}"'}).encode(),
-        lambda text: text.encode("utf-16-le"),
-        lambda text: b64encode(b"x" + text.encode()),
-        lambda text: text.encode().hex().encode(),
-        lambda text: gzip.compress(f"a {text} b".encode()),
-        lambda text: gzip.compress(zlib.compress(text.encode())),
-        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()).encode(),
-    ],
-    ids=["plain", "log", "utf-16", "base64", "hex", "gz", "gz-in-gz", "percent"],
-)
-def test_a_text_is_found(form: object, tmp_path: Path) -> None:
-    """As it is, in a line of a log, encoded, and packed."""
+def test_a_text_is_found(tmp_path: Path) -> None:
+    """Packed twice; ``tests/testing`` has all encodings."""
     marks = Marks()
     text = marks.text("planted")
-    assert callable(form)
-    assert _planted(tmp_path, marks, form(text)) == {"planted"}
+    data = gzip.compress(zlib.compress(text.encode()))
+    assert _planted(tmp_path, marks, data) == {"planted"}
 
 
 @pytest.mark.parametrize("cut", [slice(0, 15), slice(0, 10), slice(5, None), slice(7, 16)])
@@ -92,7 +76,7 @@ def test_a_number_is_found_as_digits(kind: str, tmp_path: Path) -> None:
     assert _planted(tmp_path, marks, b'{"n": %s}' % repr(number).encode()) == {"planted"}
 
 
-@pytest.mark.parametrize("kind", ["text", "data", "whole", "narrow", "fraction"])
+@pytest.mark.parametrize("kind", ["text", "whole", "narrow", "fraction"])
 @pytest.mark.parametrize("place", ["row", "log", "deleted"])
 def test_a_value_of_a_database_is_found(kind: str, place: str, tmp_path: Path) -> None:
     """In a row, in the write-ahead log alone, and (but for numbers of 31 bits, which are four bytes

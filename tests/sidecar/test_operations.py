@@ -269,10 +269,10 @@ def test_the_health_check(tmp_path: Path) -> None:
     assert _probed(data)[0] == 1
     with started(tmp_path, environ={"COLLECTOR__ADMIN__ADDRESS": "off"}) as sidecar:
         wait_until(lambda: _probed(data)[0] == 0)
-        assert min(_probed(data)[1] for _ in range(9)) < at_most(0.05)
+        assert min(_probed(data)[1] for _ in range(5)) < at_most(0.05)
         sidecar.stop(signal.SIGKILL)
     assert _probed(data)[0] == 1
-    for answer in _ANSWERS:
+    for answer in _ANSWERS[::3]:
         with _listening(data / "control.sock", answer):
             assert _probed(data)[0] == 1
 

@@ -167,6 +167,7 @@ def test_nothing_is_lost_and_nothing_is_said(
     _swept(tmp_path / "first")
 
 
+@pytest.mark.long
 def test_what_is_rejected_is_set_aside(tmp_path: Path) -> None:
     """The batch is not sent again; it is counted, said and listed."""
     with http_receiver(_Receiver(partial(7))) as received:

@@ -9,6 +9,8 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from collector.schema import resources
 from tests.claims.populated import PopulatedDirectory
 from tests.database import query
@@ -30,6 +32,7 @@ def _send(sidecar: Sidecar) -> None:
     assert sidecar.send(_EVENT, "application/json").json["admitted"] == 1
 
 
+@pytest.mark.long
 def test_a_field_expires_on_its_day_without_a_restart(tmp_path: Path) -> None:
     """The day before, it is collected; on the day it is not, and is counted as expired."""
     moved, now = clock(tmp_path), datetime.now(UTC)

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(
 
 _KILLS = int(os.environ.get("COLLECTOR_KILLS", "8"))
 _LIVES = 25
-_TWO = {"COLLECTOR__WORKERS": "2", **NEW_INTERPRETERS}
+_TWO = {"COLLECTOR__WORKERS": "2"}
 _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}}\n'
 
 
@@ -141,6 +141,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
         assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")
 def test_a_worker_that_cannot_be_replaced_is_replaced_later(tmp_path: Path) -> None:
     """While the keeper can open no descriptor it tries again; then requests are answered."""
@@ -177,7 +178,7 @@ def test_a_key_is_stored_once_over_all_workers(tmp_path: Path) -> None:
 
 def test_workers_end_with_the_keeper(tmp_path: Path) -> None:
     """At once, in whatever way it ends."""
-    with started(tmp_path, environ=_TWO) as sidecar:
+    with started(tmp_path, environ=_TWO | NEW_INTERPRETERS) as sidecar:
         workers = _workers(sidecar, 2)
         sidecar.process.kill()
         sidecar.process.wait(WAIT_SECONDS)
@@ -340,7 +341,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(
     data = tmp_path / "collector-data"
     left = min(_LIVES, _KILLS - life * _LIVES)
     while left:
-        with started(tmp_path, environ=_TWO) as sidecar:
+        with started(tmp_path, environ=_TWO | NEW_INTERPRETERS) as sidecar:
             lives = True
             while lives and left:
                 _workers(sidecar, 2)
@@ -351,7 +352,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(
                 _workers(sidecar, 2)
                 _passes(sidecar, account)
                 assert sidecar.stop()[0] == 0
-    with started(tmp_path, environ=_TWO) as sidecar:
+    with started(tmp_path, environ=_TWO | NEW_INTERPRETERS) as sidecar:
         _passes(sidecar, account)
         assert sidecar.stop()[0] == 0
     found = kept(data)

@@ -163,7 +163,7 @@ acknowledged = [n for n in range(20) if _try(spool, n)]
 refused = 0
 for size in (100_000, 140_000, 200_000):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    for n in range(size, size + 60):
+    for n in range(size, size + 25):
         if _try(spool, n):
             acknowledged.append(n)
         else:
