@@ -1,7 +1,7 @@
 """``python -m benchmarks [COMMAND]``: measure, show, and with ``--check`` compare with the limits.
 
 ``--docs`` measures everything that README.md and docs/ show, and writes it between the markers
-there and into docs/benchmarks/; nothing else is changed. It takes less than ten minutes on a
+there and into docs/leaks.svg; nothing else is changed. It takes less than ten minutes on a
 machine that has nothing else to do. Exit codes: 0 fine, 1 a limit does not hold or a contender
 failed, 2 usage.
 """
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 
-from benchmarks import conditions, filters, recording, scale, sdk, sinks, spark, variants
+from benchmarks import conditions, filters, recording, sdk, sinks, spark, variants
 from benchmarks.figures import Figures, Measure, Options, put, run, say
 from benchmarks.leaks import measure as leaks
 from benchmarks.sidecar import command as sidecar
@@ -35,22 +35,19 @@ COMMANDS: dict[str, tuple[str, Measure, Options]] = {
     "sinks": ("Measure delivery beside a bare writer.", sinks.sinks, {}),
     "leaks": ("Measure what gets through.", leaks.leaks, leaks.OPTIONS),
     "spark": ("Measure archives on Spark.", spark.spark, {}),
-    "scale": ("Size many machines.", scale.scale, {}),
 }
 """What is measured: the filter, or what the first word names."""
 _ROOT = Path(__file__).resolve().parent.parent
 README, SPEED, LEAKS = _ROOT / "README.md", _ROOT / "docs/benchmarks.md", _ROOT / "docs/leaks.md"
-_CHARTS = str(SPEED.with_suffix(""))
 DOCS: tuple[tuple[Path, tuple[str, ...]], ...] = (
-    (SPEED, (_FILTER, "--growth", "--charts", _CHARTS)),
+    (SPEED, (_FILTER, "--growth")),
     (SPEED, ("sidecar", "--quick")),
     (SPEED, ("sdk", "--install")),
     (SPEED, ("recording",)),
     (SPEED, ("sinks",)),
     (SPEED, ("consent",)),
     (SPEED, ("when",)),
-    (SPEED, ("scale",)),
-    (LEAKS, ("leaks", "--build", "--chart", f"{_CHARTS}/leaks.svg")),
+    (LEAKS, ("leaks", "--build", "--chart", str(LEAKS.with_suffix(".svg")))),
 )
 """The pages, and what writes figures into each."""
 _FIRST_PAGE = {

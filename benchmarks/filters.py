@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from benchmarks import charts, conditions, contenders, fluent_bit, growth, otlp, processes
+from benchmarks import conditions, contenders, fluent_bit, growth, otlp, processes
 from benchmarks.contenders import FIELDS, SCHEMA, Contender, Outcome, Record, parsed
 from benchmarks.data import CORPORA, SEED, Corpus, lines
 from benchmarks.figures import BenchmarkError, Figures, Interval, Row, Table, paired, say
@@ -34,7 +34,6 @@ from benchmarks.processes import COLLECTOR, Process, Source, in_turns
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--corpus": {"action": "append", "choices": CORPORA, "help": "only this corpus; repeatable"},
     "--growth": {"action": "store_true", "help": "also measure how time grows"},
-    "--charts": {"type": Path, "metavar": "DIR", "help": "draw the figures as SVG files"},
     "--no-whole": {"action": "store_true", "help": "leave whole processes out"},
 }
 RATIOS: tuple[tuple[str, str], ...] = (
@@ -96,7 +95,7 @@ class Timed:
 
 
 def measure(options: Namespace, figures: Figures) -> None:
-    """Measure everything, judge it, and draw the charts."""
+    """Measure everything, and judge it."""
     _check_names(figures.limits)
     effort = QUICK if options.quick else FULL
     figures.environment = conditions.environment() | conditions.compiled()
@@ -125,7 +124,6 @@ def measure(options: Namespace, figures: Figures) -> None:
     figures.environment["clock"] = "CPU time of the process, all threads" + (
         f" ({median(shares):.1%} of the collector's is of the calling thread)" if shares else ""
     )
-    titles = {each.name: each for each in ready}
     figures.tables = [*_tables(ready, timed), *_otlp_table(items)]
     whole = Figures(quick=figures.quick, limits=figures.limits)
     _judge(whole, timed, items)
@@ -142,11 +140,6 @@ def measure(options: Namespace, figures: Figures) -> None:
         **growing.values,
         **whole.values,
     }
-    if options.charts:
-        options.charts.mkdir(parents=True, exist_ok=True)
-        for name, of in timed.items():
-            text = _bars(name, of, titles)
-            (options.charts / f"corpus-{name}.svg").write_text(text, encoding="utf-8", newline="\n")
 
 
 # -- in one process --------------------------------------------------------------------------------
@@ -247,19 +240,6 @@ def _otlp_table(items: Mapping[str, Timed]) -> Iterable[Table]:
         f" {rounds} rounds"
     )
     yield Table(title, ("corpus", "an item", *first, "ratio (95 % bootstrap interval)"), rows)
-
-
-def _bars(corpus: str, of: Timed, titles: Mapping[str, Contender]) -> str:
-    """One bar for each contender that was timed, and the floor as a line across all of them."""
-    rows = {
-        each.title: [(time, "a" if each.checks_values else "b")]
-        for name, each in titles.items()
-        if (time := of.typical(name)) is not None
-    }
-    about = f"{of.what}; {of.bytes_per_event / 1_000:.1f} KB per event"
-    names = {"a": "checks values", "b": "does not check them", "c": "floor"}
-    titles_ = f"Corpus {corpus}", about
-    return charts.bars(titles_, "µs of CPU per event", rows, names, of.typical("bare"))
 
 
 def _judge(figures: Figures, timed: Mapping[str, Timed], items: Mapping[str, Timed]) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import orjson
 
 from benchmarks.contenders import FIELDS, SCHEMA, Record
+from benchmarks.data import flat
 from benchmarks.processes import Process, Source
 
 OBSTACLE = "fluent-bit is not installed (its path may be given by --fluent-bit)"
@@ -63,12 +64,6 @@ def _properties(values: dict[str, str]) -> list[str]:
 
 def record(line: bytes) -> Record:
     """Return the flat record that a line of its output holds."""
-    event = orjson.loads(line)
-    found: Record = {"schema": SCHEMA}
-    for name in FIELDS:
-        value = event
-        for key in name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            found[name] = value
-    return found
+    found = flat(orjson.loads(line))
+    kept = {name: found.get(name) for name in FIELDS}
+    return {"schema": SCHEMA} | {name: value for name, value in kept.items() if value is not None}

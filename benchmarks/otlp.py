@@ -15,7 +15,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib import import_module
 from itertools import islice, product
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ import orjson
 from benchmarks import conditions
 from benchmarks.data import SEED, flat
 from benchmarks.figures import BenchmarkError
-from benchmarks.leaks.events import any_value, export, key_values
+from benchmarks.leaks.events import any_value, export, key_values, message
 from benchmarks.meetings import report
 from benchmarks.talk import ENGLISH
 from collector import Filter, load_schema
@@ -85,27 +84,17 @@ def _metrics(points: list[Any]) -> dict[str, Any]:
     return {"metrics": [metric]}
 
 
-_SIGNALS: dict[Signal, tuple[str, str, Any, Any, str, str]] = {
-    "logs": (
-        *("resourceLogs", "scopeLogs", _log, lambda items: {"logRecords": items}),
-        *("logs.v1.logs", "ExportLogsServiceRequest"),
-    ),
-    "traces": (
-        *("resourceSpans", "scopeSpans", _span, lambda items: {"spans": items}),
-        *("trace.v1.trace", "ExportTraceServiceRequest"),
-    ),
-    "metrics": (
-        *("resourceMetrics", "scopeMetrics", _point, _metrics),
-        *("metrics.v1.metrics", "ExportMetricsServiceRequest"),
-    ),
+_SIGNALS: dict[Signal, tuple[str, str, Any, Any]] = {
+    "logs": ("resourceLogs", "scopeLogs", _log, lambda items: {"logRecords": items}),
+    "traces": ("resourceSpans", "scopeSpans", _span, lambda items: {"spans": items}),
+    "metrics": ("resourceMetrics", "scopeMetrics", _point, _metrics),
 }
-"""Where resources and scopes lie, what makes an item, and what a scope of items; and the module and
-the name of the official class."""
+"""Where resources and scopes lie, what makes an item, and what a scope of items."""
 
 
 def bodies(corpus: Exports, rng: random.Random) -> Iterator[bytes]:
     """Yield bodies without end."""
-    resources, scopes, make, scope, *_ = _SIGNALS[corpus.signal]
+    resources, scopes, make, scope = _SIGNALS[corpus.signal]
     while True:
         about = dict(_RESOURCE)
         if corpus.shared:
@@ -120,12 +109,6 @@ def bodies(corpus: Exports, rng: random.Random) -> Iterator[bytes]:
         resource = {"resource": {"attributes": key_values(about)}, scopes: [scope(items)]}
         document = {resources: [resource]}
         yield export(document) if corpus.protobuf else orjson.dumps(document)
-
-
-def message(signal: Signal) -> Any:
-    """Return the official class of a request."""
-    *_, module, name = _SIGNALS[signal]
-    return getattr(import_module(f"opentelemetry.proto.collector.{module}_service_pb2"), name)
 
 
 def measure(corpus: Exports, rounds: int) -> tuple[float, dict[str, list[float]]]:
@@ -147,7 +130,7 @@ def measure(corpus: Exports, rounds: int) -> tuple[float, dict[str, list[float]]
         ).encode(),
     }
     if corpus.protobuf:
-        parse = message(corpus.signal).FromString
+        parse = message(_SIGNALS[corpus.signal][0]).FromString
         jobs[BARE] = lambda body: _walk(parse(body), corpus.signal)
     works = {name: partial(_each, job, drawn) for name, job in jobs.items()}
     times = conditions.in_rounds(works, rounds, SEED)

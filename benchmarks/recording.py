@@ -28,7 +28,7 @@ from time import perf_counter, process_time
 
 from benchmarks import conditions
 from benchmarks.data import SEED
-from benchmarks.figures import BenchmarkError, Figures, interval, paired, say
+from benchmarks.figures import BenchmarkError, Figures, interval, paired, peak_mb, say
 from collector.files import sync
 
 _CHUNK = 1 << 20
@@ -110,10 +110,7 @@ def main(rounds: str) -> None:
                     rates[way][f"{each} CPU"].append(number / (process_time() - cpu_began))
         contents.vault.close()
         contents.vault.store.close()
-    # The peak of resource.getrusage begins with that of the process that started this one.
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-    print(json.dumps({"rates": rates, "peak_mb": peak}))
+    print(json.dumps({"rates": rates, "peak_mb": peak_mb()}))
 
 
 class _BareAge:

@@ -25,8 +25,6 @@ from benchmarks.processes import COLLECTOR, Process, source
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_LEAST = 0.5
-"""Of the rate of ``collector filter``, per core."""
 _EXECUTORS = 2
 _ROUNDS, _QUICK_ROUNDS = 5, 2
 _WARM_UP = 6
@@ -111,4 +109,5 @@ def spark(options: Namespace, figures: Figures) -> None:
         ("Spark, two executors", "collector filter", "Spark / command"),
         [(*(f"{interval(each).median:,.0f}" for each in rates.values()), str(ratio))],
     )
-    figures.at_least("spark: of the command's rate per core", _LEAST, ratio)
+    least = figures.limit("spark", "of_command_at_least")
+    figures.at_least("spark: of the command's rate per core", least, ratio)

@@ -29,8 +29,6 @@ _TURNS, _QUICK_TURNS, _EVENTS, _RESAMPLES = 300, 200, 200, 500
 _SLICE = 1 << 18
 """Bytes of lines that a sidecar filters at once."""
 _CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
-_MOST_OF_WHEN = 0.3
-"""µs of an event."""
 _PATHS = "[client.address, ip_address, ip]"
 _SELECTING = "records: {path: ., when: {kind: [local, own]}}\n"
 
@@ -106,7 +104,7 @@ def when(options: Namespace, figures: Figures) -> None:
     for (events, case), cost in found.items():
         if case.endswith("holds"):
             what = f"when: µs more an event of {events} ({case})"
-            figures.at_most(what, _MOST_OF_WHEN, _more(cost).median)
+            figures.at_most(what, figures.limit("when", "us_at_most"), _more(cost).median)
 
 
 def _measured(

@@ -28,8 +28,7 @@ def _errors() -> Iterator[str]:
         for code, entry in CODES.items():
             if code.startswith(group):
                 name = f"{entry.title[0].upper()}{entry.title[1:]}"
-                yield f"\n### {code}\n\n**{name}.** {entry.means}\n"
-                yield f"*Why:* {entry.why} *What to do:* {entry.fix}\n"
+                yield f"\n### {code}\n\n**{name}.** {entry.means} *What to do:* {entry.fix}\n"
     yield "\n"
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Annotated, Any, Literal, NamedTuple
 
-from benchmarks.figures import BenchmarkError, say
+from benchmarks.figures import BenchmarkError, peak_mb, say
 
 Event = tuple[str, str]
 """The name of a shape, and a document as JSON."""
@@ -638,13 +638,6 @@ def _seconds() -> float:
     """Return the CPU time of this process and of those that it waited for."""
     both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(each.ru_utime + each.ru_stime for each in both)
-
-
-def peak_mb() -> float:
-    """Return the most resident memory of this process. What ``getrusage`` says begins with the
-    memory of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
 
 def _work(job: dict[str, Any]) -> dict[str, Any]:

@@ -372,7 +372,7 @@ def _show_contenders(options: Namespace, effort: Effort, figures: Figures) -> No
     if options.chart:
         bars = {one.name: [(100 * one.wild, "a"), (100 * one.attacker, "c")] for one in results}
         legend = {"a": "weighted as in the wild", "c": "as an attacker picks"}
-        text = charts.bars(("Attacks that come through, in %", ""), "%", bars, legend)
+        text = charts.bars("Attacks that come through", bars, legend)
         options.chart.write_text(text, encoding="utf-8")
 
 

@@ -122,7 +122,7 @@ class TallyAccumulator:
 
     def __init__(self, total: Tally) -> None:
         self._total = total
-        self._verdicts: dict[Verdict, int] = {}
+        self._verdicts: dict[Verdict, list[int]] = {}  # a list of one number costs one hash less
         self._bytes_in = self._bytes_out = 0
 
     def __repr__(self) -> str:
@@ -134,10 +134,12 @@ class TallyAccumulator:
         if verdict is None:
             self._total += admission.tally
             return
-        times = self._verdicts.get(verdict, 0)
-        if not times and len(self._verdicts) >= _MAX_VERDICTS:
-            self.flush()
-        self._verdicts[verdict] = times + 1
+        times = self._verdicts.get(verdict)
+        if times is None:
+            if len(self._verdicts) >= _MAX_VERDICTS:
+                self.flush()
+            times = self._verdicts[verdict] = [0]
+        times[0] += 1
         self._bytes_in += admission.bytes_in
         self._bytes_out += len(admission.encode())
 
@@ -149,7 +151,7 @@ class TallyAccumulator:
 
     def add_to(self, tally: Tally) -> None:
         """Add the buffered counts to a copy of the total; changes nothing here."""
-        for verdict, times in self._verdicts.items():
+        for verdict, (times,) in self._verdicts.items():
             add_verdict(tally, verdict, times)
         tally.bytes_in += self._bytes_in
         tally.bytes_out += self._bytes_out

@@ -176,17 +176,25 @@ class EventRouter:
     def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
         """Add lines without choices, some at a time; one by one where any of them is unusual."""
         objects, selection = self.readers.objects, self.plan.selection
-        reject, decode, is_plain = builder.rejected.append, objects.texts.lines, need_no_look(text)
-        for start, end in line_slices(text):
-            if end - start > SLICE:  # a single line
+        reject, texts = builder.rejected.append, objects.texts
+        is_plain: bool | None = None
+        for start, end, is_single in line_slices(text):
+            if end - start > SLICE:
                 line = memoryview(text)[start:end]
                 if reason := refusal(line, MAX_LINE):
                     reject(reason)
                 else:
                     self.add_events((line,), TEXTS, builder, None, selection)
                 continue
-            is_readable = is_plain or are_readable(text[start:end])
-            events = decode(text, start, end) if is_readable else None
+            events = None
+            if is_single:  # a copy is in the CPU's cache when it is looked at, and then decoded
+                copied = text[start:end]
+                if are_readable(copied):
+                    events = texts.line(copied)
+            else:
+                is_plain = need_no_look(text) if is_plain is None else is_plain
+                if is_plain or are_readable(text[start:end]):
+                    events = texts.lines(text, start, end)
             if events is None:
                 lines = readable_lines(text[start:end], reject)
                 self.add_events(lines, TEXTS, builder, None, selection)

@@ -31,6 +31,8 @@ MAX_DEPTH = 1000
 SLICE = 1 << 16
 """The number of bytes of whole lines that are decoded at once: 20,000 of the shortest objects take
 nine megabytes as structs."""
+_LONG = SLICE // 2
+"""A longer line is decoded alone."""
 
 _Text = bytes | memoryview
 _Reject = Callable[[Rejection], None]
@@ -186,15 +188,18 @@ def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:
     return found
 
 
-def line_slices(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where whole lines begin and end that have at most ``SLICE`` bytes together, and single
-    ones that are longer."""
+def line_slices(payload: bytes) -> Iterator[tuple[int, int, bool]]:
+    """Yield where whole lines begin and end that have at most ``SLICE`` bytes together, or a single
+    long one, and whether it is a single one."""
     at = 0
     while at < len(payload):
-        end = payload.rfind(b"\n", at, at + SLICE) + 1
-        if not end:
-            end = payload.find(b"\n", at + SLICE) + 1 or len(payload)
-        yield at, end
+        end = payload.find(b"\n", at, at + _LONG) + 1
+        is_single = not end
+        if is_single:
+            end = payload.find(b"\n", at + _LONG) + 1 or len(payload)
+        else:
+            end = payload.rfind(b"\n", end - 1, at + SLICE) + 1
+        yield at, end, is_single
         at = end
 
 

@@ -405,7 +405,7 @@ class RecordQueue:
         if self._is_closed:
             self._count_loss("closed", 1)
             return False
-        if len(backlog) >= self._limit:
+        if len(lines) + len(backlog.in_flight.lines) >= self._limit:  # ``len`` of it is a call more
             self._count_loss("queue_full", 1)
             if not (self._oldest and lines):
                 return False

@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import contenders, data, filters, growth, processes, recording, sdk, sinks, variants
-from benchmarks.__main__ import COMMANDS, main
+from benchmarks.__main__ import main
 from benchmarks.contenders import Outcome
 from benchmarks.data import CORPORA
 from benchmarks.figures import (
@@ -62,7 +62,7 @@ Run = Callable[..., dict[str, Any]]
 
 
 def test_the_filter(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Contenders in one process, OTLP, growth and whole processes: figures, charts and limits."""
+    """Contenders in one process, OTLP, growth and whole processes: figures and limits."""
     if reason := filters.obstacle():
         required(reason)
     little = filters.Effort(rounds=2, warmups=1, payload=60_000, events=40, runs=1)
@@ -72,13 +72,11 @@ def test_the_filter(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(growth, "AXES", axes)
     limits = tmp_path / "limits.toml"
     limits.write_text(re.sub(r"(?m)^medium = [0-9.]+$", "medium = 0.001", LIMITS.read_text()))
-    words = ("--growth", "--check", "--limits", str(limits), "--charts", str(tmp_path))
+    words = ("--growth", "--check", "--limits", str(limits))
     figures = run("benchmarks", *words, code=1)
     assert figures["corpora"].keys() == CORPORA.keys()
     assert len(figures["growth"]) == len(axes)
     assert figures["whole medium"]["jq"]["peak_mb"] < figures["start"].popitem()[1]["peak_mb"]
-    drawn = {path.stem for path in tmp_path.glob("*.svg")}
-    assert drawn == {f"corpus-{name}" for name in CORPORA}
     failed = [each["text"] for each in figures["verdicts"] if each["holds"] is False]
     assert any(text.startswith("ours/bare on medium") for text in failed)
 
@@ -226,7 +224,7 @@ def test_every_figure_is_written_by_one_command(
     before = [_unmarked(page) for page in pages]
     written = {words[0] for _, words in command.DOCS}
     monkeypatch.setattr(variants, "_QUICK_TURNS", 12)
-    monkeypatch.setattr(command, "DOCS", [(speed, (name,)) for name in ("scale", "when")])
+    monkeypatch.setattr(command, "DOCS", [(speed, (name,)) for name in ("when",)])
     assert command.docs(["--quick"]) in (0, 1)
     assert [_unmarked(page) for page in pages] == before
     assert "| Collector | 2 | 3 |" in readme.read_text()
@@ -236,12 +234,6 @@ def test_every_figure_is_written_by_one_command(
 
 def _unmarked(page: Path) -> str:
     return re.sub(r"(?s)(<!-- (\w+):begin -->).*?(<!-- \2:end -->)", r"\1\3", page.read_text())
-
-
-def test_scale(run: Run) -> None:
-    """Cores by arithmetic."""
-    assert any("2,500; 23,000" in row for row in run("scale")["tables"][0][2][0])
-    assert "scale" in COMMANDS
 
 
 def test_what_rounds_come_to() -> None:

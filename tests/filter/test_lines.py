@@ -29,10 +29,12 @@ def test_values_are_those_of_lines(end: bytes) -> None:
 
 
 def test_a_faulty_line_costs_itself() -> None:
-    """In the middle of many, at the end of a slice, or longer than one."""
+    """In the middle of many, at the end of a slice, as long as one, or longer."""
     filter_ = Filter(load_schema("conferencing"))
     faulty = [b"{", b'{"os":[]}', b'{"ip":1e999}', b'{"x":"\xff"}', b"7"]
-    faulty.append(b'{"x":"%b"' % (b"x" * 20_000))
+    for size in (20_000, 40_000, 70_000):
+        long = b"x" * size
+        faulty += [b'{"x":"%b"' % long, b'%b,"x":"%b\xff"}' % (LINUX[:-1], long)]
     for fault in faulty:
         for before in (0, 1, 700, 1500):
             payload = (LINUX + b"\n") * before + fault + b"\n" + (LINUX + b"\n") * 900

@@ -7,6 +7,7 @@ and Pillow, which nothing else does. Other versions of both give other bytes.
 from __future__ import annotations
 
 import array
+import gzip
 import hashlib
 import io
 import math
@@ -89,16 +90,19 @@ def picture(title: str, sentences: tuple[str, ...]) -> bytes:
 
 
 def make(directory: Path) -> dict[str, str]:
-    """Write the files of all notices into a directory, and return their digests by file."""
+    """Write the files of all notices into a directory, the sounds compressed; return digests."""
     digests = {}
     for (language, storage), sentences in notices.TEXTS.items():
         for suffix, content in (
             ("wav", sound(language, " ".join(sentences))),
             ("png", picture(sentences[0], sentences[1:])),
         ):
-            path = directory / f"{language}-{storage}.{suffix}"
-            path.write_bytes(content)
-            digests[path.name] = hashlib.sha256(content).hexdigest()
+            name = f"{language}-{storage}.{suffix}"
+            if suffix == "wav":
+                (directory / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
+            else:
+                (directory / name).write_bytes(content)
+            digests[name] = hashlib.sha256(content).hexdigest()
     return digests
 
 

@@ -52,6 +52,13 @@ class TextDecoder:
         """Decode a text. Raises what msgspec raises, for a text of unexpected types too."""
         self._decode_lines = decoder.decode_lines
 
+    def line(self, text: bytes) -> list[Any] | None:
+        """Decode a single line, if it is an object of the expected types; else ``None``."""
+        try:
+            return [self.decode(text)]
+        except FAILURES:
+            return None
+
     def lines(self, text: bytes, start: int, end: int) -> list[Any] | None:
         """Decode the lines in a part of a text, if each is an object of the expected types; else
         ``None``.

@@ -1,12 +1,13 @@
 """Notices: what members are told before they choose, as sound and as picture.
 
 There is one notice for each language and storage, as a WAV and as a PNG file with the same words.
-``tests/recording/make_notices.py`` made the files of ``TEXTS``. A choice names a file by its
-digest in ``DIGESTS``.
+``tests/recording/make_notices.py`` made the files of ``TEXTS``; a WAV file is stored compressed, by
+gzip. A choice names a file by its digest in ``DIGESTS``.
 """
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -63,7 +64,7 @@ DIGESTS: dict[str, str] = {
     "id-cloud.wav": "566c8207e0b87ede0d9857566e9b59ab116830a982c6844d990189906da18589",
     "id-cloud.png": "c41fb425af66841be9d15202abb270c6ab59816785c8a0ef927baa1808701cfa",
 }
-"""File → SHA-256 of its bytes, in hexadecimal."""
+"""File → SHA-256 of the bytes that members get, in hexadecimal."""
 
 
 @dataclass(frozen=True)
@@ -106,4 +107,7 @@ class Notice:
 
 @cache  # all readers of a notice share its bytes
 def _read(name: str) -> bytes:
-    return files(__name__).joinpath(name).read_bytes()
+    folder = files(__name__)
+    if name.endswith(".wav"):
+        return gzip.decompress(folder.joinpath(f"{name}.gz").read_bytes())
+    return folder.joinpath(name).read_bytes()
