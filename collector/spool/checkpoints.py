@@ -26,7 +26,7 @@ _PIECE_BYTES = 1 << 20
 """As much of the log is written into the file at once."""
 _LONG_BYTES = 8 << 20
 """From this length on the log is to begin anew,"""
-_LONGEST_BYTES = 32 << 20
+_LONGEST_BYTES = 16 << 20
 """and from this one on even if more than a piece of it is left, for which senders wait."""
 _MOST_TRIES = 4
 
