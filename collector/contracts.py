@@ -337,7 +337,8 @@ class PendingBatch:
     ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
     another minute than the present one. ``granted`` are the purposes for which the records may be
     used. ``rows`` are those of the payload, where it was decoded already and they were kept. One
-    with an ``id`` keeps it in the spool, and is not joined with others.
+    with an ``id`` keeps it in the spool, and is not joined with others. ``commitment`` has its salt
+    and the commitment to the payload, where they were made already.
     """
 
     layout: Layout
@@ -347,6 +348,7 @@ class PendingBatch:
     granted: Granted = None
     rows: list[Row] | None = field(default=None, compare=False)
     id: bytes | None = None
+    commitment: tuple[bytes, bytes] | None = field(default=None, compare=False)
 
     @cached_property
     def record_count(self) -> int:

@@ -25,7 +25,9 @@ LOOK_SECONDS = 0.05
 _PIECE_BYTES = 1 << 20
 """As much of the log is written into the file at once."""
 _LONG_BYTES = 8 << 20
-"""From this length on the log is to begin anew."""
+"""From this length on the log is to begin anew,"""
+_LONGEST_BYTES = 16 << 20
+"""and from this one on even if more than a piece of it is left, for which senders wait."""
 _MOST_TRIES = 4
 
 
@@ -88,6 +90,10 @@ class Checkpoints:
             if (file := self._file) is None:
                 return
             self.is_due = False
+            log = file.index.counted()
+            has_more = log is not None and log.left > _PIECE_BYTES and log.length < _LONGEST_BYTES
+            if has_more and not (is_idle or is_last):  # the thread goes on first
+                return
             if not (is_idle or self._is_late):
                 file.copy_log()
                 return

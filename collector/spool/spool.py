@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -50,6 +51,7 @@ from collector.spool.file import (
     Selection,
     SpoolFile,
     rewrite,
+    salted_commitment,
 )
 from collector.spool.lock import Lock
 from collector.spool.recover import try_open
@@ -63,7 +65,9 @@ from collector.spool.write_queue import (
     WriteQueue,
     add_to_sums,
     check,
+    is_large,
     merge,
+    size_of,
     unwritable,
 )
 from collector.sqlite.connection import is_corrupt
@@ -186,6 +190,8 @@ class Spool(Closing):
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
         check(merged)
+        if is_large(merged):  # it is not merged with others, which need not wait for this
+            merged = [replace(b, commitment=salted_commitment(b.payload)) for b in merged]
         with self._changed:
             self._check_writable()
             if merged or key is not None:
@@ -202,7 +208,7 @@ class Spool(Closing):
         try:
             return self._queue.put(batches, key, min(left.values()))
         except SpoolFull:
-            size = sum(len(batch.payload) for batch in batches)
+            size = size_of(batches)
             for name, room in self._rooms.items():
                 if self._queue.bytes + size > left[name]:
                     room.refused(size)
@@ -461,7 +467,8 @@ class Spool(Closing):
             has_log = self._checkpoints.has_log.is_set
             if not (has_log() or self._sums):  # nothing is to be done later
                 self._changed.wait_for(lambda: is_woken() or self._moved)
-            self._changed.wait_for(is_woken, _CURSOR_SECONDS if self._moved else IDLE_SECONDS)
+            if self._file is None or not self._file.postponed:
+                self._changed.wait_for(is_woken, _CURSOR_SECONDS if self._moved else IDLE_SECONDS)
             left = self._queue or self._jobs or self._moved or self._sums or has_log()
             return not self._is_closing or bool(left)
 

@@ -123,8 +123,11 @@ _WHOLE_BYTES = 256 << 20
 """The largest file that is checked whole; of larger ones, the receipts are not checked."""
 _WAL_PAGES = 1024
 _WAL_BYTES = 16 << 20
+_CACHE_KIB = 512
+"""Of each connection: a commit changes a few pages, and of a large batch none is read again."""
 _SETTINGS = (
     "cell_size_check = ON",
+    f"cache_size = -{_CACHE_KIB}",
     f"wal_autocheckpoint = {_WAL_PAGES}",
     f"journal_size_limit = {_WAL_BYTES}",
 )

@@ -87,7 +87,7 @@ def _joined(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
     payload = b"".join(batch.payload for batch in batches)
     decoded = [batch.rows for batch in batches if batch.rows is not None]
     rows = [*chain.from_iterable(decoded)] if len(decoded) == len(batches) else None
-    return replace(batches[0], payload=payload, tally=tally, rows=rows)
+    return replace(batches[0], payload=payload, tally=tally, rows=rows, commitment=None)
 
 
 def add_to_sums(sums: HourlySums, batch: PendingBatch) -> None:
@@ -104,6 +104,8 @@ def add_to_sums(sums: HourlySums, batch: PendingBatch) -> None:
 
 _MOST_QUEUED_BYTES = 64 << 20
 _MOST_WRITES = 10_000
+_MOST_BEFORE = 8
+"""Commits of small requests that a large one waits for."""
 _RESERVE, _NOTHING = 10, 100
 """Parts of a spool's limit: it is full with less than a hundredth left, or when a request finds no
 room, and then until there is room for that request and a tenth."""
@@ -128,16 +130,18 @@ class PendingWrite(NamedTuple):
 
 
 class WriteQueue:
-    """Pending writes, first in, first out. It is not locked: its owner holds a lock."""
+    """Pending writes: the small ones first in, first out, and before them a large one after some
+    commits, or where there are none. It is not locked: its owner holds a lock."""
 
     def __init__(self) -> None:
-        self._queue: deque[PendingWrite] = deque()
+        self._small, self._large = deque[PendingWrite](), deque[PendingWrite]()
+        self._commits_before = 0
         self._bytes = 0
         self.taken_bytes: int = 0
         """Bytes of records that were taken, until they are counted as stored."""
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._small) + len(self._large)
 
     @property
     def bytes(self) -> int:
@@ -148,39 +152,44 @@ class WriteQueue:
         """Add batches, if they and those before them, also those that were taken and not counted
         since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, and E425 if too
         much is in the queue."""
-        size = self._bytes + _size(batches)
+        size = self._bytes + size_of(batches)
         if size + self.taken_bytes > room:
             raise SpoolFull
         if self and (size > _MOST_QUEUED_BYTES or len(self) >= _MOST_WRITES):
             raise busy()
         future: Written = Future()
-        self._queue.append(PendingWrite(tuple(batches), key, future))
+        queue = self._large if is_large(batches) else self._small
+        queue.append(PendingWrite(tuple(batches), key, future))
         self._bytes = size
         return future
 
     def note(self, notes: Sequence[Note]) -> Written:
         """Add notes for the ledger; there is always room for them."""
         future: Written = Future()
-        self._queue.append(PendingWrite((), None, future, tuple(notes)))
+        self._small.append(PendingWrite((), None, future, tuple(notes)))
         return future
 
     def take(self) -> list[PendingWrite]:
         """Remove and return the writes of the next commit, without those that were cancelled."""
+        if self._large and (not self._small or self._commits_before >= _MOST_BEFORE):
+            self._commits_before = 0
+            taken = [self._large.popleft()]
+        else:
+            self._commits_before += bool(self._large)
+            taken = self._take_small()
+        self._bytes -= sum(size_of(write.batches) for write in taken)
+        taken = [write for write in taken if write.future.set_running_or_notify_cancel()]
+        self.taken_bytes = sum(size_of(write.batches) for write in taken)
+        return taken
+
+    def _take_small(self) -> list[PendingWrite]:
         taken, size, rows = list[PendingWrite](), 0, 0
-        while self._queue:
-            write = self._queue[0]
-            written = _size(write.batches)
-            size, rows = size + written, rows + _rows(write.batches)
+        while self._small:
+            batches = self._small[0].batches
+            size, rows = size + size_of(batches), rows + _rows(batches)
             if taken and (size > MOST_SHARED_BYTES or rows > MOST_EVENTS):
-                size -= written
                 break
-            self._queue.popleft()
-            self._bytes -= written
-            if write.future.set_running_or_notify_cancel():
-                taken.append(write)
-            else:
-                size -= written
-        self.taken_bytes = size
+            taken.append(self._small.popleft())
         return taken
 
     def count_taken(self) -> None:
@@ -190,7 +199,7 @@ class WriteQueue:
     def take_all(self) -> list[PendingWrite]:
         """Remove and return all writes, when none of them can be committed."""
         taken = []
-        while self._queue:
+        while self:
             taken += self.take()
         return taken
 
@@ -304,8 +313,14 @@ def busy() -> DeliveryError:
     return Overloaded("too much is being stored at once; send again later")
 
 
-def _size(batches: Sequence[PendingBatch]) -> int:
+def size_of(batches: Sequence[PendingBatch]) -> int:
+    """Return the bytes of records."""
     return sum(len(batch.payload) for batch in batches)
+
+
+def is_large(batches: Sequence[PendingBatch]) -> bool:
+    """Return whether a request has a commit of its own."""
+    return size_of(batches) > MOST_SHARED_BYTES
 
 
 def _rows(batches: Sequence[PendingBatch]) -> int:
@@ -321,7 +336,7 @@ def check(batches: Sequence[PendingBatch]) -> None:
             raise ValueError("a tally must add up")
         if bool(payload) != bool(tally.admitted) or (payload and payload[-1] != _NEWLINE):
             raise ValueError("a payload must be lines, and there if something was admitted")
-    if _size(batches) > MOST_BYTES or _rows(batches) > MOST_EVENTS:
+    if size_of(batches) > MOST_BYTES or _rows(batches) > MOST_EVENTS:
         raise ValueError("a request must not become more than a batch may be")
 
 

@@ -334,3 +334,24 @@ def test_without_tls_nothing_expires(tmp_path: Path) -> None:
     """There is no series that an alert would take for an expired certificate."""
     with started(tmp_path) as sidecar:
         assert _expiries(sidecar) == {}
+
+
+_SAY_WHAT_IS_LOADED = """
+import atexit, sys
+atexit.register(lambda: print(*sys.modules, sep="\\n", flush=True))
+sys.argv = ["collector", "serve"]
+from collector.cli import main
+main()
+"""
+
+
+def test_the_keeper_loads_nothing_that_colours_text(tmp_path: Path) -> None:
+    """Rich and what it loads take 4 MB."""
+    with (tmp_path / "modules").open("wb") as out:
+        command = [sys.executable, "-c", _SAY_WHAT_IS_LOADED]
+        with started(tmp_path, command=command, stdout=out) as sidecar:
+            assert sidecar.admin("/metrics").status == 200
+            assert sidecar.stop()[0] == 0
+    modules = (tmp_path / "modules").read_text().split()
+    assert "structlog" in modules
+    assert not {"rich", "rich.console", "pygments", "attr"}.intersection(modules)

@@ -50,6 +50,20 @@ def test_the_log_is_written_while_commits_go_on(path: Path) -> None:
         assert drained(spool) == list(range(written))
 
 
+def test_no_request_waits_for_much_of_the_log(path: Path) -> None:
+    """What came since the thread wrote some of it is the thread's to write, until the log is too
+    long."""
+    with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
+        commit(spool, entry(-1))
+        size, number = path.stat().st_size, 0
+        while path.stat().st_size == size:
+            commit(spool, _half_a_mib(number))
+            spool._checkpoints.is_due = number > 2
+            number += 1
+            assert number < 100
+    assert number * _MIB // 2 > 8 * _MIB
+
+
 def test_a_checkpoint_that_fails_has_the_file_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

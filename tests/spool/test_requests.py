@@ -18,6 +18,7 @@ from collector.contracts import (
     RequestKey,
     Share,
     Tally,
+    Written,
 )
 from collector.errors import DeliveryError
 from collector.ledger import opened
@@ -79,7 +80,7 @@ def test_more_than_a_request_may_become_is_refused(path: Path) -> None:
 def test_requests_share_a_commit_up_to_a_bound(
     tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of bytes and of records; a larger one has a commit of its own, and all are in order."""
+    """Of bytes and of records; a larger one has a commit of its own, after the others."""
     size = len(entry(1, text="x" * 1000).payload)
     monkeypatch.setattr(write_queue, "MOST_SHARED_BYTES", 3 * size)
     monkeypatch.setattr(write_queue, "MOST_EVENTS", 40)
@@ -88,8 +89,23 @@ def test_requests_share_a_commit_up_to_a_bound(
             puts = [spool.put(*_minutes(number)) for number in (1, 1, 2, 4, 1)]
             puts += [spool.put(entry(*range(number))) for number in (15, 25, 1)]
         assert [put.result(WAIT_SECONDS) for put in puts] == [None] * 8
-        assert sizes == [2, 2, 4, 1 + 15, 25 + 1]
+        assert sizes == [2, 2 + 1, 15 + 25, 1, 4]
         assert len(drained(spool)) == 9 + 41
+
+
+def test_a_large_request_waits_for_some_commits_only(
+    tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many small ones there are."""
+    monkeypatch.setattr(write_queue, "MOST_SHARED_BYTES", 1000)
+    with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
+        with spool.paused():
+            puts = [spool.put(entry(*range(100)))]
+            puts += [spool.put(entry(1, text="x" * 600)) for _ in range(20)]
+        assert [put.result(WAIT_SECONDS) for put in puts] == [None] * 21
+    at = sizes.index(100)
+    assert 0 < at < 20
+    assert sizes == [1] * at + [100] + [1] * (20 - at)
 
 
 def _minutes(number: int) -> list[PendingBatch]:
@@ -192,3 +208,46 @@ def test_batches_that_all_sinks_have_are_deleted_little_by_little(
     finally:
         found.close()
     assert depths[:3] == [3, 1, 0]
+
+
+def test_a_large_batch_is_not_deleted_in_the_commit_of_a_request(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is by the next transaction that has none, or after some commits; what is before it shares
+    theirs."""
+    monkeypatch.setattr(file, "_MOST_DELETED_BYTES", 1500)
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, entry(1), entry(*range(2000)), entry(2))
+    found = open_file(path, [LAYOUT], {"sink": Share()}).file
+    try:
+        depths = [_written(found, entry(number)) for number in range(3)]
+        assert depths == [3, 4, 5]
+        assert found.has_delivered
+        assert _written(found) == 4
+        found.write([], {"sink": found.last}, Counter(), [])
+        depths = [_written(found, entry(*range(2000)))]
+        while depths[-1] > 2:
+            depths.append(_written(found, entry(1)))
+            assert len(depths) < 50
+    finally:
+        found.close()
+
+
+def test_a_large_batch_is_deleted_while_requests_come(path: Path) -> None:
+    """Between two of them."""
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, entry(*range(2000), text="x" * 1000))
+        assert len(drained(spool)) == 2000
+        for number in range(200):
+            commit(spool, entry(number))
+            if spool.state().bytes < 1_000_000:
+                break
+        assert number < 5
+
+
+def _written(found: SpoolFile, *batches: PendingBatch) -> int:
+    """Write a request, if there is one, and note that the sink has all of before; return how many
+    batches are left."""
+    writes = [PendingWrite(batches, None, Written())] if batches else []
+    found.write(writes, {"sink": found.last}, Counter(), [])
+    return found.depth.batches
