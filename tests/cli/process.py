@@ -17,16 +17,10 @@ from unittest.mock import patch
 import orjson
 
 from collector.cli import main
-from collector.cli.app import MODULES
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import Process, begin
 
 COMMAND = [sys.executable, "-m", "collector"]
-_LOADED = (
-    *("collector.cli.app", *MODULES),
-    *("cryptography.hazmat.primitives.asymmetric.ed25519", "collector.server.preflight"),
-    "tests.warmed",
-)
 _MOST_SECONDS = 120
 
 
@@ -133,7 +127,7 @@ def started(*arguments: object, out: int | None = None) -> Iterator[Running]:
         files = [stack.enter_context(os.fdopen(end, "rb", buffering=0)) for end in (reads, errors)]
         try:
             streams = (nothing.fileno(), writes if out is None else out, says)
-            process = begin("collector", words, streams, Path.cwd(), os.environ, _LOADED)
+            process = begin("collector", words, streams, Path.cwd(), os.environ)
         finally:
             os.close(writes)
             os.close(says)
@@ -162,7 +156,7 @@ def _run(
         writer = pool.submit(_write, writing, stdin)
         try:
             streams = (reading, out.fileno(), err.fileno())
-            process = begin(module, words, streams, where, environ, _LOADED)
+            process = begin(module, words, streams, where, environ)
         finally:
             os.close(reading)
         try:

@@ -27,10 +27,6 @@ DOCUMENT = Document(Path(api.__file__).with_name("openapi.json"))
 """What the recorder says of its API."""
 _LIMITS = {"header_time": "60s", "body_time": "60s"}
 """Longer than a machine stands still: a test that is held up is no slow sender or reader."""
-_LOADED = (
-    *("collector.cli.app", "collector.cli.recording", "collector.recording.server", "uvloop"),
-    *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt"),
-)
 
 
 @dataclass
@@ -133,7 +129,5 @@ def running(
     chosen = {"data": str(directory / "recorder"), **chosen}
     sections = {"recorder": chosen, "limits": _LIMITS, **(more or {})}
     config.write_text(json.dumps(sections))
-    with started(
-        directory, "--config", str(config), words=("recording", "serve"), loaded=_LOADED
-    ) as process:
+    with started(directory, "--config", str(config), words=("recording", "serve")) as process:
         yield Meeting(process, key)

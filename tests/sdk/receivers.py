@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from threading import Event
 from time import sleep
@@ -60,3 +62,19 @@ def receiver(behave: Behaviour) -> AbstractContextManager[int]:
     """Start a receiver on this machine that treats each connection in one way and reads no more
     than it is told; yields its port."""
     return tcp_server(behave, receive_buffer=4096)
+
+
+def check_endless(
+    check: Callable[[str, int], None], names: Collection[str] = tuple(ENDLESS)
+) -> None:
+    """Check a sender against each of these receivers, by name and port, at once: it waits for most
+    of the time."""
+
+    def serve(name: str) -> None:
+        with receiver(ENDLESS[name]) as port:
+            check(name, port)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        found = {name: pool.submit(serve, name) for name in names}
+    failed = {name: each.exception() for name, each in found.items() if each.exception()}
+    assert not failed, failed

@@ -32,12 +32,6 @@ NEW_INTERPRETERS = {"PYTEST_NEW_INTERPRETERS": "1"}
 """The environment of a sidecar whose workers are started as they are where no test runs, not forked
 (``tests.sidecar.forked_workers``)."""
 _START_SECONDS = WAIT_SECONDS
-LOADED = (
-    "tests.sidecar.forked_workers",
-    *("collector.cli.app", "collector.cli.serve", "collector.server.process", "uvloop"),
-    *("cryptography.hazmat.primitives.asymmetric.ed25519", "google.protobuf.descriptor_pb2"),
-    "tests.warmed",
-)
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,6 @@ def started(
     command: Sequence[str] | None = None,
     stdout: IO[bytes] | None = None,
     words: Sequence[str] = ("serve",),
-    loaded: tuple[str, ...] = LOADED,
 ) -> Iterator[Sidecar]:
     """A sidecar that listens, or what the command of these ``words`` runs; it is killed at the
     end, if it still runs. Without a command, it need not load what others have loaded already."""
@@ -126,9 +119,9 @@ def started(
     with os.fdopen(reading, "rb") as log:
         try:
             whole = [*(command or words), *arguments]
-            is_new = command is not None
             files = (stdout, writing)
-            process = _begin(directory, whole, environ or {}, files, () if is_new else loaded)
+            is_new = command is not None
+            process = _begin(directory, whole, environ or {}, files, is_new=is_new)
         finally:
             os.close(writing)
         sidecar = Sidecar(process, directory)
@@ -151,14 +144,15 @@ def _begin(
     words: Sequence[str],
     environ: Mapping[str, str],
     files: tuple[IO[bytes] | None, int],
-    loaded: tuple[str, ...],
+    *,
+    is_new: bool,
 ) -> Process:
     whole = {**os.environ, **FREE_PORTS, **_PATIENT, **environ}
     with Path(os.devnull).open("r+b") as nothing:
         stdin, out, stderr = nothing.fileno(), (files[0] or nothing).fileno(), files[1]
-        if loaded:
-            return begin("collector", [*words], (stdin, out, stderr), directory, whole, loaded)
-        return subprocess.Popen([*words], 0, None, stdin, out, stderr, cwd=directory, env=whole)
+        if is_new:
+            return subprocess.Popen([*words], 0, None, stdin, out, stderr, cwd=directory, env=whole)
+        return begin("collector", [*words], (stdin, out, stderr), directory, whole)
 
 
 def _read(stream: IO[bytes], sidecar: Sidecar, ready: threading.Event) -> None:
