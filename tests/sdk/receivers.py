@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from threading import Event
 from time import sleep
 
+from tests.deadline import WAIT_SECONDS
 from tests.tcp import Behaviour, tcp_server
 
 PAUSE = 0.05
@@ -69,12 +70,8 @@ def check_endless(
 ) -> None:
     """Check a sender against each of these receivers, by name and port, at once: it waits for most
     of the time."""
-
-    def serve(name: str) -> None:
-        with receiver(ENDLESS[name]) as port:
-            check(name, port)
-
-    with ThreadPoolExecutor(len(names)) as pool:
-        found = {name: pool.submit(serve, name) for name in names}
-    failed = {name: each.exception() for name, each in found.items() if each.exception()}
+    with ThreadPoolExecutor(len(names)) as pool, ExitStack() as stack:
+        ports = {name: stack.enter_context(receiver(ENDLESS[name])) for name in names}
+        found = {name: pool.submit(check, name, port) for name, port in ports.items()}
+        failed = {name: error for name in names if (error := found[name].exception(WAIT_SECONDS))}
     assert not failed, failed
