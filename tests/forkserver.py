@@ -26,10 +26,21 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
+LOADED = (
+    "tests.sidecar.forked_workers",  # the first: it notes what is loaded by then
+    *("collector.server.preflight", "collector.server.process", "collector.recording.server"),
+    *("collector.ingest.http", "collector.sdk.client", "collector.sdk.spooled_delivery"),
+    *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt", "obstore.store"),
+    *("cryptography.hazmat.primitives.ciphers.aead", "pyrage", "uvloop"),
+    *("cryptography.hazmat.primitives.poly1305", "google.protobuf.descriptor_pb2"),
+    *("tests.recording.recorder_process", "tests.spool.make", "tests.warmed"),
+)
+"""What any of the processes needs that tests start: loaded once for all of them."""
 _MOST_BYTES = 1 << 16
 _ROOT = Path(__file__).parents[1]
 _LATE = re.compile(
     "COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|PYTHONPATH|COLUMNS"
+    "|SSL_CERT_FILE|SSLKEYLOGFILE|.+_proxy|.+_PROXY"
 )
 """Variables that are read when something is asked for, not when an interpreter or a library starts;
 where others are set, a new interpreter is needed."""
@@ -162,7 +173,7 @@ def begin(
     streams: tuple[int, int, int],
     directory: str | Path,
     environ: Mapping[str, str],
-    loaded: Sequence[str],
+    loaded: Sequence[str] = LOADED,
 ) -> Process:
     """Run a module as a program; what is to be loaded before it begins is loaded once for all. A
     new interpreter is started only where the environment is one that it would read."""

@@ -19,7 +19,6 @@ import orjson
 from collector.cli import main
 from tests.deadline import WAIT_SECONDS
 from tests.forkserver import Process, begin
-from tests.sidecar.serving import LOADED
 
 COMMAND = [sys.executable, "-m", "collector"]
 _MOST_SECONDS = 120
@@ -128,7 +127,7 @@ def started(*arguments: object, out: int | None = None) -> Iterator[Running]:
         files = [stack.enter_context(os.fdopen(end, "rb", buffering=0)) for end in (reads, errors)]
         try:
             streams = (nothing.fileno(), writes if out is None else out, says)
-            process = begin("collector", words, streams, Path.cwd(), os.environ, LOADED)
+            process = begin("collector", words, streams, Path.cwd(), os.environ)
         finally:
             os.close(writes)
             os.close(says)
@@ -157,7 +156,7 @@ def _run(
         writer = pool.submit(_write, writing, stdin)
         try:
             streams = (reading, out.fileno(), err.fileno())
-            process = begin(module, words, streams, where, environ, LOADED)
+            process = begin(module, words, streams, where, environ)
         finally:
             os.close(reading)
         try:

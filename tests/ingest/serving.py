@@ -30,10 +30,6 @@ from tests.deadline import WAIT_SECONDS, wait_until
 from tests.forkserver import Process, begin
 
 _ROOT = Path(__file__).parents[2]
-_LOADED = (
-    *("collector.filter", "collector.ingest.grpc", "collector.ingest.http", "collector.schema"),
-    *("collector.server.receivers", "tests.ingest.warmed", "uvloop"),
-)
 _MOODS = ("", "full", "failing")
 _PATIENCE = {"header_seconds": WAIT_SECONDS, "body_seconds": WAIT_SECONDS}
 """The limits of a receiver for which a test has no others: no sender is late."""
@@ -314,7 +310,7 @@ def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
     said = json.dumps(defaults | options)
     with Path(os.devnull).open("rb") as nothing, stdout.open("wb") as out, stderr.open("wb") as err:
         streams = (nothing.fileno(), out.fileno(), err.fileno())
-        process = begin("tests.ingest.serving", [said], streams, _ROOT, environ, _LOADED)
+        process = begin("tests.ingest.serving", [said], streams, _ROOT, environ)
     try:
         port = _port(process, stdout, stderr)
         yield Server(process, port, options.get("unix", ""), stderr, stdout)

@@ -20,14 +20,6 @@ LOCAL = 7200.0
 """Seconds for which a recording for the host's own key is there."""
 
 _ROOT = Path(__file__).parents[2]
-_LOADED = (
-    "collector.recording.recorder",
-    "cryptography.hazmat.primitives.ciphers.aead",
-    "cryptography.hazmat.primitives.poly1305",
-    "obstore.store",
-    "pyrage",
-    "tests.recording.recorder_process",
-)
 
 
 class Kill(NamedTuple):
@@ -85,7 +77,7 @@ class RecorderProcess:
         with theirs:
             streams = (theirs.fileno(), 2, 2)
             name = "tests.recording.told_recorder"
-            self._process = begin(name, [], streams, _ROOT, os.environ, _LOADED)
+            self._process = begin(name, [], streams, _ROOT, os.environ)
         self.calls = 0
         self._has_synced = False
         _, handles, _, _ = socket.recv_fds(ours, 1, 1)

@@ -63,18 +63,18 @@ def _refused(
     return caught.value.code
 
 
-@pytest.mark.parametrize("role", sorted(ROLES))
-def test_a_valid_token(platform: Platform, verifier: Verifier, role: str) -> None:
+def test_a_valid_token(platform: Platform, verifier: Verifier) -> None:
     """Says who calls, as what, and for which meeting."""
-    caller = verifier.verify(platform.token(role=role), "m-1", NOW)
-    assert (caller.role, caller.subject, caller.meeting) == (role, "ada", "m-1")
-    assert (caller.jti, caller.exp) == ("j-1", NOW + 300)
-    assert verifier.verify(platform.token(), None, NOW).meeting == "m-1"
+    for role in sorted(ROLES):
+        caller = verifier.verify(platform.token(role=role), "m-1", NOW)
+        assert (caller.role, caller.subject, caller.meeting) == (role, "ada", "m-1")
+        assert (caller.jti, caller.exp) == ("j-1", NOW + 300)
+        assert verifier.verify(platform.token(), None, NOW).meeting == "m-1"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_what_else_is_valid(platform: Platform, verifier: Verifier) -> None:
+    """Clocks differ by half a minute; claims that mean nothing here are passed over."""
+    valid: list[dict[str, Any]] = [
         {"iat": None},
         {"iat": NOW + 29, "exp": NOW + 329},
         {"nbf": NOW + 29},
@@ -85,18 +85,14 @@ def test_a_valid_token(platform: Platform, verifier: Verifier, role: str) -> Non
         {"jti": "x" * 128},
         {"sub": "a" * 64},
         {"more": {"of": ["the platform's"]}},
-    ],
-)
-def test_what_else_is_valid(
-    platform: Platform, verifier: Verifier, changes: dict[str, Any]
-) -> None:
-    """Clocks differ by half a minute; claims that mean nothing here are passed over."""
-    assert verifier.verify(platform.token(**changes), "m-1", NOW).role == "host"
+    ]
+    for changes in valid:
+        assert verifier.verify(platform.token(**changes), "m-1", NOW).role == "host"
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_claims_that_are_not_valid(platform: Platform, verifier: Verifier) -> None:
+    """Are all the same ``not_found``, signed or not."""
+    invalid: list[dict[str, Any]] = [
         *({name: None} for name in ("role", "sub", "meeting", "jti", "exp")),
         *({"role": role} for role in ("admin", "Host", "", ["host"], 1)),
         *({"sub": name} for name in ("mixed", "", "a b", "a/b", "é", "x" * 65, ["a"], 7)),
@@ -122,14 +118,9 @@ def test_what_else_is_valid(
         {"aud": []},
         {"aud": {"collector": 1}},
         {"aud": None, "exp": None},
-    ],
-    ids=str,
-)
-def test_claims_that_are_not_valid(
-    platform: Platform, verifier: Verifier, changes: dict[str, Any]
-) -> None:
-    """Are all the same ``not_found``, signed or not."""
-    assert _refused(verifier, platform.token(**changes)) == "not_found"
+    ]
+    for changes in invalid:
+        assert _refused(verifier, platform.token(**changes)) == "not_found"
 
 
 def test_expired(platform: Platform, verifier: Verifier) -> None:
@@ -180,31 +171,28 @@ def _signed(platform: Platform, header: dict[str, Any]) -> bytes:
     return platform.sign(encoded(platform.claims()), encoded(header))
 
 
-@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "", "Ed25519"])
-def test_no_signature(platform: Platform, verifier: Verifier, algorithm: str) -> None:
+def test_no_signature(platform: Platform, verifier: Verifier) -> None:
     """Is no algorithm, whatever it is called."""
-    token = _unsigned(platform, {"alg": algorithm, "kid": "one"})
-    assert _refused(verifier, token) == "not_found"
+    for algorithm in ["none", "None", "NONE", "nOnE", "", "Ed25519"]:
+        token = _unsigned(platform, {"alg": algorithm, "kid": "one"})
+        assert _refused(verifier, token) == "not_found"
 
 
-@pytest.mark.parametrize("make", [_hs256(b"raw"), _hs256(b"x"), _hs256(b"set"), _es256, _signed])
-@pytest.mark.parametrize("algorithm", ["HS256", "HS512", "ES256", "RS256", "Ed448", "EdDSA", ""])
-def test_another_algorithm(
-    platform: Platform,
-    verifier: Verifier,
-    make: Callable[[Platform, dict[str, Any]], bytes],
-    algorithm: str,
-) -> None:
+def test_another_algorithm(platform: Platform, verifier: Verifier) -> None:
     """Such as HMAC with the public key; also with a valid Ed25519 signature."""
-    assert _refused(verifier, make(platform, {"alg": algorithm, "kid": "one"})) == "not_found"
+    for make in [_hs256(b"raw"), _hs256(b"x"), _hs256(b"set"), _es256, _signed]:
+        for algorithm in ["HS256", "HS512", "ES256", "RS256", "Ed448", "EdDSA", ""]:
+            assert (
+                _refused(verifier, make(platform, {"alg": algorithm, "kid": "one"})) == "not_found"
+            )
 
 
-@pytest.mark.parametrize("algorithm", [None, ["Ed25519"], {"Ed25519": 1}, 1, True, "ed25519"])
-def test_an_algorithm_of_another_type(
-    platform: Platform, verifier: Verifier, algorithm: object
-) -> None:
+def test_an_algorithm_of_another_type(platform: Platform, verifier: Verifier) -> None:
     """Is none."""
-    assert _refused(verifier, _signed(platform, {"alg": algorithm, "kid": "one"})) == "not_found"
+    for algorithm in [None, ["Ed25519"], {"Ed25519": 1}, 1, True, "ed25519"]:
+        assert (
+            _refused(verifier, _signed(platform, {"alg": algorithm, "kid": "one"})) == "not_found"
+        )
 
 
 def test_the_older_name_where_it_is_configured(platform: Platform) -> None:
@@ -218,15 +206,27 @@ def test_the_older_name_where_it_is_configured(platform: Platform) -> None:
     assert _refused(verifier, _unsigned(platform, {"alg": "EdDSA", "kid": "one"})) == "not_found"
 
 
-@pytest.mark.parametrize(
-    "kid",
-    [None, "", "two", "One", "one\0", "one ", "../one", "/dev/null", "' OR 1=1 --", ["one"], 1,
-     {"one": 1}, "*", "x" * 3000, True, "\ud800"],
-    ids=range(16),
-)  # fmt: skip
-def test_another_key(platform: Platform, verifier: Verifier, kid: object) -> None:
+def test_another_key(platform: Platform, verifier: Verifier) -> None:
     """A name is compared with those of the set, and is nothing else: no path, no query."""
-    assert _refused(verifier, _signed(platform, {"alg": "Ed25519", "kid": kid})) == "not_found"
+    for kid in [
+        None,
+        "",
+        "two",
+        "One",
+        "one\0",
+        "one ",
+        "../one",
+        "/dev/null",
+        "' OR 1=1 --",
+        ["one"],
+        1,
+        {"one": 1},
+        "*",
+        "x" * 3000,
+        True,
+        "\ud800",
+    ]:
+        assert _refused(verifier, _signed(platform, {"alg": "Ed25519", "kid": kid})) == "not_found"
 
 
 def test_a_key_that_the_token_brings(
@@ -247,9 +247,9 @@ def test_a_key_that_the_token_brings(
     assert verifier.verify(platform.token({"jku": "https://127.0.0.1:1/"}), "m-1", NOW).jti == "j-1"
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+def test_headers_that_change_the_meaning(platform: Platform, verifier: Verifier) -> None:
+    """Are refused: critical extensions, unencoded payloads, tokens for something else."""
+    headers: list[dict[str, Any]] = [
         {"crit": ["exp"]},
         {"crit": []},
         {"crit": ["b64"], "b64": False},
@@ -261,20 +261,15 @@ def test_a_key_that_the_token_brings(
         {"typ": "dpop+jwt"},
         {"typ": ["JWT"]},
         {"pad": "x" * 3000},
-    ],
-    ids=str,
-)
-def test_headers_that_change_the_meaning(
-    platform: Platform, verifier: Verifier, header: dict[str, Any]
-) -> None:
-    """Are refused: critical extensions, unencoded payloads, tokens for something else."""
-    assert _refused(verifier, platform.token(header)) == "not_found"
+    ]
+    for header in headers:
+        assert _refused(verifier, platform.token(header)) == "not_found"
 
 
-@pytest.mark.parametrize("typ", ["JWT", "jwt"])
-def test_the_type_of_a_token(platform: Platform, verifier: Verifier, typ: str) -> None:
+def test_the_type_of_a_token(platform: Platform, verifier: Verifier) -> None:
     """May be said."""
-    assert verifier.verify(platform.token({"typ": typ}), "m-1", NOW).jti == "j-1"
+    for typ in ["JWT", "jwt"]:
+        assert verifier.verify(platform.token({"typ": typ}), "m-1", NOW).jti == "j-1"
 
 
 # -- forms ----------------------------------------------------------------------------------------
@@ -285,16 +280,16 @@ def _twice(text: str, name: str, value: str) -> str:
     return encoded((text[:-1] + f', "{name}": {value}}}').encode())
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("exp", str(NOW + 300)), ("role", '"platform"'), ("meeting", '"m-1"'), ("iat", str(NOW))],
-)
-def test_a_claim_that_is_there_twice(
-    platform: Platform, verifier: Verifier, name: str, value: str
-) -> None:
+def test_a_claim_that_is_there_twice(platform: Platform, verifier: Verifier) -> None:
     """Would be read differently by different programs."""
-    payload = _twice(json.dumps(platform.claims()), name, value)
-    assert _refused(verifier, platform.sign(payload)) == "not_found"
+    for name, value in [
+        ("exp", str(NOW + 300)),
+        ("role", '"platform"'),
+        ("meeting", '"m-1"'),
+        ("iat", str(NOW)),
+    ]:
+        payload = _twice(json.dumps(platform.claims()), name, value)
+        assert _refused(verifier, platform.sign(payload)) == "not_found"
 
 
 def test_a_header_that_is_there_twice(platform: Platform, verifier: Verifier) -> None:
@@ -303,18 +298,26 @@ def test_a_header_that_is_there_twice(platform: Platform, verifier: Verifier) ->
     assert _refused(verifier, platform.sign(encoded(platform.claims()), header)) == "not_found"
 
 
-@pytest.mark.parametrize(
-    "payload",
-    [b"", b"null", b"[]", b"1", b'"x"', b"{", b"\xff\xfe", b"[" * 1500, b'{"a":' * 500, b"9" * 2500,
-     b"NaN", b'{"exp": 1e999}', b"{}", b"\xef\xbb\xbf{}"],
-    ids=range(14),
-)  # fmt: skip
-def test_a_payload_that_is_no_claims(
-    platform: Platform, verifier: Verifier, payload: bytes
-) -> None:
+def test_a_payload_that_is_no_claims(platform: Platform, verifier: Verifier) -> None:
     """Signed, and of no use."""
-    assert _refused(verifier, platform.sign(encoded(payload))) == "not_found"
-    assert _refused(verifier, platform.sign("x", encoded(payload))) == "not_found"
+    for payload in [
+        b"",
+        b"null",
+        b"[]",
+        b"1",
+        b'"x"',
+        b"{",
+        b"\xff\xfe",
+        b"[" * 1500,
+        b'{"a":' * 500,
+        b"9" * 2500,
+        b"NaN",
+        b'{"exp": 1e999}',
+        b"{}",
+        b"\xef\xbb\xbf{}",
+    ]:
+        assert _refused(verifier, platform.sign(encoded(payload))) == "not_found"
+        assert _refused(verifier, platform.sign("x", encoded(payload))) == "not_found"
 
 
 def test_forms_of_a_token(platform: Platform, verifier: Verifier) -> None:

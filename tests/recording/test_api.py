@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from select import select
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -118,9 +119,9 @@ _MAY = {
 }
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "may"),
-    [
+def test_wrong_roles(recorder: Meeting) -> None:
+    """A valid token of this meeting with another role is refused, and nothing changes."""
+    for method, path, may in [
         ("PUT", "/members/ben", "members"),
         ("DELETE", "/members/ben", "members"),
         ("DELETE", "/members/me", "choice"),
@@ -134,23 +135,20 @@ _MAY = {
         ("GET", "/tracks/t", "tracks"),
         ("GET", "/manifest", "manifest"),
         ("DELETE", "", "host"),
-    ],
-)
-def test_wrong_roles(recorder: Meeting, method: str, path: str, may: str) -> None:
-    """A valid token of this meeting with another role is refused, and nothing changes."""
-    if not recorder.recording:
-        recorder.request()
-    bodies = {
-        "/handover": {"to": "ben"},
-        "/choice": {"choice": "stay", "notice": recorder.notice},
-        "/tracks/t/chunks/0": b"x",
-    }
-    headers = {"Collector-Kind": "audio", "Collector-Owner": "ana"}
-    for role in {"platform", "host", "participant", "media", "viewer", "auditor"} - _MAY[may]:
-        answer = recorder.call(role, "ana", method, path, bodies.get(path), headers)
-        assert (answer.status, recorder.code(answer)) == (403, "forbidden"), role
-    state = recorder.call("host", "ana", "GET", "/manifest").body
-    assert len(state.splitlines()) == 2
+    ]:
+        if not recorder.recording:
+            recorder.request()
+        bodies = {
+            "/handover": {"to": "ben"},
+            "/choice": {"choice": "stay", "notice": recorder.notice},
+            "/tracks/t/chunks/0": b"x",
+        }
+        headers = {"Collector-Kind": "audio", "Collector-Owner": "ana"}
+        for role in {"platform", "host", "participant", "media", "viewer", "auditor"} - _MAY[may]:
+            answer = recorder.call(role, "ana", method, path, bodies.get(path), headers)
+            assert (answer.status, recorder.code(answer)) == (403, "forbidden"), role
+        state = recorder.call("host", "ana", "GET", "/manifest").body
+        assert len(state.splitlines()) == 2
 
 
 def test_only_a_host_requests(meeting: Meeting) -> None:
@@ -192,9 +190,9 @@ def test_chunks_are_refused_as_their_state_says(meeting: Meeting) -> None:
     assert meeting.code(meeting.chunk("a", 0, b"x", "ana")) == "closed"
 
 
-@pytest.mark.parametrize(
-    ("headers", "body", "code"),
-    [
+def test_malformed_chunks(recorder: Meeting) -> None:
+    """They are refused, whatever the state is."""
+    for headers, body, code in [
         ({}, b"x", "malformed"),
         ({"Collector-Kind": "audio"}, b"x", "malformed"),
         ({"Collector-Kind": "audio", "Collector-Owner": "a/b"}, b"x", "malformed"),
@@ -211,21 +209,16 @@ def test_chunks_are_refused_as_their_state_says(meeting: Meeting) -> None:
             b"x" * ((4 << 20) + 1),
             "too_large",
         ),
-    ],
-)
-def test_malformed_chunks(
-    recorder: Meeting, headers: dict[str, str], body: bytes, code: str
-) -> None:
-    """They are refused, whatever the state is."""
-    if not recorder.recording:
-        recorder.request()
-    answer = recorder.call("media", "m", "PUT", "/tracks/t/chunks/0", body, headers)
-    assert recorder.code(answer) == code
+    ]:
+        if not recorder.recording:
+            recorder.request()
+        answer = recorder.call("media", "m", "PUT", "/tracks/t/chunks/0", body, headers)
+        assert recorder.code(answer) == code
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_faulty_terms(meeting: Meeting) -> None:
+    """A host learns that the terms are faulty, and no recording is made."""
+    cases: list[dict[str, Any]] = [
         {"storage": "local"},
         {"storage": "local", "recipient": "age1nonsense"},
         {"recipient": "age1" + "q" * 58},
@@ -238,12 +231,10 @@ def test_malformed_chunks(
         {"retention": 10**400},
         {"notice": {"medium": "audio", "language": "xx"}},
         {"more": 1},
-    ],
-)
-def test_faulty_terms(meeting: Meeting, changes: dict[str, object]) -> None:
-    """A host learns that the terms are faulty, and no recording is made."""
-    body = {**TERMS, "meeting": meeting.name, **changes}
-    assert meeting.code(meeting.call("host", "ana", "POST", "", body)) == "terms"
+    ]
+    for changes in cases:
+        body = {**TERMS, "meeting": meeting.name, **changes}
+        assert meeting.code(meeting.call("host", "ana", "POST", "", body)) == "terms"
 
 
 def test_choices(meeting: Meeting) -> None:
@@ -300,9 +291,9 @@ def _expired(meeting: Meeting) -> str:
     return f"{text}.{encoded(signature)}"
 
 
-@pytest.mark.parametrize(
-    ("asked", "status", "found"),
-    [
+def test_ranges(ranges: tuple[Meeting, bytes]) -> None:
+    """A range of a track is those bytes; what is no range of ours is passed over."""
+    for asked, status, found in [
         ("bytes=0-0", 206, slice(0, 1)),
         ("bytes=99990-100009", 206, slice(99_990, 100_010)),
         ("bytes=150000-", 206, slice(150_000, 200_000)),
@@ -313,13 +304,10 @@ def _expired(meeting: Meeting) -> str:
         ("bytes=5-1", 200, slice(None)),
         ("bytes=0-1,3-4", 200, slice(None)),
         ("lines=1-2", 200, slice(None)),
-    ],
-)
-def test_ranges(ranges: tuple[Meeting, bytes], asked: str, status: int, found: slice) -> None:
-    """A range of a track is those bytes; what is no range of ours is passed over."""
-    meeting, data = ranges
-    answer = meeting.call("viewer", "v", "GET", "/tracks/b", None, {"Range": asked})
-    assert (answer.status, answer.body) == (status, data[found])
+    ]:
+        meeting, data = ranges
+        answer = meeting.call("viewer", "v", "GET", "/tracks/b", None, {"Range": asked})
+        assert (answer.status, answer.body) == (status, data[found])
 
 
 @pytest.fixture(scope="module")

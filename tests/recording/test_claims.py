@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from collector.claims.document import (
     load_claims,
 )
 from collector.claims.findings import ClaimFinding, verdict
-from collector.recording import claims, dry_run, refusals
+from collector.recording import Recorder, claims, dry_run, refusals
 from collector.recording.claims import Place, counts, look
 from collector.testing import canaries, scan
 from tests.database import query
@@ -85,17 +86,23 @@ def test_content_on_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 # -- a recorder's directory -----------------------------------------------------------------------
 
 
-@pytest.fixture
-def used(tmp_path: Path) -> Iterator[dry_run.TrialRecorder]:
-    """A recorder that runs, with a closed recording of a member who stays."""
-    trial = dry_run.TrialRecorder(tmp_path / "recorder", "canary-1")
+@pytest.fixture(scope="module")
+def _used(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a recorder, with a closed recording of a member who stays."""
+    trial = dry_run.TrialRecorder(tmp_path_factory.mktemp("used") / "recorder", "canary-1")
     with closing(trial.recorder):
         trial.stay("guest-1")
         trial.control("start")
         trial.send("guest-1")
         trial.control("stop")
         trial.read("guest-1")
-        yield trial
+    return trial.directory
+
+
+@pytest.fixture
+def used(_used: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(_used, tmp_path / "recorder"))
 
 
 def findings(directory: Path) -> dict[str, list[str]]:
@@ -108,24 +115,30 @@ def findings(directory: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_a_directory_in_use(used: dry_run.TrialRecorder) -> None:
+def test_a_directory_in_use(used: Path) -> None:
     """It holds, with its counts."""
-    assert findings(used.directory) == {}
-    assert counts(used.directory) == {
-        "recordings": {"kept": 1, "unstarted": 0, "erased": 0},
-        "choices": {"stay": 1, "leave": 0, "withdraw": 0},
-        "accesses": {"done": 1, "refused": 0},
-    }
-    assert tuple(counts(used.directory) or ()) == RECORDING_COUNTERS
-    assert counts(used.directory / "nothing") is None
+    with closing(Recorder(used)):
+        assert findings(used) == {}
+        assert counts(used) == {
+            "recordings": {"kept": 1, "unstarted": 0, "erased": 0},
+            "choices": {"stay": 1, "leave": 0, "withdraw": 0},
+            "accesses": {"done": 1, "refused": 0},
+        }
+    assert tuple(counts(used) or ()) == RECORDING_COUNTERS
+    assert counts(used / "nothing") is None
 
 
 def _edit(path: Path, statement: str) -> None:
     query(path, statement)
 
 
-def _flip(trial: dry_run.TrialRecorder) -> None:
-    (sealed,) = trial.files()
+def _sealed(directory: Path) -> Path:
+    (found,) = directory.rglob("*.age")
+    return found
+
+
+def _flip(directory: Path) -> None:
+    sealed = _sealed(directory)
     data = bytearray(sealed.read_bytes())
     data[-1] ^= 1
     sealed.write_bytes(data)
@@ -136,59 +149,54 @@ def _left(path: Path) -> None:
     path.write_bytes(b"canary-1")
 
 
-ATTACKS: dict[str, tuple[Callable[[dry_run.TrialRecorder], object], set[str]]] = {
-    "a file that others may read": (lambda of: of.files()[0].chmod(0o644), {"access"}),
-    "a directory that others may read": (lambda of: of.directory.chmod(0o755), {"access"}),
+ATTACKS: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "a file that others may read": (lambda of: _sealed(of).chmod(0o644), {"access"}),
+    "a directory that others may read": (lambda of: of.chmod(0o755), {"access"}),
     "a bit": (_flip, {"access"}),
-    "an object that is gone": (lambda of: of.files()[0].unlink(), {"access"}),
-    "a file of another program": (lambda of: _left(of.directory / "said.wav"), {"storage"}),
+    "an object that is gone": (lambda of: _sealed(of).unlink(), {"access"}),
+    "a file of another program": (lambda of: _left(of / "said.wav"), {"storage"}),
     "one among the sealed": (
-        lambda of: _left(of.files()[0].with_name("said.wav")),
+        lambda of: _left(_sealed(of).with_name("said.wav")),
         {"storage", "access"},
     ),
-    "a link": (lambda of: (of.directory / "more").symlink_to("/"), {"storage"}),
+    "a link": (lambda of: (of / "more").symlink_to("/"), {"storage"}),
     "a recording after its time": (
-        lambda of: _edit(of.directory / "recorder.db", "UPDATE tasks SET due = 1"),
+        lambda of: _edit(of / "recorder.db", "UPDATE tasks SET due = 1"),
         {"storage"},
     ),
     "a recording without its grant": (
-        lambda of: _edit(of.directory / "recorder.db", "DELETE FROM recordings"),
+        lambda of: _edit(of / "recorder.db", "DELETE FROM recordings"),
         {"access", "grant"},
     ),
     "a recording that nothing erases": (
-        lambda of: _edit(of.directory / "recorder.db", "DELETE FROM tasks"),
+        lambda of: _edit(of / "recorder.db", "DELETE FROM tasks"),
         {"storage"},
     ),
     "a ledger that was changed": (
-        lambda of: _edit(
-            of.directory / "recorder.db", "DELETE FROM entries WHERE kind = 'recording'"
-        ),
+        lambda of: _edit(of / "recorder.db", "DELETE FROM entries WHERE kind = 'recording'"),
         {"grant", "notice", "choice", "access"},
     ),
 }
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_directory_that_was_changed(used: dry_run.TrialRecorder, name: str) -> None:
+def test_a_directory_that_was_changed(used: Path, name: str) -> None:
     """It breaks what denies it, or leaves it unproven."""
     attack, checks = ATTACKS[name]
-    used.recorder.close()
     attack(used)
-    assert set(findings(used.directory)) == checks
+    assert set(findings(used)) == checks
 
 
-def test_a_directory_that_cannot_be_read(used: dry_run.TrialRecorder) -> None:
+def test_a_directory_that_cannot_be_read(used: Path) -> None:
     """Nothing is shown then."""
-    used.recorder.close()
-    (used.directory / "recorder.db").write_bytes(b"no database" * 1000)
-    assert set(verdicts(look(Place(used.directory))).values()) == {"unproven"}
+    (used / "recorder.db").write_bytes(b"no database" * 1000)
+    assert set(verdicts(look(Place(used))).values()) == {"unproven"}
 
 
-def test_a_directory_whose_list_is_gone(used: dry_run.TrialRecorder) -> None:
+def test_a_directory_whose_list_is_gone(used: Path) -> None:
     """Recordings may be there all the same."""
-    used.recorder.close()
-    (used.directory / "recorder.db").unlink()
-    assert set(verdicts(look(Place(used.directory))).values()) == {"unproven"}
+    (used / "recorder.db").unlink()
+    assert set(verdicts(look(Place(used))).values()) == {"unproven"}
 
 
 def test_a_directory_without_recordings(tmp_path: Path) -> None:

@@ -77,9 +77,9 @@ def test_a_key_set() -> None:
     assert parse_keys(_document()) == {}
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
+def test_what_is_no_key_set() -> None:
+    """One faulty key is enough, as is a private one, or a name that is there twice."""
+    for document in [
         b"",
         b"null",
         b"[]",
@@ -110,13 +110,9 @@ def test_a_key_set() -> None:
         _document({**_KEY, "x": "A" * 42 + "B"}),
         _document({name: value for name, value in _KEY.items() if name != "kid"}),
         _document({name: value for name, value in _KEY.items() if name != "x"}),
-    ],
-    ids=lambda document: repr(document[:40]),
-)
-def test_what_is_no_key_set(document: bytes) -> None:
-    """One faulty key is enough, as is a private one, or a name that is there twice."""
-    with pytest.raises(ValueError, match="no set of Ed25519 keys"):
-        parse_keys(document)
+    ]:
+        with pytest.raises(ValueError, match="no set of Ed25519 keys"):
+            parse_keys(document)
 
 
 @given(st.binary(max_size=300) | st.recursive(

@@ -100,16 +100,16 @@ def test_bodies(kind: Any, body: dict[str, Any]) -> None:
                 decoded(json.dumps(faulty).encode(), kind)
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff", b'{"a":1}'])
-def test_what_is_no_body(body: bytes) -> None:
+def test_what_is_no_body() -> None:
     """Each is refused, by one code."""
-    with pytest.raises(Refused, match="malformed"):
-        decoded(body, ChoiceBody)
+    for body in [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff", b'{"a":1}']:
+        with pytest.raises(Refused, match="malformed"):
+            decoded(body, ChoiceBody)
 
 
-@pytest.mark.parametrize(
-    ("kind", "body"),
-    [
+def test_members_that_are_there_twice() -> None:
+    """Would be read differently by different programs."""
+    cases: list[tuple[Any, str]] = [
         (ChoiceBody, '{"choice": "leave", "choice": "stay", "notice": "%s"}' % ("0" * 64)),
         (ChoiceBody, '{"choice": "leave", "ch\\u006fice": "stay", "notice": "%s"}' % ("0" * 64)),
         (HandoverBody, '{"to": "ben", "to": "eve"}'),
@@ -118,12 +118,10 @@ def test_what_is_no_body(body: bytes) -> None:
             RequestBody,
             json.dumps(TERMS).replace('"language"', '"language": "id", "language"'),
         ),
-    ],
-)
-def test_members_that_are_there_twice(kind: Any, body: str) -> None:
-    """Would be read differently by different programs."""
-    with pytest.raises(Refused, match="malformed"):
-        decoded(body.encode(), kind)
+    ]
+    for kind, body in cases:
+        with pytest.raises(Refused, match="malformed"):
+            decoded(body.encode(), kind)
 
 
 def test_paths() -> None:

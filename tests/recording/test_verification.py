@@ -15,11 +15,12 @@ from tests.conftest import required
 from tests.recording.vaults import RECORDING, add, content, create, finish, manifest, opened
 
 
-@pytest.fixture
-def handed_out(tmp_path: Path) -> Path:
-    """A directory with what the host of a local recording has: manifest, age files, identity."""
-    host, source = pyrage.x25519.Identity.generate(), tmp_path / "source"
-    with opened(tmp_path / "vault") as vault:
+@pytest.fixture(scope="module")
+def _handed_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the host of a local recording has: manifest, age files, identity."""
+    host, folder = pyrage.x25519.Identity.generate(), tmp_path_factory.mktemp("host")
+    source = folder / "source"
+    with opened(folder / "vault") as vault:
         create(vault, recipient=str(host.to_public()))
         add(vault, "cam", range(12))
         add(vault, "mix", range(2), owner="mixed", kind="audio")
@@ -30,9 +31,16 @@ def handed_out(tmp_path: Path) -> Path:
                 sealed = vault.ciphertext(RECORDING, track.name, number)
                 (source / track.name / f"{number}.age").write_bytes(sealed)
         (source / MANIFEST_NAME).write_bytes(manifest(vault))
-    (tmp_path / "key.txt").write_text(f"# public key: {host.to_public()}\n{host}\n")
-    (tmp_path / "out").mkdir()
-    return source
+    (folder / "key.txt").write_text(f"# public key: {host.to_public()}\n{host}\n")
+    (folder / "out").mkdir()
+    return folder
+
+
+@pytest.fixture
+def handed_out(_handed_out: Path, tmp_path: Path) -> Path:
+    """The directory with it, in a copy."""
+    shutil.copytree(_handed_out, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "source"
 
 
 def _whole(track: str, chunks: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import time
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from collector.sdk import client, settings
 from tests.deadline import WAIT_SECONDS
+from tests.sidecar.serving import Sidecar, started
 
 
 @pytest.fixture(autouse=True)
@@ -31,3 +32,11 @@ def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     """No minute ends between two records: a batch is of one."""
     now = time()
     monkeypatch.setattr("collector.sdk.queue.time", lambda: now)
+
+
+@pytest.fixture(scope="session")
+def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    """One for several tests, each of which has addresses of its own."""
+    folder = tmp_path_factory.mktemp("sidecar")
+    with started(folder, environ={"COLLECTOR__HTTP__UNIX": str(folder / "c.sock")}) as running:
+        yield running

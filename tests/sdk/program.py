@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -19,24 +20,24 @@ PATIENCE = {"COLLECTOR_SDK_EXIT_TIMEOUT": "60"}
 """The environment of a program that ends when all it emitted is delivered, also on a machine that
 stands still."""
 _ROOT = Path(__file__).parents[2]
-_LOADED = (
-    *("collector.sdk.client", "collector.sdk.spooled_delivery"),
-    "tests.warmed",
-)
 
 
-def run_code(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run code as ``python -c`` does."""
-    return run_module("tests.sdk.program", code, *arguments)
+def run_code(
+    code: str, *arguments: object, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run code as ``python -c`` does, with variables that are set besides."""
+    return run_module("tests.sdk.program", code, *arguments, environ=environ)
 
 
-def run_module(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run_module(
+    module: str, *arguments: object, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a module as a program."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     words = list(map(str, arguments))
     with TemporaryFile() as out, TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
         streams = nothing.fileno(), out.fileno(), err.fileno()
-        process = begin(module, words, streams, _ROOT, environ, _LOADED)
+        process = begin(module, words, streams, _ROOT, {**ours, **(environ or {})})
         try:
             code = process.wait(2 * WAIT_SECONDS)
         finally:

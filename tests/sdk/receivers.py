@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import socket
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from threading import Event
 from time import sleep
 
+from tests.deadline import WAIT_SECONDS
 from tests.tcp import Behaviour, tcp_server
 
 PAUSE = 0.05
@@ -60,3 +63,15 @@ def receiver(behave: Behaviour) -> AbstractContextManager[int]:
     """Start a receiver on this machine that treats each connection in one way and reads no more
     than it is told; yields its port."""
     return tcp_server(behave, receive_buffer=4096)
+
+
+def check_endless(
+    check: Callable[[str, int], None], names: Collection[str] = tuple(ENDLESS)
+) -> None:
+    """Check a sender against each of these receivers, by name and port, at once: it waits for most
+    of the time."""
+    with ThreadPoolExecutor(len(names)) as pool, ExitStack() as stack:
+        ports = {name: stack.enter_context(receiver(ENDLESS[name])) for name in names}
+        found = {name: pool.submit(check, name, port) for name, port in ports.items()}
+        failed = {name: error for name in names if (error := found[name].exception(WAIT_SECONDS))}
+    assert not failed, failed

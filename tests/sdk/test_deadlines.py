@@ -10,7 +10,7 @@ import pytest
 
 from collector.sdk import Collector
 from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sdk.receivers import ENDLESS, receiver
+from tests.sdk.receivers import ENDLESS, check_endless, receiver
 
 _EVENT = {"ip_address": "203.0.113.7", "device": {"type": "phone"}}
 _SHORT, _LONG = 0.3, 300.0
@@ -18,8 +18,6 @@ _MARGIN = WAIT_SECONDS
 """Seconds: far more than a busy machine needs, and far less than ``_LONG``."""
 _RECORDS = 30_000
 """More than the buffers of a connection hold."""
-
-endless = pytest.mark.parametrize("name", ENDLESS)
 
 
 def _url(name: str, port: int) -> str:
@@ -47,24 +45,26 @@ def _threads() -> set[threading.Thread]:
     return {t for t in threading.enumerate() if t.name.startswith("collector-")}
 
 
-@endless
-def test_an_attempt_ends_at_its_deadline(name: str) -> None:
+def test_an_attempt_ends_at_its_deadline() -> None:
     """Each failed attempt is counted soon after ``timeout``, and another one begins."""
-    with receiver(ENDLESS[name]) as port:
+
+    def check(name: str, port: int) -> None:
         telemetry = _filled(name, port, timeout=_SHORT)
         wait_until(lambda: telemetry.tally().failures >= 2, _MARGIN)
         telemetry.close(0)
-    assert telemetry.tally().delivered == 0
+        assert telemetry.tally().delivered == 0
+
+    check_endless(check)
 
 
-@endless
 @pytest.mark.parametrize("with_spool", [False, True], ids=["memory", "spool"])
-def test_close_ends_the_exchange(tmp_path: Path, name: str, with_spool: bool) -> None:
+def test_close_ends_the_exchange(tmp_path: Path, with_spool: bool) -> None:
     """``flush`` and ``close`` return in time, and no thread goes on afterwards, even if an attempt
     may take much longer."""
     before = _threads()
-    with receiver(ENDLESS[name]) as port:
-        spool = tmp_path / "spool" if with_spool else None
+
+    def check(name: str, port: int) -> None:
+        spool = tmp_path / name if with_spool else None
         telemetry = _filled(name, port, timeout=_LONG, spool=spool)
         sleep(0.1)
         began = monotonic()
@@ -72,12 +72,14 @@ def test_close_ends_the_exchange(tmp_path: Path, name: str, with_spool: bool) ->
         assert not is_flushed or (with_spool and not telemetry.tally().queued)
         telemetry.close(_SHORT)
         assert monotonic() - began < 2 * _SHORT + _MARGIN
-        for thread in _threads() - before:
-            thread.join(_MARGIN)
-            assert not thread.is_alive()
         account = telemetry.tally()
-    assert account.delivered == account.queued == 0
-    assert account.admitted == account.spooled + account.lost["unsent"]
+        assert account.delivered == account.queued == 0
+        assert account.admitted == account.spooled + account.lost["unsent"]
+
+    check_endless(check)
+    for thread in _threads() - before:
+        thread.join(_MARGIN)
+        assert not thread.is_alive()
 
 
 @pytest.mark.long

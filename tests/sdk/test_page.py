@@ -65,6 +65,7 @@ def _run(arguments: list[str], folder: Path) -> str:
     return done.stdout.decode()
 
 
+@pytest.mark.long  # as those above
 def test_the_three_lines(tmp_path: Path) -> None:
     """The row has the values that the page names."""
     _run(["-c", _blocks("run")[0]], tmp_path)
@@ -73,6 +74,7 @@ def test_the_three_lines(tmp_path: Path) -> None:
     assert kept == {"client.address", "device.type", "received", "count"}
 
 
+@pytest.mark.long  # as those above
 def test_the_app(tmp_path: Path) -> None:
     """Served by uvicorn and requested once, it stores one row with the client."""
     serve_the_app(Path(sys.executable), tmp_path)

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from tests.sdk.accounts import address, both_ways, spool_of
 from tests.sdk.program import run_code
 from tests.sdk.stores import addresses
 
-_THREADS, _EACH = 8, int(os.environ.get("COLLECTOR_SDK_EVENTS", "20000"))
+_THREADS, _EACH = 8, int(os.environ.get("COLLECTOR_SDK_EVENTS", "2000"))
 _MINUTES = 120.0
 
 
 def test_threads(tmp_path: Path) -> None:
-    """Eight of them, twenty thousand events each: all are delivered, each once."""
+    """Eight of them, thousands of events each: all are delivered, each once."""
     path, total = tmp_path / "t.ndjson", _THREADS * _EACH
     with Collector(to=f"ndjson:///{path}", queue=total, exit_timeout=_MINUTES) as telemetry:
 
@@ -63,11 +64,18 @@ def _run(code: str, to: str, spool: Path | None = None) -> subprocess.CompletedP
     return run_code(_CHILD + code, to, spool or "")
 
 
-schemes = pytest.mark.parametrize("scheme", ["sqlite", "ndjson"])
+def _ways(*often: tuple[str, bool]) -> pytest.MarkDecorator:
+    """Every type of sink with and without a spool; the others only with the slower tests."""
+    return pytest.mark.parametrize(
+        ("scheme", "with_spool"),
+        [
+            pytest.param(*each, marks=() if each in often else pytest.mark.long)
+            for each in product(("sqlite", "ndjson"), (False, True))
+        ],
+    )
 
 
-@schemes
-@both_ways
+@_ways(("sqlite", True), ("ndjson", False))
 def test_fork(tmp_path: Path, scheme: str, with_spool: bool) -> None:
     """Parent and children emit before and after; each delivers its own records only."""
     path = tmp_path / ("t.db" if scheme == "sqlite" else "t.ndjson")
@@ -96,8 +104,7 @@ assert account.admitted + account.recovered == 200 == account.delivered, account
     assert addresses(path) == sorted(f"10.0.{at >> 8}.{at & 255}" for at in range(500))
 
 
-@schemes
-@both_ways
+@_ways(("sqlite", False), ("ndjson", True))
 def test_the_parent_of_a_fork_closes_first(tmp_path: Path, scheme: str, with_spool: bool) -> None:
     """What the child emits before and after that is delivered; it can have the parent's spool."""
     path = tmp_path / ("t.db" if scheme == "sqlite" else "t.ndjson")
@@ -160,7 +167,8 @@ assert telemetry.close(50)
 
 
 @pytest.mark.parametrize(
-    "method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.long)]
+    "method",
+    ["fork", *(pytest.param(each, marks=pytest.mark.long) for each in ("spawn", "forkserver"))],
 )
 def test_multiprocessing(tmp_path: Path, method: str) -> None:
     """Workers of a pool end without closing anything; their records are delivered."""

@@ -344,3 +344,15 @@ def test_a_batch_in_flight_is_redacted_between_attempts() -> None:
     assert queue.flush(0)
     account = queue.snapshot()
     assert (account.delivered, account.lost) == (2, {"withdrawn": 1})
+
+
+def test_the_oldest_are_dropped_instead(tmp_path: Path) -> None:
+    """With ``when_full="oldest"`` the newest are delivered."""
+    path = tmp_path / "t.ndjson"
+    with Collector(
+        to=f"ndjson:///{path}", queue=10, when_full="oldest", interval=3600, batch=1000
+    ) as telemetry:
+        for number in range(100):
+            assert telemetry.emit({"ip": f"10.0.0.{number}"})
+        assert telemetry.tally().lost == {"queue_full": 90}
+    assert addresses(path) == sorted(f"10.0.0.{number}" for number in range(90, 100))

@@ -36,9 +36,9 @@ def test_every_setting_is_an_argument() -> None:
     assert set(names) - {"keys"} == {setting.name for setting in settings()}
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "value"),
-    [
+def test_the_environment_has_the_last_word() -> None:
+    """A variable replaces each setting, whatever the argument is."""
+    for name, text, value in [
         ("mode", "local", "local"),
         ("schema", "conferencing-strict", "conferencing-strict"),
         ("to", "sqlite:///x.db", "sqlite:///x.db"),
@@ -55,20 +55,17 @@ def test_every_setting_is_an_argument() -> None:
         ("ca", "ca.pem", Path("ca.pem")),
         ("certificate", "c.pem", Path("c.pem")),
         ("consent", "planning, crashes", ("planning", "crashes")),
-    ],
-)
-def test_the_environment_has_the_last_word(name: str, text: str, value: object) -> None:
-    """A variable replaces each setting, whatever the argument is."""
-    attribute = "schema_" if name == "schema" else name
-    environ = {f"COLLECTOR_SDK_{name.upper()}": text}
-    assert getattr(read({}, environ), attribute) == value
-    other = {"mode": "on", "when_full": "newest", "queue": 1, "batch": 1}.get(name)
-    assert getattr(read({name: other}, environ), attribute) == value
+    ]:
+        attribute = "schema_" if name == "schema" else name
+        environ = {f"COLLECTOR_SDK_{name.upper()}": text}
+        assert getattr(read({}, environ), attribute) == value
+        other = {"mode": "on", "when_full": "newest", "queue": 1, "batch": 1}.get(name)
+        assert getattr(read({name: other}, environ), attribute) == value
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
+def test_faults() -> None:
+    """Each fault names its setting and quotes no value."""
+    for name, value in [
         ("mode", "ON"),
         ("mode", True),
         ("to", ""),
@@ -106,20 +103,16 @@ def test_the_environment_has_the_last_word(name: str, text: str, value: object) 
         ("token", "two words"),
         ("token", "naïve"),
         ("ca", 5),
-    ],
-    ids=str,
-)
-def test_faults(name: str, value: Any) -> None:
-    """Each fault names its setting and quotes no value."""
-    with pytest.raises(ConfigFaults) as caught:
-        read({name: value}, {})
-    (fault,) = caught.value.faults
-    assert (fault.field, fault.code) == (name, "E107")
-    assert "canary" not in str(caught.value)
-    if isinstance(value, str) and "\0" not in value:
+    ]:
         with pytest.raises(ConfigFaults) as caught:
-            read({}, {f"COLLECTOR_SDK_{name.upper()}": value})
+            read({name: value}, {})
+        (fault,) = caught.value.faults
+        assert (fault.field, fault.code) == (name, "E107")
         assert "canary" not in str(caught.value)
+        if isinstance(value, str) and "\0" not in value:
+            with pytest.raises(ConfigFaults) as caught:
+                read({}, {f"COLLECTOR_SDK_{name.upper()}": value})
+            assert "canary" not in str(caught.value)
 
 
 def test_a_slip_in_a_variable_is_told() -> None:

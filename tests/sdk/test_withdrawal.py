@@ -17,7 +17,7 @@ from tests.raising import raises
 from tests.sdk.accounts import SURVEY, YESTERDAY, adds_up, both_ways, spool_of
 from tests.sdk.stores import lines, rows
 from tests.sdk.wires import hung, wire
-from tests.sidecar.serving import started
+from tests.sidecar.serving import Sidecar
 
 _HIS, _HERS = "203.0.113.7", "203.0.113.8"
 _MODEL = b"Pixel 8"
@@ -73,10 +73,10 @@ def test_records_outside_of_the_window_stay(tmp_path: Path) -> None:
         assert telemetry.withdraw("client.address", _HIS, since=now).stored == 1
 
 
-def test_a_batch_in_flight_is_redacted(tmp_path: Path) -> None:
+def test_a_batch_in_flight_is_redacted(sidecar: Sidecar) -> None:
     """While the sidecar is away, a batch is retried: once it is back, the redacted batch arrives.
     The result names the sidecar as a place beyond reach."""
-    with started(tmp_path) as sidecar, wire(sidecar.ports["http"]) as between:
+    with wire(sidecar.ports["http"]) as between:
         between.is_cut = True
         with Collector(to=f"http://127.0.0.1:{between.port}", interval=0) as telemetry:
             assert telemetry.emit(_event())
@@ -92,10 +92,10 @@ def test_a_batch_in_flight_is_redacted(tmp_path: Path) -> None:
     assert _MODEL not in between.sent
 
 
-def test_a_spool_is_amended_with_a_receipt(tmp_path: Path) -> None:
+def test_a_spool_is_amended_with_a_receipt(sidecar: Sidecar, tmp_path: Path) -> None:
     """Its ledger has an entry and verifies; the remaining records are delivered once."""
     spool = tmp_path / "spool"
-    with started(tmp_path) as sidecar, wire(sidecar.ports["http"]) as between:
+    with wire(sidecar.ports["http"]) as between:
         between.is_cut = True
         with Collector(to=f"http://127.0.0.1:{between.port}", spool=spool, interval=0) as telemetry:
             for address in (_HIS, _HERS, _HIS):

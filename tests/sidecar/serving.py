@@ -32,8 +32,6 @@ NEW_INTERPRETERS = {"PYTEST_NEW_INTERPRETERS": "1"}
 """The environment of a sidecar whose workers are started as they are where no test runs, not forked
 (``tests.sidecar.forked_workers``)."""
 _START_SECONDS = WAIT_SECONDS
-LOADED = ("tests.sidecar.forked_workers", "tests.warmed")
-"""What all commands that run as processes have loaded when they are forked."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,8 @@ def started(
         try:
             whole = [*(command or words), *arguments]
             files = (stdout, writing)
-            process = _begin(directory, whole, environ or {}, files, is_new=command is not None)
+            is_new = command is not None
+            process = _begin(directory, whole, environ or {}, files, is_new=is_new)
         finally:
             os.close(writing)
         sidecar = Sidecar(process, directory)
@@ -153,7 +152,7 @@ def _begin(
         stdin, out, stderr = nothing.fileno(), (files[0] or nothing).fileno(), files[1]
         if is_new:
             return subprocess.Popen([*words], 0, None, stdin, out, stderr, cwd=directory, env=whole)
-        return begin("collector", [*words], (stdin, out, stderr), directory, whole, LOADED)
+        return begin("collector", [*words], (stdin, out, stderr), directory, whole)
 
 
 def _read(stream: IO[bytes], sidecar: Sidecar, ready: threading.Event) -> None:

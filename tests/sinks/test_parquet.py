@@ -37,6 +37,7 @@ from collector.testing.sinks import batch_of, person
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
 from tests.raising import raises
+from tests.sdk.program import run_code
 
 _SCHEMA = load_schema("conferencing")
 _NOW = datetime.now(UTC)
@@ -556,7 +557,8 @@ def test_two_sinks_of_one_process(tmp_path: Path) -> None:
     settings = ParquetSettings.at("parquet", tmp_path / "lake")
     one, other = (ParquetSink(settings, opening) for _ in range(2))
     with one, other:
-        subprocess.run([sys.executable, "-c", _OTHER_PROCESS, tmp_path], check=True)
+        done = run_code(_OTHER_PROCESS, tmp_path)
+        assert done.returncode == 0, done.stderr
         assert (tmp_path / "data" / "sinks" / "parquet" / "segments.db-wal").exists()
         one.deliver(_batch(1, [1]))
         with ParquetSink(settings, replace(opening, is_offline=True)) as offline:
@@ -607,14 +609,10 @@ os._exit(0)
 """
 
 
-def _collect_and_crash(lake: str, address: str, **variables: str) -> None:
-    arguments = [sys.executable, "-c", _CRASH, lake, address]
-    subprocess.run(arguments, check=True, env=os.environ | variables, timeout=WAIT_SECONDS)
-
-
 def test_lakes_beside_each_other(tmp_path: Path) -> None:
     """Get what an application collects for each of them, also after a crash."""
-    _collect_and_crash(f"parquet:///{tmp_path}/one", person(1))
+    done = run_code(_CRASH, f"parquet:///{tmp_path}/one", person(1))
+    assert done.returncode == 0, done.stderr
     with Collector("conferencing", f"parquet:///{tmp_path}/other", **_PATIENT) as other:
         other.emit({"ip_address": person(2)})
         with Collector("conferencing", f"parquet:///{tmp_path}/one", **_PATIENT) as one:

@@ -283,7 +283,7 @@ def test_a_person_who_is_not_there(tmp_path: Path) -> None:
 # -- what is written ------------------------------------------------------------------------------
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=max(3, settings().max_examples // 10))
 @given(
     fields=st.sampled_from([1, 60, 250]),
     lines=st.integers(1, 6_000),

@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -121,7 +121,6 @@ def test_where_the_disk_is_full(tmp_path: Path) -> None:
     assert _fields(tmp_path) == set()
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     before=st.none() | st.sets(st.sampled_from(_PURPOSES), min_size=1),
     now=st.sets(st.sampled_from(_PURPOSES), min_size=1),

@@ -13,7 +13,7 @@ from unittest import mock
 import orjson
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -317,7 +317,6 @@ _SHAPES = {
 }
 
 
-@settings(max_examples=25, deadline=None)
 @given(data=st.data(), columns=st.lists(st.sampled_from([*_SHAPES]), min_size=1, max_size=4))
 def test_no_value_is_lost(
     data: st.DataObject, columns: list[str], tmp_path_factory: pytest.TempPathFactory

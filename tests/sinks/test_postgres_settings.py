@@ -62,9 +62,10 @@ def test_a_password_of_its_own(tmp_path: Path) -> None:
     assert settings.parameters()["sslrootcert"] == str(tmp_path / "ca.pem")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_what_is_no_address(tmp_path: Path) -> None:
+    """A password in the file, parts that are missing, and options that would change more; no fault
+    quotes any of it."""
+    for url in [
         f"postgres://collector:{_SECRET}@db.example.com/telemetry",
         "postgres://db.example.com/telemetry",
         "postgres://collector@db.example.com",
@@ -78,15 +79,11 @@ def test_a_password_of_its_own(tmp_path: Path) -> None:
         "mysql://collector@db.example.com/telemetry",
         "host=db.example.com",
         "",
-    ],
-)
-def test_what_is_no_address(tmp_path: Path, url: str) -> None:
-    """A password in the file, parts that are missing, and options that would change more; no fault
-    quotes any of it."""
-    text = f"sinks: {{warehouse: {{type: postgres, party: first, url: '{url}'}}}}"
-    faults = _loaded(tmp_path, text).faults
-    assert [fault.code for fault in faults if fault.field == "sinks.warehouse.url"] == ["E107"]
-    assert _SECRET not in str(faults)
+    ]:
+        text = f"sinks: {{warehouse: {{type: postgres, party: first, url: '{url}'}}}}"
+        faults = _loaded(tmp_path, text).faults
+        assert [fault.code for fault in faults if fault.field == "sinks.warehouse.url"] == ["E107"]
+        assert _SECRET not in str(faults)
 
 
 def test_a_sink_needs_a_party(tmp_path: Path) -> None:
@@ -95,9 +92,9 @@ def test_a_sink_needs_a_party(tmp_path: Path) -> None:
     assert [fault.code for fault in _loaded(tmp_path, text).faults] == ["E106"]
 
 
-@pytest.mark.parametrize(
-    ("url", "mode"),
-    [
+def test_encryption() -> None:
+    """To another machine only with a verified name."""
+    for url, mode in [
         ("postgres://c@localhost/t", "prefer"),
         ("postgres://c@127.0.0.1/t?sslmode=disable", "disable"),
         ("postgres://c@[::1]/t?sslmode=require", "require"),
@@ -108,15 +105,12 @@ def test_a_sink_needs_a_party(tmp_path: Path) -> None:
         ("postgres://c@db/t?sslmode=verify-ca", None),
         ("postgres://c@10.0.0.1/t?sslmode=disable", None),
         ("postgres://c@[2001:db8::1]/t?sslmode=prefer", None),
-    ],
-)
-def test_encryption(url: str, mode: str | None) -> None:
-    """To another machine only with a verified name."""
-    if mode is None:
-        with raises("E219", ConfigError):
-            _settings(url).parameters()
-    else:
-        assert _settings(url).parameters()["sslmode"] == mode
+    ]:
+        if mode is None:
+            with raises("E219", ConfigError):
+                _settings(url).parameters()
+        else:
+            assert _settings(url).parameters()["sslmode"] == mode
 
 
 def test_references_that_lead_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

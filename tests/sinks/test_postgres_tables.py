@@ -88,11 +88,11 @@ def _layout(table: str, *columns: str) -> Layout:
     return Layout(f"{table}/1.0.0", "0" * 64, table, tuple((each, "TEXT") for each in columns))
 
 
-@pytest.mark.parametrize("name", ["tableoid", "ctid", "xmin", "cmin", "xmax", "cmax", "a" * 64])
-def test_names_that_no_column_has(name: str) -> None:
+def test_names_that_no_column_has() -> None:
     """Names of the server's own columns, and those that it would cut."""
-    with raises("E504", DeliveryError):
-        check_names([_layout("calls", "os.type", name)])
+    for name in ["tableoid", "ctid", "xmin", "cmin", "xmax", "cmax", "a" * 64]:
+        with raises("E504", DeliveryError):
+            check_names([_layout("calls", "os.type", name)])
 
 
 def test_names_of_tables() -> None:

@@ -157,9 +157,9 @@ def answer(path: Path, statement: str) -> tuple[tuple[str, ...], list[tuple[obje
         return found.columns, [tuple(row) for row in found.rows]
 
 
-@pytest.mark.parametrize(
-    ("statement", "columns", "rows"),
-    [
+def test_an_answer(path: Path) -> None:
+    """Tables, views, parts with names, functions, texts that look like names, and no UTF-8."""
+    for statement, columns, rows in [
         ("SELECT sum(count) AS n FROM conferencing", ("n",), [(8,)]),
         ("SELECT sum(count) AS n FROM CONFERENCING WHERE Received > '2999-01-02'", ("n",), [(1,)]),
         (
@@ -177,20 +177,21 @@ def answer(path: Path, statement: str) -> tuple[tuple[str, ...], list[tuple[obje
         ("SELECT count(*) AS n FROM (SELECT 1 UNION SELECT 2) AS x", ("n",), [(2,)]),
         (f"{_ENDLESS} LIMIT 3) SELECT count(*) AS n FROM c", ("n",), [(3,)]),
         ("SELECT row_number() OVER () AS n FROM conferencing LIMIT 1", ("n",), [(1,)]),
-        ("""SELECT 'a "b" -- c' AS "x ""y`", "[z" FROM (SELECT 1 AS "[z") -- "not there\n""",
-         ('x "y`', "[z"), [('a "b" -- c', 1)]),
-        ("SELECT cast(x'ff41' AS TEXT) AS x, x'00ff' AS y, NULL AS z", ("x", "y", "z"),
-         [("\ufffdA", b"\0\xff", None)]),
+        (
+            """SELECT 'a "b" -- c' AS "x ""y`", "[z" FROM (SELECT 1 AS "[z") -- "not there\n""",
+            ('x "y`', "[z"),
+            [('a "b" -- c', 1)],
+        ),
+        (
+            "SELECT cast(x'ff41' AS TEXT) AS x, x'00ff' AS y, NULL AS z",
+            ("x", "y", "z"),
+            [("\ufffdA", b"\0\xff", None)],
+        ),
         ("SELECT printf('%1000000000d', 1) AS x", ("x",), [(None,)]),
         ("VALUES (1)", ("column1",), [(1,)]),
         ("SELECT 1 AS n; -- and no more", ("n",), [(1,)]),
-    ],
-)  # fmt: skip
-def test_an_answer(
-    path: Path, statement: str, columns: tuple[str, ...], rows: list[tuple[object, ...]]
-) -> None:
-    """Tables, views, parts with names, functions, texts that look like names, and no UTF-8."""
-    assert answer(path, statement) == (columns, rows)
+    ]:
+        assert answer(path, statement) == (columns, rows)
 
 
 def _code(path: Path, statement: str) -> str:
@@ -206,19 +207,12 @@ def _code(path: Path, statement: str) -> str:
     return caught.value.code
 
 
-@pytest.mark.parametrize("statement", REFUSED.values(), ids=REFUSED)
-def test_what_is_refused(
-    path: Path, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Everything but reading tables of records with functions of the list."""
+def test_what_is_refused(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything but reading tables of records with functions of the list. What cannot be answered
+    is an error of ours, not SQLite's, and quotes nothing."""
     monkeypatch.chdir(tmp_path)
-    assert _code(path, statement) == "E407"
-
-
-@pytest.mark.parametrize("statement", UNANSWERED.values(), ids=UNANSWERED)
-def test_what_cannot_be_answered(path: Path, statement: str) -> None:
-    """Each is an error of ours, not SQLite's, and quotes nothing."""
-    assert _code(path, statement) == "E407"
+    for name, statement in (REFUSED | UNANSWERED).items():
+        assert _code(path, statement) == "E407", name
 
 
 @pytest.mark.parametrize("statement", TOO_MUCH.values(), ids=TOO_MUCH)
@@ -227,9 +221,9 @@ def test_what_takes_too_much(path: Path, statement: str) -> None:
     assert _code(path, statement) == "E416"
 
 
-@pytest.mark.parametrize(
-    ("statement", "help_"),
-    [
+def test_errors_help(path: Path) -> None:
+    """With names that the store has, and with places."""
+    for statement, help_ in [
         ('SELECT "client.adress" FROM conferencing', "did you mean `client.address`?"),
         ('SELECT c."os.typ" FROM conferencing c', "did you mean `os.type`?"),
         ("SELECT client.address FROM conferencing", "double quotes"),
@@ -238,13 +232,10 @@ def test_what_takes_too_much(path: Path, statement: str) -> None:
         ("SELECT summ(count) FROM conferencing", "did you mean `sum`?"),
         ("SELECT 1 FORM conferencing", "from character 15 on"),
         ("SELECT 1; SELECT 2", "one by one"),
-    ],
-)
-def test_errors_help(path: Path, statement: str, help_: str) -> None:
-    """With names that the store has, and with places."""
-    with pytest.raises(InputError) as caught:
-        answer(path, statement)
-    assert help_ in caught.value.message
+    ]:
+        with pytest.raises(InputError) as caught:
+            answer(path, statement)
+        assert help_ in caught.value.message
 
 
 def test_a_store_that_breaks_off(path: Path) -> None:

@@ -24,6 +24,7 @@ from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.certificates import Authority
 from tests.programs import script
 from tests.s3 import Proxy
+from tests.sdk.program import run_code
 from tests.tcp import Behaviour, tcp_server
 
 _IDLE = 1 << 16
@@ -205,23 +206,33 @@ def test_a_server_that_is_away() -> None:
 
 
 _FORKED = """
-import os, sys
-from tests.sinks.test_relay import _client, _echoes, _relay
-with _relay(_echoes) as relay, _client(relay.port) as client:
+import os, socket
+from collector.sinks.relay import Relay, _connected
+from tests.tcp import tcp_server
+
+def echoes(end):
+    while piece := end.recv(1024):
+        end.sendall(piece)
+
+with tcp_server(echoes) as port:
+    relay = Relay(lambda _: _connected("127.0.0.1", port))
+    client = socket.create_connection(("127.0.0.1", relay.port))
     child = os.fork()
     if not child:
         relay.close()
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    for each in (client, _client(relay.port)):
+    for each in (client, socket.create_connection(("127.0.0.1", relay.port))):
         each.sendall(b"a")
         assert each.recv(1) == b"a"
+    relay.close()
 """
 
 
 def test_a_process_that_is_forked() -> None:
     """It may close what it has of the relay: that of its parent goes on."""
-    script(_FORKED)
+    done = run_code(_FORKED)
+    assert done.returncode == 0, done.stderr
 
 
 def test_it_outlives_connections_that_cannot_be_opened() -> None:
@@ -388,12 +399,12 @@ def test_a_bucket_by_https(tmp_path: Path) -> None:
 
     trusted = {"SSL_CERT_FILE": str(authority.own.certificate)}
     with tcp_server(behave) as port:
-        known = script(_OBJECT, f"https://localhost:{port}", environ=trusted)
+        known = run_code(_OBJECT, f"https://localhost:{port}", environ=trusted)
         assert known.stdout == "4711\n"
         assert heads[0].startswith(b"HEAD /lake/a/key HTTP/1.1\r\n")
         assert b"proxy" not in heads[0].lower()
         heads.clear()
-        unknown = script(_OBJECT, f"https://localhost:{port}", fails=True)
+        unknown = run_code(_OBJECT, f"https://localhost:{port}")
     assert "Unreachable" in unknown.stderr
     assert heads == []
 
@@ -408,7 +419,7 @@ def test_a_bucket_takes_no_proxy_of_the_environment() -> None:
 
     with tcp_server(_answers(others)) as other, tcp_server(answer) as port:
         named = dict.fromkeys(("http_proxy", "ALL_PROXY"), f"http://127.0.0.1:{other}")
-        assert script(_OBJECT, f"http://127.0.0.1:{port}", environ=named).stdout == "4711\n"
+        assert run_code(_OBJECT, f"http://127.0.0.1:{port}", environ=named).stdout == "4711\n"
     assert got
     assert not others
 

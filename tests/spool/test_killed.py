@@ -20,7 +20,6 @@ from tests.spool.make import drained
 
 ROUNDS = int(os.environ.get("COLLECTOR_KILLS", "20"))
 ROOT = Path(__file__).parents[2]
-_LOADED = ("collector.filter.stored", "collector.sinks.ndjson", "tests.spool.make")
 
 
 def _killed(
@@ -33,7 +32,7 @@ def _killed(
         try:
             streams = (nothing.fileno(), writing, 2)
             arguments = [str(folder), str(start), *words]
-            process = begin("tests.spool.killed", arguments, streams, ROOT, os.environ, _LOADED)
+            process = begin("tests.spool.killed", arguments, streams, ROOT, os.environ)
         finally:
             os.close(writing)
         heard = os.read(reading, 1 << 16)

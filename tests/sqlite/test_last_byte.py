@@ -23,7 +23,7 @@ from tests.deadline import WAIT_SECONDS
 from tests.spool.make import plant_aside
 
 _SCHEMA = load_schema("conferencing")
-_PEOPLE = 450
+_PEOPLE = 200
 
 
 def _address(number: int) -> str:

@@ -11,9 +11,9 @@ def _fields(maker: str, product: str, family: str = "") -> dict[str, str]:
     return {name: text for name, text in device_fields(maker, product, family).items() if text}
 
 
-@pytest.mark.parametrize(
-    ("maker", "product"),
-    [
+def test_fillers_say_nothing() -> None:
+    """A placeholder of a maker is not a name."""
+    for maker, product in [
         ("To be filled by O.E.M.", "To be filled by O.E.M."),
         ("System manufacturer", "System Product Name"),
         ("OEM", "All Series"),
@@ -23,16 +23,13 @@ def _fields(maker: str, product: str, family: str = "") -> dict[str, str]:
         ("  ", "N/A"),
         ("INVALID", "Not Applicable"),
         ("-", "0123456789"),
-    ],
-)
-def test_fillers_say_nothing(maker: str, product: str) -> None:
-    """A placeholder of a maker is not a name."""
-    assert not "".join(_fields(maker, product).values()).strip(" -")
+    ]:
+        assert not "".join(_fields(maker, product).values()).strip(" -")
 
 
-@pytest.mark.parametrize(
-    ("maker", "product"),
-    [
+def test_virtual_machines_are_no_devices() -> None:
+    """They have neither a maker nor a model."""
+    for maker, product in [
         ("QEMU", "Standard PC (Q35 + ICH9, 2009)"),
         ("Red Hat", "KVM"),
         ("VMware, Inc.", "VMware20,1"),
@@ -47,12 +44,9 @@ def test_fillers_say_nothing(maker: str, product: str) -> None:
         ("Hetzner", "vServer"),
         ("Apple Inc.", "Apple Virtualization Generic Platform"),
         ("Nutanix", "AHV"),
-    ],
-)
-def test_virtual_machines_are_no_devices(maker: str, product: str) -> None:
-    """They have neither a maker nor a model."""
-    assert is_virtual(maker, product)
-    assert _fields(maker, product) == {}
+    ]:
+        assert is_virtual(maker, product)
+        assert _fields(maker, product) == {}
 
 
 @pytest.mark.parametrize(
