@@ -239,6 +239,22 @@ def test_no_byte_of_a_person_is_left(tmp_path: Path) -> None:
     assert person(12).encode() not in _bytes(tmp_path)
 
 
+def test_no_dictionary_keeps_a_value(tmp_path: Path) -> None:
+    """A column's dictionary in a rewritten file has the values of its rows, and no other."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1, 2, 2, 3]))
+        sink.finish()
+        sink.erase(_subject(2))
+        (file,) = _files(tmp_path)
+        read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
+        (chunk,) = read.column("client.address").chunks
+        assert sorted(chunk.dictionary.to_pylist()) == [person(1), person(3)]
+        sink.redact(_subject(3), ["client.address"])
+        read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
+        (chunk,) = read.column("client.address").chunks
+        assert chunk.dictionary.to_pylist() == [person(1)]
+
+
 @pytest.mark.parametrize("failing", ["_sync_file", "sync", "transaction", "unlink", "_write"])
 def test_a_failed_rewriting_leaves_nothing(tmp_path: Path, failing: str) -> None:
     """Neither bytes that a later one does not reach, nor the old file."""

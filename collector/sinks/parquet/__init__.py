@@ -279,8 +279,7 @@ class ParquetSink(ErasableSink):
                     self._lake.objects.remove(key.text)
                     done[at] = Removal(said.records if said else 0)
                     return done
-                filled = self._lake.filled(key.text)
-                steps[at] = [part for part in over if part.removed(filled)]
+                steps[at] = over if self._lake.may_lose(key.text, over) else []
         if any(steps.values()):
             found = self._lake.revise(key.text, [*steps.values()])
             for at, removal in zip(steps, found, strict=True):

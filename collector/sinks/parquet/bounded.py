@@ -21,6 +21,7 @@ from time import monotonic
 from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from collector.contracts import Layout
 from collector.environment import clean_environment
@@ -77,6 +78,19 @@ def _parts(table: pa.Table) -> Iterator[pa.Table]:
 def _size(table: pa.Table) -> int:
     """Return what a table takes in memory, about: pages may repeat a part of it."""
     size: int = table.nbytes + _WIDTH * len(table) * table.num_columns
+    return size
+
+
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
+
+
+def _decoded_size(column: pa.ChunkedArray) -> int:
+    """Return the bytes of a column's texts, if it is a dictionary. Raises ``pa.ArrowException`` for
+    a place that is not in it."""
+    size = 0
+    for chunk in column.chunks if column.type == _ENCODED else ():
+        lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
+        size += pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
     return size
 
 
@@ -249,6 +263,15 @@ class BoundedFile:
         return len(self.row_groups)
 
     @property
+    def group_schema(self) -> pa.Schema:
+        """The columns of a whole row group, as ``read_group`` returns it."""
+        fields = (
+            each.with_type(_ENCODED) if pa.types.is_string(each.type) else each
+            for each in self.schema
+        )
+        return pa.schema(fields, self.schema.metadata)
+
+    @property
     def is_whole(self) -> bool:
         """Whether the file consists of what we write."""
         return bool(self._ask(reader.WHOLE, FILE.pack(self._number, 0))[0])
@@ -259,12 +282,17 @@ class BoundedFile:
         self._source.close()
 
     def read_group(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
-        """Read a row group, or some columns of it."""
-        names = [n for n in self.schema.names if columns is None or n in columns]
+        """Read some columns of a row group, or the whole of it: then texts are dictionaries, of
+        which a value that is repeated takes its place once."""
+        names = [] if columns is None else [n for n in self.schema.names if n in columns]
         told = self._ask(reader.GROUP, FILE.pack(self._number, number) + "\0".join(names).encode())
         with suppress(pa.ArrowException):
             table = pa.ipc.open_stream(pa.py_buffer(told)).read_all()
-            return table.replace_schema_metadata(self.schema.metadata)
+            table = table.replace_schema_metadata(self.schema.metadata)
+            wanted = self.group_schema if columns is None else self.schema
+            is_expected = all(each == wanted.field(each.name) for each in table.schema)
+            if is_expected and sum(map(_decoded_size, table.columns)) <= MOST_GROUP:
+                return table
         raise UnreadableFile
 
     def _ask(self, kind: int, content: bytes) -> memoryview:

@@ -30,6 +30,7 @@ from collector.filter.arrow import (
     read_tables,
     shuffled,
     stated_retentions,
+    without_unused,
     writer,
 )
 from collector.filter.redaction import Part, concerns, cut
@@ -185,7 +186,7 @@ class Lake:
     def statistics(self, key: str) -> Statistics | None:
         """Return what the end of a file says; ``None`` if it is not there any more."""
         with suppress(FileNotFoundError), self._opened(key) as file:
-            return _statistics(file)
+            return self._noted(key, file)
         return None
 
     def retentions(self, key: str) -> Mapping[str, timedelta]:
@@ -196,10 +197,20 @@ class Lake:
         """Return the fields of a file that have values: they can only become fewer."""
         return self._stated(key)[1]
 
+    def may_lose(self, key: str, parts: Sequence[Part]) -> bool:
+        """Return whether parts of a rule may concern values of a file, by what is known of it."""
+        _, filled = self._known.get(key, ({}, None))
+        return filled is None or any(part.removed(filled) for part in parts)
+
     def _stated(self, key: str) -> tuple[Mapping[str, timedelta], frozenset[str]]:
-        if key not in self._known and (found := self.statistics(key)) is not None:
-            self._known[key] = found.retentions, found.filled
+        if key not in self._known:
+            self.statistics(key)
         return self._known.get(key, ({}, frozenset()))
+
+    def _noted(self, key: str, file: BoundedFile) -> Statistics:
+        found = _statistics(file)
+        self._known[key] = found.retentions, found.filled
+        return found
 
     def is_ours(self, key: str, *, is_whole: bool = False) -> bool:
         """Return whether a file bears our mark, and no other, and has a key of ours; with
@@ -213,7 +224,7 @@ class Lake:
         """Yield the records that parts of a rule concern; nothing but the columns of people is read
         of others."""
         with suppress(FileNotFoundError), self._opened(key) as file:
-            for number in _groups(file, parts):
+            for number in _groups(file, _statistics(file).filled, parts):
                 table = file.read_group(number)
                 if (concerned := cut(table, parts).concerned) is not None:
                     yield table.filter(concerned)
@@ -230,7 +241,6 @@ class Lake:
         """Rewrite a file by the parts of rules, one rule after the other; return what each has
         removed. A file that has no records left stays as one without any: nothing that is on its
         way to this key can then be created there any more."""
-        self._known.pop(key, None)
         for _ in range(_TRIES):
             with self.objects.locked():
                 outcome = self._revise(key, steps)
@@ -246,17 +256,22 @@ class Lake:
         except FileNotFoundError:
             return total
         with self._parquet(source) as file:
-            if next(_groups(file, [part for parts in steps for part in parts]), None) is None:
+            filled = self._noted(key, file).filled
+            if (
+                next(_groups(file, filled, [each for parts in steps for each in parts]), None)
+                is None
+            ):
                 return total
-            with self._writing(file.schema) as new:
+            with self._writing(file.group_schema) as new:
                 for number in range(file.groups):
                     left = file.read_group(number)
                     for at, parts in enumerate(steps):
                         left, shortened, deleted = cut(left, parts).apply(left)
                         total[at] += Removal(deleted, shortened)
                     if len(left):
-                        new.write_table(left)
+                        new.write_table(without_unused(left))
         is_done = not any(total) or self.objects.replace(key, self.objects.scratch, version)
+        self._known.pop(key, None)
         self._clear()
         return total if is_done else None
 
@@ -313,10 +328,9 @@ def _no_room() -> DeliveryError:
     return DeliveryError("E503", "a file of the lake cannot be written; is the disk full?")
 
 
-def _groups(file: BoundedFile, parts: Sequence[Part]) -> Iterator[int]:
+def _groups(file: BoundedFile, filled: Collection[str], parts: Sequence[Part]) -> Iterator[int]:
     """Yield the row groups that parts of a rule may concern, by the fields that have values, and
     the columns of people."""
-    filled = _statistics(file).filled
     useful = [
         part
         for part in parts

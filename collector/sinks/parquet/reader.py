@@ -23,6 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+if __name__ == "__main__":
+    sys.modules["numpy"] = None  # type: ignore[assignment]  # not needed, and slow to import
+
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -31,8 +34,8 @@ OPEN, GROUP, WHOLE, CLOSE, RANGE, DATA, ANSWER, REFUSED = b"OGWCRDAX"
 and its bytes; an answer."""
 HEAD = struct.Struct(">BI")
 FILE = struct.Struct(">QQ")
-"""The number of a file and its size, or that of a row group, before the names of its columns; the
-start of a range and its length."""
+"""The number of a file and its size, or that of a row group, before the names of its columns, of
+which none stand for all; the start of a range and its length."""
 MOST_GROUP = 64 << 20
 """Of a row group in memory; ours have at most the half."""
 MOST_COMPRESSED = 16 << 20
@@ -232,8 +235,10 @@ def _told(groups: Sequence[Any], columns: Sequence[Sequence[Any]], schema: pa.Sc
 
 
 def _group(file: _File, number: int, names: Sequence[str]) -> pa.Table:
-    """Read columns of a row group."""
+    """Read columns of a row group; without names all of them, and texts as dictionaries."""
     group, every = file.metadata.row_group(number), file.schema.names
+    encoded = [] if names else [each.name for each in file.schema if pa.types.is_string(each.type)]
+    names = names or every
     wanted = {each for each in every for name in names if f"{each}.".startswith(f"{name}.")}
     places = [_place(group.column(at)) for at, name in enumerate(every) if name in wanted]
     parts = {start: _range(start, length) for start, length in _ranges(places, file.size)}
@@ -245,12 +250,13 @@ def _group(file: _File, number: int, names: Sequence[str]) -> pa.Table:
         raise OSError("this part of the file was not asked for")
 
     source = pa.PythonFile(Ranges(part, file.size), "r")
-    reading = parquet.ParquetFile(source, metadata=file.metadata, pre_buffer=False)
+    reading = parquet.ParquetFile(
+        source, metadata=file.metadata, read_dictionary=encoded, pre_buffer=False
+    )
     found = reading.read_row_group(number, sorted(wanted), use_threads=False).select(list(names))
-    fields = [file.schema.field(name) for name in names]
     if len(found) != group.num_rows or found.nbytes > MOST_GROUP:
         raise ValueError("a row group has more than it says, or than it may")
-    return found.cast(pa.schema(fields))
+    return found
 
 
 def _ranges(places: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
@@ -299,7 +305,7 @@ def _serve() -> None:
             elif kind == WHOLE:
                 _send(ANSWER, bytes([_is_whole(files[number])]))
             elif kind == GROUP:
-                names = content[FILE.size :].decode().split("\0")
+                names = content[FILE.size :].decode().split("\0") if content[FILE.size :] else []
                 _send(ANSWER, _as_stream(_group(files[number], value, names)))
             else:
                 files.pop(number, None)
