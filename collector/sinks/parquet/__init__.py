@@ -7,7 +7,7 @@ expire, or a person's are erased.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +23,7 @@ from collector.extras import require
 from collector.files import check_directory
 from collector.filter.redaction import Part, Rule, cut, matching
 from collector.filter.stored import Values, read, values
-from collector.sinks.parquet.segment_reader import Segment, read_segments
+from collector.sinks.parquet.segment_reader import Segment, Waiting, read_segments
 from collector.sinks.parquet.segment_routing import (
     Routing,
     SegmentDirectories,
@@ -291,8 +291,9 @@ class ParquetSink(ErasableSink):
         from collector.filter.arrow import read_records  # noqa: PLC0415 - pyarrow
 
         with self._waiting.read() as segments:
-            waiting = {segment.key for segment, _ in segments}
-            yield from self._scan_segments(segments, rule)
+            waiting = {each.segment.key for each in segments}
+            for each in segments:
+                yield from _scan_segment(each, rule)
             with self._lake.past_unreadable() as others:
                 for key in self._lake.all_keys():
                     with others():
@@ -305,33 +306,21 @@ class ParquetSink(ErasableSink):
         if parts and _overlaps(parts, key):
             yield from self._lake.find(key.text, parts)
 
-    def _scan_segments(
-        self, segments: Iterable[tuple[Segment, Iterator[tuple[str, bytes]]]], rule: Rule
-    ) -> Iterator[tuple[str, Record]]:
-        noted = self._waiting.retentions
-        for segment, pieces in segments:
-            parts = rule.parts(segment.name, noted.get(segment.digest, {}).copy)
-            if parts and _overlaps(parts, segment):
-                own = Rule(others=parts)
-                for minute, piece in pieces:
-                    for record in matching(piece, own, minute):
-                        yield segment.name, {**record, "received": minute}
-
     def measure(self, rule: Rule) -> Iterator[Holding]:
         """Count what a rule concerns, schema by schema; all of a file by what its end says."""
         return joined(self._measured(rule))
 
     def _measured(self, rule: Rule) -> Iterator[Holding]:
         with self._waiting.read() as segments:
-            waiting, noted = {segment.key for segment, _ in segments}, self._waiting.retentions
-            for segment, pieces in segments:
-                stated = noted.get(segment.digest, {})
-                if (parts := rule.parts(segment.name, stated.copy)) is None:
-                    number = sum(count_lines(piece) for m, piece in pieces if m < rule.until)
-                    yield Holding(segment.name, 0, {}, None, None, number)
+            waiting = {each.segment.key for each in segments}
+            for each in segments:
+                name = each.segment.name
+                if (parts := rule.parts(name, partial(dict, each.retentions))) is None:
+                    number = sum(count_lines(piece) for m, piece in each.pieces if m < rule.until)
+                    yield Holding(name, 0, {}, None, None, number)
                 else:
                     told = Rule(others=parts)
-                    yield from counted(self._scan_segments([(segment, pieces)], told), told)
+                    yield from counted(_scan_segment(each, told), told)
             with self._lake.past_unreadable() as others:
                 for key in self._lake.all_keys():
                     with others():
@@ -389,9 +378,9 @@ class ParquetSink(ErasableSink):
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece of a segment, and of each row group of a file."""
         with self._waiting.read(former=False) as segments:
-            waiting = {segment.key for segment, _ in segments}
-            for _, pieces in segments:
-                for minute, piece in pieces:
+            waiting = {each.segment.key for each in segments}
+            for each in segments:
+                for minute, piece in each.pieces:
                     for schema, members in values(piece):
                         yield schema, {**members, "received": {minute}}
             with self._lake.past_unreadable() as others:
@@ -406,6 +395,16 @@ class ParquetSink(ErasableSink):
             yield "records wait that were collected for an earlier place of the sink"
         if self._lake.objects.keeps_versions:
             yield "the bucket keeps earlier versions of what was rewritten or removed"
+
+
+def _scan_segment(waiting: Waiting, rule: Rule) -> Iterator[tuple[str, Record]]:
+    name = waiting.segment.name
+    parts = rule.parts(name, partial(dict, waiting.retentions))
+    if parts and _overlaps(parts, waiting.segment):
+        own = Rule(others=parts)
+        for minute, piece in waiting.pieces:
+            for record in matching(piece, own, minute):
+                yield name, {**record, "received": minute}
 
 
 def _overlaps(parts: Sequence[Part] | None, where: Segment | FileKey) -> bool:

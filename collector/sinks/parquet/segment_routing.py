@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from datetime import timedelta
 from pathlib import Path
 
 from collector.files import sync
@@ -17,10 +16,10 @@ from collector.filter.redaction import Part, Rule
 from collector.schema.model import Schema
 from collector.sinks.parquet.segment_reader import (
     Segment,
+    Waiting,
     disk,
     foreign_parts,
     has_segments,
-    noted_retentions,
     place_of,
     read_segments,
 )
@@ -177,7 +176,7 @@ class SegmentDirectories:
     def has_former(self) -> bool:
         """Whether segments in the sink's own directory were collected for an earlier place."""
         with read_segments(self.own) as segments:
-            return not all(self.is_current(self.own, segment) for segment, _ in segments)
+            return not all(self.is_current(self.own, each.segment) for each in segments)
 
     def may_put(self, staged: Segments, segment: Segment) -> bool:
         """Return whether a segment is for the lake, to which the sink still puts."""
@@ -188,18 +187,8 @@ class SegmentDirectories:
         schemas = (*opening.schemas, *opening.earlier.values())
         return sum(foreign_parts(directory, schemas) for directory in self._all)
 
-    @property
-    def retentions(self) -> dict[str, dict[str, timedelta]]:
-        """The retentions of fields that were noted with segments, by the digest of the schema."""
-        found: dict[str, dict[str, timedelta]] = {}
-        for directory in self._all:
-            found.update(noted_retentions(directory))
-        return found
-
     @contextmanager
-    def read(
-        self, *, former: bool = True
-    ) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+    def read(self, *, former: bool = True) -> Iterator[list[Waiting]]:
         """Return the segments as they are at the moment, with those for an earlier place or
         without."""
         with ExitStack() as stack:
@@ -209,7 +198,7 @@ class SegmentDirectories:
                 for found in stack.enter_context(
                     read_segments(directory, must_know=directory == self.own)
                 )
-                if (former and directory == self.own) or self.is_current(directory, found[0])
+                if (former and directory == self.own) or self.is_current(directory, found.segment)
             ]
 
     @contextmanager

@@ -35,6 +35,7 @@ from collector.sinks.parquet.segment_reader import (
     pieces,
     read_frames,
     require_known_format,
+    retentions_of,
 )
 from collector.sinks.record_files import FileLock
 from collector.sqlite.connection import connect, transaction
@@ -247,10 +248,8 @@ class Segments:
 
     def retentions(self, segment: Segment) -> dict[str, timedelta]:
         """Return the retentions of a segment's fields; none if they were not noted."""
-        query = "SELECT name, seconds FROM retentions WHERE digest = ?"
         with disk():
-            rows = self._db.execute(query, (segment.digest,))
-            return {name: timedelta(seconds=seconds) for name, seconds in rows}
+            return retentions_of(self._db, segment)
 
     def pieces(self, segment: Segment) -> Iterator[tuple[str, bytes]]:
         """Yield the records of a segment by the minutes at which they were received, in pieces of a
@@ -274,10 +273,7 @@ class Segments:
 
     def close_segment(self, segment: Segment) -> Segment:
         """Note durably that a segment gets no more batches."""
-        if segment.is_closed:
-            return segment
-        with disk(), transaction(self._db):
-            return self._update(segment, is_closed=1)
+        return segment if segment.is_closed else self.note(segment, is_closed=1)
 
     def note_place(self, place: str) -> None:
         """Note the place of the sink that has the directory now."""
@@ -285,7 +281,7 @@ class Segments:
             self._db.execute("DELETE FROM places")
             self._db.execute("INSERT INTO places VALUES (?)", (place,))
 
-    def note(self, segment: Segment, **notes: str) -> Segment:
+    def note(self, segment: Segment, **notes: int | str) -> Segment:
         """Note something else with a segment."""
         with disk(), transaction(self._db):
             return self._update(segment, **notes)
