@@ -27,7 +27,7 @@ from collector.contracts import Layout
 from collector.environment import clean_environment
 from collector.errors import UnreadableFile
 from collector.sinks.parquet import reader
-from collector.sinks.parquet.reader import FILE, HEAD, MOST_COMPRESSED, MOST_GROUP
+from collector.sinks.parquet.reader import FILE, HEAD, MOST_COMPRESSED, MOST_GROUP, OPENED
 
 _GROUP_BYTES = 4 << 20
 """Of a table that becomes a row group: some 50,000 records, so that little memory is needed."""
@@ -94,14 +94,13 @@ def _decoded_size(column: pa.ChunkedArray) -> int:
     return size
 
 
-class RowGroup(NamedTuple):
-    """What the end of a file says of a row group: its rows, and by the order of the columns how
-    many have no value there, and the least and the greatest number or moment (microseconds)."""
+class Column(NamedTuple):
+    """What the end of a file says of a column: in how many records it has a value, and the least
+    and the greatest number or moment (microseconds); ``None`` where it does not say so."""
 
-    rows: int
-    nulls: list[int | None]
-    least: list[int | None]
-    greatest: list[int | None]
+    filled: int | None
+    least: int | None
+    greatest: int | None
 
 
 _processes = dict[subprocess.Popen[bytes], float]()
@@ -236,7 +235,8 @@ _numbers = count(1)
 
 
 class BoundedFile:
-    """A Parquet file with columns of our types. ``source`` is closed by ``close``.
+    """A Parquet file with columns of our types, a number of row ``groups`` and of ``rows``, and
+    what its end tells of its ``columns``. ``source`` is closed by ``close``.
 
     Every method raises ``UnreadableFile`` for what is none or is beyond the bounds, and what the
     source raises.
@@ -249,18 +249,16 @@ class BoundedFile:
             self._size = source.seek(0, os.SEEK_END)
         self._known_to: object = None
         told = self._opened()
-        (length,) = struct.unpack_from(">I", told)
-        self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(told[4 : 4 + length]))
-        rows = pa.ipc.open_stream(pa.py_buffer(told[4 + length :])).read_all().to_pylist()
-        self.row_groups: list[RowGroup] = [RowGroup(**each) for each in rows]
+        self.groups: int
+        self.rows: int
+        length, self.groups, self.rows = OPENED.unpack_from(told)
+        end = OPENED.size + length
+        self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(told[OPENED.size : end]))
+        columns = pa.ipc.open_stream(pa.py_buffer(told[end:])).read_all().to_pylist()
+        self.columns: list[Column] = [Column(**each) for each in columns]
 
     def __repr__(self) -> str:
         return f"<BoundedFile: {self.groups} groups>"
-
-    @property
-    def groups(self) -> int:
-        """The number of row groups."""
-        return len(self.row_groups)
 
     @property
     def group_schema(self) -> pa.Schema:

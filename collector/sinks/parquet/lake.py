@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,7 @@ from pyarrow import parquet
 
 from collector.contracts import Removal, count_lines, to_minute
 from collector.errors import DeliveryError, UnreadableFile
-from collector.files import make_directories
+from collector.files import failing_as, make_directories
 from collector.filter.arrow import (
     MARK,
     RESERVED,
@@ -130,12 +129,8 @@ class Lake:
                 self._clear()
 
     def _clear(self) -> None:
-        is_clear = False
-        with suppress(OSError):
+        with failing_as(_no_room()):
             self.objects.scratch.unlink(missing_ok=True)
-            is_clear = True
-        if not is_clear:
-            raise _no_room()
 
     def write(
         self,
@@ -275,8 +270,24 @@ class Lake:
         self._clear()
         return total if is_done else None
 
-    def _writing(self, columns: pa.Schema) -> _Writing:
-        return _Writing(self.objects, columns)
+    @contextmanager
+    def _writing(self, columns: pa.Schema) -> Iterator[parquet.ParquetWriter]:
+        """Write the scratch file, which is on disk at the end of the block."""
+        scratch, is_whole = self.objects.scratch, False
+        try:
+            with failing_as(_no_room()):
+                make_directories(scratch.parent, scratch.parent)
+                with written(scratch) as file:
+                    with writer(file, columns) as new:
+                        yield new
+                    file.flush()
+                    os.fsync(file.fileno())
+            is_whole = True
+        finally:
+            pa.default_memory_pool().release_unused()
+            if not is_whole:
+                with suppress(OSError):
+                    scratch.unlink()
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[BoundedFile]:
@@ -290,38 +301,6 @@ class Lake:
             if not _is_ours(file.schema):
                 raise UnreadableFile
             yield file
-
-
-class _Writing:
-    """Writes the scratch file, which is on disk at the end of the block."""
-
-    def __init__(self, objects: Objects, columns: pa.Schema) -> None:
-        self._objects, self._columns = objects, columns
-
-    def __enter__(self) -> parquet.ParquetWriter:
-        is_open = False
-        with suppress(OSError):
-            make_directories(self._objects.scratch.parent, self._objects.scratch.parent)
-            self._file = written(self._objects.scratch)
-            self._writer = writer(self._file, self._columns)
-            is_open = True
-        if not is_open:
-            raise _no_room()
-        return self._writer
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        is_whole = False
-        with suppress(OSError), self._file:  # to close it may write, too
-            self._writer.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            is_whole = True
-        pa.default_memory_pool().release_unused()
-        if kind is not None or not is_whole:
-            with suppress(OSError):
-                self._objects.scratch.unlink()
-        if not is_whole or (kind is not None and issubclass(kind, OSError)):
-            raise _no_room()
 
 
 def _no_room() -> DeliveryError:
@@ -348,19 +327,17 @@ def _is_ours(columns: pa.Schema) -> bool:
 
 
 def _statistics(file: BoundedFile) -> Statistics:
-    fields, ends = Counter[str](), list[int]()
-    for group in file.row_groups:
-        told = zip(file.schema.names, group.nulls, group.least, group.greatest, strict=True)
-        for name, nulls, least, greatest in told:
-            if nulls is None or (name == "received" and (least is None or greatest is None)):
-                raise UnreadableFile
-            if name == "received":
-                ends += [each for each in (least, greatest) if each is not None]
-            elif name not in RESERVED:
-                fields[name] += group.rows - nulls
-    first, last = (min(ends), max(ends)) if ends else (None, None)
-    number, stated = sum(each.rows for each in file.row_groups), stated_retentions(file.schema)
-    return Statistics(number, fields, _minute(first), _minute(last), stated)
+    told, fields = dict(zip(file.schema.names, file.columns, strict=True)), dict[str, int]()
+    received = told["received"]
+    for name, column in told.items():
+        if column.filled is None:
+            raise UnreadableFile
+        if name not in RESERVED:
+            fields[name] = column.filled
+    if file.groups and received.least is None:
+        raise UnreadableFile
+    first, last = _minute(received.least), _minute(received.greatest)
+    return Statistics(file.rows, fields, first, last, stated_retentions(file.schema))
 
 
 def _minute(microseconds: int | None) -> str | None:

@@ -36,6 +36,9 @@ HEAD = struct.Struct(">BI")
 FILE = struct.Struct(">QQ")
 """The number of a file and its size, or that of a row group, before the names of its columns, of
 which none stand for all; the start of a range and its length."""
+OPENED = struct.Struct(">IIQ")
+"""The answer to ``OPEN``: the length of the columns, which follow before a table of what is told of
+each, and the numbers of row groups and of records."""
 MOST_GROUP = 64 << 20
 """Of a row group in memory; ours have at most the half."""
 MOST_COMPRESSED = 16 << 20
@@ -159,10 +162,9 @@ def _open(size: int) -> tuple[_File, list[Any]]:
     sizes = [0, *(each.total_byte_size for each in groups)]
     if min(*rows, *sizes) < 0 or sum(rows) > _MOST_ROWS or sum(sizes) > _MOST_BYTES:
         raise ValueError("the sums of the file are too large")
-    columns = [[each.column(at) for at in range(len(schema))] for each in groups]
-    named = schema.serialize()
-    told = [struct.pack(">I", named.size), named, _as_stream(_told(groups, columns, schema))]
-    return _File(size, footer, metadata, schema), told
+    named, told = schema.serialize(), _as_stream(_told(groups, sum(rows), schema))
+    head = OPENED.pack(named.size, len(groups), sum(rows))
+    return _File(size, footer, metadata, schema), [head, named, told]
 
 
 def _checked_schema(metadata: parquet.FileMetaData) -> pa.Schema:
@@ -204,34 +206,24 @@ def _place(chunk: Any) -> tuple[int, int]:
     return begin, chunk.total_compressed_size
 
 
-def _told(groups: Sequence[Any], columns: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
-    """Return a row for each row group: its rows, in how many of them each column has no value, and
-    the least and the greatest number of each column of numbers or moments."""
-    stated = [[each.statistics if each.is_stats_set else None for each in c] for c in columns]
-    is_number = [_PHYSICAL[each.type] == "INT64" for each in schema]
-
-    def ends(name: str) -> list[list[int | None]]:
-        return [
-            [
-                getattr(each, name) if number and each is not None and each.has_min_max else None
-                for each, number in zip(group, is_number, strict=True)
-            ]
-            for group in stated
-        ]
-
-    numbers = pa.list_(pa.int64())
-    nulls = [
-        [each.null_count if each is not None and each.has_null_count else None for each in group]
-        for group in stated
-    ]
-    return pa.table(
-        {
-            "rows": pa.array([each.num_rows for each in groups], pa.int64()),
-            "nulls": pa.array(nulls, numbers),
-            "least": pa.array(ends("min_raw"), numbers),
-            "greatest": pa.array(ends("max_raw"), numbers),
-        }
-    )
+def _told(groups: Sequence[Any], rows: int, schema: pa.Schema) -> pa.Table:
+    """Return a row for each column: in how many records it has a value, and the least and the
+    greatest of its numbers or moments, where all row groups say so."""
+    told = list[dict[str, int | None]]()
+    for at, column in enumerate(schema):
+        stated = [each.column(at).statistics for each in groups if each.column(at).is_stats_set]
+        nulls = [each.null_count for each in stated if each.has_null_count]
+        is_number = _PHYSICAL[column.type] == "INT64"
+        ends = [(each.min_raw, each.max_raw) for each in stated if is_number and each.has_min_max]
+        is_whole = 0 < len(ends) == len(groups)
+        told.append(
+            {
+                "filled": rows - sum(nulls) if len(nulls) == len(groups) else None,
+                "least": min(least for least, _ in ends) if is_whole else None,
+                "greatest": max(greatest for _, greatest in ends) if is_whole else None,
+            }
+        )
+    return pa.Table.from_pylist(told, pa.schema(dict.fromkeys(told[0], pa.int64())))
 
 
 def _group(file: _File, number: int, names: Sequence[str]) -> pa.Table:
@@ -309,7 +301,7 @@ def _serve() -> None:
                 _send(ANSWER, _as_stream(_group(files[number], value, names)))
             else:
                 files.pop(number, None)
-        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError):
+        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError):
             _send(REFUSED)
 
 
