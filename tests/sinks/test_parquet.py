@@ -24,7 +24,7 @@ from pyarrow import parquet
 from collector import Collector
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch, Subject, to_minute
-from collector.errors import ConfigError, DeliveryError, InUse, Unacceptable
+from collector.errors import ConfigError, DeliveryError, InUse
 from collector.filter.stored import read
 from collector.schema import load_schema
 from collector.sdk.sender import open_sink_of
@@ -404,17 +404,6 @@ def test_a_damaged_segment_keeps_no_other_back(tmp_path: Path, length: int | Non
         assert not sink.erase(_subject(2))
     left = [person(1), person(3)] if length else []
     assert _people(tmp_path) == sorted([*left, person(8), person(10)])
-
-
-@pytest.mark.parametrize(
-    "received", ["", "../../x", "2026-11-27T12:30:30Z", "2026-11-27T12/:00:00Z"]
-)
-def test_no_key_is_made_of_anything_else(tmp_path: Path, received: str) -> None:
-    """A batch whose minute is none is never taken, and nothing of what came with it."""
-    with _opened(tmp_path) as sink, pytest.raises(Unacceptable):
-        sink.deliver(_batch(1, [1]), replace(_batch(2, [2]), received=received))
-    with _opened(tmp_path, offline=True) as sink:
-        assert not sink.exists
 
 
 def test_what_is_not_ours(tmp_path: Path) -> None:

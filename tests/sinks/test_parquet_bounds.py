@@ -209,8 +209,8 @@ def test_a_footer_of_many_structures() -> None:
 def test_a_process_that_was_killed() -> None:
     """A file that is open is read by the next one."""
     file = BoundedFile(io.BytesIO(_HONEST), _READER)
-    _READER.process.kill()
-    _READER.process.wait()
+    _READER.ready().kill()
+    _READER.ready().wait()
     assert len(file.read_group(0)) == 200
 
 

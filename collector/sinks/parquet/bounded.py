@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import BinaryIO, NamedTuple
@@ -27,7 +26,14 @@ from collector.contracts import Layout
 from collector.environment import clean_environment
 from collector.errors import UnreadableFile
 from collector.sinks.parquet import reader
-from collector.sinks.parquet.reader import FILE, HEAD, MOST_COMPRESSED, MOST_GROUP, OPENED
+from collector.sinks.parquet.reader import (
+    HEAD,
+    MOST_COMPRESSED,
+    MOST_GROUP,
+    NUMBER,
+    OPENED,
+    PLACE,
+)
 
 _GROUP_BYTES = 4 << 20
 """Of a table that becomes a row group: some 50,000 records, so that little memory is needed."""
@@ -115,6 +121,8 @@ class ReaderProcess:
     """The process that parses files, for one thread at a time. It is started when it is needed."""
 
     def __init__(self) -> None:
+        self.file: BoundedFile | None = None
+        """The file that it has read the end of last."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -124,13 +132,12 @@ class ReaderProcess:
         """Let others have the process."""
         if self._process in _processes:
             _free.append(self._process)
-        self._process = None
+        self._process = self.file = None
 
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        """The process, which is started if it has ended, or is about to, as nobody asked."""
+    def ready(self) -> subprocess.Popen[bytes]:
+        """Return the process, which is started if it has ended, or is about to, as nobody asked."""
         while self._process not in _processes or not _is_ready(self._process):
-            self._process = None
+            self._process = self.file = None
             with suppress(IndexError):
                 self._process = _free.pop()
             self._process = self._process or _started()
@@ -140,7 +147,7 @@ class ReaderProcess:
     def ask(self, kind: int, content: bytes, source: BinaryIO) -> memoryview:
         """Return the answer about a file, whose parts it gets from ``source``. Raises
         ``UnreadableFile`` if the file is refused, and what the source raises."""
-        process = self.process
+        process = self.ready()
         failure: Exception = UnreadableFile()
         try:
             _send(process, kind, content)
@@ -151,7 +158,7 @@ class ReaderProcess:
                 if kind != reader.RANGE:
                     break
                 part = b""
-                start, length = FILE.unpack(content)
+                start, length = PLACE.unpack(content)
                 if length <= MOST_COMPRESSED:
                     try:
                         source.seek(start)
@@ -164,12 +171,6 @@ class ReaderProcess:
         except (OSError, struct.error):  # it has ended, or takes too long
             _end(process)
         raise failure
-
-    def forget(self, content: bytes) -> None:
-        """Forget a file."""
-        if self._process in _processes:
-            with suppress(OSError):
-                _send(self._process, reader.CLOSE, content)
 
 
 def _started() -> subprocess.Popen[bytes]:
@@ -231,9 +232,6 @@ def _exactly(process: subprocess.Popen[bytes], length: int) -> bytes:
     return bytes(found)
 
 
-_numbers = count(1)
-
-
 class BoundedFile:
     """A Parquet file with columns of our types, a number of row ``groups`` and of ``rows``, and
     what its end tells of its ``columns``. ``source`` is closed by ``close``.
@@ -243,11 +241,10 @@ class BoundedFile:
     """
 
     def __init__(self, source: BinaryIO, process: ReaderProcess) -> None:
-        self._source, self._process, self._number = source, process, next(_numbers)
+        self._source, self._process = source, process
         self._size = 0
         with suppress(OSError):
             self._size = source.seek(0, os.SEEK_END)
-        self._known_to: object = None
         told = self._opened()
         self.groups: int
         self.rows: int
@@ -272,18 +269,17 @@ class BoundedFile:
     @property
     def is_whole(self) -> bool:
         """Whether the file consists of what we write."""
-        return bool(self._ask(reader.WHOLE, FILE.pack(self._number, 0))[0])
+        return bool(self._ask(reader.WHOLE, b"")[0])
 
     def close(self) -> None:
         """Close the source."""
-        self._process.forget(FILE.pack(self._number, 0))
         self._source.close()
 
     def read_group(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
         """Read some columns of a row group, or the whole of it: then texts are dictionaries, of
         which a value that is repeated takes its place once."""
         names = [] if columns is None else [n for n in self.schema.names if n in columns]
-        told = self._ask(reader.GROUP, FILE.pack(self._number, number) + "\0".join(names).encode())
+        told = self._ask(reader.GROUP, NUMBER.pack(number) + "\0".join(names).encode())
         with suppress(pa.ArrowException):
             table = pa.ipc.open_stream(pa.py_buffer(told)).read_all()
             table = table.replace_schema_metadata(self.schema.metadata)
@@ -294,11 +290,13 @@ class BoundedFile:
         raise UnreadableFile
 
     def _ask(self, kind: int, content: bytes) -> memoryview:
-        if self._process.process is not self._known_to:  # it ended meanwhile
+        self._process.ready()
+        if self._process.file is not self:  # it has another, or ended meanwhile
             self._opened()
         return self._process.ask(kind, content, self._source)
 
     def _opened(self) -> memoryview:
-        self._known_to = self._process.process
-        asked = FILE.pack(self._number, self._size)
-        return self._process.ask(reader.OPEN, asked, self._source)
+        self._process.file = None
+        told = self._process.ask(reader.OPEN, NUMBER.pack(self._size), self._source)
+        self._process.file = self
+        return told

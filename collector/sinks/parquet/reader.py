@@ -29,13 +29,15 @@ if __name__ == "__main__":
 import pyarrow as pa
 from pyarrow import parquet
 
-OPEN, GROUP, WHOLE, CLOSE, RANGE, DATA, ANSWER, REFUSED = b"OGWCRDAX"
-"""The kinds of messages: a file, a row group of it, whether it has other parts, its end; a range
-and its bytes; an answer."""
+OPEN, GROUP, WHOLE, RANGE, DATA, ANSWER, REFUSED = b"OGWRDAX"
+"""The kinds of messages: a file, a row group of it, whether it has other parts; a range and its
+bytes; an answer."""
 HEAD = struct.Struct(">BI")
-FILE = struct.Struct(">QQ")
-"""The number of a file and its size, or that of a row group, before the names of its columns, of
-which none stand for all; the start of a range and its length."""
+NUMBER = struct.Struct(">Q")
+"""The size of a file, or the number of a row group before the names of its columns: none for all of
+them."""
+PLACE = struct.Struct(">QQ")
+"""The start of a range and its length."""
 OPENED = struct.Struct(">IIQ")
 """The answer to ``OPEN``: the length of the columns, which follow before a table of what is told of
 each, and the numbers of row groups and of records."""
@@ -135,7 +137,7 @@ def _send(kind: int, *parts: Any) -> None:
 
 def _range(start: int, length: int) -> bytes:
     """Ask for a range of the file. Raises ``OSError`` if it is not there."""
-    _send(RANGE, FILE.pack(start, length))
+    _send(RANGE, PLACE.pack(start, length))
     kind, found = _receive()
     if kind != DATA or len(found) < length:
         raise OSError("a part of the file is not there")
@@ -286,21 +288,21 @@ def _limit_memory() -> None:
 
 
 def _serve() -> None:
-    files = dict[int, _File]()
+    file: _File | None = None
     while True:
         kind, content = _receive()
-        number, value = FILE.unpack_from(content)
         try:
             if kind == OPEN:
-                files[number], answer = _open(value)
+                file = None
+                file, answer = _open(*NUMBER.unpack(content))
                 _send(ANSWER, *answer)
+            elif file is None:
+                _send(REFUSED)
             elif kind == WHOLE:
-                _send(ANSWER, bytes([_is_whole(files[number])]))
-            elif kind == GROUP:
-                names = content[FILE.size :].decode().split("\0") if content[FILE.size :] else []
-                _send(ANSWER, _as_stream(_group(files[number], value, names)))
+                _send(ANSWER, bytes([_is_whole(file)]))
             else:
-                files.pop(number, None)
+                (number,), names = NUMBER.unpack_from(content), content[NUMBER.size :].decode()
+                _send(ANSWER, _as_stream(_group(file, number, names.split("\0") if names else [])))
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError):
             _send(REFUSED)
 

@@ -9,7 +9,6 @@ segment that is closed gets no batch any more, so that its object can be made ag
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import Self
 from uuid import uuid4
 
 from collector.contracts import Batch, Layout, Removal, added, layout_of
-from collector.errors import DeliveryError, InUse, Unacceptable
+from collector.errors import DeliveryError, InUse
 from collector.files import make_private, sync
 from collector.filter.redaction import Rule, redact
 from collector.sinks.parquet.segment_reader import (
@@ -50,8 +49,6 @@ NotesOf = Callable[[Layout], tuple[str, str]]
 
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
-_MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}):[0-9]{2}:00Z", re.ASCII).fullmatch
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", re.ASCII).fullmatch
 _NEW_TYPE = (
     "INSERT INTO types VALUES (?, ?, ?, ?)"
     " ON CONFLICT (digest, name) DO UPDATE SET type = excluded.type"
@@ -133,10 +130,7 @@ class Segments:
     def add(
         self, batches: Iterable[Batch], types_of: TypesOf, size_of: SizeOf, notes_of: NotesOf
     ) -> None:
-        """Store batches durably, each once by its id.
-
-        Raises ``Unacceptable`` for a batch that names no minute or no schema.
-        """
+        """Store batches durably, each once by its id."""
         touched: dict[int, Segment] = {}
         is_done = False
         try:
@@ -167,7 +161,7 @@ class Segments:
         self, batches: list[Batch], size: int, notes: tuple[str, str], touched: dict[int, Segment]
     ) -> None:
         """Append batches of one schema and hour, in the order of their minutes."""
-        layout, hour = layout_of(batches[0]), _hour(batches[0])
+        layout, hour = layout_of(batches[0]), batches[0].received[:13]
         is_limited = int(any(batch.granted is not None for batch in batches))
         segment = self._segment(layout, hour, notes)
         for minute, payload in pieces((batch.received, batch.payload) for batch in batches):
@@ -336,18 +330,9 @@ class Segments:
         return total
 
 
-def _hour(batch: Batch) -> str:
-    """Return the hour of a batch, which is a part of a key. Raises ``Unacceptable`` unless its
-    minute and the name of its schema are in the form that they have everywhere."""
-    found, layout = _MINUTE(batch.received), layout_of(batch)
-    if found is None or not _NAME(layout.table):
-        raise Unacceptable(batch.id)
-    return found[1]
-
-
-def _place(batch: Batch) -> tuple[str, str, str, str]:
+def _place(batch: Batch) -> tuple[str, str, str]:
     layout = layout_of(batch)
-    return layout.schema, layout.digest, _hour(batch), batch.received
+    return layout.schema, layout.digest, batch.received
 
 
 def _write(path: Path, data: bytes, offset: int) -> None:
