@@ -28,6 +28,7 @@ from collector.sinks.parquet.segment_routing import (
     Routing,
     SegmentDirectories,
     columns,
+    remove_scratch,
     scratch,
 )
 from collector.sinks.parquet.segments import Segments
@@ -84,7 +85,7 @@ class ParquetSink(ErasableSink):
                 stack.callback(staged.close)
                 with staged.locked():
                     staged.note_place(self._waiting.place)
-                    self._lake.clear()
+                    remove_scratch(settings, self._directory)
                     for segment in staged.all():
                         self._adopt(staged, segment)
                 self._staged = staged
@@ -352,7 +353,7 @@ class ParquetSink(ErasableSink):
     def settle(self) -> None:
         """Remove what was not written to its end."""
         with self._waiting.changed(self._staged):
-            self._lake.clear()
+            pass
 
     @property
     def exists(self) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import select
 import struct
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from collector.environment import clean_environment
 from collector.errors import UnreadableFile
 from collector.sinks.parquet import reader
 from collector.sinks.parquet.reader import (
-    HEAD,
     MOST_COMPRESSED,
     MOST_GROUP,
     NUMBER,
@@ -44,7 +42,6 @@ _WIDTH = 8
 """The most bytes that a value has in memory, besides those of a text."""
 _SECONDS = 60.0
 """How long the process may work before it asks or answers."""
-_MOST_ANSWER = 2 * MOST_GROUP
 
 
 def most_bytes(layout: Layout) -> int:
@@ -148,11 +145,14 @@ class ReaderProcess:
         """Return the answer about a file, whose parts it gets from ``source``. Raises
         ``UnreadableFile`` if the file is refused, and what the source raises."""
         process = self.ready()
+        assert process.stdin is not None  # noqa: S101 - for the type
+        assert process.stdout is not None  # noqa: S101 - for the type
+        questions, answers = process.stdin.fileno(), process.stdout.fileno()
         failure: Exception = UnreadableFile()
         try:
-            _send(process, kind, content)
+            reader.send(questions, kind, content)
             while True:
-                kind, content = _receive(process)
+                kind, content = reader.receive(answers, _SECONDS)
                 if kind == reader.ANSWER:
                     return memoryview(content)
                 if kind != reader.RANGE:
@@ -167,7 +167,7 @@ class ReaderProcess:
                         pass
                     except Exception as error:  # noqa: BLE001 - told when the process knows it
                         failure = error
-                _send(process, reader.DATA, part)
+                reader.send(questions, reader.DATA, part)
         except (OSError, struct.error):  # it has ended, or takes too long
             _end(process)
         raise failure
@@ -206,30 +206,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _end_all() -> None:
     for process in [*_processes]:
         _end(process)
-
-
-def _send(process: subprocess.Popen[bytes], kind: int, content: bytes) -> None:
-    if process.stdin is not None:
-        left = memoryview(HEAD.pack(kind, len(content)) + content)
-        while left:
-            left = left[process.stdin.write(left) or 0 :]
-
-
-def _receive(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-    kind, length = HEAD.unpack(_exactly(process, HEAD.size))
-    return kind, _exactly(process, min(length, _MOST_ANSWER))
-
-
-def _exactly(process: subprocess.Popen[bytes], length: int) -> bytes:
-    """Read so many bytes. Raises ``OSError`` if the process has ended or takes too long."""
-    found = bytearray()
-    while process.stdout is not None and len(found) < length:
-        is_ready, _, _ = select.select([process.stdout], [], [], _SECONDS)
-        part = process.stdout.read(length - len(found)) if is_ready else b""
-        if not part:
-            raise OSError("the process has ended, or takes too long")
-        found += part
-    return bytes(found)
 
 
 class BoundedFile:

@@ -121,13 +121,6 @@ class Lake:
         if number:
             raise UnreadableFile(number)
 
-    def clear(self) -> None:
-        """Remove what writing a file has left, also in a process that was killed. Raises
-        ``DeliveryError`` E503."""
-        if os.path.lexists(self.objects.scratch):
-            with self.objects.locked():
-                self._clear()
-
     def _clear(self) -> None:
         with failing_as(_no_room()):
             self.objects.scratch.unlink(missing_ok=True)

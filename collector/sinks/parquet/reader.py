@@ -20,6 +20,7 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +44,7 @@ OPENED = struct.Struct(">IIQ")
 each, and the numbers of row groups and of records."""
 MOST_GROUP = 64 << 20
 """Of a row group in memory; ours have at most the half."""
+MOST_MESSAGE = 2 * MOST_GROUP
 MOST_COMPRESSED = 16 << 20
 """Of the columns of a row group that are asked for."""
 MOST_STRUCTURES = 100_000
@@ -110,34 +112,43 @@ class Ranges(io.RawIOBase):
         return found
 
 
-def _receive() -> tuple[int, bytes]:
-    kind, length = HEAD.unpack(_exactly(HEAD.size))
-    return kind, _exactly(length)
+def receive(handle: int, seconds: float) -> tuple[int, bytes]:
+    """Read a message out of a pipe. Raises ``OSError`` if the other end is closed, or nothing comes
+    for so long."""
+    kind, length = HEAD.unpack(_exactly(handle, HEAD.size, seconds))
+    return kind, _exactly(handle, min(length, MOST_MESSAGE), seconds)
 
 
-def _exactly(length: int) -> bytes:
-    """Read so many bytes; end the process where nobody asks any more."""
+def _exactly(handle: int, length: int, seconds: float) -> bytes:
     found = bytearray()
     while len(found) < length:
-        is_ready, _, _ = select.select([0], [], [], IDLE_SECONDS)
-        part = os.read(0, length - len(found)) if is_ready else b""
+        is_ready, _, _ = select.select([handle], [], [], seconds)
+        part = os.read(handle, length - len(found)) if is_ready else b""
         if not part:
-            sys.exit()
+            raise OSError("the other process has ended, or takes too long")
         found += part
     return bytes(found)
 
 
-def _send(kind: int, *parts: Any) -> None:
+def send(handle: int, kind: int, *parts: Any) -> None:
+    """Write a message into a pipe. Raises ``OSError`` if the other end is closed."""
     views = [memoryview(each).cast("B") for each in parts]
     for each in (memoryview(HEAD.pack(kind, sum(map(len, views)))), *views):
         left = each
         while left:
-            left = left[os.write(1, left) :]
+            left = left[os.write(handle, left) :]
+
+
+def _receive() -> tuple[int, bytes]:
+    """Read a question; end the process where nobody asks any more."""
+    with suppress(OSError):
+        return receive(0, IDLE_SECONDS)
+    sys.exit()
 
 
 def _range(start: int, length: int) -> bytes:
     """Ask for a range of the file. Raises ``OSError`` if it is not there."""
-    _send(RANGE, PLACE.pack(start, length))
+    send(1, RANGE, PLACE.pack(start, length))
     kind, found = _receive()
     if kind != DATA or len(found) < length:
         raise OSError("a part of the file is not there")
@@ -295,16 +306,18 @@ def _serve() -> None:
             if kind == OPEN:
                 file = None
                 file, answer = _open(*NUMBER.unpack(content))
-                _send(ANSWER, *answer)
+                send(1, ANSWER, *answer)
             elif file is None:
-                _send(REFUSED)
+                send(1, REFUSED)
             elif kind == WHOLE:
-                _send(ANSWER, bytes([_is_whole(file)]))
+                send(1, ANSWER, bytes([_is_whole(file)]))
             else:
                 (number,), names = NUMBER.unpack_from(content), content[NUMBER.size :].decode()
-                _send(ANSWER, _as_stream(_group(file, number, names.split("\0") if names else [])))
+                send(
+                    1, ANSWER, _as_stream(_group(file, number, names.split("\0") if names else []))
+                )
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError):
-            _send(REFUSED)
+            send(1, REFUSED)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ def scratch(settings: ParquetSettings, directory: Path) -> Path:
     return settings.path / f".{directory.name}.new"
 
 
-def _remove_scratch(settings: ParquetSettings, directory: Path) -> None:
-    """Remove what writing a file has left of such a sink. Raises ``DeliveryError`` E503."""
+def remove_scratch(settings: ParquetSettings, directory: Path) -> None:
+    """Remove what writing a file has left of such a sink, also in a process that was killed. Raises
+    ``DeliveryError`` E503."""
     path = scratch(settings, directory)
     with disk():
         if os.path.lexists(path):
@@ -161,7 +162,7 @@ class SegmentDirectories:
         try:
             with lock as is_locked:
                 if is_locked:  # else another process has it
-                    _remove_scratch(self._settings, other)
+                    remove_scratch(self._settings, other)
                     other.rename(self.own)
                     sync(self.own.parent)
         finally:
@@ -216,7 +217,7 @@ class SegmentDirectories:
             for staged in found:
                 stack.enter_context(staged.locked())
                 staged.clear()
-                _remove_scratch(self._settings, staged.directory)
+                remove_scratch(self._settings, staged.directory)
             yield found
 
     def all_of(self, found: Sequence[Segments]) -> Iterator[tuple[Segments, Segment]]:
