@@ -25,13 +25,12 @@ from collector.filter.redaction import Part, Rule, cut, matching
 from collector.filter.stored import Values, read, values
 from collector.sinks.parquet.segment_reader import Segment, Waiting, read_segments
 from collector.sinks.parquet.segment_routing import (
-    Routing,
     SegmentDirectories,
     columns,
     remove_scratch,
     scratch,
 )
-from collector.sinks.parquet.segments import Segments
+from collector.sinks.parquet.segments import Segments, Terms
 from collector.sinks.parquet.settings import PARTITION, ParquetSettings
 from collector.sinks.sink import (
     ErasableSink,
@@ -72,7 +71,6 @@ class ParquetSink(ErasableSink):
         self._is_checked = False
         self._directory = own_directory(opening.data, opening.name)
         self._waiting = SegmentDirectories(settings, opening)
-        self._routing = Routing(opening.schemas, settings.purposes)
         # What another sink has is a lake without files for this one.
         own = settings if opening.has_location else settings.moved(self._directory / "none")
         self._lake = _lake(own, self._directory)
@@ -119,7 +117,7 @@ class ParquetSink(ErasableSink):
         with self._staged.locked() as staged:
             self._put_due(staged)
             self._note_retentions(staged, batches)
-            staged.add(batches, self._types_of, self._size, self._notes)
+            staged.add(batches, self._types_of, self._terms)
         self._check_left_out()
 
     def finish(self) -> None:
@@ -169,10 +167,11 @@ class ParquetSink(ErasableSink):
                 staged.note_retentions(digest, schema.retentions)
             self._noted.add(digest)
 
-    def _size(self, layout: Layout) -> int:
+    def _terms(self, layout: Layout) -> Terms:
         from collector.sinks.parquet.bounded import most_bytes  # noqa: PLC0415 - pyarrow
 
-        return min(self.settings.size, most_bytes(layout))
+        size, waiting = min(self.settings.size, most_bytes(layout)), self._waiting
+        return Terms(size, waiting.place, waiting.routing.note(layout.table))
 
     def _put_due(self, staged: Segments) -> None:
         segments, settings = self._current(staged), self.settings
@@ -182,41 +181,20 @@ class ParquetSink(ErasableSink):
         for segment in due:
             self._put(staged, segment)
 
-    def _notes(self, layout: Layout) -> tuple[str, str]:
-        return self._waiting.place, self._routing.note(layout.table)
-
     def _adopt(self, staged: Segments, segment: Segment) -> None:
         """Take a segment of an earlier process, with the fields that reach the sink now. What the
         disk does not take is done before it becomes a file."""
-        if self._may_put(staged, segment):
+        if self._waiting.may_put(staged, segment):
             with suppress(DeliveryError):
-                self._narrowed(staged, segment)
-
-    def _may_put(self, staged: Segments, segment: Segment) -> bool:
-        """Return whether a segment is for the lake, and it is known with which fields."""
-        is_for_lake = self._waiting.may_put(staged, segment)
-        return is_for_lake and (self._is_other(staged) or self._routing.tells_of(segment))
-
-    def _is_other(self, staged: Segments) -> bool:
-        """Return whether segments are an application's, which has a routing of its own."""
-        return staged.directory != self._directory
+                self._waiting.narrowed(staged, segment)
 
     def _current(self, staged: Segments) -> list[Segment]:
-        return [segment for segment in staged.all() if self._may_put(staged, segment)]
-
-    def _narrowed(self, staged: Segments, segment: Segment) -> Segment:
-        """Rewrite a segment without the fields that reach the sink no more."""
-        rule = None if self._is_other(staged) else self._routing.narrowing(segment)
-        if rule is None:
-            return segment
-        staged.rewrite(segment, [rule])
-        name = segment.name
-        return staged.note(segment, routed=self._routing.note(name))
+        return [segment for segment in staged.all() if self._waiting.may_put(staged, segment)]
 
     def _put(self, staged: Segments, segment: Segment) -> None:
         """Make a file of a segment. It is closed before, so that the same batches are in the file
         whenever it is made again."""
-        segment = self._narrowed(staged, segment)
+        segment = self._waiting.narrowed(staged, segment)
         if not segment.length and not segment.is_closed:
             staged.remove(segment)  # all of it was erased
             return
@@ -257,7 +235,7 @@ class ParquetSink(ErasableSink):
                     rule.now is None and _overlaps(rule.parts(segment.name), segment)
                     for rule in rules
                 )
-                if segment.is_closed and is_concerned and self._may_put(staged, segment):
+                if segment.is_closed and is_concerned and self._waiting.may_put(staged, segment):
                     self._put(staged, segment)
             for key in list(self._lake.all_keys()):
                 with others():

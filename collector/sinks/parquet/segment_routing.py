@@ -130,6 +130,7 @@ class SegmentDirectories:
         self._is_shared = opening.is_shared
         self._is_former = opening.is_former
         self.place: str = settings.place_digest
+        self.routing: Routing = Routing(opening.schemas, settings.purposes)
         data = opening.data if settings.path is None else settings.path.resolve().parent
         shared = own_directory(data, settings.shared_name)
         self._shared = shared if opening.has_location and shared != self.own else None
@@ -180,8 +181,18 @@ class SegmentDirectories:
             return not all(self.is_current(self.own, each.segment) for each in segments)
 
     def may_put(self, staged: Segments, segment: Segment) -> bool:
-        """Return whether a segment is for the lake, to which the sink still puts."""
-        return not self._is_former and self.is_current(staged.directory, segment)
+        """Return whether a segment is for the lake, to which the sink still puts, and it is known
+        with which fields. Those of applications have a routing of their own."""
+        is_for_lake = not self._is_former and self.is_current(staged.directory, segment)
+        return is_for_lake and (staged.directory != self.own or self.routing.tells_of(segment))
+
+    def narrowed(self, staged: Segments, segment: Segment) -> Segment:
+        """Rewrite a segment without the fields that reach the sink no more."""
+        rule = self.routing.narrowing(segment) if staged.directory == self.own else None
+        if rule is None:
+            return segment
+        staged.rewrite(segment, [rule])
+        return staged.note(segment, routed=self.routing.note(segment.name))
 
     def others(self, opening: Opening) -> int:
         """Count what is in the directories, and is not of a sink's making."""

@@ -16,7 +16,7 @@ from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from time import time
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import uuid4
 
 from collector.contracts import Batch, Layout, Removal, added, layout_of
@@ -42,11 +42,6 @@ from collector.sqlite.connection import connect, transaction
 TypesOf = Callable[[Batch, Mapping[str, str]], Mapping[str, str | None]]
 """Returns the type of each column that records of a batch's layout can have, as far as it is known;
 it gets those that were noted before."""
-SizeOf = Callable[[Layout], int]
-"""Returns the length from which a segment of a layout gets no more."""
-NotesOf = Callable[[Layout], tuple[str, str]]
-"""Returns what is noted with records of a layout: ``place`` and ``routed`` of their segment."""
-
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
 _NEW_TYPE = (
@@ -54,6 +49,14 @@ _NEW_TYPE = (
     " ON CONFLICT (digest, name) DO UPDATE SET type = excluded.type"
 )
 _IN_USE = "another process has the directory of the sink"
+
+
+class Terms(NamedTuple):
+    """The length from which a segment gets no more, and its ``place`` and ``routed``."""
+
+    size: int
+    place: str
+    routed: str
 
 
 class Segments:
@@ -128,9 +131,9 @@ class Segments:
     # -- delivery ---------------------------------------------------------------------------------
 
     def add(
-        self, batches: Iterable[Batch], types_of: TypesOf, size_of: SizeOf, notes_of: NotesOf
+        self, batches: Iterable[Batch], types_of: TypesOf, terms_of: Callable[[Layout], Terms]
     ) -> None:
-        """Store batches durably, each once by its id."""
+        """Store batches durably, each once by its id, by the terms of their layouts."""
         touched: dict[int, Segment] = {}
         is_done = False
         try:
@@ -139,8 +142,7 @@ class Segments:
                 for _, group in groupby(sorted(new, key=_place), key=_place):
                     some = list(group)
                     self._note_types(some, types_of)
-                    layout = layout_of(some[0])
-                    self._append(some, size_of(layout), notes_of(layout), touched)
+                    self._append(some, terms_of(layout_of(some[0])), touched)
                 for segment in touched.values():
                     self._sync(segment)
             is_done = True
@@ -157,17 +159,15 @@ class Segments:
         self._db.execute("DELETE FROM delivered WHERE number <= ?", (oldest,))
         return True
 
-    def _append(
-        self, batches: list[Batch], size: int, notes: tuple[str, str], touched: dict[int, Segment]
-    ) -> None:
+    def _append(self, batches: list[Batch], terms: Terms, touched: dict[int, Segment]) -> None:
         """Append batches of one schema and hour, in the order of their minutes."""
         layout, hour = layout_of(batches[0]), batches[0].received[:13]
         is_limited = int(any(batch.granted is not None for batch in batches))
-        segment = self._segment(layout, hour, notes)
+        segment = self._segment(layout, hour, terms)
         for minute, payload in pieces((batch.received, batch.payload) for batch in batches):
-            if segment.length >= size:
+            if segment.length >= terms.size:
                 self._update(segment, is_closed=1)
-                segment = self._segment(layout, hour, notes)
+                segment = self._segment(layout, hour, terms)
             touched.setdefault(segment.number, segment)
             _write(self.directory / segment.file_name, payload, segment.length)
             frame = (segment.number, segment.length, len(payload), minute)
@@ -176,18 +176,18 @@ class Segments:
             length = segment.length + len(payload)
             segment = self._update(segment, length=length, is_limited=is_limited)
 
-    def _segment(self, layout: Layout, hour: str, notes: tuple[str, str]) -> Segment:
-        """Return the open segment of a schema, an hour and notes; make one if there is none."""
+    def _segment(self, layout: Layout, hour: str, terms: Terms) -> Segment:
+        """Return the open segment of a schema, an hour and terms; make one if there is none."""
         where = "schema = ? AND digest = ? AND hour = ? AND place = ? AND routed = ?"
         query = f"SELECT {COLUMNS} FROM segments WHERE is_closed = 0 AND {where}"  # noqa: S608
-        row = self._db.execute(query, (layout.schema, layout.digest, hour, *notes)).fetchone()
+        row = self._db.execute(query, (layout.schema, layout.digest, hour, *terms[1:])).fetchone()
         if row is not None:
             found = Segment(*row)
             if (self._size(found) or 0) >= found.length:
                 return found
             self._update(found, is_closed=1)  # its file is damaged
         key = f"{layout.table}/day={hour[:10]}/{hour[11:13]}-{uuid4().hex}.parquet"
-        values = (None, key, layout.schema, layout.digest, hour, time(), 0, 0, 0, *notes, 0)
+        values = (None, key, layout.schema, layout.digest, hour, time(), 0, 0, 0, *terms[1:], 0)
         query = f"INSERT INTO segments ({COLUMNS}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608
         made = self._db.execute(query, values)
         return Segment(made.lastrowid or 0, *values[1:])
