@@ -257,7 +257,10 @@ def distinct(table: pa.Table) -> dict[str, set[object]]:
 
 
 def _as_written(column: Any) -> Any:
-    """Return moments as texts, without the data of time zones, which a system may lack."""
+    """Return moments as texts, without the data of time zones, which a system may lack, and
+    dictionaries as what they stand for."""
+    if pa.types.is_dictionary(column.type):
+        return pc.cast(column, column.type.value_type)
     if not pa.types.is_timestamp(column.type):
         return column
     local = pc.cast(pc.cast(column, pa.timestamp("s", "UTC")), pa.timestamp("s"))

@@ -197,6 +197,14 @@ def test_any_bytes(changes: list[tuple[int, int]], end: int) -> None:
             assert file.read_group(number).nbytes < 1 << 20
 
 
+def test_a_text_that_is_repeated() -> None:
+    """A whole row group counts with its texts as they are for each record."""
+    file = BoundedFile(io.BytesIO(_repeating()), _READER)
+    assert file.rows == 2000
+    with raises("E507", UnreadableFile):
+        file.read_group(0)
+
+
 def test_a_footer_of_many_structures() -> None:
     """Is refused: each takes a hundred times its bytes."""
     structures = b"\x4c" + b"\x00" * 1_000_000  # a list in a structure would do the same

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -244,11 +245,8 @@ class Lake:
         except FileNotFoundError:
             return total
         with self._parquet(source) as file:
-            filled = self._noted(key, file).filled
-            if (
-                next(_groups(file, filled, [each for parts in steps for each in parts]), None)
-                is None
-            ):
+            concerned = _groups(file, self._noted(key, file).filled, [*chain(*steps)])
+            if next(concerned, None) is None:
                 return total
             with self._writing(file.group_schema) as new:
                 for number in range(file.groups):
