@@ -223,6 +223,23 @@ def shuffled(table: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(keys))
 
 
+def without_unused(table: pa.Table) -> pa.Table:
+    """Return a table whose dictionaries have no value but those of its rows: a file gets all that a
+    dictionary has."""
+    for at, column in enumerate(table.columns):
+        if pa.types.is_dictionary(column.type):
+            chunks = [
+                chunk
+                if pc.count_distinct(chunk.indices).as_py() == len(chunk.dictionary)
+                else chunk.dictionary_decode().dictionary_encode()
+                for chunk in column.chunks
+            ]
+            table = table.set_column(
+                at, table.schema.field(at), pa.chunked_array(chunks, column.type)
+            )
+    return table
+
+
 def read_records(table: pa.Table) -> Iterator[Record]:
     """Yield rows as records, with values as a filter wrote them, without those that are absent."""
     columns = [_as_written(column).to_pylist() for column in table.columns]
@@ -240,7 +257,10 @@ def distinct(table: pa.Table) -> dict[str, set[object]]:
 
 
 def _as_written(column: Any) -> Any:
-    """Return moments as texts, without the data of time zones, which a system may lack."""
+    """Return moments as texts, without the data of time zones, which a system may lack, and
+    dictionaries as what they stand for."""
+    if pa.types.is_dictionary(column.type):
+        return pc.cast(column, column.type.value_type)
     if not pa.types.is_timestamp(column.type):
         return column
     local = pc.cast(pc.cast(column, pa.timestamp("s", "UTC")), pa.timestamp("s"))
@@ -248,8 +268,13 @@ def _as_written(column: Any) -> Any:
 
 
 def writer(where: Any, schema: pa.Schema) -> parquet.ParquetWriter:
-    """Return a writer of a Parquet file at a path or in an open file."""
-    return parquet.ParquetWriter(where, schema, compression=_COMPRESSION, version="2.6")
+    """Return a writer of a Parquet file at a path or in an open file. Its columns are the same with
+    texts that are dictionaries in memory."""
+    made = parquet.ParquetWriter(
+        where, schema, compression=_COMPRESSION, version="2.6", store_schema=False
+    )
+    made.add_key_value_metadata(schema.metadata)
+    return made
 
 
 class ParquetRecords:

@@ -627,7 +627,7 @@ def _mask(table: pa.Table, part: Part) -> Any | None:
         if part.field not in table.column_names:
             return None
         column = table.column(part.field)
-        if not pa.types.is_string(column.type):
+        if not pa.types.is_string(getattr(column.type, "value_type", column.type)):
             return None
         mask = pc.fill_null(pc.equal(column, part.value), False)
     if part.start != FIRST:

@@ -24,7 +24,7 @@ from pyarrow import parquet
 from collector import Collector
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch, Subject, to_minute
-from collector.errors import ConfigError, DeliveryError, InUse, Unacceptable
+from collector.errors import ConfigError, DeliveryError, InUse
 from collector.filter.stored import read
 from collector.schema import load_schema
 from collector.sdk.sender import open_sink_of
@@ -240,6 +240,22 @@ def test_no_byte_of_a_person_is_left(tmp_path: Path) -> None:
     assert person(12).encode() not in _bytes(tmp_path)
 
 
+def test_no_dictionary_keeps_a_value(tmp_path: Path) -> None:
+    """A column's dictionary in a rewritten file has the values of its rows, and no other."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1, 2, 2, 3]))
+        sink.finish()
+        sink.erase(_subject(2))
+        (file,) = _files(tmp_path)
+        read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
+        (chunk,) = read.column("client.address").chunks
+        assert sorted(chunk.dictionary.to_pylist()) == [person(1), person(3)]
+        sink.redact(_subject(3), ["client.address"])
+        read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
+        (chunk,) = read.column("client.address").chunks
+        assert chunk.dictionary.to_pylist() == [person(1)]
+
+
 @pytest.mark.parametrize("failing", ["_sync_file", "sync", "transaction", "unlink", "_write"])
 def test_a_failed_rewriting_leaves_nothing(tmp_path: Path, failing: str) -> None:
     """Neither bytes that a later one does not reach, nor the old file."""
@@ -389,17 +405,6 @@ def test_a_damaged_segment_keeps_no_other_back(tmp_path: Path, length: int | Non
         assert not sink.erase(_subject(2))
     left = [person(1), person(3)] if length else []
     assert _people(tmp_path) == sorted([*left, person(8), person(10)])
-
-
-@pytest.mark.parametrize(
-    "received", ["", "../../x", "2026-11-27T12:30:30Z", "2026-11-27T12/:00:00Z"]
-)
-def test_no_key_is_made_of_anything_else(tmp_path: Path, received: str) -> None:
-    """A batch whose minute is none is never taken, and nothing of what came with it."""
-    with _opened(tmp_path) as sink, pytest.raises(Unacceptable):
-        sink.deliver(_batch(1, [1]), replace(_batch(2, [2]), received=received))
-    with _opened(tmp_path, offline=True) as sink:
-        assert not sink.exists
 
 
 def test_what_is_not_ours(tmp_path: Path) -> None:

@@ -197,6 +197,14 @@ def test_any_bytes(changes: list[tuple[int, int]], end: int) -> None:
             assert file.read_group(number).nbytes < 1 << 20
 
 
+def test_a_text_that_is_repeated() -> None:
+    """A whole row group counts with its texts as they are for each record."""
+    file = BoundedFile(io.BytesIO(_repeating()), _READER)
+    assert file.rows == 2000
+    with raises("E507", UnreadableFile):
+        file.read_group(0)
+
+
 def test_a_footer_of_many_structures() -> None:
     """Is refused: each takes a hundred times its bytes."""
     structures = b"\x4c" + b"\x00" * 1_000_000  # a list in a structure would do the same
@@ -209,8 +217,8 @@ def test_a_footer_of_many_structures() -> None:
 def test_a_process_that_was_killed() -> None:
     """A file that is open is read by the next one."""
     file = BoundedFile(io.BytesIO(_HONEST), _READER)
-    _READER.process.kill()
-    _READER.process.wait()
+    _READER.ready().kill()
+    _READER.ready().wait()
     assert len(file.read_group(0)) == 200
 
 
@@ -322,9 +330,9 @@ def test_a_file_of_many_columns_has_fewer_records(tmp_path: Path) -> None:
     layout = replace(_SCHEMA.layout, columns=columns)
     line = b'{"schema":"%b","f001":"x"}\n' % layout.schema.encode()
     with _opened(tmp_path) as sink:
-        rows = sink._size(layout) // len(line)
+        rows = sink._terms(layout).size // len(line)
         types = arrow_schema(dict.fromkeys(dict(columns), "text"), b"mark")
         group = next(bounded_groups(read_tables(line * 9_000, types, "2026-11-27T13:00:00Z", "s")))
         assert rows / len(group) * len(types) * 6 < 100_000
         narrow = replace(layout, columns=columns[:30])
-        assert sink._size(narrow) == sink.settings.size
+        assert sink._terms(narrow).size == sink.settings.size

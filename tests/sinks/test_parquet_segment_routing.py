@@ -226,7 +226,7 @@ def test_fewer_fields_by_a_reload(tmp_path: Path) -> None:
 
 def _waits(directory: Path, number: int) -> bool:
     with read_segments(directory) as segments:
-        pieces = [piece for _, found in segments for _, piece in found]
+        pieces = [piece for each in segments for _, piece in each.pieces]
     return sum(map(count_lines, pieces)) == number
 
 

@@ -7,7 +7,7 @@ expire, or a person's are erased.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -23,14 +23,14 @@ from collector.extras import require
 from collector.files import check_directory
 from collector.filter.redaction import Part, Rule, cut, matching
 from collector.filter.stored import Values, read, values
-from collector.sinks.parquet.segment_reader import Segment, read_segments
+from collector.sinks.parquet.segment_reader import Segment, Waiting, read_segments
 from collector.sinks.parquet.segment_routing import (
-    Routing,
     SegmentDirectories,
     columns,
+    remove_scratch,
     scratch,
 )
-from collector.sinks.parquet.segments import Segments
+from collector.sinks.parquet.segments import Segments, Terms
 from collector.sinks.parquet.settings import PARTITION, ParquetSettings
 from collector.sinks.sink import (
     ErasableSink,
@@ -71,7 +71,6 @@ class ParquetSink(ErasableSink):
         self._is_checked = False
         self._directory = own_directory(opening.data, opening.name)
         self._waiting = SegmentDirectories(settings, opening)
-        self._routing = Routing(opening.schemas, settings.purposes)
         # What another sink has is a lake without files for this one.
         own = settings if opening.has_location else settings.moved(self._directory / "none")
         self._lake = _lake(own, self._directory)
@@ -84,7 +83,7 @@ class ParquetSink(ErasableSink):
                 stack.callback(staged.close)
                 with staged.locked():
                     staged.note_place(self._waiting.place)
-                    self._lake.clear()
+                    remove_scratch(settings, self._directory)
                     for segment in staged.all():
                         self._adopt(staged, segment)
                 self._staged = staged
@@ -118,7 +117,7 @@ class ParquetSink(ErasableSink):
         with self._staged.locked() as staged:
             self._put_due(staged)
             self._note_retentions(staged, batches)
-            staged.add(batches, self._types_of, self._size, self._notes)
+            staged.add(batches, self._types_of, self._terms)
         self._check_left_out()
 
     def finish(self) -> None:
@@ -168,10 +167,11 @@ class ParquetSink(ErasableSink):
                 staged.note_retentions(digest, schema.retentions)
             self._noted.add(digest)
 
-    def _size(self, layout: Layout) -> int:
+    def _terms(self, layout: Layout) -> Terms:
         from collector.sinks.parquet.bounded import most_bytes  # noqa: PLC0415 - pyarrow
 
-        return min(self.settings.size, most_bytes(layout))
+        size, waiting = min(self.settings.size, most_bytes(layout)), self._waiting
+        return Terms(size, waiting.place, waiting.routing.note(layout.table))
 
     def _put_due(self, staged: Segments) -> None:
         segments, settings = self._current(staged), self.settings
@@ -181,41 +181,20 @@ class ParquetSink(ErasableSink):
         for segment in due:
             self._put(staged, segment)
 
-    def _notes(self, layout: Layout) -> tuple[str, str]:
-        return self._waiting.place, self._routing.note(layout.table)
-
     def _adopt(self, staged: Segments, segment: Segment) -> None:
         """Take a segment of an earlier process, with the fields that reach the sink now. What the
         disk does not take is done before it becomes a file."""
-        if self._may_put(staged, segment):
+        if self._waiting.may_put(staged, segment):
             with suppress(DeliveryError):
-                self._narrowed(staged, segment)
-
-    def _may_put(self, staged: Segments, segment: Segment) -> bool:
-        """Return whether a segment is for the lake, and it is known with which fields."""
-        is_for_lake = self._waiting.may_put(staged, segment)
-        return is_for_lake and (self._is_other(staged) or self._routing.tells_of(segment))
-
-    def _is_other(self, staged: Segments) -> bool:
-        """Return whether segments are an application's, which has a routing of its own."""
-        return staged.directory != self._directory
+                self._waiting.narrowed(staged, segment)
 
     def _current(self, staged: Segments) -> list[Segment]:
-        return [segment for segment in staged.all() if self._may_put(staged, segment)]
-
-    def _narrowed(self, staged: Segments, segment: Segment) -> Segment:
-        """Rewrite a segment without the fields that reach the sink no more."""
-        rule = None if self._is_other(staged) else self._routing.narrowing(segment)
-        if rule is None:
-            return segment
-        staged.rewrite(segment, [rule])
-        name = segment.name
-        return staged.note(segment, routed=self._routing.note(name))
+        return [segment for segment in staged.all() if self._waiting.may_put(staged, segment)]
 
     def _put(self, staged: Segments, segment: Segment) -> None:
         """Make a file of a segment. It is closed before, so that the same batches are in the file
         whenever it is made again."""
-        segment = self._narrowed(staged, segment)
+        segment = self._waiting.narrowed(staged, segment)
         if not segment.length and not segment.is_closed:
             staged.remove(segment)  # all of it was erased
             return
@@ -256,7 +235,7 @@ class ParquetSink(ErasableSink):
                     rule.now is None and _overlaps(rule.parts(segment.name), segment)
                     for rule in rules
                 )
-                if segment.is_closed and is_concerned and self._may_put(staged, segment):
+                if segment.is_closed and is_concerned and self._waiting.may_put(staged, segment):
                     self._put(staged, segment)
             for key in list(self._lake.all_keys()):
                 with others():
@@ -279,8 +258,7 @@ class ParquetSink(ErasableSink):
                     self._lake.objects.remove(key.text)
                     done[at] = Removal(said.records if said else 0)
                     return done
-                filled = self._lake.filled(key.text)
-                steps[at] = [part for part in over if part.removed(filled)]
+                steps[at] = over if self._lake.may_lose(key.text, over) else []
         if any(steps.values()):
             found = self._lake.revise(key.text, [*steps.values()])
             for at, removal in zip(steps, found, strict=True):
@@ -292,8 +270,9 @@ class ParquetSink(ErasableSink):
         from collector.filter.arrow import read_records  # noqa: PLC0415 - pyarrow
 
         with self._waiting.read() as segments:
-            waiting = {segment.key for segment, _ in segments}
-            yield from self._scan_segments(segments, rule)
+            waiting = {each.segment.key for each in segments}
+            for each in segments:
+                yield from _scan_segment(each, rule)
             with self._lake.past_unreadable() as others:
                 for key in self._lake.all_keys():
                     with others():
@@ -306,33 +285,21 @@ class ParquetSink(ErasableSink):
         if parts and _overlaps(parts, key):
             yield from self._lake.find(key.text, parts)
 
-    def _scan_segments(
-        self, segments: Iterable[tuple[Segment, Iterator[tuple[str, bytes]]]], rule: Rule
-    ) -> Iterator[tuple[str, Record]]:
-        noted = self._waiting.retentions
-        for segment, pieces in segments:
-            parts = rule.parts(segment.name, noted.get(segment.digest, {}).copy)
-            if parts and _overlaps(parts, segment):
-                own = Rule(others=parts)
-                for minute, piece in pieces:
-                    for record in matching(piece, own, minute):
-                        yield segment.name, {**record, "received": minute}
-
     def measure(self, rule: Rule) -> Iterator[Holding]:
         """Count what a rule concerns, schema by schema; all of a file by what its end says."""
         return joined(self._measured(rule))
 
     def _measured(self, rule: Rule) -> Iterator[Holding]:
         with self._waiting.read() as segments:
-            waiting, noted = {segment.key for segment, _ in segments}, self._waiting.retentions
-            for segment, pieces in segments:
-                stated = noted.get(segment.digest, {})
-                if (parts := rule.parts(segment.name, stated.copy)) is None:
-                    number = sum(count_lines(piece) for m, piece in pieces if m < rule.until)
-                    yield Holding(segment.name, 0, {}, None, None, number)
+            waiting = {each.segment.key for each in segments}
+            for each in segments:
+                name = each.segment.name
+                if (parts := rule.parts(name, partial(dict, each.retentions))) is None:
+                    number = sum(count_lines(piece) for m, piece in each.pieces if m < rule.until)
+                    yield Holding(name, 0, {}, None, None, number)
                 else:
                     told = Rule(others=parts)
-                    yield from counted(self._scan_segments([(segment, pieces)], told), told)
+                    yield from counted(_scan_segment(each, told), told)
             with self._lake.past_unreadable() as others:
                 for key in self._lake.all_keys():
                     with others():
@@ -364,7 +331,7 @@ class ParquetSink(ErasableSink):
     def settle(self) -> None:
         """Remove what was not written to its end."""
         with self._waiting.changed(self._staged):
-            self._lake.clear()
+            pass
 
     @property
     def exists(self) -> bool:
@@ -390,9 +357,9 @@ class ParquetSink(ErasableSink):
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece of a segment, and of each row group of a file."""
         with self._waiting.read(former=False) as segments:
-            waiting = {segment.key for segment, _ in segments}
-            for _, pieces in segments:
-                for minute, piece in pieces:
+            waiting = {each.segment.key for each in segments}
+            for each in segments:
+                for minute, piece in each.pieces:
                     for schema, members in values(piece):
                         yield schema, {**members, "received": {minute}}
             with self._lake.past_unreadable() as others:
@@ -407,6 +374,16 @@ class ParquetSink(ErasableSink):
             yield "records wait that were collected for an earlier place of the sink"
         if self._lake.objects.keeps_versions:
             yield "the bucket keeps earlier versions of what was rewritten or removed"
+
+
+def _scan_segment(waiting: Waiting, rule: Rule) -> Iterator[tuple[str, Record]]:
+    name = waiting.segment.name
+    parts = rule.parts(name, partial(dict, waiting.retentions))
+    if parts and _overlaps(parts, waiting.segment):
+        own = Rule(others=parts)
+        for minute, piece in waiting.pieces:
+            for record in matching(piece, own, minute):
+                yield name, {**record, "received": minute}
 
 
 def _overlaps(parts: Sequence[Part] | None, where: Segment | FileKey) -> bool:

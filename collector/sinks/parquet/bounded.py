@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import atexit
 import os
-import select
 import struct
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from collector.contracts import Layout
 from collector.environment import clean_environment
 from collector.errors import UnreadableFile
 from collector.sinks.parquet import reader
-from collector.sinks.parquet.reader import FILE, HEAD, MOST_COMPRESSED, MOST_GROUP
+from collector.sinks.parquet.reader import (
+    MOST_COMPRESSED,
+    MOST_GROUP,
+    NUMBER,
+    OPENED,
+    PLACE,
+)
 
 _GROUP_BYTES = 4 << 20
 """Of a table that becomes a row group: some 50,000 records, so that little memory is needed."""
@@ -37,7 +42,6 @@ _WIDTH = 8
 """The most bytes that a value has in memory, besides those of a text."""
 _SECONDS = 60.0
 """How long the process may work before it asks or answers."""
-_MOST_ANSWER = 2 * MOST_GROUP
 
 
 def most_bytes(layout: Layout) -> int:
@@ -80,14 +84,26 @@ def _size(table: pa.Table) -> int:
     return size
 
 
-class RowGroup(NamedTuple):
-    """What the end of a file says of a row group: its rows, and by the order of the columns how
-    many have no value there, and the least and the greatest number or moment (microseconds)."""
+_ENCODED = pa.dictionary(pa.int32(), pa.string())
 
-    rows: int
-    nulls: list[int | None]
-    least: list[int | None]
-    greatest: list[int | None]
+
+def _decoded_size(column: pa.ChunkedArray) -> int:
+    """Return the bytes of a column's texts, if it is a dictionary. Raises ``pa.ArrowException`` for
+    a place that is not in it."""
+    size = 0
+    for chunk in column.chunks if column.type == _ENCODED else ():
+        lengths = pc.take(pc.binary_length(chunk.dictionary), chunk.indices)
+        size += pc.sum(pc.cast(lengths, pa.int64())).as_py() or 0
+    return size
+
+
+class Column(NamedTuple):
+    """What the end of a file says of a column: in how many records it has a value, and the least
+    and the greatest number or moment (microseconds); ``None`` where it does not say so."""
+
+    filled: int | None
+    least: int | None
+    greatest: int | None
 
 
 _processes = dict[subprocess.Popen[bytes], float]()
@@ -102,6 +118,8 @@ class ReaderProcess:
     """The process that parses files, for one thread at a time. It is started when it is needed."""
 
     def __init__(self) -> None:
+        self.file: BoundedFile | None = None
+        """The file that it has read the end of last."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -111,13 +129,12 @@ class ReaderProcess:
         """Let others have the process."""
         if self._process in _processes:
             _free.append(self._process)
-        self._process = None
+        self._process = self.file = None
 
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        """The process, which is started if it has ended, or is about to, as nobody asked."""
+    def ready(self) -> subprocess.Popen[bytes]:
+        """Return the process, which is started if it has ended, or is about to, as nobody asked."""
         while self._process not in _processes or not _is_ready(self._process):
-            self._process = None
+            self._process = self.file = None
             with suppress(IndexError):
                 self._process = _free.pop()
             self._process = self._process or _started()
@@ -127,18 +144,21 @@ class ReaderProcess:
     def ask(self, kind: int, content: bytes, source: BinaryIO) -> memoryview:
         """Return the answer about a file, whose parts it gets from ``source``. Raises
         ``UnreadableFile`` if the file is refused, and what the source raises."""
-        process = self.process
+        process = self.ready()
+        assert process.stdin is not None  # noqa: S101 - for the type
+        assert process.stdout is not None  # noqa: S101 - for the type
+        questions, answers = process.stdin.fileno(), process.stdout.fileno()
         failure: Exception = UnreadableFile()
         try:
-            _send(process, kind, content)
+            reader.send(questions, kind, content)
             while True:
-                kind, content = _receive(process)
+                kind, content = reader.receive(answers, _SECONDS)
                 if kind == reader.ANSWER:
                     return memoryview(content)
                 if kind != reader.RANGE:
                     break
                 part = b""
-                start, length = FILE.unpack(content)
+                start, length = PLACE.unpack(content)
                 if length <= MOST_COMPRESSED:
                     try:
                         source.seek(start)
@@ -147,16 +167,10 @@ class ReaderProcess:
                         pass
                     except Exception as error:  # noqa: BLE001 - told when the process knows it
                         failure = error
-                _send(process, reader.DATA, part)
+                reader.send(questions, reader.DATA, part)
         except (OSError, struct.error):  # it has ended, or takes too long
             _end(process)
         raise failure
-
-    def forget(self, content: bytes) -> None:
-        """Forget a file."""
-        if self._process in _processes:
-            with suppress(OSError):
-                _send(self._process, reader.CLOSE, content)
 
 
 def _started() -> subprocess.Popen[bytes]:
@@ -194,85 +208,71 @@ def _end_all() -> None:
         _end(process)
 
 
-def _send(process: subprocess.Popen[bytes], kind: int, content: bytes) -> None:
-    if process.stdin is not None:
-        left = memoryview(HEAD.pack(kind, len(content)) + content)
-        while left:
-            left = left[process.stdin.write(left) or 0 :]
-
-
-def _receive(process: subprocess.Popen[bytes]) -> tuple[int, bytes]:
-    kind, length = HEAD.unpack(_exactly(process, HEAD.size))
-    return kind, _exactly(process, min(length, _MOST_ANSWER))
-
-
-def _exactly(process: subprocess.Popen[bytes], length: int) -> bytes:
-    """Read so many bytes. Raises ``OSError`` if the process has ended or takes too long."""
-    found = bytearray()
-    while process.stdout is not None and len(found) < length:
-        is_ready, _, _ = select.select([process.stdout], [], [], _SECONDS)
-        part = process.stdout.read(length - len(found)) if is_ready else b""
-        if not part:
-            raise OSError("the process has ended, or takes too long")
-        found += part
-    return bytes(found)
-
-
-_numbers = count(1)
-
-
 class BoundedFile:
-    """A Parquet file with columns of our types. ``source`` is closed by ``close``.
+    """A Parquet file with columns of our types, a number of row ``groups`` and of ``rows``, and
+    what its end tells of its ``columns``. ``source`` is closed by ``close``.
 
     Every method raises ``UnreadableFile`` for what is none or is beyond the bounds, and what the
     source raises.
     """
 
     def __init__(self, source: BinaryIO, process: ReaderProcess) -> None:
-        self._source, self._process, self._number = source, process, next(_numbers)
+        self._source, self._process = source, process
         self._size = 0
         with suppress(OSError):
             self._size = source.seek(0, os.SEEK_END)
-        self._known_to: object = None
         told = self._opened()
-        (length,) = struct.unpack_from(">I", told)
-        self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(told[4 : 4 + length]))
-        rows = pa.ipc.open_stream(pa.py_buffer(told[4 + length :])).read_all().to_pylist()
-        self.row_groups: list[RowGroup] = [RowGroup(**each) for each in rows]
+        self.groups: int
+        self.rows: int
+        length, self.groups, self.rows = OPENED.unpack_from(told)
+        end = OPENED.size + length
+        self.schema: pa.Schema = pa.ipc.read_schema(pa.py_buffer(told[OPENED.size : end]))
+        columns = pa.ipc.open_stream(pa.py_buffer(told[end:])).read_all().to_pylist()
+        self.columns: list[Column] = [Column(**each) for each in columns]
 
     def __repr__(self) -> str:
         return f"<BoundedFile: {self.groups} groups>"
 
     @property
-    def groups(self) -> int:
-        """The number of row groups."""
-        return len(self.row_groups)
+    def group_schema(self) -> pa.Schema:
+        """The columns of a whole row group, as ``read_group`` returns it."""
+        fields = (
+            each.with_type(_ENCODED) if pa.types.is_string(each.type) else each
+            for each in self.schema
+        )
+        return pa.schema(fields, self.schema.metadata)
 
     @property
     def is_whole(self) -> bool:
         """Whether the file consists of what we write."""
-        return bool(self._ask(reader.WHOLE, FILE.pack(self._number, 0))[0])
+        return bool(self._ask(reader.WHOLE, b"")[0])
 
     def close(self) -> None:
         """Close the source."""
-        self._process.forget(FILE.pack(self._number, 0))
         self._source.close()
 
     def read_group(self, number: int, columns: Collection[str] | None = None) -> pa.Table:
-        """Read a row group, or some columns of it."""
-        names = [n for n in self.schema.names if columns is None or n in columns]
-        told = self._ask(reader.GROUP, FILE.pack(self._number, number) + "\0".join(names).encode())
+        """Read some columns of a row group, or the whole of it: then texts are dictionaries, of
+        which a value that is repeated takes its place once."""
+        names = [] if columns is None else [n for n in self.schema.names if n in columns]
+        told = self._ask(reader.GROUP, NUMBER.pack(number) + "\0".join(names).encode())
         with suppress(pa.ArrowException):
             table = pa.ipc.open_stream(pa.py_buffer(told)).read_all()
-            return table.replace_schema_metadata(self.schema.metadata)
+            table = table.replace_schema_metadata(self.schema.metadata)
+            wanted = self.group_schema if columns is None else self.schema
+            is_expected = all(each == wanted.field(each.name) for each in table.schema)
+            if is_expected and sum(map(_decoded_size, table.columns)) <= MOST_GROUP:
+                return table
         raise UnreadableFile
 
     def _ask(self, kind: int, content: bytes) -> memoryview:
-        if self._process.process is not self._known_to:  # it ended meanwhile
+        self._process.ready()
+        if self._process.file is not self:  # it has another, or ended meanwhile
             self._opened()
         return self._process.ask(kind, content, self._source)
 
     def _opened(self) -> memoryview:
-        self._known_to = self._process.process
-        asked = FILE.pack(self._number, self._size)
-        return self._process.ask(reader.OPEN, asked, self._source)
+        self._process.file = None
+        told = self._process.ask(reader.OPEN, NUMBER.pack(self._size), self._source)
+        self._process.file = self
+        return told

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ from pyarrow import parquet
 
 from collector.contracts import Removal, count_lines, to_minute
 from collector.errors import DeliveryError, UnreadableFile
-from collector.files import make_directories
+from collector.files import failing_as, make_directories
 from collector.filter.arrow import (
     MARK,
     RESERVED,
@@ -30,6 +30,7 @@ from collector.filter.arrow import (
     read_tables,
     shuffled,
     stated_retentions,
+    without_unused,
     writer,
 )
 from collector.filter.redaction import Part, concerns, cut
@@ -121,20 +122,9 @@ class Lake:
         if number:
             raise UnreadableFile(number)
 
-    def clear(self) -> None:
-        """Remove what writing a file has left, also in a process that was killed. Raises
-        ``DeliveryError`` E503."""
-        if os.path.lexists(self.objects.scratch):
-            with self.objects.locked():
-                self._clear()
-
     def _clear(self) -> None:
-        is_clear = False
-        with suppress(OSError):
+        with failing_as(_no_room()):
             self.objects.scratch.unlink(missing_ok=True)
-            is_clear = True
-        if not is_clear:
-            raise _no_room()
 
     def write(
         self,
@@ -185,7 +175,7 @@ class Lake:
     def statistics(self, key: str) -> Statistics | None:
         """Return what the end of a file says; ``None`` if it is not there any more."""
         with suppress(FileNotFoundError), self._opened(key) as file:
-            return _statistics(file)
+            return self._noted(key, file)
         return None
 
     def retentions(self, key: str) -> Mapping[str, timedelta]:
@@ -196,10 +186,20 @@ class Lake:
         """Return the fields of a file that have values: they can only become fewer."""
         return self._stated(key)[1]
 
+    def may_lose(self, key: str, parts: Sequence[Part]) -> bool:
+        """Return whether parts of a rule may concern values of a file, by what is known of it."""
+        _, filled = self._known.get(key, ({}, None))
+        return filled is None or any(part.removed(filled) for part in parts)
+
     def _stated(self, key: str) -> tuple[Mapping[str, timedelta], frozenset[str]]:
-        if key not in self._known and (found := self.statistics(key)) is not None:
-            self._known[key] = found.retentions, found.filled
+        if key not in self._known:
+            self.statistics(key)
         return self._known.get(key, ({}, frozenset()))
+
+    def _noted(self, key: str, file: BoundedFile) -> Statistics:
+        found = _statistics(file)
+        self._known[key] = found.retentions, found.filled
+        return found
 
     def is_ours(self, key: str, *, is_whole: bool = False) -> bool:
         """Return whether a file bears our mark, and no other, and has a key of ours; with
@@ -213,7 +213,7 @@ class Lake:
         """Yield the records that parts of a rule concern; nothing but the columns of people is read
         of others."""
         with suppress(FileNotFoundError), self._opened(key) as file:
-            for number in _groups(file, parts):
+            for number in _groups(file, _statistics(file).filled, parts):
                 table = file.read_group(number)
                 if (concerned := cut(table, parts).concerned) is not None:
                     yield table.filter(concerned)
@@ -230,7 +230,6 @@ class Lake:
         """Rewrite a file by the parts of rules, one rule after the other; return what each has
         removed. A file that has no records left stays as one without any: nothing that is on its
         way to this key can then be created there any more."""
-        self._known.pop(key, None)
         for _ in range(_TRIES):
             with self.objects.locked():
                 outcome = self._revise(key, steps)
@@ -246,22 +245,40 @@ class Lake:
         except FileNotFoundError:
             return total
         with self._parquet(source) as file:
-            if next(_groups(file, [part for parts in steps for part in parts]), None) is None:
+            concerned = _groups(file, self._noted(key, file).filled, [*chain(*steps)])
+            if next(concerned, None) is None:
                 return total
-            with self._writing(file.schema) as new:
+            with self._writing(file.group_schema) as new:
                 for number in range(file.groups):
                     left = file.read_group(number)
                     for at, parts in enumerate(steps):
                         left, shortened, deleted = cut(left, parts).apply(left)
                         total[at] += Removal(deleted, shortened)
                     if len(left):
-                        new.write_table(left)
+                        new.write_table(without_unused(left))
         is_done = not any(total) or self.objects.replace(key, self.objects.scratch, version)
+        self._known.pop(key, None)
         self._clear()
         return total if is_done else None
 
-    def _writing(self, columns: pa.Schema) -> _Writing:
-        return _Writing(self.objects, columns)
+    @contextmanager
+    def _writing(self, columns: pa.Schema) -> Iterator[parquet.ParquetWriter]:
+        """Write the scratch file, which is on disk at the end of the block."""
+        scratch, is_whole = self.objects.scratch, False
+        try:
+            with failing_as(_no_room()):
+                make_directories(scratch.parent, scratch.parent)
+                with written(scratch) as file:
+                    with writer(file, columns) as new:
+                        yield new
+                    file.flush()
+                    os.fsync(file.fileno())
+            is_whole = True
+        finally:
+            pa.default_memory_pool().release_unused()
+            if not is_whole:
+                with suppress(OSError):
+                    scratch.unlink()
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[BoundedFile]:
@@ -277,46 +294,13 @@ class Lake:
             yield file
 
 
-class _Writing:
-    """Writes the scratch file, which is on disk at the end of the block."""
-
-    def __init__(self, objects: Objects, columns: pa.Schema) -> None:
-        self._objects, self._columns = objects, columns
-
-    def __enter__(self) -> parquet.ParquetWriter:
-        is_open = False
-        with suppress(OSError):
-            make_directories(self._objects.scratch.parent, self._objects.scratch.parent)
-            self._file = written(self._objects.scratch)
-            self._writer = writer(self._file, self._columns)
-            is_open = True
-        if not is_open:
-            raise _no_room()
-        return self._writer
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        is_whole = False
-        with suppress(OSError), self._file:  # to close it may write, too
-            self._writer.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            is_whole = True
-        pa.default_memory_pool().release_unused()
-        if kind is not None or not is_whole:
-            with suppress(OSError):
-                self._objects.scratch.unlink()
-        if not is_whole or (kind is not None and issubclass(kind, OSError)):
-            raise _no_room()
-
-
 def _no_room() -> DeliveryError:
     return DeliveryError("E503", "a file of the lake cannot be written; is the disk full?")
 
 
-def _groups(file: BoundedFile, parts: Sequence[Part]) -> Iterator[int]:
+def _groups(file: BoundedFile, filled: Collection[str], parts: Sequence[Part]) -> Iterator[int]:
     """Yield the row groups that parts of a rule may concern, by the fields that have values, and
     the columns of people."""
-    filled = _statistics(file).filled
     useful = [
         part
         for part in parts
@@ -334,19 +318,17 @@ def _is_ours(columns: pa.Schema) -> bool:
 
 
 def _statistics(file: BoundedFile) -> Statistics:
-    fields, ends = Counter[str](), list[int]()
-    for group in file.row_groups:
-        told = zip(file.schema.names, group.nulls, group.least, group.greatest, strict=True)
-        for name, nulls, least, greatest in told:
-            if nulls is None or (name == "received" and (least is None or greatest is None)):
-                raise UnreadableFile
-            if name == "received":
-                ends += [each for each in (least, greatest) if each is not None]
-            elif name not in RESERVED:
-                fields[name] += group.rows - nulls
-    first, last = (min(ends), max(ends)) if ends else (None, None)
-    number, stated = sum(each.rows for each in file.row_groups), stated_retentions(file.schema)
-    return Statistics(number, fields, _minute(first), _minute(last), stated)
+    told, fields = dict(zip(file.schema.names, file.columns, strict=True)), dict[str, int]()
+    received = told["received"]
+    for name, column in told.items():
+        if column.filled is None:
+            raise UnreadableFile
+        if name not in RESERVED:
+            fields[name] = column.filled
+    if file.groups and received.least is None:
+        raise UnreadableFile
+    first, last = _minute(received.least), _minute(received.greatest)
+    return Statistics(file.rows, fields, first, last, stated_retentions(file.schema))
 
 
 def _minute(microseconds: int | None) -> str | None:

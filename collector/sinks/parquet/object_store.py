@@ -62,6 +62,8 @@ class Objects(ABC):
 
     keeps_versions: bool = False
     """Whether a server has said that it keeps earlier versions of objects."""
+    scratch: Path
+    """The path of a file that becomes an object."""
 
     def foreign(self, is_directory: Callable[[str], bool], is_key: Callable[[str], bool]) -> int:
         """Count what there is that ``all_keys`` leaves out, but for directories that
@@ -80,11 +82,6 @@ class Objects(ABC):
     def open(self, key: str) -> tuple[BinaryIO, Any]:
         """Open an object, to read parts of it; return it with what ``replace`` needs to know it
         again. Raises ``FileNotFoundError``."""
-
-    @property
-    @abstractmethod
-    def scratch(self) -> Path:
-        """The path of a file that becomes an object."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -108,19 +105,14 @@ class Objects(ABC):
 
 
 class DirectoryObjects(Objects):
-    """A directory of this machine, with the path of what is being written."""
+    """A directory of this machine. ``scratch`` is a hidden file in it."""
 
     def __init__(self, root: Path, scratch: Path) -> None:
         self._root = root
-        self._scratch = scratch
+        self.scratch = scratch
 
     def __repr__(self) -> str:
         return "<DirectoryObjects>"
-
-    @property
-    def scratch(self) -> Path:
-        """A hidden file in the directory."""
-        return self._scratch
 
     def all_keys(self) -> Iterator[str]:
         """Yield the paths of all files but hidden ones."""
@@ -131,7 +123,7 @@ class DirectoryObjects(Objects):
     def foreign(self, is_directory: Callable[[str], bool], is_key: Callable[[str], bool]) -> int:
         """Count hidden files, directories, and whatever has an attribute that a user has set. A
         file that a process is writing under the lock is waited for. Raises as ``locked``."""
-        if os.path.lexists(self._scratch):
+        if os.path.lexists(self.scratch):
             with self.locked():
                 pass
         entries = {path.as_posix(): kind for path, kind in self._entries()}
@@ -225,29 +217,20 @@ class BucketObjects(Objects):
         self._store: ObjectStore = open_store(
             url, options, needs, timeout=_TIMEOUT, proxy=url_of_proxy
         )
-        self._scratch = scratch
+        self.scratch = scratch
 
     def __repr__(self) -> str:
         return "<BucketObjects>"
 
-    @property
-    def scratch(self) -> Path:
-        """A file in the directory of the sink."""
-        return self._scratch
-
     def all_keys(self) -> Iterator[str]:
         """Yield the keys below the prefix of the URL."""
-        import obstore  # noqa: PLC0415 - heavy
-
-        pages = iter(obstore.list(self._store))
+        pages = iter(self._store.list())
         while page := self._asked(lambda: next(pages, None), absent=False, size=_PAGE_BYTES):
             yield from (str(found["path"]) for found in page)
 
     def open(self, key: str) -> tuple[BinaryIO, Any]:
         """Open the object; a part is asked for when it is read, of the same version."""
-        import obstore  # noqa: PLC0415 - heavy
-
-        meta = self._asked(lambda: obstore.head(self._store, key))
+        meta = self._asked(lambda: self._store.head(key))
         version = _version(meta)
         self._note(version)
 
@@ -256,7 +239,7 @@ class BucketObjects(Objects):
                 raise _unreachable("refused")
 
             def ask() -> tuple[Any, bytes]:
-                found = obstore.get(self._store, key, options={"range": (start, end)})
+                found = self._store.get(key, options={"range": (start, end)})
                 return _version(found.meta), bytes(found.bytes())
 
             seen, part = self._asked(ask, absent=False, size=end - start, lost="changed")
@@ -281,11 +264,9 @@ class BucketObjects(Objects):
         return self._put(key, path, version, is_another)
 
     def _put(self, key: str, path: Path, mode: Any, is_otherwise: Any) -> bool:
-        import obstore  # noqa: PLC0415 - heavy
-
         def put() -> Any:
             try:
-                return obstore.put(self._store, key, path, mode=mode)
+                return self._store.put(key, path, mode=mode)
             except is_otherwise:
                 return None
 
@@ -296,10 +277,8 @@ class BucketObjects(Objects):
 
     def remove(self, key: str) -> None:
         """Remove the object."""
-        import obstore  # noqa: PLC0415 - heavy
-
         with suppress(FileNotFoundError):
-            self._asked(lambda: obstore.delete(self._store, key))
+            self._asked(lambda: self._store.delete(key))
 
     def _asked(
         self,

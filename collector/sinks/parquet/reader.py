@@ -20,21 +20,31 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+if __name__ == "__main__":
+    sys.modules["numpy"] = None  # type: ignore[assignment]  # not needed, and slow to import
 
 import pyarrow as pa
 from pyarrow import parquet
 
-OPEN, GROUP, WHOLE, CLOSE, RANGE, DATA, ANSWER, REFUSED = b"OGWCRDAX"
-"""The kinds of messages: a file, a row group of it, whether it has other parts, its end; a range
-and its bytes; an answer."""
+OPEN, GROUP, WHOLE, RANGE, DATA, ANSWER, REFUSED = b"OGWRDAX"
+"""The kinds of messages: a file, a row group of it, whether it has other parts; a range and its
+bytes; an answer."""
 HEAD = struct.Struct(">BI")
-FILE = struct.Struct(">QQ")
-"""The number of a file and its size, or that of a row group, before the names of its columns; the
-start of a range and its length."""
+NUMBER = struct.Struct(">Q")
+"""The size of a file, or the number of a row group before the names of its columns: none for all of
+them."""
+PLACE = struct.Struct(">QQ")
+"""The start of a range and its length."""
+OPENED = struct.Struct(">IIQ")
+"""The answer to ``OPEN``: the length of the columns, which follow before a table of what is told of
+each, and the numbers of row groups and of records."""
 MOST_GROUP = 64 << 20
 """Of a row group in memory; ours have at most the half."""
+MOST_MESSAGE = 2 * MOST_GROUP
 MOST_COMPRESSED = 16 << 20
 """Of the columns of a row group that are asked for."""
 MOST_STRUCTURES = 100_000
@@ -102,34 +112,43 @@ class Ranges(io.RawIOBase):
         return found
 
 
-def _receive() -> tuple[int, bytes]:
-    kind, length = HEAD.unpack(_exactly(HEAD.size))
-    return kind, _exactly(length)
+def receive(handle: int, seconds: float) -> tuple[int, bytes]:
+    """Read a message out of a pipe. Raises ``OSError`` if the other end is closed, or nothing comes
+    for so long."""
+    kind, length = HEAD.unpack(_exactly(handle, HEAD.size, seconds))
+    return kind, _exactly(handle, min(length, MOST_MESSAGE), seconds)
 
 
-def _exactly(length: int) -> bytes:
-    """Read so many bytes; end the process where nobody asks any more."""
+def _exactly(handle: int, length: int, seconds: float) -> bytes:
     found = bytearray()
     while len(found) < length:
-        is_ready, _, _ = select.select([0], [], [], IDLE_SECONDS)
-        part = os.read(0, length - len(found)) if is_ready else b""
+        is_ready, _, _ = select.select([handle], [], [], seconds)
+        part = os.read(handle, length - len(found)) if is_ready else b""
         if not part:
-            sys.exit()
+            raise OSError("the other process has ended, or takes too long")
         found += part
     return bytes(found)
 
 
-def _send(kind: int, *parts: Any) -> None:
+def send(handle: int, kind: int, *parts: Any) -> None:
+    """Write a message into a pipe. Raises ``OSError`` if the other end is closed."""
     views = [memoryview(each).cast("B") for each in parts]
     for each in (memoryview(HEAD.pack(kind, sum(map(len, views)))), *views):
         left = each
         while left:
-            left = left[os.write(1, left) :]
+            left = left[os.write(handle, left) :]
+
+
+def _receive() -> tuple[int, bytes]:
+    """Read a question; end the process where nobody asks any more."""
+    with suppress(OSError):
+        return receive(0, IDLE_SECONDS)
+    sys.exit()
 
 
 def _range(start: int, length: int) -> bytes:
     """Ask for a range of the file. Raises ``OSError`` if it is not there."""
-    _send(RANGE, FILE.pack(start, length))
+    send(1, RANGE, PLACE.pack(start, length))
     kind, found = _receive()
     if kind != DATA or len(found) < length:
         raise OSError("a part of the file is not there")
@@ -156,10 +175,9 @@ def _open(size: int) -> tuple[_File, list[Any]]:
     sizes = [0, *(each.total_byte_size for each in groups)]
     if min(*rows, *sizes) < 0 or sum(rows) > _MOST_ROWS or sum(sizes) > _MOST_BYTES:
         raise ValueError("the sums of the file are too large")
-    columns = [[each.column(at) for at in range(len(schema))] for each in groups]
-    named = schema.serialize()
-    told = [struct.pack(">I", named.size), named, _as_stream(_told(groups, columns, schema))]
-    return _File(size, footer, metadata, schema), told
+    named, told = schema.serialize(), _as_stream(_told(groups, sum(rows), schema))
+    head = OPENED.pack(named.size, len(groups), sum(rows))
+    return _File(size, footer, metadata, schema), [head, named, told]
 
 
 def _checked_schema(metadata: parquet.FileMetaData) -> pa.Schema:
@@ -201,39 +219,31 @@ def _place(chunk: Any) -> tuple[int, int]:
     return begin, chunk.total_compressed_size
 
 
-def _told(groups: Sequence[Any], columns: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
-    """Return a row for each row group: its rows, in how many of them each column has no value, and
-    the least and the greatest number of each column of numbers or moments."""
-    stated = [[each.statistics if each.is_stats_set else None for each in c] for c in columns]
-    is_number = [_PHYSICAL[each.type] == "INT64" for each in schema]
-
-    def ends(name: str) -> list[list[int | None]]:
-        return [
-            [
-                getattr(each, name) if number and each is not None and each.has_min_max else None
-                for each, number in zip(group, is_number, strict=True)
-            ]
-            for group in stated
-        ]
-
-    numbers = pa.list_(pa.int64())
-    nulls = [
-        [each.null_count if each is not None and each.has_null_count else None for each in group]
-        for group in stated
-    ]
-    return pa.table(
-        {
-            "rows": pa.array([each.num_rows for each in groups], pa.int64()),
-            "nulls": pa.array(nulls, numbers),
-            "least": pa.array(ends("min_raw"), numbers),
-            "greatest": pa.array(ends("max_raw"), numbers),
-        }
-    )
+def _told(groups: Sequence[Any], rows: int, schema: pa.Schema) -> pa.Table:
+    """Return a row for each column: in how many records it has a value, and the least and the
+    greatest of its numbers or moments, where all row groups say so."""
+    told = list[dict[str, int | None]]()
+    for at, column in enumerate(schema):
+        stated = [each.column(at).statistics for each in groups if each.column(at).is_stats_set]
+        nulls = [each.null_count for each in stated if each.has_null_count]
+        is_number = _PHYSICAL[column.type] == "INT64"
+        ends = [(each.min_raw, each.max_raw) for each in stated if is_number and each.has_min_max]
+        is_whole = 0 < len(ends) == len(groups)
+        told.append(
+            {
+                "filled": rows - sum(nulls) if len(nulls) == len(groups) else None,
+                "least": min(least for least, _ in ends) if is_whole else None,
+                "greatest": max(greatest for _, greatest in ends) if is_whole else None,
+            }
+        )
+    return pa.Table.from_pylist(told, pa.schema(dict.fromkeys(told[0], pa.int64())))
 
 
 def _group(file: _File, number: int, names: Sequence[str]) -> pa.Table:
-    """Read columns of a row group."""
+    """Read columns of a row group; without names all of them, and texts as dictionaries."""
     group, every = file.metadata.row_group(number), file.schema.names
+    encoded = [] if names else [each.name for each in file.schema if pa.types.is_string(each.type)]
+    names = names or every
     wanted = {each for each in every for name in names if f"{each}.".startswith(f"{name}.")}
     places = [_place(group.column(at)) for at, name in enumerate(every) if name in wanted]
     parts = {start: _range(start, length) for start, length in _ranges(places, file.size)}
@@ -245,12 +255,13 @@ def _group(file: _File, number: int, names: Sequence[str]) -> pa.Table:
         raise OSError("this part of the file was not asked for")
 
     source = pa.PythonFile(Ranges(part, file.size), "r")
-    reading = parquet.ParquetFile(source, metadata=file.metadata, pre_buffer=False)
+    reading = parquet.ParquetFile(
+        source, metadata=file.metadata, read_dictionary=encoded, pre_buffer=False
+    )
     found = reading.read_row_group(number, sorted(wanted), use_threads=False).select(list(names))
-    fields = [file.schema.field(name) for name in names]
     if len(found) != group.num_rows or found.nbytes > MOST_GROUP:
         raise ValueError("a row group has more than it says, or than it may")
-    return found.cast(pa.schema(fields))
+    return found
 
 
 def _ranges(places: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
@@ -288,23 +299,25 @@ def _limit_memory() -> None:
 
 
 def _serve() -> None:
-    files = dict[int, _File]()
+    file: _File | None = None
     while True:
         kind, content = _receive()
-        number, value = FILE.unpack_from(content)
         try:
             if kind == OPEN:
-                files[number], answer = _open(value)
-                _send(ANSWER, *answer)
+                file = None
+                file, answer = _open(*NUMBER.unpack(content))
+                send(1, ANSWER, *answer)
+            elif file is None:
+                send(1, REFUSED)
             elif kind == WHOLE:
-                _send(ANSWER, bytes([_is_whole(files[number])]))
-            elif kind == GROUP:
-                names = content[FILE.size :].decode().split("\0")
-                _send(ANSWER, _as_stream(_group(files[number], value, names)))
+                send(1, ANSWER, bytes([_is_whole(file)]))
             else:
-                files.pop(number, None)
-        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError):
-            _send(REFUSED)
+                (number,), names = NUMBER.unpack_from(content), content[NUMBER.size :].decode()
+                send(
+                    1, ANSWER, _as_stream(_group(file, number, names.split("\0") if names else []))
+                )
+        except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError):
+            send(1, REFUSED)
 
 
 if __name__ == "__main__":

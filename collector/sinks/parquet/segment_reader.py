@@ -6,13 +6,14 @@ import os
 import re
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from time import sleep, time
+from typing import NamedTuple
 
 from collector.errors import DeliveryError
 from collector.files import failing_as, foreign_entries
@@ -140,17 +141,6 @@ def _database(directory: Path) -> Iterator[sqlite3.Connection | None]:
         yield db if require_known_format(db) else None
 
 
-def noted_retentions(directory: Path) -> dict[str, dict[str, timedelta]]:
-    """Return the retentions of fields that were noted with segments, by the schema's digest. Raises
-    ``DeliveryError`` E501, E503."""
-    found: dict[str, dict[str, timedelta]] = {}
-    with _database(directory) as db:
-        rows = "SELECT digest, name, seconds FROM retentions"
-        for digest, name, seconds in () if db is None else db.execute(rows):
-            found.setdefault(digest, {})[name] = timedelta(seconds=seconds)
-    return found
-
-
 def place_of(directory: Path) -> str | None:
     """Return the digest of the place of the sink that had a directory last, if that can be read."""
     with suppress(DeliveryError), _database(directory) as db:
@@ -160,29 +150,24 @@ def place_of(directory: Path) -> str | None:
     return None
 
 
+class Waiting(NamedTuple):
+    """A segment, its records by the minutes at which they were received, in pieces, and the
+    retentions of its fields."""
+
+    segment: Segment
+    pieces: Iterator[tuple[str, bytes]]
+    retentions: Mapping[str, timedelta]
+
+
 @contextmanager
-def read_segments(
-    directory: Path, *, must_know: bool = False
-) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+def read_segments(directory: Path, *, must_know: bool = False) -> Iterator[list[Waiting]]:
     """Return the segments in a directory with their records, as of one moment, while another
     process may write there. Raises ``DeliveryError`` E501 for another format, and E503; with
     ``must_know``, also where this user may not know whether there are any."""
-    found: list[tuple[Segment, Iterator[tuple[str, bytes]]]] = []
-    files = list[int]()
-    try:
-        if must_know and not _may_know(directory):
-            raise DeliveryError("E503", _UNREADABLE)
-        if has_segments(directory):
-            for _ in range(_TRIES):
-                if _opened(directory, found, files):
-                    break
-                _close_all(files)
-                found.clear()
-            else:
-                raise DeliveryError("E503", _UNREADABLE)
-        yield found
-    finally:
-        _close_all(files)
+    if must_know and not _may_know(directory):
+        raise DeliveryError("E503", _UNREADABLE)
+    with ExitStack() as files:
+        yield _opened(directory, files)
 
 
 _TRIES = 100
@@ -191,28 +176,24 @@ _UNKNOWN = "what waits for the lake has a format that this version of Collector 
 _UNREADABLE = "what waits for the lake cannot be read; is the directory of the sink damaged?"
 
 
-def _opened(
-    directory: Path,
-    found: list[tuple[Segment, Iterator[tuple[str, bytes]]]],
-    files: list[int],
-) -> bool:
-    """Open all segments; return ``False`` if one went meanwhile."""
-    with _database(directory) as db:
-        if db is None:
-            return True
-        try:
-            for segment in all_segments(db):
-                path = directory / segment.file_name
-                files.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-                found.append((segment, pieces(read_frames(frames_of(db, segment), files[-1]))))
-        except FileNotFoundError:
-            return False
-    return True
+def _opened(directory: Path, files: ExitStack) -> list[Waiting]:
+    """Open all segments at once; again if one went meanwhile."""
+    for _ in range(_TRIES):
+        with _database(directory) as db, suppress(FileNotFoundError):
+            return (
+                [] if db is None else [_waiting(directory, db, s, files) for s in all_segments(db)]
+            )
+        files.close()
+    raise DeliveryError("E503", _UNREADABLE)
 
 
-def _close_all(files: list[int]) -> None:
-    while files:
-        os.close(files.pop())
+def _waiting(
+    directory: Path, db: sqlite3.Connection, segment: Segment, files: ExitStack
+) -> Waiting:
+    file = os.open(directory / segment.file_name, os.O_RDONLY | os.O_CLOEXEC)
+    files.callback(os.close, file)
+    found = pieces(read_frames(frames_of(db, segment), file))
+    return Waiting(segment, found, retentions_of(db, segment))
 
 
 def all_segments(db: sqlite3.Connection) -> list[Segment]:
@@ -225,6 +206,13 @@ def frames_of(db: sqlite3.Connection, segment: Segment) -> list[tuple[str, int, 
     """Return the minutes of a segment's frames, with the offset and length of each."""
     query = "SELECT received, at, length FROM frames WHERE segment = ? ORDER BY received, at"
     return list(db.execute(query, (segment.number,)))
+
+
+def retentions_of(db: sqlite3.Connection, segment: Segment) -> dict[str, timedelta]:
+    """Return the retentions of a segment's fields; none if they were not noted."""
+    query = "SELECT name, seconds FROM retentions WHERE digest = ?"
+    rows = db.execute(query, (segment.digest,))
+    return {name: timedelta(seconds=seconds) for name, seconds in rows}
 
 
 def read_frames(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from datetime import timedelta
 from pathlib import Path
 
 from collector.files import sync
@@ -17,10 +16,10 @@ from collector.filter.redaction import Part, Rule
 from collector.schema.model import Schema
 from collector.sinks.parquet.segment_reader import (
     Segment,
+    Waiting,
     disk,
     foreign_parts,
     has_segments,
-    noted_retentions,
     place_of,
     read_segments,
 )
@@ -39,8 +38,9 @@ def scratch(settings: ParquetSettings, directory: Path) -> Path:
     return settings.path / f".{directory.name}.new"
 
 
-def _remove_scratch(settings: ParquetSettings, directory: Path) -> None:
-    """Remove what writing a file has left of such a sink. Raises ``DeliveryError`` E503."""
+def remove_scratch(settings: ParquetSettings, directory: Path) -> None:
+    """Remove what writing a file has left of such a sink, also in a process that was killed. Raises
+    ``DeliveryError`` E503."""
     path = scratch(settings, directory)
     with disk():
         if os.path.lexists(path):
@@ -130,6 +130,7 @@ class SegmentDirectories:
         self._is_shared = opening.is_shared
         self._is_former = opening.is_former
         self.place: str = settings.place_digest
+        self.routing: Routing = Routing(opening.schemas, settings.purposes)
         data = opening.data if settings.path is None else settings.path.resolve().parent
         shared = own_directory(data, settings.shared_name)
         self._shared = shared if opening.has_location and shared != self.own else None
@@ -162,7 +163,7 @@ class SegmentDirectories:
         try:
             with lock as is_locked:
                 if is_locked:  # else another process has it
-                    _remove_scratch(self._settings, other)
+                    remove_scratch(self._settings, other)
                     other.rename(self.own)
                     sync(self.own.parent)
         finally:
@@ -177,29 +178,29 @@ class SegmentDirectories:
     def has_former(self) -> bool:
         """Whether segments in the sink's own directory were collected for an earlier place."""
         with read_segments(self.own) as segments:
-            return not all(self.is_current(self.own, segment) for segment, _ in segments)
+            return not all(self.is_current(self.own, each.segment) for each in segments)
 
     def may_put(self, staged: Segments, segment: Segment) -> bool:
-        """Return whether a segment is for the lake, to which the sink still puts."""
-        return not self._is_former and self.is_current(staged.directory, segment)
+        """Return whether a segment is for the lake, to which the sink still puts, and it is known
+        with which fields. Those of applications have a routing of their own."""
+        is_for_lake = not self._is_former and self.is_current(staged.directory, segment)
+        return is_for_lake and (staged.directory != self.own or self.routing.tells_of(segment))
+
+    def narrowed(self, staged: Segments, segment: Segment) -> Segment:
+        """Rewrite a segment without the fields that reach the sink no more."""
+        rule = self.routing.narrowing(segment) if staged.directory == self.own else None
+        if rule is None:
+            return segment
+        staged.rewrite(segment, [rule])
+        return staged.note(segment, routed=self.routing.note(segment.name))
 
     def others(self, opening: Opening) -> int:
         """Count what is in the directories, and is not of a sink's making."""
         schemas = (*opening.schemas, *opening.earlier.values())
         return sum(foreign_parts(directory, schemas) for directory in self._all)
 
-    @property
-    def retentions(self) -> dict[str, dict[str, timedelta]]:
-        """The retentions of fields that were noted with segments, by the digest of the schema."""
-        found: dict[str, dict[str, timedelta]] = {}
-        for directory in self._all:
-            found.update(noted_retentions(directory))
-        return found
-
     @contextmanager
-    def read(
-        self, *, former: bool = True
-    ) -> Iterator[list[tuple[Segment, Iterator[tuple[str, bytes]]]]]:
+    def read(self, *, former: bool = True) -> Iterator[list[Waiting]]:
         """Return the segments as they are at the moment, with those for an earlier place or
         without."""
         with ExitStack() as stack:
@@ -209,7 +210,7 @@ class SegmentDirectories:
                 for found in stack.enter_context(
                     read_segments(directory, must_know=directory == self.own)
                 )
-                if (former and directory == self.own) or self.is_current(directory, found[0])
+                if (former and directory == self.own) or self.is_current(directory, found.segment)
             ]
 
     @contextmanager
@@ -227,7 +228,7 @@ class SegmentDirectories:
             for staged in found:
                 stack.enter_context(staged.locked())
                 staged.clear()
-                _remove_scratch(self._settings, staged.directory)
+                remove_scratch(self._settings, staged.directory)
             yield found
 
     def all_of(self, found: Sequence[Segments]) -> Iterator[tuple[Segments, Segment]]:

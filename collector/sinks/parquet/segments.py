@@ -9,7 +9,6 @@ segment that is closed gets no batch any more, so that its object can be made ag
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,11 +16,11 @@ from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from time import time
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import uuid4
 
 from collector.contracts import Batch, Layout, Removal, added, layout_of
-from collector.errors import DeliveryError, InUse, Unacceptable
+from collector.errors import DeliveryError, InUse
 from collector.files import make_private, sync
 from collector.filter.redaction import Rule, redact
 from collector.sinks.parquet.segment_reader import (
@@ -35,6 +34,7 @@ from collector.sinks.parquet.segment_reader import (
     pieces,
     read_frames,
     require_known_format,
+    retentions_of,
 )
 from collector.sinks.record_files import FileLock
 from collector.sqlite.connection import connect, transaction
@@ -42,20 +42,21 @@ from collector.sqlite.connection import connect, transaction
 TypesOf = Callable[[Batch, Mapping[str, str]], Mapping[str, str | None]]
 """Returns the type of each column that records of a batch's layout can have, as far as it is known;
 it gets those that were noted before."""
-SizeOf = Callable[[Layout], int]
-"""Returns the length from which a segment of a layout gets no more."""
-NotesOf = Callable[[Layout], tuple[str, str]]
-"""Returns what is noted with records of a layout: ``place`` and ``routed`` of their segment."""
-
 _STORED_IDS = 1_000_000
 """The number of newest ids of batches that are known: some 50 MB."""
-_MINUTE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}):[0-9]{2}:00Z", re.ASCII).fullmatch
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}", re.ASCII).fullmatch
 _NEW_TYPE = (
     "INSERT INTO types VALUES (?, ?, ?, ?)"
     " ON CONFLICT (digest, name) DO UPDATE SET type = excluded.type"
 )
 _IN_USE = "another process has the directory of the sink"
+
+
+class Terms(NamedTuple):
+    """The length from which a segment gets no more, and its ``place`` and ``routed``."""
+
+    size: int
+    place: str
+    routed: str
 
 
 class Segments:
@@ -130,12 +131,9 @@ class Segments:
     # -- delivery ---------------------------------------------------------------------------------
 
     def add(
-        self, batches: Iterable[Batch], types_of: TypesOf, size_of: SizeOf, notes_of: NotesOf
+        self, batches: Iterable[Batch], types_of: TypesOf, terms_of: Callable[[Layout], Terms]
     ) -> None:
-        """Store batches durably, each once by its id.
-
-        Raises ``Unacceptable`` for a batch that names no minute or no schema.
-        """
+        """Store batches durably, each once by its id, by the terms of their layouts."""
         touched: dict[int, Segment] = {}
         is_done = False
         try:
@@ -144,8 +142,7 @@ class Segments:
                 for _, group in groupby(sorted(new, key=_place), key=_place):
                     some = list(group)
                     self._note_types(some, types_of)
-                    layout = layout_of(some[0])
-                    self._append(some, size_of(layout), notes_of(layout), touched)
+                    self._append(some, terms_of(layout_of(some[0])), touched)
                 for segment in touched.values():
                     self._sync(segment)
             is_done = True
@@ -162,17 +159,15 @@ class Segments:
         self._db.execute("DELETE FROM delivered WHERE number <= ?", (oldest,))
         return True
 
-    def _append(
-        self, batches: list[Batch], size: int, notes: tuple[str, str], touched: dict[int, Segment]
-    ) -> None:
+    def _append(self, batches: list[Batch], terms: Terms, touched: dict[int, Segment]) -> None:
         """Append batches of one schema and hour, in the order of their minutes."""
-        layout, hour = layout_of(batches[0]), _hour(batches[0])
+        layout, hour = layout_of(batches[0]), batches[0].received[:13]
         is_limited = int(any(batch.granted is not None for batch in batches))
-        segment = self._segment(layout, hour, notes)
+        segment = self._segment(layout, hour, terms)
         for minute, payload in pieces((batch.received, batch.payload) for batch in batches):
-            if segment.length >= size:
+            if segment.length >= terms.size:
                 self._update(segment, is_closed=1)
-                segment = self._segment(layout, hour, notes)
+                segment = self._segment(layout, hour, terms)
             touched.setdefault(segment.number, segment)
             _write(self.directory / segment.file_name, payload, segment.length)
             frame = (segment.number, segment.length, len(payload), minute)
@@ -181,18 +176,18 @@ class Segments:
             length = segment.length + len(payload)
             segment = self._update(segment, length=length, is_limited=is_limited)
 
-    def _segment(self, layout: Layout, hour: str, notes: tuple[str, str]) -> Segment:
-        """Return the open segment of a schema, an hour and notes; make one if there is none."""
+    def _segment(self, layout: Layout, hour: str, terms: Terms) -> Segment:
+        """Return the open segment of a schema, an hour and terms; make one if there is none."""
         where = "schema = ? AND digest = ? AND hour = ? AND place = ? AND routed = ?"
         query = f"SELECT {COLUMNS} FROM segments WHERE is_closed = 0 AND {where}"  # noqa: S608
-        row = self._db.execute(query, (layout.schema, layout.digest, hour, *notes)).fetchone()
+        row = self._db.execute(query, (layout.schema, layout.digest, hour, *terms[1:])).fetchone()
         if row is not None:
             found = Segment(*row)
             if (self._size(found) or 0) >= found.length:
                 return found
             self._update(found, is_closed=1)  # its file is damaged
         key = f"{layout.table}/day={hour[:10]}/{hour[11:13]}-{uuid4().hex}.parquet"
-        values = (None, key, layout.schema, layout.digest, hour, time(), 0, 0, 0, *notes, 0)
+        values = (None, key, layout.schema, layout.digest, hour, time(), 0, 0, 0, *terms[1:], 0)
         query = f"INSERT INTO segments ({COLUMNS}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608
         made = self._db.execute(query, values)
         return Segment(made.lastrowid or 0, *values[1:])
@@ -247,10 +242,8 @@ class Segments:
 
     def retentions(self, segment: Segment) -> dict[str, timedelta]:
         """Return the retentions of a segment's fields; none if they were not noted."""
-        query = "SELECT name, seconds FROM retentions WHERE digest = ?"
         with disk():
-            rows = self._db.execute(query, (segment.digest,))
-            return {name: timedelta(seconds=seconds) for name, seconds in rows}
+            return retentions_of(self._db, segment)
 
     def pieces(self, segment: Segment) -> Iterator[tuple[str, bytes]]:
         """Yield the records of a segment by the minutes at which they were received, in pieces of a
@@ -274,10 +267,7 @@ class Segments:
 
     def close_segment(self, segment: Segment) -> Segment:
         """Note durably that a segment gets no more batches."""
-        if segment.is_closed:
-            return segment
-        with disk(), transaction(self._db):
-            return self._update(segment, is_closed=1)
+        return segment if segment.is_closed else self.note(segment, is_closed=1)
 
     def note_place(self, place: str) -> None:
         """Note the place of the sink that has the directory now."""
@@ -285,7 +275,7 @@ class Segments:
             self._db.execute("DELETE FROM places")
             self._db.execute("INSERT INTO places VALUES (?)", (place,))
 
-    def note(self, segment: Segment, **notes: str) -> Segment:
+    def note(self, segment: Segment, **notes: int | str) -> Segment:
         """Note something else with a segment."""
         with disk(), transaction(self._db):
             return self._update(segment, **notes)
@@ -340,18 +330,9 @@ class Segments:
         return total
 
 
-def _hour(batch: Batch) -> str:
-    """Return the hour of a batch, which is a part of a key. Raises ``Unacceptable`` unless its
-    minute and the name of its schema are in the form that they have everywhere."""
-    found, layout = _MINUTE(batch.received), layout_of(batch)
-    if found is None or not _NAME(layout.table):
-        raise Unacceptable(batch.id)
-    return found[1]
-
-
-def _place(batch: Batch) -> tuple[str, str, str, str]:
+def _place(batch: Batch) -> tuple[str, str, str]:
     layout = layout_of(batch)
-    return layout.schema, layout.digest, _hour(batch), batch.received
+    return layout.schema, layout.digest, batch.received
 
 
 def _write(path: Path, data: bytes, offset: int) -> None:
