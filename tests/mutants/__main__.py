@@ -4,8 +4,9 @@ First the tests of a room run once, to note which lines each of them reaches. Th
 those run that reach its statement, the quickest first, until one fails, and then the others that
 reach its file; if none reaches it, as what runs when a module is imported, all tests of the room. A
 mutant by which all of them pass has survived. ``survivors.toml`` lists those that may, with the
-reason; any other is printed in the same form. ``--sample`` takes so many mutants of each room,
-drawn by a seed. Exit 1 if one survives that is not listed, or a listed one is no mutant any more.
+reason; any other is printed in the same form. A mutant by which tests take too long is found too,
+and counted apart. ``--sample`` takes so many mutants of each room, drawn by a seed. Exit 1 if one
+survives that is not listed, or a listed one is no mutant any more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -53,17 +55,26 @@ _MEMORY = 8 << 30
 _LEAST_SECONDS = 60.0
 _TIMES = 20.0
 """How much longer than without a mutant its tests may take before it counts as found."""
+_LEAST_CPU_SECONDS = 15.0
+_TIMES_CPU = 4.0
+"""The same of the processor's time, which does not grow when the machine has more to do."""
+_QUICK_SECONDS = 0.5
+"""How long the tests take that run first: most mutants are found by them, before the modules of
+all the others are loaded."""
+_SLOW = re.compile(r"Timeout \(>|Timeout\n")
+"""What pytest says of a test that took too long."""
 
 
 class Score(NamedTuple):
-    """What came of a room: how many mutants it has, were tested, survived, and of these are not
-    listed; and the seconds that it took."""
+    """What came of a room: how many mutants it has, were tested, survived, of these are not listed,
+    and were found because tests took too long; and the seconds that it took."""
 
     room: str
     mutants: int
     tested: int
     survivors: int
     unlisted: int
+    slow: int
     seconds: int
 
 
@@ -79,7 +90,7 @@ class Tree:
 
     def pytest(self, words: Sequence[str], seconds: float, **more: str) -> int:
         """Run pytest, and return its exit code. A test that takes longer fails, and its processes
-        end; if that does not help, pytest is killed, and the code is 1."""
+        end; if that does not help, pytest is killed: then the code is negative."""
         arguments = self.directory / "arguments"
         arguments.write_text("\n".join(words), "utf-8")
         with Path(os.devnull).open("rb") as nothing, (self.directory / "said").open("wb") as said:
@@ -91,8 +102,7 @@ class Tree:
             return child.wait(2 * seconds)
         except subprocess.TimeoutExpired:
             child.kill()
-            child.wait()
-            return 1
+            return child.wait()
 
     def said(self) -> str:
         """Return what pytest said last."""
@@ -130,22 +140,25 @@ class Reach:
         nearest = {test for line in mutant.lines for test in lines.get(str(line), ())} - {""}
         others = {test for tests in lines.values() for test in tests} - nearest - {""}
         for found in (nearest, others) if nearest else (self._seconds,):
-            yield sorted(found, key=self._seconds.__getitem__)
+            ordered = sorted(found, key=self._seconds.__getitem__)
+            quick, seconds = 0, 0.0
+            while quick < len(ordered) and seconds < _QUICK_SECONDS:
+                seconds += self._seconds[ordered[quick]]
+                quick += 1
+            yield ordered[:quick]
+            yield ordered[quick:]
 
     def seconds(self, tests: Sequence[str]) -> float:
         """Return how long tests take without a mutant."""
         return sum(self._seconds[test] for test in tests)
 
 
-def of_room(name: str, taken: set[str]) -> list[Mutant]:
-    """Return the mutants of a room's files, without those of files that are taken already."""
-    found = []
-    for file in sorted({path for glob in ROOMS[name].files for path in ROOT.glob(glob)}):
-        path = str(file.relative_to(ROOT))
-        if path not in taken:
-            taken.add(path)
-            found += mutants(path, file.read_text("utf-8"))
-    return found
+def files_of(name: str, taken: set[str]) -> list[str]:
+    """Return a room's files, without those that are taken already."""
+    found = {path for glob in ROOMS[name].files for path in ROOT.glob(glob)}
+    files = sorted({str(path.relative_to(ROOT)) for path in found} - taken)
+    taken.update(files)
+    return files
 
 
 def reach(tree: Tree, room: Room, files: Sequence[str]) -> Reach:
@@ -159,13 +172,16 @@ def reach(tree: Tree, room: Room, files: Sequence[str]) -> Reach:
     return Reach(json.loads(noted.read_text("utf-8")))
 
 
-def survives(tree: Tree, mutant: Mutant, reached: Reach) -> bool:
-    """Return whether all tests of a mutant pass."""
+def outcome(tree: Tree, mutant: Mutant, reached: Reach) -> str:
+    """Return whether a mutant is ``found`` by a test that fails, ``slow``, or has ``survived``."""
     with tree.changed(mutant.file, mutant.text):
         for tests in filter(None, reached.tests(mutant)):
-            if tree.pytest(tests, max(_LEAST_SECONDS, _TIMES * reached.seconds(tests))):
-                return False
-    return True
+            seconds = reached.seconds(tests)
+            cpu = {"COLLECTOR_CPU": str(round(_LEAST_CPU_SECONDS + _TIMES_CPU * seconds))}
+            code = tree.pytest(tests, max(_LEAST_SECONDS, _TIMES * seconds), **cpu)
+            if code:
+                return "slow" if code < 0 or _SLOW.search(tree.said()) else "found"
+    return "survived"
 
 
 def listed() -> dict[tuple[str, str, str, str], str]:
@@ -201,59 +217,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with TemporaryDirectory(prefix="mutants-") as directory:
         trees = [Tree(Path(directory).resolve() / str(number)) for number in range(options.jobs)]
         for name, room in ROOMS.items():
-            every = of_room(name, taken)
+            files = files_of(name, taken)
             if options.rooms and name not in options.rooms:
                 continue
-            files = sorted({each.file for each in every})
+            texts = ((file, (trees[0].directory / file).read_text("utf-8")) for file in files)
+            every = [mutant for file, text in texts for mutant in mutants(file, text)]
             stale = {key for key in reasons if key[0] in files} - {each.key for each in every}
             for key in sorted(stale):
                 print("listed, but no mutant:", *key, sep="\n  ")
             drawn = random.Random(options.seed).sample(
                 every, min(options.sample or len(every), len(every))
             )
-            survivors, seconds = _of_room(trees, room, files, drawn)
+            start = monotonic()
+            outcomes = _outcomes(trees, room, files, drawn)
+            survivors = [each for each in drawn if outcomes[each] == "survived"]
             unlisted = [each for each in survivors if each.key not in reasons]
             for each in unlisted:
                 print(entry(each), flush=True)
-            counts = (len(every), len(drawn), len(survivors), len(unlisted))
-            scores.append(Score(name, *counts, seconds))
+            slow = sum(each == "slow" for each in outcomes.values())
+            counts = (len(every), len(drawn), len(survivors), len(unlisted), slow)
+            scores.append(Score(name, *counts, round(monotonic() - start)))
             failed = failed or bool(stale or unlisted)
     print(table(scores))
     return 1 if failed else 0
 
 
-def _of_room(
+def _outcomes(
     trees: Sequence[Tree], room: Room, files: Sequence[str], drawn: Sequence[Mutant]
-) -> tuple[list[Mutant], int]:
-    """Return the survivors among mutants of a room, and how many seconds all of them took."""
-    start = monotonic()
+) -> dict[Mutant, str]:
+    """Return what came of mutants of a room."""
     reached = reach(trees[0], room, files)
     free: SimpleQueue[Tree] = SimpleQueue()
     for tree in trees:
         free.put(tree)
 
-    def test(mutant: Mutant) -> bool:
+    def test(mutant: Mutant) -> str:
         tree = free.get()
         try:
-            return survives(tree, mutant, reached)
+            return outcome(tree, mutant, reached)
         finally:
             free.put(tree)
 
     with ThreadPoolExecutor(len(trees)) as pool:
-        outcomes = [*pool.map(test, drawn)]
-    found = [mutant for mutant, survived in zip(drawn, outcomes, strict=True) if survived]
-    return found, round(monotonic() - start)
+        return dict(zip(drawn, pool.map(test, drawn), strict=True))
 
 
 def table(scores: Sequence[Score]) -> str:
     """Return the scores: of the mutants that were tested, the share that was found; and the same
-    without those that are listed."""
-    lines = ["room      mutants  tested  found  listed  survive   score  without listed   seconds"]
+    without those that are listed. What is slow counts as found."""
+    lines = [
+        "room      mutants  tested  found  slow  listed  survive   score  without listed   seconds"
+    ]
     numbers = zip(*(each[1:] for each in scores), strict=True)
     for each in (*scores, Score("all", *map(sum, numbers))):
         found, allowed = each.tested - each.survivors, each.survivors - each.unlisted
         lines.append(
-            f"{each.room:9} {each.mutants:7} {each.tested:7} {found:6} {allowed:7}"
+            f"{each.room:9} {each.mutants:7} {each.tested:7} {found:6} {each.slow:5} {allowed:7}"
             f" {each.unlisted:8} {found / max(each.tested, 1):7.1%}"
             f" {found / max(each.tested - allowed, 1):15.1%} {each.seconds:9.0f}"
         )

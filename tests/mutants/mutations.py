@@ -1,7 +1,8 @@
 """The mutants of a file: each differs from it by one small change.
 
 An annotation of a parameter, a result or a local variable has no effect, so there is no mutant of
-one; nor one that Python cannot parse.
+one. Nor is there one of ``zip(…, strict=True)`` and ``@dataclass(frozen=True)``, which only assert
+that something never happens, or one that Python cannot parse.
 """
 
 from __future__ import annotations
@@ -99,6 +100,9 @@ _OPERATORS: list[Operator] = [
 ]
 
 
+_ASSERTIONS = {("zip", "strict"), ("dataclass", "frozen")}
+
+
 @dataclass(frozen=True)
 class Mutant:
     """A file with one change: ``before`` became ``after`` in the function or class ``scope``, whose
@@ -120,7 +124,7 @@ class Mutant:
 def mutants(file: str, text: str) -> list[Mutant]:
     """Return the mutants of a file, in its order; of those with equal text the first."""
     parsed = ast.parse(text)
-    statements, unread = [*_statements(parsed)], [*_annotations(parsed)]
+    statements, unread = [*_statements(parsed)], [*_without_effect(parsed)]
     tree = get_ast(text)
     found: dict[str, Mutant] = {}
     for operator in _OPERATORS:
@@ -166,9 +170,15 @@ def _can_be_parsed(text: str) -> bool:
     return True
 
 
-def _annotations(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield where the annotations of functions and of what is in them begin and end."""
+def _without_effect(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield where the annotations of functions and of what is in them begin and end, and what
+    asserts that iterables have one length, or that nothing assigns to an object."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            for word in node.keywords:
+                if (node.func.id, word.arg) in _ASSERTIONS:
+                    first = word.value.lineno, word.value.col_offset
+                    yield first, (first[0], first[1] + 1)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             inside = [getattr(each, "annotation", None) for each in ast.walk(node)]
             for each in (node.returns, *inside):

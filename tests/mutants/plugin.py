@@ -3,12 +3,14 @@
 Examples that fail are not made smaller, which takes longer than to find them. If the environment's
 ``COLLECTOR_REACH`` names a file, that says afterwards in JSON which lines of which files each test
 reached, and how long the test took. ``COLLECTOR_MUTATED`` has the files' paths, one a line.
+``COLLECTOR_CPU`` is how many seconds of the processor's time the process may take.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +21,12 @@ from hypothesis import Phase, settings
 
 _REACH = os.environ.pop("COLLECTOR_REACH", "")
 _FILES = os.environ.pop("COLLECTOR_MUTATED", "").splitlines()
+_CPU = int(os.environ.pop("COLLECTOR_CPU", "0"))
 _COVERAGE = Coverage(data_file=None, include=_FILES, config_file=False) if _REACH else None
 _seconds: dict[str, float] = defaultdict(float)
 
+if _CPU:
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU, _CPU + 5))
 if _COVERAGE is not None:
     _COVERAGE.start()
 
