@@ -1,7 +1,7 @@
 """Test mutants: ``python -m tests.mutants [ROOM…] [--sample N] [--seed N] [--jobs N]``.
 
 First the tests of a room run once, to note which lines each of them reaches. Then for each mutant
-those run that reach its statement, the quickest first, until one fails, and then the others that
+those run that reach its statement, the quickest first, until one fails, and then quick ones that
 reach its file; if none reaches it, as what runs when a module is imported, all tests of the room. A
 mutant by which all of them pass has survived. ``survivors.toml`` lists those that may, with the
 reason; any other is printed in the same form. A mutant by which tests take too long is found too,
@@ -23,6 +23,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -61,6 +62,8 @@ _TIMES_CPU = 4.0
 _QUICK_SECONDS = 0.5
 """How long the tests take that run first: most mutants are found by them, before the modules of
 all the others are loaded."""
+_OTHERS_SECONDS = 5.0
+"""How long those tests may take that reach the file of a mutant only: they seldom find one."""
 _SLOW = re.compile(r"Timeout \(>|Timeout\n")
 """What pytest says of a test that took too long."""
 
@@ -141,12 +144,16 @@ class Reach:
         others = {test for tests in lines.values() for test in tests} - nearest - {""}
         for found in (nearest, others) if nearest else (self._seconds,):
             ordered = sorted(found, key=self._seconds.__getitem__)
-            quick, seconds = 0, 0.0
-            while quick < len(ordered) and seconds < _QUICK_SECONDS:
-                seconds += self._seconds[ordered[quick]]
-                quick += 1
+            if found is others:
+                ordered = ordered[: self._within(ordered, _OTHERS_SECONDS)]
+            quick = self._within(ordered, _QUICK_SECONDS)
             yield ordered[:quick]
             yield ordered[quick:]
+
+    def _within(self, tests: Sequence[str], seconds: float) -> int:
+        """Return how many tests, from the first, take so many seconds without a mutant."""
+        times = accumulate(self._seconds[test] for test in tests)
+        return sum(time <= seconds for time in times)
 
     def seconds(self, tests: Sequence[str]) -> float:
         """Return how long tests take without a mutant."""
