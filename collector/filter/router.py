@@ -177,7 +177,7 @@ class EventRouter:
         """Add lines without choices, some at a time; one by one where any of them is unusual."""
         objects, selection = self.readers.objects, self.plan.selection
         reject, decode, is_plain = builder.rejected.append, objects.texts.lines, need_no_look(text)
-        for start, end in line_slices(text):
+        for start, end in line_slices(text, SLICE):
             if end - start > SLICE:  # a single line
                 line = memoryview(text)[start:end]
                 if reason := refusal(line, MAX_LINE):

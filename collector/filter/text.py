@@ -165,13 +165,7 @@ def _has_ends(payload: bytes, number: int) -> bool:
 def pieces(payload: bytes, size: int) -> Iterator[bytes]:
     """Yield a payload in pieces of whole lines; only a line longer than ``size`` makes a larger
     piece."""
-    at = 0
-    while at < len(payload):
-        end = payload.rfind(b"\n", at, at + size) + 1
-        if not end:
-            end = payload.find(b"\n", at) + 1 or len(payload)
-        yield payload[at:end]
-        at = end
+    return (payload[start:end] for start, end in line_slices(payload, size))
 
 
 def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:
@@ -186,14 +180,14 @@ def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:
     return found
 
 
-def line_slices(payload: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where whole lines begin and end that have at most ``SLICE`` bytes together, and single
+def line_slices(payload: bytes, size: int) -> Iterator[tuple[int, int]]:
+    """Yield where whole lines begin and end that have at most ``size`` bytes together, and single
     ones that are longer."""
     at = 0
     while at < len(payload):
-        end = payload.rfind(b"\n", at, at + SLICE) + 1
+        end = payload.rfind(b"\n", at, at + size) + 1
         if not end:
-            end = payload.find(b"\n", at + SLICE) + 1 or len(payload)
+            end = payload.find(b"\n", at + size) + 1 or len(payload)
         yield at, end
         at = end
 
