@@ -236,13 +236,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 every, min(options.sample or len(every), len(every))
             )
             start = monotonic()
-            outcomes = _outcomes(trees, room, files, drawn)
-            survivors = [each for each in drawn if outcomes[each] == "survived"]
-            unlisted = [each for each in survivors if each.key not in reasons]
-            for each in unlisted:
-                print(entry(each), flush=True)
-            slow = sum(each == "slow" for each in outcomes.values())
-            counts = (len(every), len(drawn), len(survivors), len(unlisted), slow)
+            survivors = unlisted = slow = 0
+            for each, came in _outcomes(trees, room, files, drawn):
+                slow += came == "slow"
+                survivors += came == "survived"
+                if came == "survived" and each.key not in reasons:
+                    unlisted += 1
+                    print(entry(each), flush=True)
+            counts = (len(every), len(drawn), survivors, unlisted, slow)
             scores.append(Score(name, *counts, round(monotonic() - start)))
             failed = failed or bool(stale or unlisted)
     print(table(scores))
@@ -251,8 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _outcomes(
     trees: Sequence[Tree], room: Room, files: Sequence[str], drawn: Sequence[Mutant]
-) -> dict[Mutant, str]:
-    """Return what came of mutants of a room."""
+) -> Iterator[tuple[Mutant, str]]:
+    """Yield mutants of a room, with what came of each."""
     reached = reach(trees[0], room, files)
     free: SimpleQueue[Tree] = SimpleQueue()
     for tree in trees:
@@ -266,7 +267,7 @@ def _outcomes(
             free.put(tree)
 
     with ThreadPoolExecutor(len(trees)) as pool:
-        return dict(zip(drawn, pool.map(test, drawn), strict=True))
+        yield from zip(drawn, pool.map(test, drawn), strict=True)
 
 
 def table(scores: Sequence[Score]) -> str:
