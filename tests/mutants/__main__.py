@@ -56,9 +56,10 @@ _MEMORY = 8 << 30
 _LEAST_SECONDS = 60.0
 _TIMES = 20.0
 """How much longer than without a mutant its tests may take before it counts as found."""
-_LEAST_CPU_SECONDS = 15.0
+_LEAST_CPU_SECONDS = 8.0
 _TIMES_CPU = 4.0
-"""The same of the processor's time, which does not grow when the machine has more to do."""
+"""The same of the processor's time for one test, which does not grow when the machine has more to
+do."""
 _QUICK_SECONDS = 0.5
 """How long the tests take that run first: most mutants are found by them, before the modules of
 all the others are loaded."""
@@ -184,8 +185,9 @@ def outcome(tree: Tree, mutant: Mutant, reached: Reach) -> str:
     with tree.changed(mutant.file, mutant.text):
         for tests in filter(None, reached.tests(mutant)):
             seconds = reached.seconds(tests)
-            cpu = {"COLLECTOR_CPU": str(round(_LEAST_CPU_SECONDS + _TIMES_CPU * seconds))}
-            code = tree.pytest(tests, max(_LEAST_SECONDS, _TIMES * seconds), **cpu)
+            longest = max(reached.seconds([test]) for test in tests)
+            cpu = str(round(_LEAST_CPU_SECONDS + _TIMES_CPU * longest))
+            code = tree.pytest(tests, max(_LEAST_SECONDS, _TIMES * seconds), COLLECTOR_CPU=cpu)
             if code:
                 return "slow" if code < 0 or _SLOW.search(tree.said()) else "found"
     return "survived"

@@ -3,7 +3,7 @@
 Examples that fail are not made smaller, which takes longer than to find them. If the environment's
 ``COLLECTOR_REACH`` names a file, that says afterwards in JSON which lines of which files each test
 reached, and how long the test took. ``COLLECTOR_MUTATED`` has the files' paths, one a line.
-``COLLECTOR_CPU`` is how many seconds of the processor's time the process may take.
+``COLLECTOR_CPU`` is how many seconds of the processor's time a test may take: then the process ends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import resource
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from time import process_time
 
 import pytest
 from coverage import Coverage
@@ -25,8 +26,6 @@ _CPU = int(os.environ.pop("COLLECTOR_CPU", "0"))
 _COVERAGE = Coverage(data_file=None, include=_FILES, config_file=False) if _REACH else None
 _seconds: dict[str, float] = defaultdict(float)
 
-if _CPU:
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU, _CPU + 5))
 if _COVERAGE is not None:
     _COVERAGE.start()
 
@@ -41,7 +40,10 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Note what is reached for a test, fixtures and all."""
+    """Note what is reached for a test, fixtures and all; or limit the time that it takes."""
+    if _CPU:
+        spent = round(process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + _CPU, resource.RLIM_INFINITY))
     if _COVERAGE is not None:
         _COVERAGE.switch_context(item.nodeid)
     try:
