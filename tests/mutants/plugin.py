@@ -3,7 +3,7 @@
 Examples that fail are not made smaller, which takes longer than to find them. If the environment's
 ``COLLECTOR_REACH`` names a file, that says afterwards in JSON which lines of which files each test
 reached, and how long the test took. ``COLLECTOR_MUTATED`` has the files' paths, one a line.
-``COLLECTOR_CPU`` is how many seconds of the processor's time a test may take: then the process ends.
+``COLLECTOR_CPU`` is how many seconds of the processor's time a test may take; then all ends.
 """
 
 from __future__ import annotations
