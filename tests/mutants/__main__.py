@@ -20,7 +20,7 @@ import resource
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate
@@ -32,8 +32,9 @@ from typing import Any, NamedTuple
 
 from tests.copies import ROOT, check_imported, copy_tree, environ
 from tests.forkserver import Nursery
-from tests.mutants.mutations import Mutant, mutants
+from tests.mutants.mutations import Key, Mutant, mutants
 from tests.mutants.rooms import ROOMS, Room
+from tests.mutants.swapped import FOUND, SURVIVED, function_of
 
 _SURVIVORS = Path(__file__).with_name("survivors.toml")
 _LOADED = (
@@ -63,6 +64,8 @@ do."""
 _QUICK_SECONDS = 0.5
 """How long the tests take that run first: most mutants are found by them, before the modules of
 all the others are loaded."""
+_ROOM_SECONDS = 6 * 3600.0
+"""How long a room may take."""
 _OTHERS_SECONDS = 5.0
 """How long those tests may take that reach the file of a mutant only: they seldom find one."""
 _SLOW = re.compile(r"Timeout \(>|Timeout\n")
@@ -151,6 +154,11 @@ class Reach:
             yield ordered[:quick]
             yield ordered[quick:]
 
+    @property
+    def all(self) -> Sequence[str]:
+        """All tests of the room."""
+        return [*self._seconds]
+
     def _within(self, tests: Sequence[str], seconds: float) -> int:
         """Return how many tests, from the first, take so many seconds without a mutant."""
         times = accumulate(self._seconds[test] for test in tests)
@@ -159,6 +167,13 @@ class Reach:
     def seconds(self, tests: Sequence[str]) -> float:
         """Return how long tests take without a mutant."""
         return sum(self._seconds[test] for test in tests)
+
+    def limits(self, tests: Sequence[str]) -> tuple[float, int]:
+        """Return how many seconds tests may take with a mutant, and how many of the processor's
+        each of them."""
+        longest = max((self._seconds[test] for test in tests), default=0.0)
+        cpu = round(_LEAST_CPU_SECONDS + _TIMES_CPU * longest)
+        return max(_LEAST_SECONDS, _TIMES * self.seconds(tests)), cpu
 
 
 def files_of(name: str, taken: set[str]) -> list[str]:
@@ -174,26 +189,59 @@ def reach(tree: Tree, room: Room, files: Sequence[str]) -> Reach:
     noted = tree.directory / "reach.json"
     paths = "\n".join(str(tree.directory / each) for each in files)
     more = {"COLLECTOR_REACH": str(noted), "COLLECTOR_MUTATED": paths}
-    if tree.pytest(room.tests, 3600.0, **more):
+    if tree.pytest(room.tests, _ROOM_SECONDS, **more):
         print(tree.said())
         raise SystemExit("These tests fail without a mutant.")
     return Reach(json.loads(noted.read_text("utf-8")))
+
+
+def swapped(
+    tree: Tree, room: Room, drawn: Sequence[Mutant], reached: Reach, jobs: int
+) -> dict[Mutant, str]:
+    """Return what came of those mutants that are in the body of a function, where only its code is
+    changed: one that survives so may not survive if it is there while modules are loaded. Raises
+    ``SystemExit`` if tests fail without a mutant."""
+    names = {each: function_of(each.text, each.lines.start) for each in drawn}
+    inside = [each for each in drawn if names[each]]
+    asked = [_asked(reached, "", "", "", sorted(reached.all))]
+    for each in inside:
+        tests = [test for some in reached.tests(each) for test in some]
+        module = each.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        asked.append(_asked(reached, module, names[each], each.text, tests))
+    path = tree.directory / "swapped.json"
+    path.write_text(json.dumps({"jobs": jobs, "mutants": asked}), "utf-8")
+    if tree.pytest(room.tests, _ROOM_SECONDS, COLLECTOR_SWAPPED=str(path)):
+        print(tree.said())
+        raise SystemExit("The tests of this room cannot run in children.")
+    first, *codes = json.loads(path.with_suffix(".codes").read_text("utf-8"))
+    if first != SURVIVED:
+        raise SystemExit("These tests fail in a child without a mutant.")
+    came = {SURVIVED: "survived", FOUND: "found", None: "slow"}
+    pairs = zip(inside, codes, strict=True)
+    return {each: came[code] for each, code in pairs if code in came}
+
+
+def _asked(
+    reached: Reach, module: str, function: str, text: str, tests: Sequence[str]
+) -> dict[str, Any]:
+    """Return a mutant as ``tests.mutants.swapped`` reads it."""
+    seconds, cpu = reached.limits(tests)
+    found = {"module": module, "function": function, "text": text, "tests": tests}
+    return found | {"seconds": seconds, "cpu": cpu}
 
 
 def outcome(tree: Tree, mutant: Mutant, reached: Reach) -> str:
     """Return whether a mutant is ``found`` by a test that fails, ``slow``, or has ``survived``."""
     with tree.changed(mutant.file, mutant.text):
         for tests in filter(None, reached.tests(mutant)):
-            seconds = reached.seconds(tests)
-            longest = max(reached.seconds([test]) for test in tests)
-            cpu = str(round(_LEAST_CPU_SECONDS + _TIMES_CPU * longest))
-            code = tree.pytest(tests, max(_LEAST_SECONDS, _TIMES * seconds), COLLECTOR_CPU=cpu)
+            seconds, cpu = reached.limits(tests)
+            code = tree.pytest(tests, seconds, COLLECTOR_CPU=str(cpu))
             if code:
                 return "slow" if code < 0 or _SLOW.search(tree.said()) else "found"
     return "survived"
 
 
-def listed() -> dict[tuple[str, str, str, str], str]:
+def listed() -> dict[Key, str]:
     """Return the reasons of the mutants that may survive."""
     document = tomllib.loads(_SURVIVORS.read_text("utf-8"))
     return {
@@ -239,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             start = monotonic()
             survivors = unlisted = slow = 0
-            for each, came in _outcomes(trees, room, files, drawn):
+            for each, came in _outcomes(trees, room, files, drawn, reasons):
                 slow += came == "slow"
                 survivors += came == "survived"
                 if came == "survived" and each.key not in reasons:
@@ -253,15 +301,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _outcomes(
-    trees: Sequence[Tree], room: Room, files: Sequence[str], drawn: Sequence[Mutant]
+    trees: Sequence[Tree],
+    room: Room,
+    files: Sequence[str],
+    drawn: Sequence[Mutant],
+    reasons: Container[Key],
 ) -> Iterator[tuple[Mutant, str]]:
     """Yield mutants of a room, with what came of each."""
     reached = reach(trees[0], room, files)
+    known = swapped(trees[0], room, drawn, reached, len(trees))
     free: SimpleQueue[Tree] = SimpleQueue()
     for tree in trees:
         free.put(tree)
 
     def test(mutant: Mutant) -> str:
+        came = known.get(mutant)
+        if came and (came != "survived" or mutant.key in reasons):
+            return came
         tree = free.get()
         try:
             return outcome(tree, mutant, reached)

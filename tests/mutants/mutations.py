@@ -100,6 +100,7 @@ _OPERATORS: list[Operator] = [
 ]
 
 
+Key = tuple[str, str, str, str]
 _ASSERTIONS = {("zip", "strict"), ("dataclass", "frozen")}
 
 
@@ -116,7 +117,7 @@ class Mutant:
     text: str
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> Key:
         """What names it, wherever in the file its scope stands."""
         return self.file, self.scope, self.before, self.after
 
