@@ -20,6 +20,7 @@ import resource
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -241,14 +242,20 @@ def outcome(tree: Tree, mutant: Mutant, reached: Reach) -> str:
     return "survived"
 
 
-def listed() -> dict[Key, str]:
-    """Return the reasons of the mutants that may survive."""
+def listed(every: Sequence[Mutant]) -> tuple[set[Mutant], list[Key]]:
+    """Return those of some mutants that may survive; and the entries for their files that are of
+    none of them. An entry without ``after`` is of each mutant of a statement."""
     document = tomllib.loads(_SURVIVORS.read_text("utf-8"))
-    return {
-        (file, each["scope"], each["before"], each["after"]): each["reason"]
-        for file, entries in document.items()
-        for each in entries
-    }
+    by_key: dict[Key, list[Mutant]] = defaultdict(list)
+    for each in every:
+        by_key[each.key].append(each)
+        by_key[(*each.key[:3], None)].append(each)
+    keys = [
+        (file, each["scope"], each["before"], each.get("after"))
+        for file in dict.fromkeys(each.file for each in every)
+        for each in document.get(file, ())
+    ]
+    return {each for key in keys for each in by_key[key]}, [key for key in keys if not by_key[key]]
 
 
 def entry(mutant: Mutant) -> str:
@@ -269,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.rooms) - set(ROOMS):
         parser.error(f"there is no room {', '.join(sorted(unknown))}")
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-    reasons, failed, taken = listed(), False, set[str]()
+    failed, taken = False, set[str]()
     scores = list[Score]()
     with TemporaryDirectory(prefix="mutants-") as directory:
         trees = [Tree(Path(directory).resolve() / str(number)) for number in range(options.jobs)]
@@ -279,18 +286,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             texts = ((file, (trees[0].directory / file).read_text("utf-8")) for file in files)
             every = [mutant for file, text in texts for mutant in mutants(file, text)]
-            stale = {key for key in reasons if key[0] in files} - {each.key for each in every}
-            for key in sorted(stale):
+            allowed, stale = listed(every)
+            for key in stale:
                 print("listed, but no mutant:", *key, sep="\n  ")
             drawn = random.Random(options.seed).sample(
                 every, min(options.sample or len(every), len(every))
             )
             start = monotonic()
             survivors = unlisted = slow = 0
-            for each, came in _outcomes(trees, room, files, drawn, reasons):
+            for each, came in _outcomes(trees, room, files, drawn, allowed):
                 slow += came == "slow"
                 survivors += came == "survived"
-                if came == "survived" and each.key not in reasons:
+                if came == "survived" and each not in allowed:
                     unlisted += 1
                     print(entry(each), flush=True)
             counts = (len(every), len(drawn), survivors, unlisted, slow)
@@ -305,7 +312,7 @@ def _outcomes(
     room: Room,
     files: Sequence[str],
     drawn: Sequence[Mutant],
-    reasons: Container[Key],
+    allowed: Container[Mutant],
 ) -> Iterator[tuple[Mutant, str]]:
     """Yield mutants of a room, with what came of each."""
     reached = reach(trees[0], room, files)
@@ -316,7 +323,7 @@ def _outcomes(
 
     def test(mutant: Mutant) -> str:
         came = known.get(mutant)
-        if came and (came != "survived" or mutant.key in reasons):
+        if came and (came != "survived" or mutant in allowed):
             return came
         tree = free.get()
         try:

@@ -100,7 +100,7 @@ _OPERATORS: list[Operator] = [
 ]
 
 
-Key = tuple[str, str, str, str]
+Key = tuple[str, str, str, str | None]
 _ASSERTIONS = {("zip", "strict"), ("dataclass", "frozen")}
 
 
