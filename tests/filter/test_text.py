@@ -15,9 +15,14 @@ from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
 from collector import Filter, load_schema
+from collector.filter import derive, event_consent
 from collector.filter import text as looks
-from collector.filter.otlp.wire import MAX_PARTS
+from collector.filter.otlp.wire import MAX_LEVELS, MAX_PARTS
+from collector.filter.records import MAX_ITEMS
 from collector.filter.text import (
+    MAX_DEPTH,
+    MAX_DOCUMENT,
+    MAX_LINE,
     are_readable,
     has_more_lines,
     has_more_objects,
@@ -69,6 +74,16 @@ def _in_small_pieces() -> Iterator[None]:
         for name, size in _SMALL.items():
             patch.setattr(looks, name, size)
         yield
+
+
+def test_limits() -> None:
+    """They are part of what senders are promised."""
+    assert (MAX_LINE, MAX_DOCUMENT, MAX_DEPTH) == (16 * 2**20, 64 * 2**20, 1000)
+    assert (MAX_ITEMS, MAX_PARTS, MAX_LEVELS) == (50_000, 400_000, 100)
+    assert (event_consent.MAX_BYTES, derive.MAX_BYTES) == (4096, 512)
+    deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+    assert not looks.is_deep(deepest)
+    assert looks.is_deep(b"[%b]" % deepest)
 
 
 def _reason(line: bytes) -> str | None:
