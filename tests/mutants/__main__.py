@@ -214,12 +214,12 @@ def swapped(
     if tree.pytest(room.tests, _ROOM_SECONDS, COLLECTOR_SWAPPED=str(path)):
         print(tree.said())
         raise SystemExit("The tests of this room cannot run in children.")
-    first, *codes = json.loads(path.with_suffix(".codes").read_text("utf-8"))
-    if first != SURVIVED:
+    lines = path.with_suffix(".codes").read_text("utf-8").splitlines()
+    codes = dict(map(json.loads, lines))
+    if codes[0] != SURVIVED:
         raise SystemExit("These tests fail in a child without a mutant.")
     came = {SURVIVED: "survived", FOUND: "found", None: "slow"}
-    pairs = zip(inside, codes, strict=True)
-    return {each: came[code] for each, code in pairs if code in came}
+    return {each: came[codes[at]] for at, each in enumerate(inside, 1) if codes[at] in came}
 
 
 def _asked(

@@ -77,32 +77,30 @@ def _plain(found: Any) -> FunctionType:
 
 
 def run(session: pytest.Session, path: Path) -> None:
-    """Read mutants from a file, and write the exit code of each child beside it, in JSON; ``None``
-    if the child did not exit by itself."""
+    """Read mutants from a file, and write beside it a line for each child that ends: the number of
+    its mutant and the exit code, in JSON; ``null`` if the child did not exit by itself."""
     said = json.loads(path.read_text("utf-8"))
     for module in {each["module"] for each in said["mutants"]} - {""}:
         import_module(module)
     items = {item.nodeid: item for item in session.items}
-    codes: dict[int, int | None] = {}
     running: dict[int, tuple[int, float]] = {}
-    with TemporaryDirectory(prefix="swapped-") as directory:
+    codes = path.with_suffix(".codes")
+    with TemporaryDirectory(prefix="swapped-") as directory, codes.open("w") as file:
         for number, mutant in enumerate(said["mutants"]):
             while len(running) >= said["jobs"]:
-                codes.update(_ended(running))
+                file.writelines(_ended(running))
+                file.flush()
             if not (child := os.fork()):
                 own = Path(directory, str(number))
                 own.mkdir()
                 _test(session, mutant, [items[each] for each in mutant["tests"]], own)
             running[child] = number, monotonic() + mutant["seconds"]
         while running:
-            codes.update(_ended(running))
-    ordered = [codes[number] for number in range(len(said["mutants"]))]
-    path.with_suffix(".codes").write_text(json.dumps(ordered), "utf-8")
+            file.writelines(_ended(running))
 
 
-def _ended(running: dict[int, tuple[int, float]]) -> Iterator[tuple[int, int | None]]:
-    """Yield numbers and exit codes of children that have ended, or are ended, after a pause if
-    there is none."""
+def _ended(running: dict[int, tuple[int, float]]) -> Iterator[str]:
+    """Yield the lines of children that have ended, or are ended; then pause."""
     for child, (number, deadline) in list(running.items()):
         if monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
@@ -110,7 +108,7 @@ def _ended(running: dict[int, tuple[int, float]]) -> Iterator[tuple[int, int | N
             _, status = os.waitpid(child, 0)
             del running[child]
             code = os.waitstatus_to_exitcode(status)
-            yield number, code if code >= 0 else None
+            yield f"{json.dumps([number, code if code >= 0 else None])}\n"
     sleep(0.005)
 
 
