@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import zip_longest
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
@@ -108,6 +108,7 @@ def test_each_line_is_judged_as_if_alone(payload: bytes) -> None:
 
 
 @given(_LINES, st.integers(0, 9))
+@example(b"a", 0)
 @_in_small_pieces()
 def test_lines_are_told_apart_and_counted(payload: bytes, most: int) -> None:
     """What holds nothing but white space is no line, however long."""
@@ -134,6 +135,8 @@ def test_parts_are_as_many_whole_lines_as_fit(payload: bytes, size: int) -> None
 
 
 @given(_LINES)
+@example(b"a" * 20 + b"\n[[[[")
+@example(b'["aaaaaaaaaaaaaaaaaaaa[", "aaaaaaaa{aaaa{"]')
 @_in_small_pieces()
 def test_a_deep_line_is_never_missed(payload: bytes) -> None:
     """Brackets count in strings too: of a line alone exactly, of others together at most."""
@@ -153,6 +156,7 @@ def test_objects_are_counted_outside_of_texts(objects: int, texts: int, most: in
     """Those in strings are none."""
     text = b"[" + b",".join([b"{}"] * objects + [rb'"{\"{"'] * texts) + b"]"
     assert has_more_objects(text, most) == (objects > most)
+    assert has_more_objects(b'{"a":%b}' % text, most) == (objects + 1 > most)
 
 
 @pytest.mark.parametrize("text", [b"x", b"chat", b'{"cha": 1}', b"", "ch\u00e4t".encode()])

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from collector.errors import CODES
 from collector.ingest.decompression import (
     MOST_WINDOW,
+    PIECE,
     Compressed,
     Encoding,
     allowed,
@@ -128,6 +129,39 @@ def test_a_body_has_a_limit(name: str) -> None:
         with pytest.raises(RequestRefused) as caught:
             _plain(encoding, compress(bytes(size)), limits)
         assert caught.value.refusal is BODY_TOO_LARGE
+
+
+def test_a_small_limit_is_found_at_once() -> None:
+    """A body that may not be larger than a small one never begins again."""
+    for most in (1000, SMALL_BODY):
+        found = Compressed("deflate", zlib.compress(bytes(most + 1)), IngestLimits(body=most))
+        with pytest.raises(RequestRefused) as caught:
+            found.body()
+        assert caught.value.refusal is BODY_TOO_LARGE
+
+
+def test_a_size_that_is_stated_is_all_there_is_room_for() -> None:
+    """Up to the limit it is believed; what grows beyond it, down to nothing, ends at once."""
+    assert Compressed("gzip", gzip.compress(bytes(MIB)), IngestLimits(body=MIB)).most == MIB
+    wire = gzip.compress(bytes(8 * MIB))[:-4] + bytes(4)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestRefused) as caught:
+            _plain("gzip", wire)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+    assert caught.value.refusal is DAMAGED
+
+
+def test_what_an_event_loop_may_decompress() -> None:
+    """Up to one piece, of a small body."""
+    pieces = [
+        Compressed("gzip", gzip.compress(bytes(size)), _LIMITS) for size in (PIECE, PIECE + 1)
+    ]
+    bodies = [Compressed("deflate", bytes(size), _LIMITS) for size in (SMALL_BODY, SMALL_BODY + 1)]
+    assert [each.is_short for each in (*pieces, *bodies)] == [True, False, True, False]
+    assert repr(pieces[0]) == "<Compressed: gzip>"
 
 
 @pytest.mark.parametrize("name", ["zlib", "raw"])

@@ -202,7 +202,8 @@ def swapped(
     """Return what came of those mutants that are in the body of a function, where only its code is
     changed: one that survives so may not survive if it is there while modules are loaded. Raises
     ``SystemExit`` if tests fail without a mutant."""
-    names = {each: function_of(each.text, each.lines.start) for each in drawn}
+    texts = {file: (tree.directory / file).read_text("utf-8") for file in {m.file for m in drawn}}
+    names = {each: function_of(texts[each.file], each.lines.start) for each in drawn}
     inside = [each for each in drawn if names[each]]
     asked = [_asked(reached, "", "", "", sorted(reached.all))]
     for each in inside:
