@@ -10,13 +10,15 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collector.errors import CODES
 from collector.ingest.decompression import (
+    INPUT,
     MOST_WINDOW,
     PIECE,
     Compressed,
@@ -62,6 +64,8 @@ def test_what_was_compressed_comes_out(name: str, data: bytes) -> None:
 
 @_EACH
 @given(data=st.binary(min_size=1, max_size=300), cut=st.integers(min_value=1))
+@example(data=b"a", cut=-1)
+@example(data=b"a", cut=-2)
 def test_a_body_that_is_cut_short_is_damaged(name: str, data: bytes, cut: int) -> None:
     """Wherever it is cut, down to nothing at all."""
     encoding, compress = _COMPRESS[name]
@@ -80,6 +84,21 @@ def test_there_is_one_member_and_nothing_after_it(name: str, first: bytes) -> No
     for more in (compress(b"second"), compress(b""), b"\0", b"x" * 100_000):
         with pytest.raises(RequestRefused) as caught:
             _plain(encoding, compress(first) + more)
+        assert caught.value.refusal is DAMAGED
+
+
+@_EACH
+def test_what_follows_a_member_at_the_border_of_the_input(name: str) -> None:
+    """It is found where the next slice is read, if the member ends with a slice."""
+    encoding, compress = _COMPRESS[name]
+    noise, size = Random(0).randbytes(2 * INPUT), INPUT
+    while excess := len(compress(noise[:size])) - INPUT:
+        size -= excess
+    wire = compress(noise[:size])
+    assert _plain(encoding, wire) == noise[:size]
+    for more in (b"x", compress(b"")):
+        with pytest.raises(RequestRefused) as caught:
+            _plain(encoding, wire + more)
         assert caught.value.refusal is DAMAGED
 
 
@@ -242,6 +261,11 @@ def test_each_length_of_a_stated_size(flag: int, length: int) -> None:
     block = (size << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"x"  # the last one, of one byte
     found = Compressed("zstd", head + block, _LIMITS)
     assert (found.most, found.body()) == (size, b"x" * size)
+    for number, name in enumerate((b"", b"\1", b"\1\1", b"\1\1\1\1")):  # of a dictionary
+        for is_single, window in ((1, b""), (0, b"\0")):
+            first = bytes([flag << 6 | is_single << 5 | number])
+            named = Compressed("zstd", head[:4] + first + window + name + stated + block, _LIMITS)
+            assert named.most == size or (flag, is_single) == (0, 0)  # which states none
     with pytest.raises(RequestRefused) as caught:
         Compressed("zstd", head[:-1], _LIMITS)
     assert caught.value.refusal is DAMAGED
