@@ -59,6 +59,7 @@ _LINES = st.lists(
                 b"[[[[1]]]]",
                 b'["[[{{"]',
                 "ä".encode() * 9,
+                b"a" * 24,
                 b"a" * 25,
             ]
         ),
@@ -96,6 +97,7 @@ def _reason(line: bytes) -> str | None:
 
 
 @given(_LINES)
+@example(b"a" * 24)
 @_in_small_pieces()
 def test_each_line_is_judged_as_if_alone(payload: bytes) -> None:
     """By size, encoding and depth, whatever lines are beside it."""
@@ -137,6 +139,8 @@ def test_parts_are_as_many_whole_lines_as_fit(payload: bytes, size: int) -> None
 @given(_LINES)
 @example(b"a" * 20 + b"\n[[[[")
 @example(b'["aaaaaaaaaaaaaaaaaaaa[", "aaaaaaaa{aaaa{"]')
+@example(b'["aaaaaaaaaaaaaaaaaaaaaaaaaaaa["]')
+@example(b'{"aaaaaaaaaaaaaaaaaaaa":[[[1]]]}')
 @_in_small_pieces()
 def test_a_deep_line_is_never_missed(payload: bytes) -> None:
     """Brackets count in strings too: of a line alone exactly, of others together at most."""

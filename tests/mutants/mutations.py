@@ -86,10 +86,15 @@ class _Delete(Operator):  # type: ignore[misc]
 
 
 class _ReturnNothing(_Delete):
-    """Returns ``None`` in place of a value."""
+    """Returns ``None`` in place of a value: but not of ``False``, which means the same, or of
+    ``True``, for which another operator returns ``False``."""
 
     kinds = ("return_stmt",)
     instead = "return None"
+
+    def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
+        if node.get_code().strip() not in ("return True", "return False"):
+            yield from super().mutation_positions(node)
 
 
 _OPERATORS: list[Operator] = [
