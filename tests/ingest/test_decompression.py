@@ -56,6 +56,7 @@ def _plain(encoding: Encoding, wire: bytes, limits: IngestLimits = _LIMITS) -> b
 
 @_EACH
 @given(data=st.binary(max_size=3000).map(lambda data: data * 200))
+@example(data=bytes(PIECE + 100))  # raw: the input has ended where a piece has, not the output
 def test_what_was_compressed_comes_out(name: str, data: bytes) -> None:
     """Every body that is not too large, also the empty one and those of several pieces."""
     encoding, compress = _COMPRESS[name]
