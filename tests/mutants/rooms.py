@@ -50,6 +50,7 @@ ROOMS: dict[str, Room] = {
         ("collector/filter/**/*.py",),
         (
             "tests/filter",
+            "tests/brokers/test_message.py",
             "tests/cli/test_schema.py",
             "tests/schema/test_reference.py",
             "tests/server/test_live_explain.py",
