@@ -111,6 +111,7 @@ def test_each_line_is_judged_as_if_alone(payload: bytes) -> None:
 
 @given(_LINES, st.integers(0, 9))
 @example(b"a", 0)
+@example(b"a\n\nbbbbbbb", 2)
 @_in_small_pieces()
 def test_lines_are_told_apart_and_counted(payload: bytes, most: int) -> None:
     """What holds nothing but white space is no line, however long."""
