@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -90,3 +91,15 @@ def test_nested_messages_are_counted(tree: _Tree) -> None:
 
     found, numbers = wire.count_messages(written(tree), part), [*known(tree)]
     assert (found.items, found.items + found.parts) == (numbers.count(2), len(numbers))
+
+
+@given(st.binary(max_size=30) | _TREES.map(lambda tree: b"\x12" * len(tree)), st.integers(0, 5))
+def test_a_quick_count_misses_no_message(body: bytes, most: int) -> None:
+    """Whatever may be a tag counts as one, in whichever piece it is, if there is room for so many
+    messages at all."""
+    tags = bytes(number << 3 | 2 for number in (1, 2, 3, 15))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire, "MAX_PARTS", most)
+        patch.setattr(wire, "PIECE", 4)
+        expected = len(body) > 2 * most and sum(byte & 0x7F in tags for byte in body) > most
+        assert wire.may_exceed(body, tags) == expected
