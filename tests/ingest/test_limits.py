@@ -47,6 +47,8 @@ def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
     """Nothing below one, no body above 8 MiB."""
     with raises("E107", ConfigError):
         IngestLimits(**wrong)
+    name, least = next(iter(wrong)), 1
+    assert getattr(IngestLimits(**{name: least}), name) == least
 
 
 # -- connections
