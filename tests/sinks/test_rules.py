@@ -12,7 +12,7 @@ import orjson
 import psycopg
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collector.contracts import Record, Subject, to_minute
@@ -165,6 +165,10 @@ def test_rows_of_sqlite(rows: list[_Row], rule: Rule) -> None:
 
 @settings(max_examples=150)
 @given(_rows, _rules)
+@example(
+    [(_minute(1), {"user.id": "a", "rtt": 1}), (_minute(1), {"user.id": "b", "rtt": 2})],
+    Rule.removal(Subject("user.id", "a", _minute(2), _minute(0), None, frozenset()), None),
+)
 def test_arrow_tables(rows: list[_Row], rule: Rule) -> None:
     """Masks leave and count the same; what concerns a table concerns its key columns."""
     expected = _reference(rule, rows)
