@@ -32,8 +32,9 @@ class EventConsent:
 
     def __init__(self, plan: Plan, optional: tuple[str, ...]) -> None:
         way = RecordPath(plan.choices, members=False)
-        only = replace(plan, columns=(), content=(), records=(way,), choices=())
-        only = replace(only, user_agent=(), selections=())
+        only = replace(
+            plan, columns=(), content=(), records=(way,), choices=(), user_agent=(), selections=()
+        )
         self.optional: tuple[str, ...] = optional
         self._paths = plan.choices
         self._readers = Readers(only, msgspec.Struct)

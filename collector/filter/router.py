@@ -178,7 +178,7 @@ class EventRouter:
         objects, selection = self.readers.objects, self.plan.selection
         reject, texts = builder.rejected.append, objects.texts
         is_plain: bool | None = None
-        for start, end, is_single in line_slices(text):
+        for start, end, is_single in line_slices(text, SLICE):
             if end - start > SLICE:
                 line = memoryview(text)[start:end]
                 if reason := refusal(line, MAX_LINE):

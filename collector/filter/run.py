@@ -93,7 +93,7 @@ class Filter:
                 self._narrower.clear()
             found = Filter(
                 self.schema,
-                purposes=self.schema.purposes if purposes is None else purposes,
+                purposes=purposes,
                 as_of=self._fixed,
                 merge=self.merge,
                 keys=self._keys,

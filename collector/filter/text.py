@@ -31,8 +31,6 @@ MAX_DEPTH = 1000
 SLICE = 1 << 16
 """The number of bytes of whole lines that are decoded at once: 20,000 of the shortest objects take
 nine megabytes as structs."""
-_LONG = SLICE // 2
-"""A longer line is decoded alone."""
 
 _Text = bytes | memoryview
 _Reject = Callable[[Rejection], None]
@@ -167,13 +165,7 @@ def _has_ends(payload: bytes, number: int) -> bool:
 def pieces(payload: bytes, size: int) -> Iterator[bytes]:
     """Yield a payload in pieces of whole lines; only a line longer than ``size`` makes a larger
     piece."""
-    at = 0
-    while at < len(payload):
-        end = payload.rfind(b"\n", at, at + size) + 1
-        if not end:
-            end = payload.find(b"\n", at) + 1 or len(payload)
-        yield payload[at:end]
-        at = end
+    return (payload[start:end] for start, end, _ in line_slices(payload, size))
 
 
 def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:
@@ -188,17 +180,17 @@ def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:
     return found
 
 
-def line_slices(payload: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Yield where whole lines begin and end that have at most ``SLICE`` bytes together, or a single
-    long one, and whether it is a single one."""
-    at = 0
+def line_slices(payload: bytes, size: int) -> Iterator[tuple[int, int, bool]]:
+    """Yield where whole lines begin and end that have at most ``size`` bytes together, or a single
+    one that is longer than half of that; and whether it is such a single one."""
+    at, most = 0, size // 2
     while at < len(payload):
-        end = payload.find(b"\n", at, at + _LONG) + 1
+        end = payload.find(b"\n", at, at + most) + 1
         is_single = not end
         if is_single:
-            end = payload.find(b"\n", at + _LONG) + 1 or len(payload)
+            end = payload.find(b"\n", at + most) + 1 or len(payload)
         else:
-            end = payload.rfind(b"\n", end - 1, at + SLICE) + 1
+            end = payload.rfind(b"\n", end - 1, at + size) + 1
         yield at, end, is_single
         at = end
 

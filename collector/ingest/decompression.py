@@ -49,7 +49,8 @@ PIECE = 1 << 18
 MOST_WINDOW = 8 * MIB
 """Bytes of the largest window of a zstd frame: HTTP allows no larger one (RFC 9659)."""
 
-_INPUT = 1 << 16
+INPUT = 1 << 16
+"""Bytes that are given to a decompressor at once."""
 _ANY_RATIO = MIB
 """Bytes up to which any ratio is allowed: heartbeats are that repetitive."""
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -104,7 +105,7 @@ class Compressed:
     @property
     def memory(self) -> int:
         """Bytes that are needed to decompress it: decompressor, input and output."""
-        return self._decompressor + _INPUT + _output_memory(self.most)
+        return self._decompressor + INPUT + _output_memory(self.most)
 
     @property
     def is_short(self) -> bool:
@@ -138,7 +139,7 @@ def allowed(wire: int, limits: IngestLimits) -> int:
 
 def most_memory(most: int) -> int:
     """Return the bytes that are needed to decompress any body of at most ``most`` bytes."""
-    return _zstd_memory(MOST_WINDOW) + _INPUT + _output_memory(most)
+    return _zstd_memory(MOST_WINDOW) + INPUT + _output_memory(most)
 
 
 def _output_memory(most: int) -> int:
@@ -157,21 +158,18 @@ def _zstd_header(wire: bytes) -> tuple[int, int | None]:
     3.1.1.1). Raises ``RequestRefused``: DAMAGED."""
     if len(wire) <= len(_ZSTD_MAGIC) or not wire.startswith(_ZSTD_MAGIC):
         raise RequestRefused(DAMAGED)
-    descriptor, at = wire[4], 5
-    is_single, window = descriptor >> 5 & 1, 0
-    if not is_single:
-        exponent, eighths = divmod(int.from_bytes(wire[at : at + 1]), 8)
-        window = (8 + eighths << exponent + 10) // 8
-        at += 1
-    at += _DICTIONARY_BYTES[descriptor & 3]
+    descriptor = wire[4]
+    is_single = descriptor >> 5 & 1
+    at = (6, 5)[is_single] + _DICTIONARY_BYTES[descriptor & 3]
     length = (is_single, 2, 4, 8)[descriptor >> 6]
     field = wire[at : at + length]
     size = int.from_bytes(field, "little") + (256 if length == 2 else 0) if length else None
-    if is_single and size is not None:
-        window = size
     if len(field) < length:
         raise RequestRefused(DAMAGED)
-    return window, size
+    if is_single:
+        return size or 0, size
+    exponent, eighths = divmod(int.from_bytes(wire[5:6]), 8)
+    return (8 + eighths << exponent + 10) // 8, size
 
 
 def _pieces(encoding: Encoding, wire: bytes, most: int) -> Iterator[bytes]:
@@ -184,10 +182,9 @@ def _pieces(encoding: Encoding, wire: bytes, most: int) -> Iterator[bytes]:
 
 
 def _has_zlib_header(wire: bytes) -> bool:
-    """Tell zlib's format (RFC 1950: method 8, and a check sum of two bytes) from raw deflate, which
-    many clients send. A raw stream never begins so: its first block would have padding that is not
-    zero."""
-    return len(wire) >= 2 and wire[0] & 0x0F == 8 and (wire[0] << 8 | wire[1]) % 31 == 0
+    """Tell zlib's format (RFC 1950: method 8) from raw deflate, which many clients send. A raw
+    stream never begins so: its first block would have padding that is not zero."""
+    return bool(wire) and wire[0] & 0x0F == 8
 
 
 def _zlib_pieces(wire: bytes, window: int, most: int) -> Iterator[bytes]:
@@ -246,7 +243,7 @@ def _zstd() -> ModuleType:
 def _slices(wire: bytes) -> Iterator[memoryview]:
     """Slice the input, so that its remainder is not copied again for every piece."""
     view = memoryview(wire)
-    return (view[at : at + _INPUT] for at in range(0, len(wire), _INPUT))
+    return (view[at : at + INPUT] for at in range(0, len(wire), INPUT))
 
 
 def _decompress(decompress: Callable[..., Any], part: bytes | memoryview, most: int) -> bytes:

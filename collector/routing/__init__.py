@@ -51,7 +51,7 @@ def is_abroad(sink: SinkSettings, about: About) -> bool:
 def is_unprotected(sink: SinkSettings, about: About) -> bool:
     """Return whether the law wants something to protect them there, and no safeguard is stated."""
     both = {about.country, about.place(sink)}
-    return is_abroad(sink, about) and not both <= EEA and sink.safeguard is None
+    return is_abroad(sink, about) and not EEA.issuperset(both) and sink.safeguard is None
 
 
 LEGAL = "essential.legal_obligation"

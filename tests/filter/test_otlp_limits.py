@@ -11,17 +11,14 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from collector import ConfigError, Filter, load_schema
 from collector.contracts import Signal
-from collector.filter.otlp import protobuf_body, wire
+from collector.filter.otlp import protobuf_body
 from collector.filter.records import MAX_ITEMS
 from tests.deadline import WAIT_SECONDS
-from tests.filter.otlp_bodies import SIGNALS, bodies
-from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record, varint
-from tests.filter.otlp_reference import events
+from tests.filter.otlp_bodies import SIGNALS
+from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record
 from tests.latency import at_most
 from tests.programs import script
 
@@ -134,50 +131,6 @@ def test_deep_json(levels: int, verdict: str | None) -> None:
         body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[%b]}]}]}' % item
         tally = CONFERENCING.admit_otlp("logs", body, protobuf=False).tally
         assert tally.rejected == {verdict or "nothing_admitted": 1}
-
-
-@given(st.data(), st.sampled_from(SIGNALS))
-def test_a_survey_counts_what_is_there(data: st.DataObject, signal: Signal) -> None:
-    """The items of a body, and no fewer messages than there are ways to items."""
-    request = data.draw(bodies(CONFERENCING.schema, signal))
-    body, known = request.SerializeToString(), protobuf_body.messages(signal)
-    number = len(list(events(request)))
-    items, parts = wire.count_messages(body, known.items), wire.count_messages(body, known.parts)
-    assert items.items == parts.items == number
-    assert items.parts <= parts.parts
-    assert not items.is_too_large
-    assert not parts.is_too_deep
-
-
-@given(st.binary(max_size=300))
-def test_a_survey_of_noise(body: bytes) -> None:
-    """It ends, with counts or without."""
-    for signal in SIGNALS:
-        try:
-            found = wire.count_messages(body, protobuf_body.messages(signal).parts)
-        except wire.NotProtobuf:
-            continue
-        assert found.parts + found.items <= len(body) // 2
-
-
-def short_fields() -> st.SearchStrategy[bytes]:
-    number = st.sampled_from([1, 2, 3, 5, 6, 15, 16, 2047, 2048, 99_999])
-    text = st.binary(max_size=40)
-    return st.one_of(
-        st.builds(field, number, text),
-        st.builds(lambda n, v: varint(n << 3) + varint(v), number, st.integers(0, 2**64 - 1)),
-        st.builds(lambda n, v: varint(n << 3 | 1) + v, number, st.binary(min_size=8, max_size=8)),
-        st.builds(lambda n, v: varint(n << 3 | 5) + v, number, st.binary(min_size=4, max_size=4)),
-    )
-
-
-@given(st.lists(short_fields(), max_size=30))
-def test_short_fields_are_counted_in_runs(fields: list[bytes]) -> None:
-    """As many as there are, whatever lies between them."""
-    shape = wire.MessageShape({2: wire.MessageShape(is_item=True), 5: wire.MessageShape()})
-    found = wire.count_messages(b"".join(fields), shape)
-    assert found.items == sum(each[0] == 2 << 3 | 2 for each in fields)
-    assert found.parts == sum(each[0] == 5 << 3 | 2 for each in fields)
 
 
 def test_without_protobuf(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import NamedTuple
 
 import orjson
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from collector.contracts import Record, Subject
 from collector.filter import redaction
-from collector.filter.redaction import Rule
+from collector.filter.redaction import Part, Rule
 from collector.schema import load_schema
 from tests.filter.test_laws import changed
 
@@ -45,6 +46,24 @@ def _lines(*records: Record) -> bytes:
 
 
 _BOTH: Record = {"client.address": "10.0.0.1", "os.type": "linux", "count": 3}
+
+
+def test_the_minutes_of_a_part() -> None:
+    """It overlaps a range if one of its minutes is the part's, and covers it if all are."""
+    for start, end, first, last in product("0123", repeat=4):
+        if start < end and first <= last:
+            part, minutes = Part(start=start, end=end), range(int(first), int(last) + 1)
+            concerned = [int(start) <= minute < int(end) for minute in minutes]
+            assert part.overlaps(first, last) == any(concerned)
+            assert part.covers(first, last) == all(concerned)
+
+
+def test_one_rule_of_several() -> None:
+    """It has the parts of each, by schema, and for others those of each for others."""
+    one, two, three = Part(frozenset(["a"])), Part(frozenset(["b"])), Part(frozenset(["c"]))
+    rule = Rule.any_of([Rule({"s": [one]}, [two]), Rule({"s": [three]}, None)])
+    assert rule.parts("s/1.0.0") == [one, three]
+    assert rule.parts("t") == [two]
 
 
 def test_a_field_goes_when_its_time_is_over() -> None:

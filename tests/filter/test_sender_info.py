@@ -58,6 +58,15 @@ FILLED = KIOSK | {"client.address": "203.0.113.7", "os.type": "windows"}
 SAYS: Any = {"peer": "203.0.113.7", "user_agent": WINDOWS}
 
 
+def test_a_request_may_say_one_of_both(tmp_path: Path) -> None:
+    """Its address without a user agent, and the other way round."""
+    tested = filled(tmp_path)
+    for name, field in (("peer", "client.address"), ("user_agent", "os.type")):
+        for event in (KIOSK, json.dumps(KIOSK).encode()):
+            admission = tested.admit(event, **{name: SAYS[name]})
+            assert fields_of(admission) == [KIOSK | {field: FILLED[field]}]
+
+
 @pytest.mark.parametrize(
     ("event", "record"),
     [

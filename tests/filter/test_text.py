@@ -1,38 +1,178 @@
-"""Texts before they are parsed: cut into parts of whole lines, and their objects counted."""
+"""Texts before they are parsed: each function against its meaning, said for the whole text."""
 
 from __future__ import annotations
 
 import gc
+import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import zip_longest
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
 from collector import Filter, load_schema
-from collector.filter.otlp.wire import MAX_PARTS
-from collector.filter.text import PIECE, has_more_objects, is_utf8, pieces
+from collector.filter import derive, event_consent
+from collector.filter import text as looks
+from collector.filter.otlp.wire import MAX_LEVELS, MAX_PARTS
+from collector.filter.records import MAX_ITEMS
+from collector.filter.text import (
+    MAX_DEPTH,
+    MAX_DOCUMENT,
+    MAX_LINE,
+    are_readable,
+    has_more_lines,
+    has_more_objects,
+    is_blank,
+    is_list,
+    is_utf8,
+    may_hold_deep_lines,
+    name_search,
+    pieces,
+    readable_lines,
+    refusal,
+)
+from tests.filter.reference import levels
+from tests.filter.test_laws import TANGLED
 
-_TEXTS = st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r\n"]), max_size=30).map(b"".join)
+_SMALL = {
+    "PIECE": 7,
+    "MAX_LINE": 24,
+    "MAX_DEPTH": 3,
+    "_MAX_SHARED": 20,
+    "_CHUNK": 16,
+    "_WINDOW": 4,
+    "_LEAST_MEASURED": 6,
+}
+_LINES = st.lists(
+    st.one_of(
+        TANGLED.map(lambda value: json.dumps([value]).encode()),
+        st.sampled_from(
+            [
+                b"",
+                b" \t\r",
+                b'"\xff"',
+                b"[]",
+                b"[[[[1]]]]",
+                b'["[[{{"]',
+                "ä".encode() * 9,
+                b"a" * 24,
+                b"a" * 25,
+            ]
+        ),
+    ),
+    max_size=8,
+).map(b"\n".join)
 
 
-@given(_TEXTS, st.integers(1, 40))
-def test_parts_are_whole_lines_and_no_more_than_asked_for(payload: bytes, size: int) -> None:
-    """Together they are the payload; only a single line is longer than asked for, only the last
-    may lack its end."""
+@contextmanager
+def _in_small_pieces() -> Iterator[None]:
+    """Sizes with which a short text has several pieces, slices and windows."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in _SMALL.items():
+            patch.setattr(looks, name, size)
+        yield
+
+
+def test_limits() -> None:
+    """They are part of what senders are promised."""
+    assert (MAX_LINE, MAX_DOCUMENT, MAX_DEPTH) == (16 * 2**20, 64 * 2**20, 1000)
+    assert (MAX_ITEMS, MAX_PARTS, MAX_LEVELS) == (50_000, 400_000, 100)
+    assert (event_consent.MAX_BYTES, derive.MAX_BYTES) == (4096, 512)
+    deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+    assert not looks.is_deep(deepest)
+    assert looks.is_deep(b"[%b]" % deepest)
+
+
+def _reason(line: bytes) -> str | None:
+    """Why a line is not parsed, with small sizes."""
+    if len(line) > _SMALL["MAX_LINE"]:
+        return "too_large"
+    if not _decodes(line):
+        return "malformed"
+    return "too_deep" if levels(line.decode()) > _SMALL["MAX_DEPTH"] else None
+
+
+@given(_LINES)
+@example(b"a" * 24)
+@_in_small_pieces()
+def test_each_line_is_judged_as_if_alone(payload: bytes) -> None:
+    """By size, encoding and depth, whatever lines are beside it."""
+    every, reasons = payload.removesuffix(b"\n").split(b"\n") if payload else [], list[str]()
+    found = [bytes(line).removesuffix(b"\n") for line in readable_lines(payload, reasons.append)]
+    assert found == [line for line in every if _reason(line) is None]
+    assert reasons == [reason for line in every if (reason := _reason(line))]
+    assert [refusal(line, _SMALL["MAX_LINE"]) for line in every] == list(map(_reason, every))
+    assert are_readable(payload) <= all(_reason(line) in (None, "too_large") for line in every)
+
+
+@given(_LINES, st.integers(0, 9))
+@example(b"a", 0)
+@example(b"a\n\nbbbbbbb", 2)
+@_in_small_pieces()
+def test_lines_are_told_apart_and_counted(payload: bytes, most: int) -> None:
+    """What holds nothing but white space is no line, however long."""
+    every = payload.split(b"\n")
+    assert has_more_lines(payload, most) == (sum(map(bool, map(bytes.strip, every))) > most)
+    for text in (payload, b" " * len(payload), *every):
+        blank = not text.strip(b" \t\r\n")
+        assert is_blank(text) == is_blank(memoryview(text)) == blank
+        assert is_list(text) == text.lstrip(b" \t\r\n").startswith(b"[")
+
+
+@given(_LINES, st.integers(1, 40))
+@_in_small_pieces()
+def test_parts_are_as_many_whole_lines_as_fit(payload: bytes, size: int) -> None:
+    """Together they are the payload; only a single line is longer, only the last may lack its
+    end. A line longer than half of what fits begins no part with others."""
     parts = list(pieces(payload, size))
     assert b"".join(parts) == payload
-    for part in parts:
+    for part, following in zip_longest(parts, parts[1:], fillvalue=b""):
         assert len(part) <= size or b"\n" not in part[:-1]
-        assert part.endswith(b"\n") or part is parts[-1]
+        assert part.endswith(b"\n") or not following
+        first = following[: following.find(b"\n") + 1]
+        is_long = part.find(b"\n") >= size // 2
+        assert not first or len(part + first) > size or (is_long and part.count(b"\n") == 1)
+
+
+@given(_LINES)
+@example(b"a" * 20 + b"\n[[[[")
+@example(b'["aaaaaaaaaaaaaaaaaaaa[", "aaaaaaaa{aaaa{"]')
+@example(b'["aaaaaaaaaaaaaaaaaaaaaaaaaaaa["]')
+@example(b'{"aaaaaaaaaaaaaaaaaaaa":[[[1]]]}')
+@_in_small_pieces()
+def test_a_deep_line_is_never_missed(payload: bytes) -> None:
+    """Brackets count in strings too: of a line alone exactly, of others together at most."""
+    every = payload.split(b"\n")
+    brackets = [line.count(b"[") + line.count(b"{") for line in every]
+    assert [may_hold_deep_lines(line) for line in every] == [
+        number > _SMALL["MAX_DEPTH"] for number in brackets
+    ]
+    assert may_hold_deep_lines(payload) >= any(number > _SMALL["MAX_DEPTH"] for number in brackets)
+    assert may_hold_deep_lines(payload) <= (sum(brackets) > _SMALL["MAX_DEPTH"])
+    assert not may_hold_deep_lines(b"\n".join([b'["%b"]' % (b"a" * 12)] * len(every)))
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 40))
+@_in_small_pieces()
 def test_objects_are_counted_outside_of_texts(objects: int, texts: int, most: int) -> None:
     """Those in strings are none."""
     text = b"[" + b",".join([b"{}"] * objects + [rb'"{\"{"'] * texts) + b"]"
     assert has_more_objects(text, most) == (objects > most)
+    assert has_more_objects(b'{"a":%b}' % text, most) == (objects + 1 > most)
+
+
+@pytest.mark.parametrize("text", [b"x", b"chat", b'{"cha": 1}', b"", "ch\u00e4t".encode()])
+@pytest.mark.parametrize("names", [["chat"], ["no", "chat", "chat"], ["a.c"], ['a"b'], ["a\tb"]])
+def test_a_name_is_found_in_whatever_form(names: list[str], text: bytes) -> None:
+    """As it is or with any escape; names that can be written in several ways are in any text."""
+    find, special = name_search(names), any(c in '"\t' for c in "".join(names))
+    assert find(text) == (special or any(name.encode() in text for name in names))
+    assert find(text + rb"\u0061")
+    assert find(text + names[0].encode() + text)
 
 
 @pytest.mark.parametrize("number", [MAX_PARTS - 5, MAX_PARTS + 1])
@@ -71,11 +211,11 @@ _PARTS = st.sampled_from(
 )
 
 
-@given(st.integers(-5, 5), st.lists(_PARTS, max_size=4).map(b"".join), st.booleans())
-def test_utf8_is_what_python_decodes(shift: int, part: bytes, short: bool) -> None:
+@given(st.integers(0, 14), st.lists(_PARTS, max_size=4).map(b"".join))
+@_in_small_pieces()
+def test_utf8_is_what_python_decodes(size: int, part: bytes) -> None:
     """Also around the border of a piece, and of a view: no surrogates, no overlong forms."""
-    head = b"" if short else "é".encode() * ((PIECE + shift) // 2) + b"a" * (shift % 2)
-    text = head + part + b"z"
+    text = "é".encode() * (size // 2) + b"a" * (size % 2) + part + b"z"
     assert is_utf8(text) == is_utf8(memoryview(text)) == _decodes(text)
 
 

@@ -10,14 +10,17 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from collector.errors import CODES
 from collector.ingest.decompression import (
+    INPUT,
     MOST_WINDOW,
+    PIECE,
     Compressed,
     Encoding,
     allowed,
@@ -53,6 +56,7 @@ def _plain(encoding: Encoding, wire: bytes, limits: IngestLimits = _LIMITS) -> b
 
 @_EACH
 @given(data=st.binary(max_size=3000).map(lambda data: data * 200))
+@example(data=bytes(PIECE + 100))  # raw: the input has ended where a piece has, not the output
 def test_what_was_compressed_comes_out(name: str, data: bytes) -> None:
     """Every body that is not too large, also the empty one and those of several pieces."""
     encoding, compress = _COMPRESS[name]
@@ -61,6 +65,8 @@ def test_what_was_compressed_comes_out(name: str, data: bytes) -> None:
 
 @_EACH
 @given(data=st.binary(min_size=1, max_size=300), cut=st.integers(min_value=1))
+@example(data=b"a", cut=-1)
+@example(data=b"a", cut=-2)
 def test_a_body_that_is_cut_short_is_damaged(name: str, data: bytes, cut: int) -> None:
     """Wherever it is cut, down to nothing at all."""
     encoding, compress = _COMPRESS[name]
@@ -79,6 +85,21 @@ def test_there_is_one_member_and_nothing_after_it(name: str, first: bytes) -> No
     for more in (compress(b"second"), compress(b""), b"\0", b"x" * 100_000):
         with pytest.raises(RequestRefused) as caught:
             _plain(encoding, compress(first) + more)
+        assert caught.value.refusal is DAMAGED
+
+
+@_EACH
+def test_what_follows_a_member_at_the_border_of_the_input(name: str) -> None:
+    """It is found where the next slice is read, if the member ends with a slice."""
+    encoding, compress = _COMPRESS[name]
+    noise, size = Random(0).randbytes(2 * INPUT), INPUT
+    while excess := len(compress(noise[:size])) - INPUT:
+        size -= excess
+    wire = compress(noise[:size])
+    assert _plain(encoding, wire) == noise[:size]
+    for more in (b"x", compress(b"")):
+        with pytest.raises(RequestRefused) as caught:
+            _plain(encoding, wire + more)
         assert caught.value.refusal is DAMAGED
 
 
@@ -128,6 +149,39 @@ def test_a_body_has_a_limit(name: str) -> None:
         with pytest.raises(RequestRefused) as caught:
             _plain(encoding, compress(bytes(size)), limits)
         assert caught.value.refusal is BODY_TOO_LARGE
+
+
+def test_a_small_limit_is_found_at_once() -> None:
+    """A body that may not be larger than a small one never begins again."""
+    for most in (1000, SMALL_BODY):
+        found = Compressed("deflate", zlib.compress(bytes(most + 1)), IngestLimits(body=most))
+        with pytest.raises(RequestRefused) as caught:
+            found.body()
+        assert caught.value.refusal is BODY_TOO_LARGE
+
+
+def test_a_size_that_is_stated_is_all_there_is_room_for() -> None:
+    """Up to the limit it is believed; what grows beyond it, down to nothing, ends at once."""
+    assert Compressed("gzip", gzip.compress(bytes(MIB)), IngestLimits(body=MIB)).most == MIB
+    wire = gzip.compress(bytes(8 * MIB))[:-4] + bytes(4)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestRefused) as caught:
+            _plain("gzip", wire)
+        assert tracemalloc.get_traced_memory()[1] < MIB
+    finally:
+        tracemalloc.stop()
+    assert caught.value.refusal is DAMAGED
+
+
+def test_what_an_event_loop_may_decompress() -> None:
+    """Up to one piece, of a small body."""
+    pieces = [
+        Compressed("gzip", gzip.compress(bytes(size)), _LIMITS) for size in (PIECE, PIECE + 1)
+    ]
+    bodies = [Compressed("deflate", bytes(size), _LIMITS) for size in (SMALL_BODY, SMALL_BODY + 1)]
+    assert [each.is_short for each in (*pieces, *bodies)] == [True, False, True, False]
+    assert repr(pieces[0]) == "<Compressed: gzip>"
 
 
 @pytest.mark.parametrize("name", ["zlib", "raw"])
@@ -208,6 +262,11 @@ def test_each_length_of_a_stated_size(flag: int, length: int) -> None:
     block = (size << 3 | 1 << 1 | 1).to_bytes(3, "little") + b"x"  # the last one, of one byte
     found = Compressed("zstd", head + block, _LIMITS)
     assert (found.most, found.body()) == (size, b"x" * size)
+    for number, name in enumerate((b"", b"\1", b"\1\1", b"\1\1\1\1")):  # of a dictionary
+        for is_single, window in ((1, b""), (0, b"\0")):
+            first = bytes([flag << 6 | is_single << 5 | number])
+            named = Compressed("zstd", head[:4] + first + window + name + stated + block, _LIMITS)
+            assert named.most == size or (flag, is_single) == (0, 0)  # which states none
     with pytest.raises(RequestRefused) as caught:
         Compressed("zstd", head[:-1], _LIMITS)
     assert caught.value.refusal is DAMAGED

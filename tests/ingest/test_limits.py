@@ -23,7 +23,7 @@ def test_defaults() -> None:
     """They are part of what the sidecar promises."""
     limits = IngestLimits()
     assert (limits.wire, limits.body, limits.ratio) == (8 * MIB, 8 * MIB, 100)
-    assert (limits.header_bytes, limits.connections) == (32768, 1000)
+    assert (limits.memory, limits.header_bytes, limits.connections) == (80 * MIB, 32768, 1000)
     assert (limits.header_seconds, limits.body_seconds) == (5.0, 10.0)
 
 
@@ -47,6 +47,8 @@ def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
     """Nothing below one, no body above 8 MiB."""
     with raises("E107", ConfigError):
         IngestLimits(**wrong)
+    name, least = next(iter(wrong)), 1
+    assert getattr(IngestLimits(**{name: least}), name) == least
 
 
 # -- connections

@@ -1,11 +1,12 @@
 """Test mutants: ``python -m tests.mutants [ROOM…] [--sample N] [--seed N] [--jobs N]``.
 
 First the tests of a room run once, to note which lines each of them reaches. Then for each mutant
-those run that reach its statement, the quickest first, until one fails, and then the others that
+those run that reach its statement, the quickest first, until one fails, and then quick ones that
 reach its file; if none reaches it, as what runs when a module is imported, all tests of the room. A
 mutant by which all of them pass has survived. ``survivors.toml`` lists those that may, with the
-reason; any other is printed in the same form. ``--sample`` takes so many mutants of each room,
-drawn by a seed. Exit 1 if one survives that is not listed, or a listed one is no mutant any more.
+reason; any other is printed in the same form. A mutant by which tests take too long is found too,
+and counted apart. ``--sample`` takes so many mutants of each room, drawn by a seed. Exit 1 if one
+survives that is not listed, or a listed one is no mutant any more.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -29,8 +33,9 @@ from typing import Any, NamedTuple
 
 from tests.copies import ROOT, check_imported, copy_tree, environ
 from tests.forkserver import Nursery
-from tests.mutants.mutations import Mutant, mutants
+from tests.mutants.mutations import Key, Mutant, mutants
 from tests.mutants.rooms import ROOMS, Room
+from tests.mutants.swapped import FOUND, SURVIVED, function_of
 
 _SURVIVORS = Path(__file__).with_name("survivors.toml")
 _LOADED = (
@@ -53,17 +58,31 @@ _MEMORY = 8 << 30
 _LEAST_SECONDS = 60.0
 _TIMES = 20.0
 """How much longer than without a mutant its tests may take before it counts as found."""
+_LEAST_CPU_SECONDS = 3.0
+_TIMES_CPU = 4.0
+"""The same of the processor's time for one test, which does not grow when the machine has more to
+do."""
+_QUICK_SECONDS = 0.5
+"""How long the tests take that run first: most mutants are found by them, before the modules of
+all the others are loaded."""
+_ROOM_SECONDS = 6 * 3600.0
+"""How long a room may take."""
+_OTHERS_SECONDS = 5.0
+"""How long those tests may take that reach the file of a mutant only: they seldom find one."""
+_SLOW = re.compile(r"Timeout \(>|Timeout\n")
+"""What pytest says of a test that took too long."""
 
 
 class Score(NamedTuple):
-    """What came of a room: how many mutants it has, were tested, survived, and of these are not
-    listed; and the seconds that it took."""
+    """What came of a room: how many mutants it has, were tested, survived, of these are not listed,
+    and were found because tests took too long; and the seconds that it took."""
 
     room: str
     mutants: int
     tested: int
     survivors: int
     unlisted: int
+    slow: int
     seconds: int
 
 
@@ -79,7 +98,7 @@ class Tree:
 
     def pytest(self, words: Sequence[str], seconds: float, **more: str) -> int:
         """Run pytest, and return its exit code. A test that takes longer fails, and its processes
-        end; if that does not help, pytest is killed, and the code is 1."""
+        end; if that does not help, pytest is killed: then the code is negative."""
         arguments = self.directory / "arguments"
         arguments.write_text("\n".join(words), "utf-8")
         with Path(os.devnull).open("rb") as nothing, (self.directory / "said").open("wb") as said:
@@ -91,8 +110,7 @@ class Tree:
             return child.wait(2 * seconds)
         except subprocess.TimeoutExpired:
             child.kill()
-            child.wait()
-            return 1
+            return child.wait()
 
     def said(self) -> str:
         """Return what pytest said last."""
@@ -130,22 +148,41 @@ class Reach:
         nearest = {test for line in mutant.lines for test in lines.get(str(line), ())} - {""}
         others = {test for tests in lines.values() for test in tests} - nearest - {""}
         for found in (nearest, others) if nearest else (self._seconds,):
-            yield sorted(found, key=self._seconds.__getitem__)
+            ordered = sorted(found, key=self._seconds.__getitem__)
+            if found is others:
+                ordered = ordered[: self._within(ordered, _OTHERS_SECONDS)]
+            quick = self._within(ordered, _QUICK_SECONDS)
+            yield ordered[:quick]
+            yield ordered[quick:]
+
+    @property
+    def all(self) -> Sequence[str]:
+        """All tests of the room."""
+        return [*self._seconds]
+
+    def _within(self, tests: Sequence[str], seconds: float) -> int:
+        """Return how many tests, from the first, take so many seconds without a mutant."""
+        times = accumulate(self._seconds[test] for test in tests)
+        return sum(time <= seconds for time in times)
 
     def seconds(self, tests: Sequence[str]) -> float:
         """Return how long tests take without a mutant."""
         return sum(self._seconds[test] for test in tests)
 
+    def limits(self, tests: Sequence[str]) -> tuple[float, int]:
+        """Return how many seconds tests may take with a mutant, and how many of the processor's
+        each of them."""
+        longest = max((self._seconds[test] for test in tests), default=0.0)
+        cpu = round(_LEAST_CPU_SECONDS + _TIMES_CPU * longest)
+        return max(_LEAST_SECONDS, _TIMES * self.seconds(tests)), cpu
 
-def of_room(name: str, taken: set[str]) -> list[Mutant]:
-    """Return the mutants of a room's files, without those of files that are taken already."""
-    found = []
-    for file in sorted({path for glob in ROOMS[name].files for path in ROOT.glob(glob)}):
-        path = str(file.relative_to(ROOT))
-        if path not in taken:
-            taken.add(path)
-            found += mutants(path, file.read_text("utf-8"))
-    return found
+
+def files_of(name: str, taken: set[str]) -> list[str]:
+    """Return a room's files, without those that are taken already."""
+    found = {path for glob in ROOMS[name].files for path in ROOT.glob(glob)}
+    files = sorted({str(path.relative_to(ROOT)) for path in found} - taken)
+    taken.update(files)
+    return files
 
 
 def reach(tree: Tree, room: Room, files: Sequence[str]) -> Reach:
@@ -153,29 +190,73 @@ def reach(tree: Tree, room: Room, files: Sequence[str]) -> Reach:
     noted = tree.directory / "reach.json"
     paths = "\n".join(str(tree.directory / each) for each in files)
     more = {"COLLECTOR_REACH": str(noted), "COLLECTOR_MUTATED": paths}
-    if tree.pytest(room.tests, 3600.0, **more):
+    if tree.pytest(room.tests, _ROOM_SECONDS, **more):
         print(tree.said())
         raise SystemExit("These tests fail without a mutant.")
     return Reach(json.loads(noted.read_text("utf-8")))
 
 
-def survives(tree: Tree, mutant: Mutant, reached: Reach) -> bool:
-    """Return whether all tests of a mutant pass."""
+def swapped(
+    tree: Tree, room: Room, drawn: Sequence[Mutant], reached: Reach, jobs: int
+) -> dict[Mutant, str]:
+    """Return what came of those mutants that are in the body of a function, where only its code is
+    changed: one that survives so may not survive if it is there while modules are loaded. Raises
+    ``SystemExit`` if tests fail without a mutant."""
+    texts = {file: (tree.directory / file).read_text("utf-8") for file in {m.file for m in drawn}}
+    names = {each: function_of(texts[each.file], each.lines.start) for each in drawn}
+    inside = [each for each in drawn if names[each]]
+    asked = [_asked(reached, "", "", "", sorted(reached.all))]
+    for each in inside:
+        tests = [test for some in reached.tests(each) for test in some]
+        module = each.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        asked.append(_asked(reached, module, names[each], each.text, tests))
+    path = tree.directory / "swapped.json"
+    path.write_text(json.dumps({"jobs": jobs, "mutants": asked}), "utf-8")
+    if tree.pytest(room.tests, _ROOM_SECONDS, COLLECTOR_SWAPPED=str(path)):
+        print(tree.said())
+        raise SystemExit("The tests of this room cannot run in children.")
+    lines = path.with_suffix(".codes").read_text("utf-8").splitlines()
+    codes = dict(map(json.loads, lines))
+    if codes[0] != SURVIVED:
+        raise SystemExit("These tests fail in a child without a mutant.")
+    came = {SURVIVED: "survived", FOUND: "found", None: "slow"}
+    return {each: came[codes[at]] for at, each in enumerate(inside, 1) if codes[at] in came}
+
+
+def _asked(
+    reached: Reach, module: str, function: str, text: str, tests: Sequence[str]
+) -> dict[str, Any]:
+    """Return a mutant as ``tests.mutants.swapped`` reads it."""
+    seconds, cpu = reached.limits(tests)
+    found = {"module": module, "function": function, "text": text, "tests": tests}
+    return found | {"seconds": seconds, "cpu": cpu}
+
+
+def outcome(tree: Tree, mutant: Mutant, reached: Reach) -> str:
+    """Return whether a mutant is ``found`` by a test that fails, ``slow``, or has ``survived``."""
     with tree.changed(mutant.file, mutant.text):
         for tests in filter(None, reached.tests(mutant)):
-            if tree.pytest(tests, max(_LEAST_SECONDS, _TIMES * reached.seconds(tests))):
-                return False
-    return True
+            seconds, cpu = reached.limits(tests)
+            code = tree.pytest(tests, seconds, COLLECTOR_CPU=str(cpu))
+            if code:
+                return "slow" if code < 0 or _SLOW.search(tree.said()) else "found"
+    return "survived"
 
 
-def listed() -> dict[tuple[str, str, str, str], str]:
-    """Return the reasons of the mutants that may survive."""
+def listed(every: Sequence[Mutant]) -> tuple[set[Mutant], list[Key]]:
+    """Return those of some mutants that may survive; and the entries for their files that are of
+    none of them. An entry without ``after`` is of each mutant of a statement."""
     document = tomllib.loads(_SURVIVORS.read_text("utf-8"))
-    return {
-        (file, each["scope"], each["before"], each["after"]): each["reason"]
-        for file, entries in document.items()
-        for each in entries
-    }
+    by_key: dict[Key, list[Mutant]] = defaultdict(list)
+    for each in every:
+        by_key[each.key].append(each)
+        by_key[(*each.key[:3], None)].append(each)
+    keys = [
+        (file, each["scope"], each["before"], each.get("after"))
+        for file in dict.fromkeys(each.file for each in every)
+        for each in document.get(file, ())
+    ]
+    return {each for key in keys for each in by_key[key]}, [key for key in keys if not by_key[key]]
 
 
 def entry(mutant: Mutant) -> str:
@@ -196,64 +277,76 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(options.rooms) - set(ROOMS):
         parser.error(f"there is no room {', '.join(sorted(unknown))}")
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-    reasons, failed, taken = listed(), False, set[str]()
+    failed, taken = False, set[str]()
     scores = list[Score]()
     with TemporaryDirectory(prefix="mutants-") as directory:
         trees = [Tree(Path(directory).resolve() / str(number)) for number in range(options.jobs)]
         for name, room in ROOMS.items():
-            every = of_room(name, taken)
+            files = files_of(name, taken)
             if options.rooms and name not in options.rooms:
                 continue
-            files = sorted({each.file for each in every})
-            stale = {key for key in reasons if key[0] in files} - {each.key for each in every}
-            for key in sorted(stale):
+            texts = ((file, (trees[0].directory / file).read_text("utf-8")) for file in files)
+            every = [mutant for file, text in texts for mutant in mutants(file, text)]
+            allowed, stale = listed(every)
+            for key in stale:
                 print("listed, but no mutant:", *key, sep="\n  ")
             drawn = random.Random(options.seed).sample(
                 every, min(options.sample or len(every), len(every))
             )
-            survivors, seconds = _of_room(trees, room, files, drawn)
-            unlisted = [each for each in survivors if each.key not in reasons]
-            for each in unlisted:
-                print(entry(each), flush=True)
-            counts = (len(every), len(drawn), len(survivors), len(unlisted))
-            scores.append(Score(name, *counts, seconds))
+            start = monotonic()
+            survivors = unlisted = slow = 0
+            for each, came in _outcomes(trees, room, files, drawn, allowed):
+                slow += came == "slow"
+                survivors += came == "survived"
+                if came == "survived" and each not in allowed:
+                    unlisted += 1
+                    print(entry(each), flush=True)
+            counts = (len(every), len(drawn), survivors, unlisted, slow)
+            scores.append(Score(name, *counts, round(monotonic() - start)))
             failed = failed or bool(stale or unlisted)
     print(table(scores))
     return 1 if failed else 0
 
 
-def _of_room(
-    trees: Sequence[Tree], room: Room, files: Sequence[str], drawn: Sequence[Mutant]
-) -> tuple[list[Mutant], int]:
-    """Return the survivors among mutants of a room, and how many seconds all of them took."""
-    start = monotonic()
+def _outcomes(
+    trees: Sequence[Tree],
+    room: Room,
+    files: Sequence[str],
+    drawn: Sequence[Mutant],
+    allowed: Container[Mutant],
+) -> Iterator[tuple[Mutant, str]]:
+    """Yield mutants of a room, with what came of each."""
     reached = reach(trees[0], room, files)
+    known = swapped(trees[0], room, drawn, reached, len(trees))
     free: SimpleQueue[Tree] = SimpleQueue()
     for tree in trees:
         free.put(tree)
 
-    def test(mutant: Mutant) -> bool:
+    def test(mutant: Mutant) -> str:
+        came = known.get(mutant)
+        if came and (came != "survived" or mutant in allowed):
+            return came
         tree = free.get()
         try:
-            return survives(tree, mutant, reached)
+            return outcome(tree, mutant, reached)
         finally:
             free.put(tree)
 
     with ThreadPoolExecutor(len(trees)) as pool:
-        outcomes = [*pool.map(test, drawn)]
-    found = [mutant for mutant, survived in zip(drawn, outcomes, strict=True) if survived]
-    return found, round(monotonic() - start)
+        yield from zip(drawn, pool.map(test, drawn), strict=True)
 
 
 def table(scores: Sequence[Score]) -> str:
     """Return the scores: of the mutants that were tested, the share that was found; and the same
-    without those that are listed."""
-    lines = ["room      mutants  tested  found  listed  survive   score  without listed   seconds"]
+    without those that are listed. What is slow counts as found."""
+    lines = [
+        "room      mutants  tested  found  slow  listed  survive   score  without listed   seconds"
+    ]
     numbers = zip(*(each[1:] for each in scores), strict=True)
     for each in (*scores, Score("all", *map(sum, numbers))):
         found, allowed = each.tested - each.survivors, each.survivors - each.unlisted
         lines.append(
-            f"{each.room:9} {each.mutants:7} {each.tested:7} {found:6} {allowed:7}"
+            f"{each.room:9} {each.mutants:7} {each.tested:7} {found:6} {each.slow:5} {allowed:7}"
             f" {each.unlisted:8} {found / max(each.tested, 1):7.1%}"
             f" {found / max(each.tested - allowed, 1):15.1%} {each.seconds:9.0f}"
         )

@@ -1,7 +1,8 @@
 """The mutants of a file: each differs from it by one small change.
 
 An annotation of a parameter, a result or a local variable has no effect, so there is no mutant of
-one; nor one that Python cannot parse.
+one. Nor is there one of ``zip(…, strict=True)`` and ``@dataclass(frozen=True)``, which only assert
+that something never happens, or one that Python cannot parse.
 """
 
 from __future__ import annotations
@@ -85,10 +86,15 @@ class _Delete(Operator):  # type: ignore[misc]
 
 
 class _ReturnNothing(_Delete):
-    """Returns ``None`` in place of a value."""
+    """Returns ``None`` in place of a value: but not of ``False``, which means the same, or of
+    ``True``, for which another operator returns ``False``."""
 
     kinds = ("return_stmt",)
     instead = "return None"
+
+    def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
+        if node.get_code().strip() not in ("return True", "return False"):
+            yield from super().mutation_positions(node)
 
 
 _OPERATORS: list[Operator] = [
@@ -97,6 +103,10 @@ _OPERATORS: list[Operator] = [
     _Delete(),
     _ReturnNothing(),
 ]
+
+
+Key = tuple[str, str, str, str | None]
+_ASSERTIONS = {("zip", "strict"), ("dataclass", "frozen")}
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ class Mutant:
     text: str
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> Key:
         """What names it, wherever in the file its scope stands."""
         return self.file, self.scope, self.before, self.after
 
@@ -120,7 +130,7 @@ class Mutant:
 def mutants(file: str, text: str) -> list[Mutant]:
     """Return the mutants of a file, in its order; of those with equal text the first."""
     parsed = ast.parse(text)
-    statements, unread = [*_statements(parsed)], [*_annotations(parsed)]
+    statements, unread = [*_statements(parsed)], [*_without_effect(parsed)]
     tree = get_ast(text)
     found: dict[str, Mutant] = {}
     for operator in _OPERATORS:
@@ -166,9 +176,15 @@ def _can_be_parsed(text: str) -> bool:
     return True
 
 
-def _annotations(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield where the annotations of functions and of what is in them begin and end."""
+def _without_effect(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yield where the annotations of functions and of what is in them begin and end, and what
+    asserts that iterables have one length, or that nothing assigns to an object."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            for word in node.keywords:
+                if (node.func.id, word.arg) in _ASSERTIONS:
+                    first = word.value.lineno, word.value.col_offset
+                    yield first, (first[0], first[1] + 1)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             inside = [getattr(each, "annotation", None) for each in ast.walk(node)]
             for each in (node.returns, *inside):

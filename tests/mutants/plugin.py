@@ -3,22 +3,31 @@
 Examples that fail are not made smaller, which takes longer than to find them. If the environment's
 ``COLLECTOR_REACH`` names a file, that says afterwards in JSON which lines of which files each test
 reached, and how long the test took. ``COLLECTOR_MUTATED`` has the files' paths, one a line.
+``COLLECTOR_CPU`` is how many seconds of the processor's time a test may take; then all ends.
+``COLLECTOR_SWAPPED`` is a file with the mutants that ``tests.mutants.swapped`` runs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from time import process_time
 
 import pytest
 from coverage import Coverage
 from hypothesis import Phase, settings
 
+from tests.mutants.swapped import run
+
 _REACH = os.environ.pop("COLLECTOR_REACH", "")
 _FILES = os.environ.pop("COLLECTOR_MUTATED", "").splitlines()
+_SWAPPED = os.environ.pop("COLLECTOR_SWAPPED", "")
+cpu_seconds: int = int(os.environ.pop("COLLECTOR_CPU", "0"))
+"""How long a test may take; 0 sets no limit."""
 _COVERAGE = Coverage(data_file=None, include=_FILES, config_file=False) if _REACH else None
 _seconds: dict[str, float] = defaultdict(float)
 
@@ -34,9 +43,20 @@ def pytest_configure() -> None:
     settings.load_profile("mutants")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run the mutants of a file, each in a child, in place of the tests."""
+    if _SWAPPED:
+        run(session, Path(_SWAPPED))
+    return bool(_SWAPPED) or None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Note what is reached for a test, fixtures and all."""
+    """Note what is reached for a test, fixtures and all; or limit the time that it takes."""
+    if cpu_seconds:
+        spent = round(process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + cpu_seconds, resource.RLIM_INFINITY))
     if _COVERAGE is not None:
         _COVERAGE.switch_context(item.nodeid)
     try:

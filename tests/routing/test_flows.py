@@ -99,6 +99,8 @@ def test_a_field_goes_where_the_purposes_meet(tmp_path: Path) -> None:
     assert found.reaching("ndjson") == frozenset({"b.c", "d"})
     assert found.reaching("store", ("law", "crash")) == frozenset({"e"})
     assert found.reaching("ndjson", ("law",)) == frozenset()
+    kept = load(written(tmp_path, **sinks)).model_copy(update={"data": tmp_path / "data"})
+    assert flows(kept, schema(tmp_path, _FIELDS)).places["store"].startswith(str(kept.data))
     plain = found.as_dict()
     assert plain["sinks"]["ndjson"]["recipient"] == "A"
     assert plain["flows"][3] == {

@@ -12,7 +12,7 @@ import orjson
 import psycopg
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collector.contracts import Record, Subject, to_minute
@@ -117,6 +117,10 @@ _EXAMPLES = 15 * settings().max_examples
 
 @settings(max_examples=_EXAMPLES)
 @given(_rows, _rules)
+@example(
+    [(_minute(1), {"user.id": "a", "rtt": 1}), (_minute(1), {"user.id": "b", "rtt": 2})],
+    Rule.removal(Subject("user.id", "a", _minute(2), _minute(0), None, frozenset()), None),
+)
 def test_they_leave_the_same(rows: list[_Row], rule: Rule) -> None:
     """And count the same, whatever the records are in: what the reference leaves of them."""
     expected = _reference(rule, rows)
