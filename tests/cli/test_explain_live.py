@@ -19,6 +19,7 @@ from tests.cli.process import Running, run
 from tests.cli.process import started as command
 from tests.deadline import wait_until
 from tests.ledgers import entries_of
+from tests.rows import for_each
 from tests.sidecar.processes import children
 from tests.sidecar.serving import Sidecar, started
 
@@ -134,7 +135,7 @@ def test_a_question_ends_with_the_one_who_asks(tmp_path: Path) -> None:
         assert not any("distrusted" in line for line in sidecar.log)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "code", "said"),
     [
         (["--live", "--data", "nowhere"], 1, b"no sidecar runs"),

@@ -25,6 +25,7 @@ from collector.schema import load_schema, resources
 from collector.testing import canaries, scan
 from tests.cli.process import Running, run, started
 from tests.deadline import WAIT_SECONDS, eventually
+from tests.rows import for_each
 from tests.schema.make import wide
 from tests.tcp import free_port, is_refused
 
@@ -175,7 +176,7 @@ def test_a_hostile_text_leaves_no_trace(tmp_path: Path) -> None:
     assert (ended.err, canary in ended.out) == (b"", False)
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@for_each("which", [0, 1, 2])
 def test_a_port_in_use(which: int) -> None:
     """It is named in one sentence with what to do, and nothing is started."""
     with create_server(("127.0.0.1", 0)) as taken:

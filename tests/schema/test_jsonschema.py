@@ -23,6 +23,7 @@ from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
 from collector.schema.model import DocumentHead, Purpose, Trial
 from tests.latency import within
+from tests.rows import for_each
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one, with_field
 from tests.strategies import schemas
@@ -53,7 +54,7 @@ def test_it_is_a_json_schema() -> None:
     assert document_schema() == _DOCUMENT
 
 
-@pytest.mark.parametrize("name", resources.names())
+@for_each("name", resources.names())
 def test_shipped_documents_are_valid(name: str) -> None:
     """Every shipped schema, as it is written."""
     assert _complaints(_value(resources.shipped() / f"{name}.yaml")) == []
