@@ -112,7 +112,7 @@ _CALLS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no store": (lambda at: Store(_garbage(at), load_schema("conferencing")), "E501", "store"),
     "no such place": (lambda _: Collector(to=f"ftp://{_CANARY}"), "E107", "to"),
-    "no such schema of an SDK": (lambda at: Collector(schema=str(at / "a.yaml")), "E101", "schema"),
+    "no such schema of an SDK": (lambda at: Collector(schema=str(at / "a.yaml")), "E101", "a.yaml"),
     "no choice": (
         lambda at: Collector(consent={_CANARY: False}),
         "E132",
