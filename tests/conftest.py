@@ -23,6 +23,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
+IS_WHOLE = settings().max_examples >= 100
+"""Whether each combination of values is tried, as in `make nightly`; else each value in some."""
 
 # Hundreds of processes start in these tests: none of them has to compile everything anew.
 sys.dont_write_bytecode = False

@@ -20,6 +20,7 @@ import pytest
 import collector
 from collector.ledger.export import auditor_script
 from tests.programs import STRICT, script
+from tests.rows import for_each
 
 ROOT = Path(collector.__file__).parent
 MODULES = {
@@ -94,7 +95,7 @@ def test_no_room_uses_the_facade() -> None:
     assert breaches(uses_the_facade) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "source",
     [
         "import collector",
@@ -241,7 +242,7 @@ def test_few_rooms_parse() -> None:
     assert breaches(parses) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "source",
     [
         "import msgspec",
@@ -400,7 +401,7 @@ def test_version() -> None:
 HEAVY = ("pydantic", "pydantic_core", "structlog", "ruamel", "msgspec", "orjson", "typer", "rich")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "code",
     [
         "import collector",

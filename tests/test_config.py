@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from collector.config import Address, Config, load, read
 from collector.config.model import settings
 from collector.errors import ConfigFaults, Fault
+from tests.rows import for_each
 
 _ROOT = Path(__file__).parent.parent
 _HASH = "ab" * 32
@@ -180,7 +181,7 @@ def test_settings_are_frozen_and_show_nothing() -> None:
     assert _SECRET not in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "code"),
     [
         ("a: [", "E102"),
@@ -220,8 +221,8 @@ _CA = "tls: {certificate: a.pem, key: b.pem, client_ca: c.pem}\n"
 _OPEN = ["0.0.0.0:1", "192.0.2.1:1", "'[::]:1'", "'[2001:db8::1]:1'", "collector.example:1"]
 
 
-@pytest.mark.parametrize("section", ["http", "grpc", "admin"])
-@pytest.mark.parametrize("address", _OPEN)
+@for_each("section", ["http", "grpc", "admin"])
+@for_each("address", _OPEN)
 def test_open_addresses(section: str, address: str, tmp_path: Path) -> None:
     """Without encryption or authentication they are refused; with both they are taken."""
     text = f"{section}: {{address: {address}}}\n"
@@ -234,7 +235,7 @@ def test_open_addresses(section: str, address: str, tmp_path: Path) -> None:
         assert not getattr(read(tmp_path / "b.yaml", {}).config, section).address.is_loopback
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.9.9.9:1", "'[::1]:1'", "localhost:1"])
+@for_each("address", ["127.0.0.1:1", "127.9.9.9:1", "'[::1]:1'", "localhost:1"])
 def test_loopback_addresses(address: str, tmp_path: Path) -> None:
     """They need neither."""
     (tmp_path / "a.yaml").write_text(f"http: {{address: {address}}}\n")
@@ -244,7 +245,7 @@ def test_loopback_addresses(address: str, tmp_path: Path) -> None:
     assert str(found) == address.strip("'")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "field"),
     [
         ("tls: {key: a.pem}", "tls.key"),
@@ -267,7 +268,7 @@ def test_contradictions(text: str, field: str, tmp_path: Path) -> None:
 _HERE = "party: first"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("one", "other", "is_refused"),
     [
         *(
@@ -343,7 +344,7 @@ def test_records_are_not_written_over_our_files(
         assert read(tmp_path / "a.yaml", {}).config.sinks["ndjson"].is_on
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("store", "lake", "fault"),
     [
         ("when_full: skip", "path: a", ("sinks.store.when_full", "E106")),
@@ -371,7 +372,7 @@ def test_sinks_that_skip_leave_room(
     assert sinks["store"].share.limit in (5 << 20, 1 << 20)
 
 
-@pytest.mark.parametrize("party", ["processor", "third"])
+@for_each("party", ["processor", "third"])
 def test_another_party_has_a_name_and_purposes(party: str, tmp_path: Path) -> None:
     """Each of the two is asked for where a sink is not one's own, and nowhere else."""
     name, purposes = ", recipient: Crash Ltd", ", purposes: [security]"
@@ -387,7 +388,7 @@ def test_another_party_has_a_name_and_purposes(party: str, tmp_path: Path) -> No
     assert not read(tmp_path / "a.yaml", {}).config.sinks["ndjson"].is_on
 
 
-@pytest.mark.parametrize(
+@for_each(
     "setting",
     [
         "party: second",
@@ -411,7 +412,7 @@ def test_what_a_sink_cannot_be(setting: str, tmp_path: Path) -> None:
     assert (fault.field, fault.code) == (f"sinks.ndjson.{setting.partition(':')[0]}", "E107")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "address",
     ["", ":1", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "::1:1", "[127.0.0.1]:1", "[::1]",
      "a b:1", "http://a:1", "127.0.0.1:1 ", "127.0.0.1:-1", "127.0.0.1:١"],
@@ -438,7 +439,7 @@ def test_no_text_in_the_environment_breaks_or_shows(text: str) -> None:
         assert _SECRET not in shown
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "{}: 1",
@@ -454,9 +455,7 @@ def test_no_text_in_the_environment_breaks_or_shows(text: str) -> None:
         "about: {{{}: 'a'}}",
     ],
 )
-@pytest.mark.parametrize(
-    "secret", ["hunter", "Swordfish", "token-5", "correct_horse", "headquarters"]
-)
+@for_each("secret", ["hunter", "Swordfish", "token-5", "correct_horse", "headquarters"])
 def test_a_secret_for_a_key_is_not_quoted(text: str, secret: str, tmp_path: Path) -> None:
     """Also if it is a word; what resembles a setting is shown with the one that was meant."""
     faults = _faults(text.format(secret), tmp_path)
@@ -468,8 +467,8 @@ def test_a_secret_for_a_key_is_not_quoted(text: str, secret: str, tmp_path: Path
         assert secret.upper() not in str(caught.value).upper()
 
 
-@pytest.mark.parametrize("character", [*"\x1b\x9b\u202e\u2066\u200b\U000e0041"])
-@pytest.mark.parametrize(
+@for_each("character", [*"\x1b\x9b\u202e\u2066\u200b\U000e0041"])
+@for_each(
     "text",
     [
         'schema: "a{}"',
@@ -494,7 +493,7 @@ def test_a_text_that_a_terminal_would_obey(text: str, character: str, tmp_path: 
 _RECORDER = "recorder: {{enabled: true, keys: /jwks, {}}}"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "more",
     [
         "",
@@ -516,7 +515,7 @@ def test_a_recorder(more: str, tmp_path: Path) -> None:
     assert read(None, environ).config.recorder.enabled
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "field", "code"),
     [
         ("recorder: true", "recorder.keys", "E106"),
@@ -559,7 +558,7 @@ def test_recorders_that_do_not_fit(text: str, field: str, code: str, tmp_path: P
     read(path, {})
 
 
-@pytest.mark.parametrize(
+@for_each(
     "setting",
     [
         "keys: 'http://meet.example.com/jwks'",

@@ -30,6 +30,7 @@ from collector.ops.requests import REFUSAL_CODES, REFUSING, STATUSES
 from tests.conftest import required
 from tests.deadline import WAIT_SECONDS
 from tests.ingest.certificates import Authority
+from tests.rows import for_each
 from tests.sidecar.serving import COMMAND, started
 
 _ROOT = Path(__file__).parents[1]
@@ -188,7 +189,7 @@ _OF_SPOOL = (
 )
 
 
-@pytest.mark.parametrize("name", _HISTORIES)
+@for_each("name", _HISTORIES)
 def test_alerts_of_the_spool_name_the_sink(tmp_path: Path, name: str) -> None:
     """By Prometheus' own evaluation of a history: each fires for the sink that it is about and for
     no other, with its name in the summary, and the others are silent."""

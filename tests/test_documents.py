@@ -26,6 +26,7 @@ from collector.schema import resources
 from collector.schema.load import parse
 from collector.schema.review import read_copy
 from collector.sdk import settings as sdk
+from tests.rows import for_each
 from tests.schema.make import HEAD, PLAIN, marked
 
 _ROOT = Path(__file__).parent.parent
@@ -140,7 +141,7 @@ TABLE: tuple[tuple[Callable[[str], Sequence[Fault]], str, str], ...] = (
 the message names. Where there is no document, the code stands before that."""
 
 
-@pytest.mark.parametrize(("reads", "text", "named"), TABLE, ids=map(str, range(len(TABLE))))
+@for_each(("reads", "text", "named"), TABLE)
 def test_bad_documents(reads: Callable[[str], Sequence[Fault]], text: str, named: str) -> None:
     """Each fault has its code and place, and names the setting; no fault quotes a value."""
     plain, expected = marked(text)
@@ -255,7 +256,7 @@ def test_each_break_is_told_at_its_place(kind: str, data: st.DataObject) -> None
     assert sorted(found) == sorted(tuple(each)[:3] for each in expected)
 
 
-@pytest.mark.parametrize("shape", ["{0}", "[{0}]", "{{{0}: {0}}}", "[[{0}]]", "'{0}\\n'", "-{0}.5"])
+@for_each("shape", ["{0}", "[{0}]", "{{{0}: {0}}}", "[[{0}]]", "'{0}\\n'", "-{0}.5"])
 def test_no_fault_quotes_a_value(shape: str) -> None:
     """A secret in the place of any setting, in any form, stays unsaid; so in claims and copies."""
     secret = shape.format(_SECRET)
@@ -313,7 +314,7 @@ def test_editors_take_what_loads() -> None:
     assert not list(_EDITORS["claims"].iter_errors(_value(_OWN)))
 
 
-@pytest.mark.parametrize("kind", _EDITORS)
+@for_each("kind", _EDITORS)
 def test_editors_see_faults_of_form(kind: str) -> None:
     """Each of the breaks above is underlined; of keys written twice, editors have a rule."""
     _, text, breaks = _BREAKS[kind]

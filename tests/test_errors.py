@@ -37,6 +37,7 @@ from collector.errors import (
 from collector.routing import all_flows
 from collector.schema import load_schema
 from collector.schema.load import parse
+from tests.rows import for_each
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked
 
@@ -86,7 +87,7 @@ def _inserted(example: str) -> str:
     return text + example
 
 
-@pytest.mark.parametrize("code", _DOCUMENTS)
+@for_each("code", _DOCUMENTS)
 def test_each_example_gives_its_code(code: str, tmp_path: Path) -> None:
     """What the table calls a fault is that fault, and no other; the other example has none."""
     path = tmp_path / "example.yaml"
@@ -151,7 +152,7 @@ def test_codes_are_well_formed() -> None:
         assert entry.bad != entry.good
 
 
-@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
+@for_each("error", _ERRORS)
 def test_errors_can_be_sent_to_other_processes(error: CollectorError) -> None:
     """An exception that is pickled or copied keeps its type, code, text and faults."""
     copies = [pickle.loads(pickle.dumps(error, protocol)) for protocol in range(2, 6)]
@@ -162,7 +163,7 @@ def test_errors_can_be_sent_to_other_processes(error: CollectorError) -> None:
         assert getattr(other, "cause", None) == getattr(error, "cause", None)
 
 
-@pytest.mark.parametrize("error", _ERRORS, ids=lambda error: type(error).__name__)
+@for_each("error", _ERRORS)
 def test_errors_say_their_code(error: CollectorError) -> None:
     """``str()`` of an error has its code in brackets; all are of one tree."""
     assert isinstance(error, CollectorError)

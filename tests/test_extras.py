@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.deadline import WAIT_SECONDS
+from tests.rows import for_each
 from tests.sidecar.serving import COMMAND, FREE_PORTS, started
 
 pytestmark = pytest.mark.nightly
@@ -128,7 +129,7 @@ def test_settings_without_grpc(tmp_path: Path) -> None:
     assert _made(tmp_path) == set()
 
 
-@pytest.mark.parametrize("place", ["file", "environment", "only"])
+@for_each("place", ["file", "environment", "only"])
 def test_grpc_that_is_asked_for(place: str, tmp_path: Path) -> None:
     """An address that is written somewhere, or the only receiver: E201 under its setting, by
     ``serve`` and ``config check`` alike, and no directory is made."""
@@ -156,7 +157,7 @@ def test_grpc_that_is_asked_for(place: str, tmp_path: Path) -> None:
     assert _run(tmp_path, "config", "show", "c.yaml", environ=environ, grpc=grpc)[0] == 0
 
 
-@pytest.mark.parametrize(
+@for_each(
     "code",
     [
         "import grpc._not_there",
@@ -179,7 +180,7 @@ def test_grpc_that_cannot_be_loaded(code: str, tmp_path: Path) -> None:
     assert _made(tmp_path) == set()
 
 
-@pytest.mark.parametrize("module", ["google.protobuf", "httptools", "prometheus_client", "uvloop"])
+@for_each("module", ["google.protobuf", "httptools", "prometheus_client", "uvloop"])
 def test_nothing_is_made_without_the_sidecar_extra(module: str, tmp_path: Path) -> None:
     """E201 with the command to install it, whichever part is missing."""
     environ = _without(tmp_path, module)
@@ -190,7 +191,7 @@ def test_nothing_is_made_without_the_sidecar_extra(module: str, tmp_path: Path) 
     assert _made(tmp_path) == set()
 
 
-@pytest.mark.parametrize("module", ["google.protobuf", "httptools", "prometheus_client", "uvloop"])
+@for_each("module", ["google.protobuf", "httptools", "prometheus_client", "uvloop"])
 def test_nothing_is_made_where_the_sidecar_extra_cannot_be_loaded(
     module: str, tmp_path: Path
 ) -> None:
@@ -224,7 +225,7 @@ def test_it_starts_without_signing(tmp_path: Path) -> None:
     assert (code, "1 receipt" in out) == (0, True)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         ["list"],

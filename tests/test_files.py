@@ -31,6 +31,7 @@ from collector.spool import FILE_NAME, Spool
 from collector.spool.tables import aside_batches
 from tests.database import query
 from tests.raising import raises
+from tests.rows import for_each
 
 SCHEMA = load_schema("conferencing")
 
@@ -54,7 +55,7 @@ def test_a_link_to_a_store_is_refused(tmp_path: Path) -> None:
     assert other.read_bytes() == before
 
 
-@pytest.mark.parametrize("end", ["-wal", "-shm", "-journal"])
+@for_each("end", ["-wal", "-shm", "-journal"])
 def test_a_link_beside_a_store_is_refused(tmp_path: Path, end: str) -> None:
     """SQLite would write records there too."""
     target = tmp_path / "elsewhere"

@@ -13,6 +13,7 @@ from collector.http_client import FAILURES, HttpConnection, Response
 from collector.sdk import Collector
 from collector.sdk.target import Target
 from tests.deadline import WAIT_SECONDS, wait_until
+from tests.rows import for_each
 from tests.sdk.receivers import receiver
 from tests.tcp import Behaviour
 
@@ -45,7 +46,7 @@ def _exchange(behave: Behaviour, body: bytes = b"{}") -> tuple[Response, bool]:
             connection.close()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("answer", "body", "is_reusable"),
     [
         (_OK + b"\r\n" + _COUNTS, _COUNTS, True),
@@ -69,7 +70,7 @@ def test_what_is_a_response(answer: bytes, body: bytes, is_reusable: bool) -> No
     assert (response.body, again) == (body, is_reusable)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "answer",
     [
         b"",

@@ -34,6 +34,7 @@ from tests.calling import accepted
 from tests.deadline import wait_until
 from tests.filter.otlp_bombs import logs
 from tests.raising import raises
+from tests.rows import for_each
 
 CONFERENCING = Filter(load_schema("conferencing"))
 PARTICIPANTS = Filter(load_schema("participants-qos"))
@@ -134,8 +135,8 @@ def _filtered(filter_: Filter, request: Request, *, waits: bool) -> tuple[Tally,
     return total, [batch.payload for batch in found]
 
 
-@pytest.mark.parametrize("waits", [False, True])
-@pytest.mark.parametrize("form", MAKERS)
+@for_each("waits", [False, True])
+@for_each("form", MAKERS)
 def test_events_are_counted_together(form: str, waits: bool) -> None:
     """As many as are allowed are filtered as ever; of one more nothing is kept."""
     filter_, kind, make = MAKERS[form]
@@ -167,7 +168,7 @@ def test_bytes_of_records_are_bounded(
         _filtered(filter_, request, waits=waits)
 
 
-@pytest.mark.parametrize("waits", [False, True])
+@for_each("waits", [False, True])
 def test_a_request_is_one_batch_for_each_set_of_purposes(tmp_path: Path, waits: bool) -> None:
     """However many events it has, in however many pieces they are filtered; each batch counts what
     it holds."""
@@ -214,7 +215,7 @@ def test_no_call_counts_much_of_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(counted) == 1000
 
 
-@pytest.mark.parametrize("waits", [False, True])
+@for_each("waits", [False, True])
 def test_a_list_beyond_all_limits(waits: bool) -> None:
     """It is refused as any other request that is too much, though the filter counts its elements
     only."""
@@ -306,7 +307,7 @@ def test_an_answer_that_fails_stops_no_turn() -> None:
     assert len(told) == 3
 
 
-@pytest.mark.parametrize("padding", [100, 400])
+@for_each("padding", [100, 400])
 def test_a_thread_with_many_records_waits_until_they_are_stored(padding: int) -> None:
     """So no more than the records of one medium and of one large request are in memory. Callers in
     threads are asked to come again; short requests go on."""

@@ -20,6 +20,7 @@ from collector.errors import CollectorError
 from collector.ingest.auth import hashed
 from tests.cli.process import COMMAND, run
 from tests.deadline import WAIT_SECONDS
+from tests.rows import for_each
 from tests.schema.make import PLAIN, REST
 from tests.sidecar.serving import Sidecar, started
 
@@ -71,7 +72,7 @@ _STARTS: dict[str, tuple[list[str], int, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", _STARTS)
+@for_each("name", _STARTS)
 def test_starts(name: str, tmp_path: Path) -> None:
     """A sidecar that cannot start says why."""
     command, exits, code, place = _STARTS[name]
@@ -111,7 +112,7 @@ _CALLS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "no store": (lambda at: Store(_garbage(at), load_schema("conferencing")), "E501", "store"),
     "no such place": (lambda _: Collector(to=f"ftp://{_CANARY}"), "E107", "to"),
-    "no such schema of an SDK": (lambda at: Collector(schema=str(at / "a.yaml")), "E101", "schema"),
+    "no such schema of an SDK": (lambda at: Collector(schema=str(at / "a.yaml")), "E101", "a.yaml"),
     "no choice": (
         lambda at: Collector(consent={_CANARY: False}),
         "E132",
@@ -120,7 +121,7 @@ _CALLS: dict[str, tuple[Callable[[Path], object], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", _CALLS)
+@for_each("name", _CALLS)
 def test_calls(name: str, tmp_path: Path) -> None:
     """What the library raises is one of its own exceptions."""
     call, code, place = _CALLS[name]

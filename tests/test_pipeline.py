@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -116,19 +116,21 @@ def stored(folder: Path) -> int:
         db.close()
 
 
-BODIES: dict[str, tuple[Form, bytes]] = {
-    "one document": ("json", orjson.dumps(next(iter(events(1, seed=3))))),
-    "an array": ("json", orjson.dumps(list(events(700, seed=3)))),
-    "lines": ("ndjson", ndjson(3)),
-    "many slices": ("ndjson", ndjson(1_000)),
-    "no newline at the end": ("ndjson", ndjson(400).rstrip()),
+BODIES: dict[str, tuple[Form, Callable[[], bytes]]] = {
+    "one document": ("json", lambda: orjson.dumps(next(iter(events(1, seed=3))))),
+    "an array": ("json", lambda: orjson.dumps(list(events(700, seed=3)))),
+    "lines": ("ndjson", lambda: ndjson(3)),
+    "many slices": ("ndjson", lambda: ndjson(1_000)),
+    "no newline at the end": ("ndjson", lambda: ndjson(400).rstrip()),
     "a line longer than a slice": (
         "ndjson",
-        ndjson(2) + orjson.dumps({"ip": "::1", "chat": "x" * 3 * _SLICE}) + b"\n" + ndjson(2),
+        lambda: (
+            ndjson(2) + orjson.dumps({"ip": "::1", "chat": "x" * 3 * _SLICE}) + b"\n" + ndjson(2)
+        ),
     ),
-    "lines with bad ones": ("ndjson", ndjson(200) + b"{\n[]\n5\n" + ndjson(200)),
-    "garbage": ("json", b"\xff\x00" * 100_000),
-    "nothing": ("ndjson", b""),
+    "lines with bad ones": ("ndjson", lambda: ndjson(200) + b"{\n[]\n5\n" + ndjson(200)),
+    "garbage": ("json", lambda: b"\xff\x00" * 100_000),
+    "nothing": ("ndjson", lambda: b""),
 }
 
 
@@ -136,7 +138,8 @@ BODIES: dict[str, tuple[Form, bytes]] = {
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_request_gives_what_the_filter_gives(tmp_path: Path, body: str, waits: bool) -> None:
     """In slices or whole, from an event loop or a thread: the same tally, and all of it stored."""
-    form, payload = BODIES[body]
+    form, made = BODIES[body]
+    payload = made()
     filter_ = Filter(SCHEMA)
     expected = filter_.admit_lines(payload) if form == "ndjson" else filter_.admit(payload)
     with running(tmp_path) as (pipeline, total):
@@ -208,7 +211,7 @@ def _rows(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("waits", [False, True])
-@pytest.mark.parametrize("number", [4, 400, 6000])
+@pytest.mark.parametrize("number", [4, 400, 4000])
 def test_records_keep_minute_and_count(tmp_path: Path, number: int, waits: bool) -> None:
     """Whatever order minutes are in, and however long a body is; the ledger holds. A minute of more
     than an hour ago is kept as its hour."""

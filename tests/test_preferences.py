@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.consent import refused
 from collector.preferences import COOKIE, MOST_BYTES, PreferencePage, choices_in
 from collector.schema import Schema, load_schema
+from tests.rows import for_each
 
 _FORM = {b"content-type": [b"application/x-www-form-urlencoded"]}
 _NAME = COOKIE.encode()
@@ -49,7 +49,7 @@ def choices_after(body: bytes) -> Any:
     return None if b"Max-Age=0" in rest else choices_in([b"a=b; " + value + b"; c=d"])
 
 
-@pytest.mark.parametrize("off", range(8))
+@for_each("off", range(8))
 def test_what_is_not_ticked_is_refused(off: int) -> None:
     """Any choice is read back from the cookie, and shown on the page."""
     wanted = {name for bit, name in enumerate(sorted(_ALL)) if off >> bit & 1}
@@ -81,7 +81,7 @@ def test_a_cookie_is_of_the_first_party_and_short() -> None:
     assert choose(b"", secure)[1].endswith(b"; Secure")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("cookies", "choices"),
     [
         ([], None),
@@ -116,7 +116,7 @@ def test_any_cookies(cookies: list[bytes]) -> None:
     assert refused(["x"], choices) <= {"x"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("headers", "status"),
     [
         ({}, 303),
@@ -144,7 +144,7 @@ def test_too_large() -> None:
     assert choose(b"a" * (MOST_BYTES + 1)) == (413, None)
 
 
-@pytest.mark.parametrize("number", [0, 1])
+@for_each("number", [0, 1])
 def test_the_page(number: int) -> None:
     """Texts of the schema are escaped; no script, style or other origin is used."""
     answer = PreferencePage(schema_with(number)).show(False, is_saved=True, has_signal=True)

@@ -71,7 +71,7 @@ def _bound(manager: socket.socket, folder: Path) -> dict[str, str]:
 @pytest.mark.timed
 def test_from_start_to_end(tmp_path: Path) -> None:
     """It listens, is ready, keeps an event in the store, counts it, and ends with 0 in time. Its
-    files are its owner's alone, and the service manager is told."""
+    files are its owner's alone, the service manager is told, and a user's signals do nothing."""
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
         started(tmp_path, environ=_bound(manager, tmp_path), command=COMMAND) as sidecar,
@@ -83,8 +83,13 @@ def test_from_start_to_end(tmp_path: Path) -> None:
         assert ready.status == 200
         for check in (b"spool", b"sink store", b"receiver http", b"receiver grpc"):
             assert b"[+] " + check + b" ok\n" in ready.body
+        workers = children(sidecar.process.pid)
+        for pid in (sidecar.process.pid, *workers):
+            for number in (signal.SIGUSR1, signal.SIGUSR2):
+                os.kill(pid, number)
         answer = sidecar.send(_EVENT * 3)
         assert (answer.status, answer.json["admitted"]) == (200, 3)
+        assert children(sidecar.process.pid) == workers
         assert answer.headers["date"]
         assert "server" not in answer.headers
         _wait_for_rows(tmp_path, 3)
@@ -169,19 +174,6 @@ def test_the_service_manager_is_told_that_it_lives(tmp_path: Path) -> None:
         assert manager.recv(100) == b"READY=1"
         assert sidecar.stop()[0] == 0
         assert manager.recv(100) == b"STOPPING=1"
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are read from /proc")
-def test_user_signals_do_nothing(tmp_path: Path) -> None:
-    """Neither to the keeper nor to a worker."""
-    with started(tmp_path, command=COMMAND) as sidecar:
-        workers = children(sidecar.process.pid)
-        for pid in (sidecar.process.pid, *workers):
-            for number in (signal.SIGUSR1, signal.SIGUSR2):
-                os.kill(pid, number)
-        assert sidecar.send(_EVENT).status == 200
-        assert children(sidecar.process.pid) == workers
-        assert sidecar.stop()[0] == 0
 
 
 def test_files_become_their_owners_alone(tmp_path: Path) -> None:
@@ -292,16 +284,6 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_process_on_the_same_data(tmp_path: Path) -> None:
-    """Exit 75, and the first goes on."""
-    with started(tmp_path) as sidecar:
-        code, said = _ended(tmp_path)
-        assert code == 75
-        assert "in use" in said
-        assert len(said.splitlines()) == 1
-        assert sidecar.send(_EVENT).status == 200
-
-
 def test_faulty_settings(tmp_path: Path) -> None:
     """Exit 78 with every fault; none of what was written is shown."""
     (tmp_path / "c.yaml").write_text(
@@ -380,8 +362,11 @@ def _encrypted(port: int, path: str, body: bytes | None, headers: dict[str, str]
 
 
 def test_foreign_callers_of_admin(tmp_path: Path) -> None:
-    """A name that was made lead here, and a page of another origin, get nothing."""
+    """A name that was made lead here, and a page of another origin, get nothing. A second process
+    on the same data ends with 75, and the first goes on."""
     with started(tmp_path) as sidecar:
+        code, said = _ended(tmp_path)
+        assert (code, "in use" in said, len(said.splitlines())) == (75, True, 1)
         assert sidecar.admin("/metrics", {"Host": "attacker.example"}).status == 421
         assert sidecar.admin("/metrics", {"Origin": "https://attacker.example"}).status == 403
         assert sidecar.admin("/hunter2secret?hunter2secret").status == 404
@@ -468,17 +453,6 @@ def test_a_damaged_spool_is_said(tmp_path: Path) -> None:
     names = [event["event"] for event in sidecar.events]
     assert names == ["starting", "started", "spool_damaged", "stopping", "stopped"]
     assert "hunter2" not in "\n".join(sidecar.log)
-
-
-def test_the_command_line_stays_light() -> None:
-    """Help loads nothing of what a sidecar runs on."""
-    heavy = "grpc prometheus_client google.protobuf httptools uvloop sqlite3"
-    code = (
-        "import sys; from collector.cli.app import app; "
-        f"print([name for name in {heavy.split()!r} if name in sys.modules])"
-    )
-    found = set(json.loads(script(code).stdout.replace("'", '"')))
-    assert not found - {"sqlite3"}
 
 
 def test_a_command_loads_itself_alone() -> None:

@@ -23,11 +23,12 @@ from collector.units import (
     size_text,
     span_text,
 )
+from tests.rows import for_each
 
 _UNITS = "smhdwy"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "seconds"),
     [
         ("5s", 5.0),
@@ -48,7 +49,7 @@ def test_durations(text: str, seconds: float | None) -> None:
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "size"),
     [
         ("4096", 4096),
@@ -63,7 +64,7 @@ def test_sizes(text: str, size: int | None) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "seconds"),
     [
         ("5s", 5),

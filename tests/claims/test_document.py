@@ -24,6 +24,7 @@ from collector.schema.policy import (
     taxonomy,
     use_is_allowed,
 )
+from tests.rows import for_each
 
 _ROOT = Path(__file__).parents[2]
 _SENTENCES = [
@@ -94,7 +95,7 @@ def test_what_the_loader_says_is_what_the_claims_say() -> None:
         assert category_is_allowed(category) or "E303" in claims[broken_claim(category)].rules
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "code", "field"),
     [
         ("", "E106", ""),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import get_args
 
-import pytest
-
 from collector.claims.document import Check, load_claims
 from collector.claims.findings import ClaimFinding, unread, verdict
 from collector.errors import Cause, DeliveryError
+from tests.rows import for_each
 
 
-@pytest.mark.parametrize("cause", get_args(Cause))
+@for_each("cause", get_args(Cause))
 def test_a_sink_that_cannot_be_read(cause: Cause) -> None:
     """It is open, names the sink and the server's code, and never the server's own text."""
     found = unread("lake", DeliveryError("E514", "lake: canary of a text", cause, "HTTP 403"))

@@ -76,22 +76,22 @@ def _deliver(folder: Path, type_: str, *batches: Batch) -> None:
         sink.deliver(*batches)
 
 
-@pytest.mark.parametrize("is_empty", [True, False])
 @pytest.mark.parametrize(
-    ("type_", "planted", "expected"),
+    ("type_", "planted", "is_empty", "expected"),
     [
-        ("jsonl", b"", "holds"),
-        ("jsonl", _RECORD, "broken"),
-        ("jsonl", _TEXT, "broken"),
-        ("silent", b"", "unproven"),
-        ("silent", _RECORD, "broken"),
-        ("silent", _TEXT, "unproven"),
-        ("failing", b"", "unproven"),
-        ("torn", b"", "unproven"),
+        ("jsonl", b"", False, "holds"),
+        ("jsonl", _RECORD, False, "broken"),
+        ("jsonl", _TEXT, True, "broken"),
+        ("silent", b"", True, "unproven"),
+        ("silent", b"", False, "unproven"),
+        ("silent", _RECORD, True, "broken"),
+        ("silent", _TEXT, False, "unproven"),
+        ("failing", b"", False, "unproven"),
+        ("torn", b"", False, "unproven"),
     ],
 )
 def test_what_a_type_says(
-    tmp_path: Path, type_: str, planted: bytes, expected: str, is_empty: bool
+    tmp_path: Path, type_: str, planted: bytes, is_empty: bool, expected: str
 ) -> None:
     """A type that counts what is not Collector's is believed. Where it cannot tell, or its code
     fails, what is stored there is unproven with a reason; also where it shows no record."""

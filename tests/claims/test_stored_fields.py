@@ -30,6 +30,7 @@ from collector.sqlite.connection import connect_to_read
 from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
 from tests.retention.test_earlier import configured, note_configuration
+from tests.rows import for_each
 from tests.spool.make import plant_aside
 
 pytestmark = pytest.mark.usefixtures("no_dry_run")
@@ -460,7 +461,7 @@ fields:
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("column", "kept", "needed", "content"),
     [
         ("os.type", "'beos'", "holds", "holds"),

@@ -42,6 +42,7 @@ from collector.testing import canaries, scan
 from tests.claims.populated import PopulatedDirectory
 from tests.database import query
 from tests.ledgers import entries_of
+from tests.rows import for_each
 from tests.schema.test_review import STATED
 
 _CLAIMS = {
@@ -112,7 +113,7 @@ def carried(by: Check | str) -> set[str]:
     return {name for name, each in _CLAIMS.items() if by in (*each.checks, *each.rules)}
 
 
-@pytest.mark.parametrize("schema", resources.names())
+@for_each("schema", resources.names())
 def test_it_holds_as_shipped(schema: str, tmp_path: Path) -> None:
     """With each schema, into both sinks, and nothing is left or made in the data directory."""
     outcome = found(tmp_path, schema, ndjson={"path": str(tmp_path / "records")})
@@ -147,7 +148,7 @@ SINKS: dict[str, Mapping[str, object]] = {"E309": THIRD}
 """Files of records that do."""
 
 
-@pytest.mark.parametrize(("rule", "parts"), SCHEMAS)
+@for_each(("rule", "parts"), SCHEMAS)
 def test_a_rule_of_schemas(rule: str, parts: dict[str, str], tmp_path: Path) -> None:
     """A document that breaks it breaks the claims that name it, and shows nothing of others."""
     outcome = found(tmp_path, written(tmp_path, **parts))
@@ -157,7 +158,7 @@ def test_a_rule_of_schemas(rule: str, parts: dict[str, str], tmp_path: Path) -> 
     assert outcome["canaries"] is None
 
 
-@pytest.mark.parametrize("rule", SINKS)
+@for_each("rule", SINKS)
 def test_a_rule_of_sinks(rule: str, tmp_path: Path) -> None:
     """A third party that gets more than a law demands."""
     outcome = found(tmp_path, ndjson=SINKS[rule])
@@ -165,7 +166,7 @@ def test_a_rule_of_sinks(rule: str, tmp_path: Path) -> None:
     assert broken(outcome) == carried(rule) == {"no-third-party-ads", "no-sale"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("also", "wanted"), [("", "broken"), (" also: sound,", "amended"), (" also: hue,", "amended")]
 )
 def test_what_is_collected_besides(also: str, wanted: Verdict, tmp_path: Path) -> None:
@@ -193,7 +194,7 @@ def test_each_rule_is_broken_here() -> None:
     assert {*dict(SCHEMAS), *SINKS} == {rule for each in _CLAIMS.values() for rule in each.rules}
 
 
-@pytest.mark.parametrize("check", [*CHECKS, *SERVING_CHECKS])
+@for_each("check", [*CHECKS, *SERVING_CHECKS])
 def test_what_a_check_finds_breaks_its_claims(check: Check) -> None:
     """And no others; what is open leaves them unproven."""
     nothing: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(

@@ -20,6 +20,7 @@ from collector.recording.dry_run import TrialRecorder
 from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory
 from tests.cli.process import run
+from tests.rows import for_each
 from tests.spool.make import commit, entry
 
 
@@ -155,7 +156,7 @@ def test_workers_without_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {verdict(claim, every) for claim in needs} == {"unproven"}
 
 
-@pytest.mark.parametrize("as_json", [(), ("--json",)])
+@for_each("as_json", [(), ("--json",)])
 def test_a_broken_claim(as_json: tuple[str, ...], tmp_path: Path) -> None:
     """It says which, and why."""
     path = tmp_path / "collector.yaml"
@@ -252,7 +253,7 @@ def test_sentences_of_an_organisation(tmp_path: Path) -> None:
     assert verdicts["no-content"] == "holds"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("own", "code"),
     [
         (_OWN.replace("our-promise", "no-content"), b"[E107]"),

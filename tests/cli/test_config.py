@@ -13,6 +13,7 @@ from collector.config.model import settings
 from collector.schema import resources
 from tests.cli.process import run, run_process
 from tests.cli.repository import commit
+from tests.rows import for_each
 from tests.sinks.packages import offered
 
 _SECRET = "hunter2secret"
@@ -174,7 +175,7 @@ _TAKE_ONE = (
 )
 
 
-@pytest.mark.parametrize("command", _TAKE_ONE)
+@for_each("command", _TAKE_ONE)
 def test_each_command_names_the_configuration_in_one_way(command: str, tmp_path: Path) -> None:
     """By ``--config`` or ``-c``. Otherwise exit 2 with a message that says how to name it."""
     (tmp_path / "c.yaml").write_text(f"foo: {_SECRET}\n")

@@ -7,18 +7,17 @@ import subprocess
 import sys
 from io import StringIO
 from typing import Any
-from unittest.mock import patch
 
-import pytest
 import typer.main
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from collector.cli.app import NAMES, app
+from collector.cli.app import app
 from collector.cli.console import new_table
 from tests.cli.process import run
 from tests.deadline import WAIT_SECONDS
+from tests.rows import for_each
 
 _WORD = st.text("abc.-_", min_size=1, max_size=30)
 _CELL = st.lists(_WORD, max_size=6).map(" ".join)
@@ -59,7 +58,7 @@ _TABLES = [
 ]
 
 
-@pytest.mark.parametrize("command", _TABLES)
+@for_each("command", _TABLES)
 def test_tables_fit_eighty_columns(command: tuple[str, ...]) -> None:
     """Every word of the table of a wide terminal is whole in a narrow one. A line is not longer,
     but for sentences, which the terminal wraps."""
@@ -75,16 +74,6 @@ def test_a_table_without_rows_has_its_headings() -> None:
     table = new_table("a" * 30, "b" * 30)
     Console(file=text, width=40).print(table)
     assert text.getvalue().split() == ["a" * 30, "b" * 30]
-
-
-def test_commands_are_grouped_by_what_one_wants() -> None:
-    """Each in one of four groups, in this order."""
-    text = run("--help").out.decode()
-    titles = re.findall(r"╭─ (.*?) ─+╮", text)
-    assert [title.split()[0] for title in titles] == ["Options", "Send", "Run", "Prove", "Write"]
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    shown = re.findall(r"^│ (\w+)", text.partition("╭─ Send")[2], re.MULTILINE)
-    assert sorted(shown) == sorted(commands)
 
 
 def test_options_of_every_command_fit_eighty_columns() -> None:
@@ -106,10 +95,11 @@ _LIGHT = """
 import sys
 from collector.cli import main
 
+SERVER = {"grpc", "prometheus_client", "google.protobuf", "httptools", "uvloop"}
 for words, heavy in (
     (["--version"], {"typer", "rich", "orjson"}),
     (["status", "--quiet", "--data", "none"], {"typer", "rich", "orjson", "msgspec"}),
-    (["--help"], {"orjson", "msgspec", "ruamel", "collector.schema", "collector.config"}),
+    (["--help"], {"orjson", "msgspec", "ruamel", "collector.schema", "collector.config", *SERVER}),
     (["chek"], {"orjson", "msgspec", "ruamel", "collector.schema", "collector.config"}),
 ):
     sys.argv = ["collector", *words]
@@ -132,15 +122,3 @@ def test_little_is_loaded_for_little() -> None:
         "['--help'] 0 []",
         "['chek'] 2 []",
     ]
-
-
-def test_the_first_level() -> None:
-    """Few commands, and groups of them; recordings belong to their extra."""
-    assert {*NAMES} == set(
-        "demo filter explain dev serve status top schema claims page subject store config ledger"
-        " error recording".split()
-    )
-    with patch("collector.cli.app.is_installed", return_value=False):
-        shown = run("--help").out.decode()
-    assert "recording" not in re.findall(r"^│ (\w+)", shown, re.MULTILINE)
-    assert "ledger" in shown

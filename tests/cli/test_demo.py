@@ -16,6 +16,7 @@ from collector.schema import load_schema, resources
 from collector.sinks.store import Store
 from collector.testing import scan
 from tests.cli.process import run
+from tests.rows import for_each
 
 
 def test_the_demo_stores_records_and_finds_no_canary(tmp_path: Path) -> None:
@@ -57,9 +58,7 @@ def test_the_next_command_can_be_found(
     assert f"  {shown.replace('/a', str(folder))} store query --data" in collected.output
 
 
-@pytest.mark.parametrize(
-    "schema", [name for name in resources.names() if name != "participants-qos"]
-)
+@for_each("schema", [name for name in resources.names() if name != "participants-qos"])
 def test_the_demo_works_with_other_schemas(tmp_path: Path, schema: str) -> None:
     """Any schema that reads the events of a client."""
     ended = run("demo", "--data", tmp_path, "--events", 50, "-s", schema, "--json")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from collector.codes import CODES
 from tests.cli.process import run
+from tests.rows import for_each
 
 
-@pytest.mark.parametrize("written", ["E307", "e307", "307", "[E307]"])
+@for_each("written", ["E307", "e307", "307", "[E307]"])
 def test_an_entry(written: str) -> None:
     """Meaning, reason, remedy and both examples, however the code is written."""
     done = run("error", written)
@@ -31,7 +30,7 @@ def test_all_are_listed() -> None:
         assert run("error", code, "--json").json == {"code": code, **entry._asdict()}
 
 
-@pytest.mark.parametrize("code", CODES)
+@for_each("code", CODES)
 def test_a_terminal(code: str) -> None:
     """Each entry can be shown, with its title."""
     done = run("error", code, env={"FORCE_COLOR": "1", "TERM": "xterm"})
@@ -39,7 +38,7 @@ def test_a_terminal(code: str) -> None:
     assert CODES[code].title in done.out.decode()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("written", "nearest"), [("E439", "E435"), ("E999", "all"), ("E31", "E31"), ("none", "all")]
 )
 def test_an_unknown_code(written: str, nearest: str) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from subprocess import PIPE, Popen
 from time import sleep
 from typing import Any
 
 import pytest
 
 from collector.testing import canaries
-from tests.cli.process import COMMAND, run
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.cli.process import Running, run
+from tests.cli.process import started as command
+from tests.deadline import wait_until
 from tests.ledgers import entries_of
+from tests.rows import for_each
 from tests.sidecar.processes import children
 from tests.sidecar.serving import Sidecar, started
 
@@ -36,15 +39,15 @@ def _events(said: str) -> list[dict[str, Any]]:
     ]
 
 
-def _looking(folder: Path, *options: str) -> Popen[bytes]:
-    """Begin to look; return when the sidecar does, as its ledger says."""
-    data, before = folder / "collector-data", 0
+@contextmanager
+def _looking(folder: Path, *options: str) -> Iterator[Running]:
+    """Begin to look; go on when the sidecar does, as its ledger says."""
+    data = folder / "collector-data"
     before = len(entries_of(data / "spool.db", "read"))
-    words = [*COMMAND, "explain", "--live", "--data", str(data), *options]
-    process = Popen(words, stdout=PIPE, stderr=PIPE)
-    wait_until(lambda: len(entries_of(data / "spool.db", "read")) > before)
-    sleep(0.2)
-    return process
+    with command("explain", "--live", "--data", data, *options) as running:
+        wait_until(lambda: len(entries_of(data / "spool.db", "read")) > before)
+        sleep(0.2)
+        yield running
 
 
 def _seen(folder: Path, said: str) -> tuple[bytes, bytes, bytes]:
@@ -60,13 +63,13 @@ def _seen(folder: Path, said: str) -> tuple[bytes, bytes, bytes]:
 def _looked(folder: Path, sidecar: Sidecar, said: str, whole: bytes, *options: str) -> bytes:
     """Look until all that was sent came in time, on however busy a machine."""
     for seconds in (2, 4, 8, 16, 32):
-        process = _looking(folder, "--for", f"{seconds}s", *options)
-        _send(sidecar, said)
-        out, err = process.communicate(timeout=WAIT_SECONDS)
-        assert (process.returncode, err) == (0, b"")
-        if whole in out:
+        with _looking(folder, "--for", f"{seconds}s", *options) as running:
+            _send(sidecar, said)
+            ended = running.ended()
+        assert (ended.code, ended.err) == (0, b"")
+        if whole in ended.out:
             break
-    return out
+    return ended.out
 
 
 def _send(sidecar: Sidecar, said: str) -> None:
@@ -113,28 +116,26 @@ def test_twins_look_alike(tmp_path: Path) -> None:
 def test_one_question_at_a_time(tmp_path: Path) -> None:
     """A second one is refused in a sentence; the answer to the first comes when its time is over,
     also without events."""
-    with started(tmp_path):
-        process = _looking(tmp_path, "--for", "8s", "--json")
+    with started(tmp_path), _looking(tmp_path, "--for", "8s", "--json") as running:
         ended = run("explain", "--live", "--data", str(tmp_path / "collector-data"))
         assert (ended.code, b"under way" in ended.err) == (1, True)
-        out, _ = process.communicate(timeout=WAIT_SECONDS)
-        assert json.loads(out)["schemas"]["conferencing"]["looked_at"] == 0
-        assert json.loads(out)["workers"] == 1
+        answer = running.ended().json
+        assert answer["schemas"]["conferencing"]["looked_at"] == 0
+        assert answer["workers"] == 1
 
 
 def test_a_question_ends_with_the_one_who_asks(tmp_path: Path) -> None:
     """The next one is answered, and the worker that still looks is trusted."""
     with started(tmp_path) as sidecar:
-        process = _looking(tmp_path, "--for", "4s")
-        process.kill()
-        process.communicate(timeout=WAIT_SECONDS)
+        with _looking(tmp_path, "--for", "4s") as running:
+            running.process.kill()
         words = ("explain", "--live", "--for", "5s", "--json")
         ended = run(*words, "--data", str(tmp_path / "collector-data"))
         assert (ended.code, json.loads(ended.out)["workers"]) == (0, 1)
         assert not any("distrusted" in line for line in sidecar.log)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "code", "said"),
     [
         (["--live", "--data", "nowhere"], 1, b"no sidecar runs"),
@@ -153,8 +154,8 @@ def test_what_cannot_be_asked(words: list[str], code: int, said: bytes) -> None:
 def test_workers_that_end_meanwhile(tmp_path: Path) -> None:
     """The others answer, and nothing waits for the one that is gone."""
     with started(tmp_path, environ={"COLLECTOR__WORKERS": "2"}) as sidecar:
-        process = _looking(tmp_path, "--for", "8s", "--json")
-        os.kill(children(sidecar.process.pid)[0], signal.SIGKILL)
-        out, err = process.communicate(timeout=WAIT_SECONDS)
-        assert (process.returncode, err) == (0, b"")
-        assert json.loads(out)["workers"] == 1
+        with _looking(tmp_path, "--for", "8s", "--json") as running:
+            os.kill(children(sidecar.process.pid)[0], signal.SIGKILL)
+            ended = running.ended()
+        assert (ended.code, ended.err) == (0, b"")
+        assert ended.json["workers"] == 1

@@ -20,6 +20,7 @@ from collector.synthetic import events
 from tests.cli.process import COMMAND, run, run_process, started
 from tests.deadline import WAIT_SECONDS
 from tests.programs import script
+from tests.rows import for_each
 
 _CANARY = "canary-of-test-filter"
 
@@ -117,7 +118,7 @@ def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
     assert b"[E202]" in missing.err
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@for_each("jobs", [1, 2])
 def test_one_run_has_one_key_for_pseudonyms(tmp_path: Path, jobs: int) -> None:
     """The same identifier gets the same pseudonym in every input of a run, whatever its form, and
     another one in the next run."""
@@ -203,8 +204,8 @@ def test_an_output_as_parquet(tmp_path: Path, corpus: Path, expected: bytes) -> 
     assert (ended.code, b"[E203]" in ended.err, b"Traceback" in ended.err) == (75, True, False)
 
 
-@pytest.mark.parametrize("name", ["x.feather", "x.CSV", "x.ndjson.gz"])
-@pytest.mark.parametrize("option", ["--output", "--tally"])
+@for_each("name", ["x.feather", "x.CSV", "x.ndjson.gz"])
+@for_each("option", ["--output", "--tally"])
 def test_an_output_of_another_format_is_refused(tmp_path: Path, option: str, name: str) -> None:
     """A name that promises another format is E122, before anything is read or made."""
     ended = run("filter", option, name, stdin=b"{}\n", directory=tmp_path)
@@ -217,7 +218,7 @@ def test_an_output_of_another_format_is_refused(tmp_path: Path, option: str, nam
         assert run("filter", option, plain, stdin=given, directory=tmp_path).code == 0
 
 
-@pytest.mark.parametrize("arguments", [["filter", "d"], ["filter", "none"], ["explain", "none"]])
+@for_each("arguments", [["filter", "d"], ["filter", "none"], ["explain", "none"]])
 def test_errors_of_files_name_the_file(tmp_path: Path, arguments: list[str]) -> None:
     """Inputs and outputs alike."""
     (tmp_path / "d").mkdir()
@@ -254,7 +255,7 @@ def test_as_of_decides_what_has_expired(tmp_path: Path) -> None:
     assert after.tally["dropped"] == {"os.version": {"expired": 1}}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "code", "says"),
     [
         (["filter", "no-such-file.ndjson"], 2, b"[E101]"),
@@ -407,7 +408,7 @@ def test_a_full_disk_is_said(corpus: Path, to_file: bool) -> None:
     assert ended.tally["received"] > 0
 
 
-@pytest.mark.parametrize("command", ["filter", "explain"])
+@for_each("command", ["filter", "explain"])
 def test_a_bare_command_on_a_terminal_says_that_it_reads(command: str) -> None:
     """Before it waits for what is typed; Ctrl-D ends it."""
     main, side = os.openpty()

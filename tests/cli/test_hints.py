@@ -6,9 +6,9 @@ import gzip
 from pathlib import Path
 
 import orjson
-import pytest
 
 from tests.cli.process import run
+from tests.rows import for_each
 
 _CSV = b"ip_address,canary-key\n203.0.113.7,canary-value\n"
 _LINE = b'{"ip_address": "203.0.113.7", "canary-key": "canary-value"}'
@@ -20,7 +20,7 @@ _BARE = (
 _STATS = b'["getstats","PC_0",{"id":"C1","type":"local-candidate","address":"203.0.113.7"},1]\n'
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "data", "says"),
     [
         ("a.csv", _CSV, "a.csv looks like CSV"),

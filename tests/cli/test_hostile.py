@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.cli.process import run_measured
+from tests.conftest import IS_WHOLE
+from tests.rows import for_each
 
 _MOST_MB = 150
 _GOOD = b'{"ip":"203.0.113.7"}\n'
@@ -41,7 +41,7 @@ def _keys(number: int) -> Iterator[bytes]:
 _Made = Callable[[], Iterable[bytes]]
 _LINES: dict[str, tuple[_Made, dict[str, int]]] = {
     "100 million brackets": (lambda: _many(b"[", 100_000_000), {"too_large": 1}),
-    "400 MB in one line": (lambda: _many(b"x", 400_000_000), {"too_large": 1}),
+    "160 MB in one line": (lambda: _many(b"x", 160_000_000), {"too_large": 1}),
     "15 MB of brackets": (lambda: _many(b"[", 15_000_000), {"too_deep": 1}),
     "invalid UTF-8": (lambda: [b'{"ip":"203.0.113.8","x":"\xff\xfe"}'], {"malformed": 1}),
     "a BOM": (lambda: [b'\xef\xbb\xbf{"ip":"203.0.113.8"}'], {"malformed": 1}),
@@ -63,7 +63,7 @@ _LINES: dict[str, tuple[_Made, dict[str, int]]] = {
 }
 
 
-@pytest.mark.parametrize("name", _LINES)
+@for_each("name", _LINES)
 def test_a_hostile_line_costs_itself_only(name: str) -> None:
     """Its neighbours are admitted, it is counted for what it is, memory stays bounded."""
     middle, rejected = _LINES[name]
@@ -75,7 +75,7 @@ def test_a_hostile_line_costs_itself_only(name: str) -> None:
     assert ended.peak < _MOST_MB
 
 
-@pytest.mark.parametrize("value", [b"1e999", b"9" * 400, b"9" * 5000, b"-0", b'"\\u0000"'])
+@for_each("value", [b"1e999", b"9" * 400, b"9" * 5000, b"-0", b'"\\u0000"'])
 def test_a_hostile_value_costs_its_field_only(value: bytes) -> None:
     """Numbers beyond all limits, in an unlisted member and in a field."""
     line = b'{"ip":"203.0.113.8","x":%b,"os.version":%b}' % (value, value)
@@ -91,8 +91,8 @@ _DOCUMENTS: dict[str, tuple[_Made, dict[str, Any]]] = {
         {"too_large": 3_000_000 // (_CHUNK // 3 * 3) * (_CHUNK // 3) + 1},
     ),
     "a million keys": (lambda: _keys(1_000_000), {"nothing_admitted": 1}),
-    "100 million brackets": (lambda: _many(b"[", 100_000_000), {"too_large": 1}),
-    "60 million brackets": (lambda: _many(b"[", 60_000_000), {"too_deep": 1}),
+    "70 million brackets": (lambda: _many(b"[", 70_000_000), {"too_large": 1}),
+    "20 million brackets": (lambda: _many(b"[", 20_000_000), {"too_deep": 1}),
     "1,001 levels": (lambda: [b"[" * 1001 + b"]" * 1001], {"too_deep": 1}),
     "60 MB of text": (
         lambda: [b'{"x":"', *_many("ü".encode(), 60_000_000), b'"}'],
@@ -103,22 +103,21 @@ _DOCUMENTS: dict[str, tuple[_Made, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", _DOCUMENTS)
+@for_each("name", _DOCUMENTS)
 def test_a_hostile_document_is_counted(tmp_path: Path, name: str) -> None:
-    """One document: exact counts within bounded memory, plain and compressed."""
+    """One document: exact counts within bounded memory, plain or compressed."""
     chunks, rejected = _DOCUMENTS[name]
-    plain, packed = tmp_path / "a.json", tmp_path / "a.json.gz"
-    with plain.open("wb") as handle, gzip.open(packed, "wb", compresslevel=1) as other:
-        for chunk in chunks():
-            handle.write(chunk)
-            other.write(chunk)
-    for path in (plain, packed):
+    for is_packed in (False, True) if IS_WHOLE else [bool([*_DOCUMENTS].index(name) % 2)]:
+        path, size = tmp_path / ("a.json.gz" if is_packed else "a.json"), 0
+        with gzip.open(path, "wb", compresslevel=1) if is_packed else path.open("wb") as file:
+            for chunk in chunks():
+                size += file.write(chunk)
         ended = run_measured("filter", path)
         assert ended.code == 0, ended.err
         assert ended.out == b""
         assert ended.tally["rejected"] == rejected
         assert ended.tally["received"] == sum(rejected.values())
-        assert ended.tally.get("bytes_in", 0) == plain.stat().st_size
+        assert ended.tally.get("bytes_in", 0) == size
         assert ended.peak < _MOST_MB
 
 

@@ -13,6 +13,7 @@ from collector.cli import inputs
 from collector.errors import InputError
 from collector.ingest.decompression import zstd_library
 from tests.raising import raises
+from tests.rows import for_each
 
 _LINES = st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), max_size=30)
 _TEXTS = st.builds(
@@ -75,7 +76,7 @@ def test_ranges_share_no_line_and_leave_none_out(
     assert out == data
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@for_each("suffix", [".gz", ".zst"])
 def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
     """Both gzip (several members too) and zstd are decompressed while reading."""
     data = b"line\n" * 100_000
@@ -86,8 +87,8 @@ def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
         assert sum(len(block) for block, _ in inputs.lines(read, 1000)) == 2 * len(data)
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "flipped"])
+@for_each("suffix", [".gz", ".zst"])
+@for_each("damage", ["truncated", "garbage", "flipped"])
 def test_damaged_input_is_an_error_of_ours(tmp_path: Path, suffix: str, damage: str) -> None:
     """Data before the damage is handed on; then comes E422, without any library error."""
     data = bytes(range(256)) * 4000
@@ -127,7 +128,7 @@ def test_a_document_is_read_up_to_its_limit_only(tmp_path: Path) -> None:
     assert (len(text), size) == (1001, 1_000_000)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "form"),
     [
         ("a.json", "json"),

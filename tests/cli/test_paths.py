@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 
 import orjson
-import pytest
 
 from tests.cli.process import run
+from tests.rows import for_each
 
 _LONG = "x" * 400
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         ("filter", "-s", _LONG),
@@ -29,7 +29,6 @@ _LONG = "x" * 400
         ("status", "--data", _LONG),
         ("recording", "list", "--data", _LONG),
     ],
-    ids=lambda each: " ".join(each).replace(_LONG, "…"),
 )
 def test_a_name_that_is_too_long(arguments: tuple[str, ...]) -> None:
     """It is no bug of ours."""

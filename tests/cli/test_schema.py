@@ -15,6 +15,7 @@ from collector.schema import load_schema, resources
 from collector.schema.jsonschema import document_schema, record_schema
 from collector.schema.model import field_bits, letter_bits, record_bits
 from tests.cli.process import run
+from tests.rows import for_each
 
 _SHIPPED = resources.names()
 
@@ -301,10 +302,9 @@ def _file(directory: Path, name: str, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "code", "strict"),
     [(_GOOD, 0, 0), (_NOTE, 0, 0), (_WARNING, 0, 1), (_ERROR, 1, 1), (_FAULT, 78, 78)],
-    ids=["good", "note", "warning", "error", "fault"],
 )
 def test_exit_codes(text: str, code: int, strict: int, tmp_path: Path) -> None:
     """Only an error fails, with --strict a warning too; a fault is a fault either way."""

@@ -21,6 +21,7 @@ from tests.cli.process import COMMAND, Ended, run
 from tests.cli.repository import commit, git
 from tests.deadline import WAIT_SECONDS
 from tests.latency import within
+from tests.rows import for_each
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,7 +74,7 @@ def diff(*arguments: object) -> Ended:
     return run("schema", "diff", *arguments)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("new", "options", "code", "says"),
     [
         (TEXT, [], 0, "no difference"),
@@ -176,7 +177,7 @@ def test_faults_of_both_are_reported_at_once(tmp_path: Path) -> None:
     assert not listed["allowed"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["conferencing"], ["conferencing"] * 3])
+@for_each("arguments", [[], ["conferencing"], ["conferencing"] * 3])
 def test_usage(arguments: list[str]) -> None:
     """Two schemas, no more and no less."""
     ended = diff(*arguments)

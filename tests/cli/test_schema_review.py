@@ -10,11 +10,11 @@ import subprocess
 from pathlib import Path
 
 import orjson
-import pytest
 
 from collector.schema.review import approve, read_copy
 from tests.cli.process import COMMAND, run
 from tests.deadline import WAIT_SECONDS
+from tests.rows import for_each
 from tests.schema.test_review import SAID, STATED, jitter, schema_of
 
 _LINK = "https://git.example/pull/812"
@@ -163,7 +163,7 @@ def test_a_field_without_a_sentence_is_not_asked_about(tmp_path: Path) -> None:
     assert terminal.end() == 1
 
 
-@pytest.mark.parametrize("text", ["fields: {a: 1}\n", "schema: other\nfields: {}\n"])
+@for_each("text", ["fields: {a: 1}\n", "schema: other\nfields: {}\n"])
 def test_a_copy_that_cannot_be_used(text: str, tmp_path: Path) -> None:
     """A faulty copy, or one of another schema, is not written over."""
     schema_of(tmp_path, jitter())

@@ -14,6 +14,7 @@ from collector.spool import Spool
 from tests.claims.populated import PopulatedDirectory, address
 from tests.cli.process import Ended, run, started
 from tests.deadline import wait_until
+from tests.rows import for_each
 
 _WINDOW = ("--from", "2026-01-01", "--to", "9000-01-01")
 
@@ -146,7 +147,7 @@ def test_where_nothing_is_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["export", "erase", "object"])
+@for_each("command", ["export", "erase", "object"])
 def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, command: str) -> None:
     """Neither a store that is not there, nor a directory with nothing of ours, nor that of an SDK's
     spool, which has its places in it; nothing is made there."""

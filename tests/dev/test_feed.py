@@ -6,14 +6,14 @@ from itertools import islice
 from pathlib import Path
 
 import orjson
-import pytest
 
 from collector.dev import feed
 from collector.filter import Filter
 from collector.schema import load_schema, resources
+from tests.rows import for_each
 
 
-@pytest.mark.parametrize("name", [*resources.names(), *resources.templates()])
+@for_each("name", [*resources.names(), *resources.templates()])
 def test_events_have_every_field_of_a_schema(name: str) -> None:
     """Something of each is admitted, and so is the one that is shown for the command line."""
     reference = str(resources.templates().get(name, name))

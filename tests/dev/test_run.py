@@ -25,6 +25,7 @@ from collector.schema import load_schema, resources
 from collector.testing import canaries, scan
 from tests.cli.process import Running, run, started
 from tests.deadline import WAIT_SECONDS, eventually
+from tests.rows import for_each
 from tests.schema.make import wide
 from tests.tcp import free_port, is_refused
 
@@ -112,7 +113,7 @@ def test_nothing_is_left_however_it_is_ended(tmp_path: Path, number: int) -> Non
 def test_a_schema_of_many_fields(tmp_path: Path) -> None:
     """Many events of it have an answer in the playground."""
     schema = tmp_path / "wide.yaml"
-    schema.write_text(wide(range(1_200), "it's"))
+    schema.write_text(wide(range(600), "it's"))
     found = answer(Filter(load_schema(schema)), "json", orjson.dumps([{"n1": {"v": "it's"}}] * 60))
     assert [len(event["fields"]) for event in found["events"]] == [1] * 50
     assert len(orjson.dumps(found)) < 1 << 20
@@ -175,7 +176,7 @@ def test_a_hostile_text_leaves_no_trace(tmp_path: Path) -> None:
     assert (ended.err, canary in ended.out) == (b"", False)
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
+@for_each("which", [0, 1, 2])
 def test_a_port_in_use(which: int) -> None:
     """It is named in one sentence with what to do, and nothing is started."""
     with create_server(("127.0.0.1", 0)) as taken:

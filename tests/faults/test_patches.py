@@ -11,11 +11,12 @@ import pytest
 from tests.conftest import required
 from tests.copies import ROOT
 from tests.faults.__main__ import read
+from tests.rows import for_each
 
 _PATCHES = sorted(Path(__file__).parent.glob("*/*.patch"))
 
 
-@pytest.mark.parametrize("path", _PATCHES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@for_each("path", _PATCHES)
 def test_a_fault_applies(path: Path) -> None:
     """To the code, not to the tests that must find it."""
     if shutil.which("git") is None:

@@ -11,12 +11,12 @@ from functools import cache
 from typing import Any
 
 import orjson
-import pytest
 
 from collector import Filter, Schema, load_schema
 from collector.filter.schema_test import run_tests
 from collector.schema import resources
 from collector.schema.lints import lint
+from tests.rows import for_each
 
 FILES = resources.templates()
 MOST_FIELDS = 12
@@ -63,7 +63,7 @@ def replaced(event: Any, path: tuple[Any, ...], value: Any) -> Any:
     return changed
 
 
-@pytest.mark.parametrize("product", FILES)
+@for_each("product", FILES)
 def test_exactly_the_expected_records(product: str) -> None:
     """A schema has few fields and nothing that looks like a mistake, and its tests pass."""
     assert 1 <= len(schema(product).fields) <= MOST_FIELDS
@@ -73,7 +73,7 @@ def test_exactly_the_expected_records(product: str) -> None:
     assert [outcome for outcome in outcomes if not outcome.passed] == []
 
 
-@pytest.mark.parametrize("product", FILES)
+@for_each("product", FILES)
 def test_nothing_else(product: str) -> None:
     """A text, a number, a list or an object that stands in place of anything never comes out."""
     for test in schema(product).tests:
@@ -85,7 +85,7 @@ def test_nothing_else(product: str) -> None:
                 assert b"4111" not in found
 
 
-@pytest.mark.parametrize("product", FILES)
+@for_each("product", FILES)
 def test_what_is_not_listed_changes_nothing(product: str) -> None:
     """Further members of any object make no difference."""
     for test in schema(product).tests:

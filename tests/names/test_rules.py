@@ -10,6 +10,7 @@ import pytest
 from collector.schema.names import Category, refusal, suggestions, words
 from collector.schema.names.scope import POSITIVE
 from tests.names.corpora import FORMS, corpus, faults, parsed
+from tests.rows import for_each
 
 _TELLING = 0.95
 _INNOCENT = 0.05
@@ -32,7 +33,7 @@ _SECTIONS = _sections()
 _CASES = [(word, category) for category in get_args(Category) for word in _SECTIONS[category]]
 
 
-@pytest.mark.parametrize("name", ["telling", "held_telling"])
+@for_each("name", ["telling", "held_telling"])
 @pytest.mark.timeout(120)
 def test_telling_names_are_errors_as_texts(name: str) -> None:
     """Of texts that can spell, nearly all; the names that are held out did not shape the tables."""
@@ -42,8 +43,8 @@ def test_telling_names_are_errors_as_texts(name: str) -> None:
     assert refused >= _TELLING * len(entries)
 
 
-@pytest.mark.parametrize("name", ["innocent", "held_innocent"])
-@pytest.mark.parametrize("form", _OFFERED)
+@for_each("name", ["innocent", "held_innocent"])
+@for_each("form", _OFFERED)
 @pytest.mark.timeout(120)
 def test_innocent_names_load(name: str, form: str) -> None:
     """In each form that the page offers in place of a text."""
@@ -53,7 +54,7 @@ def test_innocent_names_load(name: str, form: str) -> None:
     assert refused <= _INNOCENT * len(entries)
 
 
-@pytest.mark.parametrize("form", sorted(FORMS.keys() - {"text", "digits", "pseudonym"}))
+@for_each("form", sorted(FORMS.keys() - {"text", "digits", "pseudonym"}))
 def test_words_only_advise_about_other_kinds(form: str) -> None:
     """No word is an error for a number, a list of values, a version, a time or a flag."""
     for word, category in _CASES:
@@ -83,7 +84,7 @@ def test_plurals_are_errors_too() -> None:
     assert [each.word for each in suggestions("identities.taxes.bios")] == ["identities", "taxes"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "path",
     [
         *("SSNs", "a.userIDs", "baseURLs", "DOBs", "CHATtext", "HIVstatus", "chaTS", "ECGs"),
@@ -116,7 +117,7 @@ def test_the_tables() -> None:
     assert all(words(word) == (word,) for word in listed)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "parts"),
     [
         ("chatText", "chat text"),
@@ -135,7 +136,7 @@ def test_words(name: str, parts: str) -> None:
     assert " ".join(words(name)) == parts
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name",
     [
         *("chattext", "m.e.s.s.a.g.e", "ch4t", "nachricht", "pesan", "device.blurb"),
@@ -149,7 +150,7 @@ def test_a_text_that_can_spell_has_known_words(name: str) -> None:
     assert found.code == "E312"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name",
     ["codec.implementation", "browser.engine.build", "deviceChipset", "gpu.driver.version", "cpus"],
 )

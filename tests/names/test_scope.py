@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from collector.schema import Schema, load_schema
 from collector.schema.diff import compare
 from collector.schema.names.scope import POSITIVE, is_within, scope, suggested
 from tests.names.corpora import FORMS, corpus, parsed
+from tests.rows import for_each
 from tests.schema.make import one
 
 _QUALITY = "We also measure how well calls run."
@@ -26,13 +26,13 @@ def _schema(text: str, directory: Path) -> Schema:
     return load_schema(path)
 
 
-@pytest.mark.parametrize("name", ["conferencing", "conferencing-strict"])
+@for_each("name", ["conferencing", "conferencing-strict"])
 def test_schemas_of_the_sentence(name: str) -> None:
     """The sentence of `needed-only` says all that they collect."""
     assert scope(load_schema(name)).verdict == "holds"
 
 
-@pytest.mark.parametrize("name", ["participants-qos", "web", "webrtc"])
+@for_each("name", ["participants-qos", "web", "webrtc"])
 def test_schemas_that_collect_more(name: str) -> None:
     """Derived values, values under a condition, and paths that are not on the list are outside."""
     assert scope(load_schema(name)).outside
@@ -50,7 +50,7 @@ def test_a_field_outside_with_a_sentence(tmp_path: Path) -> None:
     assert (found.verdict, found.sentences) == ("amended", (_QUALITY,))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "options"),
     [
         ("client.address", "kind: ip, from: [somewhere.else]"),
@@ -91,7 +91,7 @@ def test_the_positive_list() -> None:
             assert is_within(name, kind, [name, *listed.paths]) == (kind in listed.kinds)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "within"),
     [
         *((path, True) for path in ("osType", "os_type", "OS-TYPE", '"os.type"', 'os."type"')),
@@ -108,7 +108,7 @@ def test_paths_are_compared_word_by_word(path: str, within: bool) -> None:
     assert not is_within("os.type", "enum", [path, "place"])
 
 
-@pytest.mark.parametrize("name", ["telling", "held_telling"])
+@for_each("name", ["telling", "held_telling"])
 def test_no_telling_name_is_within(name: str) -> None:
     """Neither as a field nor as the path of one, in any form."""
     for entry in corpus(name):
@@ -120,9 +120,7 @@ def test_no_telling_name_is_within(name: str) -> None:
 _CONDITIONS = ("from: [{path: ip, when: {illness: [flu]}}]", "from: [ip]")
 
 
-@pytest.mark.parametrize(
-    ("field", "record"), [(0, ""), (1, "records: [{path: ., when: {a: b}}]\n")]
-)
+@for_each(("field", "record"), [(0, ""), (1, "records: [{path: ., when: {a: b}}]\n")])
 def test_a_condition_is_outside(field: int, record: str, tmp_path: Path) -> None:
     """A value that is there says what stood beside it, whatever the words; the reviewer sees it."""
     text = one(f"kind: ip, {_CONDITIONS[field]}", "client.address") + record
@@ -138,7 +136,7 @@ def test_a_condition_is_outside(field: int, record: str, tmp_path: Path) -> None
 _LED = {"kind": "enum", "values": ["a", "b"], "from": ["brand"]}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("way", "within"),
     [
         *((way, True) for way in (".", "payload", "data.events[]", "[2].*", "participants[]")),
@@ -154,7 +152,7 @@ def test_a_way_to_records_is_part_of_every_path(way: str, within: bool) -> None:
     assert (found == []) is (within or way == "x")
 
 
-@pytest.mark.parametrize("name", ["telling", "held_telling"])
+@for_each("name", ["telling", "held_telling"])
 def test_no_telling_name_leads_to_records_that_are_within(name: str) -> None:
     """Whatever lies there has the paths of the list."""
     for entry in corpus(name):

@@ -14,6 +14,7 @@ from collector.pages.phrases import LANGUAGES, Language
 from collector.schema import resources
 from collector.schema.review import approve, read_copy, review
 from tests.pages.sample_config import configured, page_of
+from tests.rows import for_each
 from tests.schema.test_review import STATED, jitter, schema_of
 
 _FIELDS = """
@@ -79,7 +80,7 @@ def test_recipients(page: Page) -> None:
     assert "Contact: privacy@example.org" in told
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("home", "there", "ends"),
     [
         ("DE", "ID", "It goes to another country: ID. What protects it there is not stated."),
@@ -189,8 +190,8 @@ def test_how_exactly(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("schema", resources.names())
+@for_each("language", LANGUAGES)
+@for_each("schema", resources.names())
 def test_every_shipped_schema(schema: str, language: Language, tmp_path: Path) -> None:
     """Nothing of a phrase is left open, and both forms can be written."""
     config = configured(tmp_path, sinks={})
@@ -257,7 +258,7 @@ def test_no_conditions(page: Page) -> None:
     assert not [line for line in lines(page) if "only where" in line]
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@for_each("language", LANGUAGES)
 def test_whose_judgement_it_is(language: Language, tmp_path: Path) -> None:
     """A notice says who approved what else is collected, or that nobody has."""
     schema = schema_of(tmp_path, jitter(), jitter().replace("jitter", "loss"))

@@ -9,8 +9,6 @@ from itertools import chain
 from random import Random
 from string import Formatter
 
-import pytest
-
 from collector.claims.document import CHECKS, RECORDING_CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.findings import ClaimFinding
 from collector.claims.promises import CHECKED, LIMITS, promises
@@ -18,6 +16,7 @@ from collector.pages.phrases import LANGUAGES, LETTERS, Language, nearest_above,
 from collector.schema import load_schema, resources
 from collector.schema.kinds import KINDS
 from collector.schema.policy import taxonomy, use_is_allowed
+from tests.rows import for_each
 from tests.schema.make import field
 from tests.strategies import draw_options
 
@@ -29,7 +28,7 @@ def _parts(phrase: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(phrase) if name is not None}
 
 
-@pytest.mark.parametrize("language", _OTHERS)
+@for_each("language", _OTHERS)
 def test_languages_say_the_same(language: Language) -> None:
     """The same phrases with the same parts, the same labels."""
     english, other = phrase_book("en"), phrase_book(language)
@@ -42,7 +41,7 @@ def test_languages_say_the_same(language: Language) -> None:
         assert list(getattr(other, group)) == list(getattr(english, group))
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
+@for_each("language", LANGUAGES)
 def test_every_label_is_there(language: Language) -> None:
     """Of the shipped schemas' fields, of each use that is allowed, and of each legal basis."""
     found = phrase_book(language)
@@ -53,7 +52,7 @@ def test_every_label_is_there(language: Language) -> None:
     assert all(map(use_is_allowed, set(found.uses) - {"essential.service"}))
 
 
-@pytest.mark.parametrize("language", _OTHERS)
+@for_each("language", _OTHERS)
 def test_what_is_shipped_is_translated(language: Language) -> None:
     """Every text of shipped schemas, of claims and of checks."""
     expected = {claim.text for claim in load_claims().values()}
@@ -69,7 +68,7 @@ def _sentences(texts: Iterable[str]) -> set[str]:
     return {each for text in texts for each in re.split(r"(?<=\.) ", text)}
 
 
-@pytest.mark.parametrize("language", _OTHERS)
+@for_each("language", _OTHERS)
 def test_what_checks_say_is_translated(language: Language) -> None:
     """Of each claim that holds, or holds with additions: the reason, what was looked at, limits."""
     claims, book = load_claims(), phrase_book(language)
@@ -103,7 +102,7 @@ def test_what_is_not_known_stays_as_it_is() -> None:
         assert book.told(text) == text
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_every_kind_has_its_phrases(kind: str) -> None:
     """Each phrase of a kind is there in each language, with the same parts."""
     for key, by_language in KINDS[kind].phrases.items():
@@ -111,7 +110,7 @@ def test_every_kind_has_its_phrases(kind: str) -> None:
         assert len({frozenset(_parts(phrase)) for phrase in by_language.values()}) == 1, key
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_every_field_has_a_phrase(kind: str) -> None:
     """Whatever its options are, in each language, with all parts filled in."""
     random, used = Random(0), set()
@@ -123,7 +122,7 @@ def test_every_field_has_a_phrase(kind: str) -> None:
     assert used <= set(KINDS[kind].phrases)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("span", "said"),
     [
         (timedelta(days=30), "30 days"),

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-import pytest
-
 from collector.pages.pipe import Pipe, pipe
 from collector.schema import load_schema, resources
 from collector.schema.kinds import KINDS
 from tests.pages.sample_config import NOW
+from tests.rows import for_each
 from tests.schema.make import canonical, field
 from tests.strategies import draw_options
 
@@ -43,7 +42,7 @@ _REST = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_every_field_has_an_example(kind: str) -> None:
     """Which it admits, whatever its options are."""
     random = Random(0)
@@ -62,7 +61,7 @@ def consistent(shown: Pipe) -> None:
     assert 0 < shown.bytes_out < shown.bytes_in
 
 
-@pytest.mark.parametrize("name", resources.names())
+@for_each("name", resources.names())
 def test_shipped_schemas(name: str) -> None:
     """Of each, something is kept and something is not; content is seen, and its bytes alone."""
     shown = pipe(load_schema(name), NOW)

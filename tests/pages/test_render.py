@@ -18,6 +18,7 @@ from collector.pages.phrases import LANGUAGES, Language
 from collector.pages.render import render
 from collector.schema import load_schema
 from tests.pages.sample_config import NOW, configured, page_of, promised
+from tests.rows import for_each
 
 _KEPT = "Chat, audio and video are never kept unless the host records."
 
@@ -68,7 +69,7 @@ def test_the_policy(page: Page) -> None:
     assert not re.search(r"<[^>]* (style|on\w+)=", html)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "recorded", "says_so"),
     [
         ("holds", "holds", True),

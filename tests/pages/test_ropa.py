@@ -21,6 +21,7 @@ from collector.schema.model import Basis
 from collector.schema.policy import taxonomy, use_is_allowed
 from collector.schema.review import approve, read_copy, review
 from tests.pages.sample_config import configured, page_of
+from tests.rows import for_each
 from tests.schema.test_review import STATED, jitter, schema_of
 
 _CELL = "=cmd|' /C calc'!A0"
@@ -110,7 +111,7 @@ def test_the_document(page: Page) -> None:
     assert address["dpv:hasStorageCondition"]["dpv:hasDuration"] == "P30D"
 
 
-@pytest.mark.parametrize("schema", resources.names())
+@for_each("schema", resources.names())
 def test_every_prefix_is_declared(schema: str, tmp_path: Path) -> None:
     """What is written with a prefix belongs to a vocabulary that the document names; what is said
     of a node with a prefix is a term, not a text."""

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from collector.pages.phrases import LANGUAGES, Language
 from collector.pages.render import environment
 from collector.pages.words import PlainWords, Words
+from tests.rows import for_each
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -99,7 +100,7 @@ def test_markdown_means_the_texts(texts: list[str]) -> None:
     assert found == [" ".join(text.split()) for text in expected]
 
 
-@pytest.mark.parametrize("text", ["a: b", "you (and I)", "3 numbers", "a-b", "#1", "Art. 6(1)(b)"])
+@for_each("text", ["a: b", "you (and I)", "3 numbers", "a-b", "#1", "Art. 6(1)(b)"])
 def test_plain_sentences_stay_as_they_are(text: str) -> None:
     """What needs no mark gets none, but at the start."""
     assert environment().from_string("{{ t|markdown }}").render(t=f"x {text}") == f"x {text}"

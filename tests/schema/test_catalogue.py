@@ -9,6 +9,7 @@ import pytest
 
 from collector.schema import resources
 from collector.schema.catalogue import CatalogueFault, examine, read
+from tests.rows import for_each
 
 SOURCE = "# source: made up\n"
 
@@ -36,7 +37,7 @@ def test_windows_files(tmp_path: Path) -> None:
     assert read("mine", tmp_path) == {"a", "b"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "data",
     [
         b"",
@@ -57,7 +58,6 @@ def test_windows_files(tmp_path: Path) -> None:
         "# source: x\na\ufffd\n".encode(),
         b"# source: x\n" + b"a\n" * (3 << 20),
     ],
-    ids=range(17),
 )
 def test_faulty_catalogues(tmp_path: Path, data: bytes) -> None:
     """No source, no entry, an entry twice, blanks around it, too long, not text: E107."""
@@ -108,7 +108,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 _SHIPPED = sorted((resources.shipped() / "catalogues").glob("*.txt"))
 
 
-@pytest.mark.parametrize("path", _SHIPPED, ids=lambda path: path.stem)
+@for_each("path", _SHIPPED)
 def test_shipped_catalogues(path: Path) -> None:
     """Each is without a fault, sorted, and every entry stands under a source that has a date."""
     catalogue_file, findings = examine(path.read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collector.schema.catalogue import CatalogueFile, examine, fault_of
+from tests.rows import for_each
 
 GOOD = b"""# source: the vendor's list, 2026
 # A note.
@@ -48,7 +49,7 @@ def test_an_empty_listing() -> None:
     assert (CatalogueFile().bits, CatalogueFile().longest) == (0.0, 0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("data", "lines"),
     [
         (b"", [1, 1]),
@@ -65,14 +66,13 @@ def test_an_empty_listing() -> None:
         (b"# source: x\n" + b"a\n" * (3 << 20), [1]),
         (b"a\nb\nb \n# source:\nann@example.org\n", [1, 3, 4, 5]),
     ],
-    ids=range(13),
 )
 def test_all_faults_with_their_lines(data: bytes, lines: list[int]) -> None:
     """In one pass, all of them E107."""
     assert _faults(data) == [(line, "E107") for line in lines]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "entry",
     [
         "Ana's iPhone",
@@ -100,7 +100,7 @@ def test_what_is_about_a_person_or_one_device(entry: str) -> None:
     assert _faults(f"# source: x\na\n{entry}\n".encode()) == [(3, "E107")]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "entry",
     [
         "iPhone16,1",

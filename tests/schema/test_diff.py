@@ -21,6 +21,7 @@ from collector.schema.diff import Comparison, SchemaChange, changes, compare
 from collector.schema.kinds import KINDS
 from collector.schema.model import Purpose
 from collector.schema.verdict import RULES
+from tests.rows import for_each
 from tests.schema.conftest import Loader
 from tests.schema.test_diff_kinds import _cases as kind_cases
 
@@ -464,7 +465,7 @@ def test_a_test_follows_its_field(
     assert said(compare(document(new, made), document(new, was))) == [("tests", "test weakened")]
 
 
-@pytest.mark.parametrize("name", resources.names())
+@for_each("name", resources.names())
 def test_shipped_schemas_differ_from_themselves_in_nothing(name: str) -> None:
     """However long their catalogues are."""
     assert compare(load_schema(name), load_schema(name)).changes == ()

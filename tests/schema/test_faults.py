@@ -17,16 +17,16 @@ from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one
 
 
-@pytest.mark.parametrize("document", TABLE.values(), ids=TABLE.keys())
-def test_every_fault_is_found_at_its_place(document: str, faults: Faults, tmp_path: Path) -> None:
+def test_every_fault_is_found_at_its_place(faults: Faults, tmp_path: Path) -> None:
     """A document gives exactly the faults of its marks: line, column, code, and what to do."""
     (tmp_path / "sourceless.txt").write_text("a\n")
-    text, expected = marked(document)
-    found = faults(text)
-    assert [(f.line, f.column, f.code) for f in found] == [tuple(e)[:3] for e in expected]
-    for fault, wanted in zip(found, expected, strict=True):
-        hint = re.search(r"did you mean `(.*)`", fault.message)
-        assert wanted.nearest is None or (hint and hint[1] == wanted.nearest), fault.message
+    for name, document in TABLE.items():
+        text, expected = marked(document)
+        found = faults(text)
+        assert [(f.line, f.column, f.code) for f in found] == [tuple(e)[:3] for e in expected], name
+        for fault, wanted in zip(found, expected, strict=True):
+            hint = re.search(r"did you mean `(.*)`", fault.message)
+            assert wanted.nearest is None or (hint and hint[1] == wanted.nearest), fault.message
 
 
 def test_the_table_is_wide() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from collector.errors import CODES, Fault, SchemaError
 from collector.schema import load_schema, resources
+from tests.rows import for_each
 from tests.schema.conftest import Faults
 from tests.schema.faulty import TABLE
 from tests.schema.make import PLAIN, marked, one
@@ -114,7 +115,7 @@ def test_random_patterns(path: Path, pattern: str) -> None:
     _loads_or_is_faulty(path, one(f"kind: token, pattern: '{quoted}'"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "- " * 100_000,
@@ -133,7 +134,6 @@ def test_random_patterns(path: Path, pattern: str) -> None:
         "\t" * 200_000,
         "\ufeff" * 80_000,
     ],
-    ids=lambda text: text[:5].encode("unicode_escape").decode(),
 )
 def test_bombs(text: str, faults: Faults) -> None:
     """What is deep, long or self-repeating is refused before it costs much."""
@@ -142,7 +142,7 @@ def test_bombs(text: str, faults: Faults) -> None:
     assert thread_time() - start < SOON.total_seconds()
 
 
-@pytest.mark.parametrize(
+@for_each(
     "pattern",
     [
         "(" * 32 + "a{64}" + "){64}" * 32,
@@ -155,7 +155,6 @@ def test_bombs(text: str, faults: Faults) -> None:
         "(" + "|".join(f"[a-z]{{{n}}}[0-9]{{0,{64 - n}}}" for n in range(64)) + ")",
         "a" * 200_000,
     ],
-    ids=lambda pattern: pattern[:12],
 )
 def test_pattern_bombs(pattern: str, faults: Faults) -> None:
     """A pattern that is too large or too tangled is refused before it costs much."""

@@ -15,6 +15,7 @@ from collector.schema import Schema, load_schema, resources
 from collector.schema.catalogue import looks_personal
 from collector.schema.lints import LINTS, Finding, lint
 from tests.latency import within
+from tests.rows import for_each
 from tests.strategies import schemas
 
 _OUTSIDE = "outside-sentence"
@@ -89,7 +90,7 @@ def test_a_plain_document_has_none(tmp_path: Path) -> None:
     assert _lint(_BASE, tmp_path) == []
 
 
-@pytest.mark.parametrize("name", LINTS)
+@for_each("name", LINTS)
 def test_examples_of_the_document(name: str, tmp_path: Path) -> None:
     """The first example gives its lint and no other, the mended one none at all."""
     severity, body = _SECTIONS[name]
@@ -127,7 +128,7 @@ def test_findings_are_in_order_of_lines(tmp_path: Path) -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("name", resources.names())
+@for_each("name", resources.names())
 def test_shipped_schemas_are_clean(name: str) -> None:
     """What we ship is an example to others: no error and no warning."""
     path = resources.shipped() / f"{name}.yaml"
@@ -156,7 +157,7 @@ def _codes(kind: str, directory: Path, more: str = "") -> list[str]:
     return [finding.fault.code for finding in _lint(text, directory)]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("reason", "is_weak"),
     [
         ("needed", True),
@@ -176,7 +177,7 @@ def test_weak_reasons(reason: str, is_weak: bool, tmp_path: Path) -> None:
     assert ("weak-reason" in [f.fault.code for f in _lint(text, tmp_path)]) == is_weak
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("retention", "options", "expected"),
     [
         ("90d", "ipv4: 32, ipv6: 48", False),
@@ -197,7 +198,7 @@ def test_addresses_that_are_networks(
     assert codes == ["address-kept-long"] * expected
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("expires", "codes"),
     [
         ("2026-11-24", ["expired-field"]),
@@ -211,7 +212,7 @@ def test_expiry_by_the_day(expires: str, codes: list[str], tmp_path: Path) -> No
     assert _codes("boolean", tmp_path, f", expires: {expires}") == codes
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("pattern", "codes"),
     [("[01]{40}", []), ("[01]{40}|a", ["wide-token"]), ("[01]{41}", ["wide-token"])],
 )
@@ -220,7 +221,7 @@ def test_wide_tokens_by_the_bit(pattern: str, codes: list[str], tmp_path: Path) 
     assert _codes(f"token, pattern: '{pattern}'", tmp_path) == codes
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("one", "other", "expected"),
     [
         ("enum, values: [a, b]", "enum, values: [c, b]", True),
@@ -245,7 +246,7 @@ def test_two_fields_of_one_path(one: str, other: str, expected: bool, tmp_path: 
     assert [f.fault.code for f in _lint(text, tmp_path)] == ["same-source"] * expected
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("paths", "codes"), [("[ua, headers.ua]", []), ("[headers, headers.ua]", ["shadowed-source"])]
 )
 def test_paths_of_the_user_agent(paths: str, codes: list[str], tmp_path: Path) -> None:
@@ -265,7 +266,7 @@ def test_entries_of_a_catalogue_are_looked_at(tmp_path: Path) -> None:
     assert "Maria" not in str(finding)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         *("Ana's iPhone", "Kids’s tablet", "MARIA-PC"),

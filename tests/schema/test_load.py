@@ -11,6 +11,7 @@ from collector.documents import Document, validate
 from collector.errors import SchemaError
 from collector.schema import Schema, load_schema, load_schemas, resources
 from collector.schema.load import parse
+from tests.rows import for_each
 from tests.schema.conftest import Faults, Loader
 from tests.schema.make import PLAIN, one, trial
 
@@ -65,7 +66,7 @@ def test_what_may_be_left_out(load: Loader) -> None:
     assert not schema.purposes["ops"].optional
 
 
-@pytest.mark.parametrize("event", ["null", "1", "text", "[]", "{a: [{b: null}]}", "true", "1.5"])
+@for_each("event", ["null", "1", "text", "[]", "{a: [{b: null}]}", "true", "1.5"])
 def test_any_event_can_be_tested(load: Loader, event: str) -> None:
     """The event of a test is any JSON value, null included."""
     assert len(load(trial(f"{{name: one, event: {event}, keeps: {{}}}}")).tests) == 1
@@ -86,7 +87,7 @@ def test_names_and_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert [fault.code for fault in caught.value.faults] == ["E101"]
 
 
-@pytest.mark.parametrize("end", ["", ".yaml"])
+@for_each("end", ["", ".yaml"])
 def test_a_name_that_no_file_can_have(end: str) -> None:
     """It is no file, and nothing raises an error of the system, which would quote it."""
     with pytest.raises(SchemaError):

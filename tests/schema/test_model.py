@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from collector.schema import load_schema, resources
 from tests.programs import script
+from tests.rows import for_each
 from tests.schema.conftest import Loader
 from tests.schema.make import PLAIN, one
 
@@ -36,7 +37,7 @@ def test_digests_do_not_depend_on_the_process() -> None:
     assert digests == {" ".join(load_schema(n).digest for n in resources.names()) + "\n"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("old", "new"),
     [
         ("[linux]", "[linux, windows]"),

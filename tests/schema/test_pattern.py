@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.pattern import MAX_BITS, Pattern, PatternFault
 from tests.latency import within
+from tests.rows import for_each
 
 
 class Counted(NamedTuple):
@@ -97,7 +98,7 @@ def test_matching_is_that_of_re(counted: Counted) -> None:
     assert [text for text in _SHORT if pattern.fullmatch(text)] == list(filter(expected, _SHORT))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "a|b|",
@@ -134,7 +135,7 @@ def test_the_subset_means_what_re_means(text: str) -> None:
             assert pattern.fullmatch(short) == bool(expected(short)) == (short in texts)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         *["a*", "a+", ".", "a.b", "^a", "a$", "\\d", "\\w", "\\s", "\\b", "\\x41", "\\1", "\\n"],
@@ -187,7 +188,7 @@ def test_groups_side_by_side_are_not_nested() -> None:
         Pattern(before + "(" * 33 + "b" + ")" * 33)
 
 
-@pytest.mark.parametrize(("text", "advice"), [("a.b", "escape"), ("^a", "`\\^`"), ("a*", "{n,m}")])
+@for_each(("text", "advice"), [("a.b", "escape"), ("^a", "`\\^`"), ("a*", "{n,m}")])
 def test_advice(text: str, advice: str) -> None:
     """What people are used to write is answered with what to write here."""
     with pytest.raises(PatternFault, match=advice):
@@ -303,7 +304,7 @@ def test_letters_of_lists_in_patterns(listed: list[str], around: str) -> None:
         assert pattern.can_spell
 
 
-@pytest.mark.parametrize("text", ["[0-9a-f]{12}", "[0-9A-F]{2}(:[0-9A-F]{2}){5}", "[0-9]{19}"])
+@for_each("text", ["[0-9a-f]{12}", "[0-9A-F]{2}(:[0-9A-F]{2}){5}", "[0-9]{19}"])
 def test_digits_are_no_letters(text: str) -> None:
     """Nor are up to twelve hexadecimal ones; of more, all count."""
     assert Pattern(text).letter_bits == 0

@@ -17,6 +17,7 @@ from collector.filter import Filter
 from collector.schema import Schema, load_schema, resources
 from collector.schema.jsonschema import record_schema
 from collector.testing._values import values
+from tests.rows import for_each
 from tests.schema.make import NOW, canonical, field, one
 from tests.strategies import events, schemas
 
@@ -45,7 +46,7 @@ def test_records_of_the_filter_are_valid(schema: Schema, data: st.DataObject) ->
             assert validator.is_valid({**record, "received": "2026-11-24T10:20:00Z", "count": 2})
 
 
-@pytest.mark.parametrize("name", resources.names())
+@for_each("name", resources.names())
 def test_records_of_shipped_samples(name: str) -> None:
     """Valid as they are; not with one key more, another schema, or nothing."""
     schema = load_schema(name)

@@ -14,6 +14,7 @@ from collector.filter.schema_test import run_tests
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import Basis, DocumentHead, Purpose, Trial
 from collector.schema.policy import CONTENT, FIELD_CATEGORIES, USES
+from tests.rows import for_each
 from tests.schema.conftest import Loader
 from tests.schema.make import canonical, field, with_field
 
@@ -41,7 +42,7 @@ def _required(model: Any) -> set[str]:
     return {i.alias or name for name, i in model.model_fields.items() if i.is_required()}
 
 
-@pytest.mark.parametrize("text", _DOCUMENTS)
+@for_each("text", _DOCUMENTS)
 def test_documents_load_and_pass_their_tests(load: Loader, text: str) -> None:
     """A whole document is one, and its own tests pass."""
     outcomes = list(run_tests(load(text)))
@@ -59,7 +60,7 @@ def test_every_example_is_checked() -> None:
     assert len(fields) == len(KINDS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_kinds(load: Loader, kind: str) -> None:
     """The example of a kind loads, and each value of its table becomes what it says."""
     (text,) = re.findall(r"```yaml\n(.*?)```", _PARTS[kind], re.DOTALL)
@@ -93,7 +94,7 @@ def test_numbers_in_text() -> None:
         assert ("refused" if made is None else f"`{made}`") == result
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_options_of_kinds(kind: str) -> None:
     """Each option of each kind is in its table, and no other."""
     own = _options(KINDS[kind]) - _options(FieldBase) - {"kind"}

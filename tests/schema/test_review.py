@@ -36,6 +36,7 @@ from collector.schema.review import (
     written_copy,
 )
 from collector.schema.scalars import ConditionalPath, ConditionalRecords
+from tests.rows import for_each
 from tests.schema.make import HEAD
 from tests.schema.test_diff_laws import (
     DATES,
@@ -206,7 +207,7 @@ def test_only_what_is_approved_or_narrower_is_amended(
         assert compared.widening or tells or old.consent != new.consent
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> None:
     """What is written is read again as the same field, whatever its options."""
     random = Random(7)
@@ -310,7 +311,7 @@ def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None
         assert found.is_approved is is_approved
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("approved_as", "is_now", "stays"),
     [
         ("jitter", "{path: jitter, when: {illness: [flu]}}", False),
@@ -442,7 +443,7 @@ def test_the_form_that_is_documented(tmp_path: Path) -> None:
     assert set(verdicts(schema, read_copy(path)).values()) == {"amended"}
 
 
-@pytest.mark.parametrize("name", FAULTY)
+@for_each("name", FAULTY)
 def test_a_copy_with_a_fault_approves_nothing(name: str, tmp_path: Path) -> None:
     """Not even the field whose entry is sound; and no fault shows a value."""
     schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"

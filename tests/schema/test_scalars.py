@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from collector.schema import scalars
 from tests.programs import script
+from tests.rows import for_each
 
 
 def _read(of: Any, value: object) -> Any:
@@ -22,13 +22,13 @@ def _read(of: Any, value: object) -> Any:
         return error.errors()[0]["type"]
 
 
-@pytest.mark.parametrize("text", ["a", "a1", "os-names", "a_b-c", "x" * 64])
+@for_each("text", ["a", "a1", "os-names", "a_b-c", "x" * 64])
 def test_names(text: str) -> None:
     """Names are lower case words joined by single - or _."""
     assert _read(scalars.Name, text) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text", ["", "A", "1a", "a-", "-a", "a--b", "a b", "a.b", "é", "a\n", "x" * 65, "../a", "a\0"]
 )
 def test_no_names(text: str) -> None:
@@ -38,15 +38,13 @@ def test_no_names(text: str) -> None:
         assert _read(scalars.Catalogue, text) == "E107"
 
 
-@pytest.mark.parametrize(
-    "text", ["ip", "os.type", "a_b.c_d", "a.1", ".".join("abcdefgh"), "count_"]
-)
+@for_each("text", ["ip", "os.type", "a_b.c_d", "a.1", ".".join("abcdefgh"), "count_"])
 def test_field_names(text: str) -> None:
     """Field names are 1 to 8 lower-case words joined by dots."""
     assert _read(scalars.FieldName, text) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["", "A", "a..b", ".a", "a.", "a-b", ".".join("abcdefghi"), "x" * 65, "a b", "a\n", "1a"],
 )
@@ -55,19 +53,19 @@ def test_no_field_names(text: str) -> None:
     assert _read(scalars.FieldName, text) == "E107"
 
 
-@pytest.mark.parametrize("text", ["schema", "received", "count"])
+@for_each("text", ["schema", "received", "count"])
 def test_reserved_names(text: str) -> None:
     """Keys that a record has anyway cannot be fields."""
     assert _read(scalars.FieldName, text) == "E107"
 
 
-@pytest.mark.parametrize("text", ["0.0.0", "1.2.3", "10.20.999999"])
+@for_each("text", ["0.0.0", "1.2.3", "10.20.999999"])
 def test_versions(text: str) -> None:
     """A version is three numbers."""
     assert _read(scalars.Version, text) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.0-rc1", "v1.0.0", "1.0.0 ", "1.0.1000000", "١.0.0"],
 )
@@ -76,7 +74,7 @@ def test_no_versions(text: str) -> None:
     assert _read(scalars.Version, text) == "E107"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("of", "text", "meaning"),
     [
         (scalars.Duration, "12h", timedelta(hours=12)),
@@ -96,7 +94,7 @@ def test_spans(of: Any, text: str, meaning: object) -> None:
     assert _read(of, text) == meaning
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("of", "code", "texts"),
     [
         (
@@ -148,7 +146,7 @@ def test_equal_durations_are_written_alike(text: str) -> None:
     assert adapter.dump_python(adapter.validate_python(text)) == "365d"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["a", "a.b", "a b.c-d", '"é"', 'a."é.b"[0]', "a.0.b", "$x", "x" * 256, ".".join("abcdefgh")],
 )
@@ -157,7 +155,7 @@ def test_paths(text: str) -> None:
     assert _read(scalars.Path, text) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["", ".", "a.", ".a", "a..b", "é", "a.体温", "a\nb", "a\0", "x" * 257, ".".join("abcdefghi")],
 )
@@ -166,15 +164,13 @@ def test_no_paths(text: str) -> None:
     assert _read(scalars.Path, text) == "E107"
 
 
-@pytest.mark.parametrize(
-    ("text", "result"), [("why", "why"), ("...", "E107"), ("", "E107"), ("ab", "E107")]
-)
+@for_each(("text", "result"), [("why", "why"), ("...", "E107"), ("", "E107"), ("ab", "E107")])
 def test_reasons(text: str, result: str) -> None:
     """A reason has at least three letters."""
     assert _read(scalars.Reason, text) == result
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "keys", "is_exact", "spoken"),
     [
         ("a.b", ("a", "b"), False, "a.b"),
@@ -198,7 +194,7 @@ def test_keys_of_paths(path: str, keys: tuple[object, ...], is_exact: bool, spok
     assert scalars.spoken(path) == spoken
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("way", "levels"),
     [
         ("a.b", ("a.b",)),
@@ -214,7 +210,7 @@ def test_levels_of_ways(way: str, levels: tuple[str, ...]) -> None:
     assert scalars.levels(way) == levels
 
 
-@pytest.mark.parametrize("way", ["[]", "a[][]", "a[].*", "a[][0]", "a[]..b", "*[]", "a.*.b"])
+@for_each("way", ["[]", "a[][]", "a[].*", "a[][0]", "a[]..b", "*[]", "a.*.b"])
 def test_no_ways(way: str) -> None:
     """A list is marked once, and has a name or a number."""
     assert _read(scalars.RecordsPath, way) == "E107"

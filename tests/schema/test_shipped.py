@@ -7,10 +7,10 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import orjson
-import pytest
 
 from collector.schema import load_schema, policy, resources
 from collector.schema.model import record_bits
+from tests.rows import for_each
 
 _NAMES = resources.names()
 _DOCUMENTS = sorted(
@@ -34,7 +34,7 @@ def test_what_is_shipped() -> None:
     assert {"conferencing", "conferencing-strict", "participants-qos"} <= set(_NAMES)
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@for_each("name", _NAMES)
 def test_each_loads_and_is_tested(name: str) -> None:
     """A shipped schema is called like its file, has a width of its own, tests and samples."""
     schema = load_schema(name)
@@ -52,7 +52,7 @@ def test_each_loads_and_is_tested(name: str) -> None:
     assert all(type(orjson.loads(path.read_bytes())) in (dict, list) for path in samples)
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@for_each("name", _NAMES)
 def test_tests_of_shipped_schemas_plant_content(name: str) -> None:
     """What a test forbids is in its event; what it keeps is canonical and of a listed field."""
     schema = load_schema(name)
@@ -68,7 +68,7 @@ def test_tests_of_shipped_schemas_plant_content(name: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "bits"), [("conferencing", 300), ("conferencing-strict", 110)])
+@for_each(("name", "bits"), [("conferencing", 300), ("conferencing-strict", 110)])
 def test_widths(name: str, bits: int) -> None:
     """No record of the default schema can carry 300 bits, none of the strict one 110."""
     assert 50 < record_bits(load_schema(name)) < bits
@@ -81,7 +81,7 @@ def test_strict_is_narrower_than_the_default() -> None:
     assert all(field.size() <= default.fields[name].size() for name, field in strict.fields.items())
 
 
-@pytest.mark.parametrize("path", _DOCUMENTS, ids=lambda path: f"{path.parent.stem}/{path.name}")
+@for_each("path", _DOCUMENTS)
 def test_no_real_address(path: Path) -> None:
     """Only documentation and private addresses appear in what is shipped."""
     found = 0
@@ -97,7 +97,7 @@ def test_no_real_address(path: Path) -> None:
     assert found or path.suffix == ".json"
 
 
-@pytest.mark.parametrize("name", _NAMES)
+@for_each("name", _NAMES)
 def test_no_field_outlives_a_year(name: str) -> None:
     """Retention is measured in days, addresses go first."""
     schema = load_schema(name)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from collector.documents import Document, read, read_text
+from tests.rows import for_each
 
 
 def _source(text: str) -> Document:
     return read_text(text, Document("made-up"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("written", "value"),
     [
         ("", None),
@@ -73,7 +72,7 @@ def test_core_schema(written: str, value: Any) -> None:
         assert type(source.value["a"]) is type(value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "written",
     ["18446744073709551616", "-9223372036854775809", "9" * 5000, "0x" + "f" * 17, "1e309", "-.INF"],
 )
@@ -111,8 +110,8 @@ def test_an_empty_document_is_an_empty_mapping() -> None:
     assert _source("~\n").value is None
 
 
-@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@for_each("bom", [b"", b"\xef\xbb\xbf"])
+@for_each("end", [b"\n", b"\r\n"])
 def test_files(tmp_path: Path, bom: bytes, end: bytes) -> None:
     """A byte order mark and Windows line ends do not matter."""
     path = tmp_path / "a.yaml"

@@ -6,14 +6,14 @@ import hashlib
 from pathlib import Path
 
 import orjson
-import pytest
 
 from collector.schema import Schema, load_schema, resources
 from collector.schema.diff import compare
 from collector.schema.stored_document import load_stored
+from tests.rows import for_each
 
 
-@pytest.mark.parametrize("name", resources.names())
+@for_each("name", resources.names())
 def test_every_shipped_schema_comes_back(name: str) -> None:
     """It lets through what it did; tests, and the order in which things stand, are not kept."""
     schema = load_schema(name)
@@ -70,7 +70,7 @@ def test_what_lies_beside_a_schema_is_in_its_document(tmp_path: Path) -> None:
     assert found.widening
 
 
-@pytest.mark.parametrize(
+@for_each(
     "document",
     [
         b"",

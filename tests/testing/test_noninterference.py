@@ -18,6 +18,7 @@ from collector.schema.kinds import Circumstances
 from collector.testing import assert_noninterference, laws
 from collector.testing.laws import agree, event_pairs, fixed_key, stand_alone
 from tests.filter.test_event_consent import made
+from tests.rows import for_each
 from tests.strategies import lines
 from tests.strategies.test_strategies import NOW, draw
 
@@ -98,8 +99,8 @@ def unshrunk() -> Iterator[None]:
     settings.load_profile("default")
 
 
-@pytest.mark.parametrize("name", ["conferencing", "conferencing-strict", "participants-qos"])
-@pytest.mark.parametrize("purposes", [None, (), ("service_operations",)])
+@for_each("name", ["conferencing", "conferencing-strict", "participants-qos"])
+@for_each("purposes", [None, (), ("service_operations",)])
 def test_the_filter_keeps_the_law(name: str, purposes: tuple[str, ...] | None) -> None:
     """With all purposes, none, and some."""
     assert_noninterference(load_schema(name), purposes=purposes, examples=20)

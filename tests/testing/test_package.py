@@ -12,6 +12,7 @@ from collector import ConfigError, testing
 from collector.testing import canaries
 from tests.programs import STRICT, script
 from tests.raising import raises
+from tests.rows import for_each
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "sdk.md"
 _BLOCKS = re.findall(r"<!-- test -->\n```python\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)
@@ -50,7 +51,7 @@ else:
 
 
 @pytest.mark.long  # `tests/test_fresh.py` runs them as well, from the wheel
-@pytest.mark.parametrize("block", _BLOCKS, ids=range(len(_BLOCKS)))
+@for_each("block", _BLOCKS)
 def test_the_examples_of_the_documentation_pass(block: str, tmp_path: Path) -> None:
     """Each example holds a test, which is run."""
     names: dict[str, object] = {}

@@ -27,6 +27,7 @@ from collector import ConfigError, InputError
 from collector.ingest.decompression import zstd_library
 from collector.testing import Hit, _search, canaries, scan
 from tests.raising import raises
+from tests.rows import for_each
 
 ZSTD = zstd_library()
 CANARIES = canaries(40)
@@ -75,7 +76,7 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("way", ENCODINGS)
+@for_each("way", ENCODINGS)
 def test_each_encoding_is_found(way: str, tmp_path: Path) -> None:
     """Once in the middle of other bytes, with its place."""
     encoding, encode = ENCODINGS[way]
@@ -97,7 +98,7 @@ def test_the_place_is_exact(tmp_path: Path) -> None:
     assert found["base64"] == 100 + 2 * len(CANARY) + 11 + 82 + 1
 
 
-@pytest.mark.parametrize(
+@for_each(
     "encode",
     [
         lambda text: json.dumps(text).encode(),
@@ -119,8 +120,8 @@ def test_a_canary_that_must_be_escaped_is_found(
     assert {hit.canary for hit in scan(tmp_path, [HARD])} == {HARD}
 
 
-@pytest.mark.parametrize("packing", PACKINGS)
-@pytest.mark.parametrize("way", ["plain", "base64-1", "json-mixed", "utf-16-le"])
+@for_each("packing", PACKINGS)
+@for_each("way", ["plain", "base64-1", "json-mixed", "utf-16-le"])
 def test_packed_data_is_found_at_any_offset(packing: str, way: str, tmp_path: Path) -> None:
     """Not only at the start of a file, and with every encoding inside."""
     encoding, encode = ENCODINGS[way]
@@ -136,8 +137,8 @@ def test_deflate_without_a_header_is_found_at_the_start(tmp_path: Path) -> None:
     assert scan(tmp_path, CANARIES) == [Hit(tmp_path / "file", CANARY, "deflate>plain", 0)]
 
 
-@pytest.mark.parametrize("level", [0, 1, 9])
-@pytest.mark.parametrize("bits", [9, 12, 15])
+@for_each("level", [0, 1, 9])
+@for_each("bits", [9, 12, 15])
 def test_zlib_data_of_every_header(level: int, bits: int, tmp_path: Path) -> None:
     """Small windows and all levels have other first bytes."""
     deflate = zlib.compressobj(level, wbits=bits)
@@ -172,7 +173,7 @@ def test_packed_beyond_reach_is_not_called_clean(tmp_path: Path) -> None:
         scan(tmp_path, CANARIES)
 
 
-@pytest.mark.parametrize("packing", PACKINGS)
+@for_each("packing", PACKINGS)
 def test_damage_hides_nothing_before_it(packing: str, tmp_path: Path) -> None:
     """Cut off, or with a wrong checksum: what comes out before is searched."""
     text = CANARY.encode() + b"\n" + RANDOM.randbytes(150_000).hex().encode()
@@ -275,7 +276,7 @@ def test_sockets_and_pipes_are_no_data(tmp_path: Path) -> None:
         assert scan(tmp_path, CANARIES) == []
 
 
-@pytest.mark.parametrize("what", ["nothing", "dangling", "device"])
+@for_each("what", ["nothing", "dangling", "device"])
 def test_what_cannot_be_read_is_not_called_clean(what: str, tmp_path: Path) -> None:
     """A path that leads nowhere, a link that does, a device that never ends."""
     path = tmp_path / "path"
@@ -301,7 +302,7 @@ def test_a_fault_while_reading_is_not_called_clean(
         scan(tmp_path, CANARIES)
 
 
-@pytest.mark.parametrize("wanted", [[], ["short"], [CANARY, ""]])
+@for_each("wanted", [[], ["short"], [CANARY, ""]])
 def test_canaries_that_cannot_be_found_are_refused(wanted: list[str], tmp_path: Path) -> None:
     """None at all would always be clean; short ones are met by chance."""
     with raises("E107", ConfigError):

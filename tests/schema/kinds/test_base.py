@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from collector.schema.kinds import KINDS
 from collector.schema.kinds.base import FieldBase
 from collector.testing._drawn import DRAWN, draw_value
+from tests.rows import for_each
 from tests.schema.make import NOW, canonical, field
 from tests.strategies import draw_options
 from tests.strategies.options import OPTIONS
@@ -31,7 +32,7 @@ _FACTS: dict[str, tuple[dict[str, Any], set[type], str, bool]] = {
 """Per kind: options, the JSON types that it reads, its column, and whether few values are many."""
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@for_each("kind", KINDS)
 def test_facts(kind: str) -> None:
     """Types, column and repetition of each kind; a field is optional and does not expire."""
     options, wire, column, repeats = _FACTS[kind]

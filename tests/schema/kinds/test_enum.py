@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.rows import for_each
 from tests.schema.make import canonical, field, refuses
 
 _WORDS = st.text(alphabet="aAbBkKſİ é", min_size=1, max_size=3).filter(lambda w: w == w.strip())
@@ -80,15 +80,13 @@ def test_folding_is_ascii_only() -> None:
     assert make("é") is None
 
 
-@pytest.mark.parametrize(
-    "text", [" kiosk", "kiosk ", "kiosk\n", "ki osk", "kiosk\0", "ｋiosk", "kiosk" * 99]
-)
+@for_each("text", [" kiosk", "kiosk ", "kiosk\n", "ki osk", "kiosk\0", "ｋiosk", "kiosk" * 99])
 def test_nothing_is_trimmed(text: str) -> None:
     """Nothing is cut, trimmed or normalised to fit."""
     assert canonical(field("enum", values=["kiosk"], fold_case=True))(text) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "code"),
     [
         ({"values": []}, "E107"),

@@ -9,11 +9,11 @@ from math import inf, nan
 from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.schema.kinds import FieldBase
+from tests.rows import for_each
 from tests.schema.make import canonical, field, refuses
 
 _INTEGERS = st.builds(
@@ -47,7 +47,7 @@ def test_the_size_of_integers(of: FieldBase) -> None:
     assert len({make(value) for value in range(-200, 400)} - {None}) == of.size()
 
 
-@pytest.mark.parametrize("value", [-(2**63), 2**63, 10**400, -(10**400)])
+@for_each("value", [-(2**63), 2**63, 10**400, -(10**400)])
 def test_huge_integers(value: int) -> None:
     """A number of any length is compared, and refused."""
     most = 2**63 - 1
@@ -99,7 +99,7 @@ def test_every_multiple_is_itself(of: FieldBase) -> None:
     assert of.size() == len(set(multiples)) == count
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "result"),
     [
         (0.3, 0.3),
@@ -127,7 +127,7 @@ def test_tenths(value: float, result: float | None) -> None:
     assert repr(make(value)) == repr(result)
 
 
-@pytest.mark.parametrize("precision", [1, 3, 50])
+@for_each("precision", [1, 3, 50])
 def test_the_precision_of_the_program_does_not_matter(precision: int) -> None:
     """A program that embeds us may set its decimal context as it likes."""
     traps = [decimal.Inexact, decimal.Rounded, decimal.FloatOperation]
@@ -151,7 +151,7 @@ def test_extremes() -> None:
     assert field("number", minimum=-1e15, maximum=-1e-25, step=1).size() == 10**15
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "options", "code"),
     [
         ("integer", {"minimum": 1, "maximum": 9, "step": 2}, "E122"),
@@ -279,7 +279,7 @@ def test_any_text(text: str) -> None:
         assert timed(text) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "result"),
     [
         ("54 ms", 54.0),
@@ -319,7 +319,7 @@ def test_texts_in_milliseconds(text: str, result: float | None) -> None:
     assert repr(make(text)) == repr(result)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "result"),
     [("7", 5), ("7.99", 5), ("-0.01", -5), ("-10", -10), ("-10.001", None), ("20.001", None)],
 )
@@ -362,7 +362,7 @@ def test_what_numbers_read() -> None:
             assert of.document()["text"] is False
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "code"),
     [
         ({"unit": "ms", "text": True}, None),

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from math import inf, nan
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.filter.sdk_records import HOUR_SPAN
 from collector.schema.kinds.time import TimeField
+from tests.rows import for_each
 from tests.schema.make import NOW, canonical, field, refuses
 
 _STEPS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -58,7 +58,7 @@ def test_anything(value: str | float) -> None:
     assert found is None or make(found) == found
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         *[
@@ -103,7 +103,7 @@ def test_refused_texts(text: str) -> None:
     assert canonical(field("time"))(text) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     "number",
     [-1, -0.5, nan, inf, -inf, 10**14, 10**17 - 1, 10**20, 10**400, 1e20, 1e300, -(10**400)],
 )
@@ -112,7 +112,7 @@ def test_refused_numbers(number: float) -> None:
     assert canonical(field("time"))(number) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "result"),
     [
         ("2026-11-24T10:20:30Z", "2026-11-24T10:20:30Z"),
@@ -137,7 +137,7 @@ def test_accepted(value: str | float, result: str) -> None:
     assert canonical(field("time"))(value) == result
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("within", "precision", "early", "late"),
     [
         ("±7d", "second", "2026-11-17T10:20:30Z", "2026-12-01T10:20:30Z"),
@@ -157,10 +157,8 @@ def test_windows(within: str, precision: str, early: str, late: str) -> None:
         assert make(moment.isoformat()) is None
 
 
-@pytest.mark.parametrize(
-    ("within", "precision"), [("±2m", "minute"), ("±45s", "minute"), ("±1h", "day")]
-)
-@pytest.mark.parametrize("precise", [True, False])
+@for_each(("within", "precision"), [("±2m", "minute"), ("±45s", "minute"), ("±1h", "day")])
+@for_each("precise", [True, False])
 def test_the_size_of_a_window(within: str, precision: str, precise: bool) -> None:
     """The size is the greatest number of values that pass at one moment, whatever the moment."""
     of = field("time", within=within, precision=precision)
@@ -175,9 +173,7 @@ def test_the_size_of_a_window(within: str, precision: str, precise: bool) -> Non
     assert of.size() == widest
 
 
-@pytest.mark.parametrize(
-    ("within", "precision"), [("±1s", "second"), ("±45s", "minute"), ("±2m", "minute")]
-)
+@for_each(("within", "precision"), [("±1s", "second"), ("±45s", "minute"), ("±2m", "minute")])
 def test_the_size_of_a_window_around_an_hour(within: str, precision: str) -> None:
     """A sender of records says the hour: what lies in the window of any of its moments passes."""
     of, step = field("time", within=within, precision=precision), _STEPS[precision]
@@ -190,7 +186,7 @@ def test_the_size_of_a_window_around_an_hour(within: str, precision: str) -> Non
     assert of.size() < len(passed) <= of.size_between(HOUR_SPAN) <= len(passed) + 1
 
 
-@pytest.mark.parametrize("precision", sorted(_STEPS))
+@for_each("precision", sorted(_STEPS))
 def test_the_size_without_a_window(precision: str) -> None:
     """Without a window every step from 1970 to 9999 is a value."""
     first, last = _EPOCH, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -198,7 +194,7 @@ def test_the_size_without_a_window(precision: str) -> None:
     assert field("time", precision=precision).size() == seconds // _STEPS[precision] + 1
 
 
-@pytest.mark.parametrize("year", [1, 9999])
+@for_each("year", [1, 9999])
 def test_at_the_ends_of_the_calendar(year: int) -> None:
     """A window ends with it."""
     of, present = field("time", within="±99999w"), datetime(year, 12, 31, tzinfo=UTC)
@@ -217,7 +213,7 @@ def test_the_clock_is_read_each_time() -> None:
     assert canonical(of, NOW + timedelta(minutes=61))(text) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "code"),
     [
         ({"precision": "week"}, "literal_error"),

@@ -6,11 +6,11 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.schema.kinds.token import TokenField
+from tests.rows import for_each
 from tests.schema.make import canonical, field, refuses
 
 
@@ -44,7 +44,7 @@ def test_catalogues(tmp_path: Path) -> None:
     assert of.language is None
 
 
-@pytest.mark.parametrize(("most", "code"), [(5, "E116"), (6, None), (64, None)])
+@for_each(("most", "code"), [(5, "E116"), (6, None), (64, None)])
 def test_max_length(tmp_path: Path, most: int, code: str | None) -> None:
     """``max_length`` is a promise about the whole set, not a pair of scissors."""
     (tmp_path / "mine.txt").write_text("# source: made up\na\nlonger\n")
@@ -52,7 +52,7 @@ def test_max_length(tmp_path: Path, most: int, code: str | None) -> None:
     assert refuses("token", pattern="a|longer", max_length=most) == code
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "code"),
     [
         ({}, "E122"),
@@ -74,7 +74,7 @@ def test_options(options: dict[str, Any], code: str | None) -> None:
     assert refuses("token", **options) == code
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("written", "bits"),
     [
         ("{}", 4.7),

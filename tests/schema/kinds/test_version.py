@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.rows import for_each
 from tests.schema.make import canonical, field, refuses
 
 _DEFAULT = 99_999
@@ -49,7 +49,7 @@ def test_against_splitting(options: tuple[int, list[int]], text: str) -> None:
     assert found is None or make(found) == found
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("parts", "maximum"),
     [(1, [0]), (1, [12]), (2, [3, 9]), (2, [9, 10]), (3, [1, 2, 3]), (1, [3, 12])],
 )
@@ -77,7 +77,7 @@ def test_defaults() -> None:
     assert make("100000") is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "result"),
     [
         ("22.04", "22.04"),
@@ -97,7 +97,7 @@ def test_coarsening(text: str, result: str | None) -> None:
     assert canonical(field("version", parts=2, maximum=[99, 99]))(text) == result
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "result"),
     [
         ("9.99.999.99999", "9.99.999"),
@@ -114,7 +114,7 @@ def test_leading_zeros_are_no_way_around_a_maximum(text: str, result: str | None
     assert canonical(field("version", parts=3, maximum=[9, 99, 999]))(text) == result
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         *[
@@ -151,7 +151,7 @@ def test_refusals(text: str) -> None:
     assert canonical(field("version"))(text) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "code"),
     [
         ({"parts": 3, "maximum": [9, 9]}, "E122"),

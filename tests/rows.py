@@ -1,0 +1,43 @@
+"""A test of many rows of data, as one test: to collect, set up and report each row as a test of its
+own takes longer than most rows do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from functools import update_wrapper
+from typing import Any
+
+_Test = Callable[..., None]
+
+
+def for_each(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[[_Test], _Test]:
+    """Call the test with each row in turn, as the arguments of these names; the first row that
+    fails is in a note of what it raises.
+
+    ``tmp_path`` is an empty folder for each row; other fixtures are those of all rows.
+    """
+    listed = [row if isinstance(names, tuple) else (row,) for row in rows]
+    given = names if isinstance(names, tuple) else (names,)
+
+    def decorated(test: _Test) -> _Test:
+        def run(**fixtures: Any) -> None:
+            for number, row in enumerate(listed):
+                values = fixtures | dict(zip(given, row, strict=True))
+                if "tmp_path" in fixtures:
+                    values["tmp_path"] = fixtures["tmp_path"] / str(number)
+                    values["tmp_path"].mkdir()
+                try:
+                    test(**values)
+                except Exception as error:
+                    error.add_note(f"with {', '.join(given)} = {row!r}"[:500])
+                    raise
+
+        signature = inspect.signature(test)
+        left = [each for name, each in signature.parameters.items() if name not in given]
+        wrapper: Any = update_wrapper(run, test)
+        del wrapper.__wrapped__
+        wrapper.__signature__ = signature.replace(parameters=left)
+        return run
+
+    return decorated

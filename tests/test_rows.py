@@ -1,0 +1,27 @@
+"""Tests whose rows of data are tried in turn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.rows import for_each
+
+
+def test_a_row_that_fails_is_named(tmp_path: Path) -> None:
+    """The rows before it are tried, each in an empty folder of its own; what is raised stays."""
+    tried = list[tuple[int, str]]()
+
+    @for_each(("number", "text"), [(1, "a"), (2, "b"), (3, "c")])
+    def row(number: int, text: str, tmp_path: Path) -> None:
+        tried.append((number, text))
+        assert not [*tmp_path.iterdir()]
+        (tmp_path / text).touch()
+        assert number < 2, text
+
+    with pytest.raises(AssertionError, match="b") as caught:
+        row(tmp_path=tmp_path)
+    assert tried == [(1, "a"), (2, "b")]
+    assert caught.value.__notes__ == ["with number, text = (2, 'b')"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "1", "a", "b"]
