@@ -127,7 +127,7 @@ def run_or_raise(action: Callable[[], _T], code: str = "E503", message: str = _N
     """Run an action; raise ``DeliveryError`` for a database error, without that in its context:
     E503 if the error is transient, else ``code``."""
 
-    def failure(error: Exception) -> DeliveryError:
+    def failure(error: BaseException) -> DeliveryError:
         if is_transient(error):
             return DeliveryError("E503", _NOT_NOW)
         return DeliveryError(code, message)
