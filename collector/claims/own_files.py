@@ -33,7 +33,7 @@ _DATABASE = r"(-wal|-shm|-journal|\.compact-[0-9a-f]{16})?"
 _LINES = r"(\.state|(\.[0-9]+)?(\.new)?)"
 _OWN_FILE = re.compile(
     rf"collector\.lock|ledger\.key(\.new)?(\.part)?|(spool|tombstones)\.db{_DATABASE}"
-    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?|verdicts\.json(\.[0-9a-f]{16}\.part)?"
+    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?|verdicts\.json(\.part)?"
 ).fullmatch
 """Matches the names of files in the data directory."""
 _BESIDE = {"ndjson": _LINES, "store": _DATABASE}
