@@ -46,7 +46,7 @@ _PAUSE = 0.05
 _LONGEST_VALUE = 512
 """Bytes: more than any kind has; its longest values are 64 characters."""
 _T = TypeVar("_T")
-_IN_THE_WAY = "a trigger of another program keeps rows that are deleted; remove it from the store"
+_IN_THE_WAY = "a trigger of another program may keep what is deleted; remove it from the store"
 
 
 # -- retention ------------------------------------------------------------------------------------
@@ -259,27 +259,18 @@ def _prune(db: sqlite3.Connection, path: Path, rule: Rule, wait: float) -> Remov
 def _remove(
     db: sqlite3.Connection, path: Path, rules: Sequence[Rule], wait: float
 ) -> list[Removal]:
-    """Carry out rules in one transaction. Raises ``DeliveryError`` where a row is left that they
-    concern. Of several rules none is carried out then: the caller tries each by itself."""
+    """Carry out rules in one transaction. Raises ``DeliveryError`` where another program has made a
+    trigger, which may keep or copy what is deleted."""
 
-    def is_left() -> bool:
-        return any(True for rule in rules for _ in scan(db, rule))
-
-    def remove() -> tuple[list[Removal], bool, int]:
+    def remove() -> tuple[list[Removal], int]:
         with transaction(db):
-            found = _change_all(db, rules)
-            if is_left():
-                _change_all(db, rules)  # a trigger of another program has copied some
-            is_gone = not is_left()
-            if not is_gone and len(rules) > 1:
+            if db.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger'").fetchone():
                 raise DeliveryError("E501", _IN_THE_WAY)
-            return found, is_gone, mark(db)
+            return _change_all(db, rules), mark(db)
 
-    found, is_gone, remains = run_or_raise(remove)
+    found, remains = run_or_raise(remove)
     is_swept = False
     with suppress(sqlite3.Error, OSError, MemoryError):
         if is_swept := compact(db, path, wait):
             _forget(db, remains)
-    if not is_gone:
-        raise DeliveryError("E501", _IN_THE_WAY)
     return [each + Removal(is_swept=is_swept) for each in found]
