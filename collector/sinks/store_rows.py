@@ -120,6 +120,7 @@ def values(db: sqlite3.Connection) -> Iterator[Values]:
     for shape in shapes(db):
         names = ", ".join(_shortened(name, kind) for name, kind in shape.columns.items())
         rows = db.execute(f"SELECT {names} FROM {quoted(shape.table)}")  # noqa: S608
+        yield shape.table, {name: set() for name in shape.columns}  # it may be empty
         while some := rows.fetchmany(_ROWS):
             columns = map(set, zip(*some, strict=True))
             yield shape.table, dict(zip(shape.columns, columns, strict=True))

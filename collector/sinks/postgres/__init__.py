@@ -391,6 +391,7 @@ class PostgresSink(ErasableSink):
 
         tables: dict[str, dict[str, str]] = self._ask(self._namespace.tables, {})
         for table, columns in tables.items():
+            yield table, {name: set() for name in columns}  # it may be empty
             for rows in self._server.rows(self._namespace.select(table, columns), _ROWS):
                 found: dict[str, set[object]] = {name: set() for name in columns}
                 for row in plain_rows(rows, columns):
