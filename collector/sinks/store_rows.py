@@ -14,7 +14,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -169,6 +168,13 @@ def steps(
     file, if anything was deleted now or before; ``compacted`` is called then. While a reader or a
     full disk prevents that, items are not swept, and it is tried again for the next one. Raises
     ``sqlite3.Error``."""
+    yield from _parts(db, rule)
+    for is_swept in _sweeps(db, path, compacted):
+        yield Removal(is_swept=is_swept)
+
+
+def _parts(db: sqlite3.Connection, rule: Rule) -> Iterator[Removal]:
+    """Carry out a rule by age, a transaction of some thousand rows for each item."""
     for table, columns, compiled in list(_concerned(db, rule)):
         if compiled is None:
             yield Removal(unruled=(table,))
@@ -184,16 +190,6 @@ def steps(
                 done = _change(db, table, compiled, within, at, end)
             yield done
             at = end
-    done_at: int | None = None
-    while (remains := _remains(db)) is not None:
-        is_swept = False
-        with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
-            is_swept = empty_log(db, path) if remains == done_at else compact(db, path)
-            done_at = remains
-            compacted()
-        if is_swept:
-            _forget(db, remains)
-        yield Removal(is_swept=is_swept)
 
 
 # -- sweeping -------------------------------------------------------------------------------------
@@ -206,6 +202,23 @@ def mark(db: sqlite3.Connection) -> int:
     made >>= 1  # SQLite's numbers have a sign
     db.execute("INSERT OR REPLACE INTO _remains VALUES (1, ?)", (made,))
     return made
+
+
+def _sweeps(
+    db: sqlite3.Connection, path: Path, compacted: Callable[[], None] = lambda: None
+) -> Iterator[bool]:
+    """Compact the file, if anything was deleted that is not swept; yield for each try whether it
+    is."""
+    done_at: int | None = None
+    while (remains := _remains(db)) is not None:
+        is_swept = False
+        with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
+            is_swept = empty_log(db, path) if remains == done_at else compact(db, path)
+            done_at = remains
+            compacted()
+        if is_swept:
+            _forget(db, remains)
+        yield is_swept
 
 
 def _remains(db: sqlite3.Connection) -> int | None:
@@ -237,41 +250,28 @@ def read(path: Path, look: Callable[[sqlite3.Connection], Iterable[_T]]) -> Iter
 
 def rewrite(path: Path, rules: Sequence[Rule], wait: float) -> list[Removal]:
     """Carry out rules, and compact the file; wait so many seconds for readers. Rules by age go in
-    steps, others together in one transaction. Raises ``DeliveryError``."""
+    steps, others together in one transaction. Raises ``DeliveryError``, also where another program
+    has made a trigger, which may keep or copy what a person's rule deletes."""
     if not path.is_file() or not path.stat().st_size:  # no store yet
         return [Removal() for _ in rules]
     with opened(path) as db:
-        if all(rule.now is not None for rule in rules):
-            return run_or_raise(lambda: [_prune(db, path, rule, wait) for rule in rules])
-        return _remove(db, path, rules, wait)
+        return run_or_raise(lambda: _rewrite(db, path, rules, wait))
 
 
-def _prune(db: sqlite3.Connection, path: Path, rule: Rule, wait: float) -> Removal:
-    total, deadline = Removal(), monotonic() + wait
-    for done in steps(db, path, rule):
-        total += done
-        if not done.is_swept:
-            if monotonic() >= deadline:
-                break
-            sleep(_PAUSE)
-    return replace(total, is_swept=_remains(db) is None)
-
-
-def _remove(
+def _rewrite(
     db: sqlite3.Connection, path: Path, rules: Sequence[Rule], wait: float
 ) -> list[Removal]:
-    """Carry out rules in one transaction. Raises ``DeliveryError`` where another program has made a
-    trigger, which may keep or copy what is deleted."""
-
-    def remove() -> tuple[list[Removal], int]:
+    if all(rule.now is not None for rule in rules):
+        found = [sum(_parts(db, rule), Removal()) for rule in rules]
+    else:
         with transaction(db):
             if db.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger'").fetchone():
                 raise DeliveryError("E501", _IN_THE_WAY)
-            return _change_all(db, rules), mark(db)
-
-    found, remains = run_or_raise(remove)
-    is_swept = False
-    with suppress(sqlite3.Error, OSError, MemoryError):
-        if is_swept := compact(db, path, wait):
-            _forget(db, remains)
-    return [each + Removal(is_swept=is_swept) for each in found]
+            found = _change_all(db, rules)
+            mark(db)
+    deadline = monotonic() + wait
+    for is_swept in _sweeps(db, path):
+        if monotonic() >= deadline:
+            break
+        sleep(0 if is_swept else _PAUSE)
+    return [each + Removal(is_swept=_remains(db) is None) for each in found]
