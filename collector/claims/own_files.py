@@ -75,7 +75,8 @@ def _places(locations: Locations) -> Iterator[_Place]:
         if sink.is_local:
             yield _place(sink.place(own_directory(data, name)), sink)
         if sink.has_state:
-            yield _place(own_directory(data, locations.directories.get(name, name)), sink)
+            named = locations.earlier.directories.get(name, name)
+            yield _place(own_directory(data, named), sink)
 
 
 def _place(path: str | Path, sink: SinkSettings) -> _Place:

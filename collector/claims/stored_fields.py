@@ -196,7 +196,7 @@ def mismatches(
                 f"Collector cannot read back what the sink `{name}` holds.",
                 "Ask its recipient, or use a type of sink that Collector can read.",
             )
-    for place in locations.unread:
+    for place in (*locations.earlier.unreached, *locations.earlier.beyond):
         yield _open(
             f"Records may be left where Collector could not look: {place}.",
             "Make this place readable, or run `collector store drop` for its sink.",
@@ -209,7 +209,7 @@ def mismatches(
     if locations.spool.is_file():
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed, reviews)
-    names = {*locations.sinks, *locations.directories.values(), *allowed.sinks}
+    names = {*locations.sinks, *locations.earlier.directories.values(), *allowed.sinks}
     names |= {each.shared_name for each in locations.sinks.values()}
     if number := count_entries(locations, names, sockets):
         what = "1 entry that Collector did not make is" if number == 1 else f"{number} entries that"
