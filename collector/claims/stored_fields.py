@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -355,9 +354,9 @@ def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
             stored.add(schema, members, allowed, has_tables=True)
     yield from stored.mismatches("spool", allowed)
     words = {*allowed.words, *_WORDS}
-    for name, (definition, passed) in _FILES.items():
+    for name, definition in _FILES.items():
         damaged += foreign_parts(
-            locations.data / name, definition, words=lambda _: words, passed=passed
+            locations.data / name, definition, words=lambda _: words, passed=_PASSED
         )
     if damaged:
         message = f"The spool has parts that are damaged or not Collector's ({damaged})."
@@ -420,13 +419,19 @@ _PARTS = {"rows": "tables", "lines": "lines or files"}
 _VERIFIED = Definition((*LEDGER_TABLES, *journal.TABLES)).columns.keys()
 """The tables that the ledger's chains cover."""
 _SEALED = frozenset({"batches", "aside", "damaged"})
-"""The spool's tables whose rows have a seal over all of them, or are damaged."""
-_FILES: Mapping[str, tuple[Definition, AbstractSet[str]]] = {
-    SPOOL_NAME: (SPOOL_DEFINITION, _VERIFIED | _SEALED),
-    TOMBSTONES_NAME: (TOMBSTONES_DEFINITION, set()),
+"""The spool's tables whose rows have a seal over all of them but for the sink, or are damaged."""
+_PASSED = {
+    (table, column)
+    for table, columns in SPOOL_DEFINITION.columns.items()
+    for column in columns
+    if (table in _VERIFIED | _SEALED and column != "sink")
+    or column == "counts"  # encrypted, and the table demands their length
 }
-"""The definition of each file, and the names of those tables whose values are not looked at
-here."""
+"""The columns whose values are not looked at here."""
+_FILES: Mapping[str, Definition] = {
+    SPOOL_NAME: SPOOL_DEFINITION,
+    TOMBSTONES_NAME: TOMBSTONES_DEFINITION,
+}
 _WORDS = frozenset(
     {*CATEGORIES, *DROPS, "dropped", "content", "bytes", "in", "out", "TEXT", "INTEGER", "REAL"}
 )
