@@ -47,6 +47,7 @@ __all__ = [
     "is_erasable",
     "open_sink",
     "own_directory",
+    "random_keys",
     "random_order",
     "shuffled",
     "sink_type",
@@ -63,10 +64,15 @@ _SHOWN = 5000
 _T = TypeVar("_T")
 
 
+def random_keys(number: int) -> list[int]:
+    """Draw numbers of 64 bits from the system."""
+    return memoryview(os.urandom(8 * number)).cast("Q").tolist()
+
+
 def random_order(number: int) -> list[int]:
     """Return the numbers below one, in an order that nobody can foresee: records that lie beside
     each other would tell who met whom."""
-    keys = memoryview(os.urandom(8 * number)).cast("Q").tolist()
+    keys = random_keys(number)
     return sorted(range(number), key=keys.__getitem__)
 
 

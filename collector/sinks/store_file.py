@@ -22,6 +22,7 @@ from collector.errors import ConfigError, DeliveryError, file_name
 from collector.files import failing_as, make_directory
 from collector.files import make_private as make_file_private
 from collector.filter.redaction import Dialect
+from collector.sinks.sink import random_keys
 from collector.sqlite.connection import (
     checkpoint,
     connect_unset,
@@ -332,11 +333,6 @@ class RowPlaces:
 
     def _move_to(self, base: int) -> None:
         self.base = min(max(self.base, base), _LAST - _ROOM)
-
-
-def random_keys(number: int) -> list[int]:
-    """Draw numbers of 64 bits from the system."""
-    return memoryview(os.urandom(8 * number)).cast("Q").tolist()
 
 
 class RowReorder:

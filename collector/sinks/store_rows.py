@@ -24,11 +24,10 @@ from collector.errors import DeliveryError
 from collector.filter.redaction import Rule, SqlRule, sql
 from collector.filter.stored import Values
 from collector.sinks.inventory import read_or_raise, reading, shapes
-from collector.sinks.sink import Holding, Opening
+from collector.sinks.sink import Holding, Opening, random_keys
 from collector.sinks.store_file import (
     SQLITE,
     opened,
-    random_keys,
     row_number_of,
     run_or_raise,
     tables,
