@@ -16,7 +16,6 @@ from collector.contracts import Batch, DeliveryState, Granted, layout_of
 from collector.errors import (
     CAUSES,
     Cause,
-    CollectorError,
     DeliveryError,
     NoTurn,
     Unacceptable,
@@ -77,7 +76,7 @@ def redeliver(name: str, sink: Sink, spool: Spool, fields_for: FieldsFor) -> int
         if each.sink != name:
             continue
         is_taken = False
-        with suppress(CollectorError), contained():
+        with contained():
             batch = each.batch
             fields = fields_for(name, layout_of(batch).table, batch.granted)
             sink.deliver(read(batch, fields))

@@ -186,17 +186,17 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def failing_as(
-    failure: Exception | Callable[[Exception], Exception],
-    *kinds: type[Exception],
-    but: type[Exception] | tuple[type[Exception], ...] = (),
+    failure: Exception | Callable[[BaseException], Exception],
+    *kinds: type[BaseException],
+    but: type[BaseException] | tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
-    """Raise ``failure`` in the place of errors of these kinds (``OSError`` if none is named), apart
-    from those of ``but``. It has no context: the text of an error of the disk or of a database may
-    hold paths and values."""
+    """Raise ``failure``, or what it returns for the error, in the place of errors of these kinds
+    (``OSError`` if none is named), apart from those of ``but``. It has no context: the text of an
+    error of the disk or of a database may hold paths and values."""
     try:
         yield
         return
-    except Exception as error:
+    except BaseException as error:
         if isinstance(error, but) or not isinstance(error, kinds or OSError):
             raise
         if not isinstance(failure, Exception):

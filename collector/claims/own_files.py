@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from glob import escape
 from os.path import realpath
@@ -33,7 +33,7 @@ _DATABASE = r"(-wal|-shm|-journal|\.compact-[0-9a-f]{16})?"
 _LINES = r"(\.state|(\.[0-9]+)?(\.new)?)"
 _OWN_FILE = re.compile(
     rf"collector\.lock|ledger\.key(\.new)?(\.part)?|(spool|tombstones)\.db{_DATABASE}"
-    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?|verdicts\.json(\.[0-9a-f]{16}\.part)?"
+    r"|spool\.db\.damaged-[0-9TZ-]+(-wal)?|verdicts\.json(\.part)?"
 ).fullmatch
 """Matches the names of files in the data directory."""
 _BESIDE = {"ndjson": _LINES, "store": _DATABASE}
@@ -75,7 +75,8 @@ def _places(locations: Locations) -> Iterator[_Place]:
         if sink.is_local:
             yield _place(sink.place(own_directory(data, name)), sink)
         if sink.has_state:
-            yield _place(own_directory(data, locations.directories.get(name, name)), sink)
+            named = locations.earlier.directories.get(name, name)
+            yield _place(own_directory(data, named), sink)
 
 
 def _place(path: str | Path, sink: SinkSettings) -> _Place:
@@ -108,14 +109,23 @@ def count_entries(locations: Locations, names: Collection[str], sockets: Collect
 
     owned = dict.fromkeys(of_sinks, is_in_sink)
     owned |= {"file": is_file, "directory": is_directory, "socket": is_socket}
-    for attempt in range(_LOOKS):
-        sleep(_PAUSE * bool(attempt))
+
+    def look() -> set[Path]:
         found = {*foreign_entries(data, owned)}
         for place in places:
             beside = (each for each in place.beside if data not in each.parents)
             found.update(each for each in beside if _is_foreign(each, place, places))
-        if not found:
-            break
+        return found
+
+    return _number_that_stay(look)
+
+
+def _number_that_stay(look: Callable[[], Iterable[Path]]) -> int:
+    found = {*look()}
+    for _ in range(_LOOKS - 1):
+        if found:
+            sleep(_PAUSE)
+            found.intersection_update(look())
     return len(found)
 
 
@@ -135,12 +145,7 @@ def _is_above(path: Path, places: Collection[_Place]) -> bool:
 def count_altered(locations: Locations) -> int:
     """Count the files in the data directory, and those of sinks, that have something besides their
     own parts: text in a lock or behind a key, and what an interrupted change left."""
-    files = _files(locations)
-    for attempt in range(_LOOKS):
-        sleep(_PAUSE * bool(attempt))
-        if not (files := {*filter(_has_more, files)}):
-            break
-    return len(files)
+    return _number_that_stay(lambda: filter(_has_more, _files(locations)))
 
 
 def _files(locations: Locations) -> set[Path]:

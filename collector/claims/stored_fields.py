@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from collector.claims.findings import ACCESS, ClaimFinding, unread
 from collector.claims.own_files import count_altered, count_entries
 from collector.contracts import CATEGORIES, DROPS
 from collector.errors import DeliveryError, UnreadableBatch
-from collector.filter.stored import Values, foreign_lines, values
+from collector.filter.stored import foreign_lines, values
 from collector.ledger import grammar, journal, opened
 from collector.ledger.stored import TABLES as LEDGER_TABLES
 from collector.retention.locations import Locations
@@ -155,6 +154,11 @@ class _Allowed:
         return {*self.tables.get(schema, {}), *self.reserved}
 
     @property
+    def every(self) -> set[str]:
+        """The names of the members that a record of any schema may have."""
+        return {*self.reserved}.union(*self.tables.values())
+
+    @property
     def words(self) -> set[str]:
         """All names and digests that Collector's own tables may hold."""
         fields = set[str]().union(*self.tables.values())
@@ -191,7 +195,7 @@ def mismatches(
                 f"Collector cannot read back what the sink `{name}` holds.",
                 "Ask its recipient, or use a type of sink that Collector can read.",
             )
-    for place in locations.unread:
+    for place in (*locations.earlier.unreached, *locations.earlier.beyond):
         yield _open(
             f"Records may be left where Collector could not look: {place}.",
             "Make this place readable, or run `collector store drop` for its sink.",
@@ -204,7 +208,7 @@ def mismatches(
     if locations.spool.is_file():
         yield from _readable("spool", _in_spool(locations, allowed))
     yield from _of_earlier_schemas([each.schema for each in matrices], allowed, reviews)
-    names = {*locations.sinks, *locations.directories.values(), *allowed.sinks}
+    names = {*locations.sinks, *locations.earlier.directories.values(), *allowed.sinks}
     names |= {each.shared_name for each in locations.sinks.values()}
     if number := count_entries(locations, names, sockets):
         what = "1 entry that Collector did not make is" if number == 1 else f"{number} entries that"
@@ -268,90 +272,95 @@ def _in_sink(
         )
     if not sink.exists:
         return
-    every = set[str]().union(*allowed.tables.values())
-    for table in sink.inventory():
-        listed = allowed.tables.get(table.name) if sink.unit == "rows" else every
-        if listed is None:
-            yield _open(f"The sink `{name}` has a table of a schema that nobody knows.", _RESTORE)
-            continue
-        filled = {each for each, times in table.fields.items() if times}
-        names = {*listed}
-        yield from _unlisted(name, filled - names, table.fields.keys() - filled - names)
-        reached_it = set[str]().union(*allowed.sinks.get(name, {}).values())
-        if sink.unit == "rows":
-            reached_it = allowed.reaching(name, table.name)
-        yield from _misled(name, (filled & names) - reached_it if is_listed else set())
-    yield from _of_values(name, sink.values(), allowed, is_listed=is_listed)
+    found = _Names()
+    for schema, members in sink.values():
+        names = found.add(schema, members, allowed, has_tables=sink.unit == "rows")
+        if is_listed:
+            found.misled |= names - allowed.reaching(name, schema)
+    yield from found.mismatches(name, allowed)
     for each in sink.unproven():
         message = f"The sink `{name}` could not be checked whole: {each}."
         mismatch = _open(message, f"See docs/sinks.md on `{name}`'s type, and run this again.")
         yield from (mismatch, mismatch._replace(check="retention"))
 
 
-def _misled(sink: str, fields: Collection[str]) -> Iterator[Mismatch]:
-    for each in sorted(fields):
-        message = f"The sink `{sink}` holds `{each}`, which no configuration sends there."
-        yield _against(message, _ERASE)
+@dataclass
+class _Names:
+    """Names under which something is stored that may not be: ``unlisted`` ones, with values or
+    ``empty``; those of values that were ``refused``; and those that are ``misled``, as nothing
+    sends them there. ``unknown`` counts what is of a schema that nobody knows."""
 
+    unlisted: set[str] = field(default_factory=set)
+    empty: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    misled: set[str] = field(default_factory=set)
+    unknown: int = 0
 
-def _of_values(
-    where: str, found: Iterable[Values], allowed: _Allowed, *, is_listed: bool
-) -> Iterator[Mismatch]:
-    """Compare values with the kinds of their fields, and fields with what is to go there."""
-    refused, misled, is_known = set[str](), set[str](), True
-    for schema, members in found:
-        refused.update(allowed.refused(schema, members))
-        is_known &= schema in allowed.tables
-        if is_listed and schema in allowed.tables:
-            filled = {name for name, each in members.items() if not {None}.issuperset(each)}
-            fields = filled.intersection(allowed.tables[schema])
-            misled |= fields - allowed.reaching(where, schema)
-    yield from _refused(where, refused, allowed)
-    yield from _misled(where, misled)
-    if not is_known:
-        yield _open(f"{_named(where)} holds records of a schema that nobody knows.", _RESTORE)
+    def add(
+        self,
+        schema: str,
+        members: Mapping[str, Collection[object]],
+        allowed: _Allowed,
+        *,
+        has_tables: bool,
+    ) -> set[str]:
+        """Compare values with the kinds of their fields; return those fields of the schema that
+        have any. Of a table that nobody knows no column is known, and of a record that nobody
+        knows, the names that some schema lists."""
+        self.refused.update(allowed.refused(schema, members))
+        filled = {name for name, each in members.items() if not {None}.issuperset(each)}
+        is_known = schema in allowed.tables
+        self.unknown += not is_known
+        if is_known or not has_tables:
+            names = allowed.names(schema) if is_known else allowed.every
+            self.unlisted |= filled - names
+            self.empty |= members.keys() - filled - names
+        return filled.intersection(allowed.tables.get(schema, ()))
+
+    def mismatches(self, where: str, allowed: _Allowed) -> Iterator[Mismatch]:
+        """Yield what was found in a sink or in the spool."""
+        named = _named(where)
+        if self.unlisted:
+            message = f"{named} holds fields that no schema lists ({len(self.unlisted)})."
+            yield _against(message, _ERASE)
+        if self.empty:
+            message = f"{named} has empty columns that no schema lists ({len(self.empty)})."
+            yield _open(message, "Remove these columns, and run this again.")
+        for each in sorted(self.refused):
+            message = f"{named} holds values of `{each}` that no schema allows."
+            yield _against(message, _ERASE) if allowed.is_whole else _open(message, _RESTORE)
+        for each in sorted(self.misled):
+            message = f"{named} holds `{each}`, which no configuration sends there."
+            yield _against(message, _ERASE)
+        if self.unknown:
+            yield _open(f"{named} has a table or records of a schema that nobody knows.", _RESTORE)
 
 
 def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
     """Look at records that wait, and at those that were set aside."""
-    damaged, unknown = len([*quarantined(locations.spool)]), 0
-    unlisted, refused = set[str](), set[str]()
+    damaged, stored = len([*quarantined(locations.spool)]), _Names()
     for batch in pending_batches(locations.spool):
         if batch is None or batch.layout is None:
             damaged += 1
             continue
-        names = {name for name, _ in batch.layout.columns}
+        columns = {"received": {batch.received}, **{name: () for name, _ in batch.layout.columns}}
         try:
             damaged += bool(foreign_lines(batch.payload))
-            found = [(batch.layout.schema, {"received": [batch.received]}), *values(batch.payload)]
+            found = [(batch.layout.schema, columns), *values(batch.payload)]
         except DeliveryError:
             damaged += 1
             continue
         for schema, members in found:
-            if schema in allowed.tables:
-                unlisted |= (members.keys() | names) - allowed.names(schema)
-            refused.update(allowed.refused(schema, members))
-        unknown += any(schema not in allowed.tables for schema, _ in found)
-    yield from _unlisted("spool", unlisted, set())
-    yield from _refused("spool", refused, allowed)
-    if unknown:
-        message = f"Batches of a schema that nobody knows are in the spool ({unknown})."
-        yield _open(message, _RESTORE)
+            stored.add(schema, members, allowed, has_tables=True)
+    yield from stored.mismatches("spool", allowed)
     words = {*allowed.words, *_WORDS}
-    for name, (definition, passed) in _FILES.items():
+    for name, definition in _FILES.items():
         damaged += foreign_parts(
-            locations.data / name, definition, words=lambda _: words, passed=passed
+            locations.data / name, definition, words=lambda _: words, passed=_PASSED
         )
     if damaged:
         message = f"The spool has parts that are damaged or not Collector's ({damaged})."
         yield _open(message, _DAMAGED)
-
-
-def _refused(where: str, names: set[str], allowed: _Allowed) -> Iterator[Mismatch]:
-    for each in sorted(names):
-        message = f"{_named(where)} holds values of `{each}` that no schema allows."
-        mismatch = _against(message, _ERASE)
-        yield mismatch if allowed.is_whole else _open(message, _RESTORE)
 
 
 def _of_earlier_schemas(
@@ -404,28 +413,25 @@ _MOVE = "Find out what they are. Move them elsewhere, or delete them."
 _PARTS = {"rows": "tables", "lines": "lines or files"}
 
 
-def _unlisted(where: str, filled: set[str], empty: set[str]) -> Iterator[Mismatch]:
-    if filled:
-        message = f"{_named(where)} holds fields that no schema lists ({len(filled)})."
-        yield _against(message, _ERASE)
-    if empty:
-        message = f"{_named(where)} has empty columns that no schema lists ({len(empty)})."
-        yield _open(message, "Remove these columns, and run this again.")
-
-
 # -- Collector's own tables: names that it knows, times, and hashes --------------------------------
 
 
 _VERIFIED = Definition((*LEDGER_TABLES, *journal.TABLES)).columns.keys()
 """The tables that the ledger's chains cover."""
 _SEALED = frozenset({"batches", "aside", "damaged"})
-"""The spool's tables whose rows have a seal over all of them, or are damaged."""
-_FILES: Mapping[str, tuple[Definition, AbstractSet[str]]] = {
-    SPOOL_NAME: (SPOOL_DEFINITION, _VERIFIED | _SEALED),
-    TOMBSTONES_NAME: (TOMBSTONES_DEFINITION, set()),
+"""The spool's tables whose rows have a seal over all of them but for the sink, or are damaged."""
+_PASSED = {
+    (table, column)
+    for table, columns in SPOOL_DEFINITION.columns.items()
+    for column in columns
+    if (table in _VERIFIED | _SEALED and column != "sink")
+    or column == "counts"  # encrypted, and the table demands their length
 }
-"""The definition of each file, and the names of those tables whose values are not looked at
-here."""
+"""The columns whose values are not looked at here."""
+_FILES: Mapping[str, Definition] = {
+    SPOOL_NAME: SPOOL_DEFINITION,
+    TOMBSTONES_NAME: TOMBSTONES_DEFINITION,
+}
 _WORDS = frozenset(
     {*CATEGORIES, *DROPS, "dropped", "content", "bytes", "in", "out", "TEXT", "INTEGER", "REAL"}
 )

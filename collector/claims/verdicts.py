@@ -7,8 +7,6 @@ configuration and the sentence that it was reached for: ``recorded`` is ``unprov
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from collector.claims.document import Claim
-from collector.claims.findings import Verdict
 from collector.claims.promises import Promise, promises
 from collector.config import Config
 from collector.errors import DeliveryError
@@ -27,10 +24,6 @@ from collector.routing import Flows, changes
 from collector.schema.review import ApprovedCopy
 
 FILE_NAME = "verdicts.json"
-MAX_BYTES = 1 << 20
-"""The most bytes of the file that are read."""
-_LEFT_SECONDS = 60.0
-"""After so long a file that was not moved into its place is of a process that was killed."""
 _DAYS = 2
 """From so many days on, an age is told in days."""
 _NEVER = "Never checked."
@@ -39,14 +32,10 @@ _RUN = "Run `collector claims` with the sidecar's configuration."
 
 
 class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One verdict: ``at`` is when it was reached, ``configuration`` what it was reached for."""
+    """A promise with its verdict: ``at`` is when that was reached, ``configuration`` what it was
+    reached for."""
 
-    id: str
-    sentence: str
-    verdict: Verdict
-    reason: str
-    advice: str
-    additions: tuple[str, ...]
+    promise: Promise
     at: datetime
     configuration: str
 
@@ -72,27 +61,14 @@ def record(data: Path, every: Iterable[Promise], configuration: str, now: dateti
     """Record verdicts beside those of other claims. Raises ``DeliveryError`` E506 if the directory
     cannot be written."""
     at = now.astimezone(UTC).replace(microsecond=0)
-    found = {each.id: each for each in _read(data / FILE_NAME)}
-    for each in every:
-        found[each.id] = Recorded(
-            each.id,
-            each.sentence,
-            each.verdict,
-            each.reason,
-            each.advice,
-            each.additions,
-            at,
-            configuration,
-        )
-    part = data / f"{FILE_NAME}.{secrets.token_hex(8)}.part"
+    found = {each.promise.id: each for each in _read(data / FILE_NAME)}
+    found |= {each.id: Recorded(each, at, configuration) for each in every}
+    part = data / f"{FILE_NAME}.part"
     try:
-        for left in data.glob(f"{FILE_NAME}.*.part"):
-            if left.stat().st_mtime < now.timestamp() - _LEFT_SECONDS:
-                left.unlink()
+        part.unlink(missing_ok=True)  # of a process that was killed
         write_private(part, [_encoded([*found.values()])])
         part.replace(data / FILE_NAME)
     except OSError:
-        part.unlink(missing_ok=True)
         raise DeliveryError("E506", "the verdicts cannot be recorded there") from None
 
 
@@ -107,30 +83,22 @@ def recorded(
     that is no such file has no verdicts.
     """
     latest = now + timedelta(hours=1)  # the page is of the whole hour
-    found = {each.id: each for each in _read(data / FILE_NAME) if each.at < latest}
+    found = {each.promise.id: each for each in _read(data / FILE_NAME) if each.at < latest}
     every, times = list[Promise](), dict[str, datetime]()
     for promise in promises(claims, {}):
-        last = found.get(promise.id)
+        last, reason = found.get(promise.id), _NEVER
         if promise.verdict == "missing":
             every.append(promise)
-        elif last is None or last.sentence != promise.sentence:
-            every.append(replace(promise, verdict="unproven", reason=_NEVER, advice=_RUN))
-        elif last.configuration != configuration:
+            continue
+        if last is not None and last.promise.sentence == promise.sentence:
             times[promise.id] = last.at
-            reason = f"{_CHANGED} {_age(now, last.at)}"
-            every.append(replace(promise, verdict="unproven", reason=reason, advice=_RUN))
-        else:
-            times[promise.id] = last.at
-            every.append(
-                replace(
-                    promise,
-                    verdict=last.verdict,
-                    reason=last.reason,
-                    advice=last.advice,
-                    checked=f"{promise.checked} {_age(now, last.at)}",
-                    additions=last.additions,
-                )
-            )
+            age = _age(now, last.at)
+            if last.configuration == configuration:
+                checked = f"{promise.checked} {age}"
+                every.append(replace(last.promise, checked=checked, limits=promise.limits))
+                continue
+            reason = f"{_CHANGED} {age}"
+        every.append(replace(promise, verdict="unproven", reason=reason, advice=_RUN))
     return tuple(every), times
 
 
@@ -156,12 +124,8 @@ def _encoded(found: list[Recorded]) -> bytes:
 
 def _read(path: Path) -> list[Recorded]:
     """Return the verdicts of a file; none where it is absent or no such file."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
-            text = file.read(MAX_BYTES + 1)
-        found = _decode(text) if len(text) <= MAX_BYTES else []
+        found = _decode(path.read_bytes())
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return []
-    is_sound = all(each.at.tzinfo is not None for each in found)
-    return found if is_sound else []
+    return found if all(each.at.tzinfo is not None for each in found) else []

@@ -117,8 +117,7 @@ def check(
         if locations is not None and locations.spool.is_file() and not found["ledger"]:
             for which, against in _running(locations.spool, matrices, reviews):
                 found[which] = (*(found[which] or ()), against)
-            if _is_any(locations):
-                found["ledger"] = (*(found["ledger"] or ()), *_noted(locations))
+            found["ledger"] = (*(found["ledger"] or ()), *_noted(locations))
             if ran_elsewhere(locations.data, config.sinks.on()):
                 message = "The sidecar last wrote to other sinks than this configuration names."
                 against = ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
@@ -130,8 +129,10 @@ def check(
 
 def _noted(locations: Locations) -> Iterator[ClaimFinding]:
     """Note in the ledger that records were read; yield what is unproven where that fails."""
+    if (rows := _rows(locations)) == 0:
+        return
     with suppress(ConfigError, DeliveryError):
-        note(locations.data, Note.of("read", command="claims", rows=_rows(locations)))
+        note(locations.data, Note.of("read", command="claims", rows=rows))
         return
     yield ClaimFinding(
         "The ledger could not note that records were read, as it cannot be written.",
@@ -381,9 +382,9 @@ def _ledger(locations: Locations | None) -> Iterator[ClaimFinding]:
     """Check the ledger of the data directory."""
     if locations is not None and locations.spool.is_file():
         yield from _flaws(locations.spool)
-    elif locations is not None and (is_any := _is_any(locations)) is not False:
+    elif locations is not None and (rows := _rows(locations)) != 0:
         yield ClaimFinding(
-            f"There {'are' if is_any else 'may be'} records, and no ledger that says where they"
+            f"There {'are' if rows else 'may be'} records, and no ledger that says where they"
             " came from.",
             is_open=True,
             advice="Name the data directory of the sidecar with `--data`.",
@@ -421,20 +422,6 @@ def _running(
         yield "flows", ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
 
 
-def _is_any(locations: Locations) -> bool | None:
-    """Return whether any sink has records; ``None`` where one that cannot be read may have some."""
-    found: bool | None = False
-    with locations.opened() as sinks:
-        for name, sink in sinks.items():
-            try:
-                with in_place(name, sink):
-                    if sink.exists:
-                        return True
-            except DeliveryError:
-                found = None
-    return found
-
-
 def _rows(locations: Locations) -> int | None:
     """Return the number of records in sinks; ``None`` where it cannot be read."""
     number = 0
@@ -442,7 +429,8 @@ def _rows(locations: Locations) -> int | None:
         for name, sink in sinks.items():
             try:
                 with in_place(name, sink):
-                    number += sum(each.records for each in sink.inventory())
+                    if sink.exists:
+                        number += sum(each.records for each in sink.inventory())
             except DeliveryError:
                 return None
     return number

@@ -90,8 +90,8 @@ def reach(locations: Locations) -> dict[str, list[str]]:
 
 def reached_by_sidecar(answer: Mapping[str, Any], locations: Locations) -> Locations:
     """Return the locations as the answering sidecar reaches them."""
-    beyond, unreached = tuple(answer["beyond"]), tuple(answer["unreached"])
-    return replace(locations, beyond=beyond, unreached=unreached)
+    earlier = replace(locations.earlier, unreached=[*answer["unreached"]])
+    return replace(locations, beyond=tuple(answer["beyond"]), earlier=earlier)
 
 
 def counts_of(done: Removal) -> dict[str, Any]:

@@ -139,5 +139,5 @@ def _connected(path: Path, setting: str) -> closing[sqlite3.Connection]:
     return closing(connect(path, setting, seconds=_BUSY_SECONDS))
 
 
-def _refused(error: Exception) -> Refused:
+def _refused(error: BaseException) -> Refused:
     return Refused("full" if code_of(error) == sqlite3.SQLITE_FULL else "unavailable")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.contracts import Removal
 from collector.errors import ConfigError, file_name
 from collector.filter.redaction import Rule
-from collector.retention.earlier import earlier_sinks
+from collector.retention.earlier import EarlierSinks, earlier_sinks
 from collector.schema.model import Schema
 from collector.sinks.sink import ErasableSink, Opening, is_erasable, open_sink
 from collector.spool import FILE_NAME as SPOOL_NAME
@@ -31,25 +31,15 @@ class Reachable(Protocol):
 
 @dataclass(frozen=True)
 class Locations:
-    """The locations of records: the erasable sinks, on, off or of an earlier configuration, and in
-    words those that are ``beyond`` the reach of commands. ``schemas`` are those in force, the
-    default first. ``unreached`` says where something of ours may be that could not be looked at: an
-    answer about a person is not complete without it. ``unread`` are those of both that an earlier
-    configuration named."""
+    """The locations of records: the erasable sinks, on, off or of an ``earlier`` configuration, and
+    in words those that are ``beyond`` the reach of commands. ``schemas`` are those in force, the
+    default first."""
 
     data: Path
     schemas: tuple[Schema, ...]
     sinks: Mapping[str, SinkSettings]
     beyond: tuple[str, ...] = ()
-    unreached: tuple[str, ...] = ()
-    unread: tuple[str, ...] = ()
-    earlier: frozenset[str] = frozenset()
-    """The names of sinks that an earlier configuration named."""
-    directories: Mapping[str, str] = field(default_factory=dict)
-    """By their names here, the names by which those of them are opened that left files in their own
-    directories."""
-    elsewhere: frozenset[str] = frozenset()
-    """Those of them whose location is another sink's by now."""
+    earlier: EarlierSinks = field(default_factory=EarlierSinks)
 
     @classmethod
     def of(cls, config: Config, schemas: tuple[Schema, ...]) -> Locations:
@@ -85,12 +75,14 @@ class Locations:
                 "what was read out of the store or exported before",
                 "what SDKs have not sent yet: their own queues, spools and stores",
             ),
-            tuple(earlier.unreached),
-            (*earlier.unreached, *earlier.beyond),
-            frozenset(earlier.sinks),
-            earlier.directories,
-            frozenset(earlier.elsewhere),
+            earlier,
         )
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Where something of ours may be that could not be looked at: an answer about a person is
+        not complete without it."""
+        return tuple(self.earlier.unreached)
 
     @property
     def spool(self) -> Path:
@@ -104,11 +96,9 @@ class Locations:
         with Spool(self.spool) as spool:
             yield spool
 
-    @contextmanager
-    def reached(self, wait: float = 0.0) -> Iterator[Mapping[str, Reachable]]:
+    def reached(self, wait: float = 0.0) -> AbstractContextManager[Mapping[str, Reachable]]:
         """Reach the sinks for a command that changes them; it waits so many seconds for readers."""
-        with self.opened(wait) as sinks:
-            yield sinks
+        return self.opened(wait)
 
     @contextmanager
     def opened(self, wait: float = 0.0) -> Iterator[dict[str, ErasableSink]]:
@@ -117,13 +107,13 @@ class Locations:
             sinks = dict[str, ErasableSink]()
             for name, settings in self.sinks.items():
                 opening = Opening(
-                    self.directories.get(name, name),
+                    self.earlier.directories.get(name, name),
                     self.schemas,
                     self.data,
                     is_offline=True,
                     wait=wait,
-                    is_former=name in self.directories,
-                    has_location=name not in self.elsewhere,
+                    is_former=name in self.earlier.directories,
+                    has_location=name not in self.earlier.elsewhere,
                 )
                 sink = open_sink(settings, opening)
                 stack.callback(sink.close)

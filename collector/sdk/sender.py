@@ -134,7 +134,7 @@ class LocalSender:
             sink.idle()
         elif monotonic() >= self._idle_at:
             self._idle_at = monotonic() + _IDLE_SECONDS
-            with suppress(CollectorError), contained():  # the batches are delivered
+            with contained():  # the batches are delivered
                 sink.idle()
         if holds_expired(sink) != self._is_overdue:
             self._is_overdue = not self._is_overdue
@@ -169,7 +169,7 @@ class LocalSender:
         from collector.sinks.sink import contained, finish_sink  # noqa: PLC0415 - as above
 
         sink, self._sink = self._sink, None
-        with suppress(CollectorError), contained():
+        with contained():
             finish_sink(self._opener() if sink is None else sink)
 
 

@@ -399,13 +399,7 @@ class _Running(Locations):
             if isinstance(sink, ErasableSink)
         }
         others = {name: sink for name, sink in self.sinks.items() if name not in running}
-        locations = Locations(
-            self.data,
-            self.schemas,
-            others,
-            directories=self.directories,
-            elsewhere=self.elsewhere,
-        )
+        locations = Locations(self.data, self.schemas, others, earlier=self.earlier)
         with locations.opened(wait) as sinks:
             yield {**running, **sinks}
 

@@ -69,16 +69,12 @@ def check_store(path: Path, table: Table) -> None:
     except OSError:
         return  # a page of the index for which there is no room would end the process
     try:
-        _check_tables(path, table, has_index)
+        with closing(read_or_raise(lambda: connect_in_place(path, has_index=has_index))) as db:
+            require_store(db)
+            read_or_raise(lambda: table.check(db))
     except DeliveryError as error:
         if not error.may_pass:  # a store that is in use opens later
             raise
-
-
-def _check_tables(path: Path, table: Table, has_index: bool) -> None:
-    with closing(read_or_raise(lambda: connect_in_place(path, has_index=has_index))) as db:
-        require_store(db)
-        read_or_raise(lambda: table.check(db))
 
 
 def read_or_raise(action: Callable[[], _T]) -> _T:
@@ -88,22 +84,18 @@ def read_or_raise(action: Callable[[], _T]) -> _T:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A table of records: its columns with their types, and its view's columns, if it has one."""
+    """A table of records: its columns with their types, and its view, if it has one."""
 
     table: str
     columns: Mapping[str, str]
     view: str | None
-    view_columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Shape):
     """The counts of a table. A row counts as many events as its ``count``; ``first`` and ``last``
     are the minutes of the oldest and the newest."""
 
-    table: str
-    view: str | None
-    columns: Mapping[str, str]
     rows: int
     events: int
     first: str | None
@@ -112,35 +104,31 @@ class Contents:
 
 def contents(db: sqlite3.Connection) -> list[Contents]:
     """Count the rows and events of all tables of records."""
-    return [_counted(db, shape) for shape in shapes(db)]
+    figures = "count(*), coalesce(sum(count), 0), min(received), max(received)"
+    query = f"SELECT {figures} FROM {{}}"  # noqa: S608 - constants
+    return [
+        Contents(each.table, each.columns, each.view, *row)
+        for each in shapes(db)
+        for row in db.execute(query.format(quoted(each.table)))
+    ]
 
 
 def shapes(db: sqlite3.Connection) -> list[Shape]:
     """Return the tables of records, without those of other programs."""
-    return list(_shapes(db))
-
-
-def _shapes(db: sqlite3.Connection) -> Iterator[Shape]:
     found = db.execute("PRAGMA main.table_list").fetchall()
     strict = {name for _, name, kind, *_, is_strict in found if kind == "table" and is_strict}
     views = {name for _, name, kind, *_ in found if kind == "view"}
-    for table in tables(db):
-        columns = columns_of(db, table)
-        if table in strict and columns.keys() >= set(RESERVED_COLUMNS):
-            view = view_of(table) if view_of(table) in views else None
-            yield Shape(table, columns, view, tuple(columns_of(db, view)) if view else ())
-
-
-def _counted(db: sqlite3.Connection, shape: Shape) -> Contents:
-    figures = "count(*), coalesce(sum(count), 0), min(received), max(received)"
-    (row,) = db.execute(f"SELECT {figures} FROM {quoted(shape.table)}")  # noqa: S608 - a table
-    return Contents(shape.table, shape.view, shape.columns, *row)
+    return [
+        Shape(table, columns, view if (view := view_of(table)) in views else None)
+        for table in tables(db)
+        if (columns := columns_of(db, table)).keys() >= set(RESERVED_COLUMNS) and table in strict
+    ]
 
 
 def foreign_parts(path: Path) -> int:
     """Count what is in a store's file besides what we would have written."""
-    return foreign.foreign_parts(path, OWN, statements, _words)
 
+    def words(db: sqlite3.Connection) -> set[str]:
+        return {name for each in shapes(db) for name in (each.table, *each.columns)}
 
-def _words(db: sqlite3.Connection) -> set[str]:
-    return {name for each in shapes(db) for name in (each.table, *each.columns)}
+    return foreign.foreign_parts(path, OWN, statements, words)

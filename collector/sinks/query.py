@@ -14,6 +14,7 @@ from typing import Any
 from collector.documents import nearest
 from collector.errors import CollectorError, DeliveryError, InputError, UsageError
 from collector.sinks.inventory import shapes
+from collector.sqlite.definition import columns_of
 
 FUNCTIONS = frozenset(
     """
@@ -146,7 +147,7 @@ class _Statement:
         found = shapes(db)
         views = [shape.view for shape in found if shape.view is not None]
         self._tables = [shape.table for shape in found] + views
-        columns = [name for shape in found for name in (*shape.columns, *shape.view_columns)]
+        columns = [name for table in self._tables for name in columns_of(db, table)]
         self._columns = list(dict.fromkeys(columns))
         self._permission = confine(db, self._tables)
         widest = max((len(shape.columns) for shape in found), default=0)

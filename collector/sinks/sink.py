@@ -9,7 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from collector.contracts import Batch, Closing, Layout, Record, Removal, Subject, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
-from collector.files import make_directory
+from collector.files import failing_as, make_directory
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
@@ -47,6 +47,7 @@ __all__ = [
     "is_erasable",
     "open_sink",
     "own_directory",
+    "random_keys",
     "random_order",
     "shuffled",
     "sink_type",
@@ -63,10 +64,15 @@ _SHOWN = 5000
 _T = TypeVar("_T")
 
 
+def random_keys(number: int) -> list[int]:
+    """Draw numbers of 64 bits from the system."""
+    return memoryview(os.urandom(8 * number)).cast("Q").tolist()
+
+
 def random_order(number: int) -> list[int]:
     """Return the numbers below one, in an order that nobody can foresee: records that lie beside
     each other would tell who met whom."""
-    keys = memoryview(os.urandom(8 * number)).cast("Q").tolist()
+    keys = random_keys(number)
     return sorted(range(number), key=keys.__getitem__)
 
 
@@ -489,7 +495,7 @@ def is_erasable(settings: SinkSettings) -> bool:
 def expiry_of(settings: SinkSettings) -> timedelta | None:
     """Return after how long the location of a sink deletes what it got; ``None`` if it cannot be
     read."""
-    with suppress(CollectorError), contained():
+    with contained():
         return sink_type(settings).read_expiry(settings)
     return None
 
@@ -504,7 +510,7 @@ def check_sink(settings: SinkSettings, opening: Opening) -> None:
 
 def warnings_of(settings: SinkSettings, opening: Opening) -> list[ConfigError]:
     """Return the warnings of a sink's type; none if it cannot find out."""
-    with suppress(CollectorError), contained():
+    with contained():
         return [*sink_type(settings).warnings(settings, opening)]
     return []
 
@@ -517,22 +523,22 @@ def open_sink(settings: SinkSettings, opening: Opening) -> Sink:
     return sink
 
 
-@contextmanager
-def _of_type(of_type: type, action: str) -> Iterator[None]:
+def _of_type(of_type: type, action: str) -> AbstractContextManager[None]:
     """Turn what the code of a type may not raise into ``ConfigError`` E201."""
-    try:
-        yield
-        return
-    except (CollectorError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # noqa: BLE001 - the code of a type may raise anything
-        message = _failed(of_type, f" to {action} the sink", error)
-    raise ConfigError("E201", message)
+
+    def failure(error: BaseException) -> ConfigError:
+        return ConfigError("E201", _failed(of_type, f" to {action} the sink", error))
+
+    return failing_as(failure, BaseException, but=(CollectorError, KeyboardInterrupt))
 
 
 def _failed(of_type: type, action: str, error: BaseException) -> str:
     """Return the message for what the code of a type may not raise. It names the place in the code
     and a class of Python's own, and no text: that may quote anything."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    if isinstance(error, SystemExit):
+        return "the code of this sink type tried to end the program"
     module, kind = of_type.__module__, type(error)
     lines = [
         line
@@ -546,48 +552,45 @@ def _failed(of_type: type, action: str, error: BaseException) -> str:
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Ignore what a sink raises that is not a ``CollectorError``: the program goes on, whatever it
-    is, and only Ctrl-C ends it."""
+    """Ignore what a sink raises, whatever it is: the program goes on, and only Ctrl-C ends it."""
     try:
         yield
-    except (CollectorError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - the code of a type may raise anything
         return
 
 
-@contextmanager
-def in_place(name: str, sink: object) -> Iterator[None]:
+def in_place(name: str, sink: object) -> AbstractContextManager[None]:
     """Let what a sink raises name it: there are several, and only one of them failed. What the code
     of its type may not raise is ``DeliveryError`` E503."""
-    try:
-        yield
-        return
-    except DeliveryError as error:
-        failure = copy(error)
-    except (CollectorError, KeyboardInterrupt, GeneratorExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - the code of a type may raise anything
-        failure = DeliveryError("E503", _failed(type(sink), "", error), "failed")
-    failure.message = f"{name}: {failure.message}"
-    raise failure
+
+    def failure(error: BaseException) -> CollectorError:
+        if isinstance(error, CollectorError) and not isinstance(error, DeliveryError):
+            return error
+        named = copy(error) if isinstance(error, DeliveryError) else None
+        named = named or DeliveryError("E503", _failed(type(sink), "", error), "failed")
+        named.message = f"{name}: {named.message}"
+        return named
+
+    return failing_as(failure, BaseException, but=(KeyboardInterrupt, GeneratorExit))
 
 
 def holds_expired(sink: Sink) -> bool:
     """Return whether expired data could not be removed from a sink yet, or it cannot say so."""
-    with suppress(CollectorError), contained():
+    with contained():
         return bool(sink.is_held)
     return True
 
 
 def finish_sink(sink: Sink) -> None:
     """Let a sink hand on what it collected, whatever it raises, and close it."""
-    with suppress(CollectorError), contained():
+    with contained():
         sink.finish()
     close_sink(sink)
 
 
 def close_sink(sink: Sink) -> None:
     """Close a sink, whatever it raises: what it has not taken is still in the spool."""
-    with suppress(CollectorError), contained():
+    with contained():
         sink.close()

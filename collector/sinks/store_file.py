@@ -22,6 +22,7 @@ from collector.errors import ConfigError, DeliveryError, file_name
 from collector.files import failing_as, make_directory
 from collector.files import make_private as make_file_private
 from collector.filter.redaction import Dialect
+from collector.sinks.sink import random_keys
 from collector.sqlite.connection import (
     checkpoint,
     connect_unset,
@@ -127,7 +128,7 @@ def run_or_raise(action: Callable[[], _T], code: str = "E503", message: str = _N
     """Run an action; raise ``DeliveryError`` for a database error, without that in its context:
     E503 if the error is transient, else ``code``."""
 
-    def failure(error: Exception) -> DeliveryError:
+    def failure(error: BaseException) -> DeliveryError:
         if is_transient(error):
             return DeliveryError("E503", _NOT_NOW)
         return DeliveryError(code, message)
@@ -332,11 +333,6 @@ class RowPlaces:
 
     def _move_to(self, base: int) -> None:
         self.base = min(max(self.base, base), _LAST - _ROOM)
-
-
-def random_keys(number: int) -> list[int]:
-    """Draw numbers of 64 bits from the system."""
-    return memoryview(os.urandom(8 * number)).cast("Q").tolist()
 
 
 class RowReorder:

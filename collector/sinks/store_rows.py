@@ -14,7 +14,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic, sleep
@@ -25,11 +24,10 @@ from collector.errors import DeliveryError
 from collector.filter.redaction import Rule, SqlRule, sql
 from collector.filter.stored import Values
 from collector.sinks.inventory import read_or_raise, reading, shapes
-from collector.sinks.sink import Holding, Opening
+from collector.sinks.sink import Holding, Opening, random_keys
 from collector.sinks.store_file import (
     SQLITE,
     opened,
-    random_keys,
     row_number_of,
     run_or_raise,
     tables,
@@ -46,7 +44,7 @@ _PAUSE = 0.05
 _LONGEST_VALUE = 512
 """Bytes: more than any kind has; its longest values are 64 characters."""
 _T = TypeVar("_T")
-_IN_THE_WAY = "a trigger of another program keeps rows that are deleted; remove it from the store"
+_IN_THE_WAY = "a trigger of another program may keep what is deleted; remove it from the store"
 
 
 # -- retention ------------------------------------------------------------------------------------
@@ -120,6 +118,7 @@ def values(db: sqlite3.Connection) -> Iterator[Values]:
     for shape in shapes(db):
         names = ", ".join(_shortened(name, kind) for name, kind in shape.columns.items())
         rows = db.execute(f"SELECT {names} FROM {quoted(shape.table)}")  # noqa: S608
+        yield shape.table, {name: set() for name in shape.columns}  # it may be empty
         while some := rows.fetchmany(_ROWS):
             columns = map(set, zip(*some, strict=True))
             yield shape.table, dict(zip(shape.columns, columns, strict=True))
@@ -168,6 +167,13 @@ def steps(
     file, if anything was deleted now or before; ``compacted`` is called then. While a reader or a
     full disk prevents that, items are not swept, and it is tried again for the next one. Raises
     ``sqlite3.Error``."""
+    yield from _parts(db, rule)
+    for is_swept in _sweeps(db, path, compacted):
+        yield Removal(is_swept=is_swept)
+
+
+def _parts(db: sqlite3.Connection, rule: Rule) -> Iterator[Removal]:
+    """Carry out a rule by age, a transaction of some thousand rows for each item."""
     for table, columns, compiled in list(_concerned(db, rule)):
         if compiled is None:
             yield Removal(unruled=(table,))
@@ -183,16 +189,6 @@ def steps(
                 done = _change(db, table, compiled, within, at, end)
             yield done
             at = end
-    done_at: int | None = None
-    while (remains := _remains(db)) is not None:
-        is_swept = False
-        with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
-            is_swept = empty_log(db, path) if remains == done_at else compact(db, path)
-            done_at = remains
-            compacted()
-        if is_swept:
-            _forget(db, remains)
-        yield Removal(is_swept=is_swept)
 
 
 # -- sweeping -------------------------------------------------------------------------------------
@@ -205,6 +201,23 @@ def mark(db: sqlite3.Connection) -> int:
     made >>= 1  # SQLite's numbers have a sign
     db.execute("INSERT OR REPLACE INTO _remains VALUES (1, ?)", (made,))
     return made
+
+
+def _sweeps(
+    db: sqlite3.Connection, path: Path, compacted: Callable[[], None] = lambda: None
+) -> Iterator[bool]:
+    """Compact the file, if anything was deleted that is not swept; yield for each try whether it
+    is."""
+    done_at: int | None = None
+    while (remains := _remains(db)) is not None:
+        is_swept = False
+        with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
+            is_swept = empty_log(db, path) if remains == done_at else compact(db, path)
+            done_at = remains
+            compacted()
+        if is_swept:
+            _forget(db, remains)
+        yield is_swept
 
 
 def _remains(db: sqlite3.Connection) -> int | None:
@@ -236,50 +249,28 @@ def read(path: Path, look: Callable[[sqlite3.Connection], Iterable[_T]]) -> Iter
 
 def rewrite(path: Path, rules: Sequence[Rule], wait: float) -> list[Removal]:
     """Carry out rules, and compact the file; wait so many seconds for readers. Rules by age go in
-    steps, others together in one transaction. Raises ``DeliveryError``."""
+    steps, others together in one transaction. Raises ``DeliveryError``, also where another program
+    has made a trigger, which may keep or copy what a person's rule deletes."""
     if not path.is_file() or not path.stat().st_size:  # no store yet
         return [Removal() for _ in rules]
     with opened(path) as db:
-        if all(rule.now is not None for rule in rules):
-            return run_or_raise(lambda: [_prune(db, path, rule, wait) for rule in rules])
-        return _remove(db, path, rules, wait)
+        return run_or_raise(lambda: _rewrite(db, path, rules, wait))
 
 
-def _prune(db: sqlite3.Connection, path: Path, rule: Rule, wait: float) -> Removal:
-    total, deadline = Removal(), monotonic() + wait
-    for done in steps(db, path, rule):
-        total += done
-        if not done.is_swept:
-            if monotonic() >= deadline:
-                break
-            sleep(_PAUSE)
-    return replace(total, is_swept=_remains(db) is None)
-
-
-def _remove(
+def _rewrite(
     db: sqlite3.Connection, path: Path, rules: Sequence[Rule], wait: float
 ) -> list[Removal]:
-    """Carry out rules in one transaction. Raises ``DeliveryError`` where a row is left that they
-    concern. Of several rules none is carried out then: the caller tries each by itself."""
-
-    def is_left() -> bool:
-        return any(True for rule in rules for _ in scan(db, rule))
-
-    def remove() -> tuple[list[Removal], bool, int]:
+    if all(rule.now is not None for rule in rules):
+        found = [sum(_parts(db, rule), Removal()) for rule in rules]
+    else:
         with transaction(db):
-            found = _change_all(db, rules)
-            if is_left():
-                _change_all(db, rules)  # a trigger of another program has copied some
-            is_gone = not is_left()
-            if not is_gone and len(rules) > 1:
+            if db.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger'").fetchone():
                 raise DeliveryError("E501", _IN_THE_WAY)
-            return found, is_gone, mark(db)
-
-    found, is_gone, remains = run_or_raise(remove)
-    is_swept = False
-    with suppress(sqlite3.Error, OSError, MemoryError):
-        if is_swept := compact(db, path, wait):
-            _forget(db, remains)
-    if not is_gone:
-        raise DeliveryError("E501", _IN_THE_WAY)
-    return [each + Removal(is_swept=is_swept) for each in found]
+            found = _change_all(db, rules)
+            mark(db)
+    deadline = monotonic() + wait
+    for is_swept in _sweeps(db, path):
+        if monotonic() >= deadline:
+            break
+        sleep(0 if is_swept else _PAUSE)
+    return [each + Removal(is_swept=_remains(db) is None) for each in found]

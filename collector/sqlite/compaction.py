@@ -166,7 +166,9 @@ def _used_bytes(db: sqlite3.Connection) -> int:
 def _bytes_of(db: sqlite3.Connection, table: str) -> int:
     """Return the most bytes that the rows of a table take: one may leave as much of a page unused
     as it has bytes, but no more than a page; of small ones there are many in a page."""
-    lengths = (f"coalesce(length({quoted(name)}), 0) + 9" for name in columns_of(db, table))
+    lengths = (
+        f"coalesce(length(CAST({quoted(name)} AS BLOB)), 0) + 9" for name in columns_of(db, table)
+    )
     size = number_of(db, "page_size")
     most = f"n * 9 / 8 + min(n, {size}) * (n > {size // 8})"
     query = f"SELECT total({most}) FROM (SELECT {' + '.join(lengths)} AS n FROM {quoted(table)})"  # noqa: S608

@@ -34,13 +34,13 @@ def foreign_parts(
     definition: Definition,
     more: Callable[[sqlite3.Connection], Iterable[str]] = lambda _: (),
     words: Callable[[sqlite3.Connection], Collection[str]] | None = None,
-    passed: Collection[str] = (),
+    passed: Collection[tuple[str, str]] = (),
 ) -> int:
     """Count what is in a file, which may be in use, and in its log besides what we would have
     written; a file that cannot be read counts as one.
 
-    ``more`` are statements for tables beyond the definition. The texts of the definition's tables,
-    but for those ``passed``, have ``words`` only, if any are told.
+    ``more`` are statements for tables beyond the definition. The texts of the definition's tables
+    have ``words`` only, if any are told, but for the columns ``passed``, each with its table.
     """
     log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
     if not path.is_file():
@@ -55,8 +55,8 @@ def foreign_parts(
             with closing(Pages(db, path)) as pages:
                 found += len([*pages.foreign(definition.format, definition.application)])
             if words is not None:
-                tables = definition.columns.keys() & {*tables_of(db)} - {*passed}
-                found += len([*foreign_columns(db, tables, words(db))])
+                tables = definition.columns.keys() & {*tables_of(db)}
+                found += len([*foreign_columns(db, tables, words(db), passed)])
             return found + (not is_whole(log)) + (not is_index(index))
     return 1
 
@@ -72,21 +72,26 @@ def foreign_objects(db: sqlite3.Connection, statements: Iterable[str]) -> int:
 
 
 def foreign_columns(
-    db: sqlite3.Connection, tables: Collection[str], words: Collection[str]
+    db: sqlite3.Connection,
+    tables: Collection[str],
+    words: Collection[str],
+    passed: Collection[tuple[str, str]],
 ) -> Iterator[str]:
-    """Yield the columns of texts and bytes in which there is something else. A payload is not
-    looked at. Raises ``sqlite3.Error``."""
+    """Yield the columns of texts and bytes in which there is something else. Raises
+    ``sqlite3.Error``."""
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
     for table in sorted(tables):
         for name, kind in columns_of(db, table).items():
             column, source = quoted(name), quoted(table)
+            if (table, name) in passed:
+                continue
             if kind == "TEXT":
                 query = f"SELECT DISTINCT {column} FROM {source} LIMIT {_MOST_TEXTS}"  # noqa: S608
                 texts = [text for (text,) in db.execute(query) if text is not None]
                 is_foreign = len(texts) == _MOST_TEXTS or not all(
                     each in words or _TIME(each) for text in texts for each in _DIVIDED(text)
                 )
-            elif kind == "BLOB" and name != "payload":
+            elif kind == "BLOB":
                 query = f"SELECT 1 FROM {source} WHERE length({column}) NOT IN ({_BYTES}) LIMIT 1"  # noqa: S608
                 is_foreign = db.execute(query).fetchone() is not None
             else:

@@ -11,13 +11,12 @@ from __future__ import annotations
 import hmac
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
@@ -46,8 +45,6 @@ DEFINITION = Definition(
     )
 )
 """What the file has: the key of the hashes, and a row for each tombstone."""
-_Result = TypeVar("_Result")
-_UNREADABLE = "the tombstones of erased people cannot be read or written now"
 
 
 class Tombstones:
@@ -55,7 +52,8 @@ class Tombstones:
     raises ``DeliveryError`` E507 where the file cannot be used."""
 
     def __init__(self, data: Path) -> None:
-        self._db = _usable(partial(_opened, data / FILE_NAME))
+        with _failing():
+            self._db = _opened(data / FILE_NAME)
         self._version = -1
         self._rule: Rule | None = None
 
@@ -67,13 +65,18 @@ class Tombstones:
         """Yield the rule of all tombstones, if there are any. None is added within the block: so
         what is stored in it is found by the erasure that waits."""
         with ExitStack() as stack:
-            _usable(partial(stack.enter_context, transaction(self._db)))
-            yield _usable(self._read)
+            with _failing():
+                stack.enter_context(transaction(self._db))
+                rule = self._read()
+            yield rule
 
     def destroy_expired(self) -> None:
         """Destroy the tombstones whose time is over, and the secret of their hashes with the last
         of them."""
-        _usable(partial(_destroy_expired, self._db))
+        with _failing(), transaction(self._db):
+            now = to_minute(datetime.now(UTC))
+            self._db.execute("DELETE FROM tombstones WHERE until < ?", (now,))
+            self._db.execute("DELETE FROM secret WHERE NOT EXISTS (SELECT 1 FROM tombstones)")
         self._version = -1  # it does not change by what this connection does
 
     def close(self) -> None:
@@ -107,15 +110,11 @@ class Tombstones:
 def remember(data: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
     """Add tombstones, each with the fields that go (``None``: all), where a data directory is a
     drain's; wait until no message is being stored. Raises ``DeliveryError`` E507."""
-    path = data / FILE_NAME
-    if path.is_file():
-        _usable(partial(_remember, path, subjects))
-
-
-def _remember(path: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
-    now = datetime.now(UTC)
+    path, now = data / FILE_NAME, datetime.now(UTC)
+    if not path.is_file():
+        return
     latest, until = to_minute(now + _LATEST), to_minute(now + _KEPT)
-    with closing(_opened(path)) as db, transaction(db):
+    with _failing(), closing(_opened(path)) as db, transaction(db):
         found = db.execute("SELECT bytes FROM secret").fetchone()
         if found is None:
             found = (secrets.token_bytes(_SECRET_BYTES),)
@@ -134,12 +133,6 @@ def _remember(path: Path, subjects: Iterable[tuple[Subject, Collection[str] | No
             db.execute("INSERT INTO tombstones VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
 
-def _destroy_expired(db: sqlite3.Connection) -> None:
-    with transaction(db):
-        db.execute("DELETE FROM tombstones WHERE until < ?", (to_minute(datetime.now(UTC)),))
-        db.execute("DELETE FROM secret WHERE NOT EXISTS (SELECT 1 FROM tombstones)")
-
-
 def _hash(secret: bytes, field: str, value: str) -> str:
     return hmac.digest(secret, f"{field}\0{value}".encode(), "sha256").hex()
 
@@ -156,7 +149,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _usable(work: Callable[[], _Result]) -> _Result:
-    """Return what work on the file returns; turn errors of the file into one of ours."""
-    with failing_as(DeliveryError("E507", _UNREADABLE), sqlite3.Error, OSError, ValueError):
-        return work()
+def _failing() -> AbstractContextManager[None]:
+    """Turn errors of the file into one of ours."""
+    message = "the tombstones of erased people cannot be read or written now"
+    return failing_as(DeliveryError("E507", message), sqlite3.Error, OSError, ValueError)

@@ -32,9 +32,12 @@ from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.postgres import PostgresSink
 from collector.sinks.sink import Opening
+from collector.spool import Spool
+from collector.spool.idempotency import request_key
 from collector.subject.tombstones import Tombstones
 from collector.testing.sinks import batch_of
 from tests.claims.populated import PopulatedDirectory
+from tests.deadline import WAIT_SECONDS
 from tests.retention.test_earlier import configured as written_settings
 from tests.retention.test_earlier import note_configuration
 from tests.sinks.postgres import PostgresServer, clean, server
@@ -74,7 +77,7 @@ def is_anywhere(top: Path) -> bool:
 
 
 class Planted(PopulatedDirectory):
-    """A directory with a store, a file of records and a lake, a spool, batches that were set aside,
+    """A directory with a store, a file of records and a lake, a spool with the key of a request,
     and the tombstones of a drain."""
 
     def __post_init__(self) -> None:
@@ -103,6 +106,9 @@ class Planted(PopulatedDirectory):
         self.begin()
         self.deliver(range(3))
         self.spool(range(3, 5))
+        key = request_key(b"k" * 16, "/v1/events", _SCHEMA.id, b"{}")
+        with Spool(self.spool_file, sinks=["store"]) as spool:
+            spool.put(self.entry(range(5, 6), 0), key=key).result(WAIT_SECONDS)
         opening = Opening("lake", (_SCHEMA,), self.data)
         with ParquetSink(ParquetSettings(type="parquet", path=self.lake), opening) as sink:
             sink.deliver(batch_of(1, [1, 2], _SCHEMA, age=timedelta(hours=2)))
@@ -320,6 +326,11 @@ DATABASES: dict[str, Callable[[Planted], object]] = {
         of.store, f"ALTER TABLE conferencing ADD COLUMN {_QUOTED} INTEGER AS (1)"
     ),
     "a log": lambda of: of.store.with_name("store.db-wal").write_text(CANARY),
+    "the sink of what was set aside": lambda of: edit(
+        of.spool_file,
+        f"INSERT INTO aside SELECT '{CANARY}', sequence, id, layout, received, records, salt, seal,"
+        " payload, granted, receipt FROM batches LIMIT 1",
+    ),
     "a text of the ledger's tables": lambda of: edit(
         of.spool_file, f"INSERT INTO hours VALUES ('{CANARY}', 'in', '', '', 1)"
     ),

@@ -16,6 +16,7 @@ from collector.config.model import plain_settings
 from collector.contracts import Batch
 from collector.filter.stored import read
 from collector.ledger import Note
+from collector.retention.earlier import EarlierSinks
 from collector.retention.locations import Locations
 from collector.routing import all_flows, changes
 from collector.routing.schemas import configured as configured_schemas
@@ -273,7 +274,7 @@ def test_today_is_not_earlier(tmp_path: Path) -> None:
     note_configuration(data, file)
     locations = Locations.of(load(file), (_SCHEMA,))
     assert set(locations.sinks) == {"store", "ndjson"}
-    assert (locations.earlier, locations.unreached) == (frozenset(), ())
+    assert locations.earlier == EarlierSinks()
 
 
 def test_the_schema_is_the_ledgers(tmp_path: Path) -> None:

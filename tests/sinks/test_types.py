@@ -11,8 +11,15 @@ from collector import sinks
 from collector.config import Loaded, examine, read
 from collector.config.sink_settings import SinkSettings
 from collector.config.sink_types import BUILT_IN, names, sink_class
-from collector.errors import ConfigError, Fault
-from collector.sinks.sink import Opening, check_sink, is_erasable, open_sink, sink_type
+from collector.errors import ConfigError, DeliveryError, Fault
+from collector.sinks.sink import (
+    Opening,
+    check_sink,
+    in_place,
+    is_erasable,
+    open_sink,
+    sink_type,
+)
 from collector.sinks.store import StoreSink
 from tests.sinks.packages import EXAMPLE, offered
 
@@ -133,6 +140,22 @@ class Far(Sink):
     with pytest.raises(ConfigError) as caught:
         check_sink(settings, opening)
     assert caught.value.message == f"{failed} check the sink: an exception in failing, line 10"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("canary"), "the code of this sink type failed: KeyError in builtins"),
+        (SystemExit("canary"), "the code of this sink type tried to end the program"),
+        (MemoryError("canary"), "there is not enough memory"),
+    ],
+)
+def test_what_a_sink_may_not_raise(error: BaseException, words: str) -> None:
+    """The words name the sink, and say what a person can do something about."""
+    with pytest.raises(DeliveryError) as caught, in_place("far", object()):
+        raise error
+    assert (caught.value.code, caught.value.message) == ("E503", f"far: {words}")
+    assert caught.value.__context__ is None
 
 
 def test_settings_that_a_type_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

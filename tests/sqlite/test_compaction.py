@@ -96,11 +96,11 @@ def test_a_reader_is_waited_for(tmp_path: Path) -> None:
         assert db.execute("PRAGMA busy_timeout").fetchone() == (5000,)
 
 
-def _filled(path: Path, rows: int) -> sqlite3.Connection:
+def _filled(path: Path, rows: int, letter: str = "x") -> sqlite3.Connection:
     db = _connected(path)
     db.execute("CREATE TABLE rows (number INTEGER PRIMARY KEY, filling TEXT NOT NULL)")
     db.execute("BEGIN")
-    db.executemany("INSERT INTO rows VALUES (?, ?)", ((n, "x" * 1000) for n in range(rows)))
+    db.executemany("INSERT INTO rows VALUES (?, ?)", ((n, letter * 1000) for n in range(rows)))
     db.execute("COMMIT")
     return db
 
@@ -148,13 +148,16 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, how: str) -> Non
     assert [each.name for each in tmp_path.iterdir()] == ["some.db"]
 
 
+@pytest.mark.parametrize(("letter", "rows"), [("x", 4000), ("\u6f22", 700)])
 @pytest.mark.parametrize("how", ["compact", "compacting"])
-def test_a_disk_without_room_is_not_filled(tmp_path: Path, how: str) -> None:
+def test_a_disk_without_room_is_not_filled(
+    tmp_path: Path, how: str, letter: str, rows: int
+) -> None:
     """Others have the room that they had, and the database is as it was; the bytes go when there
     is room."""
     with small_disk(tmp_path / "disk", 16) as disk:
         path, ballast = disk / "some.db", disk / "ballast"
-        with closing(_filled(path, 4000)) as db, ballast.open("wb", buffering=0) as file:
+        with closing(_filled(path, rows, letter)) as db, ballast.open("wb", buffering=0) as file:
             db.execute("UPDATE rows SET filling = 'secret-of-somebody' WHERE number = 7")
             assert empty_log(db, path)
             while _free(disk) > path.stat().st_size * 3 // 2:
@@ -165,7 +168,7 @@ def test_a_disk_without_room_is_not_filled(tmp_path: Path, how: str) -> None:
                 _without_secret(db, path, how)
             db.set_progress_handler(None, 0)
             assert min(seen) > before - (1 << 19)
-            assert _sum(db) == (4000, sum(range(4000)))
+            assert _sum(db) == (rows, sum(range(rows)))
             file.truncate(0)
             _without_secret(db, path, how)
         assert _left(path, {"secret-of-somebody"}) == 0

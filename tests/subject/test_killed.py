@@ -10,6 +10,7 @@ import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from mmap import mmap
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ import pytest
 
 from collector import Collector
 from collector.claims.own_files import clear_unfinished, count_altered, count_entries
-from collector.contracts import Batch, Subject
+from collector.contracts import Batch, Removal, Subject
 from collector.filter.stored import read
 from collector.retention import upkeep
 from collector.retention.locations import Locations
@@ -29,7 +30,7 @@ from collector.sinks.sink import Opening, open_sink
 from collector.spool import FILE_NAME
 from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
 from collector.sqlite.foreign import foreign_parts
-from collector.subject.rights import SchemaSubject, erase
+from collector.subject.rights import Removing, SchemaSubject, remove_all
 from tests.claims.populated import PopulatedDirectory, address, minute
 from tests.spool.make import plant_aside
 
@@ -83,29 +84,31 @@ def _subject(number: int) -> list[SchemaSubject]:
     return [SchemaSubject(Subject("client.address", address(number), *window), frozenset())]
 
 
-def _killed_at(step: int, action: Callable[[], object]) -> bool:
+def _killed_at(step: int | None, action: Callable[[], object]) -> int:
     """Run an action in a process that is killed before the step of that number: a file is renamed,
-    linked, removed, synced or cut, or a transaction begins or ends. Return whether it was."""
+    linked, removed, synced or cut, or a transaction begins or ends. Return the steps that there
+    were before."""
+    steps = mmap(-1, 8)  # memory that both processes have
     pid = os.fork()
     if pid == 0:
         try:
-            _count_steps(step)
+            _count_steps(steps, step)
             action()
             os._exit(0)
         finally:
             os._exit(1)
     _, status = os.waitpid(pid, 0)
     assert status == 0 or os.WIFSIGNALED(status), "the action failed"
-    return status != 0
+    assert status == 0 or step == int.from_bytes(steps[:8])
+    return int.from_bytes(steps[:8])
 
 
-def _count_steps(step: int) -> None:
-    left = [step]
-
+def _count_steps(steps: mmap, last: int | None) -> None:
     def count() -> None:
-        left[0] -= 1
-        if left[0] < 0:
+        number = int.from_bytes(steps[:8])
+        if number == last:
             os.kill(os.getpid(), signal.SIGKILL)
+        steps[:8] = (number + 1).to_bytes(8)
 
     def counting(of: Any, name: str) -> None:
         plain = getattr(of, name)
@@ -160,7 +163,7 @@ def _people(populated: _Lake) -> dict[str, list[str]]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(120 + 4 * _STEPS)
+@pytest.mark.timeout(120 + 20 * _STEPS)
 @pytest.mark.parametrize("what", ["erase", "prune"])
 def test_killed_at_any_step(tmp_path: Path, what: str) -> None:
     """Each place is as it was or as it is to be, and is so after the next try."""
@@ -168,12 +171,13 @@ def test_killed_at_any_step(tmp_path: Path, what: str) -> None:
     whole = _Lake(tmp_path / "whole")
     whole.fill()
     others = {address(n) for n in range(50)} - {address(n) for n in _GONE}
-    number, random = _number_of_steps(tmp_path, whole.directory, what), Random()
+    first, random = _copied(whole.directory, tmp_path / "try"), Random()
+    number = _killed_at(None, lambda: _carry_out(first, what))
     assert number > 30
     steps = sorted(random.sample(range(number), min(_STEPS, number)))
     for step in steps:
         populated = _copied(whole.directory, tmp_path / "try")
-        assert _killed_at(step, lambda: _carry_out(populated, what)), step  # noqa: B023
+        assert _killed_at(step, lambda: _carry_out(populated, what)) == step  # noqa: B023
         assert _foreign(populated.locations) == {}, step
         _carry_out(populated, what)
         assert _foreign(populated.locations) == {}, step
@@ -185,7 +189,7 @@ def test_killed_at_any_step(tmp_path: Path, what: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(120 + 4 * _STEPS)
+@pytest.mark.timeout(120 + 20 * _STEPS)
 def test_the_spool_of_an_application_that_is_killed(tmp_path: Path) -> None:
     """Whatever it was about to do, its directory consists of what Collector makes."""
     target, spool = tmp_path / "r.ndjson", tmp_path / "spool"
@@ -200,7 +204,7 @@ def test_the_spool_of_an_application_that_is_killed(tmp_path: Path) -> None:
                 telemetry.emit({"ip": address(number), "os": {"type": "linux"}})
 
     step, tries, random = 0, 0, Random()
-    while tries < _STEPS and _killed_at(step, work):
+    while tries < _STEPS and _killed_at(step, work) == step:
         step, tries = step + random.randint(1, 12), tries + 1
         for directory in spool.glob("[0-9]*"):
             locations = Locations(directory, (load_schema("conferencing"),), {})
@@ -220,8 +224,10 @@ def _carry_out(populated: _Lake, what: str) -> None:
     if what == "prune":
         upkeep.prune_all(populated.locations, 5)
         return
-    for number in _GONE:
-        assert erase(populated.locations, _subject(number), 5).is_swept
+    people = [Removing(_subject(number)) for number in _GONE]
+    for done in remove_all(populated.locations, people, 5):
+        assert isinstance(done, Removal)
+        assert done.is_swept
 
 
 def _copied(source: Path, target: Path) -> _Lake:
@@ -229,16 +235,3 @@ def _copied(source: Path, target: Path) -> _Lake:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target)
     return _Lake(target)
-
-
-def _number_of_steps(folder: Path, source: Path, what: str) -> int:
-    """Return how many steps there are, by trying; about."""
-    low, high = 0, 4096
-    while high - low > 1:
-        middle = (low + high) // 2
-        populated = _copied(source, folder / "try")
-        if _killed_at(middle, lambda: _carry_out(populated, what)):  # noqa: B023
-            low = middle
-        else:
-            high = middle
-    return high

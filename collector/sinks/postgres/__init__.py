@@ -192,7 +192,7 @@ class PostgresSink(ErasableSink):
     """A partition goes as a whole, at the end of its day, and there is an hour between prunings."""
 
     def __init__(self, settings: PostgresSettings, opening: Opening) -> None:
-        _require_psycopg()
+        require("a sink of this type", "postgres", "psycopg")
         from collector.sinks.postgres.removal import Remover  # noqa: PLC0415 - it loads psycopg
         from collector.sinks.postgres.server import Server  # noqa: PLC0415
         from collector.sinks.postgres.tables import Namespace  # noqa: PLC0415
@@ -212,33 +212,30 @@ class PostgresSink(ErasableSink):
     @classmethod
     def check(cls, settings: PostgresSettings, opening: Opening) -> None:
         """Check names, encryption, and what the server says of the role and of the tables."""
-        with cls(settings, _offline(opening)) as sink:
-            sink.check_tables()
+        with cls(settings, replace(opening, is_offline=True)) as sink:
+            from collector.sinks.postgres.server import check_role  # noqa: PLC0415
+            from collector.sinks.postgres.tables import check_names  # noqa: PLC0415
+
+            check_names(layouts := [schema.layout for schema in opening.schemas])
+            space = sink._namespace
+
+            def look(cursor: Cursor) -> None:
+                check_role(cursor, space.name)
+                if space.exists(cursor):
+                    for layout in layouts:
+                        space.check(cursor, layout)
+
+            sink._server.run(look)
 
     @classmethod
     def warnings(cls, settings: PostgresSettings, opening: Opening) -> Iterator[ConfigError]:
         """Yield a warning if the role has rights that the sink does not need."""
-        from collector.sinks.postgres.server import excess_rights  # noqa: PLC0415
+        with cls(settings, replace(opening, is_offline=True)) as sink:
+            from collector.sinks.postgres.server import excess_rights  # noqa: PLC0415
 
-        with cls(settings, _offline(opening)) as sink:
             if excess := sink._server.run(excess_rights):
                 message = f"the role has more rights than it needs: {excess}; see docs/stores.md"
                 yield ConfigError("E219", message)
-
-    def check_tables(self) -> None:
-        """Check the role and the tables. Raises ``ConfigError``, and ``DeliveryError``."""
-        from collector.sinks.postgres.server import check_role  # noqa: PLC0415
-        from collector.sinks.postgres.tables import check_names  # noqa: PLC0415
-
-        check_names(layouts := [schema.layout for schema in self.opening.schemas])
-
-        def look(cursor: Cursor) -> None:
-            check_role(cursor, self._namespace.name)
-            if self._namespace.exists(cursor):
-                for layout in layouts:
-                    self._namespace.check(cursor, layout)
-
-        self._server.run(look)
 
     # -- delivery ---------------------------------------------------------------------------------
 
@@ -391,16 +388,13 @@ class PostgresSink(ErasableSink):
 
         tables: dict[str, dict[str, str]] = self._ask(self._namespace.tables, {})
         for table, columns in tables.items():
+            yield table, {name: set() for name in columns}  # it may be empty
             for rows in self._server.rows(self._namespace.select(table, columns), _ROWS):
                 found: dict[str, set[object]] = {name: set() for name in columns}
                 for row in plain_rows(rows, columns):
                     for name, value in row.items():
                         found[name].add(value)
                 yield table, found
-
-
-def _offline(opening: Opening) -> Opening:
-    return replace(opening, is_offline=True)
 
 
 def _day(batch: Batch) -> tuple[str, date]:
@@ -412,7 +406,3 @@ def _day(batch: Batch) -> tuple[str, date]:
     if day is None:
         raise Unacceptable(batch.id)
     return layout_of(batch).table, day
-
-
-def _require_psycopg() -> None:
-    require("a sink of this type", "postgres", "psycopg")
