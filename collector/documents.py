@@ -249,6 +249,11 @@ a reader of a review would see something else than what is written."""
 _HIDDEN_MESSAGE = "a control character, or one that reverses or hides text, is here; delete it"
 
 
+def is_visible(text: str) -> bool:
+    """Return whether all of a text, of one line, is seen as it is written."""
+    return text.isprintable() and not re.search(_HIDDEN, text)
+
+
 def without_hidden(text: str) -> str:
     """Return a text without control characters, and without those that reverse or hide text."""
     return re.sub(_HIDDEN, "", text)
@@ -355,7 +360,7 @@ def _members(tokens: Iterator[_Token], loc: Loc, document: Document) -> Iterator
             _skip(next(tokens), tokens)
             continue
         document.places[inner] = key.place
-        if re.search(_HIDDEN, key.text) or not key.text.isprintable():
+        if not is_visible(key.text):
             document.report(inner, "E107", _HIDDEN_MESSAGE)
         elif key.text in seen:
             document.report(inner, "E122", "this key is here twice; delete one of them")

@@ -27,8 +27,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import AfterValidator, ValidationError
 from pydantic import Field as Option
 
-from collector.documents import Document, Loc, Part, fault, read_bytes, validate
-from collector.errors import ConfigError, Fault, SchemaError, file_name
+from collector.documents import Document, Loc, Part, fault, is_visible, read_bytes, validate
+from collector.errors import Fault, SchemaError
 from collector.schema.diff import SchemaChange, compare
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.base import utc_now
@@ -51,7 +51,6 @@ from collector.schema.scalars import (
 )
 from collector.schema.starter import flow
 from collector.schema.stored_document import NO_KEY, noted_field
-from collector.units import size_text
 
 MAX_BYTES = 1 << 20
 """The most bytes of a copy: entries of catalogues are written out in it."""
@@ -65,7 +64,7 @@ _LINK = re.compile(r"https?://[!-~]+").fullmatch
 
 
 def _line(text: str) -> str:
-    if not text.isprintable() or len(text) > _MOST_TEXT:
+    if not is_visible(text) or len(text) > _MOST_TEXT:
         raise fault("E107", f"write one line of at most {_MOST_TEXT} characters")
     return text
 
@@ -407,7 +406,8 @@ def approve(
     """Return the text of a copy in which a field is approved as it is now, with answers by
     question. Other entries stay as they are, in order of their names; comments do not.
 
-    Raises ``SchemaError`` for a faulty copy, and ``ConfigError`` E203 if it would become too large.
+    Raises ``SchemaError`` for a faulty copy, and for one that would become faulty: too large, or
+    with an answer that hides text.
     """
     if copy.faults:
         raise SchemaError(copy.faults)
@@ -417,7 +417,7 @@ def approve(
     text = written_copy(schema.name, {**copy.written, name: entry})
     made = _of_bytes(copy.path, text.encode())
     if made.faults:
-        raise ConfigError("E203", f"{file_name(copy.path)} would exceed {size_text(MAX_BYTES)}")
+        raise SchemaError(made.faults)
     return text
 
 

@@ -98,6 +98,8 @@ def test_a_review_from_the_first_question_to_the_verdict(tmp_path: Path) -> None
     assert re.search(r"looks like +\d+, \d+", shown)
     terminal.wait_for("Who approves it?")
     terminal.type("")
+    terminal.type("A. Example\U000e0100, data protection")
+    terminal.wait_for("try again")
     terminal.type("A. Example, data protection")
     terminal.wait_for("A link to the discussion")
     terminal.type("ask me")

@@ -21,6 +21,7 @@ from collector.claims.document import CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.findings import Found, verdict
 from collector.claims.verification import review_findings, scope_findings
 from collector.documents import Document as Parsed
+from collector.documents import is_visible
 from collector.errors import SchemaError
 from collector.schema import Schema, load_schema
 from collector.schema.diff import compare
@@ -516,9 +517,18 @@ def test_other_entries_stay(tmp_path: Path) -> None:
     assert set(verdicts(schema, read_copy(path)).values()) == {"amended"}
 
 
+@pytest.mark.parametrize("answer", ["a\U000e0100", "\u202eb", "x" * (1 << 20)])
+def test_what_would_be_faulty_is_not_approved(tmp_path: Path, answer: str) -> None:
+    """An answer that hides text, or makes the copy too large; the fault says which."""
+    schema, copy = schema_of(tmp_path, jitter()), read_copy(tmp_path / "calls.reviewed.yaml")
+    with pytest.raises(SchemaError, match="hides text" if len(answer) < 9 else "too large") as told:
+        approve(copy, schema, "network.jitter", STATED, {"What could go wrong?": answer})
+    assert answer not in str(told.value)
+
+
 @given(
     st.lists(st.sampled_from("abcdef"), min_size=1, max_size=8),
-    st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=30),
+    st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]), max_size=30).filter(is_visible),
 )
 def test_whatever_is_approved_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, order: list[str], answer: str

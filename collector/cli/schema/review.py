@@ -21,6 +21,7 @@ import typer
 from collector.cli.console import err, out, print_json
 from collector.cli.options import AsJson, ConfigFile, complete_schema, replace_file, schema_files
 from collector.config import Config, load
+from collector.documents import is_visible
 from collector.errors import CollectorError, SchemaError
 from collector.routing import Flows, flows
 from collector.schema import Schema, load_schemas
@@ -158,7 +159,7 @@ def _as_dict(subject: _Subject) -> dict[str, Any]:
 
 def _reviewed(subject: _Subject, settings: Config) -> bool:
     """Ask about each field that is not approved; return whether all are in the end. Raises
-    ``SchemaError`` for a faulty copy, and ``ConfigError`` E203."""
+    ``SchemaError`` for a faulty copy."""
     found, schema = subject.found, subject.schema
     if found.copy.faults:
         raise SchemaError(found.copy.faults)
@@ -288,9 +289,11 @@ def _asked(question: str) -> str:
     """Ask until there is an answer of one line. Raises ``typer.Abort`` at the end of the input."""
     while True:
         text: str = typer.prompt(f"  {question}", prompt_suffix=" ")
-        if text.strip() and text.isprintable() and len(text) <= _MOST_ANSWER:
+        if text.strip() and is_visible(text) and len(text) <= _MOST_ANSWER:
             return text.strip()
-        out.print(f"  answer on one line of at most {_MOST_ANSWER} characters", markup=False)
+        out.print(
+            f"  answer on one line of at most {_MOST_ANSWER} visible characters", markup=False
+        )
 
 
 def _form(key: str, question: str, default: str | None) -> str:
