@@ -39,7 +39,7 @@ LOADED = (
 _MOST_BYTES = 1 << 16
 _ROOT = Path(__file__).parents[1]
 _LATE = re.compile(
-    "COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|PYTHONPATH|COLUMNS"
+    "COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|COLUMNS"
     "|SSL_CERT_FILE|SSLKEYLOGFILE|.+_proxy|.+_PROXY"
 )
 """Variables that are read when something is asked for, not when an interpreter or a library starts;
