@@ -37,7 +37,7 @@ demo: $(VENV)/.demo ## Run synthetic meetings through the filter into a store, a
 	@$(BIN)/collector demo
 
 test: $(VENV)/.dev ## Run the tests.
-	TMPDIR=$(TESTS_TMPDIR) $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
+	TMPDIR="$(TESTS_TMPDIR)" $(BIN)/python -m pytest -n $(WORKERS) $(PYTEST)
 
 tables: $(VENV)/.dev ## Write the tables of docs/ that come from code.
 	$(BIN)/python -m tests.tables

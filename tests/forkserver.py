@@ -26,20 +26,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
-LOADED = (
-    "tests.sidecar.forked_workers",  # the first: it notes what is loaded by then
-    *("collector.server.preflight", "collector.server.process", "collector.recording.server"),
-    *("collector.ingest.http", "collector.sdk.client", "collector.sdk.spooled_delivery"),
-    *("cryptography.hazmat.primitives.asymmetric.ed25519", "joserfc.jwt", "obstore.store"),
-    *("cryptography.hazmat.primitives.ciphers.aead", "pyrage", "uvloop"),
-    *("cryptography.hazmat.primitives.poly1305", "google.protobuf.descriptor_pb2"),
-    *("tests.recording.recorder_process", "tests.spool.make", "tests.warmed"),
-)
-"""What any of the processes needs that tests start: loaded once for all of them."""
+LOADED = ("tests.sidecar.forked_workers", "tests.warmed")
+"""What any of the processes needs that tests start: loaded once for all of them. The first notes
+what is loaded by then."""
 _MOST_BYTES = 1 << 16
 _ROOT = Path(__file__).parents[1]
 _LATE = re.compile(
-    "COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|PYTHONPATH|COLUMNS"
+    "COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|COLUMNS"
     "|SSL_CERT_FILE|SSLKEYLOGFILE|.+_proxy|.+_PROXY"
 )
 """Variables that are read when something is asked for, not when an interpreter or a library starts;

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from functools import update_wrapper
 from typing import Any
 
+import pytest
+
 _Test = Callable[..., None]
 
 
@@ -19,18 +21,22 @@ def for_each(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[[_Te
     """
     listed = [row if isinstance(names, tuple) else (row,) for row in rows]
     given = names if isinstance(names, tuple) else (names,)
+    if not listed:
+        raise ValueError(f"there is no row of {', '.join(given)}")
 
     def decorated(test: _Test) -> _Test:
         def run(**fixtures: Any) -> None:
             for number, row in enumerate(listed):
-                values = fixtures | dict(zip(given, row, strict=True))
+                here = dict(zip(given, row, strict=True))
+                values = fixtures | here
                 if "tmp_path" in fixtures:
                     values["tmp_path"] = fixtures["tmp_path"] / str(number)
                     values["tmp_path"].mkdir()
                 try:
                     test(**values)
-                except Exception as error:
-                    error.add_note(f"with {', '.join(given)} = {row!r}"[:500])
+                except (Exception, pytest.fail.Exception) as error:
+                    named = ", ".join(f"{name} = {value!r}" for name, value in here.items())
+                    error.add_note(f"with {named}"[:500])
                     raise
 
         signature = inspect.signature(test)

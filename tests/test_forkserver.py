@@ -23,3 +23,13 @@ def test_it_is_made_anew_where_it_was_killed(tmp_path: Path) -> None:
         assert nursery is Nursery.of_this_process()
         nursery._process.kill()
         nursery._process.wait(60)
+
+
+def test_modules_are_found_as_an_interpreter_finds_them(tmp_path: Path) -> None:
+    """Where the environment names a folder, in that too."""
+    (tmp_path / "only_here.py").write_text("print('found', flush=True)")
+    with (tmp_path / "out").open("wb") as out:
+        streams = (out.fileno(),) * 3
+        environ = os.environ | {"PYTHONPATH": str(tmp_path)}
+        begin("only_here", [], streams, Path.cwd(), environ, ()).wait(60)
+    assert (tmp_path / "out").read_bytes() == b"found\n"

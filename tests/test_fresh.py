@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.rows import for_each
 from tests.sdk.stores import rows
 from tests.sdk.test_page import serve_the_app
 from tests.sidecar.serving import started
@@ -103,7 +102,7 @@ _fresh = pytest.mark.skipif(
 
 @_fresh
 @pytest.mark.timeout(_SECONDS)
-@for_each("command", [each for each in _PAGES if each not in _MARKERS])
+@pytest.mark.parametrize("command", [each for each in _PAGES if each not in _MARKERS])
 def test_snippets_in_a_fresh_environment(command: str, tmp_path: Path) -> None:
     """Programs run without a warning, and commands give what the page shows."""
     fresh = _Environment(tmp_path, command)

@@ -23,5 +23,24 @@ def test_a_row_that_fails_is_named(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="b") as caught:
         row(tmp_path=tmp_path)
     assert tried == [(1, "a"), (2, "b")]
-    assert caught.value.__notes__ == ["with number, text = (2, 'b')"]
+    assert caught.value.__notes__ == ["with number = 2, text = 'b'"]
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["0", "1", "a", "b"]
+
+
+def test_a_row_that_raises_nothing_is_named() -> None:
+    """``pytest.raises`` says so by what is no ``Exception``, as a time-out does."""
+
+    @for_each("number", [1, 2, 3])
+    def row(number: int) -> None:
+        with pytest.raises(ZeroDivisionError):
+            _ = 1 // (number - 1)
+
+    with pytest.raises(pytest.fail.Exception) as caught:
+        row()
+    assert caught.value.__notes__ == ["with number = 2"]
+
+
+def test_no_rows() -> None:
+    """A test of none would pass."""
+    with pytest.raises(ValueError, match="no row"):
+        for_each("number", [])

@@ -40,6 +40,7 @@ from collector.recording.names import ROLES
 from collector.recording.refusals import Refused
 from tests.latency import within
 from tests.recording.tokens import NOW, Platform, encoded
+from tests.rows import for_each
 
 
 @pytest.fixture
@@ -63,18 +64,18 @@ def _refused(
     return caught.value.code
 
 
-def test_a_valid_token(platform: Platform, verifier: Verifier) -> None:
+@for_each("role", sorted(ROLES))
+def test_a_valid_token(platform: Platform, verifier: Verifier, role: str) -> None:
     """Says who calls, as what, and for which meeting."""
-    for role in sorted(ROLES):
-        caller = verifier.verify(platform.token(role=role), "m-1", NOW)
-        assert (caller.role, caller.subject, caller.meeting) == (role, "ada", "m-1")
-        assert (caller.jti, caller.exp) == ("j-1", NOW + 300)
-        assert verifier.verify(platform.token(), None, NOW).meeting == "m-1"
+    caller = verifier.verify(platform.token(role=role), "m-1", NOW)
+    assert (caller.role, caller.subject, caller.meeting) == (role, "ada", "m-1")
+    assert (caller.jti, caller.exp) == ("j-1", NOW + 300)
+    assert verifier.verify(platform.token(), None, NOW).meeting == "m-1"
 
 
-def test_what_else_is_valid(platform: Platform, verifier: Verifier) -> None:
-    """Clocks differ by half a minute; claims that mean nothing here are passed over."""
-    valid: list[dict[str, Any]] = [
+@for_each(
+    "changes",
+    [
         {"iat": None},
         {"iat": NOW + 29, "exp": NOW + 329},
         {"nbf": NOW + 29},
@@ -85,14 +86,18 @@ def test_what_else_is_valid(platform: Platform, verifier: Verifier) -> None:
         {"jti": "x" * 128},
         {"sub": "a" * 64},
         {"more": {"of": ["the platform's"]}},
-    ]
-    for changes in valid:
-        assert verifier.verify(platform.token(**changes), "m-1", NOW).role == "host"
+    ],
+)
+def test_what_else_is_valid(
+    platform: Platform, verifier: Verifier, changes: dict[str, Any]
+) -> None:
+    """Clocks differ by half a minute; claims that mean nothing here are passed over."""
+    assert verifier.verify(platform.token(**changes), "m-1", NOW).role == "host"
 
 
-def test_claims_that_are_not_valid(platform: Platform, verifier: Verifier) -> None:
-    """Are all the same ``not_found``, signed or not."""
-    invalid: list[dict[str, Any]] = [
+@for_each(
+    "changes",
+    [
         *({name: None} for name in ("role", "sub", "meeting", "jti", "exp")),
         *({"role": role} for role in ("admin", "Host", "", ["host"], 1)),
         *({"sub": name} for name in ("mixed", "", "a b", "a/b", "é", "x" * 65, ["a"], 7)),
@@ -118,9 +123,13 @@ def test_claims_that_are_not_valid(platform: Platform, verifier: Verifier) -> No
         {"aud": []},
         {"aud": {"collector": 1}},
         {"aud": None, "exp": None},
-    ]
-    for changes in invalid:
-        assert _refused(verifier, platform.token(**changes)) == "not_found"
+    ],
+)
+def test_claims_that_are_not_valid(
+    platform: Platform, verifier: Verifier, changes: dict[str, Any]
+) -> None:
+    """Are all the same ``not_found``, signed or not."""
+    assert _refused(verifier, platform.token(**changes)) == "not_found"
 
 
 def test_expired(platform: Platform, verifier: Verifier) -> None:
@@ -171,28 +180,31 @@ def _signed(platform: Platform, header: dict[str, Any]) -> bytes:
     return platform.sign(encoded(platform.claims()), encoded(header))
 
 
-def test_no_signature(platform: Platform, verifier: Verifier) -> None:
+@for_each("algorithm", ["none", "None", "NONE", "nOnE", "", "Ed25519"])
+def test_no_signature(platform: Platform, verifier: Verifier, algorithm: str) -> None:
     """Is no algorithm, whatever it is called."""
-    for algorithm in ["none", "None", "NONE", "nOnE", "", "Ed25519"]:
-        token = _unsigned(platform, {"alg": algorithm, "kid": "one"})
-        assert _refused(verifier, token) == "not_found"
+    token = _unsigned(platform, {"alg": algorithm, "kid": "one"})
+    assert _refused(verifier, token) == "not_found"
 
 
-def test_another_algorithm(platform: Platform, verifier: Verifier) -> None:
+@for_each("make", [_hs256(b"raw"), _hs256(b"x"), _hs256(b"set"), _es256, _signed])
+@for_each("algorithm", ["HS256", "HS512", "ES256", "RS256", "Ed448", "EdDSA", ""])
+def test_another_algorithm(
+    platform: Platform,
+    verifier: Verifier,
+    make: Callable[[Platform, dict[str, Any]], bytes],
+    algorithm: str,
+) -> None:
     """Such as HMAC with the public key; also with a valid Ed25519 signature."""
-    for make in [_hs256(b"raw"), _hs256(b"x"), _hs256(b"set"), _es256, _signed]:
-        for algorithm in ["HS256", "HS512", "ES256", "RS256", "Ed448", "EdDSA", ""]:
-            assert (
-                _refused(verifier, make(platform, {"alg": algorithm, "kid": "one"})) == "not_found"
-            )
+    assert _refused(verifier, make(platform, {"alg": algorithm, "kid": "one"})) == "not_found"
 
 
-def test_an_algorithm_of_another_type(platform: Platform, verifier: Verifier) -> None:
+@for_each("algorithm", [None, ["Ed25519"], {"Ed25519": 1}, 1, True, "ed25519"])
+def test_an_algorithm_of_another_type(
+    platform: Platform, verifier: Verifier, algorithm: object
+) -> None:
     """Is none."""
-    for algorithm in [None, ["Ed25519"], {"Ed25519": 1}, 1, True, "ed25519"]:
-        assert (
-            _refused(verifier, _signed(platform, {"alg": algorithm, "kid": "one"})) == "not_found"
-        )
+    assert _refused(verifier, _signed(platform, {"alg": algorithm, "kid": "one"})) == "not_found"
 
 
 def test_the_older_name_where_it_is_configured(platform: Platform) -> None:
@@ -206,9 +218,9 @@ def test_the_older_name_where_it_is_configured(platform: Platform) -> None:
     assert _refused(verifier, _unsigned(platform, {"alg": "EdDSA", "kid": "one"})) == "not_found"
 
 
-def test_another_key(platform: Platform, verifier: Verifier) -> None:
-    """A name is compared with those of the set, and is nothing else: no path, no query."""
-    for kid in [
+@for_each(
+    "kid",
+    [
         None,
         "",
         "two",
@@ -225,8 +237,11 @@ def test_another_key(platform: Platform, verifier: Verifier) -> None:
         "x" * 3000,
         True,
         "\ud800",
-    ]:
-        assert _refused(verifier, _signed(platform, {"alg": "Ed25519", "kid": kid})) == "not_found"
+    ],
+)
+def test_another_key(platform: Platform, verifier: Verifier, kid: object) -> None:
+    """A name is compared with those of the set, and is nothing else: no path, no query."""
+    assert _refused(verifier, _signed(platform, {"alg": "Ed25519", "kid": kid})) == "not_found"
 
 
 def test_a_key_that_the_token_brings(
@@ -247,9 +262,9 @@ def test_a_key_that_the_token_brings(
     assert verifier.verify(platform.token({"jku": "https://127.0.0.1:1/"}), "m-1", NOW).jti == "j-1"
 
 
-def test_headers_that_change_the_meaning(platform: Platform, verifier: Verifier) -> None:
-    """Are refused: critical extensions, unencoded payloads, tokens for something else."""
-    headers: list[dict[str, Any]] = [
+@for_each(
+    "header",
+    [
         {"crit": ["exp"]},
         {"crit": []},
         {"crit": ["b64"], "b64": False},
@@ -261,15 +276,19 @@ def test_headers_that_change_the_meaning(platform: Platform, verifier: Verifier)
         {"typ": "dpop+jwt"},
         {"typ": ["JWT"]},
         {"pad": "x" * 3000},
-    ]
-    for header in headers:
-        assert _refused(verifier, platform.token(header)) == "not_found"
+    ],
+)
+def test_headers_that_change_the_meaning(
+    platform: Platform, verifier: Verifier, header: dict[str, Any]
+) -> None:
+    """Are refused: critical extensions, unencoded payloads, tokens for something else."""
+    assert _refused(verifier, platform.token(header)) == "not_found"
 
 
-def test_the_type_of_a_token(platform: Platform, verifier: Verifier) -> None:
+@for_each("typ", ["JWT", "jwt"])
+def test_the_type_of_a_token(platform: Platform, verifier: Verifier, typ: str) -> None:
     """May be said."""
-    for typ in ["JWT", "jwt"]:
-        assert verifier.verify(platform.token({"typ": typ}), "m-1", NOW).jti == "j-1"
+    assert verifier.verify(platform.token({"typ": typ}), "m-1", NOW).jti == "j-1"
 
 
 # -- forms ----------------------------------------------------------------------------------------
@@ -280,16 +299,21 @@ def _twice(text: str, name: str, value: str) -> str:
     return encoded((text[:-1] + f', "{name}": {value}}}').encode())
 
 
-def test_a_claim_that_is_there_twice(platform: Platform, verifier: Verifier) -> None:
-    """Would be read differently by different programs."""
-    for name, value in [
+@for_each(
+    ("name", "value"),
+    [
         ("exp", str(NOW + 300)),
         ("role", '"platform"'),
         ("meeting", '"m-1"'),
         ("iat", str(NOW)),
-    ]:
-        payload = _twice(json.dumps(platform.claims()), name, value)
-        assert _refused(verifier, platform.sign(payload)) == "not_found"
+    ],
+)
+def test_a_claim_that_is_there_twice(
+    platform: Platform, verifier: Verifier, name: str, value: str
+) -> None:
+    """Would be read differently by different programs."""
+    payload = _twice(json.dumps(platform.claims()), name, value)
+    assert _refused(verifier, platform.sign(payload)) == "not_found"
 
 
 def test_a_header_that_is_there_twice(platform: Platform, verifier: Verifier) -> None:
@@ -298,9 +322,9 @@ def test_a_header_that_is_there_twice(platform: Platform, verifier: Verifier) ->
     assert _refused(verifier, platform.sign(encoded(platform.claims()), header)) == "not_found"
 
 
-def test_a_payload_that_is_no_claims(platform: Platform, verifier: Verifier) -> None:
-    """Signed, and of no use."""
-    for payload in [
+@for_each(
+    "payload",
+    [
         b"",
         b"null",
         b"[]",
@@ -315,9 +339,14 @@ def test_a_payload_that_is_no_claims(platform: Platform, verifier: Verifier) -> 
         b'{"exp": 1e999}',
         b"{}",
         b"\xef\xbb\xbf{}",
-    ]:
-        assert _refused(verifier, platform.sign(encoded(payload))) == "not_found"
-        assert _refused(verifier, platform.sign("x", encoded(payload))) == "not_found"
+    ],
+)
+def test_a_payload_that_is_no_claims(
+    platform: Platform, verifier: Verifier, payload: bytes
+) -> None:
+    """Signed, and of no use."""
+    assert _refused(verifier, platform.sign(encoded(payload))) == "not_found"
+    assert _refused(verifier, platform.sign("x", encoded(payload))) == "not_found"
 
 
 def test_forms_of_a_token(platform: Platform, verifier: Verifier) -> None:

@@ -31,6 +31,7 @@ from collector.recording.routes import ROUTES
 from collector.recording.streams import MOST_STREAMS
 from tests.deadline import WAIT_SECONDS, wait_until
 from tests.recording.serving import TERMS, Meeting, running
+from tests.rows import for_each
 
 _AT_ONCE = 6
 """How many of the largest chunks find room."""
@@ -119,9 +120,9 @@ _MAY = {
 }
 
 
-def test_wrong_roles(recorder: Meeting) -> None:
-    """A valid token of this meeting with another role is refused, and nothing changes."""
-    for method, path, may in [
+@for_each(
+    ("method", "path", "may"),
+    [
         ("PUT", "/members/ben", "members"),
         ("DELETE", "/members/ben", "members"),
         ("DELETE", "/members/me", "choice"),
@@ -135,20 +136,23 @@ def test_wrong_roles(recorder: Meeting) -> None:
         ("GET", "/tracks/t", "tracks"),
         ("GET", "/manifest", "manifest"),
         ("DELETE", "", "host"),
-    ]:
-        if not recorder.recording:
-            recorder.request()
-        bodies = {
-            "/handover": {"to": "ben"},
-            "/choice": {"choice": "stay", "notice": recorder.notice},
-            "/tracks/t/chunks/0": b"x",
-        }
-        headers = {"Collector-Kind": "audio", "Collector-Owner": "ana"}
-        for role in {"platform", "host", "participant", "media", "viewer", "auditor"} - _MAY[may]:
-            answer = recorder.call(role, "ana", method, path, bodies.get(path), headers)
-            assert (answer.status, recorder.code(answer)) == (403, "forbidden"), role
-        state = recorder.call("host", "ana", "GET", "/manifest").body
-        assert len(state.splitlines()) == 2
+    ],
+)
+def test_wrong_roles(recorder: Meeting, method: str, path: str, may: str) -> None:
+    """A valid token of this meeting with another role is refused, and nothing changes."""
+    if not recorder.recording:
+        recorder.request()
+    bodies = {
+        "/handover": {"to": "ben"},
+        "/choice": {"choice": "stay", "notice": recorder.notice},
+        "/tracks/t/chunks/0": b"x",
+    }
+    headers = {"Collector-Kind": "audio", "Collector-Owner": "ana"}
+    for role in {"platform", "host", "participant", "media", "viewer", "auditor"} - _MAY[may]:
+        answer = recorder.call(role, "ana", method, path, bodies.get(path), headers)
+        assert (answer.status, recorder.code(answer)) == (403, "forbidden"), role
+    state = recorder.call("host", "ana", "GET", "/manifest").body
+    assert len(state.splitlines()) == 2
 
 
 def test_only_a_host_requests(meeting: Meeting) -> None:
@@ -190,9 +194,9 @@ def test_chunks_are_refused_as_their_state_says(meeting: Meeting) -> None:
     assert meeting.code(meeting.chunk("a", 0, b"x", "ana")) == "closed"
 
 
-def test_malformed_chunks(recorder: Meeting) -> None:
-    """They are refused, whatever the state is."""
-    for headers, body, code in [
+@for_each(
+    ("headers", "body", "code"),
+    [
         ({}, b"x", "malformed"),
         ({"Collector-Kind": "audio"}, b"x", "malformed"),
         ({"Collector-Kind": "audio", "Collector-Owner": "a/b"}, b"x", "malformed"),
@@ -209,16 +213,21 @@ def test_malformed_chunks(recorder: Meeting) -> None:
             b"x" * ((4 << 20) + 1),
             "too_large",
         ),
-    ]:
-        if not recorder.recording:
-            recorder.request()
-        answer = recorder.call("media", "m", "PUT", "/tracks/t/chunks/0", body, headers)
-        assert recorder.code(answer) == code
+    ],
+)
+def test_malformed_chunks(
+    recorder: Meeting, headers: dict[str, str], body: bytes, code: str
+) -> None:
+    """They are refused, whatever the state is."""
+    if not recorder.recording:
+        recorder.request()
+    answer = recorder.call("media", "m", "PUT", "/tracks/t/chunks/0", body, headers)
+    assert recorder.code(answer) == code
 
 
-def test_faulty_terms(meeting: Meeting) -> None:
-    """A host learns that the terms are faulty, and no recording is made."""
-    cases: list[dict[str, Any]] = [
+@for_each(
+    "changes",
+    [
         {"storage": "local"},
         {"storage": "local", "recipient": "age1nonsense"},
         {"recipient": "age1" + "q" * 58},
@@ -231,10 +240,12 @@ def test_faulty_terms(meeting: Meeting) -> None:
         {"retention": 10**400},
         {"notice": {"medium": "audio", "language": "xx"}},
         {"more": 1},
-    ]
-    for changes in cases:
-        body = {**TERMS, "meeting": meeting.name, **changes}
-        assert meeting.code(meeting.call("host", "ana", "POST", "", body)) == "terms"
+    ],
+)
+def test_faulty_terms(meeting: Meeting, changes: dict[str, Any]) -> None:
+    """A host learns that the terms are faulty, and no recording is made."""
+    body = {**TERMS, "meeting": meeting.name, **changes}
+    assert meeting.code(meeting.call("host", "ana", "POST", "", body)) == "terms"
 
 
 def test_choices(meeting: Meeting) -> None:
@@ -291,9 +302,9 @@ def _expired(meeting: Meeting) -> str:
     return f"{text}.{encoded(signature)}"
 
 
-def test_ranges(ranges: tuple[Meeting, bytes]) -> None:
-    """A range of a track is those bytes; what is no range of ours is passed over."""
-    for asked, status, found in [
+@for_each(
+    ("asked", "status", "found"),
+    [
         ("bytes=0-0", 206, slice(0, 1)),
         ("bytes=99990-100009", 206, slice(99_990, 100_010)),
         ("bytes=150000-", 206, slice(150_000, 200_000)),
@@ -304,10 +315,13 @@ def test_ranges(ranges: tuple[Meeting, bytes]) -> None:
         ("bytes=5-1", 200, slice(None)),
         ("bytes=0-1,3-4", 200, slice(None)),
         ("lines=1-2", 200, slice(None)),
-    ]:
-        meeting, data = ranges
-        answer = meeting.call("viewer", "v", "GET", "/tracks/b", None, {"Range": asked})
-        assert (answer.status, answer.body) == (status, data[found])
+    ],
+)
+def test_ranges(ranges: tuple[Meeting, bytes], asked: str, status: int, found: slice) -> None:
+    """A range of a track is those bytes; what is no range of ours is passed over."""
+    meeting, data = ranges
+    answer = meeting.call("viewer", "v", "GET", "/tracks/b", None, {"Range": asked})
+    assert (answer.status, answer.body) == (status, data[found])
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,7 @@ from tests.ingest.certificates import Authority
 from tests.programs import threads
 from tests.recording.recorders import Clock
 from tests.recording.tokens import NOW, Platform, encoded, member
+from tests.rows import for_each
 from tests.tcp import Behaviour, tcp_server
 
 _KEY = member(Ed25519PrivateKey.generate(), "one")
@@ -77,9 +78,9 @@ def test_a_key_set() -> None:
     assert parse_keys(_document()) == {}
 
 
-def test_what_is_no_key_set() -> None:
-    """One faulty key is enough, as is a private one, or a name that is there twice."""
-    for document in [
+@for_each(
+    "document",
+    [
         b"",
         b"null",
         b"[]",
@@ -110,9 +111,12 @@ def test_what_is_no_key_set() -> None:
         _document({**_KEY, "x": "A" * 42 + "B"}),
         _document({name: value for name, value in _KEY.items() if name != "kid"}),
         _document({name: value for name, value in _KEY.items() if name != "x"}),
-    ]:
-        with pytest.raises(ValueError, match="no set of Ed25519 keys"):
-            parse_keys(document)
+    ],
+)
+def test_what_is_no_key_set(document: bytes) -> None:
+    """One faulty key is enough, as is a private one, or a name that is there twice."""
+    with pytest.raises(ValueError, match="no set of Ed25519 keys"):
+        parse_keys(document)
 
 
 @given(st.binary(max_size=300) | st.recursive(

@@ -11,18 +11,19 @@ from collector.recording.names import (
     is_recording,
     new_recording,
 )
+from tests.rows import for_each
 
 
-def test_names() -> None:
+@for_each("name", ["a", "A-1_b", "0", "x" * 64])
+def test_names(name: str) -> None:
     """Letters, digits, ``_`` and ``-``, at most 64."""
-    for name in ["a", "A-1_b", "0", "x" * 64]:
-        assert is_name(name)
-        assert is_pseudonym(name)
+    assert is_name(name)
+    assert is_pseudonym(name)
 
 
-def test_what_is_no_name() -> None:
-    """Whatever could be a path, a line's end or another script is none."""
-    for text in [
+@for_each(
+    "text",
+    [
         "",
         "-a",
         "_a",
@@ -36,10 +37,13 @@ def test_what_is_no_name() -> None:
         "٣",
         "x" * 65,
         "a\0",
-    ]:
-        assert not is_name(text)
-        assert not is_pseudonym(text)
-        assert not is_recording(text)
+    ],
+)
+def test_what_is_no_name(text: str) -> None:
+    """Whatever could be a path, a line's end or another script is none."""
+    assert not is_name(text)
+    assert not is_pseudonym(text)
+    assert not is_recording(text)
 
 
 def test_mixed_is_no_pseudonym() -> None:
@@ -56,9 +60,9 @@ def test_recordings() -> None:
     assert not is_recording("a" * 31)
 
 
-def test_chunk_numbers() -> None:
-    """A number is written in one way only."""
-    for text, number in [
+@for_each(
+    ("text", "number"),
+    [
         ("0", 0),
         ("10", 10),
         (str(MAX_CHUNK_NUMBER), MAX_CHUNK_NUMBER),
@@ -73,5 +77,8 @@ def test_chunk_numbers() -> None:
         ("1\n", None),
         ("١", None),
         ("", None),
-    ]:
-        assert chunk_number(text) == number
+    ],
+)
+def test_chunk_numbers(text: str, number: int | None) -> None:
+    """A number is written in one way only."""
+    assert chunk_number(text) == number

@@ -15,6 +15,7 @@ from collector.sdk import settings as sdk_settings
 from collector.sdk.client import Collector
 from collector.sdk.settings import Settings, settings
 from collector.sdk.target import local_store, target
+from tests.rows import for_each
 
 
 def read(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
@@ -36,9 +37,9 @@ def test_every_setting_is_an_argument() -> None:
     assert set(names) - {"keys"} == {setting.name for setting in settings()}
 
 
-def test_the_environment_has_the_last_word() -> None:
-    """A variable replaces each setting, whatever the argument is."""
-    for name, text, value in [
+@for_each(
+    ("name", "text", "value"),
+    [
         ("mode", "local", "local"),
         ("schema", "conferencing-strict", "conferencing-strict"),
         ("to", "sqlite:///x.db", "sqlite:///x.db"),
@@ -55,17 +56,20 @@ def test_the_environment_has_the_last_word() -> None:
         ("ca", "ca.pem", Path("ca.pem")),
         ("certificate", "c.pem", Path("c.pem")),
         ("consent", "planning, crashes", ("planning", "crashes")),
-    ]:
-        attribute = "schema_" if name == "schema" else name
-        environ = {f"COLLECTOR_SDK_{name.upper()}": text}
-        assert getattr(read({}, environ), attribute) == value
-        other = {"mode": "on", "when_full": "newest", "queue": 1, "batch": 1}.get(name)
-        assert getattr(read({name: other}, environ), attribute) == value
+    ],
+)
+def test_the_environment_has_the_last_word(name: str, text: str, value: object) -> None:
+    """A variable replaces each setting, whatever the argument is."""
+    attribute = "schema_" if name == "schema" else name
+    environ = {f"COLLECTOR_SDK_{name.upper()}": text}
+    assert getattr(read({}, environ), attribute) == value
+    other = {"mode": "on", "when_full": "newest", "queue": 1, "batch": 1}.get(name)
+    assert getattr(read({name: other}, environ), attribute) == value
 
 
-def test_faults() -> None:
-    """Each fault names its setting and quotes no value."""
-    for name, value in [
+@for_each(
+    ("name", "value"),
+    [
         ("mode", "ON"),
         ("mode", True),
         ("to", ""),
@@ -103,16 +107,19 @@ def test_faults() -> None:
         ("token", "two words"),
         ("token", "naïve"),
         ("ca", 5),
-    ]:
+    ],
+)
+def test_faults(name: str, value: object) -> None:
+    """Each fault names its setting and quotes no value."""
+    with pytest.raises(ConfigFaults) as caught:
+        read({name: value}, {})
+    (fault,) = caught.value.faults
+    assert (fault.field, fault.code) == (name, "E107")
+    assert "canary" not in str(caught.value)
+    if isinstance(value, str) and "\0" not in value:
         with pytest.raises(ConfigFaults) as caught:
-            read({name: value}, {})
-        (fault,) = caught.value.faults
-        assert (fault.field, fault.code) == (name, "E107")
+            read({}, {f"COLLECTOR_SDK_{name.upper()}": value})
         assert "canary" not in str(caught.value)
-        if isinstance(value, str) and "\0" not in value:
-            with pytest.raises(ConfigFaults) as caught:
-                read({}, {f"COLLECTOR_SDK_{name.upper()}": value})
-            assert "canary" not in str(caught.value)
 
 
 def test_a_slip_in_a_variable_is_told() -> None:

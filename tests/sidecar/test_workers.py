@@ -276,8 +276,12 @@ def test_a_kernel_that_cannot_confine(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.mark.parametrize("sandbox", ["auto", pytest.param("off", marks=pytest.mark.long)])
 def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
-    """A line says whether workers are confined, unless that is switched off."""
+    """A line says whether workers are confined, unless that is switched off. Either way they have
+    loaded what they need for OTLP, which forked ones have in any case."""
     with started(tmp_path, environ={"COLLECTOR__SANDBOX": sandbox, **NEW_INTERPRETERS}) as sidecar:
+        for kind, body in (("json", b"{}"), ("x-protobuf", b"\x0a\x02\x12\x00")):
+            headers = {"Content-Type": f"application/{kind}"}
+            assert sidecar.request("POST", "/v1/logs", body, headers).status == 200
         said = sidecar.admin("/readyz?verbose").body
         assert (b"sandbox" in said) == (sandbox == "auto")
         is_late = b"[!] sandbox late\n" in said
