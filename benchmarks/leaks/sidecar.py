@@ -165,8 +165,8 @@ class Sidecar:
         return json.loads(told) if told.startswith(b"{") else told
 
     def post_slowly(self, path: str, kind: str, body: bytes, seconds: float) -> float:
-        """Send a body whose last byte comes that much later; return how long it took. The answer is
-        kept, also if it is a refusal."""
+        """Send a body whose last byte comes that much later than the sidecar asks for it; return how
+        long it took. The answer is kept, also if it is a refusal."""
         began = monotonic()
         self._send(path, {"Content-Type": kind}, body, seconds)
         return monotonic() - began
@@ -179,7 +179,13 @@ class Sidecar:
             connection.putrequest("POST", path)
             for name, text in {**headers, "Content-Length": str(len(body))}.items():
                 connection.putheader(name, text)
-            connection.endheaders(body[:-1])
+            if seconds:
+                connection.putheader("Expect", "100-continue")
+                connection.endheaders()
+                connection.sock.recv(1 << 10)
+            else:
+                connection.endheaders()
+            connection.send(body[:-1])
             sleep(seconds)
             connection.send(body[-1:])
             answer = connection.getresponse()
