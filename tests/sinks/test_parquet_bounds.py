@@ -227,6 +227,19 @@ def test_a_process_that_was_killed() -> None:
     assert len(file.read_group(0)) == 200
 
 
+def test_a_file_that_becomes_another_one() -> None:
+    """Is refused when the next process opens it."""
+    source = io.BytesIO(_HONEST)
+    file = BoundedFile(source, _READER)
+    source.seek(0)
+    source.write(_HONEST.replace(b"os.type", b"os.kind"))
+    assert len(file.read_group(0)) == 200  # its end is known still
+    _READER.ready().kill()
+    _READER.ready().wait()
+    with pytest.raises(UnreadableFile):
+        file.read_group(0)
+
+
 class _Hindered(io.BytesIO):
     """A file that does something when it is read next."""
 

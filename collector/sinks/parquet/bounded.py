@@ -266,8 +266,8 @@ class BoundedFile:
         with suppress(pa.ArrowException):
             table = pa.ipc.open_stream(pa.py_buffer(told)).read_all()
             table = table.replace_schema_metadata(self.schema.metadata)
-            wanted = self.group_schema if columns is None else self.schema
-            is_expected = all(each == wanted.field(each.name) for each in table.schema)
+            wanted = pa.schema([self.schema.field(name) for name in names])
+            is_expected = table.schema.equals(wanted if names else self.group_schema)
             if is_expected and sum(map(_decoded_size, table.columns)) <= MOST_GROUP:
                 return table
         raise UnreadableFile
