@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -259,6 +260,15 @@ def test_a_process_that_is_killed_at_work() -> None:
     file = BoundedFile(source, _READER)
     source.hinder = _READER.ready().kill
     assert len(file.read_group(0)) == 200
+
+
+def test_an_exchange_that_is_broken_off() -> None:
+    """Whoever asks next gets no answer to an earlier question."""
+    source = _Hindered(_HONEST)
+    source.hinder = partial(signal.raise_signal, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        BoundedFile(source, _READER)
+    assert len(BoundedFile(io.BytesIO(_HONEST), _READER).read_group(0)) == 200
 
 
 @pytest.mark.long

@@ -173,6 +173,9 @@ class ReaderProcess:
         except (OSError, struct.error):  # it has ended, or takes too long
             _end(process)
             failure = failure or _Ended()
+        except BaseException:  # what it still says is for nobody
+            _end(process)
+            raise
         raise failure or UnreadableFile()
 
 
