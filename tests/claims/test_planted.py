@@ -275,6 +275,13 @@ def in_dictionary(path: Path) -> None:
         made.write_table(table)
 
 
+def in_empty(path: Path) -> None:
+    """In the name of a column of a Parquet file that has no records any more."""
+    found = parquet.read_schema(path)
+    with writer(path, found.append(pa.field(CANARY, pa.string()))):
+        pass
+
+
 FILES: dict[str, Callable[[Planted], object]] = {
     "a directory": lambda of: (of.data / CANARY).mkdir(),
     "a directory among those of sinks": lambda of: (of.data / "sinks" / CANARY).mkdir(),
@@ -354,6 +361,7 @@ LAKE: dict[str, Callable[[Planted], object]] = {
     "a field of a footer": lambda of: in_footer(of.file_of_lake()),
     "metadata": lambda of: in_metadata(of.file_of_lake()),
     "a dictionary": lambda of: in_dictionary(of.file_of_lake()),
+    "a column": lambda of: in_empty(of.file_of_lake()),
     "a directory": lambda of: (of.lake / CANARY).mkdir(),
     "a hidden file": lambda of: (of.lake / f".{CANARY}").touch(),
     "a FIFO": lambda of: piped(of.lake / CANARY),
