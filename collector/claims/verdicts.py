@@ -128,7 +128,7 @@ def _encoded(found: list[Recorded]) -> bytes:
 def _read(path: Path) -> list[Recorded]:
     """Return the verdicts of a file; none where it is absent or no such file."""
     try:
-        found = _decode(path.read_bytes())
+        found = _decode(path.read_bytes()) if path.is_file() else []
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return []
     return found if all(each.at.tzinfo is not None for each in found) else []
