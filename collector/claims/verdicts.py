@@ -58,16 +58,19 @@ def fingerprint(config: Config, flows: Iterable[Flows], copies: Iterable[Approve
 
 
 def record(data: Path, every: Iterable[Promise], configuration: str, now: datetime) -> None:
-    """Record verdicts beside those of other claims. Raises ``DeliveryError`` E506 if the directory
-    cannot be written."""
+    """Record verdicts beside those of other claims, one process after the other. Raises
+    ``DeliveryError`` E506 if the directory cannot be written, and E503."""
+    from collector.sinks.record_files import locked_directory  # noqa: PLC0415 - not for a page
+
     at = now.astimezone(UTC).replace(microsecond=0)
-    found = {each.promise.id: each for each in _read(data / FILE_NAME)}
-    found |= {each.id: Recorded(each, at, configuration) for each in every}
     part = data / f"{FILE_NAME}.part"
     try:
-        part.unlink(missing_ok=True)  # of a process that was killed
-        write_private(part, [_encoded([*found.values()])])
-        part.replace(data / FILE_NAME)
+        with locked_directory(data):
+            found = {each.promise.id: each for each in _read(data / FILE_NAME)}
+            found |= {each.id: Recorded(each, at, configuration) for each in every}
+            part.unlink(missing_ok=True)  # of a process that was killed
+            write_private(part, [_encoded([*found.values()])])
+            part.replace(data / FILE_NAME)
     except OSError:
         raise DeliveryError("E506", "the verdicts cannot be recorded there") from None
 
@@ -125,7 +128,7 @@ def _encoded(found: list[Recorded]) -> bytes:
 def _read(path: Path) -> list[Recorded]:
     """Return the verdicts of a file; none where it is absent or no such file."""
     try:
-        found = _decode(path.read_bytes())
+        found = _decode(path.read_bytes()) if path.is_file() else []
     except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return []
     return found if all(each.at.tzinfo is not None for each in found) else []

@@ -249,11 +249,18 @@ def read_records(table: pa.Table) -> Iterator[Record]:
 
 
 def distinct(table: pa.Table) -> dict[str, set[object]]:
-    """Return the different values of each column, as a filter wrote them."""
+    """Return the different values of each column, as a filter wrote them, also those of a
+    dictionary that no row has."""
     return {
-        name: {value for value in _as_written(column.unique()).to_pylist() if value is not None}
+        name: {value for value in _different(column).to_pylist() if value is not None}
         for name, column in zip(table.column_names, table.columns, strict=True)
     }
+
+
+def _different(column: Any) -> Any:
+    if pa.types.is_dictionary(column.type):
+        return pa.chunked_array([each.dictionary for each in column.chunks], column.type.value_type)
+    return _as_written(column.unique())
 
 
 def _as_written(column: Any) -> Any:

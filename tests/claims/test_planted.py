@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -23,6 +24,7 @@ from collector.claims import verification
 from collector.claims.stored_fields import mismatches
 from collector.config import load
 from collector.files import lock_file
+from collector.filter.arrow import writer
 from collector.recording import claims as recorder_claims
 from collector.recording import dry_run
 from collector.retention.locations import Locations
@@ -261,6 +263,25 @@ def in_footer(path: Path) -> None:
     path.write_bytes(data[: -8 - length] + whole + len(whole).to_bytes(4, "little") + b"PAR1")
 
 
+def in_dictionary(path: Path) -> None:
+    """In the dictionary of a column of a Parquet file, as a value that no record has."""
+    table = parquet.read_table(path, partitioning=None)
+    (at,) = table.schema.get_all_field_indices("os.type")
+    found = table.column(at).combine_chunks().dictionary_encode()
+    values = pa.array([*found.dictionary.to_pylist(), CANARY])
+    more = pa.DictionaryArray.from_arrays(found.indices, values)
+    table = table.set_column(at, table.schema.field(at).with_type(more.type), more)
+    with writer(path, table.schema) as made:
+        made.write_table(table)
+
+
+def in_empty(path: Path) -> None:
+    """In the name of a column of a Parquet file that has no records any more."""
+    found = parquet.read_schema(path)
+    with writer(path, found.append(pa.field(CANARY, pa.string()))):
+        pass
+
+
 FILES: dict[str, Callable[[Planted], object]] = {
     "a directory": lambda of: (of.data / CANARY).mkdir(),
     "a directory among those of sinks": lambda of: (of.data / "sinks" / CANARY).mkdir(),
@@ -339,6 +360,8 @@ LAKE: dict[str, Callable[[Planted], object]] = {
     "the gap before a footer": lambda of: before_footer(of.file_of_lake()),
     "a field of a footer": lambda of: in_footer(of.file_of_lake()),
     "metadata": lambda of: in_metadata(of.file_of_lake()),
+    "a dictionary": lambda of: in_dictionary(of.file_of_lake()),
+    "a column": lambda of: in_empty(of.file_of_lake()),
     "a directory": lambda of: (of.lake / CANARY).mkdir(),
     "a hidden file": lambda of: (of.lake / f".{CANARY}").touch(),
     "a FIFO": lambda of: piped(of.lake / CANARY),

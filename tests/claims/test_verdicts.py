@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +71,26 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     assert recorded(tmp_path, _CLAIMS, "a", _NOW)[1] == {}
     record(tmp_path, _MADE, "a", _NOW)
     assert not (tmp_path / FILE_NAME).is_symlink()
+
+
+def test_a_pipe_in_the_place_of_the_file(tmp_path: Path) -> None:
+    """It is not waited for."""
+    os.mkfifo(tmp_path / FILE_NAME)
+    assert recorded(tmp_path, _CLAIMS, "a", _NOW)[1] == {}
+    record(tmp_path, _MADE, "a", _NOW)
+    assert has_only_verdicts(tmp_path / FILE_NAME)
+
+
+def test_two_that_record_at_once(tmp_path: Path) -> None:
+    """Neither fails, and neither takes the other's verdicts for none."""
+
+    def again(which: int) -> None:
+        for _ in range(50):
+            record(tmp_path, [_MADE[which]], "a", _NOW)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(again, range(2))] == [None, None]
+    assert [*recorded(tmp_path, _CLAIMS, "a", _NOW)[1]] == [each.id for each in _MADE[:2]]
 
 
 def test_a_directory_in_the_place_of_the_file(tmp_path: Path) -> None:

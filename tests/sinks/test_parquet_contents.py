@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -16,6 +17,7 @@ from pyarrow import parquet
 
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
+from collector.filter.arrow import writer
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
 from collector.sinks.sink import Opening
@@ -58,6 +60,14 @@ def _of_column(folder: Path) -> None:
     parquet.write_table(changed.replace_schema_metadata(table.schema.metadata), _file(folder))
 
 
+def _of_arrow(folder: Path) -> None:
+    table = parquet.read_table(_file(folder), partitioning=None)
+    text = b64encode(table.schema.serialize().to_pybytes() + _CANARY.encode())
+    with writer(_file(folder), table.schema) as made:
+        made.write_table(table)
+        made.add_key_value_metadata({"ARROW:schema": text})
+
+
 def _copied(folder: Path, name: str) -> None:
     path = folder / "lake" / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +95,7 @@ _PARTS: dict[str, Callable[[Path], object]] = {
         of, f"conferencing/day=2026-01-01/00-{'0' * 32}.parquet"
     ),
     "metadata of a column": _of_column,
+    "metadata of Arrow's": _of_arrow,
     "a segment that none knows": lambda of: _written(of, "99-0.ndjson"),
     "a file that was not put": lambda of: _written(of, "upload.parquet"),
     "a file of a database": lambda of: _written(of, "segments.db-copy"),

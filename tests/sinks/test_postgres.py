@@ -163,7 +163,7 @@ def test_text_with_special_characters(clean: PostgresServer, tmp_path: Path) -> 
     batch = Batch(b"1" * 16, _many(1).received, layout=_SCHEMA.layout, payload=b"".join(lines))
     with _sink(clean, tmp_path) as sink:
         sink.deliver(read(batch))
-        (found,) = [members for _, members in sink.values()]
+        (found,) = [members for _, members in sink.values() if any(members.values())]
     assert found["os.name"] == set(texts)
     assert found["count"] == {2}
 

@@ -2,7 +2,7 @@
 
 Nothing of a file is parsed in this process: another one does that (``reader``), which asks for the
 parts that it needs. It ends when nobody asks, or when a file takes more than it may; that file is
-refused then.
+refused then, after a second try.
 """
 
 from __future__ import annotations
@@ -143,12 +143,14 @@ class ReaderProcess:
 
     def ask(self, kind: int, content: bytes, source: BinaryIO) -> memoryview:
         """Return the answer about a file, whose parts it gets from ``source``. Raises
-        ``UnreadableFile`` if the file is refused, and what the source raises."""
+        ``UnreadableFile`` if the file is refused, ``_Ended``, and what the source raises."""
         process = self.ready()
+        if kind != reader.OPEN and self.file is None:
+            raise _Ended
         assert process.stdin is not None  # noqa: S101 - for the type
         assert process.stdout is not None  # noqa: S101 - for the type
         questions, answers = process.stdin.fileno(), process.stdout.fileno()
-        failure: Exception = UnreadableFile()
+        failure: Exception | None = None
         try:
             reader.send(questions, kind, content)
             while True:
@@ -170,7 +172,15 @@ class ReaderProcess:
                 reader.send(questions, reader.DATA, part)
         except (OSError, struct.error):  # it has ended, or takes too long
             _end(process)
-        raise failure
+            failure = failure or _Ended()
+        except BaseException:  # what it still says is for nobody
+            _end(process)
+            raise
+        raise failure or UnreadableFile()
+
+
+class _Ended(UnreadableFile):
+    """The process ended, or took too long: for the file, or as somebody killed it."""
 
 
 def _started() -> subprocess.Popen[bytes]:
@@ -221,7 +231,7 @@ class BoundedFile:
         self._size = 0
         with suppress(OSError):
             self._size = source.seek(0, os.SEEK_END)
-        told = self._opened()
+        told = self._ask(reader.OPEN)
         self.groups: int
         self.rows: int
         length, self.groups, self.rows = OPENED.unpack_from(told)
@@ -245,7 +255,7 @@ class BoundedFile:
     @property
     def is_whole(self) -> bool:
         """Whether the file consists of what we write."""
-        return bool(self._ask(reader.WHOLE, b"")[0])
+        return bool(self._ask(reader.WHOLE)[0])
 
     def close(self) -> None:
         """Close the source."""
@@ -259,20 +269,23 @@ class BoundedFile:
         with suppress(pa.ArrowException):
             table = pa.ipc.open_stream(pa.py_buffer(told)).read_all()
             table = table.replace_schema_metadata(self.schema.metadata)
-            wanted = self.group_schema if columns is None else self.schema
-            is_expected = all(each == wanted.field(each.name) for each in table.schema)
+            wanted = pa.schema([self.schema.field(name) for name in names])
+            is_expected = table.schema.equals(wanted if names else self.group_schema)
             if is_expected and sum(map(_decoded_size, table.columns)) <= MOST_GROUP:
                 return table
         raise UnreadableFile
 
-    def _ask(self, kind: int, content: bytes) -> memoryview:
-        self._process.ready()
-        if self._process.file is not self:  # it has another, or ended meanwhile
-            self._opened()
-        return self._process.ask(kind, content, self._source)
+    def _ask(self, kind: int, content: bytes = b"") -> memoryview:
+        """Return an answer; ask a second process if the first one ends."""
+        with suppress(_Ended):
+            return self._asked(kind, content)
+        return self._asked(kind, content)
 
-    def _opened(self) -> memoryview:
-        self._process.file = None
+    def _asked(self, kind: int, content: bytes) -> memoryview:
+        self._process.ready()
+        if self._process.file is self:
+            return self._process.ask(kind, content, self._source)
+        self._process.file = None  # it has another, or ended meanwhile
         told = self._process.ask(reader.OPEN, NUMBER.pack(self._size), self._source)
         self._process.file = self
-        return told
+        return told if kind == reader.OPEN else self._process.ask(kind, content, self._source)

@@ -219,12 +219,16 @@ class Lake:
                     yield table.filter(concerned)
 
     def values(self, key: str) -> Iterator[tuple[str, Mapping[str, Collection[object]]]]:
-        """Yield the different values of each column, a row group at a time, by the schema."""
+        """Yield the different values of each column, a row group at a time, by the schema; of a
+        file without any, the names of the columns."""
         with suppress(FileNotFoundError), self._opened(key) as file:
+            if not file.groups:
+                names = {*file.schema.names} - {"schema"}
+                yield key.partition("/")[0], dict.fromkeys(names, ())
             for number in range(file.groups):
                 found = distinct(file.read_group(number))
-                names = found.pop("schema", set())
-                yield (str(*names) if len(names) == 1 else "", found)
+                named = found.pop("schema", set())
+                yield (str(*named) if len(named) == 1 else "", found)
 
     def revise(self, key: str, steps: Sequence[Sequence[Part]]) -> list[Removal]:
         """Rewrite a file by the parts of rules, one rule after the other; return what each has

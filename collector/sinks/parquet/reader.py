@@ -60,6 +60,8 @@ _MEMORY = 176 << 20
 """What the process may have besides the libraries."""
 IDLE_SECONDS = 20.0
 """How long the process waits for a question."""
+_RANGE_SECONDS = 1800.0
+"""The same with a range of the file, which a server may have refused at first, or send slowly."""
 _GAP = 64 << 10
 """Bytes between two columns that are read rather than asked for in two requests."""
 _PHYSICAL: Mapping[pa.DataType, str] = {
@@ -69,6 +71,8 @@ _PHYSICAL: Mapping[pa.DataType, str] = {
     pa.float64(): "DOUBLE",
     pa.bool_(): "BOOLEAN",
 }
+_HIDDEN = b"ARROW:schema"
+"""The key of metadata that pyarrow follows and does not show; ours have none."""
 _WRITER = re.compile(r"parquet-cpp-arrow version [0-9]+\.[0-9]+\.[0-9]+(-SNAPSHOT)?").fullmatch
 
 
@@ -139,17 +143,17 @@ def send(handle: int, kind: int, *parts: Any) -> None:
             left = left[os.write(handle, left) :]
 
 
-def _receive() -> tuple[int, bytes]:
-    """Read a question; end the process where nobody asks any more."""
+def _receive(seconds: float) -> tuple[int, bytes]:
+    """Read a message; end the process where none comes any more."""
     with suppress(OSError):
-        return receive(0, IDLE_SECONDS)
+        return receive(0, seconds)
     sys.exit()
 
 
 def _range(start: int, length: int) -> bytes:
     """Ask for a range of the file. Raises ``OSError`` if it is not there."""
     send(1, RANGE, PLACE.pack(start, length))
-    kind, found = _receive()
+    kind, found = _receive(_RANGE_SECONDS)
     if kind != DATA or len(found) < length:
         raise OSError("a part of the file is not there")
     return found
@@ -207,7 +211,7 @@ def _is_whole(file: _File) -> bool:
             return False
         at += length
     metadata.write_metadata_file(written)
-    is_written = _WRITER(metadata.created_by) is not None
+    is_written = _WRITER(metadata.created_by) is not None and _HIDDEN not in metadata.metadata
     is_at_end = at + len(file.footer) == file.size
     return is_at_end and is_written and written.getvalue() == _MAGIC + file.footer
 
@@ -301,7 +305,7 @@ def _limit_memory() -> None:
 def _serve() -> None:
     file: _File | None = None
     while True:
-        kind, content = _receive()
+        kind, content = _receive(IDLE_SECONDS)
         try:
             if kind == OPEN:
                 file = None
