@@ -165,8 +165,8 @@ class Sidecar:
         return json.loads(told) if told.startswith(b"{") else told
 
     def post_slowly(self, path: str, kind: str, body: bytes, seconds: float) -> float:
-        """Send a body whose last byte comes that much later than the sidecar asks for it; return how
-        long it took. The answer is kept, also if it is a refusal."""
+        """Send a body whose last byte comes that much later than the sidecar asks for it; return
+        how long it took. The answer is kept, also if it is a refusal."""
         began = monotonic()
         self._send(path, {"Content-Type": kind}, body, seconds)
         return monotonic() - began
