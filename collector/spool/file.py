@@ -221,7 +221,8 @@ class SpoolFile:
                 self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
             depth += added
             if cursors or self.accounts.is_skipping:
-                depth = self._delete_delivered(depth, tip.sequence, is_shared=bool(writes))
+                written = added.bytes if writes else None
+                depth = self._delete_delivered(depth, tip.sequence, written=written)
         self.depth = depth
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
@@ -348,13 +349,16 @@ class SpoolFile:
         self.layouts[layout.digest] = layout
 
     def _delete_delivered(
-        self, depth: Depth, last: int | None = None, *, is_shared: bool = False
+        self, depth: Depth, last: int | None = None, *, written: int | None = None
     ) -> Depth:
-        """Delete some of the batches that no sink needs; return the depth after that. A large one
-        does not share a transaction with requests, unless it was postponed too often."""
-        is_shared &= self.postponed < _MOST_POSTPONED
+        """Delete some of the batches that no sink needs; return the depth after that. In a
+        transaction with requests, of so many bytes ``written``, at least as many are deleted, so
+        that batches do not pile up; but a large one waits for another transaction than one of small
+        requests, unless it was postponed too often."""
         before, self.postponed, self.has_delivered = self.postponed, 0, False
-        accounts, left = self.accounts, _MOST_DELETED_BYTES
+        is_shared = written is not None and written <= MOST_SHARED_BYTES
+        is_shared &= before < _MOST_POSTPONED
+        accounts, left = self.accounts, max(_MOST_DELETED_BYTES, written or 0)
         if not accounts.rows:
             return depth
         present = accounts.cursors.items()

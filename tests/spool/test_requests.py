@@ -233,6 +233,26 @@ def test_a_large_batch_is_not_deleted_in_the_commit_of_a_request(
         found.close()
 
 
+@pytest.mark.parametrize("minutes", [1, 5])
+def test_large_batches_are_deleted_as_fast_as_they_come(tmp_path: Path, minutes: int) -> None:
+    """Also if each transaction has a request."""
+    found = open_file(tmp_path / "spool.db", [LAYOUT], {"sink": Share()}).file
+    each, most = range(1500 // minutes), 0
+    try:
+        for _ in range(40):
+            for _ in range(8):
+                _written(found, entry(1))
+            large = [
+                entry(*each, text="x" * 1000, minute=f"2026-11-24T10:2{minute}:00Z")
+                for minute in range(minutes)
+            ]
+            _written(found, *large)
+            most = max(most, found.depth.bytes)
+    finally:
+        found.close()
+    assert most < 8_000_000
+
+
 def test_a_large_batch_is_deleted_while_requests_come(path: Path) -> None:
     """Between two of them."""
     with Spool(path, sinks=["sink"]) as spool:
