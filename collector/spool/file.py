@@ -87,10 +87,10 @@ _LENGTHS = f"SELECT sequence, length(payload) FROM batches {_WITHIN} ORDER BY se
 _NOT_ASIDE = "DELETE FROM aside WHERE sink = ? AND sequence = ?"
 _ASIDE_SIZES = "SELECT 1, records, length(payload) FROM aside WHERE sink = ? AND sequence = ?"
 _MOST_DELETED_BYTES = MOST_SHARED_BYTES // 2
-"""Bytes of batches after which no more are deleted in a transaction: it takes as long as writing,
-and senders wait meanwhile."""
+"""Bytes of batches after which no more are deleted in a transaction, unless it writes more than
+that: it takes as long as writing, and senders wait meanwhile."""
 _MOST_POSTPONED = 16
-"""Transactions with requests for which a batch waits that is larger than this."""
+"""Transactions with small requests for which a batch waits that is larger than this."""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class SpoolFile:
         self.has_delivered: bool = False
         """Whether some of the batches that every sink has are still to be deleted."""
         self.postponed: int = 0
-        """For how many transactions with requests the first of these waits, as it is large."""
+        """For how many transactions with small requests the first of these waits: it is large."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
         self._recent = RecentBatches()
