@@ -220,7 +220,7 @@ class SpoolFile:
             if sums:
                 self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
             depth += added
-            if cursors or self.accounts.is_skipping:
+            if cursors or self.has_delivered or self.accounts.is_skipping:
                 written = added.bytes if writes else None
                 depth = self._delete_delivered(depth, tip.sequence, written=written)
         self.depth = depth

@@ -23,6 +23,7 @@ from collector.contracts import (
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, file, write_queue
+from collector.spool import spool as spool_module
 from collector.spool.file import SpoolFile
 from collector.spool.recover import open_file
 from collector.spool.write_queue import PendingWrite
@@ -263,6 +264,18 @@ def test_a_large_batch_is_deleted_while_requests_come(path: Path) -> None:
             if spool.state().bytes < 1_000_000:
                 break
         assert number < 5
+
+
+def test_what_no_sink_is_to_get_is_deleted_where_none_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a batch that is postponed, as its request is small and it is not."""
+    monkeypatch.setattr(spool_module, "_SUMS_SECONDS", 3600.0)
+    with Spool(path, sinks={"sink": Share(300_000, skips=True)}) as spool:
+        commit(spool, entry(1, text="x" * 290_000), entry(2, text="x" * 290_000))
+    with Spool(path) as spool:
+        commit(spool, entry(3, text="x" * 290_000))
+        wait_until(lambda: spool.state().bytes < 300_000)
 
 
 def _written(found: SpoolFile, *batches: PendingBatch) -> int:
