@@ -182,8 +182,8 @@ def _pieces(encoding: Encoding, wire: bytes, most: int) -> Iterator[bytes]:
 
 
 def _has_zlib_header(wire: bytes) -> bool:
-    """Tell zlib's format (RFC 1950: method 8) from raw deflate, which many clients send. A raw
-    stream never begins so: its first block would have padding that is not zero."""
+    """Tell zlib's format (RFC 1950: method 8) from raw deflate, which many clients send. No client
+    begins a raw stream so: its first block would have padding that is not zero."""
     return bool(wire) and wire[0] & 0x0F == 8
 
 

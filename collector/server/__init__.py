@@ -71,12 +71,14 @@ def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
 
 def _load_structlog() -> None:
     """Load structlog without Rich, of which it needs nothing here: 4 MB of the process."""
-    loaded = {name: sys.modules[name] for name in ("rich",) if name in sys.modules}
+    loaded = sys.modules.get("rich")
     sys.modules["rich"] = None  # type: ignore[assignment]
-    import structlog  # noqa: F401, PLC0415 - it looks for Rich only once
-
-    del sys.modules["rich"]
-    sys.modules.update(loaded)
+    try:
+        import structlog  # noqa: F401, PLC0415 - it looks for Rich only once
+    finally:
+        del sys.modules["rich"]
+        if loaded is not None:
+            sys.modules["rich"] = loaded
 
 
 def _say_what_is_loaded(loaded: Loaded) -> None:

@@ -87,10 +87,10 @@ _LENGTHS = f"SELECT sequence, length(payload) FROM batches {_WITHIN} ORDER BY se
 _NOT_ASIDE = "DELETE FROM aside WHERE sink = ? AND sequence = ?"
 _ASIDE_SIZES = "SELECT 1, records, length(payload) FROM aside WHERE sink = ? AND sequence = ?"
 _MOST_DELETED_BYTES = MOST_SHARED_BYTES // 2
-"""Bytes of batches after which no more are deleted in a transaction: it takes as long as writing,
-and senders wait meanwhile."""
+"""Bytes of batches after which no more are deleted in a transaction, unless it writes more than
+that: it takes as long as writing, and senders wait meanwhile."""
 _MOST_POSTPONED = 16
-"""Transactions with requests for which a batch waits that is larger than this."""
+"""Transactions with small requests for which a batch waits that is larger than this."""
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class SpoolFile:
         self.has_delivered: bool = False
         """Whether some of the batches that every sink has are still to be deleted."""
         self.postponed: int = 0
-        """For how many transactions with requests the first of these waits, as it is large."""
+        """For how many transactions with small requests the first of these waits: it is large."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
         self._recent = RecentBatches()
@@ -220,8 +220,9 @@ class SpoolFile:
             if sums:
                 self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
             depth += added
-            if cursors or self.accounts.is_skipping:
-                depth = self._delete_delivered(depth, tip.sequence, is_shared=bool(writes))
+            if cursors or self.has_delivered or self.accounts.is_skipping:
+                written = added.bytes if writes else None
+                depth = self._delete_delivered(depth, tip.sequence, written=written)
         self.depth = depth
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
@@ -348,13 +349,16 @@ class SpoolFile:
         self.layouts[layout.digest] = layout
 
     def _delete_delivered(
-        self, depth: Depth, last: int | None = None, *, is_shared: bool = False
+        self, depth: Depth, last: int | None = None, *, written: int | None = None
     ) -> Depth:
-        """Delete some of the batches that no sink needs; return the depth after that. A large one
-        does not share a transaction with requests, unless it was postponed too often."""
-        is_shared &= self.postponed < _MOST_POSTPONED
+        """Delete some of the batches that no sink needs; return the depth after that. In a
+        transaction with requests, of so many bytes ``written``, at least as many are deleted, so
+        that batches do not pile up; but a large one waits for another transaction than one of small
+        requests, unless it was postponed too often."""
         before, self.postponed, self.has_delivered = self.postponed, 0, False
-        accounts, left = self.accounts, _MOST_DELETED_BYTES
+        is_shared = written is not None and written <= MOST_SHARED_BYTES
+        is_shared &= before < _MOST_POSTPONED
+        accounts, left = self.accounts, max(_MOST_DELETED_BYTES, written or 0)
         if not accounts.rows:
             return depth
         present = accounts.cursors.items()

@@ -189,9 +189,9 @@ class Spool(Closing):
         E425 while too much is being stored; ``ValueError`` for more than a request may become.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
-        check(merged)
         if is_large(merged):  # it is not merged with others, which need not wait for this
             merged = [replace(b, commitment=salted_commitment(b.payload)) for b in merged]
+        check(merged)
         with self._changed:
             self._check_writable()
             if merged or key is not None:
@@ -491,7 +491,7 @@ class Spool(Closing):
             if size > MOST_SHARED_BYTES and not file.has_room(size):  # of a single request
                 self._refuse(writes)
                 writes = []
-            has_work = bool(writes or cursors or unreadable or sums)
+            has_work = bool(writes or cursors or unreadable or sums or file.postponed)
             if not has_work or self._checkpoints.is_due:
                 self._checkpoints.finish(is_idle=not has_work, is_last=self._is_closing)
             found = file.write(writes, cursors, sums, unreadable) if has_work else []

@@ -130,8 +130,9 @@ class PendingWrite(NamedTuple):
 
 
 class WriteQueue:
-    """Pending writes: the small ones first in, first out, and before them a large one after some
-    commits, or where there are none. It is not locked: its owner holds a lock."""
+    """Pending writes: small ones, first in, first out; and large ones likewise, each of which has
+    its turn when no small one is left, or after some commits of small ones. It is not locked: its
+    owner holds a lock."""
 
     def __init__(self) -> None:
         self._small, self._large = deque[PendingWrite](), deque[PendingWrite]()

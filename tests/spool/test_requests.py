@@ -23,6 +23,7 @@ from collector.contracts import (
 from collector.errors import DeliveryError
 from collector.ledger import opened
 from collector.spool import Spool, file, write_queue
+from collector.spool import spool as spool_module
 from collector.spool.file import SpoolFile
 from collector.spool.recover import open_file
 from collector.spool.write_queue import PendingWrite
@@ -233,6 +234,26 @@ def test_a_large_batch_is_not_deleted_in_the_commit_of_a_request(
         found.close()
 
 
+@pytest.mark.parametrize("minutes", [1, 5])
+def test_large_batches_are_deleted_as_fast_as_they_come(tmp_path: Path, minutes: int) -> None:
+    """Also if each transaction has a request."""
+    found = open_file(tmp_path / "spool.db", [LAYOUT], {"sink": Share()}).file
+    each, most = range(1500 // minutes), 0
+    try:
+        for _ in range(15):
+            for _ in range(8):
+                _written(found, entry(1))
+            large = [
+                entry(*each, text="x" * 1000, minute=f"2026-11-24T10:2{minute}:00Z")
+                for minute in range(minutes)
+            ]
+            _written(found, *large)
+            most = max(most, found.depth.bytes)
+    finally:
+        found.close()
+    assert most < 5_000_000
+
+
 def test_a_large_batch_is_deleted_while_requests_come(path: Path) -> None:
     """Between two of them."""
     with Spool(path, sinks=["sink"]) as spool:
@@ -243,6 +264,18 @@ def test_a_large_batch_is_deleted_while_requests_come(path: Path) -> None:
             if spool.state().bytes < 1_000_000:
                 break
         assert number < 5
+
+
+def test_what_no_sink_is_to_get_is_deleted_where_none_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a batch that is postponed, as its request is small and it is not."""
+    monkeypatch.setattr(spool_module, "_SUMS_SECONDS", 3600.0)
+    with Spool(path, sinks={"sink": Share(300_000, skips=True)}) as spool:
+        commit(spool, entry(1, text="x" * 290_000), entry(2, text="x" * 290_000))
+    with Spool(path) as spool:
+        commit(spool, entry(3, text="x" * 290_000))
+        wait_until(lambda: spool.state().bytes < 300_000)
 
 
 def _written(found: SpoolFile, *batches: PendingBatch) -> int:
