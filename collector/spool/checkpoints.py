@@ -25,9 +25,9 @@ LOOK_SECONDS = 0.05
 _PIECE_BYTES = 1 << 20
 """As much of the log is written into the file at once."""
 _LONG_BYTES = 8 << 20
-"""From this length on the log is to begin anew,"""
+"""From this length on the log is to begin anew, once no more than a piece of it is left."""
 _LONGEST_BYTES = 16 << 20
-"""and from this one on even if more than a piece of it is left, for which senders wait."""
+"""From this length on, even if more is left: senders wait while that is written."""
 _MOST_TRIES = 4
 
 

@@ -189,9 +189,9 @@ class Spool(Closing):
         E425 while too much is being stored; ``ValueError`` for more than a request may become.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
+        check(merged)
         if is_large(merged):  # it is not merged with others, which need not wait for this
             merged = [replace(b, commitment=salted_commitment(b.payload)) for b in merged]
-        check(merged)
         with self._changed:
             self._check_writable()
             if merged or key is not None:
