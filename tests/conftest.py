@@ -13,8 +13,8 @@ import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
-from tests.deadline import kill_at_timeout
-from tests.s3 import proxy, s3  # noqa: F401 - fixtures
+from tests.support.deadline import kill_at_timeout
+from tests.support.s3 import proxy, s3  # noqa: F401 - fixtures
 
 settings.register_profile(
     "default",

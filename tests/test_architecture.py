@@ -19,8 +19,8 @@ import pytest
 
 import collector
 from collector.ledger.export import auditor_script
-from tests.programs import STRICT, script
-from tests.rows import for_each
+from tests.support.programs import STRICT, script
+from tests.support.rows import for_each
 
 ROOT = Path(collector.__file__).parent
 MODULES = {

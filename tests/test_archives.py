@@ -12,7 +12,7 @@ from pyarrow import parquet
 from benchmarks.data import lines
 from collector import Filter, load_schema
 from tests.conftest import required
-from tests.programs import script
+from tests.support.programs import script
 from tests.test_docs import blocks
 
 _EVENTS = 2_500

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import required
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sidecar.serving import Sidecar, started
-from tests.tcp import free_port
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.sidecar import Sidecar, started
+from tests.support.tcp import free_port
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "sidecar.md").read_text()
 _SENDER = """

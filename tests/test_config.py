@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from collector.config import Address, Config, load, read
 from collector.config.model import settings
 from collector.errors import ConfigFaults, Fault
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 _ROOT = Path(__file__).parent.parent
 _HASH = "ab" * 32

@@ -20,9 +20,9 @@ from collector.schema import Schema, load_schema
 from tests.filter.test_event_consent import made
 from tests.filter.test_laws import NOW
 from tests.filter.test_laws import made as made_filter
-from tests.raising import raises
 from tests.strategies import lines, schemas
 from tests.strategies.documents import PURPOSES
+from tests.support.raising import raises
 
 _OPTIONAL = ("planning", "crashes")
 _EVENT = {

@@ -28,10 +28,10 @@ from collector.ingest.refusals import REFUSALS
 from collector.ops.metrics import METRICS
 from collector.ops.requests import REFUSAL_CODES, REFUSING, STATUSES
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
-from tests.ingest.certificates import Authority
-from tests.rows import for_each
-from tests.sidecar.serving import COMMAND, started
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.rows import for_each
+from tests.support.sidecar import COMMAND, started
 
 _ROOT = Path(__file__).parents[1]
 _DEPLOY = _ROOT / "deploy"

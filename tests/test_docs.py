@@ -14,10 +14,10 @@ import typer.main
 
 from collector import Filter, load_schema
 from collector.cli.app import app
-from tests.cli.process import run, run_process
-from tests.deadline import WAIT_SECONDS
-from tests.programs import STRICT, script
-from tests.rows import for_each
+from tests.support.command import run, run_process
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.programs import STRICT, script
+from tests.support.rows import for_each
 from tests.tables import pages
 
 _ROOT = Path(__file__).parent.parent

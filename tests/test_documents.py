@@ -26,8 +26,8 @@ from collector.schema import resources
 from collector.schema.load import parse
 from collector.schema.review import read_copy
 from collector.sdk import settings as sdk
-from tests.rows import for_each
-from tests.schema.make import HEAD, PLAIN, marked
+from tests.support.make_schemas import HEAD, PLAIN, marked
+from tests.support.rows import for_each
 
 _ROOT = Path(__file__).parent.parent
 _SECRET = "hunter2secret"
@@ -137,8 +137,8 @@ TABLE: tuple[tuple[Callable[[str], Sequence[Fault]], str, str], ...] = (
     (_argument, f"to={_SECRET}", "E107 to"),
     (_argument, "timeout=5 days", "E107 timeout"),
 )
-"""What reads the document, the document with its faults as marks (``tests.schema.make``), and what
-the message names. Where there is no document, the code stands before that."""
+"""What reads the document, the document with its faults as marks (``tests.support.make_schemas``),
+and what the message names. Where there is no document, the code stands before that."""
 
 
 @for_each(("reads", "text", "named"), TABLE)

@@ -37,9 +37,9 @@ from collector.errors import (
 from collector.routing import all_flows
 from collector.schema import load_schema
 from collector.schema.load import parse
-from tests.rows import for_each
 from tests.schema.faulty import TABLE
-from tests.schema.make import PLAIN, marked
+from tests.support.make_schemas import PLAIN, marked
+from tests.support.rows import for_each
 
 _ROOT = Path(__file__).parent.parent
 _FIRST, _SECOND = (

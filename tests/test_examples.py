@@ -27,11 +27,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from ruamel.yaml import YAML
 
 from collector.testing import canaries, scan
-from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sdk.stores import lines, rows
-from tests.sidecar.serving import started
-from tests.tcp import free_port, is_refused
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.sidecar import started
+from tests.support.tcp import free_port, is_refused
 
 _ROOT = Path(__file__).parent.parent
 _EXAMPLES = _ROOT / "examples"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.deadline import WAIT_SECONDS
-from tests.rows import for_each
-from tests.sidecar.serving import COMMAND, FREE_PORTS, started
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.rows import for_each
+from tests.support.sidecar import COMMAND, FREE_PORTS, started
 
 pytestmark = pytest.mark.nightly
 

@@ -29,9 +29,9 @@ from collector.server.process import tighten_all
 from collector.sinks.store import Store
 from collector.spool import FILE_NAME, Spool
 from collector.spool.tables import aside_batches
-from tests.database import query
-from tests.raising import raises
-from tests.rows import for_each
+from tests.support.database import query
+from tests.support.raising import raises
+from tests.support.rows import for_each
 
 SCHEMA = load_schema("conferencing")
 

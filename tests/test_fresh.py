@@ -14,8 +14,8 @@ import pytest
 
 from tests.sdk.stores import rows
 from tests.sdk.test_page import serve_the_app
-from tests.sidecar.serving import started
 from tests.sidecar.test_readme import follow
+from tests.support.sidecar import started
 from tests.test_docs import blocks, steps, trimmed
 
 pytestmark = pytest.mark.long

@@ -12,10 +12,10 @@ import pytest
 from collector.http_client import FAILURES, HttpConnection, Response
 from collector.sdk import Collector
 from collector.sdk.target import Target
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.rows import for_each
-from tests.sdk.receivers import receiver
-from tests.tcp import Behaviour
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.http_receivers import receiver
+from tests.support.rows import for_each
+from tests.support.tcp import Behaviour
 
 _HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
 _COUNTS = b'{"received":1,"admitted":1,"rejected":{}}'

@@ -30,11 +30,11 @@ from collector.filter import Filter
 from collector.filter.text import has_more_lines
 from collector.intake import Acceptor
 from collector.schema import load_schema
-from tests.calling import accepted
-from tests.deadline import wait_until
 from tests.filter.otlp_bombs import logs
-from tests.raising import raises
-from tests.rows import for_each
+from tests.support.calling import accepted
+from tests.support.deadline import wait_until
+from tests.support.raising import raises
+from tests.support.rows import for_each
 
 CONFERENCING = Filter(load_schema("conferencing"))
 PARTICIPANTS = Filter(load_schema("participants-qos"))

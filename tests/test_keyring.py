@@ -14,8 +14,8 @@ from threading import Barrier
 import pytest
 
 from collector import ConfigError, Filter, Keyring, load_schema
-from tests.deadline import WAIT_SECONDS
-from tests.raising import raises
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.raising import raises
 
 SECRET = "a-secret-of-the-operator"
 REFERENCE = "env:COLLECTOR_TEST_KEY"

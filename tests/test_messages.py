@@ -18,11 +18,11 @@ from collector import Collector, Filter, Store, load_schema
 from collector.codes import CODES
 from collector.errors import CollectorError
 from collector.ingest.auth import hashed
-from tests.cli.process import COMMAND, run
-from tests.deadline import WAIT_SECONDS
-from tests.rows import for_each
-from tests.schema.make import PLAIN, REST
-from tests.sidecar.serving import Sidecar, started
+from tests.support.command import COMMAND, run
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.make_schemas import PLAIN, REST
+from tests.support.rows import for_each
+from tests.support.sidecar import Sidecar, started
 
 _CANARY = "hunter2secret"
 _TOKEN = "a" * 40

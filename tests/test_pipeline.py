@@ -43,11 +43,11 @@ from collector.spool import Spool
 from collector.spool.recover import try_open
 from collector.spool.tables import aside_batches
 from collector.synthetic import events
-from tests.calling import accepted
-from tests.deadline import WAIT_SECONDS, stays, wait_until
-from tests.programs import threads
-from tests.raising import raises
-from tests.schema.make import HEAD, REST
+from tests.support.calling import accepted
+from tests.support.deadline import WAIT_SECONDS, stays, wait_until
+from tests.support.make_schemas import HEAD, REST
+from tests.support.programs import threads
+from tests.support.raising import raises
 
 SCHEMA = load_schema("conferencing")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from collector.consent import refused
 from collector.preferences import COOKIE, MOST_BYTES, PreferencePage, choices_in
 from collector.schema import Schema, load_schema
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 _FORM = {b"content-type": [b"application/x-www-form-urlencoded"]}
 _NAME = COOKIE.encode()

@@ -20,7 +20,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.risk import GroupStats, Risk, risks
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
-from tests.database import query
+from tests.support.database import query
 
 _REST = "category: user.device, purposes: [ops], retention: 30d, reason: It has to be}"
 _FIELDS = {

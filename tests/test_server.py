@@ -19,15 +19,15 @@ from time import sleep
 import pytest
 
 from collector.ingest.auth import hashed
-from tests.cli.process import run_process
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.ingest.certificates import Authority
-from tests.latency import at_most
-from tests.programs import script
-from tests.sidecar.processes import children
-from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
-from tests.tcp import free_port
+from tests.support.certificates import Authority
+from tests.support.command import run_process
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.latency import at_most
+from tests.support.processes import children
+from tests.support.programs import script
+from tests.support.sidecar import COMMAND, FREE_PORTS, Sidecar, UnixConnection, started
+from tests.support.tcp import free_port
 
 _FLUSH_SECONDS = 3.0
 """How long requests, and then deliveries, may take when a sidecar ends."""

@@ -23,7 +23,7 @@ from benchmarks.spark import local_cluster
 from collector.errors import ConfigError
 from collector.schema import load_schema
 from tests.conftest import required
-from tests.schema.make import PSEUDONYM
+from tests.support.make_schemas import PSEUDONYM
 from tests.test_docs import blocks
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from collector.units import (
     size_text,
     span_text,
 )
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 _UNITS = "smhdwy"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 _ROOT = Path(__file__).parent.parent
 

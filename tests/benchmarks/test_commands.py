@@ -33,7 +33,7 @@ from benchmarks.figures import (
 from benchmarks.sidecar import command as sidecar
 from benchmarks.sidecar.server import obstacle
 from tests.conftest import required
-from tests.sinks.postgres import require_postgres
+from tests.support.postgres import require_postgres
 
 
 @pytest.fixture

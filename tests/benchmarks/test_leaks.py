@@ -37,7 +37,7 @@ from benchmarks.leaks.sweep import Sweep, attack_sidecar
 from collector import Filter, Schema, load_schema
 from collector.schema import resources
 from collector.schema.model import record_bits
-from tests.sidecar.processes import command
+from tests.support.processes import command
 
 _SHIPPED = resources.names()
 _FAULTY = """

@@ -27,7 +27,7 @@ from collector.contracts import REFUSALS, Batch, Granted, PendingBatch, Tally
 from collector.errors import ConfigError, MessageError, RecheckError, Unacceptable
 from collector.filter.recheck import Recheck
 from collector.testing.sinks import batch_of
-from tests.raising import raises
+from tests.support.raising import raises
 
 SCHEMA = load_schema("conferencing")
 KEY, OTHER = b"k" * 32, b"o" * 32

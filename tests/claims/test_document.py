@@ -24,7 +24,7 @@ from collector.schema.policy import (
     taxonomy,
     use_is_allowed,
 )
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 _ROOT = Path(__file__).parents[2]
 _SENTENCES = [

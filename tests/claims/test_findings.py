@@ -7,7 +7,7 @@ from typing import get_args
 from collector.claims.document import Check, load_claims
 from collector.claims.findings import ClaimFinding, unread, verdict
 from collector.errors import Cause, DeliveryError
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 
 @for_each("cause", get_args(Cause))

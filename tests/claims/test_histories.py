@@ -30,9 +30,9 @@ from collector.sqlite.compaction import compact
 from collector.sqlite.connection import connect
 from collector.subject.tombstones import Tombstones, remember
 from collector.testing.sinks import batch_of
-from tests.claims.populated import address, minute
 from tests.claims.test_planted import Planted, stored
-from tests.spool.make import plant_aside
+from tests.support.make_batches import plant_aside
+from tests.support.populated import address, minute
 
 _SHIPPED = ("conferencing", "conferencing-strict", "web", "webrtc")
 

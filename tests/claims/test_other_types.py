@@ -16,7 +16,7 @@ from collector.spool import note
 from collector.testing.sinks import batch_of
 from tests.claims.test_stored_fields import found, verdicts
 from tests.retention.test_earlier import configured, note_configuration
-from tests.sinks.packages import EXAMPLE, offered
+from tests.support.packages import EXAMPLE, offered
 
 pytestmark = pytest.mark.usefixtures("no_dry_run")
 _RECORD = b'{"chat": "hello from Ana"}\n'

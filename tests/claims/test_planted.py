@@ -38,11 +38,11 @@ from collector.spool import Spool
 from collector.spool.idempotency import request_key
 from collector.subject.tombstones import Tombstones
 from collector.testing.sinks import batch_of
-from tests.claims.populated import PopulatedDirectory
-from tests.deadline import WAIT_SECONDS
 from tests.retention.test_earlier import configured as written_settings
 from tests.retention.test_earlier import note_configuration
-from tests.sinks.postgres import PostgresServer, clean, server
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.populated import PopulatedDirectory
+from tests.support.postgres import PostgresServer, clean, server
 
 __all__ = ["clean", "server"]  # fixtures
 

@@ -44,12 +44,12 @@ from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import Spool, note
 from collector.testing import canaries, scan
-from tests.database import query
 from tests.names.corpora import corpus
 from tests.retention.test_earlier import note_configuration
-from tests.spool.make import plant_aside
 from tests.strategies import lines
 from tests.strategies.documents import documents
+from tests.support.database import query
+from tests.support.make_batches import plant_aside
 
 _TRIED = int(os.environ.get("COLLECTOR_PIPELINES", "8"))
 _CLAIMS = {name: load_claims()[name] for name in ("needed-only", "no-content")}

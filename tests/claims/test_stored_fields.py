@@ -28,10 +28,10 @@ from collector.spool import Spool, note
 from collector.sqlite import foreign
 from collector.sqlite.connection import connect_to_read
 from collector.testing import canaries, scan
-from tests.claims.populated import PopulatedDirectory
 from tests.retention.test_earlier import configured, note_configuration
-from tests.rows import for_each
-from tests.spool.make import plant_aside
+from tests.support.make_batches import plant_aside
+from tests.support.populated import PopulatedDirectory
+from tests.support.rows import for_each
 
 pytestmark = pytest.mark.usefixtures("no_dry_run")
 _CLAIMS = ("needed-only", "no-content", "no-monitoring")

@@ -39,11 +39,11 @@ from collector.sinks.sink import ErasableSink
 from collector.sinks.store import Store
 from collector.spool import Spool, note
 from collector.testing import canaries, scan
-from tests.claims.populated import PopulatedDirectory
-from tests.database import query
-from tests.ledgers import entries_of
-from tests.rows import for_each
 from tests.schema.test_review import STATED
+from tests.support.database import query
+from tests.support.ledgers import entries_of
+from tests.support.populated import PopulatedDirectory
+from tests.support.rows import for_each
 
 _CLAIMS = {
     name: claim

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from tests.cli.process import run
+from tests.support.command import run
 
 TABLE = Path(__file__).with_name("bad_inputs.json")
 CANARY = "hunter2secret"

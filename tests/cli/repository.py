@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 
 def git(*arguments: str) -> str:

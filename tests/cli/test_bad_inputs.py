@@ -9,7 +9,7 @@ import pytest
 
 from collector.codes import CODES
 from tests.cli.bad_inputs import CANARY, bound, table
-from tests.cli.process import run
+from tests.support.command import run
 
 
 @pytest.fixture(scope="module")

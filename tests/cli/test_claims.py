@@ -18,10 +18,10 @@ from collector.config.model import RecorderSection
 from collector.errors import ConfigError
 from collector.recording.dry_run import TrialRecorder
 from collector.spool import Spool
-from tests.claims.populated import PopulatedDirectory
-from tests.cli.process import run
-from tests.rows import for_each
-from tests.spool.make import commit, entry
+from tests.support.command import run
+from tests.support.make_batches import commit, entry
+from tests.support.populated import PopulatedDirectory
+from tests.support.rows import for_each
 
 
 def _figures(told: dict[str, Any]) -> dict[str, Any]:

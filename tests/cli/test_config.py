@@ -11,10 +11,10 @@ import pytest
 from collector.config import read
 from collector.config.model import settings
 from collector.schema import resources
-from tests.cli.process import run, run_process
 from tests.cli.repository import commit
-from tests.rows import for_each
-from tests.sinks.packages import offered
+from tests.support.command import run, run_process
+from tests.support.packages import offered
+from tests.support.rows import for_each
 
 _SECRET = "hunter2secret"
 _HASH = "cd" * 32

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from collector.cli.app import app
 from collector.cli.console import new_table
-from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
-from tests.rows import for_each
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.rows import for_each
 
 _WORD = st.text("abc.-_", min_size=1, max_size=30)
 _CELL = st.lists(_WORD, max_size=6).map(" ".join)

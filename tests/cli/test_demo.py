@@ -15,8 +15,8 @@ from collector.contracts import Batch
 from collector.schema import load_schema, resources
 from collector.sinks.store import Store
 from collector.testing import scan
-from tests.cli.process import run
-from tests.rows import for_each
+from tests.support.command import run
+from tests.support.rows import for_each
 
 
 def test_the_demo_stores_records_and_finds_no_canary(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collector.codes import CODES
-from tests.cli.process import run
-from tests.rows import for_each
+from tests.support.command import run
+from tests.support.rows import for_each
 
 
 @for_each("written", ["E307", "e307", "307", "[E307]"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from tests.cli.process import run
+from tests.support.command import run
 
 _EVENT = {
     "ip": "203.0.113.7",

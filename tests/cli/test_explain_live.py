@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from collector.testing import canaries
-from tests.cli.process import Running, run
-from tests.cli.process import started as command
-from tests.deadline import wait_until
-from tests.ledgers import entries_of
-from tests.rows import for_each
-from tests.sidecar.processes import children
-from tests.sidecar.serving import Sidecar, started
+from tests.support.command import Running, run
+from tests.support.command import started as command
+from tests.support.deadline import wait_until
+from tests.support.ledgers import entries_of
+from tests.support.processes import children
+from tests.support.rows import for_each
+from tests.support.sidecar import Sidecar, started
 
 _CANARY = canaries(1)[0]
 _ATTRIBUTES = [

@@ -17,10 +17,10 @@ from collector.filter import Filter
 from collector.filter.arrow import read_records
 from collector.schema import load_schema
 from collector.synthetic import events
-from tests.cli.process import COMMAND, run, run_process, started
-from tests.deadline import WAIT_SECONDS
-from tests.programs import script
-from tests.rows import for_each
+from tests.support.command import COMMAND, run, run_process, started
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.programs import script
+from tests.support.rows import for_each
 
 _CANARY = "canary-of-test-filter"
 

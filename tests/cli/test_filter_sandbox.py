@@ -20,8 +20,8 @@ from collector.sandbox.attempts import ATTEMPTS
 from collector.schema import load_schema
 from collector.synthetic import events
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
-from tests.programs import script
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.programs import script
 
 SCHEMAS = ("conferencing", "conferencing-strict", "participants-qos", "web", "webrtc")
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"

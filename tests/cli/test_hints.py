@@ -7,8 +7,8 @@ from pathlib import Path
 
 import orjson
 
-from tests.cli.process import run
-from tests.rows import for_each
+from tests.support.command import run
+from tests.support.rows import for_each
 
 _CSV = b"ip_address,canary-key\n203.0.113.7,canary-value\n"
 _LINE = b'{"ip_address": "203.0.113.7", "canary-key": "canary-value"}'

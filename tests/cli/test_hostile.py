@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.cli.process import run_measured
 from tests.conftest import IS_WHOLE
-from tests.rows import for_each
+from tests.support.command import run_measured
+from tests.support.rows import for_each
 
 _MOST_MB = 150
 _GOOD = b'{"ip":"203.0.113.7"}\n'

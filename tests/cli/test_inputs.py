@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from collector.cli import inputs
 from collector.errors import InputError
 from collector.ingest.decompression import zstd_library
-from tests.raising import raises
-from tests.rows import for_each
+from tests.support.raising import raises
+from tests.support.rows import for_each
 
 _LINES = st.lists(st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"")), max_size=30)
 _TEXTS = st.builds(

@@ -13,10 +13,10 @@ import pytest
 from collector.ledger import Note
 from collector.ledger.export import auditor_script
 from collector.spool import Spool
-from tests.cli.process import run
-from tests.database import query
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import commit, commit_to, drained, entry
+from tests.support.command import run
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.make_batches import commit, commit_to, drained, entry
 
 CANARY = "canary-203.0.113.7"
 

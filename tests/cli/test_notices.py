@@ -6,8 +6,8 @@ import csv
 import io
 from pathlib import Path
 
-from tests.cli.process import run
 from tests.pages.sample_config import configured
+from tests.support.command import run
 
 
 def test_the_notice(tmp_path: Path) -> None:

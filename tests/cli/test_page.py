@@ -8,8 +8,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.cli.process import run
 from tests.pages.sample_config import configured
+from tests.support.command import run
 
 
 def test_the_page(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import orjson
 
-from tests.cli.process import run
-from tests.rows import for_each
+from tests.support.command import run
+from tests.support.rows import for_each
 
 _LONG = "x" * 400
 

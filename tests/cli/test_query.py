@@ -23,12 +23,12 @@ from collector.sinks.query import FUNCTIONS
 from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.testing import canaries
-from tests.claims.populated import PopulatedDirectory, address, minute
-from tests.cli.process import COMMAND, Ended, Running, run, run_measured, started
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.ledgers import entries_of
-from tests.programs import threads
+from tests.support.command import COMMAND, Ended, Running, run, run_measured, started
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.ledgers import entries_of
+from tests.support.populated import PopulatedDirectory, address, minute
+from tests.support.programs import threads
 
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 _MANY = f"{_ENDLESS} SELECT x, 'phone' AS y FROM c"

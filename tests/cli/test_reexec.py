@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from collector.cli import switches
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 _AGAIN = """
 import os, sys

@@ -12,9 +12,9 @@ import pytest
 
 from collector.errors import CODES
 from tests.cli.bad_inputs import table
-from tests.cli.process import run
-from tests.ingest.certificates import Authority
-from tests.schema.make import PLAIN
+from tests.support.certificates import Authority
+from tests.support.command import run
+from tests.support.make_schemas import PLAIN
 
 _ROOT = Path(__file__).parents[2] / "collector"
 _SECRET = "hunter2secret"

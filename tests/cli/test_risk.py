@@ -8,8 +8,8 @@ import pytest
 
 from collector.ledger import opened
 from collector.spool import Spool
-from tests.claims.populated import PopulatedDirectory
-from tests.cli.process import run
+from tests.support.command import run
+from tests.support.populated import PopulatedDirectory
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from collector.errors import SchemaError
 from collector.filter.explain import unmatched
 from collector.samples import Sample
 from collector.schema import Schema, load_schema, resources
-from tests.cli.process import Ended, run
-from tests.raising import raises
+from tests.support.command import Ended, run
+from tests.support.raising import raises
 
 _CANARY = "canary"
 _EVENTS = [

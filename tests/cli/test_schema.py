@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from collector.schema import load_schema, resources
 from collector.schema.jsonschema import document_schema, record_schema
 from collector.schema.model import field_bits, letter_bits, record_bits
-from tests.cli.process import run
-from tests.rows import for_each
+from tests.support.command import run
+from tests.support.rows import for_each
 
 _SHIPPED = resources.names()
 

@@ -8,7 +8,7 @@ import pytest
 
 from collector.schema import resources
 from collector.schema.catalogue import read
-from tests.cli.process import run, run_measured
+from tests.support.command import run, run_measured
 
 SOURCE = "the vendor's list, https://example.org/models, 2026-11-25"
 GOOD = f"# source: {SOURCE}\n# A note.\nAlpha\nGamma\n"

@@ -17,11 +17,11 @@ from ruamel.yaml import YAML
 from collector.schema import git as git_module
 from collector.schema import load_schema, resources
 from collector.schema.diff import compare
-from tests.cli.process import COMMAND, Ended, run
 from tests.cli.repository import commit, git
-from tests.deadline import WAIT_SECONDS
-from tests.latency import within
-from tests.rows import for_each
+from tests.support.command import COMMAND, Ended, run
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.latency import within
+from tests.support.rows import for_each
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,8 +19,8 @@ from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
 from collector.schema.lints import lint
 from collector.schema.model import DocumentHead, Purpose, Trial
-from tests.cli.process import run
-from tests.raising import raises
+from tests.support.command import run
+from tests.support.raising import raises
 
 _MODELINE = "# yaml-language-server: $schema=./collector-schema.json"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import orjson
 
 from collector.schema.review import approve, read_copy
-from tests.cli.process import COMMAND, run
-from tests.deadline import WAIT_SECONDS
-from tests.rows import for_each
 from tests.schema.test_review import SAID, STATED, jitter, schema_of
+from tests.support.command import COMMAND, run
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.rows import for_each
 
 _LINK = "https://git.example/pull/812"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from collector.schema import load_schema
-from tests.cli.process import run
+from tests.support.command import run
 
 _SINKS = "sinks: {ndjson: {path: out.ndjson, purposes: [capacity_planning]}}\n"
 

@@ -11,10 +11,10 @@ import pytest
 
 from collector.ledger import opened
 from collector.spool import Spool
-from tests.claims.populated import PopulatedDirectory
-from tests.cli.process import Ended, run
-from tests.database import query
-from tests.sidecar.faults import small_disk
+from tests.support.command import Ended, run
+from tests.support.database import query
+from tests.support.failing_disk import small_disk
+from tests.support.populated import PopulatedDirectory
 
 
 @pytest.fixture

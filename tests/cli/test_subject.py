@@ -11,10 +11,10 @@ import orjson
 import pytest
 
 from collector.spool import Spool
-from tests.claims.populated import PopulatedDirectory, address
-from tests.cli.process import Ended, run, started
-from tests.deadline import wait_until
-from tests.rows import for_each
+from tests.support.command import Ended, run, started
+from tests.support.deadline import wait_until
+from tests.support.populated import PopulatedDirectory, address
+from tests.support.rows import for_each
 
 _WINDOW = ("--from", "2026-01-01", "--to", "9000-01-01")
 

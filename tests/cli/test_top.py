@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from collector.server.rates import Sample, summary
 from collector.testing import canaries
-from tests.cli.process import COMMAND, run
-from tests.deadline import wait_until
-from tests.sidecar.serving import started
+from tests.support.command import COMMAND, run
+from tests.support.deadline import wait_until
+from tests.support.sidecar import started
 
 _CANARY = canaries(1)[0]
 _BODY = b"\n".join(

@@ -10,7 +10,7 @@ import orjson
 from collector.dev import feed
 from collector.filter import Filter
 from collector.schema import load_schema, resources
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 
 @for_each("name", [*resources.names(), *resources.templates()])

@@ -23,11 +23,11 @@ from collector.dev.playground import answer
 from collector.filter import Filter
 from collector.schema import load_schema, resources
 from collector.testing import canaries, scan
-from tests.cli.process import Running, run, started
-from tests.deadline import WAIT_SECONDS, eventually
-from tests.rows import for_each
-from tests.schema.make import wide
-from tests.tcp import free_port, is_refused
+from tests.support.command import Running, run, started
+from tests.support.deadline import WAIT_SECONDS, eventually
+from tests.support.make_schemas import wide
+from tests.support.rows import for_each
+from tests.support.tcp import free_port, is_refused
 
 _CANARY = canaries(1)[0]
 

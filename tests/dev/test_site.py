@@ -12,7 +12,7 @@ import pytest
 
 from collector.dev.playground import MOST_BYTES, Pasted
 from collector.dev.site import Site
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 _TEXT = "text/plain;charset=UTF-8"
 _CANARY = b"hunter2-canary"

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-from tests.copies import check_imported, copy_tree, run
+from tests.support.copies import check_imported, copy_tree, run
 
 _FAULTS = Path(__file__).parent
 _SECONDS = 300.0

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import required
-from tests.copies import ROOT
 from tests.faults.__main__ import read
-from tests.rows import for_each
+from tests.support.copies import ROOT
+from tests.support.rows import for_each
 
 _PATCHES = sorted(Path(__file__).parent.glob("*/*.patch"))
 

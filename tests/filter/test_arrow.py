@@ -29,8 +29,8 @@ from collector.filter.arrow import (
 from collector.filter.stored import Records
 from collector.schema.load import parse_source
 from collector.testing.laws import fixed_key
-from tests.raising import raises
 from tests.strategies import lines, schemas
+from tests.support.raising import raises
 
 _MINUTE = "2026-11-24T10:20:00Z"
 _FIELDS: dict[str, dict[str, Any]] = {

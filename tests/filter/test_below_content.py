@@ -11,7 +11,7 @@ import pytest
 from collector.filter import Filter
 from collector.filter.decode import json as decoding
 from collector.schema import load_schema
-from tests.schema.make import HEAD, REST
+from tests.support.make_schemas import HEAD, REST
 
 _FIELDS = {
     "os.type": "kind: enum, values: [linux]",

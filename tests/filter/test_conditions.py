@@ -11,7 +11,7 @@ import pytest
 from collector import Filter, load_schema
 from collector.filter.explain import explain
 from tests.filter.test_paths import all_ways, made
-from tests.schema.make import REST
+from tests.support.make_schemas import REST
 
 _FIELDS = """
   os.type:

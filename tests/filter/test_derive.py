@@ -15,9 +15,9 @@ from collector import ConfigError, Filter, Schema, load_schema
 from collector.filter.derive import MAX_BYTES, Agents, parse_user_agent
 from collector.schema.policy import DERIVABLE
 from collector.testing import canaries
-from tests.latency import within
-from tests.programs import script
-from tests.schema.make import HEAD, REST
+from tests.support.latency import within
+from tests.support.make_schemas import HEAD, REST
+from tests.support.programs import script
 
 WINDOWS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"

@@ -19,7 +19,7 @@ from collector import Admission, Filter, load_schema
 from collector.contracts import REJECTIONS
 from tests.conftest import required
 from tests.filter.schema_cases import NOW
-from tests.latency import within
+from tests.support.latency import within
 
 pytestmark = pytest.mark.timed
 

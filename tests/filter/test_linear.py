@@ -18,7 +18,7 @@ from collector.filter.records import MAX_ITEMS
 from collector.schema import load_schema
 from tests.conftest import IS_WHOLE
 from tests.filter.schema_cases import counts
-from tests.schema.make import HEAD, REST
+from tests.support.make_schemas import HEAD, REST
 
 _TIMES, _MOST = 4, 8
 """So many times the elements may take so many times the CPU; 16 times, if time were quadratic."""

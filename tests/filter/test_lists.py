@@ -11,7 +11,7 @@ import pytest
 from collector import Filter, load_schema
 from collector.filter.records import MAX_ITEMS
 from tests.filter.schema_cases import counts
-from tests.schema.make import HEAD, REST
+from tests.support.make_schemas import HEAD, REST
 
 WEBRTC = Filter(load_schema("webrtc"))
 

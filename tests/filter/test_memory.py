@@ -19,7 +19,7 @@ from collector import Filter, load_schema
 from collector.filter.records import MAX_ITEMS
 from collector.filter.text import MAX_DOCUMENT, MAX_LINE, is_deep
 from tests.filter.schema_cases import NOW, counts
-from tests.latency import within
+from tests.support.latency import within
 
 pytestmark = [pytest.mark.long, pytest.mark.timed]
 

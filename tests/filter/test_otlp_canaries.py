@@ -25,7 +25,7 @@ from tests.filter.otlp_reference import REQUESTS
 from tests.filter.schema_cases import schema_case
 from tests.filter.test_leaks import shown_by
 from tests.filter.traces import CANARY, DIGITS, mentions, reachable, told_by, watched
-from tests.schema.make import HEAD, REST
+from tests.support.make_schemas import HEAD, REST
 
 _LISTS = frozenset(
     """resource_logs scope_logs log_records resource_spans scope_spans spans resource_metrics

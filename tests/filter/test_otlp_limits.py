@@ -16,11 +16,11 @@ from collector import ConfigError, Filter, load_schema
 from collector.contracts import Signal
 from collector.filter.otlp import protobuf_body
 from collector.filter.records import MAX_ITEMS
-from tests.deadline import WAIT_SECONDS
 from tests.filter.otlp_bodies import SIGNALS
 from tests.filter.otlp_bombs import JSON, PROTOBUF, deep, field, logs, record
-from tests.latency import at_most
-from tests.programs import script
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.latency import at_most
+from tests.support.programs import script
 
 pytestmark = [pytest.mark.long, pytest.mark.timed]
 

@@ -13,7 +13,7 @@ from collector.contracts import Tally
 from collector.errors import InputError
 from collector.filter import router
 from collector.filter.admission import Bounds
-from tests.schema.make import HEAD, REST
+from tests.support.make_schemas import HEAD, REST
 
 _QUOTED = """
   os.type: {kind: enum, values: [linux, windows], from: ['attributes."os.type"'], REST}

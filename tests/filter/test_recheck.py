@@ -33,9 +33,9 @@ from tests.filter import otlp_bodies
 from tests.filter.test_laws import changed
 from tests.filter.test_sdk_records import bodies
 from tests.filter.traces import CANARY, is_ours, mentions, told_by
-from tests.schema.make import field
 from tests.strategies import lines, schemas
 from tests.strategies.documents import PURPOSES
+from tests.support.make_schemas import field
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
 MINUTE = "2026-06-01T12:30:00Z"

@@ -35,10 +35,10 @@ from tests.conftest import IS_WHOLE
 from tests.filter.sdk_record_reference import SdkRecordReference
 from tests.filter.test_laws import changed
 from tests.filter.traces import CANARY, mentions, told_by
-from tests.raising import raises
-from tests.schema.make import field
 from tests.strategies import lines, payloads, schemas
 from tests.strategies.documents import PURPOSES
+from tests.support.make_schemas import field
+from tests.support.raising import raises
 
 NOW = datetime(2026, 6, 1, 12, 30, 29, 5, tzinfo=UTC)
 MINUTE = "2026-06-01T12:30:00Z"

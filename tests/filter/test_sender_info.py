@@ -16,8 +16,8 @@ from collector.filter.admission import Bounds
 from collector.testing._values import agents
 from tests.filter.test_derive import PHONE, WINDOWS
 from tests.filter.test_laws import AS_OF, NOW, made, reference, same
-from tests.schema.make import HEAD, REST
 from tests.strategies import events, lines, payloads, schemas
+from tests.support.make_schemas import HEAD, REST
 
 PEERS = st.none() | st.sampled_from(["203.0.113.7", "2001:db8::7", "fe80::1%eth0", "", "unix"])
 AGENTS = st.none() | agents().filter(lambda agent: type(agent) is str)

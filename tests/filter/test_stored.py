@@ -7,7 +7,7 @@ import pytest
 from collector.contracts import Batch, Layout
 from collector.errors import DeliveryError
 from collector.filter.stored import project, read
-from tests.raising import raises
+from tests.support.raising import raises
 
 _COLUMNS = (("a.b", "TEXT"), ("n", "REAL"), ("is", "INTEGER"))
 _LAYOUT = Layout("x/1.0.0", "ab" * 32, "x", _COLUMNS)

@@ -10,8 +10,8 @@ import pytest
 from collector.errors import InputError
 from collector.filter.redaction import find_subject, minute_window
 from collector.schema import Schema, load_schema
-from tests.raising import raises
-from tests.schema.make import HEAD, REST
+from tests.support.make_schemas import HEAD, REST
+from tests.support.raising import raises
 
 
 @pytest.fixture(scope="module")

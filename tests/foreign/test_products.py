@@ -16,7 +16,7 @@ from collector import Filter, Schema, load_schema
 from collector.filter.schema_test import run_tests
 from collector.schema import resources
 from collector.schema.lints import lint
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 FILES = resources.templates()
 MOST_FIELDS = 12

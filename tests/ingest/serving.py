@@ -26,8 +26,8 @@ from typing import Any
 from collector.config import Address
 from collector.contracts import Request, Tally
 from collector.errors import SpoolFull
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.forkserver import Process, begin
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.forkserver import Process, begin
 
 _ROOT = Path(__file__).parents[2]
 _MOODS = ("", "full", "failing")
@@ -81,7 +81,7 @@ def _serve_http(accepting: Accepting, options: Any, common: dict[str, Any]) -> N
 
     from collector.ingest.http import EventsHandler  # noqa: PLC0415
     from collector.server.http_receiver import HttpReceiver  # noqa: PLC0415
-    from tests import calling  # noqa: PLC0415
+    from tests.support import calling  # noqa: PLC0415
 
     certificates = common.pop("certificates")
     more = {name: options[name] for name in ("origins", "hosts")}

@@ -18,11 +18,11 @@ import pytest
 
 from collector.ingest.grpc import METHODS
 from collector.ingest.limits import MIB
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ingest import http2
 from tests.ingest.serving import exchange, serving
-from tests.ingest.zeros import zeros
-from tests.latency import IS_FULL, at_most
+from tests.support import http2
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.latency import IS_FULL, at_most
+from tests.support.zeros import zeros
 
 pytestmark = pytest.mark.long
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from collector.ingest.grpc import CallPool, PendingCall
-from tests.deadline import WAIT_SECONDS, stays, wait_until
-from tests.latency import at_most
+from tests.support.deadline import WAIT_SECONDS, stays, wait_until
+from tests.support.latency import at_most
 
 
 class _Call:

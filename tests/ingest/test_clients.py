@@ -11,9 +11,9 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from collector.contracts import Signal
-from tests.exporters import COMPRESSIONS, exporter
-from tests.ingest.certificates import Authority
 from tests.ingest.serving import Server, serving
+from tests.support.certificates import Authority
+from tests.support.exporters import COMPRESSIONS, exporter
 
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
 

@@ -29,7 +29,7 @@ from collector.ingest.decompression import (
 )
 from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import BODY_TOO_LARGE, DAMAGED, INFLATED, RequestRefused
-from tests.ingest.zeros import zeros
+from tests.support.zeros import zeros
 
 _LIMITS = IngestLimits()
 

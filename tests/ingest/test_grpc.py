@@ -37,10 +37,10 @@ from collector.intake import Acceptor
 from collector.ledger import opened
 from collector.schema import load_schema
 from collector.spool import Spool
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ingest import http2
-from tests.ingest.certificates import Authority
-from tests.latency import assert_served, at_most
+from tests.support import http2
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.latency import assert_served, at_most
 
 LOGS = next(iter(METHODS))
 Listen = Callable[..., int]

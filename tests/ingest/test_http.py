@@ -20,9 +20,9 @@ from collector.contracts import SIGNALS
 from collector.ingest.decompression import zstd_library
 from collector.ingest.limits import MIB
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.serving import Server, exchange, serving
-from tests.tcp import is_refused
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.tcp import is_refused
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"},"chat":["not kept"]}'
 _LONG = b"".join(os.urandom(2000) + bytes(20_000) for _ in range(800))

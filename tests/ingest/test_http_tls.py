@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from collector.ingest.limits import MIB
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ingest.certificates import Authority
 from tests.ingest.serving import Server, exchange, heard, serving
-from tests.latency import at_most
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.latency import at_most
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
 _HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

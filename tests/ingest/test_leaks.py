@@ -21,9 +21,9 @@ import pytest
 
 from collector.ingest.grpc import METHODS
 from collector.testing import canaries, scan
-from tests.deadline import WAIT_SECONDS
-from tests.ingest import http2
 from tests.ingest.serving import Server, heard, serving
+from tests.support import http2
+from tests.support.deadline import WAIT_SECONDS
 
 _HEADERS = """
 authorization content-type content-encoding content-length transfer-encoding host origin referer

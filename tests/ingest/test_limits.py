@@ -15,8 +15,8 @@ from collector.ingest.limits import (
     ConnectionLimiter,
     IngestLimits,
 )
-from tests.deadline import stays, wait_until
-from tests.raising import raises
+from tests.support.deadline import stays, wait_until
+from tests.support.raising import raises
 
 
 def test_defaults() -> None:

@@ -15,8 +15,8 @@ from collector.ingest.decompression import Compressed, Encoding, zstd_library
 from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.memory import MemoryBudget, Reservation, Turns
 from collector.ingest.refusals import BUSY, RequestRefused
-from tests.deadline import WAIT_SECONDS
-from tests.ingest.zeros import zeros
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.zeros import zeros
 
 
 def _is_refused(turns: Turns, size: int, left: int = 0) -> bool:

@@ -43,8 +43,8 @@ from collector.ingest.responses import (
 )
 from collector.preferences import PATH, PreferencePage
 from collector.schema import load_schema
-from tests.calling import responded
-from tests.documented import Document, members
+from tests.support.calling import responded
+from tests.support.documented import Document, members
 
 DOCUMENT = Document(Path(http.__file__).with_name("openapi.json"))
 _OF_CONNECTIONS = frozenset(

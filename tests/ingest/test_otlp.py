@@ -17,8 +17,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from collector.contracts import SIGNALS
 from collector.ingest.grpc import METHODS
 from collector.ingest.refusals import UNREADABLE
-from tests.deadline import WAIT_SECONDS
 from tests.ingest.serving import Server, serving
+from tests.support.deadline import WAIT_SECONDS
 
 _PROTOBUF = "application/x-protobuf"
 _METHODS: dict[str, str] = {signal: method for method, signal in METHODS.items()}

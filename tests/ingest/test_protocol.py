@@ -22,9 +22,9 @@ from collector.ingest.limits import ConnectionLimiter, IngestLimits
 from collector.ingest.protocol import HardenedProtocol
 from collector.ingest.request import HttpRequest, Respond
 from collector.ingest.responses import HttpResponse
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.ingest.serving import Server, exchange, heard, serving
-from tests.latency import assert_served, at_most
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.latency import assert_served, at_most
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
 _TAKEN = {"received": 1, "admitted": 1, "rejected": {}}

@@ -16,8 +16,8 @@ from collector.ingest.memory import MemoryBudget
 from collector.ingest.refusals import REQUEST_TIMEOUT, Refusal
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
-from tests.calling import accepting, responded
-from tests.deadline import wait_until
+from tests.support.calling import accepting, responded
+from tests.support.deadline import wait_until
 
 
 class _Accepting:

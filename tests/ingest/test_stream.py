@@ -20,8 +20,8 @@ from collector.ingest.protocol import in_task
 from collector.ingest.request import HttpRequest
 from collector.ingest.responses import HttpResponse
 from collector.server.http_receiver import HttpReceiver
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.ingest.serving import heard
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
 
 _SIZE = 3_000_001
 _PIECE = bytes(range(256)) * 1024

@@ -18,9 +18,9 @@ import pytest
 from collector.errors import ConfigError, NotNow
 from collector.ingest import tls
 from collector.ingest.tls import Certificates
-from tests.deadline import WAIT_SECONDS
-from tests.ingest.certificates import Authority, Pair, dated
-from tests.programs import script
+from tests.support.certificates import Authority, Pair, dated
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.programs import script
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_session_keys_are_not_logged(authority: Authority, server: Pair, tmp_pat
         "import sys, pathlib\n"
         "from collector.ingest.tls import Certificates\n"
         "from tests.ingest.test_tls import _client, _handshake\n"
-        "from tests.ingest.certificates import Pair\n"
+        "from tests.support.certificates import Pair\n"
         "import ssl\n"
         "ours = Certificates(*map(pathlib.Path, sys.argv[1:3]))\n"
         "context = ours.context()\n"

@@ -15,7 +15,7 @@ from collector.ledger.auditor import Checkpoint
 from collector.ledger.export import format_checkpoint, parse_checkpoints
 from collector.ledger.receipt import Tip
 from collector.ledger.signing import create_next_key
-from tests.raising import raises
+from tests.support.raising import raises
 
 ENTRY = Entry(
     7,

@@ -12,10 +12,10 @@ from collector.errors import ConfigError
 from collector.ledger import Note, opened
 from collector.ledger.signing import KEY_NAME, Key, create_next_key, load_key, signature_check
 from collector.spool import Spool, note, rotate
-from tests.deadline import WAIT_SECONDS
-from tests.ledgers import check_ledger
-from tests.programs import script
-from tests.spool.make import entry
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import entry
+from tests.support.programs import script
 
 READ = Note.of("read", command="store query", rows=3)
 

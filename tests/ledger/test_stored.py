@@ -21,11 +21,11 @@ from collector.ledger import Note, earlier_schemas, opened
 from collector.schema import load_schema
 from collector.spool import Spool, note
 from tests.conftest import required
-from tests.database import query
-from tests.deadline import WAIT_SECONDS
-from tests.ledgers import check_ledger
-from tests.raising import raises
-from tests.spool.make import commit, commit_to, drained, entry, told_checkpoints
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import commit, commit_to, drained, entry, told_checkpoints
+from tests.support.raising import raises
 
 
 @pytest.fixture

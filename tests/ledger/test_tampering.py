@@ -30,10 +30,10 @@ from collector.ledger.receipt import COLUMNS, NOTHING, Start, Tip
 from collector.ledger.signing import Key
 from collector.spool import Spool, note, rotate
 from collector.spool import tables as spool_tables
-from tests.database import query
-from tests.deadline import WAIT_SECONDS
-from tests.ledgers import entries_of
-from tests.spool.make import commit, entry
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.ledgers import entries_of
+from tests.support.make_batches import commit, entry
 
 _RECEIPTS = 6
 _SOME = max(10, settings().max_examples // 4)

@@ -31,11 +31,11 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any, NamedTuple
 
-from tests.copies import ROOT, check_imported, copy_tree, environ
-from tests.forkserver import Nursery
 from tests.mutants.mutations import Key, Mutant, mutants
 from tests.mutants.rooms import ROOMS, Room
 from tests.mutants.swapped import FOUND, SURVIVED, function_of
+from tests.support.copies import ROOT, check_imported, copy_tree, environ
+from tests.support.forkserver import Nursery
 
 _SURVIVORS = Path(__file__).with_name("survivors.toml")
 _LOADED = (

@@ -10,7 +10,7 @@ import pytest
 from collector.schema.names import Category, refusal, suggestions, words
 from collector.schema.names.scope import POSITIVE
 from tests.names.corpora import FORMS, corpus, faults, parsed
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 _TELLING = 0.95
 _INNOCENT = 0.05

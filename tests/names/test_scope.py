@@ -12,8 +12,8 @@ from collector.schema import Schema, load_schema
 from collector.schema.diff import compare
 from collector.schema.names.scope import POSITIVE, is_within, scope, suggested
 from tests.names.corpora import FORMS, corpus, parsed
-from tests.rows import for_each
-from tests.schema.make import one
+from tests.support.make_schemas import one
+from tests.support.rows import for_each
 
 _QUALITY = "We also measure how well calls run."
 _COUNT = "kind: integer, minimum: 0, maximum: 100, step: 10"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from collector.contracts import Tally
 from collector.ops.total import Total
-from tests.programs import script
+from tests.support.programs import script
 
 
 def test_what_threads_add() -> None:

@@ -15,10 +15,10 @@ from collector.documents import without_hidden
 from collector.pages.model import Page, SchemaVersion, mapped
 from collector.pages.phrases import LANGUAGES, Language
 from collector.pages.render import render
-from tests.deadline import wait_until
 from tests.pages.conftest import Address, seen
 from tests.pages.sample_config import NOW, configured, page_of, promised
 from tests.pages.test_words import HOSTILE
+from tests.support.deadline import wait_until
 
 pytestmark = pytest.mark.servers
 

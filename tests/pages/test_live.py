@@ -15,10 +15,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from tests.cli.process import run_process
-from tests.deadline import wait_until
 from tests.pages.conftest import seen
-from tests.sidecar.serving import Sidecar, started
+from tests.support.command import run_process
+from tests.support.deadline import wait_until
+from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.servers
 

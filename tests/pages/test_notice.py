@@ -14,8 +14,8 @@ from collector.pages.phrases import LANGUAGES, Language
 from collector.schema import resources
 from collector.schema.review import approve, read_copy, review
 from tests.pages.sample_config import configured, page_of
-from tests.rows import for_each
 from tests.schema.test_review import STATED, jitter, schema_of
+from tests.support.rows import for_each
 
 _FIELDS = """
   client.address: {kind: ip, truncate: {ipv4: 24, ipv6: 48}, REST

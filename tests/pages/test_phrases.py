@@ -16,9 +16,9 @@ from collector.pages.phrases import LANGUAGES, LETTERS, Language, nearest_above,
 from collector.schema import load_schema, resources
 from collector.schema.kinds import KINDS
 from collector.schema.policy import taxonomy, use_is_allowed
-from tests.rows import for_each
-from tests.schema.make import field
 from tests.strategies import draw_options
+from tests.support.make_schemas import field
+from tests.support.rows import for_each
 
 _OTHERS = [language for language in LANGUAGES if language != "en"]
 _SHIPPED = [load_schema(name) for name in resources.names()]

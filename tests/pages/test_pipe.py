@@ -9,9 +9,9 @@ from collector.pages.pipe import Pipe, pipe
 from collector.schema import load_schema, resources
 from collector.schema.kinds import KINDS
 from tests.pages.sample_config import NOW
-from tests.rows import for_each
-from tests.schema.make import canonical, field
 from tests.strategies import draw_options
+from tests.support.make_schemas import canonical, field
+from tests.support.rows import for_each
 
 _SELECTIVE = """
 schema: selective

@@ -18,7 +18,7 @@ from collector.pages.phrases import LANGUAGES, Language
 from collector.pages.render import render
 from collector.schema import load_schema
 from tests.pages.sample_config import NOW, configured, page_of, promised
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 _KEPT = "Chat, audio and video are never kept unless the host records."
 

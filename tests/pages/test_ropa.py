@@ -21,8 +21,8 @@ from collector.schema.model import Basis
 from collector.schema.policy import taxonomy, use_is_allowed
 from collector.schema.review import approve, read_copy, review
 from tests.pages.sample_config import configured, page_of
-from tests.rows import for_each
 from tests.schema.test_review import STATED, jitter, schema_of
+from tests.support.rows import for_each
 
 _CELL = "=cmd|' /C calc'!A0"
 

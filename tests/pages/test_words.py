@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from collector.pages.phrases import LANGUAGES, Language
 from collector.pages.render import environment
 from collector.pages.words import PlainWords, Words
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.deadline import WAIT_SECONDS
-from tests.forkserver import begin
 from tests.recording.syscalls import Call, Supervisor
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.forkserver import begin
 
 LONGEST = 3600.0
 """Seconds after which a grant ends."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from collector.recording import api
 from collector.recording.access import create_key, issue, key_set
-from tests.documented import Document
-from tests.sidecar.serving import Answer, Sidecar, started
+from tests.support.documented import Document
+from tests.support.sidecar import Answer, Sidecar, started
 
 MEETING = "m-1"
 TERMS: dict[str, Any] = {

@@ -38,9 +38,9 @@ from collector.recording.access import (
 from collector.recording.jwks import KeySource
 from collector.recording.names import ROLES
 from collector.recording.refusals import Refused
-from tests.latency import within
 from tests.recording.tokens import NOW, Platform, encoded
-from tests.rows import for_each
+from tests.support.latency import within
+from tests.support.rows import for_each
 
 
 @pytest.fixture

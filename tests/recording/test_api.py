@@ -29,9 +29,9 @@ from collector.recording.recorder import Recorder
 from collector.recording.refusals import REFUSALS
 from collector.recording.routes import ROUTES
 from collector.recording.streams import MOST_STREAMS
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.recording.serving import TERMS, Meeting, running
-from tests.rows import for_each
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.rows import for_each
 
 _AT_ONCE = 6
 """How many of the largest chunks find room."""

@@ -15,9 +15,9 @@ import pytest
 
 from collector.recording.routes import ROUTES
 from collector.recording.store import read_rows
-from tests.deadline import WAIT_SECONDS
 from tests.recording.serving import TERMS, Meeting, running
-from tests.sidecar.serving import Answer
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.sidecar import Answer
 
 pytestmark = pytest.mark.long
 

@@ -22,8 +22,8 @@ from collector.recording.grant import MAX_OWN_TRACKS
 from collector.recording.store import read_rows
 from collector.recording.vault import opened_to_read
 from collector.recording.verification import verify
-from tests.deadline import WAIT_SECONDS
 from tests.recording.serving import TERMS, Meeting, running
+from tests.support.deadline import WAIT_SECONDS
 
 pytestmark = pytest.mark.long
 

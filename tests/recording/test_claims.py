@@ -20,8 +20,8 @@ from collector.claims.findings import ClaimFinding, verdict
 from collector.recording import Recorder, claims, dry_run, refusals
 from collector.recording.claims import Place, counts, look
 from collector.testing import canaries, scan
-from tests.database import query
 from tests.recording.broken_rules import BROKEN
+from tests.support.database import query
 
 _CLAIMS = {
     name: claim

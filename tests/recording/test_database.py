@@ -14,10 +14,10 @@ import pytest
 from collector.errors import ConfigError
 from collector.recording.database import Database
 from collector.recording.refusals import Refused
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.programs import threads
-from tests.raising import raises
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.programs import threads
+from tests.support.raising import raises
 
 _TABLE = ["CREATE TABLE numbers (number INTEGER PRIMARY KEY)"]
 

@@ -20,8 +20,8 @@ from typing import IO
 import pytest
 
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, stays, wait_until
 from tests.recording.serving import MEETING, Meeting, running
+from tests.support.deadline import WAIT_SECONDS, stays, wait_until
 
 pytestmark = pytest.mark.recordings
 _ROOT = Path(__file__).parents[2]

@@ -27,13 +27,13 @@ from collector.recording import jwks
 from collector.recording.access import Verifier
 from collector.recording.jwks import KeySource, parse_keys
 from collector.recording.refusals import Refused
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ingest.certificates import Authority
-from tests.programs import threads
 from tests.recording.recorders import Clock
 from tests.recording.tokens import NOW, Platform, encoded, member
-from tests.rows import for_each
-from tests.tcp import Behaviour, tcp_server
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.programs import threads
+from tests.support.rows import for_each
+from tests.support.tcp import Behaviour, tcp_server
 
 _KEY = member(Ed25519PrivateKey.generate(), "one")
 _OTHER = member(Ed25519PrivateKey.generate(), "two")

@@ -11,7 +11,7 @@ from collector.recording.names import (
     is_recording,
     new_recording,
 )
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 
 @for_each("name", ["a", "A-1_b", "0", "x" * 64])

@@ -20,9 +20,9 @@ from collector.recording.notices import Notice
 from collector.recording.recorder import MOST_ACTIVE_OF_MEETING
 from collector.recording.store import read_rows
 from collector.recording.vault import Added
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import entries_of
 from tests.recording.recorders import DAY, Clock, abandon, caller, content, opened_recording, terms
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import entries_of
 
 
 @pytest.fixture

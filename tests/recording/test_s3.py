@@ -16,7 +16,6 @@ from collector.recording.refusals import Refused
 from collector.recording.vault import Vault
 from collector.recording.verification import verify
 from collector.testing import canaries, scan
-from tests.deadline import wait_until
 from tests.recording.vaults import (
     RECORDING,
     add,
@@ -31,7 +30,8 @@ from tests.recording.vaults import (
     queued,
     run,
 )
-from tests.s3 import Proxy
+from tests.support.deadline import wait_until
+from tests.support.s3 import Proxy
 
 pytestmark = pytest.mark.recordings
 

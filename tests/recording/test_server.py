@@ -25,12 +25,12 @@ from collector.recording import Recorder
 from collector.recording.access import Verifier, create_key, key_set
 from collector.recording.jwks import KeySource
 from collector.recording.server import _Process
-from tests.cli.process import run, run_process
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ingest.certificates import Authority, Pair
 from tests.recording.recorders import opened_recording
 from tests.recording.serving import TERMS, running
+from tests.support.certificates import Authority, Pair
+from tests.support.command import run, run_process
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
 
 _CANARY = b"CANARY-0123456789-CONTENT" * 4000
 

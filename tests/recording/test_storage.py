@@ -23,7 +23,6 @@ from collector.recording.refusals import Refused
 from collector.recording.storage import Bucket, ChunkFiles
 from collector.recording.vault import Vault, opened_to_read
 from collector.recording.verification import verify
-from tests.deadline import wait_until
 from tests.recording.vaults import (
     RECORDING,
     add,
@@ -36,6 +35,7 @@ from tests.recording.vaults import (
     pending,
     queued,
 )
+from tests.support.deadline import wait_until
 
 TRACK = "a" * 32
 

@@ -18,9 +18,9 @@ from collector.recording.access import Caller
 from collector.recording.names import ROLES
 from collector.recording.refusals import REFUSALS, Refused
 from collector.recording.store import ACTIONS, FILE_NAME, OUTCOMES, SECRET_NAME, Store
-from tests.database import query
-from tests.ledgers import entries_of
-from tests.programs import threads
+from tests.support.database import query
+from tests.support.ledgers import entries_of
+from tests.support.programs import threads
 
 _ID = "0123456789abcdef" * 2
 _ADA = Caller("host", "ada-canary", "meeting-canary", "jti-canary", 1.0)

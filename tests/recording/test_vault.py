@@ -24,8 +24,6 @@ from collector.recording.store import Store
 from collector.recording.vault import Added, Vault, opened_to_read
 from collector.recording.verification import verify
 from collector.testing import canaries, scan
-from tests.ledgers import entries_of
-from tests.programs import threads
 from tests.recording.vaults import (
     RECORDING,
     add,
@@ -39,6 +37,8 @@ from tests.recording.vaults import (
     opened,
     run,
 )
+from tests.support.ledgers import entries_of
+from tests.support.programs import threads
 
 OTHER = "f" * 32
 

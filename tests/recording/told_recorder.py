@@ -15,9 +15,9 @@ from typing import Any
 
 from collector.errors import CollectorError
 from collector.recording import Caller, Recorder, Refused
-from tests.deadline import wait_until
 from tests.recording.recorder_process import LOCAL, LONGEST, Answer, Content
 from tests.recording.syscalls import install
+from tests.support.deadline import wait_until
 
 
 def look(recorder: Recorder, viewer: Caller, recording: str) -> dict[str, Content]:

@@ -26,8 +26,8 @@ from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import Opening
 from collector.sinks.store import Store
 from collector.spool import Spool, note
-from tests.cli.process import run
-from tests.deadline import wait_until
+from tests.support.command import run
+from tests.support.deadline import wait_until
 
 _SCHEMA = load_schema("conferencing")
 _ADDRESS = "203.0.113.7"

@@ -11,7 +11,7 @@ import pytest
 
 from collector.errors import DeliveryError
 from collector.retention.upkeep import overdue
-from tests.claims.populated import PopulatedDirectory
+from tests.support.populated import PopulatedDirectory
 
 
 def _told(populated: PopulatedDirectory) -> list[str]:

@@ -14,11 +14,11 @@ from collector.ledger import Entry, Note
 from collector.retention.upkeep import Upkeep, prune
 from collector.schema import load_schema
 from collector.spool import Spool
-from tests.claims.populated import PopulatedDirectory
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import entries_of
-from tests.spool.make import commit
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import entries_of
+from tests.support.make_batches import commit
+from tests.support.populated import PopulatedDirectory
 
 
 def _entries(populated: PopulatedDirectory) -> list[Entry]:

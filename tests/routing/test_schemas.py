@@ -14,7 +14,7 @@ from collector.routing import Flows, all_flows, reaching
 from collector.routing.changes import all_changes, document, reached, reasons, since, verdict
 from collector.routing.schemas import accepted, configured, distinct
 from collector.schema import load_schema
-from tests.raising import raises
+from tests.support.raising import raises
 
 _TEXT = (Path(__file__).parents[2] / "schemas" / "conferencing-strict.yaml").read_text()
 _WEB, _CALLS, _STRICT = map(load_schema, ("web", "conferencing", "conferencing-strict"))

@@ -28,8 +28,8 @@ from typing import Any
 from collector.errors import ConfigError
 from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files
 from collector.sandbox.attempts import ATTEMPTS
-from tests import programs
-from tests.deadline import WAIT_SECONDS
+from tests.support import programs
+from tests.support.deadline import WAIT_SECONDS
 
 _ROOT = Path(__file__).parents[2]
 EVENT = json.dumps(
@@ -113,8 +113,8 @@ class _Worker:
         from collector.ingest.tls import Certificates  # noqa: PLC0415
         from collector.schema import load_schema  # noqa: PLC0415
         from collector.server.http_receiver import HttpReceiver  # noqa: PLC0415
-        from tests import calling  # noqa: PLC0415
         from tests.ingest.serving import Accepting  # noqa: PLC0415
+        from tests.support import calling  # noqa: PLC0415
 
         for name in ("grpc._server", "grpc._utilities"):  # what grpcio loads for its first server
             import_module(name)

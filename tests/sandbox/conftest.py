@@ -9,8 +9,8 @@ import pytest
 
 from collector.sandbox import support
 from tests.conftest import required
-from tests.ingest.certificates import Authority
 from tests.sandbox.confined import Confined, confined
+from tests.support.certificates import Authority
 
 
 @pytest.fixture(scope="session", autouse=True)

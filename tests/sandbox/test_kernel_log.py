@@ -16,7 +16,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.deadline import WAIT_SECONDS, eventually
+from tests.support.deadline import WAIT_SECONDS, eventually
 
 _ROOT = Path(__file__).parents[2]
 _PROGRAM = """

@@ -13,8 +13,8 @@ import pytest
 
 from collector.ingest.decompression import zstd_library
 from collector.ingest.grpc import METHODS
-from tests.deadline import WAIT_SECONDS
 from tests.sandbox.confined import Confined, confined, post, requests
+from tests.support.deadline import WAIT_SECONDS
 
 Pair = tuple[Path, Path, Path]
 _STATUSES = [b"200", b"400", b"200", b"200", b"400", b"200", b"200", b"404"]

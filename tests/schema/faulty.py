@@ -1,10 +1,10 @@
-"""Faulty schema documents. Each carries its faults as marks, see ``tests.schema.make``."""
+"""Faulty schema documents. Each carries its faults as marks, see ``tests.support.make_schemas``."""
 
 from __future__ import annotations
 
 import re
 
-from tests.schema.make import HEAD, PLAIN, REST, content, one, trial
+from tests.support.make_schemas import HEAD, PLAIN, REST, content, one, trial
 
 _LONG = "x" * 65
 _NUMBER = "kind: number, minimum: 0, maximum: 1"

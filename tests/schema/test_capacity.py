@@ -26,10 +26,10 @@ from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.kinds.pseudonym import PseudonymField
 from collector.schema.model import field_bits, record_bits
 from collector.testing._values import values
-from tests.rows import for_each
 from tests.schema.conftest import Faults, Loader
-from tests.schema.make import NOW, canonical, field, one
 from tests.strategies import schemas
+from tests.support.make_schemas import NOW, canonical, field, one
+from tests.support.rows import for_each
 
 
 def test_a_field() -> None:

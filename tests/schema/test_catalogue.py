@@ -9,7 +9,7 @@ import pytest
 
 from collector.schema import resources
 from collector.schema.catalogue import CatalogueFault, examine, read
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 SOURCE = "# source: made up\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collector.schema.catalogue import CatalogueFile, examine, fault_of
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 GOOD = b"""# source: the vendor's list, 2026
 # A note.

@@ -21,9 +21,9 @@ from collector.schema.diff import Comparison, SchemaChange, changes, compare
 from collector.schema.kinds import KINDS
 from collector.schema.model import Purpose
 from collector.schema.verdict import RULES
-from tests.rows import for_each
 from tests.schema.conftest import Loader
 from tests.schema.test_diff_kinds import _cases as kind_cases
+from tests.support.rows import for_each
 
 Document = dict[str, Any]
 

@@ -22,8 +22,8 @@ from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.pattern import Pattern
 from collector.schema.verdict import RULES
 from collector.testing._values import accepted
-from tests.schema.make import NOW, canonical, field
 from tests.schema.test_pattern import _PATTERNS, Counted
+from tests.support.make_schemas import NOW, canonical, field
 
 _CATALOGUES = {
     "few": ["a", "b"],

@@ -1,6 +1,7 @@
 """Faulty schema documents: each fault is found at its place, with its code, all in one pass.
 
-The documents of ``tests.schema.faulty`` carry their faults as marks, see ``tests.schema.make``.
+The documents of ``tests.schema.faulty`` carry their faults as marks, see
+``tests.support.make_schemas``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collector.errors import CODES, SchemaError
 from collector.schema import load_schemas
 from tests.schema.conftest import Faults
 from tests.schema.faulty import TABLE
-from tests.schema.make import PLAIN, marked, one
+from tests.support.make_schemas import PLAIN, marked, one
 
 
 def test_every_fault_is_found_at_its_place(faults: Faults, tmp_path: Path) -> None:

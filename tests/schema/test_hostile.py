@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from collector.errors import CODES, Fault, SchemaError
 from collector.schema import load_schema, resources
-from tests.rows import for_each
 from tests.schema.conftest import Faults
 from tests.schema.faulty import TABLE
-from tests.schema.make import PLAIN, marked, one
+from tests.support.make_schemas import PLAIN, marked, one
+from tests.support.rows import for_each
 
 SOON = timedelta(seconds=60)
 """Far more than any of this takes, and far less than for ever."""

@@ -22,11 +22,11 @@ from collector.schema import Schema, load_schema, policy, resources, scalars
 from collector.schema.jsonschema import document_schema
 from collector.schema.kinds import KINDS
 from collector.schema.model import DocumentHead, Purpose, Trial
-from tests.latency import within
-from tests.rows import for_each
 from tests.schema.faulty import TABLE
-from tests.schema.make import PLAIN, marked, one, with_field
 from tests.strategies import schemas
+from tests.support.latency import within
+from tests.support.make_schemas import PLAIN, marked, one, with_field
+from tests.support.rows import for_each
 
 _DOCUMENT = document_schema()
 _VALIDATOR: Validator = Draft202012Validator(_DOCUMENT)

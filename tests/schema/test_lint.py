@@ -14,9 +14,9 @@ from collector.errors import CODES
 from collector.schema import Schema, load_schema, resources
 from collector.schema.catalogue import looks_personal
 from collector.schema.lints import LINTS, Finding, lint
-from tests.latency import within
-from tests.rows import for_each
 from tests.strategies import schemas
+from tests.support.latency import within
+from tests.support.rows import for_each
 
 _OUTSIDE = "outside-sentence"
 _TODAY = datetime(2026, 11, 24, tzinfo=UTC)

@@ -11,9 +11,9 @@ from collector.documents import Document, validate
 from collector.errors import SchemaError
 from collector.schema import Schema, load_schema, load_schemas, resources
 from collector.schema.load import parse
-from tests.rows import for_each
 from tests.schema.conftest import Faults, Loader
-from tests.schema.make import PLAIN, one, trial
+from tests.support.make_schemas import PLAIN, one, trial
+from tests.support.rows import for_each
 
 
 def test_a_plain_document(load: Loader) -> None:

@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from collector.schema import load_schema, resources
-from tests.programs import script
-from tests.rows import for_each
 from tests.schema.conftest import Loader
-from tests.schema.make import PLAIN, one
+from tests.support.make_schemas import PLAIN, one
+from tests.support.programs import script
+from tests.support.rows import for_each
 
 _PSEUDONYM = one("kind: pseudonym, key: 'env:ONE', rotate: 1d")
 

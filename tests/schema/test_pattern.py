@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from collector.schema.names import CLOSED, alphabet_bits
 from collector.schema.pattern import MAX_BITS, Pattern, PatternFault
-from tests.latency import within
-from tests.rows import for_each
+from tests.support.latency import within
+from tests.support.rows import for_each
 
 
 class Counted(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 from collector.contracts import CATEGORIES
 from collector.schema import policy
 from tests.schema.conftest import Faults
-from tests.schema.make import PLAIN
+from tests.support.make_schemas import PLAIN
 
 FORBIDDEN = (
     "marketing",

@@ -17,9 +17,9 @@ from collector.filter import Filter
 from collector.schema import Schema, load_schema, resources
 from collector.schema.jsonschema import record_schema
 from collector.testing._values import values
-from tests.rows import for_each
-from tests.schema.make import NOW, canonical, field, one
 from tests.strategies import events, schemas
+from tests.support.make_schemas import NOW, canonical, field, one
+from tests.support.rows import for_each
 
 _FEW = settings(max_examples=max(1, settings().max_examples // 4))
 

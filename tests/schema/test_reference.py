@@ -14,9 +14,9 @@ from collector.filter.schema_test import run_tests
 from collector.schema.kinds import KINDS, FieldBase
 from collector.schema.model import Basis, DocumentHead, Purpose, Trial
 from collector.schema.policy import CONTENT, FIELD_CATEGORIES, USES
-from tests.rows import for_each
 from tests.schema.conftest import Loader
-from tests.schema.make import canonical, field, with_field
+from tests.support.make_schemas import canonical, field, with_field
+from tests.support.rows import for_each
 
 _TEXT = (Path(__file__).parents[2] / "docs" / "schema.md").read_text("utf-8")
 _PARTS = dict(re.findall(r"^##+ (.*?)\n(.*?)(?=^##|\Z)", _TEXT, re.MULTILINE | re.DOTALL))

@@ -37,8 +37,6 @@ from collector.schema.review import (
     written_copy,
 )
 from collector.schema.scalars import ConditionalPath, ConditionalRecords
-from tests.rows import for_each
-from tests.schema.make import HEAD
 from tests.schema.test_diff_laws import (
     DATES,
     MUTATIONS,
@@ -50,6 +48,8 @@ from tests.schema.test_diff_laws import (
 )
 from tests.strategies import draw_options, events
 from tests.strategies.documents import PURPOSES, documents
+from tests.support.make_schemas import HEAD
+from tests.support.rows import for_each
 
 TODAY = date(2026, 11, 30)
 STATED = {"by": "A. Example", "date": "2026-11-29", "see": "https://git.example/pull/812"}

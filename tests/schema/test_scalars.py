@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from collector.schema import scalars
-from tests.programs import script
-from tests.rows import for_each
+from tests.support.programs import script
+from tests.support.rows import for_each
 
 
 def _read(of: Any, value: object) -> Any:

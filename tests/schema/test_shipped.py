@@ -10,7 +10,7 @@ import orjson
 
 from collector.schema import load_schema, policy, resources
 from collector.schema.model import record_bits
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 _NAMES = resources.names()
 _DOCUMENTS = sorted(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.documents import Document, read, read_text
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 
 def _source(text: str) -> Document:

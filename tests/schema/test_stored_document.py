@@ -10,7 +10,7 @@ import orjson
 from collector.schema import Schema, load_schema, resources
 from collector.schema.diff import compare
 from collector.schema.stored_document import load_stored
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 
 @for_each("name", resources.names())

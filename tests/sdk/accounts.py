@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.sdk import Collector
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.support.deadline import WAIT_SECONDS, wait_until
 
 YESTERDAY = datetime.now(UTC).date() - timedelta(days=1)
 """The beginning of every window of a withdrawal, also around midnight."""

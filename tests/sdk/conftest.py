@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from collector.sdk import client, settings
-from tests.deadline import WAIT_SECONDS
-from tests.sidecar.serving import Sidecar, started
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.sidecar import Sidecar, started
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from tests.deadline import WAIT_SECONDS
-from tests.forkserver import begin
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.forkserver import begin
 
 PATIENCE = {"COLLECTOR_SDK_EXIT_TIMEOUT": "60"}
 """The environment of a program that ends when all it emitted is delivered, also on a machine that

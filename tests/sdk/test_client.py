@@ -16,8 +16,8 @@ import collector
 from collector.errors import CODES, CollectorError, ConfigError, ConfigFaults, SchemaError
 from collector.schema import load_schema
 from collector.sdk import Account, Collector
-from tests.deadline import wait_until
 from tests.sdk.stores import addresses, lines, rows
+from tests.support.deadline import wait_until
 
 _EVENT = {"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["not kept"]}
 

@@ -17,9 +17,9 @@ from collector.sdk.delivery import DeliveryWorker
 from collector.sdk.spooled_delivery import SpooledDelivery
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool.file import SpoolFile
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sdk.accounts import adds_up, ends
 from tests.sdk.stores import addresses
+from tests.support.deadline import WAIT_SECONDS, wait_until
 
 _EVENT = {"ip": "203.0.113.7"}
 _LATE = 0.8

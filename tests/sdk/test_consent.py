@@ -20,9 +20,9 @@ from collector.schema import Schema
 from collector.sdk import Collector
 from collector.sdk.logs import Minimise
 from collector.sdk.web import ClientMiddleware
-from tests.deadline import WAIT_SECONDS
 from tests.filter.test_event_consent import made
-from tests.raising import raises
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.raising import raises
 
 _EVENT = {"client.address": "203.0.113.7", "os.name": "Linux", "view.dark": True}
 _ALL, _NO_PLANNING, _NO_CRASHES, _NEITHER = (

@@ -9,8 +9,8 @@ from time import monotonic, sleep
 import pytest
 
 from collector.sdk import Collector
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sdk.receivers import ENDLESS, check_endless, receiver
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.http_receivers import ENDLESS, check_endless, receiver
 
 _EVENT = {"ip_address": "203.0.113.7", "device": {"type": "phone"}}
 _SHORT, _LONG = 0.3, 300.0

@@ -11,12 +11,12 @@ import pytest
 
 from collector.sdk import Collector
 from collector.spool import Spool
-from tests.claims.populated import PopulatedDirectory, address
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import entries_of
 from tests.sdk.accounts import both_ways, spool_of
 from tests.sdk.wires import hung
-from tests.spool.make import commit
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import entries_of
+from tests.support.make_batches import commit
+from tests.support.populated import PopulatedDirectory, address
 
 _DAY = 86400
 _OLD = b"203.0.113.7"

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from collector.schema import load_schema
 from collector.sdk import Account, Collector
-from tests.deadline import WAIT_SECONDS
 from tests.sdk.accounts import ends
 from tests.sdk.stores import addresses
+from tests.support.deadline import WAIT_SECONDS
 
 _SCHEMA = load_schema("conferencing")
 _EXAMPLES = max(1, settings().max_examples // 10)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from collector.ops.log_allowlist import LEFT_OUT
-from tests.deadline import WAIT_SECONDS
 from tests.sdk.program import PATIENCE
+from tests.support.deadline import WAIT_SECONDS
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "opentelemetry.md").read_text()
 _EXAMPLE = re.compile(r"<!-- run -->\n```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", re.DOTALL)

@@ -16,7 +16,7 @@ import structlog
 from collector import Collector, ConfigError, Schema, load_schema
 from collector.sdk.logs import EmittingHandler, Minimise, MinimisingHandler
 from tests.filter.traces import CANARY, mentions, reachable
-from tests.schema.make import HEAD, REST
+from tests.support.make_schemas import HEAD, REST
 
 _FIELDS = f"""\
 fields:

@@ -16,10 +16,10 @@ import pytest
 from collector.contracts import Tally
 from collector.sdk.account import LOSSES, Account
 from collector.sdk.settings import settings
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sdk.program import PATIENCE
 from tests.sdk.stores import rows
-from tests.tcp import free_port
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.tcp import free_port
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
 _BLOCKS = re.findall(r"<!-- (\w+) -->\n```python\n(.*?)```", _PAGE, re.DOTALL)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from collector.sdk import Collector
-from tests.deadline import WAIT_SECONDS
-from tests.programs import threads
 from tests.sdk.accounts import address, both_ways, spool_of
 from tests.sdk.program import run_code
 from tests.sdk.stores import addresses
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.programs import threads
 
 _THREADS, _EACH = 8, int(os.environ.get("COLLECTOR_SDK_EVENTS", "2000"))
 _MINUTES = 120.0

@@ -15,11 +15,11 @@ from collector.filter.redaction import Part, Rule
 from collector.schema import load_schema
 from collector.sdk import Collector
 from collector.sdk.queue import RecordQueue
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.latency import at_most
 from tests.sdk.program import run_code
 from tests.sdk.stores import addresses
-from tests.tcp import free_port
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.latency import at_most
+from tests.support.tcp import free_port
 
 _FILTER = Filter(load_schema("conferencing"))
 _EVENT = {"ip": "203.0.113.7"}

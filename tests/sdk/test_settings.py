@@ -15,7 +15,7 @@ from collector.sdk import settings as sdk_settings
 from collector.sdk.client import Collector
 from collector.sdk.settings import Settings, settings
 from collector.sdk.target import local_store, target
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 
 def read(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:

@@ -13,14 +13,14 @@ import pytest
 
 from collector.errors import ConfigError
 from collector.sdk import Collector
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ingest.certificates import Authority
-from tests.ledgers import check_ledger
 from tests.sdk.accounts import YESTERDAY, address, adds_up, deliver_all, ends, spool_of
 from tests.sdk.stores import addresses, rows
 from tests.sdk.wires import hung, wire
-from tests.sidecar.serving import Sidecar, started
-from tests.tcp import tcp_server
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import check_ledger
+from tests.support.sidecar import Sidecar, started
+from tests.support.tcp import tcp_server
 
 _EVENT = {"ip_address": "203.0.113.7", "device": {"type": "phone"}, "chat": ["never sent"]}
 _FOREVER = 30.0

@@ -12,10 +12,10 @@ import pytest
 from collector.config.sink_types import sink_class
 from collector.errors import ConfigError, ConfigFaults
 from collector.sdk import Collector
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sdk.accounts import YESTERDAY, both_ways, spool_of
 from tests.sdk.stores import lines
-from tests.sinks.packages import EXAMPLE, offered
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.packages import EXAMPLE, offered
 
 _EVENT = {"ip": "203.0.113.7", "device": {"model": {"name": "Pixel 8"}}, "chat": "not kept"}
 

@@ -16,9 +16,6 @@ from collector.contracts import Batch
 from collector.sdk import Collector
 from collector.sdk.queue import MOST_BODY, Backlog, RecordQueue
 from collector.sdk.spooled_delivery import _halves as halves
-from tests.deadline import WAIT_SECONDS, stays, wait_until
-from tests.ledgers import check_ledger
-from tests.programs import threads
 from tests.sdk.accounts import (
     SURVEY,
     YESTERDAY,
@@ -30,7 +27,10 @@ from tests.sdk.accounts import (
 )
 from tests.sdk.stores import rows
 from tests.sdk.wires import Wire, hung, wire
-from tests.sidecar.serving import Sidecar, started
+from tests.support.deadline import WAIT_SECONDS, stays, wait_until
+from tests.support.ledgers import check_ledger
+from tests.support.programs import threads
+from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.long
 

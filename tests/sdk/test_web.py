@@ -27,8 +27,8 @@ from collector import Collector
 from collector.errors import ConfigError
 from collector.sdk.web import App, ClientMiddleware, Message, Receive, Scope, Send
 from collector.testing import canaries, scan
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.raising import raises
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.raising import raises
 
 _IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15"

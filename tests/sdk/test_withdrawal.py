@@ -11,13 +11,13 @@ import pytest
 from collector.errors import CollectorError, DeliveryError, InputError
 from collector.ledger import opened
 from collector.sdk import Collector
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.programs import threads
-from tests.raising import raises
 from tests.sdk.accounts import SURVEY, YESTERDAY, adds_up, both_ways, spool_of
 from tests.sdk.stores import lines, rows
 from tests.sdk.wires import hung, wire
-from tests.sidecar.serving import Sidecar
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.programs import threads
+from tests.support.raising import raises
+from tests.support.sidecar import Sidecar
 
 _HIS, _HERS = "203.0.113.7", "203.0.113.8"
 _MODEL = b"Pixel 8"

@@ -8,8 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from tests.deadline import WAIT_SECONDS
-from tests.tcp import tcp_server
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.tcp import tcp_server
 
 
 class Wire:

@@ -21,7 +21,7 @@ from collector.sinks.sink import Sink
 from collector.spool import FILE_NAME, Spool
 from collector.subject.tombstones import Tombstones
 from collector.testing.sinks import batch_of
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 SCHEMA = load_schema("conferencing")
 KEY = b"k" * 32

@@ -34,8 +34,8 @@ from collector.server.messages import (
 from collector.server.preflight import prepare
 from collector.server.worker_process import WorkerProcess
 from collector.spool.tables import pending_batches
-from tests.deadline import WAIT_SECONDS
 from tests.ops.logs import log_to
+from tests.support.deadline import WAIT_SECONDS
 
 _READY = framed(Ready(is_confined=False))
 

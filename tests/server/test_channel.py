@@ -53,7 +53,7 @@ from collector.server.messages import (
     error_types,
     modules,
 )
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 _SCHEMA, _OTHER = map(load_schema, ("web", "conferencing"))
 _CODE = BatchCode([_OTHER, _SCHEMA])

@@ -31,9 +31,6 @@ from collector.server import consumer
 from collector.server.consumer import check_drain, source_of
 from collector.subject.tombstones import Tombstones, remember
 from collector.testing.sinks import batch_of, person
-from tests.brokers.nats_server import NatsServer, require_nats, server
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.raising import raises
 from tests.server.draining import (
     KEY,
     SCHEMA,
@@ -43,6 +40,9 @@ from tests.server.draining import (
     minute_text,
     numbered,
 )
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.nats_server import NatsServer, require_nats, server
+from tests.support.raising import raises
 
 
 @pytest.fixture(scope="module")

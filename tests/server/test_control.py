@@ -25,12 +25,12 @@ from collector.server import control
 from collector.server.control import ControlServer
 from collector.server.control_client import Erase, Object, Status, ask
 from collector.sinks.sink import ErasableSink
-from tests.calling import accepted
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import entries_of
 from tests.ops.logs import log_to
 from tests.server.keeping import Keeping, keeping, run
 from tests.sidecar.erasing import WINDOW, address, addresses_stored, erasure, event_of, left
+from tests.support.calling import accepted
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import entries_of
 
 
 @pytest.mark.parametrize("error", [OSError(28, "canary"), KeyError("canary"), AssertionError()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.programs import script
+from tests.support.programs import script
 
 HOSTILE = {
     "GRPC_TRACE": "all",

@@ -47,8 +47,8 @@ from collector.server.messages import (
 from collector.testing import scan
 from tests.filter.test_recheck import CONFERENCING, LINE, MINUTE, NOW, batches, is_valid
 from tests.filter.traces import CANARY
-from tests.schema.make import PSEUDONYM
 from tests.server.keeping import Keeping, keeping
+from tests.support.make_schemas import PSEUDONYM
 
 _CODE = BatchCode([CONFERENCING])
 _some = settings(

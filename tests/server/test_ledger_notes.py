@@ -20,12 +20,12 @@ from collector.server import ledger_notes
 from collector.server.components import Components
 from collector.server.ledger_notes import LedgerNotes
 from collector.server.preflight import prepare
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import entries_of
-from tests.programs import threads
-from tests.sidecar.serving import FREE_PORTS
-from tests.spool.make import commit, entry
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import entries_of
+from tests.support.make_batches import commit, entry
+from tests.support.programs import threads
+from tests.support.sidecar import FREE_PORTS
 
 
 @pytest.fixture(autouse=True)

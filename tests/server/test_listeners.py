@@ -13,7 +13,7 @@ import pytest
 from collector.config import Address
 from collector.errors import ConfigError
 from collector.server import listeners
-from tests.raising import raises
+from tests.support.raising import raises
 
 
 def _refusal(address: Address) -> str:

@@ -19,7 +19,7 @@ from collector.server import live_explain as live_module
 from collector.server.channel import BatchCode, framed, frames_of_workers
 from collector.server.live_explain import LiveExplain, explained
 from collector.server.messages import ChannelError, LiveSeen, SeenCounts
-from tests.schema.make import wide
+from tests.support.make_schemas import wide
 
 _SCHEMA = load_schema("conferencing")
 _FILTER = Filter(_SCHEMA)

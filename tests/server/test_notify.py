@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.server.lifecycle import notify
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 
 @pytest.mark.parametrize("form", ["file", "abstract"])

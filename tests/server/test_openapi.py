@@ -23,7 +23,7 @@ from collector.ingest.responses import HttpResponse, refusal_response
 from collector.server import admin
 from collector.server.admin import AdminPages, State
 from collector.server.pages import File
-from tests.documented import Document
+from tests.support.documented import Document
 
 DOCUMENT = Document(Path(admin.__file__).with_name("openapi.json"))
 _OF_CONNECTIONS = [

@@ -24,10 +24,10 @@ from collector.server.preflight import check, find_faults
 from collector.server.process import Receivers, opened
 from collector.sinks.ndjson import BEGIN
 from collector.spool.tables import DEFINITION
-from tests.ingest.certificates import Authority
-from tests.schema.make import PLAIN
-from tests.spool.make import told_checkpoints
-from tests.tcp import free_port
+from tests.support.certificates import Authority
+from tests.support.make_batches import told_checkpoints
+from tests.support.make_schemas import PLAIN
+from tests.support.tcp import free_port
 
 _OFF = {
     "COLLECTOR__HTTP__ADDRESS": "127.0.0.1:0",

@@ -21,7 +21,7 @@ from collector.server import listeners
 from collector.server.http_receiver import HttpReceiver
 from collector.server.listeners import Location
 from collector.server.receivers import RECEIVERS
-from tests.deadline import wait_until
+from tests.support.deadline import wait_until
 
 _PUBLIC = Address("192.0.2.1", 4318)
 _REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -13,8 +13,8 @@ from collector.sandbox import Support, support
 from collector.server import sandbox_check
 from collector.server.sandbox_check import try_worker
 from tests.conftest import required
-from tests.ingest.certificates import Authority
-from tests.schema.make import PSEUDONYM
+from tests.support.certificates import Authority
+from tests.support.make_schemas import PSEUDONYM
 
 
 def _findings(

@@ -26,9 +26,7 @@ from collector.server.components import Components
 from collector.server.keeper import Keeper
 from collector.server.preflight import prepare_next
 from collector.server.worker_process import WorkerProcess
-from tests.deadline import WAIT_SECONDS
 from tests.ops.logs import log_to
-from tests.programs import script
 from tests.server.keeping import (
     Keeping,
     Place,
@@ -38,6 +36,8 @@ from tests.server.keeping import (
     settings,
     until,
 )
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.programs import script
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/fd").exists(), reason="what is open is read from /proc"
@@ -252,7 +252,7 @@ def test_one_of_several_processes_that_cannot_be_started() -> None:
     """Those before it are ended."""
     script("""
         import os, resource
-        from tests.deadline import children
+        from tests.support.deadline import children
         from collector.server.worker_process import spawned
 
         resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8, 4096))

@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 )
 
 from collector.ledger import Audit, Ledger
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 _PREFIX = 0x20010DB8 << 96
 _BAD_LINE = b"no JSON\n"

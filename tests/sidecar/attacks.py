@@ -18,9 +18,9 @@ from typing import NamedTuple
 import grpc  # type: ignore[import-untyped]
 
 from tests.filter.otlp_bombs import deep, field, keys, logs, record, value
-from tests.ingest.zeros import zeros
 from tests.sidecar.senders import METHODS, heard_of
-from tests.sidecar.serving import Sidecar
+from tests.support.sidecar import Sidecar
+from tests.support.zeros import zeros
 
 _MIB = 1 << 20
 _SPARE = 200

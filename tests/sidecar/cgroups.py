@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deadline import wait_until
+from tests.support.deadline import wait_until
 
 _V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
 

@@ -14,10 +14,10 @@ from uuid import UUID
 
 import grpc  # type: ignore[import-untyped]
 
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, Parcel
 from tests.sidecar.senders import METHODS
-from tests.sidecar.serving import Sidecar
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.sidecar import Sidecar
 
 _SECONDS = WAIT_SECONDS / 2
 

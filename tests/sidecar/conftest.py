@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.sidecar.faults import Say
+from tests.support.failing_disk import Say
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from collector.server.control_client import Erase
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.support.deadline import WAIT_SECONDS, wait_until
 
 _TODAY = datetime.now(UTC)
 WINDOW = (

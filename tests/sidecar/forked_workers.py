@@ -1,10 +1,10 @@
 """Workers that a sidecar forks, when it starts and when it reloads, in place of new interpreters:
 those would take half of the CPU time of a test that starts a sidecar, to load modules.
 
-The process that forks sidecars (``tests.forkserver``) loads this first. A worker has then what a
-new interpreter would give it (its environment, its two sockets and no other file, and only modules
-that it loads itself), but the memory of where it comes from, and its command line. Where a test is
-of the workers' processes, it sets ``NEW_INTERPRETERS``.
+The process that forks sidecars (``tests.support.forkserver``) loads this first. A worker has then
+what a new interpreter would give it (its environment, its two sockets and no other file, and only
+modules that it loads itself), but the memory of where it comes from, and its command line. Where a
+test is of the workers' processes, it sets ``NEW_INTERPRETERS``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NoReturn, cast
 from collector.filter.otlp import json_body, protobuf_body  # noqa: F401 - a worker needs them at once
 from collector.server import worker
 from collector.server.worker_process import WorkerProcess, environment
-from tests.sidecar.serving import NEW_INTERPRETERS
+from tests.support.sidecar import NEW_INTERPRETERS
 
 _LOADED = frozenset(sys.modules)
 _MOST_FILES = 1 << 20

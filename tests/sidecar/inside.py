@@ -17,8 +17,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from tests.deadline import WAIT_SECONDS
-from tests.sidecar.serving import COMMAND, Sidecar, started
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.sidecar import COMMAND, Sidecar, started
 
 _AGENT = """
 import sys

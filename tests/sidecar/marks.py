@@ -15,7 +15,7 @@ from struct import Struct
 from typing import Any, NamedTuple
 
 from collector.testing import canaries, scan
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 _OWN = len("-01234567")
 """What a canary has for itself; the rest is common to all."""

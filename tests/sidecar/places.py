@@ -18,12 +18,12 @@ from obstore.store import S3Store
 from pyarrow import parquet
 
 from collector.server.control_client import Status, ask
-from tests.database import query
-from tests.s3 import Proxy, S3Server, s3_server
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.postgres import PostgresServer
-from tests.sinks.postgres_proxy import PostgresProxy, postgres_proxy
-from tests.tcp import tcp_server
+from tests.support.database import query
+from tests.support.postgres import PostgresServer
+from tests.support.postgres_proxy import PostgresProxy, postgres_proxy
+from tests.support.s3 import Proxy, S3Server, s3_server
+from tests.support.sidecar import Sidecar, started
+from tests.support.tcp import tcp_server
 
 SECRETS = {"LAKE_KEY": "key", "LAKE_SECRET": "secret"}
 SINKS = ("store", "lines", "warehouse", "lake")

@@ -14,10 +14,10 @@ from typing import NamedTuple, TypeVar
 import grpc  # type: ignore[import-untyped]
 
 from collector.contracts import Signal
-from tests.deadline import WAIT_SECONDS
-from tests.ingest import http2
 from tests.sidecar.marks import Marks
-from tests.sidecar.serving import Sidecar
+from tests.support import http2
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.sidecar import Sidecar
 
 METHODS: dict[Signal, str] = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",

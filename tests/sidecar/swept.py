@@ -17,11 +17,9 @@ from typing import Any, NamedTuple
 
 from collector.contracts import Signal
 from collector.schema import policy
-from tests.database import query
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
 from tests.sidecar.senders import METHODS, Body, called, odd_calls, posted, shouted, spoilt
-from tests.sidecar.serving import Sidecar, started
 from tests.sidecar.slots import (
     REQUESTS,
     Members,
@@ -32,6 +30,8 @@ from tests.sidecar.slots import (
     variants,
     written,
 )
+from tests.support.database import query
+from tests.support.sidecar import Sidecar, started
 
 _REST = 'category: user.device, purposes: [ops], retention: 1d, reason: "Run the service"'
 _SCHEMA = """\

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.cli.process import run
-from tests.deadline import wait_until
-from tests.ledgers import entries_of
 from tests.sidecar.erasing import WINDOW, address, addresses_stored, event_of
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.otlp.receivers import http_receiver
-from tests.tcp import free_port
+from tests.support.command import run
+from tests.support.deadline import wait_until
+from tests.support.ledgers import entries_of
+from tests.support.otlp_receivers import http_receiver
+from tests.support.sidecar import Sidecar, started
+from tests.support.tcp import free_port
 
 _NAME = "backend"
 _ALLOWED = "--allow-widening"

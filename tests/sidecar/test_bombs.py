@@ -22,13 +22,13 @@ from typing import Any, TypeVar
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from tests.ingest import http2
-from tests.latency import BOMBS, IS_FULL, assert_served, at_most, quantile
 from tests.sidecar import attacks
-from tests.sidecar.faults import Say
 from tests.sidecar.healthy import Times, honest
-from tests.sidecar.processes import peak
-from tests.sidecar.serving import COMMAND, Sidecar, started
+from tests.support import http2
+from tests.support.failing_disk import Say
+from tests.support.latency import BOMBS, IS_FULL, assert_served, at_most, quantile
+from tests.support.processes import peak
+from tests.support.sidecar import COMMAND, Sidecar, started
 
 pytestmark = [
     pytest.mark.long,

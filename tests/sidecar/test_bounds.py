@@ -22,15 +22,15 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from collector.contracts import MOST_EVENTS
-from tests.deadline import eventually
-from tests.latency import BOMBS, IS_FULL, assert_served, is_served, quantile, times_as_long
-from tests.ledgers import check_ledger
 from tests.sidecar.amplified import ATTACKS, SCHEMAS, Attack
-from tests.sidecar.faults import Say, metric
 from tests.sidecar.healthy import BATCH, honest
-from tests.sidecar.processes import peak
 from tests.sidecar.senders import METHODS
-from tests.sidecar.serving import COMMAND, Sidecar, started
+from tests.support.deadline import eventually
+from tests.support.failing_disk import Say, metric
+from tests.support.latency import BOMBS, IS_FULL, assert_served, is_served, quantile, times_as_long
+from tests.support.ledgers import check_ledger
+from tests.support.processes import peak
+from tests.support.sidecar import COMMAND, Sidecar, started
 
 pytestmark = [
     pytest.mark.long,

@@ -12,14 +12,14 @@ from google.protobuf.descriptor import Descriptor  # type: ignore[import-untyped
 
 from collector.ingest.auth import hashed
 from tests.conftest import required_root
-from tests.sidecar.delivery import delivered, held, log_is_empty
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
-from tests.sidecar.processes import command
 from tests.sidecar.senders import shouted
-from tests.sidecar.serving import Sidecar
 from tests.sidecar.slots import REQUESTS, slots
 from tests.sidecar.swept import LEAKY, events, exports, kept_records, send, swept
+from tests.support.delivery import delivered, held, log_is_empty
+from tests.support.processes import command
+from tests.support.sidecar import Sidecar
 
 _SAID = {"starting", "started", "stopping", "stopped", "sink_failing", "sink_recovered", "refused"}
 """All that there is to say here: one sink fails, as the test holds its file, and at `debug` each

@@ -22,9 +22,9 @@ import pytest
 
 from collector.contracts import MOST_EVENTS, Signal
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.exporters import exporter
-from tests.sidecar.serving import Sidecar, started
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.exporters import exporter
+from tests.support.sidecar import Sidecar, started
 
 _CANARY = "canary7f3a"
 _NODE = Path(__file__).parent / "node"

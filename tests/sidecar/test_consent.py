@@ -13,12 +13,12 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from collector.sdk import Collector
-from tests.database import query
-from tests.deadline import WAIT_SECONDS
 from tests.filter.test_event_consent import made
-from tests.sidecar.delivery import delivered, held
 from tests.sidecar.senders import METHODS
-from tests.sidecar.serving import Sidecar, UnixConnection, started
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.delivery import delivered, held
+from tests.support.sidecar import Sidecar, UnixConnection, started
 
 _CANARY = "canary-51c7"
 _EVENT = {

@@ -29,12 +29,12 @@ from collector.server.control_client import (
     Status,
     ask,
 )
-from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.programs import script, threads
 from tests.sidecar.erasing import WINDOW, address, addresses_stored, erasure, event_of, left
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import started
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import metric
+from tests.support.programs import script, threads
+from tests.support.sidecar import started
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no socket files")
 

@@ -16,11 +16,11 @@ from threading import Event
 
 import pytest
 
-from tests.cli.process import run
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.programs import threads
-from tests.sidecar.serving import Sidecar, started
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.programs import threads
+from tests.support.sidecar import Sidecar, started
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 

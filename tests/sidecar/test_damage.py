@@ -11,13 +11,13 @@ from random import Random
 import pytest
 
 from collector.sqlite.wal import last_commit
-from tests.cli.process import run, run_process
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, kept
-from tests.sidecar.delivery import held
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import FREE_PORTS, Sidecar, started
+from tests.support.command import run, run_process
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.delivery import held
+from tests.support.failing_disk import metric
+from tests.support.sidecar import FREE_PORTS, Sidecar, started
 
 pytestmark = pytest.mark.long
 

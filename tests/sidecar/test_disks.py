@@ -13,14 +13,14 @@ from random import Random
 
 import pytest
 
-from tests.cli.process import run
 from tests.conftest import required
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.latency import at_most
 from tests.sidecar.account import Account, Kept, kept
-from tests.sidecar.faults import Say, Sending, clock, fill, metric, sending, small_disk
-from tests.sidecar.serving import COMMAND, Sidecar, started
+from tests.support.command import run
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.failing_disk import Say, Sending, clock, fill, metric, sending, small_disk
+from tests.support.latency import at_most
+from tests.support.sidecar import COMMAND, Sidecar, started
 
 pytestmark = pytest.mark.long
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import pytest
 
-from tests.brokers.nats_server import NatsServer, ask, cluster, require_nats, server
-from tests.cli.process import run
-from tests.deadline import wait_until
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.postgres import PostgresServer
+from tests.support.command import run
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import metric
+from tests.support.nats_server import NatsServer, ask, cluster, require_nats, server
+from tests.support.postgres import PostgresServer
+from tests.support.sidecar import Sidecar, started
 
 _KILLS = int(os.environ.get("COLLECTOR_BROKER_KILLS", "6"))
 _SECONDS = 120.0

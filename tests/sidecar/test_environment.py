@@ -23,14 +23,14 @@ import pytest
 
 from collector.ops.log import EVENTS, fits
 from tests.conftest import required, required_root
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.ingest.certificates import Authority, Pair
 from tests.server.test_hardening import HOSTILE
-from tests.sidecar.delivery import delivered
 from tests.sidecar.heads import heads
 from tests.sidecar.marks import Marks
 from tests.sidecar.senders import METHODS, odd_calls, shouted
-from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
+from tests.support.certificates import Authority, Pair
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.delivery import delivered
+from tests.support.sidecar import COMMAND, FREE_PORTS, Sidecar, started
 
 _EVENT = b'{"ip": "203.0.113.7", "chat": ["x"]}'
 _PYTHON = {

@@ -16,11 +16,11 @@ import pytest
 from pyarrow import parquet
 
 from collector.server.control_client import Erase, ask
-from tests.cli.process import run
-from tests.deadline import wait_until
-from tests.programs import threads
-from tests.sidecar.faults import Say, metric
 from tests.sidecar.places import SECRETS, SINKS, Places, places
+from tests.support.command import run
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import Say, metric
+from tests.support.programs import threads
 
 pytestmark = pytest.mark.servers
 

@@ -16,11 +16,11 @@ from time import monotonic
 import orjson
 import pytest
 
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.sidecar.account import Account, kept
-from tests.sidecar.delivery import delivered
-from tests.sidecar.faults import Fault, Say, Tracer, failures, metric, sending
-from tests.sidecar.serving import Sidecar, started
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.delivery import delivered
+from tests.support.failing_disk import Fault, Say, Tracer, failures, metric, sending
+from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.long
 

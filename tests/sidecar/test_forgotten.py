@@ -26,13 +26,13 @@ from pyarrow import parquet
 
 from collector.errors import CollectorError
 from collector.server.control_client import Erase, ask
-from tests.deadline import wait_until
-from tests.programs import threads
-from tests.sidecar.faults import Say, metric
 from tests.sidecar.places import Places, places
-from tests.sidecar.processes import children, peak
-from tests.sidecar.serving import Sidecar
-from tests.sinks.otlp.receivers import http_receiver
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import Say, metric
+from tests.support.otlp_receivers import http_receiver
+from tests.support.processes import children, peak
+from tests.support.programs import threads
+from tests.support.sidecar import Sidecar
 
 pytestmark = pytest.mark.outages
 

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cli.process import run
-from tests.database import query
-from tests.deadline import wait_until
-from tests.sidecar.faults import fill, metric, small_disk
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.otlp.receivers import Answer, http_receiver, taken
-from tests.sinks.postgres import PostgresServer
-from tests.sinks.postgres import server as server  # noqa: PLC0414 - a fixture
+from tests.support.command import run
+from tests.support.database import query
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import fill, metric, small_disk
+from tests.support.otlp_receivers import Answer, http_receiver, taken
+from tests.support.postgres import PostgresServer
+from tests.support.postgres import server as server  # noqa: PLC0414 - a fixture
+from tests.support.sidecar import Sidecar, started
 
 _EVENTS = 600
 _QUIET_SECONDS = 2.5

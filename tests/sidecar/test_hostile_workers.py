@@ -14,12 +14,12 @@ import pytest
 from collector.claims.verification import check
 from collector.config import examine
 from collector.testing import canaries, scan
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import kept
-from tests.sidecar.faults import metric
 from tests.sidecar.hostile import CANARY, FLOODS
-from tests.sidecar.processes import command
-from tests.sidecar.serving import Sidecar, started
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import metric
+from tests.support.processes import command
+from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="memory is read from /proc"

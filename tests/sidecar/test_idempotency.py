@@ -34,12 +34,12 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from collector.ingest.decompression import zstd_library
 from collector.spool.idempotency import DAYS
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import kept
-from tests.sidecar.faults import metric
 from tests.sidecar.senders import METHODS, called
-from tests.sidecar.serving import Answer, Sidecar, started
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import metric
+from tests.support.sidecar import Answer, Sidecar, started
 
 _LINES = "application/x-ndjson"
 _MINUTE = (datetime.now(UTC) - timedelta(minutes=3)).strftime("%Y-%m-%dT%H:%M:00Z")

@@ -20,17 +20,17 @@ from collector.ingest.grpc import METHODS
 from collector.sandbox import seccomp, support
 from collector.sandbox.attempts import ATTEMPTS
 from tests.conftest import required, required_root
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.ingest.certificates import Authority
 from tests.sandbox.confined import post, requests
 from tests.sandbox.test_attempts import FAMILIES, REFUSED
 from tests.sandbox.test_kernel_log import kernel_log
 from tests.sandbox.test_seccomp import refused_arguments, refused_numbers
-from tests.sidecar.faults import metric
 from tests.sidecar.inside import Inside, inside
 from tests.sidecar.marks import Marks
-from tests.sidecar.serving import Sidecar, UnixConnection
 from tests.sidecar.swept import prepared, send
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.failing_disk import metric
+from tests.support.sidecar import Sidecar, UnixConnection
 
 _STATUSES = [b"200", b"400", b"200", b"200", b"400", b"200", b"200", b"404"]
 _THREADS = pytest.mark.parametrize("where", ["main", "thread"])

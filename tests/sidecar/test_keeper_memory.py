@@ -13,14 +13,14 @@ from pathlib import Path
 import grpc  # type: ignore[import-untyped]
 import pytest
 
-from tests.deadline import wait_until
-from tests.ingest.certificates import Authority
 from tests.sidecar.marks import Marks
 from tests.sidecar.memory import Samples
-from tests.sidecar.processes import children
 from tests.sidecar.senders import Body
-from tests.sidecar.serving import Sidecar
 from tests.sidecar.swept import events, exports, records, send, swept
+from tests.support.certificates import Authority
+from tests.support.deadline import wait_until
+from tests.support.processes import children
+from tests.support.sidecar import Sidecar
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 

@@ -19,9 +19,9 @@ import pytest
 from collector.claims.document import load_claims
 from collector.sandbox import landlock, seccomp, support
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
 from tests.sandbox.test_seccomp import WITHOUT
-from tests.sidecar.serving import FREE_PORTS, started
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.sidecar import FREE_PORTS, started
 
 _EVENT = b'{"ip_address": "203.0.113.7"}\n'
 _KERNELS = {

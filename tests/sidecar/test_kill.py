@@ -20,12 +20,12 @@ from time import monotonic, sleep
 
 import pytest
 
-from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS, wait_until
 from tests.sidecar.account import Account, Kept, kept
 from tests.sidecar.clients import clients
-from tests.sidecar.delivery import held
-from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.delivery import held
+from tests.support.sidecar import COMMAND, FREE_PORTS, Sidecar, started
 
 pytestmark = pytest.mark.long
 

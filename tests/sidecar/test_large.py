@@ -19,10 +19,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from collector import load_schema
 from collector.contracts import MOST_EVENTS
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, eventually
-from tests.ledgers import check_ledger
-from tests.sidecar.serving import Answer, Sidecar, started
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, eventually
+from tests.support.ledgers import check_ledger
+from tests.support.sidecar import Answer, Sidecar, started
 
 pytestmark = [pytest.mark.long, pytest.mark.timed]
 

@@ -23,13 +23,8 @@ import orjson
 import pytest
 
 from collector.ledger import opened
-from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS
-from tests.sidecar.delivery import delivered
 from tests.sidecar.marks import Marks
-from tests.sidecar.processes import peak
 from tests.sidecar.senders import METHODS, Body
-from tests.sidecar.serving import Sidecar
 from tests.sidecar.swept import (
     TIGHT,
     events,
@@ -39,6 +34,11 @@ from tests.sidecar.swept import (
     records,
     running,
 )
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.delivery import delivered
+from tests.support.processes import peak
+from tests.support.sidecar import Sidecar
 
 pytestmark = pytest.mark.nightly
 

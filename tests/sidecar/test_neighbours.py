@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.database import query
-from tests.sidecar.delivery import delivered
-from tests.sidecar.serving import started
+from tests.support.database import query
+from tests.support.delivery import delivered
+from tests.support.sidecar import started
 
 pytestmark = pytest.mark.long
 

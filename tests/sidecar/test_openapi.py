@@ -19,8 +19,8 @@ import pytest
 
 from collector.ingest.auth import hashed
 from tests.conftest import required
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import started
+from tests.support.failing_disk import metric
+from tests.support.sidecar import started
 
 _PROGRAM = Path(__file__).parents[2] / ".venv-schemathesis" / "bin" / "schemathesis"
 _TOKEN = "b" * 40

@@ -20,12 +20,12 @@ import pytest
 
 from collector.ingest.auth import hashed
 from collector.server import control_client
-from tests.cli.process import Ended, run, run_process
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.ingest.certificates import dated
-from tests.latency import at_most
-from tests.sidecar.processes import is_gone
-from tests.sidecar.serving import FREE_PORTS, started
+from tests.support.certificates import dated
+from tests.support.command import Ended, run, run_process
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.latency import at_most
+from tests.support.processes import is_gone
+from tests.support.sidecar import FREE_PORTS, started
 
 _COLLECTOR = Path(sys.executable).with_name("collector")
 _DAY = timedelta(days=1)

@@ -20,10 +20,10 @@ import pytest
 
 from collector.ledger import Receipt, opened
 from collector.ledger.receipt import SALT_BYTES
-from tests.database import query
-from tests.deadline import WAIT_SECONDS
-from tests.sidecar.delivery import delivered, held, log_is_empty
-from tests.sidecar.serving import Sidecar, started
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.delivery import delivered, held, log_is_empty
+from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.long
 

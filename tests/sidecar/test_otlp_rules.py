@@ -17,9 +17,9 @@ from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
-from tests.deadline import WAIT_SECONDS, eventually, stays
 from tests.sidecar.senders import METHODS
-from tests.sidecar.serving import Sidecar, started
+from tests.support.deadline import WAIT_SECONDS, eventually, stays
+from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.long
 

@@ -17,15 +17,13 @@ from typing import Any
 import pytest
 
 from collector.sinks.otlp.settings import UID
-from tests.cli.process import run
-from tests.database import query
-from tests.deadline import wait_until
-from tests.sidecar import faults
-from tests.sidecar.delivery import delivered
-from tests.sidecar.faults import metric
-from tests.sidecar.processes import peak
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.otlp.receivers import (
+from tests.support import failing_disk as faults
+from tests.support.command import run
+from tests.support.database import query
+from tests.support.deadline import wait_until
+from tests.support.delivery import delivered
+from tests.support.failing_disk import metric
+from tests.support.otlp_receivers import (
     ECHO,
     Answer,
     Received,
@@ -35,6 +33,8 @@ from tests.sinks.otlp.receivers import (
     partial,
     taken,
 )
+from tests.support.processes import peak
+from tests.support.sidecar import Sidecar, started
 
 _AWAY_SECONDS = float(os.environ.get("COLLECTOR_AWAY", "30"))
 _LONGEST_PAUSES = 5 * 45.0

@@ -23,18 +23,18 @@ from typing import Any
 import pytest
 
 from collector.server.control_client import Status, ask
-from tests.deadline import wait_until
-from tests.latency import IS_FULL, quantile
-from tests.programs import threads
-from tests.s3 import ECHO as S3_ECHO
-from tests.s3 import Proxy
-from tests.sidecar.faults import Say, metric
 from tests.sidecar.places import SINKS, Places, places
-from tests.sidecar.processes import peak
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.otlp.receivers import grpc_receiver, http_receiver
-from tests.sinks.postgres_proxy import ECHO as POSTGRES_ECHO
-from tests.tcp import tcp_server
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import Say, metric
+from tests.support.latency import IS_FULL, quantile
+from tests.support.otlp_receivers import grpc_receiver, http_receiver
+from tests.support.postgres_proxy import ECHO as POSTGRES_ECHO
+from tests.support.processes import peak
+from tests.support.programs import threads
+from tests.support.s3 import ECHO as S3_ECHO
+from tests.support.s3 import Proxy
+from tests.support.sidecar import Sidecar, started
+from tests.support.tcp import tcp_server
 
 pytestmark = pytest.mark.outages
 

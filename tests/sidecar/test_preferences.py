@@ -28,12 +28,12 @@ from collector import Collector
 from collector.preferences import COOKIE
 from collector.sdk.web import ClientMiddleware, PreferencesApp
 from collector.testing import canaries, scan
-from tests.deadline import WAIT_SECONDS
 from tests.filter.test_event_consent import made
 from tests.sdk.test_web import served
-from tests.sidecar.delivery import delivered
-from tests.sidecar.serving import started
 from tests.sidecar.test_consent import rows
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.delivery import delivered
+from tests.support.sidecar import started
 
 _EVENT = {"client.address": "203.0.113.7", "os.name": "Linux", "view.dark": True}
 _NAMES = {"os.version": "crashes", "view.dark": "crashes", "os.name": "planning"}

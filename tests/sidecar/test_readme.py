@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
-from tests.sidecar.delivery import delivered
-from tests.sidecar.serving import Sidecar, started
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.delivery import delivered
+from tests.support.sidecar import Sidecar, started
 
 _ROOT = Path(__file__).parents[2]
 _STEPS = {

@@ -24,12 +24,12 @@ from time import sleep
 
 import pytest
 
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, stays, wait_until
-from tests.programs import threads
 from tests.sidecar.account import kept
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import Answer, Sidecar, UnixConnection, started
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, stays, wait_until
+from tests.support.failing_disk import metric
+from tests.support.programs import threads
+from tests.support.sidecar import Answer, Sidecar, UnixConnection, started
 
 pytestmark = pytest.mark.long
 

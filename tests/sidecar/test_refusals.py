@@ -12,10 +12,10 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from collector.ingest.auth import hashed
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sidecar.faults import metric
-from tests.sidecar.processes import peak
-from tests.sidecar.serving import COMMAND, Sidecar, UnixConnection, started
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import metric
+from tests.support.processes import peak
+from tests.support.sidecar import COMMAND, Sidecar, UnixConnection, started
 
 _CANARY = "hunter2secret"
 _TOKEN = "a" * 40

@@ -34,18 +34,18 @@ import pytest
 from collector.errors import CollectorError
 from collector.ledger import opened
 from collector.server.control_client import Reload, Status, ask
-from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.ingest.certificates import Authority
-from tests.programs import threads
 from tests.sidecar.account import Account, kept
 from tests.sidecar.clients import Client, KeyedClient, clients
-from tests.sidecar.delivery import delivered
 from tests.sidecar.erasing import address, addresses_stored, erasure, event_of, left
-from tests.sidecar.faults import metric
-from tests.sidecar.processes import children, is_gone
-from tests.sidecar.serving import Sidecar, UnixConnection, started
-from tests.tcp import free_port
+from tests.support.certificates import Authority
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.delivery import delivered
+from tests.support.failing_disk import metric
+from tests.support.processes import children, is_gone
+from tests.support.programs import threads
+from tests.support.sidecar import Sidecar, UnixConnection, started
+from tests.support.tcp import free_port
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="processes are read from /proc"

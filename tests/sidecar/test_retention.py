@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from collector.schema import resources
-from tests.claims.populated import PopulatedDirectory
-from tests.database import query
-from tests.deadline import wait_until
-from tests.ledgers import entries_of
-from tests.sidecar.faults import clock
-from tests.sidecar.serving import Sidecar, started
+from tests.support.database import query
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import clock
+from tests.support.ledgers import entries_of
+from tests.support.populated import PopulatedDirectory
+from tests.support.sidecar import Sidecar, started
 
 _DAY = 24 * 3600
 _EVENT = json.dumps({"ip_address": "203.0.113.177", "os": {"type": "linux"}}).encode()

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from collector.schema.review import approve, read_copy
-from tests.cli.process import Ended, run
-from tests.deadline import wait_until
-from tests.ledgers import entries_of
 from tests.schema.test_review import SAID, STATED, jitter, schema_of
-from tests.sidecar.serving import Sidecar, started
+from tests.support.command import Ended, run
+from tests.support.deadline import wait_until
+from tests.support.ledgers import entries_of
+from tests.support.sidecar import Sidecar, started
 
 _TEST = "tests: [{name: a call, event: {jitter: 12}, keeps: {network.jitter: 10}}]\n"
 _LATE, _OK = b"[!] review calls late\n", b"[+] review calls ok\n"

@@ -19,12 +19,12 @@ from collector.filter import Filter
 from collector.schema import load_schema
 from collector.spool import Spool
 from collector.spool.idempotency import request_key
-from tests.cli.process import run
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sidecar.faults import metric
 from tests.sidecar.senders import METHODS
-from tests.sidecar.serving import Sidecar, started
+from tests.support.command import run
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import metric
+from tests.support.sidecar import Sidecar, started
 
 _JSON = {"Content-Type": "application/json"}
 _LINES = "application/x-ndjson"

@@ -20,13 +20,13 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.cli.process import run
-from tests.database import query
-from tests.deadline import wait_until
-from tests.ledgers import check_ledger, entries_of
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.otlp.receivers import Answer, http_receiver, taken
+from tests.support.command import run
+from tests.support.database import query
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import metric
+from tests.support.ledgers import check_ledger, entries_of
+from tests.support.otlp_receivers import Answer, http_receiver, taken
+from tests.support.sidecar import Sidecar, started
 
 _KILLS = int(os.environ.get("COLLECTOR_SHARE_KILLS", "3"))
 _RECORDS = int(os.environ.get("COLLECTOR_SHARE_RECORDS", "20000"))

@@ -21,12 +21,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from collector.ledger import opened
 from collector.spool.idempotency import request_key
-from tests.cli.process import run_process
-from tests.database import query
-from tests.deadline import wait_until
-from tests.sidecar.delivery import delivered, held
 from tests.sidecar.senders import METHODS, Body, called, posted
-from tests.sidecar.serving import Sidecar, started
+from tests.support.command import run_process
+from tests.support.database import query
+from tests.support.deadline import wait_until
+from tests.support.delivery import delivered, held
+from tests.support.sidecar import Sidecar, started
 
 _CHATS: tuple[list[str], ...] = ([], ["hi"] * 700, ["x" * 300_000])
 """From nothing to 600 KB: above and below the size at which a body is filtered in parts."""

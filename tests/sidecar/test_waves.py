@@ -14,12 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.latency import IS_FULL
 from tests.recording.serving import Meeting, running
 from tests.sidecar.cgroups import bounded
-from tests.sidecar.faults import Say
-from tests.sidecar.processes import children, peak
-from tests.sidecar.serving import COMMAND, Sidecar, started
 from tests.sidecar.waves import (
     BOMBS,
     Answers,
@@ -30,6 +26,10 @@ from tests.sidecar.waves import (
     honest_posts,
     posted,
 )
+from tests.support.failing_disk import Say
+from tests.support.latency import IS_FULL
+from tests.support.processes import children, peak
+from tests.support.sidecar import COMMAND, Sidecar, started
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="peak memory is read from /proc"

@@ -24,11 +24,11 @@ from collector.server.components import Components
 from collector.server.ledger_notes import LedgerNotes, widenings
 from collector.server.preflight import prepare
 from collector.spool import FILE_NAME, Spool, recover
-from tests.cli.process import Ended, run_process
-from tests.deadline import wait_until
 from tests.server.keeping import settings
-from tests.sidecar.serving import FREE_PORTS, started
-from tests.tcp import free_port
+from tests.support.command import Ended, run_process
+from tests.support.deadline import wait_until
+from tests.support.sidecar import FREE_PORTS, started
+from tests.support.tcp import free_port
 
 _FILE = "collector.yaml"
 _EVENT = b'{"client.address": "203.0.113.7", "device": {"type": "phone"}}\n'

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from collector.server.control_client import Redeliver, Reload, Status, ask
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sidecar.delivery import delivered
-from tests.sidecar.serving import COMMAND, FREE_PORTS, Sidecar, started
-from tests.sinks.packages import offered
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.delivery import delivered
+from tests.support.packages import offered
+from tests.support.sidecar import COMMAND, FREE_PORTS, Sidecar, started
 
 pytestmark = pytest.mark.long
 

@@ -27,15 +27,15 @@ from collector.errors import ConfigFaults
 from collector.sandbox import Support
 from collector.server import keeper, preflight
 from collector.server.preflight import find_faults
-from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.schema.make import PSEUDONYM
 from tests.sidecar.account import Account, kept
 from tests.sidecar.clients import KeyedClient, clients
-from tests.sidecar.delivery import delivered
-from tests.sidecar.faults import metric
-from tests.sidecar.processes import children, command, is_gone
-from tests.sidecar.serving import NEW_INTERPRETERS, Sidecar, started
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.delivery import delivered
+from tests.support.failing_disk import metric
+from tests.support.make_schemas import PSEUDONYM
+from tests.support.processes import children, command, is_gone
+from tests.support.sidecar import NEW_INTERPRETERS, Sidecar, started
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/task").exists(), reason="processes are read from /proc"

@@ -18,8 +18,8 @@ from time import monotonic
 
 from collector.contracts import MOST_BYTES
 from collector.ingest.decompression import zstd_library
-from tests.ingest import http2
 from tests.sidecar.senders import METHODS
+from tests.support import http2
 
 _BLANKS = MOST_BYTES - 1000
 _EVENT = b'{"ip_address":"203.0.113.7","device_type":"phone","os":{"type":"linux"},"chat":[]}\n'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sinks.postgres import clean, server  # noqa: F401 - fixtures
+from tests.support.postgres import clean, server  # noqa: F401 - fixtures
 
 
 @pytest.fixture(autouse=True)

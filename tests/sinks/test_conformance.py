@@ -19,8 +19,8 @@ from collector.sinks.otlp import OtlpSettings
 from collector.sinks.parquet import ParquetSettings
 from collector.sinks.sink import Sink
 from collector.testing.sinks import SinkConformance
-from tests.sinks.otlp.receivers import Answer, Received, http_receiver, taken
-from tests.sinks.packages import EXAMPLE, offered
+from tests.support.otlp_receivers import Answer, Received, http_receiver, taken
+from tests.support.packages import EXAMPLE, offered
 
 
 def _appended(path: Path) -> bool:

@@ -27,8 +27,10 @@ from collector.filter.stored import Records
 from collector.sinks.kafka import KafkaSettings, KafkaSink
 from collector.sinks.sink import Opening, expiry_of
 from collector.testing.sinks import SinkConformance, batch_of
-from tests.brokers.kafka_front import front
-from tests.brokers.kafka_server import (
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.kafka_front import front
+from tests.support.kafka_server import (
     KafkaServer,
     add_topic,
     make_topic,
@@ -37,9 +39,7 @@ from tests.brokers.kafka_server import (
     require_kafka,
     server,
 )
-from tests.deadline import WAIT_SECONDS
-from tests.ingest.certificates import Authority
-from tests.raising import raises
+from tests.support.raising import raises
 
 SCHEMA = load_schema("conferencing")
 _DAY = 86_400_000

@@ -24,10 +24,10 @@ from collector.filter.stored import Records
 from collector.sinks.nats import NatsSettings, NatsSink
 from collector.sinks.sink import Opening
 from collector.testing.sinks import SinkConformance, batch_of
-from tests.brokers.nats_server import NatsServer, require_nats, server
-from tests.deadline import WAIT_SECONDS
-from tests.ingest.certificates import Authority
-from tests.raising import raises
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.nats_server import NatsServer, require_nats, server
+from tests.support.raising import raises
 
 SCHEMA = load_schema("conferencing")
 _CONNECT_SECONDS = "collector.brokers.jetstream._CONNECT_SECONDS"

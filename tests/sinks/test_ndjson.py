@@ -17,7 +17,7 @@ from collector.errors import ConfigError, DeliveryError
 from collector.filter.stored import read
 from collector.schema import load_schema
 from collector.sinks.ndjson import NdjsonFile
-from tests.raising import raises
+from tests.support.raising import raises
 
 _MINUTE = "2026-11-24T10:20:00Z"
 _LAYOUT = load_schema("conferencing").layout

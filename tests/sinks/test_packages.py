@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from collector.claims.document import RECORDING_CHECKS
-from tests.cli.process import COMMAND
-from tests.deadline import wait_until
-from tests.sidecar.faults import failures, metric
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.packages import EXAMPLE, FAR, FLAKY, MOODY, ROOT, offered
+from tests.support.command import COMMAND
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import failures, metric
+from tests.support.packages import EXAMPLE, FAR, FLAKY, MOODY, ROOT, offered
+from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.nightly
 

@@ -35,9 +35,9 @@ from collector.sinks.parquet.segments import Segments
 from collector.sinks.sink import Opening, check_sink
 from collector.testing.sinks import batch_of, person
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS
-from tests.raising import raises
 from tests.sdk.program import run_code
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.raising import raises
 
 _SCHEMA = load_schema("conferencing")
 _NOW = datetime.now(UTC)

@@ -29,9 +29,9 @@ from collector.sinks.parquet.bounded import BoundedFile, ReaderProcess, bounded_
 from collector.sinks.parquet.lake import _is_ours, _statistics
 from collector.sinks.parquet.object_store import DirectoryObjects
 from collector.testing.sinks import person
-from tests.programs import script
-from tests.raising import raises
 from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _opened, _people, _put, _subject
+from tests.support.programs import script
+from tests.support.raising import raises
 
 _READER = ReaderProcess()
 _COLUMNS = arrow_schema({"client.address": "text", "os.type": "text", "n": "integer"}, b"mark")

@@ -22,7 +22,7 @@ from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, person
-from tests.raising import raises
+from tests.support.raising import raises
 
 _SCHEMA = load_schema("conferencing")
 _CANARY = "hello from Ana"

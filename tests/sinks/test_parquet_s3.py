@@ -30,13 +30,13 @@ from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import Opening, Sink
 from collector.testing.sinks import SinkConformance, person
-from tests.cli.process import Ended, run
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.programs import script
-from tests.raising import raises
-from tests.s3 import ECHO, Proxy
 from tests.sinks.test_parquet import _batch, _bytes, _Crash, _crashing, _put, _subject
-from tests.tcp import tcp_server
+from tests.support.command import Ended, run
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.programs import script
+from tests.support.raising import raises
+from tests.support.s3 import ECHO, Proxy
+from tests.support.tcp import tcp_server
 
 pytestmark = pytest.mark.servers
 

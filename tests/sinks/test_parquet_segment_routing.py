@@ -28,10 +28,10 @@ from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.parquet.segment_reader import read_segments
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, person
-from tests.database import query
-from tests.deadline import wait_until
-from tests.raising import raises
-from tests.sidecar.serving import started
+from tests.support.database import query
+from tests.support.deadline import wait_until
+from tests.support.raising import raises
+from tests.support.sidecar import started
 
 _SCHEMA = load_schema("conferencing")
 _PURPOSES = ["service_operations", "security", "capacity_planning"]

@@ -33,12 +33,12 @@ from collector.sinks.postgres import PostgresSink
 from collector.sinks.postgres.server import Server
 from collector.sinks.sink import Opening
 from collector.testing.sinks import SinkConformance, batch_of, person
-from tests.cli.process import run
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.programs import script
-from tests.raising import raises
-from tests.sinks.postgres import PostgresServer, require_postgres
-from tests.tcp import free_port, tcp_server
+from tests.support.command import run
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.postgres import PostgresServer, require_postgres
+from tests.support.programs import script
+from tests.support.raising import raises
+from tests.support.tcp import free_port, tcp_server
 
 pytestmark = pytest.mark.servers
 
@@ -202,7 +202,7 @@ def test_a_large_delivery_is_taken(clean: PostgresServer, tmp_path: Path) -> Non
     code = """
         import os, sys
         from pathlib import Path
-        from tests.sinks.postgres import PostgresServer
+        from tests.support.postgres import PostgresServer
         from tests.sinks.test_postgres import _many, _sink
         ballast = os.urandom(1 << 20) * 200
         with _sink(PostgresServer(Path(sys.argv[1])), Path(sys.argv[2])) as sink:

@@ -16,16 +16,16 @@ from collector.sinks.postgres import PostgresSink
 from collector.sinks.postgres.server import Server
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of
-from tests.cli.process import run
 from tests.conftest import required
-from tests.deadline import wait_until
-from tests.ingest.certificates import Authority
-from tests.raising import raises
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import started
-from tests.sinks.postgres import PostgresServer, require_postgres
-from tests.sinks.postgres_proxy import ECHO, postgres_proxy
-from tests.tcp import free_port
+from tests.support.certificates import Authority
+from tests.support.command import run
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import metric
+from tests.support.postgres import PostgresServer, require_postgres
+from tests.support.postgres_proxy import ECHO, postgres_proxy
+from tests.support.raising import raises
+from tests.support.sidecar import started
+from tests.support.tcp import free_port
 
 pytestmark = pytest.mark.servers
 

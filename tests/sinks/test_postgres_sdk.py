@@ -12,8 +12,8 @@ import pytest
 from collector import Collector
 from collector.errors import CollectorError
 from collector.sdk.target import target
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sinks.postgres import PostgresServer
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.servers
 

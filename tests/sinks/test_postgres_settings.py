@@ -23,7 +23,7 @@ from collector.sinks.postgres.columns import (
     value_fits,
 )
 from collector.sinks.sink import Opening
-from tests.raising import raises
+from tests.support.raising import raises
 
 _SECRET = "hunter2"
 _URL = "postgres://collector@db.example.com/telemetry"

@@ -9,12 +9,12 @@ from time import sleep
 
 import pytest
 
-from tests.cli.process import Ended, run
-from tests.deadline import wait_until
-from tests.ledgers import entries_of
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import Sidecar, started
-from tests.sinks.postgres import PostgresServer
+from tests.support.command import Ended, run
+from tests.support.deadline import wait_until
+from tests.support.failing_disk import metric
+from tests.support.ledgers import entries_of
+from tests.support.postgres import PostgresServer
+from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.servers
 

@@ -25,8 +25,8 @@ from collector.sinks.postgres.tables import check_names
 from collector.sinks.sink import Opening
 from collector.spool import Spool, note
 from collector.testing.sinks import person
-from tests.raising import raises
-from tests.sinks.postgres import PostgresServer
+from tests.support.postgres import PostgresServer
+from tests.support.raising import raises
 
 _HEAD = """
 schema: {name}

@@ -21,8 +21,8 @@ from collector.sinks.store import Store
 from collector.sinks.store_rows import measure, retentions, rewrite, steps
 from collector.sqlite.compaction import compact
 from collector.sqlite.connection import connect
-from tests.database import query
-from tests.sidecar.faults import small_disk
+from tests.support.database import query
+from tests.support.failing_disk import small_disk
 
 _NOW = datetime.now(UTC)
 

@@ -15,7 +15,7 @@ from collector.sinks.inventory import contents, reading
 from collector.sinks.query import ask
 from collector.sinks.store import Store
 from collector.testing import canaries
-from tests.database import query
+from tests.support.database import query
 
 _MINUTES = ("2999-01-01T00:00:00Z", "2999-01-02T10:20:00Z")
 _SCHEMA = "conferencing/1.0.0"

@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.sinks.relay import Relay, _connected, proxy
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ingest.certificates import Authority
-from tests.programs import script
-from tests.s3 import Proxy
 from tests.sdk.program import run_code
-from tests.tcp import Behaviour, tcp_server
+from tests.support.certificates import Authority
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.programs import script
+from tests.support.s3 import Proxy
+from tests.support.tcp import Behaviour, tcp_server
 
 _IDLE = 1 << 16
 _PIECE = 1 << 16
@@ -208,7 +208,7 @@ def test_a_server_that_is_away() -> None:
 _FORKED = """
 import os, socket
 from collector.sinks.relay import Relay, _connected
-from tests.tcp import tcp_server
+from tests.support.tcp import tcp_server
 
 def echoes(end):
     while piece := end.recv(1024):

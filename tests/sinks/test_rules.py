@@ -29,7 +29,7 @@ from collector.filter.redaction import (
 )
 from collector.sinks.postgres.columns import DIALECT
 from collector.sinks.store_file import SQLITE
-from tests.sinks.postgres import PostgresServer
+from tests.support.postgres import PostgresServer
 
 _NOW = datetime(2026, 11, 24, 10, 20, tzinfo=UTC)
 _FIELDS = ("client.address", "user.id", "os.type", "rtt")

@@ -18,9 +18,9 @@ from collector.sinks.otlp import OtlpSettings
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import ErasableSink, Opening, open_sink
 from collector.sinks.store import Store
-from tests.database import query
-from tests.sinks.otlp.receivers import http_receiver
-from tests.sinks.postgres import PostgresServer
+from tests.support.database import query
+from tests.support.otlp_receivers import http_receiver
+from tests.support.postgres import PostgresServer
 
 _SHORT = """
 schema: short

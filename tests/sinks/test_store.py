@@ -18,9 +18,9 @@ from collector.sinks import store_file
 from collector.sinks.inventory import check_store, reading
 from collector.sinks.store import Store
 from collector.sinks.store_file import Table, opened
-from tests.database import query
-from tests.raising import raises
-from tests.sidecar.faults import fill, small_disk
+from tests.support.database import query
+from tests.support.failing_disk import fill, small_disk
+from tests.support.raising import raises
 
 _MINUTE = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
 _RECORDS: list[dict[str, Any]] = [

@@ -19,8 +19,8 @@ from collector.contracts import Batch, Layout, Row
 from collector.schema import load_schema
 from collector.sinks.store import Store
 from collector.sinks.store_file import RowPlaces
-from tests.database import query
-from tests.deadline import WAIT_SECONDS
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS
 
 _AT = "2026-11-24T10:20:00Z"
 _LAST = (1 << 63) - 1

@@ -13,7 +13,7 @@ from collector.schema import load_schema
 from collector.sinks.store import Store
 from collector.sinks.store_file import opened
 from collector.sinks.store_rows import rewrite, scan
-from tests.raising import raises
+from tests.support.raising import raises
 
 _DAY = "2026-11-24T{}:00Z"
 _SUBJECT = Subject("client.address", "10.0.0.1", _DAY.format("10:00"), _DAY.format("11:00"))

@@ -21,7 +21,7 @@ from collector.sinks.sink import (
     sink_type,
 )
 from collector.sinks.store import StoreSink
-from tests.sinks.packages import EXAMPLE, offered
+from tests.support.packages import EXAMPLE, offered
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import entry
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.make_batches import entry
 
 SINKS = ("file", "slow")
 ROTATE = 20_000

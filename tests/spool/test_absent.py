@@ -12,10 +12,10 @@ from collector.contracts import Batch, Depth
 from collector.errors import DeliveryError
 from collector.ledger import Note
 from collector.spool import Spool
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import check_ledger, entries_of
-from tests.spool.make import MINUTE, commit, drained, entry, law, without
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import check_ledger, entries_of
+from tests.support.make_batches import MINUTE, commit, drained, entry, law, without
 
 
 def note_of(sink: str) -> Callable[[Depth], Note]:

@@ -25,11 +25,11 @@ from collector.spool import Spool, recover
 from collector.spool import spool as spool_module
 from collector.spool.file import SpoolFile
 from collector.spool.tables import aside_batches
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import check_ledger, entries_of
-from tests.spool.make import commit, drained, entry, law, waiting, without
 from tests.spool.test_absent import note_of, numbers
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import check_ledger, entries_of
+from tests.support.make_batches import commit, drained, entry, law, waiting, without
 
 _SKIPS = Share(400, skips=True)
 _SHARES = {"a": Share(), "b": _SKIPS, "c": Share(600)}

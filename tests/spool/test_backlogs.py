@@ -18,9 +18,9 @@ from collector.errors import DeliveryError
 from collector.ledger import Note
 from collector.spool import Spool
 from collector.spool.write_queue import Arrivals, Room
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, eventually, wait_until
-from tests.spool.make import MINUTE, commit, drained, entry, law, without
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
+from tests.support.make_batches import MINUTE, commit, drained, entry, law, without
 
 _SINKS = ("sink", "other")
 _ALL = (*_SINKS, "absent")

@@ -11,10 +11,10 @@ from collector.contracts import PendingBatch
 from collector.errors import DeliveryError
 from collector.spool import Spool, checkpoints
 from collector.spool import spool as spool_module
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import commit, drained, entry, told_checkpoints
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import fill, small_disk
+from tests.support.make_batches import commit, drained, entry, told_checkpoints
 
 _MIB = 1 << 20
 _LOG = "spool.db-wal"

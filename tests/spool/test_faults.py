@@ -15,11 +15,11 @@ from collector.contracts import RequestKey
 from collector.errors import ConfigError, DeliveryError
 from collector.spool import Spool
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import check_ledger
-from tests.programs import script, threads
-from tests.sidecar.faults import fill
-from tests.spool.make import commit, drained, entry
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import fill
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import commit, drained, entry
+from tests.support.programs import script, threads
 
 
 @pytest.fixture

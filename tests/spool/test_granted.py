@@ -8,9 +8,9 @@ from pathlib import Path
 from collector.contracts import Granted
 from collector.spool import Spool
 from collector.spool.tables import pending_batches
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.spool.make import drained, entry, without
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.make_batches import drained, entry, without
 
 _SETS: tuple[Granted, ...] = (None, ("a", "b-c_d"), ("a",), ())
 

@@ -20,10 +20,10 @@ from collector.filter.redaction import Rule
 from collector.ledger import opened
 from collector.spool import Spool, idempotency
 from collector.spool.idempotency import request_key
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import check_ledger
-from tests.spool.make import (
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import (
     LAYOUT,
     drained,
     entry,

@@ -12,11 +12,11 @@ import orjson
 import pytest
 
 from collector.spool import Spool
-from tests.deadline import WAIT_SECONDS
-from tests.forkserver import begin
-from tests.ledgers import check_ledger
 from tests.spool.killed import FIRST_LARGE, LARGE, SINKS, drain, send
-from tests.spool.make import drained
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.forkserver import begin
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import drained
 
 ROUNDS = int(os.environ.get("COLLECTOR_KILLS", "20"))
 ROOT = Path(__file__).parents[2]

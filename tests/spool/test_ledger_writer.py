@@ -13,11 +13,11 @@ from collector.ledger import Note
 from collector.ledger.stored import FORMAT
 from collector.spool import Spool, note
 from collector.sqlite import connection
-from tests.database import query
-from tests.deadline import WAIT_SECONDS
-from tests.ledgers import check_ledger
-from tests.raising import raises
-from tests.spool.make import commit, commit_to, drained, entry
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import commit, commit_to, drained, entry
+from tests.support.raising import raises
 
 READ = Note.of("read", command="store query", rows=3)
 ERASED = Note.of("erasure", command="subject erase", field="client.address", rows=2)

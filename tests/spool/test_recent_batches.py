@@ -13,7 +13,7 @@ from collector.contracts import Batch, PendingBatch, Row
 from collector.filter.stored import read
 from collector.spool import Spool
 from collector.spool.write_queue import RecentBatches
-from tests.spool.make import LAYOUT, MINUTE, drained, entry, without
+from tests.support.make_batches import LAYOUT, MINUTE, drained, entry, without
 
 
 def _with_rows(*numbers: int) -> PendingBatch:

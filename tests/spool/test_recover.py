@@ -17,10 +17,10 @@ from collector.contracts import PendingBatch
 from collector.ledger import opened
 from collector.spool import Spool, recover
 from collector.sqlite.wal import last_commit
-from tests.database import query
-from tests.deadline import wait_until
-from tests.ledgers import check_ledger
-from tests.spool.make import LAYOUT, commit, commit_to, drained, entry, told_checkpoints
+from tests.support.database import query
+from tests.support.deadline import wait_until
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import LAYOUT, commit, commit_to, drained, entry, told_checkpoints
 
 _CHECKPOINT = "PRAGMA wal_checkpoint(TRUNCATE)"
 FILL = 400

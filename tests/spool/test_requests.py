@@ -27,11 +27,11 @@ from collector.spool import spool as spool_module
 from collector.spool.file import SpoolFile
 from collector.spool.recover import open_file
 from collector.spool.write_queue import PendingWrite
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import check_ledger
-from tests.sidecar.faults import fill, small_disk
-from tests.spool.make import LAYOUT, commit, drained, entry, waiting
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import fill, small_disk
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import LAYOUT, commit, drained, entry, waiting
 
 KEY = RequestKey(b"k" * 16, b"b" * 16)
 

@@ -22,10 +22,10 @@ from collector.spool import Spool
 from collector.spool.file import SpoolFile
 from collector.spool.recover import delete_quarantined, quarantined
 from collector.spool.tables import aside_batches
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import check_ledger
-from tests.spool.make import MINUTE, commit, drained, entry, plant_aside, waiting, without
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import MINUTE, commit, drained, entry, plant_aside, waiting, without
 
 _LATER = "2026-11-24T10:21:00Z"
 _NAME = re.compile(rb"name-\d{5}-[0-9a-f]{8}")

@@ -17,7 +17,7 @@ import pytest
 
 from collector.ledger import Note
 from collector.spool import note
-from tests.ledgers import check_ledger
+from tests.support.ledgers import check_ledger
 
 _LIVES = int(os.environ.get("COLLECTOR_KILLS", "3"))
 _LONGEST_SECONDS = 0.2

@@ -25,11 +25,11 @@ from collector.spool import Spool, check
 from collector.spool.file import SpoolFile
 from collector.spool.recover import quarantined
 from collector.spool.tables import NEW_HOUR, open_connection, pending_batches
-from tests.database import query
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.ledgers import check_ledger
-from tests.raising import raises
-from tests.spool.make import LAYOUT, MINUTE, commit, commit_to, drained, entry
+from tests.support.database import query
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.ledgers import check_ledger
+from tests.support.make_batches import LAYOUT, MINUTE, commit, commit_to, drained, entry
+from tests.support.raising import raises
 
 
 def test_what_is_put_is_there_after_a_restart(path: Path) -> None:

@@ -19,10 +19,10 @@ import pytest
 from collector.sqlite import compaction
 from collector.sqlite.compaction import compact, compacting, empty_log, remove_copies
 from collector.sqlite.connection import transaction
-from tests.deadline import WAIT_SECONDS
-from tests.latency import at_most
-from tests.programs import script
-from tests.sidecar.faults import small_disk
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.failing_disk import small_disk
+from tests.support.latency import at_most
+from tests.support.programs import script
 
 
 def _connected(path: Path) -> sqlite3.Connection:

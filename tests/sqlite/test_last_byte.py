@@ -19,8 +19,8 @@ from collector.schema import load_schema
 from collector.sinks.sink import Opening
 from collector.sinks.store import Store, StoreSettings, StoreSink
 from collector.spool import FILE_NAME, Spool
-from tests.deadline import WAIT_SECONDS
-from tests.spool.make import plant_aside
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.make_batches import plant_aside
 
 _SCHEMA = load_schema("conferencing")
 _PEOPLE = 200

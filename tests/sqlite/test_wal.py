@@ -15,7 +15,7 @@ import pytest
 
 from collector.sqlite import wal
 from collector.sqlite.wal import Index, head, is_whole, last_commit, need_room
-from tests.sidecar.faults import fill, small_disk
+from tests.support.failing_disk import fill, small_disk
 
 _PAGE = 4096
 

@@ -31,8 +31,8 @@ from collector.spool import FILE_NAME
 from collector.spool.tables import DEFINITION as SPOOL_DEFINITION
 from collector.sqlite.foreign import foreign_parts
 from collector.subject.rights import Removing, SchemaSubject, remove_all
-from tests.claims.populated import PopulatedDirectory, address, minute
-from tests.spool.make import plant_aside
+from tests.support.make_batches import plant_aside
+from tests.support.populated import PopulatedDirectory, address, minute
 
 _STEPS = int(os.environ.get("COLLECTOR_ERASED", "6"))
 """At so many of the steps a process is killed; with 600 at each of them."""

@@ -25,9 +25,9 @@ from collector.sinks.sink import Opening, open_sink
 from collector.spool import note
 from collector.subject.rights import Removing, SchemaSubject, erase, export, remove_all
 from collector.testing.sinks import batch_of
-from tests.claims.populated import PopulatedDirectory, address, minute
-from tests.ledgers import entries_of
-from tests.sinks.packages import EXAMPLE, offered
+from tests.support.ledgers import entries_of
+from tests.support.packages import EXAMPLE, offered
+from tests.support.populated import PopulatedDirectory, address, minute
 
 _REMOTE = '''
 """A sink of another machine: a file that stands for it, and another that says it is down."""

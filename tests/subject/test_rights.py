@@ -19,10 +19,10 @@ from collector.ledger import opened
 from collector.sinks.store import Store, StoreSettings
 from collector.spool import Spool
 from collector.subject.rights import SchemaSubject, erase, export, object_to
-from tests.claims.populated import PopulatedDirectory, address, minute
-from tests.deadline import WAIT_SECONDS
-from tests.ledgers import entries_of
-from tests.raising import raises
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.ledgers import entries_of
+from tests.support.populated import PopulatedDirectory, address, minute
+from tests.support.raising import raises
 
 _RUNS = int(os.environ.get("COLLECTOR_ERASURES", "1"))
 """With 20 it is what is promised, and takes some minutes (``make nightly``)."""

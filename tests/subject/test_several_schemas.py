@@ -18,7 +18,7 @@ from collector.schema import Schema, load_schema
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import Spool
 from collector.subject.rights import SchemaSubject, erase, export, object_to, select
-from tests.raising import raises
+from tests.support.raising import raises
 
 _CALLS, _STRICT, _WEB, _RTC = map(
     load_schema, ("conferencing", "conferencing-strict", "web", "webrtc")

@@ -16,7 +16,7 @@ from collector.errors import DeliveryError
 from collector.filter.redaction import redact
 from collector.subject.tombstones import FILE_NAME, LONGEST_RETENTION, Tombstones, remember
 from collector.testing.sinks import person
-from tests.raising import raises
+from tests.support.raising import raises
 
 LINE = b'{"schema":"conferencing/1.0.0","client.address":"%s"}\n' % person(1).encode()
 MINUTE = "2026-06-01T12:30:00Z"

@@ -18,9 +18,9 @@ from collector.schema.kinds import Circumstances
 from collector.testing import assert_noninterference, laws
 from collector.testing.laws import agree, event_pairs, fixed_key, stand_alone
 from tests.filter.test_event_consent import made
-from tests.rows import for_each
 from tests.strategies import lines
 from tests.strategies.test_strategies import NOW, draw
+from tests.support.rows import for_each
 
 pytestmark = pytest.mark.long
 

@@ -10,9 +10,9 @@ import pytest
 
 from collector import ConfigError, testing
 from collector.testing import canaries
-from tests.programs import STRICT, script
-from tests.raising import raises
-from tests.rows import for_each
+from tests.support.programs import STRICT, script
+from tests.support.raising import raises
+from tests.support.rows import for_each
 
 _DOCUMENT = Path(__file__).parents[2] / "docs" / "sdk.md"
 _BLOCKS = re.findall(r"<!-- test -->\n```python\n(.*?)```", _DOCUMENT.read_text(), re.DOTALL)

@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from collector import ConfigError, InputError
 from collector.ingest.decompression import zstd_library
 from collector.testing import Hit, _search, canaries, scan
-from tests.raising import raises
-from tests.rows import for_each
+from tests.support.raising import raises
+from tests.support.rows import for_each
 
 ZSTD = zstd_library()
 CANARIES = canaries(40)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from collector.schema.kinds import KINDS
 from collector.schema.kinds.base import FieldBase
 from collector.testing._drawn import DRAWN, draw_value
-from tests.rows import for_each
-from tests.schema.make import NOW, canonical, field
 from tests.strategies import draw_options
 from tests.strategies.options import OPTIONS
+from tests.support.make_schemas import NOW, canonical, field
+from tests.support.rows import for_each
 
 _FACTS: dict[str, tuple[dict[str, Any], set[type], str, bool]] = {
     "ip": ({}, {str}, "TEXT", False),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.schema.make import canonical, field, refuses
+from tests.support.make_schemas import canonical, field, refuses
 
 
 def test_values() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.rows import for_each
-from tests.schema.make import canonical, field, refuses
+from tests.support.make_schemas import canonical, field, refuses
+from tests.support.rows import for_each
 
 _WORDS = st.text(alphabet="aAbBkKſİ é", min_size=1, max_size=3).filter(lambda w: w == w.strip())
 

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.schema.kinds.base import WITHOUT_KEYS
-from tests.rows import for_each
-from tests.schema.make import canonical, field, refuses
+from tests.support.make_schemas import canonical, field, refuses
+from tests.support.rows import for_each
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _EXCLUDED4 = [IPv4Network("224.0.0.0/4"), IPv4Network("169.254.0.0/16")]

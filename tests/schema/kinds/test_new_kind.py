@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import collector
-from tests.programs import script
+from tests.support.programs import script
 
 _ROOT = Path(__file__).parents[3]
 _KIND = '''

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.schema.kinds import FieldBase
-from tests.rows import for_each
-from tests.schema.make import canonical, field, refuses
+from tests.support.make_schemas import canonical, field, refuses
+from tests.support.rows import for_each
 
 _INTEGERS = st.builds(
     lambda low, steps, more, step: field(

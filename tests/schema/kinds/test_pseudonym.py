@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from collector.errors import ConfigError
 from collector.keyring import Keyring
 from collector.schema.kinds import Circumstances
-from tests.raising import raises
-from tests.schema.make import NOW, canonical, field, refuses
+from tests.support.make_schemas import NOW, canonical, field, refuses
+from tests.support.raising import raises
 
 _OPTIONS = {"key": "env:COLLECTOR_TEST_KEY", "rotate": "1d"}
 _DAY = timedelta(days=1)

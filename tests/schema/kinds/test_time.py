@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from collector.filter.sdk_records import HOUR_SPAN
 from collector.schema.kinds.time import TimeField
-from tests.rows import for_each
-from tests.schema.make import NOW, canonical, field, refuses
+from tests.support.make_schemas import NOW, canonical, field, refuses
+from tests.support.rows import for_each
 
 _STEPS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

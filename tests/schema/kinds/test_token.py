@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.schema.kinds.token import TokenField
-from tests.rows import for_each
-from tests.schema.make import canonical, field, refuses
+from tests.support.make_schemas import canonical, field, refuses
+from tests.support.rows import for_each
 
 
 @given(st.text(alphabet="SMsm-0123456789 \n", max_size=8) | st.text())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from collector.filter import Filter
 from collector.schema import load_schema
 from collector.sdk.host import MAX_BYTES, SYSTEMS, host_event
-from tests.programs import script
+from tests.support.programs import script
 
 _FOLDER = Path(__file__).parent / "machines"
 _MACHINES = sorted(_FOLDER.glob("*.toml"))

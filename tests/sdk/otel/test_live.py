@@ -16,13 +16,13 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags, TraceState
 
 from collector.sdk.otel import minimise
-from tests.database import query
-from tests.exporters import exporter
 from tests.sdk.otel.planted import attributes
 from tests.sdk.wires import Wire, wire
-from tests.sidecar.delivery import delivered
 from tests.sidecar.marks import Marks
-from tests.sidecar.serving import started
+from tests.support.database import query
+from tests.support.delivery import delivered
+from tests.support.exporters import exporter
+from tests.support.sidecar import started
 
 _ADDRESSES = {"http": "203.0.113.41", "grpc": "203.0.113.42"}
 

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from collector import ConfigError, SchemaError, load_schema
 from collector.sdk.otel import minimise
 from collector.testing.laws import fixed_key
-from tests.schema.make import HEAD, REST
+from tests.support.make_schemas import HEAD, REST
 
 
 class _Metrics(MetricExporter):

@@ -19,9 +19,9 @@ from opentelemetry.trace import SpanKind, StatusCode, TraceFlags
 
 from collector.sdk.otel import minimise
 from collector.testing.laws import fixed_key
-from tests.schema.make import HEAD, REST
 from tests.sdk.otel.planted import TIME, held, span, written
 from tests.sidecar.marks import Marks
+from tests.support.make_schemas import HEAD, REST
 
 _MINUTE = 60_000_000_000
 _ENUM = "kind: enum, values: [linux]"

@@ -19,10 +19,9 @@ from collector.schema import load_schema
 from collector.sinks.otlp import OtlpSettings, OtlpSink
 from collector.sinks.sink import Opening, check_sink, open_sink
 from collector.testing.sinks import batch_of, person
-from tests.deadline import WAIT_SECONDS
-from tests.raising import raises
-from tests.sdk.receivers import ENDLESS, check_endless
-from tests.sinks.otlp.receivers import (
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.http_receivers import ENDLESS, check_endless
+from tests.support.otlp_receivers import (
     ECHO,
     SECRET,
     Answer,
@@ -35,7 +34,8 @@ from tests.sinks.otlp.receivers import (
     records,
     taken,
 )
-from tests.tcp import Behaviour, tcp_server
+from tests.support.raising import raises
+from tests.support.tcp import Behaviour, tcp_server
 
 _SCHEMA = load_schema("conferencing")
 _HEADERS = {"authorization": "env:OTLP_TEST_TOKEN"}

@@ -21,7 +21,7 @@ from collector.sinks.otlp import OtlpSettings, OtlpSink
 from collector.sinks.otlp.logs import of_code
 from collector.sinks.sink import Opening, check_sink, open_sink
 from collector.testing.sinks import batch_of, person
-from tests.sinks.otlp.receivers import (
+from tests.support.otlp_receivers import (
     ECHO,
     SECRET,
     Answer,
@@ -33,7 +33,7 @@ from tests.sinks.otlp.receivers import (
     records,
     taken,
 )
-from tests.tcp import tcp_server
+from tests.support.tcp import tcp_server
 
 _SCHEMA = load_schema("conferencing")
 _RETRIED = [1, 4, 10, 11, 14, 15]

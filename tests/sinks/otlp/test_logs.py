@@ -21,7 +21,7 @@ from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.sinks.otlp.logs import ExportRequest, export_requests, rejected_records
 from collector.sinks.otlp.settings import COUNT, UID
-from tests.sinks.otlp.receivers import ECHO, attributes, records
+from tests.support.otlp_receivers import ECHO, attributes, records
 
 _COLUMNS = (("a.text", "TEXT"), ("a.flag", "INTEGER"), ("a.number", "INTEGER"), ("a.real", "REAL"))
 _LAYOUT = Layout("survey/1.2.0", "0" * 64, "survey", _COLUMNS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cli.process import run
+from tests.support.command import run
 
 _SINK = """\
 data: data

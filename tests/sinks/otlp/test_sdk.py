@@ -15,8 +15,8 @@ from collector.errors import CollectorError, ConfigError
 from collector.sdk.target import target
 from collector.sinks.otlp import OtlpSettings, OtlpSink
 from collector.sinks.sink import Opening
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sinks.otlp.receivers import ECHO, SECRET, Answer, http_receiver, partial, taken
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.otlp_receivers import ECHO, SECRET, Answer, http_receiver, partial, taken
 
 
 def _event(number: int) -> dict[str, object]:

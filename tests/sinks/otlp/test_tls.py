@@ -12,8 +12,8 @@ from collector.schema import load_schema
 from collector.sinks.otlp import OtlpSettings
 from collector.sinks.sink import Opening, open_sink
 from collector.testing.sinks import batch_of, person
-from tests.ingest.certificates import Authority
-from tests.sinks.otlp.receivers import grpc_receiver, http_receiver
+from tests.support.certificates import Authority
+from tests.support.otlp_receivers import grpc_receiver, http_receiver
 
 _SCHEMA = load_schema("conferencing")
 

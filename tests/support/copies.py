@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib.util import cache_from_source
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def copy_tree(target: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forkserver import Nursery, begin
+from tests.support.forkserver import Nursery, begin
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rows import for_each
+from tests.support.rows import for_each
 
 
 def test_a_row_that_fails_is_named(tmp_path: Path) -> None:

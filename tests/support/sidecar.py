@@ -17,8 +17,8 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Any
 
-from tests.deadline import WAIT_SECONDS
-from tests.forkserver import Process, begin
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.forkserver import Process, begin
 
 COMMAND = [sys.executable, "-m", "collector", "serve"]
 FREE_PORTS = {

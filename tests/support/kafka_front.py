@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from tests.brokers.kafka_server import KafkaServer, server
-from tests.tcp import tcp_server
+from tests.support.kafka_server import KafkaServer, server
+from tests.support.tcp import tcp_server
 
 _HANDSHAKE, _AUTHENTICATE = 17, 36
 

@@ -17,8 +17,8 @@ from unittest.mock import patch
 import orjson
 
 from collector.cli import main
-from tests.deadline import WAIT_SECONDS
-from tests.forkserver import Process, begin
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.forkserver import Process, begin
 
 COMMAND = [sys.executable, "-m", "collector"]
 _MOST_SECONDS = 120

@@ -21,7 +21,7 @@ from collector.schema import Schema, load_schema
 from collector.sinks.ndjson import NdjsonFile
 from collector.sinks.store import Store
 from collector.spool import Spool
-from tests.spool.make import commit, waiting
+from tests.support.make_batches import commit, waiting
 
 _NOW = datetime.now(UTC)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Event, Thread
 from time import sleep
 
-from tests.deadline import WAIT_SECONDS
-from tests.tcp import tcp_server
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.tcp import tcp_server
 
 ECHO = b"canary-of-a-database"
 """What an error says, beside what was sent."""

@@ -25,7 +25,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 from collector.contracts import Batch
 from collector.errors import CollectorError
 from collector.sinks.otlp import OtlpSink
-from tests.ingest.certificates import Pair
+from tests.support.certificates import Pair
 
 ECHO = "canary-of-an-answer"
 """A text that receivers say, and that must be nowhere else."""

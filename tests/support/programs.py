@@ -12,11 +12,11 @@ from textwrap import dedent
 from threading import Thread
 from typing import Any
 
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 STRICT = {"PYTHONWARNINGS": "error"}
 """Makes warnings of a script errors."""
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 @contextmanager

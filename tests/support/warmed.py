@@ -1,8 +1,8 @@
 """What the processes that tests start load and read first, so that those that are forked afterwards
-(``tests.forkserver``) have it already: modules of receivers, the SDK and commands, libraries that
-these load late, a shipped schema with the models and catalogues that it is checked with, settings,
-what installed packages offer, and gRPC, which is told first, as a sidecar tells it, to say
-nothing."""
+(``tests.support.forkserver``) have it already: modules of receivers, the SDK and commands,
+libraries that these load late, a shipped schema with the models and catalogues that it is
+checked with, settings, what installed packages offer, and gRPC, which is told first, as a
+sidecar tells it, to say nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ for _module in (
     *("cryptography.hazmat.primitives.poly1305", "cryptography.hazmat.primitives.serialization"),
     *("encodings.idna", "google.protobuf.descriptor_pb2", "joserfc.jwt", "obstore.store"),
     *("pyrage", "ruamel.yaml", "typer._adapters", "uvloop"),
-    *("tests.recording.recorder_process", "tests.spool.make"),
+    *("tests.recording.recorder_process", "tests.support.make_batches"),
 ):
     import_module(_module)
 read(None, {})

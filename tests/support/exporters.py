@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from collector.contracts import Signal
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 COMPRESSIONS = {"none": "NoCompression", "gzip": "Gzip", "deflate": "Deflate"}
 """What both transports know, as the one calls it, and the other."""

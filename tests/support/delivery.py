@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.sidecar.faults import metric
-from tests.sidecar.serving import Sidecar
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.failing_disk import metric
+from tests.support.sidecar import Sidecar
 
 
 @contextmanager

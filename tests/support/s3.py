@@ -20,8 +20,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.tcp import choose_port, own_ports, tcp_server
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.tcp import choose_port, own_ports, tcp_server
 
 _SLOW_SECONDS = 0.3
 """For 16 KiB on their way to a slow server."""

@@ -20,8 +20,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.tcp import free_port
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.tcp import free_port
 
 _START_SECONDS = WAIT_SECONDS
 _QUIET: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}

@@ -19,7 +19,7 @@ import pytest
 
 from collector.errors import DeliveryError
 from collector.sinks.postgres import PostgresSettings
-from tests.deadline import WAIT_SECONDS, wait_until
+from tests.support.deadline import WAIT_SECONDS, wait_until
 
 _END_SECONDS = WAIT_SECONDS
 _SESSIONS = "FROM pg_stat_activity WHERE usename = 'collector'"

@@ -19,8 +19,8 @@ import nats
 from nats.js.errors import BadRequestError
 
 from tests.conftest import required
-from tests.deadline import WAIT_SECONDS, wait_until
-from tests.tcp import free_port
+from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.tcp import free_port
 
 _START_SECONDS = WAIT_SECONDS
 _SECONDS = 30

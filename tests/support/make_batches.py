@@ -34,7 +34,7 @@ from collector.spool.tables import (
     encode_granted,
     layout_seal,
 )
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 MINUTE = "2026-11-24T10:20:00Z"
 LAYOUT = Layout("numbers/1.0.0", "ab" * 32, "numbers", (("n", "INTEGER"), ("text", "TEXT")))

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, ExitStack
 from threading import Event
 from time import sleep
 
-from tests.deadline import WAIT_SECONDS
-from tests.tcp import Behaviour, tcp_server
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.tcp import Behaviour, tcp_server
 
 PAUSE = 0.05
 """Seconds between two pieces: far below any time-out for a single read."""

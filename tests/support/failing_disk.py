@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 from collector.errors import CAUSES
 from tests.conftest import required, required_root
-from tests.deadline import WAIT_SECONDS
-from tests.programs import threads
 from tests.sidecar.account import Account
-from tests.sidecar.serving import COMMAND, Answer, Sidecar
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.programs import threads
+from tests.support.sidecar import COMMAND, Answer, Sidecar
 
 Say = Callable[[str], None]
 """Writes a line past the capture of output."""

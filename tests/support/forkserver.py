@@ -1,9 +1,10 @@
 """A process that has loaded what commands need, and forks a child for each that it is asked for. A
 child is a process as any other, but for the time that loading takes.
 
-``python -m tests.forkserver FD MODULE…`` loads modules, and is told, over a socket, what to run
-with which arguments, where, and in which environment. It is handed what is to be stdin, stdout and
-stderr, and a socket for the answers: the number of the child, and once it has ended its exit code.
+``python -m tests.support.forkserver FD MODULE…`` loads modules, and is told, over a socket, what to
+run with which arguments, where, and in which environment. It is handed what is to be stdin, stdout
+and stderr, and a socket for the answers: the number of the child, and once it has ended its exit
+code.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
-LOADED = ("tests.sidecar.forked_workers", "tests.warmed")
+LOADED = ("tests.sidecar.forked_workers", "tests.support.warmed")
 """What any of the processes needs that tests start: loaded once for all of them. The first notes
 what is loaded by then."""
 _MOST_BYTES = 1 << 16
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _LATE = re.compile(
     "COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|COLUMNS"
     "|SSL_CERT_FILE|SSLKEYLOGFILE|.+_proxy|.+_PROXY"
@@ -187,7 +188,7 @@ class Nursery:
         self._environ = dict(os.environ)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.forkserver", str(theirs.fileno()), *modules],
+                [sys.executable, "-m", "tests.support.forkserver", str(theirs.fileno()), *modules],
                 cwd=root,
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

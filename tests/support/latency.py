@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from math import ceil
 from time import process_time
 
-from tests.deadline import WAIT_SECONDS
+from tests.support.deadline import WAIT_SECONDS
 
 BOMBS = os.environ.get("COLLECTOR_BOMBS", "few")
 IS_FULL = BOMBS == "full"
