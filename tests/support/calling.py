@@ -1,4 +1,4 @@
-"""Handlers and pipelines that call back, for tests that wait."""
+"""Wait for handlers and pipelines, which answer by a callback."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ async def responded(handler: Handler, request: HttpRequest) -> HttpResponse | No
 
 
 def accepting(accept: Callable[[Request], Awaitable[Tally]]) -> Accept:
-    """Make a pipeline of a function that takes a task for each request."""
+    """Make a pipeline of a coroutine function; each request runs in a task."""
     tasks = set[asyncio.Task[None]]()
 
     async def run(request: Request, done: _Done) -> None:
         try:
             outcome: Tally | BaseException = await accept(request)
-        except Exception as error:  # noqa: BLE001 - as a pipeline says it
+        except Exception as error:  # noqa: BLE001 - a pipeline passes its error on
             outcome = error
         done(outcome)
 

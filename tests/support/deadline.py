@@ -20,14 +20,14 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 WAIT_SECONDS = 120.0
-"""For anything that a test waits for: a machine that is busy may need seconds for it. Less than the
-limit of a test, so that the line that waits is the one that fails."""
+"""The longest wait for anything: a busy machine may need seconds. It is less than the time limit of
+a test, so the line that waits is the line that fails."""
 _PAUSE_SECONDS = (0.001, 0.05)
-"""The first between two looks, and the longest."""
+"""The first pause between two looks, and the longest."""
 
 
 def eventually(find: Callable[[], _T], seconds: float = WAIT_SECONDS) -> _T:
-    """Look until something is found or the time is over, and return what the last look found."""
+    """Look until something is found or the time is over, and return the last result."""
     deadline, (pause, longest) = monotonic() + seconds, _PAUSE_SECONDS
     while not (found := find()) and monotonic() < deadline:
         sleep(pause)
@@ -36,19 +36,19 @@ def eventually(find: Callable[[], _T], seconds: float = WAIT_SECONDS) -> _T:
 
 
 def wait_until(find: Callable[[], _T], seconds: float = WAIT_SECONDS) -> _T:
-    """Wait for something to hold, and return what was found; fail if it does not in time."""
+    """Wait until something is found, and return it; fail if the time is over."""
     found = eventually(find, seconds)
-    assert found, f"it does not hold after {seconds:g} s"
+    assert found, f"not found after {seconds:g} s"
     return found
 
 
 def stays(holds: Callable[[], object], seconds: float) -> None:
-    """Fail if something ceases to hold within a time in which it might."""
+    """Fail if something stops holding within this time."""
     assert not eventually(lambda: not holds(), seconds), "it holds no more"
 
 
 def children() -> set[int]:
-    """The processes that this one has started; none where the system does not tell."""
+    """Return the child processes of this one; none on systems without ``/proc``."""
     found = set[int]()
     with suppress(FileNotFoundError):
         for thread in os.listdir("/proc/self/task"):  # noqa: PTH208 - faster, and for each test
@@ -59,7 +59,7 @@ def children() -> set[int]:
 
 
 def kill_at_timeout() -> None:
-    """Let the timer that is set for a test first kill the processes that it starts from now on."""
+    """Let the timer of a test first kill the processes that the test starts from now on."""
     fail, before = signal.getsignal(signal.SIGALRM), children()
     if not callable(fail):
         return

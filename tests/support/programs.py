@@ -1,4 +1,4 @@
-"""Run code of tests beside the test: in threads of this process, and in a Python of its own."""
+"""Run code beside a test: in threads, or in another Python process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 from tests.support.deadline import WAIT_SECONDS
 
 STRICT = {"PYTHONWARNINGS": "error"}
-"""Makes warnings of a script errors."""
+"""Turns warnings of a script into errors."""
 _ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
 def threads(*functions: Callable[[], object]) -> Iterator[list[Thread]]:
-    """Run each function in a thread of its own; all of them have ended after the block."""
+    """Run each function in its own thread. All have ended when the block ends."""
     running = [Thread(target=function, daemon=True) for function in functions]
     for thread in running:
         thread.start()
@@ -40,10 +40,10 @@ def script(
     fails: bool = False,
     **options: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Run code in an interpreter of its own, which finds the tests, and return what it said.
+    """Run code in a new interpreter, which can import the tests, and return its output.
 
-    It must end with 0, unless ``fails``. ``environ`` is added to the environment; ``options`` are
-    those of ``subprocess.run``.
+    It must exit with 0, unless ``fails``. ``environ`` is added to the environment, and ``options``
+    are passed to ``subprocess.run``.
     """
     given = {"capture_output": True, "text": True, "cwd": _ROOT, "timeout": WAIT_SECONDS, **options}
     command = [sys.executable, "-c", dedent(code), *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""Errors of Collector: by their codes, and without the error that was at hand."""
+"""Expect errors of Collector by their codes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ _E = TypeVar("_E", bound=CollectorError)
 def raises(
     code: str, kind: type[_E], match: str | None = None
 ) -> Iterator[pytest.ExceptionInfo[_E]]:
-    """Expect an error of a kind, with a code. No other error is in its context: it might hold
-    values."""
+    """Expect an error of a kind, with a code and without a context, which might hold values."""
     with pytest.raises(kind, match=match) as caught:
         yield caught
     assert caught.value.code == code

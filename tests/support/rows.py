@@ -1,5 +1,5 @@
-"""A test of many rows of data, as one test: to collect, set up and report each row as a test of its
-own takes longer than most rows do."""
+"""One test for many rows of data. To collect, set up and report each row as a test of its own would
+take longer than most rows take."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _Test = Callable[..., None]
 
 
 def for_each(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[[_Test], _Test]:
-    """Call the test with each row in turn, as the arguments of these names; the first row that
-    fails is in a note of what it raises.
+    """Call the test with each row in turn, as the arguments with these names. An error carries a
+    note that names its row.
 
-    ``tmp_path`` is an empty folder for each row; other fixtures are those of all rows.
+    ``tmp_path`` is an empty folder for each row. All rows share the other fixtures.
     """
     listed = [row if isinstance(names, tuple) else (row,) for row in rows]
     given = names if isinstance(names, tuple) else (names,)
     if not listed:
-        raise ValueError(f"there is no row of {', '.join(given)}")
+        raise ValueError(f"no rows for {', '.join(given)}")
 
     def decorated(test: _Test) -> _Test:
         def run(**fixtures: Any) -> None:
