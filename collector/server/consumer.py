@@ -333,7 +333,7 @@ class MessageIntake:
         earlier = accepted(components.config, components.schemas)
         schemas = [*components.schemas, *earlier]
         self._consumer = Consumer(source, components.spool, schemas, keys, tombstones)
-        components.messages = self._consumer.counts
+        components.metrics.messages = self._consumer.counts
 
     def __repr__(self) -> str:
         return f"<MessageIntake of {self._consumer}>"

@@ -312,7 +312,7 @@ class ControlServer:
 
     def _status(self) -> dict[str, Any]:
         components = self._components
-        spool, workers = components.spool.state(), components.worker_reading()
+        spool, workers = components.spool.state(), components.metrics.workers()
         checks = self._checks()
         sinks = components.sink_states().items()
         return {

@@ -72,7 +72,7 @@ class Receivers:
             self.keeper = MessageIntake(components)
         else:
             self.keeper = Keeper(components, log, stack, processes)
-        components.workers = self._reading
+        components.metrics.workers = self._reading
         self.pages: LivePages = LivePages(components, self._status, log)
         self._make_admin = opened_admin(components, self.keeper, self._readiness, self.pages, stack)
         self._admin: HttpReceiver | None = None
@@ -131,7 +131,7 @@ class Receivers:
     def _status(self) -> Status:
         components, keeper = self._components, self.keeper
         spool, checks = components.spool.state(), self._readiness()
-        reloads = components.reload_reading()
+        reloads = components.metrics.reloads()
         return Status(
             utc_now(),
             [schema.id for schema in components.schemas],
@@ -168,7 +168,7 @@ class Receivers:
             states[f"receiver {name}"] = "ok" if keeper.ready else "failing"
         if keeper.number > 1:
             states["workers"] = "ok" if keeper.ready == keeper.number else "late"
-        if not components.reload_reading().is_successful:
+        if not components.metrics.reloads().is_successful:
             states["configuration"] = "late"
         for reviewed in components.reviews():
             if reviewed.fields:

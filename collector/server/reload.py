@@ -80,7 +80,7 @@ class Reloader:
         self._asked: set[asyncio.Task[dict[str, Any]]] = set()
         self._is_asked = False
         self._watching: asyncio.Task[None] | None = None
-        components.reloads = self._reading
+        components.metrics.reloads = self._reading
 
     def __repr__(self) -> str:
         return f"<Reloader, {self._outcomes.total()} reloads>"

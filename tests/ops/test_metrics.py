@@ -55,13 +55,10 @@ def _states(spool: SpoolState, **deliveries: DeliveryState) -> Mapping[str, Sink
 def _metrics() -> Metrics:
     last = monotonic() - 100
     state = DeliveryState(7, Counter[Cause]({"denied": 2}), last=last)
-    return Metrics(
-        [_LAYOUT],
-        lambda: _SPOOL,
-        lambda: _states(_SPOOL, store=state),
-        lambda: _WORKERS,
-        expiries=lambda: {"http": 1_800_000_000.0},
-    )
+    metrics = Metrics([_LAYOUT], lambda: _SPOOL, lambda: _states(_SPOOL, store=state))
+    metrics.workers = lambda: _WORKERS
+    metrics.expiries = lambda: {"http": 1_800_000_000.0}
+    return metrics
 
 
 def test_what_waits_for_absent_sinks() -> None:
