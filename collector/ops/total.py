@@ -49,5 +49,4 @@ def _unlock_all() -> None:
         total.unlock()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_unlock_all)
+os.register_at_fork(after_in_child=_unlock_all)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from threading import Timer
 from time import monotonic
+
+import uvloop
 
 from collector.config import Address, Config, Loaded
 from collector.contracts import SpoolState
@@ -34,7 +35,6 @@ from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes, refuse_widening
 from collector.server.lifecycle import (
     is_watched,
-    loop_factory,
     notify,
     restore_signals,
     signalled,
@@ -76,11 +76,9 @@ class Receivers:
         self.pages: LivePages = LivePages(components, self._status, log)
         self._make_admin = opened_admin(components, self.keeper, self._readiness, self.pages, stack)
         self._admin: HttpReceiver | None = None
-        self.control: ControlServer | None = None
-        if hasattr(socket, "AF_UNIX"):
-            self.control = ControlServer(components, self._readiness, stack, log)
-            if isinstance(self.keeper, Keeper):
-                self.control.live = self.keeper.live
+        self.control: ControlServer = ControlServer(components, self._readiness, stack, log)
+        if isinstance(self.keeper, Keeper):
+            self.control.live = self.keeper.live
 
     def __repr__(self) -> str:
         return f"<Receivers of {self.keeper}>"
@@ -99,13 +97,11 @@ class Receivers:
         if self._make_admin is not None:
             self._admin = self._make_admin()
             await self._admin.start()
-        if self.control is not None:
-            await self.control.start()
+        await self.control.start()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop the workers; operators are answered until these have stopped."""
-        if self.control is not None:
-            await self.control.stop(grace_seconds)
+        await self.control.stop(grace_seconds)
         await self.keeper.stop(grace_seconds)
         if self._admin is not None:
             await self._admin.stop(grace_seconds)
@@ -228,7 +224,7 @@ def serve(loaded: Loaded, processes: list[WorkerProcess], *, allow_widening: boo
             opened(loaded, log, processes, allow_widening=allow_widening)
         )
         notes = LedgerNotes(components, log)
-        with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop) as runner:
             running = _run(components, receivers, notes, log, loaded=loaded, deadline=deadline)
             stopped_at = runner.run(running)
         restore_signals()
@@ -259,7 +255,12 @@ async def _run(
     components.upkeep.start()
     keeper, reloader = receivers.keeper, None
     if isinstance(keeper, Keeper):  # a drain of a broker has no workers to change
-        reloader = Reloader(loaded, components, receivers, keeper, notes)
+        reloader = Reloader(
+            *(loaded, components, keeper, notes, log),
+            lock=receivers.control.lock,
+            renew_admin=receivers.renew_admin,
+        )
+        receivers.control.reload = reloader.command
         reloader.start(loop)
     notify("READY=1")  # from here on it may be told to reload
     _announce(components, receivers, log, lacks_grpc=loaded.lacks_grpc)
@@ -392,7 +393,7 @@ class _StatusLog:
         if unhashed > 2 * self._unhashed:
             self._unhashed = unhashed
             self._log.write("token_unhashed", times=unhashed)
-        refused = 0 if self._control is None else self._control.refused
+        refused = self._control.refused
         if refused > 2 * self._refused:
             self._refused = refused
             self._log.write("control_refused", times=refused)

@@ -24,6 +24,8 @@ from itertools import chain
 from pathlib import Path
 from threading import Lock
 
+import uvloop
+
 from collector.contracts import PendingBatch, RequestKey, Written
 from collector.errors import ConfigError, SandboxError
 from collector.filter import Filter
@@ -40,7 +42,7 @@ from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files
 from collector.schema.stored_document import unpacked
 from collector.server import clear_switches, harden
 from collector.server.channel import Channel, ChannelQueue, framed, frames_of_keeper
-from collector.server.lifecycle import loop_factory, on_loop_error
+from collector.server.lifecycle import on_loop_error
 from collector.server.messages import (
     Answers,
     Ask,
@@ -98,7 +100,7 @@ def main(kind: type[Worker] | None = None) -> None:
         with suppress(SandboxError):  # without it, the worker says that it is not confined
             forbid_io_uring()
     channel.setblocking(False)
-    with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop) as runner:
         runner.run((kind or Worker)(setup, sockets, keys).run(channel))
     os._exit(0)
 

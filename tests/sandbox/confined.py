@@ -25,6 +25,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from collector.errors import ConfigError
 from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files
 from collector.sandbox.attempts import ATTEMPTS
@@ -51,12 +53,7 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     if options["seccomp"]:
         forbid_io_uring()
-    factory = asyncio.new_event_loop
-    if options["loop"] == "uvloop":
-        import uvloop  # noqa: PLC0415 - only now: a loop makes a queue of system calls
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Worker(options).run())
     print("stopped in good order", flush=True)
 
@@ -270,9 +267,7 @@ class Confined:
 
 
 @contextmanager
-def confined(
-    tls: tuple[Path, Path], authority: Path, *, loop: str = "uvloop", **options: Any
-) -> Iterator[Confined]:
+def confined(tls: tuple[Path, Path], authority: Path, **options: Any) -> Iterator[Confined]:
     """Start a process that serves, confined by what the options say: by default by all."""
     ours, theirs = socket.socketpair()
     with ours, theirs, _listening() as plain, _listening() as encrypted:
@@ -280,7 +275,6 @@ def confined(
         usual = {"landlock": True, "seccomp": True, "schema": "conferencing"}
         chosen: dict[str, Any] = {
             **{name: each.fileno() for name, each in handed.items()},
-            "loop": loop,
             "tls": [*map(str, tls)],
             "authority": str(authority),
             **usual,

@@ -28,9 +28,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return issued.certificate, issued.key, authority.own.certificate
 
 
-@pytest.fixture(scope="package", params=["uvloop", "asyncio"])
-def worker(request: pytest.FixtureRequest, pair: tuple[Path, Path, Path]) -> Iterator[Confined]:
+@pytest.fixture(scope="package")
+def worker(pair: tuple[Path, Path, Path]) -> Iterator[Confined]:
     """A confined process that serves."""
     certificate, key, authority = pair
-    with confined((certificate, key), authority, loop=request.param) as running:
+    with confined((certificate, key), authority) as running:
         yield running
