@@ -41,6 +41,7 @@ from tests.support import http2
 from tests.support.certificates import Authority
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.latency import assert_served, at_most
+from tests.support.rows import for_each
 
 LOGS = next(iter(METHODS))
 Listen = Callable[..., int]
@@ -251,8 +252,8 @@ def _points(number: int) -> bytes:
     return bytes(request.SerializeToString())
 
 
-@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
-@pytest.mark.parametrize(("signal", "make"), [*enumerate((_logs, _spans, _points))])
+@for_each("compression", [None, grpc.Compression.Gzip])
+@for_each(("signal", "make"), [*enumerate((_logs, _spans, _points))])
 def test_too_many_events(
     tmp_path: Path,
     signal: int,

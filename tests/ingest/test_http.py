@@ -22,6 +22,7 @@ from collector.ingest.limits import MIB
 from tests.conftest import required
 from tests.ingest.serving import Server, exchange, serving
 from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.rows import for_each
 from tests.support.tcp import is_refused
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"},"chat":["not kept"]}'
@@ -69,7 +70,7 @@ def test_lines(server: Server) -> None:
     assert server.post(b"", content_type=_NDJSON).json["received"] == 0
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("encoding", "body"),
     [
         ("gzip", gzip.compress(_EVENT)),
@@ -78,7 +79,6 @@ def test_lines(server: Server) -> None:
         ("deflate", zlib.compress(_EVENT)[2:-4]),
         ("identity", _EVENT),
     ],
-    ids=["gzip", "zstd", "zlib", "deflate", "identity"],
 )
 def test_encodings(server: Server, encoding: str, body: bytes) -> None:
     """Each of them."""
@@ -148,7 +148,7 @@ def test_curl(server: Server) -> None:
 # -- what is refused ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "headers", "status", "code"),
     [
         (b"{", {}, 400, "E422"),
@@ -265,7 +265,7 @@ _OTLP = {
 }
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
+@for_each("signal", SIGNALS)
 def test_otlp_as_json(server: Server, signal: str) -> None:
     """Nothing is said of full success; rejected items are counted, as a string; an error has the
     code of gRPC besides ours."""

@@ -24,6 +24,7 @@ from collector.testing import canaries, scan
 from tests.ingest.serving import Server, heard, serving
 from tests.support import http2
 from tests.support.deadline import WAIT_SECONDS
+from tests.support.rows import for_each
 
 _HEADERS = """
 authorization content-type content-encoding content-length transfer-encoding host origin referer
@@ -212,7 +213,7 @@ def test_nothing_of_a_call_is_ever_said(tmp_path: Path, token: str, verbosity: s
     assert len(scan(tmp_path, [canary])) == 1
 
 
-@pytest.mark.parametrize("name", [b"CANARY", b":canary", b"canary-bin"])
+@for_each("name", [b"CANARY", b":canary", b"canary-bin"])
 def test_what_is_out_of_our_hands(tmp_path: Path, name: bytes) -> None:
     """A capital or a colon in the name of a header, or binary metadata that is not base64, is
     against the protocol: newer libraries return the name to its sender only."""

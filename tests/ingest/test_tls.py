@@ -21,6 +21,7 @@ from collector.ingest.tls import Certificates
 from tests.support.certificates import Authority, Pair, dated
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.programs import script
+from tests.support.rows import for_each
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +243,7 @@ def test_a_certificate_out_of_its_time(tmp_path: Path) -> None:
     assert _at(dated(tmp_path, _NOW, _NOW + day)).validity[0] == _NOW.timestamp()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("days", "left", "is_soon"), [(90, 20, False), (90, 13, True), (6, 3, False), (6, 1, True)]
 )
 def test_a_certificate_that_ends_soon(tmp_path: Path, days: int, left: int, is_soon: bool) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import json
 
-import pytest
-
 from collector.sandbox.attempts import ATTEMPTS
 from tests.sandbox.confined import Confined, script
+from tests.support.rows import for_each
 
 FAMILIES = ("files", "network", "processes", "memory", "kernel")
 REFUSED = {errno.EPERM, errno.EACCES, errno.ENOSYS}
@@ -24,8 +23,8 @@ PRIVILEGED = {
 """Calls that a kernel, or a container, may refuse without our help."""
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+@for_each("family", FAMILIES)
+@for_each("in_thread", [False, True])
 def test_each_is_refused(worker: Confined, family: str, *, in_thread: bool) -> None:
     found = [row for row in worker.ask("attempts", in_thread) if row[0] == family]
     assert found

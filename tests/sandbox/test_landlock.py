@@ -8,6 +8,7 @@ import pytest
 
 from collector.sandbox import support
 from tests.sandbox.confined import script
+from tests.support.rows import for_each
 
 _BEGIN = """
 import os, socket, threading
@@ -96,7 +97,7 @@ print("done")
 _TO_ANY = "is a socket that can send to any address"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("begin", "words"),
     [
         (
@@ -108,7 +109,6 @@ _TO_ANY = "is a socket that can send to any address"
         ("pair = socket.socketpair(type=socket.SOCK_DGRAM)", _TO_ANY),
         ("import uvloop; loop = uvloop.new_event_loop()", "is a queue of system calls"),
     ],
-    ids=["thread", "path", "udp", "pair", "io_uring"],
 )
 def test_refusals(tmp_path: Path, begin: str, words: str) -> None:
     """A second thread, a path that is not there, a descriptor that is a way out."""

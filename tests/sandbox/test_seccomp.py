@@ -13,6 +13,7 @@ import pytest
 
 from collector.sandbox import seccomp, support
 from tests.sandbox.confined import Confined, script
+from tests.support.rows import for_each
 
 EPERM, ENOSYS = errno.EPERM, errno.ENOSYS
 _LIMITED = seccomp._LIMITED
@@ -31,7 +32,7 @@ def refused_numbers() -> list[int]:
     return [number for number in range(2048) if number not in known]
 
 
-@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+@for_each("in_thread", [False, True])
 def test_every_other_number_is_refused(worker: Confined, *, in_thread: bool) -> None:
     """With senseless arguments, so that a call which was let through did nothing."""
     asked = refused_numbers()
@@ -87,7 +88,7 @@ def refused_arguments() -> list[list[int]]:
     return [[_LIMITED[name], *arguments] for name, *arguments in _REFUSED]
 
 
-@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+@for_each("in_thread", [False, True])
 def test_arguments_that_are_refused(worker: Confined, *, in_thread: bool) -> None:
     calls = refused_arguments()
     found = worker.calls(*calls, in_thread=in_thread)
@@ -112,7 +113,7 @@ def test_arguments_that_are_allowed(worker: Confined) -> None:
     assert ENOSYS not in found
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("libc", "error"),
     [
         ("glibc 2.32", "PermissionError"),
@@ -189,7 +190,7 @@ def test_a_listener_does_not_become_a_connection() -> None:
     assert confined.stdout == "not reached ['refused', 'refused', 'failed', 'refused']\n", confined
 
 
-@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
+@for_each("in_thread", [False, True])
 def test_numbers_of_another_table_are_unknown(worker: Confined, *, in_thread: bool) -> None:
     """Those of x32, of which the kernel may have a table, and those that are above or below all
     tables; the process goes on."""
@@ -255,7 +256,7 @@ def _verdict(program: bytes, architecture: int, number: int, *arguments: int) ->
             at += if_true if holds else if_false
 
 
-@pytest.mark.parametrize("machine", _ARCHITECTURES)
+@for_each("machine", _ARCHITECTURES)
 def test_the_filter_of_each_machine(machine: str) -> None:
     """Both tables, on any machine: names of threads, numbers of other tables, and other processors
     are treated alike."""
@@ -304,7 +305,7 @@ def tried(action):
 """
 
 
-@pytest.mark.parametrize("error", [ENOSYS, EPERM, errno.EOPNOTSUPP])
+@for_each("error", [ENOSYS, EPERM, errno.EOPNOTSUPP])
 def test_a_kernel_without_landlock(error: int) -> None:
     """Not built in, taken away by a container, or not switched on."""
     done = script(
@@ -324,7 +325,7 @@ def test_a_kernel_without_landlock(error: int) -> None:
     ], done
 
 
-@pytest.mark.parametrize("error", [ENOSYS, EPERM, errno.EINVAL])
+@for_each("error", [ENOSYS, EPERM, errno.EINVAL])
 def test_a_kernel_without_seccomp(error: int) -> None:
     """Not built in, taken away by a container, or too old to take all threads along."""
     done = script(
@@ -345,7 +346,7 @@ def test_a_kernel_without_seccomp(error: int) -> None:
     ], done
 
 
-@pytest.mark.parametrize(
+@for_each(
     "elsewhere",
     [
         "sys.platform = 'darwin'; del os.uname",
@@ -407,7 +408,7 @@ ready.wait()
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("begin", "words"),
     [
         ("udp = socket.socket(type=socket.SOCK_DGRAM)", "can send to any address"),
@@ -418,7 +419,6 @@ ready.wait()
             "a thread has rules of its own",
         ),
     ],
-    ids=["udp", "netlink", "io_uring", "thread"],
 )
 def test_refusals(begin: str, words: str) -> None:
     """Descriptors that are ways out, and a thread that would not be confined."""

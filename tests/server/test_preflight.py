@@ -27,6 +27,7 @@ from collector.spool.tables import DEFINITION
 from tests.support.certificates import Authority
 from tests.support.make_batches import told_checkpoints
 from tests.support.make_schemas import PLAIN
+from tests.support.rows import for_each
 from tests.support.tcp import free_port
 
 _OFF = {
@@ -209,7 +210,7 @@ def _two_addresses(folder: Path, first: str, second: str) -> Loaded:
     return examine(None, environ)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("first", "second"),
     [
         ("127.0.0.1:{}", "localhost:{}"),
@@ -233,7 +234,7 @@ def test_one_port_by_two_names(first: str, second: str, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "no-such-host.invalid"])
+@for_each("host", ["a" * 64 + ".example", "a..example", "no-such-host.invalid"])
 def test_a_name_that_leads_nowhere(host: str, tmp_path: Path) -> None:
     """It is a fault of its setting, whatever is wrong with it."""
     loaded = _two_addresses(tmp_path, f"{host}:0", "off")

@@ -39,6 +39,7 @@ from tests.sidecar.senders import METHODS, called
 from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.failing_disk import metric
+from tests.support.rows import for_each
 from tests.support.sidecar import Answer, Sidecar, started
 
 _LINES = "application/x-ndjson"
@@ -219,7 +220,7 @@ def test_a_body_that_becomes_parts(sidecar: Sidecar) -> None:
     assert _stored(sidecar) == stored
 
 
-@pytest.mark.parametrize("records", [2, 3_000])
+@for_each("records", [2, 3_000])
 def test_bodies_at_the_same_time(sidecar: Sidecar, records: int) -> None:
     """Of copies of two bodies under one key, sent at once through two workers, one is stored; the
     others are answered from it."""
@@ -262,7 +263,7 @@ def _points(path: str, *points: dict[str, Any]) -> bytes:
     return json.dumps(_UNMINIMISED[path](*points)).encode()
 
 
-@pytest.mark.parametrize("path", _UNMINIMISED)
+@for_each("path", _UNMINIMISED)
 def test_a_key_of_a_body_that_is_not_minimised(sidecar: Sidecar, path: str) -> None:
     """What comes under a used key is answered with what was stored under it, whatever its body is;
     nothing is derived from bodies. The same key on another path is another one."""
@@ -286,7 +287,7 @@ def test_a_key_of_a_body_that_is_not_minimised(sidecar: Sidecar, path: str) -> N
     ]
 
 
-@pytest.mark.parametrize("path", _UNMINIMISED)
+@for_each("path", _UNMINIMISED)
 def test_a_body_that_is_refused_leaves_its_key(sidecar: Sidecar, path: str) -> None:
     """As it was: the next body under the key is stored. A key that is none is refused."""
     key, body = token_hex(16), _points(path, _POINT)
@@ -298,7 +299,7 @@ def test_a_body_that_is_refused_leaves_its_key(sidecar: Sidecar, path: str) -> N
     assert _post(sidecar, path, body, "key").json["error"]["code"] == "E410"
 
 
-@pytest.mark.parametrize("path", _UNMINIMISED)
+@for_each("path", _UNMINIMISED)
 def test_bodies_that_are_not_minimised_at_the_same_time(sidecar: Sidecar, path: str) -> None:
     """One of them is stored, and all are answered."""
     before = metric(sidecar, 'collector_events_total{outcome="admitted"')

@@ -25,6 +25,7 @@ from tests.support.command import Ended, run, run_process
 from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.support.latency import at_most
 from tests.support.processes import is_gone
+from tests.support.rows import for_each
 from tests.support.sidecar import FREE_PORTS, started
 
 _COLLECTOR = Path(sys.executable).with_name("collector")
@@ -86,7 +87,7 @@ def test_how_a_failed_start_ends(tmp_path: Path, environ: dict[str, str], code: 
     assert {path.name for path in tmp_path.iterdir()} == {"file", "dangling"}
 
 
-@pytest.mark.parametrize(("begin", "end", "code"), [(-9, -1, _FAULT), (1, 9, _LATER)])
+@for_each(("begin", "end", "code"), [(-9, -1, _FAULT), (1, 9, _LATER)])
 def test_a_certificate_out_of_its_time(tmp_path: Path, begin: int, end: int, code: int) -> None:
     """An expired one stays so; one that is not valid yet will be."""
     environ = _open(tmp_path, begin, end)
@@ -220,7 +221,7 @@ def _listening(path: Path, answer: bytes | None) -> Iterator[None]:
             each.close()
 
 
-@pytest.mark.parametrize("answer", _ANSWERS)
+@for_each("answer", _ANSWERS)
 def test_another_program_at_the_socket(tmp_path: Path, answer: bytes) -> None:
     """It is no sidecar, whatever it says."""
     with _listening(tmp_path / "collector-data" / "control.sock", answer):

@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 
 from tests.sidecar.senders import METHODS
 from tests.support.deadline import WAIT_SECONDS, eventually, stays
+from tests.support.rows import for_each
 from tests.support.sidecar import Sidecar, started
 
 pytestmark = pytest.mark.long
@@ -82,7 +83,7 @@ def _count(sidecar: Sidecar, address: str, seconds: float = WAIT_SECONDS) -> int
 _LARGE = 9_007_199_254_740_993  # no floating-point number is this
 
 
-@pytest.mark.parametrize("way", ["texts", "numbers", "more members", "protobuf"])
+@for_each("way", ["texts", "numbers", "more members", "protobuf"])
 def test_one_meaning_however_it_is_written(sidecar: Sidecar, way: str) -> None:
     """64-bit integers as strings or as numbers, members that we do not know, protobuf: full
     success, of which nothing is said, in the type of the request; and the record is stored."""
@@ -102,7 +103,7 @@ def test_one_meaning_however_it_is_written(sidecar: Sidecar, way: str) -> None:
     assert _count(sidecar, address) == 1
 
 
-@pytest.mark.parametrize("path", _PATHS)
+@for_each("path", _PATHS)
 def test_empty_requests_leave_nothing(sidecar: Sidecar, path: str) -> None:
     """Success, and no receipt: nothing was received."""
     before = _events(sidecar)
@@ -119,7 +120,7 @@ def _events(sidecar: Sidecar) -> list[bytes]:
     return [line for line in lines if line.startswith(b"collector_events_")]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("method", "path", "kind", "body", "status"),
     [
         ("POST", "/v1/logs", _PROTOBUF, b"\xff", 400),
@@ -145,7 +146,7 @@ def test_what_is_final(
         assert answer.json["error"]["message"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("method", "message", "code"),
     [
         (METHODS["logs"], b"\xff", grpc.StatusCode.INVALID_ARGUMENT),

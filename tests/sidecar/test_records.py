@@ -29,6 +29,7 @@ from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, stays, wait_until
 from tests.support.failing_disk import metric
 from tests.support.programs import threads
+from tests.support.rows import for_each
 from tests.support.sidecar import Answer, Sidecar, UnixConnection, started
 
 pytestmark = pytest.mark.long
@@ -154,7 +155,7 @@ def test_an_answer_that_is_lost(sidecar: Sidecar) -> None:
     _are_there_once(sidecar, *bodies)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+@for_each("share", [0.0, 0.5, 0.99])
 def test_a_body_that_breaks_off(sidecar: Sidecar, share: float) -> None:
     """Nothing of it is kept, and its key neither: it is new when all of it comes."""
     sent, before = Sent(40), _admitted(sidecar)
