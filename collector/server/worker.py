@@ -282,7 +282,7 @@ class Worker:
     def _report(self) -> Report:
         tokens, requests = self._wiring.tokens, self._wiring.requests
         unhashed = 0 if tokens is None else tokens.unhashed
-        return Report(requests.counts(), requests.seconds(), requests.refusals(), unhashed)
+        return Report(*requests.tables(), unhashed)
 
 
 def _end(_: bool) -> None:
