@@ -452,13 +452,3 @@ def test_a_command_loads_itself_alone() -> None:
         "atexit.register(lambda: print([name for name in names if name in sys.modules])); main()"
     )
     assert script(code, input="{}\n").stdout == "[]\n"
-
-
-def test_a_sidecar_loads_what_it_needs() -> None:
-    """Until a page is asked for, neither the keeper nor a worker loads what makes one."""
-    heavy = "collector.pages collector.claims jinja2 ruamel"
-    code = (
-        "import sys, collector.server.process, collector.server.worker; "
-        f"print([name for name in {heavy.split()!r} if name in sys.modules])"
-    )
-    assert script(code).stdout == "[]\n"

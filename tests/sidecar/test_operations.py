@@ -170,6 +170,7 @@ def test_the_status_of_a_sidecar(tmp_path: Path) -> None:
     with started(tmp_path) as sidecar:
         assert eventually(lambda: _status(tmp_path)[0] == 0)
         assert _status(tmp_path)[2]["running"] is True
+        assert _expiries(sidecar) == {}, "no series that an alert would take for an expired one"
         sidecar.stop(signal.SIGKILL)
         wait_until(lambda: is_gone(sidecar.process.pid))
     assert (tmp_path / "collector-data" / "control.sock").is_socket()
@@ -331,23 +332,21 @@ def _expiries(sidecar: Any) -> dict[str, float]:
     return {json.loads(receiver): float(at) for receiver, at in found}
 
 
-def test_without_tls_nothing_expires(tmp_path: Path) -> None:
-    """There is no series that an alert would take for an expired certificate."""
-    with started(tmp_path) as sidecar:
-        assert _expiries(sidecar) == {}
-
-
 _SAY_WHAT_IS_LOADED = """
 import atexit, sys
-atexit.register(lambda: print(*sys.modules, sep="\\n", flush=True))
+def tell():
+    import collector.server.worker
+    print(*sys.modules, sep="\\n", flush=True)
+atexit.register(tell)
 sys.argv = ["collector", "serve"]
 from collector.cli import main
 main()
 """
 
 
-def test_the_keeper_loads_nothing_that_colours_text(tmp_path: Path) -> None:
-    """Rich and what it loads take 4 MB."""
+def test_what_a_sidecar_loads(tmp_path: Path) -> None:
+    """Neither the keeper nor a worker loads what colours text, which takes 4 MB, or what makes a
+    page, before one is asked for."""
     with (tmp_path / "modules").open("wb") as out:
         command = [sys.executable, "-c", _SAY_WHAT_IS_LOADED]
         with started(tmp_path, command=command, stdout=out) as sidecar:
@@ -355,4 +354,7 @@ def test_the_keeper_loads_nothing_that_colours_text(tmp_path: Path) -> None:
             assert sidecar.stop()[0] == 0
     modules = (tmp_path / "modules").read_text().split()
     assert "structlog" in modules
-    assert not {"rich", "rich.console", "pygments", "attr"}.intersection(modules)
+    assert "collector.server.worker" in modules
+    coloured = {"rich", "rich.console", "pygments", "attr"}
+    paged = {"collector.pages", "collector.claims", "jinja2", "ruamel"}
+    assert not (coloured | paged).intersection(modules)
