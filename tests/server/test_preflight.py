@@ -176,23 +176,21 @@ def _refusal(loaded: Loaded) -> dict[str, str]:
     return {one.field: one.code for one in caught.value.faults}
 
 
-@pytest.mark.parametrize("case", _REFUSED)
-def test_a_fault_is_found_before_anything_is_made(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@for_each("case", _REFUSED)
+def test_a_fault_is_found_before_anything_is_made(case: str, tmp_path: Path) -> None:
     """By ``config check`` and at the start, which ends with the same faults."""
-    monkeypatch.chdir(tmp_path)
     written, fault, there = (part.split() for part in case.split("|"))
-    for path, kind in zip(there[::2], there[1::2], strict=True):
-        Path(path).parent.mkdir(exist_ok=True)
-        _MAKERS[kind](Path(path))
-    before = _tree(tmp_path)
-    loaded = _loaded(dict(setting.split("=") for setting in written))
-    faults = dict(zip(fault[::2], fault[1::2], strict=True))
-    assert _faults(loaded) == faults
-    if not loaded.faults:
-        assert _refusal(loaded) == faults
-    assert _tree(tmp_path) == before
+    with chdir(tmp_path):
+        for path, kind in zip(there[::2], there[1::2], strict=True):
+            Path(path).parent.mkdir(exist_ok=True)
+            _MAKERS[kind](Path(path))
+        before = _tree(tmp_path)
+        loaded = _loaded(dict(setting.split("=") for setting in written))
+        faults = dict(zip(fault[::2], fault[1::2], strict=True))
+        assert _faults(loaded) == faults
+        if not loaded.faults:
+            assert _refusal(loaded) == faults
+        assert _tree(tmp_path) == before
 
 
 def _two_addresses(folder: Path, first: str, second: str) -> Loaded:
