@@ -151,7 +151,10 @@ def test_grpc(tmp_path: Path, say: Say) -> None:
             for number, block in enumerate(again)
         )
         port, sent = watch.sidecar.ports["grpc"], [http2.HELLO, *frames]
-        watch.attack("metadata that is named again", partial(http2.exchange, port, sent, 0.5))
+        answers = watch.attack(
+            "metadata that is named again", lambda: b"[E416]" in http2.exchange(port, sent, 0.5)
+        )
+        assert set(answers) == {"True"}
 
 
 _HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n"
