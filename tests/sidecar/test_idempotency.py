@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import signal
+import socket
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -205,6 +206,25 @@ def test_what_is_refused_for_itself_leaves_the_key(sidecar: Sidecar) -> None:
     _is_new(_send(sidecar, key, body), _counts(2))
     assert _send(sidecar, key, other).json["error"]["code"] == "E429"
     _is_repeated(_send(sidecar, key, body), _counts(2))
+
+
+def test_senders_that_hang_up(sidecar: Sidecar) -> None:
+    """Before the answer, or in the midst of the body: what is sent again is there once, and is new
+    unless all of it had come."""
+    for share in (0.0, 0.5, 0.99, 1.0):
+        key, body = token_hex(16), _body(40)
+        head = (
+            f"POST /v1/records HTTP/1.1\r\nHost: localhost\r\nContent-Type: {_LINES}\r\n"
+            f"Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        place = "127.0.0.1", sidecar.ports["http"]
+        with socket.create_connection(place, WAIT_SECONDS) as connection:
+            connection.sendall(head.encode() + body[: int(len(body) * share)])
+        answer = _send(sidecar, key, body)
+        found = answer.json
+        assert not found.pop("repeated", False) or share == 1.0
+        assert (answer.status, found) == (200, _counts(40))
+    assert set(_stored(sidecar).values()) == {1}
 
 
 def test_a_body_that_becomes_parts(sidecar: Sidecar) -> None:
