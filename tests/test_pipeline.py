@@ -675,7 +675,7 @@ def test_a_sink_that_hangs_is_removed(tmp_path: Path) -> None:
     with running(tmp_path, {"one": hanging}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
         assert hanging.is_asked.wait(WAIT_SECONDS)
-        (drain,) = pipeline._drains
+        (drain,) = pipeline._drains.values()
         pipeline.remove("one")
         assert pipeline.deliveries() == {}
         pipeline.add("one", lambda: after, all_fields)
