@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from collector.sandbox import support
-from tests.sandbox.confined import script
+from tests.support import programs
 from tests.support.rows import for_each
 
+script = partial(programs.script, fails=True)
 _BEGIN = """
 import os, socket, threading
 from pathlib import Path
