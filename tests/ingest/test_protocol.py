@@ -7,13 +7,13 @@ import contextlib
 import gc
 import http.client
 import re
-import resource
 import signal
 import socket
 import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from collector.ingest.request import HttpRequest, Respond
 from collector.ingest.responses import HttpResponse
 from tests.ingest.serving import Server, exchange, heard, serving
 from tests.support.deadline import WAIT_SECONDS, wait_until
-from tests.support.latency import assert_served, at_most
+from tests.support.latency import at_most
 from tests.support.rows import for_each
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
@@ -394,76 +394,21 @@ def test_a_slow_server_does_not_blame_its_senders(tmp_path: Path) -> None:
 # -- many ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def sockets() -> Iterator[list[socket.socket]]:
-    """Sockets that are closed in the end; there may be more than a thousand."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
-    opened: list[socket.socket] = []
-    yield opened
-    for line in opened:
-        line.close()
-
-
-_SLOW = {
-    "idle": b"",
-    "heads": _HEAD,
-    "bodies": _HEAD + b"Content-Length: 1000\r\n\r\n{",
-}
-
-
-def _timed(server: Server, client: http.client.HTTPConnection) -> tuple[float, float]:
-    """The seconds of a request on a new and on an old connection."""
-    began = time.perf_counter()
-    assert server.post(_EVENT).status == 200
-    between = time.perf_counter()
-    assert exchange(client, _EVENT).status == 200
-    return between - began, time.perf_counter() - between
-
-
-@pytest.mark.long
-@pytest.mark.timed
-@pytest.mark.parametrize("kind", _SLOW)
-def test_a_thousand_slow_sockets(tmp_path: Path, sockets: list[socket.socket], kind: str) -> None:
-    """Hold up no other sender: requests on new and on old connections are answered about as soon as
-    without them."""
-    with serving(tmp_path) as server:
-        client = server.client()
-        assert exchange(client, _EVENT).status == 200
-        quiet = [_timed(server, client) for _ in range(150)]
-        for _ in range(1000):
-            line = server.connect()
-            line.sendall(_SLOW[kind])
-            sockets.append(line)
-        time.sleep(0.6)
-        crowded = []
-        for _ in range(150):
-            crowded.append(_timed(server, client))
-            for line in sockets[:: len(sockets) // 20]:
-                with contextlib.suppress(OSError):
-                    line.sendall(b" ")
-        client.close()
-        for number in (0, 1):
-            before, meanwhile = ([each[number] for each in times] for times in (quiet, crowded))
-            assert_served(before, meanwhile)
-        assert server.memory() < 128 << 20
-
-
-def test_more_connections_than_there_may_be(tmp_path: Path, sockets: list[socket.socket]) -> None:
+def test_more_connections_than_there_may_be(tmp_path: Path) -> None:
     """One that has kept us waiting makes way; where all are at work, 503."""
     limits = {"connections": 4}
-    with serving(tmp_path, limits=limits, mood="held") as server:
-        for _ in range(4):
-            line = server.connect()
+    with serving(tmp_path, limits=limits, mood="held") as server, ExitStack() as stack:
+        lines = [stack.enter_context(server.connect()) for _ in range(4)]
+        for line in lines:
             line.sendall(_LAST)
-            sockets.append(line)
         wait_until(lambda: server.held() == 4)
         assert _statuses(server.say(_LAST)) == [503]
         server.release()
-        assert [_statuses(heard(line)) for line in sockets] == [[200]] * 4
+        assert [_statuses(heard(line)) for line in lines] == [[200]] * 4
         while not (idle := _idle(server, 4)):
             time.sleep(1)
-        sockets.extend(idle)
+        for line in idle:
+            stack.enter_context(line)
         wait_until(lambda: _statuses(server.say(_LAST)) == [200])
         assert [_gone(line) for line in idle] == [True, False, False, False]
 
