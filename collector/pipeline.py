@@ -37,9 +37,6 @@ class Delivery:
         # It is never changed, but replaced: several threads look at it.
         self._drains = {name: self._drain(name, sink, fields_for) for name, sink in sinks.items()}
 
-    def __repr__(self) -> str:
-        return f"<Delivery to {len(self._drains)} sinks>"
-
     def _drain(self, name: str, sink: Sink | Callable[[], Sink], fields_for: FieldsFor) -> Drain:
         return Drain(name, sink, self._spool, fields_for, sets_aside=True)
 
@@ -113,9 +110,6 @@ class Pipeline(Delivery):
     ) -> None:
         super().__init__(spool, sinks, fields_for)
         self._acceptor = Acceptor([filter_], spool)
-
-    def __repr__(self) -> str:
-        return f"<Pipeline of {len(self._drains)} sinks>"
 
     def accept_now(self, request: Request) -> Tally:
         """Filter a request and store its records, as ``Acceptor.accept_now`` does."""

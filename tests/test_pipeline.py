@@ -748,10 +748,8 @@ def test_a_cursor_moves_when_the_sink_has_the_batch(tmp_path: Path) -> None:
     assert seen[0] == 0
 
 
-def test_it_shows_nothing(tmp_path: Path) -> None:
-    """Its name says how many sinks there are; no value is in that of what goes through it."""
-    with running(tmp_path) as (pipeline, _):
-        assert repr(pipeline) == "<Pipeline of 1 sinks>"
+def test_it_shows_nothing() -> None:
+    """No value is in the name of what goes through it."""
     minute, payload = "2026-11-24T10:20:00Z", b'{"os.name":"canary"}\n'
     for each in (
         Request("json", b"canary", user_agent="canary", peer="canary"),

@@ -137,9 +137,6 @@ class GrpcServer:
         }
         self._health = handler(lambda _, __: _SERVING)
 
-    def __repr__(self) -> str:
-        return "<GrpcServer>"
-
     def start(self) -> int:
         """Serve; returns the port. Raises ``ConfigError`` E207 as ``bind`` does."""
         if self._server is None:

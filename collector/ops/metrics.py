@@ -229,9 +229,6 @@ class Metrics(Collector):
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
 
-    def __repr__(self) -> str:
-        return f"<Metrics of {len(METRICS)}>"
-
     def use(self, layouts: Sequence[Layout]) -> None:
         """Count under other schemas, too; the series that there are stay."""
         with self._lock:

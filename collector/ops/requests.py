@@ -34,9 +34,6 @@ class RequestCounts:
         self._refusals = [0] * len(_REFUSALS)
         self._lock = Lock()
 
-    def __repr__(self) -> str:
-        return f"<RequestCounts of {sum(self._counts)} requests>"
-
     def observe(self, receiver: str, status: int, seconds: float, code: str | None = None) -> None:
         """Count a request of a receiver, with its HTTP status, and the code if it was refused. For
         a receiver that is not in ``RECEIVERS``, only refusals are counted."""

@@ -21,9 +21,6 @@ class Total(Generic[_T]):
         self._lock = threading.Lock()
         _ALL.add(self)
 
-    def __repr__(self) -> str:
-        return "<Total>"
-
     def add(self, more: _T) -> None:
         """Add to the sum."""
         with self._lock:

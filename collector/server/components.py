@@ -94,9 +94,6 @@ class Components:
         self.tokens = tokens
         self.growth: Growth = Growth()
 
-    def __repr__(self) -> str:
-        return f"<Components of {', '.join(schema.id for schema in self.schemas)}>"
-
     def use(self, other: Components) -> None:
         """Take over the configuration of components that are not open; for a thread. Sinks come and
         go. One is opened anew where its settings or the schemas are others, by its thread, which

@@ -81,9 +81,6 @@ class Receivers:
         if isinstance(self.keeper, Keeper):
             self.control.live = self.keeper.live
 
-    def __repr__(self) -> str:
-        return f"<Receivers of {self.keeper}>"
-
     async def renew_admin(self) -> None:
         """Serve operators with the certificate and the limits of now."""
         if self._admin is not None and self._make_admin is not None:

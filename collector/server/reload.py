@@ -72,9 +72,6 @@ class Reloader:
         self._watching: asyncio.Task[None] | None = None
         components.metrics.reloads = self._reading
 
-    def __repr__(self) -> str:
-        return f"<Reloader, {self._outcomes.total()} reloads>"
-
     def _reading(self) -> ReloadReading:
         return ReloadReading(self._outcomes, self._is_successful, self._last)
 

@@ -138,9 +138,6 @@ class RemoteKeyring:
         self._keys: dict[str, tuple[int, bytes]] = {}
         self._lock = Lock()
 
-    def __repr__(self) -> str:
-        return f"<RemoteKeyring of {len(self._keys)}>"
-
     def __call__(self, reference: str, period: int) -> bytes:
         known, key = self._keys.get(reference, (_NO_PERIOD, b""))
         return key if known == period else self._ask(reference, period)
@@ -170,9 +167,6 @@ class ChannelLog(ErrorLog):
         self._send = send
         self._errors = {name: number for number, name in enumerate(error_types())}
         self._modules = {name: number for number, name in enumerate(modules())}
-
-    def __repr__(self) -> str:
-        return "<ChannelLog>"
 
     def error_at(self, kind: str, place: str) -> None:
         """Send the type and the place of an error."""

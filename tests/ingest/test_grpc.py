@@ -443,8 +443,3 @@ def test_a_stop_does_not_wait_for_ever(accepting: Accepting) -> None:
             grpc.StatusCode.UNAVAILABLE,
         )
     receiver.stop(1)
-
-
-def test_nothing_is_shown(accepting: Accepting) -> None:
-    """``repr`` holds neither address nor settings."""
-    assert repr(GrpcServer(accepting, **_here(), tokens=Tokens([_HASH]))) == "<GrpcServer>"

@@ -213,4 +213,3 @@ def test_memory_is_within_what_is_set() -> None:
     budget = MemoryBudget(IngestLimits())
     parts = (budget.wire, budget.small, budget.medium, budget.large)
     assert sum(each.amount for each in parts) <= 82 * MIB
-    assert repr(budget) == "<MemoryBudget: 0 bytes used>"

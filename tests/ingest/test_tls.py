@@ -206,13 +206,6 @@ def test_files_that_cannot_be_used(authority: Authority, server: Pair, tmp_path:
         assert caught.value.__context__ is None
 
 
-def test_nothing_is_shown(authority: Authority, server: Pair) -> None:
-    """``repr`` holds neither the key nor a path."""
-    plain = Certificates(server.certificate, server.key)
-    mutual = Certificates(server.certificate, server.key, authority.own.certificate)
-    assert (repr(plain), repr(mutual)) == ("<Certificates>", "<Certificates for mutual TLS>")
-
-
 _NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 

@@ -49,9 +49,6 @@ class Place(WorkerProcess):
         self.keys, self.their_keys = socket.socketpair()
         self.theirs.setblocking(False)
 
-    def __repr__(self) -> str:
-        return "<a place>"
-
     def end(self) -> None:
         self.channel.close()
         self.keys.close()
