@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from collector.files import short_path
 from collector.ingest.auth import hashed
 from collector.server import control_client
 from tests.support.certificates import dated
@@ -200,7 +201,8 @@ def _listening(path: Path, answer: bytes | None) -> Iterator[None]:
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     with closing(socket.socket(socket.AF_UNIX)) as listening:
-        listening.bind(str(path))
+        with short_path(path) as short:
+            listening.bind(short)
         listening.listen()
         kept = list[socket.socket]()
 
