@@ -148,9 +148,6 @@ class Acceptor:
             for place in ("medium", "large")
         }
 
-    def __repr__(self) -> str:
-        return f"<Acceptor for {', '.join(self._filters.by_name)}>"
-
     def close(self) -> None:
         """Finish what is in progress."""
         for thread in self._threads.values():

@@ -34,71 +34,66 @@ class Delivery:
         fields_for: FieldsFor = all_fields,
     ) -> None:
         self._spool = spool
-        self._drains = [self._drain(name, sink, fields_for) for name, sink in sinks.items()]
-
-    def __repr__(self) -> str:
-        return f"<Delivery to {len(self._drains)} sinks>"
+        # It is never changed, but replaced: several threads look at it.
+        self._drains = {name: self._drain(name, sink, fields_for) for name, sink in sinks.items()}
 
     def _drain(self, name: str, sink: Sink | Callable[[], Sink], fields_for: FieldsFor) -> Drain:
         return Drain(name, sink, self._spool, fields_for, sets_aside=True)
 
     def start(self) -> None:
         """Start the delivery threads."""
-        for drain in self._drains:
+        for drain in self._drains.values():
             drain.start()
 
     def deliveries(self) -> dict[str, DeliveryState]:
         """Return the state of each sink's delivery, by its name."""
-        return {drain.sink_name: drain.delivery for drain in self._drains}
+        return {name: drain.delivery for name, drain in self._drains.items()}
 
     def close(self, seconds: float) -> bool:
         """Deliver pending batches for at most ``seconds``, and a moment more for those at hand;
         return whether none is left."""
-        deadline = monotonic() + seconds
-        for drain in self._drains:
+        deadline, drains = monotonic() + seconds, self._drains.values()
+        for drain in drains:
             drain.finish()
         self._join(deadline)
-        for drain in self._drains:
+        for drain in drains:
             drain.stop()
         self._join(monotonic() + _LAST_SECONDS)
-        return not any(drain.is_alive() or drain.left for drain in self._drains)
+        return not any(drain.is_alive() or drain.left for drain in drains)
 
     def submit(self, name: str, work: Callable[[], _Result]) -> Future[_Result]:
         """Have work on a sink done in the thread that delivers to it, between two deliveries."""
-        (drain,) = (drain for drain in self._drains if drain.sink_name == name)
-        return drain.submit(work)
+        return self._drains[name].submit(work)
 
     def route(self, fields_for: FieldsFor) -> None:
         """Deliver by another matrix, from the next batches on."""
-        for drain in self._drains:
+        for drain in self._drains.values():
             drain.route(fields_for)
 
     def reopen(self, name: str, make: Callable[[], Sink]) -> None:
         """Have a sink closed and made anew in its thread, as ``Drain.reopen`` does."""
-        for drain in self._drains:
-            if drain.sink_name == name:
-                drain.reopen(make)
+        self._drains[name].reopen(make)
 
     def add(self, name: str, make: Callable[[], Sink], fields_for: FieldsFor) -> None:
         """Deliver to one more sink, which is made in its thread, as ``Drain.reopen`` does."""
         drain = self._drain(name, make, fields_for)
-        self._drains = [*self._drains, drain]
+        self._drains = {**self._drains, name: drain}
         drain.start()
 
     def remove(self, name: str) -> None:
         """Deliver nothing more to a sink, and close it. One that does not return from a call is
         left to its thread after a moment."""
-        (drain,) = (drain for drain in self._drains if drain.sink_name == name)
+        drain = self._drains[name]
         drain.stop(is_retired=True)
         drain.join(_LAST_SECONDS)
-        self._drains = [each for each in self._drains if each is not drain]
+        self._drains = {other: each for other, each in self._drains.items() if other != name}
 
     def is_using(self, name: str) -> bool:
         """Return whether the thread of a sink runs, so that the sink may not be closed."""
-        return any(drain.is_alive() for drain in self._drains if drain.sink_name == name)
+        return name in self._drains and self._drains[name].is_alive()
 
     def _join(self, deadline: float) -> None:
-        for drain in self._drains:
+        for drain in self._drains.values():
             if drain.is_alive():
                 drain.join(max(0.0, deadline - monotonic()))
 
@@ -115,9 +110,6 @@ class Pipeline(Delivery):
     ) -> None:
         super().__init__(spool, sinks, fields_for)
         self._acceptor = Acceptor([filter_], spool)
-
-    def __repr__(self) -> str:
-        return f"<Pipeline of {len(self._drains)} sinks>"
 
     def accept_now(self, request: Request) -> Tally:
         """Filter a request and store its records, as ``Acceptor.accept_now`` does."""

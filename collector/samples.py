@@ -63,9 +63,6 @@ class Sample:
         self.data: bytes = data.removeprefix(BOM)
         self.is_lines: bool = lines and not self._is_document()
 
-    def __repr__(self) -> str:
-        return f"<Sample of {len(self.data):,} bytes>"
-
     def _is_document(self) -> bool:
         if not self.data.lstrip().startswith((b"{", b"[")):
             return False

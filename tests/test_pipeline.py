@@ -48,6 +48,7 @@ from tests.support.deadline import WAIT_SECONDS, stays, wait_until
 from tests.support.make_schemas import HEAD, REST
 from tests.support.programs import threads
 from tests.support.raising import raises
+from tests.support.rows import for_each
 
 SCHEMA = load_schema("conferencing")
 
@@ -134,8 +135,8 @@ BODIES: dict[str, tuple[Form, Callable[[], bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("waits", [False, True])
+@for_each("body", BODIES)
+@for_each("waits", [False, True])
 def test_a_request_gives_what_the_filter_gives(tmp_path: Path, body: str, waits: bool) -> None:
     """In slices or whole, from an event loop or a thread: the same tally, and all of it stored."""
     form, made = BODIES[body]
@@ -156,8 +157,8 @@ def test_a_request_gives_what_the_filter_gives(tmp_path: Path, body: str, waits:
 LONG = orjson.dumps({"device": {"type": "phone"}, "chat": "x" * 2 * _SLICE})
 
 
-@pytest.mark.parametrize("waits", [False, True])
-@pytest.mark.parametrize("around", [b"%s", b"\n%s", b"%s\r\n\n", b"%s\n%s"])
+@for_each("waits", [False, True])
+@for_each("around", [b"%s", b"\n%s", b"%s\r\n\n", b"%s\n%s"])
 def test_only_of_a_single_event_the_sender_is_told(
     tmp_path: Path, around: bytes, waits: bool
 ) -> None:
@@ -210,8 +211,8 @@ def _rows(folder: Path) -> dict[str, int]:
         db.close()
 
 
-@pytest.mark.parametrize("waits", [False, True])
-@pytest.mark.parametrize("number", [4, 400, 4000])
+@for_each("waits", [False, True])
+@for_each("number", [4, 400, 4000])
 def test_records_keep_minute_and_count(tmp_path: Path, number: int, waits: bool) -> None:
     """Whatever order minutes are in, and however long a body is; the ledger holds. A minute of more
     than an hour ago is kept as its hour."""
@@ -264,7 +265,7 @@ def test_records_that_come_again_change_nothing(tmp_path: Path) -> None:
     assert (found.receipts, found.received, found.flaws) == (4, 202, [])
 
 
-@pytest.mark.parametrize("number", [1, 1000])
+@for_each("number", [1, 1000])
 def test_records_of_another_schema_leave_nothing(tmp_path: Path, number: int) -> None:
     """Nothing is kept or counted, whichever of them it was; the key is as good as new."""
     body = _records(number, _ago(0))
@@ -277,7 +278,7 @@ def test_records_of_another_schema_leave_nothing(tmp_path: Path, number: int) ->
         assert pipeline.accept_now(Request("records", body, key=_KEY)) == total
 
 
-@pytest.mark.parametrize("number", [1, 1000])
+@for_each("number", [1, 1000])
 def test_records_of_another_version_are_filtered_by_todays(tmp_path: Path, number: int) -> None:
     """Whichever of them it was: all are kept, as records of the version that runs."""
     body = _records(number, _ago(0))
@@ -582,9 +583,7 @@ def test_a_sink_that_fails_ten_times_gets_it_all(tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("canary"), KeyError("canary"), SystemExit(1), MemoryError()]
-)
+@for_each("error", [RuntimeError("canary"), KeyError("canary"), SystemExit(1), MemoryError()])
 def test_whatever_a_sink_raises_is_counted_and_asked_again(
     tmp_path: Path, error: BaseException
 ) -> None:
@@ -618,7 +617,7 @@ class _Silent(DeliveryError):
         Exception.__init__(self)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("error", "cause"),
     [
         (DeliveryError("E503", "canary", "full"), "full"),
@@ -676,7 +675,7 @@ def test_a_sink_that_hangs_is_removed(tmp_path: Path) -> None:
     with running(tmp_path, {"one": hanging}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
         assert hanging.is_asked.wait(WAIT_SECONDS)
-        (drain,) = pipeline._drains
+        (drain,) = pipeline._drains.values()
         pipeline.remove("one")
         assert pipeline.deliveries() == {}
         pipeline.add("one", lambda: after, all_fields)
@@ -749,10 +748,8 @@ def test_a_cursor_moves_when_the_sink_has_the_batch(tmp_path: Path) -> None:
     assert seen[0] == 0
 
 
-def test_it_shows_nothing(tmp_path: Path) -> None:
-    """Its name says how many sinks there are; no value is in that of what goes through it."""
-    with running(tmp_path) as (pipeline, _):
-        assert repr(pipeline) == "<Pipeline of 1 sinks>"
+def test_it_shows_nothing() -> None:
+    """No value is in the name of what goes through it."""
     minute, payload = "2026-11-24T10:20:00Z", b'{"os.name":"canary"}\n'
     for each in (
         Request("json", b"canary", user_agent="canary", peer="canary"),

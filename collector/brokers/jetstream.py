@@ -87,9 +87,6 @@ class JetStream:
         self._most: tuple[Any, int] | None = None  # of which connection, and how many bytes
         self._pulled: Any = None
 
-    def __repr__(self) -> str:
-        return f"<JetStream, {'connected' if self._is_open else 'closed'}>"
-
     @property
     def _is_open(self) -> bool:
         return self._client is not None and self._client.is_connected

@@ -126,9 +126,6 @@ class KafkaTopic:
         self._producer: Any = None
         self._most = 0
 
-    def __repr__(self) -> str:
-        return f"<KafkaTopic, {'open' if self._producer is not None else 'closed'}>"
-
     def _client_options(self) -> dict[str, Any]:
         return {**self._options, "error_cb": self._note}
 

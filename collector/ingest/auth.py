@@ -35,9 +35,6 @@ class Tokens:
         """How often a sender has shown, as a token, what is configured as a digest: the token
         itself was configured, or digests have become known. It is refused."""
 
-    def __repr__(self) -> str:
-        return f"<Tokens: {len(self._digests)}>"
-
     def admits(self, header: bytes | str | None) -> bool:
         """Tell whether an ``Authorization`` header has an accepted token: ``Bearer <token>``."""
         if header is None or len(header) > _MAX_HEADER:

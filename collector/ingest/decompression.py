@@ -99,9 +99,6 @@ class Compressed:
         self.most: int = most
         """Bytes of the body at most, as far as is known."""
 
-    def __repr__(self) -> str:
-        return f"<Compressed: {self._encoding}>"
-
     @property
     def memory(self) -> int:
         """Bytes that are needed to decompress it: decompressor, input and output."""

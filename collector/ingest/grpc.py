@@ -44,9 +44,9 @@ from collector.ingest.refusals import (
     BUSY,
     HEADERS_TOO_LARGE,
     NOT_FOUND,
-    NOT_STORED,
     REQUEST_TIMEOUT,
-    SPOOL_FULL,
+    RETRY,
+    RETRY_SECONDS,
     UNAUTHENTICATED,
     UNKNOWN_SCHEMA,
     UNREADABLE,
@@ -71,7 +71,6 @@ _KEY = "idempotency-key"
 _HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"
 
-_RETRY_SECONDS = 5
 _MAGIC: dict[bytes, Encoding] = {b"\x1f\x8b": "gzip", b"\x78": "deflate"}
 """How compressed messages begin. OTLP messages begin with 0x0a: they have field 1 only."""
 
@@ -106,6 +105,9 @@ class GrpcServer:
     user may listen there too. Raises ``ConfigError`` E201 if the library is not installed.
     """
 
+    _pool: CallPool
+    _large: BoundedSemaphore
+
     def __init__(
         self,
         accept_now: AcceptNow,
@@ -119,24 +121,21 @@ class GrpcServer:
         schemas: Collection[str] = (),
     ) -> None:
         self._library = library()
-        self._budget = budget
-        self._limits = self._budget.limits
-        self._made_service = partial(
-            GrpcService,
-            accept_now=accept_now,
-            budget=budget,
-            tokens=tokens,
-            hops=hops,
-            observe=observe,
-            schemas=frozenset(schemas),
-        )
+        self._accept_now, self._budget = accept_now, budget
+        self._limits = budget.limits
+        self._tokens, self._hops = tokens, hops
+        self._observe, self._schemas = observe, frozenset(schemas)
         self._address, self._certificates = address, certificates
-        self._pool: CallPool | None = None
         self._server: Any = None
         self._port = 0
-
-    def __repr__(self) -> str:
-        return "<GrpcServer>"
+        self._codes = {code.value[0]: code for code in self._library.StatusCode}
+        # All handlers take a stream: only then does the library leave reading to the handler.
+        handler = self._handler = self._library.stream_unary_rpc_method_handler
+        self._refusal_handlers = {
+            refusal: handler(partial(self._refuse, refusal))
+            for refusal in (HEADERS_TOO_LARGE, UNAUTHENTICATED, UNKNOWN_SCHEMA, BUSY)
+        }
+        self._health = handler(lambda _, __: _SERVING)
 
     def start(self) -> int:
         """Serve; returns the port. Raises ``ConfigError`` E207 as ``bind`` does."""
@@ -150,10 +149,11 @@ class GrpcServer:
 
         Raises ``ConfigError`` E207 when the address cannot be listened on.
         """
-        pool = CallPool(self._threads(), self._limits.body_seconds)
+        pool = self._pool = CallPool(self._threads(), self._limits.body_seconds)
+        self._large = BoundedSemaphore(pool.count // 2)
         server = self._library.server(
             pool,
-            handlers=[self._made_service(pool, self._library)],
+            handlers=[self],
             options=self._options(),
             maximum_concurrent_rpcs=4 * self._limits.connections,
         )
@@ -164,14 +164,13 @@ class GrpcServer:
         if not port:
             pool.close()
             raise ConfigError("E207", f"gRPC cannot listen on {self._address}; is it taken?")
-        self._pool, self._server, self._port = pool, server, port
+        self._server, self._port = server, port
 
     def stop(self, grace_seconds: float) -> None:
         """Take no more calls; cancel those that take longer than the grace period."""
-        if self._server is None or self._pool is None:
-            return
-        self._server.stop(grace_seconds).wait(grace_seconds + 1)
-        self._pool.close()
+        if self._server is not None:
+            self._server.stop(grace_seconds).wait(grace_seconds + 1)
+            self._pool.close()
 
     def _threads(self) -> int:
         """Return the number of threads: each holds one message, and how long that is the library
@@ -206,39 +205,6 @@ class GrpcServer:
             ("grpc.keepalive_timeout_ms", _GRACE_MS),
         ]
 
-
-class GrpcService:
-    """Gives the library the handler of each call, through ``service``.
-
-    All handlers take a stream: only then does the library leave reading to the handler.
-    """
-
-    def __init__(
-        self,
-        pool: CallPool,
-        library: ModuleType,
-        *,
-        accept_now: AcceptNow,
-        budget: MemoryBudget,
-        tokens: Tokens | None,
-        hops: int,
-        observe: Observe | None,
-        schemas: frozenset[str],
-    ) -> None:
-        self._accept_now, self._budget = accept_now, budget
-        self._tokens, self._hops = tokens, hops
-        self._observe, self._schemas = observe, schemas
-        self._pool = pool
-        self._rpc_error = library.RpcError
-        self._codes = {code.value[0]: code for code in library.StatusCode}
-        self._large = BoundedSemaphore(pool.count // 2)
-        handler = self._handler = library.stream_unary_rpc_method_handler
-        self._refusal_handlers = {
-            refusal: handler(partial(self._refuse, refusal))
-            for refusal in (HEADERS_TOO_LARGE, UNAUTHENTICATED, UNKNOWN_SCHEMA, BUSY)
-        }
-        self._health = handler(lambda _, __: _SERVING)
-
     def service(self, details: Any) -> Any:
         """Return the handler of a call; ``None`` for an unknown method."""
         signal = METHODS.get(details.method)
@@ -254,7 +220,7 @@ class GrpcService:
 
     def _refusal(self, metadata: Metadata) -> Refusal | None:
         """Return the refusal of a call that is not to be read, if any."""
-        limits, tokens = self._budget.limits, self._tokens
+        limits, tokens = self._limits, self._tokens
         if sum(len(name) + len(value) for name, value in metadata) > limits.header_bytes:
             return HEADERS_TOO_LARGE
         if tokens is not None:
@@ -284,8 +250,8 @@ class GrpcService:
             return result
         code = result.rpc
         details = f"{result.message} [{result.code}]"
-        if result in (NOT_STORED, SPOOL_FULL, BUSY):
-            retry = retry_protobuf(code, details, _RETRY_SECONDS)
+        if result.headers == RETRY:
+            retry = retry_protobuf(code, details, RETRY_SECONDS)
             context.set_trailing_metadata((("grpc-status-details-bin", retry),))
         context.abort(self._codes[code], details)
         return b""
@@ -314,7 +280,7 @@ class GrpcService:
         with self._pool.pending(context) as pending:
             try:
                 message = next(messages, None)
-            except self._rpc_error:
+            except self._library.RpcError:
                 is_gone = True
         if pending.is_cancelled:
             self._count(monotonic() - pending.since, REQUEST_TIMEOUT)
@@ -329,7 +295,7 @@ class GrpcService:
         body, found = message, None
         encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
         if encoding is not None:
-            found = Compressed(encoding, message, self._budget.limits)
+            found = Compressed(encoding, message, self._limits)
         with ExitStack() as stack:
             if found is None:
                 stack.enter_context(self._slot(len(message)))

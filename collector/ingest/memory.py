@@ -49,9 +49,6 @@ class Turns:
         self._pace = 0.0  # seconds from one turn to the next
         self._since = 0.0  # when the last turn came, or the first request that waits
 
-    def __repr__(self) -> str:
-        return f"<Turns: {self.used} of {self.amount} used, {len(self._waiting)} wait>"
-
     def take(self, size: int, *, left: int = 0) -> None:
         """Take a part at once that leaves so much. Raises ``RequestRefused``: BUSY if there is not
         so much."""
@@ -151,9 +148,6 @@ class MemoryBudget:
         self.small: Turns = Turns(max(eighth, most_memory(min(SMALL_BODY, limits.body))))
         self.medium: Turns = Turns(max(eighth, most_memory(min(_MEDIUM_BODY, limits.body))))
         self.large: Turns = Turns(max(3 * eighth, most_memory(limits.body)))
-
-    def __repr__(self) -> str:
-        return f"<MemoryBudget: {self.used} bytes used>"
 
     @property
     def used(self) -> int:

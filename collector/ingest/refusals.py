@@ -20,7 +20,8 @@ from collector.ingest.limits import IngestLimits
 from collector.units import size_text
 
 Headers = tuple[tuple[bytes, bytes], ...]
-RETRY: Headers = ((b"retry-after", b"5"),)
+RETRY_SECONDS = 5
+RETRY: Headers = ((b"retry-after", b"%d" % RETRY_SECONDS),)
 _BEARER: Headers = ((b"www-authenticate", b"Bearer"),)
 ALLOW: Headers = ((b"allow", b"OPTIONS, POST"),)
 _DEFAULTS = IngestLimits()

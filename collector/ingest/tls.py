@@ -70,9 +70,6 @@ class Certificates:
         found.pem = pem
         return found
 
-    def __repr__(self) -> str:
-        return "<Certificates for mutual TLS>" if self.mutual else "<Certificates>"
-
     @property
     def validity(self) -> tuple[float, float]:
         """When the server's own certificate begins and ends to be valid, in seconds of the epoch.

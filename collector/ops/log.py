@@ -289,9 +289,6 @@ class EventLog(ErrorLog):
         self._lock = threading.Lock()
         self.use(level)
 
-    def __repr__(self) -> str:
-        return "<EventLog>"
-
     def use(self, level: str) -> None:
         """Write from another level on."""
         self._is_debug = level == "debug"

@@ -14,11 +14,10 @@ from importlib.metadata import version
 from math import inf
 from threading import Lock
 from time import monotonic, time
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
-    Gauge,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -46,11 +45,10 @@ from collector.errors import CAUSES
 from collector.ops.requests import RequestCounts
 from collector.ops.sink_state import SinkState
 
-_F = TypeVar("_F", CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily)
+_K = TypeVar("_K", bound=str)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LAST = "+Inf"
-_OUTCOMES = ("admitted", "rejected")
 
 
 class MetricType(NamedTuple):
@@ -202,11 +200,12 @@ class ReloadReading:
     last: float = field(default_factory=time)
 
 
-class Metrics:
+class Metrics(Collector):
     """The counters of the sidecar, in a registry of their own. Safe to use from several threads.
 
-    ``spool``, ``sinks``, ``workers`` and ``reloads`` are called at each scrape; ``sinks`` always
-    returns the same names.
+    ``spool``, ``sinks`` and the public attributes are called at each scrape, and ``sinks`` always
+    returns the same names. Who knows the workers, messages, reloads or certificates sets the
+    attribute.
     """
 
     def __init__(
@@ -214,47 +213,30 @@ class Metrics:
         layouts: Sequence[Layout],
         spool: Callable[[], SpoolState],
         sinks: Callable[[], Mapping[str, SinkState]],
-        workers: Callable[[], WorkerReading] = WorkerReading,
-        messages: Callable[[], Mapping[MessageOutcome, int]] = dict,
-        *,
-        reloads: Callable[[], ReloadReading] | None = None,
-        expiries: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
+        self.workers: Callable[[], WorkerReading] = WorkerReading
+        self.messages: Callable[[], Mapping[MessageOutcome, int]] = dict
+        self.reloads: Callable[[], ReloadReading] = ReloadReading
+        self.expiries: Callable[[], Mapping[str, float]] = dict
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
+        self._spool, self._sinks = spool, sinks
         self._tallies: dict[str, Tally] = {}
         self._fields: dict[str, dict[str, None]] = {}
+        self._were_absent: dict[str, int] = {}
         self._lock = Lock()
-        _, meaning, labels = METRICS["collector_build_info"]
-        self._info = Gauge("collector_build_info", meaning, labels, registry=self.registry)
         self.use(layouts)
-        self.registry.register(
-            _Readings(
-                self._counted,
-                spool,
-                sinks,
-                workers,
-                messages,
-                reloads=reloads,
-                expiries=expiries,
-            )
-        )
+        self.registry.register(self)
         ProcessCollector(registry=self.registry)
-
-    def __repr__(self) -> str:
-        return f"<Metrics of {len(METRICS)}>"
 
     def use(self, layouts: Sequence[Layout]) -> None:
         """Count under other schemas, too; the series that there are stay."""
         with self._lock:
+            self._schemas = [layout.schema for layout in layouts]
             for layout in layouts:
                 self._tallies.setdefault(layout.table, Tally())
                 fields = self._fields.setdefault(layout.table, {})
                 fields.update(dict.fromkeys(name for name, _ in layout.columns))
-        build = version("data-minimisation-collector")
-        self._info.clear()
-        for layout in layouts:
-            self._info.labels(build, platform.python_version(), layout.schema).set(1)
 
     def observe(self, schema: str, tally: Tally) -> None:
         """Count the tally of a request under a schema, which is named."""
@@ -266,173 +248,133 @@ class Metrics:
         with self._lock:
             return {schema: tally + Tally() for schema, tally in self._tallies.items()}
 
-    def _counted(self) -> Iterator[Metric]:
-        """Yield the metrics of what was counted, with every series of every schema."""
-        total = {name: _family(CounterMetricFamily, name) for name in _COUNTED}
-        events, rejected, dropped, content, bytes_in, bytes_out = total.values()
-        with self._lock:
-            fields = {schema: [*names] for schema, names in self._fields.items()}
-        for schema, tally in self.tallies().items():
-            events.add_metric([schema, "admitted"], tally.admitted)
-            events.add_metric([schema, "rejected"], tally.received - tally.admitted)
-            for reason in REJECTIONS:
-                rejected.add_metric([schema, reason], tally.rejected[reason])
-            for name in fields[schema]:
-                drops = tally.dropped.get(name, Counter())
-                for drop in DROPS:
-                    dropped.add_metric([schema, name, drop], drops[drop])
-            for category in CATEGORIES:
-                content.add_metric([schema, category], tally.content[category])
-            bytes_in.add_metric([schema], tally.bytes_in)
-            bytes_out.add_metric([schema], tally.bytes_out)
-        yield from total.values()
-
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-
-_COUNTED = (
-    "collector_events_total",
-    "collector_events_rejected_total",
-    "collector_fields_dropped_total",
-    "collector_content_total",
-    "collector_received_bytes_total",
-    "collector_admitted_bytes_total",
-)
-"""The metrics of tallies."""
-
-
-class _Readings(Collector):
-    """The metrics that are read at each scrape."""
-
-    def __init__(
-        self,
-        counted: Callable[[], Iterable[Metric]],
-        spool: Callable[[], SpoolState],
-        sinks: Callable[[], Mapping[str, SinkState]],
-        workers: Callable[[], WorkerReading],
-        messages: Callable[[], Mapping[MessageOutcome, int]],
-        *,
-        reloads: Callable[[], ReloadReading] | None,
-        expiries: Callable[[], Mapping[str, float]],
-    ) -> None:
-        self._counted = counted
-        self._expiries = expiries
-        self._spool = spool
-        self._sinks = sinks
-        self._workers = workers
-        self._messages = messages
-        self._reloads = reloads or ReloadReading
-        self._were_absent: dict[str, int] = {}
+    def describe(self) -> Iterator[Metric]:
+        """Describe nothing: the registry would read everything for it."""
+        return iter(())
 
     def collect(self) -> Iterator[Metric]:
+        """Yield every metric as it is now."""
+        spool, workers, reloads = self._spool(), self.workers(), self.reloads()
+        build, python = version("data-minimisation-collector"), platform.python_version()
+        yield _metric("build_info", {(build, python, schema): 1 for schema in self._schemas})
         yield from self._counted()
-        spool, sinks = self._spool(), self._sinks()
-        yield _gauge("collector_spool_used_bytes", spool.bytes)
-        yield _gauge("collector_spool_limit_bytes", spool.limit)
-        yield _gauge("collector_spool_writable", spool.is_writable)
-        name = "collector_spool_errors_total"
-        yield CounterMetricFamily(name, METRICS[name].meaning, value=spool.errors)
-        yield _gauge("collector_spool_damaged_files", spool.damaged)
-        yield from self._of_sinks(sinks)
-        yield expiry(self._expiries())
-        workers = self._workers()
-        yield _gauge("collector_workers", workers.ready)
-        name = "collector_worker_replacements_total"
-        yield CounterMetricFamily(name, METRICS[name].meaning, value=workers.replaced)
-        name = "collector_request_duration_seconds"
-        durations = _family(HistogramMetricFamily, name)
-        for key, buckets, seconds in workers.requests.durations():
-            bounds = [(_LAST if bound == inf else str(float(bound)), n) for bound, n in buckets]
-            durations.add_metric(key, bounds, seconds)
-        yield durations
-        name = "collector_requests_refused_total"
-        refused = _family(CounterMetricFamily, name)
-        for key, times in workers.requests.refused():
-            refused.add_metric(key, times)
-        yield refused
-        yield from _reloaded(self._reloads())
-        yield _messages(self._messages())
+        yield _metric("spool_used_bytes", {(): spool.bytes})
+        yield _metric("spool_limit_bytes", {(): spool.limit})
+        yield _metric("spool_writable", {(): spool.is_writable})
+        yield _metric("spool_errors_total", {(): spool.errors})
+        yield _metric("spool_damaged_files", {(): spool.damaged})
+        yield from self._of_sinks(self._sinks())
+        yield expiry(self.expiries())
+        yield _metric("workers", {(): workers.ready})
+        yield _metric("worker_replacements_total", {(): workers.replaced})
+        yield _durations(workers.requests)
+        yield _metric("requests_refused_total", dict(workers.requests.refused()))
+        yield _metric("messages_total", _by_name(MESSAGE_OUTCOMES, self.messages()))
+        yield _metric("config_reloads_total", _by_name(RELOADS, reloads.outcomes))
+        yield _metric("config_last_reload_successful", {(): reloads.is_successful})
+        yield _metric("config_last_reload_success_timestamp_seconds", {(): reloads.last})
+
+    def _counted(self) -> Iterator[Metric]:
+        """Yield the metrics of what was counted, with every series of every schema."""
+        with self._lock:
+            fields = {schema: [*names] for schema, names in self._fields.items()}
+        of = self.tallies().items()
+        events = {(schema, "admitted"): tally.admitted for schema, tally in of}
+        events |= {(schema, "rejected"): tally.received - tally.admitted for schema, tally in of}
+        yield _metric("events_total", events)
+        for name, attribute, members in (
+            ("events_rejected_total", "rejected", REJECTIONS),
+            ("content_total", "content", CATEGORIES),
+        ):
+            counts = {schema: getattr(tally, attribute) for schema, tally in of}
+            yield _metric(name, _by_two(counts, members))
+        dropped = {
+            (schema, name, drop): tally.dropped.get(name, Counter())[drop]
+            for schema, tally in of
+            for name in fields[schema]
+            for drop in DROPS
+        }
+        yield _metric("fields_dropped_total", dropped)
+        yield _metric("received_bytes_total", {(schema,): tally.bytes_in for schema, tally in of})
+        yield _metric("admitted_bytes_total", {(schema,): tally.bytes_out for schema, tally in of})
 
     def _of_sinks(self, sinks: Mapping[str, SinkState]) -> Iterator[Metric]:
         """Yield the metrics of each sink."""
         named = {name: each for name, each in sinks.items() if not each.is_absent}
-        self._were_absent |= dict.fromkeys(sinks.keys() - named.keys(), 0)
         gone = {name: each.backlog for name, each in sinks.items() if each.is_absent}
+        self._were_absent |= dict.fromkeys(gone, 0)
         absent = {name: each.batches + each.aside.batches for name, each in gone.items()}
         absent = self._were_absent | absent
         for metric, read in _OF_SINKS.items():
-            family = _family(GaugeMetricFamily, metric)
-            for name, sink in named.items():
-                family.add_metric([name], read(sink))
-            yield family
-        records = _family(CounterMetricFamily, "collector_sink_records_total")
-        failures = _family(CounterMetricFamily, "collector_sink_failures_total")
-        for name, sink in named.items():
-            for outcome in SUMS:
-                records.add_metric([name, outcome], getattr(sink.backlog, outcome).records)
-            for cause in CAUSES:
-                failures.add_metric([name, cause], sink.delivery.causes[cause])
-        blocking = _family(GaugeMetricFamily, "collector_spool_blocking")
-        waiting = _family(GaugeMetricFamily, "collector_sink_absent_batches")
-        for name in (*named, *absent):
-            is_blocking = name in sinks and sinks[name].condition == "blocking"
-            blocking.add_metric([name], is_blocking)
-        for name, batches in absent.items():
-            waiting.add_metric([name], batches)
-        yield from (records, failures, blocking, waiting)
+            yield _metric(metric, {(name,): read(sink) for name, sink in named.items()})
+        records = {
+            (name, outcome): getattr(sink.backlog, outcome).records
+            for name, sink in named.items()
+            for outcome in SUMS
+        }
+        yield _metric("sink_records_total", records)
+        causes = {name: sink.delivery.causes for name, sink in named.items()}
+        yield _metric("sink_failures_total", _by_two(causes, CAUSES))
+        blocking = {name for name, each in sinks.items() if each.condition == "blocking"}
+        shown = dict.fromkeys((*named, *absent))
+        yield _metric("spool_blocking", {(name,): name in blocking for name in shown})
+        yield _metric("sink_absent_batches", {(name,): n for name, n in absent.items()})
 
 
 _OF_SINKS: dict[str, Callable[[SinkState], float]] = {
-    "collector_spool_batches": lambda sink: sink.backlog.batches,
-    "collector_spool_records": lambda sink: sink.backlog.records,
-    "collector_spool_bytes": lambda sink: sink.backlog.bytes,
-    "collector_spool_oldest_age_seconds": lambda sink: sink.backlog.oldest,
-    "collector_spool_lag_seconds": lambda sink: sink.backlog.lag,
-    "collector_sink_set_aside_records": lambda sink: sink.backlog.aside.records,
-    "collector_sink_limit_bytes": lambda sink: sink.backlog.limit,
-    "collector_sink_full_in_seconds": lambda sink: (
-        inf if sink.until_full is None else sink.until_full
-    ),
-    "collector_sink_skipping": lambda sink: sink.backlog.is_skipping,
-    "collector_sink_last_success_timestamp_seconds": lambda sink: (
-        time() - monotonic() + sink.delivery.last
-    ),
+    "spool_batches": lambda sink: sink.backlog.batches,
+    "spool_records": lambda sink: sink.backlog.records,
+    "spool_bytes": lambda sink: sink.backlog.bytes,
+    "spool_oldest_age_seconds": lambda sink: sink.backlog.oldest,
+    "spool_lag_seconds": lambda sink: sink.backlog.lag,
+    "sink_set_aside_records": lambda sink: sink.backlog.aside.records,
+    "sink_limit_bytes": lambda sink: sink.backlog.limit,
+    "sink_full_in_seconds": lambda sink: inf if sink.until_full is None else sink.until_full,
+    "sink_skipping": lambda sink: sink.backlog.is_skipping,
+    "sink_last_success_timestamp_seconds": lambda sink: time() - monotonic() + sink.delivery.last,
 }
 """The gauges of each sink in the configuration."""
 
 
-def expiry(times: Mapping[str, float]) -> GaugeMetricFamily:
+def expiry(times: Mapping[str, float]) -> Metric:
     """Build the metric of certificates by the receivers that have one, in seconds of the epoch."""
-    name = "collector_tls_certificate_expiry_timestamp_seconds"
-    family = _family(GaugeMetricFamily, name)
-    for receiver, at in times.items():
-        family.add_metric([receiver], at)
+    at = {(receiver,): seconds for receiver, seconds in times.items()}
+    return _metric("tls_certificate_expiry_timestamp_seconds", at)
+
+
+def _by_name(names: Iterable[_K], counts: Mapping[_K, int]) -> dict[tuple[_K], int]:
+    return {(name,): counts.get(name, 0) for name in names}
+
+
+def _by_two(
+    counts: Mapping[str, Mapping[Any, int]], members: Iterable[str]
+) -> dict[tuple[str, str], int]:
+    return {
+        (name, member): found.get(member, 0) for name, found in counts.items() for member in members
+    }
+
+
+def _metric(name: str, samples: Mapping[Any, float]) -> Metric:
+    """Build a counter or a gauge, by its name without the prefix, with a sample for each tuple of
+    labels."""
+    name = f"collector_{name}"
+    kind, meaning, labels = METRICS[name]
+    made = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+    family = made(name, meaning, labels=labels)
+    for values, value in samples.items():
+        family.add_metric(values, value)
     return family
 
 
-def _messages(counts: Mapping[MessageOutcome, int]) -> CounterMetricFamily:
-    name = "collector_messages_total"
-    family = _family(CounterMetricFamily, name)
-    for outcome in MESSAGE_OUTCOMES:
-        family.add_metric([outcome], counts.get(outcome, 0))
+def _durations(requests: RequestCounts) -> HistogramMetricFamily:
+    name = "collector_request_duration_seconds"
+    _, meaning, labels = METRICS[name]
+    family = HistogramMetricFamily(name, meaning, labels=labels)
+    for key, buckets, seconds in requests.durations():
+        bounds = [(_LAST if bound == inf else str(float(bound)), n) for bound, n in buckets]
+        family.add_metric(key, bounds, seconds)
     return family
-
-
-def _gauge(name: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, METRICS[name].meaning, value=value)
-
-
-def _family(family: type[_F], name: str) -> _F:
-    return family(name, METRICS[name].meaning, labels=METRICS[name].labels)
-
-
-def _reloaded(reloads: ReloadReading) -> Iterator[Metric]:
-    name = "collector_config_reloads_total"
-    outcomes = _family(CounterMetricFamily, name)
-    for outcome in RELOADS:
-        outcomes.add_metric([outcome], reloads.outcomes.get(outcome, 0))
-    yield outcomes
-    yield _gauge("collector_config_last_reload_successful", reloads.is_successful)
-    yield _gauge("collector_config_last_reload_success_timestamp_seconds", reloads.last)

@@ -34,9 +34,6 @@ class RequestCounts:
         self._refusals = [0] * len(_REFUSALS)
         self._lock = Lock()
 
-    def __repr__(self) -> str:
-        return f"<RequestCounts of {sum(self._counts)} requests>"
-
     def observe(self, receiver: str, status: int, seconds: float, code: str | None = None) -> None:
         """Count a request of a receiver, with its HTTP status, and the code if it was refused. For
         a receiver that is not in ``RECEIVERS``, only refusals are counted."""
@@ -52,20 +49,11 @@ class RequestCounts:
             self._counts[number * _WIDTH + bisect_left(BUCKETS, seconds)] += 1
             self._seconds[number] += seconds
 
-    def counts(self) -> list[int]:
-        """Return the counts of all buckets of all series."""
+    def tables(self) -> tuple[list[int], list[float], list[int]]:
+        """Return the counts of all buckets of all series, the sums of all series, and the numbers
+        of refusals by receiver and code."""
         with self._lock:
-            return list(self._counts)
-
-    def seconds(self) -> list[float]:
-        """Return the sums of all series."""
-        with self._lock:
-            return list(self._seconds)
-
-    def refusals(self) -> list[int]:
-        """Return the numbers of refusals, by receiver and code."""
-        with self._lock:
-            return list(self._refusals)
+            return [*self._counts], [*self._seconds], [*self._refusals]
 
     def add(self, counts: Sequence[int], seconds: Sequence[float], refusals: Sequence[int]) -> None:
         """Add what another process has counted. Raises ``ValueError`` for tables of another
@@ -77,7 +65,7 @@ class RequestCounts:
 
     def durations(self) -> Iterator[tuple[tuple[str, str], list[tuple[float, int]], float]]:
         """Yield receiver and status, the cumulative counts by upper bound, and the sum."""
-        counts, seconds = self.counts(), self.seconds()
+        counts, seconds, _ = self.tables()
         for number, key in enumerate(_SERIES):
             row = counts[number * _WIDTH : (number + 1) * _WIDTH]
             bounds = (*BUCKETS, float("inf"))
@@ -85,4 +73,4 @@ class RequestCounts:
 
     def refused(self) -> Iterator[tuple[tuple[str, str], int]]:
         """Yield receiver and code, and how many requests were refused so."""
-        yield from zip(_REFUSALS, self.refusals(), strict=True)
+        yield from zip(_REFUSALS, self.tables()[2], strict=True)

@@ -32,9 +32,6 @@ class Growth:
     def __init__(self) -> None:
         self._samples: deque[tuple[float, Mapping[str, int]]] = deque(maxlen=_SAMPLES + 1)
 
-    def __repr__(self) -> str:
-        return f"<Growth, {len(self._samples)} samples>"
-
     def add(self, now: float, sizes: Mapping[str, int]) -> None:
         """Note sizes, once a minute."""
         if not self._samples or now - self._samples[-1][0] >= _SAMPLE_SECONDS:

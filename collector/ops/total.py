@@ -21,9 +21,6 @@ class Total(Generic[_T]):
         self._lock = threading.Lock()
         _ALL.add(self)
 
-    def __repr__(self) -> str:
-        return "<Total>"
-
     def add(self, more: _T) -> None:
         """Add to the sum."""
         with self._lock:
@@ -49,5 +46,4 @@ def _unlock_all() -> None:
         total.unlock()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_unlock_all)
+os.register_at_fork(after_in_child=_unlock_all)

@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Event, Thread, Timer
 from time import monotonic
 
+import uvloop
+
 from collector.config import Address, Config, Loaded
 from collector.errors import ConfigError
 from collector.files import short_path
@@ -32,7 +34,7 @@ from collector.recording.settings import bucket_options, require_sound, verifier
 from collector.server import listeners
 from collector.server.admin import AdminPages, State
 from collector.server.http_receiver import HttpReceiver
-from collector.server.lifecycle import loop_factory, notify, restore_signals, signalled
+from collector.server.lifecycle import notify, restore_signals, signalled
 from collector.server.listeners import Location
 
 _GRACE_SECONDS = 3
@@ -73,7 +75,7 @@ def serve(loaded: Loaded) -> int:
         control = Path(stack.enter_context(short_path(data / SOCKET_NAME)))
         listening[control] = listeners.opened(control, "recorder.data", stack)
         stack.enter_context(_ticking(recorder, log))
-        with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop) as runner:
             process = _Process(config, log, recorder, verifying)
             stopped_at = runner.run(process.run(listening, deadline))
         restore_signals()

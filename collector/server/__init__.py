@@ -53,8 +53,7 @@ def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
     """
     clear_switches()
     harden()
-    if sys.platform != "win32":
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can reload
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can reload
     _load_structlog()
     _say_what_is_loaded(loaded)
     if loaded.config.drain.is_on:

@@ -102,9 +102,6 @@ class AdminPages:
         self._is_public = is_public
         self._admits = admits
 
-    def __repr__(self) -> str:
-        return "<AdminPages>"
-
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         """Respond to a request."""
         if refused := self._refusal(request):

@@ -266,9 +266,6 @@ class BatchCode:
         self._codes = [_SchemaCode(number, schema) for number, schema in enumerate(schemas)]
         self._by_digest = {code.layout.digest: code for code in self._codes}
 
-    def __repr__(self) -> str:
-        return f"<BatchCode of {', '.join(code.layout.schema for code in self._codes)}>"
-
     def seen(self, digest: str, seen: Seen) -> SeenCounts | None:
         """Return what was seen of a schema in numbers; ``None`` for one that has none."""
         code = self._by_digest.get(digest)
@@ -391,9 +388,6 @@ class ChannelQueue:
         self._handed: deque[list[bytes]] = deque()
         self._group: list[Written] = []
         self._grouped, self._group_bytes = list[PendingBatch](), 0
-
-    def __repr__(self) -> str:
-        return f"<ChannelQueue of {len(self._pending)} requests>"
 
     def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
         """Have the keeper store the batches of one request, as ``BatchQueue.put`` says."""

@@ -11,14 +11,14 @@ from time import monotonic
 
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
-from collector.contracts import MessageOutcome, Share
+from collector.contracts import Share
 from collector.errors import DeliveryError
 from collector.ingest.auth import Tokens
 from collector.ingest.limits import IngestLimits
 from collector.ingest.tls import Certificates
 from collector.keyring import Keyring
 from collector.ledger import Ledger
-from collector.ops.metrics import Metrics, ReloadReading, WorkerReading
+from collector.ops.metrics import Metrics
 from collector.ops.sink_state import Growth, SinkState, sink_states
 from collector.pipeline import Delivery
 from collector.retention.locations import Locations
@@ -85,9 +85,6 @@ class Components:
     ) -> None:
         self.config: Config = config
         self.keyring = keyring
-        self.workers: Callable[[], WorkerReading] = WorkerReading
-        self.messages: Callable[[], Mapping[MessageOutcome, int]] = dict
-        self.reloads: Callable[[], ReloadReading] = ReloadReading
         self.schemas: tuple[Schema, ...] = tuple(schemas)
         self.copies: tuple[ApprovedCopy, ...] = tuple(copies)
         self._reviewed: tuple[date, tuple[Review, ...]] | None = None
@@ -96,9 +93,6 @@ class Components:
         self.certificates = certificates
         self.tokens = tokens
         self.growth: Growth = Growth()
-
-    def __repr__(self) -> str:
-        return f"<Components of {', '.join(schema.id for schema in self.schemas)}>"
 
     def use(self, other: Components) -> None:
         """Take over the configuration of components that are not open; for a thread. Sinks come and
@@ -157,15 +151,8 @@ class Components:
         for name, sink in config.sinks.on().items():
             self._open_sink(name, sink)
         self.delivery = Delivery(self.spool, self.sinks, reaching(self.flows))
-        self.metrics = Metrics(
-            layouts,
-            self.spool.state,
-            self.sink_states,
-            self.worker_reading,
-            self.message_counts,
-            reloads=self.reload_reading,
-            expiries=self.expiries,
-        )
+        self.metrics = Metrics(layouts, self.spool.state, self.sink_states)
+        self.metrics.expiries = self.expiries
         stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
 
     def _shares(self) -> dict[str, Share]:
@@ -198,10 +185,6 @@ class Components:
             if delivery is None or not delivery.is_using(name):
                 close_sink(sink)
 
-    def reload_reading(self) -> ReloadReading:
-        """Return the state of reloads for metrics."""
-        return self.reloads()
-
     def expiries(self) -> Mapping[str, float]:
         """Return when the certificate of each receiver that has TLS expires, for metrics."""
         if self.certificates is None:
@@ -210,14 +193,6 @@ class Components:
         named = [name for name, address in addresses.items() if address is not None]
         named += ["admin"] if self.config.admin.is_encrypted else []
         return dict.fromkeys(named, self.certificates.validity[1])
-
-    def worker_reading(self) -> WorkerReading:
-        """Return the state of the workers for metrics."""
-        return self.workers()
-
-    def message_counts(self) -> Mapping[MessageOutcome, int]:
-        """Return how many messages of a broker came to each outcome, for metrics."""
-        return self.messages()
 
     def sink_states(self) -> Mapping[str, SinkState]:
         """Return the state of each sink at this moment."""

@@ -128,9 +128,6 @@ class Consumer(threading.Thread):
         self._destroy_at = 0.0
         self._stopping, self._cut = threading.Event(), threading.Event()
 
-    def __repr__(self) -> str:
-        return f"<Consumer, {len(self._waiting)} messages wait>"
-
     def counts(self) -> Mapping[MessageOutcome, int]:
         """Return how many messages came to each outcome."""
         return {outcome: self._counts[outcome] for outcome in MESSAGE_OUTCOMES}
@@ -333,10 +330,7 @@ class MessageIntake:
         earlier = accepted(components.config, components.schemas)
         schemas = [*components.schemas, *earlier]
         self._consumer = Consumer(source, components.spool, schemas, keys, tombstones)
-        components.messages = self._consumer.counts
-
-    def __repr__(self) -> str:
-        return f"<MessageIntake of {self._consumer}>"
+        components.metrics.messages = self._consumer.counts
 
     @property
     def ready(self) -> int:

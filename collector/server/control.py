@@ -112,9 +112,6 @@ class ControlServer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[tuple[Erase | Object, asyncio.Future[_Answer]]] = []
 
-    def __repr__(self) -> str:
-        return f"<ControlServer, {self._connections} connections>"
-
     async def start(self) -> None:
         """Begin to accept."""
         self._server = await asyncio.start_unix_server(
@@ -312,7 +309,7 @@ class ControlServer:
 
     def _status(self) -> dict[str, Any]:
         components = self._components
-        spool, workers = components.spool.state(), components.worker_reading()
+        spool, workers = components.spool.state(), components.metrics.workers()
         checks = self._checks()
         sinks = components.sink_states().items()
         return {

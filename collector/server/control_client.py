@@ -18,7 +18,11 @@ _TRIES, _FIRST_PAUSE, _LONGEST_PAUSE = 4, 0.2, 3.0
 _STATUS_SECONDS = 5.0
 
 
-class _OfPerson(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
+class _Command(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
+    """A command, as one object of JSON."""
+
+
+class _OfPerson(_Command, frozen=True):
     name: str
     value: str
     since: str
@@ -34,62 +38,38 @@ class Object(_OfPerson, tag="subject object", frozen=True):
     """Take out what is for optional purposes only."""
 
 
-class Prune(
-    msgspec.Struct,
-    tag="store prune",
-    tag_field="command",
-    forbid_unknown_fields=True,
-    frozen=True,
-):
+class Prune(_Command, tag="store prune", frozen=True):
     """Delete what is older than its retention."""
 
     wait: float
 
 
-class Drop(
-    msgspec.Struct, tag="store drop", tag_field="command", forbid_unknown_fields=True, frozen=True
-):
+class Drop(_Command, tag="store drop", frozen=True):
     """Delete what waits for a sink that is not there any more, or say how much that is."""
 
     sink: str
     is_dry_run: bool = False
 
 
-class Redeliver(
-    msgspec.Struct,
-    tag="store redeliver",
-    tag_field="command",
-    forbid_unknown_fields=True,
-    frozen=True,
-):
+class Redeliver(_Command, tag="store redeliver", frozen=True):
     """Deliver batches again that were set aside, for one sink or for all."""
 
     sink: str | None = None
 
 
-class Reload(
-    msgspec.Struct,
-    tag="config reload",
-    tag_field="command",
-    forbid_unknown_fields=True,
-    frozen=True,
-):
+class Reload(_Command, tag="config reload", frozen=True):
     """Read the configuration again, and put it into force."""
 
     allow_widening: bool = False
 
 
-class ExplainLive(
-    msgspec.Struct, tag="explain live", tag_field="command", forbid_unknown_fields=True, frozen=True
-):
+class ExplainLive(_Command, tag="explain live", frozen=True):
     """Say why events of so many seconds, at most a minute, are rejected and fields dropped."""
 
     seconds: float
 
 
-class Status(
-    msgspec.Struct, tag="status", tag_field="command", forbid_unknown_fields=True, frozen=True
-):
+class Status(_Command, tag="status", frozen=True):
     """Say how the sidecar does."""
 
 

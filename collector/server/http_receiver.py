@@ -54,9 +54,6 @@ class HttpReceiver:
         self._protocol = partial(HardenedProtocol, handler, self._limiter, self._tasks, observe)
         self._pause: asyncio.TimerHandle | None = None
 
-    def __repr__(self) -> str:
-        return "<HttpReceiver>"
-
     async def start(self) -> None:
         """Begin to accept connections."""
         if self.address is None:

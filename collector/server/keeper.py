@@ -187,7 +187,7 @@ class Keeper:
     def requests(self) -> RequestCounts:
         """Return the requests of all workers, as they were reported last."""
         total, past = RequestCounts(), self.past
-        total.add(past.counts(), past.seconds(), past.refusals())
+        total.add(*past.tables())
         for link in self._links:
             if link.report is not None:
                 total.add(link.report.requests, link.report.seconds, link.report.refusals)

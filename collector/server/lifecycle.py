@@ -6,8 +6,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from time import CLOCK_MONOTONIC, clock_gettime_ns, monotonic
@@ -19,7 +17,7 @@ _REPEAT_SECONDS = 0.1
 """A second signal within this time counts as the first: a terminal and a supervisor may both send
 one."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_IGNORED = (signal.SIGUSR1, signal.SIGUSR2) if sys.platform != "win32" else ()
+_IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
 """Some supervisors and tools send them to all processes; they would end these."""
 
 
@@ -41,15 +39,6 @@ def restore_signals() -> None:
     """Let the signals end the process again."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the event loop: uvloop's where there is one, else asyncio's own."""
-    if sys.platform == "win32":
-        return None
-    import uvloop  # noqa: PLC0415 - not on every platform
-
-    return uvloop.new_event_loop
 
 
 def _on_signal(ending: asyncio.Future[tuple[int, float]], number: int) -> None:

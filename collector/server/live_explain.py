@@ -51,9 +51,6 @@ class LiveExplain:
         self._late: set[tuple[WorkerLink, int]] = set()
         """The workers that have not answered in time, each with the number of the question."""
 
-    def __repr__(self) -> str:
-        return f"<LiveExplain of {len(self._links)} workers>"
-
     async def ask(self, seconds: float) -> tuple[int, Mapping[str, Seen]]:
         """Have the workers look for so many seconds, at most a minute. Returns how many of them
         have answered, and what they saw, by the name of the schema.

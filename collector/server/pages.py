@@ -73,9 +73,6 @@ class LivePages:
         self._status: tuple[float, File] | None = None
         self._making = asyncio.Lock()
 
-    def __repr__(self) -> str:
-        return f"<LivePages, {len(self._files)} files>"
-
     async def file(self, path: str, language: str) -> File | None:
         """Return the public page in a language, its facts, or the status; ``None`` if it cannot be
         made."""

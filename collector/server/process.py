@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import socket
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -15,12 +15,14 @@ from pathlib import Path
 from threading import Timer
 from time import monotonic
 
+import uvloop
+
 from collector.config import Address, Config, Loaded
 from collector.contracts import SpoolState
 from collector.extras import NO_GRPC
 from collector.files import Tightened, tighten, tighten_directory
 from collector.ops.error_log import LibraryLogHandler
-from collector.ops.log import EventLog
+from collector.ops.log import EventLog, EventName
 from collector.ops.metrics import WorkerReading
 from collector.ops.sink_state import SinkState
 from collector.schema import Schema
@@ -34,7 +36,6 @@ from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes, refuse_widening
 from collector.server.lifecycle import (
     is_watched,
-    loop_factory,
     notify,
     restore_signals,
     signalled,
@@ -72,18 +73,13 @@ class Receivers:
             self.keeper = MessageIntake(components)
         else:
             self.keeper = Keeper(components, log, stack, processes)
-        components.workers = self._reading
+        components.metrics.workers = self._reading
         self.pages: LivePages = LivePages(components, self._status, log)
         self._make_admin = opened_admin(components, self.keeper, self._readiness, self.pages, stack)
         self._admin: HttpReceiver | None = None
-        self.control: ControlServer | None = None
-        if hasattr(socket, "AF_UNIX"):
-            self.control = ControlServer(components, self._readiness, stack, log)
-            if isinstance(self.keeper, Keeper):
-                self.control.live = self.keeper.live
-
-    def __repr__(self) -> str:
-        return f"<Receivers of {self.keeper}>"
+        self.control: ControlServer = ControlServer(components, self._readiness, stack, log)
+        if isinstance(self.keeper, Keeper):
+            self.control.live = self.keeper.live
 
     async def renew_admin(self) -> None:
         """Serve operators with the certificate and the limits of now."""
@@ -99,13 +95,11 @@ class Receivers:
         if self._make_admin is not None:
             self._admin = self._make_admin()
             await self._admin.start()
-        if self.control is not None:
-            await self.control.start()
+        await self.control.start()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop the workers; operators are answered until these have stopped."""
-        if self.control is not None:
-            await self.control.stop(grace_seconds)
+        await self.control.stop(grace_seconds)
         await self.keeper.stop(grace_seconds)
         if self._admin is not None:
             await self._admin.stop(grace_seconds)
@@ -131,7 +125,7 @@ class Receivers:
     def _status(self) -> Status:
         components, keeper = self._components, self.keeper
         spool, checks = components.spool.state(), self._readiness()
-        reloads = components.reload_reading()
+        reloads = components.metrics.reloads()
         return Status(
             utc_now(),
             [schema.id for schema in components.schemas],
@@ -168,7 +162,7 @@ class Receivers:
             states[f"receiver {name}"] = "ok" if keeper.ready else "failing"
         if keeper.number > 1:
             states["workers"] = "ok" if keeper.ready == keeper.number else "late"
-        if not components.reload_reading().is_successful:
+        if not components.metrics.reloads().is_successful:
             states["configuration"] = "late"
         for reviewed in components.reviews():
             if reviewed.fields:
@@ -228,7 +222,7 @@ def serve(loaded: Loaded, processes: list[WorkerProcess], *, allow_widening: boo
             opened(loaded, log, processes, allow_widening=allow_widening)
         )
         notes = LedgerNotes(components, log)
-        with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop) as runner:
             running = _run(components, receivers, notes, log, loaded=loaded, deadline=deadline)
             stopped_at = runner.run(running)
         restore_signals()
@@ -259,7 +253,12 @@ async def _run(
     components.upkeep.start()
     keeper, reloader = receivers.keeper, None
     if isinstance(keeper, Keeper):  # a drain of a broker has no workers to change
-        reloader = Reloader(loaded, components, receivers, keeper, notes)
+        reloader = Reloader(
+            *(loaded, components, keeper, notes, log),
+            lock=receivers.control.lock,
+            renew_admin=receivers.renew_admin,
+        )
+        receivers.control.reload = reloader.command
         reloader.start(loop)
     notify("READY=1")  # from here on it may be told to reload
     _announce(components, receivers, log, lacks_grpc=loaded.lacks_grpc)
@@ -308,94 +307,85 @@ def _announce(
 
 
 class _StatusLog:
-    """Compares the components with their state at the last check."""
+    """Logs what has changed since the last check: conditions that begin and end, and counts."""
 
     def __init__(self, components: Components, receivers: Receivers, log: EventLog) -> None:
         self._components = components
-        self._keeper = receivers.keeper
-        self._control = receivers.control
+        self._keeper, self._control = receivers.keeper, receivers.control
         self._log = log
-        self._was: dict[str, SinkState] = {}
-        self._failing: set[str] = set()
-        self._damaged = self._errors = self._unhashed = self._refused = 0
-        self._was_writable = True
-        self._was_held = self._was_full = False
+        self._lasting: set[tuple[EventName, str]] = set()
+        self._aside, self._times = Counter[str](), Counter[EventName]()
+        self._damaged = self._errors = 0
+
+    def _turned(self, event: EventName, holds: bool, sink: str = "") -> bool:
+        """Note whether a condition holds, of a sink or of all; return whether that is new."""
+        if holds is ((event, sink) in self._lasting):
+            return False
+        self._lasting ^= {(event, sink)}
+        return True
 
     def update(self) -> None:
         """Log every change since the last call."""
-        sinks = self._components.sink_states()
+        sinks, write = self._components.sink_states(), self._log.write
         for name, sink in sinks.items():
             self._update_sink(name, sink)
-        for name in self._was:
-            if name in sinks and sinks[name].is_absent:
-                continue
-            if self._was[name].is_absent:
-                self._log.write("sink_absent_done", sink=name)
-        self._was = dict(sinks)
-        self._update_refused()
+        for event, name in [*self._lasting]:
+            is_over = name not in sinks or not sinks[name].is_absent
+            if event == "sink_absent" and is_over and self._turned(event, False, name):
+                write("sink_absent_done", sink=name)
         self._log.refused(self._keeper.requests().refused())
-        if self._components.is_held != self._was_held:
-            self._was_held = not self._was_held
-            self._log.write("pruning_held" if self._was_held else "pruning_done")
-        spool = self._components.spool.state()
-        blocking = (name for name in spool.blocking if name in sinks)
-        self._update_spool(
-            spool, [name for name in blocking if sinks[name].condition == "blocking"]
-        )
+        is_held = self._components.is_held
+        if self._turned("pruning_held", is_held):
+            write("pruning_held" if is_held else "pruning_done")
+        self._update_spool(self._components.spool.state(), sinks)
+        tokens = self._components.tokens
+        unhashed = self._keeper.unhashed + (0 if tokens is None else tokens.unhashed)
+        self._update_times("token_unhashed", unhashed)
+        self._update_times("control_refused", self._control.refused)
+
+    def _update_times(self, event: EventName, times: int) -> None:
+        """Log how often something has happened, each time that the number has doubled."""
+        if times > 2 * self._times[event]:
+            self._times[event] = times
+            self._log.write(event, times=times)
 
     def _update_sink(self, name: str, sink: SinkState) -> None:
         """Log what has changed of a sink."""
-        before, delivery, backlog = self._was.get(name), sink.delivery, sink.backlog
-        if delivery.is_late and name not in self._failing:
-            self._failing.add(name)
-            failures, reason = delivery.failures, delivery.reason()
-            self._log.write("sink_failing", sink=name, failures=failures, **reason)
-        elif not delivery.is_late and name in self._failing:
-            self._failing.discard(name)
-            self._log.write("sink_recovered", sink=name, delivered=delivery.delivered)
-        if sink.is_absent and (before is None or not before.is_absent):
-            number = backlog.batches + backlog.aside.batches
-            self._log.write("sink_absent", sink=name, waiting=number)
-        was_skipping = before is not None and before.backlog.is_skipping
-        if backlog.is_skipping and not was_skipping:
-            self._log.write("sink_skipping", sink=name, waiting=backlog.records)
-        elif was_skipping and not backlog.is_skipping:
-            self._log.write("sink_skipping_done", sink=name, skipped=backlog.skipped.records)
-        aside = 0 if before is None else before.backlog.aside.batches
-        if backlog.aside.batches > aside:
-            self._log.write("batches_set_aside", sink=name, set_aside=backlog.aside.batches)
+        delivery, backlog, write = sink.delivery, sink.backlog, self._log.write
+        if self._turned("sink_failing", delivery.is_late, name):
+            if delivery.is_late:
+                write("sink_failing", sink=name, failures=delivery.failures, **delivery.reason())
+            else:
+                write("sink_recovered", sink=name, delivered=delivery.delivered)
+        if sink.is_absent and self._turned("sink_absent", True, name):
+            write("sink_absent", sink=name, waiting=backlog.batches + backlog.aside.batches)
+        if self._turned("sink_skipping", backlog.is_skipping, name):
+            if backlog.is_skipping:
+                write("sink_skipping", sink=name, waiting=backlog.records)
+            else:
+                write("sink_skipping_done", sink=name, skipped=backlog.skipped.records)
+        if backlog.aside.batches > self._aside[name]:
+            write("batches_set_aside", sink=name, set_aside=backlog.aside.batches)
+        self._aside[name] = backlog.aside.batches
 
-    def _update_spool(self, spool: SpoolState, blocking: Sequence[str]) -> None:
+    def _update_spool(self, spool: SpoolState, sinks: Mapping[str, SinkState]) -> None:
         """Log that the spool takes nothing, and why, and that it takes batches again."""
         has_failed, self._errors = spool.errors > self._errors, spool.errors
-        if self._was_writable and (has_failed or not spool.is_ready):
-            self._was_writable = False
+        if (has_failed or not spool.is_ready) and self._turned("spool_failing", True):
             self._log.write("spool_failing", code="E506")
-        if spool.is_ready and not self._was_writable:
-            self._was_writable = True
+        if spool.is_ready and self._turned("spool_failing", False):
             self._log.write("spool_recovered")
         is_full = spool.is_full or bool(spool.blocking)
-        if is_full and not self._was_full:
-            self._log.write("spool_full", code="E505", sink=next(iter(blocking), ""))
-        elif self._was_full and not is_full:
-            self._log.write("spool_has_room")
-        self._was_full = is_full
+        if self._turned("spool_full", is_full):
+            if is_full:
+                known = (name for name in spool.blocking if name in sinks)
+                blocking = (name for name in known if sinks[name].condition == "blocking")
+                self._log.write("spool_full", code="E505", sink=next(blocking, ""))
+            else:
+                self._log.write("spool_has_room")
         if spool.damaged > self._damaged:
             self._damaged = spool.damaged
             self._log.write("spool_damaged", files=spool.damaged)
-
-    def _update_refused(self) -> None:
-        """Log how often a token itself was configured and shown, and a connection to the control
-        socket refused, each time that it has doubled."""
-        tokens = self._components.tokens
-        unhashed = self._keeper.unhashed + (0 if tokens is None else tokens.unhashed)
-        if unhashed > 2 * self._unhashed:
-            self._unhashed = unhashed
-            self._log.write("token_unhashed", times=unhashed)
-        refused = 0 if self._control is None else self._control.refused
-        if refused > 2 * self._refused:
-            self._refused = refused
-            self._log.write("control_refused", times=refused)
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -66,9 +66,6 @@ class OpenSockets:
             """Where each receiver listens."""
             self._stack = stack.pop_all()
 
-    def __repr__(self) -> str:
-        return f"<OpenSockets of {', '.join(self.locations)}>"
-
     def _open(self, name: str, kind: ReceiverType, asked: Location, stack: ExitStack) -> Location:
         if kind.own_port and isinstance(asked, Address):
             return listeners.reserved(asked, kind.setting, stack)

@@ -12,10 +12,11 @@ import asyncio
 import signal
 import stat
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from collector.config import Loaded, examine
 from collector.config.loading import file_stats
@@ -26,7 +27,6 @@ from collector.ops.log import EventLog
 from collector.ops.metrics import Reload, ReloadReading
 from collector.routing import changes
 from collector.server.components import Components
-from collector.server.control import ControlServer
 from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes, ReloadCause, widening_faults
 from collector.server.lifecycle import notify
@@ -44,56 +44,41 @@ class _Candidate(NamedTuple):
     components: Components
 
 
-class Changeable(Protocol):
-    """The receivers of a sidecar, as far as a reload changes them."""
-
-    control: ControlServer | None
-    log: EventLog
-
-    async def renew_admin(self) -> None:
-        """Serve operators with the certificate and the limits of now."""
-
-
 class Reloader:
-    """Reads the configuration again. While it changes, no command of the control socket is carried
-    out."""
+    """Reads the configuration again. ``lock`` is held meanwhile, as while a command of the control
+    socket is carried out; ``renew_admin`` has operators served with the certificate and the limits
+    of now."""
 
     def __init__(
         self,
         loaded: Loaded,
         components: Components,
-        receivers: Changeable,
         keeper: Keeper,
         notes: LedgerNotes,
+        log: EventLog,
+        *,
+        lock: asyncio.Lock,
+        renew_admin: Callable[[], Awaitable[None]],
     ) -> None:
         self._loaded = loaded
         self._components = components
-        self._receivers = receivers
-        self._notes = notes
-        self._keeper = keeper
-        self._log = receivers.log
-        control = receivers.control
-        self._lock = asyncio.Lock() if control is None else control.lock
+        self._keeper, self._notes, self._log = keeper, notes, log
+        self._lock, self._renew_admin = lock, renew_admin
         self._outcomes: Counter[Reload] = Counter()
         self._is_successful, self._last = True, time()
         self._seen = loaded.stats
         self._asked: set[asyncio.Task[dict[str, Any]]] = set()
         self._is_asked = False
         self._watching: asyncio.Task[None] | None = None
-        components.reloads = self._reading
-
-    def __repr__(self) -> str:
-        return f"<Reloader, {self._outcomes.total()} reloads>"
+        components.metrics.reloads = self._reading
 
     def _reading(self) -> ReloadReading:
         return ReloadReading(self._outcomes, self._is_successful, self._last)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to listen to SIGHUP, to the control socket, and to changes of files."""
+        """Begin to listen to SIGHUP, and to changes of files."""
         loop.add_signal_handler(signal.SIGHUP, self.ask)
         self._watching = loop.create_task(self.watch())
-        if self._receivers.control is not None:
-            self._receivers.control.reload = self.command
 
     async def stop(self) -> None:
         """Give up what is not in force yet."""
@@ -237,7 +222,7 @@ class Reloader:
         self._loaded = found.loaded
         if _pem(had[0]) != _pem(following.certificates) or had[1] != following.limits:
             try:
-                await self._receivers.renew_admin()
+                await self._renew_admin()
             except Exception as error:  # noqa: BLE001 - operators are served as before
                 self._log.unexpected(error)
 

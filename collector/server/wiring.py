@@ -62,9 +62,6 @@ class GrpcReceiver:
         self._server = server
         self._location = location
 
-    def __repr__(self) -> str:
-        return "<GrpcReceiver>"
-
     async def open(self) -> None:
         """Listen on the port; calls wait. Raises ``ConfigError`` E207."""
         # It resolves a host name. The loop serves nobody yet, and must not until it is confined.

@@ -24,6 +24,8 @@ from itertools import chain
 from pathlib import Path
 from threading import Lock
 
+import uvloop
+
 from collector.contracts import PendingBatch, RequestKey, Written
 from collector.errors import ConfigError, SandboxError
 from collector.filter import Filter
@@ -40,7 +42,7 @@ from collector.sandbox import forbid_io_uring, restrict_calls, restrict_files
 from collector.schema.stored_document import unpacked
 from collector.server import clear_switches, harden
 from collector.server.channel import Channel, ChannelQueue, framed, frames_of_keeper
-from collector.server.lifecycle import loop_factory, on_loop_error
+from collector.server.lifecycle import on_loop_error
 from collector.server.messages import (
     Answers,
     Ask,
@@ -98,7 +100,7 @@ def main(kind: type[Worker] | None = None) -> None:
         with suppress(SandboxError):  # without it, the worker says that it is not confined
             forbid_io_uring()
     channel.setblocking(False)
-    with asyncio.Runner(debug=False, loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop) as runner:
         runner.run((kind or Worker)(setup, sockets, keys).run(channel))
     os._exit(0)
 
@@ -136,9 +138,6 @@ class RemoteKeyring:
         self._keys: dict[str, tuple[int, bytes]] = {}
         self._lock = Lock()
 
-    def __repr__(self) -> str:
-        return f"<RemoteKeyring of {len(self._keys)}>"
-
     def __call__(self, reference: str, period: int) -> bytes:
         known, key = self._keys.get(reference, (_NO_PERIOD, b""))
         return key if known == period else self._ask(reference, period)
@@ -168,9 +167,6 @@ class ChannelLog(ErrorLog):
         self._send = send
         self._errors = {name: number for number, name in enumerate(error_types())}
         self._modules = {name: number for number, name in enumerate(modules())}
-
-    def __repr__(self) -> str:
-        return "<ChannelLog>"
 
     def error_at(self, kind: str, place: str) -> None:
         """Send the type and the place of an error."""
@@ -280,7 +276,7 @@ class Worker:
     def _report(self) -> Report:
         tokens, requests = self._wiring.tokens, self._wiring.requests
         unhashed = 0 if tokens is None else tokens.unhashed
-        return Report(requests.counts(), requests.seconds(), requests.refusals(), unhashed)
+        return Report(*requests.tables(), unhashed)
 
 
 def _end(_: bool) -> None:

@@ -44,9 +44,6 @@ class WorkerProcess:
             self.process: subprocess.Popen[bytes] = self.start(module, ends)
             undo.pop_all()
 
-    def __repr__(self) -> str:
-        return f"<WorkerProcess {self.process.pid}>"
-
     @staticmethod
     def start(module: str, ends: tuple[int, int]) -> subprocess.Popen[bytes]:
         """Start an interpreter that runs ``module``, and has the two sockets and nothing else."""

@@ -50,9 +50,6 @@ class WorkerPlan:
         )
         self._pseudonyms = pseudonyms(components.schemas)
 
-    def __repr__(self) -> str:
-        return f"<WorkerPlan of {', '.join(schema.id for schema in self.schemas)}>"
-
     def period(self, reference: str, claimed: int) -> int:
         """Return a present period of a key: the claimed one, or the nearest."""
         now = datetime.now(UTC)

@@ -28,6 +28,7 @@ from collector.errors import ConfigError, MessageError, RecheckError, Unacceptab
 from collector.filter.recheck import Recheck
 from collector.testing.sinks import batch_of
 from tests.support.raising import raises
+from tests.support.rows import for_each
 
 SCHEMA = load_schema("conferencing")
 KEY, OTHER = b"k" * 32, b"o" * 32
@@ -145,7 +146,7 @@ def test_a_mac_is_wanted_where_there_is_a_key() -> None:
     assert _refusal(plain.data[:5] + b"\1" + plain.data[6:], [KEY]) == "unauthenticated"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "reason"),
     [
         ({"batch": "0" * 31}, "malformed"),
@@ -230,7 +231,7 @@ def _delayed(
 LINE = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7","os.type":"linux"}\n'
 
 
-@pytest.mark.parametrize("minutes", [0, 7, 90, 24 * 60, 30 * 24 * 60])
+@for_each("minutes", [0, 7, 90, 24 * 60, 30 * 24 * 60])
 def test_records_that_waited(minutes: int) -> None:
     """They may be of any minute of a month, and have any counts."""
     counted = LINE[:-2] + b',"count":3}\n'
@@ -243,7 +244,7 @@ def test_records_that_waited(minutes: int) -> None:
     assert Recheck(SCHEMA).check_delayed(_delayed(batch.payload)).record_count == 2
 
 
-@pytest.mark.parametrize(
+@for_each(
     "batch",
     [
         _delayed(b""),

@@ -102,8 +102,7 @@ def _serve_http(accepting: Accepting, options: Any, common: dict[str, Any]) -> N
         await ending.wait()
         await receiver.stop(5)
 
-    factory = uvloop.new_event_loop if options["loop"] == "uvloop" else asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve())
 
 
@@ -297,13 +296,13 @@ def serving(tmp_path: Path, **options: Any) -> Iterator[Server]:
     """A receiver in a process of its own.
 
     Options: ``grpc``, ``limits``, ``mood`` (full, failing, changing, slow, held, telling),
-    ``token``, ``origins``, ``hops``, ``hosts``, ``unix``, ``loop``, ``tls`` (certificate, key,
-    authority), and ``environment`` for the process.
+    ``token``, ``origins``, ``hops``, ``hosts``, ``unix``, ``tls`` (certificate, key, authority),
+    and ``environment`` for the process.
     """
     environ = {**os.environ, **options.pop("environment", {})}
     environ = {k: v for k, v in environ.items() if v}
     defaults: dict[str, Any] = {"grpc": False, "limits": {}, "mood": "", "token": "", "origins": []}
-    defaults |= {"hops": 0, "hosts": [], "unix": "", "loop": "uvloop", "tls": []}
+    defaults |= {"hops": 0, "hosts": [], "unix": "", "tls": []}
     assert set(options) <= set(defaults)
     options["limits"] = _PATIENCE | options.get("limits", {})
     stderr, stdout = tmp_path / "stderr", tmp_path / "stdout"

@@ -7,6 +7,7 @@ import pytest
 from collector.ingest.http import CorsPolicy
 from collector.ingest.refusals import FOREIGN_ORIGIN, RequestRefused
 from collector.ingest.request import HttpRequest
+from tests.support.rows import for_each
 
 
 def _head(*origins: str, asks: bool = False) -> HttpRequest:
@@ -18,7 +19,7 @@ def _head(*origins: str, asks: bool = False) -> HttpRequest:
 _ORIGINS = CorsPolicy(["https://Meet.example/", "http://localhost:3000"])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("origins", "admitted"),
     [
         ([], True),
@@ -32,7 +33,6 @@ _ORIGINS = CorsPolicy(["https://Meet.example/", "http://localhost:3000"])
         (["*"], False),
         ([""], False),
     ],
-    ids=str,
 )
 def test_origins(origins: list[str], admitted: bool) -> None:
     """Programs name none; pages are let in by name."""

@@ -29,6 +29,7 @@ from collector.ingest.decompression import (
 )
 from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import BODY_TOO_LARGE, DAMAGED, INFLATED, RequestRefused
+from tests.support.rows import for_each
 from tests.support.zeros import zeros
 
 _LIMITS = IngestLimits()
@@ -124,7 +125,7 @@ def test_a_million_empty_members(name: str) -> None:
         _plain(encoding, compress(b"") * 1_000_000)
 
 
-@pytest.mark.parametrize("name", ["gzip", "zstd"])
+@for_each("name", ["gzip", "zstd"])
 def test_a_bomb_costs_no_more_than_it_may(name: str) -> None:
     """1 GiB of zeros is refused once it is too large; its decompressed pieces are released."""
     wire = zeros(name, 64)
@@ -181,10 +182,9 @@ def test_what_an_event_loop_may_decompress() -> None:
     ]
     bodies = [Compressed("deflate", bytes(size), _LIMITS) for size in (SMALL_BODY, SMALL_BODY + 1)]
     assert [each.is_short for each in (*pieces, *bodies)] == [True, False, True, False]
-    assert repr(pieces[0]) == "<Compressed: gzip>"
 
 
-@pytest.mark.parametrize("name", ["zlib", "raw"])
+@for_each("name", ["zlib", "raw"])
 def test_a_body_without_a_size_is_small_at_first(name: str) -> None:
     """It needs little memory; if it is larger than that, it begins again, and may have all that the
     limits allow."""
@@ -252,7 +252,7 @@ def test_a_window_larger_than_any_body_needs_is_refused() -> None:
     assert MOST_WINDOW == 1 << 23
 
 
-@pytest.mark.parametrize(("flag", "length"), [(0, 1), (1, 2), (2, 4), (3, 8)])
+@for_each(("flag", "length"), [(0, 1), (1, 2), (2, 4), (3, 8)])
 def test_each_length_of_a_stated_size(flag: int, length: int) -> None:
     """A frame of one segment states its size in 1, 2, 4 or 8 bytes (RFC 8878, 3.1.1.1.4), which is
     its window too: one above the limit is refused, and a header that is cut short is damaged."""
@@ -299,7 +299,7 @@ def test_a_frame_of_one_segment_needs_its_size_as_window() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["gzip", "zstd"])
+@for_each("name", ["gzip", "zstd"])
 def test_a_stated_size_is_kept_to(name: str) -> None:
     """A body that becomes more than it states is damaged; one that states too much is refused
     before anything of it is decompressed, where that is sure."""
@@ -380,7 +380,7 @@ def test_what_is_reserved_is_enough(window: int | None, size: int) -> None:
         assert grown <= reserved
 
 
-@pytest.mark.parametrize(("wire", "is_short"), [(50_000, True), (70_000, False)])
+@for_each(("wire", "is_short"), [(50_000, True), (70_000, False)])
 def test_much_that_becomes_little_is_not_short(wire: int, is_short: bool) -> None:
     """Blocks without content take as long as others: no event loop does megabytes of them."""
     packed, empty = gzip.compress(b"{}"), b"\x00\x00\x00\xff\xff"

@@ -41,6 +41,7 @@ from tests.support import http2
 from tests.support.certificates import Authority
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.latency import assert_served, at_most
+from tests.support.rows import for_each
 
 LOGS = next(iter(METHODS))
 Listen = Callable[..., int]
@@ -251,8 +252,8 @@ def _points(number: int) -> bytes:
     return bytes(request.SerializeToString())
 
 
-@pytest.mark.parametrize("compression", [None, grpc.Compression.Gzip])
-@pytest.mark.parametrize(("signal", "make"), [*enumerate((_logs, _spans, _points))])
+@for_each("compression", [None, grpc.Compression.Gzip])
+@for_each(("signal", "make"), [*enumerate((_logs, _spans, _points))])
 def test_too_many_events(
     tmp_path: Path,
     signal: int,
@@ -442,8 +443,3 @@ def test_a_stop_does_not_wait_for_ever(accepting: Accepting) -> None:
             grpc.StatusCode.UNAVAILABLE,
         )
     receiver.stop(1)
-
-
-def test_nothing_is_shown(accepting: Accepting) -> None:
-    """``repr`` holds neither address nor settings."""
-    assert repr(GrpcServer(accepting, **_here(), tokens=Tokens([_HASH]))) == "<GrpcServer>"

@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.ingest.serving import Server, exchange, heard, serving
 from tests.support.certificates import Authority
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.latency import at_most
+from tests.support.rows import for_each
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
 _HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -43,34 +45,28 @@ class Secured:
         return self.context.wrap_socket(self.server.connect(), server_hostname="127.0.0.1")
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
-def loop(request: pytest.FixtureRequest) -> str:
-    """Either event loop."""
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
-def secured(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """A receiver with a certificate."""
-    with _secured(tmp_path_factory.mktemp("tls"), loop) as server:
+    with _secured(tmp_path_factory.mktemp("tls")) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def hasty(loop: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """One without much patience."""
     limits = {"header_seconds": 1.0, "body_seconds": 1.0}
-    with _secured(tmp_path_factory.mktemp("hasty"), loop, limits) as server:
+    with _secured(tmp_path_factory.mktemp("hasty"), limits) as server:
         yield server
 
 
 @contextlib.contextmanager
-def _secured(folder: Path, loop: str, limits: dict[str, float] | None = None) -> Iterator[Secured]:
+def _secured(folder: Path, limits: dict[str, float] | None = None) -> Iterator[Secured]:
     authority = Authority(folder)
     pair = authority.issue("server")
     context = ssl.create_default_context(cafile=str(authority.own.certificate))
     tls = [str(pair.certificate), str(pair.key)]
-    with serving(folder, loop=loop, tls=tls, limits=limits or {}) as server:
+    with serving(folder, tls=tls, limits=limits or {}) as server:
         yield Secured(server, context)
     assert "Traceback" not in server.said()
     assert "no effect" not in server.said()
@@ -96,29 +92,32 @@ def test_refused_half_way(secured: Secured) -> None:
     client.close()
 
 
+_ENDING = {
+    b"\0\0\0": b"400",
+    _HEAD + b"X: " + b"x" * 90_000: b"431",
+    _HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n": b"400",
+    _HEAD + b"Content-Length: 10\r\n\r\n": b"408",
+    _HEAD: b"408",
+    _HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}": b"200",
+}
+"""What ends a connection, and the status of its last answer."""
+
+
 @pytest.mark.timed
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
-        (b"\0\0\0", b"400"),
-        (_HEAD + b"X: " + b"x" * 90_000, b"431"),
-        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
-        (_HEAD + b"Content-Length: 10\r\n\r\n", b"408"),
-        (_HEAD, b"408"),
-        (_HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\n{}", b"200"),
-    ],
-)
-def test_what_ends_a_connection(
-    secured: Secured, hasty: Secured, sent: bytes, status: bytes
-) -> None:
+def test_what_ends_a_connection(secured: Secured, hasty: Secured) -> None:
     """Its last answer comes through, and then it is closed soon."""
-    began = time.monotonic()
-    with (hasty if status == b"408" else secured).connect() as line:
-        line.sendall(sent)
-        with contextlib.suppress(ssl.SSLError):
-            answer = heard(line)
-    assert answer.split()[1] == status
-    assert time.monotonic() - began < at_most(4)
+
+    def ended(sent: bytes) -> tuple[bytes, bool]:
+        began, answer = time.monotonic(), b""
+        with (hasty if _ENDING[sent] == b"408" else secured).connect() as line:
+            line.sendall(sent)
+            with contextlib.suppress(ssl.SSLError):
+                answer = heard(line)
+        return answer.split()[1], time.monotonic() - began < at_most(4)
+
+    with ThreadPoolExecutor(len(_ENDING)) as pool:
+        found = [*pool.map(ended, _ENDING)]
+    assert found == [(status, True) for status in _ENDING.values()]
 
 
 def test_senders_that_go_away(secured: Secured) -> None:
@@ -144,11 +143,11 @@ _HELLO = b"".join(
 """Seven records of a client's first message, of which more is to come."""
 
 
-@pytest.mark.parametrize("is_shaking", [True, False])
-def test_what_many_connections_take(is_shaking: bool, loop: str, tmp_path: Path) -> None:
+@for_each("is_shaking", [True, False])
+def test_what_many_connections_take(is_shaking: bool, tmp_path: Path) -> None:
     """The event loop keeps what it reads into for each, as long as it is open, and also before the
     end of its handshake: so it has a bound."""
-    with _secured(tmp_path, loop) as secured, contextlib.ExitStack() as stack:
+    with _secured(tmp_path) as secured, contextlib.ExitStack() as stack:
         began = secured.server.memory()
         for _ in range(_MANY):
             with contextlib.suppress(OSError):  # it is refused, or what it sends is not taken
@@ -179,10 +178,10 @@ def _send_at_once(server: Server, line: socket.socket, data: bytes) -> None:
         server.process.send_signal(signal.SIGCONT)
 
 
-def test_handshakes_are_counted_down(loop: str, tmp_path: Path) -> None:
+def test_handshakes_are_counted_down(tmp_path: Path) -> None:
     """However they end, their places are free again; one that has no end has a deadline."""
     limits = {"connections": 3, "header_seconds": 1.0}
-    with _secured(tmp_path, loop, limits) as secured:
+    with _secured(tmp_path, limits) as secured:
         for said in (b"", b"\0", _HELLO[:30], _HELLO, _HEAD) * 4:
             with secured.server.connect() as line, contextlib.suppress(OSError):
                 line.sendall(said)

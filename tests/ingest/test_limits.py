@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 from collector.contracts import MOST_BYTES
 from collector.errors import ConfigError
 from collector.ingest.limits import (
@@ -17,6 +15,7 @@ from collector.ingest.limits import (
 )
 from tests.support.deadline import stays, wait_until
 from tests.support.raising import raises
+from tests.support.rows import for_each
 
 
 def test_defaults() -> None:
@@ -27,7 +26,7 @@ def test_defaults() -> None:
     assert (limits.header_seconds, limits.body_seconds) == (5.0, 10.0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "wrong",
     [
         {"wire": 0},
@@ -41,7 +40,6 @@ def test_defaults() -> None:
         {"body_seconds": -1.0},
         {"connections": 0},
     ],
-    ids=str,
 )
 def test_what_cannot_be_set(wrong: dict[str, int]) -> None:
     """Nothing below one, no body above 8 MiB."""

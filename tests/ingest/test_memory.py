@@ -16,6 +16,7 @@ from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.memory import MemoryBudget, Reservation, Turns
 from collector.ingest.refusals import BUSY, RequestRefused
 from tests.support.deadline import WAIT_SECONDS
+from tests.support.rows import for_each
 from tests.support.zeros import zeros
 
 
@@ -162,9 +163,9 @@ def test_a_queue_that_is_too_long_is_refused_at_once() -> None:
     assert isinstance(late, RequestRefused)
 
 
-@pytest.mark.parametrize("body", [1, 100, SMALL_BODY, MIB, 8 * MIB])
-@pytest.mark.parametrize("memory", [1, MIB, 80 * MIB])
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd"])
+@for_each("body", [1, 100, SMALL_BODY, MIB, 8 * MIB])
+@for_each("memory", [1, MIB, 80 * MIB])
+@for_each("encoding", ["gzip", "deflate", "zstd"])
 def test_every_body_finds_room(body: int, memory: int, encoding: Encoding) -> None:
     """However little all together may have, and whatever a body becomes."""
     limits = IngestLimits(wire=body, body=body, memory=memory)
@@ -212,4 +213,3 @@ def test_memory_is_within_what_is_set() -> None:
     budget = MemoryBudget(IngestLimits())
     parts = (budget.wire, budget.small, budget.medium, budget.large)
     assert sum(each.amount for each in parts) <= 82 * MIB
-    assert repr(budget) == "<MemoryBudget: 0 bytes used>"

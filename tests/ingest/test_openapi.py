@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import pytest
-
 from collector.contracts import REJECTIONS, Earlier, Request, Tally
 from collector.ingest import http
 from collector.ingest.http import EventsHandler
@@ -45,6 +43,7 @@ from collector.preferences import PATH, PreferencePage
 from collector.schema import load_schema
 from tests.support.calling import responded
 from tests.support.documented import Document, members
+from tests.support.rows import for_each
 
 DOCUMENT = Document(Path(http.__file__).with_name("openapi.json"))
 _OF_CONNECTIONS = frozenset(
@@ -106,7 +105,7 @@ def test_it_has_every_operation() -> None:
     assert codes == sorted({each.code for each in REFUSALS})
 
 
-@pytest.mark.parametrize(("method", "path"), sorted(DOCUMENT.operations))
+@for_each(("method", "path"), sorted(DOCUMENT.operations))
 def test_refusals(method: str, path: str) -> None:
     """Each that the handler may give is there under its status, with its code, its message, its
     headers and its body; and no other is."""
@@ -128,7 +127,7 @@ def test_refusals(method: str, path: str) -> None:
         assert len(response["content"]) == len(dialects)
 
 
-@pytest.mark.parametrize("path", ROUTES)
+@for_each("path", ROUTES)
 def test_counts(path: str) -> None:
     """Of what was stored, now or before, in each form."""
     some = Tally(40, 3, Counter(dict.fromkeys(REJECTIONS, 4)))
@@ -173,7 +172,7 @@ async def _respond(method: str, path: str, *, body: bytes = b"", **headers: str)
 _FORM = {"content_type": "application/x-www-form-urlencoded", "sec_fetch_site": "same-origin"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("method", "path", "body", "headers", "status"),
     [
         ("GET", DOCUMENT_PATH, b"", {}, 200),

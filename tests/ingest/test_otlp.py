@@ -13,12 +13,15 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
 from collector.contracts import SIGNALS
 from collector.ingest.grpc import METHODS
 from collector.ingest.refusals import UNREADABLE
 from tests.ingest.serving import Server, serving
 from tests.support.deadline import WAIT_SECONDS
+from tests.support.exporters import exporter
 
 _PROTOBUF = "application/x-protobuf"
 _METHODS: dict[str, str] = {signal: method for method, signal in METHODS.items()}
@@ -133,6 +136,12 @@ def test_undecodable(server: Server, export: Export, signal: str, body: bytes) -
     assert export(server, body, signal) == Answer(3, message)
 
 
+def test_what_is_final(server: Server, export: Export) -> None:
+    """No client sends again what is too large: RESOURCE_EXHAUSTED without ``RetryInfo``."""
+    code, _, _, retry = export(server, b"\x0a" * (9 << 20))
+    assert (code, retry) == (8, 0)
+
+
 def test_senders(server: Server, export: Export) -> None:
     """The address that the trusted proxy reports, and the user agent, reach the filter."""
     export(server, _request("logs", 1, 0), x_forwarded_for="198.51.100.7, 192.0.2.1")
@@ -189,3 +198,17 @@ def test_failures(
     assert server.observed() == [{"full": 503, "failing": 500}[mood]] * 3
     assert "canary" not in server.said()
     assert "Traceback" not in server.said()
+
+
+@pytest.mark.long
+def test_an_exporter_tries_again(tmp_path: Path) -> None:
+    """It sends again by itself what was refused for the moment, and not what failed."""
+    logs = LoggerProvider()
+    with serving(tmp_path, mood="changing") as server:
+        logs.add_log_record_processor(
+            SimpleLogRecordProcessor(exporter("logs", "http", server.port))
+        )
+        for _ in range(2):
+            logs.get_logger("test").emit(body="x", attributes={"os.type": "linux"})
+        logs.shutdown()
+        assert server.observed() == [200, 503, 500]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.ingest.peers import address_of, forwarded
+from tests.support.rows import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("peer", "address"),
     [
         ("ipv4:192.0.2.1:4317", "192.0.2.1"),
@@ -31,7 +31,7 @@ def test_addresses_of_peers(peer: str, address: str | None) -> None:
     assert address_of(peer) == address
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("lines", "hops", "address"),
     [
         (["192.0.2.1"], 1, "192.0.2.1"),

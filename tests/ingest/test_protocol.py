@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import gc
 import http.client
-import itertools
 import re
-import resource
 import signal
 import socket
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,8 @@ from collector.ingest.request import HttpRequest, Respond
 from collector.ingest.responses import HttpResponse
 from tests.ingest.serving import Server, exchange, heard, serving
 from tests.support.deadline import WAIT_SECONDS, wait_until
-from tests.support.latency import assert_served, at_most
+from tests.support.latency import at_most
+from tests.support.rows import for_each
 
 _EVENT = b'{"client":{"address":"203.0.113.7"},"os":{"type":"windows"}}'
 _TAKEN = {"received": 1, "admitted": 1, "rejected": {}}
@@ -36,12 +37,10 @@ _CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n"
 _QUICK = {"header_seconds": 0.6, "body_seconds": 0.6, "idle_seconds": 0.6}
 
 
-@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """A receiver with its limits as they are, on either event loop."""
-    with serving(tmp_path_factory.mktemp("protocol"), loop=request.param) as running:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A receiver with its limits as they are."""
+    with serving(tmp_path_factory.mktemp("protocol")) as running:
         yield running
 
 
@@ -64,7 +63,7 @@ def _codes(answers: bytes) -> list[str]:
 # -- what can be read in two ways ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     "request_",
     [
         _HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -104,7 +103,6 @@ def _codes(answers: bytes) -> list[str]:
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"\x00" * 100,
     ],
-    ids=itertools.count(),
 )
 def test_ambiguous_requests(server: Server, request_: bytes) -> None:
     """400, and nothing more is read: no request behind it can be smuggled in."""
@@ -114,7 +112,7 @@ def test_ambiguous_requests(server: Server, request_: bytes) -> None:
     assert b"connection: close" in answer
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body",
     [
         b"zz\r\n{}\r\n0\r\n\r\n",
@@ -129,7 +127,6 @@ def test_ambiguous_requests(server: Server, request_: bytes) -> None:
         b"2\r\n{}\r\n0\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
         b"1\r\n{\r\n" * 60_000 + b"0\r\n\r\n",
     ],
-    ids=lambda body: repr(body[:12]),
 )
 def test_faulty_chunks(server: Server, body: bytes) -> None:
     """400 as well; also where framing costs more than it carries."""
@@ -232,7 +229,7 @@ _QUEUED = _HEAD + b"Content-Length: 10000\r\n\r\n" + b" " * 10_000
 _LONG_HEAD = _LAST.replace(b"Host: a", b"Host: a\r\nX-Forwarded-For: " + b"a" * 20_000)
 
 
-@pytest.mark.parametrize("behind", [_QUEUED * 20, _QUEUED + _LONG_HEAD], ids=["bodies", "heads"])
+@for_each("behind", [_QUEUED * 20, _QUEUED + _LONG_HEAD])
 def test_little_waits_behind_a_request(tmp_path: Path, behind: bytes) -> None:
     """Heads and bodies of pipelined requests are kept up to 16 KiB, and the next is not served."""
     with serving(tmp_path, mood="held") as server, server.connect() as line:
@@ -283,7 +280,7 @@ def test_a_skipped_body_has_its_limits_too(hasty: Server) -> None:
 # -- large heads --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     "large",
     [
         b"X: " + b"x" * 1_000_000 + b"\r\n",
@@ -291,7 +288,6 @@ def test_a_skipped_body_has_its_limits_too(hasty: Server) -> None:
         b"X: y\r\n" * 200_000,
         b"".join(b"X-%d: y\r\n" % number for number in range(100_000)),
     ],
-    ids=["value", "name", "many", "different"],
 )
 def test_1_mb_of_headers(server: Server, large: bytes) -> None:
     """431, whatever they are made of."""
@@ -340,29 +336,33 @@ def _until_closed(line: socket.socket, drip: bytes, began: float) -> tuple[bytes
     return said, time.monotonic() - began
 
 
+_SLOW_SENDERS = [
+    (b"", b"", []),
+    (b"POST /v1/events HTTP/1.1\r\n", b"X", [408]),
+    (_HEAD + b"X: ", b"x", [408]),
+    (_HEAD + b"Content-Length: 1000\r\n\r\n", b" ", [408]),
+    (_CHUNKED + b"\r\n", b"1\r\n \r\n", [408]),
+    (_WHOLE, b"", [200]),
+    (_WHOLE + b"POST /v1/events HTTP/1.1\r\n", b"X", [200, 408]),
+    (_WHOLE + _HEAD + b"Content-Length: 1000\r\n\r\n", b" ", [200, 408]),
+]
+"""What each sends, what it goes on with, and the statuses that it gets."""
+
+
 @pytest.mark.timed
-@pytest.mark.parametrize(
-    ("sent", "drip", "statuses"),
-    [
-        (b"", b"", []),
-        (b"POST /v1/events HTTP/1.1\r\n", b"X", [408]),
-        (_HEAD + b"X: ", b"x", [408]),
-        (_HEAD + b"Content-Length: 1000\r\n\r\n", b" ", [408]),
-        (_CHUNKED + b"\r\n", b"1\r\n \r\n", [408]),
-        (_WHOLE, b"", [200]),
-        (_WHOLE + b"POST /v1/events HTTP/1.1\r\n", b"X", [200, 408]),
-        (_WHOLE + _HEAD + b"Content-Length: 1000\r\n\r\n", b" ", [200, 408]),
-    ],
-    ids=["nothing", "line", "header", "length", "chunks", "idle", "second", "second body"],
-)
-def test_slow_senders(hasty: Server, sent: bytes, drip: bytes, statuses: list[int]) -> None:
+def test_slow_senders(hasty: Server) -> None:
     """Have their time for a head, for a body, and between requests, and then no more of it."""
-    began = time.monotonic()
-    with hasty.connect() as line:
-        line.sendall(sent)
-        said, seconds = _until_closed(line, drip, began)
-    assert _statuses(said) == statuses
-    assert 0.4 < seconds < at_most(4)
+
+    def sent(row: tuple[bytes, bytes, list[int]]) -> tuple[list[int], bool]:
+        began = time.monotonic()
+        with hasty.connect() as line:
+            line.sendall(row[0])
+            said, seconds = _until_closed(line, row[1], began)
+        return _statuses(said), 0.4 < seconds < at_most(4)
+
+    with ThreadPoolExecutor(len(_SLOW_SENDERS)) as pool:
+        found = [*pool.map(sent, _SLOW_SENDERS)]
+    assert found == [(statuses, True) for *_, statuses in _SLOW_SENDERS]
 
 
 def test_slow_readers(tmp_path: Path) -> None:
@@ -394,76 +394,21 @@ def test_a_slow_server_does_not_blame_its_senders(tmp_path: Path) -> None:
 # -- many ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def sockets() -> Iterator[list[socket.socket]]:
-    """Sockets that are closed in the end; there may be more than a thousand."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
-    opened: list[socket.socket] = []
-    yield opened
-    for line in opened:
-        line.close()
-
-
-_SLOW = {
-    "idle": b"",
-    "heads": _HEAD,
-    "bodies": _HEAD + b"Content-Length: 1000\r\n\r\n{",
-}
-
-
-def _timed(server: Server, client: http.client.HTTPConnection) -> tuple[float, float]:
-    """The seconds of a request on a new and on an old connection."""
-    began = time.perf_counter()
-    assert server.post(_EVENT).status == 200
-    between = time.perf_counter()
-    assert exchange(client, _EVENT).status == 200
-    return between - began, time.perf_counter() - between
-
-
-@pytest.mark.long
-@pytest.mark.timed
-@pytest.mark.parametrize("kind", _SLOW)
-def test_a_thousand_slow_sockets(tmp_path: Path, sockets: list[socket.socket], kind: str) -> None:
-    """Hold up no other sender: requests on new and on old connections are answered about as soon as
-    without them."""
-    with serving(tmp_path) as server:
-        client = server.client()
-        assert exchange(client, _EVENT).status == 200
-        quiet = [_timed(server, client) for _ in range(150)]
-        for _ in range(1000):
-            line = server.connect()
-            line.sendall(_SLOW[kind])
-            sockets.append(line)
-        time.sleep(0.6)
-        crowded = []
-        for _ in range(150):
-            crowded.append(_timed(server, client))
-            for line in sockets[:: len(sockets) // 20]:
-                with contextlib.suppress(OSError):
-                    line.sendall(b" ")
-        client.close()
-        for number in (0, 1):
-            before, meanwhile = ([each[number] for each in times] for times in (quiet, crowded))
-            assert_served(before, meanwhile)
-        assert server.memory() < 128 << 20
-
-
-def test_more_connections_than_there_may_be(tmp_path: Path, sockets: list[socket.socket]) -> None:
+def test_more_connections_than_there_may_be(tmp_path: Path) -> None:
     """One that has kept us waiting makes way; where all are at work, 503."""
     limits = {"connections": 4}
-    with serving(tmp_path, limits=limits, mood="held") as server:
-        for _ in range(4):
-            line = server.connect()
+    with serving(tmp_path, limits=limits, mood="held") as server, ExitStack() as stack:
+        lines = [stack.enter_context(server.connect()) for _ in range(4)]
+        for line in lines:
             line.sendall(_LAST)
-            sockets.append(line)
         wait_until(lambda: server.held() == 4)
         assert _statuses(server.say(_LAST)) == [503]
         server.release()
-        assert [_statuses(heard(line)) for line in sockets] == [[200]] * 4
+        assert [_statuses(heard(line)) for line in lines] == [[200]] * 4
         while not (idle := _idle(server, 4)):
             time.sleep(1)
-        sockets.extend(idle)
+        for line in idle:
+            stack.enter_context(line)
         wait_until(lambda: _statuses(server.say(_LAST)) == [200])
         assert [_gone(line) for line in idle] == [True, False, False, False]
 
@@ -561,7 +506,7 @@ def test_an_answer_comes_in_one_piece(server: Server) -> None:
             assert line.recv(4096).endswith(b"}")
 
 
-@pytest.mark.parametrize(("number", "status"), [(150, 200), (201, 431)])
+@for_each(("number", "status"), [(150, 200), (201, 431)])
 def test_many_headers(server: Server, number: int, status: int) -> None:
     """Short ones are refused by their number: as objects they take many times their bytes."""
     more = b"".join(b"X%d: y\r\n" % at for at in range(number))
@@ -572,10 +517,9 @@ def test_many_headers(server: Server, number: int, status: int) -> None:
 # -- memory ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     "sent",
     [_WHOLE, _START + b"\r\n", _WHOLE[:-1], _WHOLE.replace(b"events", b"held"), b"", b"\0"],
-    ids=["whole", "refused", "cut short", "in progress", "nothing", "malformed"],
 )
 def test_a_connection_that_is_closed_leaves_no_cycle(sent: bytes) -> None:
     """Its memory is free at once, with the buffers of TLS, not when garbage is collected."""

@@ -13,6 +13,7 @@ from collector.ingest import refusals
 from collector.ingest.refusals import REFUSALS, Refusal, RequestRefused
 from collector.ingest.responses import EVENTS, Dialect, refusal_response
 from collector.ops.requests import REFUSAL_CODES
+from tests.support.rows import for_each
 
 _EACH = pytest.mark.parametrize(
     "refusal", REFUSALS, ids=lambda refusal: f"{refusal.code}-{refusal.message[:30]}"
@@ -27,7 +28,7 @@ def test_the_table_is_whole() -> None:
     assert set(REFUSAL_CODES) <= set(CODES)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("error", "told"),
     [
         (SpoolFull(), "E505"),
@@ -35,7 +36,6 @@ def test_the_table_is_whole() -> None:
         (Overloaded("not now"), "E425"),
         (DeliveryError("E503", "not now"), "E506"),
     ],
-    ids=str,
 )
 def test_a_sender_is_told_why_nothing_was_stored(error: DeliveryError, told: str) -> None:
     """A full spool, a full disk and too much at once are three refusals; each is 503, to be sent

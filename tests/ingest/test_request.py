@@ -11,6 +11,7 @@ from collector.ingest.refusals import (
     RequestRefused,
 )
 from collector.ingest.request import ROUTES, HttpRequest
+from tests.support.rows import for_each
 
 
 def _head(
@@ -20,7 +21,7 @@ def _head(
     return HttpRequest("POST", path, encoded, client=client)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "text", "form"),
     [
         ("/v1/events", "application/json", "json"),
@@ -54,14 +55,14 @@ def test_types(path: str, text: str, form: str | None) -> None:
 _DIGITS = "00112233445566778899aAbBcCdDeEfF"
 
 
-@pytest.mark.parametrize("text", [_DIGITS, f'"{_DIGITS}"', f" {_DIGITS}\t"])
+@for_each("text", [_DIGITS, f'"{_DIGITS}"', f" {_DIGITS}\t"])
 def test_keys(text: str) -> None:
     """32 hexadecimal digits of either case, in quotes or not; or none at all."""
     assert _head(("idempotency-key", text)).idempotency_key() == bytes(range(0, 256, 17))
     assert _head().idempotency_key() is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     "lines",
     [
         *(
@@ -75,7 +76,6 @@ def test_keys(text: str) -> None:
         *([f"{_DIGITS}, {_DIGITS}"], [_DIGITS, _DIGITS], [f"'{_DIGITS}'"], [f"0x{_DIGITS[2:]}"]),
         *(["00112233-4455-6677-8899-aabbccddeeff"], [_DIGITS[:-1] + "²"], [f"{_DIGITS};a=b"]),
     ],
-    ids=str,
 )
 def test_keys_that_are_none(lines: list[str]) -> None:
     """Other forms are refused, not guessed."""
@@ -84,7 +84,7 @@ def test_keys_that_are_none(lines: list[str]) -> None:
     assert caught.value.refusal is INVALID_KEY
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("lines", "encoding"),
     [
         ([], None),
@@ -101,9 +101,7 @@ def test_encodings(lines: list[str], encoding: str | None) -> None:
     assert _head(*(("content-encoding", line) for line in lines)).encoding() == encoding
 
 
-@pytest.mark.parametrize(
-    "lines", [["gzip, gzip"], ["gzip", "gzip"], ["identity, gzip"], ["br"], ["gzip;q=1"]], ids=str
-)
+@for_each("lines", [["gzip, gzip"], ["gzip", "gzip"], ["identity, gzip"], ["br"], ["gzip;q=1"]])
 def test_encodings_that_are_not_taken(lines: list[str]) -> None:
     """Others, and more than one."""
     with pytest.raises(RequestRefused) as caught:
@@ -126,7 +124,7 @@ def test_addresses_of_other_kinds() -> None:
     assert _head(client="fe80::1%eth0").peer(0) == "fe80::1"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("host", "known"),
     [
         ("localhost", True),
@@ -156,7 +154,7 @@ def test_two_hosts_are_foreign() -> None:
     assert not _head().is_for(hosts)
 
 
-@pytest.mark.parametrize("name", ["sec-gpc", "dnt"])
+@for_each("name", ["sec-gpc", "dnt"])
 def test_signals(name: str) -> None:
     """Global Privacy Control and Do Not Track refuse by ``1``, also beside another value."""
     for values in (["1"], ["0", "1"], [" 1\t"]):

@@ -26,6 +26,7 @@ from collector.ingest.responses import (
     status_protobuf,
     tally_response,
 )
+from tests.support.rows import for_each
 
 _MESSAGES: dict[Signal, tuple[Any, str]] = {
     "logs": (logs_service_pb2.ExportLogsServiceResponse, "rejected_log_records"),
@@ -40,7 +41,7 @@ def _tally(admitted: int = 0, **rejected: int) -> Tally:
     return tally
 
 
-@pytest.mark.parametrize("signal", SIGNALS)
+@for_each("signal", SIGNALS)
 def test_full_success_says_nothing(signal: Signal) -> None:
     """``partial_success`` is unset; dropped fields and content are no rejections."""
     tally = _tally(3)
@@ -127,7 +128,7 @@ def test_it_says_how_to_find_out_why_nothing_is_admitted() -> None:
     assert "why" not in json.loads(tally_response(EVENTS, _tally(1, missing_required=2)).body)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("tally", "status", "of_lines"),
     [
         (_tally(), 200, 200),
@@ -147,7 +148,7 @@ def test_statuses_of_http(tally: Tally, status: int, of_lines: int) -> None:
     assert tally_response(EVENTS, tally, lines=True).status == of_lines
 
 
-@pytest.mark.parametrize("signal", ["logs", "traces", "metrics"])
+@for_each("signal", ["logs", "traces", "metrics"])
 def test_otlp(signal: Signal) -> None:
     """The type of the request; nothing is said of full success."""
     for protobuf, body in ((True, b""), (False, b"{}")):

@@ -32,12 +32,12 @@ class Server:
     """A receiver on an event loop in a thread; its paths are the methods that begin with ``_a_``.
     ``closed`` has the name of each stream that was closed; ``asked`` counts bytes asked for."""
 
-    def __init__(self, factory: Callable[[], asyncio.AbstractEventLoop], seconds: float) -> None:
+    def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.closed: list[str] = []
         self.asked = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
-        self._loop = factory()
+        self._loop = loop or uvloop.new_event_loop()
         limits = IngestLimits(body_seconds=seconds)
         place = Address("127.0.0.1", self.port)
         self._receiver = HttpReceiver(in_task(self._handle), place, self._listening, limits)
@@ -98,10 +98,10 @@ class Server:
         wait_until(lambda: name in self.closed)
 
 
-@pytest.fixture(params=[uvloop.new_event_loop, asyncio.new_event_loop], ids=["uvloop", "asyncio"])
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+@pytest.fixture
+def server() -> Iterator[Server]:
     """A receiver whose readers have plenty of time."""
-    server = Server(request.param, WAIT_SECONDS)
+    server = Server(WAIT_SECONDS)
     yield server
     server.end()
 
@@ -109,7 +109,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
 @pytest.fixture
 def hasty() -> Iterator[Server]:
     """A receiver whose readers have half a second."""
-    server = Server(uvloop.new_event_loop, 0.5)
+    server = Server(0.5)
     yield server
     server.end()
 
@@ -196,7 +196,7 @@ def test_a_slow_reader_gets_it_all() -> None:
     """As long as it reads at all, the whole may take longer than the deadline: by the clock of the
     server, which goes on with each piece that is read."""
     loop = _Ahead()
-    server = Server(lambda: loop, 30.0)
+    server = Server(30.0, loop)
     # The system takes little of it at a time: the server waits for its reader again and again.
     server._listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
     with socket.socket() as line:

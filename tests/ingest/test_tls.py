@@ -21,6 +21,7 @@ from collector.ingest.tls import Certificates
 from tests.support.certificates import Authority, Pair, dated
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.programs import script
+from tests.support.rows import for_each
 
 
 @pytest.fixture(scope="module")
@@ -205,13 +206,6 @@ def test_files_that_cannot_be_used(authority: Authority, server: Pair, tmp_path:
         assert caught.value.__context__ is None
 
 
-def test_nothing_is_shown(authority: Authority, server: Pair) -> None:
-    """``repr`` holds neither the key nor a path."""
-    plain = Certificates(server.certificate, server.key)
-    mutual = Certificates(server.certificate, server.key, authority.own.certificate)
-    assert (repr(plain), repr(mutual)) == ("<Certificates>", "<Certificates for mutual TLS>")
-
-
 _NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
@@ -242,7 +236,7 @@ def test_a_certificate_out_of_its_time(tmp_path: Path) -> None:
     assert _at(dated(tmp_path, _NOW, _NOW + day)).validity[0] == _NOW.timestamp()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("days", "left", "is_soon"), [(90, 20, False), (90, 13, True), (6, 3, False), (6, 1, True)]
 )
 def test_a_certificate_that_ends_soon(tmp_path: Path, days: int, left: int, is_soon: bool) -> None:

@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from collector.ops.error_log import LibraryLogHandler, place_of, type_of
 from collector.ops.log import EVENTS, VALUES, EventName, allowlist_processor, fits
 from collector.ops.requests import REFUSAL_CODES, REFUSING
 from tests.ops.logs import log_to
+from tests.support.rows import for_each
 
 _ROOT = Path(__file__).parent.parent.parent
 _SECRET = "hunter2secret"
@@ -72,7 +72,7 @@ def test_nothing_unlisted_gets_through(name: str, values: dict[str, Any]) -> Non
     assert out["event"] == "unlisted" or out["event"] == name
 
 
-@pytest.mark.parametrize("key", ["sink", "failures", "text", "exc_info", "error", "place"])
+@for_each("key", ["sink", "failures", "text", "exc_info", "error", "place"])
 def test_texts_cannot_be_logged(key: str) -> None:
     """A text that is no listed word is left out, under whatever key."""
     said = io.StringIO()
@@ -282,7 +282,7 @@ def test_the_documentation_lists_the_causes() -> None:
     assert not fits(EVENTS["sink_failing"], "cause", f"unreachable {_SECRET}")
 
 
-@pytest.mark.parametrize("answer", ["SQLSTATE 28P01", "HTTP 403", "gRPC 14"])
+@for_each("answer", ["SQLSTATE 28P01", "HTTP 403", "gRPC 14"])
 def test_the_code_of_a_server_s_answer(answer: str) -> None:
     """It is written; nothing that a server may say besides is, however like a code it looks."""
     assert fits(EVENTS["sink_failing"], "answer", answer)

@@ -11,7 +11,6 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -33,6 +32,7 @@ from collector.ops.requests import RECEIVERS, REFUSAL_CODES, REFUSING, STATUSES
 from collector.ops.sink_state import Growth, SinkState, sink_states
 from collector.schema import load_schema
 from tests.conftest import required
+from tests.support.rows import for_each
 
 _ROOT = Path(__file__).parent.parent.parent
 _LAYOUT = load_schema("conferencing").layout
@@ -55,13 +55,10 @@ def _states(spool: SpoolState, **deliveries: DeliveryState) -> Mapping[str, Sink
 def _metrics() -> Metrics:
     last = monotonic() - 100
     state = DeliveryState(7, Counter[Cause]({"denied": 2}), last=last)
-    return Metrics(
-        [_LAYOUT],
-        lambda: _SPOOL,
-        lambda: _states(_SPOOL, store=state),
-        lambda: _WORKERS,
-        expiries=lambda: {"http": 1_800_000_000.0},
-    )
+    metrics = Metrics([_LAYOUT], lambda: _SPOOL, lambda: _states(_SPOOL, store=state))
+    metrics.workers = lambda: _WORKERS
+    metrics.expiries = lambda: {"http": 1_800_000_000.0}
+    return metrics
 
 
 def test_what_waits_for_absent_sinks() -> None:
@@ -157,7 +154,7 @@ def test_what_is_asked_at_each_scrape() -> None:
     assert began - 102 < last < time() - 98
 
 
-@pytest.mark.parametrize("state", [{"is_ready": False}, {"is_full": True}])
+@for_each("state", [{"is_ready": False}, {"is_full": True}])
 def test_a_spool_that_takes_nothing(state: dict[str, bool]) -> None:
     """It is not writable, whether its disk is full or it is."""
     spool = replace(_SPOOL, **state)  # type: ignore[arg-type]

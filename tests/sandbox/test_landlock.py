@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from collector.sandbox import support
-from tests.sandbox.confined import script
+from tests.support import programs
+from tests.support.rows import for_each
 
+script = partial(programs.script, fails=True)
 _BEGIN = """
 import os, socket, threading
 from pathlib import Path
@@ -96,7 +99,7 @@ print("done")
 _TO_ANY = "is a socket that can send to any address"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("begin", "words"),
     [
         (
@@ -108,7 +111,6 @@ _TO_ANY = "is a socket that can send to any address"
         ("pair = socket.socketpair(type=socket.SOCK_DGRAM)", _TO_ANY),
         ("import uvloop; loop = uvloop.new_event_loop()", "is a queue of system calls"),
     ],
-    ids=["thread", "path", "udp", "pair", "io_uring"],
 )
 def test_refusals(tmp_path: Path, begin: str, words: str) -> None:
     """A second thread, a path that is not there, a descriptor that is a way out."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import signal
 import struct
+from functools import partial
 from textwrap import dedent
 
 import pytest
 
 from collector.sandbox import seccomp, support
-from tests.sandbox.confined import Confined, script
+from tests.support import programs
+from tests.support.rows import for_each
 
 EPERM, ENOSYS = errno.EPERM, errno.ENOSYS
+script = partial(programs.script, fails=True)
 _LIMITED = seccomp._LIMITED
 _NONE = (1 << 64) - 1
 _UPPER = 1 << 32
@@ -29,25 +33,6 @@ def refused_numbers() -> list[int]:
     limited = {_LIMITED[name] for name in seccomp._limited()}
     known = {*seccomp._ALLOWED.values(), *limited, *_PROBES}
     return [number for number in range(2048) if number not in known]
-
-
-@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
-def test_every_other_number_is_refused(worker: Confined, *, in_thread: bool) -> None:
-    """With senseless arguments, so that a call which was let through did nothing."""
-    asked = refused_numbers()
-    found = dict(
-        zip(
-            asked,
-            worker.calls(*([number, *[_NONE] * 6] for number in asked), in_thread=in_thread),
-            strict=True,
-        )
-    )
-    newest = seccomp._NEWEST
-    assert found.pop(_CLONE3) == ENOSYS
-    assert {number for number, error in found.items() if error != EPERM} == set(
-        range(newest + 1, 2048)
-    )
-    assert {found[number] for number in range(newest + 1, 2048)} == {ENOSYS}
 
 
 _THREAD = 0x3D0F00
@@ -87,16 +72,31 @@ def refused_arguments() -> list[list[int]]:
     return [[_LIMITED[name], *arguments] for name, *arguments in _REFUSED]
 
 
-@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
-def test_arguments_that_are_refused(worker: Confined, *, in_thread: bool) -> None:
-    calls = refused_arguments()
-    found = worker.calls(*calls, in_thread=in_thread)
-    assert [row for row, error in zip(_REFUSED, found, strict=True) if error != EPERM] == []
+_ERRORS = """
+import ctypes, json, os, sys
+from collector.sandbox import restrict_calls
+libc = ctypes.CDLL(None, use_errno=True)
+restrict_calls()
+found = []
+for number, *arguments in json.loads(sys.argv[1]):
+    numbers = [os.getpid() if each == "self" else each & (1 << 64) - 1 for each in arguments]
+    ctypes.set_errno(0)
+    done = libc.syscall(ctypes.c_ulong(number), *map(ctypes.c_ulong, numbers))
+    found.append(ctypes.get_errno() if done == -1 else 0)
+print(json.dumps(found))
+"""
 
 
-def test_arguments_that_are_allowed(worker: Confined) -> None:
+def _errors(*calls: tuple[int | str, ...]) -> list[int]:
+    """Make system calls in a confined process; return their error numbers."""
+    done = script(_ERRORS, json.dumps(calls))
+    found: list[int] = json.loads(done.stdout)
+    return found
+
+
+def test_arguments_that_are_allowed() -> None:
     """They fail by what they are given, not by the filter."""
-    allowed: list[tuple[str, *tuple[int, ...]]] = [
+    allowed: list[tuple[str, *tuple[int | str, ...]]] = [
         ("sendto", _NONE, 0, 0, 0x4000, 0, 0),
         ("sendmsg", _NONE, 0, 0x4040),
         ("mmap", 0, 0, 3, 0x22, _NONE, 0),
@@ -105,14 +105,14 @@ def test_arguments_that_are_allowed(worker: Confined) -> None:
         ("setsockopt", _NONE, 6, 1, 0, 0),
         ("setsockopt", _NONE, 1, 9, 0, 0),
         ("socketpair", 1, 1 | 0o2000000 | 0o4000, 0, 0),
-        ("tgkill", worker.process.pid, 0x3FFFFFFF, 0),
+        ("tgkill", "self", 0x3FFFFFFF, 0),
     ]
-    found = worker.calls(*([_LIMITED[name], *arguments] for name, *arguments in allowed))
+    found = _errors(*((_LIMITED[name], *arguments) for name, *arguments in allowed))
     assert EPERM not in found
     assert ENOSYS not in found
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("libc", "error"),
     [
         ("glibc 2.32", "PermissionError"),
@@ -143,13 +143,6 @@ def test_a_library_that_looks_at_descriptors_by_paths(libc: str | None, error: s
         """
     )
     assert done.stdout.splitlines() == [error, "PermissionError", "PermissionError"], done
-
-
-def test_signals_to_others(worker: Confined) -> None:
-    """Even to the process that started it."""
-    own = os.getpid()
-    calls = [[_LIMITED["tgkill"], process, process, 0] for process in (own, 1, 0)]
-    assert worker.calls(*calls) == [EPERM] * 3
 
 
 _FAST_OPEN = """
@@ -189,14 +182,14 @@ def test_a_listener_does_not_become_a_connection() -> None:
     assert confined.stdout == "not reached ['refused', 'refused', 'failed', 'refused']\n", confined
 
 
-@pytest.mark.parametrize("in_thread", [False, True], ids=["main", "thread"])
-def test_numbers_of_another_table_are_unknown(worker: Confined, *, in_thread: bool) -> None:
-    """Those of x32, of which the kernel may have a table, and those that are above or below all
-    tables; the process goes on."""
+def test_calls_that_are_refused() -> None:
+    """Signals to others, even to the process that started it; and numbers of x32, of which the
+    kernel may have a table, and those that are above or below all tables. The process goes on."""
+    own = os.getpid()
+    signals = [(_LIMITED["tgkill"], process, process, 0) for process in (own, 1, 0)]
     x32 = [0x40000000 + number for number in (0, 1, 39, 57, 59, 157, 512, 520, 547)]
-    numbers = [*x32, 1 << 20, 0x7FFFFFFF, 0x80000000, _NONE]
-    asked = [[number, *[_NONE] * 6] for number in numbers]
-    assert worker.calls(*asked, in_thread=in_thread) == [ENOSYS] * len(numbers)
+    others = [(number, *[_NONE] * 6) for number in (*x32, 1 << 20, 0x7FFFFFFF, 0x80000000, _NONE)]
+    assert _errors(*signals, *others) == [EPERM] * 3 + [ENOSYS] * len(others)
 
 
 _FATAL = """
@@ -255,7 +248,7 @@ def _verdict(program: bytes, architecture: int, number: int, *arguments: int) ->
             at += if_true if holds else if_false
 
 
-@pytest.mark.parametrize("machine", _ARCHITECTURES)
+@for_each("machine", _ARCHITECTURES)
 def test_the_filter_of_each_machine(machine: str) -> None:
     """Both tables, on any machine: names of threads, numbers of other tables, and other processors
     are treated alike."""
@@ -304,7 +297,7 @@ def tried(action):
 """
 
 
-@pytest.mark.parametrize("error", [ENOSYS, EPERM, errno.EOPNOTSUPP])
+@for_each("error", [ENOSYS, EPERM, errno.EOPNOTSUPP])
 def test_a_kernel_without_landlock(error: int) -> None:
     """Not built in, taken away by a container, or not switched on."""
     done = script(
@@ -324,7 +317,7 @@ def test_a_kernel_without_landlock(error: int) -> None:
     ], done
 
 
-@pytest.mark.parametrize("error", [ENOSYS, EPERM, errno.EINVAL])
+@for_each("error", [ENOSYS, EPERM, errno.EINVAL])
 def test_a_kernel_without_seccomp(error: int) -> None:
     """Not built in, taken away by a container, or too old to take all threads along."""
     done = script(
@@ -345,7 +338,7 @@ def test_a_kernel_without_seccomp(error: int) -> None:
     ], done
 
 
-@pytest.mark.parametrize(
+@for_each(
     "elsewhere",
     [
         "sys.platform = 'darwin'; del os.uname",
@@ -407,7 +400,7 @@ ready.wait()
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("begin", "words"),
     [
         ("udp = socket.socket(type=socket.SOCK_DGRAM)", "can send to any address"),
@@ -418,7 +411,6 @@ ready.wait()
             "a thread has rules of its own",
         ),
     ],
-    ids=["udp", "netlink", "io_uring", "thread"],
 )
 def test_refusals(begin: str, words: str) -> None:
     """Descriptors that are ways out, and a thread that would not be confined."""

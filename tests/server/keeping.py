@@ -16,13 +16,14 @@ from termios import TIOCOUTQ
 from time import monotonic
 from unittest.mock import patch
 
+import uvloop
+
 from collector.config import examine
 from collector.contracts import Batch
 from collector.ledger import Audit, opened
 from collector.server.channel import Frames, framed, frames_of_keeper
 from collector.server.components import Components
 from collector.server.keeper import Keeper
-from collector.server.lifecycle import loop_factory
 from collector.server.messages import (
     Answers,
     Failed,
@@ -47,9 +48,6 @@ class Place(WorkerProcess):
         self.channel, self.theirs = socket.socketpair()
         self.keys, self.their_keys = socket.socketpair()
         self.theirs.setblocking(False)
-
-    def __repr__(self) -> str:
-        return "<a place>"
 
     def end(self) -> None:
         self.channel.close()
@@ -97,7 +95,7 @@ def run(work: Awaitable[None]) -> None:
         async with asyncio.timeout(WAIT_SECONDS):
             await work
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(within())
 
 

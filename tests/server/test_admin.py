@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from collector.ingest.request import HttpRequest
 from collector.ingest.responses import serialize
 from collector.server.admin import AdminPages, State
 from collector.server.pages import File
+from tests.support.rows import for_each
 
 _SECRET = "hunter2secret"
 Headers = list[tuple[bytes, bytes]]
@@ -54,7 +54,7 @@ def test_it_lives() -> None:
     assert headers[b"content-length"] == b"3"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("states", "status", "verbose"),
     [
         (
@@ -111,7 +111,7 @@ _ISOLATED = {
 }
 
 
-@pytest.mark.parametrize("path", ["/", "/status", "/page.json", "/metrics", "/livez", "/else"])
+@for_each("path", ["/", "/status", "/page.json", "/metrics", "/livez", "/else"])
 def test_no_other_page_can_frame_or_read_it(path: str) -> None:
     """Every answer is isolated, and what another site embeds is refused; a link leads here."""
     headers = _ask(_admin(), path)[1]
@@ -134,7 +134,7 @@ def test_head_has_no_body() -> None:
     assert (status, headers[b"content-length"], body) == (200, b"3", b"")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "host",
     ["localhost", "LOCALHOST:1", "127.0.0.1", "127.8.8.8:4319", "[::1]", "[::1]:4319", "box:80"],
 )
@@ -156,7 +156,7 @@ _ORIGINS = """
 """.split()
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         [],
@@ -173,7 +173,7 @@ def test_foreign_hosts(headers: Headers) -> None:
         assert _ask(_admin(), path, headers)[0] == 421
 
 
-@pytest.mark.parametrize("name", ["10.0.0.7", "10.0.0.7:4319", "[2001:db8::7]:4319"])
+@for_each("name", ["10.0.0.7", "10.0.0.7:4319", "[2001:db8::7]:4319"])
 def test_a_public_address_is_called_by_any_address(name: str) -> None:
     """As a probe of Kubernetes does, which knows the pod's; not by a name."""
     host = [(b"host", name.encode())]
@@ -183,7 +183,7 @@ def test_a_public_address_is_called_by_any_address(name: str) -> None:
     assert _ask(_admin(is_public=True), "/livez", foreign)[0] == 421
 
 
-@pytest.mark.parametrize("origin", [b"", *map(str.encode, _ORIGINS)])
+@for_each("origin", [b"", *map(str.encode, _ORIGINS)])
 def test_foreign_origins(origin: bytes) -> None:
     """A page of another origin gets nothing, also of another port of this machine."""
     own = (b"origin", b"http://127.0.0.1:4319")
@@ -197,7 +197,7 @@ def test_our_own_origin() -> None:
     assert _ask(_admin(), "/", [*_LOCAL, (b"origin", b"http://127.0.0.1:4319")])[0] == 200
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE"])
+@for_each("method", ["POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE"])
 def test_it_only_shows(method: str) -> None:
     """Nothing can be changed here."""
     status, headers, _ = _ask(_admin(), "/metrics", method=method)

@@ -54,6 +54,7 @@ from collector.server.messages import (
     modules,
 )
 from tests.support.deadline import WAIT_SECONDS
+from tests.support.rows import for_each
 
 _SCHEMA, _OTHER = map(load_schema, ("web", "conferencing"))
 _CODE = BatchCode([_OTHER, _SCHEMA])
@@ -185,7 +186,7 @@ def _put(size: int, number: int = 1) -> bytes:
     return framed(Put(1, None, [PutBatch(0, 0, None, tally, size)] * number))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "data",
     [
         (1 << 31).to_bytes(4, "big"),
@@ -311,7 +312,7 @@ def test_numbers_of_purposes_take_memory() -> None:
     assert many.used >= few.used + 1000 * 40
 
 
-@pytest.mark.parametrize("number", [1, 40])
+@for_each("number", [1, 40])
 def test_an_error_ends_the_channel(number: int) -> None:
     """Whatever it is, also of a message that waited for its turn: the other side learns of it."""
 

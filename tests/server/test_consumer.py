@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from collector import load_schema
-from collector.brokers.jetstream import JetStream
 from collector.brokers.message import outgoing
 from collector.brokers.source import Fetched
 from collector.config.broker_settings import DrainSection
@@ -501,4 +500,3 @@ def test_how_long_the_broker_keeps_messages(nats: NatsServer) -> None:
         check_drain(DrainSection(url=nats.url, stream="none"))
     with raises("E202", ConfigError):
         check_drain(DrainSection(url=nats.url, stream="short", mac="env:BROKER_NO_SUCH"))
-    assert repr(JetStream([], "s", None, None)) == "<JetStream, closed>"  # type: ignore[arg-type]

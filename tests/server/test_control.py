@@ -31,9 +31,10 @@ from tests.sidecar.erasing import WINDOW, address, addresses_stored, erasure, ev
 from tests.support.calling import accepted
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.ledgers import entries_of
+from tests.support.rows import for_each
 
 
-@pytest.mark.parametrize("error", [OSError(28, "canary"), KeyError("canary"), AssertionError()])
+@for_each("error", [OSError(28, "canary"), KeyError("canary"), AssertionError()])
 def test_an_unexpected_error_is_answered_and_logged(tmp_path: Path, error: Exception) -> None:
     """By its type and its place alone; the next command is carried out."""
     written, errors = StringIO(), [error, error]

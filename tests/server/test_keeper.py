@@ -49,6 +49,7 @@ from tests.filter.test_recheck import CONFERENCING, LINE, MINUTE, NOW, batches, 
 from tests.filter.traces import CANARY
 from tests.server.keeping import Keeping, keeping
 from tests.support.make_schemas import PSEUDONYM
+from tests.support.rows import for_each
 
 _CODE = BatchCode([CONFERENCING])
 _some = settings(
@@ -240,7 +241,7 @@ _LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", _LIES)
+@for_each("lie", _LIES)
 def test_a_lie(kept: Keeping, lie: str) -> None:
     """Nothing of its message is stored, and nothing after it is heard."""
     before = len(kept.batches())
@@ -251,7 +252,7 @@ def test_a_lie(kept: Keeping, lie: str) -> None:
     assert stored.payload == LINE
 
 
-@pytest.mark.parametrize("said", [_put(_pending()), framed(_COUNTS)], ids=["put", "report"])
+@for_each("said", [_put(_pending()), framed(_COUNTS)])
 def test_what_comes_before_it_is_ready(kept: Keeping, said: bytes) -> None:
     """Is not heard."""
     before = len(kept.batches())
@@ -259,7 +260,7 @@ def test_what_comes_before_it_is_ready(kept: Keeping, said: bytes) -> None:
     assert _holds(kept, before) == []
 
 
-@pytest.mark.parametrize("asked", [b"\xff" * 10, bytes(10), b"\0"])
+@for_each("asked", [b"\xff" * 10, bytes(10), b"\0"])
 def test_keys_of_nothing(kept: Keeping, asked: bytes) -> None:
     """Of a schema without pseudonyms, and questions that have not ten bytes."""
     assert kept.hear(asked=asked, now=NOW).is_distrusted
@@ -319,7 +320,7 @@ def test_messages_that_are_small_count_as_what_they_become(kept: Keeping) -> Non
     minute = int(datetime.now(UTC).timestamp()) // 60
     batch = PutBatch(0, minute, None, tally, 0)
     many = framed(Put(1, None, [batch] * 10_000))
-    few = b"".join(framed(Put(number, None, [batch])) for number in range(2, 2000))
+    few = b"".join(framed(Put(number, None, [batch])) for number in range(2, 500))
     heard = kept.hear(many, many, many, few)
     outcomes = {number: outcome for number, outcome, _ in heard.outcomes}
     assert not heard.is_distrusted
@@ -332,7 +333,7 @@ def test_a_worker_that_reads_no_answer(kept: Keeping, monkeypatch: pytest.Monkey
     minute = int(datetime.now(UTC).timestamp()) // 60
     batch = PutBatch(0, minute, None, _REJECTED, 0)
     many = b"".join(framed(Put(1 << 60, None, [batch])) for _ in range(5_000))
-    assert kept.hear(*[many] * 20, reads=False).is_distrusted
+    assert kept.hear(*[many] * 10, reads=False).is_distrusted
 
 
 def test_a_key_that_is_gone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from collector.server.channel import BatchCode, framed, frames_of_workers
 from collector.server.live_explain import LiveExplain, explained
 from collector.server.messages import ChannelError, LiveSeen, SeenCounts
 from tests.support.make_schemas import wide
+from tests.support.rows import for_each
 
 _SCHEMA = load_schema("conferencing")
 _FILTER = Filter(_SCHEMA)
@@ -59,7 +60,7 @@ def test_counts_come_through() -> None:
     assert {"outcome": "kept", "type": "string", "events": 1} in facts["fields"]["os.type"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "counts",
     [
         SeenCounts(9, _NONE, {}),

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from collector.ingest.refusals import (
     BUSY,
     HEADERS_TOO_LARGE,
@@ -24,6 +22,7 @@ from collector.server import admin
 from collector.server.admin import AdminPages, State
 from collector.server.pages import File
 from tests.support.documented import Document
+from tests.support.rows import for_each
 
 DOCUMENT = Document(Path(admin.__file__).with_name("openapi.json"))
 _OF_CONNECTIONS = [
@@ -70,7 +69,7 @@ def test_it_is_sound() -> None:
     assert DOCUMENT.text == next(_answers("/openapi.json")).body
 
 
-@pytest.mark.parametrize("path", [path for _, path in DOCUMENT.operations])
+@for_each("path", [path for _, path in DOCUMENT.operations])
 def test_answers(path: str) -> None:
     """Each answer of a page, and of its connection, is there; and no other is."""
     seen = {(each.status, tuple(sorted(each.headers)), each.body) for each in _answers(path)}

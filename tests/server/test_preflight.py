@@ -27,6 +27,7 @@ from collector.spool.tables import DEFINITION
 from tests.support.certificates import Authority
 from tests.support.make_batches import told_checkpoints
 from tests.support.make_schemas import PLAIN
+from tests.support.rows import for_each
 from tests.support.tcp import free_port
 
 _OFF = {
@@ -175,23 +176,21 @@ def _refusal(loaded: Loaded) -> dict[str, str]:
     return {one.field: one.code for one in caught.value.faults}
 
 
-@pytest.mark.parametrize("case", _REFUSED)
-def test_a_fault_is_found_before_anything_is_made(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@for_each("case", _REFUSED)
+def test_a_fault_is_found_before_anything_is_made(case: str, tmp_path: Path) -> None:
     """By ``config check`` and at the start, which ends with the same faults."""
-    monkeypatch.chdir(tmp_path)
     written, fault, there = (part.split() for part in case.split("|"))
-    for path, kind in zip(there[::2], there[1::2], strict=True):
-        Path(path).parent.mkdir(exist_ok=True)
-        _MAKERS[kind](Path(path))
-    before = _tree(tmp_path)
-    loaded = _loaded(dict(setting.split("=") for setting in written))
-    faults = dict(zip(fault[::2], fault[1::2], strict=True))
-    assert _faults(loaded) == faults
-    if not loaded.faults:
-        assert _refusal(loaded) == faults
-    assert _tree(tmp_path) == before
+    with chdir(tmp_path):
+        for path, kind in zip(there[::2], there[1::2], strict=True):
+            Path(path).parent.mkdir(exist_ok=True)
+            _MAKERS[kind](Path(path))
+        before = _tree(tmp_path)
+        loaded = _loaded(dict(setting.split("=") for setting in written))
+        faults = dict(zip(fault[::2], fault[1::2], strict=True))
+        assert _faults(loaded) == faults
+        if not loaded.faults:
+            assert _refusal(loaded) == faults
+        assert _tree(tmp_path) == before
 
 
 def _two_addresses(folder: Path, first: str, second: str) -> Loaded:
@@ -209,7 +208,7 @@ def _two_addresses(folder: Path, first: str, second: str) -> Loaded:
     return examine(None, environ)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("first", "second"),
     [
         ("127.0.0.1:{}", "localhost:{}"),
@@ -233,7 +232,7 @@ def test_one_port_by_two_names(first: str, second: str, tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "no-such-host.invalid"])
+@for_each("host", ["a" * 64 + ".example", "a..example", "no-such-host.invalid"])
 def test_a_name_that_leads_nowhere(host: str, tmp_path: Path) -> None:
     """It is a fault of its setting, whatever is wrong with it."""
     loaded = _two_addresses(tmp_path, f"{host}:0", "off")

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from collector.config import Address, Config
 from collector.config.rules import open_addresses
 from collector.ingest.limits import IngestLimits
@@ -22,6 +20,7 @@ from collector.server.http_receiver import HttpReceiver
 from collector.server.listeners import Location
 from collector.server.receivers import RECEIVERS
 from tests.support.deadline import wait_until
+from tests.support.rows import for_each
 
 _PUBLIC = Address("192.0.2.1", 4318)
 _REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -65,7 +64,7 @@ def _run(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("is_file", [False, True])
+@for_each("is_file", [False, True])
 def test_an_address_while_it_listens(tmp_path: Path, is_file: bool) -> None:
     """Before the start and after the stop there is none; a port 0 becomes the real one."""
 

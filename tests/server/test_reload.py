@@ -12,34 +12,20 @@ from io import StringIO
 from pathlib import Path
 from threading import get_ident
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
 from collector.config import Loaded, examine
 from collector.config.loading import file_stats
-from collector.ops.log import EventLog
 from collector.server import reload
 from collector.server.components import Components
-from collector.server.control import ControlServer
 from collector.server.keeper import Keeper
 from collector.server.ledger_notes import LedgerNotes
 from collector.server.preflight import prepare
 from collector.server.reload import Reloader
 from tests.ops.logs import log_to
 from tests.server.keeping import ScriptedWorker, run, settings, until
-
-
-@dataclass
-class _Receivers:
-    """The receivers of a sidecar that has no address for operators, or one that is not renewed."""
-
-    log: EventLog
-    control: ControlServer | None = None
-    error: Exception | None = None
-
-    async def renew_admin(self) -> None:
-        if self.error is not None:
-            raise self.error
 
 
 @dataclass
@@ -65,8 +51,8 @@ class _Sidecar:
         notes.begin()
         try:
             await keeper.start()
-            receivers = _Receivers(log, error=error)
-            yield Reloader(self.loaded, self.components, receivers, keeper, notes)
+            parts = self.loaded, self.components, keeper, notes, log
+            yield Reloader(*parts, lock=asyncio.Lock(), renew_admin=AsyncMock(side_effect=error))
         finally:
             await keeper.stop(0)
             await serving

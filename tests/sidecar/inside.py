@@ -7,11 +7,14 @@ in the main thread, or in one that was started once the worker was confined.
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import socket
+import ssl
 import sys
 from ast import literal_eval
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import dedent
@@ -60,6 +63,15 @@ if "collector.server.worker" in sys.orig_argv:
         line.sendall(repr(os.getpid()).encode() + b"\\n")
     collector.sandbox.restrict_calls = restrict_calls
 """
+_EVENT = json.dumps(
+    {
+        "client": {"address": "192.0.2.7"},
+        "os": {"name": "Linux"},
+        "user_agent": {"original": "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0"},
+        "chat": {"text": "hello"},
+    }
+).encode()
+_LOGS = b'{"resourceLogs": [{"scopeLogs": [{"logRecords": [{"body": {"stringValue": "x"}}]}]}]}'
 _LIBRARIES = """
 ctypes encodings.idna errno mmap sqlite3 subprocess tempfile urllib.request zoneinfo
 collector.sandbox.attempts
@@ -110,3 +122,45 @@ def inside(
             line, _ = listening.accept()
             with line, suppress(OSError):
                 yield sidecar, Inside(line)
+
+
+def requests(
+    zstd: Callable[[bytes], bytes],
+) -> Iterator[tuple[str, str, str, bytes]]:
+    """One request of each kind: content type, encoding, path, body."""
+    from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (  # noqa: PLC0415
+        ExportLogsServiceRequest,
+    )
+
+    lines = _EVENT + b"\n" + _EVENT
+    yield "application/json", "identity", "/v1/events", _EVENT
+    yield "application/json", "identity", "/v1/events", b"{"
+    yield "application/x-ndjson", "gzip", "/v1/events", gzip.compress(lines)
+    yield "application/x-ndjson", "zstd", "/v1/events", zstd(lines)
+    yield "application/x-ndjson", "gzip", "/v1/events", b"damaged"
+    yield "application/json", "identity", "/v1/logs", _LOGS
+    protobuf = ExportLogsServiceRequest()
+    protobuf.resource_logs.add().scope_logs.add().log_records.add().body.string_value = "x"
+    yield "application/x-protobuf", "identity", "/v1/logs", protobuf.SerializeToString()
+    yield "application/json", "identity", "/nowhere", b"{}"
+
+
+def _head(path: str, kind: str, coding: str, body: bytes) -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+        f"Content-Encoding: {coding}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode()
+
+
+def post(
+    port: int, context: ssl.SSLContext | None, kind: str, coding: str, path: str, body: bytes
+) -> bytes:
+    """Send a request on a connection of its own; returns the whole answer."""
+    with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as plain:
+        line = context.wrap_socket(plain, server_hostname="localhost") if context else plain
+        with line:
+            line.sendall(_head(path, kind, coding, body) + body)
+            parts = []
+            while part := line.recv(1 << 16):
+                parts.append(part)
+    return b"".join(parts)

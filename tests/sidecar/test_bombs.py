@@ -24,6 +24,7 @@ import pytest
 
 from tests.sidecar import attacks
 from tests.sidecar.healthy import Times, honest
+from tests.sidecar.senders import METHODS
 from tests.support import http2
 from tests.support.failing_disk import Say
 from tests.support.latency import BOMBS, IS_FULL, assert_served, at_most, quantile
@@ -143,6 +144,17 @@ def test_grpc(tmp_path: Path, say: Say) -> None:
             answers = watch.attack(name, partial(attacks.called, watch.sidecar, call))
             assert set(answers) <= {str(call.code), str(grpc.StatusCode.UNAVAILABLE)}, name
             assert answers[str(call.code)], name
+        # Two bytes of HPACK name 4 KB again, so that each call would have metadata of 2 MB.
+        again = http2.again(METHODS["logs"].encode(), b"v" * 3900, 500)
+        frames = (
+            http2.frame(http2.HEADERS, http2.END_HEADERS, 2 * number + 1, block)
+            for number, block in enumerate(again)
+        )
+        port, sent = watch.sidecar.ports["grpc"], [http2.HELLO, *frames]
+        answers = watch.attack(
+            "metadata that is named again", lambda: b"[E416]" in http2.exchange(port, sent, 0.5)
+        )
+        assert answers["True"]
 
 
 _HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\n"

@@ -23,12 +23,12 @@ import pytest
 from collector.contracts import MOST_EVENTS, Signal
 from tests.conftest import required
 from tests.support.deadline import WAIT_SECONDS, wait_until
-from tests.support.exporters import exporter
+from tests.support.exporters import COMPRESSIONS, exporter
 from tests.support.sidecar import Sidecar, started
 
 _CANARY = "canary7f3a"
 _NODE = Path(__file__).parent / "node"
-_WAYS = [("http", "none"), ("http", "gzip"), ("grpc", "none"), ("grpc", "gzip")]
+_WAYS = [(way, compression) for way in ("http", "grpc") for compression in COMPRESSIONS]
 
 
 @pytest.fixture

@@ -205,21 +205,28 @@ def test_another_user_is_refused(tmp_path: Path) -> None:
     data = tmp_path / "collector-data"
     asking = """
         import os, sys
+        from contextlib import suppress
         from pathlib import Path
+        from collector.control_socket import FILE_NAME
         from collector.server.control_client import Status, ask
-        os.setuid(65534)
-        try:
-            print(ask(Path(sys.argv[1]), Status()))
-        except Exception as error:
-            print(error.code)
-    """
-    with started(tmp_path) as sidecar:
-        assert script(asking, data).stdout == "None\n"
+        data = Path(sys.argv[1])
+        if os.fork() == 0:
+            os.setuid(65534)
+            print(ask(data, Status()), flush=True)
+            os._exit(0)
+        os.wait()
         for folder in (data, *data.parents):
             with suppress(PermissionError):
                 folder.chmod(folder.stat().st_mode | 0o011)
         (data / FILE_NAME).chmod(0o666)
-        assert script(asking, data).stdout == "E519\n"
+        os.setuid(65534)
+        try:
+            ask(data, Status())
+        except Exception as error:
+            print(error.code)
+    """
+    with started(tmp_path) as sidecar:
+        assert script(asking, data).stdout == "None\nE519\n"
         assert sidecar.stop()[0] == 0
 
 

@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import signal
+import socket
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from tests.sidecar.senders import METHODS, called
 from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.failing_disk import metric
+from tests.support.rows import for_each
 from tests.support.sidecar import Answer, Sidecar, started
 
 _LINES = "application/x-ndjson"
@@ -206,6 +208,25 @@ def test_what_is_refused_for_itself_leaves_the_key(sidecar: Sidecar) -> None:
     _is_repeated(_send(sidecar, key, body), _counts(2))
 
 
+def test_senders_that_hang_up(sidecar: Sidecar) -> None:
+    """Before the answer, or in the midst of the body: what is sent again is there once, and is new
+    unless all of it had come."""
+    for share in (0.0, 0.5, 0.99, 1.0):
+        key, body = token_hex(16), _body(40)
+        head = (
+            f"POST /v1/records HTTP/1.1\r\nHost: localhost\r\nContent-Type: {_LINES}\r\n"
+            f"Idempotency-Key: {key}\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        place = "127.0.0.1", sidecar.ports["http"]
+        with socket.create_connection(place, WAIT_SECONDS) as connection:
+            connection.sendall(head.encode() + body[: int(len(body) * share)])
+        answer = _send(sidecar, key, body)
+        found = answer.json
+        assert not found.pop("repeated", False) or share == 1.0
+        assert (answer.status, found) == (200, _counts(40))
+    assert set(_stored(sidecar).values()) == {1}
+
+
 def test_a_body_that_becomes_parts(sidecar: Sidecar) -> None:
     """Its counts are those of all parts."""
     key, body = token_hex(16), _body(15_000, faulty=3)
@@ -219,7 +240,7 @@ def test_a_body_that_becomes_parts(sidecar: Sidecar) -> None:
     assert _stored(sidecar) == stored
 
 
-@pytest.mark.parametrize("records", [2, 3_000])
+@for_each("records", [2, 3_000])
 def test_bodies_at_the_same_time(sidecar: Sidecar, records: int) -> None:
     """Of copies of two bodies under one key, sent at once through two workers, one is stored; the
     others are answered from it."""
@@ -262,7 +283,7 @@ def _points(path: str, *points: dict[str, Any]) -> bytes:
     return json.dumps(_UNMINIMISED[path](*points)).encode()
 
 
-@pytest.mark.parametrize("path", _UNMINIMISED)
+@for_each("path", _UNMINIMISED)
 def test_a_key_of_a_body_that_is_not_minimised(sidecar: Sidecar, path: str) -> None:
     """What comes under a used key is answered with what was stored under it, whatever its body is;
     nothing is derived from bodies. The same key on another path is another one."""
@@ -286,7 +307,7 @@ def test_a_key_of_a_body_that_is_not_minimised(sidecar: Sidecar, path: str) -> N
     ]
 
 
-@pytest.mark.parametrize("path", _UNMINIMISED)
+@for_each("path", _UNMINIMISED)
 def test_a_body_that_is_refused_leaves_its_key(sidecar: Sidecar, path: str) -> None:
     """As it was: the next body under the key is stored. A key that is none is refused."""
     key, body = token_hex(16), _points(path, _POINT)
@@ -298,7 +319,7 @@ def test_a_body_that_is_refused_leaves_its_key(sidecar: Sidecar, path: str) -> N
     assert _post(sidecar, path, body, "key").json["error"]["code"] == "E410"
 
 
-@pytest.mark.parametrize("path", _UNMINIMISED)
+@for_each("path", _UNMINIMISED)
 def test_bodies_that_are_not_minimised_at_the_same_time(sidecar: Sidecar, path: str) -> None:
     """One of them is stored, and all are answered."""
     before = metric(sidecar, 'collector_events_total{outcome="admitted"')

@@ -20,11 +20,10 @@ from collector.ingest.grpc import METHODS
 from collector.sandbox import seccomp, support
 from collector.sandbox.attempts import ATTEMPTS
 from tests.conftest import required, required_root
-from tests.sandbox.confined import post, requests
 from tests.sandbox.test_attempts import FAMILIES, REFUSED
 from tests.sandbox.test_kernel_log import kernel_log
 from tests.sandbox.test_seccomp import refused_arguments, refused_numbers
-from tests.sidecar.inside import Inside, inside
+from tests.sidecar.inside import Inside, inside, post, requests
 from tests.sidecar.marks import Marks
 from tests.sidecar.swept import prepared, send
 from tests.support.certificates import Authority

@@ -9,9 +9,8 @@ import zlib
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from tests.sidecar.marks import Marks
+from tests.support.rows import for_each
 
 _NOISE = bytes(range(256)) * 40
 _KNOWN = len("canary-01")
@@ -52,7 +51,7 @@ def test_a_text_is_found(tmp_path: Path) -> None:
     assert _planted(tmp_path, marks, data) == {"planted"}
 
 
-@pytest.mark.parametrize("cut", [slice(0, 15), slice(0, 10), slice(5, None), slice(7, 16)])
+@for_each("cut", [slice(0, 15), slice(0, 10), slice(5, None), slice(7, 16)])
 def test_a_text_that_is_cut_is_found(cut: slice, tmp_path: Path) -> None:
     """Whichever end is missing: the digits that all have in common are there."""
     marks = Marks()
@@ -60,7 +59,7 @@ def test_a_text_that_is_cut_is_found(cut: slice, tmp_path: Path) -> None:
     assert _planted(tmp_path, marks, data) == {"a part of a canary"}
 
 
-@pytest.mark.parametrize("pack", ["<q", ">q", "<d", ">d"])
+@for_each("pack", ["<q", ">q", "<d", ">d"])
 def test_a_number_is_found_as_bytes(pack: str, tmp_path: Path) -> None:
     """Whole ones and fractions, in both orders."""
     marks = Marks()
@@ -68,7 +67,7 @@ def test_a_number_is_found_as_bytes(pack: str, tmp_path: Path) -> None:
     assert _planted(tmp_path, marks, struct.pack(pack, number)) == {"planted"}
 
 
-@pytest.mark.parametrize("kind", ["whole", "narrow", "fraction"])
+@for_each("kind", ["whole", "narrow", "fraction"])
 def test_a_number_is_found_as_digits(kind: str, tmp_path: Path) -> None:
     """In a text."""
     marks = Marks()
@@ -76,8 +75,8 @@ def test_a_number_is_found_as_digits(kind: str, tmp_path: Path) -> None:
     assert _planted(tmp_path, marks, b'{"n": %s}' % repr(number).encode()) == {"planted"}
 
 
-@pytest.mark.parametrize("kind", ["text", "whole", "narrow", "fraction"])
-@pytest.mark.parametrize("place", ["row", "log", "deleted"])
+@for_each("kind", ["text", "whole", "narrow", "fraction"])
+@for_each("place", ["row", "log", "deleted"])
 def test_a_value_of_a_database_is_found(kind: str, place: str, tmp_path: Path) -> None:
     """In a row, in the write-ahead log alone, and (but for numbers of 31 bits, which are four bytes
     like many others) in what a row leaves behind that was deleted."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from collector.files import short_path
 from collector.ingest.auth import hashed
 from collector.server import control_client
 from tests.support.certificates import dated
@@ -25,6 +26,7 @@ from tests.support.command import Ended, run, run_process
 from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.support.latency import at_most
 from tests.support.processes import is_gone
+from tests.support.rows import for_each
 from tests.support.sidecar import FREE_PORTS, started
 
 _COLLECTOR = Path(sys.executable).with_name("collector")
@@ -86,7 +88,7 @@ def test_how_a_failed_start_ends(tmp_path: Path, environ: dict[str, str], code: 
     assert {path.name for path in tmp_path.iterdir()} == {"file", "dangling"}
 
 
-@pytest.mark.parametrize(("begin", "end", "code"), [(-9, -1, _FAULT), (1, 9, _LATER)])
+@for_each(("begin", "end", "code"), [(-9, -1, _FAULT), (1, 9, _LATER)])
 def test_a_certificate_out_of_its_time(tmp_path: Path, begin: int, end: int, code: int) -> None:
     """An expired one stays so; one that is not valid yet will be."""
     environ = _open(tmp_path, begin, end)
@@ -169,6 +171,7 @@ def test_the_status_of_a_sidecar(tmp_path: Path) -> None:
     with started(tmp_path) as sidecar:
         assert eventually(lambda: _status(tmp_path)[0] == 0)
         assert _status(tmp_path)[2]["running"] is True
+        assert _expiries(sidecar) == {}, "no series that an alert would take for an expired one"
         sidecar.stop(signal.SIGKILL)
         wait_until(lambda: is_gone(sidecar.process.pid))
     assert (tmp_path / "collector-data" / "control.sock").is_socket()
@@ -198,7 +201,8 @@ def _listening(path: Path, answer: bytes | None) -> Iterator[None]:
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     with closing(socket.socket(socket.AF_UNIX)) as listening:
-        listening.bind(str(path))
+        with short_path(path) as short:
+            listening.bind(short)
         listening.listen()
         kept = list[socket.socket]()
 
@@ -220,7 +224,7 @@ def _listening(path: Path, answer: bytes | None) -> Iterator[None]:
             each.close()
 
 
-@pytest.mark.parametrize("answer", _ANSWERS)
+@for_each("answer", _ANSWERS)
 def test_another_program_at_the_socket(tmp_path: Path, answer: bytes) -> None:
     """It is no sidecar, whatever it says."""
     with _listening(tmp_path / "collector-data" / "control.sock", answer):
@@ -330,23 +334,21 @@ def _expiries(sidecar: Any) -> dict[str, float]:
     return {json.loads(receiver): float(at) for receiver, at in found}
 
 
-def test_without_tls_nothing_expires(tmp_path: Path) -> None:
-    """There is no series that an alert would take for an expired certificate."""
-    with started(tmp_path) as sidecar:
-        assert _expiries(sidecar) == {}
-
-
 _SAY_WHAT_IS_LOADED = """
 import atexit, sys
-atexit.register(lambda: print(*sys.modules, sep="\\n", flush=True))
+def tell():
+    import collector.server.worker
+    print(*sys.modules, sep="\\n", flush=True)
+atexit.register(tell)
 sys.argv = ["collector", "serve"]
 from collector.cli import main
 main()
 """
 
 
-def test_the_keeper_loads_nothing_that_colours_text(tmp_path: Path) -> None:
-    """Rich and what it loads take 4 MB."""
+def test_what_a_sidecar_loads(tmp_path: Path) -> None:
+    """Neither the keeper nor a worker loads what colours text, which takes 4 MB, or what makes a
+    page, before one is asked for."""
     with (tmp_path / "modules").open("wb") as out:
         command = [sys.executable, "-c", _SAY_WHAT_IS_LOADED]
         with started(tmp_path, command=command, stdout=out) as sidecar:
@@ -354,4 +356,7 @@ def test_the_keeper_loads_nothing_that_colours_text(tmp_path: Path) -> None:
             assert sidecar.stop()[0] == 0
     modules = (tmp_path / "modules").read_text().split()
     assert "structlog" in modules
-    assert not {"rich", "rich.console", "pygments", "attr"}.intersection(modules)
+    assert "collector.server.worker" in modules
+    coloured = {"rich", "rich.console", "pygments", "attr"}
+    paged = {"collector.pages", "collector.claims", "jinja2", "ruamel"}
+    assert not (coloured | paged).intersection(modules)

@@ -24,6 +24,7 @@ from tests.support.command import run
 from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.failing_disk import metric
+from tests.support.rows import for_each
 from tests.support.sidecar import Sidecar, started
 
 _JSON = {"Content-Type": "application/json"}
@@ -85,7 +86,7 @@ def test_a_request_names_its_schema(sidecar: Sidecar) -> None:
     assert ("127.0.0.1",) not in found
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "schema"),
     [
         (f"/v1/events?schema={_CANARY}", None),

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -76,24 +75,16 @@ def _events(sidecar: Sidecar, name: str) -> list[dict[str, object]]:
 
 
 def test_two_workers_are_one_sidecar(tmp_path: Path) -> None:
-    """Counts add up over both, the limit of connections is shared, and both stop."""
+    """Counts add up over both, the limit of connections is shared, and both stop. Of connections
+    that come few at a time, again and again, a worker gets at most 55 of 100."""
     with started(tmp_path, environ=_TWO) as sidecar:
-        workers = _workers(sidecar, 2)
+        workers, most = _workers(sidecar, 2), 0
         assert b"[+] workers ok\n" in sidecar.admin("/readyz?verbose").body
         assert set(_sent(sidecar, _EVENT * 2, 60, "/v1/events")) == {200}
         assert metric(sidecar, 'collector_events_total{outcome="admitted"') == 120
         name = 'collector_request_duration_seconds_count{receiver="http",status="2xx"}'
         wait_until(lambda: metric(sidecar, name) == 60)  # a worker may report a moment later
         delivered(sidecar)
-        assert sidecar.stop()[0] == 0
-        assert all(map(is_gone, workers))
-    assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(120,)]
-
-
-def test_connections_are_divided(tmp_path: Path) -> None:
-    """Few that come at the same time: again and again, a worker gets at most 55 of 100."""
-    with started(tmp_path, environ=_TWO) as sidecar, ExitStack() as stack:
-        workers, most = _workers(sidecar, 2), 0
 
         def more(before: Counter[int] | None = None) -> Counter[int]:
             now = Counter({pid: len([*Path(f"/proc/{pid}/fd").iterdir()]) for pid in workers})
@@ -101,44 +92,43 @@ def test_connections_are_divided(tmp_path: Path) -> None:
 
         for _ in range(5):
             before = more()
-            for _ in range(8):
-                place = "127.0.0.1", sidecar.ports["http"]
-                stack.enter_context(socket.create_connection(place))
-            wait_until(lambda: more(before).total() == 8)  # noqa: B023 - it is waited for
-            most += max(more(before).values())
-            stack.close()
+            with ExitStack() as stack:
+                for _ in range(8):
+                    place = "127.0.0.1", sidecar.ports["http"]
+                    stack.enter_context(socket.create_connection(place))
+                wait_until(lambda: more(before).total() == 8)  # noqa: B023 - it is waited for
+                most += max(more(before).values())
             wait_until(lambda: not more(before))  # noqa: B023
         assert most <= 0.55 * 40
+        assert sidecar.stop()[0] == 0
+        assert all(map(is_gone, workers))
+    assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(120,)]
 
 
-def test_a_person_has_one_pseudonym(tmp_path: Path) -> None:
-    """Whichever worker receives, and after both of them were replaced."""
+def test_workers_that_are_killed_are_replaced(tmp_path: Path) -> None:
+    """Connections wait meanwhile; it is said and counted. A person has one pseudonym in all of
+    them, and the same body with the same key is stored once."""
     (tmp_path / "s.yaml").write_text(PSEUDONYM.format(key="env:WORKERS_KEY"))
     settings = {"COLLECTOR__SCHEMA": "./s.yaml", "WORKERS_KEY": "a secret of the operator"}
+    body, key = b'{"device.id": "one"}\n', {"Idempotency_Key": "ab" * 16}
     with started(tmp_path, environ=_TWO | settings) as sidecar:
-        body = b'{"device.id": "one"}\n'
-        assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
+
+        def send() -> None:
+            assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
+            assert set(_sent(sidecar, body, 30, "/v1/events", **key)) == {200}
+
+        send()
         for pid in _workers(sidecar, 2):
             os.kill(pid, signal.SIGKILL)
+        assert sidecar.send(body).status == 200
         wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 2)
         _workers(sidecar, 2)
-        assert set(_sent(sidecar, body, 40, "/v1/events")) == {200}
+        send()
         delivered(sidecar)
         assert sidecar.stop()[0] == 0
+        assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1, 2]
     query = 'SELECT count(DISTINCT "device.id"), sum(count) FROM devices'
-    assert _rows(tmp_path / "collector-data", query) == [(1, 80)]
-
-
-def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    """Connections wait meanwhile; it is said and counted."""
-    with started(tmp_path, environ=NEW_INTERPRETERS) as sidecar:
-        (pid,) = _workers(sidecar, 1)
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
-        assert sidecar.send(_EVENT).status == 200
-        assert _workers(sidecar, 1) != [pid]
-        assert sidecar.stop()[0] == 0
-        assert [event["times"] for event in _events(sidecar, "worker_replaced")] == [1]
+    assert _rows(tmp_path / "collector-data", query) == [(1, 82)]
 
 
 @pytest.mark.long
@@ -156,21 +146,6 @@ def test_a_worker_that_cannot_be_replaced_is_replaced_later(tmp_path: Path) -> N
         resource.prlimit(keeper_pid, kind, before)
         assert sidecar.send(_EVENT).status == 200
         assert _workers(sidecar, 1) != [pid]
-        delivered(sidecar)
-        assert sidecar.stop()[0] == 0
-    assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]
-
-
-def test_a_key_is_stored_once_over_all_workers(tmp_path: Path) -> None:
-    """The same body with the same key, over many connections and after a kill."""
-    record = {"schema": "conferencing/1.0.0", "client.address": "203.0.113.7"}
-    body = json.dumps(record).encode() + b"\n"
-    with started(tmp_path, environ=_TWO) as sidecar:
-        assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
-        os.kill(_workers(sidecar, 2)[0], signal.SIGKILL)
-        wait_until(lambda: metric(sidecar, "collector_worker_replacements_total") == 1)
-        _workers(sidecar, 2)
-        assert set(_sent(sidecar, body, 30, "/v1/records", Idempotency_Key="ab" * 16)) == {200}
         delivered(sidecar)
         assert sidecar.stop()[0] == 0
     assert _rows(tmp_path / "collector-data", "SELECT sum(count) FROM conferencing") == [(1,)]

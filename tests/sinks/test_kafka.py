@@ -18,9 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from collector import Collector, load_schema
-from collector.brokers.kafka import KafkaTopic
 from collector.brokers.message import MOST_BYTES, outgoing, read_message
-from collector.config.broker_settings import servers
 from collector.config.sink_settings import SinkSettings
 from collector.errors import ConfigError, Unreachable
 from collector.filter.stored import Records
@@ -366,8 +364,6 @@ def test_addresses_of_the_sdk() -> None:
     text = "kafka+tls://broker.example.org/t?user=env:NAME&password=env:SECRET&mechanism=PLAIN"
     made = KafkaSettings.at_address("kafka", text)
     assert (made.topic, made.user, made.mechanism) == ("t", "env:NAME", "PLAIN")
-    at = servers("kafka://127.0.0.1", ("kafka",))
-    assert repr(KafkaTopic({}, "t", at)) == "<KafkaTopic, closed>"
 
 
 @pytest.mark.servers
