@@ -321,10 +321,13 @@ def test_a_withdrawal_destroys_the_members_tracks_and_mixed_ones_and_no_other() 
 
 
 def test_a_destroyed_track_takes_no_chunk_again() -> None:
-    """When the member who left has departed, the others begin a new mixed track."""
+    """Nor does any other that would hold the member who left: the others begin a new mixed track
+    when that one has departed."""
     grant = opened("ann")
     grant.admit("egress", "media", "m", MIXED, "audio", 1.0)
     assert grant.choose("ann", "leave", NOTICE, 2.0) == {"m"}
+    for owner in (MIXED, "ann"):
+        assert refused(grant.admit, "egress", "media", "m2", owner, "audio", 2.0) == "left"
     grant.depart("ann", 3.0)
     assert refused(grant.admit, "egress", "media", "m", MIXED, "audio", 4.0) == "left"
     grant.admit("egress", "media", "m2", MIXED, "audio", 4.0)
