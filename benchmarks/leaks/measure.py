@@ -312,7 +312,7 @@ def spelled_with(name: str, messages: int) -> Delivered:
                 # Two lines at least: of a lone event, the sender's address may stand in.
                 text = "\n".join([*lines[at : at + _LINES], "{}"])
                 sidecar.post("/v1/events", "application/x-ndjson", text.encode())
-            sidecar.delivered()
+            sidecar.server.drained()
             new = Counter(rows(sidecar.store, f'SELECT {columns} FROM "{schema.name}"')) - known
             known.update(new)
             found = (zip(names, row, strict=True) for row in new.elements())

@@ -200,7 +200,9 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
     yield from _database("store", sidecar.store)
     yield from _elsewhere(sidecar)
     yield from _flat("status", sidecar.status())
-    yield from (("ready:line", shown) for shown in sidecar.readiness().splitlines())
+    yield from (
+        ("ready:line", shown) for shown in sidecar.server.page("/readyz?verbose").splitlines()
+    )
     for path in sidecar.files():
         name = path.relative_to(sidecar.directory)
         yield f"file:{name}", ""
@@ -209,7 +211,7 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
             yield from ((f"time:{name}", about.st_mtime_ns), (f"size:{name}", about.st_size))
     for line in sidecar.lines():
         yield from ((f"ndjson:{name}", value) for name, value in json.loads(line).items())
-    for name, labels, value in _METRIC.findall(sidecar.metrics()):
+    for name, labels, value in _METRIC.findall(sidecar.server.page("/metrics")):
         yield f"metric:{name}", (labels, value)
     yield from answer_places(sidecar.answers)
     for said in sidecar.log:

@@ -184,7 +184,7 @@ def test_a_schema_delivers_what_it_states(tmp_path: Path) -> None:
     assert found.share < 0.95
 
 
-def _swept(folder: Path, schema: str, run: list[str] | None = None, number: int = 600) -> Sweep:
+def _swept(folder: Path, schema: str, run: Sequence[str] = (), number: int = 600) -> Sweep:
     found = Sweep()
     attack_sidecar(folder, schema, number, rng=random.Random(3), found=found, command=run)
     return found
