@@ -96,7 +96,6 @@ class Timed:
 
 def measure(options: Namespace, figures: Figures) -> None:
     """Measure everything, and judge it."""
-    _check_names(figures.limits)
     effort = QUICK if options.quick else FULL
     figures.environment = conditions.environment() | conditions.compiled()
     timed: dict[str, Timed] = {}
@@ -243,42 +242,32 @@ def _otlp_table(items: Mapping[str, Timed]) -> Iterable[Table]:
 
 
 def _judge(figures: Figures, timed: Mapping[str, Timed], items: Mapping[str, Timed]) -> None:
-    """Judge ratios of times, in the order of the file."""
+    """Judge ratios of times, in the order of the file. Raises ``BenchmarkError`` for a limit of
+    what is never measured: it would hold for ever."""
     for judge, part in ((figures.at_most, "at_most"), (figures.at_least, "at_least")):
         for ratio, by_corpus in figures.limits.get(part, {}).items():
             above, _, below = ratio.partition("/")
+            _check_known((above, below), contenders.CONTENDERS)
+            _check_known(by_corpus, CORPORA)
             for corpus, limit in by_corpus.items():
                 found = timed[corpus].ratio(above, below) if corpus in timed else None
                 judge(f"{ratio} on {corpus}", limit, found, about=(corpus,))
+    _check_known(figures.limits.get("otlp", ()), [corpus.name for corpus in otlp.CORPORA])
     for corpus, limit in figures.limits.get("otlp", {}).items():
         found = items[corpus].ratio(otlp.OURS, otlp.BARE) if corpus in items else None
         figures.at_most(f"OTLP over its floor, {corpus}", limit, found, about=(corpus,))
     for contender, pairs in figures.limits.get("corpora", {}).items():
         for pair, limit in pairs.items():
             names = tuple(pair.split("/"))
+            _check_known(names, CORPORA)
             both = [timed[name].typical(contender) for name in names if name in timed]
             times = [time for time in both if time]
             share = times[0] / times[1] if len(times) == 2 else None
             figures.at_most(f"{contender} on {pair}", limit, share, about=names)
 
 
-def _check_names(limits: Mapping[str, Any]) -> None:
-    """Raise ``BenchmarkError`` for a limit of what is never measured: it would hold for ever."""
-    ratios = {f"{above}/{below}" for above, below in RATIOS}
-    given = [
-        (ratio, each) for part in ("at_most", "at_least") for ratio, each in limits[part].items()
-    ]
-    names = {name for _, each in given for name in each} | set(limits["whole"]["cpu_of_jq_at_most"])
-    pairs = {
-        name for each in limits["corpora"].values() for pair in each for name in pair.split("/")
-    }
-    strange = (
-        {ratio for ratio, _ in given} - ratios
-        | (names | pairs) - set(CORPORA)
-        | set(limits["otlp"]) - {corpus.name for corpus in otlp.CORPORA}
-        | set(limits["corpora"]) - set(contenders.CONTENDERS)
-    )
-    if strange:
+def _check_known(names: Iterable[str], known: Iterable[str]) -> None:
+    if strange := set(names).difference(known):
         raise BenchmarkError(f"limits of what is never measured: {', '.join(sorted(strange))}")
 
 
