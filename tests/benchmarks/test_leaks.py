@@ -253,7 +253,7 @@ def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tables, JSON, a chart, a page; contenders that are not there are named, and not counted."""
-    few = measure.Effort(step=41, rounds=1, clean=2, personal=5, messages=100, sweep=300)
+    few = measure.Effort(step=41, clean=2, personal=5, messages=100, sweep=300)
     monkeypatch.setattr(measure, "QUICK", few)
     page, told, drawn = tmp_path / "PAGE.md", tmp_path / "figures.json", tmp_path / "chart.svg"
     page.write_text("<!-- leaks:begin -->\nold\n<!-- leaks:end -->\n")
