@@ -6,7 +6,7 @@ import pytest
 
 from collector.contracts import Batch, Layout
 from collector.errors import DeliveryError
-from collector.filter.stored import project, read
+from collector.filter.stored import Records, foreign_lines, project, read, values
 from tests.support.raising import raises
 
 _COLUMNS = (("a.b", "TEXT"), ("n", "REAL"), ("is", "INTEGER"))
@@ -56,3 +56,43 @@ def test_what_is_no_record(payload: bytes) -> None:
     with raises("E507", DeliveryError) as caught:
         read(project(spooled(payload), {"n"})).rows()  # type: ignore[misc]
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+
+
+def test_records_are_decoded_once() -> None:
+    """A sequence of them, whose number is known before."""
+    records = Records(b'{"schema":"x/1.0.0","n":1.0}\n{"schema":"x/1.0.0","is":true}\n')
+    assert (len(records), repr(records)) == (2, "<2 records>")
+    assert [*records] == [records[0], records[-1]] == records[:]
+    assert records[1] == {"schema": "x/1.0.0", "is": True}
+    assert records[0] is records[0]
+
+
+def test_the_values_of_records() -> None:
+    """The different ones of each member, by schema; one without a name has none."""
+    text = (
+        b'{"schema":"x/1.0.0","n":1.0,"os":"a"}\n{"schema":"y/1.0.0","n":2.0}\n'
+        b'{"schema":"x/1.0.0","n":1.0,"os":"b"}\n{"n":3}\n'
+    )
+    assert [*values(text)] == [
+        ("x/1.0.0", {"n": {1.0}, "os": {"a", "b"}}),
+        ("y/1.0.0", {"n": {2.0}}),
+        ("", {"n": {3}}),
+    ]
+    with raises("E507", DeliveryError):
+        [*values(b"[]\n")]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (b'{"n":1}\n{"n":1}\n', 0),
+        (b'{"n":1}\n{"n":1,"n":1}\n{"n": 1}\n', 2),
+        (b'{"n":1}\n{"n":1,"n":2}\n{"n":2}\n', 1),
+        (b'{"n":1}', 1),
+        (b'{"n":1}\n\n', 1),
+        (b"", 0),
+    ],
+)
+def test_lines_that_no_filter_writes(text: bytes, number: int) -> None:
+    """With a member twice, or with blanks, or without an end."""
+    assert foreign_lines(text) == number
