@@ -177,9 +177,13 @@ def _can_be_parsed(text: str) -> bool:
 
 
 def _without_effect(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield where the annotations of functions and of what is in them begin and end, and what
-    asserts that iterables have one length, or that nothing assigns to an object."""
+    """Yield where the annotations of functions and of what is in them begin and end, what asserts
+    that iterables have one length, or that nothing assigns to an object, and what only a type
+    checker reads."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            first = node.lineno, node.col_offset
+            yield first, (node.test.end_lineno or 0, node.test.end_col_offset or 0)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             for word in node.keywords:
                 if (node.func.id, word.arg) in _ASSERTIONS:
@@ -187,7 +191,12 @@ def _without_effect(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int,
                     yield first, (first[0], first[1] + 1)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             inside = [getattr(each, "annotation", None) for each in ast.walk(node)]
-            for each in (node.returns, *inside):
+            declared = (
+                each
+                for each in ast.walk(node)
+                if isinstance(each, ast.AnnAssign) and each.value is None
+            )
+            for each in (node.returns, *inside, *declared):
                 if each is not None:
                     first = each.lineno, each.col_offset
                     yield first, (each.end_lineno or 0, each.end_col_offset or 0)
