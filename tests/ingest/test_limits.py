@@ -35,6 +35,7 @@ def test_defaults() -> None:
         {"wire": 0},
         {"wire": MOST_BYTES + 1},
         {"body": MOST_BYTES + 1},
+        {"body": 0},
         {"body": -1},
         {"ratio": 0},
         {"memory": 0},
