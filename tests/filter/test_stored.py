@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from collector.contracts import Batch, Layout
@@ -24,23 +26,31 @@ def test_values_stay_the_bytes_that_they_are() -> None:
         rb'{"schema":"x/1.0.0","a.b":"\u00e9","n":1.50,"is":true,"count":3}' + b"\n"
         rb'{"schema":"x/1.0.0","n":1e+2,"is":false}' + b"\n"
         rb'{"schema":"x/1.0.0","is":true}' + b"\n"
+        rb'{"schema":"x/1.0.0","a.b":"","count":2}' + b"\n"
     )
     found = project(spooled(lines), {"n", "a.b", "others"})
     assert found.payload == (
         rb'{"schema":"x/1.0.0","a.b":"\u00e9","n":1.50,"count":3}' + b"\n"
         rb'{"schema":"x/1.0.0","n":1e+2}' + b"\n"
+        rb'{"schema":"x/1.0.0","a.b":"","count":2}' + b"\n"
     )
     assert found.layout == Layout("x/1.0.0", "ab" * 32, "x", _COLUMNS[:2])
     assert (found.id, found.received) == (b"i" * 16, "2026-11-24T10:20:00Z")
-    batch = read(found)
-    assert batch.rows is not None
-    assert batch.rows() == [("é", 1.5, 3), (None, 100.0, 1)]
+    for batch in (read(found), read(spooled(lines), {"n", "a.b"})):
+        assert batch.rows is not None
+        assert batch.rows() == [("é", 1.5, 3), (None, 100.0, 1), ("", None, 2)]
 
 
 def test_a_sink_of_all_columns_gets_the_batch_itself() -> None:
     """Nothing is read, so it costs nothing."""
     batch = spooled(b"not even records")
     assert project(batch, {"is", "a.b", "n", "more"}) is batch
+
+
+def test_rows_that_are_there_stay() -> None:
+    """They are not decoded anew."""
+    given = replace(spooled(b"not even records"), rows=list)
+    assert read(given).rows is list
 
 
 def test_a_sink_of_none() -> None:
@@ -56,6 +66,16 @@ def test_what_is_no_record(payload: bytes) -> None:
     with raises("E507", DeliveryError) as caught:
         read(project(spooled(payload), {"n"})).rows()  # type: ignore[misc]
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+
+
+def test_a_text_that_is_no_text() -> None:
+    """It is E507 in rows as in records."""
+    batch = read(spooled(b'{"schema":"x/1.0.0","a.b":"\xff"}\n'))
+    for decode in (batch.rows, lambda: [*batch.records]):
+        assert decode is not None
+        with raises("E507", DeliveryError) as caught:
+            decode()
+        assert (caught.value.__context__, caught.value.__cause__) == (None, None)
 
 
 def test_records_are_decoded_once() -> None:

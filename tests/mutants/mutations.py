@@ -135,6 +135,8 @@ def mutants(file: str, text: str) -> list[Mutant]:
     found: dict[str, Mutant] = {}
     for operator in _OPERATORS:
         for node in [*ast_nodes(tree)]:
+            if node.type == "operator" and node.parent.type == "parameters":
+                continue  # the mark before parameters by name
             for index, (start, _) in enumerate([*operator.mutation_positions(node)]):
                 changed = _changed(tree, node, operator, index)
                 if changed in (None, text) or changed in found or not _can_be_parsed(changed):
