@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import NamedTuple
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -242,3 +244,23 @@ def test_rules_say_no_value() -> None:
     """Neither they nor their parts."""
     for each in (Rule.removal(_SUBJECT, None), Part(field="client.address", value="10.0.0.1")):
         assert "10.0.0.1" not in repr(each)
+
+
+def test_a_field_of_as_many_values_as_addresses_identifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of fewer does not; what is said of a field that is not there can be passed on."""
+    schema, window = load_schema("conferencing"), ("2026-11-24", "2026-11-24")
+    assert redaction.MIN_IDENTIFYING_VALUES == 1 << 32
+    size = schema.fields["os.build_id"].size()
+    for least, found in ((size, True), (size + 1, False)):
+        monkeypatch.setattr(redaction, "MIN_IDENTIFYING_VALUES", least)
+        if found:
+            subject = redaction.find_subject(schema, "os.build_id", "22631.3447", *window)
+            assert subject.value == "22631.3447"
+        else:
+            with pytest.raises(redaction.NoPersonError, match="coarse"):
+                redaction.find_subject(schema, "os.build_id", "22631.3447", *window)
+    for name, hint in (("client.adress", "client.address"), ("zzz", "there are client.address,")):
+        with pytest.raises(redaction.NoPersonError, match=hint) as caught:
+            redaction.find_subject(schema, name, "1", *window)
+        copied = pickle.loads(pickle.dumps(caught.value))
+        assert (type(copied), str(copied)) == (type(caught.value), str(caught.value))

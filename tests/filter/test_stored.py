@@ -8,7 +8,7 @@ import pytest
 
 from collector.contracts import Batch, Layout
 from collector.errors import DeliveryError
-from collector.filter.stored import Records, foreign_lines, project, read, values
+from collector.filter.stored import foreign_lines, project, read, values
 from tests.support.raising import raises
 
 _COLUMNS = (("a.b", "TEXT"), ("n", "REAL"), ("is", "INTEGER"))
@@ -76,15 +76,6 @@ def test_a_text_that_is_no_text() -> None:
         with raises("E507", DeliveryError) as caught:
             decode()
         assert (caught.value.__context__, caught.value.__cause__) == (None, None)
-
-
-def test_records_are_decoded_once() -> None:
-    """A sequence of them, whose number is known before."""
-    records = Records(b'{"schema":"x/1.0.0","n":1.0}\n{"schema":"x/1.0.0","is":true}\n')
-    assert (len(records), repr(records)) == (2, "<2 records>")
-    assert [*records] == [records[0], records[-1]] == records[:]
-    assert records[1] == {"schema": "x/1.0.0", "is": True}
-    assert records[0] is records[0]
 
 
 def test_the_values_of_records() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import orjson
@@ -72,19 +71,15 @@ def test_a_field_of_many_is_refused_with_the_reason(
 
 def test_a_token_of_as_many_values_as_addresses_will_do(tmp_path: Path) -> None:
     """It can be one person's."""
-    schema = _schema(tmp_path, {"kind": "token", "pattern": "[0-9a-f]{8}"})
-    found = find_subject(schema, "some.field", "01234567", "2026-11-24", "2026-11-24")
-    assert found.value == "01234567"
+    schema = _schema(tmp_path, {"kind": "token", "pattern": "[0-9]{10}"})
+    found = find_subject(schema, "some.field", "0123456789", "2026-11-24", "2026-11-24")
+    assert found.value == "0123456789"
 
 
 def test_a_field_that_is_not_there_is_said(schema: Schema) -> None:
     """With what it may have been meant to be."""
     with raises("E404", InputError, match=r"client\.address"):
         find_subject(schema, "client.adress", "203.0.113.7", "2026-11-24", "2026-11-24")
-    with raises("E404", InputError, match="there are client.address, device.type") as caught:
-        find_subject(schema, "zzz", "203.0.113.7", "2026-11-24", "2026-11-24")
-    copied = pickle.loads(pickle.dumps(caught.value))
-    assert (type(copied), str(copied)) == (type(caught.value), str(caught.value))
 
 
 @pytest.mark.parametrize(

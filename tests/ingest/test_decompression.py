@@ -16,8 +16,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from collector.errors import CODES, ConfigError
-from collector.ingest import decompression
+from collector.errors import CODES
 from collector.ingest.decompression import (
     INPUT,
     MOST_WINDOW,
@@ -29,14 +28,7 @@ from collector.ingest.decompression import (
     zstd_library,
 )
 from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
-from collector.ingest.refusals import (
-    BODY_TOO_LARGE,
-    DAMAGED,
-    INFLATED,
-    UNSUPPORTED_ENCODING,
-    RequestRefused,
-)
-from tests.support.raising import raises
+from collector.ingest.refusals import BODY_TOO_LARGE, DAMAGED, INFLATED, RequestRefused
 from tests.support.zeros import zeros
 
 _LIMITS = IngestLimits()
@@ -405,17 +397,3 @@ def test_refusals_say_nothing_of_the_body() -> None:
         _plain("gzip", b"canary-1234")
     assert caught.value.code in CODES
     assert "canary" not in f"{caught.value!r}{caught.value.args}"
-
-
-def test_zstd_without_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its bodies are refused, and who asks for it is told what to install."""
-    wire = _COMPRESS["zstd"][1](b"x")
-    for name in ("compression.zstd", "backports.zstd"):
-        monkeypatch.setitem(sys.modules, name, None)
-    decompression._zstd.cache_clear()
-    with raises("E201", ConfigError):
-        zstd_library()
-    with pytest.raises(RequestRefused) as caught:
-        Compressed("zstd", wire, _LIMITS).body()
-    assert caught.value.refusal is UNSUPPORTED_ENCODING
-    assert caught.value.__context__ is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 
 import pytest
 
@@ -123,7 +122,9 @@ def test_the_oldest_unproven_connection_is_closed() -> None:
 
 def test_a_connection_that_has_just_come_is_not_closed() -> None:
     """The server has to have waited for half a second, for this request."""
-    with closing(_Loop()) as loop:
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, _Loop)
         limiter = ConnectionLimiter(IngestLimits(connections=1))
         one, other = _Connection(limiter), _Connection(limiter)
         assert limiter.admit(one, loop)
@@ -179,7 +180,9 @@ def test_others_are_not_closed() -> None:
 
 def test_deadlines_are_checked_while_there_are_connections() -> None:
     """Four times a second as long as there are any, by one timer, and again with a new one."""
-    with closing(_Loop()) as loop:
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, _Loop)
         limiter = ConnectionLimiter(IngestLimits())
         for _ in range(2):
             both, began = [_Connection(limiter) for _ in range(2)], loop.time()
