@@ -405,3 +405,8 @@ def test_an_encoding_is_what_it_is_called(named: str, is_: str) -> None:
     with pytest.raises(RequestRefused) as caught:
         _plain(_COMPRESS[named][0], _COMPRESS[is_][1](b"x" * 100))
     assert caught.value.refusal is DAMAGED
+
+
+def test_raw_deflate_with_padding() -> None:
+    """A last block that is only stored: its padding may be anything that is not taken for zlib's."""
+    assert _plain("deflate", b"\x09\x01\x00\xfe\xffx") == b"x"
