@@ -408,5 +408,5 @@ def test_an_encoding_is_what_it_is_called(named: str, is_: str) -> None:
 
 
 def test_raw_deflate_with_padding() -> None:
-    """A last block that is only stored: its padding may be anything that is not taken for zlib's."""
+    """Of a last block that is only stored, in which no client has any, is not taken for zlib's."""
     assert _plain("deflate", b"\x09\x01\x00\xfe\xffx") == b"x"
