@@ -114,7 +114,7 @@ def test_messages_of_any_length(size: int) -> None:
     for spare in range(6):  # one of which makes the outer message as long as that, too
         inner = field(9, bytes(max(0, size - spare))) + field(1, b"")
         for number in (3, 15, 16, 17, 2047, 2048):
-            body = field(number, inner) + field(1, bytes(size)) + field(1, b"")
+            body = field(number, inner) + field(1, b"\xff" * size) + field(1, b"")
             found = wire.count_messages(body, part)
             assert (found.items, found.parts) == (0, 4 if number == 3 else 2)
 
@@ -126,7 +126,7 @@ def test_messages_of_any_length(size: int) -> None:
         *(b"\x09" + bytes(7), b"\x0d" + bytes(3)),
         *(b"\x12", b"\x12\x05abcd", b"\x12\x80", b"\x12\x80\x00"),  # lengths
         *(b"\x80", b"\x90\x00", b"\x80" * 11 + b"\x01"),  # tags
-        *(b"\x0b\x0c", b"\x0c", b"\x0e", b"\x0f"),  # groups, and what is nothing
+        *(b"\x0b\x00", b"\x0c", b"\x0e", b"\x0f"),  # groups, and what is nothing
     ],
 )
 def test_what_is_no_protobuf(body: bytes) -> None:
@@ -145,4 +145,16 @@ def test_a_quick_count_knows_each_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     for byte in range(256):
         found = [wire.may_exceed(bytes([byte]) * size, b"\x0a\x12") for size in (8, 9)]
         assert found == [False, byte in b"\x0a\x12\x8a\x92"]
+    assert wire.may_exceed(b"\x0a" * 5 + bytes(4), b"\x0a")
+    assert not wire.may_exceed(b"\x0a" * 4 + bytes(5), b"\x0a")
     assert wire.count_messages(b"", wire.MessageShape()) == wire.MessageCounts(0, 0, 0)
+
+
+def test_when_a_walk_ends() -> None:
+    """With more messages than are allowed, or deeper ones."""
+    for parts, levels, is_beyond in (
+        (wire.MAX_PARTS, wire.MAX_LEVELS, False),
+        (400_001, 101, True),
+    ):
+        counts = wire.MessageCounts(0, parts, levels)
+        assert (counts.is_too_large, counts.is_too_deep) == (is_beyond, is_beyond)

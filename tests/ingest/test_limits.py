@@ -61,7 +61,7 @@ class _Connection(Connection):
 
     def __init__(self, limiter: ConnectionLimiter, *, is_proven: bool = False) -> None:
         super().__init__(limiter)
-        self.is_proven = is_proven
+        self.is_proven |= is_proven
         self.checks: list[float] = []
         self.aborted = False
 

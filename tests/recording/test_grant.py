@@ -242,6 +242,13 @@ def test_a_recording_does_not_last_for_ever() -> None:
         assert state(grant) == Closed(1000.0, "expired")
 
 
+def test_what_has_expired_is_not_announced() -> None:
+    """A grant that nobody announced closes as others do."""
+    grant = Grant.request(TERMS, "host", 0.0, longest_seconds=1000.0)
+    assert refused(grant.announce, [NOTICE], 1000.0) == "closed"
+    assert state(grant) == Closed(1000.0, "expired")
+
+
 def test_time_never_goes_back() -> None:
     """After a clock's jump forward, what is called earlier counts as made then."""
     grant = opened("ann")
