@@ -15,66 +15,15 @@ _COLOURS = {  # on light and on dark paper
     "a": ("#0969da", "#58a6ff"),
     "c": ("#bc4c00", "#f0883e"),
 }
-
-
-def _style(which: int) -> str:
-    return "".join(
-        f".{n}{{fill:{c[which]}}}.l{n}{{stroke:{c[which]}}}" for n, c in _COLOURS.items()
-    )
-
-
+_LIGHT, _DARK = (
+    "".join(f".{name}{{fill:{both[which]}}}" for name, both in _COLOURS.items()) for which in (0, 1)
+)
 _STYLE = (
     "text{font-family:system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif}"
-    "path{fill:none}" + _style(0) + f"@media(prefers-color-scheme:dark){{{_style(1)}}}"
+    f"{_LIGHT}@media(prefers-color-scheme:dark){{{_DARK}}}"
 )
-_WIDEST_LETTER = 0.56
-"""Of the size of a font, for the average letter of a usual sans serif; rather too wide."""
-_ROW, _TOP, _PIXELS = 30.0, 68.0, 4.0
-
-
-def _width(text: str) -> float:
-    return len(text) * 12 * _WIDEST_LETTER
-
-
-class _Drawing:
-    """Shapes in pixels, from the upper left."""
-
-    def __init__(self, width: float, height: float, title: str) -> None:
-        self._size, self._title = (width, height), title
-        self._parts: list[str] = []
-        self.text(20, 30, title, size=16, weight="600")
-
-    def text(
-        self, x: float, y: float, text: str, colour: str = "ink", size: int = 12, **more: str
-    ) -> None:
-        """A line of text; ``y`` is its base."""
-        weight, anchor = more.get("weight", "400"), more.get("anchor", "start")
-        self._parts.append(
-            f'<text class="{colour}" x="{x:.1f}" y="{y:.1f}" font-size="{size}"'
-            f' font-weight="{weight}" text-anchor="{anchor}">{escape(text)}</text>'
-        )
-
-    def rule(self, x: float, top: float, bottom: float) -> None:
-        """A line from the top to the bottom."""
-        path = f"M{x:.1f} {top:.1f}L{x:.1f} {bottom:.1f}"
-        self._parts.append(f'<path class="lrule" d="{path}" stroke-width="1"/>')
-
-    def bar(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        """A filled rectangle."""
-        self._parts.append(
-            f'<rect class="{colour}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}"'
-            f' height="{height:.1f}" rx="2"/>'
-        )
-
-    def svg(self) -> str:
-        """Return the document."""
-        wide, high = (f"{each:.0f}" for each in self._size)
-        head = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}"'
-            f' viewBox="0 0 {wide} {high}" role="img" aria-label="{escape(self._title)}">'
-        )
-        paper = f'<rect class="paper" width="{wide}" height="{high}" rx="6"/>'
-        return "\n".join([head, f"<style>{_STYLE}</style>", paper, *self._parts, "</svg>"]) + "\n"
+_LETTER, _ROW, _TOP, _PIXELS = 6.7, 30.0, 68.0, 4.0
+"""In pixels: the average letter, rather too wide; a row; where the first begins; and a %."""
 
 
 def bars(
@@ -82,23 +31,40 @@ def bars(
 ) -> str:
     """Draw a chart of shares in %. A row has a name and one bar or several, each a value and a
     colour; ``names`` are those of the colours."""
-    left, bottom = 28 + max(map(_width, rows)), _TOP + _ROW * len(rows)
-    drawing = _Drawing(left + 472, bottom + 36, title)
+    parts: list[str] = []
+
+    def text(
+        x: float, y: float, said: str, colour: str = "ink", *, size: int = 12, at: str = ""
+    ) -> None:
+        anchor = f' text-anchor="{at}"' if at else ""
+        place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}"{anchor}'
+        parts.append(f'<text class="{colour}" {place}>{escape(said)}</text>')
+
+    def box(x: float, y: float, width: float, height: float, colour: str) -> None:
+        size = f'width="{width:.1f}" height="{height:.1f}"'
+        parts.append(f'<rect class="{colour}" x="{x:.1f}" y="{y:.1f}" {size} rx="1"/>')
+
+    left, bottom = 28 + _LETTER * max(map(len, rows)), _TOP + _ROW * len(rows)
+    box(0, 0, left + 472, bottom + 36, "paper")
+    text(20, 30, title, size=16)
     for tick in range(0, 101, 20):
-        x = left + _PIXELS * tick
-        drawing.rule(x, _TOP - 4, bottom)
-        drawing.text(x, bottom + 18, f"{tick} %", "faint", anchor="middle")
+        box(left + _PIXELS * tick, _TOP - 4, 1, bottom - _TOP + 4, "rule")
+        text(left + _PIXELS * tick, bottom + 18, f"{tick} %", "faint", at="middle")
     for number, (name, values) in enumerate(rows.items()):
         y, thick = _TOP + _ROW * number, 20 / len(values)
-        drawing.text(left - 10, y + 17, name, anchor="end")
+        text(left - 10, y + 17, name, at="end")
         for place, (value, colour) in enumerate(values):
-            at, end, figure = y + 3 + place * (thick + 1), left + _PIXELS * value, f"{value:.1f}"
-            drawing.bar(left, at, max(end - left, 1), thick, colour)
-            drawing.bar(end + 3, at, _width(figure) + 6, thick, "paper")
-            drawing.text(end + 6, at + thick / 2 + 4, figure, "faint", int(min(12, thick)))
+            top, end, figure = y + 3 + place * (thick + 1), left + _PIXELS * value, f"{value:.1f}"
+            box(left, top, max(end - left, 1), thick, colour)
+            box(end + 3, top, _LETTER * len(figure) + 6, thick, "paper")
+            text(end + 6, top + thick / 2 + 4, figure, "faint", size=int(min(12, thick)))
     x = 20.0
     for colour, name in names.items():
-        drawing.bar(x, 43, 22, 10, colour)
-        drawing.text(x + 28, 52, name)
-        x += 48 + _width(name)
-    return drawing.svg()
+        box(x, 43, 22, 10, colour)
+        text(x + 28, 52, name)
+        x += 48 + _LETTER * len(name)
+    size = f'width="{left + 472:.0f}" height="{bottom + 36:.0f}"'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}">'
+    )
+    return "\n".join([head, f"<style>{_STYLE}</style>", *parts, "</svg>\n"])

@@ -65,12 +65,16 @@ def in_rounds(
     rounds: int,
     seed: int,
     clock: Callable[[], int] = process_time_ns,
+    before: Callable[[int], object] | None = None,
 ) -> dict[str, list[float]]:
     """Run each job once a round, in an order drawn anew, so that none is always the second; return
-    the µs of each round. A first round warms up, and does not count."""
+    the µs of each round. A first round warms up, and does not count. ``before`` is called with the
+    number of each round, outside the time."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     random = Random(seed)
     for round_ in range(rounds + 1):
+        if before is not None:
+            before(round_)
         for name in random.sample(list(jobs), len(jobs)):
             begun = clock()
             done = jobs[name]()

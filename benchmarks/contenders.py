@@ -503,47 +503,42 @@ def _vrl(lines: list[bytes], _schema: str) -> Job:
 _BY_HAND = "check, alias, count, skip bad lines"
 _BARE = "check, alias, flatten, count, skip bad lines"
 _WITH_NULLS = f"{_BY_HAND}, leave nulls out"
-_CHECKS: Mapping[str, Any] = {"schemas": _BOTH, "checks_values": True}
-CONTENDERS: dict[str, Contender] = {
-    name: Contender(name, title, does_not, make, **more)
-    for name, title, does_not, make, more in (
-        ("bare", "bare msgspec (floor)", _BARE, _bare, {"schemas": _BOTH, "read": _read_bare}),
-        ("ours", "collector", "–", _ours, {**_CHECKS, "count": _count_lines}),
-        (
-            *("ours_documents", "collector, a call per event", "–"),
-            *(_documents, {**_CHECKS, "count": _count_documents}),
-        ),
-        (
-            *("ours_mappings", "collector, a call per mapping (parsed before)", "parse"),
-            *(_mappings, {**_CHECKS, "count": _count_mappings}),
-        ),
-        (
-            *("orjson_projection", "orjson + projection by hand", _BY_HAND),
-            *(_orjson, {"schemas": _BOTH}),
-        ),
-        (
-            *("simdjson_projection", "pysimdjson + projection by hand", _BY_HAND),
-            *(_simdjson, {"library": "simdjson"}),
-        ),
-        (
-            *("pydantic_models", "pydantic models", "alias, count; a bad value costs the event"),
-            *(_pydantic, {"library": "pydantic", "checks_values": True}),
-        ),
-        (
-            *("duckdb_copy", "DuckDB, COPY of read_ndjson", _WITH_NULLS),
-            *(_duckdb, {"library": "duckdb"}),
-        ),
-        (
-            *("polars_lazy", "Polars, scan_ndjson → sink_ndjson", _WITH_NULLS),
-            *(_polars, {"library": "polars"}),
-        ),
-        (
-            *("pyarrow_json", "PyArrow, read_json + msgspec", _BY_HAND),
-            *(_pyarrow, {"library": "pyarrow"}),
-        ),
-        ("vrl", "Vector's VRL, in process", _BY_HAND, _vrl, {"library": "vector_vrl"}),
-    )
-}
+_CHECKED: Mapping[str, Any] = {"schemas": _BOTH, "checks_values": True}
+_ALL = (
+    Contender("bare", "bare msgspec (floor)", _BARE, _bare, _BOTH, read=_read_bare),
+    Contender("ours", "collector", "–", _ours, **_CHECKED, count=_count_lines),
+    Contender(
+        *("ours_documents", "collector, a call per event", "–", _documents),
+        **_CHECKED,
+        count=_count_documents,
+    ),
+    Contender(
+        *("ours_mappings", "collector, a call per mapping (parsed before)", "parse", _mappings),
+        **_CHECKED,
+        count=_count_mappings,
+    ),
+    Contender("orjson_projection", "orjson + projection by hand", _BY_HAND, _orjson, _BOTH),
+    Contender(
+        *("simdjson_projection", "pysimdjson + projection by hand", _BY_HAND, _simdjson),
+        library="simdjson",
+    ),
+    Contender(
+        *("pydantic_models", "pydantic models", "alias, count; a bad value costs the event"),
+        _pydantic,
+        library="pydantic",
+        checks_values=True,
+    ),
+    Contender("duckdb_copy", "DuckDB, COPY of read_ndjson", _WITH_NULLS, _duckdb, library="duckdb"),
+    Contender(
+        *("polars_lazy", "Polars, scan_ndjson → sink_ndjson", _WITH_NULLS, _polars),
+        library="polars",
+    ),
+    Contender(
+        "pyarrow_json", "PyArrow, read_json + msgspec", _BY_HAND, _pyarrow, library="pyarrow"
+    ),
+    Contender("vrl", "Vector's VRL, in process", _BY_HAND, _vrl, library="vector_vrl"),
+)
+CONTENDERS: dict[str, Contender] = {each.name: each for each in _ALL}
 """By name, in the order in which they are reported."""
 WHOLE: dict[str, Callable[[Path, Path], None]] = {
     "duckdb_copy": _duckdb_whole,

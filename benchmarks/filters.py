@@ -9,18 +9,17 @@ thread; CPU is user and system time with their start, and memory the peak reside
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from statistics import median
-from time import process_time_ns, thread_time_ns
 from typing import Any, NamedTuple
 
 import orjson
@@ -55,7 +54,6 @@ class Effort(NamedTuple):
     written for those that use every CPU. ``starts`` are the runs of one that is only started."""
 
     rounds: int
-    warmups: int
     payload: int
     events: int
     runs: int
@@ -65,19 +63,17 @@ class Effort(NamedTuple):
 
 # Engines that work on batches have a cost per call: DuckDB takes 6.0 µs per medium event of 2 MB,
 # 4.3 of 6 MB, so a payload must not be small.
-FULL = Effort(rounds=8, warmups=1, payload=6_000_000, events=200_000, runs=3, times=2, starts=9)
-QUICK = Effort(rounds=7, warmups=1, payload=3_000_000, events=20_000, runs=3, starts=7)
+FULL = Effort(rounds=8, payload=6_000_000, events=200_000, runs=3, times=2, starts=9)
+QUICK = Effort(rounds=7, payload=3_000_000, events=20_000, runs=3, starts=7)
 
 
 @dataclass(slots=True)
 class Timed:
-    """One corpus: ``times`` are µs of CPU per event, by contender, per round; ``own`` the part of
-    the collector's that its calling thread used."""
+    """One corpus: ``times`` are µs of CPU per event, by contender, per round."""
 
     what: str
     bytes_per_event: float
     times: dict[str, list[float]]
-    own: float | None = None
 
     def ratio(self, above: str, below: str) -> Interval | None:
         """Return the ratio of two contenders that took part."""
@@ -96,50 +92,37 @@ class Timed:
 
 def measure(options: Namespace, figures: Figures) -> None:
     """Measure everything, and judge it."""
-    _check_names(figures.limits)
     effort = QUICK if options.quick else FULL
     figures.environment = conditions.environment() | conditions.compiled()
     timed: dict[str, Timed] = {}
-    growing = Figures(quick=figures.quick)
     # Contenders are loaded when the process is pinned, so that threads of theirs are pinned too.
     with conditions.steady() as pinned:
         ready, figures.skipped = contenders.load()
-        figures.environment |= {**pinned, "seed": str(SEED)}
+        clock = {"seed": str(SEED), "clock": "CPU time of the process, all threads"}
+        figures.environment |= pinned | clock
         for corpus in options.corpus or CORPORA:
             say(f"measuring {corpus}")
             timed[corpus] = _corpus(corpus, ready, effort)
         items = {} if options.corpus else _otlp(effort.rounds)
+        _judge(figures, timed, items)
         for _ in range(_AGAIN if options.check else 0):
-            figures.verdicts.clear()
-            _judge(figures, timed, items)
             for corpus in sorted(figures.missed()):
                 say(f"measuring {corpus} again")
                 if corpus in timed:
                     timed[corpus].add(_corpus(corpus, ready, effort))
                 else:
                     items[corpus].add(_otlp(effort.rounds, corpus)[corpus])
+            figures.verdicts.clear()
+            _judge(figures, timed, items)
+        figures.tables = [*_tables(ready, timed), *_otlp_table(items)]
         if options.growth:
-            growth.measure(growing)
-    shares = [each.own for each in timed.values() if each.own is not None]
-    figures.environment["clock"] = "CPU time of the process, all threads" + (
-        f" ({median(shares):.1%} of the collector's is of the calling thread)" if shares else ""
-    )
-    figures.tables = [*_tables(ready, timed), *_otlp_table(items)]
-    whole = Figures(quick=figures.quick, limits=figures.limits)
-    _judge(whole, timed, items)
-    obstacle_ = "left out" if options.no_whole else obstacle()
-    if obstacle_ is None:
-        _whole(whole, effort, options.fluent_bit)
-        figures.environment |= whole.environment
-    figures.skipped |= whole.skipped if obstacle_ is None else {"whole processes": obstacle_}
-    figures.tables += [*whole.tables, *growing.tables]
-    figures.verdicts = whole.verdicts
-    figures.values = {
-        "corpora": {name: asdict(of) for name, of in timed.items()},
-        "otlp": {name: asdict(of) for name, of in items.items()},
-        **growing.values,
-        **whole.values,
-    }
+            growth.measure(figures)
+    figures.values["corpora"] = {name: asdict(of) for name, of in timed.items()}
+    figures.values["otlp"] = {name: asdict(of) for name, of in items.items()}
+    if reason := "left out" if options.no_whole else obstacle():
+        figures.skipped["whole processes"] = reason
+    else:
+        _whole(figures, effort, options.fluent_bit)
 
 
 # -- in one process --------------------------------------------------------------------------------
@@ -151,26 +134,23 @@ def _corpus(corpus: str, ready: Sequence[Contender], effort: Effort) -> Timed:
     takers = [each for each in ready if contenders.takes(each, about)]
     payload = lines(corpus, max(1, effort.payload // about.bytes))
     agree(takers, payload, about)
+    works = {each.name: partial(_run, each) for each in takers}
+    fresh = partial(_prepare, takers, about, len(payload)) if about.fresh else None
+    events = len(payload) * about.events
+    times = conditions.in_rounds(works, effort.rounds, SEED, before=fresh)
+    per_event = {name: [us / events for us in of] for name, of in times.items()}
+    return Timed(about.what, sum(map(len, payload)) / events, per_event)
+
+
+def _run(contender: Contender) -> object:
+    return contender.run()
+
+
+def _prepare(takers: Sequence[Contender], about: Corpus, number: int, round_: int) -> None:
+    """Draw lines and hand them over anew, outside the time."""
+    drawn = lines(about.name, number, SEED + round_)
     for contender in takers:
-        for _ in range(effort.warmups):
-            contender.run()
-    events, rng = len(payload) * about.events, random.Random(SEED)
-    clocks: dict[str, list[tuple[int, int]]] = {contender.name: [] for contender in takers}
-    for round_ in range(1, effort.rounds + 1):
-        if about.fresh:  # drawn and handed over anew, outside the time
-            drawn = lines(about.name, len(payload), SEED + round_)
-            for contender in takers:
-                contender.prepare(drawn, about.schema)
-        for contender in rng.sample(takers, len(takers)):  # so that none is always the second
-            start, own = process_time_ns(), thread_time_ns()
-            output = contender.run()
-            spent = thread_time_ns() - own
-            clocks[contender.name].append((process_time_ns() - start, spent))
-            del output  # freeing it is not timed
-    times = {name: [all_ / events / 1_000 for all_, _ in each] for name, each in clocks.items()}
-    own_share = [own / all_ for all_, own in clocks.get("ours", ())]
-    size = sum(map(len, payload)) / events
-    return Timed(about.what, size, times, median(own_share) if own_share else None)
+        contender.prepare(drawn, about.schema)
 
 
 def agree(takers: Sequence[Contender], payload: list[bytes], about: Corpus) -> None:
@@ -243,42 +223,32 @@ def _otlp_table(items: Mapping[str, Timed]) -> Iterable[Table]:
 
 
 def _judge(figures: Figures, timed: Mapping[str, Timed], items: Mapping[str, Timed]) -> None:
-    """Judge ratios of times, in the order of the file."""
+    """Judge ratios of times, in the order of the file. Raises ``BenchmarkError`` for a limit of
+    what is never measured: it would hold for ever."""
     for judge, part in ((figures.at_most, "at_most"), (figures.at_least, "at_least")):
         for ratio, by_corpus in figures.limits.get(part, {}).items():
             above, _, below = ratio.partition("/")
+            _check_known((above, below), contenders.CONTENDERS)
+            _check_known(by_corpus, CORPORA)
             for corpus, limit in by_corpus.items():
                 found = timed[corpus].ratio(above, below) if corpus in timed else None
                 judge(f"{ratio} on {corpus}", limit, found, about=(corpus,))
+    _check_known(figures.limits.get("otlp", ()), [corpus.name for corpus in otlp.CORPORA])
     for corpus, limit in figures.limits.get("otlp", {}).items():
         found = items[corpus].ratio(otlp.OURS, otlp.BARE) if corpus in items else None
         figures.at_most(f"OTLP over its floor, {corpus}", limit, found, about=(corpus,))
     for contender, pairs in figures.limits.get("corpora", {}).items():
         for pair, limit in pairs.items():
             names = tuple(pair.split("/"))
+            _check_known(names, CORPORA)
             both = [timed[name].typical(contender) for name in names if name in timed]
             times = [time for time in both if time]
             share = times[0] / times[1] if len(times) == 2 else None
             figures.at_most(f"{contender} on {pair}", limit, share, about=names)
 
 
-def _check_names(limits: Mapping[str, Any]) -> None:
-    """Raise ``BenchmarkError`` for a limit of what is never measured: it would hold for ever."""
-    ratios = {f"{above}/{below}" for above, below in RATIOS}
-    given = [
-        (ratio, each) for part in ("at_most", "at_least") for ratio, each in limits[part].items()
-    ]
-    names = {name for _, each in given for name in each} | set(limits["whole"]["cpu_of_jq_at_most"])
-    pairs = {
-        name for each in limits["corpora"].values() for pair in each for name in pair.split("/")
-    }
-    strange = (
-        {ratio for ratio, _ in given} - ratios
-        | (names | pairs) - set(CORPORA)
-        | set(limits["otlp"]) - {corpus.name for corpus in otlp.CORPORA}
-        | set(limits["corpora"]) - set(contenders.CONTENDERS)
-    )
-    if strange:
+def _check_known(names: Iterable[str], known: Iterable[str]) -> None:
+    if strange := set(names).difference(known):
         raise BenchmarkError(f"limits of what is never measured: {', '.join(sorted(strange))}")
 
 

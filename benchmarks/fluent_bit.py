@@ -1,4 +1,5 @@
-"""Fluent Bit: its tail input with a JSON parser, the allowlist of record_modifier, a file of JSON.
+"""Fluent Bit: its tail input with a JSON parser, or its HTTP input; the allowlist of
+record_modifier; a file of JSON.
 
 Its allowlist knows keys of the top level only: below them everything stays, locale and port too. So
 the records are compared after what the schema does not name has been taken out of them.
@@ -7,17 +8,27 @@ the records are compared after what the schema does not name has been taken out 
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from time import monotonic, sleep
 
 import orjson
 
 from benchmarks.contenders import FIELDS, SCHEMA, Record
 from benchmarks.data import flat
+from benchmarks.figures import BenchmarkError
 from benchmarks.processes import Process, Source
+from benchmarks.sidecar.server import Server, pinned
 
 OBSTACLE = "fluent-bit is not installed (its path may be given by --fluent-bit)"
 """Why it is skipped."""
 
+OUTPUT = "fluent-bit.ndjson"
+"""The file that it writes."""
+_START_SECONDS = 10.0
 _USUAL = "/opt/fluent-bit/bin/fluent-bit"
 _PARSER = "[PARSER]\n    Name json\n    Format json\n"
 
@@ -39,27 +50,53 @@ def process(executable: str, source: Source) -> Process:
     """The command that filters a file into ``fluent-bit.ndjson`` beside it, and then ends."""
     parsers = source.beside("parsers.conf")
     parsers.write_text(_PARSER, encoding="utf-8")
-    target = source.beside("fluent-bit.ndjson")
-    reads = {
-        "path": str(source.path),
-        "read_from_head": "true",
-        "exit_on_eof": "true",
-        "parser": "json",
-    }
-    writes = {"path": str(target.parent), "file": target.name, "format": "plain"}
-    members = dict.fromkeys(name.partition(".")[0] for name in FIELDS)
+    target = source.beside(OUTPUT)
+    more = ("read_from_head=true", "exit_on_eof=true", "parser=json")
     command = (
         *(executable, "--quiet", "--parser", str(parsers)),
-        *("--input", "tail", *_properties(reads)),
-        *("--filter", "record_modifier", "--match", "*"),
-        *(part for key in members for part in ("--prop", f"allowlist_key={key}")),
-        *("--output", "file", "--match", "*", *_properties(writes)),
+        *("--input", "tail", *_properties(f"path={source.path}", *more)),
+        *_filtered_into(target),
     )
     return Process("fluent-bit", command, source.beside("fluent-bit.printed"), target)
 
 
-def _properties(values: dict[str, str]) -> list[str]:
-    return [part for name, value in values.items() for part in ("--prop", f"{name}={value}")]
+@contextmanager
+def served(executable: str, directory: Path, cores: Collection[int]) -> Iterator[Server]:
+    """Run it as a sidecar in a directory of its own: HTTP input, filesystem buffer. It answers
+    before anything is on disk for sure. Raises ``BenchmarkError`` if it does not start."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    more = (f"port={port}", "storage.type=filesystem")
+    command = (
+        *(executable, "--quiet", "--flush", "1", "--storage_path", str(directory / "buffer")),
+        *("--input", "http", *_properties("listen=127.0.0.1", *more)),
+        *_filtered_into(directory / OUTPUT),
+    )
+    with pinned(command, directory, cores) as process:
+        until = monotonic() + _START_SECONDS
+        while monotonic() < until and process.poll() is None:
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                yield Server("fluent-bit", process, {"http": port}, "/events", "application/json")
+                return
+            sleep(0.05)
+        raise BenchmarkError("fluent-bit does not start")
+
+
+def _filtered_into(target: Path) -> tuple[str, ...]:
+    """Return the arguments for the allowlist, and for the file that is written."""
+    members = dict.fromkeys(name.partition(".")[0] for name in FIELDS)
+    into = (f"path={target.parent}", f"file={target.name}", "format=plain")
+    return (
+        *("--filter", "record_modifier", "--match", "*"),
+        *_properties(*(f"allowlist_key={key}" for key in members)),
+        *("--output", "file", "--match", "*", *_properties(*into)),
+    )
+
+
+def _properties(*values: str) -> tuple[str, ...]:
+    return tuple(part for value in values for part in ("--prop", value))
 
 
 def record(line: bytes) -> Record:

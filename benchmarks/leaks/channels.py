@@ -98,7 +98,7 @@ def _send_records(sidecar: Sidecar, records: Sequence[Any]) -> None:
 
 def _stored(sidecar: Sidecar, columns: str) -> list[tuple[Any, ...]]:
     """Return columns of the store, row by row, once everything is delivered."""
-    sidecar.delivered()
+    sidecar.server.drained()
     return rows(sidecar.store, f"SELECT {columns} FROM {SCHEMA} ORDER BY _rowid_")
 
 
@@ -215,7 +215,7 @@ def _sums(sidecar: Sidecar, random: Random) -> tuple[float, float]:
         told[labels["field"], labels["reason"]] += value
     for labels, value in sidecar.counters("collector_content_total"):
         told[labels["category"], ""] += value
-    sidecar.stop()
+    sidecar.server.stop()
     summed = Counter[tuple[str, str]]()
     query = "SELECT name, reason, times FROM hours WHERE what IN ('dropped', 'content')"
     for name, reason, times in rows(sidecar.spool, query):
@@ -310,7 +310,7 @@ def _keys(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     key = random.randbytes(16)
     record = {"schema": f"{SCHEMA}/1.0.0", "os.type": "linux"}
     sidecar.post("/v1/records", _NDJSON, _lines([record]), {"Idempotency-Key": key.hex()})
-    sidecar.delivered()
+    sidecar.server.drained()
     sidecar.write_down()
     files = b"".join(file.read_bytes() for file in sidecar.files())
     is_there = any(form in files for form in (key, key.hex().encode(), key[::-1]))
@@ -331,7 +331,7 @@ def _moment(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     while is_late:
         sleep((chosen * _MOMENT_SECONDS - time()) % (_MOMENTS * _MOMENT_SECONDS))
         sidecar.post("/v1/events", _JSON, _LINUX)
-        sidecar.delivered()
+        sidecar.server.drained()
         is_late = int(time() // _MOMENT_SECONDS) % _MOMENTS != chosen
     name = "collector_sink_last_success_timestamp_seconds"
     (told,) = (when for labels, when in sidecar.counters(name) if labels["sink"] == "store")
@@ -392,7 +392,7 @@ def _order(
             told = [*read(sidecar)]
     else:
         sidecar.post("/v1/events", _NDJSON, _lines(records))
-        sidecar.delivered()
+        sidecar.server.drained()
         told = [*read(sidecar)]
     whole = lgamma(_ORDERED + 1) / log(2)
     return whole, whole * max(_agreement(sent, each) for each in told)
@@ -577,7 +577,7 @@ def _send(sidecar: Sidecar, random: Random) -> None:
         sidecar.post_slowly(path, kind, body, 0.0)
 
 
-def unnamed(random: Random, command: Sequence[str] | None = None) -> list[str]:
+def unnamed(random: Random, command: Sequence[str] = ()) -> list[str]:
     """Send different messages to two sidecars that have two schemas and deliver to every type of
     sinks; return what is wrong with their places."""
 
@@ -590,7 +590,7 @@ def unnamed(random: Random, command: Sequence[str] | None = None) -> list[str]:
             with sidecar.held():
                 _send(sidecar, own)
                 waiting = observed(sidecar)
-            sidecar.delivered()
+            sidecar.server.drained()
             locations.files()
             return waiting | observed(sidecar)
 

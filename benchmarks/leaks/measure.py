@@ -35,19 +35,18 @@ from collector.schema.model import record_bits
 
 
 class Effort(NamedTuple):
-    """How much is measured: of how many classes one is tried in each round, rounds, clean events of
-    a shape, sentences with personal data, messages of a schema, attacks of the sweep."""
+    """How much is measured: of how many classes one is tried, clean events of a shape, sentences
+    with personal data, messages of a schema, attacks of the sweep."""
 
     step: int
-    rounds: int
     clean: int
     personal: int
     messages: int
     sweep: int
 
 
-QUICK = Effort(step=7, rounds=1, clean=5, personal=40, messages=500, sweep=2_000)
-FULL = Effort(step=1, rounds=1, clean=30, personal=100, messages=5_000, sweep=20_000)
+QUICK = Effort(step=7, clean=5, personal=40, messages=500, sweep=2_000)
+FULL = Effort(step=1, clean=30, personal=100, messages=5_000, sweep=20_000)
 
 _SAID = Cell("meeting", "unlisted", "plain", "said")
 _WIDE = 4_096
@@ -120,7 +119,7 @@ class _Corpus(NamedTuple):
 def _corpus(effort: Effort) -> _Corpus:
     rng = random.Random(SEED)
     return _Corpus(
-        list(attacks(effort.rounds, SEED, effort.step)),
+        list(attacks(1, SEED, effort.step)),
         [attack(_SAID, rng) for _ in range(effort.personal)],
         [
             (shape.name, text, listed)
@@ -312,7 +311,7 @@ def spelled_with(name: str, messages: int) -> Delivered:
                 # Two lines at least: of a lone event, the sender's address may stand in.
                 text = "\n".join([*lines[at : at + _LINES], "{}"])
                 sidecar.post("/v1/events", "application/x-ndjson", text.encode())
-            sidecar.delivered()
+            sidecar.server.drained()
             new = Counter(rows(sidecar.store, f'SELECT {columns} FROM "{schema.name}"')) - known
             known.update(new)
             found = (zip(names, row, strict=True) for row in new.elements())

@@ -23,136 +23,101 @@ from benchmarks.leaks.sidecar import LAKE, Answer, Sidecar, rows
 Places = dict[str, str]
 """A digest of everything that each place holds."""
 
+_PLACES = """\
+record
+  spool:batches.payload store:records.* parquet:* ndjson:* postgres:records.* otlp:records.*
+
+count
+  store:records.count parquet:count ndjson:count postgres:records.count
+  otlp:records.collector.count
+
+received
+  spool:batches.received spool:receipts.minute store:records.received segments:frames.received
+  parquet:received ndjson:received postgres:records.received otlp:time
+
+events
+  spool:receipts.received spool:receipts.admitted spool:receipts.malformed
+  spool:receipts.not_an_object spool:receipts.too_large spool:receipts.too_deep
+  spool:receipts.missing_required spool:receipts.nothing_admitted spool:receipts.consent_withheld
+  spool:batches.records spool:receipts.not_selected spool:sinks.*_records answer:received
+  answer:admitted answer:rejected answer:partialSuccess answer:why answer:protobuf
+  metric:collector_events_* metric:collector_spool_records metric:collector_sink_records_*
+  status:events.*.received status:events.*.admitted status:events.*.rejected.*
+
+schemas
+  spool:receipts.schema spool:batches.layout segments:segments.schema segments:segments.key
+  segments:segments.digest segments:segments.routed parquet:schema parquet:metadata ndjson:schema
+  postgres:table otlp:scope file:lake/*
+
+sums
+  spool:hours.what spool:hours.name spool:hours.reason spool:hours.times spool:sinks.*_bytes
+  segments:segments.length segments:frames.at segments:frames.length otlp-header:content-length
+  size:* answer:dropped answer:content answer:bytes_in answer:bytes_out header:content-length
+  metric:collector_fields_dropped_* metric:collector_content_* metric:collector_received_bytes_*
+  metric:collector_admitted_bytes_* metric:collector_spool_bytes metric:collector_spool_used_bytes
+  status:events.*.content.* status:events.*.dropped.*
+
+requests
+  spool:*.sequence spool:*.receipt spool:sinks.*_batches spool:sinks.since
+  spool:request_keys.number spool:entries.facts spool:gaps.after spool:gaps.upto
+  store:_delivered.number segments:segments.number segments:frames.segment
+  segments:delivered.number postgres:_delivered.number postgres:transactions otlp:requests
+  metric:collector_spool_batches metric:collector_messages_* metric:collector_sink_absent_batches
+  status:spool.* status:sinks.* status:absent.*
+
+durations
+  answer:error answer:code answer:message metric:collector_request_duration_seconds*
+
+refusals
+  metric:collector_requests_refused_* log:refused.*
+
+purposes
+  spool:batches.granted segments:segments.is_limited
+
+clock
+  spool:entries.minute spool:hours.hour spool:key_days.day spool:request_keys.day
+  segments:segments.hour
+
+moment
+  segments:segments.opened segments:segments.is_closed segments:segments.revision time:*
+  header:date metric:collector_spool_oldest_age_seconds metric:collector_sink_last_success_*
+  metric:collector_spool_lag_seconds metric:collector_sink_full_in_seconds metric:process_*
+  metric:python_* metric:*_created metric:collector_config_last_reload_* log:*.time
+  log:starting.time log:*.timestamp
+
+random
+  spool:*.id spool:*.salt spool:*.seal spool:receipts.commitment spool:*.previous spool:*.hash
+  spool:*.receipt_hash spool:*.signature spool:entries.key spool:starts.after
+  spool:key_days.secret spool:request_keys.hash spool:request_keys.body spool:request_keys.counts
+  store:_delivered.id segments:delivered.id postgres:_delivered.id otlp:uid file:data/ledger.key
+  log:started.*
+
+constant
+  spool:about.* spool:layouts.* spool:columns.* spool:sinks.sink spool:gaps.sink spool:aside.*
+  spool:starts.* spool:tip.one spool:entries.kind spool:last_entry.one spool:documents.*
+  spool:damaged.* store:_retention.* store:_remains.* segments:types.* segments:retentions.*
+  segments:places.* segments:segments.place postgres:_* otlp:resource otlp-header:* file:data/*.db
+  file:data/*.db-wal file:data/*.db-shm file:data/collector.lock file:records/records.ndjson
+  file:records/*.state file:data/sinks/* file:data/control.sock header:content-type
+  header:connection header:server metric:collector_spool_limit_bytes
+  metric:collector_spool_writable metric:collector_spool_blocking metric:collector_build_info
+  metric:collector_spool_errors_total metric:collector_spool_damaged_files
+  metric:collector_sink_set_aside_records metric:collector_sink_limit_bytes
+  metric:collector_sink_skipping metric:collector_worker* metric:collector_config_reloads_total
+  status:schemas log:starting.* log:stopping.* log:stopped.*
+
+machine
+  postgres:_unswept.* otlp-header:host metric:collector_tls_* metric:collector_sink_failures_total
+  status:checks.* status:workers.* status:ready ready:line log:unconfined.* log:worker_replaced.*
+  log:unsigned.* log:modes_* log:sink_failing.* log:sink_recovered.* log:sink_skipping*
+"""
 PLACES: dict[str, tuple[str, ...]] = {
-    "record": (
-        *("spool:batches.payload", "store:records.*", "postgres:records.*", "ndjson:*"),
-        *("parquet:*", "otlp:records.*"),
-    ),
-    "count": (
-        *("store:records.count", "ndjson:count", "parquet:count", "otlp:records.collector.count"),
-        "postgres:records.count",
-    ),
-    "received": (
-        *("parquet:received", "otlp:time", "postgres:records.received"),
-        "segments:frames.received",
-        *("store:records.received", "ndjson:received", "spool:batches.received"),
-        "spool:receipts.minute",
-    ),
-    "events": (
-        *("spool:receipts.received", "spool:receipts.admitted", "spool:receipts.malformed"),
-        *("spool:receipts.not_an_object", "spool:receipts.too_large", "spool:receipts.too_deep"),
-        *("spool:receipts.missing_required", "spool:receipts.nothing_admitted"),
-        *("spool:receipts.consent_withheld", "spool:batches.records"),
-        "spool:receipts.not_selected",
-        *("answer:received", "answer:admitted", "answer:rejected", "answer:partialSuccess"),
-        "answer:why",
-        "answer:protobuf",
-        *("metric:collector_events_*", "metric:collector_spool_records"),
-        *("metric:collector_sink_records_*", "spool:sinks.*_records"),
-        *("status:events.*.received", "status:events.*.admitted", "status:events.*.rejected.*"),
-    ),
-    "schemas": (
-        *("spool:receipts.schema", "segments:segments.schema", "segments:segments.key"),
-        *("otlp:scope", "ndjson:schema", "file:lake/*", "spool:batches.layout"),
-        *("parquet:schema", "parquet:metadata", "postgres:table", "segments:segments.digest"),
-        "segments:segments.routed",
-    ),
-    "sums": (
-        *("spool:hours.what", "spool:hours.name", "spool:hours.reason", "spool:hours.times"),
-        *("metric:collector_fields_dropped_*", "metric:collector_content_*"),
-        *("metric:collector_received_bytes_*", "metric:collector_admitted_bytes_*"),
-        *("segments:segments.length", "segments:frames.at", "segments:frames.length"),
-        *("metric:collector_spool_bytes", "metric:collector_spool_used_bytes"),
-        *("answer:dropped", "answer:content", "spool:sinks.*_bytes"),
-        *("status:events.*.content.*", "status:events.*.dropped.*"),
-        "otlp-header:content-length",
-        *("answer:bytes_in", "answer:bytes_out", "header:content-length", "size:*"),
-    ),
-    "requests": (
-        *("spool:*.sequence", "spool:*.receipt", "store:_delivered.number"),
-        *("metric:collector_spool_batches", "spool:sinks.*_batches", "spool:sinks.since"),
-        "metric:collector_messages_*",
-        *("spool:request_keys.number", "spool:entries.facts", "segments:segments.number"),
-        *("segments:frames.segment", "segments:delivered.number", "otlp:requests"),
-        *("postgres:_delivered.number", "postgres:transactions", "status:spool.*"),
-        *("status:sinks.*", "status:absent.*", "metric:collector_sink_absent_batches"),
-        *("spool:gaps.after", "spool:gaps.upto"),
-    ),
-    "durations": (
-        *("metric:collector_request_duration_seconds*", "answer:error", "answer:code"),
-        "answer:message",
-    ),
-    "refusals": ("metric:collector_requests_refused_*", "log:refused.*"),
-    "purposes": ("spool:batches.granted", "segments:segments.is_limited"),
-    "clock": (
-        *("spool:entries.minute", "spool:hours.hour", "spool:key_days.day"),
-        "segments:segments.hour",
-        "spool:request_keys.day",
-    ),
-    "moment": (
-        *("metric:collector_spool_oldest_age_seconds", "metric:collector_sink_last_success_*"),
-        *("metric:collector_spool_lag_seconds", "metric:collector_sink_full_in_seconds"),
-        *("metric:process_*", "metric:python_*", "metric:*_created", "header:date"),
-        "metric:collector_config_last_reload_*",
-        *("log:*.time", "log:starting.time", "log:*.timestamp", "time:*"),
-        "segments:segments.opened",
-        *("segments:segments.is_closed", "segments:segments.revision"),
-    ),
-    "random": (
-        *("spool:*.id", "spool:*.salt", "spool:*.seal", "spool:receipts.commitment"),
-        *("spool:*.previous", "spool:*.hash", "spool:*.receipt_hash", "spool:*.signature"),
-        *("spool:entries.key", "spool:starts.after", "spool:key_days.secret"),
-        *("segments:delivered.id", "otlp:uid", "postgres:_delivered.id"),
-        *(
-            "store:_delivered.id",
-            "file:data/ledger.key",
-            "log:started.*",
-            *("spool:request_keys.hash", "spool:request_keys.body", "spool:request_keys.counts"),
-        ),
-    ),
-    "constant": (
-        *("spool:about.*", "spool:layouts.*", "spool:columns.*", "spool:sinks.sink"),
-        "spool:gaps.sink",
-        "spool:aside.*",
-        *("spool:starts.*", "spool:tip.one", "spool:entries.kind", "spool:last_entry.one"),
-        *("spool:documents.*", "spool:damaged.*"),
-        *("store:_retention.*", "store:_remains.*", "metric:collector_spool_limit_bytes"),
-        *(
-            "metric:collector_spool_writable",
-            "metric:collector_spool_blocking",
-            "metric:collector_build_info",
-        ),
-        *("metric:collector_spool_errors_total", "metric:collector_spool_damaged_files"),
-        *(
-            "metric:collector_sink_set_aside_records",
-            "metric:collector_sink_limit_bytes",
-            "metric:collector_sink_skipping",
-            "header:content-type",
-        ),
-        *("header:connection", "header:server", "log:starting.*"),
-        *("log:stopping.*", "log:stopped.*"),
-        *("file:data/*.db", "file:data/*.db-wal", "file:data/*.db-shm", "file:data/collector.lock"),
-        *("file:records/records.ndjson", "file:records/*.state", "file:data/sinks/*"),
-        *("file:data/control.sock", "segments:types.*", "segments:retentions.*"),
-        *("segments:places.*", "segments:segments.place"),
-        *("otlp-header:*", "otlp:resource", "postgres:_*", "status:schemas"),
-        *("metric:collector_worker*", "metric:collector_config_reloads_total"),
-    ),
-    "machine": (
-        *("otlp-header:host", "postgres:_unswept.*", "ready:line", "status:checks.*"),
-        *("status:workers.*", "status:ready", "metric:collector_tls_*"),
-        *("log:unconfined.*", "log:worker_replaced.*", "log:unsigned.*", "log:modes_*"),
-        *("metric:collector_sink_failures_total", "log:sink_failing.*", "log:sink_recovered.*"),
-        "log:sink_skipping*",
-    ),
+    name: tuple(patterns) for name, *patterns in map(str.split, _PLACES.split("\n\n"))
 }
 """The places of each channel, as patterns; the most exact one that fits counts."""
-
 _VARYING = frozenset(
-    [
-        *("spool:documents.digest", "spool:documents.text", "otlp-header:host"),
-        *("segments:places.digest", "segments:segments.place"),
-    ]
+    "spool:documents.digest spool:documents.text otlp-header:host segments:places.digest"
+    " segments:segments.place".split()
 )
 """Of the constant places, those that name the paths of a sidecar: its configuration."""
 _METRIC = re.compile(r"^([a-z_]+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
@@ -200,7 +165,9 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
     yield from _database("store", sidecar.store)
     yield from _elsewhere(sidecar)
     yield from _flat("status", sidecar.status())
-    yield from (("ready:line", shown) for shown in sidecar.readiness().splitlines())
+    yield from (
+        ("ready:line", shown) for shown in sidecar.server.page("/readyz?verbose").splitlines()
+    )
     for path in sidecar.files():
         name = path.relative_to(sidecar.directory)
         yield f"file:{name}", ""
@@ -209,7 +176,7 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
             yield from ((f"time:{name}", about.st_mtime_ns), (f"size:{name}", about.st_size))
     for line in sidecar.lines():
         yield from ((f"ndjson:{name}", value) for name, value in json.loads(line).items())
-    for name, labels, value in _METRIC.findall(sidecar.metrics()):
+    for name, labels, value in _METRIC.findall(sidecar.server.page("/metrics")):
         yield f"metric:{name}", (labels, value)
     yield from answer_places(sidecar.answers)
     for said in sidecar.log:

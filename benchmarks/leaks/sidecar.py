@@ -7,11 +7,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
-import os
 import sqlite3
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -22,13 +18,10 @@ from time import monotonic, sleep
 from typing import Any
 
 from benchmarks.figures import BenchmarkError
+from benchmarks.sidecar.server import Server, collector
 from benchmarks.sinks import postgres_programs, postgres_server
 
-_ROOT = Path(__file__).resolve().parents[2]
 _WAIT_SECONDS = 120
-_DELIVERY_SECONDS = 1_800
-_FREE = "127.0.0.1:0"
-_NONE: Mapping[str, str] = {}
 _METHODS = {
     signal: f"/opentelemetry.proto.collector.{name}.v1.{service}/Export"
     for signal, name, service in (
@@ -142,15 +135,17 @@ def _receiver(found: Locations) -> Iterator[int]:
 
 @dataclass
 class Sidecar:
-    """A running sidecar: its directory, its ports, its log so far, and a connection to it."""
+    """A running sidecar: its directory, what it delivers to, and what it answered."""
 
     directory: Path
-    process: subprocess.Popen[str]
-    schema: str
-    ports: dict[str, int] = field(default_factory=dict)
-    log: list[str] = field(default_factory=list)
+    server: Server
+    locations: Locations
     answers: set[Answer] = field(default_factory=set)
-    locations: Locations = field(default_factory=Locations)
+
+    @property
+    def log(self) -> list[str]:
+        """What it has said so far, by line."""
+        return self.server.log
 
     def post(
         self, path: str, kind: str, body: bytes, headers: Mapping[str, str] | None = None
@@ -174,7 +169,7 @@ class Sidecar:
     def _send(
         self, path: str, headers: Mapping[str, str], body: bytes, seconds: float = 0.0
     ) -> tuple[int, bytes]:
-        place = "127.0.0.1", self.ports["http"]
+        place = "127.0.0.1", self.server.ports["http"]
         with closing(http.client.HTTPConnection(*place, timeout=_WAIT_SECONDS)) as connection:
             connection.putrequest("POST", path)
             for name, text in {**headers, "Content-Length": str(len(body))}.items():
@@ -201,24 +196,16 @@ class Sidecar:
         """
         import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
 
-        with grpc.insecure_channel(f"127.0.0.1:{self.ports['grpc']}") as channel:
+        with grpc.insecure_channel(f"127.0.0.1:{self.server.ports['grpc']}") as channel:
             try:
                 told = channel.unary_unary(_METHODS[signal])(body, timeout=_WAIT_SECONDS)
             except grpc.RpcError as error:
                 raise BenchmarkError(f"the sidecar answers {error.code()} over gRPC") from None
         self.answers.add(((), told))
 
-    def _admin(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}{path}") as page:
-            return str(page.read().decode())
-
-    def metrics(self) -> str:
-        """Return the page of metrics."""
-        return self._admin("/metrics")
-
     def counters(self, name: str) -> Iterator[tuple[dict[str, str], int]]:
         """Yield the labels and the value of each counter of a name."""
-        for line in self.metrics().splitlines():
+        for line in self.server.page("/metrics").splitlines():
             if line.startswith(f"{name}{{"):
                 labels, _, value = line[len(name) + 1 :].partition("} ")
                 pairs = (pair.split("=", 1) for pair in labels.split(",") if pair)
@@ -229,25 +216,6 @@ class Sidecar:
         from collector.server.control_client import Status, ask  # noqa: PLC0415
 
         return ask(self.directory / "data", Status()) or {}
-
-    def readiness(self) -> str:
-        """Return the page of its readiness."""
-        return self._admin("/readyz?verbose")
-
-    def delivered(self) -> None:
-        """Wait until no batch waits."""
-        until = monotonic() + _DELIVERY_SECONDS
-        while "\ncollector_spool_used_bytes 0.0\n" not in self.metrics():
-            if monotonic() > until:
-                raise BenchmarkError("the sidecar does not deliver")
-            sleep(0.05)
-
-    def stop(self) -> None:
-        """Ask it to end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        if self.process.wait(_WAIT_SECONDS) != 0:
-            raise BenchmarkError(f"collector serve ended badly: {' '.join(self.log[-3:])}")
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -286,7 +254,7 @@ class Sidecar:
         """Write into the directory what was said: log, answers, metrics."""
         (self.directory / "log").write_text("\n".join(self.log))
         (self.directory / "answers").write_text("\n".join(map(repr, self.answers)))
-        (self.directory / "metrics").write_text(self.metrics())
+        (self.directory / "metrics").write_text(self.server.page("/metrics"))
 
 
 def rows(file: Path, query: str) -> list[tuple[Any, ...]]:
@@ -299,9 +267,9 @@ def rows(file: Path, query: str) -> list[tuple[Any, ...]]:
 def running(
     directory: Path,
     schema: str,
-    command: Sequence[str] | None = None,
+    command: Sequence[str] = (),
     *,
-    more: Mapping[str, str] = _NONE,
+    more: Mapping[str, str] | None = None,
     locations: Locations | None = None,
 ) -> Iterator[Sidecar]:
     """Run a sidecar for a schema, by name or path, in a directory of its own. ``more`` are settings
@@ -309,55 +277,16 @@ def running(
 
     Raises ``BenchmarkError`` if it does not start, or does not end well.
     """
+    locations = locations or Locations()
+    (directory / "temporary").mkdir(parents=True, exist_ok=True)
     environ = {
         **(more or {"COLLECTOR__SCHEMA": schema}),
         "COLLECTOR__DATA": str(directory / "data"),
         "COLLECTOR__SINKS__NDJSON__PATH": str(directory / "records" / "records.ndjson"),
         "TMPDIR": str(directory / "temporary"),
         "COLLECTOR__LOG__LEVEL": "debug",
-        "COLLECTOR__HTTP__ADDRESS": _FREE,
-        "COLLECTOR__GRPC__ADDRESS": _FREE,
-        "COLLECTOR__ADMIN__ADDRESS": _FREE,
-        "PYTHONPATH": f"{_ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
-    locations = locations or Locations()
     environ |= locations.environ
-    (directory / "temporary").mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        command or [sys.executable, "-m", "collector", "serve"],
-        cwd=directory,
-        env=os.environ | environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    sidecar = Sidecar(directory, process, Path(schema).stem, locations=locations)
-    reader = Thread(target=_read, args=(sidecar,), daemon=True)
-    reader.start()
-    try:
-        until = monotonic() + _WAIT_SECONDS
-        while not sidecar.ports:
-            if process.poll() is not None or monotonic() > until:
-                raise BenchmarkError(
-                    f"collector serve does not start: {' '.join(sidecar.log[-3:])}"
-                )
-            sleep(0.05)
-        yield sidecar
-        sidecar.stop()
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        reader.join(_WAIT_SECONDS)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _read(sidecar: Sidecar) -> None:
-    for line in sidecar.process.stdout or ():
-        sidecar.log.append(line.rstrip())
-        if not sidecar.ports and '"started"' in line:
-            told = json.loads(line)
-            sidecar.ports = {name: told[name] for name in ("http", "grpc", "admin")}
+    with collector(directory, command=command, environ=environ) as server:
+        yield Sidecar(directory, server, locations)
+        server.stop()

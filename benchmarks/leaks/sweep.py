@@ -120,7 +120,7 @@ def attack_sidecar(
     *,
     rng: random.Random,
     found: Sweep,
-    command: Sequence[str] | None = None,
+    command: Sequence[str] = (),
 ) -> None:
     """Send attacks of a schema's shapes to a sidecar in a folder, and look for them there."""
     name = load_schema(schema).name
@@ -129,7 +129,7 @@ def attack_sidecar(
         running(folder, schema, command) as sidecar,
         _own(schema, folder / "sdk-store", "sqlite", "own.db") as store,
         _own(schema, folder / "sdk-file", "ndjson", "own.ndjson") as file,
-        Collector(schema, f"http://127.0.0.1:{sidecar.ports['http']}") as remote,
+        Collector(schema, f"http://127.0.0.1:{sidecar.server.ports['http']}") as remote,
     ):
 
         def send(few: int) -> None:
@@ -158,7 +158,7 @@ def attack_sidecar(
             send(few - held)
             say(f"leaks: {sent + few:,} of {number:,} attacks on {name}")
         _flush(remote)
-        sidecar.delivered()
+        sidecar.server.drained()
         for each in (store, file):
             _flush(each)
         sidecar.write_down()

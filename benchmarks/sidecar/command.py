@@ -22,8 +22,6 @@ import msgspec
 
 from benchmarks import conditions, filters, fluent_bit, otlp, processes
 from benchmarks.figures import BenchmarkError, Figures, paired, percentile, say, slope
-from benchmarks.sidecar.fluent import OUTPUT
-from benchmarks.sidecar.fluent import fluent_bit as fluent_server
 from benchmarks.sidecar.load import Outcome, Plan
 from benchmarks.sidecar.server import (
     ROOT,
@@ -277,7 +275,7 @@ def plan(
 ) -> Plan:
     """Return the load of a server: ``rate`` events per second, ``events`` of them in a request."""
     return Plan(
-        *(server.port, server.path, server.kind, CORPUS, events),
+        *(server.ports["http"], server.path, server.kind, CORPUS, events),
         *(effort.bodies * EVENTS // events, effort.connections, seconds),
         warmup=effort.warmup,
         rate=None if rate is None else rate / events,
@@ -324,7 +322,7 @@ def serve(effort: Effort, place: Path, fluent: str | None = None, *, workers: in
         directory = Path(name)
         found = {core} if workers == 1 else {*two_cores()}
         if fluent:
-            opened = fluent_server(fluent, directory, found)
+            opened = fluent_bit.served(fluent, directory, found)
         else:
             opened = collector(directory, found, workers=workers)
         with opened as server:
@@ -340,7 +338,7 @@ def serve(effort: Effort, place: Path, fluent: str | None = None, *, workers: in
             usage = server.usage()
             served.resident_mb, served.peak_mb = usage.resident_mb, max(usage.peaks_mb)
             server.stop()
-        served.stored = _lines(directory / OUTPUT) if fluent else stored(directory)
+        served.stored = _lines(directory / fluent_bit.OUTPUT) if fluent else stored(directory)
     if served.stored != served.acknowledged:
         share = f"{served.stored:,} of {served.acknowledged:,} acknowledged events"
         raise BenchmarkError(f"{served.name} kept {share}")

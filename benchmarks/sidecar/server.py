@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +18,15 @@ from time import monotonic, sleep
 
 from benchmarks.figures import BenchmarkError
 
-_START_SECONDS = 60.0
-_DELIVERY_SECONDS = 60.0
-_STOP_SECONDS = 30.0
+_START_SECONDS = 120.0
+_DELIVERY_SECONDS = 1_800.0
+_STOP_SECONDS = 120.0
 _LOOK_SECONDS = 0.05
 ROOT = Path(__file__).resolve().parent.parent.parent
 """This checkout."""
 _FREE = {f"COLLECTOR__{receiver}__ADDRESS": "127.0.0.1:0" for receiver in ("HTTP", "GRPC", "ADMIN")}
 _WAITING = re.compile(r'^collector_spool_records(?:\{sink="[^"]*"\})? (\S+)$', re.MULTILINE)
+_EMPTY = "\ncollector_spool_used_bytes 0.0\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +42,14 @@ class Usage:
 
 @dataclass(slots=True)
 class Server:
-    """A process that takes events at a port. ``path`` and ``kind`` say how it wants them, ``cores``
-    where it runs."""
+    """A process that takes events at a port. ``path`` and ``kind`` say how it wants them; the ports
+    of a sidecar are ``http``, ``grpc`` and ``admin``."""
 
     name: str
     process: subprocess.Popen[bytes]
-    port: int
+    ports: dict[str, int]
     path: str
     kind: str
-    cores: Collection[int]
-    admin: int | None = None
     log: list[str] = field(default_factory=list)
 
     def usage(self) -> Usage:
@@ -59,34 +58,37 @@ class Server:
         cpu, resident, peaks = zip(*whole, strict=True)
         return Usage(sum(cpu), sum(resident), peaks, cpu[1:])
 
+    def page(self, path: str) -> str:
+        """Return a page of a sidecar's admin address."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['admin']}{path}") as answer:
+            return str(answer.read().decode())
+
     def waiting(self) -> int | None:
         """Return how many records wait for the sink that has the most to take, if it tells."""
-        if self.admin is None:
+        if "admin" not in self.ports:
             return None
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics") as answer:
-            found = _WAITING.findall(answer.read().decode())
+        found = _WAITING.findall(self.page("/metrics"))
         if not found:
             raise BenchmarkError("the sidecar does not tell how many records wait")
         return int(max(map(float, found)))
 
     def drained(self) -> None:
-        """Wait until no record waits. Raises ``BenchmarkError`` if that takes too long."""
+        """Wait until a sidecar has no batch. Raises ``BenchmarkError`` if that takes too long."""
         until = monotonic() + _DELIVERY_SECONDS
-        while self.waiting():
+        while "admin" in self.ports and _EMPTY not in self.page("/metrics"):
             if monotonic() > until:
                 raise BenchmarkError(f"{self.name} does not deliver what it took")
             sleep(_LOOK_SECONDS)
 
     def stop(self) -> None:
-        """Wait until no record waits, as it delivers at its end for a few seconds only; ask it to
+        """Wait until no batch waits, as it delivers at its end for a few seconds only; ask it to
         end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
-        self.drained()
-        self.process.terminate()
-        try:
-            code = self.process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            code = None
-        if code != 0:
+        if self.process.poll() is None:
+            self.drained()
+            self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_STOP_SECONDS)
+        if (code := self.process.poll()) != 0:
             raise BenchmarkError(f"{self.name} ended with {code}: {' '.join(self.log[-3:])}")
 
 
@@ -135,68 +137,71 @@ def two_cores() -> tuple[int, int]:
 
 @contextmanager
 def pinned(
-    command: list[str],
+    command: Sequence[str],
     directory: Path,
     cores: Collection[int],
-    environ: dict[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Provide a command on some cores; it is killed at the end, if it still runs."""
+    """Provide a command on some cores, or on any; it is killed at the end, if it still runs."""
     process = subprocess.Popen(
         command,
         cwd=directory,
-        env=os.environ | (environ or {}),
+        env=os.environ | dict(environ or {}),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     try:
-        os.sched_setaffinity(process.pid, cores)  # before there are threads, which inherit it
+        if cores:
+            os.sched_setaffinity(process.pid, cores)  # before there are threads, which inherit it
         yield process
     finally:
         if process.poll() is None:
             process.kill()
         process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
 
 
 @contextmanager
 def collector(
     directory: Path,
-    cores: Collection[int],
+    cores: Collection[int] = (),
     *,
     checkout: Path = ROOT,
-    arguments: Sequence[str] = (),
     workers: int = 1,
+    command: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """``collector serve`` with no configuration but free ports, ``workers`` and ``arguments``, in a
-    directory of its own; that of another ``checkout`` runs with the libraries of this one.
+    """``collector serve`` with no configuration but free ports, ``workers`` and ``environ``, in a
+    directory of its own; that of another ``checkout`` runs with the libraries of this one. Another
+    ``command`` may run it.
 
     Raises ``BenchmarkError`` if it does not start.
     """
     python = f"{checkout}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    command = [sys.executable, "-m", "collector", "serve", *arguments]
-    environ = _FREE | {"PYTHONPATH": python, "COLLECTOR__WORKERS": str(workers)}
-    with pinned(command, directory, cores, environ) as process:
+    command = command or [sys.executable, "-m", "collector", "serve"]
+    around = _FREE | {"PYTHONPATH": python, "COLLECTOR__WORKERS": str(workers)}
+    with pinned(command, directory, cores, around | dict(environ or {})) as process:
         name = "collector serve" if workers == 1 else f"collector serve, {workers} workers"
-        server = Server(name, process, 0, "/v1/events", "application/x-ndjson", cores)
+        server = Server(name, process, {}, "/v1/events", "application/x-ndjson")
         started = threading.Event()
         reader = threading.Thread(target=_read, args=(server, started), daemon=True)
         reader.start()
-        until = monotonic() + _START_SECONDS
-        if not started.wait(until - monotonic()) or not server.port:
+        if not started.wait(_START_SECONDS) or not server.ports:
             raise BenchmarkError(f"collector serve does not start: {' '.join(server.log[-3:])}")
         yield server
+    reader.join()
 
 
 def _read(server: Server, started: threading.Event) -> None:
-    for raw in server.process.stderr or ():
-        line = raw.decode("utf-8", "replace").strip()
-        server.log.append(line)
-        if not server.port and '"started"' in line:
-            ready = json.loads(line)
-            server.port, server.admin = ready["http"], ready["admin"]
-            started.set()
+    assert server.process.stdout is not None
+    with server.process.stdout as lines:
+        for raw in lines:
+            line = raw.decode("utf-8", "replace").strip()
+            server.log.append(line)
+            if not server.ports and '"started"' in line:
+                told = json.loads(line)
+                server.ports |= {name: told[name] for name in ("http", "grpc", "admin")}
+                started.set()
     started.set()
 
 

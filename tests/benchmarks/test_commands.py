@@ -65,7 +65,7 @@ def test_the_filter(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Contenders in one process, OTLP, growth and whole processes: figures and limits."""
     if reason := filters.obstacle():
         required(reason)
-    little = filters.Effort(rounds=2, warmups=1, payload=60_000, events=40, runs=1)
+    little = filters.Effort(rounds=2, payload=60_000, events=40, runs=1)
     monkeypatch.setattr(filters, "QUICK", little)
     monkeypatch.setattr(filters, "_AGAIN", 1)
     axes = [axis._replace(places=axis.places[:5]) for axis in growth.AXES]
@@ -110,7 +110,7 @@ def test_records_and_counts_are_compared(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_slowdown_is_seen() -> None:
     """A filter that does its work ten times misses its limit, by real times."""
     ready, _ = contenders.load(["ours", "bare"])
-    effort = filters.Effort(rounds=5, warmups=1, payload=200_000, events=1, runs=1)
+    effort = filters.Effort(rounds=5, payload=200_000, events=1, runs=1)
     make = ready[0].make
 
     def slow(lines: list[bytes], schema: str) -> Callable[[], bytes]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import cast
 
 import pytest
 from hypothesis import given
@@ -31,7 +30,7 @@ from benchmarks.leaks.attacks import (
 from benchmarks.leaks.events import CANONICAL, SHAPES, export, spec, write
 from benchmarks.leaks.places import PLACES, channel_of
 from benchmarks.leaks.search import normal, readings, search
-from benchmarks.leaks.sidecar import Sidecar, running
+from benchmarks.leaks.sidecar import running
 from benchmarks.leaks.spelling import Delivered, Record, Speller, event, spelled, values_of
 from benchmarks.leaks.sweep import Sweep, attack_sidecar
 from collector import Filter, Schema, load_schema
@@ -118,15 +117,6 @@ def test_records_in_an_order_are_found() -> None:
             assert not search(each.payload, backwards.texts).leaks
 
 
-def test_a_seed_gives_the_same_attacks() -> None:
-    """The same texts, and others for another seed."""
-
-    def texts(seed: int) -> list[str]:
-        return [text for each in attacks(1, seed, 50) for text in each.texts]
-
-    assert texts(1) == texts(1) != texts(2)
-
-
 def test_protobuf_is_what_json_says() -> None:
     """Each shape of OTLP, with payloads in every slot, gives the same records in both encodings."""
     filter_ = Filter(load_schema("conferencing"))
@@ -184,7 +174,7 @@ def test_a_schema_delivers_what_it_states(tmp_path: Path) -> None:
     assert found.share < 0.95
 
 
-def _swept(folder: Path, schema: str, run: list[str] | None = None, number: int = 600) -> Sweep:
+def _swept(folder: Path, schema: str, run: Sequence[str] = (), number: int = 600) -> Sweep:
     found = Sweep()
     attack_sidecar(folder, schema, number, rng=random.Random(3), found=found, command=run)
     return found
@@ -248,30 +238,6 @@ def test_channels_carry_what_is_said(channel: channels.Channel, tmp_path: Path) 
     assert delivered == pytest.approx(expected, rel=0.01)  # a minute may end meanwhile
 
 
-class _Late:
-    """A sidecar on a busy machine: its first request takes two seconds, and its metrics tell of a
-    request only when they are read for the second time after it."""
-
-    def __init__(self) -> None:
-        self._told: list[list[float]] = [[], [], []]
-
-    def post_slowly(self, *_: object) -> float:
-        took = 0.1 if any(self._told) else 2.0
-        self._told[-1].append(took)
-        return took
-
-    def counters(self, _: str) -> Iterator[tuple[dict[str, str], int]]:
-        for bound in (1.0, 10.0):
-            labels = {"receiver": "http", "status": "2xx", "le": str(bound)}
-            yield labels, sum(took <= bound for took in self._told[0])
-        self._told = [self._told[0] + self._told[1], self._told[2], []]
-
-
-def test_a_request_that_is_told_late() -> None:
-    """It is not taken for the one that is sent after it."""
-    assert channels._durations(cast("Sidecar", _Late()), random.Random(4)) == (2.0, 2.0)
-
-
 def test_a_value_that_was_not_counted_has_no_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,7 +253,7 @@ def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tables, JSON, a chart, a page; contenders that are not there are named, and not counted."""
-    few = measure.Effort(step=41, rounds=1, clean=2, personal=5, messages=100, sweep=300)
+    few = measure.Effort(step=41, clean=2, personal=5, messages=100, sweep=300)
     monkeypatch.setattr(measure, "QUICK", few)
     page, told, drawn = tmp_path / "PAGE.md", tmp_path / "figures.json", tmp_path / "chart.svg"
     page.write_text("<!-- leaks:begin -->\nold\n<!-- leaks:end -->\n")

@@ -157,6 +157,7 @@ def test_a_schema_that_is_not_known() -> None:
     for each in no_moments:
         assert seen_types([("e", "TEXT")], [(each, 1)], [{"e": "time"}]) == {"e": "text"}
     assert seen_types([("b", "INTEGER")], [(True, 1), (1, 1)]) == {"b": "integer"}
+    assert seen_types([("d", "REAL")], [(1, 1)]) == {"d": "number"}
 
 
 def test_the_order_is_not_kept() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import NamedTuple
 
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -196,3 +198,69 @@ def test_late_lines_are_told_by_their_end() -> None:
     for each in (line, other):
         assert redact(each, _expiry()).payload == each
         assert redact(each, _expiry(_NOW + timedelta(days=30))).records == 1
+
+
+def test_lines_of_one_form_are_judged_by_their_own_minutes() -> None:
+    """Also where the minute is not the last member."""
+    old, new = ({"received": _minute(days=age), **_BOTH} for age in (31, 1))
+    shortened = {"received": old["received"], "os.type": "linux", "count": 3}
+    for lines, left in (((old, new), (shortened, new)), ((new, old), (new, shortened))):
+        assert redact(_lines(*lines), _expiry()).payload == _lines(*left)
+
+
+def test_values_are_compared_by_their_hashes() -> None:
+    """Where a rule has those; records that are decoded are judged as lines are."""
+    part = Part(start=_SUBJECT.start, end=_SUBJECT.end, field="client.address", value="ab")
+    hashed = {("client.address", "10.0.0.1"): "ab"}
+    rule = Rule({"s": [part]}, hashed=lambda name, value: hashed.get((name, value), ""))
+    other: Record = {"client.address": "ab"}
+    assert redact(_lines(_BOTH, other), rule, _SUBJECT.start).payload == _lines(other)
+    person = Rule.removal(_SUBJECT, None)
+    for each, known, unknown in ((rule, _BOTH, other), (person, _BOTH, other)):
+        record = {"schema": "s/1.0.0", **known}
+        assert set(each.fields_to_remove(record, _SUBJECT.start) or ()) == {
+            *("client.address", "os.type")
+        }
+        assert not each.fields_to_remove(record | unknown, _SUBJECT.start)
+
+
+def test_a_rule_of_people_leaves_what_it_does_not_know() -> None:
+    """And counts it, as it does with a rule by age; which records these are, can be asked."""
+    person = Part(start=_SUBJECT.start, end=_SUBJECT.end, field="client.address", value="10.0.0.1")
+    rule = Rule({"s": [person]}, None)
+    unknown = _lines({"schema": "t/1.0.0", "client.address": "10.0.0.2"})
+    assert redact(_lines(_BOTH) + unknown, rule, _SUBJECT.start) == (unknown, 1, ("",))
+    both = _lines(_BOTH) + unknown
+    assert [*redaction.matching(both, rule, _SUBJECT.start)] == [{"schema": "s/1.0.0"} | _BOTH]
+    assert len([*redaction.matching(both, rule.with_unknown, _SUBJECT.start)]) == 2
+    assert len([*redaction.matching(unknown, rule.with_unknown, _SUBJECT.end)]) == 0
+    assert person in rule.with_unknown.parts("s")  # type: ignore[operator]
+    known = Rule.removal(_SUBJECT, None)
+    assert known.with_unknown is known
+    assert (known.has_people, rule.has_people, _expiry().has_people) == (True, True, False)
+
+
+def test_rules_say_no_value() -> None:
+    """Neither they nor their parts."""
+    for each in (Rule.removal(_SUBJECT, None), Part(field="client.address", value="10.0.0.1")):
+        assert "10.0.0.1" not in repr(each)
+
+
+def test_a_field_of_as_many_values_as_addresses_identifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of fewer does not; what is said of a field that is not there can be passed on."""
+    schema, window = load_schema("conferencing"), ("2026-11-24", "2026-11-24")
+    assert redaction.MIN_IDENTIFYING_VALUES == 1 << 32
+    size = schema.fields["os.build_id"].size()
+    for least, found in ((size, True), (size + 1, False)):
+        monkeypatch.setattr(redaction, "MIN_IDENTIFYING_VALUES", least)
+        if found:
+            subject = redaction.find_subject(schema, "os.build_id", "22631.3447", *window)
+            assert subject.value == "22631.3447"
+        else:
+            with pytest.raises(redaction.NoPersonError, match="coarse"):
+                redaction.find_subject(schema, "os.build_id", "22631.3447", *window)
+    for name, hint in (("client.adress", "client.address"), ("zzz", "there are client.address,")):
+        with pytest.raises(redaction.NoPersonError, match=hint) as caught:
+            redaction.find_subject(schema, name, "1", *window)
+        copied = pickle.loads(pickle.dumps(caught.value))
+        assert (type(copied), str(copied)) == (type(caught.value), str(caught.value))

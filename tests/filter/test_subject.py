@@ -57,6 +57,7 @@ def test_a_value_that_is_none_is_refused_and_not_said(schema: Schema) -> None:
         ({"kind": "boolean"}, "coarse"),
         ({"kind": "time", "precision": "second"}, "coarse"),
         ({"kind": "token", "pattern": "[0-9]{9}"}, "coarse"),
+        ({"kind": "token", "pattern": "[0-9a-e][0-9a-f]{7}"}, "coarse"),
         ({"kind": "version", "parts": 4, "maximum": [99999] * 4}, "coarse"),
     ],
 )
@@ -88,6 +89,7 @@ def test_a_field_that_is_not_there_is_said(schema: Schema) -> None:
         ("2026-11-24T10:20:30Z", "2026-11-24T10:20:40Z", "2026-11-24T10:20", "2026-11-24T10:21"),
         ("2026-11-24T10:20+02:00", "2026-11-30", "2026-11-24T08:20", "2026-12-01T00:00"),
         ("2026-11-24t10:20:00.5z", "2026-11-24", "2026-11-24T10:20", "2026-11-25T00:00"),
+        ("1000-01-01", "9998-12-31", "1000-01-01T00:00", "9999-01-01T00:00"),
     ],
 )
 def test_a_window_has_both_its_ends(since: str, until: str, start: str, end: str) -> None:
@@ -101,6 +103,7 @@ def test_a_window_has_both_its_ends(since: str, until: str, start: str, end: str
         *(("yesterday", "2026-11-24"), ("2026-11-24", ""), ("2026-11-24T10:20:00", "2026-11-24")),
         *(("2026-02-30", "2026-11-24"), ("2026-11-24", "2026-11-23"), ("20261124", "2026-11-24")),
         *(("2026-11-24T25:00:00Z", "2026-11-25"), ("2026-11-24", "9999-12-31")),
+        *(("0999-12-31", "2026-11-25"), ("2026-11-24", "9999-01-01")),
         ("٢٠٢٦-11-24", "2026-11-25"),
     ],
 )

@@ -103,3 +103,58 @@ def test_a_quick_count_misses_no_message(body: bytes, most: int) -> None:
         patch.setattr(wire, "PIECE", 4)
         expected = len(body) > 2 * most and sum(byte & 0x7F in tags for byte in body) > most
         assert wire.may_exceed(body, tags) == expected
+
+
+@pytest.mark.parametrize("size", [0, 31, 32, 127, 128, 129, 255, 256, 16_383, 16_384])
+def test_messages_of_any_length(size: int) -> None:
+    """Their lengths are read, whether they have one byte or several, and so are numbers of fields;
+    what they hold is looked at, and what follows them."""
+    leaf = wire.MessageShape()
+    part = wire.MessageShape({1: leaf, 3: wire.MessageShape({1: leaf})})
+    for spare in range(6):  # one of which makes the outer message as long as that, too
+        inner = field(9, bytes(max(0, size - spare))) + field(1, b"")
+        for number in (3, 15, 16, 17, 2047, 2048):
+            body = field(number, inner) + field(1, b"\xff" * size) + field(1, b"")
+            found = wire.count_messages(body, part)
+            assert (found.items, found.parts) == (0, 4 if number == 3 else 2)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"\x08", b"\x08\x80", b"\x08" + b"\x80" * 10 + b"\x01"),  # numbers
+        *(b"\x09" + bytes(7), b"\x0d" + bytes(3)),
+        *(b"\x12", b"\x12\x05abcd", b"\x12\x80", b"\x12\x80\x00"),  # lengths
+        *(b"\x80", b"\x90\x00", b"\x80" * 11 + b"\x01"),  # tags
+        *(b"\x0b\x00", b"\x0c", b"\x0e", b"\x0f"),  # groups, and what is nothing
+    ],
+)
+def test_what_is_no_protobuf(body: bytes) -> None:
+    """Alone, after a field, and inside a message, of which it has one byte too few."""
+    inner = wire.MessageShape({2: wire.MessageShape()})
+    shape = wire.MessageShape({1: inner})
+    for damaged in (body, b"\x10\x01" + body, field(1, body), field(1, b"\x10\x01" + body)):
+        with pytest.raises(wire.NotProtobuf):
+            wire.count_messages(damaged, shape)
+    wire.count_messages(field(1, b"\x10\x01") * 2, shape)
+
+
+def test_a_quick_count_knows_each_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tag, and one that is written longer than needed; no other byte. Nothing has no levels."""
+    monkeypatch.setattr(wire, "MAX_PARTS", 4)
+    for byte in range(256):
+        found = [wire.may_exceed(bytes([byte]) * size, b"\x0a\x12") for size in (8, 9)]
+        assert found == [False, byte in b"\x0a\x12\x8a\x92"]
+    assert wire.may_exceed(b"\x0a" * 5 + bytes(4), b"\x0a")
+    assert not wire.may_exceed(b"\x0a" * 4 + bytes(5), b"\x0a")
+    assert wire.count_messages(b"", wire.MessageShape()) == wire.MessageCounts(0, 0, 0)
+
+
+def test_when_a_walk_ends() -> None:
+    """With more messages than are allowed, or deeper ones."""
+    for parts, levels, is_beyond in (
+        (wire.MAX_PARTS, wire.MAX_LEVELS, False),
+        (400_001, 101, True),
+    ):
+        counts = wire.MessageCounts(0, parts, levels)
+        assert (counts.is_too_large, counts.is_too_deep) == (is_beyond, is_beyond)

@@ -397,3 +397,16 @@ def test_refusals_say_nothing_of_the_body() -> None:
         _plain("gzip", b"canary-1234")
     assert caught.value.code in CODES
     assert "canary" not in f"{caught.value!r}{caught.value.args}"
+
+
+@pytest.mark.parametrize(("named", "is_"), [("gzip", "zlib"), ("zlib", "gzip"), ("raw", "gzip")])
+def test_an_encoding_is_what_it_is_called(named: str, is_: str) -> None:
+    """A body in another encoding than its header names is damaged."""
+    with pytest.raises(RequestRefused) as caught:
+        _plain(_COMPRESS[named][0], _COMPRESS[is_][1](b"x" * 100))
+    assert caught.value.refusal is DAMAGED
+
+
+def test_raw_deflate_with_padding() -> None:
+    """Of a last block that is only stored, in which no client has any, is not taken for zlib's."""
+    assert _plain("deflate", b"\x09\x01\x00\xfe\xffx") == b"x"

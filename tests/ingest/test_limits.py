@@ -7,13 +7,13 @@ import asyncio
 from collector.contracts import MOST_BYTES
 from collector.errors import ConfigError
 from collector.ingest.limits import (
-    CHECK_SECONDS,
+    IDLE_SECONDS,
     MIB,
+    SMALL_BODY,
     Connection,
     ConnectionLimiter,
     IngestLimits,
 )
-from tests.support.deadline import stays, wait_until
 from tests.support.raising import raises
 from tests.support.rows import for_each
 
@@ -23,7 +23,8 @@ def test_defaults() -> None:
     limits = IngestLimits()
     assert (limits.wire, limits.body, limits.ratio) == (8 * MIB, 8 * MIB, 100)
     assert (limits.memory, limits.header_bytes, limits.connections) == (80 * MIB, 32768, 1000)
-    assert (limits.header_seconds, limits.body_seconds) == (5.0, 10.0)
+    assert (limits.header_seconds, limits.body_seconds, IDLE_SECONDS) == (5.0, 10.0, 75.0)
+    assert SMALL_BODY == 65_536
 
 
 @for_each(
@@ -32,6 +33,7 @@ def test_defaults() -> None:
         {"wire": 0},
         {"wire": MOST_BYTES + 1},
         {"body": MOST_BYTES + 1},
+        {"body": 0},
         {"body": -1},
         {"ratio": 0},
         {"memory": 0},
@@ -57,7 +59,7 @@ class _Connection(Connection):
 
     def __init__(self, limiter: ConnectionLimiter, *, is_proven: bool = False) -> None:
         super().__init__(limiter)
-        self.is_proven = is_proven
+        self.is_proven |= is_proven
         self.checks: list[float] = []
         self.aborted = False
 
@@ -66,6 +68,21 @@ class _Connection(Connection):
 
     def abort(self) -> None:
         self.aborted = True
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop whose clock stands until it is set."""
+
+    now = 100.0
+
+    def time(self) -> float:
+        return self.now
+
+    def go_on(self, seconds: float) -> None:
+        """Let time pass, and run what is due then."""
+        self.now += seconds
+        self.call_soon(self.stop)
+        self.run_forever()
 
 
 def _enter(limiter: ConnectionLimiter, one: _Connection, waits_for: float | None) -> bool:
@@ -101,6 +118,37 @@ def test_the_oldest_unproven_connection_is_closed() -> None:
     asyncio.run(run())
 
 
+def test_a_connection_that_has_just_come_is_not_closed() -> None:
+    """The server has to have waited for half a second, for this request."""
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, _Loop)
+        limiter = ConnectionLimiter(IngestLimits(connections=1))
+        one, other = _Connection(limiter), _Connection(limiter)
+        assert limiter.admit(one, loop)
+        one.start_waiting(loop.time() - 60)
+        one.start_waiting(loop.time())
+        for seconds, is_admitted in ((0.49, False), (0.01, True)):
+            loop.now += seconds
+            assert limiter.admit(other, loop) is one.aborted is is_admitted
+        assert limiter.connections() == (other,)
+        other.start_waiting(loop.time())
+        other.is_proven = True
+        other.start_waiting(loop.time())
+        assert (*limiter.unproven, *limiter.proven) == (other,)
+        other.stop_waiting()
+        assert (*limiter.unproven, *limiter.proven) == ()
+
+
+def test_bytes_that_no_handler_has_taken_have_a_limit() -> None:
+    """16 MiB over all connections; what is taken makes room for as much."""
+    limiter = ConnectionLimiter(IngestLimits())
+    assert limiter.holds(16 * MIB - 1)
+    assert [limiter.holds(size) for size in (2, 1, 1)] == [False, True, False]
+    limiter.taken(3)
+    assert [limiter.holds(size) for size in (4, 3, 1)] == [False, True, False]
+
+
 def test_fewer_connections_may_be_encrypted() -> None:
     """128 at most, for the memory of each; without encryption as many as the limit says."""
 
@@ -129,17 +177,20 @@ def test_others_are_not_closed() -> None:
 
 
 def test_deadlines_are_checked_while_there_are_connections() -> None:
-    """As long as there are any, and again with a new one."""
-
-    async def run() -> None:
+    """Four times a second as long as there are any, by one timer, and again with a new one."""
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, _Loop)
         limiter = ConnectionLimiter(IngestLimits())
         for _ in range(2):
-            one = _Connection(limiter)
-            _enter(limiter, one, 1)
-            await asyncio.to_thread(wait_until, lambda one=one: len(one.checks) >= 2)
-            limiter.remove(one)
-            seen = one.checks.copy()
-            assert seen[1] - seen[0] > CHECK_SECONDS * 0.9
-            await asyncio.to_thread(stays, lambda: one.checks == seen, CHECK_SECONDS * 1.5)  # noqa: B023
-
-    asyncio.run(run())
+            both, began = [_Connection(limiter) for _ in range(2)], loop.time()
+            for one in both:
+                assert limiter.admit(one, loop)
+                loop.go_on(0.125)
+            loop.go_on(0.25)
+            assert both[0].checks == both[1].checks == [began + 0.25, began + 0.5]
+            for one in both:
+                limiter.remove(one)
+            for _ in range(3):
+                loop.go_on(0.25)
+            assert len(both[0].checks) == 2

@@ -1,8 +1,8 @@
 """The mutants of a file: each differs from it by one small change.
 
-An annotation of a parameter, a result or a local variable has no effect, so there is no mutant of
-one. Nor is there one of ``zip(…, strict=True)`` and ``@dataclass(frozen=True)``, which only assert
-that something never happens, or one that Python cannot parse.
+An annotation outside of a class has no effect, so there is no mutant of one. Nor is there one of
+``zip(…, strict=True)`` and ``@dataclass(frozen=True)``, which only assert that something never
+happens, of ``if TYPE_CHECKING``, or one that Python cannot parse.
 """
 
 from __future__ import annotations
@@ -135,6 +135,8 @@ def mutants(file: str, text: str) -> list[Mutant]:
     found: dict[str, Mutant] = {}
     for operator in _OPERATORS:
         for node in [*ast_nodes(tree)]:
+            if node.type == "operator" and node.parent.type == "parameters":
+                continue  # the mark before parameters by name
             for index, (start, _) in enumerate([*operator.mutation_positions(node)]):
                 changed = _changed(tree, node, operator, index)
                 if changed in (None, text) or changed in found or not _can_be_parsed(changed):
@@ -177,9 +179,11 @@ def _can_be_parsed(text: str) -> bool:
 
 
 def _without_effect(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield where the annotations of functions and of what is in them begin and end, and what
-    asserts that iterables have one length, or that nothing assigns to an object."""
+    """Yield where annotations outside of classes begin and end, what asserts that iterables have
+    one length, or that nothing assigns to an object, and what only a type checker reads."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield (node.lineno, node.col_offset), _extent(node.test)[1]
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             for word in node.keywords:
                 if (node.func.id, word.arg) in _ASSERTIONS:
@@ -187,10 +191,26 @@ def _without_effect(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int,
                     yield first, (first[0], first[1] + 1)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             inside = [getattr(each, "annotation", None) for each in ast.walk(node)]
-            for each in (node.returns, *inside):
+            declared = (
+                each
+                for each in ast.walk(node)
+                if isinstance(each, ast.AnnAssign) and each.value is None
+            )
+            for each in (node.returns, *inside, *declared):
                 if each is not None:
-                    first = each.lineno, each.col_offset
-                    yield first, (each.end_lineno or 0, each.end_col_offset or 0)
+                    yield _extent(each)
+        if isinstance(node, ast.Module):
+            yield from (
+                _extent(each.annotation) for each in node.body if hasattr(each, "annotation")
+            )
+
+
+def _extent(node: ast.AST) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return where a node begins and ends."""
+    first, end = (
+        (getattr(node, f"{of}lineno"), getattr(node, f"{of}col_offset")) for of in ("", "end_")
+    )
+    return first, end
 
 
 def _statements(tree: ast.AST, scope: str = "") -> Iterator[tuple[range, str]]:

@@ -44,6 +44,7 @@ ROOMS: dict[str, Room] = {
             "tests/ingest/test_decompression.py",
             "tests/ingest/test_protocol.py",
             "tests/ingest/test_request_body.py",
+            "tests/ingest/test_without_zstd.py",
         ),
     ),
     "filter": Room(

@@ -17,7 +17,7 @@ MOST: int = 8
 
 @dataclass(frozen=True)
 class Body:
-    def may(self, size: int | None) -> bool:
+    def may(self, size: int | None, *, more: bool) -> bool:
         found: int | None = size
         if found in self.seen or not found:
             return found <= MOST

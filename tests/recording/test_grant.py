@@ -242,6 +242,13 @@ def test_a_recording_does_not_last_for_ever() -> None:
         assert state(grant) == Closed(1000.0, "expired")
 
 
+def test_what_has_expired_is_not_announced() -> None:
+    """A grant that nobody announced closes as others do."""
+    grant = Grant.request(TERMS, "host", 0.0, longest_seconds=1000.0)
+    assert refused(grant.announce, [NOTICE], 1000.0) == "closed"
+    assert state(grant) == Closed(1000.0, "expired")
+
+
 def test_time_never_goes_back() -> None:
     """After a clock's jump forward, what is called earlier counts as made then."""
     grant = opened("ann")
@@ -321,10 +328,13 @@ def test_a_withdrawal_destroys_the_members_tracks_and_mixed_ones_and_no_other() 
 
 
 def test_a_destroyed_track_takes_no_chunk_again() -> None:
-    """When the member who left has departed, the others begin a new mixed track."""
+    """Nor does any other that would hold the member who left: the others begin a new mixed track
+    when that one has departed."""
     grant = opened("ann")
     grant.admit("egress", "media", "m", MIXED, "audio", 1.0)
     assert grant.choose("ann", "leave", NOTICE, 2.0) == {"m"}
+    for owner in (MIXED, "ann"):
+        assert refused(grant.admit, "egress", "media", "m2", owner, "audio", 2.0) == "left"
     grant.depart("ann", 3.0)
     assert refused(grant.admit, "egress", "media", "m", MIXED, "audio", 4.0) == "left"
     grant.admit("egress", "media", "m2", MIXED, "audio", 4.0)
