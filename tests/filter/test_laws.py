@@ -25,6 +25,7 @@ from collector.schema.scalars import condition_of, keys, path_of, spoken
 from collector.schema.scalars import levels as lists_on
 from collector.testing import assert_noninterference
 from collector.testing._texts import Verbatim, seeds, write
+from collector.testing._values import agents
 from collector.testing.laws import agree, event_pairs, narrows, stand_alone
 from collector.testing.laws import fixed_key as key
 from tests.filter.reference import Outcome, Reference, levels
@@ -95,10 +96,16 @@ def shipped(name: str) -> tuple[Schema, Filter, Filter, Reference]:
 
 
 def same(admission: Admission | Outcome, expected: Admission | Outcome) -> None:
+    """Records and counts are equal, and nothing that was received is lost."""
+    tally, kept = admission.tally, admission.records
     assert admission.encode() == expected.encode()
-    assert admission.tally == expected.tally
-    assert repr(admission.records) == repr(expected.records)
+    assert tally == expected.tally
+    assert repr(kept) == repr(expected.records)
     assert [json.loads(line) for line in admission.encode().splitlines()] == expected.records
+    assert tally.received == tally.admitted + sum(tally.rejected.values())
+    assert tally.admitted == sum(int(record.get("count", 1)) for record in kept)
+    assert set(tally.rejected) <= set(REJECTIONS)
+    assert tally.bytes_out == len(admission.encode())
 
 
 def in_its_list(record: Any, schema: Schema) -> Any:
@@ -140,26 +147,35 @@ def in_small_pieces() -> Iterator[dict[str, int]]:
         yield {"most_items": 2, "most_levels": 6}
 
 
-@given(st.data(), schemas(), granted)
-def test_one_meaning_of_documents(data: st.DataObject, schema: Schema, purposes: Any) -> None:
-    """Decoded at once = decoded by members = reference, for any bytes taken as one document."""
-    payload = data.draw(payloads(schema, now=NOW))
-    expected = reference(schema, purposes).admit(payload)
-    same(made(schema, purposes).admit(payload), expected)
-    same(by_members(schema, purposes).admit(payload), expected)
+PEERS = st.none() | st.sampled_from(["203.0.113.7", "2001:db8::7", "fe80::1%eth0", "", "unix"])
+SAYS = st.fixed_dictionaries(
+    {"peer": PEERS, "user_agent": st.none() | agents().filter(lambda a: type(a) is str)}
+)
 
 
-@given(st.data(), schemas(), granted)
-def test_one_meaning_of_lines(data: st.DataObject, schema: Schema, purposes: Any) -> None:
-    """Decoded at once = decoded by members = reference, for any bytes taken as lines."""
-    payload = data.draw(lines(schema, now=NOW))
-    expected = reference(schema, purposes).admit_lines(payload)
-    same(made(schema, purposes).admit_lines(payload), expected)
-    same(by_members(schema, purposes).admit_lines(payload), expected)
+@given(st.data(), schemas(), granted, SAYS)
+def test_one_meaning(data: st.DataObject, schema: Schema, purposes: Any, says: Any) -> None:
+    """Decoded at once = decoded by members = reference, for any bytes taken as one document or as
+    lines, and for any mapping, foreign types and keys included, whatever the request says. A
+    mapping means what its JSON means."""
+    tested, slow, expected = (
+        made(schema, purposes),
+        by_members(schema, purposes),
+        reference(schema, purposes),
+    )
+    document, text = data.draw(payloads(schema, now=NOW)), data.draw(lines(schema, now=NOW))
+    for other in (tested, slow):
+        same(other.admit(document, **says), expected.admit(document, **says))
+        same(other.admit_lines(text, **says), expected.admit_lines(text, **says))
+    event = data.draw(mappings(schema, now=NOW))
+    same(tested.admit(event, **says), expected.admit(event, **says))
+    plain = data.draw(mappings(schema, plain=True, now=NOW))
+    mapped, written = tested.admit(plain, **says), tested.admit(json.dumps(plain), **says)
+    written.tally.bytes_in = 0
+    same(written, mapped)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-@given(st.data())
+@given(st.sampled_from(SHIPPED), st.data())
 def test_one_meaning_under_the_shipped_schemas(name: str, data: st.DataObject) -> None:
     """The same for the schemas that are shipped, whose catalogues are long."""
     schema, fast, slow, expected = shipped(name)
@@ -251,40 +267,6 @@ def test_the_shape_of_a_text_is_that_of_its_value(value: list[Any], piece: int, 
             assert text.count_elements(form) == len(value)
 
 
-@given(st.data(), schemas(), granted)
-def test_one_meaning_of_mappings(data: st.DataObject, schema: Schema, purposes: Any) -> None:
-    """Mapping path = reference, for any mapping, foreign types and keys included."""
-    event = data.draw(mappings(schema, now=NOW))
-    same(made(schema, purposes).admit(event), reference(schema, purposes).admit(event))
-
-
-@given(st.data(), schemas(), granted)
-def test_a_mapping_means_what_its_json_means(
-    data: st.DataObject, schema: Schema, purposes: Any
-) -> None:
-    """Mapping path = bytes path, for what JSON can say."""
-    event = data.draw(mappings(schema, plain=True, now=NOW))
-    admit = made(schema, purposes).admit
-    mapped, written = admit(event), admit(json.dumps(event))
-    assert mapped.encode() == written.encode()
-    written.tally.bytes_in = 0
-    assert mapped.tally == written.tally
-
-
-@given(st.data(), schemas(), granted, st.booleans())
-def test_conservation(data: st.DataObject, schema: Schema, purposes: Any, merge: bool) -> None:
-    """``received == admitted + sum(rejected)``, and every record is one that was admitted."""
-    payload = data.draw(payloads(schema, now=NOW) | lines(schema, now=NOW))
-    event = data.draw(mappings(schema, now=NOW))
-    tested = made(schema, purposes, merge=merge)
-    for admission in (tested.admit(payload), tested.admit_lines(payload), tested.admit(event)):
-        tally, kept = admission.tally, admission.records
-        assert tally.received == tally.admitted + sum(tally.rejected.values())
-        assert tally.admitted == sum(int(record.get("count", 1)) for record in kept)
-        assert set(tally.rejected) <= set(REJECTIONS)
-        assert tally.bytes_out == len(admission.encode())
-
-
 def untangled(schema: Schema) -> Schema:
     """The schema, no field of which reads what a record says under another name.
 
@@ -351,27 +333,16 @@ def test_noninterference_of_the_shipped_schemas(name: str) -> None:
 
 
 @given(st.data(), schemas(), granted, st.sets(st.sampled_from(PURPOSES)))
-def test_refusing_more_never_adds(
+def test_lines_and_refusals(
     data: st.DataObject, schema: Schema, purposes: Any, refused: set[str]
 ) -> None:
-    """Refusing more never adds a byte, whatever the events refuse too."""
-    tested = made(schema, purposes)
-    narrows(tested, tested.without(refused), data.draw(lines(schema, now=NOW)))
-
-
-@given(st.data(), schemas().filter(lambda schema: schema.consent is not None))
-def test_what_events_choose_only_takes_away(data: st.DataObject, schema: Schema) -> None:
-    """What comes out of events with choices is part of what comes out under a schema that is the
-    same but looks for none."""
-    payload = data.draw(lines(schema, now=NOW))
-    deaf = made(changed(schema, schema.fields, consent=None))
-    narrows(deaf, made(schema), payload)
-
-
-@given(st.data(), schemas(), granted)
-def test_tallies_add_up(data: st.DataObject, schema: Schema, purposes: Any) -> None:
-    """A batch gives the records and the counts that its lines give one by one."""
-    stand_alone(made(schema, purposes), data.draw(lines(schema, now=NOW)))
+    """A batch gives the records and the counts that its lines give one by one. Refusing more never
+    adds a byte; nor do the choices in events: without them, there is no less."""
+    tested, payload = made(schema, purposes), data.draw(lines(schema, now=NOW))
+    stand_alone(tested, payload)
+    narrows(tested, tested.without(refused), payload)
+    if schema.consent is not None:
+        narrows(made(changed(schema, schema.fields, consent=None)), made(schema), payload)
 
 
 @given(st.data(), schemas())

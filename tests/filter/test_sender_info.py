@@ -7,34 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from collector import Filter, Schema, load_schema
+from collector import Filter, load_schema
 from collector.errors import InputError
 from collector.filter.admission import Bounds
-from collector.testing._values import agents
 from tests.filter.test_derive import PHONE, WINDOWS
-from tests.filter.test_laws import AS_OF, NOW, made, reference, same
-from tests.strategies import events, lines, payloads, schemas
+from tests.filter.test_laws import AS_OF
 from tests.support.make_schemas import HEAD, REST
-
-PEERS = st.none() | st.sampled_from(["203.0.113.7", "2001:db8::7", "fe80::1%eth0", "", "unix"])
-AGENTS = st.none() | agents().filter(lambda agent: type(agent) is str)
-
-
-@given(st.data(), schemas(), PEERS, AGENTS)
-def test_one_meaning(
-    data: st.DataObject, schema: Schema, peer: str | None, agent: str | None
-) -> None:
-    """Documents, lines and mappings give what the reference gives, whatever the request says."""
-    tested, expected = made(schema), reference(schema)
-    payload = data.draw(payloads(schema, now=NOW) | lines(schema, now=NOW))
-    event = data.draw(events(schema, now=NOW))
-    says: Any = {"peer": peer, "user_agent": agent}
-    same(tested.admit(payload, **says), expected.admit(payload, **says))
-    same(tested.admit_lines(payload, **says), expected.admit_lines(payload, **says))
-    same(tested.admit(event, **says), expected.admit(event, **says))
 
 
 def filled(tmp_path: Path, more: str = "", document: str = "") -> Filter:
