@@ -156,23 +156,53 @@ SAYS = st.fixed_dictionaries(
 @given(st.data(), schemas(), granted, SAYS)
 def test_one_meaning(data: st.DataObject, schema: Schema, purposes: Any, says: Any) -> None:
     """Decoded at once = decoded by members = reference, for any bytes taken as one document or as
-    lines, and for any mapping, foreign types and keys included, whatever the request says. A
-    mapping means what its JSON means."""
-    tested, slow, expected = (
-        made(schema, purposes),
-        by_members(schema, purposes),
-        reference(schema, purposes),
-    )
+    lines, and for any mapping, foreign types and keys included, whatever the request says; also
+    where the size of buffers is small, and there are too many items anywhere. A mapping means what
+    its JSON means, and a record through its own filter is the same record."""
+    tested = made(schema, purposes)
+    both = tested, by_members(schema, purposes)
     document, text = data.draw(payloads(schema, now=NOW)), data.draw(lines(schema, now=NOW))
-    for other in (tested, slow):
-        same(other.admit(document, **says), expected.admit(document, **says))
-        same(other.admit_lines(text, **says), expected.admit_lines(text, **says))
     event = data.draw(mappings(schema, now=NOW))
-    same(tested.admit(event, **says), expected.admit(event, **says))
+    _agree(both, reference(schema, purposes), document, text, event, says)
+    with in_small_pieces() as limits:
+        _agree(both, reference(schema, purposes, **limits), document, text, event, {})
     plain = data.draw(mappings(schema, plain=True, now=NOW))
     mapped, written = tested.admit(plain, **says), tested.admit(json.dumps(plain), **says)
     written.tally.bytes_in = 0
     same(written, mapped)
+    for payload in (document, json.dumps(plain)):
+        _comes_back(all_selected(untangled(schema)), payload)
+
+
+def _agree(
+    both: tuple[Filter, Filter],
+    expected: Reference,
+    document: bytes,
+    text: bytes,
+    event: Any,
+    says: Any,
+) -> None:
+    same(both[0].admit(event, **says), expected.admit(event, **says))
+    of_document = expected.admit(document, **says)
+    of_lines = expected.admit_lines(text, **says)
+    for tested in both:
+        same(tested.admit(document, **says), of_document)
+        same(tested.admit_lines(text, **says), of_lines)
+
+
+def _comes_back(schema: Schema, payload: bytes | str) -> None:
+    """Each record through its own filter, as a mapping and as a text; pseudonyms aside."""
+    tested = made(schema)
+    pseudonyms = {name for name, field in schema.fields.items() if field.kind == "pseudonym"}
+    for record in tested.admit(payload).records:
+        text = json.dumps(in_its_list(record, schema))
+        for again in (tested.admit(text), tested.admit(in_its_list(record, schema))):
+            (kept,) = again.records
+            assert list(kept) == list(record)
+            assert {key: kept[key] for key in kept if key not in pseudonyms} == {
+                key: record[key] for key in record if key not in pseudonyms
+            }
+            assert not again.tally.dropped
 
 
 @given(st.sampled_from(SHIPPED), st.data())
@@ -182,22 +212,6 @@ def test_one_meaning_under_the_shipped_schemas(name: str, data: st.DataObject) -
     payload = data.draw(payloads(schema, now=NOW))
     for tested in (fast, slow):
         same(tested.admit(payload), expected.admit(payload))
-
-
-@given(st.data(), schemas())
-def test_one_meaning_however_a_payload_is_cut_up(data: st.DataObject, schema: Schema) -> None:
-    """The size of buffers changes nothing, and there may be too many items anywhere."""
-    payload = data.draw(payloads(schema, now=NOW) | lines(schema, now=NOW))
-    event = data.draw(mappings(schema, now=NOW))
-    with in_small_pieces() as limits:
-        slow, fast, paths = reference(schema, **limits), made(schema), by_members(schema)
-        same(fast.admit(event), slow.admit(event))
-        for expected, *others in (
-            (slow.admit(payload), fast.admit(payload), paths.admit(payload)),
-            (slow.admit_lines(payload), fast.admit_lines(payload), paths.admit_lines(payload)),
-        ):
-            for admission in others:
-                same(admission, expected)
 
 
 NUMBERS = st.from_regex(
@@ -299,24 +313,6 @@ def nothing_derived(schema: Schema) -> Schema:
     return changed(schema, {n: f.model_copy(update={"derive": None}) for n, f in fields})
 
 
-@given(st.data(), schemas())
-def test_idempotence(data: st.DataObject, schema: Schema) -> None:
-    """A record through its own filter is the same record, pseudonyms aside."""
-    schema = all_selected(untangled(schema))
-    tested = made(schema)
-    payload = data.draw(payloads(schema, now=NOW))
-    pseudonyms = {name for name, field in schema.fields.items() if field.kind == "pseudonym"}
-    for record in tested.admit(payload).records:
-        text = json.dumps(in_its_list(record, schema))
-        for again in (tested.admit(text), tested.admit(in_its_list(record, schema))):
-            (kept,) = again.records
-            assert list(kept) == list(record)
-            assert {key: kept[key] for key in kept if key not in pseudonyms} == {
-                key: record[key] for key in record if key not in pseudonyms
-            }
-            assert not again.tally.dropped
-
-
 @given(st.data(), schemas(), granted, seeds(), seeds())
 def test_noninterference(
     data: st.DataObject, schema: Schema, purposes: Any, seed: int, other: int
@@ -343,14 +339,13 @@ def test_lines_and_refusals(
     narrows(tested, tested.without(refused), payload)
     if schema.consent is not None:
         narrows(made(changed(schema, schema.fields, consent=None)), made(schema), payload)
+    _merges(schema, b"\n".join([payload] * data.draw(st.integers(1, 3))))
+    _withheld_is_none(schema, purposes, payload)
+    _withheld_is_counted(nothing_derived(nothing_required(schema)), purposes, payload)
 
 
-@given(st.data(), schemas())
-def test_merging_conserves_counts(data: st.DataObject, schema: Schema) -> None:
+def _merges(schema: Schema, payload: bytes) -> None:
     """With ``merge`` each different record is there once, with its number, at its first place."""
-    several = data.draw(st.lists(lines(schema, now=NOW), min_size=1, max_size=3))
-    chosen = data.draw(st.lists(st.sampled_from(several), max_size=6))
-    payload = b"\n".join(chosen)
     plain, merged = (made(schema, merge=merge).admit_lines(payload) for merge in (False, True))
     numbers = Counter(plain.encode().splitlines())
     listed = merged.records
@@ -361,15 +356,11 @@ def test_merging_conserves_counts(data: st.DataObject, schema: Schema) -> None:
     assert merged.tally == plain.tally
 
 
-@given(st.data(), schemas(), granted)
-def test_a_withheld_field_is_as_good_as_none(
-    data: st.DataObject, schema: Schema, purposes: Any
-) -> None:
-    """The records are those of a schema without the field."""
+def _withheld_is_none(schema: Schema, purposes: Any, payload: bytes) -> None:
+    """The records are those of a schema without the withheld fields."""
     tested = made(schema, purposes)
     withheld = {column.name for column in tested.plan.columns if column.withheld}
     kept = {name: field for name, field in schema.fields.items() if name not in withheld}
-    payload = data.draw(lines(schema, now=NOW))
     admission = tested.admit_lines(payload)
     if not kept or any(schema.fields[name].required for name in withheld):
         assert not admission.records
@@ -381,18 +372,13 @@ def test_a_withheld_field_is_as_good_as_none(
     assert admission.tally.content == expected.tally.content
 
 
-@given(st.data(), schemas(), granted)
-def test_a_withheld_field_is_counted_where_it_is(
-    data: st.DataObject, schema: Schema, purposes: Any
-) -> None:
+def _withheld_is_counted(schema: Schema, purposes: Any, payload: bytes) -> None:
     """A withheld field is one drop wherever it is present, under its reason and no other.
 
     What a user agent would have said is not present: it is not asked.
     """
-    schema = nothing_derived(nothing_required(schema))
     tested = made(schema, purposes)
     withheld = {column.name: column.withheld for column in tested.plan.columns if column.withheld}
-    payload = data.draw(lines(schema, now=NOW))
     everything = Filter(schema, as_of=BEFORE_ALL_EXPIRY, keys=key).admit_lines(payload)
     dropped = tested.admit_lines(payload).tally.dropped
     for name, reason in withheld.items():
