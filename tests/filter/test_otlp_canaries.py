@@ -125,7 +125,7 @@ def test_nothing_leaks(signal: Signal, capfd: pytest.CaptureFixture[str]) -> Non
     says = {"peer": CANARY, "user_agent": CANARY}
     for at, schema in enumerate(SCHEMAS):
         filter_ = schema_case(schema).filter
-        some = slice(None) if IS_WHOLE else slice(at, None, len(SCHEMAS))
+        some = slice(None) if IS_WHOLE else slice(2 * at, None, 2 * len(SCHEMAS))
         filter_.admit_otlp(signal, b"", protobuf=True)
         with watched(capfd):
             for body, protobuf in chain.from_iterable(bodies(signal, key)[some] for key in KEYS):

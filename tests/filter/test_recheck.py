@@ -689,7 +689,7 @@ def test_floods_of_counts() -> None:
 
 def test_a_large_batch_is_in_memory_twice() -> None:
     """As it came, and in our encoding; what is decoded meanwhile is small."""
-    batch = pending(LINE * ((8 << 20) // len(LINE)))
+    batch = pending(LINE * ((5 << 20) // len(LINE)))
     check = partial(CHECK.check, keep_rows=True)
     found: list[PendingBatch] = []
     assert peak(lambda: found.append(check(batch))) < 1.25 * len(batch.payload)
