@@ -40,13 +40,6 @@ def test_integers(of: FieldBase, value: int) -> None:
     assert make(found) == found
 
 
-@given(_INTEGERS)
-def test_the_size_of_integers(of: FieldBase) -> None:
-    """The size is the number of different values that come out."""
-    make = canonical(of)
-    assert len({make(value) for value in range(-200, 400)} - {None}) == of.size()
-
-
 @for_each("value", [-(2**63), 2**63, 10**400, -(10**400)])
 def test_huge_integers(value: int) -> None:
     """A number of any length is compared, and refused."""

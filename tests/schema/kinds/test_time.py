@@ -157,22 +157,6 @@ def test_windows(within: str, precision: str, early: str, late: str) -> None:
         assert make(moment.isoformat()) is None
 
 
-@for_each(("within", "precision"), [("±2m", "minute"), ("±45s", "minute"), ("±1h", "day")])
-@for_each("precise", [True, False])
-def test_the_size_of_a_window(within: str, precision: str, precise: bool) -> None:
-    """The size is the greatest number of values that pass at one moment, whatever the moment."""
-    of = field("time", within=within, precision=precision)
-    step, midnight = _STEPS[precision], NOW.replace(hour=0, minute=0, second=0, microsecond=0)
-    widest = 0
-    for offset in range(-90, 91, 15):
-        now = midnight + timedelta(seconds=offset, microseconds=0 if precise else 999_999)
-        make = canonical(of, now)
-        start = int(now.timestamp()) - 4 * max(step, 60)
-        passed = {make(start + number) for number in range(0, 8 * max(step, 60), step // 24 or 1)}
-        widest = max(widest, len(passed - {None}))
-    assert of.size() == widest
-
-
 @for_each(("within", "precision"), [("±1s", "second"), ("±45s", "minute"), ("±2m", "minute")])
 def test_the_size_of_a_window_around_an_hour(within: str, precision: str) -> None:
     """A sender of records says the hour: what lies in the window of any of its moments passes."""
