@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from collector import Filter, load_schema
 from collector.filter.explain import explain
 from tests.filter.test_paths import all_ways, made
-from tests.support.make_schemas import REST
+from tests.support.make_schemas import REST, sample
 
 _FIELDS = """
   os.type:
@@ -27,9 +26,9 @@ _OS = _FIELDS.replace("REST", REST.replace(", ", "\n    "))
 
 
 @pytest.fixture(scope="module")
-def filter_(tmp_path_factory: pytest.TempPathFactory) -> Filter:
+def filter_() -> Filter:
     """A field with three conditional sources."""
-    return made(tmp_path_factory.mktemp("conditions"), _OS)
+    return made(_OS)
 
 
 @pytest.mark.parametrize("value", ["a", 1, 1.0, True])
@@ -53,9 +52,9 @@ def test_other_values_do_not(filter_: Filter, value: Any) -> None:
 @pytest.mark.parametrize(
     ("listed", "value"), [("1", True), ("0", False), ("true", 1), ("false", 0), ("true", 1.0)]
 )
-def test_a_flag_is_no_number(tmp_path: Path, listed: str, value: Any) -> None:
+def test_a_flag_is_no_number(listed: str, value: Any) -> None:
     """Though Python takes them for equal."""
-    alone = made(tmp_path, _OS.replace("[a, 1, true]", f"[{listed}]"))
+    alone = made(_OS.replace("[a, 1, true]", f"[{listed}]"))
     event = {"c": {"os": "linux", "kind": value}}
     assert all_ways(alone, event)[0] == []
     event["c"]["kind"] = json.loads(listed)
@@ -128,9 +127,9 @@ def test_what_is_compared_is_nowhere(filter_: Filter) -> None:
         assert "kind" not in said
 
 
-def test_withheld_fields_count_where_the_condition_holds(tmp_path: Path) -> None:
+def test_withheld_fields_count_where_the_condition_holds() -> None:
     """As present, without being decoded."""
-    filter_ = Filter(made(tmp_path, _OS).schema, purposes=())
+    filter_ = Filter(sample(_OS), purposes=())
     _, tally = all_ways(filter_, {"c": {"os": "linux", "kind": "a"}})
     assert tally.dropped == {"os.type": {"purpose_refused": 1}}
     assert all_ways(filter_, {"c": {"os": "linux", "kind": "z"}})[1].dropped == {}
@@ -168,7 +167,7 @@ def test_the_record_of_an_sdk_needs_no_condition(filter_: Filter) -> None:
     assert batch.payload == line
 
 
-def test_a_schema_without_conditions_has_the_same_code(tmp_path: Path) -> None:
+def test_a_schema_without_conditions_has_the_same_code() -> None:
     """The field's own name is the last source of one, and of no other."""
     plain = load_schema("conferencing")
     assert not any(any(column.conditions) for column in Filter(plain).plan.columns)
