@@ -20,8 +20,8 @@ from typing import Any, Literal
 import msgspec
 
 from collector.contracts import CATEGORIES, Drop, Granted
-from collector.filter.decode.json import FAILURES
 from collector.filter.decode.mapping import mapping_decoder
+from collector.filter.members import FAILURES
 from collector.filter.plan import (
     Column,
     Conditions,

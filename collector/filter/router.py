@@ -20,9 +20,9 @@ from collector.filter.admission import (
     SingleAdmissions,
     record_type,
 )
-from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
 from collector.filter.judge import Context, sender_context
+from collector.filter.members import FAILURES
 from collector.filter.plan import Plan, SenderInfo
 from collector.filter.reader import Found, Reader, Readers
 from collector.filter.records import (

@@ -14,9 +14,9 @@ from collector.consent import granted
 from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Signal
 from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
-from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
 from collector.filter.frames import clear, clearing
+from collector.filter.members import FAILURES
 from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.records import OBJECTS, TEXTS
 from collector.filter.router import EventRouter

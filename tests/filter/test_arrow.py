@@ -26,7 +26,7 @@ from collector.filter.arrow import (
     seen_types,
     shuffled,
 )
-from collector.filter.stored import Records
+from collector.filter.stored import records_in
 from collector.schema.load import parse_source
 from collector.testing.laws import fixed_key
 from tests.strategies import lines, schemas
@@ -96,7 +96,7 @@ def test_records_come_back_as_they_were(schema: Schema, data: st.DataObject) -> 
     """For any schema that loads, and whatever its filter admits of any payload."""
     records = Filter(schema, keys=fixed_key).admit_lines(data.draw(lines(schema))).encode()
     table = read_table(records, _columns(schema), _MINUTE)
-    plain = [{**record, "count": 1, "received": _MINUTE} for record in Records(records)]
+    plain = [{**record, "count": 1, "received": _MINUTE} for record in records_in(records)]
     assert list(read_records(table)) == plain
     assert [list(map(type, found.values())) for found in read_records(table)] == [
         [type(record[name]) for name in table.column_names if name in record] for record in plain

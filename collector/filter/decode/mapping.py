@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from collector.filter.decode.json import FAILURES
+from collector.filter.members import FAILURES
 from collector.filter.shape import Shape
 
 _TEXT_ONLY = frozenset([id(str)])

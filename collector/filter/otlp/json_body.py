@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collector.contracts import Signal
-from collector.filter.decode.json import FAILURES, decode_scalar
+from collector.filter.decode.json import decode_scalar
+from collector.filter.members import FAILURES, members_decoder
 from collector.filter.otlp.attributes import BODY, UNREAD
 from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import MAX_PARTS
@@ -186,12 +187,8 @@ _loose_decoder = msgspec.json.Decoder(_LooseItem).decode
 
 
 def _members(*names: str) -> Any:
-    """Make a decoder of the named members of an object, in this order, undecoded."""
-    fields = [(f"m{n}", Raw, NULL) for n in range(len(names))]
-    rename = {f"m{n}": name for n, name in enumerate(names)}
-    kind = msgspec.defstruct("Members", fields, rename=rename, frozen=True, gc=False)
-    decode = msgspec.json.Decoder(kind).decode
-    return lambda raw: msgspec.structs.astuple(decode(raw))
+    """Return the decoder of these members of an object, undecoded."""
+    return members_decoder(dict.fromkeys(names, Raw), NULL)
 
 
 _LAYERS = {
