@@ -11,6 +11,7 @@ from collector import Filter, load_schema
 from collector.filter.explain import explain
 from tests.filter.test_paths import all_ways, made
 from tests.support.make_schemas import REST, sample
+from tests.support.rows import for_each
 
 _FIELDS = """
   os.type:
@@ -31,17 +32,34 @@ def filter_() -> Filter:
     return made(_OS)
 
 
-@pytest.mark.parametrize("value", ["a", 1, 1.0, True])
+LISTED = ("a", 1, 1.0, True)
+OTHERS: tuple[Any, ...] = (
+    "A",
+    "a ",
+    "1",
+    "true",
+    0,
+    1.5,
+    False,
+    None,
+    [],
+    ["a"],
+    {},
+    {"a": 1},
+    2**70,
+    "\u0430",
+)
+"""Values of which ``[a, 1, true]`` lists none."""
+
+
+@for_each("value", LISTED)
 def test_listed_values_match(filter_: Filter, value: Any) -> None:
     """Texts, numbers however they are written, and booleans; nested, and as flat keys."""
     for event in ({"c": {"os": "linux", "kind": value}}, {"c.os": "linux", "c.kind": value}):
         assert all_ways(filter_, event)[0] == [{"os.type": "linux"}]
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["A", "a ", "1", "true", 0, 1.5, False, None, [], ["a"], {}, {"a": 1}, 2**70, "\u0430"],
-)
+@for_each("value", OTHERS)
 def test_other_values_do_not(filter_: Filter, value: Any) -> None:
     """Nor does a value that only looks like one; the outcome is that of an absent value."""
     for event in ({"c": {"os": "linux", "kind": value}}, {"c.os": "linux", "c.kind": value}):
@@ -49,7 +67,7 @@ def test_other_values_do_not(filter_: Filter, value: Any) -> None:
         assert (records, tally.rejected, tally.dropped) == ([], {"nothing_admitted": 1}, {})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("listed", "value"), [("1", True), ("0", False), ("true", 1), ("false", 0), ("true", 1.0)]
 )
 def test_a_flag_is_no_number(listed: str, value: Any) -> None:
@@ -102,15 +120,16 @@ class _Text(str):
     __slots__ = ()
 
 
-@pytest.mark.parametrize("value", [_Hostile(), _Text("a"), b"a", float("nan"), 1j, {"a"}])
+FOREIGN = (_Hostile(), _Text("a"), b"a", float("nan"), 1j, {"a"})
+
+
+@for_each("value", FOREIGN)
 def test_hostile_values_are_never_called(filter_: Filter, value: Any) -> None:
     """Only exact built-in types are compared."""
     assert not filter_.admit({"c": {"os": "linux", "kind": value}}).records
 
 
-@pytest.mark.parametrize(
-    "text", ['"\\ud800"', "1e999", "-0", '"a\\u0000"', "[[[[1]]]]", '"' + "a" * 99_999 + '"']
-)
+@for_each("text", ['"\\ud800"', "1e999", "-0", '"a\\u0000"', "[[[[1]]]]", '"' + "a" * 99_999 + '"'])
 def test_hostile_texts_match_nothing(filter_: Filter, text: str) -> None:
     """Values that cannot be decoded, or are long."""
     payload = b'{"c":{"os":"linux","kind":%b}}' % text.encode()
@@ -135,7 +154,7 @@ def test_withheld_fields_count_where_the_condition_holds() -> None:
     assert all_ways(filter_, {"c": {"os": "linux", "kind": "z"}})[1].dropped == {}
 
 
-@pytest.mark.parametrize("kind", [{"stringValue": "a"}, {"intValue": "1"}, {"boolValue": True}])
+@for_each("kind", [{"stringValue": "a"}, {"intValue": "1"}, {"boolValue": True}])
 def test_attributes_of_opentelemetry(filter_: Filter, kind: Any) -> None:
     """A member is one of the same attributes; the resource is another object than the item."""
     os = {"key": "c.os", "value": {"stringValue": "linux"}}
