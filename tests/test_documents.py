@@ -90,17 +90,10 @@ _FIELD = (
 _REVIEW = f"schema: sample\nfields:\n  os.type: {_FIELD}\n"
 
 TABLE: tuple[tuple[Callable[[str], Sequence[Fault]], str, str], ...] = (
-    (_schema, "[«E102»", ""),
     (_schema, f"{PLAIN}«E122»title: Again\n", "title"),
-    (_schema, f"{PLAIN}content: «E102»&a {{chat: [b]}}\n", ""),
-    (_schema, PLAIN.replace("owner", "«E106»«E105»ownr").replace("«E106»", "", 1), "ownr"),
-    (_schema, f"{PLAIN}«E107»max_bits: wide\n", "max_bits"),
-    (_schema, PLAIN.replace("version: 1", "«E107»version: v1"), "version"),
     (_schema, PLAIN.replace("kind: enum", "«E107»kind: enun"), "fields.os.type.kind"),
     (_schema, PLAIN.replace("{kind", "{«E105»step: 1, kind"), "fields.os.type.step"),
-    (_schema, PLAIN.replace("retention: 30d", "«E107»retention: 1"), "fields.os.type.retention"),
     (_schema, PLAIN.replace("basis: contract", "«E107»basis: none"), "purposes.ops.basis"),
-    (_schema, f"{HEAD}«E106»fields: {{}}\n", "fields"),
     (_configuration, "a: «E102»*x\n", ""),
     (_configuration, "limits: {ratio: «E107»~}\n", "limits.ratio"),
     (_configuration, "watch: «E107»[true]\n", "watch"),
