@@ -161,5 +161,4 @@ def _has_minus_zero(rows: list[Row]) -> bool:
 
 
 def _has_empty(rows: list[Row]) -> bool:
-    """Return whether a record has nothing but a count."""
     return any(row.count(None) == len(row) - 1 for row in rows)

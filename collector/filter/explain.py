@@ -324,7 +324,6 @@ def _plain(name: object) -> str:
 
 
 def _written(path: Keys) -> str:
-    """Write a part of a path."""
     parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
     return "".join(parts).removeprefix(".")
 

@@ -211,7 +211,6 @@ class Code:
         )
 
     def _is_one_of(self, member: str, listed: ClosedList) -> str:
-        """Return the condition that a value is one of these."""
         kind = f"type({member})"
         tests = [f"{member} is {flag}" for flag in listed.flags]
         if listed.texts:

@@ -389,7 +389,6 @@ class EventRouter:
         return sender_context(self.plan, builder.sender)
 
     def _context(self, found: Found, document: Any, around: Context) -> Context:
-        """Make a context of a document that was read."""
         reader, event = found
         context = reader.surround(event, around, document)
         context.by_grant[self.plan.granted] = context

@@ -333,7 +333,6 @@ class Filter:
 
 
 def _sender_info(peer: Any, user_agent: Any) -> SenderInfo | None:
-    """Return the sender values of a request, if it has any."""
     if peer is None and user_agent is None:
         return None
     return SenderInfo(*(text if type(text) is str else None for text in (peer, user_agent)))

@@ -246,7 +246,6 @@ class SdkRecordFilter:
         return True
 
     def _take_lines(self, piece: bytes, minutes: Minutes) -> None:
-        """Add lines one by one."""
         for line in readable_lines(piece, minutes.reject):
             reason = self._take(line, minutes)
             if reason is not None:
@@ -289,7 +288,6 @@ class SdkRecordFilter:
         return tuple(map(_decode_member, raws, _BESIDE.values()))
 
     def _is_of_version(self, schema: str) -> bool:
-        """Return whether a record is of a version of the schema."""
         name, _, version = schema.partition("/")
         return name == self._plan.schema_id.partition("/")[0] and _VERSION(version) is not None
 
@@ -381,7 +379,6 @@ def _powers_of_two(times: int) -> list[int]:
 
 
 def _decode_member(raw: msgspec.Raw | None, wire: frozenset[type]) -> Any:
-    """Decode a member if it has one of some types."""
     return None if raw is None or raw == NULL else decode_scalar(raw, wire)
 
 

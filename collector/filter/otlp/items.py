@@ -165,5 +165,4 @@ class ItemBatch(Generic[_T]):
 
 
 def _plain(attributes: Attributes) -> Attributes:
-    """Return attributes as a plain dictionary."""
     return attributes if type(attributes) is dict else dict(attributes)

@@ -311,7 +311,6 @@ class JsonBody(OtlpBody):
         return [] if isinstance(found, int) else found
 
     def _points(self, metrics: Raw) -> list[Raw]:
-        """Return the data points of metrics."""
         kinds = (kind for metric in self._decode_outer_list(metrics) for kind in _metric(metric))
         present = (kind for kind in kinds if kind != NULL)
         return [point for kind in present for point in self._items(_points(kind)[0])]
