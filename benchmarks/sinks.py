@@ -37,7 +37,7 @@ from benchmarks.data import SEED, lines
 from benchmarks.figures import BenchmarkError, Figures, interval, paired, say
 from collector.contracts import Batch, Record
 from collector.filter import Filter
-from collector.filter.stored import Records, read
+from collector.filter.stored import read, records_in
 from collector.schema import Schema, load_schema
 from collector.sinks.sink import Opening
 
@@ -469,7 +469,7 @@ def _rates(
     """Return records per second of CPU time, round by round after one to warm up, and of the wall
     for the sink."""
     rates: dict[str, list[float]] = {"sink": [], "bare": [], "wall": []}
-    records = [record for payload in payloads for record in Records(payload)]
+    records = [record for payload in payloads for record in records_in(payload)]
     for number in range(rounds + 1):
         batches = [_batch(schema, payload) for payload in payloads]
         began, cpu = perf_counter(), process_time()

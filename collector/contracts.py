@@ -396,6 +396,11 @@ class Batch:
         """The records as mappings."""
         return self.given if self.decode is None else self.decode(self.payload)
 
+    @property
+    def record_count(self) -> int:
+        """The number of records, none of which is decoded for it."""
+        return len(self.given) if self.decode is None else count_lines(self.payload)
+
 
 def layout_of(batch: Batch) -> Layout:
     """Return the layout of a batch from a spool. Raises ``ValueError`` for a batch without one."""

@@ -20,7 +20,7 @@ from collector.errors import CollectorError
 from collector.ingest.auth import hashed
 from tests.support.command import COMMAND, run
 from tests.support.deadline import WAIT_SECONDS
-from tests.support.make_schemas import PLAIN, REST
+from tests.support.make_schemas import PSEUDONYM
 from tests.support.rows import for_each
 from tests.support.sidecar import Sidecar, started
 
@@ -52,8 +52,7 @@ def test_environments(
 ) -> None:
     """What is in the environment is named by its variable or its setting."""
     monkeypatch.chdir(tmp_path)
-    key = "kind: pseudonym, key: 'env:NOT_THERE', rotate: 1d"
-    (tmp_path / "keyed.yaml").write_text(f"{PLAIN}  device.id: {{{key}, {REST}}}\n")
+    _keyed(tmp_path)
     done = run("config", "check", env=variables)
     check(done.err.decode(), code, place)
     assert done.code == 78
@@ -96,8 +95,7 @@ def _garbage(folder: Path) -> Path:
 
 def _keyed(folder: Path) -> Path:
     path = folder / "keyed.yaml"
-    key = "kind: pseudonym, key: 'env:NOT_THERE', rotate: 1d"
-    path.write_text(f"{PLAIN}  device.id: {{{key}, {REST}}}\n")
+    path.write_text(PSEUDONYM.format(key="env:NOT_THERE"))
     return path
 
 
@@ -113,11 +111,7 @@ _CALLS: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no store": (lambda at: Store(_garbage(at), load_schema("conferencing")), "E501", "store"),
     "no such place": (lambda _: Collector(to=f"ftp://{_CANARY}"), "E107", "to"),
     "no such schema of an SDK": (lambda at: Collector(schema=str(at / "a.yaml")), "E101", "a.yaml"),
-    "no choice": (
-        lambda at: Collector(consent={_CANARY: False}),
-        "E132",
-        "consent",
-    ),
+    "no choice": (lambda _: Collector(consent={_CANARY: False}), "E132", "consent"),
 }
 
 
@@ -154,13 +148,7 @@ _REQUESTS: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "no such host": ("/v1/events", _SAID, _JSON | {"host": _CANARY}, 421, "E412"),
     "no such origin": ("/v1/events", _SAID, _JSON | {"origin": f"https://{_CANARY}"}, 403, "E412"),
     "no key": ("/v1/records", _SAID, _LINES | {"idempotency-key": _CANARY}, 400, "E410"),
-    "another schema": (
-        "/v1/records",
-        b'{"schema":"hunter2secret/1.0.0"}\n',
-        _LINES,
-        409,
-        "E429",
-    ),
+    "another schema": ("/v1/records", b'{"schema":"hunter2secret/1.0.0"}\n', _LINES, 409, "E429"),
 }
 
 

@@ -21,8 +21,8 @@ from collector.risk import GroupStats, Risk, risks
 from collector.schema import Schema, load_schema
 from collector.sinks.store import Store
 from tests.support.database import query
+from tests.support.make_schemas import sample
 
-_REST = "category: user.device, purposes: [ops], retention: 30d, reason: It has to be}"
 _FIELDS = {
     "client.address": "{kind: ip, ",
     "os.type": "{kind: enum, values: [linux, windows], ",
@@ -33,16 +33,9 @@ _VERSIONS = ["10", "10.1", "10.1.2", "10.1.3", "10.2", "11.0.1"]
 Row = Mapping[str, Any]
 
 
-def sample(folder: Path, **kinds: str) -> Schema:
+def typed(**kinds: str) -> Schema:
     """A schema of an address, a system and a version."""
-    fields = "".join(f"  {name}: {kind}{_REST}\n" for name, kind in (_FIELDS | kinds).items())
-    path = folder / "sample.yaml"
-    path.write_text(
-        "schema: sample\nversion: 1.0.0\ntitle: A sample\nowner: a\npurposes:\n"
-        "  ops: {use: essential.service.operations, basis: contract, reason: It has to be}\n"
-        f"fields:\n{fields}"
-    )
-    return load_schema(path)
+    return sample("".join(f"  {name}: {kind}REST}}\n" for name, kind in (_FIELDS | kinds).items()))
 
 
 def look(folder: Path, schema: Schema, rows: list[Row]) -> Risk:
@@ -106,7 +99,7 @@ _rows = st.lists(
 @given(_rows)
 def test_figures_are_those_of_a_plain_count(folder: Path, rows: list[Row]) -> None:
     """Of events and of people, as they are and with each option."""
-    found = look(folder, sample(folder), rows)
+    found = look(folder, typed(), rows)
 
     def address(row: Row) -> Any:
         return row.get("client.address")
@@ -137,7 +130,7 @@ def test_figures_are_those_of_a_plain_count(folder: Path, rows: list[Row]) -> No
 
 def test_the_options(folder: Path) -> None:
     """Each field may be dropped; addresses and versions may be coarser than they are."""
-    found = look(folder, sample(folder), [])
+    found = look(folder, typed(), [])
     assert {(change.field, change.how) for change in found.changes} == {
         ("client.address", "dropped"),
         ("client.address", "truncate: {ipv4: 24, ipv6: 48}"),
@@ -167,7 +160,7 @@ def test_options_of_every_kind(folder: Path) -> None:
         {"a": "2020-01-02T03:04:00Z", "b": 17, "c": 55, "d": 0.7, "e": "192.0.0.0"},
         {"a": "2020-01-02T04:04:00Z", "b": 18, "c": 60, "d": 0.8, "e": "2001:db8::1"},
     ]
-    found = look(folder, sample(folder, **_EVERY), rows)
+    found = look(folder, typed(**_EVERY), rows)
     options = {change.field: set[str]() for change in found.changes}
     for change in found.changes:
         options[change.field] |= {change.how} - {"dropped"}
@@ -184,11 +177,11 @@ def test_options_of_every_kind(folder: Path) -> None:
             kind = (_FIELDS | _EVERY)[change.field]
             option = change.how.partition(":")[0]
             kept = re.sub(rf"{option}: (\{{[^}}]*}}|[^,]*), ", "", kind)
-            sample(folder, **_EVERY | {change.field: f"{kept}{change.how}, "})
+            typed(**_EVERY | {change.field: f"{kept}{change.how}, "})
     alone = {(each.field, each.how): each.events.alone for each in found.changes}
     assert set(alone.values()) == {2}
     one_day: list[Row] = [{"a": row["a"]} for row in rows]
-    found = look(folder, sample(folder, **_EVERY), one_day)
+    found = look(folder, typed(**_EVERY), one_day)
     times = {each.how: each.events.alone for each in found.changes if each.field == "a"}
     assert times == {"dropped": 0, "precision: hour": 2, "precision: day": 0}
 
@@ -196,17 +189,17 @@ def test_options_of_every_kind(folder: Path) -> None:
 def test_what_tells_nobody_apart(folder: Path) -> None:
     """A truncated address is no person; a pseudonym is one."""
     cut = "{kind: ip, truncate: {ipv4: 24, ipv6: 48}, "
-    found = look(folder, sample(folder, **{"client.address": cut}), [one("192.0.2.0")])
+    found = look(folder, typed(**{"client.address": cut}), [one("192.0.2.0")])
     assert (found.by, found.people) == (None, None)
     assert "truncate: {ipv4: 24, ipv6: 48}" not in {change.how for change in found.changes}
     kinds = {"client.address": cut, "a": '{kind: pseudonym, key: "env:KEY", rotate: 7d, '}
-    assert look(folder, sample(folder, **kinds), [{"a": "x"}]).by == "a"
+    assert look(folder, typed(**kinds), [{"a": "x"}]).by == "a"
 
 
 def test_what_helps_comes_first(folder: Path) -> None:
     """Three people whose versions differ in the last number only."""
     rows = [one(f"192.0.2.{n}", f"10.1.{n}", 5) for n in range(3)]
-    found = look(folder, sample(folder), rows)
+    found = look(folder, typed(), rows)
     assert found.people == GroupStats(3, 3, 1, 3)
     helpful = [(each.field, each.how) for each in found.changes if found.helped_by(each)]
     assert ("os.version", "parts: 2") in helpful

@@ -157,7 +157,6 @@ def _list(value: Any) -> tuple[Any, ...]:
 
 
 def _schemas(value: Any) -> tuple[str, ...]:
-    """Read the references of schemas."""
     found = _list(value)
     for number, each in enumerate(found, 1):
         if not isinstance(each, str) or not 0 < len(each) <= _MOST_CHARACTERS:

@@ -28,6 +28,7 @@ from collector.contracts import (
     TooManyBytes,
     TooManyEvents,
 )
+from collector.filter.members import named_members
 from collector.filter.plan import Plan, SenderInfo, content_code
 
 Verdict = tuple[Rejection | None, tuple[Category, ...], tuple[tuple[str, Drop], ...]]
@@ -179,15 +180,13 @@ def record_type(plan: Plan) -> type[msgspec.Struct]:
 
 @lru_cache(maxsize=64)
 def _record_type(schema_id: str, names: tuple[str, ...]) -> type[msgspec.Struct]:
-    return msgspec.defstruct(
+    return named_members(
         "Record",
-        [*((f"c{index}", Any, None) for index, _ in enumerate(names)), ("count", Any, None)],
-        rename={f"c{index}": name for index, name in enumerate(names)},
+        dict.fromkeys(names, (Any, None)),
+        ("count", Any, None),
         tag_field="schema",
         tag=schema_id,
         omit_defaults=True,
-        frozen=True,
-        gc=False,
     )
 
 

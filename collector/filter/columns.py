@@ -20,7 +20,7 @@ from msgspec.structs import astuple
 
 from collector.contracts import Row
 from collector.errors import RecheckError
-from collector.filter.decode.json import FAILURES
+from collector.filter.members import FAILURES, named_members
 from collector.filter.plan import Column, Plan
 from collector.schema.kinds import ColumnCheck
 
@@ -115,17 +115,14 @@ def _value_type(column: Column) -> Any:
 
 def _record_type(plan: Plan) -> type[msgspec.Struct]:
     """Make the type of records: as ``admission.record_type``, with the types of values."""
-    columns = [(f"c{column.index}", _value_type(column), None) for column in plan.columns]
-    return msgspec.defstruct(
+    return named_members(
         "TypedRecord",
-        [*columns, ("count", int, 1)],
-        rename={f"c{column.index}": column.name for column in plan.columns},
+        {column.name: (_value_type(column), None) for column in plan.columns},
+        ("count", int, 1),
         tag_field="schema",
         tag=plan.schema_id,
         omit_defaults=True,
         forbid_unknown_fields=True,
-        frozen=True,
-        gc=False,
     )
 
 
@@ -164,5 +161,4 @@ def _has_minus_zero(rows: list[Row]) -> bool:
 
 
 def _has_empty(rows: list[Row]) -> bool:
-    """Return whether a record has nothing but a count."""
     return any(row.count(None) == len(row) - 1 for row in rows)

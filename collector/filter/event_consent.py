@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from collector.consent import refused
-from collector.filter.decode.json import FAILURES
+from collector.filter.members import FAILURES, named_members
 from collector.filter.plan import Plan, RecordPath
 from collector.filter.reader import Readers
 from collector.filter.records import Form
@@ -83,8 +83,7 @@ def _decoder(optional: tuple[str, ...]) -> Callable[[Any], Any]:
 
     All other members are skipped as bytes. Of equal names the last counts.
     """
-    names = {f"c{at}": name for at, name in enumerate(optional)}
-    kind = msgspec.defstruct("Choices", [(key, msgspec.Raw, None) for key in names], rename=names)
+    kind = named_members("Choices", dict.fromkeys(optional, (msgspec.Raw, None)))
     decode = msgspec.json.Decoder(kind | list[str]).decode
 
     def read(raw: Any) -> Any:

@@ -22,6 +22,7 @@ from collector.filter.admission import AdmissionBuilder, verdict
 from collector.filter.decode.json import decode_scalar
 from collector.filter.frames import clearing
 from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE, Context
+from collector.filter.members import FAILURES
 from collector.filter.plan import Column, Keys, SenderInfo
 from collector.filter.reader import Reader
 from collector.filter.records import TEXTS, Form
@@ -204,7 +205,7 @@ class _ExplainingRouter(EventRouter):
             try:
                 is_read = is_list(raw) and (not prefix or int in self._above[prefix])
                 members = enumerate(_elements(raw)) if is_read else _members(raw).items()
-            except (msgspec.MsgspecError, ValueError, RecursionError):
+            except FAILURES:
                 continue
             for key, member in members:
                 path = (*prefix, key)
@@ -265,7 +266,7 @@ class _Near:
         ``None`` if it is no object or no list."""
         if (path, of) not in self._decoded:
             decoded: _Decoded | None = None
-            with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            with suppress(*FAILURES):
                 is_list = of is int
                 members: dict[Any, Any] = (
                     dict(enumerate(_elements(raw))) if is_list else _members(raw)
@@ -301,7 +302,7 @@ def known_places(
     queue: list[tuple[tuple[str, ...], Any]] = [((), event) for event in events]
     for prefix, raw in queue:
         members: dict[str, Any] = {}
-        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        with suppress(*FAILURES):
             if not lines and raw is text and is_list(raw):
                 queue += [((), element) for element in _elements(raw)[:MOST_EVENTS]]
             else:
@@ -323,7 +324,6 @@ def _plain(name: object) -> str:
 
 
 def _written(path: Keys) -> str:
-    """Write a part of a path."""
     parts = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
     return "".join(parts).removeprefix(".")
 

@@ -20,8 +20,8 @@ from typing import Any, Literal
 import msgspec
 
 from collector.contracts import CATEGORIES, Drop, Granted
-from collector.filter.decode.json import FAILURES
 from collector.filter.decode.mapping import mapping_decoder
+from collector.filter.members import FAILURES
 from collector.filter.plan import (
     Column,
     Conditions,
@@ -211,7 +211,6 @@ class Code:
         )
 
     def _is_one_of(self, member: str, listed: ClosedList) -> str:
-        """Return the condition that a value is one of these."""
         kind = f"type({member})"
         tests = [f"{member} is {flag}" for flag in listed.flags]
         if listed.texts:

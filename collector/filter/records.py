@@ -15,9 +15,10 @@ import msgspec
 
 from collector.contracts import Rejection
 from collector.filter.admission import AdmissionBuilder
-from collector.filter.decode.json import FAILURES, skip
+from collector.filter.decode.json import skip
 from collector.filter.decode.mapping import is_list as is_python_list
 from collector.filter.decode.mapping import object_members, text_members
+from collector.filter.members import FAILURES
 from collector.filter.plan import Plan, RecordPath, content_code
 from collector.filter.reader import Found, Reader, Readers
 from collector.filter.shape import NULL

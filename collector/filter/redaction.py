@@ -24,7 +24,9 @@ import msgspec
 
 from collector.contracts import Record, Removal, Subject, count_lines, to_minute
 from collector.documents import nearest
-from collector.errors import UsageError
+from collector.errors import UnreadableBatch, UsageError
+from collector.filter.members import FAILURES
+from collector.filter.stored import records_in
 from collector.schema.kinds import Circumstances
 from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.ip import IpField
@@ -51,8 +53,6 @@ _Members = Mapping[str, msgspec.Raw]
 _NO_MEMBERS: _Members = {}
 _decode_line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_text = msgspec.json.Decoder(str).decode
-_decode_record = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode
-_decode_records = msgspec.json.Decoder(dict[str, str | int | float | bool]).decode_lines
 _encode = msgspec.json.encode
 
 
@@ -370,14 +370,14 @@ def matching(payload: bytes, rule: Rule, minute: str | None = None) -> Iterator[
     """Yield the records among lines that lose something by a rule, as they are stored. A line that
     cannot be read is skipped. ``minute`` as in ``redact``."""
     if rule is EVERYTHING:
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-            yield from _decode_records(payload)
+        with suppress(UnreadableBatch):
+            yield from records_in(payload)
             return
     if _may_concern(payload, rule, minute):
         for line, members, removed in _judged(payload, rule, minute):
             if removed and members:
-                with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                    yield _decode_record(line)
+                with suppress(UnreadableBatch):
+                    yield from records_in(line)
 
 
 def _may_concern(payload: bytes, rule: Rule, minute: str | None) -> bool:
@@ -409,7 +409,7 @@ def _judged(
         members: _Members
         try:
             members = _decode_line(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except FAILURES:
             members = _NO_MEMBERS
         if rule.has_people:
             removed = _removed(members, rule, minute)
@@ -439,7 +439,7 @@ def text_of(record: Mapping[str, object], name: str) -> str | None:
     else."""
     found = record.get(name)
     if isinstance(found, msgspec.Raw):
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        with suppress(*FAILURES):
             return _decode_text(found)
         return None
     return found if isinstance(found, str) else None

@@ -20,9 +20,9 @@ from collector.filter.admission import (
     SingleAdmissions,
     record_type,
 )
-from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
 from collector.filter.judge import Context, sender_context
+from collector.filter.members import FAILURES
 from collector.filter.plan import Plan, SenderInfo
 from collector.filter.reader import Found, Reader, Readers
 from collector.filter.records import (
@@ -389,7 +389,6 @@ class EventRouter:
         return sender_context(self.plan, builder.sender)
 
     def _context(self, found: Found, document: Any, around: Context) -> Context:
-        """Make a context of a document that was read."""
         reader, event = found
         context = reader.surround(event, around, document)
         context.by_grant[self.plan.granted] = context

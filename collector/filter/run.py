@@ -14,9 +14,9 @@ from collector.consent import granted
 from collector.contracts import SIGNALS, Form, Granted, PendingBatch, Record, Signal
 from collector.errors import ConfigError
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds
-from collector.filter.decode.json import FAILURES
 from collector.filter.event_consent import EventConsent
 from collector.filter.frames import clear, clearing
+from collector.filter.members import FAILURES
 from collector.filter.plan import Plan, SenderInfo, compile_plan, next_expiry
 from collector.filter.records import OBJECTS, TEXTS
 from collector.filter.router import EventRouter
@@ -333,7 +333,6 @@ class Filter:
 
 
 def _sender_info(peer: Any, user_agent: Any) -> SenderInfo | None:
-    """Return the sender values of a request, if it has any."""
     if peer is None and user_agent is None:
         return None
     return SenderInfo(*(text if type(text) is str else None for text in (peer, user_agent)))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -26,7 +26,6 @@ from io import BytesIO
 from typing import Any, cast
 
 import msgspec
-from msgspec.structs import astuple
 from msgspec.structs import replace as replace_members
 
 from collector.contracts import (
@@ -42,8 +41,9 @@ from collector.contracts import (
 from collector.errors import RecheckError
 from collector.filter.admission import add_verdict, record_type, verdict
 from collector.filter.columns import RecordColumns
-from collector.filter.decode.json import FAILURES, decode_scalar, read_or_reject
+from collector.filter.decode.json import decode_scalar, read_or_reject
 from collector.filter.judge import Judge
+from collector.filter.members import FAILURES, Members, members_decoder
 from collector.filter.plan import Column, Memo, Plan
 from collector.filter.reader import Reader
 from collector.filter.shape import NULL
@@ -82,8 +82,6 @@ _SCALAR = bool | float | int | str | None
 _encode_lines = msgspec.json.Encoder().encode_lines
 _Moments = tuple[datetime, datetime]
 """The first and the last moment at which records of a minute may have been filtered."""
-_Members = tuple[Any, ...]
-"""Members besides fields; ``None`` if one is absent."""
 
 
 @dataclass(slots=True, repr=False)
@@ -190,8 +188,8 @@ class SdkRecordFilter:
     def __init__(self, plan: Plan) -> None:
         self._plan = _plan_of_records(plan)
         self._reader = Reader(self._plan, record_type(plan), str)
-        self._decode = _decoder(dict.fromkeys(_BESIDE, _SCALAR))
-        self._decode_raw = _decoder(dict.fromkeys(_BESIDE, msgspec.Raw))
+        self._decode = members_decoder(dict.fromkeys(_BESIDE, _SCALAR))
+        self._decode_raw = members_decoder(dict.fromkeys(_BESIDE, msgspec.Raw))
         self._columns = RecordColumns(plan, {})
         self._checks_at = lru_cache(_MAX_MINUTES)(self._columns.checks)
         self._judge_at = lru_cache(_MAX_MINUTES)(self._make_judge)
@@ -248,7 +246,6 @@ class SdkRecordFilter:
         return True
 
     def _take_lines(self, piece: bytes, minutes: Minutes) -> None:
-        """Add lines one by one."""
         for line in readable_lines(piece, minutes.reject):
             reason = self._take(line, minutes)
             if reason is not None:
@@ -278,9 +275,9 @@ class SdkRecordFilter:
         self._add(event, self._judge_at(part.moments, is_present), part, times)
         return None
 
-    def _beside(self, line: bytes | memoryview) -> _Members | Rejection | None:
-        """Return the members of a line besides its fields, or why it has none; ``None`` for a blank
-        line."""
+    def _beside(self, line: bytes | memoryview) -> Members | Rejection | None:
+        """Return the members of a line besides its fields, ``None`` for one that is absent, or why
+        it has none; ``None`` for a blank line."""
         with suppress(*FAILURES):
             return self._decode(line)
         if is_blank(line):
@@ -291,7 +288,6 @@ class SdkRecordFilter:
         return tuple(map(_decode_member, raws, _BESIDE.values()))
 
     def _is_of_version(self, schema: str) -> bool:
-        """Return whether a record is of a version of the schema."""
         name, _, version = schema.partition("/")
         return name == self._plan.schema_id.partition("/")[0] and _VERSION(version) is not None
 
@@ -382,17 +378,7 @@ def _powers_of_two(times: int) -> list[int]:
     return [1 << bit for bit in range(times.bit_length()) if times >> bit & 1]
 
 
-def _decoder(types: Mapping[str, Any]) -> Callable[[Any], _Members]:
-    """Decode the members of an object of these names and types; skip all others as bytes."""
-    fields = [(f"m{at}", kind, None) for at, kind in enumerate(types.values())]
-    rename = {f"m{at}": name for at, name in enumerate(types)}
-    line = msgspec.defstruct("Line", fields, rename=rename, frozen=True, gc=False)
-    decode = msgspec.json.Decoder(line).decode
-    return lambda text: astuple(decode(text))
-
-
 def _decode_member(raw: msgspec.Raw | None, wire: frozenset[type]) -> Any:
-    """Decode a member if it has one of some types."""
     return None if raw is None or raw == NULL else decode_scalar(raw, wire)
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from collector.filter.members import Members, members_decoder
 from collector.filter.plan import Column, Keys, Plan
 
 NULL = msgspec.Raw(b"null")
@@ -121,7 +122,7 @@ class Shape:
     kind: type[msgspec.Struct]
     loose: type[msgspec.Struct]
     nothing: msgspec.Struct
-    raws: Callable[[Any], msgspec.Struct]
+    raws: Callable[[Any], Members]
     is_typed: bool
 
     def __init__(self, *, is_list: bool) -> None:
@@ -156,9 +157,8 @@ class Shape:
         self.nothing = self.kind()
         loose = [(name, Any, default) for name, _, default in fields]
         self.loose = self._struct(loose, names if self.is_typed else {})
-        plain = [(f"m{at}", msgspec.Raw, None) for at, _ in enumerate(named)]
-        keys = {f"m{at}": str(key) for at, (key, _) in enumerate(named)}
-        self.raws = msgspec.json.Decoder(self._struct(plain, keys)).decode
+        keys = (str(key) for key, _ in named)
+        self.raws = members_decoder(dict.fromkeys(keys, msgspec.Raw), is_list=self.is_list)
 
     @property
     def length(self) -> int:
@@ -173,8 +173,7 @@ class Shape:
 
     def raw_members(self, text: Any) -> Iterator[tuple[Node, msgspec.Raw]]:
         """Yield the members of a text that are read, undecoded. Raises what msgspec raises."""
-        raws = msgspec.structs.astuple(self.raws(text))
-        for (_, node), raw in zip(self._keyed(), raws, strict=True):
+        for (_, node), raw in zip(self._keyed(), self.raws(text), strict=True):
             if node is not None and raw is not None:
                 yield node, raw
 

@@ -7,16 +7,17 @@ outlives the next version of its schema.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import Any, overload
+from typing import Any
 
 import msgspec
 
-from collector.contracts import Batch, Layout, Record, Row, count_lines, layout_of
-from collector.errors import DeliveryError, UnreadableBatch
+from collector.contracts import Batch, Layout, Record, Row, layout_of
+from collector.errors import UnreadableBatch
+from collector.filter.members import FAILURES, named_members
 
 Values = tuple[str, Mapping[str, Collection[object]]]
 """The different values of each member of some records, and the schema that these name."""
@@ -38,7 +39,7 @@ def read(batch: Batch, names: Container[str] | None = None) -> Batch:
     rows = batch.rows
     if rows is None and batch.layout is not None:
         rows = partial(_decode_rows, batch.layout, batch.payload)
-    return replace(batch, rows=rows, decode=Records)
+    return replace(batch, rows=rows, decode=records_in)
 
 
 def project(batch: Batch, names: Container[str]) -> Batch:
@@ -53,53 +54,25 @@ def project(batch: Batch, names: Container[str]) -> Batch:
     if columns == layout.columns:
         return batch
     decode, encode = _projection(tuple(name for name, _ in columns))
-    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+    with suppress(*FAILURES):
         records = [one for one in decode(batch.payload) if any(_values(one)[1:-1])]
         layout = replace(layout, columns=columns)
         return replace(batch, layout=layout, payload=encode(records), rows=None)
-    raise _unreadable()
+    raise UnreadableBatch
 
 
-class Records(Sequence[Record]):
-    """A sequence of the records in NDJSON, which is decoded at the first access.
-
-    Access raises ``DeliveryError`` E507 for anything but NDJSON of flat objects.
-    """
-
-    def __init__(self, payload: bytes) -> None:
-        self._payload = payload
-        self._decoded: list[Record] | None = None
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} records>"
-
-    def __len__(self) -> int:
-        return count_lines(self._payload)
-
-    def __iter__(self) -> Iterator[Record]:
-        return iter(self._all())
-
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Record]: ...
-    def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        return self._all()[index]
-
-    def _all(self) -> list[Record]:
-        if self._decoded is None:
-            with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                self._decoded = _decode_records(self._payload)
-        if self._decoded is None:
-            raise _unreadable()
-        return self._decoded
+def records_in(payload: bytes) -> list[Record]:
+    """Decode NDJSON of flat objects. Raises ``DeliveryError`` E507 for anything else."""
+    with suppress(*FAILURES):
+        return _decode_records(payload)
+    raise UnreadableBatch
 
 
 def values(payload: bytes) -> Iterator[Values]:
     """Yield the values in NDJSON of records, by the schema that they name. Raises ``DeliveryError``
     E507 for anything but flat objects."""
     found: dict[str, dict[str, set[object]]] = {}
-    for record in Records(payload):
+    for record in records_in(payload):
         members = found.setdefault(str(record.pop("schema", "")), {})
         for name, value in record.items():
             members.setdefault(name, set()).add(value)
@@ -109,7 +82,7 @@ def values(payload: bytes) -> Iterator[Values]:
 def foreign_lines(payload: bytes) -> int:
     """Count the lines that no filter writes so: with a member twice, of which only the last is
     read, or with blanks. Raises ``DeliveryError`` E507 for anything but flat objects."""
-    written = _encode_records(list(Records(payload)))
+    written = _encode_records(records_in(payload))
     if written == payload:
         return 0
     ours = Counter(written.splitlines())
@@ -118,23 +91,17 @@ def foreign_lines(payload: bytes) -> int:
 
 def _decode_rows(layout: Layout, payload: bytes) -> list[Row]:
     """Decode each record into its values in the order of the layout's columns, and its count."""
-    try:
+    with suppress(*FAILURES):
         return [_values(record) for record in _row_decoder(layout).decode_lines(payload)]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        pass
-    raise _unreadable()
+    raise UnreadableBatch
 
 
 @lru_cache(maxsize=64)
 def _row_decoder(layout: Layout) -> msgspec.json.Decoder[Any]:
     """Return a decoder for the layout's columns; one of an unknown type accepts no value."""
-    columns = [
-        (f"c{index}", _TYPES.get(kind, msgspec.UnsetType) | None, None)
-        for index, (_, kind) in enumerate(layout.columns)
-    ]
-    names = {f"c{index}": name for index, (name, _) in enumerate(layout.columns)}
-    record = msgspec.defstruct("Row", [*columns, ("count", int, 1)], rename=names, gc=False)
-    return msgspec.json.Decoder(record)
+    types = {name: _TYPES.get(kind, msgspec.UnsetType) | None for name, kind in layout.columns}
+    columns = {name: (kind, None) for name, kind in types.items()}
+    return msgspec.json.Decoder(named_members("Row", columns, ("count", int, 1)))
 
 
 @lru_cache(maxsize=64)
@@ -142,17 +109,6 @@ def _projection(
     names: tuple[str, ...],
 ) -> tuple[Callable[[bytes], list[Any]], Callable[[Any], bytes]]:
     """Return decoder and encoder of NDJSON records that have no other columns than these."""
-    raw = msgspec.Raw
-    columns = [(f"c{index}", raw, _ABSENT) for index in range(len(names))]
-    record = msgspec.defstruct(
-        "Projected",
-        [("schema", raw), *columns, ("count", raw, _ABSENT)],
-        rename={f"c{index}": name for index, name in enumerate(names)},
-        omit_defaults=True,
-        gc=False,
-    )
+    optional = dict.fromkeys([*names, "count"], (msgspec.Raw, _ABSENT))
+    record = named_members("Projected", {"schema": (msgspec.Raw,), **optional}, omit_defaults=True)
     return msgspec.json.Decoder(record).decode_lines, msgspec.json.Encoder().encode_lines
-
-
-def _unreadable() -> DeliveryError:
-    return UnreadableBatch()

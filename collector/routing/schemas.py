@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 
 from collector.config import Config
@@ -24,38 +24,34 @@ def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
     Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for those that cannot
     run together.
     """
-    found: list[Schema] = []
-    faults: list[Fault] = []
-    for number, reference in enumerate(config.references, 1):
-        schema, wrong = parse_one(reference)
-        if config.schemas:
-            wrong = [_numbered(fault, number) for fault in wrong]
-        faults += wrong
-        found += [] if schema is None else [schema]
-    if faults:
-        raise SchemaError(faults)
+    found = _loaded(config.references, parse_one, are_listed=bool(config.schemas))
     if problem := distinct(found):
         raise ConfigFaults([Fault("settings", 0, 0, config.schema_setting, problem, "E122")])
     return tuple(found)
 
 
-def accepted(
-    config: Config, schemas: Sequence[Schema], parse_one: _Parse = parse
-) -> tuple[Schema, ...]:
+def _loaded(references: Iterable[str], parse_one: _Parse, *, are_listed: bool) -> list[Schema]:
+    """Load schemas; faults of those ``are_listed`` say which of the list is not there. Raises
+    ``SchemaError`` with the faults of all."""
+    found: list[Schema] = []
+    faults: list[Fault] = []
+    for number, reference in enumerate(references, 1):
+        schema, wrong = parse_one(reference)
+        faults += [_numbered(fault, number) if are_listed else fault for fault in wrong]
+        found += [] if schema is None else [schema]
+    if faults:
+        raise SchemaError(faults)
+    return found
+
+
+def accepted(config: Config, schemas: Sequence[Schema]) -> tuple[Schema, ...]:
     """Load the earlier versions of schemas of which a drain takes records too.
 
     Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for those that are none
     of the schemas in force, or that admit more: nothing is kept that would not be collected now.
     """
     in_force = {schema.name: schema for schema in schemas}
-    found: list[Schema] = []
-    faults: list[Fault] = []
-    for number, reference in enumerate(config.drain.versions, 1):
-        schema, wrong = parse_one(reference)
-        faults += [_numbered(fault, number) for fault in wrong]
-        found += [] if schema is None else [schema]
-    if faults:
-        raise SchemaError(faults)
+    found = _loaded(config.drain.versions, parse, are_listed=True)
     problems = [
         Fault("settings", 0, 0, "drain.versions", f"entry {number}: {problem}", "E122")
         for number, schema in enumerate(found, 1)

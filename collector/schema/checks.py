@@ -120,7 +120,6 @@ def _compared(schema: Schema) -> Iterator[tuple[Loc, str]]:
 
 
 def _records(schema: Schema) -> Iterator[tuple[Loc, str]]:
-    """Yield every path of ``records``, with its place."""
     for index, way in enumerate(schema.records or ()):
         inside = () if isinstance(way, str) else ("path",)
         yield ("records", index, *inside), path_of(way)

@@ -190,7 +190,6 @@ def _is_ascii(text: str) -> bool:
 
 
 def _message(text: str) -> str:
-    """Say what is wrong with a path."""
     segments = _split(text)
     if not _is_ascii(text):
         return 'put quotes around a name with letters beyond ASCII: a."größe"'

@@ -182,7 +182,7 @@ def _deliver(sink: Sink, batches: Sequence[Batch]) -> int:
         refused = [batch for batch in batches if batch.id == error.batch]
         if not refused:
             raise
-    number = sum(len(batch.records) for batch in refused)
+    number = sum(batch.record_count for batch in refused)
     others = [batch for batch in batches if batch not in refused]
     return number + _deliver(sink, others) if refused and others else number
 
@@ -237,7 +237,7 @@ class Sidecar:
             raise NotTaken(self._why)
         from collector.sinks.record_files import lines  # noqa: PLC0415 - not for a local sink
 
-        body, number = b"".join(lines(batch)), len(batch.records)
+        body, number = b"".join(lines(batch)), batch.record_count
         headers = self._headers | {"Idempotency-Key": batch.id.hex()}
         if batch.granted is not None:
             headers["Collector-Granted"] = " ".join(batch.granted)

@@ -271,7 +271,7 @@ class _SharedSender:
         try:
             if self._is_stopped:
                 raise _too_late()
-            number = sum(len(batch.records) for batch in batches)
+            number = sum(batch.record_count for batch in batches)
             if self._sender.is_local or not batches:
                 refused = self._sender.send(*batches)
             else:

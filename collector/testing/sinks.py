@@ -63,8 +63,7 @@ def batch_of(
 
 
 def _pending(batch: Batch) -> PendingBatch:
-    number = len(batch.records)
-    tally = Tally(received=number, admitted=number)
+    tally = Tally(received=batch.record_count, admitted=batch.record_count)
     return PendingBatch(layout_of(batch), batch.received, batch.payload, tally)
 
 

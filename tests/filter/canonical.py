@@ -13,19 +13,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, TypeVar
+from typing import Any
 
 from collector.schema import resources
 from collector.schema.kinds import FieldBase
 from collector.schema.kinds.enum import EnumField
-from collector.schema.kinds.ip import IpField
 from collector.schema.kinds.numeric import IntegerField, NumberField
-from collector.schema.kinds.time import TimeField
 from collector.schema.kinds.token import TokenField
-from collector.schema.kinds.version import VersionField
 from tests.filter.smuggled import Written
-
-_F = TypeVar("_F", bound=FieldBase)
 
 KEY = bytes(range(32))
 """The key of every pseudonym."""
@@ -70,7 +65,7 @@ def undressed(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address |
     return None if address.is_multicast or address.is_link_local else address
 
 
-def of_ip(field: IpField, text: str) -> str | None:
+def of_ip(field: Any, text: str) -> str | None:
     try:
         address = undressed(ip_address(text)) if "%" not in text else None
     except ValueError:
@@ -104,7 +99,7 @@ def is_local(address: IPv4Address | IPv6Address) -> bool:
     return any(address in network for network in networks) or str(address) == "255.255.255.255"
 
 
-def of_enum(field: EnumField, text: str) -> str | None:
+def of_enum(field: Any, text: str) -> str | None:
     known = {**{value: value for value in field.values}, **field.aliases}
     if field.fold_case:
         known = {name.lower(): value for name, value in known.items()}
@@ -112,7 +107,7 @@ def of_enum(field: EnumField, text: str) -> str | None:
     return known.get(text)
 
 
-def of_version(field: VersionField, text: str) -> str | None:
+def of_version(field: Any, text: str) -> str | None:
     numbers = text.split(".")
     maxima = [*(field.maximum or ()), *[99_999] * 4][: len(numbers)]
     if not 1 <= len(numbers) <= 4 or not all(re.fullmatch("[0-9]+", n) for n in numbers):
@@ -124,7 +119,7 @@ def of_version(field: VersionField, text: str) -> str | None:
     return ".".join(numbers[: field.parts]) if all(fits) else None
 
 
-def of_token(field: TokenField, text: str) -> str | None:
+def of_token(field: Any, text: str) -> str | None:
     if field.pattern is not None:
         return text if re.fullmatch(field.pattern, text, re.ASCII) else None
     return text if text in catalogue(field.catalogue or "") else None
@@ -137,7 +132,7 @@ UNITS: tuple[dict[str, str], ...] = (
 )
 
 
-def of_decimal(field: IntegerField | NumberField, text: str) -> Fraction | None:
+def of_decimal(field: Any, text: str) -> Fraction | None:
     """What a text says, in the field's unit."""
     quantity = next((units for units in UNITS if field.unit in units), {})
     number = text if len(text) <= 32 else ""
@@ -151,7 +146,7 @@ def of_decimal(field: IntegerField | NumberField, text: str) -> Fraction | None:
     return Fraction(number) * factor
 
 
-def of_range(field: IntegerField | NumberField, value: float | str) -> Fraction | None:
+def of_range(field: Any, value: float | str) -> Fraction | None:
     """The greatest multiple of the step, if the value is in range."""
     if isinstance(value, str):
         exact = of_decimal(field, value)
@@ -165,12 +160,12 @@ def of_range(field: IntegerField | NumberField, value: float | str) -> Fraction 
     return exact // step * step if is_within and exact is not None else None
 
 
-def of_integer(field: IntegerField, value: int | str) -> int | None:
+def of_integer(field: Any, value: int | str) -> int | None:
     found = of_range(field, value)
     return None if found is None else int(found)
 
 
-def of_number(field: NumberField, value: float | str) -> float | None:
+def of_number(field: Any, value: float | str) -> float | None:
     found = of_range(field, value)
     return None if found is None else float(found)
 
@@ -202,25 +197,21 @@ def expected_value(field: FieldBase, case: Written) -> tuple[Any, str | None]:
     kind = field.kind
     if case.kind not in WIRE.get(kind, (str,)) and not (case.kind is str and reads_text(field)):
         return None, "wrong_type"
-    value: Any = case.value
-    by_kind: dict[str, Callable[[], Any]] = {
-        "ip": lambda: of_ip(_as(field, IpField), value),
-        "enum": lambda: of_enum(_as(field, EnumField), value),
-        "version": lambda: of_version(_as(field, VersionField), value),
-        "token": lambda: of_token(_as(field, TokenField), value),
-        "integer": lambda: of_integer(_as(field, IntegerField), value),
-        "number": lambda: of_number(_as(field, NumberField), value),
-        "boolean": lambda: value,
-        "time": lambda: TIMES.get(value) if _as(field, TimeField).precision == "minute" else None,
-        "pseudonym": lambda: of_pseudonym(value),
-    }
-    canonical = by_kind[kind]()
+    canonical = OF_KIND[kind](field, case.value)
     return canonical, "invalid_value" if canonical is None else None
 
 
-def _as(field: FieldBase, kind: type[_F]) -> _F:
-    assert isinstance(field, kind)
-    return field
+OF_KIND: dict[str, Callable[[Any, Any], Any]] = {
+    "ip": of_ip,
+    "enum": of_enum,
+    "version": of_version,
+    "token": of_token,
+    "integer": of_integer,
+    "number": of_number,
+    "boolean": lambda _, value: value,
+    "time": lambda field, value: TIMES.get(value) if field.precision == "minute" else None,
+    "pseudonym": lambda _, value: of_pseudonym(value),
+}
 
 
 PATTERNED = ("iPhone16,1", "SM-S928B", "21E236", "19045.4291", "UP1A.231005.007", "12A1", "r411111")

@@ -16,7 +16,7 @@ from collector.filter import admission as tested
 from collector.filter import router
 from collector.filter.admission import Admission, Bounds, TallyAccumulator
 from tests.filter.schema_cases import schema_case
-from tests.filter.test_laws import NOW, fresh, made
+from tests.filter.test_laws import NOW, fresh, made, some
 from tests.strategies import events, payloads
 
 EVENT = {"ip": "203.0.113.7", "os": {"type": 7}, "chat": ["canary"]}
@@ -64,6 +64,7 @@ def _of_every_kind() -> st.SearchStrategy[Any]:
     return st.one_of(events(schema, now=NOW), payloads(schema, now=NOW))
 
 
+@some
 @given(st.lists(_of_every_kind, min_size=5, max_size=5), st.integers(1, 4))
 def test_counts_are_the_sum_of_tallies(drawn: list[Any], most: int) -> None:
     """Whatever is added, mapping or text, and however few verdicts are remembered."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, Schema
-from collector.documents import Document
 from collector.errors import DeliveryError
 from collector.filter.arrow import (
     MARK,
@@ -26,47 +24,24 @@ from collector.filter.arrow import (
     seen_types,
     shuffled,
 )
-from collector.filter.stored import Records
-from collector.schema.load import parse_source
+from collector.filter.stored import records_in
 from collector.testing.laws import fixed_key
 from tests.strategies import lines, schemas
+from tests.support.make_schemas import sample
 from tests.support.raising import raises
 
 _MINUTE = "2026-11-24T10:20:00Z"
-_FIELDS: dict[str, dict[str, Any]] = {
-    "at": {"kind": "time", "precision": "minute", "from": ["at"]},
-    "os.type": {"kind": "enum", "values": ["linux", "ios"], "from": ["os"]},
-    "client.address": {"kind": "ip", "from": ["ip"]},
-    "cpu.count": {"kind": "integer", "minimum": 0, "maximum": 512, "step": 1, "from": ["cores"]},
-    "audio.jitter": {"kind": "number", "minimum": 0, "maximum": 1, "step": 0.125, "from": ["j"]},
-    "network.ipv6": {"kind": "boolean", "from": ["v6"]},
-}
-
-
-def _schema() -> Schema:
-    """A schema with a field of each type."""
-    common = {
-        "category": "user.device",
-        "purposes": ["operations"],
-        "retention": "30d",
-        "reason": "It is needed for the tests of columns",
-    }
-    purpose = {
-        "use": "essential.service.operations",
-        "basis": "contract",
-        "reason": "Connect clients to a server near them",
-    }
-    document: dict[str, Any] = {
-        "schema": "typed",
-        "version": "1.0.0",
-        "title": "Typed",
-        "owner": "tests",
-        "purposes": {"operations": purpose},
-        "fields": {name: {**common, **field} for name, field in _FIELDS.items()},
-    }
-    schema, faults = parse_source(Document("typed.yaml", value=document))
-    assert schema is not None, faults
-    return schema
+_TYPED = sample(
+    """
+  at: {kind: time, precision: minute, from: [at], REST}
+  os.type: {kind: enum, values: [linux, ios], from: [os], REST}
+  client.address: {kind: ip, from: [ip], REST}
+  cpu.count: {kind: integer, minimum: 0, maximum: 512, step: 1, from: [cores], REST}
+  audio.jitter: {kind: number, minimum: 0, maximum: 1, step: 0.125, from: [j], REST}
+  network.ipv6: {kind: boolean, from: [v6], REST}
+"""
+)
+"""A field of each type of columns."""
 
 
 def _columns(schema: Schema) -> pa.Schema:
@@ -75,7 +50,7 @@ def _columns(schema: Schema) -> pa.Schema:
 
 def test_columns_have_real_types() -> None:
     """Moments are timestamps, and numbers and booleans no texts."""
-    columns = _columns(_schema())
+    columns = _columns(_TYPED)
     assert {column.name: str(column.type) for column in columns} == {
         "schema": "string",
         "received": "timestamp[us, tz=UTC]",
@@ -96,7 +71,7 @@ def test_records_come_back_as_they_were(schema: Schema, data: st.DataObject) -> 
     """For any schema that loads, and whatever its filter admits of any payload."""
     records = Filter(schema, keys=fixed_key).admit_lines(data.draw(lines(schema))).encode()
     table = read_table(records, _columns(schema), _MINUTE)
-    plain = [{**record, "count": 1, "received": _MINUTE} for record in Records(records)]
+    plain = [{**record, "count": 1, "received": _MINUTE} for record in records_in(records)]
     assert list(read_records(table)) == plain
     assert [list(map(type, found.values())) for found in read_records(table)] == [
         [type(record[name]) for name in table.column_names if name in record] for record in plain
@@ -107,20 +82,20 @@ def test_records_come_back_as_they_were(schema: Schema, data: st.DataObject) -> 
 
 def test_the_last_moment_there_is() -> None:
     """It is in the range of a column."""
-    text = b'{"schema":"typed/1.0.0","at":"9999-12-31T23:59:00Z","count":7}\n'
-    (record,) = read_records(read_table(text, _columns(_schema()), _MINUTE))
+    text = b'{"schema":"sample/1.0.0","at":"9999-12-31T23:59:00Z","count":7}\n'
+    (record,) = read_records(read_table(text, _columns(_TYPED), _MINUTE))
     assert (record["at"], record["count"]) == ("9999-12-31T23:59:00Z", 7)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        b'{"schema":"typed/1.0.0","at":"soon"}',
-        b'{"schema":"typed/1.0.0","cpu.count":1.5}',
-        b'{"schema":"typed/1.0.0","cpu.count":1,"cpu.count":1}',
-        b'{"schema":"typed/1.0.0","cpu.count":"canary"}',
-        b'{"schema":"typed/1.0.0","network.ipv6":1}',
-        b'{"schema":"typed/1.0.0"',
+        b'{"schema":"sample/1.0.0","at":"soon"}',
+        b'{"schema":"sample/1.0.0","cpu.count":1.5}',
+        b'{"schema":"sample/1.0.0","cpu.count":1,"cpu.count":1}',
+        b'{"schema":"sample/1.0.0","cpu.count":"canary"}',
+        b'{"schema":"sample/1.0.0","network.ipv6":1}',
+        b'{"schema":"sample/1.0.0"',
         b"\xff",
         b"[1]",
     ],
@@ -128,16 +103,16 @@ def test_the_last_moment_there_is() -> None:
 def test_anything_else_is_refused(text: bytes) -> None:
     """Without a value of it in the error."""
     with raises("E507", DeliveryError) as caught:
-        read_table(text + b"\n", _columns(_schema()), _MINUTE)
+        read_table(text + b"\n", _columns(_TYPED), _MINUTE)
     assert "canary" not in str(caught.value)
     assert caught.value.__cause__ is None
 
 
 def test_other_fields_are_left_out() -> None:
     """A table has the columns of its schema, and no more."""
-    text = b'{"schema":"typed/1.0.0","canary":"canary","cpu.count":1}\n'
-    (record,) = read_records(read_table(text, _columns(_schema()), _MINUTE))
-    assert record == {"schema": "typed/1.0.0", "received": _MINUTE, "cpu.count": 1, "count": 1}
+    text = b'{"schema":"sample/1.0.0","canary":"canary","cpu.count":1}\n'
+    (record,) = read_records(read_table(text, _columns(_TYPED), _MINUTE))
+    assert record == {"schema": "sample/1.0.0", "received": _MINUTE, "cpu.count": 1, "count": 1}
 
 
 def test_a_schema_that_is_not_known() -> None:
@@ -162,8 +137,8 @@ def test_a_schema_that_is_not_known() -> None:
 
 def test_the_order_is_not_kept() -> None:
     """Rows are shuffled: all of them are there, in another order."""
-    text = b"".join(b'{"schema":"typed/1.0.0","cpu.count":%d}\n' % each for each in range(500))
-    table = read_table(text, _columns(_schema()), _MINUTE)
+    text = b"".join(b'{"schema":"sample/1.0.0","cpu.count":%d}\n' % each for each in range(500))
+    table = read_table(text, _columns(_TYPED), _MINUTE)
     numbers = shuffled(table)["cpu.count"].to_pylist()
     assert sorted(numbers) == list(range(500))
     assert numbers != list(range(500))
@@ -174,9 +149,9 @@ def test_a_file_is_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Row by row in order, in groups of rows of a bounded size; an empty one is a file too."""
     monkeypatch.setattr("collector.filter.arrow._GROUP_BYTES", 100)
     file = io.BytesIO()
-    records = ParquetRecords(file, _schema())
+    records = ParquetRecords(file, _TYPED)
     for number in range(10):
-        line = b'{"schema":"typed/1.0.0","cpu.count":%d}\n' % number
+        line = b'{"schema":"sample/1.0.0","cpu.count":%d}\n' % number
         assert records.write(line) == len(line)
     records.close()
     found = parquet.ParquetFile(io.BytesIO(file.getvalue()))
@@ -184,5 +159,5 @@ def test_a_file_is_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.read()["cpu.count"].to_pylist() == list(range(10))
     assert "received" not in found.schema_arrow.names
     empty = io.BytesIO()
-    ParquetRecords(empty, _schema()).close()
+    ParquetRecords(empty, _TYPED).close()
     assert parquet.read_table(io.BytesIO(empty.getvalue())).num_rows == 0

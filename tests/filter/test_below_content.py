@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -10,8 +9,7 @@ import pytest
 
 from collector.filter import Filter
 from collector.filter.decode import json as decoding
-from collector.schema import load_schema
-from tests.support.make_schemas import HEAD, REST
+from tests.support.make_schemas import REST, sample
 
 _FIELDS = {
     "os.type": "kind: enum, values: [linux]",
@@ -30,12 +28,10 @@ _CONSENT = (
 
 
 @pytest.fixture(scope="module", params=["", _CONSENT], ids=["plain", "consent"])
-def filter_(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Filter:
+def filter_(request: pytest.FixtureRequest) -> Filter:
     """Reads figures below names of content, with and without choices in events."""
-    path = tmp_path_factory.mktemp("schema") / "sample.yaml"
-    fields = "".join(f"  {name}: {{{kind}, {REST}}}\n" for name, kind in _FIELDS.items())
-    path.write_text(f"{HEAD}{request.param}fields:\n{fields}")
-    return Filter(load_schema(path))
+    fields = "".join(f"  {name}: {{{kind}, REST}}\n" for name, kind in _FIELDS.items())
+    return Filter(sample(fields, request.param))
 
 
 @pytest.mark.parametrize(
@@ -68,17 +64,15 @@ def test_figures_below_content(
         assert admission.tally.dropped == dropped
 
 
-def test_choices_beside_figures_below_content_decide(tmp_path: Path) -> None:
+def test_choices_beside_figures_below_content_decide() -> None:
     """As JSON and as a mapping."""
-    path = tmp_path / "sample.yaml"
     fields = "".join(
         f"  {name}: {{{kind}, {REST.replace('ops', purpose)}}}\n"
         for purpose, (name, kind) in zip(
             ("ops", "planning", "ops", "ops"), _FIELDS.items(), strict=True
         )
     )
-    path.write_text(f"{HEAD}{_CONSENT}fields:\n{fields}")
-    filter_ = Filter(load_schema(path))
+    filter_ = Filter(sample(fields, _CONSENT))
     event = {"audio": {"jitter": 3.2}, "chat": {"count": 7}}
     for choices, kept in (({}, ["audio.jitter", "chat.count"]), (["planning"], ["chat.count"])):
         chosen = event | {"preferences": choices}

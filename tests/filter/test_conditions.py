@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from collector import Filter, load_schema
 from collector.filter.explain import explain
 from tests.filter.test_paths import all_ways, made
-from tests.support.make_schemas import REST
+from tests.support.make_schemas import REST, sample
+from tests.support.rows import for_each
 
 _FIELDS = """
   os.type:
@@ -27,22 +27,39 @@ _OS = _FIELDS.replace("REST", REST.replace(", ", "\n    "))
 
 
 @pytest.fixture(scope="module")
-def filter_(tmp_path_factory: pytest.TempPathFactory) -> Filter:
+def filter_() -> Filter:
     """A field with three conditional sources."""
-    return made(tmp_path_factory.mktemp("conditions"), _OS)
+    return made(_OS)
 
 
-@pytest.mark.parametrize("value", ["a", 1, 1.0, True])
+LISTED = ("a", 1, 1.0, True)
+OTHERS: tuple[Any, ...] = (
+    "A",
+    "a ",
+    "1",
+    "true",
+    0,
+    1.5,
+    False,
+    None,
+    [],
+    ["a"],
+    {},
+    {"a": 1},
+    2**70,
+    "\u0430",
+)
+"""Values of which ``[a, 1, true]`` lists none."""
+
+
+@for_each("value", LISTED)
 def test_listed_values_match(filter_: Filter, value: Any) -> None:
     """Texts, numbers however they are written, and booleans; nested, and as flat keys."""
     for event in ({"c": {"os": "linux", "kind": value}}, {"c.os": "linux", "c.kind": value}):
         assert all_ways(filter_, event)[0] == [{"os.type": "linux"}]
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["A", "a ", "1", "true", 0, 1.5, False, None, [], ["a"], {}, {"a": 1}, 2**70, "\u0430"],
-)
+@for_each("value", OTHERS)
 def test_other_values_do_not(filter_: Filter, value: Any) -> None:
     """Nor does a value that only looks like one; the outcome is that of an absent value."""
     for event in ({"c": {"os": "linux", "kind": value}}, {"c.os": "linux", "c.kind": value}):
@@ -50,12 +67,12 @@ def test_other_values_do_not(filter_: Filter, value: Any) -> None:
         assert (records, tally.rejected, tally.dropped) == ([], {"nothing_admitted": 1}, {})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("listed", "value"), [("1", True), ("0", False), ("true", 1), ("false", 0), ("true", 1.0)]
 )
-def test_a_flag_is_no_number(tmp_path: Path, listed: str, value: Any) -> None:
+def test_a_flag_is_no_number(listed: str, value: Any) -> None:
     """Though Python takes them for equal."""
-    alone = made(tmp_path, _OS.replace("[a, 1, true]", f"[{listed}]"))
+    alone = made(_OS.replace("[a, 1, true]", f"[{listed}]"))
     event = {"c": {"os": "linux", "kind": value}}
     assert all_ways(alone, event)[0] == []
     event["c"]["kind"] = json.loads(listed)
@@ -103,15 +120,16 @@ class _Text(str):
     __slots__ = ()
 
 
-@pytest.mark.parametrize("value", [_Hostile(), _Text("a"), b"a", float("nan"), 1j, {"a"}])
+FOREIGN = (_Hostile(), _Text("a"), b"a", float("nan"), 1j, {"a"})
+
+
+@for_each("value", FOREIGN)
 def test_hostile_values_are_never_called(filter_: Filter, value: Any) -> None:
     """Only exact built-in types are compared."""
     assert not filter_.admit({"c": {"os": "linux", "kind": value}}).records
 
 
-@pytest.mark.parametrize(
-    "text", ['"\\ud800"', "1e999", "-0", '"a\\u0000"', "[[[[1]]]]", '"' + "a" * 99_999 + '"']
-)
+@for_each("text", ['"\\ud800"', "1e999", "-0", '"a\\u0000"', "[[[[1]]]]", '"' + "a" * 99_999 + '"'])
 def test_hostile_texts_match_nothing(filter_: Filter, text: str) -> None:
     """Values that cannot be decoded, or are long."""
     payload = b'{"c":{"os":"linux","kind":%b}}' % text.encode()
@@ -128,15 +146,15 @@ def test_what_is_compared_is_nowhere(filter_: Filter) -> None:
         assert "kind" not in said
 
 
-def test_withheld_fields_count_where_the_condition_holds(tmp_path: Path) -> None:
+def test_withheld_fields_count_where_the_condition_holds() -> None:
     """As present, without being decoded."""
-    filter_ = Filter(made(tmp_path, _OS).schema, purposes=())
+    filter_ = Filter(sample(_OS), purposes=())
     _, tally = all_ways(filter_, {"c": {"os": "linux", "kind": "a"}})
     assert tally.dropped == {"os.type": {"purpose_refused": 1}}
     assert all_ways(filter_, {"c": {"os": "linux", "kind": "z"}})[1].dropped == {}
 
 
-@pytest.mark.parametrize("kind", [{"stringValue": "a"}, {"intValue": "1"}, {"boolValue": True}])
+@for_each("kind", [{"stringValue": "a"}, {"intValue": "1"}, {"boolValue": True}])
 def test_attributes_of_opentelemetry(filter_: Filter, kind: Any) -> None:
     """A member is one of the same attributes; the resource is another object than the item."""
     os = {"key": "c.os", "value": {"stringValue": "linux"}}
@@ -168,7 +186,7 @@ def test_the_record_of_an_sdk_needs_no_condition(filter_: Filter) -> None:
     assert batch.payload == line
 
 
-def test_a_schema_without_conditions_has_the_same_code(tmp_path: Path) -> None:
+def test_a_schema_without_conditions_has_the_same_code() -> None:
     """The field's own name is the last source of one, and of no other."""
     plain = load_schema("conferencing")
     assert not any(any(column.conditions) for column in Filter(plain).plan.columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,17 +39,17 @@ _ONE, _OTHER = {"cpu.count": 1}, {"os.type": "linux", "cpu.count": 2}
     ],
 )
 def test_what_is_around_counts_for_each(
-    tmp_path: Path, around: Any, records: Any, dropped: Any, content: Any
+    around: Any, records: Any, dropped: Any, content: Any
 ) -> None:
     """As a document, a line, and a mapping."""
-    found, tally = all_ways(made(tmp_path, _FIELDS, "records: list"), around | _TWO)
+    found, tally = all_ways(made(_FIELDS, "records: list"), around | _TWO)
     assert found == records
     assert (tally.dropped, tally.content) == (dropped, content)
 
 
-def test_the_sender_is_around_everything(tmp_path: Path) -> None:
+def test_the_sender_is_around_everything() -> None:
     """It fills what the document around the only record does not have, and is no record alone."""
-    filter_ = filled(tmp_path, document="records: people\n")
+    filter_ = filled(document="records: people\n")
     says: Any = {"peer": "203.0.113.7", "user_agent": WINDOWS}
     for around, kept in (
         ({}, {"client.address": "203.0.113.7", "os.type": "windows"}),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from collector.filter.derive import MAX_BYTES, Agents, parse_user_agent
 from collector.schema.policy import DERIVABLE
 from collector.testing import canaries
 from tests.support.latency import within
-from tests.support.make_schemas import HEAD, REST
+from tests.support.make_schemas import sample
 from tests.support.programs import script
 
 WINDOWS = (
@@ -93,17 +92,15 @@ def test_the_longest_that_is_looked_at() -> None:
     assert parse_user_agent(longest)["os.type"] == "windows"
 
 
-def sample(tmp_path: Path, more: str = "", document: str = "") -> Schema:
+def agents(more: str = "", document: str = "") -> Schema:
     """A schema whose ``os.*`` is derived, from ``ua`` or ``user_agent.original``."""
-    path = tmp_path / "sample.yaml"
-    path.write_text(
-        f"{HEAD}user_agent: [ua]\n{document}fields:\n"
-        f"  client.address: {{kind: ip, from: [ip], {REST}}}\n"
-        f"  os.type: {{kind: enum, values: [windows, android], derive: user_agent, {REST}}}\n"
-        f"  os.version: {{kind: version, parts: 1, maximum: [12], derive: user_agent, {REST}"
-        f"{more}}}\n"
+    version = "kind: version, parts: 1, maximum: [12], derive: user_agent"
+    return sample(
+        "  client.address: {kind: ip, from: [ip], REST}\n"
+        "  os.type: {kind: enum, values: [windows, android], derive: user_agent, REST}\n"
+        f"  os.version: {{{version}, REST{more}}}\n",
+        f"user_agent: [ua]\n{document}",
     )
-    return load_schema(path)
 
 
 def both(filter_: Filter, event: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -116,9 +113,9 @@ def both(filter_: Filter, event: Any) -> tuple[list[Any], dict[str, Any]]:
     return fields, {key: tally[key] for key in tally if not key.startswith("bytes")}
 
 
-def test_only_where_the_event_has_nothing(tmp_path: Path) -> None:
+def test_only_where_the_event_has_nothing() -> None:
     """A value of the event wins, even one that is refused; null is none."""
-    filter_ = Filter(sample(tmp_path))
+    filter_ = Filter(agents())
     windows = {"os.type": "windows", "os.version": "10"}
     for event, fields, dropped in (
         ({"ua": WINDOWS}, windows, {}),
@@ -141,29 +138,29 @@ def test_only_where_the_event_has_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("agent", [1, True, [WINDOWS], {"ua": WINDOWS}, "curl/8.5.0", "", None])
-def test_no_user_agent(tmp_path: Path, agent: Any) -> None:
+def test_no_user_agent(agent: Any) -> None:
     """What is no text, or says nothing, changes nothing; the first that is there decides."""
     event = {"ip": "203.0.113.7", "ua": agent}
     later = {} if agent is None else {"user_agent.original": WINDOWS}
-    records, tally = both(Filter(sample(tmp_path)), {**event, **later})
+    records, tally = both(Filter(agents()), {**event, **later})
     assert records == [{"client.address": "203.0.113.7"}]
     assert "dropped" not in tally
 
 
-def test_withheld_fields_are_not_derived(tmp_path: Path) -> None:
+def test_withheld_fields_are_not_derived() -> None:
     """Neither an expired field nor one whose purpose is refused; the agent is not even decoded."""
-    expired = Filter(sample(tmp_path, ", expires: 2026-01-01"))
+    expired = Filter(agents(", expires: 2026-01-01"))
     records, tally = both(expired, {"ua": WINDOWS})
     assert records == [{"os.type": "windows"}]
     assert "dropped" not in tally
-    refused = Filter(sample(tmp_path), purposes=())
+    refused = Filter(agents(), purposes=())
     assert refused.plan.user_agent == ()
     assert both(refused, {"ua": WINDOWS})[1]["rejected"] == {"nothing_admitted": 1}
 
 
-def test_records_have_agents_of_their_own(tmp_path: Path) -> None:
+def test_records_have_agents_of_their_own() -> None:
     """An element's values and agent win over those of the document around it."""
-    filter_ = Filter(sample(tmp_path, document="records: people\n"))
+    filter_ = Filter(agents(document="records: people\n"))
     people = [{}, {"ua": PHONE}, {"os": {"type": "android"}}, {"ua": 1, "ip": "203.0.113.7"}]
     windows = {"os.type": "windows", "os.version": "10"}
     assert both(filter_, {"ua": WINDOWS, "people": people})[0] == [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import sys
+from collections import Counter, UserDict
 from datetime import date
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
@@ -15,8 +16,14 @@ from uuid import UUID
 
 import pytest
 
+from collector import Filter
+from collector.errors import InputError
+from collector.filter.admission import Bounds
 from tests.filter.schema_cases import EVERY_FIELD, NOW, outcome, schema_case
 from tests.filter.smuggled import Written
+
+CONFERENCING = schema_case("conferencing").filter
+ADDRESS = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"}\n'
 
 
 class Touched(BaseException):
@@ -102,6 +109,16 @@ class Key:
         raise Touched
 
 
+class Like:
+    """What ``msgspec.convert`` would ask for its members."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Touched
+
+    def __getitem__(self, key: str) -> Any:
+        raise Touched
+
+
 class Name(StrEnum):
     ADDRESS = "ip"
 
@@ -130,6 +147,10 @@ def test_foreign_keys() -> None:
         record = {key("ip_address"): "203.0.113.7", key("audio"): 1}
         assert outcome(listed.admit({"participants": [record]})) == (b"", nothing)
     assert outcome(every_kind.admit({Name.ADDRESS: "203.0.113.7"})) == (b"", nothing)
+    for key in (7, None, b"ip", ("ip",), "\ud800", Text("os"), Key("os")):
+        odd: dict[Any, Any] = {key: "canary"}
+        for around in (odd, {"device": {"model": odd}}, {"unlisted": odd}):
+            assert CONFERENCING.admit({**around, "ip": "203.0.113.7"}).encode() == ADDRESS
 
 
 def test_objects_that_are_no_mappings() -> None:
@@ -149,6 +170,8 @@ def test_objects_that_are_no_mappings() -> None:
         assert outcome(filter_.admit(made(good))) == (b"", one)
         assert outcome(filter_.admit({"os": made(good)})) == (b"", none)
         assert outcome(listed.admit({"participants": [made(good)]})) == (b"", one)
+    for inner in (UserDict(type="linux"), Like(), hostile(object)):
+        assert CONFERENCING.admit({"os": inner, "ip": "203.0.113.7"}).encode() == ADDRESS
     elements = [good, None, "canary", 7, hostile(object), subclass(good)]
     tally = listed.admit({"participants": tuple(elements)}).tally
     assert (tally.admitted, tally.rejected) == (1, Counter(not_an_object=5))
@@ -184,3 +207,41 @@ def test_payloads() -> None:
     ):
         assert filter_.admit(foreign).tally.rejected == Counter(not_an_object=1)  # type: ignore[arg-type]
         assert filter_.admit_lines(foreign).tally.rejected == Counter(malformed=1)  # type: ignore[arg-type]
+
+
+def test_what_kinds_raise_is_not_taken_for_a_faulty_key() -> None:
+    """An error of the caller's own ``keys``, of whatever class, comes out."""
+    schema = schema_case("every-kind").schema
+    calls = iter([bytes(32)])
+
+    def keys(_reference: str, _period: int) -> bytes:
+        for key in calls:
+            return key
+        raise ValueError("the caller's")
+
+    tested = Filter(schema, as_of=NOW, keys=keys)
+    for event in ({"device.id": "anything"}, b'{"device.id": "anything"}'):
+        with pytest.raises(ValueError, match="the caller's"):
+            tested.admit(event)
+
+
+def test_nothing_of_the_event_is_kept() -> None:
+    """Neither an event nor a part of it is referenced once it is admitted, except admitted texts;
+    the same event gives the same again."""
+    event: Any = {"os": {"type": "linux"}, "chat": [object()], "unlisted": [object()]}
+    parts = (event, event["os"], event["chat"], event["unlisted"], event["chat"][0])
+    before = list(map(sys.getrefcount, parts))
+    first, second = CONFERENCING.admit(event), CONFERENCING.admit(event)
+    assert list(map(sys.getrefcount, parts)) == before
+    assert first.encode() == second.encode()
+    assert first.tally == second.tally
+    assert first.tally.content == Counter(chat=1)
+
+
+def test_the_record_of_a_single_event_is_bounded() -> None:
+    """By its bytes, as those of others are."""
+    event = b'{"ip_address": "203.0.113.7", "os": {"type": "linux"}, "chat": ["never decoded"]}'
+    (admission,) = CONFERENCING.admit_by_grant("json", event, bounds=Bounds(1, 1000))
+    assert admission.tally.admitted == 1
+    with pytest.raises(InputError, match="E416"):
+        CONFERENCING.admit_by_grant("json", event, bounds=Bounds(1, 10))

@@ -25,6 +25,7 @@ from collector.schema.scalars import condition_of, keys, path_of, spoken
 from collector.schema.scalars import levels as lists_on
 from collector.testing import assert_noninterference
 from collector.testing._texts import Verbatim, seeds, write
+from collector.testing._values import agents
 from collector.testing.laws import agree, event_pairs, narrows, stand_alone
 from collector.testing.laws import fixed_key as key
 from tests.filter.reference import Outcome, Reference, levels
@@ -95,10 +96,16 @@ def shipped(name: str) -> tuple[Schema, Filter, Filter, Reference]:
 
 
 def same(admission: Admission | Outcome, expected: Admission | Outcome) -> None:
+    """Records and counts are equal, and nothing that was received is lost."""
+    tally, kept = admission.tally, admission.records
     assert admission.encode() == expected.encode()
-    assert admission.tally == expected.tally
-    assert repr(admission.records) == repr(expected.records)
+    assert tally == expected.tally
+    assert repr(kept) == repr(expected.records)
     assert [json.loads(line) for line in admission.encode().splitlines()] == expected.records
+    assert tally.received == tally.admitted + sum(tally.rejected.values())
+    assert tally.admitted == sum(int(record.get("count", 1)) for record in kept)
+    assert set(tally.rejected) <= set(REJECTIONS)
+    assert tally.bytes_out == len(admission.encode())
 
 
 def in_its_list(record: Any, schema: Schema) -> Any:
@@ -140,48 +147,71 @@ def in_small_pieces() -> Iterator[dict[str, int]]:
         yield {"most_items": 2, "most_levels": 6}
 
 
-@given(st.data(), schemas(), granted)
-def test_one_meaning_of_documents(data: st.DataObject, schema: Schema, purposes: Any) -> None:
-    """Decoded at once = decoded by members = reference, for any bytes taken as one document."""
-    payload = data.draw(payloads(schema, now=NOW))
-    expected = reference(schema, purposes).admit(payload)
-    same(made(schema, purposes).admit(payload), expected)
-    same(by_members(schema, purposes).admit(payload), expected)
+PEERS = st.none() | st.sampled_from(["203.0.113.7", "2001:db8::7", "fe80::1%eth0", "", "unix"])
+SAYS = st.fixed_dictionaries(
+    {"peer": PEERS, "user_agent": st.none() | agents().filter(lambda a: type(a) is str)}
+)
 
 
-@given(st.data(), schemas(), granted)
-def test_one_meaning_of_lines(data: st.DataObject, schema: Schema, purposes: Any) -> None:
-    """Decoded at once = decoded by members = reference, for any bytes taken as lines."""
-    payload = data.draw(lines(schema, now=NOW))
-    expected = reference(schema, purposes).admit_lines(payload)
-    same(made(schema, purposes).admit_lines(payload), expected)
-    same(by_members(schema, purposes).admit_lines(payload), expected)
+@given(st.data(), schemas(), granted, SAYS)
+def test_one_meaning(data: st.DataObject, schema: Schema, purposes: Any, says: Any) -> None:
+    """Decoded at once = decoded by members = reference, for any bytes taken as one document or as
+    lines, and for any mapping, foreign types and keys included, whatever the request says; also
+    where the size of buffers is small, and there are too many items anywhere. A mapping means what
+    its JSON means, and a record through its own filter is the same record."""
+    tested = made(schema, purposes)
+    both = tested, by_members(schema, purposes)
+    document, text = data.draw(payloads(schema, now=NOW)), data.draw(lines(schema, now=NOW))
+    event = data.draw(mappings(schema, now=NOW))
+    _agree(both, reference(schema, purposes), document, text, event, says)
+    with in_small_pieces() as limits:
+        _agree(both, reference(schema, purposes, **limits), document, text, event, {})
+    plain = data.draw(mappings(schema, plain=True, now=NOW))
+    mapped, written = tested.admit(plain, **says), tested.admit(json.dumps(plain), **says)
+    written.tally.bytes_in = 0
+    same(written, mapped)
+    for payload in (document, json.dumps(plain)):
+        _comes_back(all_selected(untangled(schema)), payload)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
-@given(st.data())
+def _agree(
+    both: tuple[Filter, Filter],
+    expected: Reference,
+    document: bytes,
+    text: bytes,
+    event: Any,
+    says: Any,
+) -> None:
+    same(both[0].admit(event, **says), expected.admit(event, **says))
+    of_document = expected.admit(document, **says)
+    of_lines = expected.admit_lines(text, **says)
+    for tested in both:
+        same(tested.admit(document, **says), of_document)
+        same(tested.admit_lines(text, **says), of_lines)
+
+
+def _comes_back(schema: Schema, payload: bytes | str) -> None:
+    """Each record through its own filter, as a mapping and as a text; pseudonyms aside."""
+    tested = made(schema)
+    pseudonyms = {name for name, field in schema.fields.items() if field.kind == "pseudonym"}
+    for record in tested.admit(payload).records:
+        text = json.dumps(in_its_list(record, schema))
+        for again in (tested.admit(text), tested.admit(in_its_list(record, schema))):
+            (kept,) = again.records
+            assert list(kept) == list(record)
+            assert {key: kept[key] for key in kept if key not in pseudonyms} == {
+                key: record[key] for key in record if key not in pseudonyms
+            }
+            assert not again.tally.dropped
+
+
+@given(st.sampled_from(SHIPPED), st.data())
 def test_one_meaning_under_the_shipped_schemas(name: str, data: st.DataObject) -> None:
     """The same for the schemas that are shipped, whose catalogues are long."""
     schema, fast, slow, expected = shipped(name)
     payload = data.draw(payloads(schema, now=NOW))
     for tested in (fast, slow):
         same(tested.admit(payload), expected.admit(payload))
-
-
-@given(st.data(), schemas())
-def test_one_meaning_however_a_payload_is_cut_up(data: st.DataObject, schema: Schema) -> None:
-    """The size of buffers changes nothing, and there may be too many items anywhere."""
-    payload = data.draw(payloads(schema, now=NOW) | lines(schema, now=NOW))
-    event = data.draw(mappings(schema, now=NOW))
-    with in_small_pieces() as limits:
-        slow, fast, paths = reference(schema, **limits), made(schema), by_members(schema)
-        same(fast.admit(event), slow.admit(event))
-        for expected, *others in (
-            (slow.admit(payload), fast.admit(payload), paths.admit(payload)),
-            (slow.admit_lines(payload), fast.admit_lines(payload), paths.admit_lines(payload)),
-        ):
-            for admission in others:
-                same(admission, expected)
 
 
 NUMBERS = st.from_regex(
@@ -251,40 +281,6 @@ def test_the_shape_of_a_text_is_that_of_its_value(value: list[Any], piece: int, 
             assert text.count_elements(form) == len(value)
 
 
-@given(st.data(), schemas(), granted)
-def test_one_meaning_of_mappings(data: st.DataObject, schema: Schema, purposes: Any) -> None:
-    """Mapping path = reference, for any mapping, foreign types and keys included."""
-    event = data.draw(mappings(schema, now=NOW))
-    same(made(schema, purposes).admit(event), reference(schema, purposes).admit(event))
-
-
-@given(st.data(), schemas(), granted)
-def test_a_mapping_means_what_its_json_means(
-    data: st.DataObject, schema: Schema, purposes: Any
-) -> None:
-    """Mapping path = bytes path, for what JSON can say."""
-    event = data.draw(mappings(schema, plain=True, now=NOW))
-    admit = made(schema, purposes).admit
-    mapped, written = admit(event), admit(json.dumps(event))
-    assert mapped.encode() == written.encode()
-    written.tally.bytes_in = 0
-    assert mapped.tally == written.tally
-
-
-@given(st.data(), schemas(), granted, st.booleans())
-def test_conservation(data: st.DataObject, schema: Schema, purposes: Any, merge: bool) -> None:
-    """``received == admitted + sum(rejected)``, and every record is one that was admitted."""
-    payload = data.draw(payloads(schema, now=NOW) | lines(schema, now=NOW))
-    event = data.draw(mappings(schema, now=NOW))
-    tested = made(schema, purposes, merge=merge)
-    for admission in (tested.admit(payload), tested.admit_lines(payload), tested.admit(event)):
-        tally, kept = admission.tally, admission.records
-        assert tally.received == tally.admitted + sum(tally.rejected.values())
-        assert tally.admitted == sum(int(record.get("count", 1)) for record in kept)
-        assert set(tally.rejected) <= set(REJECTIONS)
-        assert tally.bytes_out == len(admission.encode())
-
-
 def untangled(schema: Schema) -> Schema:
     """The schema, no field of which reads what a record says under another name.
 
@@ -317,24 +313,6 @@ def nothing_derived(schema: Schema) -> Schema:
     return changed(schema, {n: f.model_copy(update={"derive": None}) for n, f in fields})
 
 
-@given(st.data(), schemas())
-def test_idempotence(data: st.DataObject, schema: Schema) -> None:
-    """A record through its own filter is the same record, pseudonyms aside."""
-    schema = all_selected(untangled(schema))
-    tested = made(schema)
-    payload = data.draw(payloads(schema, now=NOW))
-    pseudonyms = {name for name, field in schema.fields.items() if field.kind == "pseudonym"}
-    for record in tested.admit(payload).records:
-        text = json.dumps(in_its_list(record, schema))
-        for again in (tested.admit(text), tested.admit(in_its_list(record, schema))):
-            (kept,) = again.records
-            assert list(kept) == list(record)
-            assert {key: kept[key] for key in kept if key not in pseudonyms} == {
-                key: record[key] for key in record if key not in pseudonyms
-            }
-            assert not again.tally.dropped
-
-
 @given(st.data(), schemas(), granted, seeds(), seeds())
 def test_noninterference(
     data: st.DataObject, schema: Schema, purposes: Any, seed: int, other: int
@@ -351,35 +329,23 @@ def test_noninterference_of_the_shipped_schemas(name: str) -> None:
 
 
 @given(st.data(), schemas(), granted, st.sets(st.sampled_from(PURPOSES)))
-def test_refusing_more_never_adds(
+def test_lines_and_refusals(
     data: st.DataObject, schema: Schema, purposes: Any, refused: set[str]
 ) -> None:
-    """Refusing more never adds a byte, whatever the events refuse too."""
-    tested = made(schema, purposes)
-    narrows(tested, tested.without(refused), data.draw(lines(schema, now=NOW)))
+    """A batch gives the records and the counts that its lines give one by one. Refusing more never
+    adds a byte; nor do the choices in events: without them, there is no less."""
+    tested, payload = made(schema, purposes), data.draw(lines(schema, now=NOW))
+    stand_alone(tested, payload)
+    narrows(tested, tested.without(refused), payload)
+    if schema.consent is not None:
+        narrows(made(changed(schema, schema.fields, consent=None)), made(schema), payload)
+    _merges(schema, b"\n".join([payload] * data.draw(st.integers(1, 3))))
+    _withheld_is_none(schema, purposes, payload)
+    _withheld_is_counted(nothing_derived(nothing_required(schema)), purposes, payload)
 
 
-@given(st.data(), schemas().filter(lambda schema: schema.consent is not None))
-def test_what_events_choose_only_takes_away(data: st.DataObject, schema: Schema) -> None:
-    """What comes out of events with choices is part of what comes out under a schema that is the
-    same but looks for none."""
-    payload = data.draw(lines(schema, now=NOW))
-    deaf = made(changed(schema, schema.fields, consent=None))
-    narrows(deaf, made(schema), payload)
-
-
-@given(st.data(), schemas(), granted)
-def test_tallies_add_up(data: st.DataObject, schema: Schema, purposes: Any) -> None:
-    """A batch gives the records and the counts that its lines give one by one."""
-    stand_alone(made(schema, purposes), data.draw(lines(schema, now=NOW)))
-
-
-@given(st.data(), schemas())
-def test_merging_conserves_counts(data: st.DataObject, schema: Schema) -> None:
+def _merges(schema: Schema, payload: bytes) -> None:
     """With ``merge`` each different record is there once, with its number, at its first place."""
-    several = data.draw(st.lists(lines(schema, now=NOW), min_size=1, max_size=3))
-    chosen = data.draw(st.lists(st.sampled_from(several), max_size=6))
-    payload = b"\n".join(chosen)
     plain, merged = (made(schema, merge=merge).admit_lines(payload) for merge in (False, True))
     numbers = Counter(plain.encode().splitlines())
     listed = merged.records
@@ -390,15 +356,11 @@ def test_merging_conserves_counts(data: st.DataObject, schema: Schema) -> None:
     assert merged.tally == plain.tally
 
 
-@given(st.data(), schemas(), granted)
-def test_a_withheld_field_is_as_good_as_none(
-    data: st.DataObject, schema: Schema, purposes: Any
-) -> None:
-    """The records are those of a schema without the field."""
+def _withheld_is_none(schema: Schema, purposes: Any, payload: bytes) -> None:
+    """The records are those of a schema without the withheld fields."""
     tested = made(schema, purposes)
     withheld = {column.name for column in tested.plan.columns if column.withheld}
     kept = {name: field for name, field in schema.fields.items() if name not in withheld}
-    payload = data.draw(lines(schema, now=NOW))
     admission = tested.admit_lines(payload)
     if not kept or any(schema.fields[name].required for name in withheld):
         assert not admission.records
@@ -410,18 +372,13 @@ def test_a_withheld_field_is_as_good_as_none(
     assert admission.tally.content == expected.tally.content
 
 
-@given(st.data(), schemas(), granted)
-def test_a_withheld_field_is_counted_where_it_is(
-    data: st.DataObject, schema: Schema, purposes: Any
-) -> None:
+def _withheld_is_counted(schema: Schema, purposes: Any, payload: bytes) -> None:
     """A withheld field is one drop wherever it is present, under its reason and no other.
 
     What a user agent would have said is not present: it is not asked.
     """
-    schema = nothing_derived(nothing_required(schema))
     tested = made(schema, purposes)
     withheld = {column.name: column.withheld for column in tested.plan.columns if column.withheld}
-    payload = data.draw(lines(schema, now=NOW))
     everything = Filter(schema, as_of=BEFORE_ALL_EXPIRY, keys=key).admit_lines(payload)
     dropped = tested.admit_lines(payload).tally.dropped
     for name, reason in withheld.items():

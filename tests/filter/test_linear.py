@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -15,10 +14,9 @@ from collector.errors import InputError
 from collector.filter import Filter
 from collector.filter.admission import Bounds
 from collector.filter.records import MAX_ITEMS
-from collector.schema import load_schema
 from tests.conftest import IS_WHOLE
 from tests.filter.schema_cases import counts
-from tests.support.make_schemas import HEAD, REST
+from tests.support.make_schemas import sample
 
 _TIMES, _MOST = 4, 8
 """So many times the elements may take so many times the CPU; 16 times, if time were quadratic."""
@@ -31,14 +29,10 @@ _LINUX = b'{"os.type":"linux"}'
 _REFUSING = b'{"choices":["planning"],"os.type":"linux"}'
 
 
-def made(folder: Path, records: Any, *, consent: bool) -> Filter:
+def made(records: Any, *, consent: bool) -> Filter:
     """A filter of one field."""
-    path = folder / "sample.yaml"
-    path.write_text(
-        f"{HEAD}{_CONSENT if consent else ''}records: {json.dumps(records)}\n"
-        f"fields:\n  os.type: {{kind: enum, values: [linux], {REST}}}\n"
-    )
-    return Filter(load_schema(path))
+    more = f"{_CONSENT if consent else ''}records: {json.dumps(records)}"
+    return Filter(sample("  os.type: {kind: enum, values: [linux], REST}", more))
 
 
 def elements(element: bytes, number: int) -> bytes:
@@ -85,10 +79,10 @@ _OTHER_CASES = [(shape, not consent) for shape, consent in _CASES]
 
 
 @pytest.mark.parametrize(("shape", "consent"), _CASES + _OTHER_CASES * IS_WHOLE)
-def test_time_is_linear(shape: str, consent: bool, tmp_path: Path) -> None:
+def test_time_is_linear(shape: str, consent: bool) -> None:
     """Of JSON and of mappings, in schemas with choices and without."""
     records, write = _SHAPES[shape]
-    filter_ = made(tmp_path, records, consent=consent)
+    filter_ = made(records, consent=consent)
     texts = [write(number) for number in (400, 400 * _TIMES)]
     forms: list[list[Any]] = [texts]
     if shape != "documents":
@@ -97,9 +91,9 @@ def test_time_is_linear(shape: str, consent: bool, tmp_path: Path) -> None:
         assert ratio(filter_, few, many) <= _MOST
 
 
-def test_wide_elements_are_read_once(tmp_path: Path) -> None:
+def test_wide_elements_are_read_once() -> None:
     """A dictionary of many members, around many lists."""
-    filter_ = made(tmp_path, "a[].b[].c", consent=True)
+    filter_ = made("a[].b[].c", consent=True)
 
     def wide(number: int) -> dict[str, Any]:
         others = {str(at): at for at in range(10 * number)}
@@ -109,9 +103,9 @@ def test_wide_elements_are_read_once(tmp_path: Path) -> None:
     assert ratio(filter_, wide(300), wide(300 * _TIMES)) <= _MOST
 
 
-def test_documents_that_are_too_much_are_counted_in_linear_time(tmp_path: Path) -> None:
+def test_documents_that_are_too_much_are_counted_in_linear_time() -> None:
     """Each of them is refused for its number of elements."""
-    filter_ = made(tmp_path, "a", consent=False)
+    filter_ = made("a", consent=False)
     full = b'{"a":[%b]}' % elements(b"{}", MAX_ITEMS)
 
     def over(number: int) -> bytes:
@@ -127,9 +121,9 @@ def test_documents_that_are_too_much_are_counted_in_linear_time(tmp_path: Path) 
 
 @pytest.mark.parametrize("form", ["json", "ndjson"])
 @pytest.mark.parametrize("last", [b"[]", b"[{}]"])
-def test_elements_of_all_levels_count(form: Any, last: bytes, tmp_path: Path) -> None:
+def test_elements_of_all_levels_count(form: Any, last: bytes) -> None:
     """Together, over all documents of a call; records too."""
-    filter_ = made(tmp_path, "a[].b[].c", consent=False)
+    filter_ = made("a[].b[].c", consent=False)
     document = b'{"a":[{"b":[%b]}]}' % elements(b'{"c":%b}' % last, 10)
     text = b"\n".join([document] * 3) if form == "ndjson" else b"[%b]" % elements(document, 3)
     found = 30 * (last != b"[]")

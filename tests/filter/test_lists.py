@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,19 +10,15 @@ import pytest
 from collector import Filter, load_schema
 from collector.filter.records import MAX_ITEMS
 from tests.filter.schema_cases import counts
-from tests.support.make_schemas import HEAD, REST
+from tests.support.make_schemas import sample
 
 WEBRTC = Filter(load_schema("webrtc"))
 
 
-def made(tmp_path: Path, records: Any, sources: list[str], more: str = "") -> Filter:
-    """A filter of one address, and of whatever else."""
-    path = tmp_path / "sample.yaml"
-    path.write_text(
-        f"{HEAD}records: {json.dumps(records)}\nfields:\n"
-        f"  client.address: {{kind: ip, from: {json.dumps(sources)}, {REST}}}\n{more}"
-    )
-    return Filter(load_schema(path))
+def made(records: Any, sources: list[str]) -> Filter:
+    """A filter of one address."""
+    field = f"  client.address: {{kind: ip, from: {json.dumps(sources)}, REST}}\n"
+    return Filter(sample(field, f"records: {json.dumps(records)}"))
 
 
 def addresses(filter_: Filter, *events: Any) -> list[str | None]:
@@ -33,7 +28,7 @@ def addresses(filter_: Filter, *events: Any) -> list[str | None]:
     return [record.get("client.address") for record in records]  # type: ignore[misc]
 
 
-def test_a_dump(tmp_path: Path) -> None:
+def test_a_dump() -> None:
     """Each candidate is a record, so is a lone report; everything else is counted."""
     dump = [
         "RTCStatsDump",
@@ -61,16 +56,16 @@ def test_a_dump(tmp_path: Path) -> None:
     }
 
 
-def test_without_an_index_a_list_is_no_event(tmp_path: Path) -> None:
+def test_without_an_index_a_list_is_no_event() -> None:
     """Only a schema that looks into lists takes them for events."""
     line = json.dumps(["getstats", "PC_0", {"address": "192.0.2.1"}])
-    for filter_ in (Filter(load_schema("conferencing")), made(tmp_path, ".", ["address"])):
+    for filter_ in (Filter(load_schema("conferencing")), made(".", ["address"])):
         assert counts(filter_.admit_lines(line)) == {"admitted": 0, "not_an_object": 1}
 
 
-def test_elements(tmp_path: Path) -> None:
+def test_elements() -> None:
     """By number, nested and flat; what is missing or null is not there."""
-    filter_ = made(tmp_path, ".", ["[2].net.ip", "[0]", "ip"])
+    filter_ = made(".", ["[2].net.ip", "[0]", "ip"])
     ip, other = "192.0.2.1", "192.0.2.2"
     for event, found in (
         *(([None, 1, {"net": {"ip": ip}}], ip), ([None, 1, {"net.ip": ip}], ip)),
@@ -84,18 +79,18 @@ def test_elements(tmp_path: Path) -> None:
     assert addresses(filter_, *refused) == []
 
 
-def test_a_document_is_many_events(tmp_path: Path) -> None:
+def test_a_document_is_many_events() -> None:
     """The outer list of a document holds events, which may be lists."""
-    filter_ = made(tmp_path, ".", ["[1]"])
+    filter_ = made(".", ["[1]"])
     admission = filter_.admit(b'[["a","192.0.2.1"],"b",["c","192.0.2.2"]]')
     assert [record["client.address"] for record in admission.records] == ["192.0.2.1", "192.0.2.2"]
     assert counts(admission) == {"admitted": 2, "not_an_object": 1}
     assert counts(filter_.admit(b'["a","192.0.2.1"]')) == {"admitted": 0, "not_an_object": 2}
 
 
-def test_the_first_way_that_is_there_decides(tmp_path: Path) -> None:
+def test_the_first_way_that_is_there_decides() -> None:
     """A list, then the objects in an object, then the event itself."""
-    filter_ = made(tmp_path, ["list", "objects.*", "."], ["ip"])
+    filter_ = made(["list", "objects.*", "."], ["ip"])
     ips = [f"192.0.2.{number}" for number in range(9)]
     one, two, three = ({"ip": ip} for ip in ips[:3])
     for event, found in (
@@ -116,9 +111,9 @@ def test_the_first_way_that_is_there_decides(tmp_path: Path) -> None:
     assert counts(filter_.admit({"list": []})) == {"admitted": 0}
 
 
-def test_without_a_way(tmp_path: Path) -> None:
+def test_without_a_way() -> None:
     """If no way is there, the event is none."""
-    filter_ = made(tmp_path, ["a", "b.*"], ["ip"])
+    filter_ = made(["a", "b.*"], ["ip"])
     events: list[dict[str, Any]] = [{}, {"a": None}, {"b": {}}, {"b": {"x": 1}}]
     for event in (*events, {"b": [{"ip": "192.0.2.1"}]}):
         assert counts(filter_.admit(event)) == {"admitted": 0, "not_an_object": 1}
@@ -128,9 +123,9 @@ def test_without_a_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "member", [b'"%d":{"ip":"192.0.2.1"}', b'"%d":0'], ids=["objects", "numbers"]
 )
-def test_too_many_members(tmp_path: Path, member: bytes) -> None:
+def test_too_many_members(member: bytes) -> None:
     """An object of more members than a document may have records is not taken apart."""
-    filter_ = made(tmp_path, ["b.*", "."], ["ip"])
+    filter_ = made(["b.*", "."], ["ip"])
     for number in (MAX_ITEMS, MAX_ITEMS + 1):
         payload = b'{"b":{%b}}' % b",".join(member % n for n in range(number))
         expected = (
@@ -144,35 +139,34 @@ def test_too_many_members(tmp_path: Path, member: bytes) -> None:
         assert counts(filter_.admit(json.loads(payload))) == expected
 
 
-def test_members_of_many_documents_count_together(tmp_path: Path) -> None:
+def test_members_of_many_documents_count_together() -> None:
     """As records of lists do."""
-    filter_ = made(tmp_path, ["b.*"], ["ip"])
+    filter_ = made(["b.*"], ["ip"])
     half = b",".join(b'"%d":{"ip":"192.0.2.1"}' % n for n in range(MAX_ITEMS // 2 + 1))
     admission = filter_.admit(b'[{"b":{%b}},{"b":{%b}}]' % (half, half))
     assert counts(admission) == {"admitted": MAX_ITEMS // 2 + 1, "too_large": MAX_ITEMS // 2 + 1}
 
 
-def test_what_is_granted_does_not_decide_what_an_event_is(tmp_path: Path) -> None:
+def test_what_is_granted_does_not_decide_what_an_event_is() -> None:
     """Although the only path into lists, the user agent's, is not looked at without its purpose."""
-    path = tmp_path / "sample.yaml"
-    path.write_text(
-        f"{HEAD}user_agent: ['[0]']\nfields:\n"
-        f"  os.type: {{kind: enum, values: [windows], derive: user_agent, {REST}}}\n"
+    schema = sample(
+        "  os.type: {kind: enum, values: [windows], derive: user_agent, REST}",
+        "user_agent: ['[0]']",
     )
     for purposes in (None, ()):
-        filter_ = Filter(load_schema(path), purposes=purposes)
+        filter_ = Filter(schema, purposes=purposes)
         assert counts(filter_.admit_lines("[]\n[1]")) == {"admitted": 0, "nothing_admitted": 2}
 
 
-def test_an_object_where_a_text_is_wanted(tmp_path: Path) -> None:
+def test_an_object_where_a_text_is_wanted() -> None:
     """A member that is a value of one field and the way to another's: each takes its own."""
-    path = tmp_path / "sample.yaml"
-    path.write_text(
-        f"{HEAD}fields:\n  os: {{kind: enum, values: [linux], {REST}}}\n"
-        f"  os.name: {{kind: token, pattern: '[a-z]{{1,3}}', {REST}}}\n"
-        f"  os.name.x: {{kind: boolean, expires: 2020-01-01, {REST}}}\n"
+    filter_ = Filter(
+        sample(
+            "  os: {kind: enum, values: [linux], REST}\n"
+            "  os.name: {kind: token, pattern: '[a-z]{1,3}', REST}\n"
+            "  os.name.x: {kind: boolean, expires: 2020-01-01, REST}\n"
+        )
     )
-    filter_ = Filter(load_schema(path))
     cases: list[tuple[Any, dict[str, str], dict[str, Any]]] = [
         ({"os": "linux"}, {"os": "linux"}, {}),
         ({"os": {"name": "a"}}, {"os.name": "a"}, {"os": {"wrong_type": 1}}),

@@ -9,18 +9,9 @@ import pytest
 
 from collector import Filter
 from collector.contracts import Tally
-from collector.documents import Document
 from collector.schema import Schema
-from collector.schema.load import parse_source
+from tests.support.make_schemas import REST, sample
 
-_FIELD = {
-    "kind": "enum",
-    "values": ["iOS", "Android"],
-    "category": "user.device",
-    "purposes": ["ops"],
-    "retention": "1d",
-    "reason": "Run the service",
-}
 _REPORTS: dict[str, Any] = {
     "IT01V": {"os": {"name": "iOS"}, "inner": {"os": {"name": "Android"}}},
     "OT02A": {"os.name": "Android", "kind": "out"},
@@ -29,16 +20,9 @@ _REPORTS: dict[str, Any] = {
 }
 
 
-def _made(records: Any, **more: Any) -> Schema:
-    purpose = {"use": "essential.service.operations", "basis": "contract", "reason": "Run it all"}
-    purposes = {"ops": purpose, **more.pop("purposes", {})}
-    head = {"schema": "made", "version": "1.0.0", "title": "Made", "owner": "tests"}
-    fields = {"os.name": _FIELD}
-    document = {**head, "purposes": purposes, "fields": fields, "records": records}
-    schema, faults = parse_source(Document("made.yaml", value=document | more))
-    assert not faults
-    assert schema is not None
-    return schema
+def _made(records: Any, more: str = "", purposes: str = "", used: str = "ops") -> Schema:
+    field = f"  os.name: {{kind: enum, values: [iOS, Android], {REST.replace('ops', used)}}}"
+    return sample(field, f"records: {json.dumps(records)}\n{more}", purposes)
 
 
 def _names(tested: Filter, payload: Any) -> list[Any]:
@@ -72,9 +56,8 @@ def test_content_is_counted_and_no_event() -> None:
 
 def test_content_counts_whatever_the_events_refuse() -> None:
     """It lies around the events, so it is counted with what refuses nothing."""
-    use = {"use": "functional.service.improve", "basis": "consent", "optional": True}
-    extra = {"purposes": {"more": use | {"reason": "Improve it all"}}, "consent": "choices"}
-    tested = Filter(_made("*", **extra, fields={"os.name": _FIELD | {"purposes": ["ops", "more"]}}))
+    use = "{use: functional.service.improve, basis: consent, optional: true, reason: Improve it}"
+    tested = Filter(_made("*", "consent: choices", f"  more: {use}\n", "ops, more"))
     event = {"a": {"os.name": "iOS", "choices": {"more": False}}, "chat": "x"}
     for payload in (event, json.dumps(event).encode()):
         found = [each.tally for each in tested.admit_by_grant("json", payload)]

@@ -11,26 +11,21 @@ import msgspec
 import pytest
 from google.protobuf import json_format  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector import Admission, Filter, Schema, load_schema
 from collector.contracts import REJECTIONS, Signal
 from collector.filter.otlp import json_body
-from collector.testing._values import agents
 from collector.testing.laws import fixed_key as key
 from tests.filter.otlp_bodies import SIGNALS, bodies, fill
 from tests.filter.otlp_reference import REQUESTS, OtlpReference, scopes
 from tests.filter.reference import Outcome
 from tests.filter.schema_cases import schema_case
-from tests.filter.test_laws import AS_OF, made, same
+from tests.filter.test_laws import AS_OF, SAYS, granted, made, same
 from tests.strategies import schemas
-from tests.strategies.documents import PURPOSES
 
-granted = st.none() | st.sets(st.sampled_from(PURPOSES), max_size=2)
 signals = st.sampled_from(SIGNALS)
-peers = st.none() | st.sampled_from(["203.0.113.7", "2001:db8::7", "fe80::1%eth0", "", "unix"])
-some = settings(max_examples=max(1, settings().max_examples // 3))
 
 
 def as_json(request: Any, seed: int = 0) -> bytes:
@@ -60,34 +55,17 @@ def agree(schema: Schema, expected: Outcome, *admissions: tuple[Admission, bytes
         assert (found, admission.tally) == (wanted, expected.tally)
 
 
-@given(st.data(), schemas(), granted, signals, st.integers())
+@given(st.data(), schemas(), granted, signals, st.integers(), SAYS)
 def test_one_meaning(
-    data: st.DataObject, schema: Schema, purposes: Any, signal: Signal, seed: int
+    data: st.DataObject, schema: Schema, purposes: Any, signal: Signal, seed: int, says: Any
 ) -> None:
-    """Protobuf = JSON = reference."""
+    """Protobuf = JSON = reference. The sender's address and user agent are used for a single item
+    only."""
     request = data.draw(bodies(schema, signal))
     tested = made(schema, purposes)
-    expected = OtlpReference(schema, purposes=purposes, as_of=AS_OF, keys=key).admit_otlp(request)
+    reference = OtlpReference(schema, purposes=purposes, as_of=AS_OF, keys=key)
+    expected = reference.admit_otlp(request, **says)
     binary, text = request.SerializeToString(), as_json(request, seed)
-    agree(
-        schema,
-        expected,
-        (tested.admit_otlp(signal, binary, protobuf=True), binary),
-        (tested.admit_otlp(signal, text, protobuf=False), text),
-    )
-
-
-@given(st.data(), schemas(), signals, peers, st.none() | agents().filter(lambda a: type(a) is str))
-def test_one_meaning_of_what_requests_say(
-    data: st.DataObject, schema: Schema, signal: Signal, peer: str | None, agent: str | None
-) -> None:
-    """The sender's address and user agent are used for a single item only."""
-    request = data.draw(bodies(schema, signal))
-    tested = made(schema)
-    reference = OtlpReference(schema, as_of=AS_OF, keys=key)
-    expected = reference.admit_otlp(request, peer=peer, user_agent=agent)
-    binary, text = request.SerializeToString(), as_json(request)
-    says = {"peer": peer, "user_agent": agent}
     agree(
         schema,
         expected,

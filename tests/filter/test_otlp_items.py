@@ -15,6 +15,8 @@ from collector import Filter, Schema, load_schema
 from collector.contracts import CATEGORIES, Record, Signal
 from collector.filter.otlp.items import ItemBatch
 from tests.filter.otlp_bodies import bodies
+from tests.filter.otlp_reference import items as items_of
+from tests.filter.otlp_reference import scopes
 from tests.filter.test_laws import granted, made
 from tests.strategies import schemas
 
@@ -40,14 +42,11 @@ def _attributes(pairs: Any) -> dict[str, Any]:
     return {pair.key: _no_array(_plain(pair.value)) for pair in pairs}
 
 
-def _each(request: Any, signal: Signal) -> Iterator[tuple[Any, Any, Any]]:
+def _each(request: Any) -> Iterator[tuple[Any, Any, Any]]:
     """The resource, the scope and the item of each item of a request."""
-    parts = {"logs": ("resource_logs", "scope_logs", "log_records")}
-    outer, inner, items = parts.get(signal, ("resource_spans", "scope_spans", "spans"))
-    for of_resource in getattr(request, outer):
-        for of_scope in getattr(of_resource, inner):
-            for item in getattr(of_scope, items):
-                yield of_resource.resource, of_scope.scope, item
+    for _, resources in request.ListFields():
+        for resource, scope in ((one, scope) for one in resources for scope in scopes(one)):
+            yield from ((resource.resource, scope.scope, item) for item in items_of(scope))
 
 
 def _in_order(schema: Schema, *parts: Record) -> str:
@@ -65,7 +64,7 @@ def test_one_meaning(data: st.DataObject, schema: Schema, purposes: Any, signal:
     expected = tested.admit_otlp(signal, request.SerializeToString(), protobuf=True)
     items: ItemBatch[Record] = tested.otlp_items(dict)
     found: Counter[str] = Counter()
-    for resource, scope, item in _each(request, signal):
+    for resource, scope, item in _each(request):
         place = items.context(_attributes(resource.attributes), _attributes(scope.attributes))
         body = signal == "logs" and item.HasField("body")
         admitted = items.admit(place, _attributes(item.attributes), body=body)

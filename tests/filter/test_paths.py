@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector import Admission, Filter, load_schema
+from collector import Admission, Filter
 from collector.contracts import Tally
 from collector.errors import InputError
 from collector.filter import router
 from collector.filter.admission import Bounds
-from tests.support.make_schemas import HEAD, REST
+from tests.support.make_schemas import REST, sample
 
 _QUOTED = """
   os.type: {kind: enum, values: [linux, windows], from: ['attributes."os.type"'], REST}
@@ -31,11 +30,9 @@ _OPTIONAL = """\
 """
 
 
-def made(tmp_path: Path, fields: str, more: str = "", purposes: str = "") -> Filter:
+def made(fields: str, more: str = "", purposes: str = "") -> Filter:
     """A filter of these fields."""
-    path = tmp_path / "sample.yaml"
-    path.write_text(f"{HEAD}{purposes}{more}\nfields:{fields.replace('REST', REST)}")
-    return Filter(load_schema(path))
+    return Filter(sample(fields, more, purposes))
 
 
 def all_ways(filter_: Filter, event: Any) -> tuple[list[Any], Tally]:
@@ -71,15 +68,15 @@ def _values(record: Any) -> dict[str, Any]:
         ({"cpus": {"1": [{"n": 4}]}}, {}),
     ],
 )
-def test_names_and_elements(tmp_path: Path, event: Any, kept: dict[str, Any]) -> None:
+def test_names_and_elements(event: Any, kept: dict[str, Any]) -> None:
     """A path leads to exactly what it says, whether that is text, object or list."""
-    records, _ = all_ways(made(tmp_path, _QUOTED), event)
+    records, _ = all_ways(made(_QUOTED), event)
     assert records == ([kept] if kept else [])
 
 
-def test_records_take_what_is_around_them(tmp_path: Path) -> None:
+def test_records_take_what_is_around_them() -> None:
     """The innermost value wins; what has no list, or is none, is counted."""
-    filter_ = made(tmp_path, _NESTED, "records: ['people[].qos[]', '.']")
+    filter_ = made(_NESTED, "records: ['people[].qos[]', '.']")
     people = [
         {"device.type": "phone", "n": 7, "qos": [{"n": 1}, {"os.type": "windows"}, 3]},
         {"qos": []},
@@ -99,19 +96,19 @@ def test_records_take_what_is_around_them(tmp_path: Path) -> None:
     assert all_ways(filter_, {"n": 4, "people": []})[1].received == 0
 
 
-def test_three_levels_and_objects(tmp_path: Path) -> None:
+def test_three_levels_and_objects() -> None:
     """The last level may be the members of an object."""
-    filter_ = made(tmp_path, _NESTED, "records: ['a.b[].\"c.d\"[].reports.*']")
+    filter_ = made(_NESTED, "records: ['a.b[].\"c.d\"[].reports.*']")
     event = {"a": {"b": [{"c.d": [{"reports": {"x": {"n": 1}, "y": {"n": 2}, "z": 3}}, {}]}, {}]}}
     records, tally = all_ways(filter_, event)
     assert records == [{"cpu.count": 1}, {"cpu.count": 2}]
     assert tally.rejected == {"not_an_object": 2}
 
 
-def test_choices_at_any_level_hold_below(tmp_path: Path) -> None:
+def test_choices_at_any_level_hold_below() -> None:
     """Who refuses around a list is heard for all of its records, and for no others."""
     fields = _NESTED.replace("REST}", f"{REST.replace('[ops]', '[choice]')}}}", 1)
-    filter_ = made(tmp_path, fields, "records: ['a[].b[]']\nconsent: choices", _OPTIONAL)
+    filter_ = made(fields, "records: ['a[].b[]']\nconsent: choices", _OPTIONAL)
     inner = [{"os.type": "linux", "n": 1}, {"os.type": "linux", "n": 2, "choices": ["choice"]}]
     event = {"a": [{"choices": ["choice"], "b": inner[:1]}, {"b": inner}]}
     records, tally = all_ways(filter_, event)
@@ -123,12 +120,10 @@ def _received(admission: Admission) -> tuple[int, object]:
     return admission.tally.received, admission.tally.rejected
 
 
-def test_too_many_are_counted_before_any_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_are_counted_before_any_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one level over a whole document, with what is rejected there; and of a whole call, with
     the elements around records."""
-    filter_ = made(tmp_path, _NESTED, "records: ['a[].b[]']")
+    filter_ = made(_NESTED, "records: ['a[].b[]']")
     event = {"a": [{"b": [{"n": 1}] * 3}, {"b": [{"n": 1}] * 2}, {}]}
     text = json.dumps(event).encode()
     with pytest.raises(InputError):
@@ -139,16 +134,16 @@ def test_too_many_are_counted_before_any_is_read(
         assert _received(filter_.admit(form)) == (6, {"too_large": 6})
 
 
-def test_a_record_refuses_what_is_around_it_too(tmp_path: Path) -> None:
+def test_a_record_refuses_what_is_around_it_too() -> None:
     """A value of the document is withheld from the record that refuses, and from no other."""
     fields = _NESTED.replace("REST}", f"{REST.replace('[ops]', '[choice]')}}}", 1)
-    filter_ = made(tmp_path, fields, "records: a\nconsent: choices", _OPTIONAL)
+    filter_ = made(fields, "records: a\nconsent: choices", _OPTIONAL)
     event = {"os.type": "linux", "a": [{"n": 1, "choices": ["choice"]}, {"n": 2}]}
     records, _ = all_ways(filter_, event)
     assert records == [{"cpu.count": 1}, {"os.type": "linux", "cpu.count": 2}]
 
 
-def test_a_tuple_is_a_list(tmp_path: Path) -> None:
+def test_a_tuple_is_a_list() -> None:
     """In a mapping, as its elements are read."""
-    (record,) = made(tmp_path, _QUOTED).admit({"systems": (0, "Ubuntu")}).records
+    (record,) = made(_QUOTED).admit({"systems": (0, "Ubuntu")}).records
     assert record["os.name"] == "Ubuntu"

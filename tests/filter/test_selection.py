@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from collector import Filter
 from collector.filter.explain import explain, unmatched
 from collector.ingest.responses import export_json, export_protobuf
 from collector.sdk.objects import ObjectReader
 from tests.filter.otlp_reference import REQUESTS, key_value
+from tests.filter.test_conditions import FOREIGN, LISTED, OTHERS
 from tests.filter.test_paths import all_ways, made
+from tests.support.rows import for_each
 
 _FIELDS = """
   os.type: {kind: enum, values: [linux, windows], from: [os], REST}
@@ -24,32 +23,32 @@ _ITSELF = "records: [{path: ., when: {type: [a, 1, true], x.y: z}}]"
 _FITS = {"type": "a", "x.y": "z"}
 
 
-def _filter(tmp_path: Path, records: str) -> Filter:
-    return made(tmp_path, _FIELDS, records)
+def _filter(records: str) -> Filter:
+    return made(_FIELDS, records)
 
 
-@pytest.mark.parametrize("value", ["a", 1, 1.0, True])
-def test_listed_values_select(tmp_path: Path, value: Any) -> None:
+@for_each("value", LISTED)
+def test_listed_values_select(value: Any) -> None:
     """A record of a list, and an event that is the record itself."""
     record = {"os": "linux", "type": value, "x.y": "z"}
     for records, event in ((_ONE, {"list": [record]}), (_ITSELF, record)):
-        found, tally = all_ways(_filter(tmp_path, records), event)
+        found, tally = all_ways(_filter(records), event)
         assert (found, tally.rejected) == ([{"os.type": "linux"}], {})
 
 
-@pytest.mark.parametrize("value", ["b", "1", 2, 0, False, None, [], {}, ["a"], {"a": 1}, 2**70])
-def test_others_are_counted_and_nothing_of_them(tmp_path: Path, value: Any) -> None:
+@for_each("value", OTHERS)
+def test_others_are_counted_and_nothing_of_them(value: Any) -> None:
     """Neither dropped fields nor content: as if they were not there, but for their number."""
     record = {"os": 7, "chat": ["canary"], "type": value, "x.y": "z"}
     for records, event in ((_ONE, {"list": [record]}), (_ITSELF, record)):
-        found, tally = all_ways(_filter(tmp_path, records), event)
+        found, tally = all_ways(_filter(records), event)
         assert (found, tally.received, tally.rejected) == ([], 1, {"not_selected": 1})
         assert (tally.dropped, tally.content, tally.refused) == ({}, {}, 0)
 
 
-def test_the_record_itself_is_looked_at(tmp_path: Path) -> None:
+def test_the_record_itself_is_looked_at() -> None:
     """Neither what is around it, nor another form of the member; all members must fit."""
-    filter_ = _filter(tmp_path, _ONE)
+    filter_ = _filter(_ONE)
     for around, record in (
         (_FITS, {"os": "linux"}),
         ({}, {"os": "linux", "type": "a"}),
@@ -59,9 +58,9 @@ def test_the_record_itself_is_looked_at(tmp_path: Path) -> None:
         assert all_ways(filter_, {**around, "list": [record]})[1].rejected == {"not_selected": 1}
 
 
-def test_no_other_way_is_tried(tmp_path: Path) -> None:
+def test_no_other_way_is_tried() -> None:
     """Where one leads to records of which none is selected; an empty list is one too."""
-    filter_ = _filter(tmp_path, "records: [{path: list, when: {type: a}}, '.']")
+    filter_ = _filter("records: [{path: list, when: {type: a}}, '.']")
     assert all_ways(filter_, {"list": [], "os": "linux"})[1].received == 0
     event = {"list": [{"n": 1}], "os": "linux"}
     assert all_ways(filter_, event)[1].rejected == {"not_selected": 1}
@@ -69,11 +68,11 @@ def test_no_other_way_is_tried(tmp_path: Path) -> None:
     assert all_ways(filter_, {"list": 1, "os": "linux"})[1].rejected == {"not_an_object": 1}
 
 
-def test_each_way_has_its_own(tmp_path: Path) -> None:
+def test_each_way_has_its_own() -> None:
     """A list, the members of an object, and the event itself, which is one event of a batch."""
     asked = {"list": "a", "by.*": "b", ".": "c"}
     ways = ", ".join(f"{{path: {way}, when: {{type: {one}}}}}" for way, one in asked.items())
-    filter_ = _filter(tmp_path, f"records: [{ways}]")
+    filter_ = _filter(f"records: [{ways}]")
     records = [{"n": 1, "type": "a"}, {"n": 2, "type": "b"}, {"n": 3, "type": "c"}, 4, {"n": "x"}]
     named = dict(zip("pqrst", records, strict=True))
     assert all_ways(filter_, {"list": records})[0] == [{"cpu.count": 1}]
@@ -86,41 +85,41 @@ def test_each_way_has_its_own(tmp_path: Path) -> None:
     assert (counted.received, counted.admitted, counted.refused) == (8, 2, 1)
 
 
-def test_records_in_lists_of_lists(tmp_path: Path) -> None:
+def test_records_in_lists_of_lists() -> None:
     """The condition is one of the innermost; elements without a list are no objects."""
-    filter_ = _filter(tmp_path, "records: {path: 'people[].qos[]', when: {type: a}}")
+    filter_ = _filter("records: {path: 'people[].qos[]', when: {type: a}}")
     people = [{"type": "a", "qos": [{"n": 1}, {"n": 2, "type": "a"}]}, {"type": "a"}]
     found, tally = all_ways(filter_, {"people": people, "type": "a", "os": "linux"})
     assert found == [{"os.type": "linux", "cpu.count": 2}]
     assert tally.rejected == {"not_selected": 1, "not_an_object": 1}
 
 
-def test_events_that_are_lists_have_no_members(tmp_path: Path) -> None:
+def test_events_that_are_lists_have_no_members() -> None:
     """So none is selected, as the event itself or as a record."""
     fields = _FIELDS.replace("[os]", "['[1].os']")
     event = ["x", {"os": "linux", **_FITS}]
-    filter_ = made(tmp_path, fields, _ITSELF)
+    filter_ = made(fields, _ITSELF)
     assert filter_.admit_lines(json.dumps(event)).tally.rejected == {"not_selected": 1}
-    filter_ = made(tmp_path, fields, _ONE)
+    filter_ = made(fields, _ONE)
     assert all_ways(filter_, {"list": [event]})[1].rejected == {"not_selected": 1}
 
 
-@pytest.mark.parametrize("size", [1, 600, 5000])
-def test_small_and_large_documents(tmp_path: Path, size: int) -> None:
+@for_each("size", [1, 600, 5000])
+def test_small_and_large_documents(size: int) -> None:
     """Decoded whole, or record by record; and records whose types take the slow path."""
     records: list[Any] = [
         {"n": number % 64, "type": ["a", "b"][number % 2], "x.y": "z", "pad": "x" * 40}
         for number in range(size)
     ]
     records += [{"n": 1, "os": {}, **_FITS}, {"n": {}, "type": []}]
-    found, tally = all_ways(_filter(tmp_path, _ONE), {"list": records})
+    found, tally = all_ways(_filter(_ONE), {"list": records})
     assert len(found) == (size + 1) // 2 + 1
     assert tally.rejected == {"not_selected": size // 2 + 1}
 
 
-def test_consent_decides_nothing_about_it(tmp_path: Path) -> None:
+def test_consent_decides_nothing_about_it() -> None:
     """What is not selected is so whatever is refused, and withheld fields of it do not count."""
-    filter_ = _filter(tmp_path, _ONE)
+    filter_ = _filter(_ONE)
     event = {"list": [{"os": "linux"}, {"os": "linux", **_FITS}]}
     for chosen in (filter_, Filter(filter_.schema, purposes=())):
         tally = all_ways(chosen, event)[1]
@@ -128,21 +127,17 @@ def test_consent_decides_nothing_about_it(tmp_path: Path) -> None:
         assert tally.dropped.get("os.type", {}) in ({}, {"purpose_refused": 1})
 
 
-class _Text(str):
-    __slots__ = ()
-
-
-@pytest.mark.parametrize("value", [_Text("a"), b"a", float("nan"), 1j, {"a"}, object()])
-def test_foreign_values_select_nothing(tmp_path: Path, value: Any) -> None:
+@for_each("value", FOREIGN)
+def test_foreign_values_select_nothing(value: Any) -> None:
     """Only exact built-in types are compared."""
     record = {"os": "linux", "type": value, "x.y": "z"}
     for records, event in ((_ONE, {"list": [record]}), (_ITSELF, record)):
-        assert _filter(tmp_path, records).admit(event).tally.rejected == {"not_selected": 1}
+        assert _filter(records).admit(event).tally.rejected == {"not_selected": 1}
 
 
-def test_what_is_compared_is_nowhere(tmp_path: Path) -> None:
+def test_what_is_compared_is_nowhere() -> None:
     """Not in a record, a count, or an explanation."""
-    filter_ = _filter(tmp_path, _ONE)
+    filter_ = _filter(_ONE)
     text = json.dumps({"list": [{"n": 1, **_FITS}, {"n": 1, "type": "canary"}]}).encode()
     admission = filter_.admit(text)
     found = list(explain(filter_.router, text, lines=False))
@@ -151,9 +146,9 @@ def test_what_is_compared_is_nowhere(tmp_path: Path) -> None:
     assert [each.verdict for each in found] == ["admitted", "not_selected"]
 
 
-def test_explain_says_what_is_asked_for(tmp_path: Path) -> None:
+def test_explain_says_what_is_asked_for() -> None:
     """In words of the schema, as long as no record of a sample has it."""
-    filter_ = _filter(tmp_path, "records: {path: list, when: {type: a}}")
+    filter_ = _filter("records: {path: list, when: {type: a}}")
     asked = 'list when type is "a"'
     without = list(explain(filter_.router, b'{"list":[{"n":1},{"type":3}]}', lines=False))
     assert "`when`" in unmatched(without)[asked]
@@ -162,16 +157,16 @@ def test_explain_says_what_is_asked_for(tmp_path: Path) -> None:
     assert asked not in unmatched([*without, found])
 
 
-def test_an_object_of_a_program_is_read_for_it(tmp_path: Path) -> None:
+def test_an_object_of_a_program_is_read_for_it() -> None:
     """A dataclass or a model is asked for the members that are compared too."""
-    filter_ = _filter(tmp_path, _ITSELF)
+    filter_ = _filter(_ITSELF)
     assert {"type", "x.y"} <= ObjectReader(filter_)._tree.keys()
 
 
-def test_records_of_an_sdk_were_selected_before(tmp_path: Path) -> None:
+def test_records_of_an_sdk_were_selected_before() -> None:
     """They have canonical names, and what was compared is not in them."""
     line = b'{"schema":"sample/1.0.0","os.type":"linux"}\n'
-    (batch,) = _filter(tmp_path, _ITSELF).admit_records(line)
+    (batch,) = _filter(_ITSELF).admit_records(line)
     assert batch.payload == line
 
 
@@ -187,7 +182,7 @@ def _logs(*records: dict[str, Any]) -> bytes:
 _ITEMS = {"os": "linux", **_FITS}, {"os": "linux"}, {"os": "windows", "type": "b", "x.y": "z"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("records", "kept"),
     [
         (_ITSELF, 1),
@@ -197,9 +192,9 @@ _ITEMS = {"os": "linux", **_FITS}, {"os": "linux"}, {"os": "windows", "type": "b
         ("records: [{path: list, when: {type: b}}, way]", 3),
     ],
 )
-def test_items_of_opentelemetry(tmp_path: Path, records: str, kept: int) -> None:
+def test_items_of_opentelemetry(records: str, kept: int) -> None:
     """Each is a record: of `.` where the schema has that, else of whichever way it fits."""
-    filter_ = _filter(tmp_path, records)
+    filter_ = _filter(records)
     admission = filter_.admit_otlp("logs", _logs(*_ITEMS), protobuf=True)
     assert admission.tally.admitted == kept
     assert admission.tally.rejected == ({"not_selected": 3 - kept} if kept < 3 else {})
@@ -215,9 +210,9 @@ def test_items_of_opentelemetry(tmp_path: Path, records: str, kept: int) -> None
     assert batch.tally().rejected == admission.tally.rejected
 
 
-def test_a_partial_success_leaves_them_out(tmp_path: Path) -> None:
+def test_a_partial_success_leaves_them_out() -> None:
     """Items that nobody asks for are no failure of the sender, who would count them as lost."""
-    filter_ = _filter(tmp_path, _ITSELF)
+    filter_ = _filter(_ITSELF)
     tally = filter_.admit_otlp("logs", _logs(*_ITEMS), protobuf=True).tally
     assert (export_json("logs", tally), export_protobuf(tally)) == (b"{}", b"")
     items = {"os": "linux"}, {**_FITS}

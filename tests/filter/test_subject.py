@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import orjson
 import pytest
 
 from collector.errors import InputError
 from collector.filter.redaction import find_subject, minute_window
 from collector.schema import Schema, load_schema
-from tests.support.make_schemas import HEAD, REST
+from tests.support.make_schemas import sample
 from tests.support.raising import raises
 
 
@@ -61,17 +59,15 @@ def test_a_value_that_is_none_is_refused_and_not_said(schema: Schema) -> None:
         ({"kind": "version", "parts": 4, "maximum": [99999] * 4}, "coarse"),
     ],
 )
-def test_a_field_of_many_is_refused_with_the_reason(
-    tmp_path: Path, options: dict[str, object], why: str
-) -> None:
+def test_a_field_of_many_is_refused_with_the_reason(options: dict[str, object], why: str) -> None:
     """To erase by it would erase what is of others."""
     with raises("E404", InputError, match=why):
-        find_subject(_schema(tmp_path, options), "some.field", "1", "2026-11-24", "2026-11-24")
+        find_subject(_schema(options), "some.field", "1", "2026-11-24", "2026-11-24")
 
 
-def test_a_token_of_as_many_values_as_addresses_will_do(tmp_path: Path) -> None:
+def test_a_token_of_as_many_values_as_addresses_will_do() -> None:
     """It can be one person's."""
-    schema = _schema(tmp_path, {"kind": "token", "pattern": "[0-9]{10}"})
+    schema = _schema({"kind": "token", "pattern": "[0-9]{10}"})
     found = find_subject(schema, "some.field", "0123456789", "2026-11-24", "2026-11-24")
     assert found.value == "0123456789"
 
@@ -113,8 +109,5 @@ def test_what_is_no_window_is_refused(since: str, until: str) -> None:
         minute_window(since, until)
 
 
-def _schema(directory: Path, options: dict[str, object]) -> Schema:
-    path = directory / "asked.yaml"
-    kind = orjson.dumps(options).decode()[1:-1]
-    path.write_text(f"{HEAD}fields:\n  some.field: {{{kind}, {REST}}}\n")
-    return load_schema(path)
+def _schema(options: dict[str, object]) -> Schema:
+    return sample(f"  some.field: {{{orjson.dumps(options).decode()[1:-1]}, REST}}")

@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from collector import Filter, load_schema
 from collector.contracts import Tally
 from tests.filter.schema_cases import NOW, counts, schema_case
+from tests.support.make_schemas import sample
 
 CONFERENCING = Filter(load_schema("conferencing"), as_of=NOW)
 ADDRESS = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7"}\n'
@@ -85,29 +85,15 @@ def test_utf8_at_every_boundary() -> None:
                 assert counts(admit(half)) == {"admitted": 0, "malformed": 1}
 
 
-_DOCUMENT = """
-schema: made
-version: 1.0.0
-title: Made up
-owner: tests
-purposes:
-  security: {use: essential.service.security, basis: contract, reason: For a test}
-  planning:
-    use: analytics.reporting.system.performance
-    basis: consent
-    optional: true
-    reason: For a test
-fields:
-  device.type:
-    {kind: enum, values: [phone], required: REQUIRED, purposes: [security], category: system,
-     retention: 1d, reason: For a test}
-  os.name:
-    {kind: enum, values: [linux], purposes: [planning], category: system, retention: 1d,
-     reason: For a test}
-  os.type:
-    {kind: enum, values: [linux], purposes: [security], category: system, retention: 1d,
-     reason: For a test}
+_FIELDS = """
+  device.type: {kind: enum, values: [phone], required: REQUIRED, REST}
+  os.name: {kind: enum, values: [linux], category: system, purposes: [planning], retention: 1d,
+    reason: For a test}
+  os.type: {kind: enum, values: [linux], REST}
 """
+_PLANNING = (
+    "  planning: {use: functional.service.improve, basis: consent, optional: true, reason: Ask}\n"
+)
 _VALID = {"device.type": "phone", "os.name": "linux", "os.type": "linux"}
 
 
@@ -116,7 +102,7 @@ def _tallies(tested: Filter, event: dict[str, Any]) -> dict[str, Tally]:
     text = json.dumps(event).encode()
     attributes = [{"key": key, "value": {"stringValue": value}} for key, value in event.items()]
     logs = {"resourceLogs": [{"scopeLogs": [{"logRecords": [{"attributes": attributes}]}]}]}
-    record = json.dumps({"schema": "made/1.0.0", **event}).encode()
+    record = json.dumps({"schema": "sample/1.0.0", **event}).encode()
     return {
         "texts": tested.admit(text).tally,
         "mappings": tested.admit(event).tally,
@@ -128,12 +114,10 @@ def _tallies(tested: Filter, event: dict[str, Any]) -> dict[str, Tally]:
 
 
 @pytest.mark.parametrize("required", ["true", "false"])
-def test_every_path_gives_the_verdict_of_the_plan(required: str, tmp_path: Path) -> None:
+def test_every_path_gives_the_verdict_of_the_plan(required: str) -> None:
     """Whatever fills the struct of an event."""
-    path = tmp_path / "made.yaml"
-    path.write_text(_DOCUMENT.replace("REQUIRED", required))
-    met, schema = set(), load_schema(path)
-    filters = [(chosen, Filter(schema, purposes=chosen)) for chosen in (None, ["security"])]
+    met, schema = set(), sample(_FIELDS.replace("REQUIRED", required), purposes=_PLANNING)
+    filters = [(chosen, Filter(schema, purposes=chosen)) for chosen in (None, ["ops"])]
     for (purposes, tested), given in product(filters, product((None, True, False), repeat=3)):
         event = {
             name: _VALID[name] if is_valid else "canary"

@@ -85,6 +85,13 @@ def faults(name: str, form: str) -> tuple[str, ...]:
     return tuple(fault.code for fault in found)
 
 
+def refused(names: Sequence[str], form: str) -> set[str]:
+    """Return the names that are a fault in a form, by one schema that reads each in a field."""
+    fields = {f"os.codec.n{at}": {**FORMS[form], "from": [name]} for at, name in enumerate(names)}
+    fields_at_fault = {fault.field.split(".from")[0] for fault in parsed(fields)[1]}
+    return {name for at, name in enumerate(names) if f"fields.os.codec.n{at}" in fields_at_fault}
+
+
 def share(part: int, whole: int) -> str:
     """Write a share in percent."""
     return f"{100 * part / whole:.1f} %" if whole else "-"

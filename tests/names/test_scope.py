@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from collector.schema import Schema, load_schema
 from collector.schema.diff import compare
 from collector.schema.names.scope import POSITIVE, is_within, scope, suggested
+from tests.conftest import IS_WHOLE
 from tests.names.corpora import FORMS, corpus, parsed
 from tests.support.make_schemas import one
 from tests.support.rows import for_each
@@ -114,7 +115,7 @@ def test_no_telling_name_is_within(name: str) -> None:
     for entry in corpus(name):
         assert not is_within(entry.name.lower(), entry.kind, [entry.name.lower()])
         for positive, listed in POSITIVE.items():
-            assert not any(is_within(positive, kind, [entry.name]) for kind in listed.kinds)
+            assert not is_within(positive, min(listed.kinds), [entry.name])
 
 
 _CONDITIONS = ("from: [{path: ip, when: {illness: [flu]}}]", "from: [ip]")
@@ -155,7 +156,7 @@ def test_a_way_to_records_is_part_of_every_path(way: str, within: bool) -> None:
 @for_each("name", ["telling", "held_telling"])
 def test_no_telling_name_leads_to_records_that_are_within(name: str) -> None:
     """Whatever lies there has the paths of the list."""
-    for entry in corpus(name):
+    for entry in corpus(name)[:: 1 if IS_WHOLE else 4]:
         schema, _ = parsed({"device.brand": _LED}, records=[entry.name])
         assert schema is None or scope(schema).outside, entry.name
 

@@ -1,4 +1,4 @@
-"""Catalogues: where they are looked for, and what is refused in them."""
+"""Catalogues: where they are looked for, what is refused in them, and what each line is worth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collector.schema import resources
-from collector.schema.catalogue import CatalogueFault, examine, read
+from collector.schema.catalogue import CatalogueFault, CatalogueFile, examine, fault_of, read
 from tests.support.rows import for_each
 
 SOURCE = "# source: made up\n"
@@ -35,33 +35,6 @@ def test_windows_files(tmp_path: Path) -> None:
     """A byte order mark and Windows line ends do not matter."""
     assert _code(tmp_path, b"\xef\xbb\xbf# source: made up\r\na\r\nb\r\n") is None
     assert read("mine", tmp_path) == {"a", "b"}
-
-
-@for_each(
-    "data",
-    [
-        b"",
-        b"a\nb\n",
-        b"# source:\na\n",
-        b"# source:   \na\n",
-        b" # source: x\na\n",
-        b"\n# source: x\na\n",
-        b"# source: x\n",
-        b"# source: x\n# only a note\n",
-        b"# source: x\na\nb\na\n",
-        b"# source: x\na \n",
-        b"# source: x\n\ta\n",
-        b"# source: x\n" + b"a" * 65 + b"\n",
-        b"# source: x\na\x07b\n",
-        b"# source: x\n\xff\n",
-        "# source: x\na\u200bb\n".encode(),
-        "# source: x\na\ufffd\n".encode(),
-        b"# source: x\n" + b"a\n" * (3 << 20),
-    ],
-)
-def test_faulty_catalogues(tmp_path: Path, data: bytes) -> None:
-    """No source, no entry, an entry twice, blanks around it, too long, not text: E107."""
-    assert _code(tmp_path, data) == "E107"
 
 
 def test_none(tmp_path: Path) -> None:
@@ -122,3 +95,130 @@ def test_shipped_catalogues(path: Path) -> None:
         assert re.search(r"\(.*(MIT|Apache|BSD|CC|XFree86).*\)|https://", block.source), (
             block.source
         )
+
+
+# -- a file, line by line ----------------------------------------------------------------------
+
+GOOD = b"""# source: the vendor's list, 2026
+# A note.
+Alpha
+beta
+Gamma
+
+# source: another list, 2025
+Apple
+Zebra
+"""
+
+
+def _faults(data: bytes) -> list[tuple[int, str]]:
+    return [(found.line, found.code) for found in examine(data)[1] if found.code]
+
+
+def _warnings(data: bytes) -> list[int]:
+    return [found.line for found in examine(data)[1] if not found.code]
+
+
+def test_a_good_file() -> None:
+    """Nothing to say about it; entries with their lines, by source."""
+    catalogue_file, findings = examine(GOOD)
+    assert findings == []
+    assert catalogue_file.entries == {"Alpha": 3, "beta": 4, "Gamma": 5, "Apple": 8, "Zebra": 9}
+    assert [block.source for block in catalogue_file.blocks] == [
+        "the vendor's list, 2026",
+        "another list, 2025",
+    ]
+    assert catalogue_file.longest == 5
+    assert catalogue_file.bits == pytest.approx(2.32, abs=0.01)
+
+
+def test_an_empty_listing() -> None:
+    """It has no width, and no longest entry."""
+    assert (CatalogueFile().bits, CatalogueFile().longest) == (0.0, 0)
+
+
+@for_each(
+    ("data", "lines"),
+    [
+        (b"", [1, 1]),
+        (b"a\n", [1]),
+        (b"# a note\na\n", [1]),
+        (b"\n# source: x\na\n", [1]),
+        (b"# source:  \na\n", [1]),
+        (b"# source: x\na\n# source:\nb\n", [3]),
+        (b"# source: x\n# only a note\n", [2]),
+        (b"# source: x\na\nb\na\n\na\n", [4, 6]),
+        (b"# source: x\na \n b\n", [2, 3]),
+        (b"# source: x\n" + b"a" * 65 + b"\nb\x07\n", [2, 3]),
+        (b" # source: x\na\n", [1, 1]),
+        (b"# source: x\n\ta\n", [2]),
+        (b"# source: x\n\xff\n", [1]),
+        ("# source: x\na\u200bb\n".encode(), [2]),
+        ("# source: x\na\ufffd\n".encode(), [1]),
+        (b"# source: x\n" + b"a\n" * (3 << 20), [1]),
+        (b"a\nb\nb \n# source:\nann@example.org\n", [1, 3, 4, 5]),
+    ],
+)
+def test_all_faults_with_their_lines(data: bytes, lines: list[int], tmp_path: Path) -> None:
+    """In one pass, all of them E107."""
+    assert _faults(data) == [(line, "E107") for line in lines]
+    assert _code(tmp_path, data) == "E107"
+
+
+@for_each(
+    "entry",
+    [
+        "Ana's iPhone",
+        "ANA\u2019S IPHONE",
+        "ana@example.org",
+        "https://example.org/ana",
+        "+62 812 5550 123",
+        "Pixel of 0812-5550-123",
+        "030 1234 5678",
+        "00:1b:63:84:45:e6",
+        "00-1B-63-84-45-E6",
+        "laptop 192.0.2.17",
+        "123e4567-e89b-12d3-a456-426614174000",
+        "353918051234567",
+        "C02XK0ABJGH5",
+        "iPhone F2LW48XHKXKN",
+        "deadbeef0123",
+    ],
+)
+def test_what_is_about_a_person_or_one_device(entry: str) -> None:
+    """It is refused, and the sentence does not repeat it."""
+    why = fault_of(entry)
+    assert why is not None
+    assert not any(word in why for word in entry.split() if len(word) > 3 and word != "iPhone")
+    assert _faults(f"# source: x\na\n{entry}\n".encode()) == [(3, "E107")]
+
+
+@for_each(
+    "entry",
+    [
+        "iPhone16,1",
+        "iPad Pro (12.9-inch) (3rd generation)",
+        "Standard PC (i440FX + PIIX, 1996)",
+        'Kindle Fire HDX 8.9" 4G',
+        "SAMSUNG ELECTRONICS CO., LTD.",
+        "CHUWI Innovation And Technology(ShenZhen)co.,Ltd",
+        "HP EliteBook 840 14 inch G10 Notebook PC",
+        "Windows Server 2008 R2",
+        "NUC13ANHi7",
+        "Pop!_OS",
+        "Galaxy A8+ (2018)",
+        "10.or",
+        "é",
+    ],
+)
+def test_what_products_are_called(entry: str) -> None:
+    """Numbers of models, sizes and years are no serial numbers."""
+    assert fault_of(entry) is None
+
+
+def test_warnings() -> None:
+    """Names of people, near-duplicates, and the first entry of a block that is out of order."""
+    assert _warnings(b"# source: x\nGalaxy Maria\n") == [2]
+    assert _warnings(b"# source: x\nMac Mini\n# source: y\nmacmini\n") == [4]
+    assert _warnings(b"# source: x\nb\na\nc\nb2\n# source: y\na1\n") == [3]
+    assert _warnings(b"# source: x\na\nB\nc\n") == []

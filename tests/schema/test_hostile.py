@@ -60,11 +60,25 @@ def _exchanged(draw: st.DrawFn) -> str:
     return "\n".join(lines)
 
 
-def _loads_or_is_faulty(path: Path, text: str) -> None:
+_PATTERNS = st.text(alphabet="ab(){}[]|?,-^.*+\\019", max_size=24).map(
+    lambda pattern: one("kind: token, pattern: '{}'".format(pattern.replace("'", "''")))
+)
+_TEXTS = st.lists(_PIECES | st.text(max_size=4), max_size=40).map("".join)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file for all examples."""
+    return tmp_path_factory.mktemp("hostile") / "hostile.yaml"
+
+
+@given(_TEXTS | _mutations() | _exchanged() | _PATTERNS)
+@settings(deadline=SOON, max_examples=2 * settings().max_examples)
+def test_any_document_loads_or_is_faulty(path: Path, text: str) -> None:
+    """Any text at all, a damaged document, values of any type at any key, and any pattern."""
     path.write_bytes(text.encode(errors="surrogatepass"))
-    found = _faults(path)
     lines = len(text.splitlines()) + 2
-    for fault in found:
+    for fault in _faults(path):
         assert fault.code in CODES
         assert fault.message
         assert fault.column >= 1
@@ -78,41 +92,6 @@ def _faults(path: Path) -> tuple[Fault, ...]:
         return error.faults or pytest.fail("no faults")
     assert schema.fields
     return ()
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One file for all examples."""
-    return tmp_path_factory.mktemp("hostile") / "hostile.yaml"
-
-
-@given(st.lists(_PIECES | st.text(max_size=4), max_size=40).map("".join))
-@settings(deadline=SOON)
-def test_random_text(path: Path, text: str) -> None:
-    """Any text at all is a schema or is faulty."""
-    _loads_or_is_faulty(path, text)
-
-
-@given(_mutations())
-@settings(deadline=SOON)
-def test_mutations(path: Path, text: str) -> None:
-    """A damaged document is a schema or is faulty."""
-    _loads_or_is_faulty(path, text)
-
-
-@given(_exchanged())
-@settings(deadline=SOON)
-def test_other_types(path: Path, text: str) -> None:
-    """Any value of any type at any key is right or is faulty."""
-    _loads_or_is_faulty(path, text)
-
-
-@given(st.text(alphabet="ab(){}[]|?,-^.*+\\019", max_size=24))
-@settings(deadline=SOON)
-def test_random_patterns(path: Path, pattern: str) -> None:
-    """Any pattern is counted or is faulty."""
-    quoted = pattern.replace("'", "''")
-    _loads_or_is_faulty(path, one(f"kind: token, pattern: '{quoted}'"))
 
 
 @for_each(
@@ -159,7 +138,6 @@ def test_bombs(text: str, faults: Faults) -> None:
 def test_pattern_bombs(pattern: str, faults: Faults) -> None:
     """A pattern that is too large or too tangled is refused before it costs much."""
     start = thread_time()
-    assert {fault.code for fault in faults(one(f"kind: token, pattern: '{pattern}'"))} <= {
-        "E116",
-    }
+    found = faults(one(f"kind: token, pattern: '{pattern}'"))
+    assert {fault.code for fault in found} <= {"E116"}
     assert thread_time() - start < SOON.total_seconds()

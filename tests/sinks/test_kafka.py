@@ -21,7 +21,7 @@ from collector import Collector, load_schema
 from collector.brokers.message import MOST_BYTES, outgoing, read_message
 from collector.config.sink_settings import SinkSettings
 from collector.errors import ConfigError, Unreachable
-from collector.filter.stored import Records
+from collector.filter.stored import records_in
 from collector.sinks.kafka import KafkaSettings, KafkaSink
 from collector.sinks.sink import Opening, expiry_of
 from collector.testing.sinks import SinkConformance, batch_of
@@ -68,7 +68,7 @@ def _opened(settings: KafkaSettings, directory: Path) -> closing[KafkaSink]:
 
 def _records(found: list[Any], keys: list[bytes] | None = None) -> list[Any]:
     read = [read_message(each.value(), keys or []) for each in found]
-    return [record for each in read for record in Records(each.payload)]
+    return [record for each in read for record in records_in(each.payload)]
 
 
 @pytest.mark.servers

@@ -20,7 +20,7 @@ from collector.brokers.message import MOST_BYTES, read_message
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch
 from collector.errors import ConfigError, DeliveryError, MessageError, Unreachable
-from collector.filter.stored import Records
+from collector.filter.stored import records_in
 from collector.sinks.nats import NatsSettings, NatsSink
 from collector.sinks.sink import Opening
 from collector.testing.sinks import SinkConformance, batch_of
@@ -60,7 +60,7 @@ def _opened(settings: NatsSettings, directory: Path) -> closing[NatsSink]:
 
 def _records(nats: NatsServer, directory: Path, keys: list[bytes] | None = None) -> list[Any]:
     found = [read_message(each, keys or []) for each in nats.messages(_stream(directory))]
-    return [record for each in found for record in Records(each.payload)]
+    return [record for each in found for record in records_in(each.payload)]
 
 
 class TestConformance(SinkConformance):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,10 @@ import orjson
 from pydantic import ValidationError
 
 from collector.contracts import Scalar
+from collector.documents import Document, read_text
+from collector.schema import Schema
 from collector.schema.kinds import KINDS, Circumstances, FieldBase
+from collector.schema.load import parse_source
 
 NOW = datetime(2026, 11, 24, 10, 20, 30, 500_000, tzinfo=UTC)
 """The time of the clock in tests."""
@@ -47,6 +51,16 @@ purposes:
 REST = "category: user.device, purposes: [ops], retention: 30d, reason: Which systems to test on"
 PLAIN = HEAD + "fields:\n  os.type: {kind: enum, values: [linux], " + REST + "}\n"
 """A whole document without a fault."""
+
+
+@cache
+def sample(fields: str, more: str = "", purposes: str = "") -> Schema:
+    """The schema ``sample`` with these fields, further keys and further purposes, in YAML. ``REST``
+    stands for what every field has."""
+    text = f"{HEAD}{purposes}{more}\nfields:\n{fields.replace('REST', REST)}"
+    schema, faults = parse_source(read_text(text, Document("sample.yaml")))
+    assert schema is not None, faults
+    return schema
 
 
 def with_field(text: str) -> str:

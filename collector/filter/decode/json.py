@@ -16,10 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from collector.contracts import Rejection
+from collector.filter.members import FAILURES
 from collector.filter.shape import NULL, Node, Opaque, Shape
-
-FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
-"""All exceptions that msgspec raises for a payload (``UnicodeDecodeError`` is a ``ValueError``)."""
 
 _T = TypeVar("_T")
 _TYPES: dict[int, Any] = {

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from collector.filter.decode.json import FAILURES
+from collector.filter.members import FAILURES
 from collector.filter.shape import Shape
 
 _TEXT_ONLY = frozenset([id(str)])
@@ -44,7 +44,6 @@ def mapping_decoder(shape: Shape) -> Callable[[Any], Any]:
 
 
 def _fill(shape: Shape, event: Any) -> Any:
-    """Fill the struct of an object or a list member by member."""
     members = text_members(event) if type(event) is dict else dict(enumerate(event[: shape.length]))
     values: dict[str, Any] = {}
     for key, node in shape.members.items():

@@ -13,12 +13,13 @@ from collector.contracts import Granted, Record, Rejection, Signal
 from collector.filter.admission import Admission, AdmissionBuilder, Bounds, record_type
 from collector.filter.event_consent import EventConsent
 from collector.filter.judge import Context, sender_context
-from collector.filter.otlp.attributes import ItemConsent, ItemReader, RefusedPurposes
+from collector.filter.otlp.attributes import ItemConsent, RefusedPurposes, plan_of_items
 from collector.filter.otlp.body import BodyRejected, OtlpBody
 from collector.filter.otlp.items import ItemBatch
 from collector.filter.otlp.json_body import JsonBody
 from collector.filter.otlp.protobuf_body import ProtobufBody
 from collector.filter.plan import ITEMS, Plan, SenderInfo
+from collector.filter.reader import Reader
 from collector.filter.records import MAX_ITEMS
 from collector.filter.text import MAX_DOCUMENT
 
@@ -41,7 +42,7 @@ class OtlpFilter:
         self, plan: Plan, consent: EventConsent | None = None, narrow: Narrow | None = None
     ) -> None:
         self.plan = plan
-        self.reader: ItemReader = ItemReader(plan, record_type(plan))
+        self.reader: Reader = Reader(plan_of_items(plan), record_type(plan), str)
         self._consent = None if consent is None else ItemConsent(plan, consent)
         self._narrow = narrow
 

@@ -11,13 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from collector.consent import refused
 from collector.contracts import CATEGORIES
 from collector.filter.event_consent import EventConsent
 from collector.filter.plan import Column, Conditions, Keys, Plan
-from collector.filter.reader import Reader
 from collector.filter.shape import Opaque, Shape
 
 UNREAD = Opaque()
@@ -35,19 +32,12 @@ _ESCAPE = b"\\u"
 _CHAT = CATEGORIES.index("chat")
 
 
-class ItemReader(Reader):
-    """Reads items for one plan."""
-
-    def __init__(self, plan: Plan, record: type[msgspec.Struct]) -> None:
-        super().__init__(_plan_of_items(plan), record, str)
-
-
 def _has_element(path: Keys) -> bool:
     return any(type(key) is int for key in path)
 
 
-def _plan_of_items(plan: Plan) -> Plan:
-    """Return the plan without what is never read of items, which have no lists."""
+def plan_of_items(plan: Plan) -> Plan:
+    """Return a plan without what is never read of items, which have no lists."""
     columns = tuple(map(_column_of_items, plan.columns))
     return replace(
         plan,

@@ -16,10 +16,10 @@ from collector.filter.otlp.attributes import (
     BODY,
     UNREAD,
     ItemConsent,
-    ItemReader,
     RefusedPurposes,
 )
 from collector.filter.plan import ITEMS, Plan
+from collector.filter.reader import Reader
 
 Attributes = dict[Any, Any]
 """Attributes: keys that are no texts are skipped; values count if they have exact types."""
@@ -52,10 +52,10 @@ class ItemBatch(Generic[_T]):
     def __init__(
         self,
         plan: Plan,
-        reader: ItemReader,
+        reader: Reader,
         make: Callable[[Record], _T],
         consent: ItemConsent | None = None,
-        without: Callable[[RefusedPurposes], tuple[Plan, ItemReader]] | None = None,
+        without: Callable[[RefusedPurposes], tuple[Plan, Reader]] | None = None,
     ) -> None:
         self._plan = plan
         self._reader = reader
@@ -165,5 +165,4 @@ class ItemBatch(Generic[_T]):
 
 
 def _plain(attributes: Attributes) -> Attributes:
-    """Return attributes as a plain dictionary."""
     return attributes if type(attributes) is dict else dict(attributes)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collector.contracts import Signal
-from collector.filter.decode.json import FAILURES, decode_scalar
+from collector.filter.decode.json import decode_scalar
+from collector.filter.members import FAILURES, members_decoder
 from collector.filter.otlp.attributes import BODY, UNREAD
 from collector.filter.otlp.body import BodyRejected, Members, OtlpBody, Wanted
 from collector.filter.otlp.wire import MAX_PARTS
@@ -186,12 +187,8 @@ _loose_decoder = msgspec.json.Decoder(_LooseItem).decode
 
 
 def _members(*names: str) -> Any:
-    """Make a decoder of the named members of an object, in this order, undecoded."""
-    fields = [(f"m{n}", Raw, NULL) for n in range(len(names))]
-    rename = {f"m{n}": name for n, name in enumerate(names)}
-    kind = msgspec.defstruct("Members", fields, rename=rename, frozen=True, gc=False)
-    decode = msgspec.json.Decoder(kind).decode
-    return lambda raw: msgspec.structs.astuple(decode(raw))
+    """Return the decoder of these members of an object, undecoded."""
+    return members_decoder(dict.fromkeys(names, Raw), NULL)
 
 
 _LAYERS = {
@@ -314,7 +311,6 @@ class JsonBody(OtlpBody):
         return [] if isinstance(found, int) else found
 
     def _points(self, metrics: Raw) -> list[Raw]:
-        """Return the data points of metrics."""
         kinds = (kind for metric in self._decode_outer_list(metrics) for kind in _metric(metric))
         present = (kind for kind in kinds if kind != NULL)
         return [point for kind in present for point in self._items(_points(kind)[0])]

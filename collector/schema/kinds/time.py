@@ -178,7 +178,6 @@ def _around(first: datetime, last: datetime, within: timedelta) -> tuple[datetim
 
 
 def _cut(moment: datetime, step: int) -> datetime:
-    """Truncate a moment to a multiple of so many seconds."""
     whole = moment.replace(microsecond=0)
     return whole - timedelta(seconds=int((whole - _EPOCH).total_seconds()) % step)
 

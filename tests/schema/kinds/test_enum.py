@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.filter.canonical import of_enum
 from tests.support.make_schemas import canonical, field, refuses
 from tests.support.rows import for_each
 
@@ -20,41 +21,16 @@ def _options(draw: st.DrawFn) -> dict[str, Any]:
     return {"values": values, "aliases": aliases, "fold_case": draw(st.booleans())}
 
 
-def _expected(text: str, values: list[str], aliases: dict[str, str], fold_case: bool) -> str | None:
-    """By looking through everything that is listed."""
-
-    def alike(listed: str) -> bool:
-        folded = fold_case and text.isascii() and listed.isascii()
-        return listed.lower() == text.lower() if folded else listed == text
-
-    found = {value for value in values if alike(value)}
-    found |= {value for alias, value in aliases.items() if alike(alias)}
-    assert len(found) <= 1
-    return next(iter(found), None)
-
-
 @given(_options(), _WORDS | st.text())
 def test_against_the_lists(options: dict[str, Any], text: str) -> None:
     """A text is the value or alias that it is listed as, or it is refused."""
     if refuses("enum", **options):
         return
-    make = canonical(field("enum", **options))
-    found = make(text)
-    assert found == _expected(text, **options)
-    assert found is None or make(found) == found
-
-
-@given(_options())
-def test_size(options: dict[str, Any]) -> None:
-    """The size is the number of texts that come out, whatever goes in."""
-    if refuses("enum", **options):
-        return
     of = field("enum", **options)
     make = canonical(of)
-    everything = [*options["values"], *options["aliases"]]
-    everything += [text.swapcase() for text in everything] + [text.upper() for text in everything]
-    assert {made for text in everything if (made := make(text))} == set(options["values"])
-    assert of.size() == len(options["values"])
+    found = make(text)
+    assert found == of_enum(of, text)
+    assert found is None or make(found) == found
 
 
 def test_aliases() -> None:

@@ -61,41 +61,16 @@ def test_anything(value: str | float) -> None:
 @for_each(
     "text",
     [
-        *[
-            "",
-            "2026-11-24",
-            "10:20:30",
-            "2026-11-24T10:20:30",
-            "2026-11-24T10:20Z",
-            "20261124T102030Z",
-        ],
-        *[
-            "2026-11-24T24:00:00Z",
-            "2026-11-24T10:60:00Z",
-            "2026-11-24T10:20:60Z",
-            "2026-13-01T00:00:00Z",
-        ],
-        *[
-            "2026-02-29T00:00:00Z",
-            "0000-01-01T00:00:00Z",
-            "1969-12-31T23:59:59Z",
-            "1970-01-01T00:00:00+00:01",
-        ],
-        *["2026-11-24T10:20:30+24:00", "2026-11-24T10:20:30+14:60", "2026-11-24T10:20:30+1:00"],
-        *["2026-11-24T10:20:30 +01:00", "2026-11-24T10:20:30+0100", "2026-11-24T10:20:30.Z"],
-        *["2026-11-24T10:20:30.1234567890Z", "2026-11-24T10:20:30,5Z", "2026-11-24T10:20:30Z\n"],
-        *[
-            " 2026-11-24T10:20:30Z",
-            "2026-11-24T10:20:30z ",
-            "２０２６-11-24T10:20:30Z",
-            "+2026-11-24T10:20:30Z",
-        ],
-        *[
-            "12026-11-24T10:20:30Z",
-            "1795515630",
-            "9999-12-31T23:59:59-00:01",
-            "2026-11-24T10:20:3٠Z",
-        ],
+        *("", "2026-11-24T10:20:30 +01:00", "2026-11-24T10:20:30Z\n"),
+        *(" 2026-11-24T10:20:30Z", "2026-11-24T10:20:30z "),
+        *"2026-11-24 10:20:30 2026-11-24T10:20:30 2026-11-24T10:20Z 20261124T102030Z".split(),
+        *"2026-11-24T24:00:00Z 2026-11-24T10:60:00Z 2026-11-24T10:20:60Z".split(),
+        *"2026-13-01T00:00:00Z 2026-02-29T00:00:00Z 0000-01-01T00:00:00Z".split(),
+        *"1969-12-31T23:59:59Z 1970-01-01T00:00:00+00:01 2026-11-24T10:20:30+24:00".split(),
+        *"2026-11-24T10:20:30+14:60 2026-11-24T10:20:30+1:00 2026-11-24T10:20:30+0100".split(),
+        *"2026-11-24T10:20:30.Z 2026-11-24T10:20:30.1234567890Z 2026-11-24T10:20:30,5Z".split(),
+        *"２０２６-11-24T10:20:30Z +2026-11-24T10:20:30Z 12026-11-24T10:20:30Z".split(),
+        *"1795515630 9999-12-31T23:59:59-00:01 2026-11-24T10:20:3٠Z".split(),
     ],
 )
 def test_refused_texts(text: str) -> None:
@@ -155,22 +130,6 @@ def test_windows(within: str, precision: str, early: str, late: str) -> None:
     for edge, beyond in ((early, -step), (late, step)):
         moment = datetime.fromisoformat(edge) + beyond
         assert make(moment.isoformat()) is None
-
-
-@for_each(("within", "precision"), [("±2m", "minute"), ("±45s", "minute"), ("±1h", "day")])
-@for_each("precise", [True, False])
-def test_the_size_of_a_window(within: str, precision: str, precise: bool) -> None:
-    """The size is the greatest number of values that pass at one moment, whatever the moment."""
-    of = field("time", within=within, precision=precision)
-    step, midnight = _STEPS[precision], NOW.replace(hour=0, minute=0, second=0, microsecond=0)
-    widest = 0
-    for offset in range(-90, 91, 15):
-        now = midnight + timedelta(seconds=offset, microseconds=0 if precise else 999_999)
-        make = canonical(of, now)
-        start = int(now.timestamp()) - 4 * max(step, 60)
-        passed = {make(start + number) for number in range(0, 8 * max(step, 60), step // 24 or 1)}
-        widest = max(widest, len(passed - {None}))
-    assert of.size() == widest
 
 
 @for_each(("within", "precision"), [("±1s", "second"), ("±45s", "minute"), ("±2m", "minute")])

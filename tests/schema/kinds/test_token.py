@@ -22,14 +22,6 @@ def test_patterns(text: str) -> None:
     assert make(text) == (text if member else None)
 
 
-def test_sizes(tmp_path: Path) -> None:
-    """The size is that of the language or of the catalogue."""
-    assert field("token", pattern="SM-[0-9]{3}").size() == 1000
-    assert field("token", pattern="a|a|b").size() == 2
-    (tmp_path / "mine.txt").write_text("# source: made up\na\nb\nc\n")
-    assert field("token", tmp_path, catalogue="mine").size() == 3
-
-
 def test_catalogues(tmp_path: Path) -> None:
     """A member passes unchanged; other spellings, prefixes and longer texts do not."""
     (tmp_path / "mine.txt").write_text("# source: made up\niPhone 15\niPhone 15 Pro\n")

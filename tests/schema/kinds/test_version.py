@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.filter.canonical import of_version
 from tests.support.make_schemas import canonical, field, refuses
 from tests.support.rows import for_each
-
-_DEFAULT = 99_999
-
-
-def _expected(text: str, parts: int, maximum: list[int]) -> str | None:
-    """By splitting; a number may be as long as its maximum, leading zeros included."""
-    numbers = text.split(".")
-    maxima = [*maximum, *[_DEFAULT] * 4][:4]
-    if len(numbers) > 4:
-        return None
-    for number, most in zip(numbers, maxima, strict=False):
-        if not (number.isascii() and number.isdigit() and len(number) <= len(str(most))):
-            return None
-        if int(number) > most:
-            return None
-    return ".".join(numbers[:parts])
-
 
 _OPTIONS = st.integers(1, 4).flatmap(
     lambda parts: st.tuples(
@@ -43,27 +26,11 @@ _TEXTS = st.lists(
 def test_against_splitting(options: tuple[int, list[int]], text: str) -> None:
     """A version is its first parts, as they are written, if every part is within its maximum."""
     parts, maximum = options
-    make = canonical(field("version", parts=parts, maximum=maximum))
-    found = make(text)
-    assert found == _expected(text, parts, maximum)
-    assert found is None or make(found) == found
-
-
-@for_each(
-    ("parts", "maximum"),
-    [(1, [0]), (1, [12]), (2, [3, 9]), (2, [9, 10]), (3, [1, 2, 3]), (1, [3, 12])],
-)
-def test_size_by_listing_every_text(parts: int, maximum: list[int]) -> None:
-    """The size is the number of different texts that come out of all texts of digits and dots."""
     of = field("version", parts=parts, maximum=maximum)
     make = canonical(of)
-    length = sum(len(str(most)) for most in maximum) + len(maximum) - 1
-    texts = (
-        "".join(chars)
-        for size in range(length + 1)
-        for chars in product("0123456789.", repeat=size)
-    )
-    assert len({made for text in texts if (made := make(text))}) == of.size()
+    found = make(text)
+    assert found == of_version(of, text)
+    assert found is None or make(found) == found
 
 
 def test_defaults() -> None:
