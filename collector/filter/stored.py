@@ -17,6 +17,7 @@ import msgspec
 
 from collector.contracts import Batch, Layout, Record, Row, count_lines, layout_of
 from collector.errors import DeliveryError, UnreadableBatch
+from collector.filter.text import PIECE, pieces
 
 Values = tuple[str, Mapping[str, Collection[object]]]
 """The different values of each member of some records, and the schema that these name."""
@@ -117,11 +118,13 @@ def foreign_lines(payload: bytes) -> int:
 
 
 def _decode_rows(layout: Layout, payload: bytes) -> list[Row]:
-    """Decode each record into its values in the order of the layout's columns, and its count."""
-    try:
-        return [_values(record) for record in _row_decoder(layout).decode_lines(payload)]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        pass
+    """Decode each record into its values in the order of the layout's columns, and its count: some
+    at a time, as other threads wait meanwhile."""
+    decode, rows = _row_decoder(layout).decode_lines, list[Row]()
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        for piece in pieces(payload, PIECE):
+            rows += map(_values, decode(piece))
+        return rows
     raise _unreadable()
 
 
