@@ -31,6 +31,7 @@ from collector.contracts import (
 from collector.errors import ConfigError, DeliveryError
 from collector.files import failing_as
 from collector.files import make_private as make_file_private
+from collector.filter.text import pieces
 from collector.ledger import journal
 from collector.ledger.receipt import COLUMNS, NOTHING, SALT_BYTES, Start, commit
 from collector.ledger.stored import FORMAT, UNKNOWN_FORMAT, require_known_format
@@ -131,6 +132,8 @@ NEW_HOUR = (
 
 _PLAIN_BYTES = 1 << 18
 """The most bytes of records that are not compressed."""
+_PIECE = 1 << 17
+"""Bytes that are compressed at once."""
 _ZLIB = b"x"
 """The first byte of what is compressed (RFC 1950: method 8, a window of 32 KiB); records begin with
 ``{``."""
@@ -155,7 +158,9 @@ def stored(records: bytes) -> StoredRecords:
     bytes, the commit, the log, the file and the deletion take less time than that takes, and it
     need not be done by the thread for which all senders wait."""
     if len(records) > _PLAIN_BYTES:
-        records = zlib.compress(records, 1)
+        packer = zlib.compressobj(1)
+        parts = [packer.compress(piece) for piece in pieces(records, _PIECE)]
+        records = b"".join([*parts, packer.flush()])
     salt = secrets.token_bytes(SALT_BYTES)
     return StoredRecords(salt, commit(salt, records), records)
 
