@@ -330,6 +330,15 @@ def count_lines(text: bytes) -> int:
     return sum(count_lines(text[at : at + COUNTED_AT_ONCE]) for at in starts)
 
 
+class StoredRecords(NamedTuple):
+    """The records of a batch as its row in the spool has them, compressed if they are many, and the
+    salt and the commitment of that."""
+
+    salt: bytes
+    commitment: bytes
+    payload: bytes
+
+
 @dataclass(repr=False)
 class PendingBatch:
     """Records of one layout and minute that are not in the spool yet, as NDJSON, and their tally.
@@ -337,8 +346,8 @@ class PendingBatch:
     ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
     another minute than the present one. ``granted`` are the purposes for which the records may be
     used. ``rows`` are those of the payload, where it was decoded already and they were kept. One
-    with an ``id`` keeps it in the spool, and is not joined with others. ``commitment`` has its salt
-    and the commitment to the payload, where they were made already.
+    with an ``id`` keeps it in the spool, and is not joined with others. ``stored`` is how the spool
+    stores the payload, where that was made already.
     """
 
     layout: Layout
@@ -348,7 +357,7 @@ class PendingBatch:
     granted: Granted = None
     rows: list[Row] | None = field(default=None, compare=False)
     id: bytes | None = None
-    commitment: tuple[bytes, bytes] | None = field(default=None, compare=False)
+    stored: StoredRecords | None = field(default=None, compare=False)
 
     @cached_property
     def record_count(self) -> int:

@@ -50,6 +50,7 @@ from collector.filter.text import (
     readable_lines,
     refusal,
 )
+from collector.turns import in_turns
 
 if TYPE_CHECKING:
     from collector.filter.otlp import OtlpFilter
@@ -265,7 +266,7 @@ class EventRouter:
     ) -> Iterator[Any]:
         """Yield events that are objects; judge those that are lists in their turn."""
         objects, read, readers = self.readers.objects, form.read, self.readers
-        for payload in payloads:
+        for payload in in_turns(payloads):
             found = read(readers, payload)
             if type(found) is not tuple:
                 self._reject(found, builder)

@@ -18,6 +18,7 @@ import msgspec
 from collector.contracts import Batch, Layout, Record, Row, layout_of
 from collector.errors import UnreadableBatch
 from collector.filter.members import FAILURES, named_members
+from collector.filter.text import PIECE, pieces
 
 Values = tuple[str, Mapping[str, Collection[object]]]
 """The different values of each member of some records, and the schema that these name."""
@@ -90,9 +91,13 @@ def foreign_lines(payload: bytes) -> int:
 
 
 def _decode_rows(layout: Layout, payload: bytes) -> list[Row]:
-    """Decode each record into its values in the order of the layout's columns, and its count."""
+    """Decode each record into its values in the order of the layout's columns, and its count, piece
+    by piece, because other threads wait meanwhile."""
+    decode, rows = _row_decoder(layout).decode_lines, list[Row]()
     with suppress(*FAILURES):
-        return [_values(record) for record in _row_decoder(layout).decode_lines(payload)]
+        for piece in pieces(payload, PIECE):
+            rows += map(_values, decode(piece))
+        return rows
     raise UnreadableBatch
 
 

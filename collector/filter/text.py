@@ -16,6 +16,7 @@ from itertools import accumulate
 from pydantic_core import SchemaValidator, ValidationError, core_schema
 
 from collector.contracts import Rejection, count_lines
+from collector.turns import in_turns
 
 BOM = b"\xef\xbb\xbf"
 PIECE = 1 << 16
@@ -164,8 +165,8 @@ def _has_ends(payload: bytes, number: int) -> bool:
 
 def pieces(payload: bytes, size: int) -> Iterator[bytes]:
     """Yield a payload in pieces of whole lines; only a line longer than ``size`` makes a larger
-    piece."""
-    return (payload[start:end] for start, end, _ in line_slices(payload, size))
+    piece. Others have their turns between two pieces."""
+    return in_turns((payload[start:end] for start, end, _ in line_slices(payload, size)), 1)
 
 
 def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:

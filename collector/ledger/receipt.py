@@ -23,7 +23,8 @@ SALT_BYTES = 32
 NOTHING = bytes(32)
 """The hash of a receipt that does not exist."""
 commit: Callable[[bytes, bytes], bytes] = partial(hmac.digest, digest="sha256")
-"""Returns the commitment of a batch: the HMAC-SHA-256 of its records (NDJSON) under their salt."""
+"""Returns the commitment of a batch: the HMAC-SHA-256 of its records as they are stored, under
+their salt."""
 
 COLUMNS = (
     *("sequence", "minute", "schema", "received", "admitted"),

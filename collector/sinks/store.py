@@ -47,6 +47,7 @@ from collector.sinks.store_file import (
 from collector.sqlite.compaction import remove_copies
 from collector.sqlite.connection import check_database, checkpoint, make_durable, transaction
 from collector.sqlite.wal import Index, need_room
+from collector.turns import in_turns
 
 __all__ = ["FILE_NAME", "Store", "StoreSettings", "StoreSink"]
 
@@ -238,7 +239,7 @@ class StoreSink(ErasableSink):
             places = self._places[table.name]
             found = self._db.execute(table.places, (places.base,)) if is_careful else ()
             rows = places.rows(groups, {place for (place,) in found} if is_careful else None)
-            self._db.executemany(table.insert, rows)
+            self._db.executemany(table.insert, in_turns(rows))
             added[table] = len(rows)
         return added
 

@@ -31,6 +31,7 @@ from collector.contracts import (
     PendingBatch,
     Removal,
     Share,
+    StoredRecords,
     Tally,
     added,
     count_lines,
@@ -39,7 +40,7 @@ from collector.contracts import (
 from collector.files import need_room
 from collector.filter.redaction import FIRST, Rule, redact
 from collector.ledger.journal import append_all
-from collector.ledger.receipt import NOTHING, SALT_BYTES, Start, Tip, commit, issue
+from collector.ledger.receipt import NOTHING, Start, Tip, issue
 from collector.spool import idempotency
 from collector.spool.accounts import Accounts
 from collector.spool.idempotency import forget_keys
@@ -61,6 +62,7 @@ from collector.spool.tables import (
     make_private,
     open_connection,
     read_layouts,
+    stored,
 )
 from collector.spool.write_queue import (
     ID_BYTES,
@@ -89,8 +91,6 @@ _ASIDE_SIZES = "SELECT 1, records, length(payload) FROM aside WHERE sink = ? AND
 _MOST_DELETED_BYTES = MOST_SHARED_BYTES // 2
 """Bytes of batches after which no more are deleted in a transaction, unless it writes more than
 that: it takes as long as writing, and senders wait meanwhile."""
-_MOST_POSTPONED = 16
-"""Transactions with small requests for which a batch waits that is larger than this."""
 
 
 @dataclass(slots=True)
@@ -114,8 +114,6 @@ class SpoolFile:
         self.depth: Depth = Depth()
         self.has_delivered: bool = False
         """Whether some of the batches that every sink has are still to be deleted."""
-        self.postponed: int = 0
-        """For how many transactions with small requests the first of these waits: it is large."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
         self._recent = RecentBatches()
@@ -221,8 +219,7 @@ class SpoolFile:
                 self.db.executemany(NEW_HOUR, [(*key, times) for key, times in sums.items()])
             depth += added
             if cursors or self.has_delivered or self.accounts.is_skipping:
-                written = added.bytes if writes else None
-                depth = self._delete_delivered(depth, tip.sequence, written=written)
+                depth = self._delete_delivered(depth, tip.sequence, added.bytes)
         self.depth = depth
         if tip != self.chain_tip:
             self.tip = self.chain_tip = tip
@@ -298,19 +295,13 @@ class SpoolFile:
                 each.close()
         self.index.close()
 
-    def _add(self, batch: Batch, pending: PendingBatch, tip: Tip) -> Tip:
-        """Insert a batch, unless it is empty, and its receipt, within a transaction; return the new
-        tip."""
-        layout, commitment = layout_of(batch), None
-        if batch.payload:
-            self._add_layout(layout)
-            salt, commitment = pending.commitment or salted_commitment(batch.payload)
-            sealed = _sealed(batch, pending.record_count, salt, commitment)
-            number = tip.sequence + 1
-            head = (number, batch.id, layout.digest, batch.received)
-            row = (*head, *sealed, encode_granted(batch.granted), number)
-            self.db.execute(NEW_BATCH, row)
-        return self._add_receipt(batch, pending.tally, tip, commitment)
+    def _add(self, batch: Batch, records: int, found: StoredRecords, number: int) -> None:
+        """Insert a batch of so many records, within a transaction."""
+        layout = layout_of(batch)
+        self._add_layout(layout)
+        head = (number, batch.id, layout.digest, batch.received)
+        row = (*head, *_sealed(batch, records, found), encode_granted(batch.granted), number)
+        self.db.execute(NEW_BATCH, row)
 
     def _add_receipt(self, batch: Batch, tally: Tally, tip: Tip, commitment: bytes | None) -> Tip:
         receipt = issue(tip, batch.received, layout_of(batch).digest, tally, commitment)
@@ -327,14 +318,18 @@ class SpoolFile:
         return tip
 
     def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth]:
-        """Insert new batches and receipts; return the tip after that, and what was added."""
+        """Insert new batches, unless they are empty, and receipts; return the tip after that, and
+        what was added."""
         tip, added = self.chain_tip, Depth()
         for pending in batches:
-            batch = new_batch(pending)
-            tip = self._add(batch, pending, tip)
+            batch, commitment = new_batch(pending), None
             if pending.payload:
-                self._recent.add(tip.sequence, batch)
-                added += Depth(1, pending.record_count, len(pending.payload))
+                found, number = pending.stored or stored(pending.payload), tip.sequence + 1
+                commitment = found.commitment
+                self._add(batch, pending.record_count, found, number)
+                self._recent.add(number, batch)
+                added += Depth(1, pending.record_count, len(found.payload))
+            tip = self._add_receipt(batch, pending.tally, tip, commitment)
         if tip != self.chain_tip:
             self.db.execute(NEW_TIP, (tip.sequence, tip.hash))
         return tip, added
@@ -348,17 +343,12 @@ class SpoolFile:
         self.db.executemany(NEW_COLUMN, columns)
         self.layouts[layout.digest] = layout
 
-    def _delete_delivered(
-        self, depth: Depth, last: int | None = None, *, written: int | None = None
-    ) -> Depth:
+    def _delete_delivered(self, depth: Depth, last: int | None = None, written: int = 0) -> Depth:
         """Delete some of the batches that no sink needs; return the depth after that. In a
-        transaction with requests, of so many bytes ``written``, at least as many are deleted, so
-        that batches do not pile up; but a large one waits for another transaction than one of small
-        requests, unless it was postponed too often."""
-        before, self.postponed, self.has_delivered = self.postponed, 0, False
-        is_shared = written is not None and written <= MOST_SHARED_BYTES
-        is_shared &= before < _MOST_POSTPONED
-        accounts, left = self.accounts, max(_MOST_DELETED_BYTES, written or 0)
+        transaction in which so many bytes are ``written``, at least as many are deleted, so that
+        batches do not pile up."""
+        self.has_delivered = False
+        accounts, left = self.accounts, max(_MOST_DELETED_BYTES, written)
         if not accounts.rows:
             return depth
         present = accounts.cursors.items()
@@ -367,8 +357,6 @@ class SpoolFile:
         for after, upto in accounts.unneeded(self.last if last is None else last):
             end = after
             for number, size in self.db.execute(_LENGTHS, (after, upto)):
-                if is_shared and size > _MOST_DELETED_BYTES:
-                    self.postponed, left = before + 1, 0
                 self.has_delivered = left <= 0
                 if self.has_delivered:
                     break
@@ -405,23 +393,17 @@ def new_batch(pending: PendingBatch) -> Batch:
     )
 
 
-def salted_commitment(payload: bytes) -> tuple[bytes, bytes]:
-    """Return a random salt, and the commitment to the records of a batch under it."""
-    salt = secrets.token_bytes(SALT_BYTES)
-    return salt, commit(salt, payload)
-
-
-def _sealed(batch: Batch, records: int, salt: bytes, commitment: bytes) -> tuple[object, ...]:
+def _sealed(batch: Batch, records: int, found: StoredRecords) -> tuple[object, ...]:
     """Return what the row of a batch has of its records: their number, salt, seal and payload."""
     head = (batch.id, layout_of(batch).digest, batch.received, records)
-    seal = batch_seal(salt, commitment, encode_granted(batch.granted), *head)
-    return records, salt, seal, batch.payload
+    seal = batch_seal(found.salt, found.commitment, encode_granted(batch.granted), *head)
+    return records, found.salt, seal, found.payload
 
 
 def _sealed_anew(batch: Batch) -> tuple[bytes, tuple[object, ...]]:
     """Return the commitment to the records of a batch, and what its row has of them."""
-    salt, commitment = salted_commitment(batch.payload)
-    return commitment, _sealed(batch, count_lines(batch.payload), salt, commitment)
+    found = stored(batch.payload)
+    return found.commitment, _sealed(batch, count_lines(batch.payload), found)
 
 
 # -- removing records ------------------------------------------------------------------------------

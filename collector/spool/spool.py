@@ -51,11 +51,10 @@ from collector.spool.file import (
     Selection,
     SpoolFile,
     rewrite,
-    salted_commitment,
 )
 from collector.spool.lock import Lock
 from collector.spool.recover import try_open
-from collector.spool.tables import Account
+from collector.spool.tables import Account, stored
 from collector.spool.write_queue import (
     MOST_SHARED_BYTES,
     Arrivals,
@@ -191,7 +190,7 @@ class Spool(Closing):
         merged = [batch for batch in merge(batches) if batch.tally.received]
         check(merged)
         if is_large(merged):  # it is not merged with others, which need not wait for this
-            merged = [replace(b, commitment=salted_commitment(b.payload)) for b in merged]
+            merged = [replace(batch, stored=stored(batch.payload)) for batch in merged]
         with self._changed:
             self._check_writable()
             if merged or key is not None:
@@ -467,8 +466,7 @@ class Spool(Closing):
             has_log = self._checkpoints.has_log.is_set
             if not (has_log() or self._sums):  # nothing is to be done later
                 self._changed.wait_for(lambda: is_woken() or self._moved)
-            if self._file is None or not self._file.postponed:
-                self._changed.wait_for(is_woken, _CURSOR_SECONDS if self._moved else IDLE_SECONDS)
+            self._changed.wait_for(is_woken, _CURSOR_SECONDS if self._moved else IDLE_SECONDS)
             left = self._queue or self._jobs or self._moved or self._sums or has_log()
             return not self._is_closing or bool(left)
 
@@ -491,7 +489,7 @@ class Spool(Closing):
             if size > MOST_SHARED_BYTES and not file.has_room(size):  # of a single request
                 self._refuse(writes)
                 writes = []
-            has_work = bool(writes or cursors or unreadable or sums or file.postponed)
+            has_work = bool(writes or cursors or unreadable or sums or file.has_delivered)
             if not has_work or self._checkpoints.is_due:
                 self._checkpoints.finish(is_idle=not has_work, is_last=self._is_closing)
             found = file.write(writes, cursors, sums, unreadable) if has_work else []

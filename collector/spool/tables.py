@@ -8,19 +8,32 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import secrets
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from collector.contracts import EMPTY, SUMS, Batch, Depth, Granted, Layout, SinkSums
+from collector.contracts import (
+    EMPTY,
+    MOST_BYTES,
+    SUMS,
+    Batch,
+    Depth,
+    Granted,
+    Layout,
+    SinkSums,
+    StoredRecords,
+)
 from collector.errors import ConfigError, DeliveryError
 from collector.files import failing_as
 from collector.files import make_private as make_file_private
+from collector.filter.text import pieces
 from collector.ledger import journal
-from collector.ledger.receipt import COLUMNS, NOTHING, Start, commit
+from collector.ledger.receipt import COLUMNS, NOTHING, SALT_BYTES, Start, commit
 from collector.ledger.stored import FORMAT, UNKNOWN_FORMAT, require_known_format
 from collector.ledger.stored import TABLES as LEDGER_TABLES
 from collector.spool import idempotency
@@ -117,6 +130,13 @@ NEW_HOUR = (
 )
 
 
+_PLAIN_BYTES = 1 << 18
+"""The most bytes of records that are not compressed."""
+_PIECE = 1 << 17
+"""Bytes that are compressed at once."""
+_ZLIB = b"x"
+"""The first byte of what is compressed (RFC 1950: method 8, a window of 32 KiB); records begin with
+``{``."""
 _APPLICATION = DEFINITION.application.to_bytes(4)
 _HEAD = 100
 _WHOLE_BYTES = 256 << 20
@@ -131,6 +151,30 @@ _SETTINGS = (
     f"wal_autocheckpoint = {_WAL_PAGES}",
     f"journal_size_limit = {_WAL_BYTES}",
 )
+
+
+def stored(records: bytes) -> StoredRecords:
+    """Return how the NDJSON of a batch is stored. A large one is compressed: of a tenth of its
+    bytes, the commit, the log, the file and the deletion take less time than that takes, and it
+    need not be done by the thread for which all senders wait."""
+    if len(records) > _PLAIN_BYTES:
+        packer = zlib.compressobj(1)
+        parts = [packer.compress(piece) for piece in pieces(records, _PIECE)]
+        records = b"".join([*parts, packer.flush()])
+    salt = secrets.token_bytes(SALT_BYTES)
+    return StoredRecords(salt, commit(salt, records), records)
+
+
+def records_of(payload: bytes) -> bytes | None:
+    """Return the NDJSON of a batch from its row; ``None`` if there is none, or too much."""
+    if not payload.startswith(_ZLIB):
+        return payload
+    inflater = zlib.decompressobj()
+    with suppress(zlib.error):
+        records = inflater.decompress(payload, MOST_BYTES)
+        if inflater.eof:
+            return records
+    return None
 
 
 def batch_seal(salt: bytes, commitment: bytes, granted: str | None, *head: object) -> bytes:
@@ -336,9 +380,9 @@ def read_layouts(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[st
 
 def batch_of(row: tuple[Any, ...], layouts: Mapping[str, Layout]) -> Batch | None:
     """Return the batch of a row of ``BATCH``; ``None`` if it is damaged."""
-    _, id_, digest, received, _, _, _, payload, granted, _ = row
+    _, id_, digest, received, _, _, _, found, granted, _ = row
     layout = layouts.get(digest)
-    if layout is None or not is_intact(row):
+    if layout is None or not is_intact(row) or (payload := records_of(found)) is None:
         return None
     purposes = decode_granted(granted)
     return Batch(id_, received, layout=layout, payload=payload, granted=purposes)

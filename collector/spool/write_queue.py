@@ -87,7 +87,7 @@ def _joined(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
     payload = b"".join(batch.payload for batch in batches)
     decoded = [batch.rows for batch in batches if batch.rows is not None]
     rows = [*chain.from_iterable(decoded)] if len(decoded) == len(batches) else None
-    return replace(batches[0], payload=payload, tally=tally, rows=rows, commitment=None)
+    return replace(batches[0], payload=payload, tally=tally, rows=rows, stored=None)
 
 
 def add_to_sums(sums: HourlySums, batch: PendingBatch) -> None:

@@ -21,6 +21,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 )
 
 from collector.ledger import Audit, Ledger
+from collector.spool.tables import records_of
 from tests.support.deadline import WAIT_SECONDS
 
 _PREFIX = 0x20010DB8 << 96
@@ -53,7 +54,8 @@ def kept(data: Path) -> Kept:
     waiting: Counter[str] = Counter()
     for id_, payload in batches:
         if id_ not in delivered:
-            waiting.update(json.loads(line)["client.address"] for line in payload.splitlines())
+            lines = (records_of(payload) or b"").splitlines()
+            waiting.update(json.loads(line)["client.address"] for line in lines)
     return Kept(stored, waiting, ledger)
 
 

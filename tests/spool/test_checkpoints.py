@@ -4,6 +4,7 @@ more than a little of it."""
 from __future__ import annotations
 
 from pathlib import Path
+from secrets import token_urlsafe
 
 import pytest
 
@@ -21,7 +22,8 @@ _LOG = "spool.db-wal"
 
 
 def _half_a_mib(number: int) -> PendingBatch:
-    return entry(number, text="x" * (_MIB // 2))
+    """Records that take half a MiB, also compressed."""
+    return entry(number, text=token_urlsafe(_MIB // 2))
 
 
 def test_no_commit_writes_the_log_into_the_file(path: Path) -> None:

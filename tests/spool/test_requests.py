@@ -3,8 +3,10 @@ and what a commit takes from several requests is bounded."""
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,14 @@ from collector.contracts import (
     PendingBatch,
     RequestKey,
     Share,
+    StoredRecords,
     Tally,
     Written,
 )
 from collector.errors import DeliveryError
 from collector.ledger import opened
+from collector.ledger.receipt import commit as commitment
 from collector.spool import Spool, file, write_queue
-from collector.spool import spool as spool_module
 from collector.spool.file import SpoolFile
 from collector.spool.recover import open_file
 from collector.spool.write_queue import PendingWrite
@@ -31,7 +34,15 @@ from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.failing_disk import fill, small_disk
 from tests.support.ledgers import check_ledger
-from tests.support.make_batches import LAYOUT, commit, drained, entry, waiting
+from tests.support.make_batches import (
+    LAYOUT,
+    commit,
+    commit_to,
+    drained,
+    entry,
+    waiting,
+    without,
+)
 
 KEY = RequestKey(b"k" * 16, b"b" * 16)
 
@@ -61,6 +72,43 @@ def test_the_largest_request_is_one_batch_and_one_commit(path: Path, sizes: list
         assert drained(spool) == [*range(MOST_EVENTS), -1]
     found = check_ledger(path)
     assert (found.receipts, found.received) == (2, MOST_EVENTS + 8)
+
+
+def test_many_records_take_little_room(path: Path) -> None:
+    """They are compressed, and come out as they were, also after a restart; what a rule leaves of
+    them is, too."""
+    large = entry(*range(MOST_EVENTS))
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, large)
+        assert spool.state().bytes < len(large.payload) // 4
+        ((_, batch),) = waiting(spool)
+        assert batch.payload == large.payload
+    check_ledger(path)
+    with Spool(path, sinks=["sink"]) as spool:
+        spool.rewrite([without(*range(100))]).result(WAIT_SECONDS)
+        assert spool.state().bytes < len(large.payload) // 4
+        assert drained(spool) == [*range(100, MOST_EVENTS)]
+    check_ledger(path)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        zlib.compress(b"{}\n" * MOST_BYTES, 1),
+        zlib.compress(b"{}\n" * 1000, 1)[:-1],
+        b"x{}\n",
+    ],
+    ids=["too much", "cut short", "nothing compressed"],
+)
+def test_what_cannot_be_decompressed_is_damaged(path: Path, payload: bytes) -> None:
+    """It is kept apart, whatever its seal says, and delays no other batch."""
+    salt = bytes(32)
+    planted = StoredRecords(salt, commitment(salt, payload), payload)
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, replace(entry(1), stored=planted), entry(2))
+        assert drained(spool) == [2]
+        wait_until(lambda: spool.state().damaged == 1)
+    assert query(path, "SELECT sequence FROM damaged") == [(1,)]
 
 
 def test_more_than_a_request_may_become_is_refused(path: Path) -> None:
@@ -211,29 +259,6 @@ def test_batches_that_all_sinks_have_are_deleted_little_by_little(
     assert depths[:3] == [3, 1, 0]
 
 
-def test_a_large_batch_is_not_deleted_in_the_commit_of_a_request(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is by the next transaction that has none, or after some commits; what is before it shares
-    theirs."""
-    monkeypatch.setattr(file, "_MOST_DELETED_BYTES", 1500)
-    with Spool(path, sinks=["sink"]) as spool:
-        commit(spool, entry(1), entry(*range(2000)), entry(2))
-    found = open_file(path, [LAYOUT], {"sink": Share()}).file
-    try:
-        depths = [_written(found, entry(number)) for number in range(3)]
-        assert depths == [3, 4, 5]
-        assert found.has_delivered
-        assert _written(found) == 4
-        found.write([], {"sink": found.last}, Counter(), [])
-        depths = [_written(found, entry(*range(2000)))]
-        while depths[-1] > 2:
-            depths.append(_written(found, entry(1)))
-            assert len(depths) < 50
-    finally:
-        found.close()
-
-
 @pytest.mark.parametrize("minutes", [1, 5])
 def test_large_batches_are_deleted_as_fast_as_they_come(tmp_path: Path, minutes: int) -> None:
     """Also if each transaction has a request."""
@@ -254,28 +279,16 @@ def test_large_batches_are_deleted_as_fast_as_they_come(tmp_path: Path, minutes:
     assert most < 5_000_000
 
 
-def test_a_large_batch_is_deleted_while_requests_come(path: Path) -> None:
-    """Between two of them."""
-    with Spool(path, sinks=["sink"]) as spool:
-        commit(spool, entry(*range(2000), text="x" * 1000))
-        assert len(drained(spool)) == 2000
-        for number in range(200):
-            commit(spool, entry(number))
-            if spool.state().bytes < 1_000_000:
-                break
-        assert number < 5
-
-
-def test_what_no_sink_is_to_get_is_deleted_where_none_is_named(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also a batch that is postponed, as its request is small and it is not."""
-    monkeypatch.setattr(spool_module, "_SUMS_SECONDS", 3600.0)
-    with Spool(path, sinks={"sink": Share(300_000, skips=True)}) as spool:
-        commit(spool, entry(1, text="x" * 290_000), entry(2, text="x" * 290_000))
+def test_what_all_sinks_have_is_deleted_where_none_is_named(path: Path) -> None:
+    """Also what is left for later transactions, while no request comes."""
+    commit_to(path, *(entry(number, text="x" * 200_000) for number in range(9)))
+    found = open_file(path, [LAYOUT], {"sink": Share()}).file
+    try:
+        assert _written(found) > 6
+    finally:
+        found.close()
     with Spool(path) as spool:
-        commit(spool, entry(3, text="x" * 290_000))
-        wait_until(lambda: spool.state().bytes < 300_000)
+        wait_until(lambda: spool.state().bytes < 200_000)
 
 
 def _written(found: SpoolFile, *batches: PendingBatch) -> int:

@@ -22,6 +22,7 @@ from collector.filter.plan import ITEMS, Plan, SenderInfo
 from collector.filter.reader import Reader
 from collector.filter.records import MAX_ITEMS
 from collector.filter.text import MAX_DOCUMENT
+from collector.turns import in_turns
 
 Narrow = Callable[[frozenset[str]], "OtlpFilter"]
 """``narrow(refused)``: the filter without the refused purposes."""
@@ -135,7 +136,7 @@ class OtlpFilter:
     ) -> Iterator[Any]:
         """Yield items as events; elements that are none are counted."""
         reader = self.reader
-        for item in items:
+        for item in in_turns(items):
             members = decoded.item_members(item, reader)
             if members is None:
                 rejected.append("not_an_object")
