@@ -109,7 +109,7 @@ def test_a_person_in_one_part_of_an_hour(tmp_path: Path) -> None:
     """The row groups before and after have no address; a window may begin within the hour."""
     hour = _NOW.replace(minute=0) - timedelta(hours=2)
     nobody = b'{"schema":"%b","os.type":"linux"}\n' % _SCHEMA.id.encode()
-    with _opened(tmp_path) as sink, mock.patch("collector.sinks.parquet.bounded._GROUP_BYTES", 1):
+    with _opened(tmp_path) as sink, mock.patch("collector.arrow.tables._GROUP_BYTES", 1):
         for number, minute in enumerate((5, 10, 45, 55)):
             batch = batch_of(number, [1], _SCHEMA)
             payload = nobody if minute in (5, 55) else batch.payload

@@ -17,11 +17,11 @@ from pyarrow import parquet
 
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
-from collector.filter.arrow import writer
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, person
+from tests.support.parquet import write_parquet
 from tests.support.raising import raises
 
 _SCHEMA = load_schema("conferencing")
@@ -63,9 +63,8 @@ def _of_column(folder: Path) -> None:
 def _of_arrow(folder: Path) -> None:
     table = parquet.read_table(_file(folder), partitioning=None)
     text = b64encode(table.schema.serialize().to_pybytes() + _CANARY.encode())
-    with writer(_file(folder), table.schema) as made:
-        made.write_table(table)
-        made.add_key_value_metadata({"ARROW:schema": text})
+    metadata = {**table.schema.metadata, b"ARROW:schema": text}
+    write_parquet(_file(folder), table.replace_schema_metadata(metadata))
 
 
 def _copied(folder: Path, name: str) -> None:

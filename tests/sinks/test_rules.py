@@ -15,14 +15,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from collector.contracts import Record, Subject, to_minute
-from collector.filter.arrow import arrow_schema, read_records, read_table
+from collector.arrow.tables import concerns, cut, read_records
+from collector.contracts import RESERVED, Record, Subject, to_minute
+from collector.filter.arrow import arrow_schema, read_table
 from collector.filter.redaction import (
     EVERYTHING,
-    RESERVED,
     Rule,
-    concerns,
-    cut,
     matching,
     redact,
     sql,

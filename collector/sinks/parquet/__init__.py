@@ -11,18 +11,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
-from collector.contracts import Batch, Layout, Record, Removal, added, count_lines, layout_of
+from collector.contracts import (
+    Batch,
+    Layout,
+    Part,
+    Record,
+    Removal,
+    added,
+    count_lines,
+    layout_of,
+)
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.extras import require
 from collector.files import check_directory
-from collector.filter.redaction import Part, Rule, cut, matching
+from collector.filter.redaction import Rule, matching
 from collector.filter.stored import Values, read, values
+from collector.sinks.parquet.lake import FileKey, Lake, most_bytes
+from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects
 from collector.sinks.parquet.segment_reader import Segment, Waiting, read_segments
 from collector.sinks.parquet.segment_routing import (
     SegmentDirectories,
@@ -43,10 +54,7 @@ from collector.sinks.sink import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from collector.filter.arrow import ColumnTypes
-    from collector.sinks.parquet.lake import FileKey, Lake
 
 __all__ = ["ParquetSettings", "ParquetSink"]
 
@@ -74,7 +82,6 @@ class ParquetSink(ErasableSink):
         # What another sink has is a lake without files for this one.
         own = settings if opening.has_location else settings.moved(self._directory / "none")
         self._lake = _lake(own, self._directory)
-        self._types = _types(opening)
         self._staged: Segments | None = None
         if not opening.is_offline:
             self._waiting.take_over()
@@ -157,6 +164,12 @@ class ParquetSink(ErasableSink):
             if number > len(self._current(self._staged)):
                 raise DeliveryError("E503", _FORMER, "changed")
 
+    @cached_property
+    def _types(self) -> ColumnTypes:
+        from collector.filter.arrow import ColumnTypes  # noqa: PLC0415 - pyarrow
+
+        return ColumnTypes(self.opening.schemas, self.opening.schema_of)
+
     def _types_of(self, batch: Batch, noted: Mapping[str, str]) -> Mapping[str, str | None]:
         rows = read(replace(batch, rows=None)).rows
         return self._types.of(layout_of(batch), rows or list, noted)
@@ -168,8 +181,6 @@ class ParquetSink(ErasableSink):
             self._noted.add(digest)
 
     def _terms(self, layout: Layout) -> Terms:
-        from collector.sinks.parquet.bounded import most_bytes  # noqa: PLC0415 - pyarrow
-
         size, waiting = min(self.settings.size, most_bytes(layout)), self._waiting
         return Terms(size, waiting.place, waiting.routing.note(layout.table))
 
@@ -267,8 +278,6 @@ class ParquetSink(ErasableSink):
 
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
         """Yield records as they are, collected ones too, each with the name of its schema."""
-        from collector.filter.arrow import read_records  # noqa: PLC0415 - pyarrow
-
         with self._waiting.read() as segments:
             waiting = {each.segment.key for each in segments}
             for each in segments:
@@ -276,11 +285,10 @@ class ParquetSink(ErasableSink):
             with self._lake.past_unreadable() as others:
                 for key in self._lake.all_keys():
                     with others():
-                        for table in self._found(key, rule) if key.text not in waiting else ():
-                            for record in read_records(table):
-                                yield key.schema, record
+                        for record in self._found(key, rule) if key.text not in waiting else ():
+                            yield key.schema, record
 
-    def _found(self, key: FileKey, rule: Rule) -> Iterator[pa.Table]:
+    def _found(self, key: FileKey, rule: Rule) -> Iterator[Record]:
         parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
         if parts and _overlaps(parts, key):
             yield from self._lake.find(key.text, parts)
@@ -322,9 +330,8 @@ class ParquetSink(ErasableSink):
         if is_of_all and found.records and found.records == max(fields.values(), default=0):
             yield Holding(key.schema, found.records, fields, found.first, found.last)
         elif removed:
-            for table in self._lake.find(key.text, parts):
-                fields = cut(table, parts).counts(table)
-                yield Holding(key.schema, len(table), fields, key.first, key.last)
+            number, lost = self._lake.count(key.text, parts)
+            yield Holding(key.schema, number, lost, key.first, key.last)
 
     # -- what is there ----------------------------------------------------------------------------
 
@@ -395,9 +402,6 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference that
     leads to no secret, E122 for options that cannot be used."""
     require("Parquet", "parquet", "pyarrow")
-    from collector.sinks.parquet.lake import Lake  # noqa: PLC0415 - pyarrow
-    from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects  # noqa: PLC0415
-
     if settings.path is not None:
         return Lake(DirectoryObjects(settings.path, scratch(settings, directory)))
     options = {
@@ -408,9 +412,3 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     }
     named = {name: option for name, option in options.items() if option is not None}
     return Lake(BucketObjects(str(settings.url), named, scratch(settings, directory)))
-
-
-def _types(opening: Opening) -> ColumnTypes:
-    from collector.filter.arrow import ColumnTypes  # noqa: PLC0415 - pyarrow
-
-    return ColumnTypes(opening.schemas, opening.schema_of)
