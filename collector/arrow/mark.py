@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 MARK = b"collector"
@@ -11,7 +11,7 @@ MARK = b"collector"
 _RETENTIONS = b"collector.retentions"
 """The key of the retentions of fields, in seconds."""
 _RETENTION = re.compile(r"([^ =\0]+)=([1-9][0-9]{0,9})", re.ASCII).fullmatch
-_SCHEMA = re.compile(rb"[A-Za-z0-9_.-]{1,101}/[0-9]+\.[0-9]+\.[0-9]+", re.ASCII).fullmatch
+_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}", re.ASCII).fullmatch
 _SECOND = timedelta(seconds=1)
 
 
@@ -30,9 +30,12 @@ def stated_retentions(found: Mapping[bytes, bytes]) -> dict[str, int]:
     return stated if len(stated) == len(pairs) else {}
 
 
-def has_own_metadata(found: Mapping[bytes, bytes], key: str) -> bool:
-    """Return whether metadata is that of a file of ours under a key, and has nothing else."""
-    named, _, stated_key = found.get(MARK, b"").partition(b" ")
-    is_stated = _RETENTIONS not in found or bool(stated_retentions(found))
-    is_marked = stated_key == key.encode() and _SCHEMA(named) is not None
+def has_own_metadata(found: Mapping[bytes, bytes], key: str, fields: Collection[str]) -> bool:
+    """Return whether metadata is that of a file of ours under a key, with columns of these fields,
+    and has nothing else."""
+    schema, _, stated_key = found.get(MARK, b"").decode(errors="replace").partition(" ")
+    name, _, version = schema.partition("/")
+    is_marked = stated_key == key and key.startswith(f"{name}/") and _VERSION(version) is not None
+    retentions = stated_retentions(found)
+    is_stated = retentions.keys() <= {*fields} and bool(retentions) == (_RETENTIONS in found)
     return is_marked and is_stated and found.keys() <= {MARK, _RETENTIONS}

@@ -83,7 +83,7 @@ _PHYSICAL: Mapping[pa.DataType, str] = {
     pa.float64(): "DOUBLE",
     pa.bool_(): "BOOLEAN",
 }
-_WRITER = re.compile(r"parquet-cpp-arrow version [0-9]+\.[0-9]+\.[0-9]+(-SNAPSHOT)?").fullmatch
+_WRITER = re.compile(r"parquet-cpp-arrow version [0-9]{1,2}(\.[0-9]{1,2}){2}(-SNAPSHOT)?").fullmatch
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -332,8 +332,10 @@ def _revise(file: _File, content: bytes) -> bytes:
 
 def _is_whole(file: _File, content: bytes) -> bytes:
     """Answer whether the file is the same when it is written anew."""
-    is_ours = has_own_metadata(file.schema.metadata, content.decode())
-    same = _Same(file)
+    is_ours, same = (
+        has_own_metadata(file.schema.metadata, content.decode(), file.fields),
+        _Same(file),
+    )
     if is_ours and _range(0, len(_MAGIC)) == _MAGIC:
         _written_anew(file, [], same)
     return bytes([same.is_whole])

@@ -370,10 +370,11 @@ def test_a_person_who_is_not_there(tmp_path: Path) -> None:
 )
 @example(fields=600, lines=16_000, value="true")
 def test_what_the_sink_writes_can_be_read(fields: int, lines: int, value: str) -> None:
-    """However many fields there are, and however few of them a record has."""
+    """However many fields there are, and however few of them a record has; and has the same bytes
+    when it is written anew."""
     kinds = {"t": "boolean", "f": "boolean", "9": "integer", '"': "text", "0": "number"}
     names = {f"f{at}": kinds[value[0]] for at in range(fields)}
-    columns = arrow_schema({"client.address": "text", **names}, b"mark")
+    columns = arrow_schema({"client.address": "text", **names}, b"s/1.0.0 s/key")
     text = b"".join(b'{"f%d":%b}\n' % (at % fields, value.encode()) for at in range(lines))
     text += b'{"client.address":"203.0.113.1"}\n'
     file = io.BytesIO()
@@ -381,7 +382,12 @@ def test_what_the_sink_writes_can_be_read(fields: int, lines: int, value: str) -
         for table in bounded_groups(read_tables(text, columns, "2026-11-27T13:00:00Z", "s/1.0.0")):
             made.write(table)
     found = ParquetFile(file, _READER)
-    assert found.is_whole("key") is False  # for its mark is another one
+    new = io.BytesIO()
+    (done,) = found.revise([[Part(frozenset({"f0"}))]], new)
+    assert done.records == -(-lines // fields)
+    assert ParquetFile(new, _READER).is_whole("s/key")
+    assert found.is_whole("s/key")
+    assert not found.is_whole("s/another")
     assert found.statistics.fields["f0"] == -(-lines // fields)
     records = [each for some in found.records(_ALL) for each in Records(some)]
     assert len(records) == lines + 1
