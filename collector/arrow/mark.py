@@ -11,7 +11,7 @@ MARK = b"collector"
 _RETENTIONS = b"collector.retentions"
 """The key of the retentions of fields, in seconds."""
 _RETENTION = re.compile(r"([^ =\0]+)=([1-9][0-9]{0,9})", re.ASCII).fullmatch
-_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}", re.ASCII).fullmatch
+_VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){2}", re.ASCII).fullmatch
 _SECOND = timedelta(seconds=1)
 
 
