@@ -328,19 +328,19 @@ def _counted() -> Iterator[list[str]]:
 def test_one_pass_for_all_who_are_erased(tmp_path: Path) -> None:
     """Each object is opened once for all of them together; so are those of a window alone."""
     with _opened(tmp_path) as sink:
-        sink.deliver(*(_batch(at, [at % 9, 100 + at % 9], hours=at) for at in range(40)))
+        sink.deliver(*(_batch(at, [at % 9, 100 + at % 9], hours=at) for at in range(12)))
         _put(sink)
         number = len(_files(tmp_path))
         rules = [Rule.removal(_subject(at), None) for at in range(1, 9)]
         with _counted() as opened:
             removals = sink.rewrite(rules)
-        assert len(opened) == len(set(opened)) == number == 40
-        assert sum(each.deleted for each in removals) == 35
-        assert all(each.deleted in (4, 5) for each in removals)
+        assert len(opened) == len(set(opened)) == number == 12
+        assert sum(each.deleted for each in removals) == 10
+        assert all(each.deleted in (1, 2) for each in removals)
         with _counted() as opened:
             assert not any(sink.rewrite(rules))
-        assert len(opened) == 40
-    left = [person(0)] * 5 + [person(100 + at % 9) for at in range(40)]
+        assert len(opened) == 12
+    left = [person(0)] * 2 + [person(100 + at % 9) for at in range(12)]
     assert _people(tmp_path) == sorted(left)
 
 
@@ -364,13 +364,13 @@ def test_a_person_who_is_not_there(tmp_path: Path) -> None:
 # -- what is written ------------------------------------------------------------------------------
 
 
-@settings(max_examples=max(3, settings().max_examples // 10))
+@settings(max_examples=max(3, settings().max_examples // 20))
 @given(
     fields=st.sampled_from([1, 60, 250]),
-    lines=st.integers(1, 6_000),
+    lines=st.integers(1, 1_000),
     value=st.sampled_from(["true", "false", "9007199254740991", '"é"', f'"{"x" * 300}"', "0.5"]),
 )
-@example(fields=600, lines=16_000, value="true")
+@example(fields=600, lines=9_000, value="true")
 def test_what_the_sink_writes_can_be_read(fields: int, lines: int, value: str) -> None:
     """However many fields there are, and however few of them a record has; and has the same bytes
     when it is written anew."""
@@ -379,22 +379,21 @@ def test_what_the_sink_writes_can_be_read(fields: int, lines: int, value: str) -
     columns = arrow_schema({"client.address": "text", **names}, b"s/1.0.0 s/key")
     text = b"".join(b'{"f%d":%b}\n' % (at % fields, value.encode()) for at in range(lines))
     text += b'{"client.address":"203.0.113.1"}\n'
-    file = io.BytesIO()
+    file, new = io.BytesIO(), io.BytesIO()
     with closing(Writer(file, columns)) as made:
         for table in bounded_groups(read_tables(text, columns, "2026-11-27T13:00:00Z", "s/1.0.0")):
             made.write(table)
-    found = ParquetFile(file, _READER)
-    new = io.BytesIO()
+    found, number = ParquetFile(file, _READER), -(-lines // fields)
+    assert found.statistics.fields["f0"] == number
+    counted, lost = found.count(_ALL)
+    assert counted == sum(lost.values()) == lines + 1
+    people = Part(field="client.address", value="203.0.113.1")
+    (record,) = (each for some in found.records([people]) for each in Records(some))
+    assert record["client.address"] == "203.0.113.1"
     (done,) = found.revise([[Part(frozenset({"f0"}))]], new)
-    assert done.records == -(-lines // fields)
+    assert done.records == number
     assert ParquetFile(new, _READER).is_whole("s/key")
-    assert found.is_whole("s/key")
     assert not found.is_whole("s/another")
-    assert found.statistics.fields["f0"] == -(-lines // fields)
-    records = [each for some in found.records(_ALL) for each in Records(some)]
-    assert len(records) == lines + 1
-    assert sum("f0" in each for each in records) == -(-lines // fields)
-    assert records[-1]["client.address"] == "203.0.113.1"
 
 
 def test_any_version_of_pyarrow_writes_the_same() -> None:
@@ -420,9 +419,9 @@ def test_any_version_of_pyarrow_writes_the_same() -> None:
 
 def test_a_large_table_is_divided() -> None:
     """And no row is lost."""
-    table = pa.table({"text": pa.array(["x" * 1000] * 50_000)})
+    table = pa.table({"text": pa.array(["x" * 1000] * 35_000)})
     found = list(bounded_groups([table, table.slice(0, 7)]))
-    assert sum(map(len, found)) == 50_007
+    assert sum(map(len, found)) == 35_007
     assert all(each.nbytes <= 32 << 20 for each in found)
 
 
