@@ -7,13 +7,13 @@ expire, or a person's are erased.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetSettings", "ParquetSink"]
 
+_T = TypeVar("_T")
 _FORMER = "records wait for an earlier place of the sink, or for a schema that is not in force"
 
 
@@ -259,7 +260,8 @@ class ParquetSink(ErasableSink):
         for at, rule in enumerate(rules):
             parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
             if parts is None:
-                if key.last < rule.until and self._lake.filled(key.text):
+                said = self._lake.known(key.text) if key.last < rule.until else None
+                if said is not None and said.filled:
                     done[at] = Removal(unruled=(key.schema,))
             elif rule.now is None:
                 steps[at] = parts if _overlaps(parts, key) else ()
@@ -269,7 +271,8 @@ class ParquetSink(ErasableSink):
                     self._lake.objects.remove(key.text)
                     done[at] = Removal(said.records if said else 0)
                     return done
-                steps[at] = over if self._lake.may_lose(key.text, over) else []
+                said = self._lake.known(key.text)
+                steps[at] = [part for part in over if said and part.removed(said.filled)]
         if any(steps.values()):
             found = self._lake.revise(key.text, [*steps.values()])
             for at, removal in zip(steps, found, strict=True):
@@ -278,41 +281,47 @@ class ParquetSink(ErasableSink):
 
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
         """Yield records as they are, collected ones too, each with the name of its schema."""
-        with self._waiting.read() as segments:
+        return self._each(
+            lambda found: _scan_segment(found, rule), lambda key: self._found(key, rule)
+        )
+
+    def _each(
+        self,
+        of_segment: Callable[[Waiting], Iterable[_T]],
+        of_file: Callable[[FileKey], Iterable[_T]],
+        *,
+        former: bool = True,
+    ) -> Iterator[_T]:
+        """Yield what is in segments, and in files that are not of one of them. Raises
+        ``UnreadableFile`` at the end for those that cannot be read."""
+        with self._waiting.read(former=former) as segments:
             waiting = {each.segment.key for each in segments}
             for each in segments:
-                yield from _scan_segment(each, rule)
+                yield from of_segment(each)
             with self._lake.past_unreadable() as others:
                 for key in self._lake.all_keys():
                     with others():
-                        for record in self._found(key, rule) if key.text not in waiting else ():
-                            yield key.schema, record
+                        yield from of_file(key) if key.text not in waiting else ()
 
-    def _found(self, key: FileKey, rule: Rule) -> Iterator[Record]:
+    def _found(self, key: FileKey, rule: Rule) -> Iterator[tuple[str, Record]]:
         parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
         if parts and _overlaps(parts, key):
-            yield from self._lake.find(key.text, parts)
+            for record in self._lake.find(key.text, parts):
+                yield key.schema, record
 
     def measure(self, rule: Rule) -> Iterator[Holding]:
         """Count what a rule concerns, schema by schema; all of a file by what its end says."""
-        return joined(self._measured(rule))
 
-    def _measured(self, rule: Rule) -> Iterator[Holding]:
-        with self._waiting.read() as segments:
-            waiting = {each.segment.key for each in segments}
-            for each in segments:
-                name = each.segment.name
-                if (parts := rule.parts(name, partial(dict, each.retentions))) is None:
-                    number = sum(count_lines(piece) for m, piece in each.pieces if m < rule.until)
-                    yield Holding(name, 0, {}, None, None, number)
-                else:
-                    told = Rule(others=parts)
-                    yield from counted(_scan_segment(each, told), told)
-            with self._lake.past_unreadable() as others:
-                for key in self._lake.all_keys():
-                    with others():
-                        if key.text not in waiting:
-                            yield from self._measured_file(key, rule)
+        def of_segment(each: Waiting) -> Iterator[Holding]:
+            name = each.segment.name
+            if (parts := rule.parts(name, partial(dict, each.retentions))) is None:
+                number = sum(count_lines(piece) for m, piece in each.pieces if m < rule.until)
+                yield Holding(name, 0, {}, None, None, number)
+            else:
+                told = Rule(others=parts)
+                yield from counted(_scan_segment(each, told), told)
+
+        return joined(self._each(of_segment, lambda key: self._measured_file(key, rule)))
 
     def _measured_file(self, key: FileKey, rule: Rule) -> Iterator[Holding]:
         parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
@@ -363,16 +372,13 @@ class ParquetSink(ErasableSink):
 
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece of a segment, and of each row group of a file."""
-        with self._waiting.read(former=False) as segments:
-            waiting = {each.segment.key for each in segments}
-            for each in segments:
-                for minute, piece in each.pieces:
-                    for schema, members in values(piece):
-                        yield schema, {**members, "received": {minute}}
-            with self._lake.past_unreadable() as others:
-                for key in self._lake.all_keys():
-                    with others():
-                        yield from self._lake.values(key.text) if key.text not in waiting else ()
+
+        def of_segment(each: Waiting) -> Iterator[Values]:
+            for minute, piece in each.pieces:
+                for schema, members in values(piece):
+                    yield schema, {**members, "received": {minute}}
+
+        return self._each(of_segment, lambda key: self._lake.values(key.text), former=False)
 
     def unproven(self) -> Iterator[str]:
         """Say that a bucket keeps earlier versions, if it has said so, and that ``values`` leaves

@@ -71,7 +71,7 @@ class Lake:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self._known: dict[str, tuple[Mapping[str, timedelta], frozenset[str]]] = {}
+        self._known: dict[str, Statistics] = {}
         self._reader = ReaderProcess()
 
     def close(self) -> None:
@@ -164,23 +164,15 @@ class Lake:
             return file.statistics
         return None
 
+    def known(self, key: str) -> Statistics | None:
+        """Return what the end of a file said once: retentions never change, and fields that have
+        values can only become fewer."""
+        return self._known.get(key) or self.statistics(key)
+
     def retentions(self, key: str) -> Mapping[str, timedelta]:
-        """Return the retentions of fields that a file states; they never change."""
-        return self._stated(key)[0]
-
-    def filled(self, key: str) -> frozenset[str]:
-        """Return the fields of a file that have values: they can only become fewer."""
-        return self._stated(key)[1]
-
-    def may_lose(self, key: str, parts: Sequence[Part]) -> bool:
-        """Return whether parts of a rule may concern values of a file, by what is known of it."""
-        _, filled = self._known.get(key, ({}, None))
-        return filled is None or any(part.removed(filled) for part in parts)
-
-    def _stated(self, key: str) -> tuple[Mapping[str, timedelta], frozenset[str]]:
-        if key not in self._known:
-            self.statistics(key)
-        return self._known.get(key, ({}, frozenset()))
+        """Return the retentions of fields that a file states."""
+        found = self.known(key)
+        return {} if found is None else found.retentions
 
     def is_ours(self, key: str, *, is_whole: bool = False) -> bool:
         """Return whether a file bears our mark; with ``is_whole``, whether it has a key of ours,
@@ -266,5 +258,5 @@ class Lake:
     def _parquet(self, key: str, source: IO[bytes]) -> Iterator[ParquetFile]:
         """Read a Parquet file of ours, and close it. Raises ``UnreadableFile`` for any other."""
         with closing(source), closing(ParquetFile(source, self._reader)) as file:
-            self._known[key] = file.statistics.retentions, file.statistics.filled
+            self._known[key] = file.statistics
             yield file
