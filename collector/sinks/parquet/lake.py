@@ -235,7 +235,7 @@ class Lake:
     @contextmanager
     def _writing(self) -> Iterator[IO[bytes]]:
         """Write the scratch file, which is on disk at the end of the block."""
-        scratch, is_whole = self.objects.scratch, False
+        scratch = self.objects.scratch
         try:
             with failing_as(no_room()):
                 make_directories(scratch.parent, scratch.parent)
@@ -243,11 +243,10 @@ class Lake:
                     yield file
                     file.flush()
                     os.fsync(file.fileno())
-            is_whole = True
-        finally:
-            if not is_whole:
-                with suppress(OSError):
-                    scratch.unlink()
+        except BaseException:
+            with suppress(OSError):
+                scratch.unlink()
+            raise
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[ParquetFile]:
