@@ -18,7 +18,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
 from time import monotonic
 from typing import IO, Any, NamedTuple
@@ -45,7 +45,7 @@ IDLE_SECONDS = 20.0
 """How long the process waits for a question."""
 _HEAD = struct.Struct(">BI")
 _LENGTH = struct.Struct(">I")
-_MOST_MESSAGE = 128 << 20
+_MOST_MESSAGE = 96 << 20
 _SECONDS = 60.0
 """How long the process may work before it asks or answers."""
 
@@ -85,10 +85,12 @@ class Ranges(io.RawIOBase):
 
 
 def receive(handle: int, seconds: float) -> tuple[int, bytes]:
-    """Read a message out of a pipe. Raises ``OSError`` if the other end is closed, or nothing comes
-    for so long."""
+    """Read a message out of a pipe. Raises ``OSError`` if the other end is closed, nothing comes
+    for so long, or too much would."""
     kind, length = _HEAD.unpack(_exactly(handle, _HEAD.size, seconds))
-    return kind, _exactly(handle, min(length, _MOST_MESSAGE), seconds)
+    if length > _MOST_MESSAGE:
+        raise OSError("a message is too long")
+    return kind, _exactly(handle, length, seconds)
 
 
 def _exactly(handle: int, length: int, seconds: float) -> bytes:
@@ -233,8 +235,10 @@ class ReaderProcess:
                         made.write(content)
                 elif kind == ANSWER:
                     return content
-                else:
+                elif kind == REFUSED:
                     break
+                else:
+                    raise OSError("this is no answer")
         except (OSError, struct.error):  # it has ended, or takes too long
             _end(process)
             failure = failure or _Ended()
@@ -321,6 +325,11 @@ class Statistics(NamedTuple):
         return frozenset(name for name, number in self.fields.items() if number)
 
 
+def _read() -> AbstractContextManager[None]:
+    """Refuse the file where an answer has another form than ours."""
+    return failing_as(UnreadableFile(), ValueError, OverflowError, struct.error)
+
+
 class ParquetFile:
     """A file of ours, with its mark, its number of row ``groups``, and what its end says.
     ``source`` is closed by ``close``.
@@ -336,19 +345,22 @@ class ParquetFile:
             self._size = source.seek(0, os.SEEK_END)
         self._told = b""
         self._told = self._ask(OPEN)
-        sums, first, last, self.mark, fields, retentions = unframed(self._told)
         self.groups: int
-        self.groups, records = PLACE.unpack(sums)
-        self.statistics: Statistics = Statistics(
-            records,
-            unframed_numbers(fields),
-            first.decode() or None,
-            last.decode() or None,
-            {
+        self.mark: bytes
+        with _read():
+            sums, first, last, self.mark, fields, retentions = unframed(self._told)
+            self.groups, records = PLACE.unpack(sums)
+            stated = {
                 name: timedelta(seconds=number)
                 for name, number in unframed_numbers(retentions).items()
-            },
-        )
+            }
+            self.statistics: Statistics = Statistics(
+                records,
+                unframed_numbers(fields),
+                first.decode() or None,
+                last.decode() or None,
+                stated,
+            )
 
     def __repr__(self) -> str:
         return f"<ParquetFile: {self.groups} groups>"
@@ -379,7 +391,8 @@ class ParquetFile:
             row = 0
             while True:
                 told = self._ask(kind, PLACE.pack(group, row) + content)
-                (row,) = NUMBER.unpack_from(told)
+                with _read():
+                    (row,) = NUMBER.unpack_from(told)
                 yield told[NUMBER.size :]
                 if not row:
                     break
@@ -388,15 +401,17 @@ class ParquetFile:
         """Return how many records parts of a rule concern, and how many of these lose each
         field."""
         told = self._ask(COUNT, framed_parts(parts))
-        (number,) = NUMBER.unpack_from(told)
-        return number, unframed_numbers(told[NUMBER.size :])
+        with _read():
+            (number,) = NUMBER.unpack_from(told)
+            return number, unframed_numbers(told[NUMBER.size :])
 
     def revise(self, steps: Sequence[Sequence[Part]], new: IO[bytes]) -> list[Removal]:
         """Write the file anew by the parts of rules, one rule after the other; return what each has
         removed. Raises ``DeliveryError`` E503, too."""
         told = self._ask(REVISE, framed(map(framed_parts, steps)), new)
-        numbers = [PLACE.unpack(each) for each in unframed(told)]
-        return [Removal(deleted, shortened) for deleted, shortened in numbers]
+        with _read():
+            numbers = [PLACE.unpack(each) for each in unframed(told)]
+            return [Removal(deleted, shortened) for deleted, shortened in numbers]
 
     def _ask(self, kind: int, content: bytes = b"", made: IO[bytes] | None = None) -> bytes:
         """Return an answer; ask a second process if the first one ends."""

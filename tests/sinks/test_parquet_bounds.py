@@ -275,6 +275,24 @@ def test_a_process_that_is_killed_at_work() -> None:
     assert _number(file) == 200
 
 
+@pytest.mark.parametrize(
+    "answer", [r"A\000\000\000\004abcd", r"A\377\377\377\377", r"P\000\000\000\000", r"\000"]
+)
+def test_an_answer_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """A file that has taken the process over is refused, and the process goes."""
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\nprintf '{answer}'\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(program))
+    reader = ReaderProcess()
+    with raises("E507", UnreadableFile):
+        ParquetFile(io.BytesIO(_HONEST), reader)
+    monkeypatch.undo()
+    assert _number(ParquetFile(io.BytesIO(_HONEST), reader)) == 200
+
+
 def test_an_exchange_that_is_broken_off() -> None:
     """Whoever asks next gets no answer to an earlier question."""
     source = _Hindered(_HONEST)
