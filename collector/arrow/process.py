@@ -4,7 +4,8 @@ It ends when nobody asks, or when a file takes more than it may; that file is re
 second try.
 
 A message is its kind, the length of its content, and the content. The process asks for ranges of
-the file, sends parts of what it makes, and then answers, or refuses.
+the file, sends parts of what it makes, and then answers, or refuses. Questions and answers are in
+MessagePack, and each has a type.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import select
 import struct
 import subprocess
 import sys
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple, TypeVar
+
+from msgspec import MsgspecError
+from msgspec.msgpack import Decoder, Encoder
 
 from collector.contracts import Part, Removal
 from collector.environment import clean_environment
@@ -35,16 +38,16 @@ OPEN, WHOLE, CONCERNS, ROWS, VALUES, COUNT, REVISE, RANGE, DATA, PART, ANSWER, R
 have written it under a key, whether a rule concerns it, records or values of a row group, counts by
 a rule, and a file without what rules remove. Then: a range and its bytes; a part of a file that is
 made, an answer."""
-NUMBER = struct.Struct(">Q")
-"""The size of a file, or of a row group and a row the numbers."""
 PLACE = struct.Struct(">QQ")
-"""The start of a range and its length; the numbers of row groups and of records."""
+"""The start of a range and its length."""
 MOST_COMPRESSED = 16 << 20
 """Of the columns of a row group that are asked for."""
 IDLE_SECONDS = 20.0
 """How long the process waits for a question."""
 _HEAD = struct.Struct(">BI")
-_LENGTH = struct.Struct(">I")
+encoded = Encoder().encode
+"""Return a question or an answer as bytes."""
+_T = TypeVar("_T")
 _MOST_MESSAGE = 96 << 20
 _SECONDS = 60.0
 """How long the process may work before it asks or answers."""
@@ -110,65 +113,6 @@ def send(handle: int, kind: int, content: bytes) -> None:
         left = memoryview(each)
         while left:
             left = left[os.write(handle, left) :]
-
-
-def framed(each: Iterable[bytes]) -> bytes:
-    """Put contents together into one."""
-    return b"".join(_LENGTH.pack(len(part)) + part for part in each)
-
-
-def unframed(content: bytes) -> list[bytes]:
-    """Return what was put together. Raises ``struct.error`` for anything else."""
-    found, at = list[bytes](), 0
-    while at < len(content):
-        (length,) = _LENGTH.unpack_from(content, at)
-        at += _LENGTH.size
-        found.append(content[at : at + length])
-        at += length
-    return found
-
-
-def framed_parts(parts: Iterable[Part]) -> bytes:
-    """Put the parts of a rule into one content."""
-    return framed(
-        framed(
-            (
-                _texts(() if part.fields is None else ("", *part.fields)),
-                _texts(part.but),
-                _texts((part.start, part.end, part.value)),
-                _texts(() if part.field is None else (part.field,)),
-            )
-        )
-        for part in parts
-    )
-
-
-def unframed_parts(content: bytes) -> list[Part]:
-    """Return the parts of a rule."""
-    found = list[Part]()
-    for each in unframed(content):
-        fields, but, bounds, field = (
-            [text.decode() for text in unframed(texts)] for texts in unframed(each)
-        )
-        start, end, value = bounds
-        chosen = frozenset(fields[1:]) if fields else None
-        found.append(Part(chosen, frozenset(but), start, end, field[0] if field else None, value))
-    return found
-
-
-def _texts(each: Iterable[str]) -> bytes:
-    return framed(text.encode() for text in each)
-
-
-def framed_numbers(numbers: Mapping[str, int]) -> bytes:
-    """Put numbers by name into one content."""
-    return framed((_texts(numbers), array("Q", numbers.values()).tobytes()))
-
-
-def unframed_numbers(content: bytes) -> dict[str, int]:
-    """Return numbers by name."""
-    names, numbers = unframed(content)
-    return dict(zip((each.decode() for each in unframed(names)), array("Q", numbers), strict=True))
 
 
 # -- the process -----------------------------------------------------------------------------------
@@ -325,11 +269,6 @@ class Statistics(NamedTuple):
         return frozenset(name for name, number in self.fields.items() if number)
 
 
-def _read() -> AbstractContextManager[None]:
-    """Refuse the file where an answer has another form than ours."""
-    return failing_as(UnreadableFile(), ValueError, OverflowError, struct.error)
-
-
 class ParquetFile:
     """A file of ours, with its mark, its number of row ``groups``, and what its end says.
     ``source`` is closed by ``close``.
@@ -340,27 +279,14 @@ class ParquetFile:
 
     def __init__(self, source: IO[bytes], process: ReaderProcess) -> None:
         self._source, self._process = source, process
-        self._size = 0
+        self._size, self._told = 0, b""
         with suppress(OSError):
             self._size = source.seek(0, os.SEEK_END)
-        self._told = b""
-        self._told = self._ask(OPEN)
         self.groups: int
         self.mark: bytes
-        with _read():
-            sums, first, last, self.mark, fields, retentions = unframed(self._told)
-            self.groups, records = PLACE.unpack(sums)
-            stated = {
-                name: timedelta(seconds=number)
-                for name, number in unframed_numbers(retentions).items()
-            }
-            self.statistics: Statistics = Statistics(
-                records,
-                unframed_numbers(fields),
-                first.decode() or None,
-                last.decode() or None,
-                stated,
-            )
+        self.statistics: Statistics
+        self.groups, self.mark, self.statistics = self._ask(OPEN, self._size, _OPENED)
+        self._told = encoded((self.groups, self.mark, self.statistics))
 
     def __repr__(self) -> str:
         return f"<ParquetFile: {self.groups} groups>"
@@ -371,64 +297,67 @@ class ParquetFile:
 
     def is_whole(self, key: str) -> bool:
         """Return whether every byte of the file is as we would have written it under a key."""
-        return bool(self._ask(WHOLE, key.encode())[0])
+        return self._ask(WHOLE, key, _IS)
 
     def is_concerned(self, parts: Iterable[Part]) -> bool:
         """Return whether parts of a rule may concern it. Only the columns of people are read."""
-        return bool(self._ask(CONCERNS, framed_parts(parts))[0])
+        return self._ask(CONCERNS, list(parts), _IS)
 
-    def records(self, parts: Iterable[Part]) -> Iterator[bytes]:
+    def records(self, parts: Sequence[Part]) -> Iterator[bytes]:
         """Yield the records that parts of a rule concern, as NDJSON."""
-        return self._lines(ROWS, framed_parts(parts))
+        return self._lines(ROWS, parts)
 
     def values(self) -> Iterator[bytes]:
         """Yield the different values of each column, a row group at a time: as NDJSON of records
         that have each of them once, and the schema if there is only one."""
-        return self._lines(VALUES)
+        return self._lines(VALUES, ())
 
-    def _lines(self, kind: int, content: bytes = b"") -> Iterator[bytes]:
+    def _lines(self, kind: int, parts: Sequence[Part]) -> Iterator[bytes]:
         for group in range(self.groups):
-            row = 0
-            while True:
-                told = self._ask(kind, PLACE.pack(group, row) + content)
-                with _read():
-                    (row,) = NUMBER.unpack_from(told)
-                yield told[NUMBER.size :]
-                if not row:
-                    break
+            row: int | None = 0
+            while row is not None:
+                row, lines = self._ask(kind, (group, row, parts), _LINES)
+                yield lines
 
-    def count(self, parts: Iterable[Part]) -> tuple[int, dict[str, int]]:
+    def count(self, parts: Sequence[Part]) -> tuple[int, Mapping[str, int]]:
         """Return how many records parts of a rule concern, and how many of these lose each
         field."""
-        told = self._ask(COUNT, framed_parts(parts))
-        with _read():
-            (number,) = NUMBER.unpack_from(told)
-            return number, unframed_numbers(told[NUMBER.size :])
+        return self._ask(COUNT, parts, _COUNTS)
 
     def revise(self, steps: Sequence[Sequence[Part]], new: IO[bytes]) -> list[Removal]:
         """Write the file anew by the parts of rules, one rule after the other; return what each has
         removed. Raises ``DeliveryError`` E503, too."""
-        told = self._ask(REVISE, framed(map(framed_parts, steps)), new)
-        with _read():
-            numbers = [PLACE.unpack(each) for each in unframed(told)]
-            return [Removal(deleted, shortened) for deleted, shortened in numbers]
+        return [Removal(*each) for each in self._ask(REVISE, steps, _REMOVED, new)]
 
-    def _ask(self, kind: int, content: bytes = b"", made: IO[bytes] | None = None) -> bytes:
+    def _ask(
+        self, kind: int, question: object, answer: Decoder[_T], made: IO[bytes] | None = None
+    ) -> _T:
         """Return an answer; ask a second process if the first one ends."""
+        content, told = encoded(question), b""
         with suppress(_Ended):
-            return self._asked(kind, content, made)
-        if made is not None:
-            made.seek(0)
-            made.truncate()
-        return self._asked(kind, content, made)
+            told = self._asked(kind, content, made)
+        if not told:
+            if made is not None:
+                made.seek(0)
+                made.truncate()
+            told = self._asked(kind, content, made)
+        with failing_as(UnreadableFile(), MsgspecError):
+            return answer.decode(told)
 
-    def _asked(self, kind: int, content: bytes, made: Any) -> bytes:
+    def _asked(self, kind: int, content: bytes, made: IO[bytes] | None) -> bytes:
         self._process.ready()
         if self._process.file is self:
             return self._process.ask(kind, content, self._source, made)
         self._process.file = None  # it has another, or ended meanwhile
-        told = self._process.ask(OPEN, NUMBER.pack(self._size), self._source)
+        told = self._process.ask(OPEN, encoded(self._size), self._source)
         if self._told not in (b"", told):
             raise UnreadableFile  # it was changed
         self._process.file = self
         return told if kind == OPEN else self._process.ask(kind, content, self._source, made)
+
+
+_OPENED = Decoder(tuple[int, bytes, Statistics])
+_IS = Decoder(bool)
+_LINES = Decoder(tuple[int | None, bytes])
+_COUNTS = Decoder(tuple[int, dict[str, int]])
+_REMOVED = Decoder(list[tuple[int, int]])

@@ -23,7 +23,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.modules["numpy"] = None  # type: ignore[assignment]  # not needed, and slow to import
 
+import msgspec
 import pyarrow as pa
+from msgspec.msgpack import Decoder
 from pyarrow import parquet
 
 from collector.arrow.mark import MARK, has_own_metadata, stated_retentions
@@ -34,7 +36,6 @@ from collector.arrow.process import (
     DATA,
     IDLE_SECONDS,
     MOST_COMPRESSED,
-    NUMBER,
     OPEN,
     PART,
     PLACE,
@@ -45,12 +46,10 @@ from collector.arrow.process import (
     VALUES,
     WHOLE,
     Ranges,
-    framed,
-    framed_numbers,
+    Statistics,
+    encoded,
     receive,
     send,
-    unframed,
-    unframed_parts,
 )
 from collector.contracts import RESERVED, Part, to_minute
 
@@ -143,10 +142,10 @@ class _File:
             raise ValueError("the end of the file lacks what ours have")
         return found
 
-    def minutes(self) -> tuple[str, str]:
-        """Return the first and the last minute; empty texts if there is no row group."""
+    def minutes(self) -> tuple[str | None, str | None]:
+        """Return the first and the last minute; ``None`` if there is no row group."""
         if not self.groups:
-            return "", ""
+            return None, None
         stated = self._stated(self.schema.names.index("received"), "has_min_max")
         first, last = min(each.min_raw for each in stated), max(each.max_raw for each in stated)
         return _minute(first), _minute(last)
@@ -257,35 +256,35 @@ def _decoded(table: pa.Table) -> int:
 # -- questions -------------------------------------------------------------------------------------
 
 
-def _opened(file: _File) -> bytes:
+def _opened(file: _File) -> tuple[int, bytes, Statistics]:
     metadata = file.schema.metadata
-    sums = PLACE.pack(len(file.groups), file.rows)
-    stated = framed_numbers(stated_retentions(metadata))
-    ends = [minute.encode() for minute in file.minutes()]
-    return framed((sums, *ends, metadata[MARK], framed_numbers(file.fields), stated))
+    stated = {
+        name: timedelta(seconds=number) for name, number in stated_retentions(metadata).items()
+    }
+    statistics = Statistics(file.rows, file.fields, *file.minutes(), stated)
+    return len(file.groups), metadata[MARK], statistics
 
 
-def _is_concerned(file: _File, content: bytes) -> bytes:
-    return bytes([next(file.concerned(unframed_parts(content)), None) is not None])
+def _is_concerned(file: _File, parts: Sequence[Part]) -> bool:
+    return next(file.concerned(parts), None) is not None
 
 
-def _records(file: _File, content: bytes) -> bytes:
+def _records(file: _File, where: tuple[int, int, Sequence[Part]]) -> tuple[int | None, bytes]:
     from collector.arrow.tables import cut, read_records  # noqa: PLC0415 - slow to import
 
-    group, row = PLACE.unpack_from(content)
-    parts = file.useful(unframed_parts(content[PLACE.size :]))
+    group, row, parts = where
     if group not in file.concerned(parts):
-        return NUMBER.pack(0)
+        return None, b""
     table = file.read(group)
     concerned = cut(table, parts).concerned
     found = table.slice(0, 0) if concerned is None else table.filter(concerned)
     return _lines(lambda at: read_records(found.slice(at, _LINES)), row, len(found))
 
 
-def _values(file: _File, content: bytes) -> bytes:
+def _values(file: _File, where: tuple[int, int, Sequence[Part]]) -> tuple[int | None, bytes]:
     from collector.arrow.tables import distinct  # noqa: PLC0415 - slow to import
 
-    group, row = PLACE.unpack_from(content)
+    group, row, _ = where
     found = distinct(file.read(group))
     most = max(map(len, found.values()))
     found["schema"] *= most if len(found["schema"]) == 1 else 0
@@ -299,46 +298,42 @@ def _values(file: _File, content: bytes) -> bytes:
     return _lines(some, row, most)
 
 
-def _lines(records: Callable[[int], Iterator[Mapping[str, Any]]], row: int, rows: int) -> bytes:
+def _lines(
+    records: Callable[[int], Iterator[Mapping[str, Any]]], row: int, rows: int
+) -> tuple[int | None, bytes]:
     """Return the number of the next row, if there are more, and records as NDJSON."""
-    import orjson  # noqa: PLC0415 - slow to import
-
-    lines, size = list[bytes](), 0
-    while row < rows and size < _LINES_BYTES:
-        lines += [orjson.dumps(record) + b"\n" for record in records(row)]
-        size, row = sum(map(len, lines)), row + _LINES
-    return NUMBER.pack(row if row < rows else 0) + b"".join(lines)
+    lines = bytearray()
+    while row < rows and len(lines) < _LINES_BYTES:
+        lines += _encode_lines(list(records(row)))
+        row += _LINES
+    return (row if row < rows else None), bytes(lines)
 
 
-def _count(file: _File, content: bytes) -> bytes:
+def _count(file: _File, parts: Sequence[Part]) -> tuple[int, Mapping[str, int]]:
     from collector.arrow.tables import cut  # noqa: PLC0415 - slow to import
 
-    parts, number, fields = unframed_parts(content), 0, Counter[str]()
+    number, fields = 0, Counter[str]()
     for group in file.concerned(parts):
         table = file.read(group)
         concerned, lost = cut(table, parts).counts(table)
         number += concerned
         fields.update(lost)
-    return NUMBER.pack(number) + framed_numbers(fields)
+    return number, fields
 
 
-def _revise(file: _File, content: bytes) -> bytes:
-    steps = [unframed_parts(each) for each in unframed(content)]
+def _revise(file: _File, steps: Sequence[Sequence[Part]]) -> list[tuple[int, int]]:
     made = _Made()
     done = _written_anew(file, steps, made)
     made.send()
-    return framed(PLACE.pack(*each) for each in done)
+    return done
 
 
-def _is_whole(file: _File, content: bytes) -> bytes:
+def _is_whole(file: _File, key: str) -> bool:
     """Answer whether the file is the same when it is written anew."""
-    is_ours, same = (
-        has_own_metadata(file.schema.metadata, content.decode(), file.fields),
-        _Same(file),
-    )
+    is_ours, same = has_own_metadata(file.schema.metadata, key, file.fields), _Same(file)
     if is_ours and _range(0, len(_MAGIC)) == _MAGIC:
         _written_anew(file, [], same)
-    return bytes([same.is_whole])
+    return same.is_whole
 
 
 def _written_anew(
@@ -428,13 +423,17 @@ class _Same(io.RawIOBase):
         return b""
 
 
-_QUESTIONS: Mapping[int, Callable[[_File, bytes], bytes]] = {
-    WHOLE: _is_whole,
-    CONCERNS: _is_concerned,
-    ROWS: _records,
-    VALUES: _values,
-    COUNT: _count,
-    REVISE: _revise,
+_encode_lines = msgspec.json.Encoder().encode_lines
+_SIZE = Decoder(int)
+_ROWS = Decoder(tuple[int, int, list[Part]])
+_PARTS = Decoder(list[Part])
+_QUESTIONS: Mapping[int, tuple[Decoder[Any], Callable[[_File, Any], object]]] = {
+    WHOLE: (Decoder(str), _is_whole),
+    CONCERNS: (_PARTS, _is_concerned),
+    ROWS: (_ROWS, _records),
+    VALUES: (_ROWS, _values),
+    COUNT: (_PARTS, _count),
+    REVISE: (Decoder(list[list[Part]]), _revise),
 }
 
 
@@ -445,13 +444,14 @@ def _serve() -> None:
         try:
             if kind == OPEN:
                 file = None
-                file = _File(*NUMBER.unpack(content))
-                answer = _opened(file)
+                file = _File(_SIZE.decode(content))
+                answer: object = _opened(file)
             elif file is None:
                 raise ValueError("there is no file")
             else:
-                answer = _QUESTIONS[kind](file, content)
-            send(1, ANSWER, answer)
+                question, answered = _QUESTIONS[kind]
+                answer = answered(file, question.decode(content))
+            send(1, ANSWER, encoded(answer))
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError):
             send(1, REFUSED, b"")
 
