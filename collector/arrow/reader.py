@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import chain, zip_longest
@@ -159,14 +159,15 @@ class _File:
             if part.removed(filled) and (part.field is None or part.field in filled)
         ]
 
-    def concerned(self, parts: Sequence[Part]) -> Iterator[int]:
-        """Yield the row groups that parts of a rule may concern, by the columns of people."""
+    def concerned(self, parts: Sequence[Part], groups: Iterable[int]) -> Iterator[int]:
+        """Yield those of the row groups that parts of a rule may concern, by the columns of
+        people."""
         from collector.arrow.tables import concerns  # noqa: PLC0415 - slow to import
 
         useful = self.useful(parts)
         names = ["received", *dict.fromkeys(each.field for each in useful if each.field)]
         is_any = any(part.field is None for part in useful)
-        for number in range(len(self.groups)) if useful else ():
+        for number in groups if useful else ():
             if is_any or concerns(self.read(number, names), useful):
                 yield number
 
@@ -266,14 +267,14 @@ def _opened(file: _File) -> tuple[int, bytes, Statistics]:
 
 
 def _is_concerned(file: _File, parts: Sequence[Part]) -> bool:
-    return next(file.concerned(parts), None) is not None
+    return any(True for _ in file.concerned(parts, range(len(file.groups))))
 
 
 def _records(file: _File, where: tuple[int, int, Sequence[Part]]) -> tuple[int | None, bytes]:
     from collector.arrow.tables import cut, read_records  # noqa: PLC0415 - slow to import
 
     group, row, parts = where
-    if group not in file.concerned(parts):
+    if not [*file.concerned(parts, [group])]:
         return None, b""
     table = file.read(group)
     concerned = cut(table, parts).concerned
@@ -313,7 +314,7 @@ def _count(file: _File, parts: Sequence[Part]) -> tuple[int, Mapping[str, int]]:
     from collector.arrow.tables import cut  # noqa: PLC0415 - slow to import
 
     number, fields = 0, Counter[str]()
-    for group in file.concerned(parts):
+    for group in file.concerned(parts, range(len(file.groups))):
         table = file.read(group)
         concerned, lost = cut(table, parts).counts(table)
         number += concerned
