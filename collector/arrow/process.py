@@ -17,7 +17,7 @@ import select
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
@@ -305,19 +305,17 @@ class ParquetFile:
 
     def records(self, parts: Sequence[Part]) -> Iterator[bytes]:
         """Yield the records that parts of a rule concern, as NDJSON."""
-        return self._lines(ROWS, parts)
-
-    def values(self) -> Iterator[bytes]:
-        """Yield the different values of each column, a row group at a time: as NDJSON of records
-        that have each of them once, and the schema if there is only one."""
-        return self._lines(VALUES, ())
-
-    def _lines(self, kind: int, parts: Sequence[Part]) -> Iterator[bytes]:
         for group in range(self.groups):
             row: int | None = 0
             while row is not None:
-                row, lines = self._ask(kind, (group, row, parts), _LINES)
+                row, lines = self._ask(ROWS, (group, row, parts), _LINES)
                 yield lines
+
+    def values(self) -> Iterator[tuple[str, Mapping[str, Collection[object]]]]:
+        """Yield the different values of each column, a row group at a time, by the schema that all
+        of its records name; the empty text if they name several."""
+        for group in range(self.groups):
+            yield self._ask(VALUES, group, _VALUES)
 
     def count(self, parts: Sequence[Part]) -> tuple[int, Mapping[str, int]]:
         """Return how many records parts of a rule concern, and how many of these lose each
@@ -359,5 +357,6 @@ class ParquetFile:
 _OPENED = Decoder(tuple[int, bytes, Statistics])
 _IS = Decoder(bool)
 _LINES = Decoder(tuple[int | None, bytes])
+_VALUES = Decoder(tuple[str, dict[str, list[str | int | float | bool]]])
 _COUNTS = Decoder(tuple[int, dict[str, int]])
 _REMOVED = Decoder(list[tuple[int, int]])

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from itertools import chain, zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -271,43 +271,27 @@ def _is_concerned(file: _File, parts: Sequence[Part]) -> bool:
 
 
 def _records(file: _File, where: tuple[int, int, Sequence[Part]]) -> tuple[int | None, bytes]:
+    """Return the number of the next row, if there are more, and records as NDJSON."""
     from collector.arrow.tables import cut, read_records  # noqa: PLC0415 - slow to import
 
     group, row, parts = where
     if not [*file.concerned(parts, [group])]:
         return None, b""
-    table = file.read(group)
+    table, lines = file.read(group), bytearray()
     concerned = cut(table, parts).concerned
     found = table.slice(0, 0) if concerned is None else table.filter(concerned)
-    return _lines(lambda at: read_records(found.slice(at, _LINES)), row, len(found))
+    while row < len(found) and len(lines) < _LINES_BYTES:
+        lines += _encode_lines(list(read_records(found.slice(row, _LINES))))
+        row += _LINES
+    return (row if row < len(found) else None), bytes(lines)
 
 
-def _values(file: _File, where: tuple[int, int, Sequence[Part]]) -> tuple[int | None, bytes]:
+def _values(file: _File, group: int) -> tuple[str, Mapping[str, Sequence[Any]]]:
     from collector.arrow.tables import distinct  # noqa: PLC0415 - slow to import
 
-    group, row, _ = where
     found = distinct(file.read(group))
-    most = max(map(len, found.values()))
-    found["schema"] *= most if len(found["schema"]) == 1 else 0
-
-    def some(at: int) -> Iterator[dict[str, object]]:
-        rows = zip_longest(*(values[at : at + _LINES] for values in found.values()))
-        for each in rows:
-            named = zip(found, each, strict=True)
-            yield {name: value for name, value in named if value is not None}
-
-    return _lines(some, row, most)
-
-
-def _lines(
-    records: Callable[[int], Iterator[Mapping[str, Any]]], row: int, rows: int
-) -> tuple[int | None, bytes]:
-    """Return the number of the next row, if there are more, and records as NDJSON."""
-    lines = bytearray()
-    while row < rows and len(lines) < _LINES_BYTES:
-        lines += _encode_lines(list(records(row)))
-        row += _LINES
-    return (row if row < rows else None), bytes(lines)
+    named = found.pop("schema")
+    return (named[0] if len(named) == 1 else ""), found
 
 
 def _count(file: _File, parts: Sequence[Part]) -> tuple[int, Mapping[str, int]]:
@@ -425,14 +409,13 @@ class _Same(io.RawIOBase):
 
 
 _encode_lines = msgspec.json.Encoder().encode_lines
-_SIZE = Decoder(int)
-_ROWS = Decoder(tuple[int, int, list[Part]])
+_NUMBER = Decoder(int)
 _PARTS = Decoder(list[Part])
 _QUESTIONS: Mapping[int, tuple[Decoder[Any], Callable[[_File, Any], object]]] = {
     WHOLE: (Decoder(str), _is_whole),
     CONCERNS: (_PARTS, _is_concerned),
-    ROWS: (_ROWS, _records),
-    VALUES: (_ROWS, _values),
+    ROWS: (Decoder(tuple[int, int, list[Part]]), _records),
+    VALUES: (_NUMBER, _values),
     COUNT: (_PARTS, _count),
     REVISE: (Decoder(list[list[Part]]), _revise),
 }
@@ -445,7 +428,7 @@ def _serve() -> None:
         try:
             if kind == OPEN:
                 file = None
-                file = _File(_SIZE.decode(content))
+                file = _File(_NUMBER.decode(content))
                 answer: object = _opened(file)
             elif file is None:
                 raise ValueError("there is no file")

@@ -20,7 +20,7 @@ from collector.arrow.process import ParquetFile, ReaderProcess, Statistics, no_r
 from collector.contracts import Layout, Part, Record, Removal, count_lines
 from collector.errors import DeliveryError, UnreadableBatch, UnreadableFile
 from collector.files import failing_as, make_directories
-from collector.filter.stored import Records, Values, values
+from collector.filter.stored import Records, Values
 from collector.sinks.parquet.object_store import Objects, written
 
 if TYPE_CHECKING:
@@ -196,13 +196,13 @@ class Lake:
         return 0, {}
 
     def values(self, key: str) -> Iterator[Values]:
-        """Yield the names of the columns, by the schema, and then the different values of each, a
-        row group at a time."""
+        """Yield the different values of each column, a row group at a time, by the schema; of a
+        file without any, the names of the columns."""
         with suppress(FileNotFoundError), self._opened(key) as file:
-            names = (*file.statistics.fields, "received", "count")
-            yield key.partition("/")[0], dict.fromkeys(names, ())
-            for lines in file.values():
-                yield from values(lines)
+            if not file.groups:
+                names = (*file.statistics.fields, "received", "count")
+                yield key.partition("/")[0], dict.fromkeys(names, ())
+            yield from file.values()
 
     def revise(self, key: str, steps: Sequence[Sequence[Part]]) -> list[Removal]:
         """Rewrite a file by the parts of rules, one rule after the other; return what each has
