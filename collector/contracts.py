@@ -17,7 +17,7 @@ them, by a field name of the schema, or by a content category.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -33,11 +33,14 @@ __all__ = [
     "COUNTED_AT_ONCE",
     "DROPS",
     "EMPTY",
+    "FIRST",
+    "LAST",
     "MESSAGE_OUTCOMES",
     "MOST_BYTES",
     "MOST_EVENTS",
     "REFUSALS",
     "REJECTIONS",
+    "RESERVED",
     "SIGNALS",
     "SUMS",
     "Accept",
@@ -56,6 +59,7 @@ __all__ = [
     "KeyUsed",
     "Layout",
     "MessageOutcome",
+    "Part",
     "PendingBatch",
     "Record",
     "Rejection",
@@ -439,6 +443,43 @@ class Subject:
         """Return whether records of a schema are meant, by its name or by ``name/version``."""
         name = schema.partition("/")[0]
         return self.schema in (None, name) and name not in self.besides
+
+
+RESERVED = ("schema", "received", "count")
+"""Members of a record that are no fields."""
+FIRST, LAST = "", "~"
+"""Minutes: the first is before all others, and the second after all."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Part:
+    """A part of a rule: the fields that some records lose, ``fields``, or all of them, without
+    those of ``but``.
+
+    It concerns records that were received from the minute ``start`` on and before ``end``, and if
+    it has a ``field``, of these the ones that have the ``value`` there. A minute that cannot be
+    read precedes all others.
+    """
+
+    fields: frozenset[str] | None = None
+    but: frozenset[str] = frozenset()
+    start: str = FIRST
+    end: str = LAST
+    field: str | None = None
+    value: str = ""
+
+    def removed(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those of the names that are fields which go."""
+        found = frozenset(names) if self.fields is None else self.fields.intersection(names)
+        return found.difference(self.but, RESERVED)
+
+    def overlaps(self, first: str, last: str) -> bool:
+        """Return whether it may concern records that were received in these minutes."""
+        return self.start <= last and first < self.end
+
+    def covers(self, first: str, last: str) -> bool:
+        """Return whether it concerns all records that were received in these minutes."""
+        return self.field is None and self.start <= first and last < self.end
 
 
 @dataclass(frozen=True, slots=True)

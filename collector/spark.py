@@ -35,10 +35,10 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from collector.contracts import Tally, count_lines
+from collector.contracts import RESERVED, Tally, count_lines
 from collector.errors import ConfigError
 from collector.filter import Filter
-from collector.filter.arrow import RESERVED, arrow_schema, column_types, read_table
+from collector.filter.arrow import arrow_schema, column_types, read_table
 from collector.schema import Schema, load_schema
 from collector.schema.stored_document import packed, unpacked
 

@@ -77,6 +77,9 @@ CHANNEL = ("collector.server.channel", "collector.server.messages")
 CONTROL = ("collector.server.control", "collector.server.control_client", "collector.cli.health")
 """It reads commands of the operator, each of a closed form, and answers of the sidecar."""
 
+FILES = ("collector.arrow.process", "collector.arrow.reader")
+"""Questions to the process that reads Parquet files, and its answers: each of a closed type."""
+
 ANSWERS = "collector.sinks.otlp.logs"
 """It writes OTLP's messages, and reads two numbers of what a receiver answers."""
 
@@ -121,6 +124,7 @@ def parses(module: str, tree: ast.Module) -> Iterator[str]:
         VERDICTS,
         *CONTROL,
         *CHANNEL,
+        *FILES,
     ):
         return
     for node in ast.walk(tree):

@@ -56,7 +56,7 @@ def _frame(spark: SparkSession, rows: list[Any], kind: str = "binary") -> DataFr
 
 def _lines_of(records: DataFrame) -> Counter[bytes]:
     """Return the rows as the lines that a filter would write."""
-    from collector.filter.arrow import read_records  # noqa: PLC0415 - it needs pyarrow
+    from collector.arrow.tables import read_records  # noqa: PLC0415 - it needs pyarrow
 
     table: pa.Table = records.toArrow()
     found = Counter[bytes]()

@@ -1,4 +1,4 @@
-"""Records as Arrow tables: NDJSON that a filter wrote, read into columns of real types, and back.
+"""Records as Arrow tables: NDJSON that a filter wrote, read into columns of real types.
 
 It needs pyarrow (the extra ``parquet``), and is imported only where that is used.
 """
@@ -15,21 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as arrow_json
-from pyarrow import parquet
 
-from collector.contracts import Layout, Record, Row, count_lines
+from collector.arrow.mark import metadata
+from collector.arrow.tables import Writer
+from collector.contracts import Layout, Row, count_lines
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.schema.model import Schema
 
-MARK = b"collector"
-"""The key of the metadata by which a Parquet file is known as one of ours."""
-_RETENTIONS = b"collector.retentions"
-"""The key of the metadata that has the retentions of fields, in seconds."""
-_RETENTION = re.compile(r"([^ =]+)=([1-9][0-9]{0,9})", re.ASCII).fullmatch
-_SCHEMA = re.compile(rb"[A-Za-z0-9_.-]{1,101}/[0-9]+\.[0-9]+\.[0-9]+", re.ASCII).fullmatch
-_SECOND = timedelta(seconds=1)
-RESERVED = ("schema", "received", "count")
-"""Columns that are no fields."""
 _INSTANT = pa.timestamp("us", "UTC")
 _TYPES: Mapping[str, pa.DataType] = {
     "text": pa.string(),
@@ -45,7 +37,6 @@ _GROUP_BYTES = 4 << 20
 """Of records as lines, for one row group."""
 _MOST_CELLS = 1 << 20
 """Of a table that is read at once: a field without a value takes as much memory as one with it."""
-_COMPRESSION = "zstd"
 
 
 def column_types(schema: Schema) -> dict[str, str]:
@@ -139,32 +130,9 @@ def arrow_schema(
 ) -> pa.Schema:
     """Return the columns of a table: the schema's name, the minute unless ``received`` is false,
     the fields and the count. ``mark`` is kept in the metadata, with the retentions of fields."""
-    metadata = {MARK: mark}
-    if retentions:
-        pairs = (f"{name}={span // _SECOND}" for name, span in retentions.items())
-        metadata[_RETENTIONS] = " ".join(pairs).encode()
     columns = [("schema", pa.string()), *([("received", _INSTANT)] if received else [])]
     columns += [(name, _TYPES[type_]) for name, type_ in types.items()]
-    return pa.schema([*columns, ("count", pa.int64())], metadata)
-
-
-def has_own_metadata(schema: pa.Schema, key: str) -> bool:
-    """Return whether the metadata of a file under a key has nothing but what is written there: the
-    name of a schema with the key, and retentions; and its columns have none."""
-    metadata = dict(schema.metadata or {})
-    named, _, stated_key = metadata.pop(MARK, b"").partition(b" ")
-    is_stated = metadata.pop(_RETENTIONS, None) is None or bool(stated_retentions(schema))
-    is_marked = stated_key == key.encode() and _SCHEMA(named) is not None
-    return is_marked and is_stated and not metadata and not any(each.metadata for each in schema)
-
-
-def stated_retentions(schema: pa.Schema) -> dict[str, timedelta]:
-    """Return the retentions of fields that a file of such columns states; none if it states none,
-    or anything else."""
-    text = (schema.metadata or {}).get(_RETENTIONS, b"").decode(errors="replace")
-    pairs = [_RETENTION(pair) for pair in text.split(" ")]
-    found = {each[1]: int(each[2]) * _SECOND for each in pairs if each is not None}
-    return found if len(found) == len(pairs) else {}
+    return pa.schema([*columns, ("count", pa.int64())], metadata(mark, retentions or {}))
 
 
 def read_table(
@@ -223,67 +191,6 @@ def shuffled(table: pa.Table) -> pa.Table:
     return table.take(pc.sort_indices(keys))
 
 
-def without_unused(table: pa.Table) -> pa.Table:
-    """Return a table whose dictionaries have no value but those of its rows: a file gets all that a
-    dictionary has."""
-    for at, column in enumerate(table.columns):
-        if pa.types.is_dictionary(column.type):
-            chunks = [
-                chunk
-                if pc.count_distinct(chunk.indices).as_py() == len(chunk.dictionary)
-                else chunk.dictionary_decode().dictionary_encode()
-                for chunk in column.chunks
-            ]
-            table = table.set_column(
-                at, table.schema.field(at), pa.chunked_array(chunks, column.type)
-            )
-    return table
-
-
-def read_records(table: pa.Table) -> Iterator[Record]:
-    """Yield rows as records, with values as a filter wrote them, without those that are absent."""
-    columns = [_as_written(column).to_pylist() for column in table.columns]
-    for values in zip(*columns, strict=True):
-        named = zip(table.column_names, values, strict=True)
-        yield {name: value for name, value in named if value is not None}
-
-
-def distinct(table: pa.Table) -> dict[str, set[object]]:
-    """Return the different values of each column, as a filter wrote them, also those of a
-    dictionary that no row has."""
-    return {
-        name: {value for value in _different(column).to_pylist() if value is not None}
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
-
-
-def _different(column: Any) -> Any:
-    if pa.types.is_dictionary(column.type):
-        return pa.chunked_array([each.dictionary for each in column.chunks], column.type.value_type)
-    return _as_written(column.unique())
-
-
-def _as_written(column: Any) -> Any:
-    """Return moments as texts, without the data of time zones, which a system may lack, and
-    dictionaries as what they stand for."""
-    if pa.types.is_dictionary(column.type):
-        return pc.cast(column, column.type.value_type)
-    if not pa.types.is_timestamp(column.type):
-        return column
-    local = pc.cast(pc.cast(column, pa.timestamp("s", "UTC")), pa.timestamp("s"))
-    return pc.strftime(local, format="%Y-%m-%dT%H:%M:%SZ")
-
-
-def writer(where: Any, schema: pa.Schema) -> parquet.ParquetWriter:
-    """Return a writer of a Parquet file at a path or in an open file. Its columns are the same with
-    texts that are dictionaries in memory."""
-    made = parquet.ParquetWriter(
-        where, schema, compression=_COMPRESSION, version="2.6", store_schema=False
-    )
-    made.add_key_value_metadata(schema.metadata)
-    return made
-
-
 class ParquetRecords:
     """Writes NDJSON of one schema's records into an open file as Parquet, in their order.
 
@@ -292,7 +199,7 @@ class ParquetRecords:
 
     def __init__(self, file: Any, schema: Schema) -> None:
         self._schema = arrow_schema(column_types(schema), schema.id.encode(), received=False)
-        self._writer = writer(file, self._schema)
+        self._writer = Writer(file, self._schema)
         self._pending: list[bytes] = []
         self._size = 0
 
@@ -314,5 +221,5 @@ class ParquetRecords:
 
     def _flush(self) -> None:
         if self._size:
-            self._writer.write_table(read_table(b"".join(self._pending), self._schema))
+            self._writer.write(read_table(b"".join(self._pending), self._schema))
         self._pending, self._size = [], 0

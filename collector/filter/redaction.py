@@ -4,7 +4,8 @@ A rule has parts for each schema. A part selects records by the minutes in which
 and those of one person if it names a field and a value; it says which fields they lose. A record
 that has no field left goes. Retention, the rights of a person, purposes that a sink has no more,
 and looking at what is stored are all rules. They are applied to lines here (``redact``), to rows of
-SQLite and PostgreSQL (``sql``), and to Arrow tables (``cut``), always with the same outcome.
+SQLite and PostgreSQL (``sql``), and to Arrow tables (``arrow.tables``), always with the same
+outcome.
 
 The only value of a line that is decoded is that of the field that identifies the person; all others
 stay the bytes that they are.
@@ -18,11 +19,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from collector.contracts import Record, Removal, Subject, count_lines, to_minute
+from collector.contracts import (
+    FIRST,
+    LAST,
+    RESERVED,
+    Part,
+    Record,
+    Removal,
+    Subject,
+    count_lines,
+    to_minute,
+)
 from collector.documents import nearest
 from collector.errors import UnreadableBatch, UsageError
 from collector.filter.members import FAILURES
@@ -32,13 +43,8 @@ from collector.schema.kinds.base import utc_now
 from collector.schema.kinds.ip import IpField
 from collector.schema.model import Schema
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 MIN_IDENTIFYING_VALUES = 1 << 32
 """A field with fewer values than there are IPv4 addresses cannot identify a person."""
-RESERVED = frozenset({"schema", "count", "received"})
-"""Members of a record that are no fields."""
 
 _YEARS = range(1000, 9999)
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
@@ -131,39 +137,6 @@ def _moment(text: str) -> datetime | None:
 
 
 # -- the rules -------------------------------------------------------------------------------------
-
-FIRST, LAST = "", "~"
-"""Bounds: the first is before all minutes, and the second after all."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Part:
-    """The fields that some records lose: ``fields``, or all of them, without those of ``but``.
-
-    It concerns records that were received from the minute ``start`` on and before ``end``, and if
-    it has a ``field``, of these the ones that have the ``value`` there. A minute that cannot be
-    read precedes all others.
-    """
-
-    fields: frozenset[str] | None = None
-    but: frozenset[str] = frozenset()
-    start: str = FIRST
-    end: str = LAST
-    field: str | None = None
-    value: str = ""
-
-    def removed(self, names: Iterable[str]) -> frozenset[str]:
-        """Return those of the names that are fields which go."""
-        found = frozenset(names) if self.fields is None else self.fields.intersection(names)
-        return found.difference(self.but, RESERVED)
-
-    def overlaps(self, first: str, last: str) -> bool:
-        """Return whether it may concern records that were received in these minutes."""
-        return self.start <= last and first < self.end
-
-    def covers(self, first: str, last: str) -> bool:
-        """Return whether it concerns all records that were received in these minutes."""
-        return self.field is None and self.start <= first and last < self.end
 
 
 @dataclass(frozen=True, repr=False)
@@ -538,100 +511,3 @@ def _where(
         values[f"end{at}"] = part.end
         found.append(f"{received} < {dialect.bound(f'end{at}', kind)}")
     return " AND ".join(found) or "1 = 1"
-
-
-# -- Arrow -----------------------------------------------------------------------------------------
-
-
-class Cut(NamedTuple):
-    """What parts of a rule do to a table: which rows are concerned, which of them go, and for each
-    column the rows that lose it. ``None`` stands for no row at all."""
-
-    concerned: Any
-    emptied: Any
-    cleared: Mapping[str, Any]
-
-    def counts(self, table: pa.Table) -> dict[str, int]:
-        """Return how many rows lose each column."""
-        import pyarrow.compute as pc  # noqa: PLC0415 - heavy, and an extra
-
-        masks = (
-            (name, pc.and_(mask, pc.is_valid(table.column(name))))
-            for name, mask in self.cleared.items()
-        )
-        return {name: pc.sum(mask).as_py() or 0 for name, mask in masks}
-
-    def apply(self, table: pa.Table) -> tuple[pa.Table, int, int]:
-        """Return the rest of a table, and how many rows were shortened and deleted."""
-        import pyarrow as pa  # noqa: PLC0415 - heavy, and an extra
-        import pyarrow.compute as pc  # noqa: PLC0415
-
-        if self.concerned is None:
-            return table, 0, 0
-        number, deleted = (pc.sum(each).as_py() or 0 for each in (self.concerned, self.emptied))
-        if deleted < number:
-            for name, mask in self.cleared.items():
-                at, column = table.column_names.index(name), table.column(name)
-                left = pc.if_else(mask, pa.scalar(None, column.type), column)
-                table = table.set_column(at, table.schema.field(at), left)
-        return table.filter(pc.invert(self.emptied)), number - deleted, deleted
-
-
-_NOTHING = Cut(None, None, {})
-
-
-def concerns(table: pa.Table, parts: Sequence[Part]) -> bool:
-    """Return whether parts select a row of a table, of which the minutes and the fields of people
-    are enough."""
-    return any(_mask(table, part) is not None for part in parts)
-
-
-def cut(table: pa.Table, parts: Sequence[Part]) -> Cut:
-    """Compile parts for a table that has ``received`` as a moment, and other columns."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, and an extra
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    names = [name for name in table.column_names if name not in RESERVED]
-    none: Any = pa.chunked_array([pa.repeat(False, len(table))])
-    selected, cleared = none, dict[str, Any]()
-    for part in parts:
-        removed = part.removed(names)
-        mask = _mask(table, part) if removed else None
-        if mask is not None:
-            selected = pc.or_(selected, mask)
-            cleared |= {name: pc.or_(cleared.get(name, none), mask) for name in removed}
-    if not cleared:
-        return _NOTHING
-    concerned = rest = none
-    for name in names:
-        found = pc.is_valid(table.column(name))
-        if name in cleared:
-            concerned = pc.or_(concerned, pc.and_(found, cleared[name]))
-            found = pc.and_not(found, cleared[name])
-        rest = pc.or_(rest, found)
-    emptied = pc.and_not(selected, rest)
-    return Cut(pc.or_(concerned, emptied), emptied, cleared)
-
-
-def _mask(table: pa.Table, part: Part) -> Any | None:
-    """Return which rows a part concerns; ``None`` if none is."""
-    import pyarrow as pa  # noqa: PLC0415 - heavy, and an extra
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    def moment(minute: str) -> pa.Scalar:
-        return pa.scalar(datetime.fromisoformat(minute), received.type)
-
-    received = table.column("received")
-    mask: Any = pa.chunked_array([pa.repeat(True, len(table))])
-    if part.field is not None:
-        if part.field not in table.column_names:
-            return None
-        column = table.column(part.field)
-        if not pa.types.is_string(getattr(column.type, "value_type", column.type)):
-            return None
-        mask = pc.fill_null(pc.equal(column, part.value), False)
-    if part.start != FIRST:
-        mask = pc.and_(mask, pc.fill_null(pc.greater_equal(received, moment(part.start)), False))
-    if part.end != LAST:
-        mask = pc.and_(mask, pc.fill_null(pc.less(received, moment(part.end)), True))
-    return mask if pc.any(mask).as_py() else None

@@ -95,28 +95,43 @@ class NdjsonFile(Sink):
         """Append new batches durably, as bytes of the spool's records. Raises ``DeliveryError``
         E503."""
         found = {_key(batch.id): lines(batch) for batch in batches}
-        with self._lock as is_locked:
-            is_done = is_locked and self._append_new(found)
-        if not is_done:
-            raise _refused()
+        with self._locked():
+            self._reopen()
+            known = set(self._ids)
+            new = {key: each for key, each in found.items() if key not in known}
+            try:
+                if new:
+                    self._append(new.keys(), b"".join(shuffled(list(chain(*new.values())))))
+            except OSError:
+                self._truncate()
+                raise
 
     def rewrite(self, rules: Sequence[Rule], path: Path) -> list[Removal]:
         """Rewrite the file, or a finished one, by rules; return what each has removed. A rewritten
         file is a new file. Raises ``DeliveryError`` E503; then it is as it was."""
-        done = None
-        with self._lock as is_locked, suppress(OSError):
-            if is_locked and path != self.path:
+        with self._locked():
+            if path != self.path:
                 done = rewrite(path, rules) if path.exists() else [Removal() for _ in rules]
-            elif is_locked:
+            else:
                 self._close_file()
                 self._open()
                 done = rewrite(path, rules, self._note)
                 self._close_file()
                 self._open()
             sync(path.parent)
-        if done is None:
-            raise _refused()
         return done
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let no other process write during the block. Raises ``DeliveryError`` E503, also for what
+        the disk does not permit."""
+        refused = DeliveryError(
+            "E503", "the file did not take the batch; is the disk full or in use?"
+        )
+        with self._lock as is_locked, failing_as(refused):
+            if not is_locked:
+                raise refused
+            yield
 
     def close(self) -> None:
         """Close the file. Delivered batches are on disk already."""
@@ -126,24 +141,15 @@ class NdjsonFile(Sink):
     def _note(self, inode: int, length: int) -> None:
         self._marks.set(Mark(inode, length, tuple(self._ids)))
 
-    def _append_new(self, found: dict[bytes, list[bytes]]) -> bool:
-        """Append new batches; return ``False`` if the disk does not permit it."""
+    def _reopen(self) -> None:
+        """Open the file again if it was closed, or another process has written."""
         try:
             if self._file < 0 or (self._lock.shared and self._has_changed()):
                 self._close_file()
                 self._open()
         except OSError:
             self._close_file()
-            return False
-        known = set(self._ids)
-        new = {key: each for key, each in found.items() if key not in known}
-        try:
-            if new:
-                self._append(new.keys(), b"".join(shuffled(list(chain(*new.values())))))
-        except OSError:
-            self._truncate()
-            return False
-        return True
+            raise
 
     def _has_changed(self) -> bool:
         """Return whether another process has written since this one did. Its marks are read in any
@@ -201,10 +207,6 @@ class NdjsonFile(Sink):
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-
-def _refused() -> DeliveryError:
-    return DeliveryError("E503", "the file did not take the batch; is the disk full or in use?")
 
 
 def _key(id_: bytes) -> bytes:

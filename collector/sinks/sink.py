@@ -20,7 +20,17 @@ from time import monotonic
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from collector.contracts import Batch, Closing, Layout, Record, Removal, Subject, to_minute
+from collector.contracts import (
+    RESERVED,
+    Batch,
+    Closing,
+    Layout,
+    Part,
+    Record,
+    Removal,
+    Subject,
+    to_minute,
+)
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.files import failing_as, make_directory
 
@@ -103,7 +113,7 @@ class Holding:
 def counted(records: Iterable[tuple[str, Record]], rule: Rule) -> Iterator[Holding]:
     """Count records and the fields that they lose by a rule, by their collections. Those of which
     the rule knows nothing count as ``unruled``."""
-    from collector.filter.redaction import EVERYTHING, RESERVED  # noqa: PLC0415 - it loads msgspec
+    from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
 
     def lost(name: str, record: Record, minute: str) -> tuple[str, ...] | None:
         if rule is EVERYTHING:
@@ -418,7 +428,7 @@ class ErasableSink(Sink, ABC):
     def overdue(self, now: datetime) -> Iterator[str]:
         """Report what should have been pruned before, and what was received in the future, without
         any value."""
-        from collector.filter.redaction import Part, Rule  # noqa: PLC0415 - it loads msgspec
+        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
 
         sink, unit = self.opening.name, self.unit
         late = [*self.measure(self.expiry(now - self.late))]

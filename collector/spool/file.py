@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from collector.contracts import (
+    FIRST,
     MOST_EVENTS,
     Batch,
     Depth,
@@ -38,7 +39,7 @@ from collector.contracts import (
     layout_of,
 )
 from collector.files import need_room
-from collector.filter.redaction import FIRST, Rule, redact
+from collector.filter.redaction import Rule, redact
 from collector.ledger.journal import append_all
 from collector.ledger.receipt import NOTHING, Start, Tip, issue
 from collector.spool import idempotency

@@ -28,6 +28,8 @@ from typing import Any, TypeVar
 
 from collector.backoff import Backoff
 from collector.contracts import (
+    FIRST,
+    LAST,
     SUMS,
     Backlog,
     Batch,
@@ -42,7 +44,7 @@ from collector.contracts import (
     Written,
 )
 from collector.errors import CollectorError, ConfigError, ConfigFaults, SpoolFull
-from collector.filter.redaction import FIRST, LAST, Rule
+from collector.filter.redaction import Rule
 from collector.ledger import Ledger, Note
 from collector.ledger.journal import append_all
 from collector.spool.accounts import Seen

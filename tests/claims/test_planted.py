@@ -24,7 +24,6 @@ from collector.claims import verification
 from collector.claims.stored_fields import mismatches
 from collector.config import load
 from collector.files import lock_file
-from collector.filter.arrow import writer
 from collector.recording import claims as recorder_claims
 from collector.recording import dry_run
 from collector.retention.locations import Locations
@@ -41,6 +40,7 @@ from collector.testing.sinks import batch_of
 from tests.retention.test_earlier import configured as written_settings
 from tests.retention.test_earlier import note_configuration
 from tests.support.deadline import WAIT_SECONDS
+from tests.support.parquet import write_parquet
 from tests.support.populated import PopulatedDirectory
 from tests.support.postgres import PostgresServer, clean, server
 
@@ -271,15 +271,13 @@ def in_dictionary(path: Path) -> None:
     values = pa.array([*found.dictionary.to_pylist(), CANARY])
     more = pa.DictionaryArray.from_arrays(found.indices, values)
     table = table.set_column(at, table.schema.field(at).with_type(more.type), more)
-    with writer(path, table.schema) as made:
-        made.write_table(table)
+    write_parquet(path, table)
 
 
 def in_empty(path: Path) -> None:
     """In the name of a column of a Parquet file that has no records any more."""
     found = parquet.read_schema(path)
-    with writer(path, found.append(pa.field(CANARY, pa.string()))):
-        pass
+    write_parquet(path, found.append(pa.field(CANARY, pa.string())).empty_table())
 
 
 FILES: dict[str, Callable[[Planted], object]] = {

@@ -13,8 +13,8 @@ import orjson
 import pyarrow.parquet as parquet
 import pytest
 
+from collector.arrow.tables import read_records
 from collector.filter import Filter
-from collector.filter.arrow import read_records
 from collector.schema import load_schema
 from collector.synthetic import events
 from tests.support.command import COMMAND, run, run_process, started

@@ -11,15 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import Filter, Schema
+from collector.arrow.mark import MARK
+from collector.arrow.tables import distinct, read_records
 from collector.errors import DeliveryError
 from collector.filter.arrow import (
-    MARK,
     ParquetRecords,
     arrow_schema,
     column_types,
-    distinct,
     moment,
-    read_records,
     read_table,
     seen_types,
     shuffled,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from contextlib import closing
 from datetime import timedelta
 
 import pyarrow as pa
@@ -10,20 +12,17 @@ import pyarrow.parquet as parquet
 import pytest
 
 from collector import Schema, load_schema
+from collector.arrow.mark import MARK, has_own_metadata, metadata, stated_retentions
+from collector.arrow.tables import Writer, distinct, read_records
 from collector.contracts import Layout
 from collector.filter.arrow import (
-    MARK,
     ColumnTypes,
     ParquetRecords,
     arrow_schema,
     column_types,
-    distinct,
-    has_own_metadata,
-    read_records,
     read_tables,
-    stated_retentions,
-    without_unused,
 )
+from tests.support.rows import for_each
 
 _MINUTE = "2026-11-24T10:20:00Z"
 _TYPES = {
@@ -53,48 +52,56 @@ def test_a_group_of_rows_ends_where_it_is_full(monkeypatch: pytest.MonkeyPatch) 
     assert found.row_group(0).column(0).compression == "ZSTD"
 
 
-def _stating(**more: bytes) -> pa.Schema:
-    """The columns of a file that has stated metadata, and more."""
-    columns = _COLUMNS
-    metadata = {MARK: b"typed/1.0.0 key"} | {name.encode(): text for name, text in more.items()}
-    return columns.with_metadata(metadata)
+_KEY = "typed/2026"
+
+
+def _is_ours(found: Mapping[bytes, bytes]) -> bool:
+    return has_own_metadata(found, _KEY, _TYPES)
 
 
 def test_a_file_states_its_schema_and_its_retentions() -> None:
     """In seconds, and nothing else; anything that was not written so is seen."""
     spans = {"os.type": timedelta(days=30), "at": timedelta(seconds=1)}
-    ours = arrow_schema(_TYPES, b"typed/1.0.0 key", retentions=spans)
-    assert ours.metadata[b"collector.retentions"] == b"os.type=2592000 at=1"
-    assert stated_retentions(ours) == spans
-    assert has_own_metadata(ours, "key")
-    assert not has_own_metadata(ours, "other")
-    assert has_own_metadata(_stating(), "key")
-    assert not has_own_metadata(ours.remove_metadata(), "")
-    assert stated_retentions(ours.remove_metadata()) == {}
-    longest = f"{'n' * 101}/1.20.300".encode()
-    for mark, is_known in (
-        (longest, True),
-        (b"n" + longest, False),
+    ours = metadata(b"typed/1.0.0 " + _KEY.encode(), spans)
+    assert ours[b"collector.retentions"] == b"os.type=2592000 at=1"
+    assert stated_retentions(ours) == {"os.type": 2592000, "at": 1}
+    assert _is_ours(ours)
+    assert not has_own_metadata(ours, "typed/2027", _TYPES)
+    assert not has_own_metadata(ours, _KEY, ["at"])
+    assert stated_retentions({}) == {}
+    assert not _is_ours({})
+    assert not _is_ours({**ours, b"other": b""})
+
+
+@for_each(
+    ("mark", "is_known"),
+    [
+        (b"typed/1.20.300", True),
+        (b"typed/1.0.0000000", False),
+        (b"other/1.0.0", False),
         (b"/1.0.0", False),
         (b"typed/1.0", False),
         (b"ty ped/1.0.0", False),
         (b"typed/1.0.0\n", False),
-    ):
-        assert has_own_metadata(_stating(collector=mark + b" key"), "key") is is_known
-    assert not has_own_metadata(_stating(other=b""), "key")
-    marked = ours.set(1, ours.field(1).with_metadata({b"a": b"b"}))
-    assert not has_own_metadata(marked, "key")
+    ],
+)
+def test_the_name_of_a_schema_in_a_mark(mark: bytes, is_known: bool) -> None:
+    """It is that of the key of the file, with a version."""
+    assert _is_ours({MARK: mark + b" " + _KEY.encode()}) is is_known
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["", "at", "at=", "at=0", "at=01", "at=1 ", "at=1  b=1", "at=1 b", "a=b=c", "at=12345678901"],
 )
 def test_retentions_that_are_not_ours(text: str) -> None:
     """None of them counts, and the file is not one of ours."""
-    stating = _stating(**{"collector.retentions": text.encode()})
-    assert stated_retentions(stating) == {}
-    assert not has_own_metadata(stating, "key")
+    found = {
+        **metadata(b"typed/1.0.0 " + _KEY.encode(), {}),
+        b"collector.retentions": text.encode(),
+    }
+    assert stated_retentions(found) == {}
+    assert not _is_ours(found)
 
 
 @pytest.mark.parametrize("cells", [1, 9, 26, 27, 1 << 20])
@@ -116,18 +123,23 @@ def test_tables_are_bounded(number: int, cells: int, monkeypatch: pytest.MonkeyP
     assert [len(each) for each in read_tables(b"", columns, _MINUTE, "typed/1.0.0")] == [0]
 
 
-def test_a_dictionary_has_no_value_but_those_of_its_rows() -> None:
-    """Where it had more, it is made anew; others stay as they are."""
+def test_a_written_dictionary_has_no_value_but_those_of_its_rows() -> None:
+    """In the order in which rows have them first."""
     spare = pa.DictionaryArray.from_arrays(pa.array([1, 1, None], pa.int32()), ["canary", "b"])
     exact = pa.DictionaryArray.from_arrays(pa.array([1, 0, None], pa.int32()), ["a", "b"])
-    chunks = pa.chunked_array([spare, exact])
-    table = pa.table({"n": [1, 2, 3, 4, 5, 6], "a": chunks})
-    assert distinct(table) == {"n": {1, 2, 3, 4, 5, 6}, "a": {"canary", "a", "b"}}
-    found = without_unused(table)
-    assert found.schema == table.schema
-    assert found.to_pydict() == table.to_pydict()
-    assert [each.dictionary.to_pylist() for each in found["a"].chunks] == [["b"], ["a", "b"]]
-    assert distinct(found)["a"] == {"a", "b"}
+    table = pa.table({"n": [1, 2, 3, 4, 5, 6], "a": pa.chunked_array([spare, exact])})
+    assert {name: {*found} for name, found in distinct(table).items()} == {
+        "n": {1, 2, 3, 4, 5, 6},
+        "a": {"canary", "a", "b"},
+    }
+    columns = pa.schema([("n", pa.int64()), ("a", pa.string())], {MARK: b""})
+    file = io.BytesIO()
+    with closing(Writer(file, columns)) as writer:
+        writer.write(table)
+    assert b"canary" not in file.getvalue()
+    found = parquet.read_table(file, read_dictionary=["a"])
+    assert found["a"].chunk(0).dictionary.to_pylist() == ["b", "a"]
+    assert [*read_records(found)] == [*read_records(table)]
     assert [*read_records(found)][1:3] == [{"n": 2, "a": "b"}, {"n": 3}]
 
 

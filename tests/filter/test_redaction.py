@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.contracts import Record, Subject
+from collector.contracts import Part, Record, Subject
 from collector.filter import redaction
-from collector.filter.redaction import Part, Rule
+from collector.filter.redaction import Rule
 from collector.schema import load_schema
 from tests.filter.test_laws import changed
 

@@ -10,8 +10,9 @@ from time import monotonic
 
 import pytest
 
+from collector.contracts import Part
 from collector.filter import Filter
-from collector.filter.redaction import Part, Rule
+from collector.filter.redaction import Rule
 from collector.schema import load_schema
 from collector.sdk import Collector
 from collector.sdk.queue import RecordQueue

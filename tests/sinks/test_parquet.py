@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from time import sleep
+from time import sleep, time
 from typing import Any
 from unittest import mock
 
@@ -109,7 +109,7 @@ def test_a_person_in_one_part_of_an_hour(tmp_path: Path) -> None:
     """The row groups before and after have no address; a window may begin within the hour."""
     hour = _NOW.replace(minute=0) - timedelta(hours=2)
     nobody = b'{"schema":"%b","os.type":"linux"}\n' % _SCHEMA.id.encode()
-    with _opened(tmp_path) as sink, mock.patch("collector.sinks.parquet.bounded._GROUP_BYTES", 1):
+    with _opened(tmp_path) as sink, mock.patch("collector.arrow.tables._GROUP_BYTES", 1):
         for number, minute in enumerate((5, 10, 45, 55)):
             batch = batch_of(number, [1], _SCHEMA)
             payload = nobody if minute in (5, 55) else batch.payload
@@ -143,16 +143,16 @@ def test_when_a_segment_is_due(tmp_path: Path) -> None:
     """When it is old or large enough; many small ones do not grow beyond a bound either."""
     with _opened(tmp_path, every="1s") as sink:
         sink.deliver(_batch(1, [1]))
-        sleep(1.1)
-        sink.idle()
+        with mock.patch("collector.sinks.parquet.segment_reader.time", return_value=time() + 1):
+            sink.idle()
         assert len(_files(tmp_path)) == 1
     with _opened(tmp_path, size="1MiB") as sink:
         large = _batch(2, [2, 3] * 7000)
         sink.deliver(large)
         sink.deliver(_batch(3, [4]))
         assert len(_files(tmp_path)) == 2
-        for hours in range(40):
-            sink.deliver(_batch(10 + hours, [5] * 1000, hours=hours))
+        for hours in range(10):
+            sink.deliver(_batch(10 + hours, [5] * 4000, hours=hours))
         assert sink._staged is not None
         assert sum(each.length for each in sink._staged.all()) < 3 << 20
 
@@ -579,19 +579,19 @@ def test_two_sidecars_with_one_lake(tmp_path: Path) -> None:
     )
 
     def deliver(sink: ParquetSink, first: int) -> None:
-        for number in range(first, first + 8):
-            sink.deliver(_batch(number, [number, *range(first, first + 8)] * 20))
+        for number in range(first, first + 5):
+            sink.deliver(_batch(number, [number, *range(first, first + 5)] * 20))
             sink.finish()
 
     def erase(sink: ParquetSink, first: int) -> None:
-        for number in range(first, first + 3):
+        for number in range(first, first + 2):
             sink.erase(_subject(number))
 
     with one, other, ThreadPoolExecutor(2) as pool:
-        for action, left in ((deliver, range(1, 17)), (erase, [*range(4, 9), *range(12, 17)])):
-            for _ in pool.map(action, (one, other), (1, 9), timeout=WAIT_SECONDS):
+        for action, left in ((deliver, range(1, 11)), (erase, [*range(3, 6), *range(8, 11)])):
+            for _ in pool.map(action, (one, other), (1, 6), timeout=WAIT_SECONDS):
                 pass
-            assert Counter(_people(tmp_path)) == dict.fromkeys(map(person, left), 180)
+            assert Counter(_people(tmp_path)) == dict.fromkeys(map(person, left), 120)
     assert person(2).encode() not in _bytes(tmp_path)
     assert not list((tmp_path / "lake").glob(".*"))
 

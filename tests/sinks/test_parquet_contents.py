@@ -7,21 +7,23 @@ import sqlite3
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from collector.arrow.mark import MARK
 from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
-from collector.filter.arrow import writer
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, person
+from tests.support.parquet import write_parquet
 from tests.support.raising import raises
 
 _SCHEMA = load_schema("conferencing")
@@ -63,9 +65,79 @@ def _of_column(folder: Path) -> None:
 def _of_arrow(folder: Path) -> None:
     table = parquet.read_table(_file(folder), partitioning=None)
     text = b64encode(table.schema.serialize().to_pybytes() + _CANARY.encode())
-    with writer(_file(folder), table.schema) as made:
-        made.write_table(table)
-        made.add_key_value_metadata({"ARROW:schema": text})
+    metadata = {**table.schema.metadata, b"ARROW:schema": text}
+    write_parquet(_file(folder), table.replace_schema_metadata(metadata))
+
+
+def _rewritten(folder: Path, **settings: Any) -> None:
+    """The same records, as another program may write them."""
+    write_parquet(_file(folder), parquet.read_table(_file(folder), partitioning=None), **settings)
+
+
+def _of_dictionary(folder: Path) -> None:
+    """A value that no record has."""
+    table = parquet.read_table(_file(folder), partitioning=None)
+    (at,) = table.schema.get_all_field_indices("os.type")
+    found = table.column(at).combine_chunks().dictionary_encode()
+    values = pa.array([*found.dictionary.to_pylist(), _CANARY])
+    more = pa.DictionaryArray.from_arrays(found.indices, values)
+    named = table.schema.field(at).with_type(more.type)
+    write_parquet(_file(folder), table.set_column(at, named, more))
+
+
+def _replaced(folder: Path, *, in_end: bool) -> None:
+    """Another text of the same length for a least or greatest value: that of the end of the file,
+    or of the header of a page before it. No record has it."""
+    parts = list(_parts(folder))
+    before, old, after = parts[in_end].rpartition(b"linux")
+    assert old
+    parts[in_end] = before + b"hello" + after
+    _file(folder).write_bytes(b"".join(parts))
+    table = parquet.read_table(_file(folder), partitioning=None)
+    assert table["os.type"].to_pylist() == ["linux"] * 2
+
+
+def _parts(folder: Path) -> tuple[bytes, bytes]:
+    """What is before the end of the file, and its end."""
+    data = _file(folder).read_bytes()
+    at = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    return data[:at], data[at:]
+
+
+def _behind_the_last_page(folder: Path) -> None:
+    """In the part of the file that a column has by its end: its length there is another one."""
+    start, end = _parts(folder)
+    length, more = _last_column(_file(folder)).total_compressed_size, _CANARY.encode()
+    old, new = _zigzag(length), _zigzag(length + len(more))
+    for at in range(len(end)):
+        if end[at:].startswith(old):
+            changed = end[:at] + new + end[at + len(old) : -8]
+            size = len(changed).to_bytes(4, "little")
+            _file(folder).write_bytes(start + more + changed + size + b"PAR1")
+            with suppress(pa.ArrowException, OSError):
+                if _last_column(_file(folder)).total_compressed_size == length + len(more):
+                    break
+    assert len(parquet.read_table(_file(folder), partitioning=None)) == 2
+
+
+def _last_column(path: Path) -> Any:
+    metadata = parquet.read_metadata(path)
+    return metadata.row_group(0).column(metadata.num_columns - 1)
+
+
+def _zigzag(number: int) -> bytes:
+    """A number as Thrift's compact protocol has it."""
+    number, found = 2 * number, bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def _in_metadata(folder: Path, name: bytes, text: bytes) -> None:
+    table = parquet.read_table(_file(folder), partitioning=None)
+    metadata = {**table.schema.metadata, name: text}
+    write_parquet(_file(folder), table.replace_schema_metadata(metadata))
 
 
 def _copied(folder: Path, name: str) -> None:
@@ -96,6 +168,25 @@ _PARTS: dict[str, Callable[[Path], object]] = {
     ),
     "metadata of a column": _of_column,
     "metadata of Arrow's": _of_arrow,
+    "retentions of other fields": lambda of: _in_metadata(
+        of, b"collector.retentions", b"client.address=2592000 hello=1 Ana=1"
+    ),
+    "another schema": lambda of: _in_metadata(
+        of, MARK, f"hello-from-Ana/1.0.0 {_file(of).relative_to(of / 'lake')}".encode()
+    ),
+    "a version": lambda of: _in_metadata(
+        of, MARK, f"conferencing/1.0.{10**30} {_file(of).relative_to(of / 'lake')}".encode()
+    ),
+    "a value that no record has": _of_dictionary,
+    "behind the last page": _behind_the_last_page,
+    "in the header of a page": lambda of: _replaced(of, in_end=False),
+    "in the statistics of a column": lambda of: _replaced(of, in_end=True),
+    "pages with an index": lambda of: _rewritten(of, write_page_index=True),
+    "pages with a checksum": lambda of: _rewritten(of, write_page_checksum=True),
+    "pages of another form": lambda of: _rewritten(of, data_page_version="2.0"),
+    "pages without compression": lambda of: _rewritten(of, compression="none"),
+    "many pages": lambda of: _rewritten(of, write_batch_size=1, data_page_size=1),
+    "a column without a dictionary": lambda of: _rewritten(of, use_dictionary=False),
     "a segment that none knows": lambda of: _written(of, "99-0.ndjson"),
     "a file that was not put": lambda of: _written(of, "upload.parquet"),
     "a file of a database": lambda of: _written(of, "segments.db-copy"),

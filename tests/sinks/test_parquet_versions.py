@@ -269,7 +269,7 @@ def _stating_none(text: bytes | None = None) -> Iterator[None]:
         more = {} if text is None else {b"collector.retentions": text}
         return found.with_metadata({**found.metadata, **more})
 
-    with mock.patch("collector.sinks.parquet.lake.arrow_schema", schema):
+    with mock.patch("collector.filter.arrow.arrow_schema", schema):
         yield
 
 

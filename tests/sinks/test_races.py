@@ -48,7 +48,7 @@ def test_a_person_is_erased_between_two_parts_of_a_pruning(
     with open_sink(_TYPES[name](tmp_path), opening) as sink:
         assert isinstance(sink, ErasableSink)
         sink.prune_at = float("inf")
-        for number in range(12):
+        for number in range(8):
             old = batch_of(number, [1, 2], _SCHEMA, age=timedelta(days=100))
             sink.deliver(old, batch_of(100 + number, [1, 3], _SCHEMA))
         sink.finish()
@@ -64,7 +64,7 @@ def test_a_person_is_erased_between_two_parts_of_a_pruning(
             sink.idle()
         sink.finish()
         found = [str(each.get("client.address")) for _, each in sink.find(_everyone())]
-    assert sorted(found) == sorted([person(1), *[person(3)] * 12, person(4)])
+    assert sorted(found) == sorted([person(1), *[person(3)] * 8, person(4)])
     assert person(2).encode() + b'"' not in _bytes(tmp_path)
 
 

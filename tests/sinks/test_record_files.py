@@ -10,9 +10,9 @@ from time import monotonic
 import orjson
 import pytest
 
-from collector.contracts import Batch, Removal, to_minute
+from collector.contracts import Batch, Part, Removal, to_minute
 from collector.errors import DeliveryError
-from collector.filter.redaction import Part, Rule
+from collector.filter.redaction import Rule
 from collector.schema import load_schema
 from collector.sinks import record_files
 from collector.sinks.ndjson import NdjsonFile, NdjsonSettings, NdjsonSink

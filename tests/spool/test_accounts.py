@@ -16,9 +16,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from collector.contracts import Backlog, Share
+from collector.contracts import FIRST, Backlog, Share
 from collector.errors import DeliveryError, SpoolFull
-from collector.filter.redaction import FIRST
 from collector.filter.stored import read
 from collector.ledger import Note, opened
 from collector.spool import Spool, recover

@@ -14,8 +14,8 @@ from threading import Event
 
 import pytest
 
-from collector.contracts import Removal
-from collector.filter.redaction import Part, Rule
+from collector.contracts import Part, Removal
+from collector.filter.redaction import Rule
 from collector.filter.stored import read
 from collector.sinks.ndjson import NdjsonFile
 from collector.spool import Spool

@@ -16,13 +16,14 @@ import pytest
 from collector.contracts import (
     Batch,
     Layout,
+    Part,
     PendingBatch,
     Rejection,
     Tally,
     count_lines,
     layout_of,
 )
-from collector.filter.redaction import Part, Rule
+from collector.filter.redaction import Rule
 from collector.filter.stored import read
 from collector.ledger.receipt import commit as commitment
 from collector.spool import Spool, checkpoints, spool

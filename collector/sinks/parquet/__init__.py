@@ -7,22 +7,33 @@ expire, or a person's are erased.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from collector.config.sink_settings import SinkSettings
 from collector.config.values import resolved
-from collector.contracts import Batch, Layout, Record, Removal, added, count_lines, layout_of
+from collector.contracts import (
+    Batch,
+    Layout,
+    Part,
+    Record,
+    Removal,
+    added,
+    count_lines,
+    layout_of,
+)
 from collector.errors import DeliveryError, UnreadableBatch
 from collector.extras import require
 from collector.files import check_directory
-from collector.filter.redaction import Part, Rule, cut, matching
+from collector.filter.redaction import Rule, matching
 from collector.filter.stored import Values, read, values
+from collector.sinks.parquet.lake import FileKey, Lake, most_bytes
+from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects
 from collector.sinks.parquet.segment_reader import Segment, Waiting, read_segments
 from collector.sinks.parquet.segment_routing import (
     SegmentDirectories,
@@ -43,13 +54,11 @@ from collector.sinks.sink import (
 )
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from collector.filter.arrow import ColumnTypes
-    from collector.sinks.parquet.lake import FileKey, Lake
 
 __all__ = ["ParquetSettings", "ParquetSink"]
 
+_T = TypeVar("_T")
 _FORMER = "records wait for an earlier place of the sink, or for a schema that is not in force"
 
 
@@ -74,7 +83,6 @@ class ParquetSink(ErasableSink):
         # What another sink has is a lake without files for this one.
         own = settings if opening.has_location else settings.moved(self._directory / "none")
         self._lake = _lake(own, self._directory)
-        self._types = _types(opening)
         self._staged: Segments | None = None
         if not opening.is_offline:
             self._waiting.take_over()
@@ -157,6 +165,12 @@ class ParquetSink(ErasableSink):
             if number > len(self._current(self._staged)):
                 raise DeliveryError("E503", _FORMER, "changed")
 
+    @cached_property
+    def _types(self) -> ColumnTypes:
+        from collector.filter.arrow import ColumnTypes  # noqa: PLC0415 - pyarrow
+
+        return ColumnTypes(self.opening.schemas, self.opening.schema_of)
+
     def _types_of(self, batch: Batch, noted: Mapping[str, str]) -> Mapping[str, str | None]:
         rows = read(replace(batch, rows=None)).rows
         return self._types.of(layout_of(batch), rows or list, noted)
@@ -168,8 +182,6 @@ class ParquetSink(ErasableSink):
             self._noted.add(digest)
 
     def _terms(self, layout: Layout) -> Terms:
-        from collector.sinks.parquet.bounded import most_bytes  # noqa: PLC0415 - pyarrow
-
         size, waiting = min(self.settings.size, most_bytes(layout)), self._waiting
         return Terms(size, waiting.place, waiting.routing.note(layout.table))
 
@@ -248,7 +260,8 @@ class ParquetSink(ErasableSink):
         for at, rule in enumerate(rules):
             parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
             if parts is None:
-                if key.last < rule.until and self._lake.filled(key.text):
+                said = self._lake.known(key.text) if key.last < rule.until else None
+                if said is not None and said.filled:
                     done[at] = Removal(unruled=(key.schema,))
             elif rule.now is None:
                 steps[at] = parts if _overlaps(parts, key) else ()
@@ -258,7 +271,8 @@ class ParquetSink(ErasableSink):
                     self._lake.objects.remove(key.text)
                     done[at] = Removal(said.records if said else 0)
                     return done
-                steps[at] = over if self._lake.may_lose(key.text, over) else []
+                said = self._lake.known(key.text)
+                steps[at] = [part for part in over if said and part.removed(said.filled)]
         if any(steps.values()):
             found = self._lake.revise(key.text, [*steps.values()])
             for at, removal in zip(steps, found, strict=True):
@@ -267,44 +281,47 @@ class ParquetSink(ErasableSink):
 
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
         """Yield records as they are, collected ones too, each with the name of its schema."""
-        from collector.filter.arrow import read_records  # noqa: PLC0415 - pyarrow
+        return self._each(
+            lambda found: _scan_segment(found, rule), lambda key: self._found(key, rule)
+        )
 
-        with self._waiting.read() as segments:
+    def _each(
+        self,
+        of_segment: Callable[[Waiting], Iterable[_T]],
+        of_file: Callable[[FileKey], Iterable[_T]],
+        *,
+        former: bool = True,
+    ) -> Iterator[_T]:
+        """Yield what is in segments, and in files that are not of one of them. Raises
+        ``UnreadableFile`` at the end for those that cannot be read."""
+        with self._waiting.read(former=former) as segments:
             waiting = {each.segment.key for each in segments}
             for each in segments:
-                yield from _scan_segment(each, rule)
+                yield from of_segment(each)
             with self._lake.past_unreadable() as others:
                 for key in self._lake.all_keys():
                     with others():
-                        for table in self._found(key, rule) if key.text not in waiting else ():
-                            for record in read_records(table):
-                                yield key.schema, record
+                        yield from of_file(key) if key.text not in waiting else ()
 
-    def _found(self, key: FileKey, rule: Rule) -> Iterator[pa.Table]:
+    def _found(self, key: FileKey, rule: Rule) -> Iterator[tuple[str, Record]]:
         parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
         if parts and _overlaps(parts, key):
-            yield from self._lake.find(key.text, parts)
+            for record in self._lake.find(key.text, parts):
+                yield key.schema, record
 
     def measure(self, rule: Rule) -> Iterator[Holding]:
         """Count what a rule concerns, schema by schema; all of a file by what its end says."""
-        return joined(self._measured(rule))
 
-    def _measured(self, rule: Rule) -> Iterator[Holding]:
-        with self._waiting.read() as segments:
-            waiting = {each.segment.key for each in segments}
-            for each in segments:
-                name = each.segment.name
-                if (parts := rule.parts(name, partial(dict, each.retentions))) is None:
-                    number = sum(count_lines(piece) for m, piece in each.pieces if m < rule.until)
-                    yield Holding(name, 0, {}, None, None, number)
-                else:
-                    told = Rule(others=parts)
-                    yield from counted(_scan_segment(each, told), told)
-            with self._lake.past_unreadable() as others:
-                for key in self._lake.all_keys():
-                    with others():
-                        if key.text not in waiting:
-                            yield from self._measured_file(key, rule)
+        def of_segment(each: Waiting) -> Iterator[Holding]:
+            name = each.segment.name
+            if (parts := rule.parts(name, partial(dict, each.retentions))) is None:
+                number = sum(count_lines(piece) for m, piece in each.pieces if m < rule.until)
+                yield Holding(name, 0, {}, None, None, number)
+            else:
+                told = Rule(others=parts)
+                yield from counted(_scan_segment(each, told), told)
+
+        return joined(self._each(of_segment, lambda key: self._measured_file(key, rule)))
 
     def _measured_file(self, key: FileKey, rule: Rule) -> Iterator[Holding]:
         parts = rule.parts(key.schema, partial(self._lake.retentions, key.text))
@@ -322,9 +339,8 @@ class ParquetSink(ErasableSink):
         if is_of_all and found.records and found.records == max(fields.values(), default=0):
             yield Holding(key.schema, found.records, fields, found.first, found.last)
         elif removed:
-            for table in self._lake.find(key.text, parts):
-                fields = cut(table, parts).counts(table)
-                yield Holding(key.schema, len(table), fields, key.first, key.last)
+            number, lost = self._lake.count(key.text, parts)
+            yield Holding(key.schema, number, lost, key.first, key.last)
 
     # -- what is there ----------------------------------------------------------------------------
 
@@ -356,16 +372,13 @@ class ParquetSink(ErasableSink):
 
     def values(self) -> Iterator[Values]:
         """Yield the values of each piece of a segment, and of each row group of a file."""
-        with self._waiting.read(former=False) as segments:
-            waiting = {each.segment.key for each in segments}
-            for each in segments:
-                for minute, piece in each.pieces:
-                    for schema, members in values(piece):
-                        yield schema, {**members, "received": {minute}}
-            with self._lake.past_unreadable() as others:
-                for key in self._lake.all_keys():
-                    with others():
-                        yield from self._lake.values(key.text) if key.text not in waiting else ()
+
+        def of_segment(each: Waiting) -> Iterator[Values]:
+            for minute, piece in each.pieces:
+                for schema, members in values(piece):
+                    yield schema, {**members, "received": {minute}}
+
+        return self._each(of_segment, lambda key: self._lake.values(key.text), former=False)
 
     def unproven(self) -> Iterator[str]:
         """Say that a bucket keeps earlier versions, if it has said so, and that ``values`` leaves
@@ -395,9 +408,6 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference that
     leads to no secret, E122 for options that cannot be used."""
     require("Parquet", "parquet", "pyarrow")
-    from collector.sinks.parquet.lake import Lake  # noqa: PLC0415 - pyarrow
-    from collector.sinks.parquet.object_store import BucketObjects, DirectoryObjects  # noqa: PLC0415
-
     if settings.path is not None:
         return Lake(DirectoryObjects(settings.path, scratch(settings, directory)))
     options = {
@@ -408,9 +418,3 @@ def _lake(settings: ParquetSettings, directory: Path) -> Lake:
     }
     named = {name: option for name, option in options.items() if option is not None}
     return Lake(BucketObjects(str(settings.url), named, scratch(settings, directory)))
-
-
-def _types(opening: Opening) -> ColumnTypes:
-    from collector.filter.arrow import ColumnTypes  # noqa: PLC0415 - pyarrow
-
-    return ColumnTypes(opening.schemas, opening.schema_of)

@@ -11,31 +11,20 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import chain
-from typing import BinaryIO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
-from pyarrow import parquet
-
-from collector.contracts import Removal, count_lines, to_minute
-from collector.errors import DeliveryError, UnreadableFile
+from collector.arrow.mark import MARK
+from collector.arrow.process import ParquetFile, ReaderProcess, Statistics, no_room
+from collector.contracts import Layout, Part, Record, Removal, count_lines
+from collector.errors import DeliveryError, UnreadableBatch, UnreadableFile
 from collector.files import failing_as, make_directories
-from collector.filter.arrow import (
-    MARK,
-    RESERVED,
-    arrow_schema,
-    distinct,
-    has_own_metadata,
-    read_tables,
-    shuffled,
-    stated_retentions,
-    without_unused,
-    writer,
-)
-from collector.filter.redaction import Part, concerns, cut
-from collector.sinks.parquet.bounded import BoundedFile, ReaderProcess, bounded_groups
+from collector.filter.stored import Values, records_in
 from collector.sinks.parquet.object_store import Objects, written
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _KEY = re.compile(
     r"([A-Za-z0-9][A-Za-z0-9_.-]{0,100})/day=([0-9]{4}-[0-9]{2}-[0-9]{2})/([0-9]{2})-[0-9a-f]{32}"
@@ -44,7 +33,9 @@ _KEY = re.compile(
 ).fullmatch
 _DIRECTORY = re.compile(r"[^/]+(/day=[0-9]{4}-[0-9]{2}-[0-9]{2})?", re.ASCII).fullmatch
 _TRIES = 5
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_SQUARES = 14 << 30
+"""Of records times columns times columns: a row group has a million values or more, and the end of
+a file may describe 16,000 columns of row groups."""
 _TAKEN = "another file is in the place of one of the lake: look at it, and remove it"
 
 
@@ -67,20 +58,12 @@ class FileKey(NamedTuple):
         return cls(text, found[1], f"{hour}:00:00Z", f"{hour}:59:00Z")
 
 
-class Statistics(NamedTuple):
-    """What the end of a file says: the number of records, in how many of them each field has a
-    value, the first and the last minute, and the retentions that were written with them."""
-
-    records: int
-    fields: Mapping[str, int]
-    first: str | None
-    last: str | None
-    retentions: Mapping[str, timedelta]
-
-    @property
-    def filled(self) -> frozenset[str]:
-        """The fields that have values."""
-        return frozenset(name for name, number in self.fields.items() if number)
+def most_bytes(layout: Layout) -> int:
+    """Return how many bytes of records may become one file: there are fewer row groups the more
+    columns a record can have, as the end of the file describes each column of each."""
+    shortest = min((len(name) for name, _ in layout.columns), default=0)
+    line = len(f'{{"schema":"{layout.schema}","":0}}\n') + shortest
+    return line * _MOST_SQUARES // (len(layout.columns) + 3) ** 2
 
 
 class Lake:
@@ -88,7 +71,7 @@ class Lake:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self._known: dict[str, tuple[Mapping[str, timedelta], frozenset[str]]] = {}
+        self._known: dict[str, Statistics] = {}
         self._reader = ReaderProcess()
 
     def close(self) -> None:
@@ -115,7 +98,7 @@ class Lake:
             nonlocal number
             try:
                 yield
-            except UnreadableFile:
+            except (UnreadableFile, UnreadableBatch):
                 number += 1
 
         yield block
@@ -123,7 +106,7 @@ class Lake:
             raise UnreadableFile(number)
 
     def _clear(self) -> None:
-        with failing_as(_no_room()):
+        with failing_as(no_room()):
             self.objects.scratch.unlink(missing_ok=True)
 
     def write(
@@ -140,6 +123,9 @@ class Lake:
 
         Raises ``DeliveryError`` where another file is in its place.
         """
+        from collector.arrow.tables import Writer, bounded_groups  # noqa: PLC0415 - pyarrow
+        from collector.filter.arrow import arrow_schema, read_tables, shuffled  # noqa: PLC0415
+
         columns = arrow_schema(types, f"{schema} {key}".encode(), retentions=retentions)
         left_out = 0
 
@@ -152,15 +138,15 @@ class Lake:
                     yield table
 
         with self.objects.locked():
-            with self._writing(columns) as file:
+            with self._writing() as file, closing(Writer(file, columns)) as new:
                 for table in bounded_groups(readable()):
-                    file.write_table(shuffled(table))
+                    new.write(shuffled(table))
             is_new = self.objects.create(key, self.objects.scratch)
             self._clear()
         if is_new:
             return left_out
         with suppress(FileNotFoundError), self._opened(key) as found:
-            if found.schema.metadata.get(MARK) == columns.metadata[MARK]:
+            if found.mark == columns.metadata[MARK]:
                 return left_out
         raise DeliveryError("E503", _TAKEN)
 
@@ -175,60 +161,48 @@ class Lake:
     def statistics(self, key: str) -> Statistics | None:
         """Return what the end of a file says; ``None`` if it is not there any more."""
         with suppress(FileNotFoundError), self._opened(key) as file:
-            return self._noted(key, file)
+            return file.statistics
         return None
 
+    def known(self, key: str) -> Statistics | None:
+        """Return what the end of a file said once: retentions never change, and fields that have
+        values can only become fewer."""
+        return self._known.get(key) or self.statistics(key)
+
     def retentions(self, key: str) -> Mapping[str, timedelta]:
-        """Return the retentions of fields that a file states; they never change."""
-        return self._stated(key)[0]
-
-    def filled(self, key: str) -> frozenset[str]:
-        """Return the fields of a file that have values: they can only become fewer."""
-        return self._stated(key)[1]
-
-    def may_lose(self, key: str, parts: Sequence[Part]) -> bool:
-        """Return whether parts of a rule may concern values of a file, by what is known of it."""
-        _, filled = self._known.get(key, ({}, None))
-        return filled is None or any(part.removed(filled) for part in parts)
-
-    def _stated(self, key: str) -> tuple[Mapping[str, timedelta], frozenset[str]]:
-        if key not in self._known:
-            self.statistics(key)
-        return self._known.get(key, ({}, frozenset()))
-
-    def _noted(self, key: str, file: BoundedFile) -> Statistics:
-        found = _statistics(file)
-        self._known[key] = found.retentions, found.filled
-        return found
+        """Return the retentions of fields that a file states."""
+        found = self.known(key)
+        return {} if found is None else found.retentions
 
     def is_ours(self, key: str, *, is_whole: bool = False) -> bool:
-        """Return whether a file bears our mark, and no other, and has a key of ours; with
-        ``is_whole``, also whether it consists of nothing but what we write."""
+        """Return whether a file bears our mark; with ``is_whole``, whether it has a key of ours,
+        and every byte of it is as we would have written it."""
         with suppress(FileNotFoundError, DeliveryError), self._opened(key) as file:
-            is_known = FileKey.of(key) is not None and has_own_metadata(file.schema, key)
-            return is_known and (file.is_whole or not is_whole)
+            return not is_whole or (FileKey.of(key) is not None and file.is_whole(key))
         return False
 
-    def find(self, key: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
+    def find(self, key: str, parts: Sequence[Part]) -> Iterator[Record]:
         """Yield the records that parts of a rule concern; nothing but the columns of people is read
         of others."""
         with suppress(FileNotFoundError), self._opened(key) as file:
-            for number in _groups(file, _statistics(file).filled, parts):
-                table = file.read_group(number)
-                if (concerned := cut(table, parts).concerned) is not None:
-                    yield table.filter(concerned)
+            for lines in file.records(parts):
+                yield from records_in(lines)
 
-    def values(self, key: str) -> Iterator[tuple[str, Mapping[str, Collection[object]]]]:
+    def count(self, key: str, parts: Sequence[Part]) -> tuple[int, Mapping[str, int]]:
+        """Return how many records parts of a rule concern, and how many of these lose each
+        field."""
+        with suppress(FileNotFoundError), self._opened(key) as file:
+            return file.count(parts)
+        return 0, {}
+
+    def values(self, key: str) -> Iterator[Values]:
         """Yield the different values of each column, a row group at a time, by the schema; of a
         file without any, the names of the columns."""
         with suppress(FileNotFoundError), self._opened(key) as file:
             if not file.groups:
-                names = {*file.schema.names} - {"schema"}
+                names = (*file.statistics.fields, "received", "count")
                 yield key.partition("/")[0], dict.fromkeys(names, ())
-            for number in range(file.groups):
-                found = distinct(file.read_group(number))
-                named = found.pop("schema", set())
-                yield (str(*named) if len(named) == 1 else "", found)
+            yield from file.values()
 
     def revise(self, key: str, steps: Sequence[Sequence[Part]]) -> list[Removal]:
         """Rewrite a file by the parts of rules, one rule after the other; return what each has
@@ -248,96 +222,40 @@ class Lake:
             source, version = self.objects.open(key)
         except FileNotFoundError:
             return total
-        with self._parquet(source) as file:
-            concerned = _groups(file, self._noted(key, file).filled, [*chain(*steps)])
-            if next(concerned, None) is None:
+        with self._parquet(key, source) as file:
+            if not file.is_concerned(chain(*steps)):
                 return total
-            with self._writing(file.group_schema) as new:
-                for number in range(file.groups):
-                    left = file.read_group(number)
-                    for at, parts in enumerate(steps):
-                        left, shortened, deleted = cut(left, parts).apply(left)
-                        total[at] += Removal(deleted, shortened)
-                    if len(left):
-                        new.write_table(without_unused(left))
+            with self._writing() as new:
+                total = file.revise(steps, new)
         is_done = not any(total) or self.objects.replace(key, self.objects.scratch, version)
         self._known.pop(key, None)
         self._clear()
         return total if is_done else None
 
     @contextmanager
-    def _writing(self, columns: pa.Schema) -> Iterator[parquet.ParquetWriter]:
+    def _writing(self) -> Iterator[IO[bytes]]:
         """Write the scratch file, which is on disk at the end of the block."""
-        scratch, is_whole = self.objects.scratch, False
+        scratch = self.objects.scratch
         try:
-            with failing_as(_no_room()):
+            with failing_as(no_room()):
                 make_directories(scratch.parent, scratch.parent)
                 with written(scratch) as file:
-                    with writer(file, columns) as new:
-                        yield new
+                    yield file
                     file.flush()
                     os.fsync(file.fileno())
-            is_whole = True
-        finally:
-            pa.default_memory_pool().release_unused()
-            if not is_whole:
-                with suppress(OSError):
-                    scratch.unlink()
+        except BaseException:
+            with suppress(OSError):
+                scratch.unlink()
+            raise
 
     @contextmanager
-    def _opened(self, key: str) -> Iterator[BoundedFile]:
-        with self._parquet(self.objects.open(key)[0]) as file:
+    def _opened(self, key: str) -> Iterator[ParquetFile]:
+        with self._parquet(key, self.objects.open(key)[0]) as file:
             yield file
 
     @contextmanager
-    def _parquet(self, source: BinaryIO) -> Iterator[BoundedFile]:
+    def _parquet(self, key: str, source: IO[bytes]) -> Iterator[ParquetFile]:
         """Read a Parquet file of ours, and close it. Raises ``UnreadableFile`` for any other."""
-        with closing(source), closing(BoundedFile(source, self._reader)) as file:
-            if not _is_ours(file.schema):
-                raise UnreadableFile
+        with closing(source), closing(ParquetFile(source, self._reader)) as file:
+            self._known[key] = file.statistics
             yield file
-
-
-def _no_room() -> DeliveryError:
-    return DeliveryError("E503", "a file of the lake cannot be written; is the disk full?")
-
-
-def _groups(file: BoundedFile, filled: Collection[str], parts: Sequence[Part]) -> Iterator[int]:
-    """Yield the row groups that parts of a rule may concern, by the fields that have values, and
-    the columns of people."""
-    useful = [
-        part
-        for part in parts
-        if part.removed(filled) and (part.field is None or part.field in filled)
-    ]
-    names = {"received", *(part.field for part in useful if part.field is not None)}
-    is_any = any(part.field is None for part in useful)
-    for number in range(file.groups) if useful else ():
-        if is_any or concerns(file.read_group(number, names), useful):
-            yield number
-
-
-def _is_ours(columns: pa.Schema) -> bool:
-    return MARK in (columns.metadata or {}) and {*RESERVED} <= {*columns.names}
-
-
-def _statistics(file: BoundedFile) -> Statistics:
-    told, fields = dict(zip(file.schema.names, file.columns, strict=True)), dict[str, int]()
-    received = told["received"]
-    for name, column in told.items():
-        if column.filled is None:
-            raise UnreadableFile
-        if name not in RESERVED:
-            fields[name] = column.filled
-    if file.groups and received.least is None:
-        raise UnreadableFile
-    first, last = _minute(received.least), _minute(received.greatest)
-    return Statistics(file.rows, fields, first, last, stated_retentions(file.schema))
-
-
-def _minute(microseconds: int | None) -> str | None:
-    """Return the minute of a moment. Raises ``UnreadableFile`` for one that is in no year."""
-    with suppress(OverflowError):
-        moment = None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
-        return None if moment is None else to_minute(moment)
-    raise UnreadableFile

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 from weakref import finalize
 
+from collector.arrow.process import Ranges
 from collector.buckets import open_store
 from collector.errors import (
     Cause,
@@ -25,7 +26,6 @@ from collector.errors import (
     cause_of_status,
 )
 from collector.files import failing_as, has_attributes, make_directories, sync, walk
-from collector.sinks.parquet.reader import Ranges
 from collector.sinks.record_files import locked_directory
 from collector.sinks.relay import proxy
 

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
+from collector.contracts import Part
 from collector.files import sync
-from collector.filter.redaction import Part, Rule
+from collector.filter.redaction import Rule
 from collector.schema.model import Schema
 from collector.sinks.parquet.segment_reader import (
     Segment,

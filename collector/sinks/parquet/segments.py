@@ -135,7 +135,6 @@ class Segments:
     ) -> None:
         """Store batches durably, each once by its id, by the terms of their layouts."""
         touched: dict[int, Segment] = {}
-        is_done = False
         try:
             with disk(), transaction(self._db):
                 new = [batch for batch in batches if self._is_new(batch)]
@@ -145,11 +144,11 @@ class Segments:
                     self._append(some, terms_of(layout_of(some[0])), touched)
                 for segment in touched.values():
                     self._sync(segment)
-            is_done = True
-        finally:
-            if not is_done:
-                for segment in touched.values():
-                    self._drop_end(segment)
+        except BaseException:
+            for segment in touched.values():
+                with suppress(OSError):
+                    _truncate(self.directory / segment.file_name, segment.length)
+            raise
 
     def _is_new(self, batch: Batch) -> bool:
         new = self._db.execute("INSERT OR IGNORE INTO delivered (id) VALUES (?)", (batch.id,))
@@ -217,10 +216,6 @@ class Segments:
         _sync_file(self.directory / segment.file_name)
         if not segment.length:
             sync(self.directory)
-
-    def _drop_end(self, segment: Segment) -> None:
-        with suppress(OSError):
-            _truncate(self.directory / segment.file_name, segment.length)
 
     # -- what is there ----------------------------------------------------------------------------
 
@@ -291,23 +286,18 @@ class Segments:
 
     def rewrite(self, segment: Segment, rules: Sequence[Rule]) -> list[Removal]:
         """Rewrite a segment by rules; return what each has removed. The old file is gone then."""
-        nothing = [Removal() for _ in rules]
         if not any(any(redact(piece, rules, minute)[1]) for minute, piece in self.pieces(segment)):
-            return nothing
-        is_done = False
+            return [Removal() for _ in rules]
         try:
             with disk():
-                total = self._rewrite(segment, rules, nothing)
-            is_done = True
-        finally:
-            if not is_done:
-                with suppress(OSError, sqlite3.Error):
-                    self._clear()
-        return total
+                return self._rewrite(segment, rules)
+        except BaseException:
+            with suppress(OSError, sqlite3.Error):
+                self._clear()
+            raise
 
-    def _rewrite(
-        self, segment: Segment, rules: Sequence[Rule], total: list[Removal]
-    ) -> list[Removal]:
+    def _rewrite(self, segment: Segment, rules: Sequence[Rule]) -> list[Removal]:
+        total = [Removal() for _ in rules]
         length, frames = 0, list[tuple[int, int, int, str]]()
         path = self.directory / f"{segment.number}-{segment.revision + 1}.ndjson"
         path.unlink(missing_ok=True)  # what an earlier try left is no part of it

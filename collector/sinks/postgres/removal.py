@@ -18,9 +18,9 @@ from typing import Any, cast
 
 from psycopg import sql as sql_
 
-from collector.contracts import Removal, to_minute
+from collector.contracts import RESERVED, Part, Removal, to_minute
 from collector.errors import Cause, DeliveryError, Unreachable
-from collector.filter.redaction import RESERVED, Part, Rule, SqlRule, sql
+from collector.filter.redaction import Rule, SqlRule, sql
 from collector.sinks.postgres.columns import DIALECT, TYPES, readable, value_fits
 from collector.sinks.postgres.server import Cursor, Server
 from collector.sinks.postgres.tables import Namespace
