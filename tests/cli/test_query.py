@@ -251,7 +251,7 @@ _THOUSAND = (
 def test_it_takes_too_long(lives: PopulatedDirectory, statement: str) -> None:
     """Whether it computes, in many steps or in one, or waits for who does not read: E416, exit 65,
     and it is noted."""
-    with asking(lives, statement, "--timeout", "0.3") as running:
+    with asking(lives, statement, "--timeout", "0.1") as running:
         assert running.process.wait(WAIT_SECONDS) == 65
         assert b"--timeout" in running.err.read()
     assert noted(lives)

@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from collector.recording.manifest import (
 )
 from collector.recording.vault import load_signer
 from tests.recording.vaults import RECORDING
+from tests.support.rows import for_each
 
 A, B = "a" * 32, "b" * 32
 
@@ -105,7 +105,7 @@ def test_lines_that_are_moved_repeated_or_left_out_are_found(data: st.DataObject
         assert _faults(b"\n".join([*other, text[-1]]))
 
 
-@pytest.mark.parametrize("at", range(9))
+@for_each("at", range(9))
 def test_lines_that_are_made_anew_are_found(at: int) -> None:
     """A chain that is right in itself, but for the signature."""
     lines = _lines()

@@ -23,6 +23,7 @@ from collector.recording.vault import Added
 from tests.recording.recorders import DAY, Clock, abandon, caller, content, opened_recording, terms
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.ledgers import entries_of
+from tests.support.rows import for_each
 
 
 @pytest.fixture
@@ -341,8 +342,8 @@ class _Crash(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("what", ["pause", "resume", "leave", "withdraw", "stop", "request"])
-@pytest.mark.parametrize("is_committed", [False, True])
+@for_each("what", ["pause", "resume", "leave", "withdraw", "stop", "request"])
+@for_each("is_committed", [False, True])
 def test_a_crash_leaves_no_change_without_its_entry(
     tmp_path: Path, what: str, is_committed: bool
 ) -> None:
