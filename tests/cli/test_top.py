@@ -72,7 +72,7 @@ def test_a_sidecar_is_watched(tmp_path: Path) -> None:
         assert (first["rates"], _has_events(first)) == (True, False)
         assert changed["events"]["conferencing"]["rejected"].keys() == _EVENTS["rejected"].keys()
         assert _CANARY not in f"{shown}{found}{first}{changed}"
-        terminal = Terminal("top", "--data", data)
+        terminal = Terminal("top", "--data", data, TTY_INTERACTIVE="1")
         for _ in range(3):  # drawn again: all is set up
             terminal.wait_for("workers")
         terminal.terminate()
