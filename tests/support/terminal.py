@@ -13,7 +13,7 @@ from tests.support.forkserver import begin
 
 class Terminal:
     """A command in a process of its own, whose streams are all a terminal of 120 columns. With
-    further variables it begins with a new interpreter, as only such a one draws bars and screens."""
+    further variables it begins with a new interpreter: only such a one draws bars and screens."""
 
     def __init__(self, *arguments: object, directory: Path | None = None, **environ: str) -> None:
         self._mine, theirs = os.openpty()
