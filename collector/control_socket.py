@@ -1,4 +1,4 @@
-"""The control socket of a sidecar: one line of JSON is asked, and one is answered.
+"""The control socket of a sidecar or a recorder: one line of JSON is asked, and one is answered.
 
 ``control.sock`` lies in the data directory, for its owner only. An orchestrator's health check asks
 every few seconds, so this imports little.

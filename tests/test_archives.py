@@ -6,19 +6,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from pyarrow import parquet
 
 from benchmarks.data import lines
 from collector import Filter, load_schema
 from tests.conftest import required
 from tests.support.programs import script
+from tests.support.rows import for_each
 from tests.test_docs import blocks
 
 _EVENTS = 2_500
 
 
-@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@for_each("engine", ["duckdb", "polars"])
 def test_recipes_run(engine: str, tmp_path: Path) -> None:
     """They give the records of the filter and count every event, in several batches."""
     if find_spec(engine) is None:

@@ -33,7 +33,7 @@ from collector.claims.promises import (
 )
 from collector.claims.verdicts import fingerprint, record
 from collector.claims.verification import check, review_commands
-from collector.cli.console import err, out, print_json, seen
+from collector.cli.console import err, out, print_json, printable, seen
 from collector.cli.data_dir import settings
 from collector.cli.options import AsJson, ConfigFile, Data
 from collector.config import Config
@@ -309,7 +309,7 @@ def _line(
     words: tuple[int, str] = (0, ""),
 ) -> None:
     """Print a text beside its sign; on a terminal its further lines are indented as far."""
-    content = Text("".join(c if c.isprintable() else "\ufffd" for c in text), style)
+    content = Text(printable(text), style)
     content.stylize(words[1], 0, words[0])
     indent = 0 if sign is None else _INDENT
     lines = content.wrap(out, max(out.width - indent, 20)) if out.is_terminal else [content]

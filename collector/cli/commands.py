@@ -7,9 +7,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-_UsageError: type[Any] = typer.BadParameter.__bases__[0]
-"""What typer raises for words that a command does not take."""
-
 
 class _Command(TyperCommand):
     """A command that explains `--config` if it gets a word too many, which may be a
@@ -17,13 +14,11 @@ class _Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line."""
-        try:
-            return super().parse_args(ctx, args)
-        except _UsageError as error:
-            takes_file = any("--config" in parameter.opts for parameter in self.params)
-            if takes_file and "extra argument" in error.message:
-                error.message += "; name a configuration with `--config FILE`"
-            raise
+        ctx.allow_extra_args = any("--config" in parameter.opts for parameter in self.params)
+        extra = super().parse_args(ctx, args)
+        if extra and ctx.allow_extra_args and not ctx.resilient_parsing:
+            ctx.fail("Got unexpected extra arguments; name a configuration with `--config FILE`")
+        return extra
 
 
 class Commands(typer.Typer):

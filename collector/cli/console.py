@@ -50,9 +50,14 @@ def wide() -> Console:
     return out if out.is_terminal else _Output(highlight=False, width=_WIDTH, emoji=False)
 
 
+def printable(text: str) -> str:
+    """Replace each character that a terminal would obey or hide."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
 def seen(text: str) -> str:
     """Escape a text for a cell of a table: no markup, and no control characters."""
-    return escape("".join(char if char.isprintable() else "\ufffd" for char in text))
+    return escape(printable(text))
 
 
 def print_json(value: Any, to: Console = out) -> None:

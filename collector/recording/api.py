@@ -227,7 +227,7 @@ class RecorderApi:
 
     async def _once(self, route: Endpoint, call: _Call) -> HttpResponse | None:
         digest = request_digest(route.method, call.request.path, call.body)
-        answer = await self._run(self._recorder.answer_to, call.caller, digest)
+        answer = await self._run(self._recorder.store.answer_to, call.caller, digest)
         if answer is not None:
             return HttpResponse(answer.status, _JSON if answer.body else (), answer.body)
         try:
@@ -236,7 +236,7 @@ class RecorderApi:
             response = self._refusal(refused)
         if response is not None and response.status not in _AGAIN:
             made = StoredAnswer(response.status, response.body)
-            await self._run(self._recorder.answered, call.caller, digest, made)
+            await self._run(self._recorder.store.answered, call.caller, digest, made)
         return response
 
     @contextmanager

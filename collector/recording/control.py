@@ -1,25 +1,25 @@
-"""Commands of the operator to a recorder that runs, over ``control.sock`` in its directory (0600).
+"""Commands of the operator to a recorder that runs, over the control socket of its directory.
 
-Without a running recorder a command opens the directory itself; both ways lead to ``operate``.
+A command is one line of JSON, its action and its recording; the answer is the code of a refusal, or
+an empty text. Without a running recorder a command opens the directory itself; both ways lead to
+``operate``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
 
+import msgspec
+
+from collector.control_socket import exchange
 from collector.errors import DeliveryError
-from collector.http_client import Endpoint, HttpClient
-from collector.ingest.request import HttpRequest
-from collector.ingest.responses import HttpResponse
-from collector.recording.names import is_recording
 from collector.recording.recorder import Recorder
-from collector.recording.refusals import REFUSALS, Refused
+from collector.recording.refusals import Refused
 
-SOCKET_NAME = "control.sock"
 _SECONDS = 600.0
 """How long a command waits; every key is wrapped anew by ``rotate``."""
 
@@ -37,23 +37,26 @@ def operate(recorder: Recorder, action: str, recording: str = "") -> None:
         raise Refused("not_found")
 
 
-class ControlHandler:
-    """The HTTP handler of the socket file: ``POST /erase/{id}`` and ``POST /rotate``."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    async def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Respond to a request, with the code of a refusal."""
-        _, _, path = request.path.partition("/")
-        action, _, recording = path.partition("/")
-        try:
-            if request.method != "POST":
-                raise Refused("not_found")
-            await asyncio.to_thread(operate, self._recorder, action, recording)
-        except Refused as refused:
-            return HttpResponse(refused.status, (), json.dumps({"code": refused.code}).encode())
-        return HttpResponse(204)
+async def answer(
+    recorder: Recorder,
+    on_error: Callable[[Exception], object],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """Carry out the command of a connection, and answer it."""
+    code = ""
+    try:
+        action, recording = msgspec.json.decode(await reader.readline(), type=tuple[str, str])
+        await asyncio.to_thread(operate, recorder, action, recording)
+    except Refused as refused:
+        code = refused.code
+    except Exception as error:  # noqa: BLE001 - the others have to go on
+        on_error(error)
+        code = "unavailable"
+    with suppress(OSError):  # it is gone; what it asked for is done
+        writer.write(json.dumps(code).encode() + b"\n")
+        await writer.drain()
+    writer.close()
 
 
 def ask(directory: Path, action: str, recording: str = "") -> None:
@@ -61,18 +64,9 @@ def ask(directory: Path, action: str, recording: str = "") -> None:
 
     Raises ``Refused`` as it does, and ``DeliveryError`` E514 without an answer.
     """
-    if action == "erase" and not is_recording(recording):  # no path of a request may have it
-        raise Refused("not_found")
-    end = monotonic() + _SECONDS
-    client = HttpClient(Endpoint("unix", path=directory / SOCKET_NAME), None, lambda: end)
-    code = "unanswered"
-    with suppress(ValueError, KeyError):
-        response = client.request("POST", f"/{action}/{recording}".rstrip("/"), {})
-        if response is not None:
-            code = "" if response.status == 204 else str(json.loads(response.body)["code"])
-    client.release()
-    if code in REFUSALS:
-        raise Refused(code)
-    if code:
+    told = exchange(directory, json.dumps([action, recording]).encode() + b"\n", _SECONDS)
+    if told is None or not told.endswith(b"\n"):
         message = "the recorder that uses this directory does not answer; stop it, and try again"
         raise DeliveryError("E514", message)
+    if code := json.loads(told):
+        raise Refused(code)

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -111,10 +112,12 @@ def _terms(recipient: str | None, *, is_local: bool | None = None) -> Terms:
     )
 
 
-def _refused(rule: str, attempt: str, action: Callable[[], object]) -> Iterator[ClaimFinding]:
-    """Expect a refusal by a code."""
+def _refused(
+    rule: str, attempt: str, action: Callable[..., object], *arguments: object, **named: object
+) -> Iterator[ClaimFinding]:
+    """Expect an action to be refused by a code."""
     try:
-        action()
+        action(*arguments, **named)
     except Refused as refused:
         if refused.code != rule:
             message = f"Test recorder: {attempt} was refused for another reason than expected."
@@ -147,20 +150,20 @@ def _kept(trial: TrialRecorder, *tracks: str) -> Iterator[ClaimFinding]:
 def _grant(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     """Content is taken only while the host's grant is open, and of a kind that it covers."""
     trial.stay(_HOST, _GUEST)
-    yield from _refused("announced", "a chunk before the start", lambda: trial.send(_GUEST))
+    yield from _refused("announced", "a chunk before the start", trial.send, _GUEST)
     trial.control("start")
     trial.send(_GUEST)
-    picture = lambda: trial.send(_GUEST, track="picture", kind="video")  # noqa: E731
-    yield from _refused("kind", "a picture where sound was granted", picture)
+    what = "a picture where sound was granted"
+    yield from _refused("kind", what, trial.send, _GUEST, track="picture", kind="video")
     trial.control("pause")
-    yield from _refused("paused", "a chunk in a pause", lambda: trial.send(_GUEST))
+    yield from _refused("paused", "a chunk in a pause", trial.send, _GUEST)
     trial.control("resume")
     trial.send(_GUEST)
     trial.depart(_HOST)
-    yield from _refused("paused", "a chunk while the host is away", lambda: trial.send(_GUEST))
+    yield from _refused("paused", "a chunk while the host is away", trial.send, _GUEST)
     trial.now += 61
     trial.recorder.tick()
-    yield from _refused("closed", "a chunk a minute later", lambda: trial.send(_GUEST))
+    yield from _refused("closed", "a chunk a minute later", trial.send, _GUEST)
     yield from _kept(trial, _GUEST)
 
 
@@ -175,10 +178,9 @@ def _notice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     if not shipped.digests <= {*DIGESTS.values()} or trial.notice not in digests:
         yield _breach("a notice had another digest than the one it is known by")
     other = Notice("id", "audio", "local").digest
-    choice = lambda: trial.stay(_GUEST, notice=other)  # noqa: E731
-    yield from _refused("notice", "a choice by another notice", choice)
+    yield from _refused("notice", "a choice by another notice", trial.stay, _GUEST, notice=other)
     trial.control("start")
-    yield from _refused("pending", "a chunk without a choice", lambda: trial.send(_GUEST))
+    yield from _refused("pending", "a chunk without a choice", trial.send, _GUEST)
     trial.stay(_GUEST)
     trial.send(_GUEST)
     trial.control("stop")
@@ -188,33 +190,30 @@ def _notice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 def _choice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     """Nothing is taken of a member who has not chosen or who leaves; earlier content is
     destroyed."""
-
-    def mix() -> None:
-        trial.send(MIXED, track="mix")
-
+    mix = partial(trial.send, MIXED, track="mix")
     trial.stay(_HOST)
     trial.control("start")
-    yield from _refused("pending", "a chunk of a pending member", lambda: trial.send(_GUEST))
+    yield from _refused("pending", "a chunk of a pending member", trial.send, _GUEST)
     yield from _refused("pending", "a mix with a pending member", mix)
     trial.stay(_GUEST)
     trial.send(_HOST)
     trial.send(_GUEST)
     mix()
     foreign = trial.caller("participant", _GUEST)
-    chunk = lambda: trial.send(_HOST, by=foreign)  # noqa: E731
-    yield from _refused("owner", "a chunk of another member's track", chunk)
+    what = "a chunk of another member's track"
+    yield from _refused("owner", what, trial.send, _HOST, by=foreign)
     trial.join(_LATE)
     yield from _refused("pending", "a mix with a member who joined late", mix)
     trial.depart(_LATE)
     leaver = trial.caller("participant", _GUEST)
     trial.recorder.choose(leaver, trial.id, "leave", trial.notice)
-    yield from _refused("left", "a chunk of a member who left", lambda: trial.send(_GUEST))
+    yield from _refused("left", "a chunk of a member who left", trial.send, _GUEST)
     yield from _refused("left", "a mix that was destroyed", mix)
     trial.depart(_GUEST)
     trial.send(_HOST)
     trial.control("stop")
     yield from _kept(trial, _HOST)
-    yield from _refused("left", "reading what a member took back", lambda: trial.read(_GUEST))
+    yield from _refused("left", "reading what a member took back", trial.read, _GUEST)
     trial.recorder.withdraw(trial.caller("participant", _HOST), trial.id)
     if trial.tracks() or trial.files():
         yield _breach("content stayed after its member withdrew", "left")
@@ -238,8 +237,7 @@ def _storage(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
             each.control("stop")
         yield from _kept(trial, _GUEST)
         reader = local.recorder.open_track(local.caller("viewer"), local.id, _GUEST)
-        open_it = lambda: b"".join(reader.read(0, None))  # noqa: E731
-        yield from _refused("forbidden", "opening a local recording here", open_it)
+        yield from _refused("forbidden", "opening a local recording here", reader.read, 0, None)
         if decrypt(reader.sealed(0), [own]) != local.content:
             yield _breach("the host's key did not open a local recording")
         yield from _search(trial, search)
@@ -248,10 +246,9 @@ def _storage(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
             each.recorder.tick()
             if each.files():
                 yield _breach("content stayed after its retention")
-            tracks = lambda at=each: at.tracks()  # noqa: E731
-            yield from _refused("erased", "reading after that", tracks)
-    both = lambda: _terms(None, is_local=True)  # noqa: E731
-    yield from _refused("terms", "local storage without the host's key", both)
+            yield from _refused("erased", "reading after that", each.tracks)
+    what = "local storage without the host's key"
+    yield from _refused("terms", what, _terms, None, is_local=True)
 
 
 def _search(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
@@ -271,33 +268,35 @@ def _access(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
     trial.stay(_GUEST)
     trial.control("start")
     trial.send(_GUEST)
-    yield from _refused("open", "reading while it records", lambda: trial.read(_GUEST))
+    yield from _refused("open", "reading while it records", trial.read, _GUEST)
     trial.control("stop")
     before = _accesses(trial)
     yield from _kept(trial, _GUEST)
     for role in ("participant", "media", "platform", "auditor"):
-        read = lambda by=role: trial.read(_GUEST, by)  # noqa: E731
-        yield from _refused("forbidden", f"reading in the role {role}", read)
+        yield from _refused("forbidden", f"reading in the role {role}", trial.read, _GUEST, role)
     foreign = trial.caller("host", _LATE)
     trial.recorder.request(foreign, _terms(None))
-    for what, try_it in {
-        "reading": lambda: trial.read(_GUEST, "host", _LATE),
-        "listing tracks": lambda: trial.recorder.tracks(foreign, trial.id),
-        "fetching the manifest": lambda: trial.recorder.manifest(foreign, trial.id),
-        "erasing": lambda: trial.recorder.erase(foreign, trial.id),
-    }.items():
-        yield from _refused("forbidden", f"{what} as the host of another recording", try_it)
+    what = "reading as the host of another recording"
+    yield from _refused("forbidden", what, trial.read, _GUEST, "host", _LATE)
+    attempts: dict[str, Callable[..., object]] = {
+        "listing tracks": trial.recorder.tracks,
+        "fetching the manifest": trial.recorder.manifest,
+        "erasing": trial.recorder.erase,
+    }
+    for what, try_it in attempts.items():
+        attempt = f"{what} as the host of another recording"
+        yield from _refused("forbidden", attempt, try_it, foreign, trial.id)
     if trial.read(_GUEST, "host", _HOST) != trial.content:
         yield _breach("the host could not read the recording", is_open=True)
-    other = lambda: trial.read(_GUEST, meeting="another")  # noqa: E731
-    yield from _refused("not_found", "reading with another meeting's token", other)
+    what = "reading with another meeting's token"
+    yield from _refused("not_found", what, trial.read, _GUEST, meeting="another")
     if _accesses(trial) - before < 11:
         yield _breach("the ledger lacks an access")
     yield from _tokens(trial)
     caller = trial.caller("host")
-    trial.recorder.answer_to(caller, b"a request")
-    again = lambda: trial.recorder.answer_to(caller, b"another request")  # noqa: E731
-    yield from _refused("replayed", "a token for a second request", again)
+    ask = partial(trial.recorder.store.answer_to, caller)
+    ask(b"a request")
+    yield from _refused("replayed", "a token for a second request", ask, b"another request")
     with opened(trial.directory / FILE_NAME) as ledger:
         yield from (_breach(f"the ledger does not hold: {flaw}") for flaw in ledger.verify().flaws)
     if trial.recorder.verify(trial.id):
@@ -330,9 +329,9 @@ def _tokens(trial: TrialRecorder) -> Iterator[ClaimFinding]:
 
     if verify(keys[0], _MEETING).role != "viewer":
         yield _breach("a valid token was not accepted", is_open=True)
-    yield from _refused("not_found", "another meeting's token", lambda: verify(keys[0], "another"))
-    yield from _refused("not_found", "another key's token", lambda: verify(keys[1], _MEETING))
-    yield from _refused("expired", "an old token", lambda: verify(keys[0], _MEETING, 600))
+    yield from _refused("not_found", "another meeting's token", verify, keys[0], "another")
+    yield from _refused("not_found", "another key's token", verify, keys[1], _MEETING)
+    yield from _refused("expired", "an old token", verify, keys[0], _MEETING, 600)
 
 
 TRIALS: dict[Check, Callable[[TrialRecorder, Search], Iterator[ClaimFinding]]] = {

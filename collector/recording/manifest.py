@@ -188,8 +188,17 @@ class Chain:
         self.lines, self.hash = number, digest(line)
         self._meet(self._expected.pop(number, ()))
 
-    def finish(self) -> None:
-        """Report each expected tip that was not reached: lines up to it were cut off."""
+    def follow(self, lines: Iterable[bytes]) -> Iterator[Chunk]:
+        """Check lines to the end, and yield the chunks. Each expected tip that was not reached is
+        reported: lines up to it were cut off."""
+        for text in lines:
+            line = read_line(text)
+            if line is None:
+                self.report(f"line {self.lines + 1}: is not a line of a manifest")
+                break
+            self.add(line)
+            if isinstance(line, Chunk):
+                yield line
         for number in sorted(self._expected):
             for _, source in self._expected[number]:
                 message = f"the lines after {self.lines} are missing: {source} names line {number}"
@@ -257,34 +266,16 @@ def check_signature(
         yield f"{what} is not valid"
 
 
-def check_manifest(
-    text: bytes,
-    trusted: Collection[str] | None = None,
-    checkpoint: bytes | None = None,
-) -> tuple[list[str], list[Chunk], dict[str, str]]:
-    """Check a manifest on its own. Returns what is wrong, the chunks of the tracks that are there,
-    and the names of these tracks by their random names. ``checkpoint`` is a signature line, or a
-    manifest, that was kept elsewhere."""
+def check_manifest(text: bytes) -> tuple[list[str], list[Chunk], dict[str, str]]:
+    """Check a manifest on its own, whoever signed it. Returns what is wrong, the chunks of the
+    tracks that are there, and the names of these tracks by their random names."""
     *lines, last = text.removesuffix(b"\n").split(b"\n")
     begin = read_line(lines[0]) if lines else None
     recording = begin.recording if isinstance(begin, Begin) else ""
     signature = read_signature(last)
-    findings = list(check_signature(signature, recording, trusted, "the signature"))
-    expected = [(signature.tip, "the signature")] if signature else []
-    if checkpoint is not None:
-        noted = read_signature(checkpoint.strip().split(b"\n")[-1])
-        findings += check_signature(noted, recording, trusted, "the checkpoint")
-        expected += [(noted.tip, "the checkpoint")] if noted else []
-    chain, chunks = Chain(recording, expected), list[Chunk]()
-    for number, each in enumerate(lines, 1):
-        line = read_line(each)
-        if line is None:
-            chain.report(f"line {number}: is not a line of a manifest")
-            break
-        chain.add(line)
-        if isinstance(line, Chunk):
-            chunks.append(line)
-    chain.finish()
+    findings = list(check_signature(signature, recording, None, "the signature"))
+    chain = Chain(recording, [(signature.tip, "the signature")] if signature else [])
+    chunks = list(chain.follow(lines))
     if signature is not None and signature.tip.lines < chain.lines:
         chain.report(f"the lines after {signature.tip.lines} are not signed")
     if not chain.is_ended:

@@ -29,7 +29,7 @@ from typing import Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 from collector.ledger import Note
-from collector.recording.access import Caller, StoredAnswer
+from collector.recording.access import Caller
 from collector.recording.grant import Grant
 from collector.recording.names import MAX_CHUNK_BYTES, MIXED, is_pseudonym, new_recording
 from collector.recording.notices import Notice
@@ -421,15 +421,6 @@ class Recorder:
         return self.vault.checkpoint(recording)
 
     # -- the operator ----------------------------------------------------------------------------
-
-    def answer_to(self, caller: Caller, request: bytes) -> StoredAnswer | None:
-        """Return the answer that a request got before with the same token, or keep the token for
-        this request alone, by its digest. Raises ``Refused``: ``replayed``."""
-        return self.store.answer_to(caller, request)
-
-    def answered(self, caller: Caller, request: bytes, answer: StoredAnswer) -> None:
-        """Keep the answer to a request."""
-        self.store.answered(caller, request, answer)
 
     def erase_now(self, recording: str) -> None:
         """Erase a recording as the operator asks; it is closed first, if it is not."""

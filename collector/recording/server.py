@@ -16,6 +16,7 @@ from time import monotonic
 import uvloop
 
 from collector.config import Address, Config, Loaded
+from collector.control_socket import FILE_NAME as CONTROL_NAME
 from collector.errors import ConfigError
 from collector.files import short_path
 from collector.ingest.limits import IngestLimits
@@ -26,7 +27,7 @@ from collector.ops.error_log import LibraryLogHandler
 from collector.ops.log import EventLog, EventName
 from collector.recording.access import Verifier
 from collector.recording.api import RecorderApi
-from collector.recording.control import SOCKET_NAME, ControlHandler
+from collector.recording.control import answer
 from collector.recording.metrics import RecorderMetrics
 from collector.recording.names import MAX_CHUNK_BYTES
 from collector.recording.recorder import Recorder
@@ -72,12 +73,12 @@ def serve(loaded: Loaded) -> int:
         recorder = stack.enter_context(closing(open_recorder(config)))
         listening = {place: listeners.opened(place, name, stack) for name, place in places.items()}
         data = config.recorder.data or Path()
-        control = Path(stack.enter_context(short_path(data / SOCKET_NAME)))
-        listening[control] = listeners.opened(control, "recorder.data", stack)
+        path = Path(stack.enter_context(short_path(data / CONTROL_NAME)))
+        control = listeners.opened(path, "recorder.data", stack)
         stack.enter_context(_ticking(recorder, log))
         with asyncio.Runner(debug=False, loop_factory=uvloop.new_event_loop) as runner:
             process = _Process(config, log, recorder, verifying)
-            stopped_at = runner.run(process.run(listening, deadline))
+            stopped_at = runner.run(process.run(listening, control, deadline))
         restore_signals()
     log.write("stopped", seconds=round(monotonic() - stopped_at, 3))
     return 0
@@ -142,13 +143,20 @@ class _Process:
         self._recorder, self._verifier = recorder, verifier
         self._limits = _limits(config)
 
-    async def run(self, listening: Mapping[Location, socket.socket], deadline: Timer) -> float:
+    async def run(
+        self,
+        listening: Mapping[Location, socket.socket],
+        control: socket.socket,
+        deadline: Timer,
+    ) -> float:
         """Serve until a signal, and return when it came."""
         ending = signalled(asyncio.get_running_loop(), self._log)
         api = self._api()
         receivers = [self._receiver(api, *each) for each in listening.items()]
         for receiver in receivers:
             await receiver.start()
+        carry_out = partial(answer, self._recorder, self._log.unexpected)
+        operator = await asyncio.start_unix_server(carry_out, sock=control, **listeners.KEEP_FILE)
         notify("READY=1")
         self._log.write("started", **_ports(receivers))
         await self._watch(ending)
@@ -156,6 +164,7 @@ class _Process:
         deadline.start()
         notify("STOPPING=1")
         self._log.write("stopping", signal=received)
+        operator.close()
         await asyncio.gather(*(each.stop(_GRACE_SECONDS) for each in receivers))
         await asyncio.to_thread(api.close)
         return stopped_at
@@ -184,10 +193,6 @@ class _Process:
     def _receiver(
         self, api: RecorderApi, place: Location, listening: socket.socket
     ) -> HttpReceiver:
-        if isinstance(place, Path) and place.name == SOCKET_NAME:
-            return HttpReceiver(
-                in_task(ControlHandler(self._recorder)), place, listening, self._limits
-            )
         is_file = not isinstance(place, Address)
         certificates = None if is_file else listeners.certificates(self._config)
         ends = None if certificates is None else certificates.validity[1]
@@ -249,7 +254,6 @@ def _limits(config: Config) -> IngestLimits:
 
 def _ports(receivers: list[HttpReceiver]) -> dict[str, int]:
     """Return the port of ``recorder.address`` and 1 for a socket file, for the log."""
-    found = [each.address for each in receivers]
-    addresses = [each for each in found if getattr(each, "name", "") != SOCKET_NAME]
+    addresses = [each.address for each in receivers]
     named = {"recorder" if isinstance(each, Address) else "unix": each for each in addresses}
     return {name: getattr(each, "port", 1) for name, each in named.items()}

@@ -23,10 +23,8 @@ from collector.recording.keys import TrackKey, read_identity
 from collector.recording.manifest import (
     Chain,
     Chunk,
-    Signature,
     check_manifest,
     check_signature,
-    read_line,
     read_signature,
 )
 from collector.recording.names import MAX_CHUNK_BYTES, chunk_key, is_name, prefix, read_key
@@ -43,20 +41,12 @@ _ATTEMPTS, _PAUSE = 5, 0.1
 written, or an object whose file has just been uploaded."""
 
 
-def verify(
-    vault: Vault,
-    recording: str,
-    checkpoint: bytes | None = None,
-    *,
-    trusted: Collection[str] | None = None,
-) -> list[str]:
+def verify(vault: Vault, recording: str, checkpoint: bytes | None = None) -> list[str]:
     """Check manifest, signatures, keys and every object of a recording; return what is wrong, in
-    words that name no member. ``checkpoint`` is one, or a manifest, that was kept elsewhere;
-    ``trusted`` are the public keys that may have signed (``None``: those of the vault). Takes time:
-    all is read once. Raises ``Refused`` ``unavailable`` if store or bucket do not answer."""
+    words that name no member. ``checkpoint`` is one, or a manifest, that was kept elsewhere. Takes
+    time: all is read once. Raises ``Refused`` ``unavailable`` if store or bucket do not answer."""
     try:
-        known = vault.trusted if trusted is None else trusted
-        return _Verification(vault, recording).run(known, checkpoint)
+        return _Verification(vault, recording).run(checkpoint)
     except OSError:
         raise Refused("unavailable") from None
 
@@ -68,49 +58,37 @@ class _Verification:
         self._ends: dict[str, int] = {}  # where each track's next content begins
         self._kinds: dict[str, str] = {}
 
-    def run(self, trusted: Collection[str], checkpoint: bytes | None) -> list[str]:
+    def run(self, checkpoint: bytes | None) -> list[str]:
         """Return what is wrong."""
         there = list(self._stored_keys())  # before the lines: a chunk has its file first
-        found, (noted, faults) = self._store.find(self._recording), self._read(checkpoint, trusted)
+        found, faults, expected = self._store.find(self._recording), list[str](), []
+        signatures = {"the checkpoint": checkpoint}
+        if found is not None and found.state != "erased":
+            signatures["the signature"] = self._store.signature(self._recording)
+        for what, text in signatures.items():
+            if text is None:
+                continue
+            line = read_signature(text.strip().split(b"\n")[-1])  # the last one of a manifest
+            faults += check_signature(line, self._recording, self._vault.trusted, what)
+            expected += [(line.tip, what)] if line else []
         if found is None:
             return [*faults, "the recording is not in the vault", *self._extra(there)]
         if found.state == "erased":
             return faults + self._leftovers(there)
-        stored, more = self._read(self._store.signature(self._recording), trusted, "the signature")
-        expected = [(each.tip, what) for each, what in ((noted, "the checkpoint"),) if each]
-        if stored is not None:
-            expected.append((stored.tip, "the signature"))
-            faults += more
-        elif found.state == "finished":
-            faults += more
+        if found.state == "finished" and signatures["the signature"] is None:
+            faults.append("the signature is missing")
         chain = Chain(self._recording, expected)
         self._follow(chain, found)
         faults += chain.findings
         faults += self._check_tracks(chain, found)
         return [*faults, *self._extra(there)]
 
-    def _read(
-        self, text: bytes | None, trusted: Collection[str], what: str = "the checkpoint"
-    ) -> tuple[Signature | None, list[str]]:
-        """Read a signature line, or the last line of a manifest, and check it."""
-        if text is None:
-            return None, [] if what == "the checkpoint" else [f"{what} is missing"]
-        signature = read_signature(text.strip().split(b"\n")[-1])
-        return signature, list(check_signature(signature, self._recording, trusted, what))
-
     def _follow(self, chain: Chain, found: Stored) -> None:
         """Check every line, and the object of every chunk."""
-        for text in self._store.lines(self._recording, found.lines):
-            line = read_line(text)
-            if line is None:
-                chain.report(f"line {chain.lines + 1}: is not a line of a manifest")
-                return
-            chain.add(line)
-            if isinstance(line, Chunk):
-                self._kinds[line.track] = line.kind
-                for message in self._check_object(line):
-                    chain.report(f"line {line.line}: {message}")
-        chain.finish()
+        for chunk in chain.follow(self._store.lines(self._recording, found.lines)):
+            self._kinds[chunk.track] = chunk.kind
+            for message in self._check_object(chunk):
+                chain.report(f"line {chunk.line}: {message}")
         if (chain.lines, chain.hash) != (found.lines, found.hash):
             chain.report(f"the manifest has {found.lines} lines, and {chain.lines} were found")
         if chain.is_ended != (found.state == "finished"):
@@ -227,28 +205,20 @@ _MOST_MANIFEST_BYTES = 256 << 20
 _MOST_SEALED_BYTES = MAX_CHUNK_BYTES + 4096
 
 
-def assemble(
-    source: Path,
-    out: Path,
-    identity: Path,
-    *,
-    trusted: Collection[str] | None = None,
-    checkpoint: bytes | None = None,
-) -> dict[str, int]:
+def assemble(source: Path, out: Path, identity: Path) -> dict[str, int]:
     """Write every track of the manifest to ``out``, private and never over a file that is there;
     return the bytes of each by file name (``TRACK.KIND``).
 
-    ``identity`` is an age identity file; ``trusted`` are the public keys that may have signed, any
-    where it is ``None``. Raises ``InputError``: E101 for what cannot be read, E203 for what cannot
-    be written, and E422 for a manifest or a file that is not as it was signed; what was written of
-    it is removed.
+    ``identity`` is an age identity file. Raises ``InputError``: E101 for what cannot be read, E203
+    for what cannot be written, and E422 for a manifest or a file that is not as it was signed; what
+    was written of it is removed.
     """
     try:
         text = _read(source / MANIFEST_NAME, _MOST_MANIFEST_BYTES)
         opener = read_identity(_read(identity, 1 << 16).decode("ascii", "replace"))
     except ValueError as error:
         raise UsageError("E101", str(error)) from None
-    faults, chunks, names = check_manifest(text, trusted, checkpoint)
+    faults, chunks, names = check_manifest(text)
     if faults:
         raise InputError("E422", f"the manifest does not hold: {faults[0]}")
     if not all(is_name(name) for name in names.values()) or len(set(names.values())) < len(names):

@@ -13,7 +13,6 @@ import signal
 import sys
 import tracemalloc
 import warnings
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,6 @@ def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
     harden()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it can reload
     _load_structlog()
-    _say_what_is_loaded(loaded)
     if loaded.config.drain.is_on:
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 
@@ -78,16 +76,6 @@ def _load_structlog() -> None:
         del sys.modules["rich"]
         if loaded is not None:
             sys.modules["rich"] = loaded
-
-
-def _say_what_is_loaded(loaded: Loaded) -> None:
-    """Tell whoever started it on a terminal, before the modules and workers take their seconds."""
-    if sys.stderr.isatty():
-        config, sinks = loaded.config, ", ".join(loaded.config.sinks.on()) or "none"
-        line = f"collector: loading {', '.join(config.references)}; data in {config.data}"
-        line += f"; sinks: {sinks}"
-        with suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
 
 
 def _without_receivers(loaded: Loaded) -> Loaded:

@@ -190,9 +190,7 @@ def opened(
     """
     with ExitStack() as stack:
         components = prepare(loaded)
-        if not sys.stderr.isatty():
-            counts = {"schemas": len(components.schemas), "sinks": len(loaded.config.sinks.on())}
-            log.write("starting", **counts, workers=len(processes or []))
+        _announce_start(loaded.config, log, len(processes or []))
         modes = tighten_all(components.config, components.schemas)
         if modes.tightened:
             log.write("modes_tightened", files=modes.tightened)
@@ -287,6 +285,16 @@ async def _run(
     return stopped_at
 
 
+def _announce_start(config: Config, log: EventLog, workers: int) -> None:
+    """Report what is opened next: a line on a terminal, or an event of the log."""
+    schemas, sinks = config.references, config.sinks.on()
+    if not sys.stderr.isatty():
+        log.write("starting", schemas=len(schemas), sinks=len(sinks), workers=workers)
+        return
+    loads = f"loading {', '.join(schemas)}; data in {config.data}"
+    _tell(f"{loads}; sinks: {', '.join(sinks) or 'none'}")
+
+
 def _announce(
     components: Components, receivers: Receivers, log: EventLog, *, lacks_grpc: bool
 ) -> None:
@@ -300,10 +308,14 @@ def _announce(
     where = ", ".join(f"{name} {address}" for name, address in receivers.addresses().items())
     schemas = ", ".join(schema.id for schema in components.schemas)
     named = "schema" if len(components.schemas) == 1 else "schemas"
-    lines = [f"collector: {where}; data in {components.config.data}; {named} {schemas}"]
-    lines += [f"collector: {NO_GRPC}"] if lacks_grpc else []
+    _tell(f"{where}; data in {components.config.data}; {named} {schemas}")
+    if lacks_grpc:
+        _tell(NO_GRPC)
+
+
+def _tell(line: str) -> None:
     with suppress(OSError):
-        print(*lines, sep="\n", file=sys.stderr, flush=True)
+        print(f"collector: {line}", file=sys.stderr, flush=True)
 
 
 class _StatusLog:

@@ -113,26 +113,23 @@ def test_twins_look_alike(tmp_path: Path) -> None:
     assert all(text in table for text in (b"client.address", b"wrong_type", b"array"))
 
 
-def test_one_question_at_a_time(tmp_path: Path) -> None:
-    """A second one is refused in a sentence; the answer to the first comes when its time is over,
-    also without events."""
-    with started(tmp_path), _looking(tmp_path, "--for", "8s", "--json") as running:
-        ended = run("explain", "--live", "--data", str(tmp_path / "collector-data"))
-        assert (ended.code, b"under way" in ended.err) == (1, True)
-        answer = running.ended().json
-        assert answer["schemas"]["conferencing"]["looked_at"] == 0
-        assert answer["workers"] == 1
-
-
-def test_a_question_ends_with_the_one_who_asks(tmp_path: Path) -> None:
-    """The next one is answered, and the worker that still looks is trusted."""
-    with started(tmp_path) as sidecar:
+def test_questions(tmp_path: Path) -> None:
+    """A second one is refused in a sentence. One ends with whoever asks: the next one is answered,
+    also without events, and the worker that still looks is trusted. If a worker ends meanwhile, the
+    others answer."""
+    with started(tmp_path, environ={"COLLECTOR__WORKERS": "2"}) as sidecar:
+        words = ("explain", "--live", "--json", "--data", str(tmp_path / "collector-data"))
         with _looking(tmp_path, "--for", "4s") as running:
+            ended = run(*words)
+            assert (ended.code, b"under way" in ended.err) == (1, True)
             running.process.kill()
-        words = ("explain", "--live", "--for", "5s", "--json")
-        ended = run(*words, "--data", str(tmp_path / "collector-data"))
-        assert (ended.code, json.loads(ended.out)["workers"]) == (0, 1)
+        answer = run(*words, "--for", "5s").json
+        assert (answer["schemas"]["conferencing"]["looked_at"], answer["workers"]) == (0, 2)
         assert not any("distrusted" in line for line in sidecar.log)
+        with _looking(tmp_path, "--for", "3s", "--json") as running:
+            os.kill(children(sidecar.process.pid)[0], signal.SIGKILL)
+            ended = running.ended()
+        assert (ended.code, ended.err, ended.json["workers"]) == (0, b"", 1)
 
 
 @for_each(
@@ -148,14 +145,3 @@ def test_what_cannot_be_asked(words: list[str], code: int, said: bytes) -> None:
     """Is refused in a sentence."""
     ended = run("explain", *words)
     assert (ended.code, said in ended.err) == (code, True)
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="workers are found in /proc")
-def test_workers_that_end_meanwhile(tmp_path: Path) -> None:
-    """The others answer, and nothing waits for the one that is gone."""
-    with started(tmp_path, environ={"COLLECTOR__WORKERS": "2"}) as sidecar:
-        with _looking(tmp_path, "--for", "8s", "--json") as running:
-            os.kill(children(sidecar.process.pid)[0], signal.SIGKILL)
-            ended = running.ended()
-        assert (ended.code, ended.err) == (0, b"")
-        assert ended.json["workers"] == 1

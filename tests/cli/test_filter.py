@@ -21,6 +21,7 @@ from tests.support.command import COMMAND, run, run_process, started
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.programs import script
 from tests.support.rows import for_each
+from tests.support.terminal import Terminal
 
 _CANARY = "canary-of-test-filter"
 
@@ -411,36 +412,14 @@ def test_a_full_disk_is_said(corpus: Path, to_file: bool) -> None:
 @for_each("command", ["filter", "explain"])
 def test_a_bare_command_on_a_terminal_says_that_it_reads(command: str) -> None:
     """Before it waits for what is typed; Ctrl-D ends it."""
-    main, side = os.openpty()
-    environ = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen(
-        [*COMMAND, command], stdin=side, stdout=subprocess.DEVNULL, stderr=side, env=environ
-    )
-    os.close(side)
-    seen = b""
-    while b"Ctrl-D ends them" not in seen:
-        seen += os.read(main, 65536)
-    os.write(main, b"\x04")
-    assert process.wait(timeout=WAIT_SECONDS) == 0
-    os.close(main)
+    terminal = Terminal(command)
+    terminal.wait_for("Ctrl-D ends them")
+    terminal.type("\x04")
+    assert terminal.end() == 0
 
 
 def test_a_terminal_gets_a_table_and_a_progress_bar(corpus: Path) -> None:
     """With stderr a terminal, counts are a table; a pipe gets JSON."""
-    main, side = os.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, "filter", str(corpus)], stdout=subprocess.DEVNULL, stderr=side,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-    )  # fmt: skip
-    os.close(side)
-    seen = b""
-    try:
-        while chunk := os.read(main, 65536):
-            seen += chunk
-    except OSError:
-        pass
-    os.close(main)
-    assert process.wait(timeout=WAIT_SECONDS) == 0
-    assert b"7,000" in seen
-    assert b"never decoded" in seen
-    assert b"MB" in seen
+    terminal = Terminal("filter", corpus, "--output", os.devnull, TTY_INTERACTIVE="1")
+    assert terminal.end() == 0
+    assert all(part in terminal.shown for part in ("7,000", "never decoded", "MB"))

@@ -23,12 +23,13 @@ from collector.sinks.query import FUNCTIONS
 from collector.sinks.store import Store
 from collector.spool import Spool
 from collector.testing import canaries
-from tests.support.command import COMMAND, Ended, Running, run, run_measured, started
+from tests.support.command import Ended, Running, run, run_measured, started
 from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, eventually, wait_until
 from tests.support.ledgers import entries_of
 from tests.support.populated import PopulatedDirectory, address, minute
 from tests.support.programs import threads
+from tests.support.terminal import Terminal
 
 _ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
 _MANY = f"{_ENDLESS} SELECT x, 'phone' AS y FROM c"
@@ -51,9 +52,9 @@ def ask(lives: PopulatedDirectory, *arguments: object, stdin: bytes = b"") -> En
     return run("store", "query", "--data", lives.data, *arguments, stdin=stdin)
 
 
-def asking(lives: PopulatedDirectory, *arguments: str, out: int | None = None) -> Asking:
+def asking(lives: PopulatedDirectory, *arguments: str, **streams: int) -> Asking:
     """A process whose output is read by the test."""
-    return started("store", "query", "--data", lives.data, *arguments, out=out)
+    return started("store", "query", "--data", lives.data, *arguments, **streams)
 
 
 def noted(lives: PopulatedDirectory) -> list[dict[str, str]]:
@@ -143,22 +144,9 @@ def test_a_terminal_gets_a_table(lives: PopulatedDirectory) -> None:
 
 
 def _on_a_terminal(lives: PopulatedDirectory, statement: str) -> str:
-    main, side = os.openpty()
-    with subprocess.Popen(
-        [*COMMAND, "store", "query", "--data", str(lives.data), statement],
-        stdout=side,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "80"},
-    ) as process:
-        os.close(side)
-        seen = b""
-        try:
-            while piece := os.read(main, 65536):
-                seen += piece
-        except OSError:  # its end, on Linux
-            pass
-        os.close(main)
-        assert process.wait(WAIT_SECONDS) == 0
-    return seen.decode()
+    terminal = Terminal("store", "query", "--data", lives.data, statement)
+    assert terminal.end() == 0
+    return terminal.shown
 
 
 def test_a_long_answer_has_two_entries(lives: PopulatedDirectory) -> None:
@@ -263,7 +251,7 @@ _THOUSAND = (
 def test_it_takes_too_long(lives: PopulatedDirectory, statement: str) -> None:
     """Whether it computes, in many steps or in one, or waits for who does not read: E416, exit 65,
     and it is noted."""
-    with asking(lives, statement, "--timeout", "0.3") as running:
+    with asking(lives, statement, "--timeout", "0.1") as running:
         assert running.process.wait(WAIT_SECONDS) == 65
         assert b"--timeout" in running.err.read()
     assert noted(lives)
@@ -286,13 +274,10 @@ def test_nobody_reads_the_error(lives: PopulatedDirectory) -> None:
         while os.write(writing, bytes(4096)):
             pass
     os.set_blocking(writing, True)
-    command = [*COMMAND, "store", "query", "--data", str(lives.data), _MANY, "--timeout", "1"]
-    done = subprocess.run(
-        command, stdout=writing, stderr=writing, check=False, timeout=WAIT_SECONDS
-    )
+    with asking(lives, _MANY, "--timeout", "0.5", out=writing, err=writing) as running:
+        assert running.process.wait(WAIT_SECONDS) == 65
     os.close(reading)
     os.close(writing)
-    assert done.returncode == 65
     assert noted(lives)
 
 

@@ -2,86 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import select
-import subprocess
 from pathlib import Path
 
 import orjson
 
 from collector.schema.review import approve, read_copy
 from tests.schema.test_review import SAID, STATED, jitter, schema_of
-from tests.support.command import COMMAND, run
-from tests.support.deadline import WAIT_SECONDS
+from tests.support.command import run
 from tests.support.rows import for_each
+from tests.support.terminal import Terminal
 
 _LINK = "https://git.example/pull/812"
 
 
-class Terminal:
-    """A command on a terminal of its own."""
-
-    def __init__(self, folder: Path, *arguments: object) -> None:
-        self._mine, theirs = pty.openpty()
-        words = [*COMMAND, *map(str, arguments)]
-        self._process = subprocess.Popen(
-            words,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=folder,
-            env=os.environ | {"COLUMNS": "120", "TERM": "dumb"},
-            start_new_session=True,
-        )
-        os.close(theirs)
-        self.shown, self._seen = "", 0
-
-    def wait_for(self, text: str) -> str:
-        """Read until a text is shown; return what was shown up to its end since the last one."""
-        start = self._seen
-        while text not in self.shown[start:]:
-            if not self._more():
-                raise AssertionError(f"{text!r} is not shown: {self.shown[start:]}")
-        self._seen = self.shown.index(text, start) + len(text)
-        return self.shown[start : self._seen]
-
-    def _more(self) -> bool:
-        ready, _, _ = select.select([self._mine], [], [], WAIT_SECONDS)
-        try:
-            data = os.read(self._mine, 1 << 16) if ready else b""
-        except OSError:  # the other end is closed
-            data = b""
-        self.shown += re.sub(r"\x1b\[[0-9;]*m", "", data.decode(errors="replace"))
-        return bool(data)
-
-    def type(self, *lines: str) -> None:
-        """Type lines, each once the last is taken."""
-        for line in lines:
-            os.write(self._mine, line.encode() + b"\n")
-
-    def end(self) -> int:
-        """Read to the end; return the exit code."""
-        while self._more():
-            pass
-        os.close(self._mine)
-        return self._process.wait(WAIT_SECONDS)
-
-    def answer(self, field: str, decision: str = "yes") -> str:
-        """Answer the four questions about a field, and decide."""
-        shown = self.wait_for("Why is it needed?")
-        assert field in shown
-        self.type("Calls break off")
-        self.wait_for("What is the least that would do?")
-        self.type("Steps of 10 ms")
-        self.wait_for("Can the person refuse?")
-        self.type("No")
-        self.wait_for("What could go wrong?")
-        self.type("Nothing that we know")
-        self.wait_for("Type yes")
-        self.type(decision)
-        return shown
+def _answer(terminal: Terminal, field: str, decision: str = "yes") -> str:
+    """Answer the four questions about a field, and decide."""
+    shown = terminal.wait_for("Why is it needed?")
+    assert field in shown
+    for answer, next_question in (
+        ("Calls break off", "What is the least that would do?"),
+        ("Steps of 10 ms", "Can the person refuse?"),
+        ("No", "What could go wrong?"),
+        ("Nothing that we know", "Type yes"),
+    ):
+        terminal.type(answer)
+        terminal.wait_for(next_question)
+    terminal.type(decision)
+    return shown
 
 
 def test_a_review_from_the_first_question_to_the_verdict(tmp_path: Path) -> None:
@@ -91,8 +39,8 @@ def test_a_review_from_the_first_question_to_the_verdict(tmp_path: Path) -> None
     config = tmp_path / "c.yaml"
     config.write_text("data: data\nschema: calls.yaml\nsinks:\n  ndjson: {path: out/records}\n")
     assert run("schema", "review", "--check", "calls.yaml", directory=tmp_path).code == 1
-    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml", "--config", config)
-    shown = terminal.answer("network.jitter")
+    terminal = Terminal("schema", "review", "calls.yaml", "--config", config, directory=tmp_path)
+    shown = _answer(terminal, "network.jitter")
     for part in ("not approved: it is new", "minimum: 0", "6.7 in each record", "goes to", "store"):
         assert part in shown, part
     assert re.search(r"looks like +\d+, \d+", shown)
@@ -110,7 +58,7 @@ def test_a_review_from_the_first_question_to_the_verdict(tmp_path: Path) -> None
     terminal.wait_for("try again")
     terminal.type("2999-12-31")
     terminal.wait_for("written to")
-    terminal.answer("network.loss", "y")
+    _answer(terminal, "network.loss", "y")
     terminal.wait_for("not approved: network.loss")
     assert terminal.end() == 1
     copy = read_copy(tmp_path / "calls.reviewed.yaml")
@@ -118,8 +66,8 @@ def test_a_review_from_the_first_question_to_the_verdict(tmp_path: Path) -> None
     assert (approval.by, approval.see) == ("A. Example, data protection", _LINK)
     assert list(copy.entries) == ["network.jitter"]
     assert approval.answers["Why is it needed?"] == "Calls break off"
-    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml")
-    assert "network.jitter" not in terminal.answer("network.loss")
+    terminal = Terminal("schema", "review", "calls.yaml", directory=tmp_path)
+    assert "network.jitter" not in _answer(terminal, "network.loss")
     terminal.wait_for("Who approves it?")
     terminal.type("B. Example")
     terminal.wait_for("A link to the discussion")
@@ -148,8 +96,8 @@ def test_nothing_approves_without_a_terminal(tmp_path: Path) -> None:
 def test_leaving_in_the_middle(tmp_path: Path) -> None:
     """The end of the input approves nothing."""
     schema_of(tmp_path, jitter())
-    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml")
-    terminal.answer("network.jitter")
+    terminal = Terminal("schema", "review", "calls.yaml", directory=tmp_path)
+    _answer(terminal, "network.jitter")
     terminal.wait_for("Who approves it?")
     terminal.type("\x04")
     assert terminal.end() == 1
@@ -159,7 +107,7 @@ def test_leaving_in_the_middle(tmp_path: Path) -> None:
 def test_a_field_without_a_sentence_is_not_asked_about(tmp_path: Path) -> None:
     """The public has to be told first."""
     schema_of(tmp_path, jitter().replace("also: quality, ", ""), more="")
-    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml")
+    terminal = Terminal("schema", "review", "calls.yaml", directory=tmp_path)
     terminal.wait_for("write one under `also_collected` first")
     terminal.wait_for("not approved: network.jitter")
     assert terminal.end() == 1
@@ -170,7 +118,7 @@ def test_a_copy_that_cannot_be_used(text: str, tmp_path: Path) -> None:
     """A faulty copy, or one of another schema, is not written over."""
     schema_of(tmp_path, jitter())
     (tmp_path / "calls.reviewed.yaml").write_text(text)
-    terminal = Terminal(tmp_path, "schema", "review", "calls.yaml")
+    terminal = Terminal("schema", "review", "calls.yaml", directory=tmp_path)
     assert terminal.end() in (2, 78)
     assert (tmp_path / "calls.reviewed.yaml").read_text() == text
 

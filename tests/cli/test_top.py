@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import signal
 from pathlib import Path
-from subprocess import PIPE, Popen
 from typing import Any
 
 import orjson
@@ -16,9 +13,11 @@ from hypothesis import strategies as st
 
 from collector.server.rates import Sample, summary
 from collector.testing import canaries
-from tests.support.command import COMMAND, run
+from tests.support.command import run
+from tests.support.command import started as command
 from tests.support.deadline import wait_until
 from tests.support.sidecar import started
+from tests.support.terminal import Terminal
 
 _CANARY = canaries(1)[0]
 _BODY = b"\n".join(
@@ -62,31 +61,23 @@ def test_a_sidecar_is_watched(tmp_path: Path) -> None:
         )
         found = run("top", "--once", "--json", "--data", data).json
         assert (found["rates"], found["events"]["conferencing"]) == (False, _EVENTS)
-        words = [*COMMAND, "top", "--json", "--interval", "0.5", "--data", str(data)]
-        with Popen(words, stdout=PIPE, stderr=PIPE) as process:
-            assert process.stdout is not None
-            first = orjson.loads(process.stdout.readline())
+        words = ("top", "--json", "--interval", "0.5", "--data", data)
+        with command(*words) as running:
+            first = orjson.loads(running.out.readline())
             sidecar.send(_BODY)
-            changed = next(filter(_has_events, map(orjson.loads, process.stdout)))
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate()
-        assert (process.returncode, err) == (0, b"")
+            changed = next(filter(_has_events, map(orjson.loads, running.out)))
+            running.process.send_signal(signal.SIGINT)
+            ended = running.ended()
+        assert (ended.code, ended.err) == (0, b"")
         assert (first["rates"], _has_events(first)) == (True, False)
         assert changed["events"]["conferencing"]["rejected"].keys() == _EVENTS["rejected"].keys()
         assert _CANARY not in f"{shown}{found}{first}{changed}"
-        screen, terminal = pty.openpty()
-        words = [*COMMAND, "top", "--data", str(data)]
-        environ = os.environ | {"TERM": "xterm"}
-        with Popen(words, stdin=terminal, stdout=terminal, stderr=PIPE, env=environ) as process:
-            os.close(terminal)
-            seen = os.read(screen, 1 << 16)
-            while seen.count(b"workers") < 3:  # drawn again: all is set up
-                seen += os.read(screen, 1 << 16)
-            process.terminate()
-            while b"\x1b[?1049l" not in seen:  # the screen as it was before; EIO if it never comes
-                seen += os.read(screen, 1 << 16)
-            assert (process.wait(), process.stderr and process.stderr.read()) == (0, b"")
-        os.close(screen)
+        terminal = Terminal("top", "--data", data, TTY_INTERACTIVE="1")
+        for _ in range(3):  # drawn again: all is set up
+            terminal.wait_for("workers")
+        terminal.terminate()
+        terminal.wait_for("\x1b[?1049l")  # the screen as it was before
+        assert terminal.end() == 0
 
 
 def _has_events(facts: dict[str, Any]) -> bool:

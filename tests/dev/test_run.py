@@ -94,20 +94,24 @@ def test_it_plays(tmp_path: Path) -> None:
     assert is_refused(port - 2)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGHUP, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
-)
-def test_nothing_is_left_however_it_is_ended(tmp_path: Path, number: int) -> None:
-    """By a terminal that is closed, or by an impatient user."""
+@pytest.mark.long
+def test_nothing_is_left_after_sigterm(tmp_path: Path) -> None:
+    """By an impatient user."""
     with developing(tmp_path) as (running, port, _):
-        running.process.send_signal(number)
-        for _ in range(20):
-            sleep(0.05)
-            running.process.send_signal(signal.SIGINT)
-        ended = running.ended()
+        _end_impatiently(running, signal.SIGTERM, port, tmp_path)
+
+
+def _end_impatiently(running: Running, number: int, port: int, folder: Path) -> None:
+    """End by a signal, with many others after it: nothing is left."""
+    running.process.send_signal(number)
+    for _ in range(20):
+        sleep(0.05)
+        running.process.send_signal(signal.SIGINT)
+    ended = running.ended()
     assert (ended.code, ended.err) == (0, b"")
-    assert [*(tmp_path / "tmp").iterdir()] == []
-    assert is_refused(port - 2)
+    assert _CANARY.encode() not in ended.out
+    assert [*(folder / "tmp").iterdir()] == []
+    assert is_refused(port - 2), "the sidecar ends with the command"
 
 
 def test_a_schema_of_many_fields(tmp_path: Path) -> None:
@@ -127,33 +131,9 @@ def _processor_seconds(pid: int) -> float:
     return sum(map(int, numbers)) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.skipif(not _CHILDREN, reason="processor time is read from /proc")
-def test_viewers_cost_the_keeper_nothing(tmp_path: Path) -> None:
-    """Ten of them ask once a second for what the page shows. What they ask in twenty seconds costs
-    the keeper less than 1 % of these."""
-    with developing(tmp_path, "--no-feed") as (running, port, _):
-        assert eventually(lambda: _state(port)["now"] is not None)
-        pid = running.process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        keeper = next(
-            int(one) for one in children if b"serve" in Path(f"/proc/{one}/cmdline").read_bytes()
-        )
-        began, before = monotonic(), _processor_seconds(keeper)
-        for _ in range(200):
-            assert _state(port)["faults"] == []
-        viewed, seconds = _processor_seconds(keeper) - before, monotonic() - began
-        before = _processor_seconds(keeper)
-        sleep(seconds)
-        alone = _processor_seconds(keeper) - before
-    assert viewed - alone < 0.01 * 20
-    assert eventually(lambda: is_refused(port - 2)), (
-        "the sidecar ends with a process that is killed"
-    )
-
-
-def test_a_hostile_text_leaves_no_trace(tmp_path: Path) -> None:
-    """What is too large, too deep, no UTF-8 or markup gets a reason; the folder of temporary files
-    and the terminal have nothing of it. What a schema allows is quoted as a shell reads it."""
+def test_hostile_texts_and_many_viewers(tmp_path: Path) -> None:
+    """What is too large, too deep, no UTF-8 or markup gets a reason, and leaves no trace. What a
+    schema allows is quoted as a shell reads it. A terminal that closes ends everything."""
     canary = _CANARY.encode()
     texts = {
         b"[" * 1_200 + canary + b"]" * 1_200: b"too_deep",
@@ -171,9 +151,27 @@ def test_a_hostile_text_leaves_no_trace(tmp_path: Path) -> None:
             assert reason in found or (form == "logs" and b"malformed" in found)
             assert canary not in found
         assert not scan(tmp_path / "tmp", [_CANARY])
-        running.process.send_signal(signal.SIGINT)
-        ended = running.ended()
-    assert (ended.err, canary in ended.out) == (b"", False)
+        if _CHILDREN:
+            _view_often(running.process.pid, port)
+        _end_impatiently(running, signal.SIGHUP, port, tmp_path)
+
+
+def _view_often(pid: int, port: int) -> None:
+    """Ten viewers ask once a second for what the page shows. What they ask in twenty seconds costs
+    the keeper less than 1 % of these."""
+    assert eventually(lambda: _state(port)["now"] is not None)
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    keeper = next(
+        int(one) for one in children if b"serve" in Path(f"/proc/{one}/cmdline").read_bytes()
+    )
+    began, before = monotonic(), _processor_seconds(keeper)
+    for _ in range(200):
+        assert _state(port)["faults"] == []
+    viewed, seconds = _processor_seconds(keeper) - before, monotonic() - began
+    before = _processor_seconds(keeper)
+    sleep(seconds)
+    alone = _processor_seconds(keeper) - before
+    assert viewed - alone < 0.01 * 20
 
 
 @for_each("which", [0, 1, 2])

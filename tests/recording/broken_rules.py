@@ -11,9 +11,10 @@ import pytest
 from collector.recording.access import Verifier
 from collector.recording.grant import Grant
 from collector.recording.names import KINDS
-from collector.recording.recorder import RIGHTS, Recorder
+from collector.recording.recorder import RIGHTS
 from collector.recording.refusals import Refused
 from collector.recording.states import Terms
+from collector.recording.store import Store
 from collector.recording.vault import Vault
 
 _Breaker = Callable[[pytest.MonkeyPatch], object]
@@ -89,6 +90,6 @@ BROKEN: dict[str, _Breaker] = {
     "forbidden to other hosts": _lenient(Grant, "check_reader", "forbidden"),
     "not_found": _any_meeting,
     "expired": _lenient(Verifier, "verify", "expired"),
-    "replayed": _lenient(Recorder, "answer_to", "replayed"),
+    "replayed": _lenient(Store, "answer_to", "replayed"),
 }
 """Code, and where a rule can be broken in several ways by which part of it → how to break it."""

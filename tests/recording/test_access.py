@@ -514,7 +514,7 @@ def test_a_token_of_our_own(tmp_path: Path) -> None:
         create_key(key)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "changes",
     [{"meeting": ""}, {"role": "admin"}, {"subject": "mixed"}, {"seconds": 301}, {"seconds": 0}],
 )

@@ -18,6 +18,7 @@ from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.programs import threads
 from tests.support.raising import raises
+from tests.support.rows import for_each
 
 _TABLE = ["CREATE TABLE numbers (number INTEGER PRIMARY KEY)"]
 
@@ -61,7 +62,7 @@ def _commit_at_once(database: Database, numbers: list[int]) -> tuple[list[str], 
     return refused, statements.count("COMMIT")
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@for_each("version", [0, 2])
 def test_a_file_of_an_unknown_format(tmp_path: Path, version: int) -> None:
     """E203, and nothing in it is changed."""
     path = tmp_path / "numbers.db"

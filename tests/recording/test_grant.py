@@ -24,6 +24,7 @@ from collector.recording.states import (
     State,
 )
 from tests.recording.recorders import terms
+from tests.support.rows import for_each
 
 RECIPIENT = "age1" + "q" * 58
 TERMS = terms(
@@ -98,7 +99,7 @@ def test_a_grant_is_announced_once_and_with_digests() -> None:
         grant.announce([NOTICE], 0.0)
 
 
-@pytest.mark.parametrize("call", ["start", "pause", "resume", "stop"])
+@for_each("call", ["start", "pause", "resume", "stop"])
 def test_only_the_host_decides(call: str) -> None:
     """A participant is refused in every state, and nothing changes."""
     for grant in (announced("ann"), opened("ann")):
@@ -351,7 +352,7 @@ def test_nothing_is_taken_before_the_start() -> None:
     assert refused(grant.admit, "host", "host", "t", "host", "audio", 1.0) == "announced"
 
 
-@pytest.mark.parametrize("role", sorted(ROLES))
+@for_each("role", sorted(ROLES))
 def test_who_delivers(role: str) -> None:
     """Owners deliver their own tracks, media any, and other roles none."""
     may_own, may_all = role in ("host", "participant", "media"), role == "media"
@@ -406,7 +407,7 @@ def test_members_and_tracks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 # -- terms and snapshots ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     "changes",
     [
         {"meeting": "../x"},
@@ -430,7 +431,7 @@ def test_terms_that_are_not_valid_cannot_be_made(changes: dict[str, Any]) -> Non
     assert replace(TERMS, storage="local", recipient=RECIPIENT).storage == "local"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", "é", "x" * 65, "a\n", MIXED])
+@for_each("name", ["", "a/b", "..", "é", "x" * 65, "a\n", MIXED])
 def test_a_pseudonym_is_a_name(name: str) -> None:
     """Neither host nor member has another; a mixed track's owner is no member."""
     with pytest.raises(Refused, match="malformed"):

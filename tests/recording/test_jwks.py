@@ -173,9 +173,7 @@ def test_the_state_of_keys(tmp_path: Path, clock: Clock) -> None:
     wait_until(lambda: source.state() == "ok")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{}", '{"keys": []}', json.dumps({"keys": [{**_KEY, "d": "x"}]})]
-)
+@for_each("text", ["", "{}", '{"keys": []}', json.dumps({"keys": [{**_KEY, "d": "x"}]})])
 def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
     """Is a fault of the setting."""
     (tmp_path / "jwks").write_text(text)

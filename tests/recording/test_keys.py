@@ -16,6 +16,7 @@ from collector.errors import ConfigError
 from collector.recording.keys import Keys, read_identity, read_recipient
 from collector.recording.refusals import Refused
 from tests.recording.vaults import RECORDING
+from tests.support.rows import for_each
 
 OTHER = "f" * 32
 
@@ -172,7 +173,7 @@ def test_rotation_ends_what_a_backup_opens(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize("loss", ["missing", "another"])
+@for_each("loss", ["missing", "another"])
 def test_keys_without_their_master_key_are_not_opened(tmp_path: Path, loss: str) -> None:
     """The message says so, instead of answers that nothing can be opened."""
     _made(tmp_path).close()
@@ -355,7 +356,7 @@ def test_a_reader_opens_no_key_that_was_exchanged(tmp_path: Path) -> None:
     reader.close()
 
 
-@pytest.mark.parametrize("text", ["", "age1qqq", "AGE-SECRET-KEY-1QQ", "ssh-ed25519 AAAA", "é"])
+@for_each("text", ["", "age1qqq", "AGE-SECRET-KEY-1QQ", "ssh-ed25519 AAAA", "é"])
 def test_other_texts_are_no_keys(text: str) -> None:
     """The message holds nothing of them."""
     with pytest.raises(ValueError, match="age") as found:

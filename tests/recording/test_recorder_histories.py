@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pyrage
-import pytest
 from hypothesis import Phase, note, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -51,6 +50,7 @@ from tests.recording.recorder_process import (
     Unsupervised,
 )
 from tests.recording.recorders import terms
+from tests.support.rows import for_each
 
 _STEPS = int(os.environ.get("COLLECTOR_HISTORY_STEPS", "80")) // 2
 _RUN = 50
@@ -723,7 +723,7 @@ class BucketHistories(RecorderHistories):
     has_bucket = True
 
 
-@pytest.mark.parametrize("has_bucket", [False, True])
+@for_each("has_bucket", [False, True])
 def test_any_history(has_bucket: bool, tmp_path: Path) -> None:
     """The laws hold after every step and every kill."""
     try:

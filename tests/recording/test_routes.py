@@ -16,6 +16,7 @@ from collector.recording.names import KINDS
 from collector.recording.refusals import REFUSALS, Refused
 from collector.recording.routes import PATTERNS, ROUTES, find
 from tests.recording.serving import DOCUMENT, TERMS
+from tests.support.rows import for_each
 
 _STATUSES = {each.status for each in REFUSALS.values()}
 _AGAIN = {429, 503, 507}
@@ -74,7 +75,7 @@ def test_schemas_of_bodies() -> None:
     assert DOCUMENT.whole["components"]["schemas"] == json.loads(msgspec.json.encode(found))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "body"),
     [
         (RequestBody, TERMS),

@@ -31,6 +31,7 @@ from tests.support.certificates import Authority, Pair
 from tests.support.command import run, run_process
 from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.rows import for_each
 
 _CANARY = b"CANARY-0123456789-CONTENT" * 4000
 
@@ -197,7 +198,7 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
     assert run("ledger", "verify", "--data", folder / "recorder").code == 0
 
 
-@pytest.mark.parametrize("words", [["recording", "list"], ["recording", "rotate"]])
+@for_each("words", [["recording", "list"], ["recording", "rotate"]])
 def test_the_extra_is_named(words: list[str]) -> None:
     """Without a library there is one clear error, which says how to install it."""
     has = ("typer", "rich").__contains__

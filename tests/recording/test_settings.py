@@ -15,6 +15,7 @@ from collector.recording.refusals import Refused
 from collector.recording.settings import bucket_options, find_faults, verifier
 from collector.recording.store import Store
 from tests.recording.tokens import NOW, Platform
+from tests.support.rows import for_each
 
 _SECRET = "hunter2secret"
 
@@ -105,7 +106,7 @@ def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _SECRET not in repr(recorder)
 
 
-@pytest.mark.parametrize("content", [b"", b"  \n", b"a\nb", b"\xff", b"x" * 5000, None])
+@for_each("content", [b"", b"  \n", b"a\nb", b"\xff", b"x" * 5000, None])
 def test_references_that_lead_to_no_secret(tmp_path: Path, content: bytes | None) -> None:
     """One line of text, and not endless."""
     if content is not None:

@@ -36,6 +36,7 @@ from tests.recording.vaults import (
     queued,
 )
 from tests.support.deadline import wait_until
+from tests.support.rows import for_each
 
 TRACK = "a" * 32
 
@@ -119,7 +120,7 @@ def test_objects_are_created_and_never_replaced(tmp_path: Path) -> None:
     assert list(bucket.keys(prefix(RECORDING))) == []
 
 
-@pytest.mark.parametrize("url", ["nonsense", "s3://", "ftp://host/x", "az://", "http://"])
+@for_each("url", ["nonsense", "s3://", "ftp://host/x", "az://", "http://"])
 def test_urls_that_cannot_be_used(url: str) -> None:
     """The message holds nothing of URL and options."""
     with pytest.raises(ConfigError, match="E122") as found:

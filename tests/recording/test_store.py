@@ -21,6 +21,7 @@ from collector.recording.store import ACTIONS, FILE_NAME, OUTCOMES, SECRET_NAME,
 from tests.support.database import query
 from tests.support.ledgers import entries_of
 from tests.support.programs import threads
+from tests.support.rows import for_each
 
 _ID = "0123456789abcdef" * 2
 _ADA = Caller("host", "ada-canary", "meeting-canary", "jti-canary", 1.0)
@@ -52,7 +53,7 @@ def test_entries(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "what", "more"),
     [
         ("recording", "sing", {}),

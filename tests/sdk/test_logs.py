@@ -17,6 +17,7 @@ from collector import Collector, ConfigError, Schema, load_schema
 from collector.sdk.logs import EmittingHandler, Minimise, MinimisingHandler
 from tests.filter.traces import CANARY, mentions, reachable
 from tests.support.make_schemas import HEAD, REST
+from tests.support.rows import for_each
 
 _FIELDS = f"""\
 fields:
@@ -255,7 +256,7 @@ def test_into_a_collector(schema: Schema, tmp_path: Path) -> None:
     assert repr(handler) == "<EmittingHandler>"
 
 
-@pytest.mark.parametrize("kind", [Minimise, lambda name: MinimisingHandler(_Kept(), name)])
+@for_each("kind", [Minimise, lambda name: MinimisingHandler(_Kept(), name)])
 def test_schemas_of_lists_are_refused(kind: Any) -> None:
     """A log event is one record."""
     with pytest.raises(ConfigError, match="E122"):

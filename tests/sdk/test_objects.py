@@ -10,7 +10,6 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, computed_field, field_serializer
@@ -19,6 +18,7 @@ from collector import Collector
 from collector.filter import Filter
 from collector.schema import load_schema
 from collector.sdk.objects import ObjectReader
+from tests.support.rows import for_each
 
 _FILTER = Filter(load_schema("conferencing"))
 _OBJECTS = ObjectReader(_FILTER)
@@ -151,7 +151,7 @@ def test_a_class_is_no_event() -> None:
         assert _OBJECTS.plain(event) is event
 
 
-@pytest.mark.parametrize("as_tuple", [False, True])
+@for_each("as_tuple", [False, True])
 def test_lists_of_records(as_tuple: bool) -> None:
     """Where a schema looks for records in a list, they may be objects too."""
     schema = load_schema("participants-qos")
@@ -265,7 +265,7 @@ class _Event:
         raise SystemExit("canary")
 
 
-@pytest.mark.parametrize("name", ["class", "always", "hash", "look-up", "a type"])
+@for_each("name", ["class", "always", "hash", "look-up", "a type"])
 def test_no_code_of_an_event_ends_the_program(tmp_path: Path, name: str) -> None:
     """Neither an event, nor a member of it or another argument, is asked for its class."""
     foreign = _foreign(name)

@@ -19,6 +19,7 @@ from tests.sdk.program import run_code
 from tests.sdk.stores import addresses
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.programs import threads
+from tests.support.rows import for_each
 
 _THREADS, _EACH = 8, int(os.environ.get("COLLECTOR_SDK_EVENTS", "2000"))
 _MINUTES = 120.0
@@ -239,9 +240,7 @@ builtins.late = Late(telemetry)
     assert len(addresses(tmp_path / "t.db")) == 1
 
 
-@pytest.mark.parametrize(
-    "ending", ["os.kill(os.getpid(), 15)", "os.kill(os.getpid(), 9)", "os._exit(3)"]
-)
+@for_each("ending", ["os.kill(os.getpid(), 15)", "os.kill(os.getpid(), 9)", "os._exit(3)"])
 def test_a_crash_with_a_spool(tmp_path: Path, ending: str) -> None:
     """Every record from before the last flush is delivered once by the next process."""
     path, spool = tmp_path / "t.db", tmp_path / "spool"

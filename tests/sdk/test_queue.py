@@ -20,6 +20,7 @@ from tests.sdk.program import run_code
 from tests.sdk.stores import addresses
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.latency import at_most
+from tests.support.rows import for_each
 from tests.support.tcp import free_port
 
 _FILTER = Filter(load_schema("conferencing"))
@@ -204,7 +205,7 @@ def test_what_is_spooled_is_not_delivered(tmp_path: Path) -> None:
         assert (account.failing, account.spooled, account.delivered) == (True, 2, 0)
 
 
-@pytest.mark.parametrize("abandoned", ["never", "before", "after"])
+@for_each("abandoned", ["never", "before", "after"])
 def test_what_is_delivered_before_it_counts_as_spooled(abandoned: str) -> None:
     """The thread that put a batch into the spool may be the last to learn that it is delivered:
     each record is in one place, and no count is below zero."""

@@ -13,6 +13,7 @@ import pytest
 from collector.sdk import Collector, rejections
 from collector.sdk.logs import EmittingHandler
 from collector.testing import canaries
+from tests.support.rows import for_each
 
 _CANARY = canaries(1)[0]
 _BAD: dict[str, Any] = {"os": {"type": _CANARY}, _CANARY: _CANARY, "chat": [_CANARY]}
@@ -144,7 +145,7 @@ def test_a_log_that_goes_into_telemetry(tmp_path: Path) -> None:
 _GETSTATS = ["getstats", "PC_0", {"a": {"type": "outbound-rtp", "kind": "audio"}}, 1697]
 
 
-@pytest.mark.parametrize("form", [list, tuple])
+@for_each("form", [list, tuple])
 def test_lists_are_events_where_the_schema_reads_them(tmp_path: Path, form: type) -> None:
     """As an element of a JSON text is; elsewhere they are none."""
     schema = Path(__file__).parents[2] / "schemas" / "templates" / "rtcstats.yaml"

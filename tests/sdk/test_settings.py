@@ -149,7 +149,7 @@ def test_targets() -> None:
     assert repr(target("https://collector.example")) == "<Target: https>"
 
 
-@pytest.mark.parametrize("path", ["/v1/records", "/v1/events/", "/a/v1/records", "/v1/"])
+@for_each("path", ["/v1/records", "/v1/events/", "/a/v1/records", "/v1/"])
 def test_the_path_of_a_receiver_is_none_of_a_target(path: str) -> None:
     """It would be asked for twice over; the fault says what to leave out, and quotes nothing."""
     with pytest.raises(ValueError, match="leave the path") as caught:

@@ -19,6 +19,7 @@ from tests.sdk.wires import hung, wire
 from tests.support.certificates import Authority
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.ledgers import check_ledger
+from tests.support.rows import for_each
 from tests.support.sidecar import Sidecar, started
 from tests.support.tcp import tcp_server
 
@@ -330,7 +331,7 @@ _AGAIN = b',"repeated":true'
 _REUSED = b',"error":{"code":"E435","message":"a sentence."}'
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("status", "body", "delivered"),
     [
         (200, _STORED % 5 + b"}", 5),

@@ -16,6 +16,7 @@ from tests.sdk.accounts import YESTERDAY, both_ways, spool_of
 from tests.sdk.stores import lines
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.packages import EXAMPLE, offered
+from tests.support.rows import for_each
 
 _EVENT = {"ip": "203.0.113.7", "device": {"model": {"name": "Pixel 8"}}, "chat": "not kept"}
 
@@ -148,7 +149,7 @@ def test_a_sink_that_would_end_its_thread(tmp_path: Path, with_spool: bool) -> N
     assert path.read_bytes().count(b"203.0.113.7") == 2
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("scheme", "code", "field"),
     [
         ("jsonk", "E107", "to"),

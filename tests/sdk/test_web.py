@@ -29,6 +29,7 @@ from collector.sdk.web import App, ClientMiddleware, Message, Receive, Scope, Se
 from collector.testing import canaries, scan
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.raising import raises
+from tests.support.rows import for_each
 
 _IPHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15"
@@ -282,7 +283,7 @@ def _fastapi(telemetry: Collector) -> FastAPI:
     return app
 
 
-@pytest.mark.parametrize("framework", [_starlette, _fastapi])
+@for_each("framework", [_starlette, _fastapi])
 def test_real_frameworks(tmp_path: Path, framework: Any) -> None:
     """The store has the clients, and nothing else of the requests."""
     path, query, cookie, header, body = planted = canaries(5)

@@ -17,6 +17,7 @@ from tests.sdk.wires import hung, wire
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.programs import threads
 from tests.support.raising import raises
+from tests.support.rows import for_each
 from tests.support.sidecar import Sidecar
 
 _HIS, _HERS = "203.0.113.7", "203.0.113.8"
@@ -32,7 +33,7 @@ def _bytes(directory: Path) -> bytes:
     return b"\n".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("scheme", ["sqlite", "ndjson"])
+@for_each("scheme", ["sqlite", "ndjson"])
 def test_stored_and_queued_records(tmp_path: Path, scheme: str) -> None:
     """One person's data goes to the last byte; data for the service, and of others, stays."""
     path = tmp_path / f"t.{scheme}"
@@ -164,7 +165,7 @@ def test_emit_does_not_wait_for_a_withdrawal(tmp_path: Path) -> None:
     assert models == {(_HIS, None), (_HERS, "Pixel 8")}
 
 
-@pytest.mark.parametrize("state", ["off", "closed", "unused"])
+@for_each("state", ["off", "closed", "unused"])
 def test_no_process_need_be_running(tmp_path: Path, state: str) -> None:
     """Data of an earlier process is removed too, from store and spool; no file is created."""
     to, spool = f"sqlite:///{tmp_path}/t.db", tmp_path / "spool"
@@ -207,7 +208,7 @@ def test_a_sidecar_that_hangs_is_not_waited_for_too_long(tmp_path: Path, with_sp
         assert telemetry.emit(_event())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("field", "value", "since", "code"),
     [
         ("os.type", "android", "2026-11-01", "E404"),
@@ -229,9 +230,7 @@ def test_a_field_that_identifies_no_person_is_an_error(
         assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "given", [{"field": None}, {"value": 7}, {"since": None}, {"until": 1_800_000_000}]
-)
+@for_each("given", [{"field": None}, {"value": 7}, {"since": None}, {"until": 1_800_000_000}])
 def test_arguments_of_another_type_are_an_error(tmp_path: Path, given: dict[str, Any]) -> None:
     """A ``TypeError`` names the expected type."""
     sound: dict[str, Any] = {"field": "client.address", "value": _HIS, "since": YESTERDAY}

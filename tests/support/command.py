@@ -117,16 +117,22 @@ class Running:
 
 
 @contextmanager
-def started(*arguments: object, out: int | None = None) -> Iterator[Running]:
-    """Start a command in a process of its own, killed at the end; stdin is empty, and stdout may be
-    a file that is open already."""
+def started(
+    *arguments: object, out: int | None = None, err: int | None = None
+) -> Iterator[Running]:
+    """Start a command in a process of its own, killed at the end; stdin is empty, and stdout and
+    stderr may be files that are open already."""
     words = list(map(str, arguments))
     with ExitStack() as stack:
         nothing = stack.enter_context(Path(os.devnull).open("r+b"))
         (reads, writes), (errors, says) = os.pipe(), os.pipe()
         files = [stack.enter_context(os.fdopen(end, "rb", buffering=0)) for end in (reads, errors)]
         try:
-            streams = (nothing.fileno(), writes if out is None else out, says)
+            streams = (
+                nothing.fileno(),
+                writes if out is None else out,
+                says if err is None else err,
+            )
             process = begin("collector", words, streams, Path.cwd(), os.environ)
         finally:
             os.close(writes)

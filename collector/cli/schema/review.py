@@ -18,7 +18,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from collector.cli.console import err, out, print_json
+from collector.cli.console import err, out, print_json, printable
 from collector.cli.options import AsJson, ConfigFile, complete_schema, replace_file, schema_files
 from collector.config import Config, load
 from collector.documents import is_visible
@@ -209,7 +209,7 @@ def _show(schema: Schema, each: FieldReview, matrix: Flows | None) -> None:
         ("its reason", [field.reason]),
     ):
         for text in texts:
-            out.print(f"  {label:10}  {_printable(text)}", markup=False)
+            out.print(f"  {label:10}  {printable(text)}", markup=False)
             label = ""  # noqa: PLW2901 - once for all lines
 
 
@@ -282,7 +282,7 @@ def _decide(schema: Schema, each: FieldReview, copy: ApprovedCopy, stated: _Stat
     facts |= {"until": until} if until else {}
     text = approve(read_copy(copy.path), schema, each.name, facts, answers)
     replace_file(copy.path, text.encode())
-    out.print(f"  written to {_printable(str(copy.path))}", markup=False, style="green")
+    out.print(f"  written to {printable(str(copy.path))}", markup=False, style="green")
 
 
 def _asked(question: str) -> str:
@@ -310,7 +310,3 @@ def _form(key: str, question: str, default: str | None) -> str:
 
 def _is_past(day: str) -> bool:
     return date.fromisoformat(day) < utc_now().date()
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else "\ufffd" for char in text)

@@ -1,0 +1,60 @@
+"""Commands on a terminal: what they show, and what somebody types."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+from pathlib import Path
+
+from tests.support.deadline import WAIT_SECONDS
+from tests.support.forkserver import begin
+
+
+class Terminal:
+    """A command in a process of its own, whose streams are all a terminal of 120 columns. With
+    further variables it begins with a new interpreter: only such a one draws bars and screens."""
+
+    def __init__(self, *arguments: object, directory: Path | None = None, **environ: str) -> None:
+        self._mine, theirs = os.openpty()
+        words, streams = list(map(str, arguments)), (theirs, theirs, theirs)
+        given = os.environ | {"COLUMNS": "120"} | environ
+        self._process = begin("collector", words, streams, directory or Path.cwd(), given)
+        os.close(theirs)
+        self._seen = 0
+        self.shown: str = ""
+        """All that was shown so far, without colours."""
+
+    def wait_for(self, text: str) -> str:
+        """Read until a text is shown; return what was shown up to its end since the last one."""
+        start = self._seen
+        while text not in self.shown[start:]:
+            if not self._more():
+                raise AssertionError(f"{text!r} is not shown: {self.shown[start:]}")
+        self._seen = self.shown.index(text, start) + len(text)
+        return self.shown[start : self._seen]
+
+    def _more(self) -> bool:
+        ready, _, _ = select.select([self._mine], [], [], WAIT_SECONDS)
+        try:
+            data = os.read(self._mine, 1 << 16) if ready else b""
+        except OSError:  # the other end is closed
+            data = b""
+        self.shown += re.sub(r"\x1b\[[0-9;]*m", "", data.decode(errors="replace"))
+        return bool(data)
+
+    def type(self, *lines: str) -> None:
+        """Type lines."""
+        for line in lines:
+            os.write(self._mine, line.encode() + b"\n")
+
+    def terminate(self) -> None:
+        """Ask the command to end."""
+        self._process.terminate()
+
+    def end(self) -> int:
+        """Read to the end; return the exit code."""
+        while self._more():
+            pass
+        os.close(self._mine)
+        return self._process.wait(WAIT_SECONDS)
