@@ -34,6 +34,7 @@ from collector.errors import (
     UnreadableFile,
     file_name,
 )
+from collector.filter.redaction import EVERYTHING
 from collector.ledger import Note, opened
 from collector.retention.earlier import in_force, noted_copies, ran_elsewhere
 from collector.retention.locations import Locations
@@ -430,7 +431,7 @@ def _rows(locations: Locations) -> int | None:
             try:
                 with in_place(name, sink):
                     if sink.exists:
-                        number += sum(each.records for each in sink.inventory())
+                        number += sum(each.records for each in sink.measure(EVERYTHING))
             except DeliveryError:
                 return None
     return number

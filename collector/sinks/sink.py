@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from time import monotonic
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from collector.contracts import Batch, Closing, Layout, Record, Removal, Subject, to_minute
+from collector.contracts import Batch, Closing, Layout, Record, Removal, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.files import failing_as, make_directory
 
@@ -379,7 +379,9 @@ class ErasableSink(Sink, ABC):
     @property
     def exists(self) -> bool:
         """Whether its location exists, at least as a file without records."""
-        return any(True for _ in self.inventory())
+        from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
+
+        return any(True for _ in self.measure(EVERYTHING))
 
     @property
     def is_ours(self) -> bool:
@@ -432,25 +434,6 @@ class ErasableSink(Sink, ABC):
         if unruled := sum(each.unruled for each in late):
             yield f"the sink `{sink}` holds {unruled} {unit} of schemas whose retention is unknown"
 
-    def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
-        """Yield a person's records, each with the name of its collection."""
-        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
-
-        return self.scan(Rule.removal(subject, None))
-
-    def erase(self, subject: Subject) -> Removal:
-        """Delete a person's records, and records that cannot be read."""
-        return self._remove(subject, None)
-
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
-        """Remove fields from a person's records; delete records without any other field."""
-        return self._remove(subject, fields)
-
-    def _remove(self, subject: Subject, fields: Collection[str] | None) -> Removal:
-        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
-
-        return self.rewrite([Rule.removal(subject, fields)])[0]
-
     def values(self) -> Iterable[Values]:
         """Yield the different values of each field, for a bounded number of records at a time,
         ``received`` and ``count`` among them; by the name of the schema, or by ``name/version``."""
@@ -469,12 +452,6 @@ class ErasableSink(Sink, ABC):
         """Say what of it cannot be looked at, as earlier versions of objects: what is stored and
         for how long is ``unproven`` then. Called after ``values``."""
         return ()
-
-    def inventory(self) -> Iterable[Holding]:
-        """Count the contents, collection by collection."""
-        from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
-
-        return self.measure(EVERYTHING)
 
 
 def sink_type(settings: SinkSettings) -> type[Sink]:
