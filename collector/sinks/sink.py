@@ -26,7 +26,7 @@ from collector.files import failing_as, make_directory
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
-    from collector.filter.redaction import Rule
+    from collector.filter.redaction import Rule, SqlRule
     from collector.filter.stored import Values
     from collector.schema.model import Schema
 
@@ -146,6 +146,24 @@ def joined(holdings: Iterable[Holding]) -> Iterator[Holding]:
         records, unruled = fields.pop(""), fields.pop("?")
         first, last = ends.get(name, (None, None))
         yield Holding(name, records, fields, first, last, unruled)
+
+
+def measured(
+    tables: Iterable[tuple[str, str, SqlRule | None]],
+    minute: str,
+    row: Callable[[str, Mapping[str, str]], Sequence[Any]],
+) -> Iterator[Holding]:
+    """Count the rows of tables that a rule concerns, and the values that they lose. A table comes
+    with its name in SQL and with what the rule does to it, ``None`` if it knows nothing of it;
+    ``minute`` is SQL for when a row was received, and ``row`` asks for one row with values."""
+    for table, source, compiled in tables:
+        if compiled is None:
+            (number,) = row(f"SELECT count(*) FROM {source}", {})  # noqa: S608 - quoted names
+            yield Holding(table, 0, {}, None, None, number)
+        else:
+            number, first, last, *times = row(compiled.counting(source, minute), compiled.values)
+            fields = dict(zip(compiled.counts, times, strict=True))
+            yield Holding(table, number, fields, first, last)
 
 
 def _ignore(_: Removal) -> None:
