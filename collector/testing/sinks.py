@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from collector.config.sink_settings import SinkSettings
@@ -41,6 +42,11 @@ __all__ = ["SinkConformance", "batch_of", "person", "removal_of"]
 _SCHEMA = "conferencing"
 _WAIT_SECONDS = 60.0
 _NOT_ERASABLE = "the sink cannot forget: override `records`"
+
+
+@cache
+def _schema() -> Schema:
+    return load_schema(_SCHEMA)
 
 
 def person(number: int) -> str:
@@ -128,8 +134,7 @@ class SinkConformance:
     ) -> Iterator[Sink]:
         """Open the sink, and close it at the end."""
         report = [] if reports is None else reports
-        schemas = (load_schema(_SCHEMA),)
-        opening = Opening(self.name, schemas, directory, report.append, is_offline=offline)
+        opening = Opening(self.name, (_schema(),), directory, report.append, is_offline=offline)
         sink = open_sink(self.settings(directory), opening)
         try:
             yield sink
@@ -380,7 +385,7 @@ class SinkConformance:
     # -- what the tests need ----------------------------------------------------------------------
 
     def _batch(self, number: int, people: Collection[int], days: float = 0) -> Batch:
-        return batch_of(number, people, load_schema(_SCHEMA), age=timedelta(days=days))
+        return batch_of(number, people, _schema(), age=timedelta(days=days))
 
     def _deliver(self, directory: Path, *batches: Batch) -> None:
         with self.opened(directory) as sink:
