@@ -140,7 +140,8 @@ def _in_data(
     elif locations.spool.is_file():
         message = "The ledger is damaged, so it cannot say where else records were written."
         yield "stored", ClaimFinding(message, is_open=True, advice=_LEDGER)
-    yield from (("retention", each) for each in _all(map(_late, overdue(locations))))
+    late = (ClaimFinding(sentence(each), advice=_PRUNE) for each in overdue(locations))
+    yield from (("retention", each) for each in _all(late))
 
 
 def _noted(locations: Locations) -> Iterator[ClaimFinding]:
@@ -216,10 +217,6 @@ def _of_fault(fault: Fault) -> ClaimFinding:
 def sentence(text: str) -> str:
     """Return the message of an error as a sentence."""
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
-
-
-def _late(message: str) -> ClaimFinding:
-    return ClaimFinding(sentence(message), advice=_PRUNE)
 
 
 def scope_findings(schema: Schema) -> Iterator[ClaimFinding]:

@@ -166,10 +166,6 @@ def measured(
             yield Holding(table, number, fields, first, last)
 
 
-def _ignore(_: Removal) -> None:
-    """Ignore a report."""
-
-
 @dataclass(frozen=True)
 class Opening:
     """The context in which a sink is opened.
@@ -197,7 +193,7 @@ class Opening:
     name: str
     schemas: tuple[Schema, ...]
     data: Path
-    report: Callable[[Removal], None] = field(default=_ignore)
+    report: Callable[[Removal], None] = field(default=lambda _: None)
     is_offline: bool = False
     wait: float = 0.0
     is_shared: bool = False

@@ -206,8 +206,8 @@ def _sweeps(
             is_swept = empty_log(db, path) if remains == done_at else compact(db, path)
             done_at = remains
             compacted()
-        if is_swept:
-            _forget(db, remains)
+        if is_swept:  # a mark that was made meanwhile stays
+            db.execute("DELETE FROM _remains WHERE mark = ?", (remains,))
         yield is_swept
 
 
@@ -218,11 +218,6 @@ def _remains(db: sqlite3.Connection) -> int | None:
         return None
     found = db.execute("SELECT mark FROM _remains").fetchone()
     return None if found is None else int(found[0])
-
-
-def _forget(db: sqlite3.Connection, mark: int) -> None:
-    """Remove a mark when the file is swept, but not one that was made meanwhile."""
-    db.execute("DELETE FROM _remains WHERE mark = ?", (mark,))
 
 
 # -- files ----------------------------------------------------------------------------------------

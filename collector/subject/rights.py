@@ -60,7 +60,7 @@ _CAUSES_OF_SINKS: tuple[Cause, ...] = (
     "certificate",
     "full",
 )
-"""It is still at it, or has a file that cannot be read."""
+"""Causes of errors of which no request of a person can be the reason."""
 
 
 class SchemaSubject(NamedTuple):
@@ -251,14 +251,12 @@ def _removals(name: str, sink: Reachable, rules: Sequence[Rule]) -> list[Removal
         with in_place(name, sink):
             return [*sink.rewrite(rules)]
     except CollectorError as error:
-        if len(rules) == 1 or (isinstance(error, DeliveryError) and _is_of_sink(error)):
+        is_of_sink = isinstance(error, NoTurn | UnreadableFile) or (
+            isinstance(error, DeliveryError) and error.cause in _CAUSES_OF_SINKS
+        )
+        if len(rules) == 1 or is_of_sink:
             return [error] * len(rules)
     return [_removals(name, sink, [each])[0] for each in rules]
-
-
-def _is_of_sink(error: DeliveryError) -> bool:
-    """Return whether no request of a person can be the reason of an error."""
-    return error.cause in _CAUSES_OF_SINKS or isinstance(error, NoTurn | UnreadableFile)
 
 
 def _start(subject: Subject) -> datetime:
