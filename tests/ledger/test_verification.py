@@ -335,6 +335,22 @@ def test_removed_and_moved_entries_are_found(key: Key) -> None:
         assert any(message in str(flaw) for flaw in found), message
 
 
+def test_receipts_that_something_names_are_missing() -> None:
+    """The end of a chain, which an entry names, and the first receipt of another one."""
+    receipts, (entry,) = chain(7), trail_of(1, None)
+    named = replace(entry, receipt=tip_of(receipts))
+    named = replace(named, hash=named.compute_hash())
+    cut = receipts[:5]
+    assert audited(cut, NEW, tip_of(cut), [named]).flaws == [
+        Flaw("receipt", 7, "missing, but entry 1 names it")
+    ]
+    gone, later = (Start(first, "damaged", cut[-1].hash) for first in (7, 9))
+    both = [*cut, *chain(2, later)]
+    assert audited(both, NEW | {7: gone, 9: later}, tip_of(both)).flaws == [
+        Flaw("receipt", 7, "missing, but a chain begins with it")
+    ]
+
+
 def test_a_fork_is_found(key: Key) -> None:
     """Two entries that both come after the same one, each well signed."""
     entries = trail_of(10, key)
